@@ -1,0 +1,148 @@
+"""Addressing: which table rows a text reads, from a configuration alone.
+
+Nothing here needs weights. Multipliers, primes and offsets follow from the configuration, rows follow
+from canonical ids, and a short history makes any cut of a stream give the rows of the whole.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from engram_ref.config import EngramConfig, check_layer
+from engram_ref.errors import InputError
+from engram_ref.ops.canonical import DEAD, check_ids
+from engram_ref.ops.composite import address
+from engram_ref.ops.hashing import GENERATORS, next_history
+from engram_ref.ops.primes import column_offsets, table_primes
+from engram_ref.text.maps import KNOWN_VOCABULARIES, check_digest, load_map
+from engram_ref.text.vocabulary import Vocabulary
+
+
+class Addressing:
+    """The constants of one configuration, and the rows they give.
+
+    config        the dialect and its sizes
+    vocabulary    a Vocabulary of another tokenizer; default: the configuration's own map
+    multipliers   {layer id: int64 [N]}, newest token's first
+    primes        {layer id: int64 [C]}, rows of each column's table
+    offsets       {layer id: int64 [C]}, where each column starts in the flat table
+    table_rows    {layer id: int}, rows of the flat table as stored, padding included
+    pad_id        canonical id that fills a window on the left
+    eos_id        canonical id after which windows start afresh, or None
+
+    >>> from engram_ref.presets import preset
+    >>> addressing = Addressing(preset("deepseek-v4.1-flash"))
+    >>> addressing.rows(np.array([0, 3]), layer_id=1)[:, :3]
+    array([[ 5702652,  8393127,  7183165],
+           [13136173,  1031422,  4294690]])
+    """
+
+    def __init__(self, config: EngramConfig, vocabulary: Vocabulary | None = None):
+        self.config = config
+        canonical = _canonical_map(config, vocabulary)
+        self.pad_id = config.pad_id if canonical is None else int(canonical[config.pad_id])
+        self.eos_id = config.eos_id if canonical is None or config.eos_id is None else int(canonical[config.eos_id])
+        primes = table_primes(config.table_sizes, config.n_heads, len(config.layer_ids))
+        self.primes = dict(zip(config.layer_ids, primes, strict=True))
+        self.offsets = {layer: column_offsets(p) for layer, p in self.primes.items()}
+        self.multipliers = {layer: _multipliers(config, i) for i, layer in enumerate(config.layer_ids)}
+        self.table_rows = {layer: _round_up(int(p.sum()), config.row_multiple) for layer, p in self.primes.items()}
+
+    def start(self, batch: int) -> np.ndarray:
+        """The history of a stream that has not begun: int64 [batch, N-1] of -1."""
+        return np.full((batch, self.config.max_ngram - 1), DEAD, dtype=np.int64)
+
+    def rows(self, canonical_ids: np.ndarray, layer_id: int, history: np.ndarray | None = None,
+             flat: bool = False) -> np.ndarray:
+        """The rows that each position reads in one layer.
+
+        canonical_ids   int64 [B, T] or [T]; DEAD where the dialect has the barrier
+        layer_id        one of the configuration's layers
+        history         int64 [B, N-1] or [N-1] ids before these, oldest first; None: the stream's start
+        flat            add each column's offset: rows of the layer's one flat table
+        returns         int64 [B, T, C] or [T, C]
+        raises          InputError for wrong ids, shapes, dtypes or an unknown layer
+        """
+        check_layer(self.config, layer_id)
+        ids, history, batched = self._checked(canonical_ids, history)
+        offsets = self.offsets[layer_id] if flat else np.zeros_like(self.offsets[layer_id])
+        rows = address(ids, history, self.multipliers[layer_id], self.primes[layer_id], offsets,
+                       self.pad_id, self.eos_id)
+        return rows if batched else rows[0]
+
+    def advance(self, history: np.ndarray | None, canonical_ids: np.ndarray) -> np.ndarray:
+        """The history after these ids, for the next chunk; the old one stays valid, so a caller that
+        keeps it can roll back.
+
+        history         int64 [B, N-1] or [N-1], or None at the stream's start
+        canonical_ids   int64 [B, T] or [T]
+        returns         int64 [B, N-1] or [N-1]; DEAD marks are kept, so that they still latch
+        """
+        ids, history, batched = self._checked(canonical_ids, history)
+        following = next_history(history, ids)
+        return following if batched else following[0]
+
+    def stepper(self, layer_id: int) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+        """One-token decoding without the checks of `rows`, which are made here once.
+
+        layer_id   one of the configuration's layers
+        returns    step(ids int64 [B], history int64 [B, N-1]) -> rows int64 [B, C], without offsets
+        raises     InputError for an unknown layer; `step` itself trusts its arguments
+        """
+        check_layer(self.config, layer_id)
+        multipliers, primes = self.multipliers[layer_id], self.primes[layer_id]
+        offsets = np.zeros_like(primes)
+
+        def step(ids: np.ndarray, history: np.ndarray) -> np.ndarray:
+            return address(ids[:, None], history, multipliers, primes, offsets, self.pad_id, self.eos_id)[:, 0]
+
+        return step
+
+    def _checked(self, canonical_ids: np.ndarray, history: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, bool]:
+        """ids [B, T], history [B, N-1], and whether the caller's had a batch axis."""
+        ids = np.asarray(canonical_ids)
+        if ids.ndim not in (1, 2):
+            raise InputError("canonical_ids", "shape [B, T] or [T]", list(ids.shape))
+        if ids.size == 0:
+            ids = ids.astype(np.int64)  # an empty list arrives as float64, yet holds no wrong id
+        check_ids(ids, self.config.canonical_size, self.config.dead_barrier, "canonical_ids")
+        batched = ids.ndim == 2
+        ids = np.atleast_2d(ids.astype(np.int64, copy=False))
+        return ids, self._checked_history(history, len(ids), batched), batched
+
+    def _checked_history(self, history: np.ndarray | None, batch: int, batched: bool) -> np.ndarray:
+        if history is None:
+            return self.start(batch)
+        history = np.asarray(history)
+        span = self.config.max_ngram - 1
+        expected = (batch, span) if batched else (span,)
+        if history.shape != expected:
+            raise InputError("history", f"shape {list(expected)}, the N-1 ids before these", list(history.shape))
+        check_ids(history, self.config.canonical_size, True, "history")
+        return history.astype(np.int64, copy=False).reshape(batch, span)
+
+
+def _canonical_map(config: EngramConfig, vocabulary: Vocabulary | None) -> np.ndarray | None:
+    """The map the configuration hashes through, checked to be that very map; None for raw ids."""
+    if config.vocabulary is None:
+        return None
+    if vocabulary is None:
+        return load_map(config.vocabulary)
+    if config.vocabulary in KNOWN_VOCABULARIES:
+        check_digest(config.vocabulary, vocabulary.canonical)
+    if (vocabulary.size, vocabulary.canonical_size) != (config.vocab_size, config.canonical_size):
+        raise InputError("vocabulary", f"{config.vocab_size} ids in {config.canonical_size} classes",
+                         f"{vocabulary.size} in {vocabulary.canonical_size}", "multipliers depend on both")
+    return vocabulary.canonical
+
+
+def _multipliers(config: EngramConfig, ordinal: int) -> np.ndarray:
+    """Published literals where the configuration has them, else the generator's."""
+    if config.multipliers is not None:
+        return np.array(config.multipliers[ordinal], dtype=np.int64)
+    index = config.layer_ids[ordinal] if config.seed_index == "layer_id" else ordinal
+    return GENERATORS[config.multiplier_generator](config.seed, index, config.max_ngram, config.canonical_size)
+
+
+def _round_up(count: int, multiple: int) -> int:
+    return -(-count // multiple) * multiple

@@ -1,0 +1,139 @@
+"""Canonical ids: tokens that mean the same share one id, so they share their memory rows.
+
+A tokenizer gives "The", " the" and "THE" three ids. Engram looks text up by its last few tokens, so
+it first maps every raw id to a canonical id: two tokens are one class when their normalised texts
+are equal. The map is computed once per vocabulary; here is each step of it, in plain Python:
+
+    key(token) = raw token string            if its text is a broken piece of UTF-8
+               = normalise(text)             otherwise
+               = text                        where normalise(text) is empty
+    canonical(token) = rank of the first token with that key
+
+Source: Engram demo (tokenizer compression); paper section 2.2 names NFKC and lowercasing only.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterable
+
+import numpy as np
+
+from engram_ref.errors import InputError
+
+DEAD = -1
+"""The mark of a position that takes no part: an image span, a masked token. It has no canonical id."""
+
+REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+"""What decoding yields for bytes that are not UTF-8 by themselves."""
+
+WHITE_SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
+"""Unicode's White_Space property; str.strip() would also take the separators U+001C to U+001F."""
+
+
+def fold_compatibility(text: str) -> str:
+    """NFKC: one spelling for full-width letters, ligatures and other compatibility forms."""
+    return unicodedata.normalize("NFKC", text)
+
+
+def decompose(text: str) -> str:
+    """NFD: a letter with an accent becomes the letter, then the accent as a mark of its own."""
+    return unicodedata.normalize("NFD", text)
+
+
+def strip_accents(text: str) -> str:
+    """Drop every mark: categories Mn, Mc and Me, not the non-spacing ones (Mn) alone."""
+    return "".join(c for c in text if not unicodedata.category(c).startswith("M"))
+
+
+def lowercase(text: str) -> str:
+    """Lowercase character by character; str.lower() on a whole string has a rule for final sigma."""
+    return "".join(c.lower() for c in text)
+
+
+def collapse_spaces(text: str) -> str:
+    """Every run of blanks, tabs and line ends becomes one blank."""
+    return re.sub(r"[ \t\r\n]+", " ", text)
+
+
+def strip_ends(text: str) -> str:
+    """Drop white space at both ends, except where the whole text is a single blank."""
+    return text if text == " " else text.strip(WHITE_SPACE)
+
+
+STEPS = (fold_compatibility, decompose, strip_accents, lowercase, collapse_spaces, strip_ends)
+"""The normaliser, in the order its steps apply."""
+
+
+def normalise(text: str) -> str:
+    r"""The text that decides which tokens are the same.
+
+    text      any string
+    returns   the string after all STEPS; may be empty
+    source    Engram demo, the normaliser of its compressed tokenizer
+
+    >>> normalise(" Café\n"), normalise("\t "), normalise("ＴＨＥ")
+    ('cafe', ' ', 'the')
+    """
+    for step in STEPS:
+        text = step(text)
+    return text
+
+
+def canonical_key(text: str, raw_token: str) -> str:
+    """The key of one token: equal keys share a canonical id.
+
+    text        the token decoded alone, special tokens kept, nothing cleaned up
+    raw_token   its spelling in the vocabulary (byte-level letters)
+    returns     the key; keys of both kinds live in one dictionary and may coincide
+    source      Engram demo
+
+    >>> canonical_key(" The", "ĠThe"), canonical_key("\N{REPLACEMENT CHARACTER}", "Ã")
+    ('the', 'Ã')
+    """
+    if REPLACEMENT in text:
+        return raw_token
+    return normalise(text) or text
+
+
+def canonical_map(tokens: Iterable[tuple[str, str]]) -> np.ndarray:
+    """Canonical id of every raw id.
+
+    tokens     (text, raw_token) of each id, ids ascending from 0
+    returns    int64 [V]; new keys are numbered in the order they are first seen
+    source     Engram demo
+
+    >>> canonical_map([("The", "The"), (" the", "Ġthe"), ("cat", "cat")])
+    array([0, 0, 1])
+    """
+    classes: dict[str, int] = {}
+    ids = [classes.setdefault(canonical_key(text, raw), len(classes)) for text, raw in tokens]
+    return np.array(ids, dtype=np.int64)
+
+
+def canonicalise(ids: np.ndarray, canonical: np.ndarray) -> np.ndarray:
+    """Look every raw id up in the map; DEAD stays DEAD.
+
+    ids         int64 [...] in [0, V), or DEAD
+    canonical   int64 [V]
+    returns     int64 [...]
+    raises      InputError naming the first id that is neither in [0, V) nor DEAD
+    source      Engram demo (the map); V4.1 release (the mark)
+
+    >>> canonicalise(np.array([1, DEAD, 2]), np.array([0, 0, 1]))
+    array([ 0, -1,  1])
+    """
+    check_ids(ids, len(canonical), allow_dead=True)
+    return np.where(ids == DEAD, DEAD, canonical[ids])
+
+
+def check_ids(ids: np.ndarray, size: int, allow_dead: bool, argument: str = "ids") -> None:
+    """Refuse ids that are not integers or lie outside [0, size), naming the first and its position."""
+    if not np.issubdtype(ids.dtype, np.signedinteger):
+        raise InputError(argument, "a signed integer dtype (int64)", str(ids.dtype))
+    lowest = DEAD if allow_dead else 0
+    wrong = np.argwhere((ids < lowest) | (ids >= size))
+    if len(wrong):
+        position = tuple(int(i) for i in wrong[0])
+        where = position[0] if len(position) == 1 else position
+        hint = "" if allow_dead or ids[position] != DEAD else "this dialect has no DEAD mark"
+        raise InputError(argument, f"values in [0, {size})", f"{ids[position]} at position {where}", hint)

@@ -1,0 +1,115 @@
+"""Codecs: how table rows are stored, and where low precision rounds.
+
+The released tables hold FP8 numbers with one power-of-two scale per 32 channels:
+
+    E4M3FN   1 sign, 4 exponent (bias 7), 3 mantissa bits; no infinity, 0x7F and 0xFF are NaN
+    E8M0     8 exponent bits: 2^(byte - 127); byte 255 is NaN
+    value    = e4m3(code) * e8m0(scale)
+
+Low precision is a rounding function here, never a dtype to compute in: values stay float32 arrays
+that hold only numbers the narrow format has.
+"""
+
+import ml_dtypes
+import numpy as np
+
+from engram_ref.errors import InputError
+
+BLOCK = 32          # channels that share one scale
+E4M3_MAX = 448.0    # the largest finite E4M3FN number
+E8M0_NAN = 255
+
+
+def _e4m3_values() -> np.ndarray:
+    """The number that each of the 256 E4M3FN codes stands for: float32 [256]."""
+    codes = np.arange(256)
+    exponent, mantissa = (codes >> 3) & 15, codes & 7
+    normal = np.ldexp(1.0 + mantissa / 8, exponent - 7)
+    magnitude = np.where(exponent == 0, np.ldexp(mantissa / 8, -6), normal)
+    magnitude[(codes & 127) == 127] = np.nan
+    return np.where(codes < 128, magnitude, -magnitude).astype(np.float32)
+
+
+def _e8m0_values() -> np.ndarray:
+    """The scale that each of the 256 E8M0 bytes stands for: float32 [256]; byte 0 is subnormal."""
+    values = np.ldexp(1.0, np.arange(256) - 127)
+    values[E8M0_NAN] = np.nan
+    return values.astype(np.float32)
+
+
+E4M3_VALUES = _e4m3_values()
+E8M0_VALUES = _e8m0_values()
+
+
+def round_bf16(x: np.ndarray) -> np.ndarray:
+    """The nearest bfloat16 numbers, ties to even, kept as float32.
+
+    x         [...] float32
+    returns   [...] float32
+
+    >>> round_bf16(np.array([1.0, 1.00390625, 3.1415927], dtype=np.float32))
+    array([1.      , 1.      , 3.140625], dtype=float32)
+    """
+    return x.astype(ml_dtypes.bfloat16).astype(np.float32)
+
+
+def dequantise(codes: np.ndarray, scales: np.ndarray, dtype: type = np.float32) -> np.ndarray:
+    """Stored FP8 numbers to values.
+
+    codes     uint8 [..., W], E4M3FN
+    scales    uint8 [..., W/32], E8M0, one for every 32 consecutive channels
+    dtype     float32 multiplies as the release does and may give Inf; float64 is exact
+    returns   [..., W] of that dtype; NaN codes and NaN scales give NaN
+    raises    InputError where a dtype or the number of scales is wrong
+    source    V4.1 release; OCP 8-bit floating point and microscaling specifications
+
+    >>> dequantise(np.array([0x38] * 32, dtype=np.uint8), np.array([128], dtype=np.uint8))[:2]
+    array([2., 2.], dtype=float32)
+    """
+    if codes.dtype != np.uint8 or scales.dtype != np.uint8:
+        raise InputError("codes, scales", "uint8", f"{codes.dtype}, {scales.dtype}")
+    if codes.shape != (*scales.shape[:-1], scales.shape[-1] * BLOCK):
+        raise InputError("scales", f"one per {BLOCK} channels of {list(codes.shape)}", list(scales.shape))
+    values = E4M3_VALUES[codes].astype(dtype)
+    scale = np.repeat(E8M0_VALUES[scales], BLOCK, axis=-1).astype(dtype)   # [..., W]
+    with np.errstate(over="ignore", under="ignore"):                       # 448 * 2^120 is Inf in float32
+        return values * scale
+
+
+def quantise(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Values to FP8 with the smallest power-of-two scale that keeps each block of 32 in range.
+
+        scale = 2^ceil(log2(max|x| / 448)),  code = nearest E4M3FN to x / scale, ties to even
+
+    x         [..., W] float32, W a multiple of 32
+    returns   codes uint8 [..., W], scales uint8 [..., W/32]
+    raises    InputError where W is not a multiple of 32
+    source    V4.1 release, the input of its key-value projection
+
+    An all-zero block gets scale 1 and codes 0; a block with NaN or Inf gets the NaN scale. Both are
+    stated choices: the release's inputs have neither.
+
+    >>> codes, scales = quantise(np.full(32, 3.0, dtype=np.float32))
+    >>> hex(codes[0]), scales, dequantise(codes, scales)[0]
+    ('0x7c', array([120], dtype=uint8), np.float32(3.0))
+    """
+    if x.shape[-1] % BLOCK:
+        raise InputError("x", f"a last axis that is a multiple of {BLOCK}", list(x.shape))
+    blocks = x.astype(np.float64).reshape(*x.shape[:-1], -1, BLOCK)        # [..., W/32, 32]
+    largest = np.abs(blocks).max(axis=-1)                                  # [..., W/32]
+    finite = np.isfinite(largest)
+    fraction, exponent = np.frexp(np.where(finite & (largest > 0), largest, E4M3_MAX) / E4M3_MAX)
+    exponent = np.clip(np.where(fraction == 0.5, exponent - 1, exponent), -127, 127)
+    scales = np.where(finite, exponent + 127, E8M0_NAN).astype(np.uint8)
+    scaled = np.where(finite[..., None], blocks, 0.0) / np.ldexp(1.0, exponent)[..., None]
+    narrow = np.clip(scaled, -E4M3_MAX, E4M3_MAX).astype(np.float32).astype(ml_dtypes.float8_e4m3fn)
+    return narrow.view(np.uint8).reshape(x.shape), scales
+
+
+def requantise(x: np.ndarray) -> np.ndarray:
+    """Round to what FP8 with a scale per 32 channels can hold: quantise, then dequantise.
+
+    x         [..., W] float32
+    returns   [..., W] float32
+    """
+    return dequantise(*quantise(x))

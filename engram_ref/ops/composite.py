@@ -1,0 +1,142 @@
+"""Composite ops: the few compositions that models call.
+
+Each is defined here as small ops, one after the other; a fast backend may replace a whole composite.
+`record(stage, array)` is called with every stage on the way, so that it can be looked at.
+"""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from engram_ref.config import EngramConfig
+from engram_ref.ops.codecs import requantise, round_bf16
+from engram_ref.ops.conv import next_taps, short_conv, silu
+from engram_ref.ops.gate import apply_gate, factored_score, gate, score
+from engram_ref.ops.hashing import mix, table_rows, windows
+from engram_ref.ops.linear import linear
+from engram_ref.ops.norm import effective_gain, rms_norm
+from engram_ref.ops.tables import concatenate, decode, gather
+
+Record = Callable[[str, np.ndarray], None]
+Parameters = Mapping[str, np.ndarray]
+
+
+def ignore(stage: str, array: np.ndarray) -> None:
+    """The record that keeps nothing."""
+
+
+def address(ids: np.ndarray, history: np.ndarray, multipliers: np.ndarray, primes: np.ndarray,
+            offsets: np.ndarray, pad_id: int, eos_id: int | None = None, record: Record = ignore) -> np.ndarray:
+    """From canonical ids to rows: windows, mix, modulus, offsets.
+
+    ids           int64 [B, T] canonical, DEAD allowed
+    history       int64 [B, N-1], oldest first
+    multipliers   int64 [N], newest token's first
+    primes        int64 [C]
+    offsets       int64 [C], zeros for rows per column, the column offsets for flat rows
+    pad_id        canonical id shown where the view is blocked
+    eos_id        canonical id that ends a document, or None
+    returns       int64 [B, T, C]
+    """
+    shifts = windows(ids, history, pad_id, eos_id)           # [B, T, N]
+    record("windows", shifts)
+    mixes = mix(shifts, multipliers)                         # [B, T, N-1]
+    record("mix", mixes)
+    rows = table_rows(mixes, primes) + offsets               # [B, T, C]
+    record("rows", rows)
+    return rows
+
+
+def gather_decode(parameters: Parameters, rows: np.ndarray, config: EngramConfig, dtype: type,
+                  record: Record = ignore) -> np.ndarray:
+    """From rows to the memory of each token: gather, decode, concatenate.
+
+    parameters   "table" [R, W], or "table_codes" uint8 [R, W] and "table_scales" uint8 [R, W/32];
+                 "column_offsets" int64 [C]
+    rows         int64 [B, T, C], without offsets
+    dtype        float32 or float64, of the result
+    returns      [B, T, C*W]; rounded to bfloat16 where the dialect rounds
+    """
+    names = ("table_codes", "table_scales") if config.table_codec == "fp8_e8m0" else ("table",)
+    gathered = tuple(gather(parameters[name], rows, parameters["column_offsets"]) for name in names)
+    memory = concatenate(decode(gathered, config.table_codec, dtype))
+    if config.rounding == "fp8_bf16":
+        memory = round_bf16(memory)
+    record("memory", memory)
+    return memory
+
+
+def project(parameters: Parameters, memory: np.ndarray, config: EngramConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Keys and value of each memory.
+
+    parameters   "key_weight" [M, D, C*W], "value_weight" [D, C*W]; with biases "key_bias" [M, D],
+                 "value_bias" [D]
+    memory       [B, T, C*W]
+    returns      key [B, T, M, D], value [B, T, D]
+    source       Paper Eq. 3; the V4.1 release quantises the input to FP8 and rounds the result to bfloat16
+    """
+    emulated = config.rounding == "fp8_bf16"
+    M = config.n_branches
+    x = requantise(memory) if emulated else memory
+    key_bias = parameters["key_bias"] if config.projection_bias else [None] * M
+    value_bias = parameters["value_bias"] if config.projection_bias else None
+    keys = [linear(x, parameters["key_weight"][m], key_bias[m]) for m in range(M)]    # M of [B, T, D]
+    key, value = np.stack(keys, axis=2), linear(x, parameters["value_weight"], value_bias)
+    return (round_bf16(key), round_bf16(value)) if emulated else (key, value)
+
+
+def gate_score(parameters: Parameters, hidden: np.ndarray, key: np.ndarray, config: EngramConfig,
+               record: Record = ignore) -> np.ndarray:
+    """How well each branch's state and key agree, by the configuration's form of the norms.
+
+    parameters    "query_gain" [M, D], "key_gain" [M, D]
+    hidden, key   [B, T, M, D]
+    returns       [B, T, M]
+    """
+    query_gain = effective_gain(parameters["query_gain"], config.gain_form)
+    key_gain = effective_gain(parameters["key_gain"], config.gain_form)
+    if config.score_form == "factored":
+        return factored_score(hidden, key, query_gain, key_gain, config.norm_eps)
+    query_norm = rms_norm(hidden, query_gain, config.norm_eps)
+    record("query_norm", query_norm)
+    key_norm = rms_norm(key, key_gain, config.norm_eps)
+    record("key_norm", key_norm)
+    return score(query_norm, key_norm)
+
+
+def project_and_gate(parameters: Parameters, memory: np.ndarray, hidden: np.ndarray, dead: np.ndarray | None,
+                     config: EngramConfig, record: Record = ignore) -> np.ndarray:
+    """From memory to gated value: project, compare with the state, let in.
+
+    parameters   those of `project` and `gate_score`
+    memory       [B, T, C*W]
+    hidden       [B, T, M, D]
+    dead         bool [B, T] or None; a dead position lets nothing in
+    returns      [B, T, M, D]
+    """
+    key, value = project(parameters, memory, config)
+    record("key", key)
+    record("value", value)
+    s = gate_score(parameters, hidden, key, config, record)
+    record("score", s)
+    alpha = gate(s, config.gate_form, dead)
+    record("gate", alpha)
+    gated = apply_gate(alpha, value)
+    record("gated", gated)
+    return gated
+
+
+def gated_conv(parameters: Parameters, gated: np.ndarray, taps: np.ndarray, config: EngramConfig,
+               record: Record = ignore) -> tuple[np.ndarray, np.ndarray]:
+    """Y = SiLU(conv(RMSNorm(u))) + u, and what the next chunk must remember.
+
+    parameters   "conv_gain" [M, D], "conv_weight" [M, D, L]
+    gated        [B, T, M, D]
+    taps         [B, (L-1)*dilation, M, D] normalised gated values before these
+    returns      Y [B, T, M, D], next taps [B, (L-1)*dilation, M, D]
+    """
+    normalised = rms_norm(gated, effective_gain(parameters["conv_gain"], config.gain_form), config.conv_norm_eps)
+    record("conv_norm", normalised)
+    branch = silu(short_conv(normalised, parameters["conv_weight"], config.conv_dilation, taps))
+    record("conv", branch)
+    return branch + gated, next_taps(normalised, taps)

@@ -1,0 +1,53 @@
+"""The short convolution: let neighbouring memories of the same phrase meet.
+
+Each channel of each branch is filtered along time by itself (depthwise), looking only back (causal),
+at a few positions that lie `dilation` apart. With kernel 4 and dilation 3 it sees t, t-3, t-6, t-9:
+
+    y[t] = sum_j  w[j] * x[t - (L-1-j) * dilation],     the last weight is the current position's
+
+    Y = SiLU(conv(RMSNorm(u))) + u
+
+Left of the sequence it reads zeros. To go on later, it must remember the last (L-1)*dilation inputs.
+"""
+
+import numpy as np
+
+from engram_ref.ops.gate import sigmoid
+
+
+def short_conv(x: np.ndarray, weight: np.ndarray, dilation: int, taps: np.ndarray) -> np.ndarray:
+    """Dilated causal depthwise convolution.
+
+    x          [B, T, M, D] normalised gated values
+    weight     [M, D, L], oldest tap first (PyTorch's cross-correlation order)
+    dilation   positions between taps
+    taps       [B, (L-1)*dilation, M, D] the inputs before x, oldest first; zeros at the start
+    returns    [B, T, M, D]
+    source     Paper Eq. 5; demo
+
+    >>> x = np.arange(1.0, 5.0).reshape(1, 4, 1, 1)
+    >>> short_conv(x, np.array([[[10.0, 1.0]]]), 2, np.zeros((1, 2, 1, 1))).ravel()
+    array([ 1.,  2., 13., 24.])
+    """
+    T, L = x.shape[1], weight.shape[-1]
+    seen = np.concatenate([taps, x], axis=1)                         # [B, (L-1)*dilation + T, M, D]
+    y = np.zeros_like(x)
+    for j in range(L):
+        y = y + weight[..., j] * seen[:, j * dilation : j * dilation + T]
+    return y
+
+
+def next_taps(x: np.ndarray, taps: np.ndarray) -> np.ndarray:
+    """What the next chunk's convolution reads on its left: the last inputs of everything seen.
+
+    x         [B, T, M, D]
+    taps      [B, (L-1)*dilation, M, D], oldest first
+    returns   [B, (L-1)*dilation, M, D]
+    """
+    seen = np.concatenate([taps, x], axis=1)
+    return seen[:, seen.shape[1] - taps.shape[1] :]
+
+
+def silu(x: np.ndarray) -> np.ndarray:
+    """x * sigma(x): [...] -> [...].  Source: Hendrycks and Gimpel 2016."""
+    return x * sigmoid(x)

@@ -1,0 +1,100 @@
+"""The gate: does this memory fit the context?
+
+A row is found by its n-gram alone, so it may be wrong for the sentence, or a collision. Each residual
+branch compares its state with the memory's key and lets the memory's value in by a factor between 0
+and 1:
+
+    s = <RMSNorm(h), RMSNorm(k)> / sqrt(D)
+
+    sigmoid         alpha = sigma(s)                                               paper, Eq. 4
+    signed_sqrt     alpha = sigma(sign(s) * sqrt(max(|s|, 1e-6)))                  demo, Qwen
+    copysign_sqrt   alpha = sigma(copysign(sqrt(max(|s|, 1e-6)), s))               V4.1, TileKernels
+
+The root brings large scores down and small ones up. The last two differ only at zero, where sign is
+0 and copysign keeps the zero's own sign.
+"""
+
+import math
+
+import numpy as np
+
+from engram_ref.ops.norm import inverse_rms
+
+ROOT_CLAMP = 1e-6
+"""The least |s| that the root is taken of, so that its slope stays finite."""
+
+
+def sigmoid(x: np.ndarray) -> np.ndarray:
+    """1 / (1 + e^-x), written so that exp never overflows: [...] -> [...]."""
+    small = np.exp(-np.abs(x))                       # in (0, 1]
+    return np.where(x >= 0, 1.0, small) / (1.0 + small)
+
+
+def score(query: np.ndarray, key: np.ndarray) -> np.ndarray:
+    """How well a normalised state and a normalised key agree.
+
+    query     [B, T, M, D]
+    key       [B, T, M, D]
+    returns   [B, T, M]
+    source    Paper Eq. 4 and 6
+
+    >>> score(np.array([[[[1.0, 2.0, 2.0, 4.0]]]]), np.ones((1, 1, 1, 4)))
+    array([[[4.5]]])
+    """
+    D = query.shape[-1]
+    return np.einsum("btmd,btmd->btm", query, key) / math.sqrt(D)
+
+
+def factored_score(hidden: np.ndarray, key: np.ndarray, query_gain: np.ndarray, key_gain: np.ndarray,
+                   eps: float | None) -> np.ndarray:
+    """The same score with both norms pulled out of the dot product; only the product of gains enters.
+
+        s = sum(h * (gq gk) * k) * rsqrt(mean h^2 + eps) * rsqrt(mean k^2 + eps) / sqrt(D)
+
+    hidden, key            [B, T, M, D], neither normalised
+    query_gain, key_gain   [M, D]
+    eps                    inside both roots
+    returns                [B, T, M]
+    source                 TileKernels; V4.1 release
+    """
+    D = hidden.shape[-1]
+    dot = np.einsum("btmd,md,btmd->btm", hidden, query_gain * key_gain, key)
+    return dot * inverse_rms(hidden, eps)[..., 0] * inverse_rms(key, eps)[..., 0] / math.sqrt(D)
+
+
+def signed_sqrt(s: np.ndarray) -> np.ndarray:
+    """sign(s) * sqrt(max(|s|, 1e-6)): [...] -> [...]; exactly 0 stays 0.  Source: demo."""
+    return np.sign(s) * np.sqrt(np.maximum(np.abs(s), ROOT_CLAMP))
+
+
+def copysign_sqrt(s: np.ndarray) -> np.ndarray:
+    """sqrt(max(|s|, 1e-6)) with the sign bit of s: [...] -> [...]; -0.0 counts as negative.  Source: V4.1."""
+    return np.copysign(np.sqrt(np.maximum(np.abs(s), ROOT_CLAMP)), s)
+
+
+def gate(s: np.ndarray, form: str, dead: np.ndarray | None = None) -> np.ndarray:
+    """The factor that lets the memory in.
+
+    s         [B, T, M] scores
+    form      "sigmoid", "signed_sqrt" or "copysign_sqrt"
+    dead      bool [B, T] or None; a dead position's gate is exactly 0
+    returns   [B, T, M] in [0, 1], same dtype
+    source    Paper Eq. 4; demo; V4.1 release
+
+    >>> gate(np.array([[[0.0, -0.0, 4.0]]]), "copysign_sqrt").round(5)
+    array([[[0.50025, 0.49975, 0.8808 ]]])
+    """
+    roots = {"sigmoid": lambda x: x, "signed_sqrt": signed_sqrt, "copysign_sqrt": copysign_sqrt}
+    alpha = sigmoid(roots[form](s))
+    return alpha if dead is None else np.where(dead[..., None], alpha.dtype.type(0), alpha)
+
+
+def apply_gate(alpha: np.ndarray, value: np.ndarray) -> np.ndarray:
+    """u = alpha * v: one shared value, let in by each branch's own factor.
+
+    alpha     [B, T, M]
+    value     [B, T, D]
+    returns   [B, T, M, D]
+    source    Paper Eq. 6
+    """
+    return alpha[..., None] * value[:, :, None, :]

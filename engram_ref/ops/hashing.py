@@ -1,0 +1,163 @@
+"""Hashing: from canonical ids to the table rows that a position reads.
+
+For position t, shift i = 0 is the current token, i = 1 the one before it, and so on. Each shift has
+an odd multiplier of its own; an n-gram's mix is the exclusive or of its first n products; a head
+reduces that mix modulo the prime size of its table:
+
+    mix_n(t)  = (x[t] * m[0]) ^ (x[t-1] * m[1]) ^ ... ^ (x[t-n+1] * m[n-1])      in int64
+    row[n, k] = mix_n mod p[n, k]
+
+Multipliers are shared by orders and heads, so heads of one order differ only in their prime.
+"""
+
+import numpy as np
+
+from engram_ref.ops.canonical import DEAD
+
+INT64_MAX = 2**63 - 1
+LAYER_STRIDE = 10_007            # how far apart the seeds of consecutive layers lie
+GOLDEN_GAMMA = 0x9E3779B97F4A7C15  # SplitMix64's increment: 2^64 / golden ratio, made odd
+MASK64 = 2**64 - 1
+
+
+def multiplier_range(canonical_size: int) -> int:
+    """Half the largest multiplier that keeps id * multiplier below 2^63, for every id.
+
+    >>> multiplier_range(99_092)
+    46539438283891
+    """
+    return max(1, INT64_MAX // canonical_size // 2)
+
+
+def pcg64_multipliers(seed: int, index: int, max_ngram: int, canonical_size: int) -> np.ndarray:
+    """One layer's multipliers from NumPy's PCG64 stream: odd, and too small to overflow.
+
+    seed, index      the stream is seeded with seed + 10007 * index; index is the layer's number
+    max_ngram        N, how many are drawn
+    canonical_size   classes of the vocabulary; another size gives entirely other multipliers
+    returns          int64 [N], newest token's first
+    source           Engram demo; V4.1 release
+
+    >>> pcg64_multipliers(0, 1, 2, 99_092)
+    array([76632096046245,  4839876093313])
+    """
+    rng = np.random.default_rng(seed + LAYER_STRIDE * index)
+    return 2 * rng.integers(0, multiplier_range(canonical_size), size=max_ngram, dtype=np.int64) + 1
+
+
+def splitmix64(state: int) -> int:
+    """One SplitMix64 output: a counter, scrambled. All arithmetic modulo 2^64.
+
+    source   Steele, Lea and Flood 2014
+    """
+    z = (state + GOLDEN_GAMMA) & MASK64
+    z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & MASK64
+    z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & MASK64
+    return z ^ (z >> 31)
+
+
+def splitmix64_multipliers(seed: int, index: int, max_ngram: int, canonical_size: int) -> np.ndarray:
+    """One layer's multipliers as the Qwen dialect draws them.
+
+    seed, index      the counter starts at seed + 10007 * index; index counts modules, not blocks
+    max_ngram        N
+    canonical_size   the raw vocabulary's size in that dialect
+    returns          int64 [N], newest token's first
+    source           Qwen4Exp release
+
+    >>> splitmix64_multipliers(1234, 0, 2, 248_320)
+    array([23703573157769, 20109073645365])
+    """
+    start = seed + LAYER_STRIDE * index
+    drawn = [splitmix64((start + GOLDEN_GAMMA * (i + 1)) & MASK64) for i in range(max_ngram)]
+    return np.array([2 * (x % multiplier_range(canonical_size)) + 1 for x in drawn], dtype=np.int64)
+
+
+GENERATORS = {"pcg64": pcg64_multipliers, "splitmix64": splitmix64_multipliers}
+
+
+def windows(ids: np.ndarray, history: np.ndarray, pad_id: int, eos_id: int | None = None) -> np.ndarray:
+    """The N tokens that end at each position, newest first, with everything out of sight padded.
+
+    Walking back from a position, the first thing that blocks the view hides all that is older: the
+    left end, a DEAD token (also at the position itself), or, where documents are kept apart, the
+    EOS that ended the document before.
+
+    ids       int64 [B, T] canonical ids, DEAD allowed
+    history   int64 [B, N-1] the ids before them, oldest first, DEAD before the stream's start
+    pad_id    canonical id shown instead of what is hidden
+    eos_id    canonical id that ends a document, or None
+    returns   int64 [B, T, N]
+    source    Engram demo (left fill); V4.1 release (DEAD); Qwen4Exp release (EOS)
+
+    >>> windows(np.array([[5, 6, DEAD, 7]]), np.array([[DEAD, DEAD]]), pad_id=2)[0]
+    array([[5, 2, 2],
+           [6, 5, 2],
+           [2, 2, 2],
+           [7, 2, 2]])
+    """
+    B, T = ids.shape
+    N = history.shape[1] + 1
+    seen = np.concatenate([history, ids], axis=1)            # [B, N-1+T]
+    hidden = np.zeros((B, T), dtype=bool)
+    shifts = []
+    for i in range(N):
+        token = seen[:, N - 1 - i : N - 1 - i + T]           # [B, T], i tokens back
+        hidden = hidden | (token == DEAD)
+        if eos_id is not None and i > 0:
+            hidden = hidden | (token == eos_id)
+        shifts.append(np.where(hidden, pad_id, token))
+    return np.stack(shifts, axis=-1)                         # [B, T, N]
+
+
+def mix(windows: np.ndarray, multipliers: np.ndarray) -> np.ndarray:
+    """The mix of every order: products joined by exclusive or.
+
+    windows       int64 [B, T, N], newest first
+    multipliers   int64 [N]
+    returns       int64 [B, T, N-1], orders 2..N; a product wraps like two's complement int64
+    source        Engram demo
+
+    >>> mix(np.array([[[3, 5]]]), np.array([7, 9]))
+    array([[[56]]])
+    """
+    mixed = windows[..., 0] * multipliers[0]                         # [B, T], the current token alone
+    orders = []
+    for i in range(1, len(multipliers)):
+        mixed = mixed ^ (windows[..., i] * multipliers[i])
+        orders.append(mixed)
+    return np.stack(orders, axis=-1)                                 # [B, T, N-1]
+
+
+def table_rows(mixes: np.ndarray, primes: np.ndarray) -> np.ndarray:
+    """The row each head reads: its order's mix modulo its own prime.
+
+    mixes     int64 [B, T, N-1]
+    primes    int64 [C], order-major
+    returns   int64 [B, T, C], each in [0, p) of its column (floor modulus, also of a negative mix)
+    source    Engram demo
+
+    >>> table_rows(np.array([[[56]]]), np.array([11, 13]))
+    array([[[1, 4]]])
+    """
+    B, T, orders = mixes.shape
+    C = len(primes)
+    H = C // orders
+    rows = np.empty((B, T, C), dtype=np.int64)
+    for column, prime in enumerate(primes):
+        rows[..., column] = mixes[..., column // H] % prime
+    return rows
+
+
+def next_history(history: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """The history after these ids: the last N-1 of everything seen, DEAD marks kept.
+
+    history   int64 [B, N-1], oldest first
+    ids       int64 [B, T] canonical ids
+    returns   int64 [B, N-1]
+
+    >>> next_history(np.array([[DEAD, 4, 5]]), np.array([[6, 7]]))
+    array([[5, 6, 7]])
+    """
+    seen = np.concatenate([history, ids], axis=1)            # [B, N-1+T]
+    return seen[:, seen.shape[1] - history.shape[1] :]

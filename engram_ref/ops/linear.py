@@ -1,0 +1,33 @@
+"""Linear: projections, and the sum that adds a module to the residual stream."""
+
+import numpy as np
+
+from engram_ref.ops.codecs import round_bf16
+
+
+def linear(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
+    """y = x W^T + b.
+
+    x         [..., in] float
+    weight    [out, in]
+    bias      [out] or None
+    returns   [..., out]
+    source    Paper Eq. 3 (no bias); the demo has biases
+
+    >>> linear(np.array([1.0, 2.0]), np.array([[3.0, 4.0]]), np.array([0.5]))
+    array([11.5])
+    """
+    y = x @ weight.T
+    return y if bias is None else y + bias
+
+
+def add_residual(hidden: np.ndarray, update: np.ndarray, rounding: str = "none") -> np.ndarray:
+    """H + Y, rounded once where the dialect rounds.
+
+    hidden, update   [B, T, M, D] float
+    rounding         "none", or "fp8_bf16": the sum is rounded to bfloat16, here and nowhere before
+    returns          [B, T, M, D]
+    source           Paper section 2.4; V4.1 release (the rounding)
+    """
+    total = hidden + update
+    return round_bf16(total) if rounding == "fp8_bf16" else total

@@ -1,0 +1,39 @@
+"""RMSNorm: divide a vector by its root mean square, then scale each channel.
+
+    y = g * x / sqrt(mean(x^2) + eps)
+
+eps stands inside the root. Engram normalises each residual branch by itself, over its D channels.
+"""
+
+import numpy as np
+
+
+def rms_norm(x: np.ndarray, gain: np.ndarray, eps: float | None) -> np.ndarray:
+    """x over its root mean square, times the gain.
+
+    x         [..., D] float
+    gain      [D], or any shape that broadcasts against x, such as [M, D]
+    eps       inside the root; None takes the machine epsilon of x's dtype, as PyTorch does
+    returns   [..., D] same dtype
+    source    Zhang and Sennrich 2019; eps per dialect
+
+    >>> rms_norm(np.array([3.0, 4.0]), np.ones(2), eps=0.0)
+    array([0.84852814, 1.13137085])
+    """
+    return gain * (x * inverse_rms(x, eps))
+
+
+def inverse_rms(x: np.ndarray, eps: float | None) -> np.ndarray:
+    """1 / sqrt(mean(x^2) + eps) over the last axis: [..., D] -> [..., 1]."""
+    eps = float(np.finfo(x.dtype).eps) if eps is None else eps
+    return 1.0 / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + eps)
+
+
+def effective_gain(weight: np.ndarray, gain_form: str) -> np.ndarray:
+    """The gain that a stored weight stands for.
+
+    weight      [...] float
+    gain_form   "plain": the weight itself; "zero_centred": 1 + weight (the Qwen dialect)
+    returns     [...]
+    """
+    return 1.0 + weight if gain_form == "zero_centred" else weight

@@ -1,0 +1,95 @@
+"""Primes: every table gets a prime number of rows, and no two tables the same one.
+
+All heads of one order reduce the same mix, each modulo its own table's size. Were two sizes equal,
+their heads would collide on exactly the same n-grams; distinct primes make the collisions of
+different heads as good as independent. So the nominal size is only where the search starts.
+
+    p[1] = smallest prime >= nominal size, p[k+1] = next prime that no table uses yet
+"""
+
+import functools
+
+import numpy as np
+
+from engram_ref.errors import InputError
+
+WITNESSES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37)
+"""Bases that make the Miller-Rabin test exact below 3.3e24 (Sorenson and Webster 2015)."""
+
+
+def is_prime(n: int) -> bool:
+    """Whether n is prime, by the deterministic Miller-Rabin test.
+
+    n         an integer below 2^63
+    returns   True or False, never a guess
+    source    Miller 1976, Rabin 1980; the bases are Sorenson and Webster's
+
+    >>> [n for n in range(30) if is_prime(n)]
+    [2, 3, 5, 7, 11, 13, 17, 19, 23, 29]
+    """
+    if n < 2:
+        return False
+    for p in WITNESSES:
+        if n % p == 0:
+            return n == p
+    return all(_passes(n, base) for base in WITNESSES)
+
+
+def _passes(n: int, base: int) -> bool:
+    """One Miller-Rabin round: n - 1 = odd * 2^twos, and base^odd must reach 1 as it would for a prime."""
+    twos = ((n - 1) & (1 - n)).bit_length() - 1
+    x = pow(base, (n - 1) >> twos, n)
+    if x in (1, n - 1):
+        return True
+    for _ in range(twos - 1):
+        x = x * x % n
+        if x == n - 1:
+            return True
+    return False
+
+
+@functools.cache
+def table_primes(table_sizes: tuple[int, ...], n_heads: int, n_layers: int) -> np.ndarray:
+    """Rows of every table of every layer: distinct primes just above the nominal sizes.
+
+    table_sizes   nominal rows of one head's table, one per order
+    n_heads       H, tables per order
+    n_layers      layers in the order the configuration lists them
+    returns       int64 [layers, C], order-major, then head; read-only, since it is searched once and shared
+    raises        InputError where a nominal size is not in [1, 2^62)
+    source        Engram demo; V4.1 release
+
+    >>> table_primes((7, 7), n_heads=2, n_layers=1)
+    array([[ 7, 11, 13, 17]])
+    """
+    if not all(1 <= size < 2**62 for size in table_sizes):
+        raise InputError("table_sizes", "sizes in [1, 2^62)", table_sizes)
+    used: set[int] = set()
+    found = [_next_primes(size, n_heads, used) for _ in range(n_layers) for size in table_sizes]
+    primes = np.array(found, dtype=np.int64).reshape(n_layers, len(table_sizes) * n_heads)
+    primes.setflags(write=False)
+    return primes
+
+
+def _next_primes(nominal: int, count: int, used: set[int]) -> list[int]:
+    """The next `count` primes from `nominal` up that are not used yet; they are added to `used`."""
+    found: list[int] = []
+    candidate = nominal
+    while len(found) < count:
+        if candidate not in used and is_prime(candidate):
+            found.append(candidate)
+            used.add(candidate)
+        candidate += 1
+    return found
+
+
+def column_offsets(primes: np.ndarray) -> np.ndarray:
+    """Where each column's table starts in the layer's one flat table: an exclusive running sum.
+
+    primes    int64 [..., C]
+    returns   int64 [..., C]; the first is 0
+
+    >>> column_offsets(np.array([7, 11, 13]))
+    array([ 0,  7, 18])
+    """
+    return np.cumsum(primes, axis=-1) - primes

@@ -1,0 +1,65 @@
+"""Tables: read the rows found, decode them, and lay them side by side.
+
+A layer has C tables, one per n-gram order and head, stored one after the other as one flat array;
+column c starts at its offset. What a token remembers is the C rows it reads, concatenated:
+
+    memory(t) = row of column 0 | row of column 1 | ... | row of column C-1
+
+Columns are order-major: all heads of the 2-grams first, then those of the 3-grams.
+"""
+
+import numpy as np
+
+from engram_ref.errors import InputError
+from engram_ref.ops.codecs import dequantise
+
+
+def gather(table: np.ndarray, rows: np.ndarray, offsets: np.ndarray) -> np.ndarray:
+    """The rows of the flat table that each position reads.
+
+    table     [R, W] any dtype
+    rows      int64 [B, T, C], each within its own column's table
+    offsets   int64 [C], where each column starts
+    returns   [B, T, C, W]
+    source    Paper Eq. 1; demo
+
+    >>> gather(np.array([[10], [11], [20], [21]]), np.array([[[1, 0]]]), np.array([0, 2]))[0, 0]
+    array([[11],
+           [20]])
+    """
+    return table[rows + offsets]                             # [B, T, C, W]
+
+
+def decode(gathered: tuple[np.ndarray, ...], codec: str, dtype: type) -> np.ndarray:
+    """Gathered rows as numbers.
+
+    gathered   (values,) for "fp32" and "bf16"; (codes, scales) for "fp8_e8m0"
+    codec      "fp32", "bf16" or "fp8_e8m0"
+    dtype      float32 or float64, of the result
+    returns    [B, T, C, W]
+    """
+    if codec == "fp8_e8m0":
+        return dequantise(*gathered, dtype)
+    return gathered[0].astype(dtype, copy=False)
+
+
+def concatenate(decoded: np.ndarray) -> np.ndarray:
+    """The rows of one token side by side: [B, T, C, W] -> [B, T, C*W].  Source: paper Eq. 2."""
+    B, T, C, W = decoded.shape
+    return decoded.reshape(B, T, C * W)
+
+
+def check_rows(rows: np.ndarray, sizes: np.ndarray) -> None:
+    """Refuse rows outside their column's table, naming the first.
+
+    rows     int64 [B, T, C]
+    sizes    int64 [C], rows of each column's table
+    raises   InputError; flat rows, with offsets added already, are the usual cause
+    """
+    if rows.dtype != np.int64 or rows.ndim != 3 or rows.shape[-1] != len(sizes):
+        raise InputError("rows", f"int64 [B, T, {len(sizes)}]", f"{rows.dtype} {list(rows.shape)}")
+    wrong = np.argwhere((rows < 0) | (rows >= sizes))
+    if len(wrong):
+        b, t, c = map(int, wrong[0])
+        raise InputError("rows", f"values in [0, {sizes[c]}) in column {c}", f"{rows[b, t, c]} at {(b, t, c)}",
+                         "rows are taken per column, without offsets (flat=False)")

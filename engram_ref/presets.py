@@ -1,0 +1,183 @@
+"""The named configurations, each with its source.
+
+Where a source does not publish a value, the comment beside it says "choice". The multipliers are the
+literals that the generators give; NumPy does not promise to keep its PCG64 stream for ever.
+"""
+
+from dataclasses import replace
+
+from engram_ref.config import EngramConfig
+from engram_ref.errors import unknown_name
+from engram_ref.text.maps import KNOWN_VOCABULARIES
+
+ALIASES = {"paper": "engram-27b"}
+
+GATES: dict[str, dict[str, object]] = {
+    "paper": {"score_form": "normalised", "gate_form": "sigmoid", "gain_form": "plain",
+              "norm_eps": 1e-20},             # choice: the paper states none; its backbone has 1e-20
+    "demo": {"score_form": "normalised", "gate_form": "signed_sqrt", "gain_form": "plain", "norm_eps": None},
+    "tilekernels": {"score_form": "factored", "gate_form": "copysign_sqrt", "gain_form": "plain", "norm_eps": 1e-20},
+    "deepseek-v4.1": {"score_form": "factored", "gate_form": "copysign_sqrt", "gain_form": "plain",
+                      "norm_eps": 1e-20},
+    "qwen": {"score_form": "normalised", "gate_form": "signed_sqrt", "gain_form": "zero_centred",
+             "norm_eps": 1e-6},               # choice: Qwen's usual rms_norm_eps
+}
+"""The gates by name; `dataclasses.replace(config, **GATES["tilekernels"])` gives a preset another one."""
+
+
+def _deepseek_vocabulary(name: str) -> dict[str, object]:
+    known = KNOWN_VOCABULARIES[name]
+    return {"vocabulary": name, "vocab_size": known.size, "canonical_size": known.canonical_size, "pad_id": 2}
+
+
+_ENGRAM_27B = EngramConfig(
+    name="engram-27b",
+    source="paper arXiv 2601.07372, Table 5, column Engram-27B",
+    layer_ids=(2, 15),
+    layer_base=1,
+    hidden_size=2560,
+    n_branches=4,
+    **_deepseek_vocabulary("deepseek-v3"),
+    dead_barrier=False,
+    eos_id=None,
+    max_ngram=3,
+    n_heads=8,
+    table_sizes=(2_262_400, 2_262_400),
+    seed=0,
+    multiplier_generator="pcg64",
+    seed_index="layer_id",
+    multipliers=None,
+    row_width=80,
+    table_codec="fp32",                       # choice: the paper states no storage format
+    row_multiple=1,
+    projection_bias=False,
+    **GATES["paper"],
+    conv_kernel=4,
+    conv_dilation=3,
+    conv_norm_eps=1e-5,                       # choice: the demo's, the only one published
+    conv_init="zeros",
+    rounding="none",
+)
+
+_ENGRAM_40B = replace(
+    _ENGRAM_27B,
+    name="engram-40b",
+    source="paper arXiv 2601.07372, Table 5, column Engram-40B",
+    table_sizes=(7_239_680, 7_239_680),
+)
+
+_DEMO = replace(
+    _ENGRAM_27B,
+    name="demo",
+    source="the authors' demo, engram_demo_v1.py",
+    layer_ids=(1, 15),
+    layer_base=0,
+    hidden_size=1024,
+    table_sizes=(646_400, 646_400),
+    row_width=64,
+    projection_bias=True,
+    **GATES["demo"],
+    conv_init="uniform",
+)
+
+_DEEPSEEK_V41_FLASH = EngramConfig(
+    name="deepseek-v4.1-flash",
+    source="DeepSeek-V4.1-Flash release, September 2026",
+    layer_ids=(1, 14),
+    layer_base=0,
+    hidden_size=5120,
+    n_branches=4,
+    **_deepseek_vocabulary("deepseek-v4"),
+    dead_barrier=True,
+    eos_id=None,
+    max_ngram=4,
+    n_heads=8,
+    table_sizes=(16_000_000, 16_000_000, 16_000_000),
+    seed=0,
+    multiplier_generator="pcg64",
+    seed_index="layer_id",
+    multipliers=((76632096046245, 4839876093313, 35959672319349, 73987337458391),
+                 (67716810739261, 51510806800915, 30921347202721, 82619226485591)),
+    row_width=256,
+    table_codec="fp8_e8m0",
+    row_multiple=1,
+    projection_bias=False,
+    **GATES["deepseek-v4.1"],
+    conv_kernel=0,
+    conv_dilation=1,
+    conv_norm_eps=1e-20,
+    conv_init="zeros",
+    rounding="fp8_bf16",
+)
+
+_QWEN4EXP_PLE = EngramConfig(
+    name="qwen4exp-ple",
+    source="Qwen3.8-Flash-Next / Qwen4Exp release, per-layer embedding",
+    layer_ids=(2,),
+    layer_base=1,
+    hidden_size=2560,
+    n_branches=4,
+    vocabulary=None,
+    vocab_size=248_320,
+    canonical_size=248_320,
+    pad_id=248_044,                           # the EOS id fills the window
+    dead_barrier=False,
+    eos_id=248_044,
+    max_ngram=3,
+    n_heads=8,
+    table_sizes=(20_000_000, 20_000_000),
+    seed=1234,
+    multiplier_generator="splitmix64",
+    seed_index="ordinal",
+    multipliers=((23703573157769, 20109073645365, 8052911324071),),
+    row_width=160,
+    table_codec="bf16",                       # choice: the release's storage format is not stated
+    row_multiple=128,
+    projection_bias=False,                    # choice
+    **GATES["qwen"],
+    conv_kernel=4,
+    conv_dilation=3,
+    conv_norm_eps=1e-5,                       # choice: the demo's
+    conv_init="zeros",
+    rounding="none",
+)
+
+_TINY = replace(
+    _DEMO,
+    name="tiny",
+    source="this project: small enough to print, with every stage of the demo",
+    layer_ids=(1, 2),
+    layer_base=1,
+    hidden_size=16,
+    **_deepseek_vocabulary("deepseek-v4"),
+    dead_barrier=True,
+    n_heads=4,
+    table_sizes=(997, 1499),
+    row_width=8,
+)
+
+_PRESETS: dict[str, EngramConfig] = {
+    config.name: config
+    for config in (_DEEPSEEK_V41_FLASH, _ENGRAM_27B, _ENGRAM_40B, _DEMO, _QWEN4EXP_PLE, _TINY)
+}
+
+
+def presets() -> tuple[str, ...]:
+    """The names of all presets, the default first; aliases left out."""
+    return tuple(_PRESETS)
+
+
+def preset(name: str) -> EngramConfig:
+    """The configuration of that name or alias.
+
+    name      one of presets(), or "paper" for engram-27b
+    returns   EngramConfig
+    raises    InputError that lists the presets and suggests the nearest
+
+    >>> preset("paper").table_sizes
+    (2262400, 2262400)
+    """
+    name = ALIASES.get(name, name)
+    if name not in _PRESETS:
+        raise unknown_name("preset", name, [*_PRESETS, *ALIASES])
+    return _PRESETS[name]

@@ -1,0 +1,67 @@
+"""The table of stages: every intermediate result has one public name.
+
+The trace, the command line, vectors, comparisons and tutorials all use these names. A key is a path:
+`layers.1.engram.gate` is the stage `gate` of the Engram module in layer 1.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One intermediate result: its name, shape in axis letters (see axes.py), kind of number, meaning."""
+
+    name: str
+    axes: str
+    kind: str       # "int64" or "float"
+    about: str
+    formula: str
+    op: str         # the function that computes it, as a path below engram_ref
+
+
+STAGES: tuple[Stage, ...] = (
+    Stage("canonical_ids", "B T", "int64", "raw ids mapped to canonical ids; DEAD marks kept",
+          "x'[t] = map[x[t]]", "ops.canonical.canonicalise"),
+    Stage("windows", "B T N", "int64", "the N canonical ids that end at each position, newest first",
+          "x'[t], x'[t-1], ..., pad where hidden", "ops.hashing.windows"),
+    Stage("mix", "B T N-1", "int64", "products with the multipliers, joined by exclusive or, per order",
+          "mix_n = x'[t]*m[0] ^ ... ^ x'[t-n+1]*m[n-1]", "ops.hashing.mix"),
+    Stage("rows", "B T C", "int64", "the table row that each order and head reads",
+          "row[n,k] = mix_n mod p[n,k]", "ops.hashing.table_rows"),
+    Stage("memory", "B T C*W", "float", "the rows read, decoded and laid side by side",
+          "e = row of column 0 | ... | row of column C-1", "ops.tables.concatenate"),
+    Stage("key", "B T M D", "float", "what the memory says it is about, per branch",
+          "k[m] = W_K[m] e", "ops.linear.linear"),
+    Stage("value", "B T D", "float", "what the memory has to say, shared by the branches",
+          "v = W_V e", "ops.linear.linear"),
+    Stage("query_norm", "B T M D", "float", "the hidden state, normalised per branch",
+          "RMSNorm(h[m])", "ops.norm.rms_norm"),
+    Stage("key_norm", "B T M D", "float", "the key, normalised per branch",
+          "RMSNorm(k[m])", "ops.norm.rms_norm"),
+    Stage("score", "B T M", "float", "how well state and memory agree",
+          "s[m] = <RMSNorm(h[m]), RMSNorm(k[m])> / sqrt(D)", "ops.gate.score"),
+    Stage("gate", "B T M", "float", "the factor in [0, 1] that lets the memory in",
+          "alpha[m] = sigma(s[m]), or of its signed root", "ops.gate.gate"),
+    Stage("gated", "B T M D", "float", "the value, let in by each branch's own gate",
+          "u[m] = alpha[m] v", "ops.gate.apply_gate"),
+    Stage("conv_norm", "B T M D", "float", "the gated value, normalised for the convolution",
+          "RMSNorm(u[m])", "ops.norm.rms_norm"),
+    Stage("conv", "B T M D", "float", "the convolution branch after its SiLU",
+          "SiLU(conv(RMSNorm(u)))", "ops.conv.short_conv"),
+    Stage("output", "B T M D", "float", "Y, what the module adds to the residual stream",
+          "Y = SiLU(conv(RMSNorm(u))) + u", "ops.composite.gated_conv"),
+    Stage("residual", "B T M D", "float", "the residual stream after the module",
+          "H + Y", "ops.linear.add_residual"),
+)
+"""In the order they are computed."""
+
+BY_NAME: dict[str, Stage] = {stage.name: stage for stage in STAGES}
+
+
+def stage_of(key: str) -> Stage | None:
+    """The stage that a key's last part names; None for a key of someone's own.
+
+    >>> stage_of("layers.1.engram.gate").axes
+    'B T M'
+    """
+    return BY_NAME.get(key.rsplit(".", 1)[-1])

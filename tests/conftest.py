@@ -1,0 +1,20 @@
+"""Fixtures that several test folders share."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+GOLDEN = Path(__file__).parent / "golden"
+
+
+@pytest.fixture
+def rng():
+    return np.random.default_rng(20260112)
+
+
+@pytest.fixture(scope="session")
+def known_addressing():
+    """Published addressing constants and digests of two releases."""
+    return json.loads((GOLDEN / "addressing.json").read_text())

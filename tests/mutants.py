@@ -1,0 +1,57 @@
+"""Named wrong variants of what matters, each caught by a named test.
+
+A mutant replaces one function everywhere in the package by a one-line wrong version. The test that is
+named beside it must then fail: with an assertion, or with the package's own refusal.
+"""
+
+import importlib
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+from engram_ref.errors import InputError
+from tests import mutants_floats, mutants_integers
+
+
+@dataclass(frozen=True)
+class Mutant:
+    """One wrong variant.
+
+    target   "module:function" below engram_ref that is replaced
+    wrong    the replacement; called as wrong(original, *arguments)
+    caught   "module:test" below tests, called with `arguments`
+    """
+
+    target: str
+    wrong: Callable
+    caught: str
+    arguments: tuple = ()
+
+
+MUTANTS = {name: Mutant(*entry) for name, entry in (mutants_integers.MUTANTS | mutants_floats.MUTANTS).items()}
+
+
+def replace_everywhere(monkeypatch, original, replacement):
+    """Rebind every name of the package and of the tests that is bound to `original`."""
+    for name, module in list(sys.modules.items()):
+        if name.split(".")[0] in ("engram_ref", "tests"):
+            for attribute, value in list(vars(module).items()):
+                if value is original:
+                    monkeypatch.setattr(module, attribute, replacement)
+
+
+def resolve(path, package):
+    module, name = path.split(":")
+    return getattr(importlib.import_module(f"{package}.{module}"), name)
+
+
+@pytest.mark.parametrize("name", MUTANTS)
+def test_mutant_is_caught(name, monkeypatch):
+    mutant = MUTANTS[name]
+    original, test = resolve(mutant.target, "engram_ref"), resolve(mutant.caught, "tests")
+    test(*mutant.arguments)  # green before the change, so that red afterwards means something
+    replace_everywhere(monkeypatch, original, lambda *a, **k: mutant.wrong(original, *a, **k))
+    with pytest.raises((AssertionError, InputError)):
+        test(*mutant.arguments)

@@ -1,0 +1,121 @@
+"""Eight-bit number formats and IEEE rounding, exact on fractions."""
+
+import math
+from fractions import Fraction
+from functools import cache
+
+NAN = "nan"
+E4M3_MAX = 448
+
+
+def power_of_two(exponent):
+    return Fraction(2) ** exponent
+
+
+def ceil_log2(value):
+    """The smallest integer e with 2**e >= value, for a positive fraction."""
+    e = value.numerator.bit_length() - value.denominator.bit_length() - 1
+    while power_of_two(e) < value:
+        e += 1
+    return e
+
+
+def floor_log2(value):
+    """The largest integer e with 2**e <= value, for a positive fraction."""
+    return -ceil_log2(1 / Fraction(value))
+
+
+@cache
+def e4m3(code):
+    """(sign, magnitude) of an E4M3FN code, or 'nan'.
+
+    sign is +1 or -1 (so that zero keeps its sign), magnitude a Fraction.
+    """
+    sign = -1 if code >= 128 else 1
+    exponent, mantissa = divmod(code % 128, 8)
+    if exponent == 15 and mantissa == 7:
+        return NAN
+    if exponent == 0:
+        return sign, mantissa * power_of_two(-9)
+    return sign, (8 + mantissa) * power_of_two(exponent - 10)
+
+
+def e8m0(byte):
+    """The power of two that a scale byte stands for, or 'nan' for 255."""
+    return NAN if byte == 255 else power_of_two(byte - 127)
+
+
+def round_binary(value, digits):
+    """Nearest number with that many binary digits, ties to even, as a float.
+
+    The exponent range is float32's: the last place never falls below
+    2**(-125 - digits), and what rounds to 2**128 or more is infinite.
+    """
+    value = Fraction(value)
+    if value == 0:
+        return 0.0
+    exponent = max(floor_log2(abs(value)), -126)
+    last_place = power_of_two(exponent - digits + 1)
+    magnitude = round(abs(value) / last_place) * last_place
+    rounded = math.inf if magnitude >= 2**128 else float(magnitude)
+    return -rounded if value < 0 else rounded
+
+
+def to_float32(value):
+    """A fraction rounded to float32; returned as a Python float."""
+    return round_binary(value, 24)
+
+
+def to_bfloat16(value):
+    """A fraction rounded to bfloat16; returned as a Python float."""
+    return round_binary(value, 8)
+
+
+def dequantise(code, scale_byte):
+    """(float32, bfloat16) value of an E4M3FN code under an E8M0 scale.
+
+    The product is rounded to float32 first and that to bfloat16.  NaN in
+    either byte gives NaN; a zero keeps the sign of its code.
+    """
+    number, scale = e4m3(code), e8m0(scale_byte)
+    if NAN in (number, scale):
+        return math.nan, math.nan
+    sign, magnitude = number
+    single = to_float32(magnitude * scale)
+    brain = single if math.isinf(single) else to_bfloat16(single)
+    return math.copysign(single, sign), math.copysign(brain, sign)
+
+
+def nearest_e4m3(x):
+    """The code nearest to a fraction: ties to the even code, at most 448.
+
+    Found by comparing with every finite code.  A negative x always gets the
+    sign bit, also where its magnitude rounds to zero.
+    """
+    size = abs(x)
+    nearest = min(range(127), key=lambda c: (abs(e4m3(c)[1] - size), c % 2))
+    return nearest + 128 if x < 0 else nearest
+
+
+def block_scale_byte(largest):
+    """Byte of the least power of two that brings `largest` to 448 or less."""
+    if largest == 0:
+        return 127
+    exponent = ceil_log2(Fraction(largest) / E4M3_MAX)
+    return min(max(exponent, -127), 127) + 127
+
+
+def quantise_block(values):
+    """(codes, scale_byte) of one block of finite numbers sharing a scale.
+
+    An all-zero block has scale 1 and only codes 0; in any other block a
+    float -0.0 becomes code 128.
+    """
+    exact = [Fraction(value) for value in values]
+    scale_byte = block_scale_byte(max(map(abs, exact)))
+    if not any(exact):
+        return [0] * len(exact), scale_byte
+    scale = e8m0(scale_byte)
+    codes = [nearest_e4m3(value / scale) for value in exact]
+    minus_zero = [v == 0 and math.copysign(1, v) < 0 for v in values]
+    return [128 if z else c for z, c in zip(minus_zero, codes, strict=True)], scale_byte

@@ -1,0 +1,87 @@
+"""Multipliers, n-gram windows and table rows, one position at a time."""
+
+from .pcg import MASK64, Pcg64
+
+DEAD = -1
+GOLDEN = 0x9E3779B97F4A7C15
+LAYER_STEP = 10007
+INT64_MAX = 2**63 - 1
+
+
+def half_range(size):
+    """Half of the largest factor that keeps id * factor inside int64."""
+    return max(1, INT64_MAX // size // 2)
+
+
+def splitmix64(x):
+    """One SplitMix64 output for the unsigned 64-bit input x."""
+    x = (x + GOLDEN) & MASK64
+    x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9 & MASK64
+    x = (x ^ x >> 27) * 0x94D049BB133111EB & MASK64
+    return x ^ x >> 31
+
+
+def splitmix_multipliers(seed, dense_id, max_ngram, vocab_size):
+    """Odd multipliers of the raw-id dialect, one for each shift."""
+    base = seed + LAYER_STEP * dense_id
+    states = [base + GOLDEN * (i + 1) & MASK64 for i in range(max_ngram)]
+    half = half_range(vocab_size)
+    return [2 * (splitmix64(state) % half) + 1 for state in states]
+
+
+def pcg_multipliers(seed, layer_id, max_ngram, canonical_size):
+    """Odd multipliers of the canonical-id dialects, one for each shift."""
+    generator = Pcg64(seed + LAYER_STEP * layer_id)
+    bound = half_range(canonical_size)
+    return [2 * generator.below(bound) + 1 for _ in range(max_ngram)]
+
+
+def window(ids, history, t, n, fill_id, eos_id=None):
+    """The n ids that position t of `ids` hashes, newest first.
+
+    `history` holds the ids just before `ids`, oldest first; -1 in it is
+    either DEAD or before the stream, and -1 among `ids` is DEAD.  The walk
+    goes back from t.  A DEAD or missing position stops it, at any shift; so
+    does an `eos_id` seen at shift 1 or later (None: no such rule).  The shift
+    that stops it and all the older ones read `fill_id`.
+    """
+    stream = list(history) + list(ids)
+    place = len(history) + t
+    seen = []
+    while len(seen) < n and place >= 0:
+        token = stream[place]
+        ends_segment = eos_id is not None and token == eos_id and seen
+        if token == DEAD or ends_segment:
+            break
+        seen.append(token)
+        place -= 1
+    return seen + [fill_id] * (n - len(seen))
+
+
+def wrap64(number):
+    """The value that a two's complement int64 register would hold."""
+    low = number & MASK64
+    return low - 2**64 if low >= 2**63 else low
+
+
+def row(window, multipliers, prime):
+    """Row in a table of `prime` rows: XOR of int64 products, floor modulus."""
+    mixed = 0
+    for token, multiplier in zip(window, multipliers[: len(window)], strict=True):
+        mixed ^= wrap64(token * multiplier)
+    return mixed % prime
+
+
+def rows(ids, history, multipliers, primes_by_order, fill_id, eos_id=None):
+    """Rows [T][C] without offsets, columns order by order, then by head.
+
+    `primes_by_order[0]` belongs to the 2-grams, the next to the 3-grams, ...
+    """
+    table = []
+    for t in range(len(ids)):
+        columns = []
+        for n, primes in enumerate(primes_by_order, start=2):
+            tokens = window(ids, history, t, n, fill_id, eos_id)
+            columns += [row(tokens, multipliers, prime) for prime in primes]
+        table.append(columns)
+    return table

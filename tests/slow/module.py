@@ -1,0 +1,133 @@
+"""The Engram module on nested lists, one position and one branch at a time."""
+
+import math
+
+CLAMP = 1e-6
+FLOAT64_EPS = 2.0**-52
+
+
+def dot(x, y):
+    return math.fsum(a * b for a, b in zip(x, y, strict=True))
+
+
+def linear(weight, bias, x):
+    """weight [out][in] times x, plus bias."""
+    return [
+        math.fsum([b, *(w * a for w, a in zip(line, x, strict=True))])
+        for line, b in zip(weight, bias, strict=True)
+    ]
+
+
+def rms_norm(x, gain, eps):
+    """x over its root mean square, channel by channel times the gain."""
+    root = math.sqrt(dot(x, x) / len(x) + eps)
+    return [a / root * g for a, g in zip(x, gain, strict=True)]
+
+
+def score(h, key, query_gain, key_gain, eps):
+    """Scaled dot product of the normalised hidden state and key."""
+    query = rms_norm(h, query_gain, eps)
+    return dot(query, rms_norm(key, key_gain, eps)) / math.sqrt(len(h))
+
+
+def sigmoid(x):
+    """Logistic function without overflow at either end."""
+    if x >= 0:
+        return 1 / (1 + math.exp(-x))
+    grown = math.exp(x)
+    return grown / (1 + grown)
+
+
+def gate(s, form):
+    """alpha for a score s.
+
+    'sigmoid': no root.  'signed_sqrt': clamped root times sign(s), where
+    sign(0) is 0.  'copysign_sqrt': clamped root with the sign bit of s.
+    """
+    if form == "sigmoid":
+        return sigmoid(s)
+    root = math.sqrt(max(abs(s), CLAMP))
+    if form == "signed_sqrt":
+        return sigmoid(root * ((s > 0) - (s < 0)))
+    if form == "copysign_sqrt":
+        return sigmoid(math.copysign(root, s))
+    raise ValueError(f"unknown gate form {form!r}")
+
+
+def silu(x):
+    return x * sigmoid(x)
+
+
+def short_conv(sequence, kernels, dilation):
+    """Causal convolution of each channel with its own kernel.
+
+    `sequence` is [T][channels], `kernels` [channels][taps]; the last tap
+    meets the current position, the one before it `dilation` positions back.
+    What lies before the sequence is zero.
+    """
+    taps = len(kernels[0])
+    result = []
+    for t in range(len(sequence)):
+        sources = [t - (taps - 1 - tap) * dilation for tap in range(taps)]
+        result.append([
+            math.fsum(kernel[tap] * sequence[p][channel]
+                      for tap, p in enumerate(sources) if p >= 0)
+            for channel, kernel in enumerate(kernels)
+        ])  # fmt: skip
+    return result
+
+
+def gather(table, rows, offsets):
+    """The table rows of one position, joined into one vector."""
+    memory = []
+    for row, offset in zip(rows, offsets, strict=True):
+        memory += table[offset + row]
+    return memory
+
+
+def gated_values(parameters, memory, hidden, eps, form):
+    """alpha * value for every branch of one position: [M][d]."""
+    p = parameters
+    value = linear(p["value_proj.weight"], p["value_proj.bias"], memory)
+    branches = []
+    for m, h in enumerate(hidden):
+        weight, bias = p[f"key_projs.{m}.weight"], p[f"key_projs.{m}.bias"]
+        key = linear(weight, bias, memory)
+        gains = p[f"norm2.{m}.weight"], p[f"norm1.{m}.weight"]
+        alpha = gate(score(h, key, *gains, eps), form)
+        branches.append([alpha * v for v in value])
+    return branches
+
+
+def normalised_flat(parameters, branches, eps):
+    """Each branch normalised by itself, then joined branch after branch."""
+    flat = []
+    for m, u in enumerate(branches):
+        flat += rms_norm(u, parameters[f"short_conv.norms.{m}.weight"], eps)
+    return flat
+
+
+def engram_module(parameters, hidden, rows, offsets, dilation,
+                  form="signed_sqrt", eps=FLOAT64_EPS, conv_eps=1e-5):  # fmt: skip
+    """Y [T][M][d] of the demo's module, without the residual.
+
+    `parameters` maps the demo's names to nested lists, `hidden` is [T][M][d],
+    `rows` [T][C] without offsets and `offsets` [C] places them in the table.
+    """
+    table = parameters["multi_head_embedding.embedding.weight"]
+    gated = [
+        gated_values(parameters, gather(table, r, offsets), h, eps, form)
+        for r, h in zip(rows, hidden, strict=True)
+    ]
+    flat = [normalised_flat(parameters, u, conv_eps) for u in gated]
+    kernels = [channel[0] for channel in parameters["short_conv.conv.weight"]]
+    convolved = short_conv(flat, kernels, dilation)
+    return [add_branches(u, [silu(c) for c in line]) for u, line in zip(gated, convolved, strict=True)]
+
+
+def add_branches(branches, flat):
+    """Add a branch-major flat vector to the [M][d] branches."""
+    d = len(branches[0])
+    return [
+        [a + b for a, b in zip(u, flat[m * d : (m + 1) * d], strict=True)] for m, u in enumerate(branches)
+    ]
