@@ -119,4 +119,5 @@ def check_state(state: EngramState, hidden: np.ndarray, config: EngramConfig) ->
     """Taps that belong to this batch, dialect and dtype."""
     expected = (len(hidden), config.conv_span, config.n_branches, config.hidden_size)
     if state.taps.shape != expected or state.taps.dtype != hidden.dtype:
-        raise InputError("state.taps", f"{hidden.dtype} {list(expected)}", f"{state.taps.dtype} {list(state.taps.shape)}")
+        raise InputError("state.taps", f"{hidden.dtype} {list(expected)}",
+                         f"{state.taps.dtype} {list(state.taps.shape)}")

@@ -1,0 +1,131 @@
+"""engram-ref ids: which table rows does this text, or do these ids, read?"""
+
+import argparse
+import io
+import json
+
+import numpy as np
+
+from engram_ref.addressing import Addressing
+from engram_ref.cli.source import (
+    add_preset,
+    encode,
+    output_path,
+    parse_ids,
+    read_text,
+    to_canonical,
+    vocabulary_of,
+)
+from engram_ref.cli.terminal import style, width, wrap
+from engram_ref.config import EngramConfig, check_layer
+from engram_ref.errors import InputError
+from engram_ref.files import write_whole
+from engram_ref.ops.canonical import DEAD, check_ids
+from engram_ref.presets import preset
+from engram_ref.text.maps import int64_digest
+
+HELP = "the table rows that a text or ids read"
+DESCRIPTION = """The table rows that a text, token ids, or text on standard input read.
+
+One line a position, layer and order; rows are counted within each head's own table unless --flat.
+Only a configuration and a tokenizer are needed, no weights."""
+
+
+def arguments(command: argparse.ArgumentParser) -> None:
+    """The options of `ids`."""
+    command.add_argument("text", nargs="?", metavar="TEXT", help="the text; default: standard input")
+    command.add_argument("--tokens", metavar="IDS", help="token ids instead of text, such as 1,2,dead,3")
+    command.add_argument("--canonical", action="store_true", help="the ids are canonical already")
+    add_preset(command)
+    command.add_argument("--layer", default="all", metavar="ID", help="one layer, or all (default)")
+    command.add_argument("--flat", action="store_true", help="add column offsets: rows of the layer's flat table")
+    command.add_argument("--history", metavar="IDS", help="the ids before these, oldest first, at most N-1")
+    command.add_argument("--digest", action="store_true",
+                         help="print only the sha256 of the rows as little-endian int64 [1, T, layers, C]")
+    command.add_argument("--out", metavar="FILE.npy", help="write the rows, int64 [1, T, layers, C], instead")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print, digest or write the rows."""
+    config = preset(options.preset)
+    layers = chosen_layers(config, options.layer)
+    path = None if options.out is None else output_path(options.out, ".npy", "--out")
+    ids, history = canonical_input(options, config)
+    rows = all_rows(Addressing(config), layers, ids, history, options.flat)
+    if path is not None:
+        buffer = io.BytesIO()
+        np.save(buffer, rows)
+        write_whole(path, buffer.getvalue())
+    elif options.digest:
+        print(json.dumps({"sha256": int64_digest(rows)}) if options.json else int64_digest(rows))
+    elif options.json:
+        print(json.dumps({"preset": config.name, "layers": layers, "flat": options.flat,
+                          "axes": ["batch", "position", "layer", "column"],
+                          "canonical_ids": ids.tolist(), "rows": rows.tolist()}))
+    else:
+        print("\n".join(lines(config, layers, ids, rows, options.flat)))
+    return 0
+
+
+def chosen_layers(config: EngramConfig, text: str) -> list[int]:
+    """The layers that --layer names."""
+    if text == "all":
+        return list(config.layer_ids)
+    if not text.lstrip("-").isdigit():
+        raise InputError("--layer", "a number or the word all", repr(text))
+    check_layer(config, int(text))
+    return [int(text)]
+
+
+def canonical_input(options: argparse.Namespace, config: EngramConfig) -> tuple[np.ndarray, np.ndarray]:
+    """Canonical ids [T] and history [N-1] from the options."""
+    if options.text is not None and options.tokens is not None:
+        raise InputError("TEXT", "either a text or --tokens", "both")
+    vocabulary = vocabulary_of(config)
+    if options.tokens is not None:
+        ids = given_ids(options.tokens, "--tokens", options, config)
+    else:
+        if options.canonical:
+            raise InputError("--canonical", "ids given with --tokens", "a text")
+        ids = to_canonical(encode(read_text(options.text), config, vocabulary), config, vocabulary, "TEXT")
+    span = config.max_ngram - 1
+    before = np.zeros(0, np.int64) if options.history is None else \
+        given_ids(options.history, "--history", options, config)
+    if len(before) > span:
+        raise InputError("--history", f"at most {span} ids, those just before", len(before))
+    return ids, np.concatenate([np.full(span - len(before), DEAD), before])
+
+
+def given_ids(text: str, option: str, options: argparse.Namespace, config: EngramConfig) -> np.ndarray:
+    """Ids from an option, made canonical unless they are."""
+    ids = parse_ids(text, option)
+    if options.canonical:
+        check_ids(ids, config.canonical_size, config.dead_barrier, option)
+        return ids
+    return to_canonical(ids, config, vocabulary_of(config), option)
+
+
+def all_rows(addressing: Addressing, layers: list[int], ids: np.ndarray, history: np.ndarray,
+             flat: bool) -> np.ndarray:
+    """Rows of all layers: int64 [1, T, layers, C]."""
+    per_layer = [addressing.rows(ids, layer, history=history, flat=flat) for layer in layers]
+    return np.stack(per_layer, axis=1)[None]         # [1, T, layers, C]
+
+
+def lines(config: EngramConfig, layers: list[int], ids: np.ndarray, rows: np.ndarray, flat: bool) -> list[str]:
+    """The rows as a person reads them: one line a position, layer and order, wrapped where heads are many."""
+    kind = "flat rows, offsets added" if flat else "rows per head"
+    out = [style(line, "2") for line in wrap(
+        f"{config.name}, {kind}; columns: position, canonical id, layer, order, heads 0..{config.n_heads - 1}")]
+    digits = len(str(rows.max(initial=0)))
+    n_lines = -(-config.n_heads * (digits + 1) // (width() - 22))
+    per_line = -(-config.n_heads // n_lines)                 # as many heads on every line
+    for t, token in enumerate(ids):
+        for i, layer in enumerate(layers):
+            for order in config.orders:
+                heads = rows[0, t, i].reshape(-1, config.n_heads)[order - 2]
+                shown = [f"{row:>{digits}}" for row in heads]
+                label = f"{t:>5} {'dead' if token == DEAD else token:>7} {layer:>3} {order:>2}"
+                for start in range(0, len(shown), per_line):
+                    out.append(f"{label if start == 0 else '':20}  {' '.join(shown[start : start + per_line])}")
+    return out

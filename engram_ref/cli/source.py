@@ -1,0 +1,89 @@
+"""What a command reads: text, token ids, history; shared by `walk` and `ids`."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from engram_ref.config import EngramConfig, check_layer
+from engram_ref.errors import InputError
+from engram_ref.ops.canonical import DEAD, canonicalise, check_ids
+from engram_ref.presets import preset
+from engram_ref.text.vocabulary import Vocabulary
+
+DEFAULT_PRESET = "deepseek-v4.1-flash"
+
+
+def add_preset(command: argparse.ArgumentParser) -> None:
+    """The option that names a configuration."""
+    command.add_argument("--preset", default=DEFAULT_PRESET, help=f"configuration (default {DEFAULT_PRESET})")
+
+
+def parse_ids(text: str, option: str) -> np.ndarray:
+    """ "1,2,dead,3" as int64 ids; the word dead marks a masked position."""
+    ids = []
+    for position, part in enumerate(text.split(",")):
+        word = part.strip()
+        try:
+            ids.append(DEAD if word == "dead" else int(word))
+        except ValueError as error:
+            raise InputError(option, "integers separated by commas", f"{word!r} at position {position}") from error
+        if word != "dead" and ids[-1] < 0:
+            raise InputError(option, "ids of at least 0", f"{word} at position {position}",
+                             "a masked position is written as the word dead")
+    too_large = [i for i in ids if i > np.iinfo(np.int64).max]
+    if too_large:
+        raise InputError(option, "ids below 2^63", f"{too_large[0]} at position {ids.index(too_large[0])}")
+    return np.array(ids, dtype=np.int64)
+
+
+def to_canonical(ids: np.ndarray, config: EngramConfig, vocabulary: Vocabulary | None, option: str) -> np.ndarray:
+    """Raw ids through the configuration's map, refusing DEAD where the dialect has no barrier."""
+    check_ids(ids, config.vocab_size, config.dead_barrier, option)
+    return ids if vocabulary is None else canonicalise(ids, vocabulary.canonical)
+
+
+def vocabulary_of(config: EngramConfig) -> Vocabulary | None:
+    """The configuration's vocabulary; None where it hashes raw ids."""
+    return None if config.vocabulary is None else Vocabulary.load(config.vocabulary)
+
+
+def read_text(given: str | None) -> str:
+    """The TEXT argument, or standard input where there is none; refuses an empty one."""
+    if given is None:
+        if sys.stdin is None or sys.stdin.isatty():
+            raise InputError("TEXT", "a text, --tokens, or text on standard input", "none of them")
+        try:
+            given = sys.stdin.read()
+        except UnicodeDecodeError as error:
+            raise InputError("standard input", "UTF-8 text", f"other bytes at position {error.start}") from error
+        given = given.removesuffix("\n")
+    if not given:
+        raise InputError("TEXT", "at least one character", "an empty text")
+    return given
+
+
+def encode(text: str, config: EngramConfig, vocabulary: Vocabulary | None) -> np.ndarray:
+    """Raw ids of a text; a preset without a vocabulary takes ids only."""
+    if vocabulary is None:
+        raise InputError("TEXT", f"--tokens: {config.name} hashes raw ids of a tokenizer that is not shipped", "a text")
+    return vocabulary.encode(text)
+
+
+def chosen(options: argparse.Namespace) -> tuple[EngramConfig, int]:
+    """The preset and layer that the options name; by default its first layer."""
+    config = preset(options.preset)
+    layer = config.layer_ids[0] if options.layer is None else options.layer
+    check_layer(config, layer)
+    return config, layer
+
+
+def output_path(name: str, suffix: str, option: str) -> Path:
+    """A file to write, with the one ending the option can write."""
+    path = Path(name)
+    if path.suffix.lower() != suffix:
+        raise InputError(option, f"a file name ending in {suffix}", repr(name))
+    if not path.parent.is_dir():
+        raise InputError(option, "a folder that exists", repr(str(path.parent)))
+    return path

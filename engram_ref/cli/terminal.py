@@ -1,0 +1,89 @@
+"""What a terminal can show: width, colour, letters; and tables that respect all three."""
+
+import os
+import shutil
+import sys
+import textwrap
+import unicodedata
+from collections.abc import Sequence
+
+LEAST_WIDTH, MOST_WIDTH = 80, 120
+SHADES = {True: " ░▒▓█", False: " .:*#"}
+ELLIPSIS = {True: "…", False: "..."}
+
+
+def width() -> int:
+    """Columns to use: at least 80, at most 120."""
+    return min(max(shutil.get_terminal_size((LEAST_WIDTH, 24)).columns, LEAST_WIDTH), MOST_WIDTH)
+
+
+def speaks_unicode() -> bool:
+    """Whether standard output can carry letters beyond ASCII."""
+    return (sys.stdout.encoding or "ascii").lower().replace("-", "").startswith("utf")
+
+
+def style(text: str, code: str) -> str:
+    """Bold ("1") or dim ("2") text, where the output is a terminal and NO_COLOR is not set."""
+    plain = os.environ.get("NO_COLOR") or not sys.stdout.isatty() or os.environ.get("TERM") == "dumb"
+    return text if plain else f"\033[{code}m{text}\033[0m"
+
+
+def shade(value: float) -> str:
+    """A block that is the darker, the nearer value in [0, 1] is to 1."""
+    shades = SHADES[speaks_unicode()]
+    return shades[min(int(value * len(shades)), len(shades) - 1)]
+
+
+def columns(text: str) -> int:
+    """Terminal columns that a text takes: two for wide letters, none for combining marks."""
+    wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
+    return len(text) + wide - sum(unicodedata.combining(c) > 0 for c in text)
+
+
+def fit(text: str, room: int, keep: str = "left") -> str:
+    """Text padded or cut to `room` columns; `keep` says which end of it stays."""
+    if columns(text) <= room:
+        return text + " " * (room - columns(text))
+    dots = ELLIPSIS[speaks_unicode()]
+    while columns(text) > room - len(dots):
+        text = text[:-1] if keep == "left" else text[1:]
+    cut = text + dots if keep == "left" else dots + text
+    return cut + " " * (room - columns(cut))
+
+
+def visible(text: str) -> str:
+    """A token's text between quotes, with everything that would disturb a line escaped."""
+    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+    if not speaks_unicode():
+        shown = shown.encode("ascii", "backslashreplace").decode()
+    return f"'{shown}'"
+
+
+def wrap(text: str) -> list[str]:
+    """A sentence over as many lines as the terminal needs."""
+    return textwrap.wrap(text, width(), break_on_hyphens=False)
+
+
+def table(rows: Sequence[Sequence[object]], align: str, gap: int = 2) -> list[str]:
+    """Lines of a table whose columns are as wide as their widest cell.
+
+    rows    the first is the heading
+    align   one letter a column: "<" or ">"
+    gap     blanks between columns
+    """
+    cells = [[str(cell) for cell in row] for row in rows]
+    widths = [max(columns(row[i]) for row in cells) for i in range(len(align))]
+    lines = []
+    for row in cells:
+        padded = [" " * (w - columns(cell)) + cell if side == ">" else cell + " " * (w - columns(cell))
+                  for cell, w, side in zip(row, widths, align, strict=True)]
+        lines.append((" " * gap).join(padded).rstrip())
+    return [style(lines[0], "2"), *lines[1:]]
+
+
+def bytes_text(count: int) -> str:
+    """A size in bytes as a person reads it: binary units, three digits."""
+    size, units = float(count), ["B", "KiB", "MiB", "GiB", "TiB"]
+    while size >= 1024 and len(units) > 1:
+        size, units = size / 1024, units[1:]
+    return f"{size:.3g} {units[0]}" if size < 1000 else f"{size:.0f} {units[0]}"

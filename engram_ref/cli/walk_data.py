@@ -1,0 +1,101 @@
+"""What `walk` shows: a sentence followed through addressing, and through a tiny module.
+
+Addressing is that of the chosen preset: real ids, real n-grams, real row numbers. Values come from the
+tiny preset, whose weights are random (seeded), since the real tables do not fit on a desk.
+"""
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from engram_ref.addressing import Addressing
+from engram_ref.config import EngramConfig
+from engram_ref.model.engram import engram, residual
+from engram_ref.model.parameters import initialise
+from engram_ref.ops.canonical import REPLACEMENT, canonicalise
+from engram_ref.ops.hashing import mix, windows
+from engram_ref.presets import preset
+from engram_ref.text.vocabulary import Vocabulary
+from engram_ref.trace import Trace
+
+DEFAULT_TEXT = "Only Alexander the Great could tame the horse Bucephalus."
+SEED = 0
+
+
+@dataclass(frozen=True)
+class Walk:
+    """One sentence on its way through Engram."""
+
+    config: EngramConfig
+    layer: int
+    text: str
+    vocabulary: Vocabulary
+    raw_ids: np.ndarray          # int64 [T]
+    addressing: Trace            # canonical_ids, windows, mix, rows of the chosen preset, without B
+    tiny: EngramConfig
+    values: Trace                # memory ... residual of the tiny preset, without B
+
+    @property
+    def length(self) -> int:
+        """T, the number of tokens."""
+        return len(self.raw_ids)
+
+    def token(self, position: int) -> str:
+        """What the token at a position says; its raw spelling where it is a piece of a letter."""
+        return self.spell(int(self.raw_ids[position]))
+
+    def spell(self, raw_id: int) -> str:
+        """The text of a raw id, or its raw spelling where that is no whole letter."""
+        text = self.vocabulary.text(raw_id)
+        return self.vocabulary.spelling(raw_id) if REPLACEMENT in text else text
+
+    def ngram(self, position: int, order: int) -> list[str]:
+        """The normalised texts of an n-gram, oldest first; "pad" where the view is blocked."""
+        window = self.addressing["windows"][position, :order][::-1]
+        tokens = [position - order + 1 + i for i in range(order)]
+        return [self.canonical_text(int(c)) if t >= 0 else "pad" for t, c in zip(tokens, window, strict=True)]
+
+    def canonical_text(self, canonical_id: int) -> str:
+        """The first member of a class stands for it."""
+        return self.spell(int(self.vocabulary.members(canonical_id)[0])).strip().lower() or " "
+
+    def mates(self, position: int) -> list[str]:
+        """The other tokens of this one's class."""
+        canonical_id = int(self.addressing["canonical_ids"][position])
+        return [self.spell(int(i)) for i in self.vocabulary.members(canonical_id) if i != self.raw_ids[position]]
+
+
+def follow(text: str, config: EngramConfig, layer: int) -> Walk:
+    """Take a text through the chosen preset's addressing and the tiny preset's values."""
+    vocabulary = Vocabulary.load(config.vocabulary)
+    raw_ids = vocabulary.encode(text)
+    canonical_ids = canonicalise(raw_ids, vocabulary.canonical)
+    tiny = replace(preset("tiny"), vocabulary=config.vocabulary, vocab_size=config.vocab_size,
+                   canonical_size=config.canonical_size)
+    return Walk(config, layer, text, vocabulary, raw_ids, address_stages(config, layer, canonical_ids), tiny,
+                value_stages(tiny, canonical_ids))
+
+
+def address_stages(config: EngramConfig, layer: int, canonical_ids: np.ndarray) -> Trace:
+    """canonical_ids, windows, mix and rows of one sentence, all without a batch axis."""
+    addressing, trace = Addressing(config), Trace()
+    shifts = windows(canonical_ids[None], addressing.start(1), addressing.pad_id, addressing.eos_id)
+    trace.record("canonical_ids", canonical_ids)
+    trace.record("windows", shifts[0])
+    trace.record("mix", mix(shifts, addressing.multipliers[layer])[0])
+    trace.record("rows", addressing.rows(canonical_ids, layer))
+    return trace
+
+
+def value_stages(tiny: EngramConfig, canonical_ids: np.ndarray) -> Trace:
+    """memory ... residual of the tiny module on random weights and a random hidden state."""
+    rng = np.random.default_rng(SEED)
+    layer = tiny.layer_ids[0]
+    parameters = initialise(tiny, layer, rng)
+    hidden = rng.standard_normal((1, len(canonical_ids), tiny.n_branches, tiny.hidden_size))
+    rows = Addressing(tiny).rows(canonical_ids[None], layer)
+    batched, trace = Trace(), Trace()
+    residual(hidden, engram(parameters, hidden, rows, tiny, trace=batched), tiny, trace=batched)
+    for name in batched:
+        trace.record(name, batched[name][0])
+    return trace

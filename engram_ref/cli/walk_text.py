@@ -1,0 +1,140 @@
+"""The pages that `walk` prints: one function a stage, each giving lines of text."""
+
+import inspect
+from collections.abc import Callable
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+
+import engram_ref
+from engram_ref.cli.terminal import columns, fit, shade, speaks_unicode, style, table, visible, width, wrap
+from engram_ref.cli.walk_data import Walk
+from engram_ref.stages import BY_NAME, Stage
+
+MOST_MATES = 40          # tokens of a class that are listed before they are counted
+SHOWN_VALUES = 6         # first channels of a vector that are printed
+
+
+def heading(number: int, name: str, walk: Walk) -> list[str]:
+    """A stage's title line: number, name, shape, and what it is."""
+    trace = walk.addressing if name in walk.addressing else walk.values
+    return [style(f"{number}. {trace.describe(name)}", "1"), f"   {BY_NAME[name].about}"]
+
+
+def source_lines(stage: Stage) -> list[str]:
+    """The formula, and where in the source the op stands."""
+    module, function = stage.op.rsplit(".", 1)
+    op = getattr(import_module(f"engram_ref.{module}"), function)
+    file = Path(inspect.getsourcefile(op)).relative_to(Path(engram_ref.__file__).parent.parent)
+    return [f"   {stage.formula}", style(f"   {file}:{inspect.getsourcelines(op)[1]}  {function}()", "2")]
+
+
+def tokens_page(walk: Walk, positions: list[int]) -> list[str]:
+    """Every token with its raw and canonical id, and what it shares its canonical id with."""
+    rows: list[list[object]] = [["pos", "token", "raw", "canonical", "shares its id with"]]
+    for t in positions:
+        rows.append([t, visible(walk.token(t)), walk.raw_ids[t], walk.addressing["canonical_ids"][t], ""])
+    lines = table(rows, "><>><")
+    start = max(columns(line) for line in lines[1:]) + 2
+    for line, t in enumerate(positions, start=1):
+        lines[line] = fit(lines[line], start) + mates_text(walk, t, width() - start)
+    return lines
+
+
+def mates_text(walk: Walk, position: int, room: int) -> str:
+    """As many tokens of the class as fit, then how many more there are."""
+    mates = walk.mates(position)
+    if not mates:
+        return "-"
+    shown = [visible(mate) for mate in mates[:MOST_MATES]]
+    for kept in range(len(shown), -1, -1):
+        more = len(mates) - kept
+        text = " ".join(shown[:kept]) + (f" +{more}" if more else "")
+        if columns(text) <= room:
+            return text.strip()
+    return f"+{len(mates)}"
+
+
+def ngrams_page(walk: Walk, positions: list[int]) -> list[str]:
+    """The n-grams that end at each position, one column an order; the end of a long one is kept."""
+    orders = walk.config.orders
+    room = (width() - 5 - 2 * len(orders)) // len(orders)
+    lines = [style("pos  " + "  ".join(fit(f"{n}-gram", room) for n in orders).rstrip(), "2")]
+    for t in positions:
+        cells = [fit(visible(" | ".join(walk.ngram(t, n)))[1:-1], room, keep="right") for n in orders]
+        lines.append(f"{t:>3}  {'  '.join(cells)}".rstrip())
+    return lines
+
+
+def mix_page(walk: Walk, positions: list[int]) -> list[str]:
+    """The mix of every order in hexadecimal, where an exclusive or can be seen."""
+    mixes = walk.addressing["mix"]
+    rows: list[list[object]] = [["pos", *(f"{n}-gram" for n in walk.config.orders)]]
+    rows += [[t, *(f"{int(m):016x}" for m in mixes[t])] for t in positions]
+    return table(rows, ">" * len(rows[0]))
+
+
+def rows_page(walk: Walk, positions: list[int]) -> list[str]:
+    """The row that each head reads, one line an order."""
+    H = walk.config.n_heads
+    rows: list[list[object]] = [["pos", "n", *(f"head {h}" for h in range(H))]]
+    for t in positions:
+        heads = walk.addressing["rows"][t].reshape(-1, H)
+        rows += [[t if i == 0 else "", n, *heads[i]] for i, n in enumerate(walk.config.orders)]
+    return table(rows, ">" * (H + 2), gap=1 if width() < 100 else 2)
+
+
+def gates_page(walk: Walk, positions: list[int]) -> list[str]:
+    """One gate a branch: the factor, and a bar that is the darker, the wider the gate is open."""
+    gates = walk.values["gate"]
+    rows: list[list[object]] = [["pos", "token", *(f"branch {m}" for m in range(gates.shape[1]))]]
+    for t in positions:
+        rows.append([t, visible(walk.token(t)), *(f"{shade(a) * 2} {a:.3f}" for a in gates[t])])
+    return table(rows, "><" + ">" * gates.shape[1])
+
+
+def vector_page(name: str) -> Callable[[Walk, list[int]], list[str]]:
+    """A page for any stage of floats: root mean square and first values at each position."""
+
+    def page(walk: Walk, positions: list[int]) -> list[str]:
+        array = walk.values[name]
+        first = array.reshape(len(array), -1)                # [T, all of it]
+        where = "" if array.ndim == 2 else " of branch 0"
+        count = min(SHOWN_VALUES, array.shape[-1])
+        rows: list[list[object]] = [["pos", "rms", f"first {count} values{where}"]]
+        for t in positions:
+            values = " ".join(f"{x:>8.4f}" for x in first[t, :count])
+            rows.append([t, f"{np.sqrt(np.mean(first[t] ** 2)):.4f}", values])
+        return table(rows, ">><")
+
+    return page
+
+
+PAGES: dict[str, Callable[[Walk, list[int]], list[str]]] = {
+    "canonical_ids": tokens_page,
+    "windows": ngrams_page,
+    "mix": mix_page,
+    "rows": rows_page,
+    **{name: vector_page(name) for name in ("memory", "key", "value", "query_norm", "key_norm", "score")},
+    "gate": gates_page,
+    **{name: vector_page(name) for name in ("gated", "conv_norm", "conv", "output", "residual")},
+}
+"""Every stage's page, in the order of the stages."""
+
+
+def title(walk: Walk) -> list[str]:
+    """What is being followed, and through which tables."""
+    c = walk.config
+    named = f"preset {c.name}, layer {walk.layer} (blocks count from {c.layer_base}), vocabulary {c.vocabulary}"
+    counted = f"{walk.length} tokens, each reading {c.columns} rows: {len(c.orders)} orders x {c.n_heads} heads"
+    return [*(style(line, "1") for line in wrap(named)), fit(visible(walk.text), width()).rstrip(), counted]
+
+
+def values_notice(walk: Walk) -> list[str]:
+    """Said before the first value: which numbers are real and which are not."""
+    dash = "─" if speaks_unicode() else "-"
+    notice = (f"Rows above are those of {walk.config.name}. From here on the module of the preset tiny "
+              f"({walk.tiny.n_branches} branches of {walk.tiny.hidden_size}) computes on seeded random weights and a "
+              "random state: rows and shapes are real, gate values are not learned.")
+    return [dash * width(), *wrap(notice)]

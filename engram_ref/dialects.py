@@ -1,0 +1,65 @@
+"""The dialect table: what differs between the presets, for the command line and the docs alike."""
+
+from collections.abc import Callable
+
+from engram_ref.addressing import Addressing
+from engram_ref.config import EngramConfig
+
+
+def _layers(config: EngramConfig) -> str:
+    return f"{', '.join(map(str, config.layer_ids))} ({config.layer_base}-based)"
+
+
+def _ids(config: EngramConfig) -> str:
+    return "raw ids" if config.vocabulary is None else config.vocabulary
+
+
+def _conv(config: EngramConfig) -> str:
+    return f"{config.conv_kernel} taps, dilation {config.conv_dilation}" if config.conv_kernel else "none"
+
+
+def _eps(config: EngramConfig) -> str:
+    return "dtype's epsilon" if config.norm_eps is None else f"{config.norm_eps:g}"
+
+
+def _fill(config: EngramConfig) -> str:
+    return "EOS" if config.eos_id == config.pad_id else f"pad id {config.pad_id}"
+
+
+def _barrier(config: EngramConfig) -> str:
+    found = [word for word, on in (("DEAD", config.dead_barrier), ("EOS", config.eos_id is not None)) if on]
+    return ", ".join(found) or "none"
+
+
+DIALECT_FIELDS: tuple[tuple[str, Callable[[EngramConfig], str]], ...] = (
+    ("layers", _layers),
+    ("vocabulary", _ids),
+    ("hidden, branches", lambda c: f"{c.hidden_size} x {c.n_branches}"),
+    ("n-gram orders", lambda c: f"2..{c.max_ngram}"),
+    ("heads x row width", lambda c: f"{c.n_heads} x {c.row_width}"),
+    ("nominal table size", lambda c: ", ".join(f"{size:,}" for size in dict.fromkeys(c.table_sizes))),
+    ("multipliers", lambda c: f"{c.multiplier_generator} ({c.seed_index})"),
+    ("left fill", _fill),
+    ("barriers", _barrier),
+    ("table storage", lambda c: c.table_codec),
+    ("projection bias", lambda c: "yes" if c.projection_bias else "no"),
+    ("score", lambda c: c.score_form),
+    ("gate", lambda c: c.gate_form),
+    ("norm gain", lambda c: c.gain_form),
+    ("query/key eps", _eps),
+    ("convolution", _conv),
+    ("conv at start", lambda c: c.conv_init if c.conv_kernel else "-"),
+    ("rounding", lambda c: c.rounding),
+)
+"""Label and value of every choice in which presets differ."""
+
+
+def sizes(config: EngramConfig) -> dict[str, object]:
+    """What a preset's tables amount to, over all its layers.
+
+    returns   layers, rows (per layer, as stored), parameters of the tables, bytes as stored
+    """
+    rows = Addressing(config).table_rows
+    total = sum(rows.values())
+    return {"layers": list(config.layer_ids), "rows": list(rows.values()), "parameters": total * config.row_width,
+            "bytes": total * config.bytes_per_row}

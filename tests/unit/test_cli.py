@@ -1,0 +1,162 @@
+"""The command line as a user meets it: output, exit codes, one-line errors, pipes."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engram_ref.cli.main import main
+from engram_ref.cli.walk_text import PAGES
+from engram_ref.presets import presets
+from engram_ref.stages import STAGES
+
+ROWS_OF_0_3 = ["ids", "--layer", "all", "--flat", "--canonical", "--tokens", "0,3"]
+
+
+def run(capsys, *argv):
+    """Exit code, standard output, standard error of one command, in this process."""
+    try:
+        code = main(list(argv))
+    except SystemExit as stop:
+        code = stop.code
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def spawn(*argv, env=None, **kwargs):
+    """The same in a fresh process."""
+    return subprocess.run([sys.executable, "-m", "engram_ref", *argv], capture_output=True, text=True,
+                          env=os.environ | (env or {}), timeout=60, **kwargs)
+
+
+def test_ids_digests_are_the_published_ones(capsys, known_addressing):
+    published = known_addressing["deepseek-v4.1-flash"]["digests"]
+    assert run(capsys, *ROWS_OF_0_3, "--digest")[1].strip() == published["rows_of_0_3"]
+    step = ["ids", "--flat", "--canonical", "--history", "0,3", "--tokens", "15", "--digest"]
+    assert run(capsys, *step)[1].strip() == published["step_15_after_0_3"]
+
+
+def test_ids_text_json_and_npy_agree(capsys, tmp_path):
+    code, out, _ = run(capsys, *ROWS_OF_0_3, "--json")
+    rows = np.array(json.loads(out)["rows"])
+    assert code == 0 and rows.shape == (1, 2, 2, 24)
+    run(capsys, *ROWS_OF_0_3, "--out", str(tmp_path / "rows.npy"))
+    assert np.array_equal(np.load(tmp_path / "rows.npy"), rows)
+    printed = run(capsys, *ROWS_OF_0_3)[1]
+    numbers = {int(word) for word in printed.split() if word.isdigit()}
+    assert set(rows.ravel().tolist()) <= numbers
+
+
+def test_ids_of_a_text_are_those_of_its_tokens(capsys):
+    by_text = json.loads(run(capsys, "ids", "the The", "--json")[1])
+    by_tokens = json.loads(run(capsys, "ids", "--tokens", "1805,455", "--json")[1])
+    assert by_text == by_tokens
+    assert by_text["canonical_ids"][0] == by_text["canonical_ids"][1]
+
+
+def test_ids_reads_standard_input():
+    from_pipe = spawn("ids", "--digest", input="the The\n")
+    assert from_pipe.stdout == spawn("ids", "the The", "--digest").stdout and from_pipe.returncode == 0
+
+
+def test_dead_is_written_as_a_word(capsys):
+    found = json.loads(run(capsys, "ids", "--canonical", "--tokens", "5,dead,7", "--json")[1])
+    assert found["canonical_ids"] == [5, -1, 7]
+
+
+def test_walk_shows_real_rows_and_says_what_is_random(capsys):
+    code, out, _ = run(capsys, "walk")
+    shown = json.loads(run(capsys, "walk", "--json")[1])
+    assert code == 0 and "gate values are not learned" in out.replace("\n", " ")
+    assert "preset deepseek-v4.1-flash, layer 1" in out
+    for row in shown["stages"]["rows"]["values"][3]:
+        assert str(row) in out
+    assert list(shown["stages"]) == [stage.name for stage in STAGES] == list(PAGES)
+
+
+def test_walk_rows_are_those_of_ids(capsys):
+    walked = json.loads(run(capsys, "walk", "horse", "--layer", "14", "--json")[1])["stages"]["rows"]["values"]
+    rows = json.loads(run(capsys, "ids", "horse", "--layer", "14", "--json")[1])["rows"][0]
+    assert walked == [row[0] for row in rows]
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+@pytest.mark.parametrize("text", [None, "日本語 🙂 ｔｈｅ  \t\n naïve"], ids=["default", "wide"])
+def test_walk_fits_the_terminal(capsys, monkeypatch, columns, text):
+    from engram_ref.cli import terminal
+
+    monkeypatch.setenv("COLUMNS", str(columns))
+    out = run(capsys, *(["walk", "--step"] + ([text] if text else [])))[1]
+    assert max(terminal.columns(line) for line in out.splitlines()) <= columns
+
+
+def test_walk_step_shows_formula_and_source(capsys):
+    out = run(capsys, "walk", "hi", "--step")[1]
+    assert all(stage.formula in out for stage in STAGES)
+    assert "engram_ref/ops/hashing.py:" in out
+
+
+def test_walk_plot_writes_the_readme_figure(capsys, tmp_path):
+    path = tmp_path / "walk.svg"
+    assert run(capsys, "walk", "--plot", str(path))[0] == 0
+    committed = (Path(__file__).parents[2] / "docs/assets/walk.svg").read_text()
+    row = json.loads(run(capsys, "walk", "--json")[1])["stages"]["rows"]["values"][3][0]
+    for text in (f"row {row:,}", "Alexander", "gate, branch 3"):
+        assert text in path.read_text() and text in committed
+
+
+@pytest.mark.parametrize("argv", [["presets"], ["doctor"]], ids=["presets", "doctor"])
+def test_tables_as_text_and_json(capsys, argv):
+    code, out, _ = run(capsys, *argv)
+    assert code == 0 and out
+    assert json.loads(run(capsys, *argv, "--json")[1])
+
+
+def test_presets_lists_every_preset_and_its_size(capsys):
+    out = run(capsys, "presets")[1]
+    assert all(name in out for name in presets()) and "196,613,849,600" in out
+
+
+def test_doctor_fails_where_something_differs(capsys, monkeypatch):
+    monkeypatch.setattr("engram_ref.cli.doctor.PUBLISHED_ROWS", "0" * 64)
+    code, out, _ = run(capsys, "doctor")
+    assert code == 1 and "differs" in out
+
+
+REFUSED = {
+    "empty text": (["walk", ""], "empty text"),
+    "negative id": (["ids", "--tokens", "5,-3"], "-3 at position 1"),
+    "id too large": (["ids", "--tokens", "5,129280"], "129280 at position 1"),
+    "id past int64": (["ids", "--tokens", "9" * 30], "position 0"),
+    "no number": (["ids", "--tokens", "1,x"], "'x' at position 1"),
+    "canonical id too large": (["ids", "--canonical", "--tokens", "99092"], "99092 at position 0"),
+    "unknown preset": (["walk", "--preset", "deepseek-v4"], "did you mean deepseek-v4.1-flash?"),
+    "layer not in preset": (["walk", "--layer", "15"], "1, 14"),
+    "layer no number": (["ids", "--layer", "one", "hi"], "'one'"),
+    "dead without barrier": (["ids", "--preset", "demo", "--tokens", "1,dead"], "position 1"),
+    "history too long": (["ids", "--tokens", "1", "--history", "1,2,3,4"], "at most 3"),
+    "text and tokens": (["ids", "hi", "--tokens", "1"], "both"),
+    "canonical text": (["ids", "hi", "--canonical"], "a text"),
+    "position past the end": (["walk", "hi", "--position", "9"], "9"),
+    "unknown stage": (["walk", "--stage", "gates"], "did you mean gate?"),
+    "text for raw-id preset": (["ids", "hi", "--preset", "qwen4exp-ple"], "not shipped"),
+    "walk of raw-id preset": (["walk", "--preset", "qwen4exp-ple"], "not shipped"),
+    "plot of another kind": (["walk", "--plot", "a.png"], ".svg"),
+    "plot without folder": (["walk", "--plot", "no/such/a.svg"], "folder"),
+    "unknown command": (["wlak"], "did you mean walk?"),
+    "unknown option": (["walk", "--fast"], "--fast"),
+    "half a surrogate": (["walk", "\ud800"], "surrogate"),
+}
+
+
+@pytest.mark.parametrize("argv, said", REFUSED.values(), ids=REFUSED)
+def test_bad_input_is_one_line_and_exit_2(capsys, monkeypatch, tmp_path, argv, said):
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(capsys, *argv)
+    assert (code, out) == (2, "")
+    assert said in err and err.count("\n") == 1 and "Traceback" not in err
+    assert list(tmp_path.iterdir()) == []

@@ -1,0 +1,69 @@
+"""The command line in a fresh process: pipes, interrupts, terminals that are not UTF-8, missing files."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from engram_ref.cli.main import main
+
+SCRIPTS = Path(__file__).parents[2] / "scripts"
+
+
+def spawn(*argv, env=None, **kwargs):
+    return subprocess.run([sys.executable, "-m", "engram_ref", *argv], capture_output=True,
+                          env=os.environ | (env or {}), timeout=60, **kwargs)
+
+
+def test_a_closed_pipe_ends_it_quietly():
+    command = f"{sys.executable} -m engram_ref walk --step | head -n 1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, timeout=60)
+    assert done.stdout.count(b"\n") == 1 and done.stderr == b"" and done.returncode == 0
+
+
+def test_ctrl_c_is_130_without_a_traceback():
+    process = subprocess.Popen([sys.executable, "-m", "engram_ref", "ids"], stdin=subprocess.PIPE,
+                               stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+    time.sleep(1.5)                      # it waits for standard input by now
+    process.send_signal(signal.SIGINT)
+    err = process.communicate(timeout=30)[1]
+    assert process.returncode == 130 and b"Traceback" not in err
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
+def test_a_terminal_that_is_not_utf8_gets_every_line(encoding):
+    done = spawn("walk", "日本 é 🙂", env={"PYTHONIOENCODING": encoding})
+    assert done.returncode == 0 and done.stderr == b"" and b"gate" in done.stdout
+
+
+def test_no_colour_where_it_is_not_a_terminal():
+    assert b"\033[" not in spawn("walk").stdout
+
+
+def test_bytes_that_are_not_text_are_refused():
+    done = spawn("ids", input=b"\xff\xfe\x00", env={"PYTHONUTF8": "1"})
+    assert done.returncode == 2 and done.stderr.count(b"\n") == 1
+
+
+@pytest.mark.parametrize("damage", ["missing", "truncated", "another file"])
+def test_a_damaged_vocabulary_file_is_one_line(capsys, monkeypatch, tmp_path, damage):
+    path = tmp_path / "tokenizer.json"
+    if damage != "missing":
+        path.write_text('{"version": "1.0", "trunc' if damage == "truncated" else "{}")
+    monkeypatch.setattr("engram_ref.text.vocabulary.packaged_tokenizer_file", lambda: path)
+    with pytest.raises(SystemExit) as stop:
+        main(["walk"])
+    err = capsys.readouterr().err
+    assert stop.value.code == 2 and err.count("\n") == 1 and "vocabulary file" in err
+
+
+def test_step_through_prints_what_the_walk_computes():
+    script = [sys.executable, str(SCRIPTS / "step_through.py")]
+    done = subprocess.run(script, capture_output=True, text=True, timeout=60)
+    walked = spawn("walk", "--preset", "tiny", "--stage", "gate", "--position", "3").stdout.decode()
+    gates = [word for word in walked.splitlines()[-1].split() if word.startswith("0.")]
+    assert done.returncode == 0 and f"gate            [{' '.join(gates)}]" in done.stdout
