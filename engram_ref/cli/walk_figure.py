@@ -1,6 +1,8 @@
 """The figure of `walk --plot`: tokens along the bottom, n-grams as brackets, gates as shading."""
 
 import io
+import textwrap
+import warnings
 
 import matplotlib
 from matplotlib.axes import Axes
@@ -26,10 +28,18 @@ def figure_svg(walk: Walk, positions: list[int]) -> bytes:
         draw_brackets(top, walk, shown, focus)
         draw_gates(bottom, walk, shown)
         draw_tokens(bottom, walk, shown)
-        figure.suptitle(finding(walk, focus), x=0.01, ha="left", fontsize=10, color=INK)
+        title = textwrap.fill(finding(walk, focus), int(13 * figure.get_figwidth()))
+        figure.suptitle(title, x=0.01, ha="left", fontsize=10, color=INK)
+        return saved(figure, finding(walk, focus))
+
+
+def saved(figure: Figure, title: str) -> bytes:
+    """A laid-out figure as SVG, its text left as text for the reader's own fonts."""
+    buffer = io.BytesIO()
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph")   # only the layout measures with our font
         figure.tight_layout()
-        buffer = io.BytesIO()
-        figure.savefig(buffer, format="svg", metadata={"Date": None, "Title": finding(walk, focus)})
+        figure.savefig(buffer, format="svg", metadata={"Date": None, "Title": title})
     return buffer.getvalue()
 
 
@@ -88,7 +98,8 @@ def draw_tokens(axes: Axes, walk: Walk, shown: list[int]) -> None:
     crowded = max(columns(word) for word in words) > 9
     axes.set_xticks(shown, words, rotation=35 if crowded else 0, ha="right" if crowded else "center", color=INK)
     axes.tick_params(axis="x", length=0)
-    axes.set_xlabel("gates: preset tiny on seeded random weights, not learned; rows: real, head 0 of each order",
+    cut = f"; the first {len(shown)} of {walk.length} tokens" if len(shown) < walk.length else ""
+    axes.set_xlabel("gates: preset tiny on seeded random weights, not learned; rows: real, head 0 of each order" + cut,
                     color=QUIET, fontsize=8)
 
 
