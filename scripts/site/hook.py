@@ -1,0 +1,100 @@
+"""What mkdocs calls: runs the tutorials, adds the generated pages, draws formulas and figures.
+
+Thin on purpose. Each idea has a file of its own here and none of them knows mkdocs or its
+theme, so a change of site generator costs this file only.
+
+In the navigation of mkdocs.yml an entry `folder/*` stands for all pages of that folder:
+those written here first, then those of docs/ by name. A section without pages disappears.
+"""
+
+import os
+from pathlib import Path
+
+import diagrams
+import equations
+import inserts
+import percent
+import reference
+import tutorial
+from mkdocs.exceptions import PluginError
+from mkdocs.structure.files import File
+
+ROOT = Path(__file__).resolve().parents[2]
+WHERE = os.environ.get("ENGRAM_TUTORIALS", str(ROOT / "tutorials"))        # tests add a folder of their own
+FOLDERS = [Path(folder) for folder in WHERE.split(os.pathsep)]
+CACHE = ROOT / ".cache" / "tutorials"
+
+built: dict = {}        # this build: {"pages": {path: Markdown}, "figures": {key: ...}, "scripts": [...], "nav": {...}}
+
+
+def on_config(config):
+    """Before anything is read: make the pages, so that the navigation can name them."""
+    scripts = [script for folder in FOLDERS for script in sorted(folder.glob("[0-9]*.py"))]
+    try:
+        results = tutorial.run_all(scripts, CACHE)
+        reference_pages = {**reference.value_pages(), **reference.api_pages()}
+    except (tutorial.TutorialError, RuntimeError) as error:
+        raise PluginError(str(error)) from None
+    pages, figures = {}, {}
+    for script, result in zip(scripts, results, strict=True):
+        pages[f"learn/{script.stem}.md"], drawn = tutorial.to_markdown(script, result)
+        figures.update(drawn)
+    titles = [{percent.title(percent.read_cells(s), s): f"learn/{s.stem}.md"} for s in scripts]
+    built.update(pages={**pages, **reference_pages}, figures=figures, scripts=scripts,
+                 nav={"learn": titles, "reference": reference.navigation(reference_pages)})
+    config.nav = _expanded(config.nav, Path(config.docs_dir))
+    return config
+
+
+def _expanded(nav: list, docs: Path) -> list:
+    """The navigation with every `folder/*` spelled out."""
+    full = []
+    for entry in nav:
+        if isinstance(entry, str) and entry.endswith("/*"):
+            folder = entry[:-2]
+            written = sorted(p.relative_to(docs).as_posix() for p in (docs / folder).glob("*.md"))
+            full += built["nav"].get(folder, []) + written
+        elif isinstance(entry, dict) and isinstance(next(iter(entry.values())), list):
+            [(title, children)] = entry.items()
+            children = _expanded(children, docs)
+            full += [{title: children}] if children else []
+        else:
+            full.append(entry)
+    return full
+
+
+def on_files(files, config):
+    """Add what is not in docs/: pages, the scripts for download, the diagrams."""
+    for path, text in built["pages"].items():
+        files.append(File.generated(config, path, content=text))
+    for script in built["scripts"]:
+        files.append(File.generated(config, f"learn/{script.name}", abs_src_path=str(script)))
+    for name in diagrams.names():
+        files.append(File.generated(config, f"assets/diagrams/{name}.svg", content=diagrams.draw(name)))
+    return files
+
+
+def on_page_content(html, page, config, files):
+    """Marks in the finished HTML become figures, diagrams and formulas."""
+    try:
+        return equations.replace_formulas(inserts.replace_inserts(html, built["figures"]))
+    except (equations.FormulaError, inserts.InsertError) as error:
+        raise PluginError(f"{_place(page, getattr(error, 'latex', ''))}: {error}") from None
+
+
+def _place(page, words: str) -> str:
+    """`file:line` of these words, in the file that their author would open."""
+    scripts = {f"learn/{script.stem}.md": script for script in built["scripts"]}
+    file = scripts.get(page.file.src_uri, ROOT / "docs" / page.file.src_uri)
+    text = file.read_text(encoding="utf-8") if words and file.exists() else ""
+    found = text.find(words.split("\n")[0])
+    line = text.count("\n", 0, found) + 1 if found >= 0 else 1
+    return f"{tutorial.short(file)}:{line}"
+
+
+def on_serve(server, config, builder):
+    """`mkdocs serve` also rebuilds when the code or a tutorial changes."""
+    for folder in (ROOT / "engram_ref", ROOT / "scripts" / "site", *FOLDERS):
+        if folder.exists():
+            server.watch(str(folder), builder)
+    return server

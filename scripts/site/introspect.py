@@ -1,0 +1,134 @@
+"""Print, as JSON, the reference pages that only the running package can write.
+
+    python introspect.py        ->  {"reference/stages.md": "# Stages ...", ...}
+
+Each page is one small function that asks the code for what exists; a module that is not there
+gives no page. A module that is there and does not import is an error, not a missing page.
+"""
+
+import argparse
+import dataclasses
+import importlib
+import importlib.util
+import inspect
+import json
+import re
+
+PACKAGE = "engram_ref"
+
+
+def stages_page() -> str | None:
+    """Every intermediate result that has a public name, in the order they are computed."""
+    module = load("stages")
+    if module is None:
+        return None
+    rows = [[f"`{s.name}`<br>`[{', '.join(s.axes.split())}]`<br>{s.kind}", f"{plain(s.about)}<br>`{s.formula}`",
+             f"[`{s.op}`][{PACKAGE}.{s.op}]"] for s in module.STAGES]
+    head = ["stage", "what it is", "computed by"]
+    return f"# Stages\n\n{prose(module)}\n\n{table(head, rows)}\n\n{axes_section()}"
+
+
+def axes_section() -> str:
+    module = load("axes")
+    rows = [[f"`{letter}`", plain(meaning)] for letter, meaning in module.AXES.items()] if module else []
+    return f"## Axis letters\n\n{table(['letter', 'meaning'], rows)}\n" if rows else ""
+
+
+def dialects_page() -> str | None:
+    """One column a preset: first what differs, in words; then how large it is; then every field."""
+    presets, dialects = load("presets"), load("dialects")
+    if presets is None or dialects is None:
+        return None
+    configs = {name: presets.preset(name) for name in presets.presets()}
+    head = ["", *(f"`{name}`" for name in configs)]
+    differ = [[label, *(plain(value(c)) for c in configs.values())] for label, value in dialects.DIALECT_FIELDS]
+    sources = ["source", *(plain(c.source) for c in configs.values())]
+    parts = ["# Dialects and presets", prose(presets), "## What differs", table(head, [*differ, sources]),
+             "## How large they are", table(head, size_rows(dialects, configs)),
+             "## Every field", table(head, field_rows(configs))]
+    return "\n\n".join(parts) + "\n"
+
+
+def size_rows(dialects, configs: dict) -> list[list[str]]:
+    sizes = [dialects.sizes(config) for config in configs.values()]
+    return [["layers", *(", ".join(map(str, size["layers"])) for size in sizes)],
+            ["rows of each layer", *("<br>".join(f"{rows:,}" for rows in size["rows"]) for size in sizes)],
+            ["numbers in all tables", *(f"{size['parameters']:,}" for size in sizes)],
+            ["bytes as stored", *(f"{size['bytes']:,}" for size in sizes)]]
+
+
+def field_rows(configs: dict) -> list[list[str]]:
+    """Each field of the configuration with the comment that explains it."""
+    kind = type(next(iter(configs.values())))
+    meaning = field_comments(kind)
+    notes = {name: f"<br><small>{plain(text)}</small>" for name, text in meaning.items()}
+    names = [field.name for field in dataclasses.fields(kind) if field.name not in ("name", "source")]
+    return [[f"`{name}`" + notes.get(name, ""), *(cell(getattr(c, name)) for c in configs.values())] for name in names]
+
+
+def field_comments(kind: type) -> dict[str, str]:
+    """{field: the comment that trails its line in the source}."""
+    lines = inspect.getsource(kind).splitlines()
+    found = (re.match(r"\s+(\w+)\s*:[^#]*#\s*(.+)$", line) for line in lines)
+    return {match[1]: match[2] for match in found if match}
+
+
+def cli_page() -> str | None:
+    """The help text of every command, as the terminal shows it at 80 columns."""
+    module = load("cli") and load("cli.main")
+    if module is None or not hasattr(module, "parser"):
+        return None
+    parser = module.parser()
+    subs = [a for a in parser._actions if isinstance(a, argparse._SubParsersAction)]
+    commands = [item for action in subs for item in action.choices.items()]
+    parts = [f"# Command line\n\n{fenced(parser.format_help())}"]
+    parts += [f"## {parser.prog} {name}\n\n{fenced(command.format_help())}" for name, command in commands]
+    return "\n\n".join(parts) + "\n"
+
+
+def load(name: str):
+    """The module, or None where the package has no such file."""
+    if importlib.util.find_spec(PACKAGE) is None or importlib.util.find_spec(f"{PACKAGE}.{name}") is None:
+        return None
+    return importlib.import_module(f"{PACKAGE}.{name}")
+
+
+def prose(module) -> str:
+    """The module's docstring without its indented blocks."""
+    paragraphs = (module.__doc__ or "").strip().split("\n\n")
+    return "\n\n".join(p for p in paragraphs if not p.startswith("    "))
+
+
+def cell(value) -> str:
+    """A value in one table cell; a long sequence by its length and ends."""
+    if isinstance(value, str):
+        return plain(value)
+    text = repr(value)
+    if len(text) > 60 and isinstance(value, (tuple, list)):
+        first, last = (repr(v) if len(repr(v)) < 20 else "..." for v in (value[0], value[-1]))
+        return f"{len(value)} values, `{first}` to `{last}`" if first != "..." else f"{len(value)} sequences"
+    return f"`{text}`"
+
+
+def plain(text: str) -> str:
+    """Words that Markdown must leave as they are."""
+    return re.sub(r"([\\`*_{}\[\]<>$|#])", r"\\\1", text.replace("\n", " "))
+
+
+def table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def fenced(text: str) -> str:
+    return f"```text\n{text.rstrip()}\n```"
+
+
+def main() -> None:
+    pages = {"reference/stages.md": stages_page(), "reference/dialects.md": dialects_page(),
+             "reference/cli.md": cli_page()}
+    print(json.dumps({path: text for path, text in pages.items() if text}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,106 @@
+"""Reference pages that write themselves: one page a module, found by walking the package.
+
+A new module appears by itself; a package that does not exist yet gives no page. Pages about
+values (stages, dialects, command line) need the package imported and come from
+`introspect.py`, run in a process of its own so that `mkdocs serve` always sees the newest code.
+"""
+
+import ast
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+PACKAGE = "engram_ref"
+READING_ORDER = ["canonical", "primes", "hashing", "codecs", "tables", "linear", "norm", "gate", "conv", "rope",
+                 "attention", "experts", "branches", "loss", "composite"]
+ROOMS = ["", "ops", "ops.vjp", "backends", "text", "model", "training", "storage", "oracle", "lab", "cli", "testing"]
+
+
+def api_pages(root: Path = ROOT) -> dict[str, str]:
+    """{source path of the page: Markdown}, in the order of reading."""
+    modules = sorted(find_modules(root), key=_place)
+    return {f"reference/api/{name.replace('.', '/')}.md": _api_page(name, is_package)
+            for name, is_package in modules}
+
+
+def find_modules(root: Path) -> list[tuple[str, bool]]:
+    """(dotted name without the package's own, is it a package) of each module worth a page."""
+    found = []
+    for file in sorted((root / PACKAGE).rglob("*.py")):
+        parts = file.relative_to(root / PACKAGE).with_suffix("").parts
+        is_package = parts[-1] == "__init__"
+        parts = parts[:-1] if is_package else parts
+        if any(part.startswith("_") for part in parts) or not _says_something(file, is_package):
+            continue
+        found.append((".".join(parts) or PACKAGE, is_package))
+    return found
+
+
+def _says_something(file: Path, is_package: bool) -> bool:
+    """A package needs a docstring; a module, a docstring or a public definition."""
+    tree = ast.parse(file.read_text(encoding="utf-8"), str(file))
+    definitions = (ast.FunctionDef, ast.ClassDef)
+    public = any(isinstance(node, definitions) and not node.name.startswith("_") for node in tree.body)
+    return ast.get_docstring(tree) is not None or (public and not is_package)
+
+
+def _place(module: tuple[str, bool]) -> tuple:
+    """Sort key: the package, its own modules, then rooms; ops in the order a reader meets them."""
+    name, is_package = module
+    if name == PACKAGE:
+        return (-1,)
+    room = name if is_package else name.rpartition(".")[0]
+    known = [i for i, r in enumerate(ROOMS) if r and (room == r or room.startswith(r + "."))]
+    leaf = name.rpartition(".")[2]
+    order = READING_ORDER.index(leaf) if leaf in READING_ORDER else len(READING_ORDER)
+    return (max(known) if known else (len(ROOMS) if room else 0), room, not is_package, order, leaf)
+
+
+def _api_page(name: str, is_package: bool) -> str:
+    path = name if name == PACKAGE else f"{PACKAGE}.{name}"
+    members = "\n    options:\n      members: false" if is_package else ""
+    return f"# {path}\n\n::: {path}{members}\n"
+
+
+def value_pages() -> dict[str, str]:
+    """Pages about what the package holds at run time; empty while there is no package."""
+    if not (ROOT / PACKAGE).is_dir():
+        return {}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80", "NO_COLOR": "1"}
+    done = subprocess.run([sys.executable, str(HERE / "introspect.py")], cwd=ROOT, env=environment,
+                          capture_output=True, text=True, encoding="utf-8")
+    if done.returncode:
+        lines = done.stderr.strip().splitlines()
+        place = next((line.strip() for line in reversed(lines) if line.lstrip().startswith("File")), "")
+        raise RuntimeError(f"the reference pages need the package to import: {lines[-1]} ({place})")
+    return json.loads(done.stdout)
+
+
+def navigation(pages: dict[str, str]) -> list:
+    """mkdocs navigation: the value pages, then the API nested as the package is."""
+    plain = [path for path in pages if not path.startswith("reference/api/")]
+    tree: list = []
+    for path in pages:
+        if path in plain:
+            continue
+        *rooms, leaf = path.removeprefix("reference/api/").removesuffix(".md").split("/")
+        level = tree
+        for room in rooms:
+            level = _section(level, room)
+        is_room = any(p.startswith(f"reference/api/{'/'.join([*rooms, leaf])}/") for p in pages)
+        level = _section(level, leaf) if is_room else level
+        level.append({"overview" if is_room else leaf: path})
+    return [*plain, *([{"API": tree}] if tree else [])]
+
+
+def _section(level: list, name: str) -> list:
+    """The list of section `name` on this level; a new one at the end where there is none."""
+    for entry in level:
+        if isinstance(entry.get(name), list):
+            return entry[name]
+    level.append({name: []})
+    return level[-1][name]

@@ -1,0 +1,117 @@
+"""Run one percent script in this process, cell by cell, and write what it did as JSON.
+
+    python run_tutorial.py SCRIPT RESULT.json
+
+Always a process of its own: no tutorial sees another's imports, figures or random state.
+Cells share one namespace and keep their line numbers, so a traceback points into the script.
+"""
+
+import ast
+import contextlib
+import inspect
+import io
+import json
+import linecache
+import sys
+import traceback
+import types
+import warnings
+from pathlib import Path
+
+import percent
+from figures import figures_as_svg
+
+PACKAGE = "engram_ref"
+
+
+class CellError(Exception):
+    """A cell that failed: line and one-line reason."""
+
+    def __init__(self, line: int, reason: str):
+        super().__init__(reason)
+        self.line, self.reason = line, reason
+
+
+def run(path: Path) -> dict:
+    """{"cells": [{"stdout", "figures"}, ...], "ops": [...]} or {"error": {"line", "reason"}}."""
+    module = types.ModuleType("__main__")
+    module.__file__ = str(path)
+    sys.modules["__main__"] = module               # dataclasses and pickle look here
+    cells = percent.read_cells(path)
+    try:
+        results = [run_cell(cell, path, module.__dict__) for cell in cells]
+    except CellError as error:
+        return {"error": {"line": error.line, "reason": error.reason}}
+    return {"cells": results, "ops": used_names(path, module.__dict__)}
+
+
+def run_cell(cell: percent.Cell, path: Path, namespace: dict) -> dict:
+    """Execute one cell; its printed text and the figures it left open."""
+    if cell.kind == "markdown":
+        return {"stdout": "", "figures": []}
+    printed = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(printed):
+            padded = "\n" * (cell.line - 1) + cell.text     # so that line numbers are the file's
+            exec(compile(padded, str(path), "exec", dont_inherit=True), namespace)
+    except (Exception, SystemExit) as error:
+        raise CellError(*explain(error, cell, path)) from None
+    try:
+        return {"stdout": printed.getvalue(), "figures": figures_as_svg()}
+    except ValueError as error:
+        raise CellError(cell.line, str(error)) from None
+
+
+def explain(error: BaseException, cell: percent.Cell, path: Path) -> tuple[int, str]:
+    """The script's line to look at, and the error in one line."""
+    if isinstance(error, SyntaxError) and error.filename == str(path):
+        return error.lineno, f"SyntaxError: {error.msg}"
+    frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
+    line = frames[-1].lineno if frames else cell.line
+    text = str(error) or linecache.getline(str(path), line).strip()   # a bare assert shows itself
+    return line, f"{type(error).__name__}: {text}"
+
+
+def used_names(path: Path, namespace: dict) -> list[dict]:
+    """Every public function and class of the package that the script names, in order of use.
+
+    The text says which names; the finished namespace says what they are, so an alias or a
+    re-export leads to the place of definition.
+    """
+    found = {}
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    nodes = [node for node in ast.walk(tree) if isinstance(node, (ast.Name, ast.Attribute))]
+    for node in sorted(nodes, key=lambda n: (n.lineno, n.col_offset)):
+        thing = look_up(ast.unparse(node).split("."), namespace)
+        home = getattr(thing, "__module__", None) or ""
+        name = f"{home}.{getattr(thing, '__qualname__', '')}"
+        public = not any(part.startswith("_") for part in name.split("."))
+        if isinstance(thing, (type, types.FunctionType)) and home.split(".")[0] == PACKAGE and public:
+            found.setdefault(name, first_line(thing))
+    return [{"path": name, "summary": text} for name, text in found.items()]
+
+
+def look_up(parts: list[str], namespace: dict):
+    """Follow a.b.c without running a property; None where it leads nowhere."""
+    thing = namespace.get(parts[0])
+    for part in parts[1:]:
+        if isinstance(thing, (types.ModuleType, type, types.SimpleNamespace)):
+            thing = getattr(thing, part, None)
+        else:
+            thing = inspect.getattr_static(type(thing), part, None)
+    return thing
+
+
+def first_line(thing) -> str:
+    return (inspect.getdoc(thing) or "").split("\n")[0]
+
+
+def main() -> None:
+    script, result = Path(sys.argv[1]), Path(sys.argv[2])
+    sys.path[0] = str(script.resolve().parent)     # as if the script had been started by hand
+    warnings.filterwarnings("ignore", message="FigureCanvasAgg is non-interactive")
+    result.write_text(json.dumps(run(script)), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

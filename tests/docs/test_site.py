@@ -1,0 +1,131 @@
+"""The whole site, built once: strictly, read by a parser, and opened in a real browser.
+
+Nothing that a page does may reach beyond the place it is served from.
+"""
+
+import os
+import subprocess
+import sys
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from browser import Browser, find_chromium, requests_in, served, site_pages
+
+ROOT = Path(__file__).resolve().parents[2]
+SAMPLE = Path(__file__).parent / "sample"
+SEARCH = "document.querySelector('.md-search__input').dispatchEvent(new Event('focus'))"   # starts the search worker
+
+needs_chromium = pytest.mark.skipif(find_chromium() is None, reason="no Chromium on the PATH")
+
+
+def build(out: Path, tutorials: str) -> subprocess.CompletedProcess:
+    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(out)]
+    environment = {**os.environ, "ENGRAM_TUTORIALS": tutorials, "NO_MKDOCS_2_WARNING": "1"}
+    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+
+
+@pytest.fixture(scope="session")
+def site(tmp_path_factory):
+    """The site with the sample tutorial beside the true ones."""
+    for name in ("mkdocs", "material", "mkdocstrings", "pymdownx", "ziamath"):
+        pytest.importorskip(name, reason=f"the docs extra is not installed ({name} is missing)")
+    out = tmp_path_factory.mktemp("site")
+    done = build(out, f"{ROOT / 'tutorials'}{os.pathsep}{SAMPLE}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    return out
+
+
+class Tags(HTMLParser):
+    """Every start tag of a page with its attributes."""
+
+    def __init__(self, page: Path):
+        super().__init__()
+        self.found: list[tuple[str, dict]] = []
+        self.feed(page.read_text(encoding="utf-8"))
+
+    def handle_starttag(self, tag, attributes):
+        self.found.append((tag, dict(attributes)))
+
+
+def pages_with_tags(site: Path):
+    return [(page, Tags(site / page / "index.html" if not page.endswith(".html") else site / page).found)
+            for page in site_pages(site)]
+
+
+LOADS = {"script": "src", "img": "src", "link": "href", "iframe": "src", "source": "src", "video": "src",
+         "object": "data"}
+
+
+def test_nothing_is_loaded_from_elsewhere(site):
+    loaded = [(page, tag, attributes.get(LOADS[tag]) or "") for page, tags in pages_with_tags(site)
+              for tag, attributes in tags if tag in LOADS]
+    assert loaded and not [entry for entry in loaded if urlsplit(entry[2]).netloc]
+
+
+def test_every_image_speaks(site):
+    images = [(page, a.get("alt") if tag == "img" else a.get("aria-label")) for page, tags in pages_with_tags(site)
+              for tag, a in tags if tag == "img" or a.get("role") == "img"]
+    assert images and not [entry for entry in images if not entry[1]]
+
+
+def test_no_id_appears_twice_on_a_page(site):
+    for page, tags in pages_with_tags(site):
+        ids = [a["id"] for tag, a in tags if "id" in a and not (a["id"] or "").startswith("__")]
+        assert len(ids) == len(set(ids)), (page, sorted({i for i in ids if ids.count(i) > 1}))
+
+
+def test_the_sample_has_all_its_parts(site):
+    html = (site / "learn/98_sample/index.html").read_text(encoding="utf-8")
+    for part in ('href="../98_sample.py"', 'aria-label="Three sigmoid curves', 'aria-label="The rooms of the package',
+                 '<summary>Answer</summary>', '<summary>Hint</summary>', '<div class="equation"', "weights [0.09",
+                 'id="the-ops-on-this-page"', 'href="../../reference/api/ops/gate/#engram_ref.ops.gate.sigmoid"'):
+        assert part in html, part
+    assert (site / "learn/98_sample.py").read_bytes() == (SAMPLE / "98_sample.py").read_bytes()
+    assert (site / "assets/diagrams/rooms.svg").exists()
+
+
+def test_a_broken_tutorial_stops_the_build(site, tmp_path):
+    script = tmp_path / "97_broken.py"
+    script.write_text("# %% [markdown]\n# # Broken\n# %%\nassert 1 + 1 == 3, 'sums'\n")
+    done = build(tmp_path / "out", str(tmp_path))
+    assert done.returncode != 0
+    assert "97_broken.py:4: AssertionError: sums" in done.stderr
+
+
+def test_a_broken_formula_stops_the_build(site, tmp_path):
+    script = tmp_path / "97_broken.py"
+    script.write_text("# %% [markdown]\n# # Broken\n#\n# A formula $\\nosuch x$.\n")
+    done = build(tmp_path / "out", str(tmp_path))
+    assert done.returncode != 0
+    assert "97_broken.py:4: formula '\\nosuch x' does not convert" in done.stderr
+
+
+def visit(folder: Path, netlog: Path) -> set[str]:
+    """Open every page of a folder in Chromium; the addresses it asked for that lie outside."""
+    with served(folder) as origin:
+        with Browser(netlog) as browser:
+            for page in site_pages(folder):
+                browser.open(f"{origin}/{page}")
+                if browser.evaluate("document.querySelector('.md-search__input') !== null"):
+                    browser.evaluate(SEARCH)
+        asked = requests_in(netlog)
+        assert f"{origin}/" in asked                # the log does see what pages ask for
+        return {address for address in asked if not address.startswith(origin)}
+
+
+@needs_chromium
+def test_no_request_leaves_the_origin(site, tmp_path):
+    assert visit(site, tmp_path / "netlog.json") == set()
+
+
+@needs_chromium
+@pytest.mark.parametrize("tag, address", [('<img src="http://images.invalid/x.png">', "http://images.invalid/x.png"),
+                                          ('<link rel="preconnect" href="https://fonts.invalid">', "https://fonts.invalid")],
+                         ids=["image", "preconnect"])
+def test_a_request_that_leaves_is_caught(tmp_path, tag, address):
+    folder = tmp_path / "page"
+    folder.mkdir()
+    (folder / "index.html").write_text(f"<!doctype html><title>page</title>{tag}")
+    assert address in visit(folder, tmp_path / "netlog.json")

@@ -1,0 +1,114 @@
+"""Tutorials run as scripts and fail at the line that fails."""
+
+import re
+import textwrap
+
+import pytest
+
+pytest.importorskip("matplotlib")
+import percent
+import tutorial
+
+TITLE = "# %% [markdown]\n# # Title\n"
+
+
+@pytest.fixture
+def script(tmp_path):
+    def write(body: str, head: str = TITLE):
+        path = tmp_path / "07_topic.py"
+        path.write_text(head + textwrap.dedent(body))
+        return path
+    return write
+
+
+FIGURE = "# %%\nimport matplotlib.pyplot as plt\nfig, ax = plt.subplots()\nax.plot([1, 2])\n"
+
+FAILURES = {
+    "assert-with-text": ("# %%\nx = 1\nassert x == 2, 'x is one'\n", r"07_topic\.py:5: AssertionError: x is one"),
+    "bare-assert": ("# %%\n\nassert 1 == 2\n", r"07_topic\.py:5: AssertionError: assert 1 == 2"),
+    "second-cell": ("# %%\nx = 1\n# %%\ny = x\ny / 0\n", r"07_topic\.py:7: ZeroDivisionError: "),
+    "inside-a-function": ("# %%\ndef f():\n    raise KeyError('k')\n# %%\nf()\n", r"07_topic\.py:5: KeyError"),
+    "syntax": ("# %%\nx = 1\nx = = 2\n", r"07_topic\.py:5: SyntaxError"),
+    "exit": ("# %%\nimport sys\nsys.exit(3)\n", r"07_topic\.py:5: SystemExit: 3"),
+    "figure-without-title": (FIGURE + "fig.set_label('words')\n", r"07_topic\.py:4: figure: expected a title"),
+    "figure-without-alt": (FIGURE + "ax.set_title('It rises')\n", r"07_topic\.py:4: figure: expected an alt text"),
+    "unknown-tag": ("# %% tags=[\"anser\"]\nx = 1\n", r"07_topic\.py:3: tags: expected some of"),
+    "markdown-without-sign": ("# %% [markdown]\nwords\n", r"07_topic\.py:4: a line of a \[markdown\] cell"),
+}
+
+
+@pytest.mark.parametrize("body, message", FAILURES.values(), ids=FAILURES)
+def test_a_failure_names_file_line_and_reason(script, body, message):
+    with pytest.raises(tutorial.TutorialError, match=message):
+        tutorial.run(script(body))
+
+
+def test_a_script_needs_a_title(script):
+    with pytest.raises(tutorial.TutorialError, match=r"07_topic\.py:1: no title"):
+        tutorial.run(script("# %%\nx = 1\n", head=""))
+
+
+def test_one_failing_script_fails_all(script, tmp_path):
+    good = tmp_path / "01_good.py"
+    good.write_text(TITLE + "# %%\nx = 1\n")
+    with pytest.raises(tutorial.TutorialError, match=r"07_topic\.py:4"):
+        tutorial.run_all([good, script("# %%\nassert False\n")])
+
+
+def test_output_belongs_to_its_cell(script):
+    path = script("# %%\nprint('one')\n# %%\nx = 2\n# %%\nprint('three', x + 1)\n")
+    assert [cell["stdout"] for cell in tutorial.run(path)["cells"]] == ["", "one\n", "", "three 3\n"]
+
+
+def test_each_script_has_a_process_of_its_own(script, tmp_path):
+    first = tmp_path / "01_first.py"
+    first.write_text(TITLE + "# %%\nimport json\njson.leaked = True\n")
+    second = script("# %%\nimport json\nprint(hasattr(json, 'leaked'))\n")
+    assert tutorial.run_all([first, second])[1]["cells"][1]["stdout"] == "False\n"
+
+
+def test_two_runs_give_the_same_bytes(script):
+    path = script(FIGURE + "ax.set_title('It rises')\nfig.set_label('a line')\n# %%\nprint({'a', 'b', 'c'})\n")
+    pages = [tutorial.to_markdown(path, tutorial.run(path)) for _ in range(2)]
+    assert pages[0] == pages[1]
+
+
+def test_a_figure_takes_the_colours_of_the_page(script):
+    path = script(FIGURE + "ax.set_title('It rises')\nfig.set_label('a line')\n")
+    (figure,) = tutorial.run(path)["cells"][1]["figures"]
+    assert figure["alt"] == "a line"
+    assert "currentColor" in figure["svg"] and "var(--figure-0" in figure["svg"]
+    assert not re.search(r"<style|<metadata|<\?xml|16191d", figure["svg"])
+    ids = re.findall(r'\bid="([^"]+)"', figure["svg"])
+    assert all(name.startswith("f") and "-" in name for name in ids) and len(set(ids)) == len(ids)
+
+
+def test_ops_are_found_at_their_place_of_definition(script):
+    path = script("# %%\nfrom engram_ref.ops.gate import sigmoid as s\nimport numpy as np\nprint(s(np.zeros(1)))\n")
+    assert [op["path"] for op in tutorial.run(path)["ops"]] == ["engram_ref.ops.gate.sigmoid"]
+
+
+def test_answers_fold_together(script):
+    path = script('# %% tags=["answer"]\nprint(1)\n# %% [markdown] tags=["answer"]\n# Why.\n# %%\nx = 1\n')
+    page, _ = tutorial.to_markdown(path, tutorial.run(path))
+    assert page.count('??? success "Answer"') == 1
+    assert "\n    ```python\n    print(1)\n" in page and "\n    Why.\n" in page and "\n```python\nx = 1\n" in page
+
+
+def test_the_page_offers_its_script(script):
+    path = script("# %%\nx = 1\n")
+    page, _ = tutorial.to_markdown(path, tutorial.run(path))
+    assert page.startswith("# Title\n\n[Download this page as a script](07_topic.py)")
+
+
+def test_an_unchanged_script_is_not_run_again(script, tmp_path):
+    path = script("# %%\nimport os\nprint(os.getpid())\n")
+    first, second = (tutorial.run(path, cache=tmp_path / "cache") for _ in range(2))
+    path.write_text(path.read_text() + "# one more line\n")
+    assert first == second != tutorial.run(path, cache=tmp_path / "cache")
+
+
+def test_cells_know_their_lines(script):
+    cells = percent.read_cells(script("# %%\nx = 1\n\n# %% A name for the cell\ny = 2\n"))
+    assert [(cell.kind, cell.line, cell.text) for cell in cells] == [
+        ("markdown", 2, "# Title"), ("code", 4, "x = 1"), ("code", 7, "y = 2")]
