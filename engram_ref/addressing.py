@@ -65,7 +65,7 @@ class Addressing:
         """
         check_layer(self.config, layer_id)
         ids, history, batched = self._checked(canonical_ids, history)
-        offsets = self.offsets[layer_id] if flat else np.zeros_like(self.offsets[layer_id])
+        offsets = self.offsets[layer_id] if flat else None
         rows = address(ids, history, self.multipliers[layer_id], self.primes[layer_id], offsets,
                        self.pad_id, self.eos_id)
         return rows if batched else rows[0]
@@ -91,10 +91,9 @@ class Addressing:
         """
         check_layer(self.config, layer_id)
         multipliers, primes = self.multipliers[layer_id], self.primes[layer_id]
-        offsets = np.zeros_like(primes)
 
         def step(ids: np.ndarray, history: np.ndarray) -> np.ndarray:
-            return address(ids[:, None], history, multipliers, primes, offsets, self.pad_id, self.eos_id)[:, 0]
+            return address(ids[:, None], history, multipliers, primes, None, self.pad_id, self.eos_id)[:, 0]
 
         return step
 

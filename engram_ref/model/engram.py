@@ -17,7 +17,8 @@ from engram_ref import ops as numpy_ops
 from engram_ref.addressing import Addressing
 from engram_ref.config import EngramConfig
 from engram_ref.errors import InputError
-from engram_ref.model.parameters import check_parameters, layer_of
+from engram_ref.model.engram_parameters import check_parameters, layer_of
+from engram_ref.ops.record import Record
 from engram_ref.trace import Trace
 
 
@@ -72,12 +73,22 @@ def engram(parameters: Mapping[str, np.ndarray], hidden: np.ndarray, rows: np.nd
     state = start_state(config, len(hidden), hidden.dtype) if state is None else state
     check_state(state, hidden, config)
     record = ops.ignore if trace is None else trace.record
-    memory = ops.gather_decode(parameters, rows, config, hidden.dtype, record)
-    output = ops.project_and_gate(parameters, memory, hidden, dead, config, record)
-    if config.conv_kernel:
-        output, state.taps = ops.gated_conv(parameters, output, state.taps, config, record)
-    record("output", output)
+    output, normalised = through_module(parameters, hidden, rows, state.taps, dead, config, ops, record)
+    if normalised is not None:
+        state.taps = ops.next_taps(normalised, state.taps)
     return output if batched else output[0]
+
+
+def through_module(parameters: Mapping[str, np.ndarray], hidden: np.ndarray, rows: np.ndarray, taps: np.ndarray,
+                   dead: np.ndarray | None, config: EngramConfig, ops: ModuleType,
+                   record: Record) -> tuple[np.ndarray, np.ndarray | None]:
+    """Y [B, T, M, D], and the normalised gated values [B, T, M, D] where there is a convolution."""
+    memory = ops.gather_decode(parameters, rows, config, hidden.dtype, record)
+    output, normalised = ops.project_and_gate(parameters, memory, hidden, dead, config, record), None
+    if config.conv_kernel:
+        output, normalised = ops.gated_conv(parameters, output, taps, config, record)
+    record("output", output)
+    return output, normalised
 
 
 def residual(hidden: np.ndarray, update: np.ndarray, config: EngramConfig, *, ops: ModuleType = numpy_ops,

@@ -1,188 +1,181 @@
-"""Parameters of an Engram module: a dictionary of named arrays.
+"""Parameters of a whole model: a dictionary of named arrays, as the DeepSeek releases name them.
 
-    table                  [R, W]        the rows; or, where they are FP8:
-    table_codes            [R, W]        uint8, E4M3FN
-    table_scales           [R, W/32]     uint8, E8M0
-    column_offsets         [C]           int64, where each column's table starts
-    key_weight, key_bias   [M, D, C*W], [M, D]     one projection per branch
-    value_weight, _bias    [D, C*W], [D]           shared by the branches
-    query_gain, key_gain   [M, D]
-    conv_gain              [M, D]
-    conv_weight            [M, D, L]     oldest tap first
+    embed.weight [V, D]     norm.weight [D]     head.weight [V, D] unless tied
+    layers.<i>.attn_norm.weight, ffn_norm.weight [D]
+    layers.<i>.attn.wq.weight, or wq_a, q_norm, wq_b; wkv_a, kv_norm, wkv_b, wo
+    layers.<i>.ffn.w1, w2, w3 .weight        dense; or gate.weight [E, D], gate.bias [E],
+        experts.w1, w3 [E, F, D], experts.w2 [E, D, F], shared_experts.w1, w2, w3 .weight
+    layers.<i>.attn_hc, ffn_hc . phi, bias, alpha        hyper-connections; head_hc for a learned collapse
+    layers.<i>.engram . ...                              see engram_ref.model.engram_parameters
 
-The demo calls the table multi_head_embedding.embedding, the key's gain norm1 and the query's norm2.
+DeepSeek-V3's inference code has the same names but for the experts, which it keeps apart
+(experts.<e>.w1.weight), and the hyper-connections, which it has not.
 """
 
-import os
 from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 
-from engram_ref.addressing import Addressing
-from engram_ref.config import EngramConfig, check_layer
 from engram_ref.errors import InputError
+from engram_ref.files import write_whole
+from engram_ref.model import engram_parameters
+from engram_ref.model.demo import from_engram_demo
+from engram_ref.model_config import AttentionConfig, BackboneConfig, ExpertsConfig, ModelConfig
 
-STANDARD_DTYPES = {"fp32": "float", "bf16": "bfloat16", "fp8_e8m0": "uint8"}
-"""Dtype of the stored table by codec; "float" means float32 or float64."""
+__all__ = ["check", "from_engram_demo", "initialise", "load", "save", "shapes"]
+
+Shapes = dict[str, tuple[int, ...]]
 
 
-def shapes(config: EngramConfig, layer_id: int) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every parameter of one layer's module, in the order above.
-
-    >>> from engram_ref.presets import preset
-    >>> shapes(preset("deepseek-v4.1-flash"), 1)["table_codes"]
-    (384006168, 256)
-    """
-    check_layer(config, layer_id)
-    R = Addressing(config).table_rows[layer_id]
-    M, D, W, memory = config.n_branches, config.hidden_size, config.row_width, config.memory_width
-    if config.table_codec == "fp8_e8m0":
-        named = {"table_codes": (R, W), "table_scales": (R, W // 32)}
-    else:
-        named = {"table": (R, W)}
-    named |= {"column_offsets": (config.columns,), "key_weight": (M, D, memory), "value_weight": (D, memory)}
-    if config.projection_bias:
-        named |= {"key_bias": (M, D), "value_bias": (D,)}
-    named |= {"query_gain": (M, D), "key_gain": (M, D)}
-    if config.conv_kernel:
-        named |= {"conv_gain": (M, D), "conv_weight": (M, D, config.conv_kernel)}
+def shapes(config: ModelConfig) -> Shapes:
+    """Name and shape of every parameter of a model, in order."""
+    backbone = config.backbone
+    named: Shapes = {"embed.weight": (backbone.vocab_size, backbone.hidden_size)}
+    for i in range(backbone.n_layers):
+        for name, shape in layer_shapes(config, i).items():
+            named[f"layers.{i}.{name}"] = shape
+    if backbone.hyper is not None and backbone.hyper.collapse == "head":
+        M = backbone.n_branches
+        named |= {"head_hc.phi": (M, M * backbone.hidden_size), "head_hc.bias": (M,), "head_hc.alpha": (1,)}
+    named["norm.weight"] = (backbone.hidden_size,)
+    if not backbone.tie_embeddings:
+        named["head.weight"] = (backbone.vocab_size, backbone.hidden_size)
     return named
 
 
-def table_bytes(config: EngramConfig, layer_id: int) -> int:
-    """Stored size of one layer's table, in bytes."""
-    return Addressing(config).table_rows[layer_id] * config.bytes_per_row
+def layer_shapes(config: ModelConfig, index: int) -> Shapes:
+    """Name and shape of one block's parameters, Engram first."""
+    backbone = config.backbone
+    D = backbone.hidden_size
+    named: Shapes = {}
+    layer_id = config.engram_layer(index)
+    if layer_id is not None:
+        named |= {f"engram.{name}": s for name, s in engram_parameters.shapes(config.engram, layer_id).items()}
+    for site in ("attn", "ffn"):
+        named[f"{site}_norm.weight"] = (D,)
+        if backbone.hyper is not None:
+            M = backbone.n_branches
+            maps = 2 * M + M * M
+            named |= {f"{site}_hc.phi": (maps, M * D), f"{site}_hc.bias": (maps,), f"{site}_hc.alpha": (3,)}
+    named |= {f"attn.{name}": shape for name, shape in attention_shapes(backbone.attention, D).items()}
+    dense = index < backbone.n_dense_layers
+    ffn = dense_shapes(backbone.intermediate_size, D) if dense else expert_shapes(backbone.experts, D)
+    return named | {f"ffn.{name}": shape for name, shape in ffn.items()}
 
 
-def check_parameters(parameters: Mapping[str, np.ndarray], config: EngramConfig) -> None:
-    """Refuse parameters that do not fit the configuration, naming the first that does not.
+def attention_shapes(config: AttentionConfig, D: int) -> Shapes:
+    """MLA's matrices and the norms of its latents."""
+    A, dq, r = config.n_heads, config.qk_head_dim, config.kv_lora_rank
+    if config.q_lora_rank is None:
+        named: Shapes = {"wq.weight": (A * dq, D)}
+    else:
+        rq = config.q_lora_rank
+        named = {"wq_a.weight": (rq, D), "q_norm.weight": (rq,), "wq_b.weight": (A * dq, rq)}
+    return named | {
+        "wkv_a.weight": (r + config.qk_rope_head_dim, D),
+        "kv_norm.weight": (r,),
+        "wkv_b.weight": (A * (config.qk_nope_head_dim + config.v_head_dim), r),
+        "wo.weight": (D, A * config.v_head_dim),
+    }
 
-    The layer is found by the size of its table. Raises InputError for a missing, extra, misshapen or
-    wrongly typed array.
+
+def dense_shapes(F: int, D: int) -> Shapes:
+    """One SwiGLU."""
+    return {"w1.weight": (F, D), "w2.weight": (D, F), "w3.weight": (F, D)}
+
+
+def expert_shapes(config: ExpertsConfig, D: int) -> Shapes:
+    """Router, routed experts stacked, shared experts as one."""
+    E, F = config.n_routed_experts, config.moe_intermediate_size
+    named: Shapes = {"gate.weight": (E, D), "gate.bias": (E,),
+                     "experts.w1": (E, F, D), "experts.w2": (E, D, F), "experts.w3": (E, F, D)}
+    if config.n_shared_experts:
+        shared = dense_shapes(config.n_shared_experts * F, D)
+        named |= {f"shared_experts.{name}": shape for name, shape in shared.items()}
+    return named
+
+
+def initialise(config: ModelConfig, rng: np.random.Generator, dtype: type = np.float64) -> dict[str, np.ndarray]:
+    """Random parameters: matrices N(0, 1/fan-in), embeddings N(0, 1), gains 1, biases 0.
+
+    The maps of the hyper-connections start at phi N(0, 0.02^2), alpha as configured, bias 0: published is
+    only alpha. Random phi tells the branches apart; with phi = 0 they would stay equal for ever.
+    raises   InputError where a model does not fit into memory
     """
-    if "column_offsets" not in parameters:
-        raise InputError("parameters", "an array column_offsets", f"only {', '.join(sorted(parameters))}")
-    layer_id = layer_of(parameters, config)
-    expected = shapes(config, layer_id)
+    named = shapes(config)
+    engram_parameters.check_fits(config.name, sum(map(size, named.values())) * np.dtype(dtype).itemsize)
+    made: dict[str, np.ndarray] = {}
+    for name, shape in named.items():
+        if ".engram." not in name:
+            made[name] = first_value(name, shape, config.backbone, rng, dtype)
+        elif name.endswith(".engram.column_offsets"):
+            index = int(name.split(".")[1])
+            module = engram_parameters.initialise(config.engram, config.engram_layer(index), rng, dtype)
+            made |= {f"layers.{index}.engram.{key}": array for key, array in module.items()}
+    return {name: made[name] for name in named}
+
+
+def first_value(name: str, shape: tuple[int, ...], config: BackboneConfig, rng: np.random.Generator,
+                dtype: type) -> np.ndarray:
+    """What one parameter of the backbone starts as."""
+    if name.endswith("norm.weight"):
+        return np.ones(shape, dtype=dtype)
+    if name.endswith("alpha"):
+        return np.full(shape, config.hyper.alpha_init, dtype=dtype)
+    if name.endswith("bias"):
+        return np.zeros(shape, dtype=dtype)
+    scale = 1.0 if name == "embed.weight" else 0.02 if name.endswith("phi") else shape[-1] ** -0.5
+    return rng.standard_normal(shape, dtype=dtype) * dtype(scale)
+
+
+def size(shape: tuple[int, ...]) -> int:
+    """Numbers in an array of this shape."""
+    return int(np.prod(shape, dtype=object))
+
+
+def check(parameters: Mapping[str, np.ndarray], config: ModelConfig) -> None:
+    """Refuse parameters that do not fit the configuration, naming the first that does not."""
+    expected = shapes(config)
     for name in [*expected, *parameters]:
         if name not in parameters:
             raise InputError("parameters", f"an array {name} {list(expected[name])}", "none of that name")
         if name not in expected:
-            raise InputError("parameters", f"only {', '.join(expected)}", f"an array {name}")
-        if parameters[name].shape != expected[name]:
-            raise InputError(f"parameter {name}", f"shape {list(expected[name])}", list(parameters[name].shape))
-        _check_dtype(name, parameters[name].dtype, config)
+            raise InputError("parameters", f"only the names of {config.name}", f"an array {name}")
+        array = parameters[name]
+        if array.shape != expected[name]:
+            raise InputError(f"parameter {name}", f"shape {list(expected[name])}", list(array.shape))
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise InputError(f"parameter {name}", "finite values", "NaN or infinity")
 
 
-def layer_of(parameters: Mapping[str, np.ndarray], config: EngramConfig) -> int:
-    """The layer whose column offsets these parameters have; distinct primes make it unique."""
-    offsets = Addressing(config).offsets
-    for layer_id, expected in offsets.items():
-        if np.array_equal(parameters["column_offsets"], expected):
-            return layer_id
-    raise InputError("parameter column_offsets", f"those of a layer of {config.name}: {', '.join(map(str, offsets))}",
-                     "offsets of no layer", "made for another configuration?")
+def save(parameters: Mapping[str, np.ndarray], path: str | Path) -> None:
+    """Write parameters to a safetensors file with the digest of each, whole or not at all."""
+    from safetensors.numpy import save as to_bytes
+
+    arrays = {name: np.ascontiguousarray(array) for name, array in parameters.items()}
+    write_whole(Path(path), to_bytes(arrays, metadata={f"sha256 {n}": engram_parameters.digest(a)
+                                                       for n, a in arrays.items()}))
 
 
-def _check_dtype(name: str, dtype: np.dtype, config: EngramConfig) -> None:
-    wanted = STANDARD_DTYPES[config.table_codec] if name.startswith("table") else "float"
-    wanted = "int64" if name == "column_offsets" else wanted
-    allowed = ("float32", "float64") if wanted == "float" else (wanted,)
-    if dtype.name not in allowed:
-        raise InputError(f"parameter {name}", f"dtype {' or '.join(allowed)}", str(dtype))
+def load(path: str | Path, config: ModelConfig) -> dict[str, np.ndarray]:
+    """Read parameters and check them: digests, names, shapes, finite values.
 
-
-def initialise(config: EngramConfig, layer_id: int, rng: np.random.Generator,
-               dtype: type = np.float64) -> dict[str, np.ndarray]:
-    """Random parameters of one layer's module.
-
-    config     the table's codec must be "fp32": random FP8 codes would mean nothing
-    layer_id   one of the configuration's layers
-    rng        the only source of randomness
-    dtype      float32 or float64
-    returns    the dictionary above; rows N(0, 1) as in the demo, weights N(0, 1/fan-in), gains 1 (0 where
-               zero-centred), biases and conv zero or, where conv_init says so, U(-1/sqrt(L), 1/sqrt(L))
-    raises     InputError where the table would not fit into memory, with the size it would need
+    raises   InputError for a file that is missing, truncated or tampered with, or does not fit
     """
-    if config.table_codec != "fp32":
-        raise InputError("config.table_codec", "fp32, for random parameters", config.table_codec)
-    named = shapes(config, layer_id)
-    check_fits(config, layer_id, sum(int(np.prod(shape)) for shape in named.values()) * np.dtype(dtype).itemsize)
-    gain = 0.0 if config.gain_form == "zero_centred" else 1.0
-    made: dict[str, np.ndarray] = {}
-    for name, shape in named.items():
-        if name == "column_offsets":
-            made[name] = Addressing(config).offsets[layer_id]
-        elif name == "table":
-            made[name] = rng.standard_normal(shape, dtype=dtype)
-        elif name.endswith("gain"):
-            made[name] = np.full(shape, gain, dtype=dtype)
-        elif name == "conv_weight" and config.conv_init == "uniform":
-            bound = config.conv_kernel**-0.5
-            made[name] = rng.uniform(-bound, bound, shape).astype(dtype)
-        elif name.endswith("bias") or name == "conv_weight":
-            made[name] = np.zeros(shape, dtype=dtype)
-        else:
-            made[name] = rng.standard_normal(shape, dtype=dtype) * shape[-1] ** -0.5
-    return made
+    from safetensors import safe_open
 
-
-def check_fits(config: EngramConfig, layer_id: int, needed: int) -> None:
-    """Refuse an allocation larger than this machine's memory, saying what it would take."""
-    available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > available:
-        raise InputError("config", f"a module that fits into {available / 2**30:.1f} GiB of memory",
-                         f"{config.name} layer {layer_id}, which needs {needed / 2**30:.1f} GiB",
-                         "its layout, rows and sizes need no weights: see Addressing and shapes")
-
-
-DEMO_NAMES = {
-    "table": "multi_head_embedding.embedding.weight",
-    "key_weight": "key_projs.{m}.weight",
-    "key_bias": "key_projs.{m}.bias",
-    "value_weight": "value_proj.weight",
-    "value_bias": "value_proj.bias",
-    "query_gain": "norm2.{m}.weight",
-    "key_gain": "norm1.{m}.weight",
-    "conv_gain": "short_conv.norms.{m}.weight",
-    "conv_weight": "short_conv.conv.weight",
-}
-"""Our name -> the demo's; {m} counts branches. The demo's conv weight is [M*D, 1, L], branch-major."""
-
-
-def from_engram_demo(state_dict: Mapping[str, np.ndarray], config: EngramConfig,
-                     layer_id: int | None = None) -> dict[str, np.ndarray]:
-    """The state dict of one module of the authors' demo, under our names.
-
-    state_dict   arrays by the demo's names; a buffer multi_head_embedding.offsets is checked, not needed
-    config       the demo's configuration
-    layer_id     which layer; may be left out where the configuration has one only
-    returns      the dictionary above
-    raises       InputError for a missing, extra or misshapen array
-    """
-    layer_id = _only_layer(config) if layer_id is None else layer_id
-    named = shapes(config, layer_id)
-    made = {"column_offsets": Addressing(config).offsets[layer_id]}
-    taken = {"multi_head_embedding.offsets"}
-    for name, pattern in DEMO_NAMES.items():
-        if name not in named:
-            continue
-        theirs = [pattern.format(m=m) for m in range(config.n_branches if "{m}" in pattern else 1)]
-        for key in theirs:
-            if key not in state_dict:
-                raise InputError("state_dict", f"an array {key}", "none of that name")
-        taken.update(theirs)
-        arrays = [np.asarray(state_dict[key]) for key in theirs]
-        joined = np.stack(arrays) if "{m}" in pattern else arrays[0]
-        made[name] = joined.reshape(named[name]) if joined.size == np.prod(named[name]) else joined
-    extra = sorted(set(state_dict) - taken)
-    if extra:
-        raise InputError("state_dict", "only the demo's names", f"an array {extra[0]}")
-    check_parameters(made, config)
-    return made
-
-
-def _only_layer(config: EngramConfig) -> int:
-    if len(config.layer_ids) != 1:
-        raise InputError("layer_id", f"one of {config.layer_ids}", "none", "this configuration has several layers")
-    return config.layer_ids[0]
+    if not Path(path).is_file():
+        raise InputError(f"parameter file {path}", "a safetensors file", "no such file")
+    try:
+        with safe_open(path, framework="numpy") as stored:
+            digests = stored.metadata() or {}
+            parameters = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118  not a dict
+    except Exception as error:  # the library raises its own kind for every sort of damage
+        raise InputError(f"parameter file {path}", "a whole safetensors file", str(error), "truncated?") from error
+    for name, array in parameters.items():
+        if digests.get(f"sha256 {name}") != engram_parameters.digest(array):
+            raise InputError(f"parameter file {path}", f"the digest stored for {name}", "another",
+                             "changed after it was written, or not written by engram_ref")
+    check(parameters, config)
+    return {name: parameters[name] for name in shapes(config)}

@@ -1,20 +1,44 @@
-"""The definition of Engram in NumPy, one idea a file; this namespace is what models compose.
+"""The definition of Engram and its backbone in NumPy, one idea a file; what models compose.
 
-Reading order: canonical, primes, hashing, codecs, tables, linear, norm, gate, conv, composite.
+Reading order: canonical, primes, hashing, codecs, tables, linear, norm, gate, conv, composite; then the
+backbone: rope, attention, experts, branches, caches, loss.
 """
 
-from engram_ref.ops.canonical import DEAD, canonical_key, canonical_map, canonicalise, check_ids, normalise
-from engram_ref.ops.codecs import dequantise, quantise, requantise, round_bf16
-from engram_ref.ops.composite import (
-    address,
-    gate_score,
-    gated_conv,
-    gather_decode,
-    ignore,
-    project,
-    project_and_gate,
+from engram_ref.ops.attention import (
+    attend_absorbed,
+    attend_expanded,
+    latents,
+    mla,
+    queries,
+    softmax,
+    up_projections,
+    visible,
 )
+from engram_ref.ops.branches import (
+    branch_maps,
+    collapse,
+    expand,
+    read_branches,
+    read_single,
+    sinkhorn,
+    write_branches,
+    write_single,
+)
+from engram_ref.ops.caches import last, place, positions_after
+from engram_ref.ops.canonical import DEAD, canonical_key, canonical_map, canonicalise, check_ids, mark_dead, normalise
+from engram_ref.ops.codecs import dequantise, quantise, requantise, round_bf16
+from engram_ref.ops.composite import address, gate_score, gated_conv, gather_decode, project, project_and_gate
 from engram_ref.ops.conv import next_taps, short_conv, silu
+from engram_ref.ops.experts import (
+    expert_weights,
+    moe,
+    route,
+    routed_grouped,
+    routed_naive,
+    router_scores,
+    select_experts,
+    swiglu,
+)
 from engram_ref.ops.gate import apply_gate, copysign_sqrt, factored_score, gate, score, sigmoid, signed_sqrt
 from engram_ref.ops.hashing import (
     mix,
@@ -24,16 +48,24 @@ from engram_ref.ops.hashing import (
     table_rows,
     windows,
 )
-from engram_ref.ops.linear import add_residual, linear
+from engram_ref.ops.linear import add_residual, embed, linear
+from engram_ref.ops.loss import cross_entropy
 from engram_ref.ops.norm import effective_gain, inverse_rms, rms_norm
 from engram_ref.ops.primes import column_offsets, is_prime, table_primes
+from engram_ref.ops.record import ignore
+from engram_ref.ops.rope import angles, frequencies, half_split_order, rotate, softmax_scale, yarn_mscale
 from engram_ref.ops.tables import check_rows, concatenate, decode, gather
 
 __all__ = [
-    "DEAD", "add_residual", "address", "apply_gate", "canonical_key", "canonical_map", "canonicalise", "check_ids",
-    "check_rows", "column_offsets", "concatenate", "copysign_sqrt", "decode", "dequantise", "effective_gain",
-    "factored_score", "gate", "gate_score", "gated_conv", "gather", "gather_decode", "ignore", "inverse_rms",
-    "is_prime", "linear", "mix", "next_history", "next_taps", "normalise", "pcg64_multipliers", "project",
-    "project_and_gate", "quantise", "requantise", "rms_norm", "round_bf16", "score", "short_conv", "sigmoid",
-    "signed_sqrt", "silu", "splitmix64_multipliers", "table_primes", "table_rows", "windows",
+    "DEAD", "add_residual", "address", "angles", "apply_gate", "attend_absorbed", "attend_expanded", "branch_maps",
+    "canonical_key", "canonical_map", "canonicalise", "check_ids", "check_rows", "collapse", "column_offsets",
+    "concatenate", "copysign_sqrt", "cross_entropy", "decode", "dequantise", "effective_gain", "embed", "expand",
+    "expert_weights", "factored_score", "frequencies", "gate", "gate_score", "gated_conv", "gather", "gather_decode",
+    "half_split_order", "ignore", "inverse_rms", "is_prime", "last", "latents", "linear", "mark_dead", "mix", "mla", "moe",
+    "next_history", "next_taps", "normalise", "pcg64_multipliers", "place", "positions_after", "project",
+    "project_and_gate", "quantise", "queries", "read_branches", "read_single", "requantise", "rms_norm", "rotate",
+    "round_bf16", "route", "routed_grouped", "routed_naive", "router_scores", "score", "select_experts", "short_conv",
+    "sigmoid", "signed_sqrt", "silu", "sinkhorn", "softmax", "softmax_scale", "splitmix64_multipliers", "swiglu",
+    "table_primes", "table_rows", "up_projections", "visible", "windows", "write_branches", "write_single",
+    "yarn_mscale",
 ]

@@ -126,6 +126,11 @@ def canonicalise(ids: np.ndarray, canonical: np.ndarray) -> np.ndarray:
     return np.where(ids == DEAD, DEAD, canonical[ids])
 
 
+def mark_dead(ids: np.ndarray, dead: np.ndarray) -> np.ndarray:
+    """DEAD where the mask says so: int64 [B, T], bool [B, T] -> int64 [B, T]."""
+    return np.where(dead, DEAD, ids)
+
+
 def check_ids(ids: np.ndarray, size: int, allow_dead: bool, argument: str = "ids") -> None:
     """Refuse ids that are not integers or lie outside [0, size), naming the first and its position."""
     if not np.issubdtype(ids.dtype, np.signedinteger):

@@ -4,36 +4,33 @@ Each is defined here as small ops, one after the other; a fast backend may repla
 `record(stage, array)` is called with every stage on the way, so that it can be looked at.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 
 from engram_ref.config import EngramConfig
 from engram_ref.ops.codecs import requantise, round_bf16
-from engram_ref.ops.conv import next_taps, short_conv, silu
+from engram_ref.ops.conv import short_conv, silu
 from engram_ref.ops.gate import apply_gate, factored_score, gate, score
 from engram_ref.ops.hashing import mix, table_rows, windows
 from engram_ref.ops.linear import linear
 from engram_ref.ops.norm import effective_gain, rms_norm
+from engram_ref.ops.record import Record, ignore
 from engram_ref.ops.tables import concatenate, decode, gather
 
-Record = Callable[[str, np.ndarray], None]
 Parameters = Mapping[str, np.ndarray]
 
 
-def ignore(stage: str, array: np.ndarray) -> None:
-    """The record that keeps nothing."""
-
-
 def address(ids: np.ndarray, history: np.ndarray, multipliers: np.ndarray, primes: np.ndarray,
-            offsets: np.ndarray, pad_id: int, eos_id: int | None = None, record: Record = ignore) -> np.ndarray:
+            offsets: np.ndarray | None, pad_id: int, eos_id: int | None = None,
+            record: Record = ignore) -> np.ndarray:
     """From canonical ids to rows: windows, mix, modulus, offsets.
 
     ids           int64 [B, T] canonical, DEAD allowed
     history       int64 [B, N-1], oldest first
     multipliers   int64 [N], newest token's first
     primes        int64 [C]
-    offsets       int64 [C], zeros for rows per column, the column offsets for flat rows
+    offsets       int64 [C], the column offsets, for flat rows; None for rows per column
     pad_id        canonical id shown where the view is blocked
     eos_id        canonical id that ends a document, or None
     returns       int64 [B, T, C]
@@ -42,7 +39,8 @@ def address(ids: np.ndarray, history: np.ndarray, multipliers: np.ndarray, prime
     record("windows", shifts)
     mixes = mix(shifts, multipliers)                         # [B, T, N-1]
     record("mix", mixes)
-    rows = table_rows(mixes, primes) + offsets               # [B, T, C]
+    rows = table_rows(mixes, primes)                         # [B, T, C]
+    rows = rows if offsets is None else rows + offsets
     record("rows", rows)
     return rows
 
@@ -128,15 +126,15 @@ def project_and_gate(parameters: Parameters, memory: np.ndarray, hidden: np.ndar
 
 def gated_conv(parameters: Parameters, gated: np.ndarray, taps: np.ndarray, config: EngramConfig,
                record: Record = ignore) -> tuple[np.ndarray, np.ndarray]:
-    """Y = SiLU(conv(RMSNorm(u))) + u, and what the next chunk must remember.
+    """Y = SiLU(conv(RMSNorm(u))) + u, and the normalised values, of which the next chunk needs the last.
 
     parameters   "conv_gain" [M, D], "conv_weight" [M, D, L]
     gated        [B, T, M, D]
     taps         [B, (L-1)*dilation, M, D] normalised gated values before these
-    returns      Y [B, T, M, D], next taps [B, (L-1)*dilation, M, D]
+    returns      Y [B, T, M, D], RMSNorm(u) [B, T, M, D]
     """
     normalised = rms_norm(gated, effective_gain(parameters["conv_gain"], config.gain_form), config.conv_norm_eps)
     record("conv_norm", normalised)
     branch = silu(short_conv(normalised, parameters["conv_weight"], config.conv_dilation, taps))
     record("conv", branch)
-    return branch + gated, next_taps(normalised, taps)
+    return branch + gated, normalised

@@ -31,3 +31,8 @@ def add_residual(hidden: np.ndarray, update: np.ndarray, rounding: str = "none")
     """
     total = hidden + update
     return round_bf16(total) if rounding == "fp8_bf16" else total
+
+
+def embed(table: np.ndarray, ids: np.ndarray) -> np.ndarray:
+    """The embedding of each id, not scaled: [V, D], int64 [B, T] -> [B, T, D]."""
+    return table[ids]

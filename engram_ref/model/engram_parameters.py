@@ -1,0 +1,141 @@
+"""Parameters of an Engram module: a dictionary of named arrays.
+
+    table                  [R, W]        the rows; or, where they are FP8:
+    table_codes            [R, W]        uint8, E4M3FN
+    table_scales           [R, W/32]     uint8, E8M0
+    column_offsets         [C]           int64, where each column's table starts
+    key_weight, key_bias   [M, D, C*W], [M, D]     one projection per branch
+    value_weight, _bias    [D, C*W], [D]           shared by the branches
+    query_gain, key_gain   [M, D]
+    conv_gain              [M, D]
+    conv_weight            [M, D, L]     oldest tap first
+"""
+
+import hashlib
+import os
+from collections.abc import Mapping
+
+import numpy as np
+
+from engram_ref.addressing import Addressing
+from engram_ref.config import EngramConfig, check_layer
+from engram_ref.errors import InputError
+
+STANDARD_DTYPES = {"fp32": "float", "bf16": "bfloat16", "fp8_e8m0": "uint8"}
+"""Dtype of the stored table by codec; "float" means float32 or float64."""
+
+
+def shapes(config: EngramConfig, layer_id: int) -> dict[str, tuple[int, ...]]:
+    """Name and shape of every parameter of one layer's module, in the order above.
+
+    >>> from engram_ref.presets import preset
+    >>> shapes(preset("deepseek-v4.1-flash"), 1)["table_codes"]
+    (384006168, 256)
+    """
+    check_layer(config, layer_id)
+    R = Addressing(config).table_rows[layer_id]
+    M, D, W, memory = config.n_branches, config.hidden_size, config.row_width, config.memory_width
+    if config.table_codec == "fp8_e8m0":
+        named = {"table_codes": (R, W), "table_scales": (R, W // 32)}
+    else:
+        named = {"table": (R, W)}
+    named |= {"column_offsets": (config.columns,), "key_weight": (M, D, memory), "value_weight": (D, memory)}
+    if config.projection_bias:
+        named |= {"key_bias": (M, D), "value_bias": (D,)}
+    named |= {"query_gain": (M, D), "key_gain": (M, D)}
+    if config.conv_kernel:
+        named |= {"conv_gain": (M, D), "conv_weight": (M, D, config.conv_kernel)}
+    return named
+
+
+def table_bytes(config: EngramConfig, layer_id: int) -> int:
+    """Stored size of one layer's table, in bytes."""
+    return Addressing(config).table_rows[layer_id] * config.bytes_per_row
+
+
+def check_parameters(parameters: Mapping[str, np.ndarray], config: EngramConfig) -> None:
+    """Refuse parameters that do not fit the configuration, naming the first that does not.
+
+    The layer is found by the size of its table. Raises InputError for a missing, extra, misshapen or
+    wrongly typed array.
+    """
+    if "column_offsets" not in parameters:
+        raise InputError("parameters", "an array column_offsets", f"only {', '.join(sorted(parameters))}")
+    layer_id = layer_of(parameters, config)
+    expected = shapes(config, layer_id)
+    for name in [*expected, *parameters]:
+        if name not in parameters:
+            raise InputError("parameters", f"an array {name} {list(expected[name])}", "none of that name")
+        if name not in expected:
+            raise InputError("parameters", f"only {', '.join(expected)}", f"an array {name}")
+        if parameters[name].shape != expected[name]:
+            raise InputError(f"parameter {name}", f"shape {list(expected[name])}", list(parameters[name].shape))
+        _check_dtype(name, parameters[name].dtype, config)
+
+
+def layer_of(parameters: Mapping[str, np.ndarray], config: EngramConfig) -> int:
+    """The layer whose column offsets these parameters have; distinct primes make it unique."""
+    offsets = Addressing(config).offsets
+    for layer_id, expected in offsets.items():
+        if np.array_equal(parameters["column_offsets"], expected):
+            return layer_id
+    raise InputError("parameter column_offsets", f"those of a layer of {config.name}: {', '.join(map(str, offsets))}",
+                     "offsets of no layer", "made for another configuration?")
+
+
+def _check_dtype(name: str, dtype: np.dtype, config: EngramConfig) -> None:
+    wanted = STANDARD_DTYPES[config.table_codec] if name.startswith("table") else "float"
+    wanted = "int64" if name == "column_offsets" else wanted
+    allowed = ("float32", "float64") if wanted == "float" else (wanted,)
+    if dtype.name not in allowed:
+        raise InputError(f"parameter {name}", f"dtype {' or '.join(allowed)}", str(dtype))
+
+
+def initialise(config: EngramConfig, layer_id: int, rng: np.random.Generator,
+               dtype: type = np.float64) -> dict[str, np.ndarray]:
+    """Random parameters of one layer's module.
+
+    config     the table's codec must be "fp32": random FP8 codes would mean nothing
+    layer_id   one of the configuration's layers
+    rng        the only source of randomness
+    dtype      float32 or float64
+    returns    the dictionary above; rows N(0, 1) as in the demo, weights N(0, 1/fan-in), gains 1 (0 where
+               zero-centred), biases and conv zero or, where conv_init says so, U(-1/sqrt(L), 1/sqrt(L))
+    raises     InputError where the table would not fit into memory, with the size it would need
+    """
+    if config.table_codec != "fp32":
+        raise InputError("config.table_codec", "fp32, for random parameters", config.table_codec)
+    named = shapes(config, layer_id)
+    check_fits(f"{config.name} layer {layer_id}", sum(int(np.prod(shape)) for shape in named.values()) * np.dtype(dtype).itemsize)
+    gain = 0.0 if config.gain_form == "zero_centred" else 1.0
+    made: dict[str, np.ndarray] = {}
+    for name, shape in named.items():
+        if name == "column_offsets":
+            made[name] = Addressing(config).offsets[layer_id]
+        elif name == "table":
+            made[name] = rng.standard_normal(shape, dtype=dtype)
+        elif name.endswith("gain"):
+            made[name] = np.full(shape, gain, dtype=dtype)
+        elif name == "conv_weight" and config.conv_init == "uniform":
+            bound = config.conv_kernel**-0.5
+            made[name] = rng.uniform(-bound, bound, shape).astype(dtype)
+        elif name.endswith("bias") or name == "conv_weight":
+            made[name] = np.zeros(shape, dtype=dtype)
+        else:
+            made[name] = rng.standard_normal(shape, dtype=dtype) * shape[-1] ** -0.5
+    return made
+
+
+def check_fits(what: str, needed: int) -> None:
+    """Refuse an allocation larger than this machine's memory, saying what it would take, in bytes."""
+    available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > available:
+        raise InputError("config", f"parameters that fit into {available / 2**30:.1f} GiB of memory",
+                         f"{what}, which needs {needed / 2**30:.1f} GiB",
+                         "its layout, rows and sizes need no weights: see Addressing and shapes")
+
+
+def digest(array: np.ndarray) -> str:
+    """sha256 of an array's dtype, shape and bytes."""
+    head = f"{array.dtype.str} {list(array.shape)} ".encode()
+    return hashlib.sha256(head + np.ascontiguousarray(array).tobytes()).hexdigest()

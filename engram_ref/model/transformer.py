@@ -1,0 +1,122 @@
+"""The whole model: token ids in, logits out.
+
+    X = expand(E[ids]);   X = block_i(X) for every layer;   logits = RMSNorm(collapse(X)) W_head^T
+
+With a state, the call goes on where the last one stopped, and any cut of a text gives the same logits.
+"""
+
+from collections.abc import Mapping, Sequence
+from types import ModuleType
+
+import numpy as np
+
+from engram_ref import ops as numpy_ops
+from engram_ref.addressing import Addressing
+from engram_ref.errors import InputError
+from engram_ref.model.block import Step, below, block, under
+from engram_ref.model.parameters import check
+from engram_ref.model.state import DecodeState
+from engram_ref.model_config import ModelConfig
+from engram_ref.text.maps import load_map
+from engram_ref.trace import Trace
+
+
+def forward(parameters: Mapping[str, np.ndarray], ids: np.ndarray, config: ModelConfig, *,
+            state: DecodeState | None = None, counts: Sequence[int] | None = None, dead: np.ndarray | None = None,
+            absorbed: bool = False, ops: ModuleType = numpy_ops, trace: Trace | None = None,
+            check_values: bool = True) -> np.ndarray:
+    """Logits of every new position.
+
+    parameters     see engram_ref.model.parameters
+    ids            int64 [B, T] or [T], raw token ids
+    config         the model
+    state          the stream so far, moved on by this call; None: the text starts here
+    counts         how many of the T ids of each row are real, the others being padding on the right, whose
+                   logits mean nothing; None: all. A row with 0 is finished and stays as it is
+    dead           bool [B, T] or [T]: positions whose n-grams and gates are masked, where the dialect has that
+    absorbed       compute attention in the absorbed form
+    ops            the backend's namespace
+    trace          records every stage, with keys such as layers.1.engram.gate
+    check_values   look at every parameter before starting
+    returns        [B, T, V] or [T, V], the dtype of the parameters
+    raises         InputError naming the argument that does not fit; the state is then as it was
+    """
+    ids, dead, batched = as_batch(ids, dead)
+    if check_values:
+        check(parameters, config)
+    state = DecodeState.start(len(ids)) if state is None else state
+    counts = check_call(ids, counts, dead, state, config)
+    working = state.fork()
+    step = prepare(ids, dead, working, config, ops, absorbed)
+    X = ops.expand(ops.embed(parameters["embed.weight"], ids), config.backbone.n_branches)
+    for index in range(config.backbone.n_layers):
+        X = block(below(parameters, f"layers.{index}"), X, index, step, under(trace, f"layers.{index}"))
+    logits = head(parameters, X, config, ops, trace)
+    keep(step, state, counts)
+    return logits if batched else logits[0]
+
+
+def as_batch(ids: np.ndarray, dead: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None, bool]:
+    """ids and dead with a batch axis, and whether they came with one."""
+    ids = np.asarray(ids)
+    batched = ids.ndim == 2
+    dead = None if dead is None else np.asarray(dead)
+    return (ids, dead, True) if batched else (ids[None], None if dead is None else dead[None], False)
+
+
+def check_call(ids: np.ndarray, counts: Sequence[int] | None, dead: np.ndarray | None, state: DecodeState,
+               config: ModelConfig) -> np.ndarray:
+    """Refuse arguments that do not fit each other; returns counts, int64 [B]."""
+    B, T = ids.shape
+    numpy_ops.check_ids(ids, config.backbone.vocab_size, False)
+    if state.batch != B:
+        raise InputError("state", f"{B} rows, as ids have", state.batch)
+    short = [name for name, cache in state.caches.items() if cache.shape[1] < state.lengths.max(initial=0)]
+    if short:
+        raise InputError(f"state.caches[{short[0]!r}]", f"{state.lengths.max()} slots, one a position",
+                         state.caches[short[0]].shape[1])
+    counts = np.full(B, T) if counts is None else np.asarray(counts, dtype=np.int64)
+    if counts.shape != (B,) or ((counts < 0) | (counts > T)).any():
+        raise InputError("counts", f"{B} numbers from 0 to {T}", counts.tolist())
+    if dead is not None:
+        if dead.shape != ids.shape or dead.dtype != bool:
+            raise InputError("dead", f"bool {list(ids.shape)}", f"{dead.dtype} {list(dead.shape)}")
+        if config.engram is None or not config.engram.dead_barrier:
+            raise InputError("dead", "None: this model has no DEAD mark", "a mask")
+    return counts
+
+
+def prepare(ids: np.ndarray, dead: np.ndarray | None, state: DecodeState, config: ModelConfig, ops: ModuleType,
+            absorbed: bool) -> Step:
+    """What all blocks share: positions, angles, canonical ids, addressing."""
+    attention, engram = config.backbone.attention, config.engram
+    positions = ops.positions_after(state.lengths, ids.shape[1])
+    angle = ops.angles(positions, ops.frequencies(attention.qk_rope_head_dim, attention.rope_theta, attention.yarn))
+    marked = ids if dead is None else ops.mark_dead(ids, dead)
+    hashed = engram is not None and engram.vocabulary is not None
+    canonical = ops.canonicalise(marked, load_map(engram.vocabulary)) if hashed else marked
+    return Step(config, state, ops, angle, positions, canonical, dead,
+                None if engram is None else Addressing(engram), absorbed)
+
+
+def head(parameters: Mapping[str, np.ndarray], X: np.ndarray, config: ModelConfig, ops: ModuleType,
+         trace: Trace | None) -> np.ndarray:
+    """Collapse the branches, normalise, project to the vocabulary: [B, T, M, D] -> [B, T, V]."""
+    backbone = config.backbone
+    record = ops.ignore if trace is None else trace.record
+    form = "sum" if backbone.hyper is None else backbone.hyper.collapse
+    x = ops.collapse(X, form, below(parameters, "head_hc"), backbone.rms_norm_eps)
+    x = ops.rms_norm(x, parameters["norm.weight"], backbone.rms_norm_eps)
+    record("final_norm", x)
+    logits = ops.linear(x, parameters["embed.weight" if backbone.tie_embeddings else "head.weight"])
+    record("logits", logits)
+    return logits
+
+
+def keep(step: Step, state: DecodeState, counts: np.ndarray) -> None:
+    """Make the caller's state what the working copy became: nothing of it changes before this point."""
+    if step.config.engram is not None:
+        old = step.state.caches.get("canonical_ids", step.canonical_ids[:, :0])
+        step.state.caches["canonical_ids"] = step.ops.place(old, step.canonical_ids, step.state.lengths)
+    state.caches = step.state.caches
+    state.advance(counts)

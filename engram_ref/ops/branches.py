@@ -1,0 +1,135 @@
+"""Hyper-connections: the residual stream as M branches, mixed anew at every site.
+
+A site is one attention or one feed-forward network F. From all branches together it computes how to read
+them, how to carry them on, and how to write the answer back:
+
+    u = sum_i H_pre[i] X_i,     y = F(RMSNorm(u)),     X'_i = sum_j H_res[i, j] X_j + H_post[i] y
+
+The maps depend on the state. H_res is kept near the doubly stochastic matrices (rows and columns sum to
+one), so that carrying on neither grows nor shrinks the stream: Sinkhorn-Knopp normalises columns, then
+rows, 20 times. Rows are exact at the end; columns only nearly.
+
+Source: mHC, arXiv 2512.24880. DeepSeek's code computes the transpose of H_res and applies it transposed.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from engram_ref.model_config import HyperConfig
+from engram_ref.ops.gate import sigmoid
+from engram_ref.ops.linear import linear
+from engram_ref.ops.norm import inverse_rms
+
+Parameters = Mapping[str, np.ndarray]
+
+
+def expand(x: np.ndarray, n_branches: int) -> np.ndarray:
+    """The embedding as every branch's start: [B, T, D] -> [B, T, M, D]."""
+    return np.repeat(x[:, :, None, :], n_branches, axis=2)
+
+
+def log_normalise(logits: np.ndarray, axis: int) -> np.ndarray:
+    """Logarithms of a matrix whose exponentials sum to one along an axis."""
+    largest = logits.max(axis=axis, keepdims=True)
+    return logits - largest - np.log(np.exp(logits - largest).sum(axis=axis, keepdims=True))
+
+
+def sinkhorn(logits: np.ndarray, iterations: int, eps: float = 0.0) -> np.ndarray:
+    """exp(logits), columns and rows normalised in turn: rows sum to one, columns nearly.
+
+    logits       [..., M, M]
+    iterations   how often both are normalised, columns first
+    eps          0: the paper's form, in logarithms so that large logits cannot divide zero by zero;
+                 else added in every division, as DeepSeek-V4's code does
+    returns      [..., M, M]
+    source       mHC Eq. 8 and 9
+
+    >>> sinkhorn(np.array([[0.0, 1.0], [2.0, 3.0]]), 20).round(3)
+    array([[0.5, 0.5],
+           [0.5, 0.5]])
+    """
+    if eps:
+        return sinkhorn_with_eps(logits, iterations, eps)
+    for _ in range(iterations):
+        logits = log_normalise(log_normalise(logits, axis=-2), axis=-1)
+    return np.exp(logits)
+
+
+def sinkhorn_with_eps(logits: np.ndarray, iterations: int, eps: float) -> np.ndarray:
+    """DeepSeek-V4's form: eps is added to the first column-normalised matrix, and to every later sum."""
+    matrix = np.exp(log_normalise(logits, axis=-2)) + eps
+    matrix = matrix / (matrix.sum(axis=-1, keepdims=True) + eps)
+    for _ in range(iterations - 1):
+        matrix = matrix / (matrix.sum(axis=-2, keepdims=True) + eps)
+        matrix = matrix / (matrix.sum(axis=-1, keepdims=True) + eps)
+    return matrix
+
+
+def branch_maps(parameters: Parameters, X: np.ndarray, eps: float,
+                config: HyperConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """How one site reads, writes and carries on the branches.
+
+    parameters   "phi" [2M+M*M, M*D], "bias" [2M+M*M], rows ordered pre, post, res; "alpha" [3], likewise
+    X            [B, T, M, D]
+    eps          of the norm over all M*D channels together
+    returns      H_pre [B, T, M], H_post [B, T, M], H_res [B, T, M, M] with rows for the branch written
+    """
+    B, T, M, D = X.shape
+    v = X.reshape(B, T, M * D)                                               # branch after branch
+    raw = linear(v * inverse_rms(v, eps), parameters["phi"])                 # [B, T, 2M+M*M]
+    alpha = np.repeat(parameters["alpha"], [M, M, M * M])
+    logits = alpha * raw + parameters["bias"]
+    pre = sigmoid(logits[..., :M]) + config.pre_eps
+    post = config.post_mult * sigmoid(logits[..., M : 2 * M])
+    res = sinkhorn(logits[..., 2 * M :].reshape(B, T, M, M), config.iterations, config.sinkhorn_eps)
+    return pre, post, res
+
+
+def read_branches(X: np.ndarray, pre: np.ndarray) -> np.ndarray:
+    """u = sum_i H_pre[i] X_i: [B, T, M, D], [B, T, M] -> [B, T, D]."""
+    return np.einsum("btm,btmd->btd", pre, X)
+
+
+def write_branches(X: np.ndarray, y: np.ndarray, post: np.ndarray, res: np.ndarray) -> np.ndarray:
+    """X'_i = sum_j H_res[i, j] X_j + H_post[i] y.
+
+    X           [B, T, M, D]
+    y           [B, T, D]
+    post, res   [B, T, M], [B, T, M, M]
+    returns     [B, T, M, D]
+    """
+    return np.einsum("btij,btjd->btid", res, X) + post[..., None] * y[:, :, None, :]
+
+
+def collapse(X: np.ndarray, form: str, parameters: Parameters, eps: float) -> np.ndarray:
+    """The branches as one stream again, before the final norm.
+
+    X            [B, T, M, D]
+    form         "sum", "mean", or "head": sum_i w_i X_i with w = sigmoid(alpha W v/rms(v) + b) + 1e-6
+    parameters   for "head": "phi" [M, M*D], "bias" [M], "alpha" [1]
+    returns      [B, T, D]
+    source       not stated in the mHC paper; "head" is DeepSeek-V4's
+    """
+    if form == "sum":
+        return X.sum(axis=2)
+    if form == "mean":
+        return X.mean(axis=2)
+    B, T, M, D = X.shape
+    v = X.reshape(B, T, M * D)
+    raw = linear(v * inverse_rms(v, eps), parameters["phi"])
+    return read_branches(X, sigmoid(parameters["alpha"] * raw + parameters["bias"]) + HEAD_FLOOR)
+
+
+HEAD_FLOOR = 1e-6
+"""What DeepSeek-V4 adds to every weight of its learned collapse."""
+
+
+def read_single(X: np.ndarray) -> np.ndarray:
+    """The one branch of a plain residual stream: [B, T, 1, D] -> [B, T, D]."""
+    return X[:, :, 0]
+
+
+def write_single(X: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """A plain residual stream after one site, X + y: [B, T, 1, D], [B, T, D] -> [B, T, 1, D]."""
+    return X + y[:, :, None]

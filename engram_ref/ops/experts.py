@@ -1,0 +1,151 @@
+"""DeepSeekMoE: every token picks a few of many small SwiGLU experts; shared experts serve all.
+
+    s = sigmoid(W_g x)                        a score for each expert
+    chosen = top-K of s + b                   b balances the load; it picks, but never weighs
+    w = scale * s[chosen] / sum s[chosen]
+    y = sum_k w_k expert_k(x) + shared(x)
+
+Group-limited routing first keeps the groups whose two best biased scores sum highest. Ties go to the
+lowest index everywhere.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from engram_ref.model_config import ExpertsConfig
+from engram_ref.ops.conv import silu
+from engram_ref.ops.gate import sigmoid
+from engram_ref.ops.linear import linear
+from engram_ref.ops.record import Record, ignore
+
+NORM_FLOOR = 1e-20      # keeps the sum of weights from being zero
+GROUP_BEST = 2          # a group is judged by its best two experts, whatever K is
+
+Parameters = Mapping[str, np.ndarray]
+
+
+def swiglu(x: np.ndarray, w1: np.ndarray, w2: np.ndarray, w3: np.ndarray) -> np.ndarray:
+    """W2 (silu(W1 x) * W3 x): one feed-forward network, expert or dense.
+
+    x         [..., D]
+    w1, w3    [F, D]
+    w2        [D, F]
+    returns   [..., D]
+    source    Shazeer 2020
+    """
+    return linear(silu(linear(x, w1)) * linear(x, w3), w2)
+
+
+def router_scores(x: np.ndarray, weight: np.ndarray, scoring_func: str) -> np.ndarray:
+    """How well each expert suits each token.
+
+    x              [N, D] tokens
+    weight         [E, D]
+    scoring_func   "sigmoid" (V3), or "sqrt_softplus": sqrt(ln(1 + e^z)) (V4)
+    returns        [N, E], positive
+    """
+    z = linear(x, weight)
+    return sigmoid(z) if scoring_func == "sigmoid" else np.sqrt(np.logaddexp(z, 0.0))
+
+
+def select_experts(scores: np.ndarray, bias: np.ndarray, config: ExpertsConfig) -> np.ndarray:
+    """Which experts serve each token, best first.
+
+    scores    [N, E]
+    bias      [E], added for the choice only
+    returns   int64 [N, K]
+    source    DeepSeek-V3 (groups masked with -inf: a zero would win over negative biased scores)
+
+    >>> config = ExpertsConfig(4, 1, 0, 8, n_group=2, topk_group=1)
+    >>> select_experts(np.array([[0.9, 0.1, 0.6, 0.6]]), np.zeros(4), config)
+    array([[2]])
+    """
+    biased = scores + bias                                                   # [N, E]
+    N, E = biased.shape
+    if config.n_group > 1:
+        groups = biased.reshape(N, config.n_group, E // config.n_group)      # [N, G, E/G]
+        strength = np.sort(groups, axis=-1)[..., -GROUP_BEST:].sum(axis=-1)  # [N, G]
+        kept = descending(strength)[:, : config.topk_group]                  # [N, topk_group]
+        open_groups = np.zeros((N, config.n_group), dtype=bool)
+        np.put_along_axis(open_groups, kept, True, axis=1)
+        biased = np.where(open_groups[..., None], groups, -np.inf).reshape(N, E)
+    return descending(biased)[:, : config.num_experts_per_tok]
+
+
+def descending(x: np.ndarray) -> np.ndarray:
+    """Indices from largest to smallest along the last axis, ties to the lowest index: [N, E] -> int64 [N, E]."""
+    return np.argsort(-x, axis=-1, kind="stable")
+
+
+def expert_weights(scores: np.ndarray, chosen: np.ndarray, config: ExpertsConfig) -> np.ndarray:
+    """What each chosen expert's answer counts, from the scores without bias.
+
+    scores    [N, E]
+    chosen    int64 [N, K]
+    returns   [N, K]; each row sums to routed_scaling_factor where norm_topk_prob is set
+    """
+    weights = np.take_along_axis(scores, chosen, axis=-1)
+    if config.norm_topk_prob:
+        weights = weights / (weights.sum(axis=-1, keepdims=True) + NORM_FLOOR)
+    return weights * config.routed_scaling_factor
+
+
+def route(parameters: Parameters, x: np.ndarray, config: ExpertsConfig) -> tuple[np.ndarray, np.ndarray]:
+    """The experts of each token and their weights.
+
+    parameters   "gate.weight" [E, D], "gate.bias" [E]
+    x            [N, D]
+    returns      int64 [N, K], [N, K]
+    """
+    scores = router_scores(x, parameters["gate.weight"], config.scoring_func)
+    chosen = select_experts(scores, parameters["gate.bias"], config)
+    return chosen, expert_weights(scores, chosen, config)
+
+
+def routed_naive(parameters: Parameters, x: np.ndarray, chosen: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The routed experts' sum, one token and one expert at a time: the definition.
+
+    parameters   "experts.w1", "experts.w3" [E, F, D], "experts.w2" [E, D, F]
+    x            [N, D]
+    chosen       int64 [N, K]
+    weights      [N, K]
+    returns      [N, D]
+    """
+    w1, w2, w3 = (parameters[f"experts.w{i}"] for i in (1, 2, 3))
+    y = np.zeros_like(x)
+    for n, experts in enumerate(chosen):
+        for k, e in enumerate(experts):
+            y[n] = y[n] + weights[n, k] * swiglu(x[n], w1[e], w2[e], w3[e])
+    return y
+
+
+def routed_grouped(parameters: Parameters, x: np.ndarray, chosen: np.ndarray, weights: np.ndarray) -> np.ndarray:
+    """The same, all tokens of one expert at once; arguments and result as routed_naive."""
+    w1, w2, w3 = (parameters[f"experts.w{i}"] for i in (1, 2, 3))
+    y = np.zeros_like(x)
+    for e in range(len(w1)):
+        token, slot = np.nonzero(chosen == e)
+        if len(token):
+            y[token] = y[token] + weights[token, slot, None] * swiglu(x[token], w1[e], w2[e], w3[e])
+    return y
+
+
+def moe(parameters: Parameters, x: np.ndarray, config: ExpertsConfig, record: Record = ignore) -> np.ndarray:
+    """Routed and shared experts of one layer.
+
+    parameters   those of `route` and `routed_grouped`; with shared experts "shared_experts.w1.weight"
+                 and "w3" [S*F, D], "w2" [D, S*F]
+    x            [B, T, D]
+    returns      [B, T, D]; the shared experts' answer is neither weighted nor scaled
+    source       DeepSeekMoE; DeepSeek-V3
+    """
+    B, T, D = x.shape
+    tokens = x.reshape(B * T, D)                             # [N, D]
+    chosen, weights = route(parameters, tokens, config)
+    record("experts", chosen.reshape(B, T, config.num_experts_per_tok))
+    record("expert_weights", weights.reshape(B, T, config.num_experts_per_tok))
+    y = routed_grouped(parameters, tokens, chosen, weights)
+    if config.n_shared_experts:
+        y = y + swiglu(tokens, *(parameters[f"shared_experts.w{i}.weight"] for i in (1, 2, 3)))
+    return y.reshape(B, T, D)

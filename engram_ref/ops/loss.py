@@ -1,0 +1,21 @@
+"""Cross-entropy: how surprised the model is by the token that came.
+
+    loss = - log softmax(logits)[target],  in nats
+"""
+
+import numpy as np
+
+
+def cross_entropy(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """The surprise of every position.
+
+    logits    [..., V] float
+    targets   int64 [...] in [0, V)
+    returns   [...] nats; average it as you need
+
+    >>> cross_entropy(np.zeros((1, 4)), np.array([2])).round(4)
+    array([1.3863])
+    """
+    largest = logits.max(axis=-1, keepdims=True)
+    total = np.log(np.exp(logits - largest).sum(axis=-1)) + largest[..., 0]
+    return total - np.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
