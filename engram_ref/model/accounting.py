@@ -1,0 +1,187 @@
+"""Counting: how many parameters a model has, how many serve one token, and what that costs.
+
+Papers count differently, so every part is counted by itself, and the totals say what they include:
+
+    total     all parameters; `total_one_vocab` counts the embedding and the output matrix as one
+    active    those that one token uses: all but the experts it did not pick, and of the tables the rows read
+    sparse    P_sparse = P_tot - P_act, both without the two vocabulary matrices (Engram paper, Eq. 7)
+    rho       the share of P_sparse that is inactive routed experts; the rest is Engram tables
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from engram_ref.config import EngramConfig
+from engram_ref.dialects import sizes as table_sizes
+from engram_ref.errors import InputError
+from engram_ref.model.parameters import shapes, size
+from engram_ref.model_config import ModelConfig
+
+PARTS = ("embedding", "output matrix", "attention", "dense feed-forward", "router", "routed experts",
+         "shared experts", "hyper-connections", "norms", "engram tables", "engram projections", "engram rest")
+
+
+@dataclass(frozen=True)
+class Part:
+    """One kind of parameters: how many there are, and how many serve one token."""
+
+    total: int
+    active: int
+    flops: int          # per token: 2 for every weight of a matrix that the token passes through
+
+
+def part_of(name: str) -> str:
+    """The part that a parameter belongs to."""
+    if name in ("embed.weight", "head.weight"):
+        return "embedding" if name == "embed.weight" else "output matrix"
+    if ".engram." in name:
+        last = name.rsplit(".", 1)[-1]
+        kind = {"table": "tables", "value_weight": "projections", "key_weight": "projections"}
+        return f"engram {kind.get('table' if last.startswith('table') else last, 'rest')}"
+    if "_hc." in name:
+        return "hyper-connections"
+    if name.endswith("norm.weight"):
+        return "norms"
+    if ".attn." in name:
+        return "attention"
+    if ".ffn.shared" in name or ".ffn.experts" in name:
+        return "shared experts" if ".ffn.shared" in name else "routed experts"
+    return "router" if ".ffn.gate" in name else "dense feed-forward"
+
+
+def count(config: ModelConfig) -> dict[str, Part]:
+    """Every part of a model, in the order of PARTS; parts it does not have are left out.
+
+    Integer constants (column offsets) and the router's balancing bias, which no gradient reaches, are not
+    parameters. An FP8 table counts its values, not its scales.
+    """
+    found = {part: [0, 0, 0] for part in PARTS}
+    for name, shape in shapes(config).items():
+        if name.endswith(("column_offsets", "gate.bias", "table_scales")):
+            continue
+        part, total = part_of(name), size(shape)
+        active = active_share(part, total, config)
+        matrix = len(shape) > 1 and part not in ("embedding", "engram tables")
+        for i, amount in enumerate((total, active, 2 * active * matrix)):
+            found[part][i] += amount
+    if config.backbone.tie_embeddings:
+        found["output matrix"] = [0, 0, 2 * found["embedding"][0]]
+    return {part: Part(*amounts) for part, amounts in found.items() if any(amounts)}
+
+
+def active_share(part: str, total: int, config: ModelConfig) -> int:
+    """How many of `total` parameters of one array serve one token."""
+    if part == "routed experts":
+        experts = config.backbone.experts
+        return total // experts.n_routed_experts * experts.num_experts_per_tok
+    if part == "engram tables":
+        return config.engram.memory_width
+    return config.backbone.hidden_size if part == "embedding" else total
+
+
+@dataclass(frozen=True)
+class Summary:
+    """A model in a few numbers; parameters unless said otherwise."""
+
+    total: int
+    total_one_vocab: int        # embedding and output matrix counted once
+    active: int                 # without both vocabulary matrices
+    active_one_vocab: int       # with the output matrix
+    sparse: int                 # P_tot - P_act, without both; tables as a whole count as sparse
+    tables: int
+    table_rows: int
+    table_bytes: int            # as stored by the Engram dialect
+    rho: float | None           # None without experts
+    flops: int                  # per token, without what grows with the context
+    flops_per_cached_token: int     # per token and token in the cache, expanded form
+
+
+def summarise(config: ModelConfig) -> Summary:
+    """The totals of a model."""
+    parts = count(config)
+    total = sum(part.total for part in parts.values())
+    vocab = config.backbone.vocab_size * config.backbone.hidden_size
+    n_vocab = 1 if config.backbone.tie_embeddings else 2
+    active = sum(part.active for name, part in parts.items()
+                 if name not in ("embedding", "output matrix", "engram tables"))
+    tables = parts["engram tables"].total if "engram tables" in parts else 0
+    stored = {"rows": [0], "bytes": 0} if config.engram is None else table_sizes(config.engram)
+    a = config.backbone.attention
+    per_cached = 2 * config.backbone.n_layers * a.n_heads * (a.qk_head_dim + a.v_head_dim)
+    return Summary(total, total - (n_vocab - 1) * vocab, active, active + vocab, total - n_vocab * vocab - active,
+                   tables, sum(stored["rows"]), stored["bytes"], allocation(config),
+                   sum(part.flops for part in parts.values()), per_cached)
+
+
+def expert_parameters(config: ModelConfig) -> int:
+    """Parameters of one routed expert, over all layers that have experts."""
+    backbone = config.backbone
+    layers = backbone.n_layers - backbone.n_dense_layers
+    return 3 * backbone.hidden_size * backbone.experts.moe_intermediate_size * layers
+
+
+def allocation(config: ModelConfig) -> float | None:
+    """rho: inactive routed experts over inactive routed experts and tables. None without experts."""
+    if config.backbone.experts is None:
+        return None
+    experts = config.backbone.experts
+    idle = (experts.n_routed_experts - experts.num_experts_per_tok) * expert_parameters(config)
+    tables = 0 if config.engram is None else table_sizes(config.engram)["parameters"]
+    return idle / (idle + tables)
+
+
+def allocate(p_total: float, p_active: float, rho: float, expert: int, top_k: int,
+             engram: EngramConfig) -> tuple[int, int]:
+    """The inverse: how many routed experts, and which nominal table size, spend a sparse budget by rho.
+
+    p_total, p_active   parameters without vocabulary matrices
+    rho                 share of the sparse budget for routed experts, in [0, 1]
+    expert              parameters of one routed expert over all layers (expert_parameters)
+    top_k               experts that serve a token
+    engram              gives columns, row width and number of layers
+    returns             n_routed_experts and rows of one table, both rounded to the nearest
+    raises              InputError for rho outside [0, 1] or a budget below zero
+
+    >>> from engram_ref.presets import preset
+    >>> allocate(5.7e9, 568e6, 1.0, (5_700_000_000 - 568_000_000) // 100, 6, preset("paper"))
+    (106, 0)
+    """
+    if not 0 <= rho <= 1:
+        raise InputError("rho", "a share in [0, 1]", rho)
+    if not 0 < p_active < p_total:
+        raise InputError("p_active", f"between 0 and p_total {p_total:g}", p_active)
+    sparse = p_total - p_active
+    experts = top_k + round(rho * sparse / expert)
+    rows = round((1 - rho) * sparse / (engram.memory_width * len(engram.layer_ids)))
+    return experts, rows
+
+
+def agreement(found: float, printed: str) -> str:
+    """How a count agrees with a printed figure such as "26.7B": "rounded", "truncated" or "no".
+
+    >>> agreement(5_792_338_560, "5.7B"), agreement(26_716_000_000, "26.7B")
+    ('truncated', 'rounded')
+    """
+    unit = {"B": 1e9, "M": 1e6, "%": 0.01}[printed[-1]]
+    digits = len(printed[:-1].partition(".")[2])
+    value = found / unit
+    if f"{value:.{digits}f}" == printed[:-1]:
+        return "rounded"
+    truncated = np.floor(value * 10**digits + 1e-9) / 10**digits
+    return "truncated" if f"{truncated:.{digits}f}" == printed[:-1] else "no"
+
+
+PRINTED: Mapping[str, tuple[tuple[str, str, str], ...]] = {
+    "dense-4b": (("total_one_vocab", "4.1B", "Engram paper, Table 5"), ("active", "3.8B", "Engram paper, Table 5")),
+    "moe-27b": (("total_one_vocab", "26.7B", "Engram paper, Table 5"), ("active", "3.8B", "Engram paper, Table 5"),
+                ("total", "27.0B", "mHC paper, Table 5"), ("active_one_vocab", "4.14B", "mHC paper, Table 5")),
+    "engram-27b": (("total_one_vocab", "26.7B", "Engram paper, Table 5"), ("active", "3.8B", "Engram paper, Table 5"),
+                   ("tables", "5.7B", "Engram paper, Table 5"), ("rho", "74.3%", "Engram paper, Table 5")),
+    "engram-40b": (("total_one_vocab", "39.5B", "Engram paper, Table 5"), ("active", "3.8B", "Engram paper, Table 5"),
+                   ("tables", "18.5B", "Engram paper, Table 5")),
+    "mhc-3b": (("total", "2.97B", "mHC paper, Table 5"), ("active_one_vocab", "612M", "mHC paper, Table 5")),
+    "mhc-9b": (("total", "9.18B", "mHC paper, Table 5"), ("active_one_vocab", "1.66B", "mHC paper, Table 5")),
+}
+"""What the papers print: (field of Summary, figure, where)."""
