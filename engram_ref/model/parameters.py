@@ -18,7 +18,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from engram_ref.addressing import Addressing
+from engram_ref.addressing import addressing_of
 from engram_ref.config import EngramConfig, check_layer
 from engram_ref.errors import InputError
 
@@ -34,7 +34,7 @@ def shapes(config: EngramConfig, layer_id: int) -> dict[str, tuple[int, ...]]:
     (384006168, 256)
     """
     check_layer(config, layer_id)
-    R = Addressing(config).table_rows[layer_id]
+    R = addressing_of(config).table_rows[layer_id]
     M, D, W, memory = config.n_branches, config.hidden_size, config.row_width, config.memory_width
     if config.table_codec == "fp8_e8m0":
         named = {"table_codes": (R, W), "table_scales": (R, W // 32)}
@@ -51,13 +51,13 @@ def shapes(config: EngramConfig, layer_id: int) -> dict[str, tuple[int, ...]]:
 
 def table_bytes(config: EngramConfig, layer_id: int) -> int:
     """Stored size of one layer's table, in bytes."""
-    return Addressing(config).table_rows[layer_id] * config.bytes_per_row
+    return addressing_of(config).table_rows[layer_id] * config.bytes_per_row
 
 
 def check_parameters(parameters: Mapping[str, np.ndarray], config: EngramConfig) -> None:
     """Refuse parameters that do not fit the configuration, naming the first that does not.
 
-    The layer is found by the size of its table. Raises InputError for a missing, extra, misshapen or
+    The layer is found by its column offsets. Raises InputError for a missing, extra, misshapen or
     wrongly typed array.
     """
     if "column_offsets" not in parameters:
@@ -75,12 +75,15 @@ def check_parameters(parameters: Mapping[str, np.ndarray], config: EngramConfig)
 
 
 def layer_of(parameters: Mapping[str, np.ndarray], config: EngramConfig) -> int:
-    """The layer whose column offsets these parameters have; distinct primes make it unique."""
-    offsets = Addressing(config).offsets
-    for layer_id, expected in offsets.items():
-        if np.array_equal(parameters["column_offsets"], expected):
-            return layer_id
-    raise InputError("parameter column_offsets", f"those of a layer of {config.name}: {', '.join(map(str, offsets))}",
+    """The layer whose column offsets these parameters have; of several (one column), that of the table's size."""
+    constants = addressing_of(config)
+    fitting = [layer_id for layer_id, expected in constants.offsets.items()
+               if np.array_equal(parameters["column_offsets"], expected)]
+    table = parameters.get("table", parameters.get("table_codes", ()))
+    if fitting:
+        return next((layer_id for layer_id in fitting if constants.table_rows[layer_id] == len(table)), fitting[0])
+    layers = ", ".join(map(str, constants.offsets))
+    raise InputError("parameter column_offsets", f"those of a layer of {config.name}: {layers}",
                      "offsets of no layer", "made for another configuration?")
 
 
@@ -112,7 +115,7 @@ def initialise(config: EngramConfig, layer_id: int, rng: np.random.Generator,
     made: dict[str, np.ndarray] = {}
     for name, shape in named.items():
         if name == "column_offsets":
-            made[name] = Addressing(config).offsets[layer_id]
+            made[name] = addressing_of(config).offsets[layer_id]
         elif name == "table":
             made[name] = rng.standard_normal(shape, dtype=dtype)
         elif name.endswith("gain"):
@@ -150,6 +153,10 @@ DEMO_NAMES = {
 """Our name -> the demo's; {m} counts branches. The demo's conv weight is [M*D, 1, L], branch-major."""
 
 
+DEMO_OFFSETS = "multi_head_embedding.offsets"
+"""A buffer of the demo that some state dicts carry."""
+
+
 def from_engram_demo(state_dict: Mapping[str, np.ndarray], config: EngramConfig,
                      layer_id: int | None = None) -> dict[str, np.ndarray]:
     """The state dict of one module of the authors' demo, under our names.
@@ -162,8 +169,8 @@ def from_engram_demo(state_dict: Mapping[str, np.ndarray], config: EngramConfig,
     """
     layer_id = _only_layer(config) if layer_id is None else layer_id
     named = shapes(config, layer_id)
-    made = {"column_offsets": Addressing(config).offsets[layer_id]}
-    taken = {"multi_head_embedding.offsets"}
+    made = {"column_offsets": addressing_of(config).offsets[layer_id]}
+    taken: set[str] = set()
     for name, pattern in DEMO_NAMES.items():
         if name not in named:
             continue
@@ -173,13 +180,31 @@ def from_engram_demo(state_dict: Mapping[str, np.ndarray], config: EngramConfig,
                 raise InputError("state_dict", f"an array {key}", "none of that name")
         taken.update(theirs)
         arrays = [np.asarray(state_dict[key]) for key in theirs]
-        joined = np.stack(arrays) if "{m}" in pattern else arrays[0]
-        made[name] = joined.reshape(named[name]) if joined.size == np.prod(named[name]) else joined
-    extra = sorted(set(state_dict) - taken)
-    if extra:
-        raise InputError("state_dict", "only the demo's names", f"an array {extra[0]}")
+        for key, array in zip(theirs, arrays, strict=True):
+            if array.shape != demo_shape(name, named[name]):
+                raise InputError(f"state_dict {key} ({name})", f"shape {list(demo_shape(name, named[name]))}",
+                                 list(array.shape))
+        made[name] = np.stack(arrays).reshape(named[name])
+    check_nothing_left(state_dict, taken, made["column_offsets"])
     check_parameters(made, config)
     return made
+
+
+def demo_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of the demo's array, or of one branch's, for one of our parameters."""
+    if name == "conv_weight":
+        return (shape[0] * shape[1], 1, shape[2])
+    return shape[1:] if "{m}" in DEMO_NAMES[name] else shape
+
+
+def check_nothing_left(state_dict: Mapping[str, np.ndarray], taken: set[str], offsets: np.ndarray) -> None:
+    """Refuse arrays of other names, and offsets that are not this layer's."""
+    extra = sorted(set(state_dict) - taken - {DEMO_OFFSETS})
+    if extra:
+        raise InputError("state_dict", "only the demo's names", f"an array {extra[0]}")
+    if DEMO_OFFSETS in state_dict and not np.array_equal(state_dict[DEMO_OFFSETS], offsets):
+        raise InputError(f"state_dict {DEMO_OFFSETS}", "this layer's column offsets", "others",
+                         "another layer, or another configuration?")
 
 
 def _only_layer(config: EngramConfig) -> int:
