@@ -4,17 +4,19 @@ Nothing here needs weights. Multipliers, primes and offsets follow from the conf
 from canonical ids, and a short history makes any cut of a stream give the rows of the whole.
 """
 
+import functools
 from collections.abc import Callable
 
 import numpy as np
 
 from engram_ref.config import EngramConfig, check_layer
 from engram_ref.errors import InputError
+from engram_ref.literals import MULTIPLIERS
 from engram_ref.ops.canonical import DEAD, check_ids
 from engram_ref.ops.composite import address
 from engram_ref.ops.hashing import GENERATORS, next_history
 from engram_ref.ops.primes import column_offsets, table_primes
-from engram_ref.text.maps import KNOWN_VOCABULARIES, check_digest, load_map
+from engram_ref.text.maps import KNOWN_VOCABULARIES, check_digest
 from engram_ref.text.vocabulary import Vocabulary
 
 
@@ -44,7 +46,7 @@ class Addressing:
         self.eos_id = config.eos_id if canonical is None or config.eos_id is None else int(canonical[config.eos_id])
         primes = table_primes(config.table_sizes, config.n_heads, len(config.layer_ids))
         self.primes = dict(zip(config.layer_ids, primes, strict=True))
-        self.offsets = {layer: column_offsets(p) for layer, p in self.primes.items()}
+        self.offsets = {layer: _read_only(column_offsets(p)) for layer, p in self.primes.items()}
         self.multipliers = {layer: _multipliers(config, i) for i, layer in enumerate(config.layer_ids)}
         self.table_rows = {layer: _round_up(int(p.sum()), config.row_multiple) for layer, p in self.primes.items()}
 
@@ -99,7 +101,7 @@ class Addressing:
 
     def _checked(self, canonical_ids: np.ndarray, history: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, bool]:
         """ids [B, T], history [B, N-1], and whether the caller's had a batch axis."""
-        ids = np.asarray(canonical_ids)
+        ids = as_array("canonical_ids", canonical_ids)
         if ids.ndim not in (1, 2):
             raise InputError("canonical_ids", "shape [B, T] or [T]", list(ids.shape))
         if ids.size == 0:
@@ -112,35 +114,67 @@ class Addressing:
     def _checked_history(self, history: np.ndarray | None, batch: int, batched: bool) -> np.ndarray:
         if history is None:
             return self.start(batch)
-        history = np.asarray(history)
+        history = as_array("history", history)
         span = self.config.max_ngram - 1
         expected = (batch, span) if batched else (span,)
         if history.shape != expected:
             raise InputError("history", f"shape {list(expected)}, the N-1 ids before these", list(history.shape))
         check_ids(history, self.config.canonical_size, True, "history")
+        masked = history == DEAD
+        if not self.config.dead_barrier and (masked[..., 1:] & ~masked[..., :-1]).any():
+            raise InputError("history", "-1 before the stream's start only", history.tolist(),
+                             "this dialect has no DEAD mark")
         return history.astype(np.int64, copy=False).reshape(batch, span)
+
+
+@functools.cache
+def addressing_of(config: EngramConfig) -> Addressing:
+    """The Addressing of a configuration, made once: its constants cannot be written to."""
+    return Addressing(config)
+
+
+def as_array(argument: str, values: object) -> np.ndarray:
+    """Values as an array; InputError where rows have different lengths."""
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise InputError(argument, "rows of one length", "rows of different lengths") from error
 
 
 def _canonical_map(config: EngramConfig, vocabulary: Vocabulary | None) -> np.ndarray | None:
     """The map the configuration hashes through, checked to be that very map; None for raw ids."""
     if config.vocabulary is None:
+        if vocabulary is not None:
+            raise InputError("vocabulary", f"None: {config.name} hashes raw ids", vocabulary.name)
         return None
     if vocabulary is None:
-        return load_map(config.vocabulary)
-    if config.vocabulary in KNOWN_VOCABULARIES:
+        vocabulary = Vocabulary.load(config.vocabulary)
+    elif config.vocabulary in KNOWN_VOCABULARIES:
         check_digest(config.vocabulary, vocabulary.canonical)
     if (vocabulary.size, vocabulary.canonical_size) != (config.vocab_size, config.canonical_size):
-        raise InputError("vocabulary", f"{config.vocab_size} ids in {config.canonical_size} classes",
-                         f"{vocabulary.size} in {vocabulary.canonical_size}", "multipliers depend on both")
+        raise InputError("vocab_size, canonical_size", f"{vocabulary.name}'s {vocabulary.size} and "
+                         f"{vocabulary.canonical_size}", f"{config.vocab_size} and {config.canonical_size}",
+                         "multipliers depend on them")
     return vocabulary.canonical
 
 
 def _multipliers(config: EngramConfig, ordinal: int) -> np.ndarray:
-    """Published literals where the configuration has them, else the generator's."""
-    if config.multipliers is not None:
-        return np.array(config.multipliers[ordinal], dtype=np.int64)
+    """The configuration's own where it has some, else those written down, else the generator's."""
     index = config.layer_ids[ordinal] if config.seed_index == "layer_id" else ordinal
-    return GENERATORS[config.multiplier_generator](config.seed, index, config.max_ngram, config.canonical_size)
+    written = MULTIPLIERS.get((config.multiplier_generator, config.seed, index, config.canonical_size), ())
+    if config.multipliers is not None:
+        chosen = np.array(config.multipliers[ordinal], dtype=np.int64)
+    elif len(written) >= config.max_ngram:
+        chosen = np.array(written[: config.max_ngram], dtype=np.int64)
+    else:
+        generate = GENERATORS[config.multiplier_generator]
+        chosen = generate(config.seed, index, config.max_ngram, config.canonical_size)
+    return _read_only(chosen)
+
+
+def _read_only(array: np.ndarray) -> np.ndarray:
+    array.setflags(write=False)
+    return array
 
 
 def _round_up(count: int, multiple: int) -> int:

@@ -20,6 +20,12 @@ CHOICES: dict[str, tuple[str, ...]] = {
 }
 """The fields that take a name, and the names they take."""
 
+POSITIVE = ("hidden_size", "n_branches", "vocab_size", "canonical_size", "n_heads", "row_width", "row_multiple")
+"""The fields that are counts of at least one."""
+
+MOST_ROWS = 2**62
+"""Rows of one layer that its flat table may have: row numbers and offsets are int64."""
+
 BYTES_PER_ROW = {
     "fp32": lambda width: 4 * width,
     "bf16": lambda width: 2 * width,
@@ -56,7 +62,7 @@ class EngramConfig:
     seed: int
     multiplier_generator: str                # "pcg64" or "splitmix64"
     seed_index: str                          # what the generator is seeded with: "layer_id" or "ordinal"
-    multipliers: tuple[tuple[int, ...], ...] | None   # published literals per layer; None: generate
+    multipliers: tuple[tuple[int, ...], ...] | None   # injected, per layer; None: literals.py or the generator
 
     # tables
     row_width: int                           # W, values in one row
@@ -79,9 +85,11 @@ class EngramConfig:
     rounding: str                            # "none", or "fp8_bf16": the released model's rounding boundaries
 
     def __post_init__(self):
-        for field, names in CHOICES.items():
-            if getattr(self, field) not in names:
-                raise InputError(field, f"one of {', '.join(names)}", repr(getattr(self, field)))
+        for field in ("layer_ids", "table_sizes", "multipliers"):      # lists, where the values come from JSON
+            object.__setattr__(self, field, _as_tuples(getattr(self, field)))
+        for field in CHOICES:
+            check_choice(field, getattr(self, field))
+        _check_whole_numbers(self)
         _check_counts(self)
         _check_layers(self)
 
@@ -111,11 +119,39 @@ class EngramConfig:
         return BYTES_PER_ROW[self.table_codec](self.row_width)
 
 
+def check_choice(field: str, name: str) -> None:
+    """Refuse a name that the field does not take."""
+    if name not in CHOICES[field]:
+        raise InputError(field, f"one of {', '.join(CHOICES[field])}", repr(name))
+
+
+def _as_tuples(value: object) -> object:
+    """Lists, at any depth, as tuples, so that a configuration can be hashed."""
+    return tuple(map(_as_tuples, value)) if isinstance(value, list | tuple) else value
+
+
+def _check_whole_numbers(config: EngramConfig) -> None:
+    """Refuse numbers of another kind before they are compared or drawn with."""
+    for field in (*POSITIVE, "max_ngram", "pad_id", "seed", "conv_kernel", "conv_dilation", "layer_base"):
+        if type(getattr(config, field)) is not int:
+            raise InputError(field, "a whole number", repr(getattr(config, field)))
+    for field in ("layer_ids", "table_sizes"):
+        numbers = getattr(config, field)
+        if type(numbers) is not tuple or any(type(number) is not int for number in numbers):
+            raise InputError(field, "whole numbers", repr(numbers))
+    if config.seed < 0:
+        raise InputError("seed", "at least 0", config.seed)
+
+
 def _check_counts(config: EngramConfig) -> None:
     """Sizes that would make no module, or address nothing."""
-    for field in ("hidden_size", "n_branches", "vocab_size", "canonical_size", "n_heads", "row_width", "row_multiple"):
+    for field in POSITIVE:
         if getattr(config, field) < 1:
             raise InputError(field, "at least 1", getattr(config, field))
+    if config.vocabulary is None and config.canonical_size != config.vocab_size:
+        raise InputError("canonical_size", f"{config.vocab_size}, the vocab_size, for raw ids", config.canonical_size)
+    if sum(config.table_sizes) * config.n_heads >= MOST_ROWS:
+        raise InputError("table_sizes", "fewer than 2^62 rows in a layer", config.table_sizes)
     if config.max_ngram < 2:
         raise InputError("max_ngram", "at least 2", config.max_ngram, "a 1-gram is the token itself")
     if len(config.table_sizes) != config.max_ngram - 1:
@@ -128,6 +164,12 @@ def _check_counts(config: EngramConfig) -> None:
             raise InputError(field, f"a raw id in [0, {config.vocab_size})", value)
     if config.table_codec == "fp8_e8m0" and config.row_width % 32:
         raise InputError("row_width", "a multiple of 32, one scale each", config.row_width)
+    if config.rounding == "fp8_bf16" and config.memory_width % 32:
+        raise InputError("row_width", "a memory width that is a multiple of 32 where it is rounded to FP8",
+                         config.memory_width)
+    for field in ("norm_eps", "conv_norm_eps"):
+        if (getattr(config, field) or 0.0) < 0:
+            raise InputError(field, "at least 0", getattr(config, field))
     if config.conv_kernel < 0 or config.conv_dilation < 1:
         raise InputError("conv_kernel, conv_dilation", "at least 0 and 1", (config.conv_kernel, config.conv_dilation))
 

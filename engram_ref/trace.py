@@ -23,7 +23,8 @@ class Stopped(Exception):
 class Trace:
     """A dictionary of stages that a computation fills as it goes.
 
-    stop           the key, or the stage's name, after which the computation ends
+    stop           the key, or the stage's name, after which the computation ends; leaving the `with` block
+                   without having met it raises InputError
     check_finite   refuse the first stage that holds NaN or infinity, naming it
     prefix         put before every name, such as "layers.1.engram"
 
@@ -67,7 +68,7 @@ class Trace:
         """Write all stages to a safetensors file: to a temporary name first, then renamed."""
         from safetensors.numpy import save
 
-        data = save({key: np.ascontiguousarray(array) for key, array in self.arrays.items()},
+        data = save({key: np.array(array, order="C") for key, array in self.arrays.items()},
                     metadata={"order": "\n".join(self.arrays)})
         write_whole(Path(path), data)
 
@@ -81,11 +82,11 @@ class Trace:
         trace = cls()
         try:
             with safe_open(path, framework="numpy") as stored:
-                order = (stored.metadata() or {}).get("order", "")
+                order = (stored.metadata() or {})["order"]
                 trace.arrays = {key: stored.get_tensor(key) for key in order.split("\n") if key}
         except Exception as error:  # the library raises its own kind for every sort of damage
             raise InputError(f"trace file {path}", "a safetensors file written by Trace.save", str(error),
-                             "truncated?") from error
+                             "truncated, or no trace?") from error
         return trace
 
     def _path(self, name: str) -> str:
@@ -110,4 +111,6 @@ class Trace:
         return self
 
     def __exit__(self, kind: type | None, error: BaseException | None, _: object) -> bool:
+        if kind is None and self.stop is not None:
+            raise InputError("stop", f"a stage that was computed: {', '.join(self.arrays)}", repr(self.stop))
         return kind is Stopped

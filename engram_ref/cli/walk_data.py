@@ -11,7 +11,7 @@ import numpy as np
 from engram_ref.addressing import Addressing
 from engram_ref.config import EngramConfig
 from engram_ref.model.engram import engram, residual
-from engram_ref.model.parameters import initialise
+from engram_ref.model.engram_parameters import initialise
 from engram_ref.ops.canonical import REPLACEMENT, canonicalise
 from engram_ref.ops.hashing import mix, windows
 from engram_ref.presets import preset

@@ -16,7 +16,7 @@ import numpy as np
 from engram_ref.config import EngramConfig
 from engram_ref.dialects import sizes as table_sizes
 from engram_ref.errors import InputError
-from engram_ref.model.parameters import shapes, size
+from engram_ref.model.tree import shapes, size
 from engram_ref.model_config import ModelConfig
 
 PARTS = ("embedding", "output matrix", "attention", "dense feed-forward", "router", "routed experts",

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from engram_ref.addressing import Addressing
+from engram_ref.addressing import addressing_of
 from engram_ref.config import EngramConfig
 from engram_ref.errors import InputError
 from engram_ref.model.engram_parameters import check_parameters, shapes
@@ -26,6 +26,10 @@ DEMO_NAMES = {
 """Our name -> the demo's; {m} counts branches. The demo's conv weight is [M*D, 1, L], branch-major."""
 
 
+DEMO_OFFSETS = "multi_head_embedding.offsets"
+"""A buffer of the demo that some state dicts carry."""
+
+
 def from_engram_demo(state_dict: Mapping[str, np.ndarray], config: EngramConfig,
                      layer_id: int | None = None) -> dict[str, np.ndarray]:
     """The state dict of one module of the authors' demo, under our names.
@@ -38,8 +42,8 @@ def from_engram_demo(state_dict: Mapping[str, np.ndarray], config: EngramConfig,
     """
     layer_id = _only_layer(config) if layer_id is None else layer_id
     named = shapes(config, layer_id)
-    made = {"column_offsets": Addressing(config).offsets[layer_id]}
-    taken = {"multi_head_embedding.offsets"}
+    made = {"column_offsets": addressing_of(config).offsets[layer_id]}
+    taken: set[str] = set()
     for name, pattern in DEMO_NAMES.items():
         if name not in named:
             continue
@@ -49,13 +53,31 @@ def from_engram_demo(state_dict: Mapping[str, np.ndarray], config: EngramConfig,
                 raise InputError("state_dict", f"an array {key}", "none of that name")
         taken.update(theirs)
         arrays = [np.asarray(state_dict[key]) for key in theirs]
-        joined = np.stack(arrays) if "{m}" in pattern else arrays[0]
-        made[name] = joined.reshape(named[name]) if joined.size == np.prod(named[name]) else joined
-    extra = sorted(set(state_dict) - taken)
-    if extra:
-        raise InputError("state_dict", "only the demo's names", f"an array {extra[0]}")
+        for key, array in zip(theirs, arrays, strict=True):
+            if array.shape != demo_shape(name, named[name]):
+                raise InputError(f"state_dict {key} ({name})", f"shape {list(demo_shape(name, named[name]))}",
+                                 list(array.shape))
+        made[name] = np.stack(arrays).reshape(named[name])
+    check_nothing_left(state_dict, taken, made["column_offsets"])
     check_parameters(made, config)
     return made
+
+
+def demo_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The shape of the demo's array, or of one branch's, for one of our parameters."""
+    if name == "conv_weight":
+        return (shape[0] * shape[1], 1, shape[2])
+    return shape[1:] if "{m}" in DEMO_NAMES[name] else shape
+
+
+def check_nothing_left(state_dict: Mapping[str, np.ndarray], taken: set[str], offsets: np.ndarray) -> None:
+    """Refuse arrays of other names, and offsets that are not this layer's."""
+    extra = sorted(set(state_dict) - taken - {DEMO_OFFSETS})
+    if extra:
+        raise InputError("state_dict", "only the demo's names", f"an array {extra[0]}")
+    if DEMO_OFFSETS in state_dict and not np.array_equal(state_dict[DEMO_OFFSETS], offsets):
+        raise InputError(f"state_dict {DEMO_OFFSETS}", "this layer's column offsets", "others",
+                         "another layer, or another configuration?")
 
 
 def _only_layer(config: EngramConfig) -> int:

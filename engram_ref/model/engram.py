@@ -14,7 +14,7 @@ from types import ModuleType
 import numpy as np
 
 from engram_ref import ops as numpy_ops
-from engram_ref.addressing import Addressing
+from engram_ref.addressing import addressing_of
 from engram_ref.config import EngramConfig
 from engram_ref.errors import InputError
 from engram_ref.model.engram_parameters import check_parameters, layer_of
@@ -57,17 +57,19 @@ def engram(parameters: Mapping[str, np.ndarray], hidden: np.ndarray, rows: np.nd
     source       Paper section 2; demo; V4.1 release
 
     >>> from engram_ref import preset
-    >>> from engram_ref.model.parameters import initialise
+    >>> from engram_ref.model.engram_parameters import initialise
     >>> config, rng = preset("tiny"), np.random.default_rng(0)
-    >>> rows = Addressing(config).rows(np.array([10, 20, 30]), layer_id=1)
+    >>> rows = addressing_of(config).rows(np.array([10, 20, 30]), layer_id=1)
     >>> engram(initialise(config, 1, rng), rng.normal(size=(3, 4, 16)), rows, config).shape
     (3, 4, 16)
     """
     hidden, rows = np.asarray(hidden), np.asarray(rows)
+    dead = None if dead is None else np.asarray(dead)
+    check_inputs(hidden, rows, dead, config)
+    check_dtypes(parameters, hidden)
     batched = hidden.ndim == 4
     if not batched:
-        hidden, rows, dead = hidden[None], rows[None], None if dead is None else np.asarray(dead)[None]
-    check_inputs(hidden, rows, dead, config)
+        hidden, rows, dead = hidden[None], rows[None], None if dead is None else dead[None]
     if check:
         check_values(parameters, hidden, rows, config)
     state = start_state(config, len(hidden), hidden.dtype) if state is None else state
@@ -103,24 +105,35 @@ def residual(hidden: np.ndarray, update: np.ndarray, config: EngramConfig, *, op
 def check_inputs(hidden: np.ndarray, rows: np.ndarray, dead: np.ndarray | None, config: EngramConfig) -> None:
     """Shapes and dtypes of what streams through."""
     M, D = config.n_branches, config.hidden_size
-    if hidden.ndim != 4 or hidden.shape[2:] != (M, D):
+    if hidden.ndim not in (3, 4) or hidden.shape[-2:] != (M, D):
         raise InputError("hidden", f"shape [B, T, {M}, {D}] or [T, {M}, {D}]", list(hidden.shape))
     allowed = ("float32",) if config.rounding == "fp8_bf16" else ("float32", "float64")
     if hidden.dtype.name not in allowed:
         raise InputError("hidden", f"dtype {' or '.join(allowed)}", str(hidden.dtype),
                          "dataclasses.replace(config, rounding='none') computes exactly" if len(allowed) == 1 else "")
-    expected = (*hidden.shape[:2], config.columns)
-    if rows.shape != expected:
-        raise InputError("rows", f"shape {list(expected)}", list(rows.shape))
-    if dead is not None and (dead.shape != hidden.shape[:2] or dead.dtype != bool):
-        raise InputError("dead", f"bool {list(hidden.shape[:2])}", f"{dead.dtype} {list(dead.shape)}")
+    places = hidden.shape[:-2]                               # [B, T] or [T]
+    expected = (*places, config.columns)
+    if rows.shape != expected or rows.dtype != np.int64:
+        raise InputError("rows", f"int64, shape {list(expected)}", f"{rows.dtype}, shape {list(rows.shape)}")
+    if dead is not None and (dead.shape != places or dead.dtype != bool):
+        raise InputError("dead", f"bool {list(places)}", f"{dead.dtype} {list(dead.shape)}")
+
+
+def check_dtypes(parameters: Mapping[str, np.ndarray], hidden: np.ndarray) -> None:
+    """Weights of the dtype that streams through: a mixture would quietly compute in the wider one."""
+    for name, array in parameters.items():
+        if not name.startswith("table") and array.dtype.kind == "f" and array.dtype != hidden.dtype:
+            raise InputError(f"parameter {name}", f"the dtype of hidden, {hidden.dtype}", str(array.dtype))
 
 
 def check_values(parameters: Mapping[str, np.ndarray], hidden: np.ndarray, rows: np.ndarray,
                  config: EngramConfig) -> None:
-    """Parameters that fit, rows that exist, a hidden state that is finite."""
+    """Parameters that fit and rows that exist; weights and a hidden state that are finite."""
     check_parameters(parameters, config)
-    numpy_ops.check_rows(rows, Addressing(config).primes[layer_of(parameters, config)])
+    numpy_ops.check_rows(rows, addressing_of(config).primes[layer_of(parameters, config)])
+    for name, array in parameters.items():
+        if not name.startswith("table") and not np.isfinite(array).all():      # tables may be too large to read
+            raise InputError(f"parameter {name}", "finite values", "NaN or infinity")
     if not np.isfinite(hidden).all():
         position = tuple(int(i) for i in np.argwhere(~np.isfinite(hidden))[0])
         raise InputError("hidden", "finite values", f"{hidden[position]} at {position}")

@@ -17,7 +17,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from engram_ref.addressing import Addressing
+from engram_ref.addressing import addressing_of
 from engram_ref.config import EngramConfig, check_layer
 from engram_ref.errors import InputError
 
@@ -33,7 +33,7 @@ def shapes(config: EngramConfig, layer_id: int) -> dict[str, tuple[int, ...]]:
     (384006168, 256)
     """
     check_layer(config, layer_id)
-    R = Addressing(config).table_rows[layer_id]
+    R = addressing_of(config).table_rows[layer_id]
     M, D, W, memory = config.n_branches, config.hidden_size, config.row_width, config.memory_width
     if config.table_codec == "fp8_e8m0":
         named = {"table_codes": (R, W), "table_scales": (R, W // 32)}
@@ -50,13 +50,13 @@ def shapes(config: EngramConfig, layer_id: int) -> dict[str, tuple[int, ...]]:
 
 def table_bytes(config: EngramConfig, layer_id: int) -> int:
     """Stored size of one layer's table, in bytes."""
-    return Addressing(config).table_rows[layer_id] * config.bytes_per_row
+    return addressing_of(config).table_rows[layer_id] * config.bytes_per_row
 
 
 def check_parameters(parameters: Mapping[str, np.ndarray], config: EngramConfig) -> None:
     """Refuse parameters that do not fit the configuration, naming the first that does not.
 
-    The layer is found by the size of its table. Raises InputError for a missing, extra, misshapen or
+    The layer is found by its column offsets. Raises InputError for a missing, extra, misshapen or
     wrongly typed array.
     """
     if "column_offsets" not in parameters:
@@ -74,12 +74,15 @@ def check_parameters(parameters: Mapping[str, np.ndarray], config: EngramConfig)
 
 
 def layer_of(parameters: Mapping[str, np.ndarray], config: EngramConfig) -> int:
-    """The layer whose column offsets these parameters have; distinct primes make it unique."""
-    offsets = Addressing(config).offsets
-    for layer_id, expected in offsets.items():
-        if np.array_equal(parameters["column_offsets"], expected):
-            return layer_id
-    raise InputError("parameter column_offsets", f"those of a layer of {config.name}: {', '.join(map(str, offsets))}",
+    """The layer whose column offsets these parameters have; of several (one column), that of the table's size."""
+    constants = addressing_of(config)
+    fitting = [layer_id for layer_id, expected in constants.offsets.items()
+               if np.array_equal(parameters["column_offsets"], expected)]
+    table = parameters.get("table", parameters.get("table_codes", ()))
+    if fitting:
+        return next((layer_id for layer_id in fitting if constants.table_rows[layer_id] == len(table)), fitting[0])
+    layers = ", ".join(map(str, constants.offsets))
+    raise InputError("parameter column_offsets", f"those of a layer of {config.name}: {layers}",
                      "offsets of no layer", "made for another configuration?")
 
 
@@ -111,7 +114,7 @@ def initialise(config: EngramConfig, layer_id: int, rng: np.random.Generator,
     made: dict[str, np.ndarray] = {}
     for name, shape in named.items():
         if name == "column_offsets":
-            made[name] = Addressing(config).offsets[layer_id]
+            made[name] = addressing_of(config).offsets[layer_id]
         elif name == "table":
             made[name] = rng.standard_normal(shape, dtype=dtype)
         elif name.endswith("gain"):

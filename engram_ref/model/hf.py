@@ -11,6 +11,7 @@ import numpy as np
 
 from engram_ref.errors import InputError
 from engram_ref.model_config import AttentionConfig, BackboneConfig, ExpertsConfig, ModelConfig, YarnConfig
+from engram_ref.model.tree import check, shapes
 from engram_ref.ops.rope import half_split_order
 
 LATENT_EPS = 1e-6
@@ -91,8 +92,6 @@ def from_hf_deepseek_v3(state_dict: Mapping[str, np.ndarray],
     returns      configuration, parameters
     raises       InputError for a missing, extra or misshapen array, or an unsupported option
     """
-    from engram_ref.model.parameters import check, shapes
-
     config = config_from_hf(hf_config)
     left = dict(state_dict)
     made = {name: take(name, left) for name in shapes(config)}

@@ -11,10 +11,10 @@ from types import ModuleType
 import numpy as np
 
 from engram_ref import ops as numpy_ops
-from engram_ref.addressing import Addressing
+from engram_ref.addressing import addressing_of
 from engram_ref.errors import InputError
 from engram_ref.model.block import Step, below, block, under
-from engram_ref.model.parameters import check
+from engram_ref.model.tree import check
 from engram_ref.model.state import DecodeState
 from engram_ref.model_config import ModelConfig
 from engram_ref.text.maps import load_map
@@ -96,7 +96,7 @@ def prepare(ids: np.ndarray, dead: np.ndarray | None, state: DecodeState, config
     hashed = engram is not None and engram.vocabulary is not None
     canonical = ops.canonicalise(marked, load_map(engram.vocabulary)) if hashed else marked
     return Step(config, state, ops, angle, positions, canonical, dead,
-                None if engram is None else Addressing(engram), absorbed)
+                None if engram is None else addressing_of(engram), absorbed)
 
 
 def head(parameters: Mapping[str, np.ndarray], X: np.ndarray, config: ModelConfig, ops: ModuleType,

@@ -10,6 +10,8 @@ are equal. The map is computed once per vocabulary; here is each step of it, in 
     canonical(token) = rank of the first token with that key
 
 Source: Engram demo (tokenizer compression); paper section 2.2 names NFKC and lowercasing only.
+Deviation: the demo keeps a lone blank alive by way of U+E000, so that a text of that character alone
+becomes a blank there. Here it stays; no token of the known vocabularies has it.
 """
 
 import re

@@ -46,10 +46,13 @@ def round_bf16(x: np.ndarray) -> np.ndarray:
 
     x         [...] float32
     returns   [...] float32
+    raises    InputError for another dtype: a wider number would be rounded twice
 
     >>> round_bf16(np.array([1.0, 1.00390625, 3.1415927], dtype=np.float32))
     array([1.      , 1.      , 3.140625], dtype=float32)
     """
+    if x.dtype != np.float32:
+        raise InputError("x", "float32", str(x.dtype), "a wider number would be rounded twice")
     return x.astype(ml_dtypes.bfloat16).astype(np.float32)
 
 
@@ -83,7 +86,7 @@ def quantise(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 
     x         [..., W] float32, W a multiple of 32
     returns   codes uint8 [..., W], scales uint8 [..., W/32]
-    raises    InputError where W is not a multiple of 32
+    raises    InputError where W is not a multiple of 32, or x is not float32
     source    V4.1 release, the input of its key-value projection
 
     An all-zero block gets scale 1 and codes 0; a block with NaN or Inf gets the NaN scale. Both are
@@ -95,13 +98,15 @@ def quantise(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """
     if x.shape[-1] % BLOCK:
         raise InputError("x", f"a last axis that is a multiple of {BLOCK}", list(x.shape))
-    blocks = x.astype(np.float64).reshape(*x.shape[:-1], -1, BLOCK)        # [..., W/32, 32]
+    if x.dtype != np.float32:
+        raise InputError("x", "float32", str(x.dtype), "a wider number would be rounded twice")
+    blocks = x.astype(np.float64).reshape(*x.shape[:-1], x.shape[-1] // BLOCK, BLOCK)
     largest = np.abs(blocks).max(axis=-1)                                  # [..., W/32]
-    finite = np.isfinite(largest)
-    fraction, exponent = np.frexp(np.where(finite & (largest > 0), largest, E4M3_MAX) / E4M3_MAX)
+    finite, usable = np.isfinite(largest), np.isfinite(largest) & (largest > 0)
+    fraction, exponent = np.frexp(np.where(usable, largest, E4M3_MAX) / E4M3_MAX)
     exponent = np.clip(np.where(fraction == 0.5, exponent - 1, exponent), -127, 127)
     scales = np.where(finite, exponent + 127, E8M0_NAN).astype(np.uint8)
-    scaled = np.where(finite[..., None], blocks, 0.0) / np.ldexp(1.0, exponent)[..., None]
+    scaled = np.where(usable[..., None], blocks, 0.0) / np.ldexp(1.0, exponent)[..., None]
     narrow = np.clip(scaled, -E4M3_MAX, E4M3_MAX).astype(np.float32).astype(ml_dtypes.float8_e4m3fn)
     return narrow.view(np.uint8).reshape(x.shape), scales
 

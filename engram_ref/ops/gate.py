@@ -18,6 +18,7 @@ import math
 
 import numpy as np
 
+from engram_ref.config import check_choice
 from engram_ref.ops.norm import inverse_rms
 
 ROOT_CLAMP = 1e-6
@@ -84,6 +85,7 @@ def gate(s: np.ndarray, form: str, dead: np.ndarray | None = None) -> np.ndarray
     >>> gate(np.array([[[0.0, -0.0, 4.0]]]), "copysign_sqrt").round(5)
     array([[[0.50025, 0.49975, 0.8808 ]]])
     """
+    check_choice("gate_form", form)
     roots = {"sigmoid": lambda x: x, "signed_sqrt": signed_sqrt, "copysign_sqrt": copysign_sqrt}
     alpha = sigmoid(roots[form](s))
     return alpha if dead is None else np.where(dead[..., None], alpha.dtype.type(0), alpha)

@@ -160,4 +160,4 @@ def next_history(history: np.ndarray, ids: np.ndarray) -> np.ndarray:
     array([[5, 6, 7]])
     """
     seen = np.concatenate([history, ids], axis=1)            # [B, N-1+T]
-    return seen[:, seen.shape[1] - history.shape[1] :]
+    return seen[:, seen.shape[1] - history.shape[1] :].copy()    # a view would keep the whole chunk

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from engram_ref.config import check_choice
 from engram_ref.ops.codecs import round_bf16
 
 
@@ -29,6 +30,7 @@ def add_residual(hidden: np.ndarray, update: np.ndarray, rounding: str = "none")
     returns          [B, T, M, D]
     source           Paper section 2.4; V4.1 release (the rounding)
     """
+    check_choice("rounding", rounding)
     total = hidden + update
     return round_bf16(total) if rounding == "fp8_bf16" else total
 

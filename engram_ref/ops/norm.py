@@ -7,6 +7,8 @@ eps stands inside the root. Engram normalises each residual branch by itself, ov
 
 import numpy as np
 
+from engram_ref.config import check_choice
+
 
 def rms_norm(x: np.ndarray, gain: np.ndarray, eps: float | None) -> np.ndarray:
     """x over its root mean square, times the gain.
@@ -36,4 +38,5 @@ def effective_gain(weight: np.ndarray, gain_form: str) -> np.ndarray:
     gain_form   "plain": the weight itself; "zero_centred": 1 + weight (the Qwen dialect)
     returns     [...]
     """
+    check_choice("gain_form", gain_form)
     return 1.0 + weight if gain_form == "zero_centred" else weight

@@ -11,6 +11,7 @@ import functools
 
 import numpy as np
 
+from engram_ref.config import MOST_ROWS
 from engram_ref.errors import InputError
 
 WITNESSES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37)
@@ -56,14 +57,14 @@ def table_primes(table_sizes: tuple[int, ...], n_heads: int, n_layers: int) -> n
     n_heads       H, tables per order
     n_layers      layers in the order the configuration lists them
     returns       int64 [layers, C], order-major, then head; read-only, since it is searched once and shared
-    raises        InputError where a nominal size is not in [1, 2^62)
+    raises        InputError where a size is below 1, or a layer's rows would not fit int64
     source        Engram demo; V4.1 release
 
     >>> table_primes((7, 7), n_heads=2, n_layers=1)
     array([[ 7, 11, 13, 17]])
     """
-    if not all(1 <= size < 2**62 for size in table_sizes):
-        raise InputError("table_sizes", "sizes in [1, 2^62)", table_sizes)
+    if min(table_sizes) < 1 or sum(table_sizes) * n_heads >= MOST_ROWS:
+        raise InputError("table_sizes", "sizes of at least 1, fewer than 2^62 rows in a layer", table_sizes)
     used: set[int] = set()
     found = [_next_primes(size, n_heads, used) for _ in range(n_layers) for size in table_sizes]
     primes = np.array(found, dtype=np.int64).reshape(n_layers, len(table_sizes) * n_heads)

@@ -10,6 +10,7 @@ Columns are order-major: all heads of the 2-grams first, then those of the 3-gra
 
 import numpy as np
 
+from engram_ref.config import check_choice
 from engram_ref.errors import InputError
 from engram_ref.ops.codecs import dequantise
 
@@ -38,6 +39,7 @@ def decode(gathered: tuple[np.ndarray, ...], codec: str, dtype: type) -> np.ndar
     dtype      float32 or float64, of the result
     returns    [B, T, C, W]
     """
+    check_choice("table_codec", codec)
     if codec == "fp8_e8m0":
         return dequantise(*gathered, dtype)
     return gathered[0].astype(dtype, copy=False)

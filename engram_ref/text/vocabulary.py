@@ -33,7 +33,7 @@ class Vocabulary:
     """
 
     def __init__(self, name: str, canonical: np.ndarray, file: Path | None = None):
-        self.name, self.canonical, self.file = name, canonical, file
+        self.name, self.canonical, self.file = name, canonical.copy(), file
         self.canonical.setflags(write=False)
 
     @classmethod
@@ -98,24 +98,32 @@ class Vocabulary:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
             raise InputError("text", "Unicode text", f"half a surrogate pair at position {error.start}") from error
-        ids = np.array(self.tokenizer.encode(text, add_special_tokens=False).ids, dtype=np.int64)
+        try:
+            ids = np.array(self.tokenizer.encode(text, add_special_tokens=False).ids, dtype=np.int64)
+        except Exception as error:  # the library raises bare Exception
+            raise InputError("text", f"text that {self.name} can spell", str(error)) from error
         for position, token in enumerate(ids):
             self._check_spelled_alike(int(token), f"at position {position}")
         return ids
 
     def spelling(self, token: int) -> str:
         """The vocabulary's own spelling of one raw id, with byte-level letters."""
-        self._check_spelled_alike(token, "")
+        self._check_known(token)
         return self.tokenizer.id_to_token(token)
 
     def text(self, token: int) -> str:
         """One raw id decoded alone, special tokens kept."""
-        self._check_spelled_alike(token, "")
+        self._check_known(token)
         return self.tokenizer.decode([token], skip_special_tokens=False)
 
     def members(self, canonical_id: int) -> np.ndarray:
         """All raw ids of one class, ascending: int64 [at least 1]."""
         return np.flatnonzero(self.canonical == canonical_id)
+
+    def _check_known(self, token: int) -> None:
+        self._check_spelled_alike(token, "")
+        if not 0 <= token < self.size:
+            raise InputError("token", f"a raw id in [0, {self.size})", token)
 
     def _check_spelled_alike(self, token: int, where: str) -> None:
         if self.name == "deepseek-v3" and self.file is None and (token in RENAMED_IDS or token >= self.size):
@@ -140,7 +148,9 @@ def read_tokenizer(path: Path):
         raise InputError(f"vocabulary file {path}", "a tokenizer.json", "no such file")
     try:
         return Tokenizer.from_file(str(path))
-    except Exception as error:  # the library raises bare Exception
+    except (KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as error:  # the library raises bare Exception, and panics that are not even that
         raise InputError(f"vocabulary file {path}", "a tokenizer.json", f"something else: {error}",
                          "truncated or not a tokenizer file?") from error
 
@@ -153,9 +163,9 @@ def file_digest(path: Path) -> str:
 
 
 def known_name(path: Path) -> str:
-    """The known vocabulary that this very file is, by digest; its stem where it is another."""
+    """The known vocabulary that this very file is, by digest; else the file's own name."""
     digest = file_digest(path)
     for name, known in KNOWN_VOCABULARIES.items():
         if known.file_digest == digest:
             return name
-    return path.stem
+    return path.name if path.stem in KNOWN_VOCABULARIES else path.stem

@@ -1,11 +1,11 @@
-"""Every tutorial runs and finds all that it asserts; the site shows the very result seen here."""
+"""Every tutorial, and every script among the docs, runs and finds all that it asserts; the site shows the very result seen here."""
 
 import pytest
 
 pytest.importorskip("matplotlib")
 import tutorial
 
-SCRIPTS = sorted((tutorial.ROOT / "tutorials").glob("[0-9]*.py"))
+SCRIPTS = sorted((tutorial.ROOT / "tutorials").glob("[0-9]*.py")) + tutorial.scripts_in(tutorial.ROOT / "docs")
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)

@@ -1,0 +1,18 @@
+"""The multipliers of the presets, written down.
+
+They are what the generators of engram_ref.ops.hashing give. NumPy does not promise to keep its PCG64
+stream for ever, and a changed multiplier would silently re-address every row; so the numbers stand here,
+and the generators are the cross-check. Each entry holds for this one combination only: another layer,
+seed or vocabulary size has other multipliers. A shorter window takes the first N of them.
+"""
+
+MULTIPLIERS: dict[tuple[str, int, int, int], tuple[int, ...]] = {
+    # (generator, seed, index, canonical size): newest token's multiplier first
+    ("pcg64", 0, 1, 98_627): (76993395940407, 4862694818241, 36129212583461, 74336168021201),
+    ("pcg64", 0, 2, 98_627): (76868182044803, 37272711521967, 22754161933167, 71761299653263),
+    ("pcg64", 0, 15, 98_627): (29055444938695, 56284491166079, 54183298291715, 33095471667075),
+    ("pcg64", 0, 1, 99_092): (76632096046245, 4839876093313, 35959672319349, 73987337458391),
+    ("pcg64", 0, 2, 99_092): (76507469730479, 37097805264573, 22647385550623, 71424551940645),
+    ("pcg64", 0, 14, 99_092): (67716810739261, 51510806800915, 30921347202721, 82619226485591),
+    ("splitmix64", 1234, 0, 248_320): (23703573157769, 20109073645365, 8052911324071),
+}

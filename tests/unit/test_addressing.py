@@ -1,0 +1,197 @@
+"""Addressing: known answers of the releases and of the demo, shapes, and maps between raw and canonical ids."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from engram_ref import Addressing, Vocabulary, preset, presets
+from engram_ref.literals import MULTIPLIERS
+from engram_ref.ops.canonical import DEAD, canonicalise
+from engram_ref.text.maps import int64_digest
+from tests import slow_addressing
+from tests.compare import assert_close
+from tests.conftest import GOLDEN
+from tests.slow_addressing import digest
+
+RELEASE = "deepseek-v4.1-flash"
+
+
+def known(name=RELEASE):
+    return json.loads((GOLDEN / "addressing.json").read_text())[name]
+
+
+def flat_rows_of_the_release(ids, history=None):
+    """[B, T, layer, C], the axes of the published digests."""
+    addressing = Addressing(preset(RELEASE))
+    return np.stack([addressing.rows(ids, layer, history, flat=True) for layer in (1, 14)], axis=2)
+
+
+def test_published_rows():
+    rows = flat_rows_of_the_release(np.array([[0, 3]]))
+    assert rows.shape == (1, 2, 2, 24)
+    assert digest(rows) == known()["digests"]["rows_of_0_3"]
+
+
+def test_published_first_rows():
+    rows = flat_rows_of_the_release(np.array([[0, 3]]))[0]
+    found = {f"layer {layer}, position {t}": rows[t, i, :3].tolist() for i, layer in enumerate((1, 14)) for t in (0, 1)}
+    expected = known()["first_flat_rows"]
+    assert {key: found[key] for key in expected} == expected
+
+
+def test_published_decode_step():
+    rows = flat_rows_of_the_release(np.array([[15]]), np.array([[DEAD, 0, 3]]))
+    assert digest(rows) == known()["digests"]["step_15_after_0_3"]
+
+
+def test_published_decode_step_by_advancing():
+    addressing = Addressing(preset(RELEASE))
+    history = addressing.advance(None, np.array([[0, 3]]))
+    assert digest(flat_rows_of_the_release(np.array([[15]]), history)) == known()["digests"]["step_15_after_0_3"]
+
+
+def test_digest_is_of_little_endian_int64():
+    assert int64_digest(np.array([1, -1], dtype=np.int32)) == digest([1, -1])
+    assert int64_digest(np.array([1, -1], dtype=">i8")) == digest([1, -1])
+    assert int64_digest(np.arange(6).reshape(2, 3).T) == digest([0, 3, 1, 4, 2, 5])
+
+
+def demo_module():
+    """The demo's small module: configuration from the file's own metadata, raw ids, rows."""
+    from safetensors import safe_open
+
+    with safe_open(GOLDEN / "demo-module.safetensors", framework="numpy") as stored:
+        told = json.loads(stored.metadata()["config"])
+        ids, rows = stored.get_tensor("input_ids"), stored.get_tensor("rows")
+    config = replace(
+        preset("demo"), layer_ids=tuple(told["layer_ids"]), max_ngram=told["max_ngram"], n_heads=told["heads"],
+        table_sizes=tuple(told["table_sizes"]), seed=told["seed"], pad_id=told["pad_id"],
+        row_width=told["dims_per_ngram"] // told["heads"], hidden_size=told["hidden"], n_branches=told["branches"],
+        conv_kernel=told["kernel"], conv_dilation=told["max_ngram"], vocabulary=told["vocabulary"],
+        multipliers=None,
+    )  # fmt: skip
+    return config, told["layer"], ids, rows
+
+
+def test_rows_of_the_demo_module():
+    config, layer, ids, rows = demo_module()
+    canonical = canonicalise(ids, Vocabulary.load(config.vocabulary).canonical)
+    assert_close("rows", rows, Addressing(config).rows(canonical, layer), "exact")
+
+
+def test_demo_module_hashes_canonical_ids_not_raw_ones():
+    config, layer, ids, rows = demo_module()
+    assert (Addressing(config).rows(ids, layer) != rows).any()
+
+
+@pytest.mark.parametrize("name", presets())
+def test_presets_against_the_slow_oracle(name):
+    """Odd sizes first: no token, one, fewer than N, more."""
+    config, addressing = preset(name), Addressing(preset(name))
+    rng = np.random.default_rng(5)
+    for layer in config.layer_ids:
+        for T in (0, 1, 2, 3, 9):
+            ids = rng.integers(0, config.canonical_size, T)
+            for flat in (False, True):
+                expected = slow_addressing.rows(config, layer, ids.tolist(), addressing.pad_id, flat=flat,
+                                                eos_id=addressing.eos_id)
+                assert addressing.rows(ids, layer, flat=flat).tolist() == expected, (layer, T, flat)
+
+
+def test_a_layer_number_off_by_one_addresses_other_rows():
+    """The paper counts blocks from 1, the demo from 0; the number itself seeds the multipliers."""
+    here, there = [Addressing(replace(preset("demo"), layer_ids=layers, multipliers=None))
+                   for layers in ((1, 15), (2, 16))]
+    assert (here.multipliers[1] != there.multipliers[2]).all()
+    assert np.array_equal(here.primes[1], there.primes[2])
+    assert (here.rows([5, 6, 7], 1) != there.rows([5, 6, 7], 2)).any()
+
+
+def test_modules_count_from_zero_where_the_ordinal_seeds():
+    config = replace(preset("qwen4exp-ple"), layer_ids=(5, 9), multipliers=None)
+    found = {layer: m.tolist() for layer, m in Addressing(config).multipliers.items()}
+    assert found[5] == list(MULTIPLIERS["splitmix64", 1234, 0, 248_320])
+    assert found == slow_addressing.drawn_multipliers(config)
+
+
+def test_the_window_is_filled_with_the_canonical_pad():
+    """Raw id 455 is " The", whose class is 237; the presets' own pad id, 2, could not show the difference."""
+    config = replace(preset("tiny"), pad_id=455)
+    addressing = Addressing(config)
+    assert addressing.pad_id == 237
+    ids = [10, 11, 12]
+    assert addressing.rows(ids, 1).tolist() == slow_addressing.rows(config, 1, ids, 237)
+    assert addressing.rows(ids, 1).tolist() != slow_addressing.rows(config, 1, ids, 455)
+
+
+def test_a_document_ends_with_the_canonical_eos():
+    config = replace(preset("tiny"), eos_id=455)
+    addressing = Addressing(config)
+    assert addressing.eos_id == 237
+    ids = [10, 11, 237, 12, 13]
+    assert addressing.rows(ids, 1).tolist() == slow_addressing.rows(config, 1, ids, 2, eos_id=237)
+
+
+def test_rows_past_two_to_the_31():
+    config = replace(preset("tiny"), table_sizes=(2**31, 2**33))
+    ids = list(range(20))
+    rows = Addressing(config).rows(ids, 2, flat=True)
+    assert rows.tolist() == slow_addressing.rows(config, 2, ids, 2, flat=True)
+    assert rows.max() > 2**33
+
+
+def test_products_that_wrap_give_rows_in_range():
+    literals = ((2**62 + 1, 2**61 + 5, 2**60 + 7), (2**63 - 1, 3, 5))
+    config = replace(preset("tiny"), multipliers=literals)
+    ids = list(range(90_000, 90_020))
+    for layer in (1, 2):
+        rows = Addressing(config).rows(ids, layer)
+        assert rows.tolist() == slow_addressing.rows(config, layer, ids, 2)
+        assert ((rows >= 0) & (rows < Addressing(config).primes[layer])).all()
+
+
+def test_flat_rows_add_the_offsets():
+    addressing = Addressing(preset("tiny"))
+    ids = np.arange(7)
+    assert np.array_equal(addressing.rows(ids, 2, flat=True) - addressing.offsets[2], addressing.rows(ids, 2))
+    assert addressing.rows(ids, 2, flat=True).max() < addressing.table_rows[2]
+
+
+@pytest.mark.parametrize("shape", [(0,), (1,), (2,), (0, 4), (1, 0), (3, 0), (1, 1), (2, 5)], ids=str)
+def test_shapes_with_and_without_batch(shape):
+    addressing = Addressing(preset("tiny"))
+    ids = np.arange(np.prod(shape, dtype=int)).reshape(shape)
+    rows, history = addressing.rows(ids, 1), addressing.advance(None, ids)
+    assert (rows.shape, rows.dtype) == ((*shape, 8), np.int64)
+    assert (history.shape, history.dtype) == ((*shape[:-1], 2), np.int64)
+
+
+def test_sequences_of_a_batch_do_not_meet():
+    addressing = Addressing(preset("tiny"))
+    ids = np.arange(15).reshape(3, 5)
+    history = np.array([[DEAD, DEAD], [DEAD, 7], [8, 9]])
+    together = addressing.rows(ids, 1, history)
+    for one in range(3):
+        assert np.array_equal(together[one], addressing.rows(ids[one], 1, history[one]))
+
+
+@pytest.mark.parametrize("ids", [[], [5], [5, 6]], ids=["no token", "one", "two"])
+def test_lists_are_taken_too(ids):
+    addressing = Addressing(preset("tiny"))
+    assert addressing.rows(ids, 1).tolist() == addressing.rows(np.array(ids, dtype=np.int32), 1).tolist()
+
+
+def test_inputs_are_untouched():
+    addressing = Addressing(preset("tiny"))
+    ids, history = np.array([[4, DEAD, 5]]), np.array([[3, DEAD]])
+    addressing.rows(ids, 1, history, flat=True)
+    addressing.advance(history, ids)
+    assert (ids.tolist(), history.tolist()) == ([[4, DEAD, 5]], [[3, DEAD]])
+
+
+def test_layers_differ_in_multipliers_and_primes():
+    addressing = Addressing(preset("tiny"))
+    assert (addressing.multipliers[1] != addressing.multipliers[2]).all()
+    assert not set(addressing.primes[1].tolist()) & set(addressing.primes[2].tolist())

@@ -1,0 +1,170 @@
+"""Canonical ids: the normaliser step by step, the keys, the lookup and what it refuses."""
+
+import sys
+import unicodedata
+
+import numpy as np
+import pytest
+
+from engram_ref.errors import InputError
+from engram_ref.ops import canonical as ops
+from engram_ref.ops.canonical import DEAD, canonical_key, canonical_map, canonicalise, check_ids, normalise
+
+MAP = np.array([0, 1, 2, 1, 0])
+
+STEPS = [
+    ("NFKC: full-width letters", ops.fold_compatibility, "ＴＨＥ", "THE"),
+    ("NFKC: a ligature", ops.fold_compatibility, "ﬁne", "fine"),
+    ("NFKC: no-break space", ops.fold_compatibility, "\xa0", " "),
+    ("NFKC composes", ops.fold_compatibility, "e\u0301", "\u00e9"),
+    ("NFD: letter, then accent", ops.decompose, "\u00e9", "e\u0301"),
+    ("NFD: Hangul syllable", ops.decompose, "\uac00", "\u1100\u1161"),
+    ("marks: non-spacing, Mn", ops.strip_accents, "e\u0301", "e"),
+    ("marks: spacing, Mc", ops.strip_accents, "\u0915\u093e", "\u0915"),
+    ("marks: enclosing, Me", ops.strip_accents, "a\u20dd", "a"),
+    ("marks: a precomposed letter has none", ops.strip_accents, "\u00e9", "\u00e9"),
+    ("lowercase: final sigma stays medial", ops.lowercase, "\u039f\u03a3", "\u03bf\u03c3"),
+    ("lowercase: one letter may become two", ops.lowercase, "\u0130", "i\u0307"),
+    ("lowercase: sharp s", ops.lowercase, "\u1e9e\u00df", "\u00df\u00df"),
+    ("spaces: a mixed run", ops.collapse_spaces, "a \t\r\n b", "a b"),
+    ("spaces: one tab", ops.collapse_spaces, "\t", " "),
+    ("spaces: vertical tab is not among them", ops.collapse_spaces, "a\v\vb", "a\v\vb"),
+    ("strip: both ends", ops.strip_ends, " \va\u2003", "a"),
+    ("strip: a lone blank stays", ops.strip_ends, " ", " "),
+    ("strip: a lone vertical tab goes", ops.strip_ends, "\v", ""),
+    ("strip: U+001C..1F are no white space", ops.strip_ends, "\x1ca\x1f", "\x1ca\x1f"),
+    ("strip: line and paragraph separator are", ops.strip_ends, "\u2028a\u2029", "a"),
+    ("strip: zero-width space is not", ops.strip_ends, "\u200ba", "\u200ba"),
+]
+
+NORMALISED = [
+    ("empty", "", ""),
+    ("one blank", " ", " "),
+    ("one tab", "\t", " "),
+    ("many line ends", "\r\n\n", " "),
+    ("no-break space, by way of NFKC", "\xa0", " "),
+    ("leading blank", " the", "the"),
+    ("capitals, accent, line end", "CAF\u00c9\n", "cafe"),
+    ("only a mark", "\u0301", ""),
+    ("marks of all three kinds", "a\u0301\u0903\u20dd", "a"),
+    ("final sigma", "\u039f\u0394\u039f\u03a3", "\u03bf\u03b4\u03bf\u03c3"),
+    ("separator U+001C", "\x1c", "\x1c"),
+    ("separator U+001C beside a letter", "\x1ca", "\x1ca"),
+    ("dotted capital I", "\u0130", "i"),
+    ("blank, then a mark", " \u0301", " "),
+    ("vertical tab", "\v", ""),
+]
+
+
+@pytest.mark.parametrize("step, text, expected", [s[1:] for s in STEPS], ids=[s[0] for s in STEPS])
+def test_step(step, text, expected):
+    assert step(text) == expected
+
+
+@pytest.mark.parametrize("text, expected", [s[1:] for s in NORMALISED], ids=[s[0] for s in NORMALISED])
+def test_normalise(text, expected):
+    assert normalise(text) == expected
+
+
+def test_steps_apply_in_their_order():
+    assert [step.__name__ for step in ops.STEPS] == [
+        "fold_compatibility", "decompose", "strip_accents", "lowercase", "collapse_spaces", "strip_ends",
+    ]  # fmt: skip
+
+
+def test_white_space_is_unicodes_property():
+    # Python strips the four separators U+001C..1F besides; nothing else differs.
+    pythons = {chr(c) for c in range(sys.maxunicode + 1) if chr(c).isspace()}
+    assert pythons - set(ops.WHITE_SPACE) == set("\x1c\x1d\x1e\x1f")
+    assert set(ops.WHITE_SPACE) <= pythons
+
+
+def library_normaliser():
+    """The same steps, in the `tokenizers` library: how the demo writes them down."""
+    from tokenizers import Regex, normalizers
+
+    sentinel = "\ue000"
+    return normalizers.Sequence([
+        normalizers.NFKC(), normalizers.NFD(), normalizers.StripAccents(), normalizers.Lowercase(),
+        normalizers.Replace(Regex(r"[ \t\r\n]+"), " "), normalizers.Replace(Regex("^ $"), sentinel),
+        normalizers.Strip(), normalizers.Replace(sentinel, " "),
+    ])  # fmt: skip
+
+
+def test_every_old_character_as_the_library_has_it():
+    # Characters that Unicode 3.2 knew: every Python and every build of the library agree on those.
+    library = library_normaliser()
+    old = unicodedata.ucd_3_2_0
+    characters = [chr(c) for c in range(sys.maxunicode + 1) if old.category(chr(c)) not in ("Cn", "Co", "Cs")]
+    assert [c for c in characters if normalise(c) != library.normalize_str(c)] == []
+
+
+@pytest.mark.parametrize("text", [case[1] for case in NORMALISED], ids=[case[0] for case in NORMALISED])
+def test_library_normalises_alike(text):
+    assert library_normaliser().normalize_str(text) == normalise(text)
+
+
+def test_key_of_broken_utf8_is_the_raw_token():
+    assert canonical_key("\ufffd", "\u00c3") == "\u00c3"
+    assert canonical_key("A\ufffd", "A\u00c3") == "A\u00c3", "not normalised either"
+
+
+def test_key_of_text_that_vanishes_is_the_text():
+    assert canonical_key("\u0301", "\u00cc\u0123") == "\u0301"
+    assert canonical_key("\v", "\u010b") == "\v"
+    assert canonical_key("", "<empty>") == ""
+
+
+def test_both_kinds_of_key_share_one_dictionary():
+    # A raw token that is spelled like another token's text joins its class.
+    tokens = [("\u00e3", "x"), ("a", "a"), ("\ufffd", "a"), ("\ufffd", "\u00c3"), ("b", "b")]
+    assert canonical_map(tokens).tolist() == [0, 0, 0, 1, 2]
+
+
+def test_classes_are_numbered_as_first_seen():
+    found = canonical_map((text, text) for text in ["b", "a", "B", "c", "A"])
+    assert found.tolist() == [0, 1, 0, 2, 1]
+    assert found.dtype == np.int64
+
+
+def test_no_tokens_give_an_empty_map():
+    assert canonical_map([]).shape == (0,)
+    assert canonical_map([]).dtype == np.int64
+
+
+@pytest.mark.parametrize("shape", [(0,), (1,), (2, 0), (1, 5), (2, 3)], ids=str)
+def test_canonicalise_keeps_the_shape(shape):
+    ids = np.full(shape, 3)
+    found = canonicalise(ids, MAP)
+    assert found.shape == shape
+    assert found.dtype == np.int64
+    assert (found == 1).all()
+
+
+def test_dead_bypasses_the_map():
+    ids = np.array([DEAD, 4, DEAD, 3])
+    assert canonicalise(ids, MAP).tolist() == [DEAD, 0, DEAD, 1]
+    assert ids.tolist() == [DEAD, 4, DEAD, 3], "the input is untouched"
+
+
+def test_an_id_out_of_range_is_named_with_its_position():
+    with pytest.raises(InputError, match=r"ids: expected values in \[0, 5\), found 5 at position 2"):
+        canonicalise(np.array([0, 1, 5]), MAP)
+    with pytest.raises(InputError, match=r"found -2 at position \(1, 0\)"):
+        canonicalise(np.array([[0, 1], [-2, 9]]), MAP)
+
+
+@pytest.mark.parametrize("dtype", ["float64", "bool", "uint64", "uint8", "complex128", "U1"])
+def test_ids_must_be_signed_integers(dtype):
+    with pytest.raises(InputError, match="signed integer dtype"):
+        canonicalise(np.zeros(2, dtype=dtype), MAP)
+
+
+@pytest.mark.parametrize("dtype", ["int8", "int16", "int32", "int64"])
+def test_narrow_ids_are_compared_with_a_wide_size(dtype):
+    check_ids(np.array([127, 0], dtype=dtype), 129_280, allow_dead=False)
+
+
+def test_dead_is_refused_where_there_is_no_barrier():
+    with pytest.raises(InputError, match=r"words: .*found -1 at position 1 \(this dialect has no DEAD mark\)"):
+        check_ids(np.array([0, DEAD]), 5, allow_dead=False, argument="words")

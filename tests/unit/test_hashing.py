@@ -1,0 +1,172 @@
+"""Hashing: multipliers, windows, mixes, rows and the history, each op by itself."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from engram_ref import Addressing, preset, presets
+from engram_ref.literals import MULTIPLIERS
+from engram_ref.ops import hashing
+from engram_ref.ops.canonical import DEAD
+from tests import slow_addressing
+from tests.slow import hashing as slow
+from tests.slow_addressing import digest
+
+FRESH = np.full((1, 3), DEAD)
+PAD = 2
+
+# (name, ids, history, EOS, windows newest first), N = 4
+WINDOWS = [
+    ("first token", [7], [DEAD, DEAD, DEAD], None, [[7, 2, 2, 2]]),
+    ("shorter than N", [7, 8], [DEAD, DEAD, DEAD], None, [[7, 2, 2, 2], [8, 7, 2, 2]]),
+    ("history of one", [7], [DEAD, DEAD, 5], None, [[7, 5, 2, 2]]),
+    ("full history", [7], [3, 4, 5], None, [[7, 5, 4, 3]]),
+    ("DEAD hides all that is older", [7, DEAD, 8, 9], [3, 4, 5], None,
+     [[7, 5, 4, 3], [2, 2, 2, 2], [8, 2, 2, 2], [9, 8, 2, 2]]),
+    ("DEAD in the history latches", [7, 8], [3, DEAD, 5], None, [[7, 5, 2, 2], [8, 7, 5, 2]]),
+    ("two DEADs", [DEAD, DEAD, 8], [3, 4, 5], None, [[2, 2, 2, 2], [2, 2, 2, 2], [8, 2, 2, 2]]),
+    ("EOS sees its own segment", [7, 1, 8, 9], [3, 4, 5], 1,
+     [[7, 5, 4, 3], [1, 7, 5, 4], [8, 2, 2, 2], [9, 8, 2, 2]]),
+    ("EOS in the history", [7, 8], [3, 1, 5], 1, [[7, 5, 2, 2], [8, 7, 5, 2]]),
+    ("EOS after EOS", [1, 1, 7], [3, 4, 5], 1, [[1, 5, 4, 3], [1, 2, 2, 2], [7, 2, 2, 2]]),
+    ("no reset where there is no EOS", [7, 1, 8], [3, 4, 5], None, [[7, 5, 4, 3], [1, 7, 5, 4], [8, 1, 7, 5]]),
+    ("EOS and DEAD", [1, DEAD, 8], [3, 4, 5], 1, [[1, 5, 4, 3], [2, 2, 2, 2], [8, 2, 2, 2]]),
+]
+
+
+@pytest.mark.parametrize("ids, history, eos, expected", [c[1:] for c in WINDOWS], ids=[c[0] for c in WINDOWS])
+def test_windows(ids, history, eos, expected):
+    found = hashing.windows(np.array([ids]), np.array([history]), PAD, eos)
+    assert found.tolist() == [expected]
+    assert [slow.window(ids, history, t, 4, PAD, eos) for t in range(len(ids))] == expected
+
+
+def test_windows_of_no_tokens():
+    assert hashing.windows(np.zeros((2, 0), dtype=np.int64), np.full((2, 3), DEAD), PAD).shape == (2, 0, 4)
+
+
+def test_windows_leave_their_input_untouched():
+    ids, history = np.array([[DEAD, 5]]), FRESH.copy()
+    hashing.windows(ids, history, PAD, 5)
+    assert ids.tolist() == [[DEAD, 5]] and (history == DEAD).all()
+
+
+def test_mix_takes_the_newest_token_with_the_first_multiplier():
+    windows, m = np.array([[[3, 5, 6, 7]]]), np.array([11, 13, 17, 19])
+    two, three = 3 * 11 ^ 5 * 13, 3 * 11 ^ 5 * 13 ^ 6 * 17
+    assert hashing.mix(windows, m).tolist() == [[[two, three, three ^ 7 * 19]]]
+
+
+def test_mix_keeps_every_bit_of_a_product():
+    # 129,091 * 46539438283891 needs 63 bits; a float64 keeps 53 of them.
+    windows, m = np.array([[[99_091, 99_089]]]), np.array([93078876567781, 93078876567779])
+    assert hashing.mix(windows, m).tolist() == [[[99_091 * 93078876567781 ^ 99_089 * 93078876567779]]]
+
+
+def test_mix_wraps_like_a_register():
+    windows, m = np.array([[[2**40 + 1, 3]]]), np.array([2**40 + 5, 2**62 + 1])
+    found = int(hashing.mix(windows, m)[0, 0, 0])
+    assert found == slow.wrap64((2**40 + 1) * (2**40 + 5)) ^ slow.wrap64(3 * (2**62 + 1))
+    assert found < 0
+
+
+def test_rows_use_a_floor_modulus():
+    found = hashing.table_rows(np.array([[[-1, -56]]]), np.array([11, 13, 11, 13]))
+    assert found.tolist() == [[[10, 12, 10, 9]]]
+
+
+def test_columns_are_order_major_then_head():
+    found = hashing.table_rows(np.array([[[100, 200, 300]]]), np.array([7, 11, 7, 11, 7, 11]))
+    assert found.tolist() == [[[100 % 7, 100 % 11, 200 % 7, 200 % 11, 300 % 7, 300 % 11]]]
+
+
+def test_rows_of_a_mix_of_63_bits():
+    mixes, prime = np.array([[[2**63 - 1]]]), 16_000_057
+    assert hashing.table_rows(mixes, np.array([prime])).tolist() == [[[(2**63 - 1) % prime]]]
+
+
+@pytest.mark.parametrize("seen, expected", [
+    ([], [DEAD, 3, 4]), ([5], [3, 4, 5]), ([5, DEAD], [4, 5, DEAD]), ([5, 6, 7], [5, 6, 7]), ([5, 6, 7, 8], [6, 7, 8]),
+], ids=["no token", "one", "one and a DEAD", "N-1", "N"])  # fmt: skip
+def test_next_history(seen, expected):
+    history = np.array([[DEAD, 3, 4]])
+    found = hashing.next_history(history, np.array([seen], dtype=np.int64))
+    assert found.tolist() == [expected]
+    assert history.tolist() == [[DEAD, 3, 4]]
+
+
+def test_splitmix_known_answers():
+    # The reference generator's first outputs: seed 0, then seed 1234567 (Vigna's splitmix64.c).
+    assert hashing.splitmix64(0) == 0xE220A8397B1DCDAF
+    assert hashing.splitmix64(hashing.GOLDEN_GAMMA) == 0x6E789E6AA1B965F4
+    assert hashing.splitmix64(1234567) == 6457827717110365317
+    assert hashing.splitmix64(2**64 - 1) == slow.splitmix64(2**64 - 1)
+
+
+@pytest.mark.parametrize("size", [1, 2, 99_092, 248_320, 2**62, 2**63 - 1])
+def test_the_largest_multiplier_never_overflows(size):
+    half = hashing.multiplier_range(size)
+    assert half == slow.half_range(size) >= 1
+    largest = 2 * (half - 1) + 1
+    assert (size - 1) * largest < 2**63
+
+
+@pytest.mark.parametrize("index", [0, 1, 14, 10_007])
+@pytest.mark.parametrize("seed", [0, 7, 2**40])
+def test_pcg_multipliers_against_plain_integers(seed, index):
+    found = hashing.pcg64_multipliers(seed, index, 5, 99_092)
+    assert found.dtype == np.int64
+    assert found.tolist() == slow.pcg_multipliers(seed, index, 5, 99_092)
+    assert (found % 2 == 1).all()
+
+
+@pytest.mark.parametrize("index", [0, 1, 14, 2**30])
+@pytest.mark.parametrize("seed", [0, 1234, 2**63])
+def test_splitmix_multipliers_against_plain_integers(seed, index):
+    found = hashing.splitmix64_multipliers(seed, index, 5, 248_320)
+    assert found.dtype == np.int64
+    assert found.tolist() == slow.splitmix_multipliers(seed, index, 5, 248_320)
+
+
+@pytest.mark.parametrize("name", presets())
+def test_preset_multipliers_against_both_generators(name):
+    config = preset(name)
+    generate = hashing.GENERATORS[config.multiplier_generator]
+    expected = slow_addressing.drawn_multipliers(config)
+    for ordinal, layer in enumerate(config.layer_ids):
+        index = layer if config.seed_index == "layer_id" else ordinal
+        drawn = generate(config.seed, index, config.max_ngram, config.canonical_size)
+        assert drawn.tolist() == expected[layer] == Addressing(config).multipliers[layer].tolist()
+
+
+@pytest.mark.parametrize("name", presets())
+def test_generated_multipliers_against_the_slow_oracle(name):
+    """Each layer's own, where the configuration carries no literals."""
+    config = replace(preset(name), multipliers=None)
+    found = {layer: m.tolist() for layer, m in Addressing(config).multipliers.items()}
+    assert found == slow_addressing.drawn_multipliers(config)
+
+
+@pytest.mark.parametrize("name", ["deepseek-v4.1-flash", "qwen4exp-ple"])
+def test_published_multipliers(name, known_addressing):
+    known, addressing = known_addressing[name], Addressing(preset(name))
+    assert [addressing.multipliers[layer].tolist() for layer in known["layers"]] == known["multipliers"]
+    if "digests" in known:
+        assert digest(list(addressing.multipliers.values())) == known["digests"]["multipliers"]
+
+
+@pytest.mark.parametrize("name", presets())
+def test_every_preset_ships_its_literals(name, monkeypatch):
+    """No preset draws: its multipliers are written down."""
+    monkeypatch.setattr("engram_ref.addressing.GENERATORS", {})
+    assert list(Addressing(preset(name)).multipliers) == list(preset(name).layer_ids)
+
+
+@pytest.mark.parametrize("key", MULTIPLIERS, ids=str)
+def test_literals_are_what_the_generators_and_the_slow_oracle_draw(key):
+    generator, seed, index, size = key
+    N = len(MULTIPLIERS[key])
+    drawn = {"pcg64": slow.pcg_multipliers, "splitmix64": slow.splitmix_multipliers}[generator]
+    assert hashing.GENERATORS[generator](seed, index, N, size).tolist() == list(MULTIPLIERS[key])
+    assert drawn(seed, index, N, size) == list(MULTIPLIERS[key])

@@ -1,0 +1,183 @@
+"""The Engram module as a whole: the recorded demo module, and the slow module in every dialect."""
+
+import json
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors import safe_open
+
+from engram_ref import Addressing, InputError, Trace, engram, preset
+from engram_ref.config import EngramConfig
+from engram_ref.model.parameters import from_engram_demo
+from engram_ref.text.maps import load_map
+from tests.bounds import module_scale
+from tests.cases import DEMO, DIALECTS, NO_CONV, SHORT, random_inputs, random_parameters, slow_engram
+from tests.compare import assert_close
+
+DEMO_FILE = Path(__file__).parents[1] / "golden" / "demo-module.safetensors"
+
+
+@cache
+def recorded():
+    """The recorded module: its configuration, its parameters by the demo's names, and its other arrays."""
+    with safe_open(DEMO_FILE, "np") as file:
+        known = json.loads(file.metadata()["config"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    prefix = "parameters."
+    state_dict = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
+    return recorded_config(known), state_dict, tensors
+
+
+def recorded_config(known: dict) -> EngramConfig:
+    return replace(preset("demo"), name="recorded", vocabulary=known["vocabulary"], layer_ids=tuple(known["layer_ids"]),
+                   hidden_size=known["hidden"], n_branches=known["branches"], max_ngram=known["max_ngram"],
+                   n_heads=known["heads"], row_width=known["dims_per_ngram"] // known["heads"],
+                   table_sizes=tuple(known["table_sizes"]), seed=known["seed"], pad_id=known["pad_id"],
+                   conv_kernel=known["kernel"], conv_dilation=known["max_ngram"], norm_eps=None)
+
+
+def test_recorded_rows_are_found():
+    config, _, tensors = recorded()
+    canonical = load_map(config.vocabulary)[tensors["input_ids"]]
+    found = Addressing(config).rows(canonical, config.layer_ids[0])
+    assert_close("rows", tensors["rows"], found, "exact")
+
+
+def run_recorded(dtype):
+    """Output, its scale, and its longest sum."""
+    config, state_dict, tensors = recorded()
+    parameters = from_engram_demo({name: array.astype(dtype) for name, array in state_dict.items()}, config)
+    trace = Trace()
+    found = engram(parameters, tensors["hidden"].astype(dtype), tensors["rows"], config, trace=trace)
+    exact = from_engram_demo(state_dict, config)
+    stages = {key: trace[key].astype(np.float64) for key in trace}
+    return found, module_scale(stages, exact, config, tensors["hidden"]), config.memory_width + 1
+
+
+def test_recorded_output_is_met():
+    config, state_dict, tensors = recorded()
+    found = engram(from_engram_demo(state_dict, config), tensors["hidden"], tensors["rows"], config)
+    assert_close("output", tensors["output"], found, "golden")
+
+
+def test_recorded_output_is_met_within_its_roundings():
+    found, scale, terms = run_recorded(np.float64)
+    assert_close("output", recorded()[2]["output"], found, "f64", terms, scale)
+
+
+def test_recorded_output_is_met_in_float32():
+    found, scale, terms = run_recorded(np.float32)
+    assert_close("output", recorded()[2]["output"], found, "f32", terms, scale)
+
+
+@pytest.mark.parametrize("shape", [(1, 0), (1, 1), (2, 5), (1, 12)], ids=lambda s: f"B={s[0]},T={s[1]}")
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_module_matches_the_slow_one(dialect, shape):
+    config, rng = DIALECTS[dialect], np.random.default_rng(shape[1])
+    parameters, (hidden, rows) = random_parameters(config, rng), random_inputs(config, rng, *shape)
+    assert_module("output", parameters, hidden, rows, config)
+
+
+def assert_module(name, parameters, hidden, rows, config, dead=None):
+    trace = Trace()
+    found = engram(parameters, hidden, rows, config, dead=dead, trace=trace)
+    scale = module_scale(trace, parameters, config, hidden)
+    expected = slow_engram(parameters, hidden, rows, config, dead)
+    assert_close(name, expected, found, "f64", max(config.memory_width, config.hidden_size) + 1, scale)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_short_states_and_short_keys_show_which_eps(dialect):
+    """Around the square root of each eps in use, so that no two of them agree."""
+    config, rng = DIALECTS[dialect], np.random.default_rng(3)
+    for length in (1e-10, 1e-8, 1e-3):
+        parameters, (hidden, rows) = random_parameters(config, rng), random_inputs(config, rng, 1, 2)
+        for name in ("table", "key_bias", "value_bias"):
+            if name in parameters:
+                parameters[name] = (parameters[name].astype(np.float64) * length).astype(parameters[name].dtype)
+        assert_module(f"length {length}", parameters, hidden * length, rows, config)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_random_demo_configurations(seed):
+    rng = np.random.default_rng(seed)
+    orders, heads = int(rng.integers(2, 5)), int(rng.integers(1, 4))
+    config = replace(DEMO, hidden_size=int(rng.integers(1, 12)), n_branches=int(rng.integers(1, 5)), max_ngram=orders,
+                     n_heads=heads, table_sizes=tuple(map(int, rng.integers(2, 50, orders - 1))),
+                     row_width=int(rng.integers(1, 6)), conv_kernel=int(rng.integers(1, 5)),
+                     conv_dilation=int(rng.integers(1, 5)), seed=seed)
+    parameters, (hidden, rows) = random_parameters(config, rng), random_inputs(config, rng, 2, 7)
+    assert_module(config, parameters, hidden, rows, config)
+
+
+@pytest.mark.parametrize("dialect", [DEMO, NO_CONV, SHORT], ids=lambda config: config.name)
+def test_dead_positions_add_nothing_of_their_own(dialect):
+    rng = np.random.default_rng(4)
+    parameters, (hidden, rows) = random_parameters(dialect, rng), random_inputs(dialect, rng, 2, 6)
+    dead = np.array([[True, False, False, True, True, False], [False] * 5 + [True]])
+    assert_module("output", parameters, hidden, rows, dialect, dead)
+    trace = Trace()
+    engram(parameters, hidden, rows, dialect, dead=dead, trace=trace)
+    assert (trace["gate"][dead] == 0).all()
+    assert (trace["gated"][dead] == 0).all()
+    assert (trace["gate"][~dead] > 0).all()
+
+
+def test_without_a_batch_axis_the_output_has_none():
+    rng = np.random.default_rng(5)
+    parameters, (hidden, rows) = random_parameters(DEMO, rng), random_inputs(DEMO, rng, 1, 4)
+    dead = np.array([[False, True, False, False]])
+    whole = engram(parameters, hidden, rows, DEMO, dead=dead)
+    found = engram(parameters, hidden[0], rows[0], DEMO, dead=dead[0])
+    assert_close("output", whole[0], found, "exact")
+
+
+def test_a_dead_mask_may_be_a_list():
+    rng = np.random.default_rng(5)
+    parameters, (hidden, rows) = random_parameters(DEMO, rng), random_inputs(DEMO, rng, 1, 2)
+    expected = engram(parameters, hidden, rows, DEMO, dead=np.array([[True, False]]))
+    assert_close("output", expected, engram(parameters, hidden, rows, DEMO, dead=[[True, False]]), "exact")
+
+
+def test_with_zero_convolution_weights_the_output_is_the_gated_value():
+    rng = np.random.default_rng(6)
+    parameters, (hidden, rows) = random_parameters(DEMO, rng), random_inputs(DEMO, rng)
+    parameters["conv_weight"] = np.zeros_like(parameters["conv_weight"])
+    trace = Trace()
+    assert_close("output", engram(parameters, hidden, rows, DEMO, trace=trace), trace["gated"], "exact")
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_float32_stays_float32_at_every_stage(dialect):
+    config, rng = DIALECTS[dialect], np.random.default_rng(7)
+    parameters = random_parameters(config, rng, dtype=np.float32)
+    hidden, rows = random_inputs(config, rng, dtype=np.float32)
+    trace = Trace()
+    assert engram(parameters, hidden, rows, config, trace=trace).dtype == np.float32
+    assert {trace[key].dtype.name for key in trace} == {"float32"}
+
+
+@pytest.mark.parametrize("hidden_dtype", ["float32", "float64"])
+@pytest.mark.parametrize("parameter_dtype", ["float32", "float64"])
+def test_the_output_has_the_dtype_of_hidden_or_the_mixture_is_refused(hidden_dtype, parameter_dtype):
+    rng = np.random.default_rng(8)
+    parameters = random_parameters(DEMO, rng, dtype=parameter_dtype)
+    hidden, rows = random_inputs(DEMO, rng, dtype=hidden_dtype)
+    try:
+        found = engram(parameters, hidden, rows, DEMO)
+    except InputError as refusal:
+        assert hidden_dtype != parameter_dtype, refusal
+        assert "dtype" in str(refusal)
+    else:
+        assert found.dtype == hidden_dtype
+
+
+def test_nothing_is_written_into_the_arguments():
+    rng = np.random.default_rng(9)
+    parameters, (hidden, rows) = random_parameters(DEMO, rng), random_inputs(DEMO, rng)
+    for array in (*parameters.values(), hidden, rows):
+        array.setflags(write=False)
+    engram(parameters, hidden, rows, DEMO)

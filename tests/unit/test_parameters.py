@@ -1,0 +1,193 @@
+"""Parameters: their shapes by preset, the demo's names, and what is refused before anything is computed."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from engram_ref import Addressing, InputError, preset, presets
+from engram_ref.model import parameters as module
+from engram_ref.model.demo import from_engram_demo
+from engram_ref.model.engram_parameters import (
+    check_fits,
+    check_parameters,
+    initialise,
+    layer_of,
+    shapes,
+    table_bytes,
+)
+from tests.cases import DEMO, DIALECTS, QWEN, V41, demo_names, random_parameters
+from tests.compare import assert_close
+
+TWO_LAYERS = replace(DEMO, name="two-layers", layer_ids=(1, 4))
+ONE_COLUMN = replace(TWO_LAYERS, name="one-column", max_ngram=2, n_heads=1, table_sizes=(11,))
+
+
+@pytest.mark.parametrize(("name", "layer", "table"), [
+    ("engram-27b", 2, {"table": (36204296, 80)}), ("demo", 1, None), ("tiny", 2, None),
+    ("deepseek-v4.1-flash", 1, {"table_codes": (384006168, 256), "table_scales": (384006168, 8)}),
+    ("deepseek-v4.1-flash", 14, {"table_codes": (384016682, 256), "table_scales": (384016682, 8)}),
+    ("qwen4exp-ple", 2, {"table": (320001536, 160)})], ids=str)
+def test_shapes_by_preset(name, layer, table):
+    config = preset(name)
+    found = shapes(config, layer)
+    M, D, memory = config.n_branches, config.hidden_size, config.memory_width
+    assert found["key_weight"] == (M, D, memory)
+    assert found["value_weight"] == (D, memory)
+    assert found["query_gain"] == found["key_gain"] == (M, D)
+    assert ("key_bias" in found) == ("value_bias" in found) == (name in ("demo", "tiny"))
+    assert ("conv_weight" in found) == ("conv_gain" in found) == (name != "deepseek-v4.1-flash")
+    if table and name != "engram-27b":
+        assert {key: found[key] for key in table} == table
+
+
+def table_parameters(name):
+    """Values in all tables of a preset."""
+    config = preset(name)
+    return sum(rows * config.row_width for rows in Addressing(config).table_rows.values())
+
+
+def test_published_sizes():
+    assert table_parameters("engram-27b") == 5_792_338_560
+    assert table_parameters("engram-40b") == 18_534_311_360
+    assert table_parameters("deepseek-v4.1-flash") == 196_613_849_600
+    assert shapes(preset("deepseek-v4.1-flash"), 1)["key_weight"] == (4, 5120, 6144)
+    v41 = preset("deepseek-v4.1-flash")
+    assert sum(table_bytes(v41, layer) for layer in v41.layer_ids) == 202_758_032_400
+
+
+@pytest.mark.parametrize("name", presets())
+def test_every_preset_has_shapes_for_each_of_its_layers_only(name):
+    config = preset(name)
+    for layer in config.layer_ids:
+        assert all(min(shape) > 0 for shape in shapes(config, layer).values())
+    with pytest.raises(InputError, match="layer"):
+        shapes(config, max(config.layer_ids) + 1)
+
+
+@pytest.mark.parametrize("config", [*DIALECTS.values(), TWO_LAYERS, ONE_COLUMN], ids=lambda c: c.name)
+def test_random_parameters_pass_the_check(config):
+    for layer in config.layer_ids:
+        check_parameters(random_parameters(config, np.random.default_rng(1), layer), config)
+
+
+@pytest.mark.parametrize("config", [TWO_LAYERS, ONE_COLUMN], ids=lambda c: c.name)
+def test_the_layer_is_recognised(config):
+    for layer in config.layer_ids:
+        assert layer_of(random_parameters(config, np.random.default_rng(1), layer), config) == layer
+
+
+def test_initial_values():
+    config = replace(preset("tiny"), hidden_size=40, table_sizes=(997, 1499))
+    made = initialise(config, 1, np.random.default_rng(1))
+    assert {name: array.shape for name, array in made.items()} == shapes(config, 1)
+    assert (made["query_gain"] == 1).all()
+    assert (made["key_bias"] == 0).all()
+    assert np.abs(made["conv_weight"]).max() <= 0.5
+    assert abs(made["table"].std() - 1) < 0.02
+    assert abs(made["key_weight"].std() * config.memory_width**0.5 - 1) < 0.05
+    again = initialise(config, 1, np.random.default_rng(1))
+    for name in made:
+        assert_close(name, made[name], again[name], "exact")
+
+
+def test_initial_values_of_other_dialects():
+    config = replace(DEMO, gain_form="zero_centred", conv_init="zeros")
+    zero = initialise(config, 1, np.random.default_rng(1), np.float32)
+    assert (zero["query_gain"] == 0).all()
+    assert (zero["conv_weight"] == 0).all()
+    assert {array.dtype.name for name, array in zero.items() if name != "column_offsets"} == {"float32"}
+    for config in (QWEN, V41):
+        with pytest.raises(InputError, match="fp32"):
+            initialise(config, config.layer_ids[0], np.random.default_rng(1))
+
+
+def test_a_module_too_large_says_what_it_needs():
+    with pytest.raises(InputError, match=r"engram-40b layer 2, which needs 4096\.0 GiB.*need no weights"):
+        check_fits("engram-40b layer 2", 4 * 2**40)
+    check_fits("engram-40b layer 2", 2**20)
+
+
+def test_a_large_preset_is_refused_before_it_is_allocated(monkeypatch):
+    monkeypatch.setattr(module.os, "sysconf", lambda name: {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 2**18}[name])
+
+    class Forbidden:
+        def __getattr__(self, name):
+            raise AssertionError(f"drew from the generator: {name}")
+
+    message = r"fits into 1\.0 GiB of memory, found engram-27b layer 2, which needs 21\.\d GiB"
+    with pytest.raises(InputError, match=message):
+        initialise(preset("engram-27b"), 2, Forbidden())
+
+
+def demo_case(config=DEMO):
+    parameters = random_parameters(config, np.random.default_rng(2))
+    return parameters, demo_names(parameters, config)
+
+
+@pytest.mark.parametrize("biased", [True, False], ids=["biased", "plain"])
+def test_demo_names_are_translated(biased):
+    config = replace(DEMO, projection_bias=biased)
+    parameters, state_dict = demo_case(config)
+    state_dict = {name: array for name, array in state_dict.items() if biased or not name.endswith(".bias")}
+    made = from_engram_demo(state_dict, config)
+    assert made.keys() == parameters.keys()
+    for name, array in parameters.items():
+        assert_close(name, array, made[name], "exact")
+
+
+def test_the_demo_layer_must_be_named_where_there_are_several():
+    _, state_dict = demo_case(TWO_LAYERS)
+    assert from_engram_demo(state_dict, TWO_LAYERS, 1)["column_offsets"].tolist() == \
+        Addressing(TWO_LAYERS).offsets[1].tolist()
+    with pytest.raises(InputError, match="layer_id"):
+        from_engram_demo(state_dict, TWO_LAYERS)
+    with pytest.raises(InputError, match="shape"):
+        from_engram_demo(state_dict, TWO_LAYERS, 4)
+
+
+def test_the_demo_offsets_buffer_is_checked():
+    _, state_dict = demo_case()
+    right = Addressing(DEMO).offsets[1]
+    assert "table" in from_engram_demo(state_dict | {"multi_head_embedding.offsets": right}, DEMO)
+    with pytest.raises(InputError, match="offsets"):
+        from_engram_demo(state_dict | {"multi_head_embedding.offsets": right + 1}, DEMO)
+
+
+BAD_STATE_DICTS = {
+    "a missing array": (lambda s: s.pop("norm1.2.weight"), r"norm1\.2\.weight"),
+    "a missing table": (lambda s: s.pop("multi_head_embedding.embedding.weight"), "embedding"),
+    "an extra array": (lambda s: s.update({"gate.weight": np.zeros(3)}), r"gate\.weight"),
+    "an extra branch": (lambda s: s.update({"norm1.3.weight": np.zeros(10)}), r"norm1\.3\.weight"),
+    "a short table": (lambda s: s.update({"multi_head_embedding.embedding.weight": np.zeros((9, 5))}), "table"),
+    "a transposed projection": (lambda s: s.update({"value_proj.weight": s["value_proj.weight"].T}), "value"),
+    "transposed keys": (lambda s: s.update({f"key_projs.{m}.weight": s[f"key_projs.{m}.weight"].T
+                                            for m in range(3)}), "key"),
+    "one transposed key": (lambda s: s.update({"key_projs.1.weight": s["key_projs.1.weight"].T}), "key"),
+    "tap-major conv weights": (lambda s: s.update({"short_conv.conv.weight": s["short_conv.conv.weight"].T}), "conv"),
+    "integers": (lambda s: s.update({"value_proj.bias": np.zeros(10, dtype=int)}), "value_bias|value_proj"),
+}
+
+
+@pytest.mark.parametrize("case", BAD_STATE_DICTS)
+def test_a_state_dict_that_does_not_fit_is_refused(case):
+    _, state_dict = demo_case()
+    change, message = BAD_STATE_DICTS[case]
+    change(state_dict)
+    with pytest.raises(InputError, match=message):
+        from_engram_demo(state_dict, DEMO)
+
+
+GATE_FIELDS = ("score_form", "gate_form", "gain_form", "norm_eps", "projection_bias", "conv_kernel", "rounding")
+SOURCES = {
+    "paper": ("normalised", "sigmoid", "plain", 1e-20, False, 4, "none"),
+    "demo": ("normalised", "signed_sqrt", "plain", None, True, 4, "none"),
+    "deepseek-v4.1-flash": ("factored", "copysign_sqrt", "plain", 1e-20, False, 0, "fp8_bf16"),
+    "qwen4exp-ple": ("normalised", "signed_sqrt", "zero_centred", 1e-6, False, 4, "none"),
+}
+
+
+@pytest.mark.parametrize("name", SOURCES)
+def test_presets_make_the_choices_of_their_sources(name):
+    assert tuple(getattr(preset(name), field) for field in GATE_FIELDS) == SOURCES[name]
+    assert preset(name).conv_dilation == (1 if name == "deepseek-v4.1-flash" else preset(name).max_ngram)

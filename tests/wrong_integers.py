@@ -1,0 +1,189 @@
+"""Wrong variants of integer functions, each a mistake that ports have made or would make.
+
+Called as wrong(original, *arguments of the original); mutants_integers.py says which test notices.
+"""
+
+import unicodedata
+from dataclasses import replace
+
+import numpy as np
+
+from engram_ref.ops.canonical import STEPS
+from engram_ref.ops.primes import _passes
+
+DEAD = -1
+
+
+def with_step(name, wrong):
+    """The normaliser with one step replaced."""
+    def normalise(original, text):
+        for step in STEPS:
+            text = wrong(text) if step.__name__ == name else step(text)
+        return text
+
+    return normalise
+
+
+def drop_mn(text):
+    return "".join(c for c in text if unicodedata.category(c) != "Mn")
+
+
+def python_strip(text):
+    return text if text == " " else text.strip()
+
+
+def oldest_first(original, windows, multipliers):
+    """Order n gives m[0] to the oldest of its n tokens."""
+    n_max = len(multipliers)
+    return np.concatenate([original(windows[..., n - 1 :: -1], multipliers[:n])[..., -1:]
+                           for n in range(2, n_max + 1)], axis=-1)
+
+
+def window_late(original, windows, multipliers):
+    """Order n takes the oldest n of the N tokens: only the largest order sees the current one."""
+    n_max = len(multipliers)
+    return np.concatenate([original(windows[..., n_max - n :], multipliers[:n])[..., -1:]
+                           for n in range(2, n_max + 1)], axis=-1)
+
+
+def shifts(ids, history):
+    """Every token of every window, nothing hidden."""
+    seen, N, T = np.concatenate([history, ids], axis=1), history.shape[1] + 1, ids.shape[1]
+    return np.stack([seen[:, N - 1 - i : N - 1 - i + T] for i in range(N)], axis=-1)
+
+
+def no_latch(original, ids, history, pad_id, eos_id=None):
+    found = shifts(ids, history)
+    return np.where(found == DEAD, pad_id, found)
+
+
+def dead_by_position(original, ids, history, pad_id, eos_id=None):
+    found = shifts(ids, np.where(history == DEAD, pad_id, history))
+    return np.where(ids[..., None] == DEAD, pad_id, found)
+
+
+def eos_hides_itself(original, ids, history, pad_id, eos_id=None):
+    found = original(ids, history, pad_id, eos_id)
+    return found if eos_id is None else np.where(ids[..., None] == eos_id, pad_id, found)
+
+
+def not_shared_over_layers(original, table_sizes, n_heads, n_layers):
+    return np.stack([original(table_sizes, n_heads, 1)[0]] * n_layers)
+
+
+def not_shared_over_orders(original, table_sizes, n_heads, n_layers):
+    return np.concatenate([original((size,), n_heads, n_layers) for size in table_sizes], axis=1)
+
+
+def head_major(original, mixes, primes):
+    rows, orders = original(mixes, primes), mixes.shape[-1]
+    heads = len(primes) // orders
+    return rows.reshape(*rows.shape[:-1], orders, heads).swapaxes(-1, -2).reshape(rows.shape)
+
+
+def polynomial(original, windows, multipliers):
+    """A running hash of base m[0], as another family of n-gram embeddings has it."""
+    mixed, orders = windows[..., 0], []
+    for i in range(1, len(multipliers)):
+        mixed = mixed * multipliers[0] + windows[..., i]
+        orders.append(mixed)
+    return np.stack(orders, axis=-1)
+
+
+def summed(original, windows, multipliers):
+    """Products added instead of joined by exclusive or."""
+    return np.cumsum(windows * multipliers, axis=-1)[..., 1:]
+
+
+def mixed_in_float64(original, windows, multipliers):
+    products = (windows.astype(np.float64) * multipliers.astype(np.float64)).astype(np.int64)
+    return original(products, np.ones_like(multipliers))
+
+
+def truncated(original, mixes, primes):
+    return np.fmod(mixes.repeat(len(primes) // mixes.shape[-1], axis=-1), primes)
+
+
+def layer_plus_one(original, config, ordinal):
+    return original(replace(config, layer_ids=tuple(layer + 1 for layer in config.layer_ids)), ordinal)
+
+
+def two_namespaces(original, text, raw_token):
+    return ("raw" if "\ufffd" in text else "text", original(text, raw_token))
+
+
+def split_over_heads(original, table_sizes, n_heads, n_layers):
+    return original(tuple(size // n_heads for size in table_sizes), n_heads, n_layers)
+
+
+def strictly_above(original, table_sizes, n_heads, n_layers):
+    return original(tuple(size + 1 for size in table_sizes), n_heads, n_layers)
+
+
+def raw_pad(original, ids, history, multipliers, primes, offsets, pad_id, eos_id=None):
+    return original(ids, history, multipliers, primes, offsets, 455 if pad_id == 237 else pad_id, eos_id)
+
+
+def fermat(original, n):
+    return n == 2 or (n > 2 and pow(2, n - 1, n) == 1)
+
+
+def two_bases(original, n):
+    return original(n) if n < 9 else n % 2 == 1 and all(_passes(n, base) for base in (2, 3))
+
+
+def one_increment_too_few(original, state):
+    return original((state - 0x9E3779B97F4A7C15) % 2**64)
+
+
+def signed(original, state):
+    return original(state) - 2**64 * (original(state) >> 63)
+
+
+def layer_as_ordinal(original, config, ordinal):
+    return original(replace(config, seed_index="layer_id"), ordinal)
+
+
+def for_raw_size(original, config, ordinal):
+    return original(replace(config, canonical_size=config.vocab_size), ordinal)
+
+
+def filled_with_zero(original, ids, history, pad_id, eos_id=None):
+    return original(ids, history, 0, eos_id)
+
+
+def never_reset(original, ids, history, pad_id, eos_id=None):
+    return original(ids, history, pad_id, None)
+
+
+def always_reset(original, ids, history, pad_id, eos_id=None):
+    return original(ids, history, pad_id, 1)
+
+
+def rounded_mix(original, mixes, primes):
+    return original(mixes.astype(np.float64).astype(np.int64), primes)
+
+
+def one_prime(original, mixes, primes):
+    return original(mixes, np.full_like(primes, primes[0]))
+
+
+def in_32_bits(original, *arguments, **named):
+    return original(*arguments, **named).astype(np.int32).astype(np.int64)
+
+
+def dead_as_pad(original, history, ids):
+    return original(history, np.where(ids == DEAD, 2, ids))
+
+
+def forgotten(original, history, ids):
+    return np.full_like(history, DEAD)
+
+
+def last_chunk_only(original, history, ids):
+    return original(np.full_like(history, DEAD), ids)
+
+
+def in_place(original, history, ids):
+    history[:] = original(history, ids)
+    return history
