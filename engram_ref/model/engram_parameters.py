@@ -109,7 +109,8 @@ def initialise(config: EngramConfig, layer_id: int, rng: np.random.Generator,
     if config.table_codec != "fp32":
         raise InputError("config.table_codec", "fp32, for random parameters", config.table_codec)
     named = shapes(config, layer_id)
-    check_fits(f"{config.name} layer {layer_id}", sum(int(np.prod(shape)) for shape in named.values()) * np.dtype(dtype).itemsize)
+    numbers = sum(int(np.prod(shape)) for shape in named.values())
+    check_fits(f"{config.name} layer {layer_id}", numbers * np.dtype(dtype).itemsize)
     gain = 0.0 if config.gain_form == "zero_centred" else 1.0
     made: dict[str, np.ndarray] = {}
     for name, shape in named.items():

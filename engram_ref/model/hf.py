@@ -10,8 +10,8 @@ from collections.abc import Mapping
 import numpy as np
 
 from engram_ref.errors import InputError
-from engram_ref.model_config import AttentionConfig, BackboneConfig, ExpertsConfig, ModelConfig, YarnConfig
 from engram_ref.model.tree import check, shapes
+from engram_ref.model_config import AttentionConfig, BackboneConfig, ExpertsConfig, ModelConfig, YarnConfig
 from engram_ref.ops.rope import half_split_order
 
 LATENT_EPS = 1e-6

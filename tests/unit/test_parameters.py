@@ -1,12 +1,12 @@
 """Parameters: their shapes by preset, the demo's names, and what is refused before anything is computed."""
 
+import os
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from engram_ref import Addressing, InputError, preset, presets
-from engram_ref.model import parameters as module
 from engram_ref.model.demo import from_engram_demo
 from engram_ref.model.engram_parameters import (
     check_fits,
@@ -109,13 +109,13 @@ def test_a_module_too_large_says_what_it_needs():
 
 
 def test_a_large_preset_is_refused_before_it_is_allocated(monkeypatch):
-    monkeypatch.setattr(module.os, "sysconf", lambda name: {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 2**18}[name])
+    monkeypatch.setattr(os, "sysconf", lambda name: {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 2**18}[name])
 
     class Forbidden:
         def __getattr__(self, name):
             raise AssertionError(f"drew from the generator: {name}")
 
-    message = r"fits into 1\.0 GiB of memory, found engram-27b layer 2, which needs 21\.\d GiB"
+    message = r"fit into 1\.0 GiB of memory, found engram-27b layer 2, which needs 21\.\d GiB"
     with pytest.raises(InputError, match=message):
         initialise(preset("engram-27b"), 2, Forbidden())
 

@@ -1,0 +1,43 @@
+"""Generate: let the model write on, one token at a time."""
+
+from collections.abc import Mapping
+from types import ModuleType
+
+import numpy as np
+
+from engram_ref import ops as numpy_ops
+from engram_ref.errors import InputError
+from engram_ref.model.state import DecodeState
+from engram_ref.model.transformer import forward
+from engram_ref.model.tree import check
+from engram_ref.model_config import ModelConfig
+
+
+def generate(parameters: Mapping[str, np.ndarray], prompt: np.ndarray, config: ModelConfig, new_tokens: int, *,
+             temperature: float = 0.0, rng: np.random.Generator | None = None,
+             ops: ModuleType = numpy_ops) -> np.ndarray:
+    """The tokens that follow a prompt.
+
+    prompt        int64 [B, T] or [T], at least one token
+    new_tokens    how many to add
+    temperature   0 takes the likeliest token, ties to the lowest id; above 0 samples softmax(logits / temperature)
+    rng           the only source of randomness; needed where temperature is above 0
+    returns       int64 [B, new_tokens] or [new_tokens]
+    raises        InputError for an empty prompt, a negative count or temperature, or a missing rng
+    """
+    prompt = np.asarray(prompt)
+    if prompt.ndim not in (1, 2) or prompt.shape[-1] == 0:
+        raise InputError("prompt", "int64 [B, T] or [T] with at least one token", list(prompt.shape))
+    if new_tokens < 0:
+        raise InputError("new_tokens", "at least 0", new_tokens)
+    if temperature < 0 or (temperature > 0 and rng is None):
+        raise InputError("temperature", "0, or above 0 together with an rng", temperature)
+    check(parameters, config)
+    batch = np.atleast_2d(prompt)
+    state, newest, written = DecodeState.start(len(batch)), batch, []
+    for _ in range(new_tokens):
+        logits = forward(parameters, newest, config, state=state, absorbed=True, ops=ops, check_values=False)
+        newest = ops.sample(logits[:, -1], temperature, rng)[:, None]
+        written.append(newest)
+    tokens = ops.join(written, len(batch))
+    return tokens if prompt.ndim == 2 else tokens[0]

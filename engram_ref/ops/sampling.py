@@ -1,0 +1,25 @@
+"""Sampling: from logits to the next token."""
+
+import numpy as np
+
+
+def sample(logits: np.ndarray, temperature: float, rng: np.random.Generator | None) -> np.ndarray:
+    """One token a row.
+
+    logits        [B, V]
+    temperature   0: the largest logit, ties to the lowest id; else a draw from softmax(logits / temperature)
+    rng           for temperatures above 0
+    returns       int64 [B]
+    source        the draw adds Gumbel noise and takes the largest, which has that very distribution
+
+    >>> sample(np.array([[0.0, 2.0, 2.0]]), 0.0, None)
+    array([1])
+    """
+    if temperature > 0:
+        logits = logits / temperature + rng.gumbel(size=logits.shape)
+    return logits.argmax(axis=-1).astype(np.int64)
+
+
+def join(tokens: list[np.ndarray], batch: int) -> np.ndarray:
+    """Tokens written one after the other: T of [B, 1] -> int64 [B, T], also where T is 0."""
+    return np.concatenate([np.zeros((batch, 0), dtype=np.int64), *tokens], axis=1)
