@@ -1,5 +1,7 @@
 """What mkdocs calls: runs the tutorials, adds the generated pages, draws formulas and figures.
 
+A percent script that lies in docs/ becomes a page where it lies, by the same renderer.
+
 Thin on purpose. Each idea has a file of its own here and none of them knows mkdocs or its
 theme, so a change of site generator costs this file only.
 
@@ -20,30 +22,43 @@ from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File
 
 ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
 WHERE = os.environ.get("ENGRAM_TUTORIALS", str(ROOT / "tutorials"))        # tests add a folder of their own
 FOLDERS = [Path(folder) for folder in WHERE.split(os.pathsep)]
 CACHE = ROOT / ".cache" / "tutorials"
 
-built: dict = {}        # this build: {"pages": {path: Markdown}, "figures": {key: ...}, "scripts": [...], "nav": {...}}
+built: dict = {}        # this build: {"pages": {path: Markdown}, "figures": {key: ...}, "scripts": [...], "nav": {...},
+                        #              "assets": {path: text}, "marks": {name: HTML}}
 
 
 def on_config(config):
     """Before anything is read: make the pages, so that the navigation can name them."""
-    scripts = [script for folder in FOLDERS for script in sorted(folder.glob("[0-9]*.py"))]
+    tutorials = [script for folder in FOLDERS for script in sorted(folder.glob("[0-9]*.py"))]
+    scripts = tutorials + tutorial.scripts_in(DOCS)
     try:
         results = tutorial.run_all(scripts, CACHE)
         reference_pages = {**reference.value_pages(), **reference.api_pages()}
+        explorable = reference.ask_package("explorable.py")
     except (tutorial.TutorialError, RuntimeError) as error:
         raise PluginError(str(error)) from None
     pages, figures = {}, {}
     for script, result in zip(scripts, results, strict=True):
-        pages[f"learn/{script.stem}.md"], drawn = tutorial.to_markdown(script, result)
+        pages[page_of(script)], drawn = tutorial.to_markdown(script, result)
         figures.update(drawn)
-    titles = [{percent.title(percent.read_cells(s), s): f"learn/{s.stem}.md"} for s in scripts]
-    built.update(pages={**pages, **reference_pages}, figures=figures, scripts=scripts,
-                 nav={"learn": titles, "reference": reference.navigation(reference_pages)})
+    nav = {}
+    for script in scripts:
+        title = percent.title(percent.read_cells(script), script)
+        nav.setdefault(page_of(script).rpartition("/")[0], []).append({title: page_of(script)})
+    built.update(pages={**pages, **reference_pages}, figures=figures, scripts=scripts, **explorable,
+                 nav={**nav, "reference": reference.navigation(reference_pages)})
     config.nav = _expanded(config.nav, Path(config.docs_dir))
     return config
+
+
+def page_of(script: Path) -> str:
+    """The page's path as if it were Markdown in docs/: beside a script of docs/, else in learn/."""
+    inside = script.is_relative_to(DOCS)
+    return script.relative_to(DOCS).with_suffix(".md").as_posix() if inside else f"learn/{script.stem}.md"
 
 
 def _expanded(nav: list, docs: Path) -> list:
@@ -67,8 +82,11 @@ def on_files(files, config):
     """Add what is not in docs/: pages, the scripts for download, the diagrams."""
     for path, text in built["pages"].items():
         files.append(File.generated(config, path, content=text))
+    for path, text in built.get("assets", {}).items():
+        files.append(File.generated(config, path, content=text))
     for script in built["scripts"]:
-        files.append(File.generated(config, f"learn/{script.name}", abs_src_path=str(script)))
+        if not script.is_relative_to(DOCS):             # those are among the files already
+            files.append(File.generated(config, f"learn/{script.name}", abs_src_path=str(script)))
     for name in diagrams.names():
         files.append(File.generated(config, f"assets/diagrams/{name}.svg", content=diagrams.draw(name)))
     return files
@@ -77,6 +95,8 @@ def on_files(files, config):
 def on_page_content(html, page, config, files):
     """Marks in the finished HTML become figures, diagrams and formulas."""
     try:
+        for name, text in built.get("marks", {}).items():
+            html = html.replace(f"<p>{{{{ {name} }}}}</p>", text)
         return equations.replace_formulas(inserts.replace_inserts(html, built["figures"]))
     except (equations.FormulaError, inserts.InsertError) as error:
         raise PluginError(f"{_place(page, getattr(error, 'latex', ''))}: {error}") from None
@@ -84,8 +104,8 @@ def on_page_content(html, page, config, files):
 
 def _place(page, words: str) -> str:
     """`file:line` of these words, in the file that their author would open."""
-    scripts = {f"learn/{script.stem}.md": script for script in built["scripts"]}
-    file = scripts.get(page.file.src_uri, ROOT / "docs" / page.file.src_uri)
+    scripts = {page_of(script): script for script in built["scripts"]}
+    file = scripts.get(page.file.src_uri, DOCS / page.file.src_uri)
     text = file.read_text(encoding="utf-8") if words and file.exists() else ""
     found = text.find(words.split("\n")[0])
     line = text.count("\n", 0, found) + 1 if found >= 0 else 1

@@ -68,15 +68,20 @@ def _api_page(name: str, is_package: bool) -> str:
 
 def value_pages() -> dict[str, str]:
     """Pages about what the package holds at run time; empty while there is no package."""
+    return ask_package("introspect.py")
+
+
+def ask_package(script: str) -> dict:
+    """What a script of this folder prints as JSON, with the package as it is now; {} without one."""
     if not (ROOT / PACKAGE).is_dir():
         return {}
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80", "NO_COLOR": "1"}
-    done = subprocess.run([sys.executable, str(HERE / "introspect.py")], cwd=ROOT, env=environment,
+    done = subprocess.run([sys.executable, str(HERE / script)], cwd=ROOT, env=environment,
                           capture_output=True, text=True, encoding="utf-8")
     if done.returncode:
         lines = done.stderr.strip().splitlines()
         place = next((line.strip() for line in reversed(lines) if line.lstrip().startswith("File")), "")
-        raise RuntimeError(f"the reference pages need the package to import: {lines[-1]} ({place})")
+        raise RuntimeError(f"{script} needs the package to work: {lines[-1]} ({place})")
     return json.loads(done.stdout)
 
 

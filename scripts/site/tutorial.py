@@ -29,6 +29,11 @@ class TutorialError(RuntimeError):
     """A tutorial that failed; the text is `file:line: reason`."""
 
 
+def scripts_in(docs: Path) -> list[Path]:
+    """The percent scripts that lie among the pages of docs/, in the order of their names."""
+    return sorted(docs.rglob("*.py"))
+
+
 def run_all(paths: list[Path], cache: Path | None = None) -> list[dict]:
     """The result of every script (see run_tutorial.run), two at a time; the first failure raises."""
     with ThreadPoolExecutor(PROCESSES) as pool:
@@ -79,12 +84,14 @@ def _environment() -> dict[str, str]:
 
 
 def digest(path: Path) -> str:
-    """sha256 over the script and whatever can change its result."""
+    """sha256 over the script, the data it may read, and whatever else can change its result."""
     total = hashlib.sha256(path.read_bytes())
     package = ROOT / "engram_ref"
     files = [p for p in sorted(package.rglob("*")) if p.is_file() and "__pycache__" not in p.parts]
     for file in files + sorted(HERE.glob("*.py")) + [HERE / "matplotlibrc"]:
         total.update(str(file.relative_to(ROOT)).encode() + file.read_bytes())
+    for data in sorted(path.parent.glob("*.json")) + sorted((ROOT / "tests" / "golden").glob("*.*")):
+        total.update(data.name.encode() + data.read_bytes())
     versions = [platform.python_version()] + [f"{d.name}{d.version}" for d in metadata.distributions()]
     total.update(" ".join(sorted(versions)).encode())
     return total.hexdigest()

@@ -1,4 +1,7 @@
-"""Every tutorial, and every script among the docs, runs and finds all that it asserts; the site shows the very result seen here."""
+"""Every tutorial runs and finds all that it asserts, and so does every script among the docs.
+
+The site shows the very result seen here.
+"""
 
 import pytest
 
