@@ -15,6 +15,11 @@ AXES: dict[str, str] = {
     "W": "width of one table row",
     "R": "rows of a table",
     "L": "taps of the short convolution",
+    "A": "attention heads",
+    "r": "width of the attention latent (kv_lora_rank)",
+    "dn": "channels of a head without position, dr: with, dv: of its value",
+    "E": "routed experts",
+    "K": "experts that serve one token",
     "V": "vocabulary: raw token ids",
 }
 

@@ -53,9 +53,43 @@ STAGES: tuple[Stage, ...] = (
     Stage("residual", "B T M D", "float", "the residual stream after the module",
           "H + Y", "ops.linear.add_residual"),
 )
-"""In the order they are computed."""
+"""The stages of the Engram module, in the order they are computed."""
 
-BY_NAME: dict[str, Stage] = {stage.name: stage for stage in STAGES}
+BACKBONE_STAGES: tuple[Stage, ...] = (
+    Stage("branch_pre", "B T M", "float", "how much of each branch a site reads",
+          "H_pre = sigma(a_pre phi_pre v + b_pre)", "ops.branches.branch_maps"),
+    Stage("branch_post", "B T M", "float", "how strongly its answer is written to each branch",
+          "H_post = 2 sigma(a_post phi_post v + b_post)", "ops.branches.branch_maps"),
+    Stage("branch_residual", "B T M M", "float", "how the branches are carried on: row i is written, column j read",
+          "H_res = Sinkhorn(a_res phi_res v + b_res)", "ops.branches.sinkhorn"),
+    Stage("c_kv", "B T r", "float", "the latent that attention caches, after its norm",
+          "c = RMSNorm((W_kva x)[:r])", "ops.attention.latents"),
+    Stage("k_pe", "B T dr", "float", "the turned key that all heads share",
+          "k_pe = RoPE((W_kva x)[r:])", "ops.attention.latents"),
+    Stage("q_nope", "B T A dn", "float", "each head's query, the part without position",
+          "q = W_q x", "ops.attention.queries"),
+    Stage("q_pe", "B T A dr", "float", "each head's query, the turned part",
+          "RoPE(q[dn:])", "ops.attention.queries"),
+    Stage("attention_weights", "B A T S", "float", "what each head looks at",
+          "softmax(scale (q_nope k_nope + q_pe k_pe))", "ops.attention.softmax"),
+    Stage("attention", "B T D", "float", "attention's answer",
+          "W_o (sum_s p_s v_s)", "ops.attention.mla"),
+    Stage("experts", "B T K", "int64", "which experts serve the token, best first",
+          "top-K of sigma(W_g x) + b", "ops.experts.select_experts"),
+    Stage("expert_weights", "B T K", "float", "how much each one's answer counts",
+          "w = scale * s / sum s", "ops.experts.expert_weights"),
+    Stage("feed_forward", "B T D", "float", "the experts' answer, or the dense network's",
+          "sum_k w_k expert_k(x) + shared(x)", "ops.experts.moe"),
+    Stage("branches", "B T M D", "float", "the residual branches after a site",
+          "X'[i] = sum_j H_res[i,j] X[j] + H_post[i] y", "ops.branches.write_branches"),
+    Stage("final_norm", "B T D", "float", "the branches collapsed and normalised",
+          "RMSNorm(sum_i X[i])", "ops.branches.collapse"),
+    Stage("logits", "B T V", "float", "a score for every next token",
+          "W_head x", "ops.linear.linear"),
+)
+"""Those of the backbone around it; a block has the branch stages twice, at attention and at feed-forward."""
+
+BY_NAME: dict[str, Stage] = {stage.name: stage for stage in (*STAGES, *BACKBONE_STAGES)}
 
 
 def stage_of(key: str) -> Stage | None:

@@ -132,7 +132,7 @@ def allocation(config: ModelConfig) -> float | None:
     return idle / (idle + tables)
 
 
-def allocate(p_total: float, p_active: float, rho: float, expert: int, top_k: int,
+def allocate(p_total: float, p_active: float, rho: float, expert: float, top_k: int,
              engram: EngramConfig) -> tuple[int, int]:
     """The inverse: how many routed experts, and which nominal table size, spend a sparse budget by rho.
 
@@ -158,6 +158,27 @@ def allocate(p_total: float, p_active: float, rho: float, expert: int, top_k: in
     return experts, rows
 
 
+@dataclass(frozen=True)
+class Budget:
+    """One line of the Engram paper's allocation study (section 3): a sparse budget, and how it was split."""
+
+    flops: str                  # training FLOPs
+    p_total: float
+    p_active: float
+    experts_without_engram: int
+    experts_at_40: int          # routed experts printed at rho = 40%
+
+
+BUDGETS = (Budget("2e20", 5.7e9, 568e6, 106, 46), Budget("6e20", 9.9e9, 993e6, 99, 43))
+BUDGET_TOP_K = 6
+
+
+def budget_experts(budget: Budget, rho: float, engram: EngramConfig) -> int:
+    """Routed experts of a budget at an allocation; one expert's size follows from what rho = 1 printed."""
+    expert = (budget.p_total - budget.p_active) / (budget.experts_without_engram - BUDGET_TOP_K)
+    return allocate(budget.p_total, budget.p_active, rho, expert, BUDGET_TOP_K, engram)[0]
+
+
 def agreement(found: float, printed: str) -> str:
     """How a count agrees with a printed figure such as "26.7B": "rounded", "truncated" or "no".
 
@@ -174,14 +195,14 @@ def agreement(found: float, printed: str) -> str:
 
 
 PRINTED: Mapping[str, tuple[tuple[str, str, str], ...]] = {
-    "dense-4b": (("total_one_vocab", "4.1B", "Engram paper, Table 5"), ("active", "3.8B", "Engram paper, Table 5")),
-    "moe-27b": (("total_one_vocab", "26.7B", "Engram paper, Table 5"), ("active", "3.8B", "Engram paper, Table 5"),
-                ("total", "27.0B", "mHC paper, Table 5"), ("active_one_vocab", "4.14B", "mHC paper, Table 5")),
-    "engram-27b": (("total_one_vocab", "26.7B", "Engram paper, Table 5"), ("active", "3.8B", "Engram paper, Table 5"),
-                   ("tables", "5.7B", "Engram paper, Table 5"), ("rho", "74.3%", "Engram paper, Table 5")),
-    "engram-40b": (("total_one_vocab", "39.5B", "Engram paper, Table 5"), ("active", "3.8B", "Engram paper, Table 5"),
-                   ("tables", "18.5B", "Engram paper, Table 5")),
-    "mhc-3b": (("total", "2.97B", "mHC paper, Table 5"), ("active_one_vocab", "612M", "mHC paper, Table 5")),
-    "mhc-9b": (("total", "9.18B", "mHC paper, Table 5"), ("active_one_vocab", "1.66B", "mHC paper, Table 5")),
+    "dense-4b": (("total_one_vocab", "4.1B", "Engram, Table 5"), ("active", "3.8B", "Engram, Table 5")),
+    "moe-27b": (("total_one_vocab", "26.7B", "Engram, Table 5"), ("active", "3.8B", "Engram, Table 5"),
+                ("total", "27.0B", "mHC, Table 5"), ("active_one_vocab", "4.14B", "mHC, Table 5")),
+    "engram-27b": (("total_one_vocab", "26.7B", "Engram, Table 5"), ("active", "3.8B", "Engram, Table 5"),
+                   ("tables", "5.7B", "Engram, Table 5"), ("rho", "74.3%", "Engram, Table 5")),
+    "engram-40b": (("total_one_vocab", "39.5B", "Engram, Table 5"), ("active", "3.8B", "Engram, Table 5"),
+                   ("tables", "18.5B", "Engram, Table 5")),
+    "mhc-3b": (("total", "2.97B", "mHC, Table 5"), ("active_one_vocab", "612M", "mHC, Table 5")),
+    "mhc-9b": (("total", "9.18B", "mHC, Table 5"), ("active_one_vocab", "1.66B", "mHC, Table 5")),
 }
 """What the papers print: (field of Summary, figure, where)."""
