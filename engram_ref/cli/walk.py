@@ -6,10 +6,15 @@ import sys
 
 from engram_ref.cli.source import add_preset, chosen, output_path, read_text
 from engram_ref.cli.terminal import style
+from engram_ref.cli.walk_block import BLOCK_PAGES, block_heading
 from engram_ref.cli.walk_data import DEFAULT_TEXT, Walk, follow
 from engram_ref.cli.walk_text import PAGES, heading, source_lines, title, values_notice
+from engram_ref.config import EngramConfig
 from engram_ref.errors import InputError, unknown_name
 from engram_ref.files import write_whole
+from engram_ref.model.accounting import summarise
+from engram_ref.model_config import ModelConfig
+from engram_ref.model_presets import model_preset
 from engram_ref.stages import BY_NAME
 
 HELP = "follow a sentence through Engram, stage by stage"
@@ -19,6 +24,7 @@ With no text it takes {DEFAULT_TEXT!r}
 Tokens, n-grams and row numbers are those of the preset; the values after them come from the preset
 tiny on seeded random weights."""
 
+MOST_PARAMETERS = 100_000_000
 MOST_POSITIONS = 32      # longer texts are shown up to here; --position shows any one
 BRIEF = ("canonical_ids", "windows", "rows", "memory", "key", "gate", "conv", "output")
 """The stages shown unless --step or --stage asks for others."""
@@ -29,6 +35,7 @@ def arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("text", nargs="?", metavar="TEXT", help="the sentence; - reads standard input")
     add_preset(command)
     command.add_argument("--layer", type=int, metavar="ID", help="which Engram layer (default: the preset's first)")
+    command.add_argument("--model", metavar="NAME", help="go on through the whole block of a model: tiny or small")
     command.add_argument("--position", type=int, metavar="P", help="show one position only, from 0")
     command.add_argument("--stage", metavar="NAME", help="show one stage only: " + ", ".join(PAGES))
     command.add_argument("--step", action="store_true",
@@ -44,8 +51,9 @@ def run(options: argparse.Namespace) -> int:
                          "it hashes raw ids of a tokenizer that is not shipped: engram-ref ids --tokens")
     path = None if options.plot is None else output_path(options.plot, ".svg", "--plot")
     names = stage_names(options)
+    model = None if options.model is None else walkable(options.model, config)
     text = DEFAULT_TEXT if options.text is None else read_text(None if options.text == "-" else options.text)
-    walk = follow(text, config, layer)
+    walk = follow(text, config, layer, model)
     positions = shown_positions(walk, options.position)
     if path is not None:
         from engram_ref.cli.walk_figure import figure_svg
@@ -58,6 +66,17 @@ def run(options: argparse.Namespace) -> int:
     elif path is None:
         show(walk, positions, names, options)
     return 0
+
+
+def walkable(name: str, config: EngramConfig) -> ModelConfig:
+    """A model that can run here: it has Engram, the preset's vocabulary, and fits into memory."""
+    model = model_preset(name)
+    if model.engram is None or model.engram.vocabulary != config.vocabulary:
+        raise InputError("--model", f"one with Engram and the vocabulary {config.vocabulary}", name)
+    if summarise(model).total > MOST_PARAMETERS:
+        raise InputError("--model", "one that runs on a desk: tiny or small", name,
+                         f"engram-ref count {name} shows its sizes")
+    return model
 
 
 def stage_names(options: argparse.Namespace) -> list[str]:
@@ -95,7 +114,21 @@ def show(walk: Walk, positions: list[int], names: list[str], options: argparse.N
         if options.step:
             print("\n".join(source_lines(BY_NAME[name])))
         print("\n".join(PAGES[name](walk, positions)))
-        if options.step and name != names[-1] and not go_on():
+        last = name == names[-1] and walk.block is None
+        if options.step and not last and not go_on():
+            return
+    if walk.block is not None and options.stage is None:
+        show_block(walk, positions, options)
+
+
+def show_block(walk: Walk, positions: list[int], options: argparse.Namespace) -> None:
+    """Print the rest of the block: branch maps, attention, routing, logits."""
+    for key, stage, page in BLOCK_PAGES:
+        print("\n" + "\n".join(block_heading(walk, key, stage)))
+        if options.step:
+            print("\n".join(source_lines(BY_NAME[stage])))
+        print("\n".join(page(walk, positions)))
+        if options.step and key != BLOCK_PAGES[-1][0] and not go_on():
             return
 
 
@@ -121,6 +154,11 @@ def as_json(walk: Walk, positions: list[int], names: list[str]) -> dict[str, obj
         array = trace[name][positions]
         stages[name] = {"axes": BY_NAME[name].axes.removeprefix("B "), "shape": list(array.shape),
                         "dtype": str(array.dtype), "values": array.tolist()}
+    if walk.block is not None:
+        for key in walk.block:
+            array = walk.block[key]
+            stages[key] = {"axes": BY_NAME[key.rsplit(".", 1)[-1]].axes, "shape": list(array.shape),
+                           "dtype": str(array.dtype), "values": None if key == "logits" else array.tolist()}
     return {"preset": walk.config.name, "layer": walk.layer, "vocabulary": walk.config.vocabulary, "text": walk.text,
             "values_from": "preset tiny, seeded random weights", "tokens": tokens, "stages": stages}
 

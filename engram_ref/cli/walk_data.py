@@ -10,11 +10,15 @@ import numpy as np
 
 from engram_ref.addressing import Addressing
 from engram_ref.config import EngramConfig
+from engram_ref.model import tree
 from engram_ref.model.engram import engram, residual
 from engram_ref.model.engram_parameters import initialise
+from engram_ref.model.transformer import forward
+from engram_ref.model_config import ModelConfig
 from engram_ref.ops.canonical import REPLACEMENT, canonicalise
 from engram_ref.ops.hashing import mix, windows
 from engram_ref.presets import preset
+from engram_ref.stages import stage_of
 from engram_ref.text.vocabulary import Vocabulary
 from engram_ref.trace import Trace
 
@@ -34,6 +38,8 @@ class Walk:
     addressing: Trace            # canonical_ids, windows, mix, rows of the chosen preset, without B
     tiny: EngramConfig
     values: Trace                # memory ... residual of the tiny preset, without B
+    model: ModelConfig | None = None
+    block: Trace | None = None   # the whole block of that layer and the logits, with B
 
     @property
     def length(self) -> int:
@@ -65,15 +71,36 @@ class Walk:
         return [self.spell(int(i)) for i in self.vocabulary.members(canonical_id) if i != self.raw_ids[position]]
 
 
-def follow(text: str, config: EngramConfig, layer: int) -> Walk:
-    """Take a text through the chosen preset's addressing and the tiny preset's values."""
+def follow(text: str, config: EngramConfig, layer: int, model: ModelConfig | None = None) -> Walk:
+    """Take a text through the chosen preset's addressing and the tiny preset's values, or a whole model's."""
     vocabulary = Vocabulary.load(config.vocabulary)
     raw_ids = vocabulary.encode(text)
     canonical_ids = canonicalise(raw_ids, vocabulary.canonical)
+    if model is not None:
+        return follow_model(text, config, layer, model, vocabulary, raw_ids)
     tiny = replace(preset("tiny"), vocabulary=config.vocabulary, vocab_size=config.vocab_size,
                    canonical_size=config.canonical_size)
     return Walk(config, layer, text, vocabulary, raw_ids, address_stages(config, layer, canonical_ids), tiny,
                 value_stages(tiny, canonical_ids))
+
+
+def follow_model(text: str, config: EngramConfig, layer: int, model: ModelConfig, vocabulary: Vocabulary,
+                 raw_ids: np.ndarray) -> Walk:
+    """The same with the values of a whole model: those of the last block that has an Engram module."""
+    parameters = tree.initialise(model, np.random.default_rng(SEED))
+    whole, values = Trace(), Trace()
+    forward(parameters, raw_ids, model, trace=whole, check_values=False)
+    index = max(i for i in range(model.backbone.n_layers) if model.engram_layer(i) is not None)
+    block = Trace()
+    for key in whole:
+        below = key.removeprefix(f"layers.{index}.")
+        if below.startswith("engram.") and stage_of(key).kind == "float":
+            values.record(below.removeprefix("engram."), whole[key][0])
+        elif below != key or key in ("final_norm", "logits"):
+            block.record(below, whole[key])
+    canonical_ids = canonicalise(raw_ids, vocabulary.canonical)
+    return Walk(config, layer, text, vocabulary, raw_ids, address_stages(config, layer, canonical_ids), model.engram,
+                values, model, block)
 
 
 def address_stages(config: EngramConfig, layer: int, canonical_ids: np.ndarray) -> Trace:
