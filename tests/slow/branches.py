@@ -1,0 +1,80 @@
+"""Hyper-connections at one position, on lists; Sinkhorn-Knopp in long decimal arithmetic."""
+
+import math
+from decimal import Decimal, localcontext
+
+from tests.slow.attention import times
+from tests.slow.module import dot, sigmoid
+
+
+def sinkhorn(logits, iterations):
+    """exp, then columns and rows brought to one in turn, in 60 digits with a huge exponent range."""
+    with localcontext() as context:
+        context.prec, context.Emin, context.Emax = 60, -10**9, 10**9
+        matrix = [[Decimal(x).exp() for x in row] for row in logits]
+        for _ in range(iterations):
+            columns = [sum(column) for column in zip(*matrix, strict=True)]
+            matrix = [[x / c for x, c in zip(row, columns, strict=True)] for row in matrix]
+            matrix = [[x / sum(row) for x in row] for row in matrix]
+        return [[float(x) for x in row] for row in matrix]
+
+
+def release_matrix(logits, iterations, eps):
+    """The releases' `comb`, [branch read][branch written], of logits in that same order.
+
+    A softmax over the last axis, eps added to it, then columns and rows in turn, eps in every division.
+    """
+    size, matrix = range(len(logits)), []
+    for row in logits:
+        grown = [math.exp(x - max(row)) for x in row]
+        matrix.append([g / math.fsum(grown) + eps for g in grown])
+    for step in range(2 * iterations - 1):
+        if step % 2 == 0:
+            sums = [math.fsum(matrix[i][j] for i in size) + eps for j in size]
+            matrix = [[x / s for x, s in zip(row, sums, strict=True)] for row in matrix]
+        else:
+            matrix = [[x / (math.fsum(row) + eps) for x in row] for row in matrix]
+    return matrix
+
+
+def raw_maps(phi, bias, alphas, branches, eps):
+    """alpha * (phi v / rms(v)) + b for all branches laid end to end."""
+    v = [a for branch in branches for a in branch]
+    root = math.sqrt(dot(v, v) / len(v) + eps)
+    projected = times(phi, [a / root for a in v])
+    return [a * r + b for a, r, b in zip(alphas, projected, bias, strict=True)]
+
+
+def maps(p, branches, c):
+    """pre [M], post [M], res [M][M] with a row for each branch written.
+
+    `c` is a dictionary: eps, iterations, post_mult.
+    """
+    n = len(branches)
+    alphas = [p["alpha"][0]] * n + [p["alpha"][1]] * n + [p["alpha"][2]] * (n * n)
+    raw = raw_maps(p["phi"], p["bias"], alphas, branches, c["eps"])
+    pre = [sigmoid(x) for x in raw[:n]]
+    post = [c["post_mult"] * sigmoid(x) for x in raw[n : 2 * n]]
+    return pre, post, sinkhorn([raw[2 * n + i * n : 2 * n + (i + 1) * n] for i in range(n)], c["iterations"])
+
+
+def weighted(weights, branches):
+    """The weighted sum of the branches."""
+    return [dot(weights, column) for column in zip(*branches, strict=True)]
+
+
+def site(p, branches, c, function):
+    """One site: read, apply, carry on and write."""
+    pre, post, res = maps(p, branches, c)
+    y = function(weighted(pre, branches))
+    return [[a + w * b for a, b in zip(weighted(row, branches), y, strict=True)]
+            for row, w in zip(res, post, strict=True)]  # fmt: skip
+
+
+def collapse(p, branches, form, eps):
+    """One stream again."""
+    n = len(branches)
+    if form in ("sum", "mean"):
+        return weighted([1.0 if form == "sum" else 1 / n] * n, branches)
+    raw = raw_maps(p["phi"], p["bias"], [p["alpha"][0]] * n, branches, eps)
+    return weighted([sigmoid(x) + 1e-6 for x in raw], branches)

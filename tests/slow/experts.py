@@ -1,0 +1,57 @@
+"""Routing and experts for one token at a time, on lists."""
+
+import math
+
+from tests.slow.attention import times
+from tests.slow.module import sigmoid, silu
+
+
+def network(w1, w2, w3, x):
+    """W2 (silu(W1 x) * W3 x)."""
+    return times(w2, [silu(a) * b for a, b in zip(times(w1, x), times(w3, x), strict=True)])
+
+
+def score(z, form):
+    """sigmoid, or the root of ln(1 + e^z)."""
+    if form == "sigmoid":
+        return sigmoid(z)
+    return math.sqrt(max(z, 0.0) + math.log1p(math.exp(-abs(z))))
+
+
+def best(numbers, count):
+    """Places of the largest, best first; of equals the one that stands first."""
+    return sorted(range(len(numbers)), key=lambda i: (-numbers[i], i))[:count]
+
+
+def choose(scores, bias, top_k, n_group=1, topk_group=1):
+    """The experts of one token."""
+    biased = [s + b for s, b in zip(scores, bias, strict=True)]
+    size = len(scores) // n_group
+    groups = [list(range(g * size, (g + 1) * size)) for g in range(n_group)]
+    if n_group > 1:
+        strength = [math.fsum(sorted((biased[e] for e in group), reverse=True)[:2]) for group in groups]
+        groups = [groups[g] for g in sorted(best(strength, topk_group))]
+    open_experts = [e for group in groups for e in group]
+    return [open_experts[i] for i in best([biased[e] for e in open_experts], top_k)]
+
+
+def weigh(scores, chosen, scale, normalised=True):
+    """What each chosen expert counts."""
+    picked = [scores[e] for e in chosen]
+    total = math.fsum(picked) + 1e-20 if normalised else 1.0
+    return [s / total * scale for s in picked]
+
+
+def mixture(p, x, c):
+    """One token through its experts and the shared ones: answer, chosen experts, weights.
+
+    `c` is a dictionary: top_k, n_group, topk_group, scale, form, normalised.
+    """
+    scores = [score(z, c["form"]) for z in times(p["gate.weight"], x)]
+    chosen = choose(scores, p["gate.bias"], c["top_k"], c["n_group"], c["topk_group"])
+    weights = weigh(scores, chosen, c["scale"], c["normalised"])
+    answers = [network(*(p[f"experts.w{i}"][e] for i in (1, 2, 3)), x) for e in chosen]
+    scaled = [[w * a for a in answer] for w, answer in zip(weights, answers, strict=True)]
+    if "shared_experts.w1.weight" in p:
+        scaled.append(network(*(p[f"shared_experts.w{i}.weight"] for i in (1, 2, 3)), x))
+    return [math.fsum(column) for column in zip(*scaled, strict=True)], chosen, weights

@@ -1,0 +1,75 @@
+"""A whole model for one sequence on nested lists."""
+
+from tests.slow import attention, branches, experts
+from tests.slow.attention import times
+from tests.slow.module import (
+    add_branches,
+    gated_values,
+    normalised_flat,
+    rms_norm,
+    short_conv,
+    silu,
+)
+
+
+def under(p, prefix):
+    """The parameters below a path."""
+    return {name[len(prefix) + 1 :]: array for name, array in p.items() if name.startswith(prefix + ".")}
+
+
+def engram(p, states, memory, dead, c):
+    """The [T][M][D] that one module adds. `c` is a dictionary: eps, form, conv_eps, dilation or None."""
+    nothing = [[0.0] * len(states[0][0]) for _ in states[0]] if states else []
+    gated = [nothing if dead[t] else gated_values(p, e, h, c["eps"], c["form"])
+             for t, (e, h) in enumerate(zip(memory, states, strict=True))]  # fmt: skip
+    if c["dilation"] is None:
+        return gated
+    flat = [normalised_flat(p, u, c["conv_eps"]) for u in gated]
+    kernels = [channel[0] for channel in p["short_conv.conv.weight"]]
+    convolved = short_conv(flat, kernels, c["dilation"])
+    return [add_branches(u, [silu(v) for v in line]) for u, line in zip(gated, convolved, strict=True)]
+
+
+def through_site(p, states, name, c, function):
+    """All positions through attention or feed-forward network: `function` maps [T][D] to [T][D]."""
+    gain = p[f"{name}_norm.weight"]
+    if c["hyper"] is None:
+        read = [state[0] for state in states]
+    else:
+        site = under(p, f"{name}_hc")
+        maps = [branches.maps(site, state, c["hyper"]) for state in states]
+        read = [branches.weighted(pre, state) for (pre, _, _), state in zip(maps, states, strict=True)]
+    answers = function([rms_norm(x, gain, c["eps"]) for x in read])
+    if c["hyper"] is None:
+        return [[[a + b for a, b in zip(state[0], y, strict=True)]] for state, y in zip(states, answers, strict=True)]
+    return [[[a + w * b for a, b in zip(branches.weighted(row, state), y, strict=True)]
+             for row, w in zip(res, post, strict=True)]
+            for (_, post, res), state, y in zip(maps, states, answers, strict=True)]  # fmt: skip
+
+
+def feed_forward(p, sequence, c):
+    """Dense where there is no router."""
+    if "gate.weight" in p:
+        return [experts.mixture(p, x, c["experts"])[0] for x in sequence]
+    return [experts.network(*(p[f"w{i}.weight"] for i in (1, 2, 3)), x) for x in sequence]
+
+
+def forward(p, ids, c):
+    """Logits [T][V] of one sequence.
+
+    `c` is a dictionary: layers, branches, eps, attention, experts, hyper (or None), collapse, and modules:
+    index of a block -> (parameters, memory [T][C*W], dead [T], constants) of its Engram module.
+    """
+    states = [[list(p["embed.weight"][token])] * c["branches"] for token in ids]
+    for i in range(c["layers"]):
+        layer = under(p, f"layers.{i}")
+        if i in c["modules"]:
+            own, memory, dead, constants = c["modules"][i]
+            update = engram(own, states, memory, dead, constants)
+            states = [[[a + b for a, b in zip(*pair, strict=True)] for pair in zip(*both, strict=True)]
+                      for both in zip(states, update, strict=True)]  # fmt: skip
+        states = through_site(layer, states, "attn", c,
+                              lambda x, layer=layer: attention.attention(under(layer, "attn"), x, c["attention"]))
+        states = through_site(layer, states, "ffn", c, lambda x, layer=layer: feed_forward(under(layer, "ffn"), x, c))
+    final = [branches.collapse(under(p, "head_hc"), state, c["collapse"], c["eps"]) for state in states]
+    return [times(p.get("head.weight", p["embed.weight"]), rms_norm(x, p["norm.weight"], c["eps"])) for x in final]

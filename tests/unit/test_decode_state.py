@@ -1,0 +1,211 @@
+"""Decoding: whatever the schedule, the logits are those of the whole text at once."""
+
+import numpy as np
+import pytest
+
+from engram_ref import InputError
+from engram_ref.model.state import DecodeState
+from engram_ref.model.transformer import forward
+from tests.cases_backbone import FULL, MODELS, PLAIN, random_ids, random_model
+from tests.compare import assert_close
+
+LENGTH = 13
+CUTS = [(13,), (1,) * 13, (0, 13, 0), (1, 12), (12, 1), (2, 0, 3, 1, 7)]
+
+
+def text(config, batch=2, seed=1):
+    """Ids [B, 13], dead marks where the dialect has them."""
+    ids = random_ids(config, batch, LENGTH, seed)
+    if config.engram is None or not config.engram.dead_barrier:
+        return ids, None
+    return ids, np.random.default_rng(seed).uniform(size=ids.shape) < 0.2
+
+
+def part(ids, dead, begin, end):
+    return {"ids": ids[:, begin:end], "dead": None if dead is None else dead[:, begin:end]}
+
+
+@pytest.mark.parametrize("absorbed", [False, True], ids=["expanded", "absorbed"])
+@pytest.mark.parametrize("lengths", CUTS, ids=lambda c: "cut in " + ",".join(map(str, c)))
+@pytest.mark.parametrize("name", MODELS)
+def test_any_cut_gives_the_logits_of_the_whole(name, lengths, absorbed):
+    config = MODELS[name]
+    parameters, (ids, dead) = random_model(config), text(config)
+    state, found, begin = DecodeState.start(2), [], 0
+    for length in lengths:
+        found.append(forward(parameters, config=config, state=state, absorbed=absorbed,
+                             **part(ids, dead, begin, begin + length)))
+        begin += length
+    whole = forward(parameters, ids, config, dead=dead)
+    assert_close("logits", whole, np.concatenate(found, axis=1), "model")
+    assert state.lengths.tolist() == [LENGTH] * 2
+
+
+def ragged(ids, dead, lengths, counts):
+    """The next counts[b] tokens of each row, padded on the right with an id that would disturb."""
+    T = int(max(counts))
+    new, marks = np.full((len(ids), T), 60), np.zeros((len(ids), T), dtype=bool)
+    for b, (start, count) in enumerate(zip(lengths, counts, strict=True)):
+        new[b, :count] = ids[b, start : start + count]
+        marks[b, :count] = False if dead is None else dead[b, start : start + count]
+    return {"ids": new, "dead": None if dead is None else marks, "counts": counts}
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("name", MODELS)
+def test_rows_of_different_lengths_do_not_disturb_each_other(name, seed):
+    """Random ragged steps; a row that has run out is finished and takes part with a count of 0."""
+    config, rng = MODELS[name], np.random.default_rng(seed)
+    parameters, (ids, dead) = random_model(config), text(config, 3)
+    whole, state = forward(parameters, ids, config, dead=dead), DecodeState.start(3)
+    while (state.lengths < LENGTH).any():
+        start = state.lengths.copy()
+        counts = np.minimum(rng.integers(0, 5, 3), LENGTH - start)
+        logits = forward(parameters, config=config, state=state, **ragged(ids, dead, start, counts))
+        for b, count in enumerate(counts):
+            assert_close(f"row {b}", whole[b, start[b] : start[b] + count], logits[b, :count], "model")
+        assert state.lengths.tolist() == (start + counts).tolist()
+
+
+@pytest.mark.parametrize("tokens", [0, 1, 4, 9, [0, 9], [5, 2]], ids=str)
+@pytest.mark.parametrize("name", MODELS)
+def test_rollback_and_replay_is_straight_on(name, tokens):
+    """Nine tokens, four drafts that are rejected, then more taken back, then the true rest."""
+    config = MODELS[name]
+    parameters, (ids, dead) = random_model(config), text(config)
+    whole, state = forward(parameters, ids, config, dead=dead), DecodeState.start(2)
+    forward(parameters, config=config, state=state, **part(ids, dead, 0, 9))
+    forward(parameters, (ids[:, 9:] + 1) % 60, config, state=state)                       # rejected drafts
+    state.rollback(4)
+    state.rollback(tokens)
+    start = state.lengths.copy()
+    found = forward(parameters, config=config, state=state, **ragged(ids, dead, start, LENGTH - start))
+    for b in range(2):
+        assert_close(f"row {b}", whole[b, start[b] :], found[b, : LENGTH - start[b]], "model")
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_drafts_are_taken_one_by_one_or_not_at_all(name):
+    """Speculative decoding: three drafts a step, row 0 accepts one of them and row 1 two."""
+    config = MODELS[name]
+    parameters, (ids, dead) = random_model(config), text(config)
+    whole, state = forward(parameters, ids, config, dead=dead), DecodeState.start(2)
+    for accepted in ([1, 2], [1, 2], [3, 1], [0, 3]):
+        start = state.lengths.copy()
+        step = ragged(ids, dead, start, np.array([3, 3]))
+        for b, good in enumerate(accepted):
+            step["ids"][b, good:] = (step["ids"][b, good:] + 7) % 60
+        logits = forward(parameters, config=config, state=state, **step)
+        state.rollback([3 - good for good in accepted])
+        for b, good in enumerate(accepted):
+            assert_close(f"row {b}", whole[b, start[b] : start[b] + good], logits[b, :good], "model")
+    assert state.lengths.tolist() == [5, 8]
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_forks_are_separate_runs(name):
+    config = MODELS[name]
+    parameters, (ids, _), (other, _) = random_model(config), text(config), text(config, seed=2)
+    other[:, :5] = ids[:, :5]
+    state = DecodeState.start(2)
+    forward(parameters, ids[:, :5], config, state=state)
+    branch = state.fork()
+    found = {"one": [], "two": []}
+    for t in range(5, LENGTH):                                          # in turns, so that sharing would show
+        found["one"].append(forward(parameters, ids[:, t : t + 1], config, state=state))
+        found["two"].append(forward(parameters, other[:, t : t + 1], config, state=branch))
+    for key, whole in (("one", ids), ("two", other)):
+        expected = forward(parameters, whole, config)[:, 5:]
+        assert_close(key, expected, np.concatenate(found[key], axis=1), "model")
+    state.rollback(3)
+    assert branch.lengths.tolist() == [LENGTH] * 2
+
+
+@pytest.mark.parametrize("rows", [[1, 0], [1, 1], [2], [0, 2, 1, 1, 0]], ids=str)
+@pytest.mark.parametrize("name", MODELS)
+def test_reorder_moves_all_that_is_remembered(name, rows):
+    """Beams: after five tokens each new row goes on from the row it came from."""
+    config = MODELS[name]
+    parameters, (ids, _), (rest, _) = random_model(config), text(config, 3), text(config, len(rows), 5)
+    state = DecodeState.start(3)
+    forward(parameters, ids[:, :5], config, state=state, counts=[5, 3, 4])
+    state.reorder(rows)
+    assert state.lengths.tolist() == [(5, 3, 4)[row] for row in rows]
+    found = forward(parameters, rest[:, :6], config, state=state)
+    for b, row in enumerate(rows):
+        whole = np.concatenate([ids[row, : (5, 3, 4)[row]], rest[b, :6]])
+        assert_close(f"row {b}", forward(parameters, whole, config)[-6:], found[b], "model")
+
+
+def test_a_finished_row_stays_as_it_is():
+    parameters, (ids, _) = random_model(FULL), text(FULL)
+    state = DecodeState.start(2)
+    forward(parameters, ids[:, :6], FULL, state=state)
+    kept = {name: cache[0, :6].copy() for name, cache in state.caches.items()}
+    for t in range(6, 9):
+        forward(parameters, ids[:, t : t + 1], FULL, state=state, counts=[0, 1])
+    assert state.lengths.tolist() == [6, 9]
+    for name, cache in kept.items():
+        assert_close(name, cache, state.caches[name][0, :6], "exact")
+    found = forward(parameters, ids[:, 6:9], FULL, state=state, counts=[3, 0])[0]
+    assert_close("row 0", forward(parameters, ids[0, :9], FULL)[6:], found, "model")
+
+
+def test_what_a_state_remembers():
+    parameters, (ids, _) = random_model(FULL), text(FULL)
+    state = DecodeState.start(2)
+    forward(parameters, ids, FULL, state=state)
+    shapes = sorted(cache.shape[2:] for cache in state.caches.values())
+    assert shapes == sorted([(4,), (6,)] * 3 + [()] + [(3, 9)] * 2), "c_kv and k_pe, ids, gated values of two modules"
+    assert {cache.shape[:2] for cache in state.caches.values()} == {(2, LENGTH)}
+
+
+@pytest.mark.parametrize(("tokens", "words"), [
+    (6, "tokens: expected 0 to 5, what row 0 has seen, found 6"), ([1, 4], "what row 1 has seen, found 4"),
+    (-1, "tokens"), ([0, -2], "tokens"), (1.5, "tokens"), ([1, 2, 3], "tokens"), ("two", "tokens")], ids=str)
+def test_a_rollback_past_the_start_is_refused(tokens, words):
+    parameters, (ids, _) = random_model(PLAIN), text(PLAIN)
+    state = DecodeState.start(2)
+    forward(parameters, ids[:, :5], PLAIN, state=state, counts=[5, 3])
+    with pytest.raises(InputError, match=words):
+        state.rollback(tokens)
+    assert state.lengths.tolist() == [5, 3]
+
+
+@pytest.mark.parametrize("rows", [[2], [-1], [[0, 1]], [0.5], "one"], ids=str)
+def test_rows_that_are_not_there_are_refused(rows):
+    parameters, (ids, _) = random_model(PLAIN), text(PLAIN)
+    state = DecodeState.start(2)
+    forward(parameters, ids[:, :5], PLAIN, state=state)
+    with pytest.raises(InputError, match="rows"):
+        state.reorder(rows)
+    assert state.batch == 2
+
+
+@pytest.mark.parametrize("name", ["layers.1.c_kv", "layers.0.k_pe", "canonical_ids", "conv_norm"])
+@pytest.mark.parametrize("damage", ["short", "missing"])
+def test_a_cache_shorter_than_its_position_is_refused(name, damage):
+    parameters, (ids, _) = random_model(FULL), text(FULL)
+    state = DecodeState.start(2)
+    forward(parameters, ids[:, :5], FULL, state=state)
+    key = next(key for key in state.caches if key.endswith(name))
+    state.caches[key] = state.caches[key][:, :4]
+    if damage == "missing":
+        del state.caches[key]
+    with pytest.raises(InputError, match="cache"):
+        forward(parameters, ids[:, 5:], FULL, state=state)
+    assert state.lengths.tolist() == [5, 5]
+
+
+def test_a_state_that_only_claims_to_have_seen_something_is_refused():
+    parameters, (ids, _) = random_model(PLAIN), text(PLAIN)
+    with pytest.raises(InputError, match="cache"):
+        forward(parameters, ids, PLAIN, state=DecodeState(np.array([3, 3])))
+
+
+def test_a_state_of_another_model_is_refused():
+    state, (ids, _) = DecodeState.start(2), text(PLAIN)
+    forward(random_model(PLAIN), ids[:, :5], PLAIN, state=state)
+    with pytest.raises(InputError, match="cache"):
+        forward(random_model(FULL), ids[:, 5:], FULL, state=state)
+    assert state.lengths.tolist() == [5, 5]

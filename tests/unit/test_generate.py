@@ -1,0 +1,73 @@
+"""Generating: the likeliest token after another, or draws that only the rng decides."""
+
+import numpy as np
+import pytest
+
+from engram_ref import InputError
+from engram_ref.model.generate import generate
+from engram_ref.model.transformer import forward
+from engram_ref.ops import sample
+from tests.cases_backbone import FULL, MODELS, random_ids, random_model
+
+
+def step_by_step(parameters, prompt, config, new_tokens, temperature=0.0, rng=None):
+    """The whole text anew for every token, without any state."""
+    text = prompt
+    for _ in range(new_tokens):
+        text = np.concatenate([text, sample(forward(parameters, text, config)[:, -1], temperature, rng)[:, None]], axis=1)
+    return text[:, prompt.shape[1] :]
+
+
+@pytest.mark.parametrize("length", [1, 5])
+@pytest.mark.parametrize("name", MODELS)
+def test_greedy_is_the_likeliest_token_of_the_whole_text(name, length):
+    config = MODELS[name]
+    parameters, prompt = random_model(config), random_ids(config, 2, length)
+    found = generate(parameters, prompt, config, 9)
+    assert found.dtype == np.int64
+    assert found.tolist() == step_by_step(parameters, prompt, config, 9).tolist()
+    assert found.tolist() == generate(parameters, prompt, config, 9, rng=np.random.default_rng(5)).tolist()
+
+
+@pytest.mark.parametrize("temperature", [0.7, 2.0])
+def test_sampling_draws_from_the_logits_of_the_whole_text(temperature):
+    parameters, prompt = random_model(FULL), random_ids(FULL, 3, 4)
+    found, again, other = (generate(parameters, prompt, FULL, 8, temperature=temperature,
+                                    rng=np.random.default_rng(seed)).tolist() for seed in (1, 1, 2))
+    assert found == again != other
+    expected = step_by_step(parameters, prompt, FULL, 8, temperature, np.random.default_rng(1))
+    assert found == expected.tolist()
+
+
+def test_shapes():
+    parameters, prompt = random_model(FULL), random_ids(FULL, 2, 4)
+    assert generate(parameters, prompt, FULL, 0).shape == (2, 0)
+    assert generate(parameters, prompt[0], FULL, 3).tolist() == generate(parameters, prompt[:1], FULL, 3)[0].tolist()
+    assert generate(parameters, prompt[0].tolist(), FULL, 0).shape == (0,)
+
+
+PROMPT = np.array([[1, 2, 3]])
+REFUSED = {
+    "an empty prompt": ({"prompt": PROMPT[:, :0]}, "prompt"),
+    "a prompt of numbers": ({"prompt": np.int64(3)}, "prompt"),
+    "a prompt of floats": ({"prompt": PROMPT.astype(float)}, "ids: expected a signed integer"),
+    "an id that is none": ({"prompt": PROMPT + 100}, "ids"),
+    "a negative count": ({"new_tokens": -1}, "new_tokens"),
+    "a negative temperature": ({"temperature": -1.0}, "temperature"),
+    "a temperature that is none": ({"temperature": float("nan")}, "temperature"),
+    "a temperature without end": ({"temperature": float("inf"), "rng": np.random.default_rng(0)}, "temperature"),
+    "no rng": ({"temperature": 1.0}, "temperature: expected 0, or above 0 together with an rng"),
+}
+
+
+@pytest.mark.parametrize(("changes", "words"), REFUSED.values(), ids=REFUSED)
+def test_what_cannot_be_done_is_refused(changes, words):
+    with pytest.raises(InputError, match=words):
+        generate(random_model(FULL), config=FULL, **({"prompt": PROMPT, "new_tokens": 2} | changes))
+
+
+def test_parameters_are_looked_at_once_but_looked_at():
+    parameters = random_model(FULL)
+    parameters["norm.weight"] = np.full(9, np.inf)
+    with pytest.raises(InputError, match="norm.weight"):
+        generate(parameters, PROMPT, FULL, 2)

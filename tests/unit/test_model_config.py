@@ -1,0 +1,131 @@
+"""ModelConfig and its presets: what fits together, what is refused, and with which words."""
+
+from dataclasses import FrozenInstanceError, replace
+
+import pytest
+
+from engram_ref import InputError, preset
+from engram_ref.model_config import BackboneConfig, ExpertsConfig, HyperConfig, ModelConfig
+from engram_ref.model_presets import model_preset, model_presets
+from tests.cases_backbone import DENSE, ENGRAM, EXPERTS, FULL, MLA, PLAIN
+
+NAMES = ("tiny", "small", "dense-4b", "moe-27b", "engram-27b", "engram-40b", "mhc-3b", "mhc-9b", "v3-like")
+
+
+def test_presets_by_name():
+    assert model_presets() == NAMES
+    assert model_preset("paper") is model_preset("engram-27b")
+    for name in NAMES:
+        assert model_preset(name).name == name
+        assert model_preset(name).source
+
+
+def test_an_unknown_model_is_met_with_the_list_and_the_nearest():
+    with pytest.raises(InputError, match=r"model: expected one of tiny, small.*did you mean engram-27b\?"):
+        model_preset("engram-27")
+
+
+@pytest.mark.parametrize(("name", "fields"), [
+    ("mhc-3b", (12, 1, 1280, 16, 64, 896, 7168)), ("mhc-9b", (18, 1, 1920, 24, 64, 1280, 10_240)),
+    ("moe-27b", (30, 1, 2560, 32, 72, 1536, 12_288)), ("engram-27b", (30, 1, 2560, 32, 55, 1536, 12_288)),
+    ("engram-40b", (30, 1, 2560, 32, 55, 1536, 12_288)), ("v3-like", (61, 3, 7168, 128, 256, 2048, 18_432))])
+def test_published_sizes(name, fields):
+    b = model_preset(name).backbone
+    found = (b.n_layers, b.n_dense_layers, b.hidden_size, b.attention.n_heads, b.experts.n_routed_experts,
+             b.experts.moe_intermediate_size, b.intermediate_size)
+    assert found == fields
+    assert (b.attention.qk_nope_head_dim, b.attention.qk_rope_head_dim, b.attention.v_head_dim) == (128, 64, 128)
+    assert b.attention.kv_lora_rank == 512
+    assert b.attention.qk_head_dim == 192
+    assert b.vocab_size == 129_280
+
+
+def test_what_presets_share_and_where_they_differ():
+    engram, moe, v3 = (model_preset(name).backbone for name in ("engram-27b", "moe-27b", "v3-like"))
+    assert replace(engram, experts=moe.experts) == moe
+    assert model_preset("engram-27b").engram == preset("engram-27b")
+    assert model_preset("moe-27b").engram is model_preset("v3-like").engram is None
+    assert moe.hyper == HyperConfig(4, 20, 2.0, alpha_init=0.01)
+    assert (moe.n_branches, v3.n_branches) == (4, 1)
+    assert (moe.attention.q_lora_rank, v3.attention.q_lora_rank) == (None, 1536)
+    assert (v3.experts.n_group, v3.experts.topk_group, v3.experts.num_experts_per_tok) == (8, 4, 8)
+    assert model_preset("dense-4b").backbone.experts is None
+
+
+def test_engram_layers_count_from_the_dialects_base():
+    """The paper's 2 and 15 count from 1: the blocks with index 1 and 14."""
+    found = [index for index in range(30) if model_preset("engram-27b").engram_layer(index) is not None]
+    assert found == [1, 14]
+    assert [model_preset("engram-27b").engram_layer(index) for index in found] == [2, 15]
+    assert [DENSE.engram_layer(0), FULL.engram_layer(0), FULL.engram_layer(1), FULL.engram_layer(2)] == [0, 1, None, 3]
+    assert PLAIN.engram_layer(0) is None
+
+
+EXPERT_FIELDS = {
+    "experts that do not divide": ({"n_group": 4}, "n_group, topk_group: expected a divisor of 6"),
+    "no group": ({"n_group": 0}, "n_group"),
+    "more groups kept than there are": ({"n_group": 3, "topk_group": 4}, "n_group, topk_group"),
+    "no group kept": ({"n_group": 3, "topk_group": 0}, "n_group, topk_group"),
+    "groups of one": ({"n_group": 6, "topk_group": 3}, "at least two experts a group"),
+    "more experts than the groups hold": ({"n_group": 3, "topk_group": 1, "num_experts_per_tok": 3},
+                                          "num_experts_per_tok: expected 1 to 2, what the kept groups hold, found 3"),
+    "no expert": ({"num_experts_per_tok": 0}, "num_experts_per_tok"),
+    "more experts than there are": ({"num_experts_per_tok": 7}, "num_experts_per_tok: expected 1 to 6"),
+    "another score": ({"scoring_func": "softmax"}, "scoring_func: expected one of sigmoid, sqrt_softplus"),
+}
+
+
+@pytest.mark.parametrize(("fields", "words"), EXPERT_FIELDS.values(), ids=EXPERT_FIELDS)
+def test_experts_that_cannot_be_routed_are_refused(fields, words):
+    with pytest.raises(InputError, match=words):
+        ExpertsConfig(**{"n_routed_experts": 6, "num_experts_per_tok": 2, "n_shared_experts": 0,
+                         "moe_intermediate_size": 3} | fields)
+
+
+BACKBONE_FIELDS = {
+    "no layers": ({"n_layers": 0, "n_dense_layers": 0}, "n_layers"),
+    "more dense layers than layers": ({"n_dense_layers": 4}, "n_layers, n_dense_layers"),
+    "a negative number of dense layers": ({"n_dense_layers": -1}, "n_layers, n_dense_layers"),
+    "layers without experts": ({"experts": None}, "n_dense_layers: expected 3, all layers"),
+}
+
+
+@pytest.mark.parametrize(("fields", "words"), BACKBONE_FIELDS.values(), ids=BACKBONE_FIELDS)
+def test_a_backbone_that_is_none_is_refused(fields, words):
+    with pytest.raises(InputError, match=words):
+        replace(PLAIN.backbone, **fields)
+
+
+@pytest.mark.parametrize(("fields", "words"), [
+    ({"collapse": "max"}, "collapse: expected one of sum, mean, head, found 'max'"),
+    ({"hc_mult": 0}, "hc_mult"), ({"iterations": 0}, "iterations")], ids=str)
+def test_hyper_connections_that_are_none_are_refused(fields, words):
+    with pytest.raises(InputError, match=words):
+        HyperConfig(**fields)
+
+
+ENGRAM_FIELDS = {
+    "another width": ({"hidden_size": 8}, "engram.hidden_size, n_branches"),
+    "other branches": ({"n_branches": 2}, "engram.hidden_size, n_branches"),
+    "a layer too many": ({"layer_ids": (1, 4)}, r"engram.layer_ids: expected blocks up to 3, found \(1, 4\)"),
+    "a layer too many, from 0": ({"layer_ids": (3,), "layer_base": 0}, "engram.layer_ids: expected blocks up to 2"),
+    "another vocabulary": ({"vocab_size": 50, "canonical_size": 50}, "vocab_size"),
+}
+
+
+@pytest.mark.parametrize(("fields", "words"), ENGRAM_FIELDS.values(), ids=ENGRAM_FIELDS)
+def test_a_module_that_does_not_fit_its_backbone_is_refused(fields, words):
+    with pytest.raises(InputError, match=words):
+        ModelConfig("unfit", "", FULL.backbone, replace(ENGRAM, **fields))
+
+
+def test_configurations_cannot_be_changed():
+    with pytest.raises(FrozenInstanceError):
+        FULL.backbone.n_layers = 4
+    assert isinstance(hash(FULL), int)
+
+
+def test_one_stream_is_one_branch():
+    plain = BackboneConfig(1, 0, 9, 11, 5, MLA, EXPERTS, None, 1e-6)
+    assert plain.n_branches == 1
+    assert replace(plain, hyper=HyperConfig(3)).n_branches == 3
