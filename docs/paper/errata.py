@@ -26,7 +26,7 @@
 # says how. To run this page as a script, start it in a clone of the project: it reads that file and the recorded
 # module below.
 
-# %%
+# %% tags=["fold"]
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -45,8 +45,9 @@ golden = here.parents[1] / "tests" / "golden" / "demo-module.safetensors"
 
 # Table 1 of the paper, two of its columns: (MoE-27B, Engram-27B)
 TABLE_1 = {"MMLU": (57.4, 60.4), "MMLU-Redux": (60.6, 64.0), "C3": (60.1, 63.6)}
-ACTIVE_PARAMETERS = 3.8e9                             # of both models, Table 5
-paper, demo, release = preset("paper"), preset("demo"), preset("deepseek-v4.1-flash")
+ACTIVE_PARAMETERS = 3.8e9                      # of both models, Table 5
+paper, demo = preset("paper"), preset("demo")
+release = preset("deepseek-v4.1-flash")
 
 # %% [markdown]
 # ## Formulas against code
@@ -55,29 +56,31 @@ paper, demo, release = preset("paper"), preset("demo"), preset("deepseek-v4.1-fl
 # its parameters, its input and its output. This package computes the same output. Then one choice at a time is
 # taken back or changed, and the output goes astray.
 
-# %%
+# %% tags=["fold"]
 with safe_open(golden, "np") as file:
     known = json.loads(file.metadata()["config"])
-    recorded = {name: file.get_tensor(name) for name in file.keys()}   # noqa: SIM118
+    recorded = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 
 config = replace(
-    demo, name="recorded", layer_ids=tuple(known["layer_ids"]), seed=known["seed"],
-    hidden_size=known["hidden"], n_branches=known["branches"], n_heads=known["heads"],
+    demo, name="recorded", seed=known["seed"], layer_ids=tuple(known["layer_ids"]),
+    hidden_size=known["hidden"], n_branches=known["branches"],
     max_ngram=known["max_ngram"], table_sizes=tuple(known["table_sizes"]),
-    row_width=known["dims_per_ngram"] // known["heads"], conv_dilation=known["max_ngram"])
-state_dict = {name.removeprefix("parameters."): array for name, array in recorded.items()
-              if name.startswith("parameters.")}
+    n_heads=known["heads"], row_width=known["dims_per_ngram"] // known["heads"],
+    conv_dilation=known["max_ngram"])
+state_dict = {name.removeprefix("parameters."): array
+              for name, array in recorded.items() if name.startswith("parameters.")}
 parameters = from_engram_demo(state_dict, config)
+hidden, rows = recorded["hidden"], recorded["rows"]
 
 
-def error(changed: EngramConfig, weights: dict[str, np.ndarray], scale: float = 1.0) -> float:
-    """Largest distance from the recorded output; with a scale, from the recorded module's."""
-    hidden, rows = recorded["hidden"] * scale, recorded["rows"]
-    right = recorded["output"] if scale == 1.0 else engram(parameters, hidden, rows, config)
-    return float(abs(engram(weights, hidden, rows, changed) - right).max())
+def error(changed: EngramConfig, weights: dict[str, np.ndarray]) -> float:
+    """Largest distance from the recorded output."""
+    found = engram(weights, hidden, rows, changed)
+    return float(abs(found - recorded["output"]).max())
 
 
-print(f"as the demo does it: {error(config, parameters):.0e}, of outputs up to {abs(recorded['output']).max():.1f}")
+largest = abs(recorded["output"]).max()
+print(f"off by {error(config, parameters):.0e}, of outputs up to {largest:.1f}")
 assert error(config, parameters) < 1e-13
 
 # %% [markdown]
@@ -86,7 +89,7 @@ assert error(config, parameters) < 1e-13
 # Eq. 4 and Eq. 6 print $\alpha = \sigma(s)$. The demo computes $\alpha = \sigma(\mathrm{sign}(s)\sqrt{\max(|s|,
 # 10^{-6})})$, and so, but for the sign of zero, does V4.1.
 
-# %%
+# %% tags=["fold"]
 plain = error(replace(config, gate_form="sigmoid"), parameters)
 print(f"with the printed gate: off by {plain:.2f}")
 assert plain > 0.2 and paper.gate_form == "sigmoid"
@@ -98,13 +101,14 @@ assert (demo.gate_form, release.gate_form) == ("signed_sqrt", "copysign_sqrt")
 # Eq. 3 prints $k = W_K e$ and $v = W_V e$. The demo's projections add biases, to every key and to the value, so
 # there even an empty memory has something to say. V4.1 has none.
 
-# %%
+# %% tags=["fold"]
 biases = [name for name in state_dict if name.endswith("bias")]
-unbiased = {name: array for name, array in parameters.items() if not name.endswith("bias")}
+unbiased = {name: array for name, array in parameters.items()
+            if not name.endswith("bias")}
 without = error(replace(config, projection_bias=False), unbiased)
-print(len(biases), "bias vectors in the recorded module; without them: off by", f"{without:.1f}")
+print(len(biases), f"bias vectors in the recording; without them: off by {without:.1f}")
 assert len(biases) == 1 + known["branches"] and without > 1
-assert [c.projection_bias for c in (paper, demo, release)] == [False, True, False]
+assert demo.projection_bias and not (paper.projection_bias or release.projection_bias)
 
 # %% [markdown]
 # ### 3 The eps of the norms
@@ -113,12 +117,15 @@ assert [c.projection_bias for c in (paper, demo, release)] == [False, True, Fals
 # machine epsilon of the input's type for state and key, and $10^{-5}$ before the convolution. V4.1 uses
 # $10^{-20}$. On ordinary inputs the first hardly shows. On a hidden state $10^8$ times shorter it decides.
 
-# %%
+# %% tags=["fold"]
 other = replace(config, norm_eps=release.norm_eps)
 assert (config.norm_eps, config.conv_norm_eps, release.norm_eps) == (None, 1e-5, 1e-20)
-ordinary, small = error(other, parameters), error(other, parameters, scale=1e-8)
+ordinary = error(other, parameters)
+right, found = (engram(parameters, 1e-8 * hidden, rows, c) for c in (config, other))
+small = abs(found - right).max()
 conv = error(replace(config, conv_norm_eps=release.norm_eps), parameters)
-print(f"1e-20 for state and key:  off by {ordinary:.0e}; with a state 1e8 times shorter, by {small:.2f}")
+print(f"1e-20 for state and key:      off by {ordinary:.0e}")
+print(f"  with a state 1e8 times shorter:    {small:.0e}")
 print(f"1e-20 before the convolution: off by {conv:.0e}")
 assert ordinary < 1e-13 and small > 0.01 and 1e-4 < conv < 1e-3
 
@@ -130,13 +137,15 @@ assert ordinary < 1e-13 and small > 0.01 and 1e-4 < conv < 1e-3
 # 1/\sqrt{4}$. Anyone who trains from the demo's code starts elsewhere. The module as a whole is not silent in
 # either case: the gated value passes beside the convolution. V4.1 has no convolution at all.
 
-# %%
-zero_conv = {**parameters, "conv_weight": np.zeros_like(parameters["conv_weight"])}
-no_conv = {name: array for name, array in parameters.items() if not name.startswith("conv")}
-outputs = [engram(weights, recorded["hidden"], recorded["rows"], changed) for weights, changed in
-           ((zero_conv, config), (no_conv, replace(config, conv_kernel=0)))]
-assert (outputs[0] == outputs[1]).all() and (outputs[0] != 0).any()
-assert (paper.conv_init, demo.conv_init, release.conv_kernel) == ("zeros", "uniform", 0)
+# %% tags=["fold"]
+zero = {**parameters, "conv_weight": np.zeros_like(parameters["conv_weight"])}
+absent = {name: array for name, array in parameters.items()
+          if not name.startswith("conv")}
+with_zeros = engram(zero, hidden, rows, config)
+without_conv = engram(absent, hidden, rows, replace(config, conv_kernel=0))
+assert (with_zeros == without_conv).all() and (with_zeros != 0).any()
+assert (paper.conv_init, demo.conv_init) == ("zeros", "uniform")
+assert release.conv_kernel == 0
 print("zero weights: the same output as without a convolution, and not zero")
 
 # %% [markdown]
@@ -151,18 +160,20 @@ print("zero weights: the same output as without a convolution, and not zero")
 # block, and no source says which one seeded the paper's trained models. This package's preset takes the printed
 # one.
 
-# %%
+# %% tags=["fold"]
 for name, c in (("paper", paper), ("demo", demo), ("V4.1", release)):
     blocks = [layer - c.layer_base + 1 for layer in c.layer_ids]
-    print(f"{name:6} layers {c.layer_ids}, counted from {c.layer_base}: blocks {blocks}")
+    layers = ", ".join(map(str, c.layer_ids))
+    print(f"{name:6} layers {layers:5}, counted from {c.layer_base}: blocks {blocks}")
     assert blocks == ([2, 16] if c is demo else [2, 15])
 vocabulary = Vocabulary.load("deepseek-v3")
-ids = vocabulary.canonical[vocabulary.encode("Only Alexander the Great could tame the horse Bucephalus.")]
+sentence = "Only Alexander the Great could tame the horse Bucephalus."
+ids = vocabulary.canonical[vocabulary.encode(sentence)]
 as_printed = Addressing(paper).rows(ids, 2)
-from_zero = Addressing(replace(paper, layer_ids=(1, 14), layer_base=0)).rows(ids, 1)
-print("rows of a sentence that agree between the two countings:", int((as_printed == from_zero).sum()),
-      "of", as_printed.size)
-assert not (as_printed == from_zero).any()
+from_zero = replace(paper, layer_ids=(1, 14), layer_base=0)
+agree = int((as_printed == Addressing(from_zero).rows(ids, 1)).sum())
+print("rows of a sentence that agree in both ways of counting:", agree, "of", as_printed.size)
+assert agree == 0
 
 # %% [markdown]
 # ## Numbers against numbers
@@ -172,13 +183,15 @@ assert not (as_printed == from_zero).any()
 # Table 5 gives Engram-27B 5.7B parameters in its tables. Its sizes give 5.79B; the digit was cut off, not
 # rounded. For Engram-40B both ways give the printed 18.5B. (Table 1 cuts in the same manner; see entry 8.)
 
-# %%
+# %% tags=["fold"]
 for name in ("engram-27b", "engram-40b"):
     billions = sizes(preset(name))["parameters"] / 1e9
-    print(f"{name}: {billions:.3f}B, rounded {billions:.1f}B, cut {np.floor(billions * 10) / 10:.1f}B")
+    cut = np.floor(billions * 10) / 10
+    print(f"{name}: {billions:.3f}B, rounded {billions:.1f}B, cut {cut:.1f}B")
 assert sizes(paper)["parameters"] == 5_792_338_560
 assert sizes(preset("engram-40b"))["parameters"] == 18_534_311_360
-assert 2 * paper.table_sizes[0] * paper.memory_width == 5_791_744_000      # before sizes become primes
+nominal = 2 * paper.table_sizes[0] * paper.memory_width  # before sizes become primes
+assert nominal == 5_791_744_000
 
 # %% [markdown]
 # ### 7 MMLU +3.4
@@ -186,10 +199,13 @@ assert 2 * paper.table_sizes[0] * paper.memory_width == 5_791_744_000      # bef
 # Abstract and introduction say that Engram-27B gains 3.4 points on MMLU. By Table 1, and by the paper's section
 # 4.2, it gains 3.0. The 3.4 is the gain on MMLU-Redux.
 
-# %%
+# %% tags=["fold"]
+gain = {}
 for name in ("MMLU", "MMLU-Redux"):
-    print(f"{name:11} {TABLE_1[name][1]} - {TABLE_1[name][0]} = {TABLE_1[name][1] - TABLE_1[name][0]:.1f}")
-assert [round(TABLE_1[n][1] - TABLE_1[n][0], 1) for n in ("MMLU", "MMLU-Redux")] == [3.0, 3.4]
+    moe, with_engram = TABLE_1[name]
+    gain[name] = round(with_engram - moe, 1)
+    print(f"{name:11} {with_engram} - {moe} = {gain[name]}")
+assert gain == {"MMLU": 3.0, "MMLU-Redux": 3.4}
 
 # %% [markdown]
 # ### 8 C3
@@ -198,14 +214,16 @@ assert [round(TABLE_1[n][1] - TABLE_1[n][0], 1) for n in ("MMLU", "MMLU-Redux")]
 # MMLU-Redux, figure and table agree once digits are cut. For C3 they are sixteen points and more apart. Both
 # agree that Engram is better; which of the two levels is right cannot be seen from the paper.
 
-# %%
+# %% tags=["fold"]
+curves = figures["figure_8"]
 for name, printed in TABLE_1.items():
-    ends = [100 * figures["figure_8"][name][model][-1] for model in ("MoE", "Engram")]
-    print(f"{name:11} Fig. 8 ends at {ends[0]:.2f} and {ends[1]:.2f}; Table 1: {printed[0]} and {printed[1]}")
+    ends = [100 * curves[name][model][-1] for model in ("MoE", "Engram")]
+    print(f"{name:11} Fig. 8 ends at {ends[0]:.2f} and {ends[1]:.2f}; Table 1 has", *printed)
     cut = [int(10 * end + 1e-6) / 10 for end in ends]
     assert (cut == list(printed)) == (name != "C3")
-assert [round(end, 2) for end in ends] == [76.25, 82.24] and min(np.subtract(ends, TABLE_1["C3"])) > 16
-assert figures["figure_8"]["steps"]["MoE"][-1] == figures["figure_8"]["steps"]["Engram"][-1] == 50_000
+assert [round(end, 2) for end in ends] == [76.25, 82.24]
+assert min(np.subtract(ends, TABLE_1["C3"])) > 16
+assert curves["steps"]["MoE"][-1] == curves["steps"]["Engram"][-1] == 50_000
 
 # %% [markdown]
 # ### 9 Equal FLOPs
@@ -214,13 +232,14 @@ assert figures["figure_8"]["steps"]["MoE"][-1] == figures["figure_8"]["steps"]["
 # too. Five matrices a layer (four keys, one value), two layers: the comparison leaves them out. It is little, but
 # not nothing.
 
-# %%
+# %% tags=["fold"]
 extra = 0
 for layer in paper.layer_ids:
     named = shapes(paper, layer)
     extra += int(np.prod(named["key_weight"]) + np.prod(named["value_weight"]))
 print(f"{extra:,} active parameters, {extra / ACTIVE_PARAMETERS:.2%} of 3.8B")
-assert extra == 2 * 5 * 1280 * 2560 == 32_768_000 and f"{extra / ACTIVE_PARAMETERS:.2%}" == "0.86%"
+assert extra == 2 * 5 * 1280 * 2560 == 32_768_000
+assert f"{extra / ACTIVE_PARAMETERS:.2%}" == "0.86%"
 
 # %% [markdown]
 # ## Text against figures
@@ -228,24 +247,30 @@ assert extra == 2 * 5 * 1280 * 2560 == 32_768_000 and f"{extra / ACTIVE_PARAMETE
 # ### 10 Where the minimum lies
 #
 # Fig. 3 (left) shares a budget of inactive parameters between routed experts and Engram tables. $\rho$ is the
-# share of the experts: at $\rho = 1$ there is no Engram. The text puts the best at 75-80%, quotes 1.7109 for
-# about 80%, and draws a parabola. The lowest *measured* loss stands at 85% in both budgets. The parabola through
-# all ten points has its minimum at 73.8% and 72.6%. Each point is one run, so none of the three is certain.
+# share of the experts: at $\rho = 1$ there is no Engram. The text puts the best at 75-80% and quotes 1.7109 for
+# about 80%; the figure draws a parabola. But the lowest *measured* loss stands at 85% in both budgets, and the
+# parabola through all ten points has its minimum at 73.8% and 72.6%. No point is shown with a second seed, so none
+# of the three is certain.
 
-# %%
-budgets = {}
-for budget in ("6e20", "2e20"):
-    data, active = figures["figure_3_left"][budget], figures["figure_3_left"]["active_experts"]
+# %% tags=["fold"]
+def lowest(parabola: np.ndarray) -> float:
+    """Where a parabola, given as the coefficients of np.polyfit, has its minimum."""
+    return float(-parabola[1] / (2 * parabola[0]))
+
+
+budgets, active = {}, figures["figure_3_left"]["active_experts"]
+for name in ("6e20", "2e20"):
+    data = figures["figure_3_left"][name]
     routed, loss = np.array(data["routed"]), np.array(data["loss"])
     rho = (routed - active) / (routed[-1] - active)
     ten, nine = np.polyfit(rho, loss, 2), np.polyfit(rho[:-1], loss[:-1], 2)
-    drawn, rest = -ten[1] / (2 * ten[0]), -nine[1] / (2 * nine[0])
-    above = loss[-1] - np.polyval(nine, 1.0)
-    first = (loss[-1] - loss[-2]) / (loss[-1] - loss.min())
-    budgets[budget] = {"rho": rho, "loss": loss, "ten": ten, "nine": nine, "lowest": rho[loss.argmin()],
-                       "drawn": drawn, "rest": rest, "above": above, "first": first}
-    print(f"{budget} FLOPs: lowest {loss.min():.4f} at {rho[loss.argmin()]:.0%}; parabola of ten: {drawn:.1%}; "
-          f"of nine: {rest:.1%}")
+    budgets[name] = {
+        "rho": rho, "loss": loss, "ten": ten, "nine": nine,
+        "lowest": rho[loss.argmin()], "drawn": lowest(ten), "rest": lowest(nine),
+        "above": loss[-1] - np.polyval(nine, 1.0),
+        "first": (loss[-1] - loss[-2]) / (loss[-1] - loss.min())}
+    print(f"{name} FLOPs: lowest measured {loss.min():.4f} at {rho[loss.argmin()]:.0%}, "
+          f"parabola lowest at {lowest(ten):.1%}")
 large, less = budgets["6e20"], budgets["2e20"]
 assert [f"{b['lowest']:.0%}" for b in (large, less)] == ["85%", "85%"]
 assert (large["loss"].min(), less["loss"].min()) == (1.7095, 1.8155)
@@ -261,30 +286,35 @@ assert large["loss"][np.argmin(abs(large["rho"] - 0.8))] == 1.7109
 # near what the text says.
 
 # %% tags=["fold"]
-fig, axes = plt.subplots(1, 2, figsize=(6.8, 3.5))
-for ax, (budget, b) in zip(axes, budgets.items(), strict=True):
-    x = np.linspace(b["rho"][0], 1.0, 200)
-    ax.plot(100 * x, np.polyval(b["ten"], x), color="C0", linestyle="-", label="parabola of all ten")
-    ax.plot(100 * x, np.polyval(b["nine"], x), color="C1", linestyle="--", label="of nine, without pure MoE")
+fig, axes = plt.subplots(1, 2, figsize=(6.8, 3.7))
+for ax, (name, b) in zip(axes, budgets.items(), strict=True):
+    x, best = np.linspace(b["rho"][0], 1.0, 200), b["loss"].argmin()
+    bottom = 100 * b["drawn"], np.polyval(b["ten"], b["drawn"])
+    ax.plot(100 * x, np.polyval(b["ten"], x), "C0-", label="parabola of all ten")
+    ax.plot(100 * x, np.polyval(b["nine"], x), "C1--", label="of nine, without pure MoE")
     ax.plot(100 * b["rho"], b["loss"], "o", color="C5", markersize=5)
-    best = b["loss"].argmin()
-    ax.plot(100 * b["rho"][best], b["loss"][best], "o", color="C2", markersize=9, label="lowest measured, 85%")
+    ax.plot(100 * b["rho"][best], b["loss"][best], "o", color="C2", markersize=9,
+            label="lowest measured, 85%")
     ax.plot(100, b["loss"][-1], "s", color="C3", markersize=7, label="pure MoE")
-    ax.plot(100 * b["drawn"], np.polyval(b["ten"], b["drawn"]), "v", color="C0", markersize=8)
-    ax.annotate(f"{100 * b['drawn']:.1f}%", (100 * b["drawn"], np.polyval(b["ten"], b["drawn"])),
-                (0, 9), textcoords="offset points", fontsize=8, ha="center")
-    ax.set(xlabel="share of the experts, rho in %")
-    ax.set_title(f"{budget[0]}e20 FLOPs", fontsize=9)
+    ax.plot(*bottom, "v", color="C0", markersize=8)
+    ax.annotate(f"{bottom[0]:.1f}%", bottom, (0, -14), textcoords="offset points",
+                fontsize=8, ha="center")
+    ax.set(xlabel="share of the experts, rho in %",
+           ylim=(b["loss"].min() - 0.0015, b["loss"].max() + 0.001))
+    ax.set_title(f"{name} FLOPs", fontsize=9)
 axes[0].set_ylabel("validation loss")
-fig.legend(*axes[0].get_legend_handles_labels(), fontsize=8, loc="outside lower center", ncols=2)
-fig.suptitle("The lowest point is not where the parabola is lowest,\nand pure MoE stands apart", x=0.02, ha="left")
-fig.set_label("Two panels, validation loss against rho from 40 to 100 percent. Ten points each fall to a "
-              "lowest one at 85 percent; the parabola of all ten is lowest at 73.8 and 72.6 percent; the last "
-              "point, pure MoE, lies about 0.01 above the parabola of the other nine.")
+fig.legend(*axes[0].get_legend_handles_labels(), fontsize=8, ncols=2,
+           loc="outside lower center")
+fig.suptitle("The lowest point is not where the parabola is lowest,\n"
+             "and pure MoE stands apart", x=0.02, ha="left")
+fig.set_label("Two panels, validation loss against rho from 40 to 100 percent. Ten points "
+              "each fall to a lowest one at 85 percent; the parabola of all ten is lowest "
+              "at 73.8 and 72.6 percent; the last point, pure MoE, lies about 0.01 above "
+              "the parabola of the other nine.")
 
-# %%
-print("pure MoE above the nine:", [f"{b['above']:.4f}" for b in (large, less)])
-print("gained by the first 5%: ", [f"{b['first']:.0%}" for b in (large, less)])
+# %% tags=["fold"]
+print("pure MoE above the nine:", *[f"{b['above']:.4f}" for b in (large, less)])
+print("gained by the first 5%: ", *[f"{b['first']:.0%}" for b in (large, less)])
 assert [round(b["above"], 3) for b in (large, less)] == [0.011, 0.009]
 assert [f"{b['first']:.0%}" for b in (large, less)] == ["77%", "66%"]
 assert [f"{b['rest']:.1%}" for b in (large, less)] == ["80.6%", "77.8%"]
@@ -308,30 +338,35 @@ for name in ("engram", "overencoding"):
 
 fig, ax = plt.subplots(figsize=(6.4, 3.2))
 span = np.array([5.3, 7.2])
-for name, label, colour, marker in (("engram", "Engram", "C0", "o"), ("overencoding", "OverEncoding", "C1", "s")):
+looks = {"engram": ("Engram", "C0", "o"), "overencoding": ("OverEncoding", "C1", "s")}
+for name, (label, colour, marker) in looks.items():
+    slots, loss = series[name]
     ax.plot(10**span, np.polyval(fits[name], span), color=colour)
-    ax.plot(10 ** series[name][0], series[name][1], marker, color=colour, linestyle="none",
+    ax.plot(10**slots, loss, marker, color=colour, linestyle="none",
             label=f"{label}: {fits[name][0]:.4f} a decade")
 ax.axhline(right["no_memory"], color="C5", linewidth=1)
-ax.annotate("no memory", (10**5.3, right["no_memory"]), (0, 3), textcoords="offset points", fontsize=8)
+ax.annotate("no memory", (10**5.3, right["no_memory"]), (0, 3),
+            textcoords="offset points", fontsize=8)
 ax.set(xscale="log", xlabel="slots", ylabel="validation loss", ylim=(1.735, 1.816),
        title="Both fall alike; Engram starts lower")
 ax.legend(fontsize=8)
-fig.set_label("Validation loss against the number of slots, logarithmic. Eight points of Engram and four of "
-              "OverEncoding lie near two almost parallel falling lines, Engram's about 0.013 lower; both lie "
-              "below the loss without memory.")
+fig.set_label("Validation loss against the number of slots, logarithmic. Eight points of "
+              "Engram and four of OverEncoding lie near two almost parallel falling "
+              "lines, Engram's about 0.013 lower; both lie below the loss without memory.")
 
-# %%
-gaps = series["overencoding"][1] - np.polyval(fits["engram"], series["overencoding"][0])
-slopes = {name: float(fit[0]) for name, fit in fits.items()}
-print("slope per factor of ten:", {name: round(slope, 4) for name, slope in slopes.items()})
+# %% tags=["fold"]
+slope = {name: round(float(fit[0]), 4) for name, fit in fits.items()}
+slots, loss = series["overencoding"]
+gaps = loss - np.polyval(fits["engram"], slots)
+print("slope per factor of ten:", slope)
 print("OverEncoding's points above Engram's line:", gaps.round(4))
-assert round(slopes["engram"], 4) == -0.0284 and round(slopes["overencoding"], 4) == -0.0301
+assert slope == {"engram": -0.0284, "overencoding": -0.0301}
 assert 0.0105 < gaps.min() < gaps.max() < 0.0165
-for mult in (10, 20):                                 # the sizes that both measured
-    pair = [right[n]["loss"][right[n]["mult"].index(mult)] for n in ("overencoding", "engram")]
-    print(f"measured at {mult} x 129,280 slots: {pair[0] - pair[1]:.4f} apart")
-    assert 0.0105 < pair[0] - pair[1] < 0.0145
+for mult in (10, 20):                          # the sizes that both measured
+    above, below = (right[name]["loss"][right[name]["mult"].index(mult)]
+                    for name in ("overencoding", "engram"))
+    print(f"measured at {mult} x 129,280 slots: {above - below:.4f} apart")
+    assert 0.0105 < above - below < 0.0145
 
 # %% [markdown]
 # ### 13 The LogitLens curve
@@ -340,14 +375,15 @@ for mult in (10, 20):                                 # the sizes that both meas
 # text calls Engram's distance systematically smaller. It is, from layer 1 to 17. It is larger at 18, 19 and 20,
 # where the plain model's curve has dropped already, and at both ends.
 
-# %%
+# %% tags=["fold"]
 lens = figures["figure_4_logitlens"]
 moe, with_engram = np.array(lens["MoE-27B"]), np.array(lens["Engram-27B"])
-print("layers where Engram-27B is farther from the end:", np.flatnonzero(with_engram > moe))
+farther = np.flatnonzero(with_engram > moe).tolist()
+print("layers where Engram-27B is farther from the end:", *farther)
 for layer in (5, 17, 18, 19, 20):
     print(f"layer {layer:2}: MoE {moe[layer]:.2f}, Engram {with_engram[layer]:.2f}")
 assert (with_engram < moe)[1:18].all()
-assert np.flatnonzero(with_engram > moe).tolist() == [0, 18, 19, 20, 28]
+assert farther == [0, 18, 19, 20, 28]
 assert (moe[18], with_engram[18]) == (3.88, 4.88)
 
 # %% [markdown]

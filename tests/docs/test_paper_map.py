@@ -14,8 +14,8 @@ MUST_HAVE = ["Eq. 1", "Eq. 2", "Eq. 3", "Eq. 4", "Eq. 5", "Eq. 6", "Table 5", "T
 
 
 def entries(text: str) -> dict[str, str]:
-    """{label: what stands under it}; an entry is `Label {: #anchor }`, then lines that are indented."""
-    return dict(re.findall(r"^(\S.*?) \{: #\S+ \}\n:   ((?:.*\n)+?)(?=\n)", text, re.M))
+    """{label: what stands under it}; an entry is `**Label** {: #anchor }`, then lines that are indented."""
+    return dict(re.findall(r"^\*\*(.*?)\*\* \{: #\S+ \}\n:   ((?:.*\n)+?)(?=\n)", text, re.M))
 
 
 def missing(text: str) -> list[str]:
@@ -81,4 +81,4 @@ WRONG = {
 
 @pytest.mark.parametrize("text, named", WRONG.values(), ids=WRONG)
 def test_a_name_that_leads_nowhere_is_found(text, named):
-    assert missing(f"Eq. 1 {{: #eq-1 }}\n:   {text}\n") == [named]
+    assert missing(f"**Eq. 1** {{: #eq-1 }}\n:   {text}\n") == [named]
