@@ -73,8 +73,9 @@ class Addressing:
         return rows if batched else rows[0]
 
     def advance(self, history: np.ndarray | None, canonical_ids: np.ndarray) -> np.ndarray:
-        """The history after these ids, for the next chunk; the old one stays valid, so a caller that
-        keeps it can roll back.
+        """The history after these ids, for the next chunk.
+
+        The old one stays valid, so a caller that keeps it can roll back.
 
         history         int64 [B, N-1] or [N-1], or None at the stream's start
         canonical_ids   int64 [B, T] or [T]

@@ -12,6 +12,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import choices
+
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 PACKAGE = "engram_ref"
@@ -67,8 +69,8 @@ def _api_page(name: str, is_package: bool) -> str:
 
 
 def value_pages() -> dict[str, str]:
-    """Pages about what the package holds at run time; empty while there is no package."""
-    return ask_package("introspect.py")
+    """Pages about what the package holds; empty while there is no package."""
+    return {**ask_package("introspect.py"), **choices.page(ROOT)}
 
 
 def ask_package(script: str) -> dict:

@@ -85,7 +85,7 @@ def used_names(path: Path, namespace: dict) -> list[dict]:
         thing = look_up(ast.unparse(node).split("."), namespace)
         home = getattr(thing, "__module__", None) or ""
         name = f"{home}.{getattr(thing, '__qualname__', '')}"
-        public = not any(part.startswith("_") for part in name.split("."))
+        public = not any(part.startswith(("_", "<")) for part in name.split("."))      # "<lambda>" has no page
         if isinstance(thing, (type, types.FunctionType)) and home.split(".")[0] == PACKAGE and public:
             found.setdefault(name, first_line(thing))
     return [{"path": name, "summary": text} for name, text in found.items()]

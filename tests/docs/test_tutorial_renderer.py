@@ -88,6 +88,11 @@ def test_ops_are_found_at_their_place_of_definition(script):
     assert [op["path"] for op in tutorial.run(path)["ops"]] == ["engram_ref.ops.gate.sigmoid"]
 
 
+def test_a_lambda_of_the_package_is_no_op(script):
+    path = script("# %%\nfrom engram_ref.config import BYTES_PER_ROW\nf = BYTES_PER_ROW['bf16']\nprint(f(4))\n")
+    assert tutorial.run(path)["ops"] == []
+
+
 def test_answers_fold_together(script):
     path = script('# %% tags=["answer"]\nprint(1)\n# %% [markdown] tags=["answer"]\n# Why.\n# %%\nx = 1\n')
     page, _ = tutorial.to_markdown(path, tutorial.run(path))

@@ -1,0 +1,84 @@
+"""The map of the paper names functions, tests and pages; each of them must exist."""
+
+import ast
+import importlib
+import re
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+DOCS = ROOT / "docs"
+MAP = (DOCS / "paper" / "map.md").read_text(encoding="utf-8")
+MUST_HAVE = ["Eq. 1", "Eq. 2", "Eq. 3", "Eq. 4", "Eq. 5", "Eq. 6", "Table 5", "Table 6", "Fig. 1", "Fig. 7"]
+
+
+def entries(text: str) -> dict[str, str]:
+    """{label: what stands under it}; an entry is `**Label** {: #anchor }`, then lines that are indented."""
+    return dict(re.findall(r"^\*\*(.*?)\*\* \{: #\S+ \}\n:   ((?:.*\n)+?)(?=\n)", text, re.M))
+
+
+def missing(text: str) -> list[str]:
+    """What a text names and the project lacks."""
+    functions = [name for name in re.findall(r"\]\[(engram_ref[\w.]*)\]", text) if not function_exists(name)]
+    tests = [name for name in re.findall(r"`(tests/[^`]*)`", text) if not has_test(name)]
+    links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text)
+    return functions + tests + [link for link in links if not page_exists(link)]
+
+
+def function_exists(name: str) -> bool:
+    """Does a dotted name lead to something, by importing modules as far as they go?"""
+    parts = name.split(".")
+    for cut in range(len(parts), 0, -1):
+        try:
+            thing = importlib.import_module(".".join(parts[:cut]))
+        except ImportError:
+            continue
+        for part in parts[cut:]:
+            thing = getattr(thing, part, None)
+        return thing is not None
+    return False
+
+
+def has_test(name: str) -> bool:
+    file, _, function = name.partition("::")
+    if not (ROOT / file).is_file() or not function:
+        return False
+    tree = ast.parse((ROOT / file).read_text(encoding="utf-8"))
+    return any(isinstance(node, ast.FunctionDef) and node.name == function for node in tree.body)
+
+
+def page_exists(link: str) -> bool:
+    """A page of docs/, a script of docs/ that becomes one, a tutorial, or a page that the site writes itself."""
+    path = (DOCS / "paper" / link).resolve()
+    tutorial = ROOT / "tutorials" / f"{path.stem}.py" if path.parent == DOCS / "learn" else path
+    generated = path.relative_to(DOCS).as_posix() in ("reference/dialects.md", "reference/stages.md")
+    return path.exists() or path.with_suffix(".py").exists() or tutorial.exists() or generated
+
+
+def test_everything_on_the_map_exists():
+    assert missing(MAP) == []
+
+
+@pytest.mark.parametrize("label", MUST_HAVE)
+def test_the_map_leads_from_it_to_function_test_and_page(label):
+    found = [body for name, body in entries(MAP).items() if re.match(rf"{re.escape(label)}\b", name)]
+    assert found
+    for body in found:
+        assert "][engram_ref." in body and "::test_" in body and ".md)" in body, body
+
+
+WRONG = {
+    "function": ("[`mixed`][engram_ref.ops.hashing.mixed]", "engram_ref.ops.hashing.mixed"),
+    "module": ("[`mix`][engram_ref.ops.hash.mix]", "engram_ref.ops.hash.mix"),
+    "method": ("[`x`][engram_ref.trace.Trace.nothing]", "engram_ref.trace.Trace.nothing"),
+    "test-file": ("`tests/unit/test_hash.py::test_windows`", "tests/unit/test_hash.py::test_windows"),
+    "test-name": ("`tests/unit/test_hashing.py::test_window`", "tests/unit/test_hashing.py::test_window"),
+    "no-test-name": ("`tests/unit/test_hashing.py`", "tests/unit/test_hashing.py"),
+    "page": ("[05](../learn/05_gates.md)", "../learn/05_gates.md"),
+}
+
+
+@pytest.mark.parametrize("text, named", WRONG.values(), ids=WRONG)
+def test_a_name_that_leads_nowhere_is_found(text, named):
+    assert missing(f"**Eq. 1** {{: #eq-1 }}\n:   {text}\n") == [named]

@@ -1,0 +1,440 @@
+# %% [markdown]
+# # Canonical ids: why ' The' and 'the' share a row
+#
+# A *tokenizer*, the program that cuts text into tokens, is fussy. A blank in front or a capital letter makes another
+# token of the same word. For a look-up by phrase that is a waste: the memory of "the Great" would have to be learned
+# once for every way to write it. So Engram first maps each token id to a *canonical id*, one for all tokens
+# that count as the same.
+#
+# **What you will be able to do**
+#
+# - take a token through the six steps that decide which tokens are the same;
+# - rebuild the map of a whole vocabulary, and say how much each step merges;
+# - name what the map loses, and for whom;
+# - explain why a port must check the map by its digest, not by its size.
+#
+# It is circle 2 on the drawing of [tutorial 01](01_why_lookup.md).
+
+# %% [markdown]
+# ## One word, many ids
+#
+# A *class* is the set of all ids that share a canonical id. Here are two classes of DeepSeek-V4's vocabulary, each
+# behind its canonical id.
+
+# %%
+import textwrap
+import unicodedata
+from dataclasses import replace
+from pydoc_data.topics import topics
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from engram_ref import Addressing, InputError, Vocabulary, ops, preset
+from engram_ref.ops import canonical_key, canonical_map, canonicalise, normalise
+from engram_ref.ops.canonical import DEAD, REPLACEMENT, STEPS, strip_accents
+from engram_ref.text.maps import int64_digest
+
+vocabulary = Vocabulary.load("deepseek-v4")
+sizes = []
+for word in (" the", " great"):
+    canonical_id = vocabulary.canonical[vocabulary.encode(word)[0]]
+    members = vocabulary.members(canonical_id)
+    sizes.append(len(members))
+    spellings = [vocabulary.text(int(i)) for i in members]
+    print(f"{canonical_id:4}:", str(spellings)[1:-1])
+assert sizes == [9, 5] and 9 * 5 == 45
+
+# %% [markdown]
+# Nine ids in one class, five in the other. With raw ids as keys, the 2-gram "the great" is $9 \cdot 5 = 45$
+# different keys, each with rows of its own. With canonical ids it is one.
+#
+# As a formula: the map $P$ takes each raw id $x$ to a canonical id, and the hash sees only those.
+#
+# $$ x'_t = P(x_t), \qquad P(a) = P(b) \; \Longleftrightarrow \; \text{key}(a) = \text{key}(b) $$
+#
+# The *key* is a string. For nearly all tokens it is the token's text, *normalised*.
+
+# %% [markdown]
+# ## Six steps
+#
+# The normaliser is six small functions. Here is each of them at work, in the order in which they apply. A blank is
+# written `·`. A *combining mark*, a sign that sits on the letter before it, is written as its number.
+
+# %%
+def show(text):
+    blanks = {" ": "·", "\n": r"\n", "\t": r"\t", "\r": r"\r"}
+    found = (c for c in text if unicodedata.category(c)[0] == "M")
+    marks = {c: f"<{ord(c):04X}>" for c in found}
+    return "".join((blanks | marks).get(c, c) for c in text)
+
+examples = [["ﬁ", "x²", "ＴＨＥ"], ["é", "ế", "が"], ["e\u0301", "か\u3099"],
+            [" THE", "Σ"], ["\n\n\t", " a  b"], [" the", " "]]
+for step, given in zip(STEPS, examples, strict=True):
+    changes = [f"{show(text)} → {show(step(text))}" for text in given]
+    print(f"{step.__name__:20}", ",  ".join(changes))
+
+# %% [markdown]
+# - `fold_compatibility` is Unicode's NFKC: full-width letters, ligatures and raised digits become plain ones.
+# - `decompose` is Unicode's NFD: letter and accent become two characters.
+# - `strip_accents` drops the marks, now that they stand alone.
+# - `lowercase` and `collapse_spaces` do what they say.
+# - `strip_ends` drops white space at both ends, but keeps a lone blank.
+#
+# The normaliser is these functions one after the other. Take a token all the way:
+
+# %%
+text = " ﬁancée\n"
+steps_taken = [text]
+for step in STEPS:
+    steps_taken.append(step(steps_taken[-1]))
+for string in dict.fromkeys(steps_taken):                   # repeats left out
+    print(show(string))
+assert steps_taken[-1] == normalise(text) == "fiancee"
+
+# %% [markdown]
+# ## What each step merges
+#
+# Now the whole vocabulary. A few tokens have no text of their own; we come to them below. For all others, apply
+# the steps one by one and count how many different strings are left.
+
+# %%
+V = vocabulary.size
+texts = [vocabulary.text(i) for i in range(V)]
+readable = [text for text in texts if REPLACEMENT not in text]
+print(f"{V:,} ids, {len(readable):,} with a text of their own")
+strings, left = [readable], [len(set(readable))]
+for step in STEPS:
+    strings.append([step(string) for string in strings[-1]])
+    paired = zip(strings[-1], readable, strict=True)
+    left.append(len({string or text for string, text in paired}))  # see below
+merged = -np.diff(left)
+for step, keys, fewer in zip(STEPS, left[1:], merged, strict=True):
+    print(f"{step.__name__:20} leaves {keys:7,}, merges {fewer:6,}")
+
+# %% tags=["fold"]
+fig, ax = plt.subplots(figsize=(6.2, 2.9))
+names = [step.__name__.replace("_", " ") for step in STEPS]
+ax.barh(names, merged, color="C0", height=0.65)
+for y, count in enumerate(merged):
+    ax.text(count + 200, y, f"{count:,}", va="center")
+ax.invert_yaxis()
+ax.set(xlabel="keys merged when the step's turn comes", xlim=(0, 18500))
+ax.tick_params(axis="y", length=0)
+ax.set_title("Capital letters and blanks make 86 % of all merges")
+fig.set_label("Horizontal bars: fold compatibility merges 378 keys, decompose 0, strip accents 3,213, lowercase "
+              "16,114, collapse spaces 494, strip ends 9,962.")
+
+# %%
+assert merged.tolist() == [378, 0, 3_213, 16_114, 494, 9_962]
+assert f"{(merged[3] + merged[5]) / merged.sum():.0%}" == "86%"
+assert (V, len(readable), left[-1]) == (129_280, 127_796, 97_635)
+
+# %% [markdown]
+# `decompose` merges nothing. It prepares `strip_accents`, which without it would miss every accent that is fused
+# with its letter. The first exercise measures that.
+#
+# ## Two kinds of token without a normal key
+#
+# **Nothing left.** Some tokens are made of marks only, such as vowel signs of Thai or Hindi. The steps leave an
+# empty string. Such a token keeps its own text as its key, or all of them would become one class.
+#
+# **Half a character.** The tokenizer cuts *bytes*, not letters. A rare character can be cut in its middle, and the
+# pieces are no text by themselves. Decoding shows `�`, the replacement character. Their key is the raw token:
+# the vocabulary's own spelling, in an alphabet that has one printable letter for each byte.
+
+# %%
+emptied = [text for i, text in enumerate(readable) if strings[-1][i] == ""]
+broken = [i for i in range(V) if REPLACEMENT in texts[i]]
+print(len(emptied), "emptied,", len(broken), "broken")
+for i in vocabulary.encode("🐴"):
+    raw = vocabulary.spelling(int(i))
+    print(f"id {i}: text {texts[i]}  raw {raw}  key {canonical_key(texts[i], raw)}")
+
+# %%
+assert (len(emptied), len(broken)) == (214, 1484)
+assert "\u0e35" in emptied and canonical_key("\u0e35", "à¸µ") == "\u0e35"  # a Thai vowel
+assert len(vocabulary.encode("🐴")) == 2
+assert len({texts[i] for i in broken}) == 414       # by text they would merge
+
+# %% [markdown]
+# ## The map
+#
+# All keys go into one dictionary, in the order of the ids. A key seen for the first time gets the next number:
+
+# %%
+tokens = [(texts[i], vocabulary.spelling(i)) for i in range(V)]
+canonical = canonical_map(tokens)                                # int64 [V]
+
+seen = {}                                              # the same, spelled out
+naive = [seen.setdefault(canonical_key(*token), len(seen)) for token in tokens]
+assert naive == canonical.tolist() and (canonical == vocabulary.canonical).all()
+
+for name in ("deepseek-v3", "deepseek-v4"):
+    known = Vocabulary.load(name)
+    share = 1 - known.canonical_size / known.size
+    print(f"{name}: {known.size:,} ids, {known.canonical_size:,} classes, -{share:.3%}")
+
+# %%
+v3 = Vocabulary.load("deepseek-v3")
+assert (v3.size, v3.canonical_size) == (128_815, 98_627)
+assert f"{1 - 98_627 / 128_815:.3%}" == "23.435%"
+assert (vocabulary.size, vocabulary.canonical_size) == (129_280, 99_092)
+assert f"{1 - 99_092 / 129_280:.3%}" == "23.351%"
+assert (canonical[:128_815] == v3.canonical).all()
+assert canonical[128_815:].tolist() == list(range(98_627, 99_092))
+assert 129_280 - 128_815 == 99_092 - 98_627 == 465
+
+# %% [markdown]
+# The paper uses V3's vocabulary and prints 23.43%. V4's map begins with V3's and goes on: its last 465 ids are
+# added tokens, and each opens a class of its own.
+#
+# **One dictionary, not two.** The raw token of one id can happen to equal the normalised text of another. The raw
+# token `ł` stands for a single byte; the text `ł` is a Polish letter. Here are all the keys that both kinds have:
+
+# %%
+broken_keys = {canonical_key(*tokens[i]) for i in broken}
+readable_keys = {canonical_key(text, raw) for text, raw in tokens if REPLACEMENT not in text}
+both = sorted(broken_keys & readable_keys)
+print(*both)
+assert len(both) == 27 and "ł" in both and (REPLACEMENT, "ł") in tokens
+assert len(broken_keys) + len(readable_keys) == 99_119
+assert len(broken_keys | readable_keys) == 99_092
+
+# %% [markdown]
+# Twenty-seven classes therefore join a letter with a stray byte. It is an accident, but it is part of the definition.
+# Two dictionaries would give 99,119 classes, and the section on digests below shows what a wrong count does.
+#
+# ## Large classes, small classes
+
+# %%
+class_sizes = np.bincount(canonical)                         # int64 [classes]
+largest = np.argsort(-class_sizes, kind="stable")[:5]
+for c in largest:
+    sample = (show(texts[i]) for i in vocabulary.members(c)[:10])
+    print(f"{class_sizes[c]:4}  ", *sample, "...")
+
+# %% tags=["fold"]
+counts = np.bincount(class_sizes)
+fig, ax = plt.subplots(figsize=(6.2, 3.1))
+present = counts.nonzero()[0]
+ax.plot(present, counts[present], "o", color="C0", markersize=4)
+ax.set(xscale="log", yscale="log", xlabel="ids in the class", ylabel="classes of that size", ylim=(0.6, 3e5))
+ax.set_xticks([1, 2, 5, 10, 20, 50, 100], ["1", "2", "5", "10", "20", "50", "100"])
+ax.annotate(f"{counts[1]:,} hold a single id", (1, counts[1]), (1.25, counts[1] * 1.1), va="center")
+for size, name, align in [(163, "blank", "center"), (54, "a", "center"), (40, "o", "left"), (35, "e", "right")]:
+    ax.text(size, 1.6, name, ha=align)
+ax.set_title("Five of six classes hold a single id; the blank holds 163")
+fig.set_label("Number of classes by class size on two logarithmic axes, falling steeply: 83,590 classes of one id, "
+              "8,959 of two, then ever fewer, to one class each of 35 ids (e), 40 (o), 54 (a) and 163 (blank).")
+
+# %%
+assert class_sizes[largest].tolist() == [163, 54, 40, 35, 30]
+assert [seen[key] for key in " aoei"] == largest.tolist()
+assert counts[1:3].tolist() == [83_590, 8_959]
+assert 5 / 6 < counts[1] / 99_092 < 6 / 7
+white = [i for i in range(V) if texts[i].strip(" \t\r\n") == ""]
+assert (canonical[white] == largest[0]).all()
+assert np.bincount(v3.canonical).max() == 163                   # V3: the same
+
+# %% [markdown]
+# These five are Table 6 of the paper, number for number. The largest class holds every token made of blanks, tabs
+# and line ends. Five of six classes hold one id only, and only about a third of all ids share a class. But those
+# are the common ones. In the help topics of `pydoc` they make up nearly all of the text:
+
+# %%
+shared = class_sizes[canonical] > 1               # ids that share their class
+help_text = "\n".join(topics[name] for name in sorted(topics))
+help_ids = vocabulary.encode(help_text)
+print(f"{shared.mean():.0%} of the vocabulary, {shared[help_ids].mean():.0%} of the text")
+assert 0.33 < shared.mean() < 0.36 and shared[help_ids].mean() > 0.85
+
+# %% [markdown]
+# ## What is lost
+#
+# A map that merges spellings also merges words. All of these are single tokens, and each pair is one class:
+
+# %%
+pairs = [(" US", " us", "a country / we"),
+         (" Polish", " polish", "from Poland / to shine"),
+         (" AIDS", " aids", "a disease / helps"),
+         (" May", " may", "a month / might"),
+         (" si", " sí", "Spanish: if / yes"),
+         (" ou", " où", "French: or / where"),
+         (" все", " всё", "Russian: everyone / everything"),
+         ("か", "が", "Japanese: asks / marks the subject"),
+         ("น", "นี้", "Thai: the letter n / this"),
+         ("2", "²", "a digit / squared"),
+         (" ", "\n\n", "a blank / a new paragraph")]
+for one, other, meaning in pairs:
+    first, second = vocabulary.encode(one), vocabulary.encode(other)
+    assert len(first) == len(second) == 1 and canonical[first] == canonical[second]
+    print(f"{show(one)} = {show(other)}   ({meaning})")
+
+# %% [markdown]
+# The word itself is not lost to the model: its own embedding and its attention still read raw ids. Only the address
+# of the memory no longer tells the two apart, and the gate ([tutorial 05](05_gate.md)) has to.
+#
+# The loss is not spread evenly. In many scripts vowels are written as marks, and `strip_accents` drops marks. Sort
+# the vocabulary by script, and compare the map with one that leaves that step out:
+
+# %%
+def script(text):
+    """The first word of the Unicode name of the first letter or mark."""
+    letters = (c for c in text if unicodedata.category(c)[0] in "LM")
+    return unicodedata.name(next(letters, " "), "?").split()[0].capitalize()
+
+def run(string, steps):
+    for step in steps:
+        string = step(string)
+    return string
+
+others = [step for step in STEPS if step is not strip_accents]
+scripts = ["Latin", "Cyrillic", "Arabic", "Greek", "Hiragana",
+           "Thai", "Bengali", "Devanagari", "Tamil"]
+members = {name: [] for name in scripts}                     # texts by script
+classes = {name: set() for name in scripts}                      # their keys
+for text, string in zip(readable, strings[-1], strict=True):
+    if script(text) in members:
+        members[script(text)].append(text)
+        classes[script(text)].add(string or text)
+saved = {}
+for name in scripts:
+    marks_kept = {run(text, others) or text for text in members[name]}
+    saved[name] = 1 - np.array([len(marks_kept), len(classes[name])]) / len(members[name])
+
+# %% tags=["fold"]
+fig, ax = plt.subplots(figsize=(6.2, 3.4))
+kept, full = np.array([saved[name] for name in scripts]).T
+ax.barh(scripts, kept, color="C0", height=0.65, label="marks kept")
+ax.barh(scripts, full - kept, left=kept, color="none", edgecolor="C1", hatch="////", height=0.65,
+        label="more, because marks are dropped")
+ax.invert_yaxis()
+ax.tick_params(axis="y", length=0)
+ax.set(xlabel="share of the script's ids that the map saves", xlim=(0, 0.95))
+ax.legend(loc="upper right")
+ax.set_title("Where vowels are marks, dropping marks does most of the merging")
+fig.set_label("Stacked bars by script. Latin 32 % saved with marks kept and 2 % more because they are dropped; "
+              "Thai 7 and 24 %; Bengali 10 and 45 %; Devanagari 14 and 48 %; Tamil 6 and 55 %.")
+
+# %%
+percent = {name: (round(100 * a), round(100 * (b - a))) for name, (a, b) in saved.items()}
+assert [percent[name] for name in ("Latin", "Thai", "Bengali", "Devanagari", "Tamil")] \
+    == [(32, 2), (7, 24), (10, 45), (14, 48), (6, 55)]
+for name in scripts[-4:]:
+    print(f"{name:10} {percent[name][1]} % of its ids merge because marks are dropped")
+assert round(1.7735 - 1.7678, 3) == 0.006               # the paper's Figure 5
+
+# %% [markdown]
+# For the Latin script the marks hardly matter. In Bengali, Hindi's Devanagari and Tamil, more than four in ten ids
+# lose a canonical id of their own to this one step. On the paper's own data the map as a whole helps: leaving it out
+# costs about 0.006 in loss, the error that training lowers (read off its Figure 5).
+#
+# ## Pin the map by its digest
+#
+# Suppose a port numbers the classes in the order of their keys instead of the order of the ids. The classes are the
+# same, so is their number, and nothing looks wrong.
+
+# %%
+keys = [canonical_key(*token) for token in tokens]
+_, by_key = np.unique(keys, return_inverse=True)     # numbered alphabetically
+assert len(by_key) == V and by_key.max() + 1 == 99_092     # every size agrees
+
+config = preset("deepseek-v4.1-flash")
+addressing = Addressing(config)
+sentence = "Only Alexander the Great could tame the horse Bucephalus."
+ids = vocabulary.encode(sentence)
+right = addressing.rows(canonical[ids], layer_id=1)
+wrong = addressing.rows(by_key[ids], layer_id=1)
+print(f"rows that are still right: {(right == wrong).sum()} of {right.size}")
+assert not (right == wrong).any()
+
+# %% [markdown]
+# A model with these rows would read trained numbers from the wrong places, without an error. A *digest* notices: a
+# short checksum (here SHA-256) over every number of the map. The package compares it with the published one.
+
+# %%
+print("right", int64_digest(canonical)[:16], " wrong", int64_digest(by_key)[:16])
+try:
+    Addressing(config, Vocabulary("deepseek-v4", by_key))
+    raise AssertionError("a wrong map was accepted")
+except InputError as error:
+    print(textwrap.fill(str(error), 78))
+
+# %% [markdown]
+# The size matters as well, in another way: the hash draws its constants from a range that depends on the number of
+# classes. V3 and V4 give our sentence the same raw ids and the same canonical ids. Yet not one row agrees:
+
+# %%
+as_v3 = Addressing(replace(config, vocabulary="deepseek-v3", vocab_size=128_815,
+                           canonical_size=98_627, multipliers=None))
+assert (v3.encode(sentence) == ids).all()
+assert (v3.canonical[ids] == canonical[ids]).all()
+assert not (as_v3.rows(v3.canonical[ids], layer_id=1) == right).any()
+
+# two dictionaries, 27 classes too many: other constants again
+draw = (config.seed, 1, config.max_ngram)              # seed, layer, how many
+assert (ops.pcg64_multipliers(*draw, 99_092) == addressing.multipliers[1]).all()
+assert (ops.pcg64_multipliers(*draw, 99_119) != addressing.multipliers[1]).all()
+
+# %% [markdown]
+# ## Where the paper, the demo or a release does otherwise
+#
+# - **The steps.** The paper names NFKC and lowercasing, and says "etc.". The authors' demo has all six steps.
+# - **Marks.** "Strip accents" could mean the non-spacing marks only (Unicode category Mn). The map drops every
+#   category that begins with M. With Mn alone V4 has 99,510 classes.
+# - **Lowercasing** goes letter by letter. Python's `str.lower` writes a Greek sigma at the end of a word
+#   differently. No key of these vocabularies shows the difference; other vocabularies may.
+# - **The vocabulary.** Paper and demo use DeepSeek-V3's, V4.1 its own. Qwen's dialect has no map at all: it hashes
+#   raw ids.
+# - **Negative ids.** The demo lets them through unchanged. Here a negative id is an error, except $-1$, the mark
+#   `DEAD` of V4.1 for a position that takes no part, such as an image.
+
+# %%
+def drop_mn(text):
+    return "".join(c for c in text if unicodedata.category(c) != "Mn")
+
+mn = [run(drop_mn(string), STEPS[3:]) for string in strings[2]]  # strings[2]: decomposed
+mn_keys = {string or text for string, text in zip(mn, readable, strict=True)}
+assert len(mn_keys | broken_keys) == 99_510
+assert normalise("ΟΔΟΣ") == "οδοσ" != "ΟΔΟΣ".lower() == "οδος"
+assert [run(s.lower(), STEPS[4:]) for s in strings[3]] == strings[6]
+assert preset("paper").vocabulary == preset("demo").vocabulary == "deepseek-v3"
+assert config.vocabulary == "deepseek-v4"
+assert preset("qwen4exp-ple").vocabulary is None
+
+# %% [markdown]
+# ## Exercises
+#
+# **1.** Leave out `decompose`, which merges nothing. How many of the 3,213 merges of `strip_accents` go with it?
+#
+# ??? tip "Hint"
+#     Go through `STEPS` up to `strip_accents`, once with and once without the step, and count different strings
+#     just before it and just after it.
+
+# %% tags=["answer"]
+before = strings[1]                                 # after fold_compatibility
+after = [strip_accents(string) for string in before]
+kept_keys = {string or text for string, text in zip(after, readable, strict=True)}
+alone = len(set(before)) - len(kept_keys)
+assert (alone, merged[2] - alone) == (1_078, 2_135)
+print(f"{alone:,} merges are left, {merged[2] - alone:,} are gone")
+
+# %% [markdown]
+# **2.** A port looks ids up with `canonical[ids]`. A chat with an image arrives: `DEAD`, that is $-1$, in the middle of
+# the ids. Which canonical id does the port read there? What does the package do?
+#
+# ??? tip "Hint"
+#     What does index $-1$ mean in Python?
+
+# %% tags=["answer"]
+marked = np.array([270, DEAD, 9327])
+assert canonical[marked].tolist() == [237, 99_091, 2049]  # the last id's class
+assert canonicalise(marked, canonical).tolist() == [237, DEAD, 2049]
+
+# %% [markdown] tags=["answer"]
+# The port reads the class of the vocabulary's last id, and hashes it like a word. The package keeps the mark, and the
+# hash stops there.
+
+# %% [markdown]
+# **Next:** [from n-gram to row](03_hash_by_hand.md), a hash you can work out by hand.

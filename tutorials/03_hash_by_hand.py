@@ -1,0 +1,451 @@
+# %% [markdown]
+# # From n-gram to row: a hash you can do by hand
+#
+# ## What you will be able to do
+#
+# - work out by hand which table row an n-gram reads in DeepSeek-V4.1-Flash;
+# - measure what is wrong with a hash, instead of trusting that it looks random;
+# - say why the multipliers are odd, and why they are bounded;
+# - keep the few ids that make a stream read the same rows as the whole text, and say what one masked token changes.
+#
+# ## The task
+#
+# An **n-gram** is a token together with the $n-1$ tokens before it; $n$ is its **order**. Engram keeps tables
+# of learned vectors. Each order has several tables, one for each **head**. Every head reads one **row** for
+# every n-gram, and all the rows of a position are laid side by side. This page is about the row numbers alone.
+#
+# Tokens are numbers already: their [canonical ids](02_canonical_ids.md). Could we simply number all n-grams?
+# No: there are far too many pairs, let alone triples. So the row is *computed*, by a **hash**: a little
+# arithmetic that gives the same row on every machine and spreads the n-grams evenly over the table.
+
+# %%
+import dataclasses
+import math
+import pydoc_data.topics
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from engram_ref import Addressing, InputError, Vocabulary, ops, preset
+
+flash = preset("deepseek-v4.1-flash")
+print(f"possible 2-grams  {flash.canonical_size**2:>13,}")
+print(f"rows in one table {flash.table_sizes[0]:>13,} or a few more")
+assert flash.canonical_size**2 > 600 * flash.table_sizes[0]
+
+# %% [markdown]
+# ## A toy that circulates
+#
+# Articles about Engram often show a small hash like this one. Ids are first cut down modulo 500. The *oldest*
+# token is multiplied by 1, the next by 3, then 5. The products are joined by XOR, written $\oplus$ here and
+# `^` in Python: bit by bit, "one or the other, not both". Each head XORs in a number of its own, and all tables
+# have 5,003 rows:
+#
+# $$
+# \begin{align*}
+# \mathrm{mix} &= \bigl( 1\,(x_0 \bmod 500) \bigr) \oplus \bigl( 3\,(x_1 \bmod 500) \bigr)
+#                 \oplus \bigl( 5\,(x_2 \bmod 500) \bigr) \\
+# \mathrm{row}_h &= (\mathrm{mix} \oplus 10007\,h) \bmod 5003
+# \end{align*}
+# $$
+#
+# Four heads, two orders (2 and 3) and 32 numbers in a row. Take the tokens 42, 108, 256, 512. The last two make
+# the 2-gram, and $512 \bmod 500 = 12$.
+
+# %%
+HEADS, SIZE = 4, 5_003
+
+
+def toy_mix(ngrams: np.ndarray) -> np.ndarray:
+    """ngrams [..., n], oldest token first"""
+    mixed = 0
+    for i in range(ngrams.shape[-1]):
+        mixed = mixed ^ (ngrams[..., i] % 500) * (2 * i + 1)
+    return mixed
+
+
+def toy_rows(mixed: np.ndarray) -> np.ndarray:
+    rows = [(mixed ^ head * 10_007) % SIZE for head in range(HEADS)]
+    return np.stack(rows, axis=-1)                       # [..., HEADS]
+
+
+tokens = np.array([42, 108, 256, 512])
+print(f"256 * 1 = {256 * 1:09b}")
+print(f" 12 * 3 = {12 * 3:09b}")
+print(f"    XOR = {256 ^ 36:09b} = {256 ^ 36}")
+for n in (2, 3):
+    print(f"{n}-gram rows:", toy_rows(toy_mix(tokens[-n:])))
+assert toy_rows(toy_mix(tokens[-2:]))[0] == 256 ^ 36 == 292
+assert HEADS * 2 * 32 == 256                             # numbers a position reads
+
+# %% [markdown]
+# So head 0 reads row 292 for the 2-gram, and the eight rows together hold 256 numbers. Nothing is wrong with
+# the arithmetic. Is it a good hash? Let us give it real text: the help pages that come with Python, in the
+# vocabulary of DeepSeek-V4.
+
+# %%
+vocabulary = Vocabulary.load("deepseek-v4")
+topics = pydoc_data.topics.topics
+text = "\n".join(topics[name] for name in sorted(topics))
+ids = vocabulary.canonical[vocabulary.encode(text)]
+pairs_of_ids = np.unique(np.stack([ids[:-1], ids[1:]], axis=-1), axis=0)
+triples_of_ids = np.unique(np.stack([ids[:-2], ids[1:-1], ids[2:]], axis=-1), axis=0)
+print(f"{len(ids):,} tokens, {len(pairs_of_ids):,} different 2-grams,"
+      f" {len(triples_of_ids):,} different 3-grams")
+assert len(ids) > 80_000 and len(pairs_of_ids) > 20_000
+
+# %% [markdown]
+# ### Fault 1: small numbers stay small
+#
+# After the modulo, an id is at most 499. Times 3 that is still below 2,048, so the mix of a 2-gram has 11 bits
+# at most. We can try all of them.
+
+# %%
+every = np.arange(500)
+mixes_of_2 = np.unique(toy_mix(np.stack(np.meshgrid(every, every), axis=-1)))
+mixes_of_3 = np.unique(mixes_of_2[:, None] ^ 5 * every)          # one more product
+for n, found in ((2, mixes_of_2), (3, mixes_of_3)):
+    print(f"{500**n:11,} {n}-grams give {len(found):,} mixes, the largest {found.max():,}")
+assert len(mixes_of_2) == 1_536 == mixes_of_2.max() + 1
+assert mixes_of_3.max() < 4_096 < SIZE and flash.canonical_size // 500 == 198
+
+# %% [markdown]
+# These are two losses before any table is involved. About 198 unrelated canonical ids count as one. And 2-grams
+# have 1,536 mixes only, so in head 0 the other rows of 5,003 can never be read by a 2-gram. Without the modulo it gets
+# better, not good: multipliers of 1 and 3 leave real mixes crowded, and a quarter of them is lost. N-grams that share
+# a *mix* share their row in every head.
+
+# %%
+layer = flash.layer_ids[0]
+addressing = Addressing(flash)
+multipliers = addressing.multipliers[layer]
+oldest_first = pairs_of_ids[:, 0] * 1 ^ pairs_of_ids[:, 1] * 3
+newest_first = pairs_of_ids[None, :, ::-1]                       # [1, 2-grams, 2]
+real_mixes = ops.mix(newest_first, multipliers[:2])[0, :, 0]     # explained below
+different = {"1 and 3, ids modulo 500": toy_mix(pairs_of_ids),
+             "1 and 3, whole ids": oldest_first, "those of V4.1": real_mixes}
+different = {name: len(np.unique(mixed)) for name, mixed in different.items()}
+for name, count in different.items():
+    print(f"multipliers {name:24} {count:6,} mixes of {len(pairs_of_ids):,} 2-grams")
+assert different["those of V4.1"] == len(pairs_of_ids)
+assert 0.7 < different["1 and 3, whole ids"] / len(pairs_of_ids) < 0.8
+
+# %% tags=["fold"]
+fig, ax = plt.subplots(figsize=(6.2, 2.8))
+edges = np.arange(0, SIZE, 100)
+real_rows = ops.table_rows(real_mixes[None, :, None], np.array([SIZE]))[0, :, 0]
+used = {"toy, head 0": toy_rows(toy_mix(pairs_of_ids))[:, 0], "V4.1's mix": real_rows}
+for i, (name, rows) in enumerate(used.items()):
+    ax.stairs(np.histogram(rows, edges)[0], edges, label=name, color=f"C{i}", linewidth=1.8, linestyle=("-", "--")[i])
+    print(f"{name:12} rows read: {len(np.unique(rows)):,} of {SIZE:,}")
+assert used["toy, head 0"].max() < 1_536 and len(np.unique(real_rows)) > 0.98 * SIZE
+ax.set(xlabel="row of a table with 5,003 rows", ylabel="2-grams per 100 rows",
+       title="The toy crowds the front third of the table; the real mix uses all of it")
+ax.legend()
+fig.set_label("Different 2-grams of real text per hundred rows. The toy piles them all into rows 0 to 1,535 and leaves "
+              "the rest empty; with the real mix all parts of the table hold about as many.")
+
+# %% [markdown]
+# ### Fault 2: four heads are one head
+#
+# Several heads are there so that two n-grams which meet in one table part in the next. In the toy they never part.
+# XOR with a constant only flips some bits of the mix, so different mixes stay different. The bits above the lowest
+# twelve all come from the constant, so the results lie within 4,096 neighbours, fewer than 5,003. The modulus then
+# keeps them apart too: whoever meets in one head meets in all four.
+
+# %%
+def meetings(rows: np.ndarray) -> int:
+    """Pairs of n-grams that agree in all these heads; rows [n-grams, heads]"""
+    counts = np.unique(rows, axis=0, return_counts=True)[1]
+    return int((counts * (counts - 1) // 2).sum())
+
+
+for n, ngrams in ((2, pairs_of_ids), (3, triples_of_ids)):
+    in_heads = [meetings(toy_rows(toy_mix(ngrams))[:, :k]) for k in (1, 2, 3, 4)]
+    print(f"toy {n}-grams, pairs that meet in 1, 2, 3, 4 heads: {in_heads}")
+    assert len(set(in_heads)) == 1
+for column in toy_rows(np.arange(4_096)).T:
+    assert len(np.unique(column)) == 4_096                # no two mixes meet, in any head
+
+# %% [markdown]
+# Draw the row in head 0 against the row in head 1, and the toy gives streaks. For two distinct primes, 5,003 and
+# 5,009, the same text gives a cloud.
+
+# %% tags=["fold"]
+primes = ops.table_primes((SIZE,), HEADS, 1)[0]
+assert primes[:2].tolist() == [5_003, 5_009]
+some = np.random.default_rng(3).permutation(len(pairs_of_ids))[:400]
+clouds = {"toy": toy_rows(toy_mix(pairs_of_ids))[some],
+          "distinct primes": ops.table_rows(real_mixes[None, some, None], primes)[0]}
+fig, axes = plt.subplots(1, 2, figsize=(6.4, 3.3), sharey=True)
+for i, (ax, (name, rows)) in enumerate(zip(axes, clouds.items(), strict=True)):
+    ax.plot(rows[:, 0], rows[:, 1], "o", color=f"C{i}", markersize=2)
+    ax.set(xlabel="row in head 0", title=name, xlim=(-100, SIZE), ylim=(-100, SIZE + 100))
+axes[0].set_ylabel("row in head 1")
+fig.suptitle("Head 0 of the toy tells you its head 1; with primes it does not", x=0.02, ha="left")
+fig.set_label("Two scatter plots of 400 real 2-grams, row in head 0 against row in head 1. The toy's points lie on a "
+              "few short diagonal streaks; those of two distinct primes fill the whole square.")
+
+# %% [markdown]
+# ### Fault 3: one size for all
+#
+# Could the toy be mended with better mixes? Give it V4.1's, and compare three ways to make four heads: one shared
+# size alone; one shared size and the toy's constants; four **distinct primes**. We count pairs of 2-grams that
+# read the same row in one head, in two, in all four. If heads were independent, one pair in 5,003 of those that meet
+# in the first would meet in the second.
+
+# %%
+ways = {"one size": np.stack([real_mixes % SIZE] * HEADS, axis=-1),
+        "one size, constants": toy_rows(real_mixes),
+        "distinct primes": ops.table_rows(real_mixes[None, :, None], primes)[0]}
+counted = {name: [meetings(rows[:, :k]) for k in (1, 2, 4)]
+           for name, rows in ways.items()}
+print("primes", primes)
+for name, (one, two, four) in counted.items():
+    print(f"{name:20} one head {one:6,}   two heads {two:6,}   all four {four:6,}")
+one, two, four = counted["one size, constants"]
+print(f"independent heads would have {one / SIZE:.1f} in two heads, none in all four")
+assert len(set(counted["one size"])) == 1 and counted["one size"][0] == one
+assert (10_007).bit_count() == 8 and 0.8 < two / (one / 2**8) < 1.3
+assert 15 < two / (one / SIZE) < 26 and one / SIZE**3 < 1e-6
+assert counted["distinct primes"][1] < 2.5 * one / SIZE
+assert counted["distinct primes"][2] == 0
+
+# %% [markdown]
+# One size alone makes copies, not heads. The constants help, but not enough: two heads meet about twenty times
+# too often. Here is why. XOR with 10,007, which has eight 1-bits, adds or subtracts eight powers of two, depending
+# on those bits of the mix. Two mixes that agree in the eight bits are shifted alike, so if they met in head 0 they
+# meet again. That happens about once in $2^8 = 256$, not once in 5,003. Distinct primes need no constant and do better;
+# [the next tutorial](04_collisions.md) shows how much.
+#
+# ## The real one, step by step
+#
+# For a position $t$, count **shifts** backwards: shift 0 is the current token, shift 1 the one before it. Each
+# shift has one large odd **multiplier** $m_i$, the same for all orders and heads. Each head $k$ of order $n$
+# has a prime $p_{n,k}$ of its own, the number of rows in its table:
+#
+# $$
+# \begin{align*}
+# \mathrm{mix}_n(t) &= (x_t\, m_0) \oplus (x_{t-1}\, m_1) \oplus \dots \oplus (x_{t-n+1}\, m_{n-1}) \\
+# \mathrm{row}_{n,k}(t) &= \mathrm{mix}_n(t) \bmod p_{n,k}
+# \end{align*}
+# $$
+#
+# We follow V4.1-Flash in its layer 1, at the last token of "Only Alexander the Great".
+
+# %%
+raw = vocabulary.encode("Only Alexander the Great")
+text_ids = vocabulary.canonical[raw]
+primes_of_layer = addressing.primes[layer]
+for i, m in enumerate(multipliers):
+    word, x = vocabulary.text(int(raw[-1 - i])), text_ids[-1 - i]
+    print(f"shift {i} {word!r:12} {x:6,} * {m:18,} = {x * m:23,}")
+
+# %% [markdown]
+# ### Why the multipliers are bounded
+#
+# A multiplier is $2r+1$ with a random $r$, drawn below a limit that depends on the number of canonical ids: *no* id
+# times *any* multiplier may reach $2^{63}$, the end of a signed 64-bit integer. Then no language's overflow
+# rule matters, and the sign bit of every product and of every mix is 0. A mix is never negative. That matters for
+# the modulus: Python rounds down, C and Java towards zero, and they disagree on negative numbers.
+
+# %%
+limit = ops.hashing.multiplier_range(flash.canonical_size)       # exclusive, for r
+largest_id, largest_multiplier = flash.canonical_size - 1, 2 * (limit - 1) + 1
+print(f"largest product possible {largest_id * largest_multiplier:,}")
+print(f"                   2**63 {2**63:,}")
+assert largest_id * largest_multiplier < 2**63
+assert (multipliers <= largest_multiplier).all() and (real_mixes >= 0).all()
+assert -7 % 5 == 3 and math.fmod(-7, 5) == -2                    # Python's way, and C's
+
+# %% [markdown]
+# ### Why they are odd
+#
+# $2r+1$ can never be 0, and a multiplier of 0 would erase its token. And the product keeps the lowest bit of the id;
+# an even multiplier would make it 0 always. Does that harm? Take multipliers one larger, so even, and a table
+# of $4096 = 2^{12}$ rows: half of it is never read. With a prime size nothing is lost. So odd multipliers are
+# cheap insurance, not the heart of the matter.
+
+# %%
+even_mixes = ops.mix(newest_first, multipliers[:2] + 1)[0, :, 0]
+for size, expected in ((4_096, 0.5), (4_093, 1.0)):
+    odd, even = (len(np.unique(mixed % size)) / size for mixed in (real_mixes, even_mixes))
+    print(f"{size} rows: odd multipliers read {odd:.0%} of them, even ones {even:.0%}")
+    assert odd > 0.98 and expected - 0.02 < even <= expected
+assert ops.is_prime(4_093) and (multipliers % 2 == 1).all()
+
+# %% [markdown]
+# ### The XOR, bit by bit
+#
+# Below are the products of "Great" and "the", and their XOR, as 64 bits in groups of eight. A bit of the mix is 1
+# where exactly one of the two has a 1. XOR neither grows nor carries, and it can be continued: the 3-gram's mix
+# is the 2-gram's with one more product. That is why the newest token comes first.
+
+# %%
+def bits(number: int) -> str:
+    return " ".join(f"{number:064b}"[i:i + 8] for i in range(0, 64, 8))
+
+
+products = [int(x) * int(m)                                      # Python's big integers
+            for x, m in zip(text_ids[::-1], multipliers, strict=True)]
+great, the, alexander, only = products
+by_hand = "".join(a if a == " " else "01"[a != b]
+                  for a, b in zip(bits(great), bits(the), strict=True))
+print(f"Great {bits(great)}\n  the {bits(the)}\n  XOR {by_hand}")
+
+shifts = ops.windows(text_ids[None], addressing.start(1), addressing.pad_id)
+mixes = ops.mix(shifts, multipliers)[0, -1]                      # at "Great"; orders 2, 3, 4
+assert by_hand == bits(int(mixes[0])) and int(mixes[0]) == great ^ the
+assert mixes[1] == mixes[0] ^ alexander and by_hand.startswith("0")
+
+# %% [markdown]
+# ### The modulus of one row
+#
+# One division with remainder is left. Head 0 of the 2-grams has $p = 16{,}000{,}057$ rows, the first prime above the
+# nominal 16 million.
+
+# %%
+mixed, p = int(mixes[0]), int(primes_of_layer[0])
+quotient, row = divmod(mixed, p)
+print(f"{mixed:,} = {quotient:,} * {p:,} + {row:,}")
+all_rows = addressing.rows(text_ids, layer)
+assert p == 16_000_057
+assert [n for n in range(16_000_000, p + 1) if ops.is_prime(n)] == [p]
+assert all_rows[-1, 0] == row == 10_824_761
+
+# %% [markdown]
+# The other 23 rows of the position come the same way. A flat table holds all 24 tables one after the other;
+# there each column adds the start of its own table.
+
+# %%
+slow = []
+for n in (2, 3, 4):
+    mixed = 0
+    for product in products[:n]:
+        mixed ^= product
+    slow += [mixed % int(p) for p in primes_of_layer[8 * (n - 2):8 * (n - 1)]]
+assert slow == all_rows[-1].tolist() and len(slow) == flash.columns == 24
+for n, heads in zip(flash.orders, all_rows[-1].reshape(3, 8), strict=True):
+    print(f"{n}-gram", *(f"{r:>8}" for r in heads[:7]), "...")
+flat = addressing.rows(text_ids, layer, flat=True)
+assert (flat - all_rows == addressing.offsets[layer]).all()
+assert addressing.offsets[layer][1] == p == addressing.primes[layer][0]
+
+# %% [markdown]
+# ## The left edge, and streams
+#
+# The first token of a text has nothing on its left. There the window is filled with the canonical id of the padding
+# token, 2. Someone who generates text token by token must not hash each token as if it were the first: the rows
+# need the $N-1$ ids before it, where $N$ is the largest order. That is the **history**, oldest first,
+# with -1 for "before the stream began". With it, any cut into chunks gives the rows of the whole. Without it, the
+# first three positions of a chunk read wrong rows.
+
+# %%
+print("windows of [10, 11, 12], newest first, one line a position:")
+three = np.array([[10, 11, 12]])
+print(ops.windows(three, addressing.start(1), addressing.pad_id)[0])
+
+sample = ids[:40]
+whole = addressing.rows(sample, layer)
+for cut in range(len(sample) + 1):
+    history = addressing.advance(None, sample[:cut])
+    assert (addressing.rows(sample[cut:], layer, history) == whole[cut:]).all()
+print("history after the whole text:", history, "=", sample[-3:])
+assert addressing.pad_id == 2 and len(history) == flash.max_ngram - 1 == 3
+assert (history == sample[-3:]).all()
+forgetful = addressing.rows(sample[20:], layer)                  # a chunk without its history:
+assert (forgetful[:3] != whole[20:23]).any(axis=-1).all()        # three positions are wrong
+assert (forgetful[3:] == whole[23:]).all()                       # the rest sees enough
+
+# %% [markdown]
+# ## A dead token
+#
+# V4.1 reads images too. The positions of an image hold no words, so they are marked **DEAD** (-1). A window walks
+# back from its token. Once it meets a DEAD mark it *latches*: that shift and all older ones show padding, even
+# if words stand further left. Otherwise an n-gram would be made of words that were never
+# neighbours. In the figure, orange is what the dead token hides and black is the left edge.
+
+# %% tags=["fold"]
+alive, q = np.array([10, 11, 12, 13, 14, 15, 16, 17]), 2
+marked = np.where(np.arange(len(alive)) == q, ops.DEAD, alive)
+shown = ops.windows(marked[None], addressing.start(1), addressing.pad_id)[0]
+hidden = shown == addressing.pad_id
+fig, ax = plt.subplots(figsize=(6.2, 2.7))
+ax.imshow(np.where(hidden.T, 1.0, np.nan), cmap="Greys", vmin=0, vmax=4, aspect="auto")
+for t in range(len(alive)):
+    for shift in range(4):
+        latched = hidden[t, shift] and t >= q
+        ax.text(t, shift, "pad" if hidden[t, shift] else str(shown[t, shift]), ha="center", va="center",
+                color="C1" if latched else None, weight="bold" if latched else None)
+ax.set(xticks=range(len(alive)), xticklabels=["DEAD" if x < 0 else x for x in marked], yticks=range(4),
+       xlabel="the token at each position", ylabel="shift",
+       title="One dead token hides itself and all that is older, for three more positions")
+fig.set_label("A grid, positions across, shifts 0 to 3 downwards. At the dead position all four shifts show padding; "
+              "one later shifts 1 to 3 do, then 2 and 3, then 3 alone; after that everything is visible again.")
+
+# %%
+before, after = addressing.rows(alive, layer), addressing.rows(marked, layer)
+changed = (before != after).reshape(len(alive), 3, 8).any(axis=-1)     # [position, order]
+orders = [np.array(flash.orders)[c].tolist() for c in changed]
+for t in range(q, q + 5):
+    print(f"token {alive[t]}: orders whose rows changed: {orders[t]}")
+assert orders == [[], [], [2, 3, 4], [2, 3, 4], [3, 4], [4], [], []]
+assert hidden[q].all() and shown[q + 1].tolist() == [13, 2, 2, 2]
+
+# %% [markdown]
+# ## Where the paper, the demo or a release does otherwise
+#
+# The paper says "multiplicative-XOR" and "prime", but prints no formula. The one above is that of the authors'
+# demo, and V4.1 kept it with $N = 4$ and the DEAD mark. Qwen hashes raw token ids, draws its multipliers in
+# another way, and starts afresh after the token that ends a document. And one trap for all: the number of the
+# layer seeds the multipliers. V4.1 counts layers from 0; a port that counts from 1 reads entirely other rows.
+
+# %%
+for name in ("engram-27b", "demo", "deepseek-v4.1-flash", "qwen4exp-ple"):
+    c = preset(name)
+    print(f"{name:19} N={c.max_ngram} ids {c.vocabulary or 'raw':11} {c.multiplier_generator:10} "
+          f"DEAD {'yes' if c.dead_barrier else 'no':3} resets after {c.eos_id}")
+try:
+    Addressing(preset("demo")).rows(np.array([5, ops.DEAD]), layer_id=1)
+    raise AssertionError("the demo took a DEAD mark")
+except InputError as error:
+    assert "canonical_ids" in str(error)
+one_off = dataclasses.replace(flash, layer_ids=(2, 15), layer_base=1, multipliers=None)
+assert (Addressing(one_off).rows(text_ids, 2) != all_rows).all() and flash.layer_base == 0
+
+# %% [markdown]
+# ## Exercises
+#
+# **1.** A text consists of the canonical ids 0 and 3, in this order. With paper and calculator: which row does head 0
+# of the 2-grams read at the 3, in layer 1?
+#
+# ??? tip "Hint"
+#     What is the product of id 0? And $3 \cdot 76{,}632{,}096{,}046{,}245 = 229{,}896{,}288{,}138{,}735$.
+
+# %% tags=["answer"]
+mixed = 3 * 76_632_096_046_245 ^ 0            # XOR with the product 0 changes nothing
+assert mixed == 229_896_288_138_735
+print(mixed, "mod", p, "=", mixed % p)
+assert addressing.rows(np.array([0, 3]), layer)[1, 0] == mixed % p == 13_136_173
+
+# %% [markdown]
+# **2.** A port decodes token by token. Where its history should keep -1 for a DEAD token, it keeps the padding
+# id 2. Which rows of the next three tokens are wrong?
+#
+# ??? tip "Hint"
+#     Padding is an ordinary id: the walk back does not latch on it. What stands to its left?
+
+# %% tags=["answer"]
+for t, expected in ((3, [3, 4]), (4, [4]), (5, [])):
+    kept = marked[t - 3:t]
+    rows = addressing.rows(marked[[t]], layer, np.where(kept == ops.DEAD, 2, kept))[0]
+    bad = np.array(flash.orders)[(rows != after[t]).reshape(3, 8).any(axis=-1)].tolist()
+    print(f"token {alive[t]}: wrong orders {bad}")
+    assert bad == expected
+
+# %% [markdown] tags=["answer"]
+# The dead token itself looks right, but the words behind it show through: in the 3- and 4-gram of the next
+# token, and in the 4-gram of the one after. The 2-grams are right, so a test of 2-grams alone would pass.
+
+# %% [markdown]
+# Next: [how often do n-grams share a row, and what do heads and primes do about it?](04_collisions.md)

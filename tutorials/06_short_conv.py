@@ -1,0 +1,477 @@
+# %% [markdown]
+# # The short convolution and the residual branches
+#
+# ## What you will be able to do
+#
+# - compute the short convolution by hand, tap order included;
+# - say how far back one output looks, in gated vectors and in tokens, and measure it;
+# - say what starts at zero in training and what does not;
+# - list what a decoder must remember, and recognise the error it makes when it forgets.
+#
+# ## Neighbouring memories meet
+#
+# The gate left us one vector per position $t$ and branch $m$: $u_t^{(m)} = \alpha_t^{(m)} v_t$, the value
+# as far as that branch lets it in. So far each position stands alone. One more step lets it see
+# a few earlier ones:
+#
+# $$
+# \begin{align*}
+# x &= \mathrm{RMSNorm}(u) \\
+# c_t &= \sum_{j=0}^{L-1} w_j \, x_{t-(L-1-j)\delta} \\
+# Y_t &= \mathrm{SiLU}(c_t) + u_t, \qquad \mathrm{SiLU}(z) = z\,\sigma(z)
+# \end{align*}
+# $$
+#
+# The sum is a convolution along time with three properties. It is *causal*: it only looks back. It is
+# *depthwise*: each channel of each branch has its own $L$ weights and sees no other channel. It is
+# *dilated*: its taps are $\delta$ positions apart. All dialects that have it use $L = 4$ and $\delta = 3$,
+# which for them is $N$, the longest n-gram. So the taps are $t$, $t-3$, $t-6$ and $t-9$.
+
+# %%
+import copy
+import dataclasses
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from engram_ref import Addressing, Trace, engram, ops, preset, residual
+from engram_ref.model.engram import start_state
+from engram_ref.model.parameters import initialise, shapes
+
+rng = np.random.default_rng(6)
+config = preset("tiny")
+M, D = config.n_branches, config.hidden_size
+L, step = config.conv_kernel, config.conv_dilation
+assert (M, D, L, step) == (4, 16, 4, 3) and step == config.max_ngram
+
+x = rng.standard_normal((1, 20, M, D))
+weight = rng.standard_normal((M, D, L))
+zeros = np.zeros((1, config.conv_span, M, D))    # what stands left of the text
+c = ops.short_conv(x, weight, step, zeros)
+
+t, m, d = 17, 2, 5                                    # one number, by hand
+w, line = weight[m, d], x[0, :, m, d]
+by_hand = w[3] * line[t] + w[2] * line[t - 3]
+by_hand += w[1] * line[t - 6] + w[0] * line[t - 9]
+print(f"{c[0, t, m, d]:.6f} from the package, {by_hand:.6f} by hand")
+assert np.isclose(c[0, t, m, d], by_hand)
+
+# %% [markdown]
+# ## Tap order
+#
+# The *last* stored weight belongs to the current position, the first to the oldest. (PyTorch's `Conv1d`
+# stores it so; mathematicians write a convolution the other way round.) An impulse reads the order out:
+# put a single 1 into the input and watch what comes out.
+
+# %%
+impulse = np.zeros((1, 12, 1, 1))
+impulse[0, 1] = 1.0
+stored = np.array([[[4.0, 3.0, 2.0, 1.0]]])
+answer = ops.short_conv(impulse, stored, step, np.zeros((1, 9, 1, 1))).ravel()
+print("in: ", impulse.ravel().astype(int))
+print("out:", answer.astype(int))
+assert answer.tolist() == [0, 1, 0, 0, 2, 0, 0, 3, 0, 0, 4, 0]
+
+# %% [markdown]
+# The demo gets causality from a library that pads both ends: nine zeros left *and* right, then it keeps
+# the first $T$ outputs. That is the same thing. A port that keeps the last $T$ looks up to nine positions
+# ahead, at the very tokens it is trained to predict.
+
+# %%
+spread = np.zeros(1 + (L - 1) * step)
+spread[::step] = w[::-1]                         # NumPy's order is the other one
+padded = np.convolve(line, spread)               # 9 numbers longer than the line
+assert len(padded) == 20 + 9 and np.allclose(padded[:20], c[0, :, m, d])
+assert not np.allclose(padded[-20:], c[0, :, m, d])
+
+# %% [markdown]
+# ## How far back it looks, measured
+#
+# Change one thing at position 5 of a text and see which positions answer: first one gated vector,
+# then one token id. A changed token changes the rows of every 2- and 3-gram that it is part of, so
+# three positions get another memory before the convolution starts.
+
+# %%
+parameters = initialise(config, layer_id=1, rng=rng)  # random, kernels as well
+addressing = Addressing(config)
+T, at = 24, 5
+ids = rng.integers(0, config.canonical_size, T)
+hidden = rng.standard_normal((T, M, D))
+
+
+def run(ids: np.ndarray, hidden: np.ndarray, **options: object) -> Trace:
+    trace = Trace()
+    rows = addressing.rows(ids, layer_id=1)
+    engram(parameters, hidden, rows, config, trace=trace, **options)
+    return trace
+
+
+def moved(before: np.ndarray, after: np.ndarray) -> list[int]:
+    """Positions that differ, counted from the changed one."""
+    return (np.flatnonzero((before != after).any(axis=(0, 2, 3))) - at).tolist()
+
+
+base = run(ids, hidden)
+other_u = base["gated"].copy()
+other_u[0, at] = rng.standard_normal((M, D))
+other_Y, _ = ops.gated_conv(parameters, other_u, zeros, config)
+vector = moved(base["output"], other_Y)
+
+other_id = run(np.where(np.arange(T) == at, ids + 1, ids), hidden)
+token_u = moved(base["gated"], other_id["gated"])
+token_Y = moved(base["output"], other_id["output"])
+print("one gated vector reaches Y at +", vector)
+print("one token id     reaches u at +", token_u)
+print("one token id     reaches Y at +", token_Y)
+assert vector == [0, 3, 6, 9] and token_u == [0, 1, 2]
+assert token_Y == list(range(12))
+
+# %% [markdown]
+# Read it backwards: $Y_t$ reads four gated vectors out of a window of ten, $t$ back to $t-9$. Each of them
+# knows three tokens. Together they cover the last twelve tokens.
+
+# %% tags=["fold"]
+fig, ax = plt.subplots(figsize=(6.4, 2.3))
+for i, tap in enumerate((0, 3, 6, 9)):
+    style = {"color": f"C{i}", "linestyle": "-"}
+    ax.plot([-tap - 2, -tap], [1, 1], linewidth=7, alpha=0.35, **style)
+    ax.plot([-tap - 2, -tap - 1, -tap], [1, 1, 1], "o", color=f"C{i}", markersize=6)
+    ax.plot(-tap, 2, "s", color=f"C{i}", markersize=9)
+    ax.plot([-tap, -tap], [1.15, 1.85], linewidth=1, **style)
+    ax.plot([-tap, 0], [2.15, 2.9], linewidth=1, **style)
+ax.plot(0, 3, "D", color="C5", markersize=9)
+ax.set(yticks=[1, 2, 3], yticklabels=["tokens", "gated vectors", "output"],
+       xticks=range(-11, 1), ylim=(0.6, 3.4), xlabel="position, seen from the output",
+       title="Four taps, three tokens each: twelve tokens, none read twice")
+fig.set_label("An output at position 0 reads the gated vectors at 0, -3, -6 and -9; "
+              "each of these reads the tokens at its own position and the two "
+              "before, which together are the tokens from -11 to 0, each once.")
+
+# %%
+covered = [tap + back for tap in (0, 3, 6, 9) for back in (0, 1, 2)]
+assert sorted(covered) == list(range(12))             # no gap, no overlap
+
+# %% [markdown]
+# ## A surprise: the norm undoes the gate
+#
+# The convolution reads RMSNorm$(u)$, and $u = \alpha v$ differs from $v$ in length only. A norm forgets
+# length. So what neighbours see of a memory hardly depends on whether the gate let it in: what is
+# left of $\alpha$ is what the convolution's `eps` ($10^{-5}$) makes of it.
+
+# %%
+def heard(alpha: float) -> float:
+    """Size of what the convolution reads of a value of size 1."""
+    return ops.rms_norm(alpha * v, gain, config.conv_norm_eps).std()
+
+
+v, gain = rng.standard_normal(2560), np.ones(2560)
+alphas = np.geomspace(1e-6, 1, 61)
+seen = np.array([heard(alpha) for alpha in alphas])
+expected = alphas / np.sqrt(alphas**2 + config.conv_norm_eps)
+assert config.conv_norm_eps == 1e-5 and np.allclose(seen, expected, rtol=0.05)
+
+lowest = ops.gate(np.array([[[-np.sqrt(2560)]]]), "signed_sqrt").item()
+print(f"gate 0.02: {heard(0.02):.2f}   gate {lowest:.4f}: {heard(lowest):.2f}")
+assert heard(0.02) > 0.95 and 0.23 < heard(lowest) < 0.27
+assert round(lowest, 4) == 0.0008 and heard(1e-6) < 0.001
+
+# %% [markdown]
+# The same in the whole module: set every gate to 0.05.
+
+# %%
+def size(array: np.ndarray) -> float:
+    return float(np.sqrt((array**2).mean()))
+
+
+faint = ops.apply_gate(np.full((1, T, M), 0.05), base["value"])
+faint_Y, _ = ops.gated_conv(parameters, faint, zeros, config)
+u_left = size(faint) / size(base["gated"])
+conv_left = size(faint_Y - faint) / size(base["conv"])
+print(f"left of u: {u_left:.2f}   left of the convolution branch: {conv_left:.2f}")
+assert u_left < 0.15 and conv_left > 0.95
+
+# %% tags=["fold"]
+fig, ax = plt.subplots(figsize=(6.2, 2.9))
+ax.semilogx(alphas, seen, label="what the convolution reads")
+ax.semilogx(alphas, alphas, label="what the gate lets through")
+ax.plot(lowest, heard(lowest), "s", color="C3")
+ax.annotate("lowest gate with\nthe signed root", (lowest, heard(lowest)),
+            (2.5e-5, 0.5), fontsize=8,
+            arrowprops={"arrowstyle": "-", "linestyle": "-", "color": "C3"})
+ax.set(xlabel="gate", ylabel="size (of the value: 1)",
+       title="A nearly shut gate hardly quietens the convolution")
+ax.legend(loc="upper left")
+fig.set_label("Against the gate from 1e-6 to 1: the gated value grows in proportion, "
+              "while the convolution's input is already above 0.95 for a gate of 0.02 "
+              "and a quarter for 0.0008, the lowest gate the signed root allows.")
+
+# %% [markdown]
+# With a value of size 1, a gate of 0.02 still passes more than 95% to the convolution. At the paper's
+# width and gains of 1, the signed root never goes below 0.0008, where a quarter is left; the paper's plain
+# sigmoid can go further and shut this door. No source discusses it. It follows from the equations,
+# and a port that "fixes" it will not match.
+#
+# ## What starts at zero
+#
+# Trained models start with all convolution weights at 0. Then $c_t = 0$, and $\mathrm{SiLU}(0) = 0$: the
+# *convolution branch* is silent. The module is not. From step 0 on it adds $Y = u = \alpha v$.
+
+# %%
+start = dataclasses.replace(config, conv_init="zeros")
+fresh = initialise(start, layer_id=1, rng=np.random.default_rng(6))
+rows, first = addressing.rows(ids, layer_id=1), Trace()
+Y = engram(fresh, hidden, rows, start, trace=first)
+print("largest |conv|:", abs(first["conv"]).max(), " size of Y:", f"{size(Y):.2f}")
+assert (fresh["conv_weight"] == 0).all() and (first["conv"] == 0).all()
+assert (first["output"] == first["gated"]).all() and size(Y) > 0.1
+
+# %% [markdown]
+# It does not stay silent: near zero SiLU has slope ½, so the weights receive gradients at once,
+# $\partial Y / \partial w_j = \tfrac12 x$. A finite difference agrees:
+
+# %%
+nudge = 1e-6
+fresh["conv_weight"] = np.zeros((M, D, L))
+fresh["conv_weight"][..., -1] = nudge
+bumped = engram(fresh, hidden, rows, start)
+assert np.allclose((bumped - Y) / nudge, 0.5 * first["conv_norm"][0], atol=1e-5)
+
+# %% [markdown]
+# ## The residual branches
+#
+# The *residual stream* is the sum that every layer of a transformer adds to. With *hyper-connections* a
+# model carries $M = 4$ such streams side by side; attention and experts read a mixture and write back to
+# all. Engram treats each stream by itself: $H^{(m)} \leftarrow H^{(m)} + Y^{(m)}$, before the layer's
+# attention.
+#
+# {{ diagram: branches | Rows, memory and value are shared. Each of four branches has its own key, gate,
+# gated vector, norm and convolution, and adds its own Y to its own state. }}
+#
+# What does sharing save? Here are the parameters of one layer of the paper's 27B model.
+
+# %%
+paper = preset("paper")
+named = shapes(paper, layer_id=2)
+del named["column_offsets"]                           # addresses, not learned
+count = {name: int(np.prod(shape)) for name, shape in named.items()}
+for name, numbers in count.items():
+    shared = name in ("table", "value_weight")
+    print(f"{name:13}{numbers:15,}   {'shared' if shared else 'per branch'}")
+gains = count["query_gain"] + count["key_gain"] + count["conv_gain"]
+assert count["key_weight"] == 4 * count["value_weight"] == 4 * 2560 * 1280
+assert (count["conv_weight"], gains) == (40_960, 30_720)
+assert count["table"] > 170 * (sum(count.values()) - count["table"])
+
+# %% [markdown]
+# The table is more than 170 times all the rest, and it exists once. Now change the state of branch 1 alone: only its
+# own output moves. Within the branch all channels move, for a gate scales the whole vector. The convolution
+# itself keeps channels apart.
+
+# %%
+poked = hidden.copy()
+poked[at, 1] += 1.0
+difference = run(ids, poked)["output"] != base["output"]
+assert difference.any(axis=(0, 1, 3)).tolist() == [False, True, False, False]
+assert difference[0, at, 1].all()
+
+one_channel = x.copy()
+one_channel[0, at, 1, 3] += 1.0
+leak = (ops.short_conv(one_channel, weight, step, zeros) != c).any(axis=(0, 1))
+assert np.argwhere(leak).tolist() == [[1, 3]]
+
+# %% [markdown]
+# Two traps for a port. A norm over all $M \cdot D$ numbers at once lets a loud branch quieten the
+# others. And the demo stores the kernels as one list of $M \cdot D$ channels, *branch-major*: all channels of
+# branch 0 first. Read channel-major, 60 of `tiny`'s 64 kernels land on the wrong channel.
+
+# %%
+loud = base["gated"] * np.array([10.0, 1, 1, 1])[:, None]
+own = ops.rms_norm(loud, np.ones((M, D)), 1e-5)
+joint = ops.rms_norm(loud.reshape(1, T, M * D), np.ones(M * D), 1e-5)
+joint = joint.reshape(loud.shape)
+print("branch 1, norm of its own:", round(size(own[:, :, 1]), 2))
+print("branch 1, joint norm:     ", round(size(joint[:, :, 1]), 2))
+assert size(own[:, :, 1]) > 0.95 and size(joint[:, :, 1]) < 0.4
+
+listed = weight.reshape(M * D, 1, L)                  # as the demo stores them
+assert (listed[2 * D + 5, 0] == weight[2, 5]).all()   # branch 2, channel 5
+misread = listed.reshape(D, M, L).transpose(1, 0, 2)
+assert M * D == 64 and (misread != weight).any(axis=-1).sum() == 60
+
+# %% [markdown]
+# ## What a decoder must remember
+#
+# A model that writes text gets one token at a time. To form $Y_t$ it needs the normalised gated vectors at
+# $t-3$, $t-6$, $t-9$, and the next two tokens need those between. So it keeps the last
+# $(L-1)\,\delta = 9$ of them, per branch. `EngramState` holds them; the module replaces them as it goes.
+# Hashing needs its own short memory, the last $N-1 = 2$ ids.
+
+# %%
+whole = base["output"]
+state, history = start_state(config, batch=1), None
+begin, pieces = 0, []
+for length in (7, 1, 1, 0, 15):
+    end = begin + length
+    rows = addressing.rows(ids[begin:end], 1, history)
+    states = hidden[None, begin:end]
+    pieces.append(engram(parameters, states, rows[None], config, state=state))
+    history = addressing.advance(history, ids[begin:end])
+    begin = end
+pieces = np.concatenate(pieces, axis=1)
+print("taps kept:", state.taps.shape, "  ids kept:", history.shape)
+assert begin == T and state.taps.shape == (1, 9, M, D) and history.shape == (2,)
+assert np.allclose(pieces, whole, rtol=1e-12, atol=1e-13)
+assert np.allclose(state.taps, base["conv_norm"][:, -9:], rtol=1e-12, atol=1e-13)
+
+# %% [markdown]
+# What if a server loses one or the other between two chunks? We cut the text at position 12 and start
+# the second chunk without its past.
+
+# %%
+cut = 12
+
+
+def second_chunk(keep_taps: bool, keep_ids: bool) -> np.ndarray:
+    """Error of each position after the cut."""
+    state = start_state(config, batch=1)
+    rows = addressing.rows(ids[:cut], 1)
+    engram(parameters, hidden[None, :cut], rows[None], config, state=state)
+    history = addressing.advance(None, ids[:cut]) if keep_ids else None
+    state = state if keep_taps else None
+    rows = addressing.rows(ids[cut:], 1, history)
+    Y = engram(parameters, hidden[None, cut:], rows[None], config, state=state)
+    return abs(Y - whole[:, cut:]).max(axis=(0, 2, 3))
+
+
+errors = {"taps lost": second_chunk(keep_taps=False, keep_ids=True),
+          "ids lost": second_chunk(keep_taps=True, keep_ids=False),
+          "both lost": second_chunk(keep_taps=False, keep_ids=False)}
+wrong = {}
+for name, error in errors.items():
+    wrong[name] = np.flatnonzero(error > 1e-9).tolist()
+    print(f"{name:9} wrong at +{wrong[name]}")
+assert wrong["taps lost"] == list(range(9))
+assert wrong["ids lost"] == [0, 1, 3, 4, 6, 7, 9, 10]
+assert wrong["both lost"] == list(range(11))
+assert second_chunk(keep_taps=True, keep_ids=True).max() < 1e-12
+
+# %% tags=["fold"]
+fig, ax = plt.subplots(figsize=(6.2, 2.8))
+for i, (name, error) in enumerate(errors.items()):
+    ax.bar(np.arange(T - cut) + 0.27 * (i - 1), error, 0.27, label=name,
+           color=f"C{i}", hatch=("", "////", "....")[i])
+ax.set(xlabel="position after the cut", ylabel="largest error in Y",
+       xticks=range(T - cut),
+       title="A lost past spoils eleven outputs, then the layer recovers")
+ax.legend()
+fig.set_label("Bars of the largest error at each position after the cut. Taps lost: "
+              "positions 0 to 8. Ids lost: positions 0, 1, 3, 4, 6, 7, 9 and 10. Both "
+              "lost: positions 0 to 10. Position 11 is right again.")
+
+# %% [markdown]
+# The pattern names the culprit. Lost taps: nine outputs wrong, without a gap. Lost ids: two wrong memories, each
+# seen again 3, 6 and 9 positions later, so every third output is right. A check that looks at the twelfth
+# token of a reply finds nothing in this layer.
+#
+# A state is cheap to keep. For the paper's 27B model it is 9 vectors of 2,560 numbers for each of four
+# branches. DeepSeek-V4.1-Flash has no convolution and keeps none.
+
+# %%
+assert start_state(paper, batch=1).taps.size == 9 * 4 * 2560 == 92_160
+assert start_state(preset("deepseek-v4.1-flash"), batch=1).taps.size == 0
+
+# %% [markdown]
+# ## Where the paper, the demo or a release does otherwise
+#
+# DeepSeek-V4.1-Flash, V4.1 for short, drops the convolution: $Y = u$, and an output reads rows of the last
+# four tokens only, its longest n-gram. The paper's own ablation hints at why one may. Read off its
+# Figure 5, the loss is 1.7678 with everything and 1.7683 without the convolution. Going without
+# several branches costs 13 times as much (1.7743).
+#
+# The demo draws the kernels at random instead of starting at zero; it has no training code. It does not
+# reset the convolution between documents packed into one sequence either, and the paper does not say.
+
+# %%
+layout = "{:20}{:<6}{:<10}{:<4}{:9}{}"
+print(layout.format("preset", "taps", "dilation", "N", "start", "remembers"))
+for name in ("paper", "demo", "deepseek-v4.1-flash", "qwen4exp-ple"):
+    p = preset(name)
+    conv = (p.conv_kernel, p.conv_dilation, p.conv_init)
+    taps, dilation, start = conv if p.conv_kernel else ("none", "-", "-")
+    print(layout.format(name, taps, dilation, p.max_ngram, start, p.conv_span))
+    released = name == "deepseek-v4.1-flash"
+    assert (*conv[:2], p.max_ngram) == ((0, 1, 4) if released else (4, 3, 3))
+    assert (p.conv_init == "uniform") == (name == "demo")
+reference, without_conv, without_branches = 1.7678, 1.7683, 1.7743
+cost = (without_branches - reference) / (without_conv - reference)
+assert round(cost) == 13
+
+# %% [markdown]
+# One more consequence. A *dead* position (see [the gate](05_gate.md)) has $u = 0$, but with a convolution its
+# output is not 0: it still reads earlier positions. `tiny` has both, V4.1 only the mask, so there $Y = 0$.
+
+# %%
+assert config.dead_barrier and config.conv_kernel
+dead = np.arange(T) == 10
+masked = run(np.where(dead, ops.DEAD, ids), hidden, dead=dead)
+assert (masked["gated"][0, 10] == 0).all()
+assert (masked["output"][0, 10] != 0).all()
+H = residual(hidden, masked["output"][0], config)    # then the layer's attention
+assert H.shape == (T, M, D) and np.allclose(H - hidden, masked["output"][0])
+
+# %% [markdown]
+# ## Exercises
+#
+# **1.** How many different tokens would an output see with four taps and 3-grams, were the dilation 2? And 4?
+#
+# ??? tip "Hint"
+#     Add every tap's distance to every distance inside an n-gram, and count what is different.
+
+# %% tags=["answer"]
+def reach(dilation: int) -> set[int]:
+    return {dilation * tap + back for tap in range(4) for back in range(3)}
+
+
+for dilation in (2, 3, 4):
+    lags = reach(dilation)
+    print(f"dilation {dilation}: {len(lags)} of the last {max(lags) + 1} tokens")
+assert [len(reach(dilation)) for dilation in (2, 3, 4)] == [9, 12, 12]
+assert max(reach(3)) == 11 and max(reach(4)) == 14
+assert sorted(set(range(15)) - reach(4)) == [3, 7, 11]
+
+# %% [markdown] tags=["answer"]
+# With 2 the n-grams overlap: nine tokens. With 4 it is twelve again, but spread over fifteen with
+# three holes. A dilation of $N$ is the widest that leaves none.
+
+# %% [markdown]
+# **2.** A decoder tries two draft tokens, rejects them, and goes back. It restores the ids but forgets the
+# taps. Which outputs are wrong afterwards? And how does one go back properly?
+#
+# ??? tip "Hint"
+#     Two foreign vectors stand at the end of the taps; all others have moved. The module never writes into
+#     an `EngramState`'s array, it puts a new one in its place.
+
+# %% tags=["answer"]
+def after_drafts(restore: bool) -> list[int]:
+    state, rows = start_state(config, batch=1), addressing.rows(ids, 1)[None]
+    engram(parameters, hidden[None, :cut], rows[:, :cut], config, state=state)
+    snapshot = copy.copy(state)                  # a second name for the same taps
+    drafts = addressing.rows(np.array([1, 2]), 1, ids[cut - 2 : cut])[None]
+    guess = rng.standard_normal((1, 2, M, D))
+    engram(parameters, guess, drafts, config, state=state)
+    state = snapshot if restore else state
+    later = hidden[None, cut:]
+    Y = engram(parameters, later, rows[:, cut:], config, state=state)
+    error = abs(Y - whole[:, cut:]).max(axis=(0, 2, 3))
+    return np.flatnonzero(error > 1e-9).tolist()
+
+
+print("taps forgotten: wrong at +", after_drafts(restore=False))
+assert after_drafts(restore=False) == list(range(9))
+assert after_drafts(restore=True) == []
+
+# %% [markdown] tags=["answer"]
+# All nine that still read from before the cut. Keep a shallow copy of the state and go on from that.
+
+# %% [markdown]
+# Next: [the dialects of one idea](07_dialects.md), side by side.

@@ -1,0 +1,439 @@
+# %% [markdown]
+# # The dialects of one idea
+#
+# Engram exists in several versions: the paper, the authors' demo, DeepSeek-V4.1-Flash, and Qwen's per-layer
+# embedding. All look the last few tokens (an **n-gram**) up in hashed tables, and a gate decides how much of what they
+# find gets in. They agree on hardly any detail. We call each version a **dialect**.
+#
+# ## What you will be able to do
+#
+# - read a dialect as a list of choices, and build one of your own;
+# - say of each choice whether it changes *addresses* (which rows are read), *values* (what comes out), or neither;
+# - follow one n-gram through four dialects, number by number;
+# - guess from the pattern of wrong rows, or the size of an error, which choice a port (somebody's own implementation)
+#   got wrong.
+#
+# ## One configuration, many choices
+#
+# In this package no code asks "is this the demo?". Every difference is a named field of `EngramConfig`, and code
+# asks for the field that matters. A **preset** is one set of values. `DIALECT_FIELDS` lists the choices in which
+# presets differ, each with a function that puts it into words. So the table below is not typed; it is read off
+# the presets.
+
+# %%
+from dataclasses import replace
+from textwrap import wrap
+
+import matplotlib.pyplot as plt
+import ml_dtypes
+import numpy as np
+
+from engram_ref import Addressing, EngramConfig, Vocabulary, engram, ops, preset
+from engram_ref.dialects import DIALECT_FIELDS, sizes
+from engram_ref.model.parameters import initialise
+from engram_ref.presets import GATES
+
+DIALECTS = {"paper": preset("engram-27b"), "demo": preset("demo"),
+            "V4.1": preset("deepseek-v4.1-flash"),
+            "Qwen": preset("qwen4exp-ple")}
+
+
+def show(label: str, cells: list, width: int = 15) -> None:
+    """One line of a table; a long cell goes on in the line below."""
+    columns = [wrap(str(cell), width) or [""] for cell in cells]
+    for i in range(max(map(len, columns))):
+        line = [c[i] if i < len(c) else "" for c in columns]
+        head = f"{'' if i else label:19}"
+        print((head + " ".join(f"{c:{width}}" for c in line)).rstrip())
+
+
+# %%
+show("", list(DIALECTS))
+for label, in_words in DIALECT_FIELDS:
+    show(label, [in_words(config) for config in DIALECTS.values()])
+
+# %% [markdown]
+# Do not learn it by heart; most of these words are explained where this page or an earlier one needs them. See two
+# things only. Any two columns differ in many choices, and no line is the same all through. Not every preset is a
+# dialect: `engram-40b`, the paper's larger model, differs from `engram-27b` in one choice, the size of the tables.
+#
+# A few cells are this project's own guess, because no source publishes the value.
+# [A page of its own](../reference/choices.md) lists them; the complete table is
+# [in the reference](../reference/dialects.md).
+
+# %%
+def differing(one: EngramConfig, other: EngramConfig) -> list[str]:
+    return [label for label, in_words in DIALECT_FIELDS
+            if in_words(one) != in_words(other)]
+
+
+names = list(DIALECTS)
+show("differ in", names)
+for a in names:
+    counts = [len(differing(DIALECTS[a], DIALECTS[b])) for b in names]
+    show(a, counts)
+    assert all(n > 5 for b, n in zip(names, counts, strict=True) if b != a)
+same = [label for label, in_words in DIALECT_FIELDS
+        if len({in_words(config) for config in DIALECTS.values()}) == 1]
+print(len(DIALECT_FIELDS), "choices; the same in all four:", same or "none")
+assert len(DIALECT_FIELDS) == 18 and not same
+larger = differing(preset("engram-27b"), preset("engram-40b"))
+assert larger == ["nominal table size"]
+
+# %% [markdown]
+# ## One n-gram, four addresses
+#
+# The sentence is the paper's own example. We follow its 2-gram " the Great" in the first Engram layer of each
+# dialect. A **canonical id** stands for all spellings of a token ([tutorial 02](02_canonical_ids.md)). The
+# **mix** is what the n-gram hashes to, before each head takes it modulo the prime size $p$ of its own table
+# ([tutorial 03](03_hash_by_hand.md)):
+#
+# $$ \mathrm{mix} = (x_t\, m_0) \oplus (x_{t-1}\, m_1), \qquad \mathrm{row} = \mathrm{mix} \bmod p $$
+#
+# One honest limit: Qwen hashes *raw* ids of a tokenizer that this package does not carry. Its column takes
+# DeepSeek's raw ids instead. The arithmetic is Qwen's, the ids are not.
+
+# %%
+sentence = "Only Alexander the Great could tame the horse Bucephalus."
+raw = Vocabulary.load("deepseek-v4").encode(sentence)
+great = 3                                      # the position of " Great"
+
+
+def ids_of(config: EngramConfig) -> np.ndarray:
+    """The sentence as the dialect hashes it: canonical ids, or the raw ones."""
+    if config.vocabulary is None:
+        return raw
+    return Vocabulary.load(config.vocabulary).canonical[raw]
+
+
+def mixes_of(config: EngramConfig, layer: int) -> np.ndarray:
+    """The mixes at " Great", one an order."""
+    addressing, ids = Addressing(config), ids_of(config)
+    shifts = ops.windows(ids[None], addressing.start(1), addressing.pad_id,
+                         addressing.eos_id)
+    return ops.mix(shifts, addressing.multipliers[layer])[0, great]
+
+
+columns = {}
+for name, config in DIALECTS.items():
+    layer, addressing = config.layer_ids[0], Addressing(config)
+    ids = ids_of(config)
+    new, old = int(ids[great]), int(ids[great - 1])
+    m0, m1 = (int(m) for m in addressing.multipliers[layer][:2])
+    mix = int(mixes_of(config, layer)[0])
+    p = int(addressing.primes[layer][0])
+    row = int(addressing.rows(ids, layer)[great, 0])
+    assert mix == (new * m0) ^ (old * m1) and row == mix % p
+    columns[name] = {
+        "layer": layer, "id of ' Great'": new, "id of ' the'": old,
+        "multiplier m0": m0, "multiplier m1": m1, "mix, in hex": f"{mix:x}",
+        "p of head 0": p, "row of head 0": row}
+
+show("", list(columns))
+for label in columns["paper"]:
+    show(label, [column[label] for column in columns.values()])
+read = [column["row of head 0"] for column in columns.values()]
+assert read == [782_676, 124_270, 10_824_761, 8_408_046]
+assert columns["V4.1"]["mix, in hex"] == "229cb25bd57dcc8"
+assert columns["paper"]["id of ' Great'"] == columns["V4.1"]["id of ' Great'"]
+
+# %% [markdown]
+# Read it from the top. The three DeepSeek columns agree on both ids and on nothing below. Why?
+#
+# **Paper and demo** share the vocabulary, the seed and the generator. They number the layer differently, and that
+# number seeds the multipliers. In layer 15, which both happen to have, all multipliers and mixes agree. The rows
+# still do not, for the tables have other sizes:
+
+# %%
+print("layer 15      mix, in hex         p of head 0   row of head 0")
+found = {}
+for name in ("engram-27b", "engram-40b", "demo"):
+    config = preset(name)
+    addressing = Addressing(config)
+    mix = mixes_of(config, 15)[0]
+    row = addressing.rows(ids_of(config), 15)[great, 0]
+    print(f"{name:12}  {mix:15x}  {addressing.primes[15][0]:14,}  {row:14,}")
+    found[name] = (int(mix), int(row))
+assert len({mix for mix, _ in found.values()}) == 1
+assert len({row for _, row in found.values()}) == 3
+
+# %% [markdown]
+# **Demo and V4.1** agree on the layer, 1, and on the ids of this sentence. But V4's vocabulary has 465 tokens more,
+# so it has more canonical ids, and the multipliers are drawn from a range that shrinks with that number. Same seed,
+# same random bits, other range: each multiplier is scaled by the same factor. That is enough to move every row.
+
+# %%
+v3, v4 = DIALECTS["demo"], DIALECTS["V4.1"]
+m_v3 = Addressing(v3).multipliers[1]           # three of them
+m_v4 = Addressing(v4).multipliers[1][:3]
+print("canonical ids:", f"{v3.canonical_size:,} and {v4.canonical_size:,}")
+print("ratio of the sizes      ", f"{v4.canonical_size / v3.canonical_size:.9f}")
+print("ratio of the multipliers", (m_v3 / m_v4).round(9))
+assert v4.vocab_size - v3.vocab_size == 465 and (ids_of(v3) == ids_of(v4)).all()
+assert np.allclose(m_v3 / m_v4, v4.canonical_size / v3.canonical_size, rtol=1e-9)
+
+# %% [markdown]
+# ## Which choices change addresses?
+#
+# Now change one choice at a time. We take `tiny`, a small preset of this project, and a text of two documents:
+# the sentence, the token that ends a document, the sentence again. Each variant below differs from `tiny` in one
+# respect. How many of the rows that a position reads are other rows?
+#
+# Three labels need a word. The *seed index* is the number that seeds a layer's multipliers: the layer's own number, or
+# its place in the list of layers (its *ordinal*). *SplitMix64* is Qwen's generator of them. A position marked *DEAD*
+# holds no text, for example because it belongs to an image; windows do not look past it.
+
+# %%
+tiny, layer = preset("tiny"), 1
+END = 1                                  # raw and canonical id of the end mark
+two = np.concatenate([raw, [END], raw])
+ids = Vocabulary.load(tiny.vocabulary).canonical[two]
+base = Addressing(tiny).rows(ids, layer)                 # [T, C]
+T = len(ids)
+assert ids[len(raw)] == END
+
+v3_fields = {"vocabulary": "deepseek-v3", "vocab_size": v3.vocab_size,
+             "canonical_size": v3.canonical_size}
+raw_fields = {"vocabulary": None, "canonical_size": tiny.vocab_size}
+four_fields = {"max_ngram": 4, "table_sizes": (997, 1499, 1499)}
+dead = np.where(np.arange(T) == 8, ops.DEAD, ids)        # 8: in an image
+variants = {                             # label: changed fields, layer, ids
+    "V3's vocabulary": (v3_fields, layer, ids),
+    "raw ids": (raw_fields, layer, two),
+    "layers one higher": ({"layer_ids": (2, 3)}, 2, ids),
+    "seed index: ordinal": ({"seed_index": "ordinal"}, layer, ids),
+    "SplitMix64": ({"multiplier_generator": "splitmix64"}, layer, ids),
+    "larger tables": ({"table_sizes": (1010, 1510)}, layer, ids),
+    "fill: pad id 0": ({"pad_id": 0}, layer, ids),
+    "documents apart": ({"eos_id": END}, layer, ids),
+    "token 8 is DEAD": ({}, layer, dead),
+    "orders up to 4": (four_fields, layer, ids),
+}
+changed = {}
+for label, (fields, at, its_ids) in variants.items():
+    rows = Addressing(replace(tiny, **fields)).rows(its_ids, at)
+    changed[label] = (rows[:, :tiny.columns] != base).mean(axis=-1)   # [T]
+    print(f"{label:20} {changed[label].mean():5.0%} of all rows are others")
+
+# %% tags=["fold"]
+fig, ax = plt.subplots(figsize=(6.6, 3.6))
+for y, (_, share) in enumerate(changed.items()):
+    hit = share > 0
+    ax.scatter(np.flatnonzero(~hit), [y] * (~hit).sum(), s=5, color="C5")
+    for level in np.unique(share[hit]):
+        where = np.flatnonzero(share == level)
+        ax.scatter(where, [y] * len(where), s=60, marker="s", color="C0",
+                   alpha=0.35 + 0.65 * level, linewidths=0)
+ax.axvline(len(raw), color="C1", linestyle="--", linewidth=1)
+ax.annotate("the document ends here", (len(raw) + 0.3, -0.75), fontsize=8)
+ax.set(yticks=range(len(changed)), yticklabels=list(changed), xlabel="position",
+       ylim=(len(changed) - 0.5, -1.2))
+ax.set_title("Most address choices move every row;\n"
+             "fill and barriers only the rows near an edge")
+fig.set_label("A grid: ten changed choices down, positions across; a square "
+              "where rows changed, darker for more of them. Vocabulary, raw "
+              "ids, layer number, seed index, generator and table size fill "
+              "their lines. The fill changes positions 0 and 1, the document "
+              "end the two positions after it, a dead token its own position "
+              "and the next two. Orders up to 4 change nothing.")
+
+# %%
+where = {k: np.flatnonzero(share).tolist() for k, share in changed.items()}
+everywhere = list(variants)[:6]
+assert all(changed[label].mean() > 0.99 for label in everywhere)
+assert all((changed[label] > 0.5).all() for label in everywhere)
+assert where["fill: pad id 0"] == [0, 1]
+assert where["documents apart"] == [len(raw) + 1, len(raw) + 2]
+assert where["token 8 is DEAD"] == [8, 9, 10]
+assert where["orders up to 4"] == []            # old columns stay as they are
+
+# %% [markdown]
+# Six choices leave hardly a row in place, and it does not matter how small they look: a layer number off by one is
+# as bad as another vocabulary. A port that is wrong there is wrong everywhere, so one token shows it.
+#
+# The fill and the barriers touch only the positions whose window reaches over an edge. A test on the middle of a
+# text never sees them. Orders up to 4 add columns and leave the others alone, in this layer. The new columns take
+# primes, though, and no prime is used twice, so tables of the *next* layer get others.
+
+# %%
+taller = Addressing(replace(tiny, **four_fields))
+assert (taller.primes[1][:tiny.columns] == Addressing(tiny).primes[1]).all()
+assert (taller.primes[2][:tiny.columns] != Addressing(tiny).primes[2]).any()
+
+# %% [markdown]
+# ## Which choices change values?
+#
+# The rest of the table leaves the rows alone and changes what is made of them. Same rows, same random weights, same
+# **hidden state** (the vectors that the model carries for a position); we measure the largest change of the output,
+# relative to its own size. ("FP8 and bf16 inside" rounds where the released V4.1 does, to numbers of 8 and 16 bits;
+# `eps`, gains and the factored score are in [tutorial 05](05_gate.md), the dilation in [06](06_short_conv.md).)
+
+# %%
+rng = np.random.default_rng(7)
+weights = initialise(tiny, layer, rng)
+for name in ("key_bias", "value_bias", "query_gain", "key_gain", "conv_gain"):
+    shape = weights[name].shape
+    weights[name] = weights[name] + 0.3 * rng.standard_normal(shape)
+hidden = rng.standard_normal((T, tiny.n_branches, tiny.hidden_size))
+right = engram(weights, hidden, base, tiny)
+size = np.sqrt((right**2).mean())
+
+
+def without(word: str) -> dict[str, np.ndarray]:
+    return {k: w for k, w in weights.items() if word not in k}
+
+
+bf16_table = {**weights, "table": weights["table"].astype(ml_dtypes.bfloat16)}
+single = {k: w if w.dtype == np.int64 else w.astype(np.float32)
+          for k, w in weights.items()}
+choices = {                              # label: changed fields, weights
+    "no convolution": ({"conv_kernel": 0}, without("conv")),
+    "dilation 1, not 3": ({"conv_dilation": 1}, weights),
+    "no biases": ({"projection_bias": False}, without("bias")),
+    "gains 1 + w": ({"gain_form": "zero_centred"}, weights),
+    "gate: plain sigmoid": ({"gate_form": "sigmoid"}, weights),
+    "FP8 and bf16 inside": ({"rounding": "fp8_bf16"}, single),
+    "rows kept as bf16": ({"table_codec": "bf16"}, bf16_table),
+    "query/key eps 1e-5": ({"norm_eps": 1e-5}, weights),
+    "query/key eps 1e-20": ({"norm_eps": 1e-20}, weights),
+    "factored score": ({"score_form": "factored"}, weights),
+    "gate: copysign": ({"gate_form": "copysign_sqrt"}, weights),
+}
+moved = {}
+for label, (fields, its_weights) in choices.items():
+    config = replace(tiny, **fields)
+    assert (Addressing(config).rows(ids, layer) == base).all()
+    state = hidden.astype(its_weights["value_weight"].dtype)
+    output = engram(its_weights, state, base, config)
+    moved[label] = float(abs(output - right).max() / size)
+    print(f"{label:20} moves the output by {moved[label]:.0e} of its size")
+
+# %% tags=["fold"]
+fig, ax = plt.subplots(figsize=(6.6, 3.2))
+floor = 1e-17
+for y, (_, distance) in enumerate(moved.items()):
+    if not distance:
+        ax.annotate("exactly 0", (2 * floor, y), fontsize=8, va="center")
+        continue
+    ax.plot([floor, distance], [y, y], color="C5", linewidth=0.8, linestyle="-")
+    ax.plot(distance, y, "o", color="C0")
+ax.axvline(2.0**-8, color="C1", linestyle="--", linewidth=1)
+ax.annotate("one step of bf16", (2.0**-9, -0.6), fontsize=8, ha="right")
+ax.set(xscale="log", yticks=range(len(moved)), yticklabels=list(moved),
+       xlim=(floor, 100), ylim=(len(moved) - 0.5, -1.5),
+       xlabel="largest change of the output, relative to its size")
+ax.set_title("Wrong values come in all sizes, some below any tolerance")
+fig.set_label("Eleven changed choices down, the relative change of the output "
+              "across, logarithmic. Convolution, dilation, biases, gains and "
+              "the gate's form move it by 0.1 to 10, rounding and bf16 rows by "
+              "0.01 to 0.2, an eps of 1e-5 by 1e-5, an eps of 1e-20 and the "
+              "factored score by 1e-14 or less, copysign not at all.")
+
+# %%
+assert all(moved[label] > 0.1 for label in list(choices)[:5])
+assert 5e-3 < moved["rows kept as bf16"] < moved["FP8 and bf16 inside"] < 0.2
+assert 1e-7 < moved["query/key eps 1e-5"] < 1e-4
+assert max(moved["query/key eps 1e-20"], moved["factored score"]) < 1e-13
+assert moved["gate: copysign"] == 0
+
+# %% [markdown]
+# Wrong addresses are loud; wrong values can be silent. An eps of $10^{-20}$ in place of float64's own, or `copysign`
+# in place of `sign`, passes any comparison of random outputs. [The gate's tutorial](05_gate.md) has inputs that tell
+# them apart.
+#
+# Two choices change neither addresses nor values. `row_multiple` pads the stored table with rows that nobody reads,
+# and `conv_init` says where training starts.
+
+# %%
+padded = replace(tiny, row_multiple=128)
+spare = sizes(padded)["rows"][0] - sizes(tiny)["rows"][0]
+longer = {**weights, "table": np.pad(weights["table"], ((0, spare), (0, 0)))}
+assert 0 < spare < 128 and (engram(longer, hidden, base, padded) == right).all()
+from_zero = replace(tiny, conv_init="zeros")
+assert (engram(weights, hidden, base, from_zero) == right).all()
+
+# %% [markdown]
+# ## The same scores, every gate
+#
+# A **score** says how well a memory fits its context. The **gate** $\alpha$, between 0 and 1, is how much of the
+# memory gets in. `GATES` keeps the gates by name; *TileKernels* is DeepSeek's library of GPU kernels.
+
+# %%
+scores = [-8.0, -1.0, -0.01, -0.0, 0.0, 0.01, 1.0, 8.0]
+print("score         " + " ".join(f"{s:7g}" for s in scores))
+alphas = {}
+for name, fields in GATES.items():
+    alphas[name] = ops.gate(np.array([[scores]]), fields["gate_form"])[0, 0]
+    print(f"{name:14}" + " ".join(f"{a:7.5f}" for a in alphas[name]))
+assert (alphas["tilekernels"] == alphas["deepseek-v4.1"]).all()
+assert (alphas["demo"] == alphas["qwen"]).all()
+assert alphas["demo"][3] == alphas["demo"][4] == 0.5
+assert (alphas["deepseek-v4.1"][3:5] != 0.5).all()
+
+# %% [markdown]
+# Three curves for five names. But a gate is more than its curve: what becomes the score depends on the norms before
+# it. Here is one state, one key and one set of stored gain weights, read by each dialect.
+
+# %%
+key = rng.standard_normal((1, 1, 1, 16))
+state = key + rng.standard_normal(key.shape)
+gains = {"query_gain": np.full((1, 16), 0.8), "key_gain": np.full((1, 16), 0.8)}
+read = {}
+for name, fields in GATES.items():
+    config = replace(tiny, n_branches=1, **fields)
+    s = ops.gate_score(gains, state, key, config)
+    read[name] = float(s.item()), float(ops.gate(s, config.gate_form).item())
+    print(f"{name:13} score {read[name][0]:.4f}   gate {read[name][1]:.4f}")
+plain = [read[name][0] for name in GATES if name != "qwen"]
+assert np.allclose(plain, plain[0])
+assert np.isclose(read["qwen"][0] / plain[0], (1.8 / 0.8) ** 2, rtol=1e-5)
+
+# %% [markdown]
+# Qwen stores how far a gain is from 1, so it reads a stored 0.8 as 1.8. Two norms, so the score grows by
+# $(1.8/0.8)^2$.
+#
+# ## Where the paper, the demo or a release does otherwise
+#
+# This whole page is that section. Where paper and code contradict each other, or the paper itself, the
+# [errata page](../paper/errata.md) states it with the evidence.
+#
+# ## Exercises
+#
+# **1.** Make a dialect: the demo with V4.1's gate and without a convolution. Predict which of its rows differ from
+# the demo's. Then check.
+#
+# ??? tip "Hint"
+#     `dataclasses.replace(config, **GATES[...])`. Where do gate and convolution stand in the lists above?
+
+# %% tags=["answer"]
+demo = preset("demo")
+mine = replace(demo, name="mine", **GATES["deepseek-v4.1"], conv_kernel=0)
+for at in mine.layer_ids:
+    here, there = (Addressing(c).rows(ids_of(c), at) for c in (mine, demo))
+    assert (here == there).all()
+print("differs in:", ", ".join(differing(mine, demo)), "- and in no row")
+assert differing(mine, demo) == ["score", "gate", "query/key eps",
+                                 "convolution", "conv at start"]
+
+# %% [markdown]
+# **2.** A port's rows are right on every text of three documents, except for the first two positions of the second and
+# the third document. Which choice did it get wrong, and what does its author believe about it?
+#
+# ??? tip "Hint"
+#     Which line of the first figure has that shape?
+
+# %% tags=["answer"]
+three = np.concatenate([ids[:12], [END], ids[:12], [END], ids[:12]])
+apart = Addressing(replace(tiny, eos_id=END)).rows(three, layer)
+joined = Addressing(tiny).rows(three, layer)
+wrong = np.flatnonzero((apart != joined).any(axis=-1))
+print("positions with other rows:", wrong)
+assert wrong.tolist() == [13, 14, 26, 27]
+
+# %% [markdown] tags=["answer"]
+# The barrier at a document's end. The port keeps documents apart where its dialect does not, or the other way round.
+# The first document is right either way: its left edge is the stream's.
+
+# %% [markdown]
+# That was the last of the first seven tutorials. Next: [type your own text](type-your-own-text.md), or look up
+# [where each equation of the paper lives](../paper/map.md).
