@@ -27,7 +27,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from engram_ref import Addressing, Trace, Vocabulary, engram, preset, presets, residual
-from engram_ref.model.parameters import initialise, shapes, table_bytes
+from engram_ref.model.engram_parameters import initialise, shapes, table_bytes
 
 vocabulary = Vocabulary.load("deepseek-v4")
 sentence = "Only Alexander the Great could tame the horse Bucephalus."

@@ -23,7 +23,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from engram_ref import Addressing, Trace, Vocabulary, engram, ops, preset, presets
-from engram_ref.model.parameters import initialise
+from engram_ref.model.engram_parameters import initialise
 
 flash = preset("deepseek-v4.1-flash")
 layer, addressing = flash.layer_ids[0], Addressing(flash)

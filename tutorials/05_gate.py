@@ -33,7 +33,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from engram_ref import Addressing, EngramConfig, ops, preset, presets
-from engram_ref.model.parameters import initialise
+from engram_ref.model.engram_parameters import initialise
 from engram_ref.presets import GATES
 
 rng = np.random.default_rng(5)

@@ -36,7 +36,7 @@ import numpy as np
 
 from engram_ref import Addressing, Trace, engram, ops, preset, residual
 from engram_ref.model.engram import start_state
-from engram_ref.model.parameters import initialise, shapes
+from engram_ref.model.engram_parameters import initialise, shapes
 
 rng = np.random.default_rng(6)
 config = preset("tiny")

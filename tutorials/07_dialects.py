@@ -30,7 +30,7 @@ import numpy as np
 
 from engram_ref import Addressing, EngramConfig, Vocabulary, engram, ops, preset
 from engram_ref.dialects import DIALECT_FIELDS, sizes
-from engram_ref.model.parameters import initialise
+from engram_ref.model.engram_parameters import initialise
 from engram_ref.presets import GATES
 
 DIALECTS = {"paper": preset("engram-27b"), "demo": preset("demo"),

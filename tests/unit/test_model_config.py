@@ -109,7 +109,7 @@ ENGRAM_FIELDS = {
     "other branches": ({"n_branches": 2}, "engram.hidden_size, n_branches"),
     "a layer too many": ({"layer_ids": (1, 4)}, r"engram.layer_ids: expected blocks up to 3, found \(1, 4\)"),
     "a layer too many, from 0": ({"layer_ids": (3,), "layer_base": 0}, "engram.layer_ids: expected blocks up to 2"),
-    "another vocabulary": ({"vocab_size": 50, "canonical_size": 50}, "vocab_size"),
+    "a larger vocabulary": ({"vocab_size": 62, "canonical_size": 62}, "engram.vocab_size"),
 }
 
 

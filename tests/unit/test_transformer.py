@@ -171,6 +171,16 @@ def test_parameters_are_looked_at_first(change):
     assert list(state.caches) == list(kept)
 
 
+def test_an_id_that_the_modules_do_not_know_is_refused():
+    """Embeddings may be padded past the tokenizer's last id; such an id has no canonical id."""
+    engram = replace(FULL.engram, vocab_size=50, canonical_size=50)
+    config = replace(FULL, engram=engram)
+    parameters = random_model(config)
+    assert forward(parameters, np.array([49]), config).shape == (1, VOCABULARY)
+    with pytest.raises(InputError, match=r"ids: expected values in \[0, 50\), found 50"):
+        forward(parameters, np.array([50]), config)
+
+
 @pytest.mark.parametrize("config", [PLAIN, MODELS["dense"]], ids=lambda c: c.name)
 def test_dead_marks_need_a_dialect_that_has_them(config):
     with pytest.raises(InputError, match="dead: expected None"):
