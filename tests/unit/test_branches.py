@@ -14,7 +14,7 @@ from engram_ref.ops import (
     write_branches,
     write_single,
 )
-from tests.bounds import norm_scale
+from tests.bounds_backbone import logit_scale_of_maps, matrix_scale, sinkhorn_terms, weight_scale
 from tests.compare import assert_close
 from tests.slow import branches as slow
 
@@ -43,19 +43,6 @@ def slow_maps(p, X, config):
     shapes = ((B, T, M), (B, T, M), (B, T, M, M))
     return [np.array([[maps[i] for maps in row] for row in found], dtype=float).reshape(shape)
             for i, shape in enumerate(shapes)]
-
-
-def map_scale(p, X):
-    """The largest error of a logit: its sum of absolute values, and its own size."""
-    B, T, M, D = X.shape
-    v = X.reshape(B, T, M * D)
-    raw = norm_scale(v, np.abs(v), np.ones(M * D), EPS) @ np.abs(p["phi"]).T
-    return 1 + np.abs(p["bias"]).max() + np.abs(p["alpha"]).max() * raw.max(initial=0.0)
-
-
-def sinkhorn_terms(M, iterations):
-    """Each half step sums M exponentials and rounds a logarithm and two differences."""
-    return 2 * iterations * (M + 4)
 
 
 @pytest.mark.parametrize("iterations", [1, 2, 20])
@@ -111,10 +98,12 @@ def test_with_eps_it_is_the_releases_matrix_transposed(eps, iterations):
 def test_maps_match_the_slow_ones(shape, config):
     p, X = site(*shape[2:]), state(shape)
     M, D = shape[2:]
-    scale, terms = map_scale(p, X), M * D + sinkhorn_terms(M, config.iterations)
-    for name, expected, found in zip(("pre", "post", "res"), slow_maps(p, X, config),
-                                     branch_maps(p, X, EPS, config), strict=True):
-        assert_close(name, expected, found, "f64", terms, scale)
+    logits = logit_scale_of_maps(p, X, EPS)
+    scales = (weight_scale(logits[..., :M]), 2 * weight_scale(logits[..., M : 2 * M]),
+              matrix_scale(logits[..., 2 * M :], M, config.iterations, M * D))
+    for name, expected, found, scale in zip(("pre", "post", "res"), slow_maps(p, X, config),
+                                            branch_maps(p, X, EPS, config), scales, strict=True):
+        assert_close(name, expected, found, "f64", M * D, scale)
 
 
 def test_all_branches_are_normalised_together():
@@ -152,9 +141,11 @@ def test_a_site_matches_the_slow_one(shape):
     pre, post, res = branch_maps(p, X, EPS, config)
     found = write_branches(X, 3 * read_branches(X, pre), post, res)
     M, D = shape[2:]
-    scale = 8 * map_scale(p, X) * np.abs(X).sum(axis=2).max(initial=0.0)
-    assert_close("branches", np.array(expected, dtype=float).reshape(shape), found, "f64",
-                 M * D + sinkhorn_terms(M, 20), scale)
+    logits, reach = logit_scale_of_maps(p, X, EPS), np.abs(X).sum(axis=2, keepdims=True)
+    y = 3 * weight_scale(logits[..., :M]).max(axis=-1)[..., None, None] * reach
+    scale = matrix_scale(logits[..., 2 * M :], M, 20, M * D) * reach
+    scale = scale + 2 * weight_scale(logits[..., M : 2 * M])[..., None] * y
+    assert_close("branches", np.array(expected, dtype=float).reshape(shape), found, "f64", M * D, scale)
 
 
 def test_rows_of_the_matrix_are_the_branches_written():
@@ -174,7 +165,7 @@ def test_collapse_matches_the_slow_one(shape, form):
     lists = {name: array.tolist() for name, array in p.items()}
     expected = [[slow.collapse(lists, branches, form, EPS) for branches in row] for row in X.tolist()]
     found = collapse(X, form, p, EPS)
-    scale = map_scale(p, X) * np.abs(X).sum(axis=2).max(initial=0.0)
+    scale = weight_scale(logit_scale_of_maps(p, X, EPS)).max(axis=-1, keepdims=True) * np.abs(X).sum(axis=2)
     assert_close("stream", np.array(expected, dtype=float).reshape(*shape[:2], D), found, "f64", M * D + M, scale)
 
 

@@ -7,7 +7,16 @@ import pytest
 
 from engram_ref.model.tree import expert_shapes
 from engram_ref.model_config import ExpertsConfig
-from engram_ref.ops import expert_weights, moe, route, routed_grouped, routed_naive, router_scores, select_experts, swiglu
+from engram_ref.ops import (
+    expert_weights,
+    moe,
+    route,
+    routed_grouped,
+    routed_naive,
+    router_scores,
+    select_experts,
+    swiglu,
+)
 from tests.cases_backbone import EXPERTS, GROUPED, slow_experts_config
 from tests.compare import assert_close
 from tests.slow import experts as slow

@@ -14,7 +14,8 @@ def step_by_step(parameters, prompt, config, new_tokens, temperature=0.0, rng=No
     """The whole text anew for every token, without any state."""
     text = prompt
     for _ in range(new_tokens):
-        text = np.concatenate([text, sample(forward(parameters, text, config)[:, -1], temperature, rng)[:, None]], axis=1)
+        newest = sample(forward(parameters, text, config)[:, -1], temperature, rng)
+        text = np.concatenate([text, newest[:, None]], axis=1)
     return text[:, prompt.shape[1] :]
 
 
@@ -69,5 +70,5 @@ def test_what_cannot_be_done_is_refused(changes, words):
 def test_parameters_are_looked_at_once_but_looked_at():
     parameters = random_model(FULL)
     parameters["norm.weight"] = np.full(9, np.inf)
-    with pytest.raises(InputError, match="norm.weight"):
+    with pytest.raises(InputError, match=r"norm\.weight"):
         generate(parameters, PROMPT, FULL, 2)

@@ -1,0 +1,361 @@
+# %% [markdown]
+# # Hyper-connections: four residual streams
+#
+# ## What you will be able to do
+#
+# - write down one site of such a model: read, compute, carry on, write;
+# - do Sinkhorn-Knopp by hand, and say which of its sums are exact and which only nearly so;
+# - find a transposed matrix in a port, and name the tests that cannot see it;
+# - start a model so that its streams do not stay equal for ever.
+#
+# ## One stream, then several
+#
+# A transformer carries one vector $x$ per position, the *residual stream*. Each layer has two **sites**: attention and
+# a feed-forward network. What a site's function $F$ finds is added, $x \leftarrow x + F(\mathrm{norm}(x))$: all sites
+# read the same sum and write into it with weight 1. **Hyper-connections** carry $M$ streams
+# $X_0, \ldots, X_{M-1}$ and let each site choose what mixture it reads, where it writes, and how the streams are
+# mixed on the way. $F$ still sees one vector of width $D$ and costs what it did. And the rest?
+
+# %%
+import matplotlib.pyplot as plt
+import numpy as np
+
+from engram_ref import ops
+from engram_ref.model.tree import shapes
+from engram_ref.model_config import HyperConfig
+from engram_ref.model_presets import model_preset
+
+rng = np.random.default_rng(8)
+paper = model_preset("engram-27b")
+count = {name: int(np.prod(shape, dtype=object)) for name, shape in shapes(paper).items()}
+maps = [numbers for name, numbers in count.items() if "_hc." in name]
+sites, share = sum(name.endswith("phi") for name in count), sum(maps) / sum(count.values())
+print(f"engram-27b: {sites} sites, {sum(maps):,} numbers for their maps, {share:.3%} of all")
+assert sites == 60 and paper.backbone.n_branches == 4 and share < 0.001
+
+# %% [markdown]
+# ## Three maps
+#
+# A site looks at all streams at once. Lay them end to end as one vector $v$, divide by its root mean square (rms),
+# multiply by a learned matrix $\phi$, scale by a learned $\alpha$ (one for each group), add a bias $b$. That gives
+# $2M + M^2$ numbers, the *logits* $\ell$, in three groups:
+#
+# $$
+# \begin{align*}
+# \ell &= \alpha \cdot \phi\,\frac{v}{\mathrm{rms}(v)} + b, \qquad \sigma(z) = \frac{1}{1 + e^{-z}} \\
+# H^{\mathrm{pre}} &= \sigma(\ell^{\mathrm{pre}}), \qquad H^{\mathrm{post}} = 2\,\sigma(\ell^{\mathrm{post}}),
+# \qquad H^{\mathrm{res}} = \mathrm{Sinkhorn}(\ell^{\mathrm{res}}) \\
+# y &= F\Bigl(\mathrm{norm}\bigl(\sum_i H^{\mathrm{pre}}_i X_i\bigr)\Bigr), \qquad
+# X'_i = \sum_j H^{\mathrm{res}}_{ij} X_j + H^{\mathrm{post}}_i\, y
+# \end{align*}
+# $$
+#
+# `Sinkhorn` is explained below. One site of a small model, one position; a plain `tanh` stands for $F$:
+
+# %%
+M, D, config = 4, 16, HyperConfig()
+phi = 0.2 * rng.standard_normal((2 * M + M * M, M * D))
+site = {"phi": phi, "bias": np.zeros(2 * M + M * M), "alpha": np.ones(3)}
+X = rng.standard_normal((1, 1, M, D))                     # batch, position, stream, channel
+pre, post, res = ops.branch_maps(site, X, 1e-6, config)
+y = np.tanh(ops.rms_norm(ops.read_branches(X, pre), np.ones(D), 1e-6))
+after = ops.write_branches(X, y, post, res)
+print("pre ", pre[0, 0].round(2), "  post", post[0, 0].round(2))
+print(res[0, 0].round(2))
+
+logits = phi @ X.ravel() / np.sqrt(np.mean(X**2) + 1e-6)  # the same by hand
+assert np.allclose(pre[0, 0], 1 / (1 + np.exp(-logits[:4])))
+assert np.allclose(post[0, 0], 2 / (1 + np.exp(-logits[4:8])))
+for i in range(M):                                        # the stream that is written
+    carried = sum(res[0, 0, i, j] * X[0, 0, j] for j in range(M))
+    assert np.allclose(after[0, 0, i], carried + post[0, 0, i] * y[0, 0])
+
+# %% [markdown]
+# ## Why the mixing is fenced in
+#
+# Sixty sites multiply sixty matrices. If these may be anything, the product explodes or dies. So $H^{\mathrm{res}}$ is
+# held near the **doubly stochastic** matrices: nothing negative, each row and each column sums to 1. A row that sums
+# to 1 makes a new stream an *average* of old ones: no number grows. A column that sums to 1 hands all of an old
+# stream on: the sum of the streams stays. (DeepSeek's version, **mHC**, is named after this set: *manifold-constrained*.)
+
+# %%
+free = np.eye(4) + 0.3 * rng.standard_normal((60, 300, 4, 4))     # 60 sites, 300 draws
+start = rng.standard_normal((300, 4, 32))
+wild = tame = start
+for matrix in free:
+    wild, tame = matrix @ wild, ops.sinkhorn(matrix, 20) @ tame
+sizes = [float(np.median(np.sqrt((a**2).mean(axis=(1, 2))))) for a in (start, wild, tame)]
+print("median size: {:.1f} at first, {:.0f} after free mixing, {:.1f} after averaging".format(*sizes))
+assert sizes[1] > 100 and 0.45 < sizes[2] < 0.55 and abs(tame).max() <= abs(start).max()
+assert np.allclose(tame.sum(axis=1), start.sum(axis=1), atol=1e-9)
+assert np.ptp(tame, axis=1).max() < 1e-12                 # all four streams are equal now
+near = ops.sinkhorn(8 * np.eye(4), 20)
+assert (near.diagonal().round(3) == 0.999).all()
+
+# %% [markdown]
+# The fence has a price. Nothing was written here, and 60 averages left four equal streams of half the size. Streams
+# stay apart only where sites write different amounts, or where $H^{\mathrm{res}}$ is near the identity: a bias of 8
+# on the diagonal makes that 0.999.
+#
+# ## Sinkhorn-Knopp on one matrix
+#
+# How does one make a doubly stochastic matrix of any 16 numbers? Take exponentials, so that all are positive. Divide
+# each column by its sum. Divide each row by its sum, which spoils the columns a little. Repeat, 20 times in all.
+
+# %%
+logits = np.array([[2, 0, -1, 1], [0, 1, 3, 0], [-1, 0, 2, 1], [1, -2, 0, 0.0]])
+matrix = np.exp(logits)
+print("            worst row   worst column")
+for iteration in range(1, 21):
+    for words, axis in (("columns", 0), ("rows", 1)):
+        matrix = matrix / matrix.sum(axis=axis, keepdims=True)
+        row, column = (abs(matrix.sum(axis=a) - 1).max() for a in (1, 0))
+        if iteration in (1, 2, 20):
+            print(f"{iteration:2} {words:8}{row:10.0e}{column:14.0e}")
+print(matrix.round(3))
+assert np.allclose(matrix, ops.sinkhorn(logits, 20), rtol=1e-13) and row < 1e-15 < column
+
+# %% [markdown]
+# ## Rows exact, columns only nearly
+#
+# The rows had the last word, so they are exact up to rounding. The columns are as good as 20 iterations made them.
+# How good? That depends on the size of the logits. Below, the worst column among 4,000 random matrices of each size.
+
+# %%
+normal, spreads, curves = rng.standard_normal((4000, 4, 4)), (0.5, 1, 2, 4, 8), {}
+print("logit std   worst row   worst column   typical column")
+for std in spreads:
+    matrices, curves[std] = np.exp(std * normal), []
+    for _ in range(20):                                   # one more iteration each time
+        matrices = ops.sinkhorn(np.log(matrices), 1)
+        row, column = (abs(matrices.sum(axis=a) - 1).max(axis=-1) for a in (-1, -2))
+        curves[std].append(column.max())
+    print(f"{std:9}{row.max():12.0e}{column.max():15.0e}{np.median(column):17.0e}")
+    assert np.allclose(matrices, ops.sinkhorn(std * normal, 20), atol=1e-12) and row.max() < 1e-14
+worst = [curves[std][-1] for std in spreads]
+assert worst[0] < 1e-8 < 1e-4 < worst[1] < 0.01 < worst[2] < worst[3] < 0.1 < worst[4]
+
+# %% tags=["fold"]
+fig, ax = plt.subplots(figsize=(6.2, 3.1))
+for std, marker in zip(spreads, "osD^v", strict=True):
+    ax.semilogy(range(1, 21), curves[std], marker=marker, markersize=3, label=f"{std}")
+ax.set(xlabel="iterations", ylabel="worst column sum, off by", xticks=range(0, 21, 5),
+       title="Twenty iterations are a number, not convergence")
+ax.legend(title="logit std", fontsize=8, title_fontsize=8, loc="lower left")
+fig.set_label("Worst column error of 4,000 matrices against iterations 1 to 20. It ends below 1e-8 for "
+              "logits of standard deviation 0.5, near 1e-3 for 1, at a few hundredths for 2 and 4, and "
+              "at a few tenths for 8.")
+
+# %% [markdown]
+# From a standard deviation of 2 on, some column is off by more than 1%. So 20 belongs to the definition, like a layer
+# count. A port that stops when "converged", or goes on, computes another function. And a test may hold rows to
+# $10^{-14}$, but columns only where the logits are small.
+#
+# ## Large logits: stay in logarithms
+#
+# In float32 `exp` overflows from 89 on. The usual cure subtracts the largest number first, here of the whole matrix. But
+# then a column that lies 110 below it is all zeros, and dividing by its sum is $0/0$. Each column's own
+# largest instead only moves the trouble to the rows. `ops.sinkhorn` normalises logarithms, where dividing is
+# subtracting.
+
+# %%
+def broken(matrices: np.ndarray) -> float:
+    """Share of matrices with a NaN after 20 plain iterations."""
+    with np.errstate(invalid="ignore"):
+        for axis in (-2, -1) * 20:
+            matrices = matrices / matrices.sum(axis=axis, keepdims=True)
+    return float(np.isnan(matrices).any(axis=(-2, -1)).mean())
+
+
+assert np.exp(np.float32(88)) < np.inf and np.exp(np.float32(-110)) == 0
+for std, at_least in ((64, (0.4, 0.01)), (128, (0.85, 0.2))):
+    large = (std * normal).astype(np.float32)
+    shares = [broken(np.exp(large - large.max(axis=a, keepdims=True))) for a in ((-2, -1), -2)]
+    found = ops.sinkhorn(large, 20)
+    print("std {:3}: NaN in {:.0%} (matrix maximum), {:.0%} (column maximum)".format(std, *shares))
+    assert abs(found.sum(axis=-1) - 1).max() < 1e-6       # in logarithms: none
+    assert shares[0] > at_least[0] and shares[1] > at_least[1]
+
+# %% [markdown]
+# ## The transpose trap
+#
+# DeepSeek's code calls its matrix `comb`, and its first index is the stream *read*: `comb` is $H^{\mathrm{res}}$
+# transposed. It normalises rows first, then columns, and applies $\mathtt{comb}^T X$. Transpose the
+# logits, and all of this is the paper's form. Let `view` be the 4x4 of logits as the release lays them out. There
+# are three ways to port it with a Sinkhorn $S$ that takes columns first:
+
+# %%
+def comb_of(view: np.ndarray) -> np.ndarray:
+    comb = np.exp(view)
+    for axis in (-1, -2) * 20:
+        comb = comb / comb.sum(axis=axis, keepdims=True)
+    return comb
+
+
+turn = lambda matrices: matrices.swapaxes(-1, -2)
+state = rng.standard_normal((4000, 4, 16))
+print("error of the streams (rms)\nlogit std   S(view^T)   S(view)^T   S(view)")
+for std in spreads:
+    view = std * normal
+    true = turn(comb_of(view)) @ state
+    ports = ops.sinkhorn(turn(view), 20), turn(ops.sinkhorn(view, 20)), ops.sinkhorn(view, 20)
+    right, order, wrong = (np.sqrt(((H @ state - true) ** 2).mean()) for H in ports)
+    print(f"{std:9}{right:12.0e}{order:12.0e}{wrong:10.2f}")
+    assert right < 1e-14 and order < 0.1 * wrong and 0.15 < wrong < 0.9
+    assert std > 0.5 or order < 1e-10
+
+# %% [markdown]
+# The first port is the release. The second normalises in the other order, which shows only as far as the columns have
+# not converged. The third sends stream $i$ to $j$ where $j$ should go to $i$. Its errors are 0.2 to 0.8 on streams of
+# size 1, and yet three plausible tests pass:
+
+# %%
+right, wrong = ops.sinkhorn(turn(0.5 * normal), 20), ops.sinkhorn(0.5 * normal, 20)
+assert np.allclose(wrong.sum(-1), 1) and np.allclose(wrong.sum(-2), 1)    # rows, columns
+gap = (right - wrong) @ state
+print(f"largest error in a stream {abs(gap).max():.1f}, in their sum {abs(gap.sum(axis=1)).max():.0e}")
+assert abs(gap).max() > 1 and abs(gap.sum(axis=1)).max() < 1e-7           # the sum of the streams
+assert np.allclose(ops.sinkhorn(np.zeros((4, 4)), 20), 1 / 4)             # an untrained site
+
+# %% [markdown]
+# ## Equal streams: the symmetry trap
+#
+# A model begins with the embedding copied into every stream. Suppose $\phi = 0$ and equal biases: all streams are
+# read alike and written alike, so they stay equal. Equal streams get equal *gradients* (the slopes that
+# training follows), so training cannot part them either. To see it, take two streams and two sites. A teacher puts the
+# sites *side by side*: the first writes to stream 1 only, the second reads stream 0 only. A student shall learn
+# the teacher's biases by gradient descent, once from equal biases, once with a little noise on them.
+
+# %%
+two, W, x = HyperConfig(2, 5), 1.5 * rng.standard_normal((2, 4, 4)), rng.standard_normal((1, 16, 4))
+
+
+def student(biases: np.ndarray) -> np.ndarray:
+    streams = ops.expand(x, 2)                            # two copies
+    for bias, weight in zip(biases, W, strict=True):
+        site = {"phi": np.zeros((8, 8)), "bias": bias, "alpha": np.ones(3)}
+        pre, post, res = ops.branch_maps(site, streams, 1e-6, two)
+        y = np.tanh(ops.linear(ops.read_branches(streams, pre), weight))
+        streams = ops.write_branches(streams, y, post, res)
+    return streams
+
+
+def learn(biases: np.ndarray) -> tuple[list[float], float]:
+    loss = lambda biases: float(((student(biases).sum(axis=2) - target) ** 2).mean())
+    losses, gradient = [], np.zeros_like(biases)
+    for _ in range(60):
+        losses.append(loss(biases))
+        for at in np.ndindex(biases.shape):               # a central difference for each bias
+            nudge = np.zeros_like(biases)
+            nudge[at] = 1e-5
+            gradient[at] = (loss(biases + nudge) - loss(biases - nudge)) / 2e-5
+        biases = biases - gradient
+    return losses, float(np.ptp(student(biases), axis=2).max())
+
+
+teacher = 6.0 * np.array([[0, 0, -1, 1, 1, 0, 0, 1], [1, -1, 0, 0, 1, 0, 0, 1]])
+target = student(teacher).sum(axis=2)
+(equal, equal_gap), (noisy, noisy_gap) = map(learn, (np.zeros((2, 8)), 0.02 * rng.standard_normal((2, 8))))
+print(f"equal: loss {equal[0]:.2f} to {equal[-1]:.2f}, streams {equal_gap:.0e} apart")
+print(f"noisy: loss {noisy[0]:.2f} to {noisy[-1]:.2f}, streams {noisy_gap:.0e} apart")
+assert equal_gap < 1e-9 < 1e-3 < noisy_gap and noisy[-1] < 0.1 * equal[-1]
+
+# %% tags=["fold"]
+fig, ax = plt.subplots(figsize=(6.2, 2.6))
+ax.semilogy(equal, label="equal biases")
+ax.semilogy(noisy, label="noise of 0.02 on the biases")
+ax.set(xlabel="step of gradient descent", ylabel="loss", title="Streams that start equal never learn to differ")
+ax.legend(loc="lower left")
+fig.set_label("Loss against step. From equal biases it stays on a plateau near half of its start. With "
+              "a little noise it leaves the plateau and falls to less than a tenth of that.")
+
+# %% [markdown]
+# So $\phi$ starts at random. On equal streams $H^{\mathrm{res}}$ does nothing, for its rows sum to 1: the first
+# difference comes through $H^{\mathrm{post}}$, or from Engram, which gates every stream by itself.
+#
+# ## Back to one stream
+#
+# Before the output layer the streams *collapse*. The mHC paper does not say how. The sum and the mean differ by the factor
+# $M$, which the final norm takes out again. DeepSeek-V4 learns the weights: sigmoids of one more $\phi$ (the "head").
+
+# %%
+copies = ops.expand(rng.standard_normal((1, 8, D)), M)
+site["phi"] = 0.02 * rng.standard_normal(phi.shape)       # as the package starts it
+_, post, res = ops.branch_maps(site, copies, 1e-6, config)
+assert np.allclose(ops.write_branches(copies, np.zeros((1, 8, D)), post, res), copies)
+assert np.ptp(post, axis=2).min() > 0.01
+
+X = rng.standard_normal((1, 8, M, D))
+head = {"phi": 0.2 * rng.standard_normal((M, M * D)), "bias": np.zeros(M), "alpha": np.ones(1)}
+forms = [ops.collapse(X, form, head, 1e-6) for form in ("sum", "mean", "head")]
+normed = [ops.rms_norm(x, np.ones(D), 1e-6) for x in forms]
+gaps = [float(abs(x - normed[0]).max()) for x in normed[1:]]
+print("after the norm, against the sum: mean {:.0e}, head {:.1f}".format(*gaps))
+assert gaps[0] < 1e-4 and gaps[1] > 0.1 and np.allclose(forms[0], 4 * forms[1])
+
+# %% [markdown]
+# ## Where the paper or a release does otherwise
+#
+# - DeepSeek-V4 adds `eps` = $10^{-6}$ to $H^{\mathrm{pre}}$, to the first normalised `comb`, and in every division.
+#   Rows then sum to $1 - 10^{-6}$. With large logits it is not small: it lifts entries that were meant to be
+#   nearly zero, and the normalisations that follow blow them up.
+# - TileKernels, DeepSeek's kernel library, takes 10 iterations and $H^{\mathrm{post}} = \sigma$ unless told otherwise.
+# - The paper publishes $M = 4$, 20 iterations and a start of $\alpha = 0.01$, but neither $\phi$ nor $b$. The
+#   package starts with $\phi \sim N(0, 0.02^2)$ and $b = 0$, and collapses by the sum.
+
+# %%
+print("largest change of an entry\nlogit std   eps 1e-6   10 iterations")
+for std in spreads:
+    right, lifted = ops.sinkhorn(std * normal, 20), ops.sinkhorn(std * normal, 20, 1e-6)
+    changed = [abs(H - right).max() for H in (lifted, ops.sinkhorn(std * normal, 10))]
+    print("{:9}{:11.0e}{:16.0e}".format(std, *changed))
+    assert np.allclose(lifted.sum(axis=-1), 1 - 1e-6, atol=2e-7, rtol=0)
+    assert changed[0] < 1e-5 if std < 2 else changed[0] > 1e-5
+assert changed[0] > 0.5 and (config.hc_mult, config.iterations, config.alpha_init) == (4, 20, 0.01)
+assert (config.post_mult, config.pre_eps, config.sinkhorn_eps, config.collapse) == (2.0, 0.0, 0.0, "sum")
+
+# %% [markdown]
+# ## Exercises
+#
+# **1.** $\phi = 0$ and $b = 0$. How does the model differ from one with a plain residual stream, for $M = 1$ and for
+# $M = 4$? And when $M = 1$ has a $\phi$?
+#
+# ??? tip "Hint"
+#     What is each map? What does the norm before $F$ do to a factor?
+
+# %% tags=["answer"]
+start = rng.standard_normal((1, 8, D))
+F = lambda u: np.tanh(ops.rms_norm(u, np.ones(D), 0.0) @ phi[:D, :D])
+plain = start + F(start)
+for M in (1, 4):
+    X, zeros = ops.expand(start, M), np.zeros(2 * M + M * M)
+    site = {"phi": np.zeros((len(zeros), M * D)), "bias": zeros, "alpha": np.ones(3)}
+    pre, post, res = ops.branch_maps(site, X, 0.0, HyperConfig(M))
+    X = ops.write_branches(X, F(ops.read_branches(X, pre)), post, res)
+    assert np.allclose(ops.collapse(X, "mean", {}, 0.0), plain)
+_, post, res = ops.branch_maps({**site, "phi": phi[:3, :D], "bias": zeros[:3]}, start[:, :, None], 0.0, HyperConfig(1))
+assert (res == 1).all() and abs(post - 1).max() > 0.1
+
+# %% [markdown] tags=["answer"]
+# Not at all: $H^{\mathrm{post}} = 1$, the rows of $H^{\mathrm{res}}$ sum to 1, and the norm takes out the factor of
+# $H^{\mathrm{pre}}$. The symmetry trap is a plain model in four copies. With a $\phi$, $M = 1$ keeps
+# $H^{\mathrm{res}} = 1$, but writes with a weight between 0 and 2: nearly a plain stream, not quite.
+
+# %% [markdown]
+# **2.** Write a test of one site that finds a transposed `comb` with the naked eye.
+#
+# ??? tip "Hint"
+#     Which logits send one stream to one other? Which streams show where it went?
+
+# %% tags=["answer"]
+logits = np.zeros((1, 1, 4, 4))
+logits[..., 0, 1] = 20.0                                  # written: stream 0; read: stream 1
+marked = np.zeros((1, 1, 4, 1))
+marked[..., 1, :] = 1.0                                   # only stream 1 holds anything
+landed = [ops.write_branches(marked, np.zeros((1, 1, 1)), np.zeros((1, 1, 4)), H)[0, 0, :, 0].round(2)
+          for H in (ops.sinkhorn(logits, 20), turn(ops.sinkhorn(logits, 20)))]
+print("right", landed[0], "  transposed", landed[1])
+assert landed[0].tolist() == [1, 0, 0, 0] and landed[1].tolist() == [0, 0.33, 0.33, 0.33]
+
+# %% [markdown]
+# Next: [attention from a 576-number cache](09_mla.md), the first of the two functions $F$.

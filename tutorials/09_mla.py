@@ -1,0 +1,343 @@
+# %% [markdown]
+# # MLA: attention from a 576-number cache
+#
+# ## What you will be able to do
+#
+# - say what a cache of keys and values costs, and what multi-head latent attention (MLA) keeps instead;
+# - turn queries and keys by their position, and show that scores depend on distances only;
+# - compute the same attention in two orders, and say which is cheaper when;
+# - stretch a model to longer texts with YaRN, and convert weights between two layouts of RoPE.
+#
+# ## What a cache costs
+#
+# Attention lets a token read earlier ones. Each token makes a *query* $q$, a *key* $k$ and a *value* $v$. The output at
+# position $t$ is a mean of values; those count most whose keys fit the query:
+#
+# $$ o_t = \sum_{s \le t} p_{ts}\, v_s, \qquad p_{t\cdot} = \mathrm{softmax}_s(\mathrm{scale} \cdot q_t \cdot k_s) $$
+#
+# Many *heads* do this side by side. Keys and values of old tokens never change, so a program that writes text keeps
+# them: the *KV cache*. It grows with every token, in every layer. One can keep keys and values of all heads
+# (*multi-head attention*, MHA), let groups of heads share them (*grouped-query attention*, GQA, here with 8 groups), or
+# keep one small vector, a *latent*, from which every head makes its own: MLA.
+
+# %%
+import dataclasses
+import inspect
+import math
+import re
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from engram_ref import InputError, ops
+from engram_ref.model.hf import LATENT_EPS, rope_from_hf
+from engram_ref.model.tree import attention_shapes
+from engram_ref.model_config import YarnConfig
+from engram_ref.model_presets import model_preset
+
+ways, kept = ("MHA", "GQA", "MLA"), {}
+big, v3 = (model_preset(name).backbone for name in ("engram-27b", "v3-like"))
+for name, backbone in (("27B", big), ("V3", v3)):
+    a, L = backbone.attention, backbone.n_layers
+    one_head = a.qk_head_dim + a.v_head_dim                      # a key and a value
+    heads = np.array([a.n_heads, 8, (a.kv_lora_rank + a.qk_rope_head_dim) / one_head])
+    kept[name] = L * one_head * heads
+    print(f"{name:3} {L} layers, {a.n_heads:3} heads, numbers kept a token:",
+          ", ".join(f"{way} {n:,.0f}" for way, n in zip(ways, kept[name], strict=True)))
+    assert kept[name][2] == L * 576 and heads[2] == 1.8 and a.n_heads == {"27B": 32, "V3": 128}[name]
+    assert round(heads[0] / heads[2], 1) == {"27B": 17.8, "V3": 71.1}[name]
+
+# %% tags=["fold"]
+fig, ax = plt.subplots(figsize=(6.2, 2.7))
+for i, (name, numbers) in enumerate(kept.items()):
+    places = np.array([2, 1, 0]) + 0.19 - 0.38 * i
+    bars = ax.barh(places, 2 * 32_768 * numbers / 1e9, 0.36, color=f"C{i}",
+                   hatch=("", "////")[i], label=name)
+    ax.bar_label(bars, fmt="%.1f GB", padding=4, fontsize=8)
+ax.set(xscale="log", xlim=(0.3, 900), yticks=[2, 1, 0], yticklabels=ways,
+       xlabel="GB for one text of 32,768 tokens, 2 bytes a number",
+       title="MLA keeps 1 or 2 GB where MHA keeps 20 or 164")
+ax.legend(loc="lower right")
+fig.set_label("Cache of one text of 32,768 tokens, logarithmic. 27B: 20.1 GB with MHA, 5.0 with GQA, "
+              "1.1 with MLA. V3: 163.7, 10.2 and 2.3 GB.")
+gigabytes = np.stack(list(kept.values())) * 2 * 32_768 / 1e9
+assert gigabytes.round(1).tolist() == [[20.1, 5.0, 1.1], [163.7, 10.2, 2.3]]
+
+# %% [markdown]
+# MLA keeps 576 numbers per token and layer, however many heads there are: as much as 1.8 heads of MHA. That is 17.8
+# times less than the 32 heads of the 27B model would need, and 71.1 times less than V3's 128.
+#
+# ## The latent and the one rotary key
+#
+# One matrix makes both parts of what is kept from a token's hidden state $x$. The first 512 numbers are normalised:
+# the latent $c$. The last 64 are turned by the position (next section): the rotary key $k^R$. All heads share it,
+# and it is *not* normalised.
+#
+# $$ (a \mid b) = W_{KVA}\, x, \qquad c = \mathrm{RMSNorm}(a), \qquad k^R = \mathrm{RoPE}(b) $$
+#
+# We take the 27B model's attention with random weights, 4 heads instead of 32, and a narrower hidden state.
+
+# %%
+rng = np.random.default_rng(9)
+attention = dataclasses.replace(big.attention, n_heads=4)
+A, dn, dr = attention.n_heads, attention.qk_nope_head_dim, attention.qk_rope_head_dim
+dv, r, D, T = attention.v_head_dim, attention.kv_lora_rank, 256, 24
+weights = {name: rng.standard_normal(shape) * shape[-1] ** -0.5
+           for name, shape in attention_shapes(attention, D).items()}
+weights["kv_norm.weight"] = 1 + 0.3 * rng.standard_normal(r)     # the norm's gain
+x = rng.standard_normal((1, T, D))                               # already normalised
+
+positions = np.arange(T)[None]
+frequency = ops.frequencies(dr, attention.rope_theta)            # [32]
+angle = ops.angles(positions, frequency)                         # [1, T, 32]
+c_kv, k_pe = ops.latents(weights, x, angle, attention)
+print("latents", c_kv.shape, " rotary keys", k_pe.shape, " no axis for heads")
+
+a, b = np.split(x @ weights["wkv_a.weight"].T, [r], axis=-1)
+by_hand = weights["kv_norm.weight"] * a / np.sqrt((a**2).mean(-1, keepdims=True))
+assert np.allclose(c_kv, by_hand, rtol=1e-12) and (dn, dr, dv, r) == (128, 64, 128, 512)
+
+# %% [markdown]
+# ## RoPE: positions as complex numbers
+#
+# Attention alone does not know where a key stands. *Rotary position embedding* (RoPE) tells it by turning. Take
+# neighbouring channels as one complex number, $z_i = b_{2i} + \mathrm{i}\, b_{2i+1}$, and turn it at position $t$ by
+# the angle $t f_i$, with the frequency $f_i = 10000^{-2i/64}$. A score is then the real part of a product, and only
+# the distance is left in it:
+#
+# $$ \mathrm{Re}\bigl( z\, e^{\mathrm{i} t f} \cdot \overline{w\, e^{\mathrm{i} s f}} \bigr)
+#     = \mathrm{Re}\bigl( z\, \overline{w}\; e^{\mathrm{i} (t-s) f} \bigr) $$
+
+#
+# Angles need float64: at position 32,767 the fastest pair has turned by 32,767 radians, and float32 has few digits left
+# for the fraction.
+
+# %%
+assert np.allclose(frequency, 10000.0 ** (-2 * np.arange(32) / 64))
+turned = (b[..., 0::2] + 1j * b[..., 1::2]) * np.exp(1j * angle)
+assert np.allclose(k_pe[..., 0::2], turned.real) and np.allclose(k_pe[..., 1::2], turned.imag)
+q, k = rng.standard_normal((2, 1, 1, dr))
+
+
+def score(t: int, s: int) -> float:
+    """Of the query q at position t with the key k at position s."""
+    at_t, at_s = (ops.angles(np.array([[p]]), frequency) for p in (t, s))
+    return float((ops.rotate(q, at_t) * ops.rotate(k, at_s)).sum())
+
+
+for t, s in ((5, 0), (30_005, 30_000), (0, 5)):
+    print(f"query at {t:6}, key at {s:6}: score {score(t, s):.9f}")
+assert np.isclose(score(5, 0), score(30_005, 30_000), rtol=1e-9)
+assert abs(score(5, 0) - score(0, 5)) > 1                        # its sign counts
+
+single = np.arange(32_768, dtype=np.float32)[:, None] * frequency.astype(np.float32)
+off = abs(single - np.arange(32_768)[:, None] * frequency).max()
+print(f"float32 angles are off by up to {off:.1e} rad")
+assert single.dtype == np.float32 and angle.dtype == np.float64 and 1.1e-3 < off < 1.3e-3
+
+# %% [markdown]
+# ## Expanded: every head unpacks its own
+#
+# Head $h$ makes a key $(W^K_h c \mid k^R)$ and a value $W^V_h c$ from the latent. Its query has the same two parts:
+# 128 channels without position, then 64 turned ones. One stored matrix holds all $W^K_h$ and $W^V_h$: head 0's 128
+# rows for keys, head 0's 128 rows for values, then head 1's, and so on.
+
+# %%
+w_uk, w_uv = ops.up_projections(weights, attention)              # [A, dn, r], [A, dv, r]
+rows_of_head_2 = weights["wkv_b.weight"][2 * 256:3 * 256]
+assert (rows_of_head_2[:128] == w_uk[2]).all() and (rows_of_head_2[128:] == w_uv[2]).all()
+
+q_nope, q_pe = ops.queries(weights, x, angle, attention)         # [1, T, A, dn], [1, T, A, dr]
+allowed = ops.visible(positions, T)                              # [1, T, T]: s <= t
+scale = ops.softmax_scale(attention.qk_head_dim)
+given = (q_nope, q_pe, c_kv, k_pe, w_uk, w_uv, allowed, scale)
+expanded = ops.attend_expanded(*given)                           # [1, T, A, dv]
+
+t, h = 17, 2                                                     # one head, one position
+keys = np.concatenate([c_kv[0] @ w_uk[h].T, k_pe[0]], axis=-1)   # [T, dn + dr]
+p = np.exp(scale * keys[:t + 1] @ np.concatenate([q_nope[0, t, h], q_pe[0, t, h]]))
+by_hand = (p / p.sum()) @ (c_kv[0, :t + 1] @ w_uv[h].T)
+assert np.allclose(expanded[0, t, h], by_hand) and np.isclose(scale, 192**-0.5)
+
+# %% [markdown]
+# ## Absorbed: attend to the latents themselves
+#
+# Both matrices can change sides; it is the same sum with other brackets:
+#
+# $$ q \cdot (W^K_h c_s) = (W^{K\,\top}_h q) \cdot c_s, \qquad
+# \sum_s p_s\, (W^V_h c_s) = W^V_h \Bigl( \sum_s p_s\, c_s \Bigr) $$
+#
+# Now $W^K_h$ is *absorbed* into the query, and no key or value is ever written out. That is why position has channels
+# of its own: a rotation after $W^K_h$ would depend on the distance and stand between query and matrix.
+
+# %%
+absorbed = ops.attend_absorbed(*given)
+error = abs(expanded - absorbed).max()
+print(f"largest value {abs(expanded).max():.2f}, largest difference {error:.1e}")
+layer = [ops.mla(weights, x, c_kv, k_pe, positions, angle, attention, absorbed=form)
+         for form in (False, True)]                              # with queries and W_O
+assert 0 < error < 1e-14 and abs(layer[0] - layer[1]).max() < 1e-14
+
+# %% [markdown]
+# ## Which form is cheaper?
+#
+# Count multiplications for $T$ new tokens that look at $S$ tokens, themselves included, with $A$ heads:
+#
+# $$
+# \begin{align*}
+# \text{expanded} \qquad & S \cdot A\,(d_n + d_v)\, r \;+\; T S \cdot A\,(d_n + d_r + d_v) \\
+# \text{absorbed} \qquad & T \cdot A\,(d_n + d_v)\, r \;+\; T S \cdot A\,(2r + d_r)
+# \end{align*}
+# $$
+#
+# Expanding is paid for every token looked at, absorbing for every new one; but each pair of tokens costs 1,088
+# instead of 320 a head. The code below reads the sums out of the package's own source: `"btan,bsan->bats"` multiplies
+# once for every choice of its letters.
+
+# %%
+def cost(form: str, **size: int) -> int:
+    """Multiplications of all sums in one form; the size of each letter."""
+    source = inspect.getsource(getattr(ops, f"attend_{form}"))
+    sums = re.findall(r'einsum\("([^"]+)->', source)
+    return sum(math.prod(size[letter] for letter in set(names) - {","}) for names in sums)
+
+
+S, size = 4_096, {"b": 1, "s": 4_096, "a": 32, "n": dn, "p": dr, "v": dv, "r": r}
+counted = np.array([[cost(form, t=t, **size) for t in range(1, S + 1)]
+                    for form in ("expanded", "absorbed")])
+new = np.arange(1, S + 1)
+assert (counted[0] == 32 * (S * 256 * 512 + new * S * 320)).all()
+assert (counted[1] == 32 * (new * 256 * 512 + new * S * 1_088)).all()
+for form, numbers in zip(("expanded", "absorbed"), counted, strict=True):
+    print(f"{form}: a prompt of 4,096 {numbers[-1]:15,}   one more token {numbers[0]:14,}")
+ratio = counted[1] / counted[0]
+assert round(ratio[-1], 1) == 3.2 and round(1 / ratio[0]) == 117 and (ratio < 1).sum() == 163
+assert round(32 * 1_088 / 576) == 60
+
+# %% [markdown]
+# So a prompt is read in the expanded form (the absorbed one multiplies 3.2 times more), and text is written in the
+# absorbed form (117 times less); with 4,096 tokens in all the absorbed one is cheaper for up to 163 new ones. To keep the expanded keys and
+# values would multiply even less. But then each number read from the cache is used once; absorbed, each is used
+# 60 times, and machines multiply much faster than they read.
+#
+# ## YaRN: the same model, longer texts
+#
+# Beyond its 4,096 training tokens a model meets angles it has never seen, in the pairs that turn slowly. *YaRN* slows
+# these down by the factor $s$ of the stretch. Pairs that turn more than 32 times within 4,096 tokens stay as they
+# are, pairs that turn less than once slow down fully, with a ramp between. The paper has $s = 10$, and a second
+# number, 0.707, sharpens the softmax:
+#
+# $$ m = 0.1 \cdot 0.707 \cdot \ln s + 1, \qquad \mathrm{scale} = m^2 / \sqrt{192} $$
+
+# %%
+yarn = YarnConfig(factor=10.0, mscale=0.707)
+low, high = ops.rope.yarn_range(dr, 10_000.0, yarn)
+slow, m = ops.frequencies(dr, 10_000.0, yarn), ops.yarn_mscale(yarn)
+turns = frequency * yarn.original_length / (2 * np.pi)
+print(f"pairs {low} to {high}, m^2 = {m**2:.6f}, scale = {ops.softmax_scale(192, yarn):.7f}")
+assert (low, high) == (10, 23) and turns[10] > 32 > turns[11] and turns[22] > 1 > turns[23]
+assert round(m**2, 6) == 1.352087 and round(ops.softmax_scale(192, yarn), 7) == 0.0975785
+assert (slow[:11] == frequency[:11]).all() and np.allclose(slow[23:], frequency[23:] / 10)
+
+whole, part = (ops.attend_expanded(q_nope, turned, *given[2:7], factor)
+               for turned, factor in ((q_pe, m**2 * scale), (m**2 * q_pe, scale)))
+print(f"m^2 on the rotary part alone: off by {(part - whole).std() / whole.std():.0%}")
+assert 0.1 < (part - whole).std() / whole.std() < 0.2
+
+# %% tags=["fold"]
+fig, ax = plt.subplots(figsize=(6.2, 2.7))
+ax.plot(np.arange(32), frequency / slow, "o-", markersize=4)
+for pair, words, height in ((low, "turns 32 times", 4.2), (high, "turns once", 6.2)):
+    ax.axvline(pair, color="C5", linestyle=":", linewidth=1)
+    ax.text(pair - 0.5, height, f"pair {pair}:\n{words}\nin 4,096", ha="right", fontsize=8)
+ax.set(xlabel="pair of channels, fast to slow", ylabel="slowed down by",
+       title="YaRN leaves pairs 0 to 10 alone and slows 23 to 31 tenfold")
+fig.set_label("How much YaRN slows each of the 32 pairs: by 1 for pairs 0 to 10, then a rise that "
+              "steepens, and by 10 from pair 23 on.")
+
+# %% [markdown]
+# The factor $m^2$ belongs to the *whole* score, once $m$ for the query and once for the key.
+#
+# ## Two layouts
+#
+# Here the channels of a pair are neighbours (*interleaved*). Other libraries pair channel $i$ with $i + 32$
+# (*half-split*). The same weights serve there if the rows that make the rotary channels are reordered: all even
+# ones first, then all odd ones. With the rows as they were, or in the inverse order, everything runs and is wrong.
+
+# %%
+def rotate_halves(y: np.ndarray) -> np.ndarray:
+    one, two = np.split(y, 2, axis=-1)                           # of [1, T, dr]
+    cos, sin = np.cos(angle), np.sin(angle)
+    return np.concatenate([one * cos - two * sin, one * sin + two * cos], axis=-1)
+
+
+to_query, to_key = weights["wq.weight"][dn:dn + dr], weights["wkv_a.weight"][r:]     # head 0's
+order = ops.half_split_order(dr)
+for words, rows in (("even, then odd", order), ("as they were", np.arange(dr)),
+                    ("inverse order", np.argsort(order))):
+    theirs = rotate_halves(x @ to_query[rows].T)[0] @ rotate_halves(x @ to_key[rows].T)[0].T
+    error = abs(theirs - q_pe[0, :, 0] @ k_pe[0].T).max()
+    print(f"rows {words:15} scores differ by up to {error:.1e}")
+    assert error < 1e-12 if words.startswith("even") else error > 5
+
+# %% [markdown]
+# ## Traps, measured
+#
+# All of these run, because every shape fits. Below is how wrong the output gets: error over output, as standard
+# deviations.
+
+# %%
+flat_q = (x @ weights["wq.weight"].T).reshape(1, T, A, dn + dr)
+restarted = ops.rotate(b, ops.angles(positions % 12, frequency))
+traps = {
+    "all K rows, then all V rows": (4, *weights["wkv_b.weight"].reshape(2, A, dn, r)),
+    "query: rotary part first": (0, flat_q[..., dr:], ops.rotate(flat_q[..., :dr], angle)),
+    "no mask": (6, np.ones_like(allowed)),
+    "latent cached before its norm": (2, a),
+    "scale of 128 channels": (7, dn**-0.5),
+    "key positions start again at 12": (3, restarted),
+}
+for words, (at, *instead) in traps.items():
+    trapped = ops.attend_expanded(*given[:at], *instead, *given[at + len(instead):])
+    error = (trapped - expanded).std() / expanded.std()
+    print(f"{words:33}{error:5.0%}")
+    assert error > 0.05
+
+# %% [markdown]
+# ## Where the paper, the demo or a release does otherwise
+#
+# DeepSeek-V3 makes its queries from a latent too, 1,536 wide; our 27B presets have none ([why](13_counting.md)). The
+# norm of the latents has an eps of its own: HF transformers fixes $10^{-6}$, for 27B we chose the model's, $10^{-20}$.
+# HF reads two YaRN numbers, `mscale` and `mscale_all_dim`. Unless they are equal, it scales the rotary part alone; our
+# importer refuses that.
+
+# %%
+assert v3.attention.q_lora_rank == 1_536 and attention.q_lora_rank is None
+assert LATENT_EPS == v3.attention.latent_norm_eps == 1e-6 and attention.latent_norm_eps == 1e-20
+try:
+    rope_from_hf({"rope_scaling": {"type": "yarn", "factor": 10, "mscale": 0.707}})
+except InputError as error:
+    refused = str(error)
+print(refused)
+assert "two equal numbers" in refused
+
+# %% [markdown]
+# ## Exercise
+#
+# A colleague tests the conversion between the layouts with 4 rotary channels, and it passes. On the real model, with
+# 64, scores are wrong. What happened, and how many channels should the test have had at least?
+#
+# ??? tip "Hint"
+#     Write `half_split_order` down for 4 and for 6 channels, and then its inverse.
+
+# %% tags=["answer"]
+same = [dim for dim in range(2, 65, 2)
+        if (ops.half_split_order(dim) == np.argsort(ops.half_split_order(dim))).all()]
+print("order equals its inverse for", same, "channels")
+assert same == [2, 4]
+
+# %% [markdown] tags=["answer"]
+# The inverse order. Up to 4 channels it is the same one; 6 would have told them apart.
+
+# %% [markdown]
+# Next: [DeepSeekMoE routing by hand](10_experts.md).

@@ -1,0 +1,309 @@
+# %% [markdown]
+# # The block, end to end
+#
+# ## What you will be able to do
+#
+# - follow one sentence from token ids to logits, and compute each step yourself with the package's ops;
+# - read the keys of a whole model's trace, and use them to find the first place where two runs differ;
+# - say what Engram can know when it decides: in the first block, and in the second;
+# - say what moves when Engram is switched off or its rows are shuffled, and what loss an untrained model has.
+#
+# The earlier tutorials took the parts one by one: [Engram](01_why_lookup.md), the [residual
+# branches](08_hyper_connections.md), [attention](09_mla.md), the [experts](10_experts.md). Now they work together. The
+# model `tiny` has two blocks and a width of 16. Only its vocabulary has full size.
+
+# %%
+from dataclasses import replace
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from engram_ref import Addressing, Trace, Vocabulary, ops
+from engram_ref.model.block import below
+from engram_ref.model.parameters import initialise
+from engram_ref.model.transformer import forward
+from engram_ref.model_presets import model_preset
+
+config = model_preset("tiny")
+b, engram, attention = config.backbone, config.engram, config.backbone.attention
+parameters = initialise(config, np.random.default_rng(0))         # random, not trained
+vocabulary = Vocabulary.load(engram.vocabulary)
+ids = vocabulary.encode("Only Alexander the Great could tame the horse Bucephalus.")
+words = [vocabulary.text(int(token)) for token in ids]
+T, M, D, V = len(ids), b.n_branches, b.hidden_size, b.vocab_size
+print(T, "tokens:", "|".join(words))
+print(f"{b.n_layers} blocks, {M} branches, width {D}, {V:,} possible tokens")
+assert (b.n_layers, M, D, V) == (2, 4, 16, 129_280) and T == 13
+
+# %% [markdown]
+# A *residual branch* is one of the $M = 4$ vectors that the model carries along for each position; together they are
+# the state $X$. A *block* changes $X$ in three steps. A *site* is the place of one network $F$: it reads one vector
+# out of the four, gives it to $F$, and writes the answer back to all four.
+#
+# $$
+# \begin{align*}
+# X &\leftarrow X + \mathrm{Engram}(X) \\
+# X &\leftarrow \mathrm{site}(X,\ F = \text{attention}) \\
+# X &\leftarrow \mathrm{site}(X,\ F = \text{feed-forward})
+# \end{align*}
+# $$
+#
+# One call computes everything, down to the *logits*: a score for every token that might come next. The *trace* keeps a
+# copy of every stage on the way. A key is a path: block, part, stage. Blocks count from 0 here.
+
+# %%
+trace = Trace()
+logits = forward(parameters, ids, config, trace=trace)
+second_block = [key for key in trace if key.startswith("layers.1")]
+for part in dict.fromkeys(key.split(".")[2] for key in second_block):
+    stages = [key.split(".")[3] for key in second_block if f".{part}." in key]
+    print(f"layers.1.{part:14}", " ".join(stages[:4]), "..." * (len(stages) > 4))
+first, second = ({k[9:] for k in trace if k.startswith(f"layers.{i}.")} for i in (0, 1))
+assert second - first == {"experts.experts", "experts.expert_weights"} and first < second
+assert logits.shape == (T, V) and list(trace)[-2:] == ["final_norm", "logits"]
+
+# %% [markdown]
+# The two blocks differ in one thing. The first has a *dense* feed-forward network, which serves every token; the
+# second has experts, so it also records which ones it chose. (The path says `experts` in both.)
+#
+# ## Step by step
+#
+# To begin with, each token's row of the embedding matrix $E$ is copied into all four branches.
+#
+# Then **Engram**: rows from the token ids; a memory from the rows; a gate for each branch, from memory and state; the
+# short convolution; a plain sum. `below` picks the parameters under a path.
+
+# %%
+X = ops.expand(ops.embed(parameters["embed.weight"], ids[None]), M)      # [1, T, M, D]
+states = {"embedding": X}
+assert X.shape == (1, T, M, D) and np.array_equal(X[:, :, 3], X[:, :, 0])
+
+addressing = Addressing(engram)
+canonical = vocabulary.canonical[ids][None]
+taps = np.zeros((1, engram.conv_span, M, D))                  # nothing stands left of the text
+
+def engram_step(p: dict, X: np.ndarray, layer_id: int, rows: np.ndarray | None = None) -> np.ndarray:
+    e = below(p, "engram")
+    rows = addressing.rows(canonical, layer_id) if rows is None else rows
+    memory = ops.gather_decode(e, rows, engram, X.dtype)
+    gated = ops.project_and_gate(e, memory, X, None, engram)
+    Y, _ = ops.gated_conv(e, gated, taps, engram)
+    return X + Y
+
+block_0, block_1 = (below(parameters, f"layers.{i}") for i in (0, 1))
+states["Engram 0"] = X = engram_step(block_0, X, layer_id=1)  # Engram counts layers from 1
+assert np.array_equal(X, trace["layers.0.engram.residual"])
+
+# %% [markdown]
+# Then **attention, at its site**. Three *maps* are computed from the state itself: how to read the branches, how to
+# write to them, and how to carry them on.
+#
+# $$
+# \begin{align*}
+# u &= \sum_i H^{\mathrm{pre}}_i X^{(i)}, \qquad y = F(\mathrm{RMSNorm}(u)) \\
+# X^{(i)} &\leftarrow \sum_j H^{\mathrm{res}}_{ij} X^{(j)} + H^{\mathrm{post}}_i\, y
+# \end{align*}
+# $$
+
+# %%
+positions = np.arange(T)[None]
+speeds = ops.frequencies(attention.qk_rope_head_dim, attention.rope_theta)
+angle = ops.angles(positions, speeds)
+
+def site(p: dict, X: np.ndarray, name: str, F) -> np.ndarray:
+    pre, post, res = ops.branch_maps(below(p, f"{name}_hc"), X, b.rms_norm_eps, b.hyper)
+    u = ops.read_branches(X, pre)                             # [1, T, D]
+    y = F(ops.rms_norm(u, p[f"{name}_norm.weight"], b.rms_norm_eps))
+    return ops.write_branches(X, y, post, res)
+
+def attend(p: dict, x: np.ndarray) -> np.ndarray:
+    a = below(p, "attn")
+    c_kv, k_pe = ops.latents(a, x, angle, attention)          # what a cache would keep
+    return ops.mla(a, x, c_kv, k_pe, positions, angle, attention)
+
+states["attention 0"] = X = site(block_0, X, "attn", lambda x: attend(block_0, x))
+assert np.array_equal(X, trace["layers.0.attn_branches.branches"])
+
+# %% [markdown]
+# Then **feed-forward, at its site**: the same with another $F$, which treats each position by itself. The second block
+# does it all again, with experts in place of the dense network. At the end the branches are *collapsed* into one
+# vector (here: added up), normalised once more, and compared with one row of the output matrix for each token. By hand
+# and by `forward`, the logits are the same to the last bit.
+
+# %%
+def feed_forward(p: dict, x: np.ndarray, index: int) -> np.ndarray:
+    f = below(p, "ffn")
+    if index < b.n_dense_layers:
+        return ops.swiglu(x, *(f[f"w{i}.weight"] for i in (1, 2, 3)))
+    return ops.moe(f, x, b.experts)
+
+def head(X: np.ndarray, form: str = "sum") -> np.ndarray:
+    x = ops.collapse(X, form, {}, b.rms_norm_eps)             # [1, T, D]
+    x = ops.rms_norm(x, parameters["norm.weight"], b.rms_norm_eps)
+    return ops.linear(x, parameters["head.weight"])[0]        # [T, V]
+
+states["feed-forward 0"] = X = site(block_0, X, "ffn", lambda x: feed_forward(block_0, x, 0))
+assert np.array_equal(X, trace["layers.0.ffn_branches.branches"])
+states["Engram 1"] = X = engram_step(block_1, X, layer_id=2)
+states["attention 1"] = X = site(block_1, X, "attn", lambda x: attend(block_1, x))
+states["feed-forward 1"] = X = site(block_1, X, "ffn", lambda x: feed_forward(block_1, x, 1))
+assert np.array_equal(head(X), logits)
+assert b.hyper.collapse == "sum" and abs(head(X, "mean") - head(X)).max() < 1e-5
+
+# %% [markdown]
+# ## What each step does to the branches
+#
+# Two numbers per state. The *size* of a branch is its root mean square. The *spread* is the size of what is left when
+# the mean of the four branches is taken away: 0 means four copies.
+
+# %%
+def rms(x: np.ndarray, axis=None) -> np.ndarray:
+    return np.sqrt((x**2).mean(axis=axis))
+
+size = np.array([rms(X, axis=(0, 1, 3)) for X in states.values()])               # [7, M]
+spread = [rms(X - X.mean(axis=2, keepdims=True)) for X in states.values()]
+carried = [trace[key] for key in trace if key.endswith("branch_residual")]       # H_res, 4 sites
+assert len(carried) == 4 and abs(np.array(carried) - 1 / M).max() < 0.15
+assert min(spread[1], spread[4]) > 0.27 and max(spread[2:4] + spread[5:]) < 0.06
+assert spread[0] == 0 and list(states)[1::3] == ["Engram 0", "Engram 1"]
+assert size[0].round(1).tolist() == [1.0] * M and size[-1].round(1).tolist() == [1.8] * M
+
+# %% tags=["fold"]
+fig, (top, low) = plt.subplots(2, 1, figsize=(6.2, 4.2), sharex=True)
+for m in range(M):
+    top.plot(size[:, m], marker="os^D"[m], markersize=5, label=f"branch {m}")
+top.set(ylabel="size", ylim=(0, 1.95))
+top.legend(fontsize=8, ncols=2, loc="lower right")
+bars = low.bar(range(7), spread, color=["C0" if "Engram" in name else "C5" for name in states], width=0.6)
+low.bar_label(bars, [f"{s:.2f}" for s in spread], fontsize=8, padding=2)
+low.set(ylabel="spread", ylim=(0, 0.35))
+low.set_xticks(range(7), [name.replace(" ", "\nblock ") for name in states], fontsize=8)
+fig.suptitle("Engram tells the branches apart; the next site evens them out", x=0.02, ha="left")
+fig.set_label("Above: the size of each of four branches after seven steps, rising together from 1.0 to 1.8. Below: "
+              "the spread between branches, 0 for the embedding, 0.28 after each Engram step, under 0.06 elsewhere.")
+
+# %% [markdown]
+# Engram makes the branches different: it has a gate for each. The sites mix them. In these random weights all entries
+# of $H^{\mathrm{res}}$ are close to a quarter, so mixing almost makes copies again. Training can move it away from
+# that.
+#
+# ## What Engram can see
+#
+# The gate compares the memory with the *state*. What does the state know by then? Ask by experiment: replace one
+# earlier token, run again, and see whether a stage at the last position changes. A disc in the figure means yes.
+
+# %%
+asked = {"gate, block 0": "layers.0.engram.gate", "after Engram, block 0": "layers.0.engram.residual",
+         "after attention, block 0": "layers.0.attn_branches.branches",
+         "memory, block 1": "layers.1.engram.memory", "gate, block 1": "layers.1.engram.gate"}
+other = 1000                                                  # a token that is not in the sentence
+seen = np.zeros((len(asked), T), dtype=bool)
+for position in range(T):
+    changed = Trace()
+    forward(parameters, np.where(np.arange(T) == position, other, ids), config, trace=changed)
+    seen[:, position] = [(changed[key][0, -1] != trace[key][0, -1]).any() for key in asked.values()]
+assert seen.sum(axis=1).tolist() == [3, 12, 13, 3, 13] and seen[:, -1].all()
+assert vocabulary.canonical[other] not in canonical
+assert (engram.conv_kernel - 1) * engram.conv_dilation + engram.max_ngram == 12
+paper = model_preset("engram-27b").engram
+assert paper.layer_ids[0] == 2 and paper.layer_base == 1 and engram.layer_ids == (1, 2)
+
+# %% tags=["fold"]
+fig, ax = plt.subplots(figsize=(6.4, 2.7))
+for dot, colour, found in (("o", "C0", seen), ("x", "C5", ~seen)):
+    ax.plot(*np.nonzero(found)[::-1], dot, color=colour, markersize=9 if dot == "o" else 4)
+ax.set_xticks(range(T), [word.strip() for word in words], rotation=55, ha="right", fontsize=8)
+ax.set_yticks(range(len(asked)), asked, fontsize=9)
+ax.set(ylim=(len(asked) - 0.5, -0.5), title="Only the second block's gate has seen the whole sentence")
+fig.set_label("A grid, five stages down, thirteen tokens across; a disc where the stage at the last position depends "
+              "on the token. Gate in block 0: last 3. After Engram: last 12. After attention: all 13. Memory in "
+              "block 1: last 3. Gate in block 1: all.")
+
+# %% [markdown]
+# In block 0 nothing has attended yet. The state is the token's own embedding, so the gate can only ask whether the
+# n-gram fits its last token. The convolution reaches further: four taps, three apart, each over a 3-gram, make 12
+# tokens. In block 1 the memory still depends on three tokens, as it always will. But the gate now weighs it with a
+# state that has been through one round of attention. The paper puts its first module in layer 2, counted from 1, so
+# even its first gate is of this second kind.
+
+# %% [markdown]
+# ## Switch it off, shuffle its rows
+#
+# Three changed models: one without Engram; one with tables of zeros; one whose tables have all their rows, in another
+# order. How far do the logits move, measured against their own size?
+
+# %%
+tables = {n: a for n, a in parameters.items() if n.endswith("engram.table")}
+bare = {n: a for n, a in parameters.items() if ".engram." not in n}
+other_order = {n: np.random.default_rng(1).permutation(a) for n, a in tables.items()}
+after = Trace()
+off = forward(bare, ids, replace(config, engram=None))
+zeros = forward(parameters | {n: 0 * a for n, a in tables.items()}, ids, config)
+shuffled = forward(parameters | other_order, ids, config, trace=after)
+for name, found in (("switched off", off), ("zeros", zeros), ("shuffled", shuffled)):
+    print(f"{name:12} logits move by {rms(found - logits) / rms(logits):.2f} of their size")
+first_difference = next(key for key in trace if not np.array_equal(trace[key], after[key]))
+print("the shuffled run differs from", first_difference)
+assert np.array_equal(zeros, off) and first_difference == "layers.0.engram.memory"
+assert rms(shuffled - logits) > rms(off - logits) > 0.8 * rms(logits)
+
+# %% [markdown]
+# Zeros and "off" agree to the last bit: a value of zero adds nothing (the biases of this model start at zero).
+# Shuffling moves the logits further, since it takes one memory away and brings in another. The trace says where that
+# run left the path: the row numbers are right, but the rows hold something else. A port that loads its table in a
+# wrong order shows exactly this.
+#
+# ## The loss of a model that knows nothing
+#
+# The *loss* at a position is how surprised the model is by the token that really comes next, in *nats* (units of the
+# natural logarithm). A model that holds all $V$ tokens for equally likely has a loss of $\ln V$ everywhere:
+#
+# $$ \mathrm{loss} = -\ln\, \mathrm{softmax}(\mathrm{logits})[\text{next}], \qquad -\ln \frac{1}{V} = \ln V $$
+
+# %%
+print(f"{'ln V':14} {np.log(V):.2f}")
+for name, z in (("with Engram", logits), ("switched off", off), ("shuffled", shuffled)):
+    sentence = ops.cross_entropy(z[:-1], ids[1:]).mean()      # 12 tokens have one before them
+    any_token = (ops.cross_entropy(z, 0 * ids) + z[:, 0] - z.mean(axis=-1)).mean()
+    print(f"{name:14} {sentence:.2f} on the sentence, {any_token:.2f} over all tokens")
+    assert abs(any_token - np.log(V) - 0.5) < 0.02 and abs(z.std() - 1) < 0.01
+    assert abs(sentence - np.log(V)) < 0.5
+assert np.allclose(ops.cross_entropy(0 * logits, ids), np.log(V))
+
+# %% [markdown]
+# An untrained model is a little worse than "equally likely", because it has opinions and they are wrong. Its logits
+# have a standard deviation of 1, and a normal distribution of deviation $\sigma$ costs $\sigma^2/2$, here half a nat.
+# Twelve tokens are too few to show that. For a port this is a cheap first check: a first loss far from $\ln V$ means
+# that something is scaled wrongly. Whether Engram is there or not makes no difference yet: nothing has been stored, so
+# nothing can be missed. What a *trained* model would lose, no random model can say.
+#
+# ## Where the paper, the demo or a release does otherwise
+#
+# The demo shows Engram alone: its attention and experts hand back what they are given, its four branches are equal
+# copies, and at the end it takes the first. The mHC paper does not say how branches are collapsed. Here that is a
+# field: `sum`, `mean`, or `head`, the learned weighting of DeepSeek-V4. The first two differ only through the eps of
+# the norm that follows, since it removes the factor of 4.
+
+# %% [markdown]
+# ## Exercise
+#
+# Someone stores the rows of the first module in another order, and translates every address accordingly. Do the logits
+# change?
+#
+# ??? tip "Hint"
+#     `engram_step` takes other rows. Flat rows count through all columns, so with them the column offsets are 0.
+
+# %% tags=["answer"]
+order = np.random.default_rng(2).permutation(addressing.table_rows[1])    # new row i: old order[i]
+translated = np.argsort(order)[addressing.rows(canonical, 1, flat=True)]
+stored = {"engram.table": block_0["engram.table"][order],
+          "engram.column_offsets": np.zeros(engram.columns, dtype=np.int64)}
+again = engram_step(block_0 | stored, states["embedding"], 1, translated)
+assert np.array_equal(again, states["Engram 0"])
+
+# %% [markdown] tags=["answer"]
+# Not by a bit. The number of a row means nothing by itself; only that the same n-gram always finds the same row. That
+# is what makes it possible to spread a table over many machines.
+
+# %% [markdown]
+# Next: [decoding: what must be remembered](12_decoding.md) when the text comes in pieces.
