@@ -26,25 +26,27 @@ def ignore(stage: str, array: np.ndarray) -> None:
 
 
 def address(ids: np.ndarray, history: np.ndarray, multipliers: np.ndarray, primes: np.ndarray,
-            offsets: np.ndarray, pad_id: int, eos_id: int | None = None, record: Record = ignore) -> np.ndarray:
+            offsets: np.ndarray | None, pad_id: int, eos_id: int | None = None,
+            record: Record = ignore) -> np.ndarray:
     """From canonical ids to rows: windows, mix, modulus, offsets.
 
     ids           int64 [B, T] canonical, DEAD allowed
     history       int64 [B, N-1], oldest first
     multipliers   int64 [N], newest token's first
     primes        int64 [C]
-    offsets       int64 [C], zeros for rows per column, the column offsets for flat rows
+    offsets       int64 [C], the column offsets, for flat rows; None for rows per column
     pad_id        canonical id shown where the view is blocked
     eos_id        canonical id that ends a document, or None
     returns       int64 [B, T, C]
+    source        demo, its hash; V4.1 release
     """
     shifts = windows(ids, history, pad_id, eos_id)           # [B, T, N]
     record("windows", shifts)
     mixes = mix(shifts, multipliers)                         # [B, T, N-1]
     record("mix", mixes)
-    rows = table_rows(mixes, primes) + offsets               # [B, T, C]
+    rows = table_rows(mixes, primes)                         # [B, T, C]
     record("rows", rows)
-    return rows
+    return rows if offsets is None else rows + offsets
 
 
 def gather_decode(parameters: Parameters, rows: np.ndarray, config: EngramConfig, dtype: type,
@@ -55,7 +57,9 @@ def gather_decode(parameters: Parameters, rows: np.ndarray, config: EngramConfig
                  "column_offsets" int64 [C]
     rows         int64 [B, T, C], without offsets
     dtype        float32 or float64, of the result
+    config       names the codec and the rounding
     returns      [B, T, C*W]; rounded to bfloat16 where the dialect rounds
+    source       Paper Eq. 1 and 2; V4.1 release
     """
     names = ("table_codes", "table_scales") if config.table_codec == "fp8_e8m0" else ("table",)
     gathered = tuple(gather(parameters[name], rows, parameters["column_offsets"]) for name in names)
@@ -92,6 +96,7 @@ def gate_score(parameters: Parameters, hidden: np.ndarray, key: np.ndarray, conf
     parameters    "query_gain" [M, D], "key_gain" [M, D]
     hidden, key   [B, T, M, D]
     returns       [B, T, M]
+    source        Paper Eq. 4 and 6; V4.1 release (factored)
     """
     query_gain = effective_gain(parameters["query_gain"], config.gain_form)
     key_gain = effective_gain(parameters["key_gain"], config.gain_form)
@@ -113,6 +118,7 @@ def project_and_gate(parameters: Parameters, memory: np.ndarray, hidden: np.ndar
     hidden       [B, T, M, D]
     dead         bool [B, T] or None; a dead position lets nothing in
     returns      [B, T, M, D]
+    source       Paper Eq. 3, 4 and 6
     """
     key, value = project(parameters, memory, config)
     record("key", key)
@@ -134,6 +140,7 @@ def gated_conv(parameters: Parameters, gated: np.ndarray, taps: np.ndarray, conf
     gated        [B, T, M, D]
     taps         [B, (L-1)*dilation, M, D] normalised gated values before these
     returns      Y [B, T, M, D], next taps [B, (L-1)*dilation, M, D]
+    source       Paper Eq. 5; demo
     """
     normalised = rms_norm(gated, effective_gain(parameters["conv_gain"], config.gain_form), config.conv_norm_eps)
     record("conv_norm", normalised)
