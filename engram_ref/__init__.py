@@ -6,7 +6,7 @@ Importing this loads NumPy and nothing heavier.
 from engram_ref.addressing import Addressing
 from engram_ref.config import EngramConfig
 from engram_ref.errors import InputError
-from engram_ref.model.engram import EngramState, engram, residual
+from engram_ref.model.engram import EngramState, engram, residual, start_state
 from engram_ref.presets import preset, presets
 from engram_ref.text.vocabulary import Vocabulary
 from engram_ref.trace import Trace
@@ -14,4 +14,4 @@ from engram_ref.trace import Trace
 __version__ = "0.1.0"
 
 __all__ = ["Addressing", "EngramConfig", "EngramState", "InputError", "Trace", "Vocabulary", "__version__", "engram",
-           "preset", "presets", "residual"]
+           "preset", "presets", "residual", "start_state"]

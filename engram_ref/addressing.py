@@ -13,11 +13,12 @@ from engram_ref.config import EngramConfig, check_layer
 from engram_ref.errors import InputError
 from engram_ref.literals import MULTIPLIERS
 from engram_ref.ops.canonical import DEAD, check_ids
-from engram_ref.ops.composite import address
+from engram_ref.ops.composite import address, ignore
 from engram_ref.ops.hashing import GENERATORS, next_history
 from engram_ref.ops.primes import column_offsets, table_primes
 from engram_ref.text.maps import KNOWN_VOCABULARIES, check_digest
 from engram_ref.text.vocabulary import Vocabulary
+from engram_ref.trace import Trace
 
 
 class Addressing:
@@ -55,21 +56,23 @@ class Addressing:
         return np.full((batch, self.config.max_ngram - 1), DEAD, dtype=np.int64)
 
     def rows(self, canonical_ids: np.ndarray, layer_id: int, history: np.ndarray | None = None,
-             flat: bool = False) -> np.ndarray:
+             flat: bool = False, trace: Trace | None = None) -> np.ndarray:
         """The rows that each position reads in one layer.
 
         canonical_ids   int64 [B, T] or [T]; DEAD where the dialect has the barrier
         layer_id        one of the configuration's layers
         history         int64 [B, N-1] or [N-1] ids before these, oldest first; None: the stream's start
         flat            add each column's offset: rows of the layer's one flat table
+        trace           records canonical_ids, windows, mix and rows (per column)
         returns         int64 [B, T, C] or [T, C]
         raises          InputError for wrong ids, shapes, dtypes or an unknown layer
         """
         check_layer(self.config, layer_id)
         ids, history, batched = self._checked(canonical_ids, history)
-        offsets = self.offsets[layer_id] if flat else None
-        rows = address(ids, history, self.multipliers[layer_id], self.primes[layer_id], offsets,
-                       self.pad_id, self.eos_id)
+        record = ignore if trace is None else trace.record
+        record("canonical_ids", ids)
+        rows = address(ids, history, self.multipliers[layer_id], self.primes[layer_id],
+                       self.offsets[layer_id] if flat else None, self.pad_id, self.eos_id, record)
         return rows if batched else rows[0]
 
     def advance(self, history: np.ndarray | None, canonical_ids: np.ndarray) -> np.ndarray:

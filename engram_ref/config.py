@@ -181,13 +181,17 @@ def _check_layers(config: EngramConfig) -> None:
         raise InputError("layer_ids", f"distinct block numbers from {config.layer_base}", layers)
     if config.multipliers is None:
         return
-    if [len(m) for m in config.multipliers] != [config.max_ngram] * len(layers):
-        raise InputError("multipliers", f"{len(layers)} layers of {config.max_ngram}", config.multipliers)
+    given = config.multipliers
+    lengths = [len(m) if type(m) is tuple else 0 for m in given] if type(given) is tuple else []
+    if lengths != [config.max_ngram] * len(layers):
+        raise InputError("multipliers", f"{len(layers)} layers of {config.max_ngram}", given)
+    if any(type(m) is not int or not -(2**63) <= m < 2**63 for layer in given for m in layer):
+        raise InputError("multipliers", "whole numbers that fit int64", given)
 
 
 def check_layer(config: EngramConfig, layer_id: int) -> None:
     """Refuse a layer that has no Engram module in this configuration."""
-    if layer_id not in config.layer_ids:
+    if type(layer_id) is not int or layer_id not in config.layer_ids:
         listed = ", ".join(map(str, config.layer_ids))
-        raise InputError("layer", f"one of {listed} ({config.name})", layer_id,
+        raise InputError("layer", f"one of {listed} ({config.name})", repr(layer_id),
                          f"this preset counts blocks from {config.layer_base}")

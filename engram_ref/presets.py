@@ -132,7 +132,7 @@ _QWEN4EXP_PLE = EngramConfig(
     row_width=160,
     table_codec="bf16",                       # choice: the release's storage format is not stated
     row_multiple=128,
-    projection_bias=False,                    # choice
+    projection_bias=False,                    # choice: as in the releases; none is stated for Qwen
     **GATES["qwen"],
     conv_kernel=4,
     conv_dilation=3,

@@ -20,7 +20,7 @@ class Stage:
 
 
 STAGES: tuple[Stage, ...] = (
-    Stage("canonical_ids", "B T", "int64", "raw ids mapped to canonical ids; DEAD marks kept",
+    Stage("canonical_ids", "B T", "int64", "tokens that mean the same get one id",
           "x'[t] = map[x[t]]", "ops.canonical.canonicalise"),
     Stage("windows", "B T N", "int64", "the N canonical ids that end at each position, newest first",
           "x'[t], x'[t-1], ..., pad where hidden", "ops.hashing.windows"),

@@ -1,7 +1,7 @@
 """Named wrong variants of what matters, each caught by a named test.
 
-A mutant replaces one function everywhere in the package by a one-line wrong version. The test that is
-named beside it must then fail: with an assertion, or with the package's own refusal.
+A mutant replaces one function everywhere in the package, or one method of a class, by a one-line wrong
+version. The test that is named beside it must then fail: with an assertion, or with the package's own refusal.
 """
 
 import importlib
@@ -12,14 +12,14 @@ from dataclasses import dataclass
 import pytest
 
 from engram_ref.errors import InputError
-from tests import mutants_floats, mutants_integers
+from tests import mutants_backbone, mutants_floats, mutants_integers
 
 
 @dataclass(frozen=True)
 class Mutant:
     """One wrong variant.
 
-    target   "module:function" below engram_ref that is replaced
+    target   "module:function" or "module:Class.method" below engram_ref that is replaced
     wrong    the replacement; called as wrong(original, *arguments)
     caught   "module:test" below tests, called with `arguments`
     """
@@ -30,11 +30,14 @@ class Mutant:
     arguments: tuple = ()
 
 
-MUTANTS = {name: Mutant(*entry) for name, entry in (mutants_integers.MUTANTS | mutants_floats.MUTANTS).items()}
+MUTANTS = {name: Mutant(*entry) for name, entry in (
+    mutants_integers.MUTANTS | mutants_floats.MUTANTS | mutants_backbone.MUTANTS).items()}
 
 
-def replace_everywhere(monkeypatch, original, replacement):
-    """Rebind every name of the package and of the tests that is bound to `original`."""
+def replace_everywhere(monkeypatch, original, replacement, owner=None):
+    """Rebind every name of the package and of the tests that is bound to `original`, or its class's own."""
+    if owner is not None:
+        monkeypatch.setattr(owner, original.__name__, replacement)
     for name, module in list(sys.modules.items()):
         if name.split(".")[0] in ("engram_ref", "tests"):
             for attribute, value in list(vars(module).items()):
@@ -43,15 +46,18 @@ def replace_everywhere(monkeypatch, original, replacement):
 
 
 def resolve(path, package):
+    """(what the path names, the class it belongs to or None)."""
     module, name = path.split(":")
-    return getattr(importlib.import_module(f"{package}.{module}"), name)
+    owner, _, method = name.rpartition(".")
+    found = importlib.import_module(f"{package}.{module}")
+    return (getattr(getattr(found, owner), method), getattr(found, owner)) if owner else (getattr(found, name), None)
 
 
 @pytest.mark.parametrize("name", MUTANTS)
 def test_mutant_is_caught(name, monkeypatch):
     mutant = MUTANTS[name]
-    original, test = resolve(mutant.target, "engram_ref"), resolve(mutant.caught, "tests")
+    (original, owner), (test, _) = resolve(mutant.target, "engram_ref"), resolve(mutant.caught, "tests")
     test(*mutant.arguments)  # green before the change, so that red afterwards means something
-    replace_everywhere(monkeypatch, original, lambda *a, **k: mutant.wrong(original, *a, **k))
+    replace_everywhere(monkeypatch, original, lambda *a, **k: mutant.wrong(original, *a, **k), owner)
     with pytest.raises((AssertionError, InputError, pytest.fail.Exception)):
         test(*mutant.arguments)

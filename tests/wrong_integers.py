@@ -120,8 +120,8 @@ def strictly_above(original, table_sizes, n_heads, n_layers):
     return original(tuple(size + 1 for size in table_sizes), n_heads, n_layers)
 
 
-def raw_pad(original, ids, history, multipliers, primes, offsets, pad_id, eos_id=None):
-    return original(ids, history, multipliers, primes, offsets, 455 if pad_id == 237 else pad_id, eos_id)
+def raw_pad(original, ids, history, multipliers, primes, offsets, pad_id, *more):
+    return original(ids, history, multipliers, primes, offsets, 455 if pad_id == 237 else pad_id, *more)
 
 
 def fermat(original, n):

@@ -31,13 +31,13 @@ vocabulary, topics = Vocabulary.load("deepseek-v4"), pydoc_data.topics.topics
 text = "\n".join(topics[name] for name in sorted(topics))
 ids = vocabulary.canonical[vocabulary.encode(text)]
 
-windows = ops.windows(ids[None], addressing.start(1), addressing.pad_id)    # [1, T, 4]
-every_mix = ops.mix(windows, addressing.multipliers[layer])[0]              # [T, 3]
-three_grams = every_mix[:, 1]                                               # [T]
-mixes, reads = np.unique(three_grams, return_counts=True)                   # [G], [G]
+windows = ops.windows(ids[None], addressing.start(1), addressing.pad_id)  # [1, T, 4]
+every_mix = ops.mix(windows, addressing.multipliers[layer])[0]  # [T, 3]
+three_grams = every_mix[:, 1]  # [T]
+mixes, reads = np.unique(three_grams, return_counts=True)  # [G], [G]
 G = len(mixes)
 print(f"{len(ids):,} tokens, {G:,} different 3-grams; the most frequent {reads.max()} times")
-assert G == len(np.unique(windows[0, :, :3], axis=0)) > 40_000       # no two share a mix
+assert G == len(np.unique(windows[0, :, :3], axis=0)) > 30_000  # no two share a mix
 
 # %% [markdown]
 # ## One head: a birthday problem
@@ -122,7 +122,7 @@ for name, sizes in ways.items():
     joint[name] = [meetings(rows[:, :k]) for k in (1, 2, 3, 4)]
     lcms = [math.lcm(*sizes[:k]) for k in (1, 2, 3, 4)]
     expected[name] = [G * (G - 1) / 2 / lcm for lcm in lcms]
-    assert joint[name] == [meetings(mixes % lcm) for lcm in lcms]    # the theorem
+    assert joint[name] == [meetings(mixes % lcm) for lcm in lcms]  # the theorem
     print(f"{name:16} sizes {sizes}, lcm {lcms[-1]:,}")
     print("    pairs that meet in 1, 2, 3, 4 heads:", joint[name])
     assert all(abs(joint[name][k] / expected[name][k] - 1) < 0.1 for k in (0, 1))
@@ -230,8 +230,8 @@ assert not_alone(1e7, R["deepseek-v4.1-flash"]) ** 8 < 0.003
 # %% [markdown]
 # A million n-grams fit the smaller of the paper's tables: hardly one is without a clean head. Of ten million, over
 # 90% are. V4.1's tables still take the ten million well. But how many n-grams are there? Even in the second half of our
-# text, about four positions in ten bring a 3-gram that was not seen before. At a tenth of that rate, a billion tokens
-# would bring forty million different 3-grams, twice the rows of the largest table above.
+# text, more than three positions in ten bring a 3-gram that was not seen before. At a tenth of that rate, a billion
+# tokens would bring thirty million different 3-grams, more than the largest table above has rows.
 #
 # Are overfull tables useless? No, because n-grams are not equally frequent. Ask what a row *hears*: of all the reads
 # of a row, which part comes from one n-gram?
@@ -239,7 +239,7 @@ assert not_alone(1e7, R["deepseek-v4.1-flash"]) ** 8 < 0.003
 # %%
 first_seen = np.unique(three_grams, return_index=True)[1]
 new_in_half = (first_seen >= len(ids) // 2).sum() / (len(ids) / 2)
-assert 0.35 < new_in_half < 0.5 and 2 * max(R.values()) == 0.4 / 10 * 1e9
+assert new_in_half > 0.3 and 0.3 / 10 * 1e9 == 30e6 > max(R.values())
 
 loads = np.array([1 / 4, 1, 4, 16])
 classes = {"read once": reads == 1, "2 to 9 times": (reads > 1) & (reads < 10),
@@ -249,7 +249,7 @@ own_part = {name: [] for name in classes}
 for load in loads:
     size = int(ops.table_primes((round(G / load),), 1, 1)[0, 0])
     rows = rows_of(mixes, [size])[:, 0]
-    own = reads / np.bincount(rows, weights=reads, minlength=size)[rows]     # [G]
+    own = reads / np.bincount(rows, weights=reads, minlength=size)[rows]  # [G]
     for name, members in classes.items():
         own_part[name].append(own[members].mean())
 print("n-gram's own part of its row at load    1/4     1     4    16")
@@ -273,12 +273,12 @@ fig.set_label("The part of a row's reads that comes from one n-gram, by how ofte
               "under 25 percent for those read once.")
 
 # %% [markdown]
-# With four n-grams to a row, a frequent one still makes up over 80% of what its row hears; one that occurs once, under
-# 25%. Well over half of all 3-grams of our text occur once. So the formula is the pessimist's answer: it counts
-# them like the frequent ones. What does size buy in the end?
-# The paper measured the loss of one model with tables of eight sizes (Figure 3, right; the numbers below are read
-# off the drawing). On a line through them, every doubling of the rows lowers the loss by 0.0085. So there is no
-# size at which the text "fits" in the range they tried; there is a price per doubling.
+# With four n-grams to a row, one that is read 50 times or more still makes up over 80% of what its row hears; one
+# that occurs once, under 25%. Well over half of all 3-grams of our text occur once. So the formula is the
+# pessimist's answer: it counts them like the frequent ones. What does size buy in the end? The paper measured the
+# loss of one model with tables of eight sizes (Figure 3, right; the numbers below are read off the drawing). On a
+# line through them, every doubling of the rows lowers the loss by 0.0085. So there is no size at which the text
+# "fits" in the range they tried; there is a price per doubling.
 
 # %%
 nominal = 129_280 * np.array([2, 5, 10, 15, 20, 30, 50, 80])
@@ -295,7 +295,7 @@ assert abs(slope + 0.0085) < 1e-4
 
 # %%
 smallest = dataclasses.replace(flash, table_sizes=(1, 1, 1))
-primes = Addressing(smallest).primes[layer][:8].tolist()         # heads of the 2-grams
+primes = Addressing(smallest).primes[layer][:8].tolist()  # heads of the 2-grams
 two_grams = np.unique(every_mix[:, 0])
 rows = rows_of(two_grams, primes)
 print(f"sizes {primes}, product {math.prod(primes):,}")
@@ -304,7 +304,7 @@ assert primes == [2, 3, 5, 7, 11, 13, 17, 19] and math.prod(primes) == 9_699_690
 assert meetings(rows) == meetings(two_grams % 9_699_690) < 100
 
 one_hot = [np.eye(p)[rows[:, k]] for k, p in enumerate(primes)]
-chosen = np.concatenate(one_hot, axis=1)                         # [2-grams, 77]
+chosen = np.concatenate(one_hot, axis=1)  # [2-grams, 77]
 rank = np.linalg.matrix_rank(chosen)
 print(f"{chosen.shape[1]} rows in all; they give {rank} independent memories")
 assert chosen.shape[1] == sum(primes) == 77 and rank == 77 - 7
@@ -330,7 +330,7 @@ one, many = Trace(), Trace()
 engram(parameters, hidden, one_row, tiny, trace=one)
 engram(parameters, hidden, rows, tiny, trace=many)
 for stage in ("memory", "key", "value", "gate", "gated", "conv"):
-    values = one[stage][0, tiny.conv_span:]          # past the convolution's left edge
+    values = one[stage][0, tiny.conv_span:]  # past the convolution's left edge
     change = np.ptp(values, axis=0).max() / abs(values).max()
     print(f"{stage:7} changes from token to token by {change:.5f} of its largest value")
     assert change > 0.1 if stage in ("gate", "gated") else change < 1e-3
@@ -349,11 +349,11 @@ fig.set_label("Two heat maps of the gated value of one branch, positions down, c
               "made of vertical stripes that only grow stronger or weaker; with real tables every position differs.")
 
 # %% [markdown]
-# Memory, key and value are constants. So is the short convolution (tutorial [06](06_short_conv.md)) to within a
-# thousandth, once it has left the edge of the text behind. What still moves is the **gate** of each branch, for it
-# compares the constant key with the hidden state. Such a module is a learned vector that the context turns up and
-# down. It can help a model, like any extra parameter. But it can store nothing about an n-gram, because no n-gram
-# enters it.
+# In the figure bright is positive, dark is negative. Memory, key and value are constants. So is the short
+# convolution (tutorial [06](06_short_conv.md)) to within a thousandth, once it has left the edge of the text
+# behind. What still moves is the **gate** of each branch, for it compares the constant key with the hidden state.
+# Such a module is a learned vector that the context turns up and down. It can help a model, like any extra
+# parameter. But it can store nothing about an n-gram, because no n-gram enters it.
 #
 # Whether it "works as well" in some training run is a question for an experiment, and this page has made none. A
 # fair one compares one row, tiny primes and full tables over several seeds. It trains long enough for rows to be
@@ -361,9 +361,9 @@ fig.set_label("Two heat maps of the gated value of one branch, positions down, c
 #
 # ## Where the paper, the demo or a release does otherwise
 #
-# The paper speaks of $K$ distinct hash functions. In demo and releases there is one mix per order, and only the
-# primes are distinct. They are distinct over all orders and layers too, though only the heads of one order need
-# it. Qwen pads the whole table to a multiple of 128 rows; the extra rows are never read.
+# The paper speaks of distinct hash functions, one for each head. In demo and releases there is one mix per order,
+# and only the primes are distinct. They are distinct over all orders and layers too, though only the heads of one
+# order need it. Qwen pads the whole table to a multiple of 128 rows; the extra rows are never read.
 
 # %%
 for name in ("engram-27b", "demo", "deepseek-v4.1-flash", "qwen4exp-ple"):

@@ -6,7 +6,7 @@
 # - say what a cache of keys and values costs, and what multi-head latent attention (MLA) keeps instead;
 # - turn queries and keys by their position, and show that scores depend on distances only;
 # - compute the same attention in two orders, and say which is cheaper when;
-# - stretch a model to longer texts with YaRN, and convert weights between two layouts of RoPE.
+# - stretch a model to longer texts, and convert weights between two layouts of the rotation.
 #
 # ## What a cache costs
 #
@@ -44,14 +44,14 @@ for name, backbone in (("27B", big), ("V3", v3)):
     kept[name] = L * one_head * heads
     print(f"{name:3} {L} layers, {a.n_heads:3} heads, numbers kept a token:",
           ", ".join(f"{way} {n:,.0f}" for way, n in zip(ways, kept[name], strict=True)))
-    assert kept[name][2] == L * 576 and heads[2] == 1.8 and a.n_heads == {"27B": 32, "V3": 128}[name]
-    assert round(heads[0] / heads[2], 1) == {"27B": 17.8, "V3": 71.1}[name]
+    assert kept[name][2] == L * 576 and heads[2] == 1.8
+    assert (a.n_heads, round(a.n_heads / 1.8, 1)) == ((32, 17.8) if name == "27B" else (128, 71.1))
 
 # %% tags=["fold"]
 fig, ax = plt.subplots(figsize=(6.2, 2.7))
-for i, (name, numbers) in enumerate(kept.items()):
-    places = np.array([2, 1, 0]) + 0.19 - 0.38 * i
-    bars = ax.barh(places, 2 * 32_768 * numbers / 1e9, 0.36, color=f"C{i}",
+gigabytes = {name: numbers * 2 * 32_768 / 1e9 for name, numbers in kept.items()}
+for i, (name, numbers) in enumerate(gigabytes.items()):
+    bars = ax.barh(np.array([2, 1, 0]) + 0.19 - 0.38 * i, numbers, 0.36, color=f"C{i}",
                    hatch=("", "////")[i], label=name)
     ax.bar_label(bars, fmt="%.1f GB", padding=4, fontsize=8)
 ax.set(xscale="log", xlim=(0.3, 900), yticks=[2, 1, 0], yticklabels=ways,
@@ -60,8 +60,8 @@ ax.set(xscale="log", xlim=(0.3, 900), yticks=[2, 1, 0], yticklabels=ways,
 ax.legend(loc="lower right")
 fig.set_label("Cache of one text of 32,768 tokens, logarithmic. 27B: 20.1 GB with MHA, 5.0 with GQA, "
               "1.1 with MLA. V3: 163.7, 10.2 and 2.3 GB.")
-gigabytes = np.stack(list(kept.values())) * 2 * 32_768 / 1e9
-assert gigabytes.round(1).tolist() == [[20.1, 5.0, 1.1], [163.7, 10.2, 2.3]]
+assert gigabytes["27B"].round(1).tolist() == [20.1, 5.0, 1.1]
+assert gigabytes["V3"].round(1).tolist() == [163.7, 10.2, 2.3]
 
 # %% [markdown]
 # MLA keeps 576 numbers per token and layer, however many heads there are: as much as 1.8 heads of MHA. That is 17.8
@@ -86,7 +86,6 @@ weights = {name: rng.standard_normal(shape) * shape[-1] ** -0.5
            for name, shape in attention_shapes(attention, D).items()}
 weights["kv_norm.weight"] = 1 + 0.3 * rng.standard_normal(r)     # the norm's gain
 x = rng.standard_normal((1, T, D))                               # already normalised
-
 positions = np.arange(T)[None]
 frequency = ops.frequencies(dr, attention.rope_theta)            # [32]
 angle = ops.angles(positions, frequency)                         # [1, T, 32]
@@ -107,7 +106,6 @@ assert np.allclose(c_kv, by_hand, rtol=1e-12) and (dn, dr, dv, r) == (128, 64, 1
 #
 # $$ \mathrm{Re}\bigl( z\, e^{\mathrm{i} t f} \cdot \overline{w\, e^{\mathrm{i} s f}} \bigr)
 #     = \mathrm{Re}\bigl( z\, \overline{w}\; e^{\mathrm{i} (t-s) f} \bigr) $$
-
 #
 # Angles need float64: at position 32,767 the fastest pair has turned by 32,767 radians, and float32 has few digits left
 # for the fraction.
@@ -129,7 +127,6 @@ for t, s in ((5, 0), (30_005, 30_000), (0, 5)):
     print(f"query at {t:6}, key at {s:6}: score {score(t, s):.9f}")
 assert np.isclose(score(5, 0), score(30_005, 30_000), rtol=1e-9)
 assert abs(score(5, 0) - score(0, 5)) > 1                        # its sign counts
-
 single = np.arange(32_768, dtype=np.float32)[:, None] * frequency.astype(np.float32)
 off = abs(single - np.arange(32_768)[:, None] * frequency).max()
 print(f"float32 angles are off by up to {off:.1e} rad")
@@ -195,30 +192,29 @@ assert 0 < error < 1e-14 and abs(layer[0] - layer[1]).max() < 1e-14
 # once for every choice of its letters.
 
 # %%
-def cost(form: str, **size: int) -> int:
+def cost(form: str, **size: np.ndarray | int) -> np.ndarray:
     """Multiplications of all sums in one form; the size of each letter."""
     source = inspect.getsource(getattr(ops, f"attend_{form}"))
     sums = re.findall(r'einsum\("([^"]+)->', source)
     return sum(math.prod(size[letter] for letter in set(names) - {","}) for names in sums)
 
 
-S, size = 4_096, {"b": 1, "s": 4_096, "a": 32, "n": dn, "p": dr, "v": dv, "r": r}
-counted = np.array([[cost(form, t=t, **size) for t in range(1, S + 1)]
-                    for form in ("expanded", "absorbed")])
-new = np.arange(1, S + 1)
-assert (counted[0] == 32 * (S * 256 * 512 + new * S * 320)).all()
-assert (counted[1] == 32 * (new * 256 * 512 + new * S * 1_088)).all()
-for form, numbers in zip(("expanded", "absorbed"), counted, strict=True):
+new = np.arange(1, 4_097)
+size = {"b": 1, "t": new, "s": 4_096, "a": 32, "n": dn, "p": dr, "v": dv, "r": r}
+counted = {form: cost(form, **size) for form in ("expanded", "absorbed")}
+for form, numbers in counted.items():
     print(f"{form}: a prompt of 4,096 {numbers[-1]:15,}   one more token {numbers[0]:14,}")
-ratio = counted[1] / counted[0]
+assert (counted["expanded"] == 32 * 4_096 * (256 * 512 + new * 320)).all()
+assert (counted["absorbed"] == 32 * new * (256 * 512 + 4_096 * 1_088)).all()
+ratio = counted["absorbed"] / counted["expanded"]
 assert round(ratio[-1], 1) == 3.2 and round(1 / ratio[0]) == 117 and (ratio < 1).sum() == 163
-assert round(32 * 1_088 / 576) == 60
+assert dn + dr + dv == 320 and 2 * r + dr == 1_088 and round(32 * 1_088 / 576) == 60
 
 # %% [markdown]
-# So a prompt is read in the expanded form (the absorbed one multiplies 3.2 times more), and text is written in the
-# absorbed form (117 times less); with 4,096 tokens in all the absorbed one is cheaper for up to 163 new ones. To keep the expanded keys and
-# values would multiply even less. But then each number read from the cache is used once; absorbed, each is used
-# 60 times, and machines multiply much faster than they read.
+# So a prompt is read in the expanded form (the absorbed one multiplies 3.2 times more) and text is written in the
+# absorbed form (117 times less). With 4,096 tokens in all, it is the cheaper one for up to 163 new ones. Keeping the
+# expanded keys and values would save even more multiplications. But then each number read from the cache is used
+# once; absorbed, each is used 60 times, and machines multiply much faster than they read.
 #
 # ## YaRN: the same model, longer texts
 #
@@ -238,7 +234,6 @@ print(f"pairs {low} to {high}, m^2 = {m**2:.6f}, scale = {ops.softmax_scale(192,
 assert (low, high) == (10, 23) and turns[10] > 32 > turns[11] and turns[22] > 1 > turns[23]
 assert round(m**2, 6) == 1.352087 and round(ops.softmax_scale(192, yarn), 7) == 0.0975785
 assert (slow[:11] == frequency[:11]).all() and np.allclose(slow[23:], frequency[23:] / 10)
-
 whole, part = (ops.attend_expanded(q_nope, turned, *given[2:7], factor)
                for turned, factor in ((q_pe, m**2 * scale), (m**2 * q_pe, scale)))
 print(f"m^2 on the rotary part alone: off by {(part - whole).std() / whole.std():.0%}")
@@ -247,10 +242,7 @@ assert 0.1 < (part - whole).std() / whole.std() < 0.2
 # %% tags=["fold"]
 fig, ax = plt.subplots(figsize=(6.2, 2.7))
 ax.plot(np.arange(32), frequency / slow, "o-", markersize=4)
-for pair, words, height in ((low, "turns 32 times", 4.2), (high, "turns once", 6.2)):
-    ax.axvline(pair, color="C5", linestyle=":", linewidth=1)
-    ax.text(pair - 0.5, height, f"pair {pair}:\n{words}\nin 4,096", ha="right", fontsize=8)
-ax.set(xlabel="pair of channels, fast to slow", ylabel="slowed down by",
+ax.set(xlabel="pair of channels, fast to slow", ylabel="slowed down by", xticks=(0, 5, low, 17, high, 31),
        title="YaRN leaves pairs 0 to 10 alone and slows 23 to 31 tenfold")
 fig.set_label("How much YaRN slows each of the 32 pairs: by 1 for pairs 0 to 10, then a rise that "
               "steepens, and by 10 from pair 23 on.")
@@ -283,15 +275,14 @@ for words, rows in (("even, then odd", order), ("as they were", np.arange(dr)),
 # %% [markdown]
 # ## Traps, measured
 #
-# All of these run, because every shape fits. Below is how wrong the output gets: error over output, as standard
-# deviations.
+# All of these run, because every shape fits. How wrong is the output, in units of its own standard deviation?
 
 # %%
-flat_q = (x @ weights["wq.weight"].T).reshape(1, T, A, dn + dr)
+raw_q = (x @ weights["wq.weight"].T).reshape(1, T, A, dn + dr)
 restarted = ops.rotate(b, ops.angles(positions % 12, frequency))
 traps = {
     "all K rows, then all V rows": (4, *weights["wkv_b.weight"].reshape(2, A, dn, r)),
-    "query: rotary part first": (0, flat_q[..., dr:], ops.rotate(flat_q[..., :dr], angle)),
+    "query: rotary part first": (0, raw_q[..., dr:], ops.rotate(raw_q[..., :dr], angle)),
     "no mask": (6, np.ones_like(allowed)),
     "latent cached before its norm": (2, a),
     "scale of 128 channels": (7, dn**-0.5),

@@ -10,7 +10,7 @@
 #
 # The earlier tutorials took the parts one by one: [Engram](01_why_lookup.md), the [residual
 # branches](08_hyper_connections.md), [attention](09_mla.md), the [experts](10_experts.md). Now they work together. The
-# model `tiny` has two blocks and a width of 16. Only its vocabulary has full size.
+# model `tiny` has two blocks and a width of 16. Only its vocabulary, 129,280 tokens, has full size.
 
 # %%
 from dataclasses import replace
@@ -32,7 +32,6 @@ ids = vocabulary.encode("Only Alexander the Great could tame the horse Bucephalu
 words = [vocabulary.text(int(token)) for token in ids]
 T, M, D, V = len(ids), b.n_branches, b.hidden_size, b.vocab_size
 print(T, "tokens:", "|".join(words))
-print(f"{b.n_layers} blocks, {M} branches, width {D}, {V:,} possible tokens")
 assert (b.n_layers, M, D, V) == (2, 4, 16, 129_280) and T == 13
 
 # %% [markdown]
@@ -63,15 +62,14 @@ assert second - first == {"experts.experts", "experts.expert_weights"} and first
 assert logits.shape == (T, V) and list(trace)[-2:] == ["final_norm", "logits"]
 
 # %% [markdown]
-# The two blocks differ in one thing. The first has a *dense* feed-forward network, which serves every token; the
-# second has experts, so it also records which ones it chose. (The path says `experts` in both.)
+# The first block has a *dense* feed-forward network, which serves every token. The second has experts, so it also
+# records which ones it chose. (The path says `experts` in both.) Otherwise they have the same stages.
 #
 # ## Step by step
 #
-# To begin with, each token's row of the embedding matrix $E$ is copied into all four branches.
-#
-# Then **Engram**: rows from the token ids; a memory from the rows; a gate for each branch, from memory and state; the
-# short convolution; a plain sum. `below` picks the parameters under a path.
+# To begin with, each token's row of the embedding matrix is copied into all four branches. Then comes **Engram**: rows
+# from the token ids; a memory from the rows; a gate for each branch, from memory and state; the short convolution; a
+# plain sum. `below` picks the parameters under a path. (Engram's own layer numbers count from 1.)
 
 # %%
 X = ops.expand(ops.embed(parameters["embed.weight"], ids[None]), M)      # [1, T, M, D]
@@ -80,18 +78,17 @@ assert X.shape == (1, T, M, D) and np.array_equal(X[:, :, 3], X[:, :, 0])
 
 addressing = Addressing(engram)
 canonical = vocabulary.canonical[ids][None]
-taps = np.zeros((1, engram.conv_span, M, D))                  # nothing stands left of the text
+taps = np.zeros((1, engram.conv_span, M, D))              # nothing stands left of the text
 
-def engram_step(p: dict, X: np.ndarray, layer_id: int, rows: np.ndarray | None = None) -> np.ndarray:
+def engram_step(p: dict, X: np.ndarray, rows: np.ndarray) -> np.ndarray:
     e = below(p, "engram")
-    rows = addressing.rows(canonical, layer_id) if rows is None else rows
     memory = ops.gather_decode(e, rows, engram, X.dtype)
     gated = ops.project_and_gate(e, memory, X, None, engram)
     Y, _ = ops.gated_conv(e, gated, taps, engram)
     return X + Y
 
 block_0, block_1 = (below(parameters, f"layers.{i}") for i in (0, 1))
-states["Engram 0"] = X = engram_step(block_0, X, layer_id=1)  # Engram counts layers from 1
+states["Engram 0"] = X = engram_step(block_0, X, addressing.rows(canonical, layer_id=1))
 assert np.array_equal(X, trace["layers.0.engram.residual"])
 
 # %% [markdown]
@@ -107,8 +104,7 @@ assert np.array_equal(X, trace["layers.0.engram.residual"])
 
 # %%
 positions = np.arange(T)[None]
-speeds = ops.frequencies(attention.qk_rope_head_dim, attention.rope_theta)
-angle = ops.angles(positions, speeds)
+angle = ops.angles(positions, ops.frequencies(attention.qk_rope_head_dim, attention.rope_theta))
 
 def site(p: dict, X: np.ndarray, name: str, F) -> np.ndarray:
     pre, post, res = ops.branch_maps(below(p, f"{name}_hc"), X, b.rms_norm_eps, b.hyper)
@@ -144,7 +140,7 @@ def head(X: np.ndarray, form: str = "sum") -> np.ndarray:
 
 states["feed-forward 0"] = X = site(block_0, X, "ffn", lambda x: feed_forward(block_0, x, 0))
 assert np.array_equal(X, trace["layers.0.ffn_branches.branches"])
-states["Engram 1"] = X = engram_step(block_1, X, layer_id=2)
+states["Engram 1"] = X = engram_step(block_1, X, addressing.rows(canonical, layer_id=2))
 states["attention 1"] = X = site(block_1, X, "attn", lambda x: attend(block_1, x))
 states["feed-forward 1"] = X = site(block_1, X, "ffn", lambda x: feed_forward(block_1, x, 1))
 assert np.array_equal(head(X), logits)
@@ -162,7 +158,7 @@ def rms(x: np.ndarray, axis=None) -> np.ndarray:
 
 size = np.array([rms(X, axis=(0, 1, 3)) for X in states.values()])               # [7, M]
 spread = [rms(X - X.mean(axis=2, keepdims=True)) for X in states.values()]
-carried = [trace[key] for key in trace if key.endswith("branch_residual")]       # H_res, 4 sites
+carried = [trace[key] for key in trace if key.endswith("branch_residual")]
 assert len(carried) == 4 and abs(np.array(carried) - 1 / M).max() < 0.15
 assert min(spread[1], spread[4]) > 0.27 and max(spread[2:4] + spread[5:]) < 0.06
 assert spread[0] == 0 and list(states)[1::3] == ["Engram 0", "Engram 1"]
@@ -174,8 +170,8 @@ for m in range(M):
     top.plot(size[:, m], marker="os^D"[m], markersize=5, label=f"branch {m}")
 top.set(ylabel="size", ylim=(0, 1.95))
 top.legend(fontsize=8, ncols=2, loc="lower right")
-bars = low.bar(range(7), spread, color=["C0" if "Engram" in name else "C5" for name in states], width=0.6)
-low.bar_label(bars, [f"{s:.2f}" for s in spread], fontsize=8, padding=2)
+colours = ["C0" if "Engram" in name else "C5" for name in states]
+low.bar_label(low.bar(range(7), spread, color=colours, width=0.6), fmt="%.2f", fontsize=8, padding=2)
 low.set(ylabel="spread", ylim=(0, 0.35))
 low.set_xticks(range(7), [name.replace(" ", "\nblock ") for name in states], fontsize=8)
 fig.suptitle("Engram tells the branches apart; the next site evens them out", x=0.02, ha="left")
@@ -183,9 +179,9 @@ fig.set_label("Above: the size of each of four branches after seven steps, risin
               "the spread between branches, 0 for the embedding, 0.28 after each Engram step, under 0.06 elsewhere.")
 
 # %% [markdown]
-# Engram makes the branches different: it has a gate for each. The sites mix them. In these random weights all entries
-# of $H^{\mathrm{res}}$ are close to a quarter, so mixing almost makes copies again. Training can move it away from
-# that.
+# All four grow together, since every step adds something. Engram makes them different: it has a gate for each. The
+# sites mix them. In these random weights all entries of $H^{\mathrm{res}}$ are near a quarter, so mixing almost makes
+# copies again. Training can move it away from that.
 #
 # ## What Engram can see
 #
@@ -193,15 +189,17 @@ fig.set_label("Above: the size of each of four branches after seven steps, risin
 # earlier token, run again, and see whether a stage at the last position changes. A disc in the figure means yes.
 
 # %%
-asked = {"gate, block 0": "layers.0.engram.gate", "after Engram, block 0": "layers.0.engram.residual",
+asked = {"gate, block 0": "layers.0.engram.gate",
+         "after Engram, block 0": "layers.0.engram.residual",
          "after attention, block 0": "layers.0.attn_branches.branches",
          "memory, block 1": "layers.1.engram.memory", "gate, block 1": "layers.1.engram.gate"}
-other = 1000                                                  # a token that is not in the sentence
+other = 1000                                              # a token that is not in the sentence
 seen = np.zeros((len(asked), T), dtype=bool)
 for position in range(T):
     changed = Trace()
     forward(parameters, np.where(np.arange(T) == position, other, ids), config, trace=changed)
-    seen[:, position] = [(changed[key][0, -1] != trace[key][0, -1]).any() for key in asked.values()]
+    for stage, key in enumerate(asked.values()):
+        seen[stage, position] = (changed[key][0, -1] != trace[key][0, -1]).any()
 assert seen.sum(axis=1).tolist() == [3, 12, 13, 3, 13] and seen[:, -1].all()
 assert vocabulary.canonical[other] not in canonical
 assert (engram.conv_kernel - 1) * engram.conv_dilation + engram.max_ngram == 12
@@ -225,8 +223,7 @@ fig.set_label("A grid, five stages down, thirteen tokens across; a disc where th
 # tokens. In block 1 the memory still depends on three tokens, as it always will. But the gate now weighs it with a
 # state that has been through one round of attention. The paper puts its first module in layer 2, counted from 1, so
 # even its first gate is of this second kind.
-
-# %% [markdown]
+#
 # ## Switch it off, shuffle its rows
 #
 # Three changed models: one without Engram; one with tables of zeros; one whose tables have all their rows, in another
@@ -243,7 +240,7 @@ shuffled = forward(parameters | other_order, ids, config, trace=after)
 for name, found in (("switched off", off), ("zeros", zeros), ("shuffled", shuffled)):
     print(f"{name:12} logits move by {rms(found - logits) / rms(logits):.2f} of their size")
 first_difference = next(key for key in trace if not np.array_equal(trace[key], after[key]))
-print("the shuffled run differs from", first_difference)
+print("the shuffled run first differs at", first_difference)
 assert np.array_equal(zeros, off) and first_difference == "layers.0.engram.memory"
 assert rms(shuffled - logits) > rms(off - logits) > 0.8 * rms(logits)
 
@@ -294,16 +291,15 @@ assert np.allclose(ops.cross_entropy(0 * logits, ids), np.log(V))
 #     `engram_step` takes other rows. Flat rows count through all columns, so with them the column offsets are 0.
 
 # %% tags=["answer"]
-order = np.random.default_rng(2).permutation(addressing.table_rows[1])    # new row i: old order[i]
+order = np.random.default_rng(2).permutation(addressing.table_rows[1])
 translated = np.argsort(order)[addressing.rows(canonical, 1, flat=True)]
-stored = {"engram.table": block_0["engram.table"][order],
+stored = {"engram.table": block_0["engram.table"][order],     # new row i is the old order[i]
           "engram.column_offsets": np.zeros(engram.columns, dtype=np.int64)}
-again = engram_step(block_0 | stored, states["embedding"], 1, translated)
+again = engram_step(block_0 | stored, states["embedding"], translated)
 assert np.array_equal(again, states["Engram 0"])
 
 # %% [markdown] tags=["answer"]
-# Not by a bit. The number of a row means nothing by itself; only that the same n-gram always finds the same row. That
-# is what makes it possible to spread a table over many machines.
+# Not by a bit. The number of a row means nothing by itself, as long as the same n-gram always finds the same row.
 
 # %% [markdown]
 # Next: [decoding: what must be remembered](12_decoding.md) when the text comes in pieces.

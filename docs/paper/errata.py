@@ -15,7 +15,7 @@
 # | Engram in layers 2 and 15 | the demo's second layer is the sixteenth | [5](#5-the-numbers-of-the-layers) |
 # | 5.7B Engram parameters | 5.79B, truncated | [6](#6-57-billion-parameters) |
 # | abstract: MMLU +3.4 | MMLU +3.0; +3.4 is MMLU-Redux | [7](#7-mmlu-34) |
-# | Table 1: C3 60.1 and 63.6 | Fig. 8 ends at 76.3 and 82.2 | [8](#8-c3) |
+# | Table 1: C3 60.1 and 63.6 | Fig. 8 ends at 76.25 and 82.24 | [8](#8-c3) |
 # | equal FLOPs | 32.8M active parameters more, 0.86% | [9](#9-equal-flops) |
 # | best allocation at 75-80% | lowest measured at 85%, drawn minimum at 73-74% | [10](#10-where-the-minimum-lies) |
 # | a U-shaped curve | much of it is one step at pure MoE | [11](#11-a-u-or-a-step) |

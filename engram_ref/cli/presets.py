@@ -7,7 +7,7 @@ from dataclasses import asdict
 from engram_ref.cli.terminal import bytes_text, style, table, width, wrap
 from engram_ref.config import EngramConfig
 from engram_ref.dialects import DIALECT_FIELDS, sizes
-from engram_ref.presets import ALIASES, preset, presets
+from engram_ref.presets import ALIASES, GATES, preset, presets
 
 HELP = "the named configurations and how they differ"
 DESCRIPTION = "The named configurations: sizes of their tables, and every choice in which their dialects differ."
@@ -38,7 +38,7 @@ def size_lines(configs: list[EngramConfig]) -> list[str]:
         rows.append([config.name, " + ".join(f"{r:,}" for r in found["rows"]), f"{found['parameters']:,}",
                      bytes_text(found["bytes"])])
     aliases = ", ".join(f"{alias} = {name}" for alias, name in ALIASES.items())
-    notes = [f"alias: {aliases}"]
+    notes = [f"alias: {aliases}; gates by name, for dataclasses.replace: {', '.join(GATES)}"]
     notes += [line for c in configs for line in wrap(f"{c.name}: {c.source}")]
     return [*table(rows, "<>>>"), *(style(note, "2") for note in notes)]
 

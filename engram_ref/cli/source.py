@@ -20,6 +20,11 @@ def add_preset(command: argparse.ArgumentParser) -> None:
     command.add_argument("--preset", default=DEFAULT_PRESET, help=f"configuration (default {DEFAULT_PRESET})")
 
 
+def add_text(command: argparse.ArgumentParser) -> None:
+    """The text, in one argument or in several words."""
+    command.add_argument("text", nargs="*", metavar="TEXT", help="the text; - reads standard input")
+
+
 def parse_ids(text: str, option: str) -> np.ndarray:
     """ "1,2,dead,3" as int64 ids; the word dead marks a masked position."""
     ids = []
@@ -49,19 +54,22 @@ def vocabulary_of(config: EngramConfig) -> Vocabulary | None:
     return None if config.vocabulary is None else Vocabulary.load(config.vocabulary)
 
 
-def read_text(given: str | None) -> str:
-    """The TEXT argument, or standard input where there is none; refuses an empty one."""
-    if given is None:
-        if sys.stdin is None or sys.stdin.isatty():
-            raise InputError("TEXT", "a text, --tokens, or text on standard input", "none of them")
-        try:
-            given = sys.stdin.read()
-        except UnicodeDecodeError as error:
-            raise InputError("standard input", "UTF-8 text", f"other bytes at position {error.start}") from error
-        given = given.removesuffix("\n")
-    if not given:
+def read_text(words: list[str]) -> str:
+    """The TEXT arguments joined by blanks, or standard input where there is none or "-"; refuses an empty text."""
+    text = " ".join(words) if words and words != ["-"] else read_standard_input()
+    if not text:
         raise InputError("TEXT", "at least one character", "an empty text")
-    return given
+    return text
+
+
+def read_standard_input() -> str:
+    """Standard input as UTF-8, whatever the terminal's encoding, without the last line end."""
+    if sys.stdin is None or sys.stdin.isatty():
+        raise InputError("TEXT", "a text, or text on standard input", "neither")
+    try:
+        return sys.stdin.buffer.read().decode("utf-8").removesuffix("\n")
+    except UnicodeDecodeError as error:
+        raise InputError("standard input", "UTF-8 text", f"other bytes at position {error.start}") from error
 
 
 def encode(text: str, config: EngramConfig, vocabulary: Vocabulary | None) -> np.ndarray:

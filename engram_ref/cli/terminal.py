@@ -45,9 +45,10 @@ def fit(text: str, room: int, keep: str = "left") -> str:
     if columns(text) <= room:
         return text + " " * (room - columns(text))
     dots = ELLIPSIS[speaks_unicode()]
-    while columns(text) > room - len(dots):
-        text = text[:-1] if keep == "left" else text[1:]
-    cut = text + dots if keep == "left" else dots + text
+    letters = text[:room] if keep == "left" else text[-room:]        # no letter is less than a column, but for marks
+    while columns(letters) > room - len(dots):
+        letters = letters[:-1] if keep == "left" else letters[1:]
+    cut = letters + dots if keep == "left" else dots + letters
     return cut + " " * (room - columns(cut))
 
 

@@ -4,7 +4,7 @@ import argparse
 import json
 import sys
 
-from engram_ref.cli.source import add_preset, chosen, output_path, read_text
+from engram_ref.cli.source import add_preset, add_text, chosen, output_path, read_text
 from engram_ref.cli.terminal import style
 from engram_ref.cli.walk_block import BLOCK_PAGES, block_heading
 from engram_ref.cli.walk_data import DEFAULT_TEXT, Walk, follow
@@ -32,7 +32,7 @@ BRIEF = ("canonical_ids", "windows", "rows", "memory", "key", "gate", "conv", "o
 
 def arguments(command: argparse.ArgumentParser) -> None:
     """The options of `walk`."""
-    command.add_argument("text", nargs="?", metavar="TEXT", help="the sentence; - reads standard input")
+    add_text(command)
     add_preset(command)
     command.add_argument("--layer", type=int, metavar="ID", help="which Engram layer (default: the preset's first)")
     command.add_argument("--model", metavar="NAME", help="go on through the whole block of a model: tiny or small")
@@ -52,7 +52,7 @@ def run(options: argparse.Namespace) -> int:
     path = None if options.plot is None else output_path(options.plot, ".svg", "--plot")
     names = stage_names(options)
     model = None if options.model is None else walkable(options.model, config)
-    text = DEFAULT_TEXT if options.text is None else read_text(None if options.text == "-" else options.text)
+    text = DEFAULT_TEXT if not options.text else read_text(options.text)
     walk = follow(text, config, layer, model)
     positions = shown_positions(walk, options.position)
     if path is not None:
@@ -62,8 +62,9 @@ def run(options: argparse.Namespace) -> int:
         if not options.json:
             print(f"wrote {path}")
     if options.json:
-        print(json.dumps(as_json(walk, positions, names)))
-    elif path is None:
+        every = list(range(walk.length)) if options.position is None else positions
+        print(json.dumps(as_json(walk, every, names)))
+    elif path is None or options.step or options.stage:
         show(walk, positions, names, options)
     return 0
 
@@ -101,6 +102,8 @@ def shown_positions(walk: Walk, position: int | None) -> list[int]:
 def show(walk: Walk, positions: list[int], names: list[str], options: argparse.Namespace) -> None:
     """Print the pages; with --step, wait between them."""
     print("\n".join(title(walk)))
+    if options.stage is None and not options.step:
+        print(f"{len(names)} of {len(PAGES)} stages; --step shows them all, with formulas and sources")
     if options.position is None and len(positions) < walk.length:
         print(f"showing the first {len(positions)} positions; --position P shows any one")
     noticed = False

@@ -15,8 +15,7 @@ from engram_ref.model.engram import engram, residual
 from engram_ref.model.engram_parameters import initialise
 from engram_ref.model.transformer import forward
 from engram_ref.model_config import ModelConfig
-from engram_ref.ops.canonical import REPLACEMENT, canonicalise
-from engram_ref.ops.hashing import mix, windows
+from engram_ref.ops.canonical import REPLACEMENT, canonical_key, canonicalise
 from engram_ref.presets import preset
 from engram_ref.stages import stage_of
 from engram_ref.text.vocabulary import Vocabulary
@@ -24,6 +23,7 @@ from engram_ref.trace import Trace
 
 DEFAULT_TEXT = "Only Alexander the Great could tame the horse Bucephalus."
 SEED = 0
+PAD = "<pad>"            # shown where an n-gram begins before the text
 
 
 @dataclass(frozen=True)
@@ -56,14 +56,15 @@ class Walk:
         return self.vocabulary.spelling(raw_id) if REPLACEMENT in text else text
 
     def ngram(self, position: int, order: int) -> list[str]:
-        """The normalised texts of an n-gram, oldest first; "pad" where the view is blocked."""
+        """The canonical texts of an n-gram, oldest first; PAD to the left of the text."""
         window = self.addressing["windows"][position, :order][::-1]
         tokens = [position - order + 1 + i for i in range(order)]
-        return [self.canonical_text(int(c)) if t >= 0 else "pad" for t, c in zip(tokens, window, strict=True)]
+        return [self.canonical_text(int(c)) if t >= 0 else PAD for t, c in zip(tokens, window, strict=True)]
 
     def canonical_text(self, canonical_id: int) -> str:
-        """The first member of a class stands for it."""
-        return self.spell(int(self.vocabulary.members(canonical_id)[0])).strip().lower() or " "
+        """The key that the members of a class share."""
+        first = int(self.vocabulary.members(canonical_id)[0])
+        return canonical_key(self.vocabulary.text(first), self.vocabulary.spelling(first))
 
     def mates(self, position: int) -> list[str]:
         """The other tokens of this one's class."""
@@ -105,13 +106,9 @@ def follow_model(text: str, config: EngramConfig, layer: int, model: ModelConfig
 
 def address_stages(config: EngramConfig, layer: int, canonical_ids: np.ndarray) -> Trace:
     """canonical_ids, windows, mix and rows of one sentence, all without a batch axis."""
-    addressing, trace = Addressing(config), Trace()
-    shifts = windows(canonical_ids[None], addressing.start(1), addressing.pad_id, addressing.eos_id)
-    trace.record("canonical_ids", canonical_ids)
-    trace.record("windows", shifts[0])
-    trace.record("mix", mix(shifts, addressing.multipliers[layer])[0])
-    trace.record("rows", addressing.rows(canonical_ids, layer))
-    return trace
+    batched = Trace()
+    Addressing(config).rows(canonical_ids, layer, trace=batched)
+    return without_batch(batched)
 
 
 def value_stages(tiny: EngramConfig, canonical_ids: np.ndarray) -> Trace:
@@ -121,8 +118,14 @@ def value_stages(tiny: EngramConfig, canonical_ids: np.ndarray) -> Trace:
     parameters = initialise(tiny, layer, rng)
     hidden = rng.standard_normal((1, len(canonical_ids), tiny.n_branches, tiny.hidden_size))
     rows = Addressing(tiny).rows(canonical_ids[None], layer)
-    batched, trace = Trace(), Trace()
+    batched = Trace()
     residual(hidden, engram(parameters, hidden, rows, tiny, trace=batched), tiny, trace=batched)
+    return without_batch(batched)
+
+
+def without_batch(batched: Trace) -> Trace:
+    """The first row of every stage."""
+    trace = Trace()
     for name in batched:
         trace.record(name, batched[name][0])
     return trace

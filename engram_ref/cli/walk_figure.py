@@ -19,9 +19,9 @@ MOST_TOKENS = 24                     # a wider figure could not be read
 
 def figure_svg(walk: Walk, positions: list[int]) -> bytes:
     """The figure as SVG bytes, the same for the same walk."""
-    shown = positions[:MOST_TOKENS] if len(positions) > 1 else list(range(min(walk.length, MOST_TOKENS)))
-    focus = positions[0] if len(positions) == 1 else min(walk.config.max_ngram, walk.length) - 1
-    focus = min(focus, shown[-1])
+    focus = min(walk.config.max_ngram, walk.length) - 1 if len(positions) > 1 else positions[0]
+    first = max(0, min(focus - MOST_TOKENS // 2, walk.length - MOST_TOKENS))
+    shown = list(range(first, min(first + MOST_TOKENS, walk.length)))
     with matplotlib.rc_context({"svg.hashsalt": "engram_ref", "svg.fonttype": "none", "font.size": 9}):
         figure = Figure(figsize=(max(7.0, 0.85 * len(shown) + 1.2), 5.4))
         top, bottom = figure.subplots(2, 1, height_ratios=[3, 2], sharex=True)
@@ -46,7 +46,7 @@ def saved(figure: Figure, title: str) -> bytes:
 def finding(walk: Walk, focus: int) -> str:
     """What the figure shows, said in one line."""
     c = walk.config
-    longest = " ".join(word for word in walk.ngram(focus, c.max_ngram) if word != "pad")
+    longest = " ".join(walk.ngram(focus, min(c.max_ngram, focus + 1)))
     return (f"At {walk.token(focus).strip()!r}, {c.name} layer {walk.layer} reads {c.columns} rows: "
             f"{c.n_heads} heads for each n-gram that ends there, the longest {longest!r}")
 
@@ -98,7 +98,7 @@ def draw_tokens(axes: Axes, walk: Walk, shown: list[int]) -> None:
     crowded = max(columns(word) for word in words) > 9
     axes.set_xticks(shown, words, rotation=35 if crowded else 0, ha="right" if crowded else "center", color=INK)
     axes.tick_params(axis="x", length=0)
-    cut = f"; the first {len(shown)} of {walk.length} tokens" if len(shown) < walk.length else ""
+    cut = f"; tokens {shown[0]} to {shown[-1]} of {walk.length}" if len(shown) < walk.length else ""
     axes.set_xlabel("gates: preset tiny on seeded random weights, not learned; rows: real, head 0 of each order" + cut,
                     color=QUIET, fontsize=8)
 

@@ -61,7 +61,7 @@ def ngrams_page(walk: Walk, positions: list[int]) -> list[str]:
     orders = walk.config.orders
     room = (width() - 5 - 2 * len(orders)) // len(orders)
     lines = [style("pos  " + "  ".join(fit(f"{n}-gram", room) for n in orders).rstrip(), "2")]
-    for t in positions:
+    for t in positions:              # as texts, oldest first, which is how they are read
         cells = [fit(visible(" | ".join(walk.ngram(t, n)))[1:-1], room, keep="right") for n in orders]
         lines.append(f"{t:>3}  {'  '.join(cells)}".rstrip())
     return lines
@@ -137,6 +137,6 @@ def values_notice(walk: Walk) -> list[str]:
     what = "the module of the preset tiny" if walk.model is None else f"block and model of {walk.model.name}"
     state = "and a random state" if walk.model is None else "from the embedding of the text on"
     notice = (f"Rows above are those of {walk.config.name}. From here on {what} ({walk.tiny.n_branches} branches of "
-              f"{walk.tiny.hidden_size}) computes on seeded random weights {state}: rows and shapes are real, "
-              "gate values are not learned.")
+              f"{walk.tiny.hidden_size}, with its own small tables and a convolution) computes on seeded random weights "
+              f"{state}: every step is real, gate values are not learned.")
     return [dash * width(), *wrap(notice)]

@@ -48,7 +48,8 @@ def engram(parameters: Mapping[str, np.ndarray], hidden: np.ndarray, rows: np.nd
     rows         int64 [B, T, C] from Addressing.rows, without offsets
     config       the dialect
     state        the stream so far; its taps are replaced. None: the sequence starts here
-    dead         bool [B, T] or None; a dead position's gate is 0
+    dead         bool [B, T] or None; a dead position's gate is 0. Marking ids DEAD changes the rows only: the same
+                 positions must be passed here
     ops          the backend's namespace
     trace        records every stage
     check        look at values (finite, rows in range) as well as shapes

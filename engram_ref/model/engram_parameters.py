@@ -12,7 +12,6 @@
 """
 
 import hashlib
-import os
 from collections.abc import Mapping
 
 import numpy as np
@@ -20,6 +19,7 @@ import numpy as np
 from engram_ref.addressing import addressing_of
 from engram_ref.config import EngramConfig, check_layer
 from engram_ref.errors import InputError
+from engram_ref.memory import check_fits
 
 STANDARD_DTYPES = {"fp32": "float", "bf16": "bfloat16", "fp8_e8m0": "uint8"}
 """Dtype of the stored table by codec; "float" means float32 or float64."""
@@ -51,6 +51,14 @@ def shapes(config: EngramConfig, layer_id: int) -> dict[str, tuple[int, ...]]:
 def table_bytes(config: EngramConfig, layer_id: int) -> int:
     """Stored size of one layer's table, in bytes."""
     return addressing_of(config).table_rows[layer_id] * config.bytes_per_row
+
+
+def bytes_needed(config: EngramConfig, layer_id: int, dtype: type) -> int:
+    """What one layer's module takes in memory, weights of that dtype, in bytes."""
+    plain = config.table_codec == "fp32"
+    counted = [shape for name, shape in shapes(config, layer_id).items() if plain or not name.startswith("table")]
+    weights = sum(int(np.prod(shape)) for shape in counted) * np.dtype(dtype).itemsize
+    return weights if plain else weights + table_bytes(config, layer_id)
 
 
 def check_parameters(parameters: Mapping[str, np.ndarray], config: EngramConfig) -> None:
@@ -106,11 +114,10 @@ def initialise(config: EngramConfig, layer_id: int, rng: np.random.Generator,
                zero-centred), biases and conv zero or, where conv_init says so, U(-1/sqrt(L), 1/sqrt(L))
     raises     InputError where the table would not fit into memory, with the size it would need
     """
+    named = shapes(config, layer_id)
+    check_fits(f"{config.name} layer {layer_id}", bytes_needed(config, layer_id, dtype))
     if config.table_codec != "fp32":
         raise InputError("config.table_codec", "fp32, for random parameters", config.table_codec)
-    named = shapes(config, layer_id)
-    numbers = sum(int(np.prod(shape)) for shape in named.values())
-    check_fits(f"{config.name} layer {layer_id}", numbers * np.dtype(dtype).itemsize)
     gain = 0.0 if config.gain_form == "zero_centred" else 1.0
     made: dict[str, np.ndarray] = {}
     for name, shape in named.items():
@@ -128,15 +135,6 @@ def initialise(config: EngramConfig, layer_id: int, rng: np.random.Generator,
         else:
             made[name] = rng.standard_normal(shape, dtype=dtype) * shape[-1] ** -0.5
     return made
-
-
-def check_fits(what: str, needed: int) -> None:
-    """Refuse an allocation larger than this machine's memory, saying what it would take, in bytes."""
-    available = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if needed > available:
-        raise InputError("config", f"parameters that fit into {available / 2**30:.1f} GiB of memory",
-                         f"{what}, which needs {needed / 2**30:.1f} GiB",
-                         "its layout, rows and sizes need no weights: see Addressing and shapes")
 
 
 def digest(array: np.ndarray) -> str:

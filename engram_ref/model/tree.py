@@ -19,6 +19,7 @@ import numpy as np
 
 from engram_ref.errors import InputError
 from engram_ref.files import write_whole
+from engram_ref.memory import check_fits
 from engram_ref.model import engram_parameters
 from engram_ref.model_config import AttentionConfig, BackboneConfig, ExpertsConfig, ModelConfig
 
@@ -101,7 +102,7 @@ def initialise(config: ModelConfig, rng: np.random.Generator, dtype: type = np.f
     raises   InputError where a model does not fit into memory
     """
     named = shapes(config)
-    engram_parameters.check_fits(config.name, sum(map(size, named.values())) * np.dtype(dtype).itemsize)
+    check_fits(config.name, sum(map(size, named.values())) * np.dtype(dtype).itemsize)
     made: dict[str, np.ndarray] = {}
     for name, shape in named.items():
         if ".engram." not in name:

@@ -7,7 +7,7 @@ are equal. The map is computed once per vocabulary; here is each step of it, in 
     key(token) = raw token string            if its text is a broken piece of UTF-8
                = normalise(text)             otherwise
                = text                        where normalise(text) is empty
-    canonical(token) = rank of the first token with that key
+    canonical(token) = how many other keys were seen before this one was
 
 Source: Engram demo (tokenizer compression); paper section 2.2 names NFKC and lowercasing only.
 Deviation: the demo keeps a lone blank alive by way of U+E000, so that a text of that character alone
@@ -134,7 +134,13 @@ def mark_dead(ids: np.ndarray, dead: np.ndarray) -> np.ndarray:
 
 
 def check_ids(ids: np.ndarray, size: int, allow_dead: bool, argument: str = "ids") -> None:
-    """Refuse ids that are not integers or lie outside [0, size), naming the first and its position."""
+    """Refuse ids that are not integers or lie outside [0, size).
+
+    ids          [...] of a signed integer dtype
+    size         how many ids there are
+    allow_dead   whether DEAD may stand among them
+    raises       InputError naming the first wrong id and its position
+    """
     if not np.issubdtype(ids.dtype, np.signedinteger):
         raise InputError(argument, "a signed integer dtype (int64)", str(ids.dtype))
     lowest = DEAD if allow_dead else 0

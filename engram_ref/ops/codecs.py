@@ -47,6 +47,7 @@ def round_bf16(x: np.ndarray) -> np.ndarray:
     x         [...] float32
     returns   [...] float32
     raises    InputError for another dtype: a wider number would be rounded twice
+    source    V4.1 release, its rounding boundaries
 
     >>> round_bf16(np.array([1.0, 1.00390625, 3.1415927], dtype=np.float32))
     array([1.      , 1.      , 3.140625], dtype=float32)
@@ -115,6 +116,8 @@ def requantise(x: np.ndarray) -> np.ndarray:
     """Round to what FP8 with a scale per 32 channels can hold: quantise, then dequantise.
 
     x         [..., W] float32
-    returns   [..., W] float32
+    returns   [..., W] float32; rows that came from an FP8 table in blocks of 32 come back unchanged
+    raises    as quantise
+    source    V4.1 release
     """
     return dequantise(*quantise(x))

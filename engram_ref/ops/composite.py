@@ -34,15 +34,15 @@ def address(ids: np.ndarray, history: np.ndarray, multipliers: np.ndarray, prime
     pad_id        canonical id shown where the view is blocked
     eos_id        canonical id that ends a document, or None
     returns       int64 [B, T, C]
+    source        demo, its hash; V4.1 release
     """
     shifts = windows(ids, history, pad_id, eos_id)           # [B, T, N]
     record("windows", shifts)
     mixes = mix(shifts, multipliers)                         # [B, T, N-1]
     record("mix", mixes)
     rows = table_rows(mixes, primes)                         # [B, T, C]
-    rows = rows if offsets is None else rows + offsets
     record("rows", rows)
-    return rows
+    return rows if offsets is None else rows + offsets
 
 
 def gather_decode(parameters: Parameters, rows: np.ndarray, config: EngramConfig, dtype: type,
@@ -53,7 +53,9 @@ def gather_decode(parameters: Parameters, rows: np.ndarray, config: EngramConfig
                  "column_offsets" int64 [C]
     rows         int64 [B, T, C], without offsets
     dtype        float32 or float64, of the result
+    config       names the codec and the rounding
     returns      [B, T, C*W]; rounded to bfloat16 where the dialect rounds
+    source       Paper Eq. 1 and 2; V4.1 release
     """
     names = ("table_codes", "table_scales") if config.table_codec == "fp8_e8m0" else ("table",)
     gathered = tuple(gather(parameters[name], rows, parameters["column_offsets"]) for name in names)
@@ -90,6 +92,7 @@ def gate_score(parameters: Parameters, hidden: np.ndarray, key: np.ndarray, conf
     parameters    "query_gain" [M, D], "key_gain" [M, D]
     hidden, key   [B, T, M, D]
     returns       [B, T, M]
+    source        Paper Eq. 4 and 6; V4.1 release (factored)
     """
     query_gain = effective_gain(parameters["query_gain"], config.gain_form)
     key_gain = effective_gain(parameters["key_gain"], config.gain_form)
@@ -111,6 +114,7 @@ def project_and_gate(parameters: Parameters, memory: np.ndarray, hidden: np.ndar
     hidden       [B, T, M, D]
     dead         bool [B, T] or None; a dead position lets nothing in
     returns      [B, T, M, D]
+    source       Paper Eq. 3, 4 and 6
     """
     key, value = project(parameters, memory, config)
     record("key", key)
@@ -132,6 +136,7 @@ def gated_conv(parameters: Parameters, gated: np.ndarray, taps: np.ndarray, conf
     gated        [B, T, M, D]
     taps         [B, (L-1)*dilation, M, D] normalised gated values before these
     returns      Y [B, T, M, D], RMSNorm(u) [B, T, M, D]
+    source       Paper Eq. 5; demo
     """
     normalised = rms_norm(gated, effective_gain(parameters["conv_gain"], config.gain_form), config.conv_norm_eps)
     record("conv_norm", normalised)

@@ -43,6 +43,7 @@ def next_taps(x: np.ndarray, taps: np.ndarray) -> np.ndarray:
     x         [B, T, M, D]
     taps      [B, (L-1)*dilation, M, D], oldest first
     returns   [B, (L-1)*dilation, M, D]
+    source    ours: what a decode step of the demo's convolution would need
     """
     seen = np.concatenate([taps, x], axis=1)
     return seen[:, seen.shape[1] - taps.shape[1] :]

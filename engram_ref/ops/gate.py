@@ -26,7 +26,7 @@ ROOT_CLAMP = 1e-6
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
-    """1 / (1 + e^-x), written so that exp never overflows: [...] -> [...]."""
+    """The logistic function 1 / (1 + e^-x), written so that exp never overflows: [...] -> [...]."""
     small = np.exp(-np.abs(x))                       # in (0, 1]
     return np.where(x >= 0, 1.0, small) / (1.0 + small)
 
@@ -80,6 +80,7 @@ def gate(s: np.ndarray, form: str, dead: np.ndarray | None = None) -> np.ndarray
     form      "sigmoid", "signed_sqrt" or "copysign_sqrt"
     dead      bool [B, T] or None; a dead position's gate is exactly 0
     returns   [B, T, M] in [0, 1], same dtype
+    raises    InputError for another form
     source    Paper Eq. 4; demo; V4.1 release
 
     >>> gate(np.array([[[0.0, -0.0, 4.0]]]), "copysign_sqrt").round(5)

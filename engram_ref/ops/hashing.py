@@ -21,7 +21,7 @@ MASK64 = 2**64 - 1
 
 
 def multiplier_range(canonical_size: int) -> int:
-    """Half the largest multiplier that keeps id * multiplier below 2^63, for every id.
+    """Half the largest multiplier that keeps id * multiplier below 2^63, for every id.  Source: demo.
 
     >>> multiplier_range(99_092)
     46539438283891
@@ -137,15 +137,17 @@ def table_rows(mixes: np.ndarray, primes: np.ndarray) -> np.ndarray:
     returns   int64 [B, T, C], each in [0, p) of its column (floor modulus, also of a negative mix)
     source    Engram demo
 
+    m - m // p * p is m % p; NumPy divides by one number twice as fast as it takes the remainder.
+
     >>> table_rows(np.array([[[56]]]), np.array([11, 13]))
     array([[[1, 4]]])
     """
-    B, T, orders = mixes.shape
-    C = len(primes)
-    H = C // orders
-    rows = np.empty((B, T, C), dtype=np.int64)
+    orders = [np.ascontiguousarray(mixes[..., i]) for i in range(mixes.shape[-1])]      # N-1 of [B, T]
+    H = len(primes) // len(orders)
+    rows = np.empty((*orders[0].shape, len(primes)), dtype=np.int64)                   # [B, T, C]
     for column, prime in enumerate(primes):
-        rows[..., column] = mixes[..., column // H] % prime
+        m = orders[column // H]
+        rows[..., column] = m - m // prime * prime
     return rows
 
 
@@ -154,7 +156,8 @@ def next_history(history: np.ndarray, ids: np.ndarray) -> np.ndarray:
 
     history   int64 [B, N-1], oldest first
     ids       int64 [B, T] canonical ids
-    returns   int64 [B, N-1]
+    returns   int64 [B, N-1], a copy
+    source    ours: the releases keep the same ids in their caches
 
     >>> next_history(np.array([[DEAD, 4, 5]]), np.array([[6, 7]]))
     array([[5, 6, 7]])

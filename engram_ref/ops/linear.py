@@ -3,6 +3,7 @@
 import numpy as np
 
 from engram_ref.config import check_choice
+from engram_ref.errors import InputError
 from engram_ref.ops.codecs import round_bf16
 
 
@@ -28,9 +29,12 @@ def add_residual(hidden: np.ndarray, update: np.ndarray, rounding: str = "none")
     hidden, update   [B, T, M, D] float
     rounding         "none", or "fp8_bf16": the sum is rounded to bfloat16, here and nowhere before
     returns          [B, T, M, D]
+    raises           InputError for shapes that differ, an unknown rounding, or rounding of a wider dtype
     source           Paper section 2.4; V4.1 release (the rounding)
     """
     check_choice("rounding", rounding)
+    if hidden.shape != update.shape:
+        raise InputError("update", f"the shape of hidden, {list(hidden.shape)}", list(update.shape))
     total = hidden + update
     return round_bf16(total) if rounding == "fp8_bf16" else total
 

@@ -16,7 +16,7 @@ def rms_norm(x: np.ndarray, gain: np.ndarray, eps: float | None) -> np.ndarray:
     x         [..., D] float
     gain      [D], or any shape that broadcasts against x, such as [M, D]
     eps       inside the root; None takes the machine epsilon of x's dtype, as PyTorch does
-    returns   [..., D] same dtype
+    returns   [..., D] the wider dtype of x and gain
     source    Zhang and Sennrich 2019; eps per dialect
 
     >>> rms_norm(np.array([3.0, 4.0]), np.ones(2), eps=0.0)
@@ -26,7 +26,7 @@ def rms_norm(x: np.ndarray, gain: np.ndarray, eps: float | None) -> np.ndarray:
 
 
 def inverse_rms(x: np.ndarray, eps: float | None) -> np.ndarray:
-    """1 / sqrt(mean(x^2) + eps) over the last axis: [..., D] -> [..., 1]."""
+    """1 / sqrt(mean(x^2) + eps) over the last axis: [..., D] -> [..., 1].  Source: Zhang and Sennrich 2019."""
     eps = float(np.finfo(x.dtype).eps) if eps is None else eps
     return 1.0 / np.sqrt(np.mean(x * x, axis=-1, keepdims=True) + eps)
 
@@ -37,6 +37,8 @@ def effective_gain(weight: np.ndarray, gain_form: str) -> np.ndarray:
     weight      [...] float
     gain_form   "plain": the weight itself; "zero_centred": 1 + weight (the Qwen dialect)
     returns     [...]
+    raises      InputError for another form
+    source      demo, V4.1 release (plain); Qwen4Exp release (zero-centred)
     """
     check_choice("gain_form", gain_form)
     return 1.0 + weight if gain_form == "zero_centred" else weight

@@ -38,7 +38,7 @@ def is_prime(n: int) -> bool:
 
 def _passes(n: int, base: int) -> bool:
     """One Miller-Rabin round: n - 1 = odd * 2^twos, and base^odd must reach 1 as it would for a prime."""
-    twos = ((n - 1) & (1 - n)).bit_length() - 1
+    twos = ((n - 1) & (1 - n)).bit_length() - 1      # how often 2 divides n - 1: its lowest set bit
     x = pow(base, (n - 1) >> twos, n)
     if x in (1, n - 1):
         return True
@@ -89,6 +89,7 @@ def column_offsets(primes: np.ndarray) -> np.ndarray:
 
     primes    int64 [..., C]
     returns   int64 [..., C]; the first is 0
+    source    Engram demo; V4.1 release
 
     >>> column_offsets(np.array([7, 11, 13]))
     array([ 0,  7, 18])

@@ -19,7 +19,7 @@ def gather(table: np.ndarray, rows: np.ndarray, offsets: np.ndarray) -> np.ndarr
     """The rows of the flat table that each position reads.
 
     table     [R, W] any dtype
-    rows      int64 [B, T, C], each within its own column's table
+    rows      int64 [B, T, C], each within its own column's table (check_rows looks; here nothing does)
     offsets   int64 [C], where each column starts
     returns   [B, T, C, W]
     source    Paper Eq. 1; demo
@@ -34,10 +34,12 @@ def gather(table: np.ndarray, rows: np.ndarray, offsets: np.ndarray) -> np.ndarr
 def decode(gathered: tuple[np.ndarray, ...], codec: str, dtype: type) -> np.ndarray:
     """Gathered rows as numbers.
 
-    gathered   (values,) for "fp32" and "bf16"; (codes, scales) for "fp8_e8m0"
+    gathered   (values,) for "fp32" and "bf16" (an ml_dtypes.bfloat16 array); (codes, scales) for "fp8_e8m0"
     codec      "fp32", "bf16" or "fp8_e8m0"
     dtype      float32 or float64, of the result
     returns    [B, T, C, W]
+    raises     InputError for another codec, or codes and scales that do not belong together
+    source     demo (fp32); V4.1 release (FP8)
     """
     check_choice("table_codec", codec)
     if codec == "fp8_e8m0":

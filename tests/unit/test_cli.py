@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from engram_ref.cli.doctor import PUBLISHED
 from engram_ref.cli.main import main
 from engram_ref.cli.walk_text import PAGES
 from engram_ref.presets import presets
@@ -122,9 +123,39 @@ def test_presets_lists_every_preset_and_its_size(capsys):
 
 
 def test_doctor_fails_where_something_differs(capsys, monkeypatch):
-    monkeypatch.setattr("engram_ref.cli.doctor.PUBLISHED_ROWS", "0" * 64)
+    monkeypatch.setitem(PUBLISHED, "primes", "0" * 64)
     code, out, _ = run(capsys, "doctor")
     assert code == 1 and "differs" in out
+
+
+def test_several_words_are_one_text(capsys):
+    assert run(capsys, "ids", "the", "horse", "--json")[1] == run(capsys, "ids", "the horse", "--json")[1]
+
+
+def test_json_holds_every_position_of_a_long_text(capsys):
+    text = " ".join(f"word{i}" for i in range(60))
+    shown = json.loads(run(capsys, "walk", text, "--json")[1])
+    assert len(shown["tokens"]) == len(shown["stages"]["rows"]["values"]) > 100
+
+
+def test_a_long_text_takes_no_longer_than_its_length(capsys):
+    """Cutting a line looks at what is kept, not at what is cut."""
+    from engram_ref.cli.terminal import fit
+
+    assert fit("x" * 2_000_000, 80, keep="right").endswith("x") and len(fit("日" * 10**6, 80)) < 80
+
+
+def test_plot_follows_the_position(capsys, tmp_path):
+    text, path = " ".join(f"tok{i}" for i in range(60)), tmp_path / "far.svg"
+    run(capsys, "walk", text, "--position", "100", "--plot", str(path))
+    row = json.loads(run(capsys, "walk", text, "--position", "100", "--json")[1])["stages"]["rows"]["values"][0][0]
+    assert f"row {row:,}" in path.read_text()
+
+
+def test_ngrams_are_shown_by_their_canonical_text(capsys):
+    shown = json.loads(run(capsys, "walk", "ﬁnance français", "--json")[1])["tokens"]
+    words = [word for token in shown for word in token["ngrams"]["2"]]
+    assert "fi" in words and "ﬁ" not in words and not any("ç" in word for word in words)
 
 
 REFUSED = {
@@ -137,6 +168,7 @@ REFUSED = {
     "unknown preset": (["walk", "--preset", "deepseek-v4"], "did you mean deepseek-v4.1-flash?"),
     "layer not in preset": (["walk", "--layer", "15"], "1, 14"),
     "layer no number": (["ids", "--layer", "one", "hi"], "'one'"),
+    "layer a superscript": (["ids", "--layer", "²", "hi"], "'²'"),
     "dead without barrier": (["ids", "--preset", "demo", "--tokens", "1,dead"], "position 1"),
     "history too long": (["ids", "--tokens", "1", "--history", "1,2,3,4"], "at most 3"),
     "text and tokens": (["ids", "hi", "--tokens", "1"], "both"),

@@ -25,6 +25,18 @@ def test_a_closed_pipe_ends_it_quietly():
     assert done.stdout.count(b"\n") == 1 and done.stderr == b"" and done.returncode == 0
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+def test_a_full_disk_is_one_line():
+    command = [sys.executable, "-m", "engram_ref", "walk"]
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, timeout=60)
+    assert done.returncode == 2 and done.stderr.count(b"\n") == 1 and b"standard output" in done.stderr
+
+
+def test_a_dash_reads_standard_input():
+    assert spawn("ids", "-", "--digest", input=b"horse").stdout == spawn("ids", "horse", "--digest").stdout
+
+
 def test_ctrl_c_is_130_without_a_traceback():
     process = subprocess.Popen([sys.executable, "-m", "engram_ref", "ids"], stdin=subprocess.PIPE,
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
@@ -58,7 +70,7 @@ def test_a_damaged_vocabulary_file_is_one_line(capsys, monkeypatch, tmp_path, da
     with pytest.raises(SystemExit) as stop:
         main(["walk"])
     err = capsys.readouterr().err
-    assert stop.value.code == 2 and err.count("\n") == 1 and "vocabulary file" in err
+    assert stop.value.code == 2 and err.count("\n") == 1 and err.startswith("engram-ref: vocabulary file")
 
 
 def test_step_through_prints_what_the_walk_computes():

@@ -1,15 +1,14 @@
 """Parameters: their shapes by preset, the demo's names, and what is refused before anything is computed."""
 
-import os
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from engram_ref import Addressing, InputError, preset, presets
+from engram_ref import Addressing, InputError, memory, preset, presets
+from engram_ref.memory import check_fits
 from engram_ref.model.demo import from_engram_demo
 from engram_ref.model.engram_parameters import (
-    check_fits,
     check_parameters,
     initialise,
     layer_of,
@@ -109,7 +108,7 @@ def test_a_module_too_large_says_what_it_needs():
 
 
 def test_a_large_preset_is_refused_before_it_is_allocated(monkeypatch):
-    monkeypatch.setattr(os, "sysconf", lambda name: {"SC_PAGE_SIZE": 4096, "SC_PHYS_PAGES": 2**18}[name])
+    monkeypatch.setattr("engram_ref.memory.available", lambda: 2**30)
 
     class Forbidden:
         def __getattr__(self, name):
@@ -118,6 +117,23 @@ def test_a_large_preset_is_refused_before_it_is_allocated(monkeypatch):
     message = r"fit into 1\.0 GiB of memory, found engram-27b layer 2, which needs 21\.\d GiB"
     with pytest.raises(InputError, match=message):
         initialise(preset("engram-27b"), 2, Forbidden())
+    with pytest.raises(InputError, match=r"found deepseek-v4.1-flash layer 1, which needs 9\d\.\d GiB"):
+        initialise(preset("deepseek-v4.1-flash"), 1, Forbidden())
+
+
+def test_memory_is_the_smaller_of_what_is_free_and_the_limit(monkeypatch, tmp_path):
+    meminfo, limit = tmp_path / "meminfo", tmp_path / "memory.max"
+    meminfo.write_text("MemTotal: 99 kB\nMemAvailable: 8 kB\n")
+    monkeypatch.setattr("engram_ref.memory.MEMINFO", meminfo)
+    monkeypatch.setattr("engram_ref.memory.CGROUP_LIMIT", limit)
+    assert memory.available() == 8192
+    for text, expected in (("max\n", 8192), ("4096\n", 4096)):
+        limit.write_text(text)
+        assert memory.available() == expected
+    meminfo.unlink()
+    assert memory.available() == 4096
+    limit.unlink()
+    assert memory.available() > 2**20
 
 
 def demo_case(config=DEMO):

@@ -1,0 +1,284 @@
+"""Wrong variants of the backbone, one mistake each; tests/mutants_backbone.py says which test catches it.
+
+Every function is called as wrong(original, *arguments of the op or method).
+"""
+
+from contextlib import suppress
+from dataclasses import replace
+
+import numpy as np
+
+from engram_ref.ops.canonical import DEAD
+from engram_ref.ops.linear import linear
+from engram_ref.ops.norm import inverse_rms
+
+# rotary positions
+
+def halves_turned(original, x, angle):
+    """rotate_half: channel i with channel i + dim/2, the same weights."""
+    half = x.shape[-1] // 2
+    pairs = np.stack([x[..., :half], x[..., half:]], axis=-1).reshape(x.shape)
+    found = original(pairs, angle)
+    return np.concatenate([found[..., 0::2], found[..., 1::2]], axis=-1)
+
+
+def turned_back(original, x, angle):
+    return original(x, -angle)
+
+
+def ramp_swapped(original, dim, theta, yarn=None):
+    """Fast pairs slowed down, slow ones kept."""
+    plain = original(dim, theta)
+    return plain if yarn is None else plain * (1 + 1 / yarn.factor) - original(dim, theta, yarn)
+
+
+def ramp_not_cut(original, dim, theta, yarn):
+    low, high = (dim * np.log(yarn.original_length / (2 * np.pi * beta)) / (2 * np.log(theta))
+                 for beta in (yarn.beta_fast, yarn.beta_slow))
+    return max(low, 0), min(high, dim - 1)
+
+
+def yarn_on_the_rotary_part(original, q_nope, q_pe, c_kv, k_pe, w_uk, w_uv, allowed, scale, *record):
+    """cos and sin carry m, the softmax scale does not."""
+    squared = scale * (q_nope.shape[-1] + q_pe.shape[-1]) ** 0.5
+    return original(q_nope, q_pe * squared, c_kv, k_pe, w_uk, w_uv, allowed, scale / squared, *record)
+
+
+# attention
+
+def scaled_by_the_unturned_width(original, q_nope, q_pe, c_kv, k_pe, w_uk, w_uv, allowed, scale, *record):
+    wrong = scale * ((q_nope.shape[-1] + q_pe.shape[-1]) / q_nope.shape[-1]) ** 0.5
+    return original(q_nope, q_pe, c_kv, k_pe, w_uk, w_uv, allowed, wrong, *record)
+
+
+def keys_then_values(original, parameters, config):
+    """All heads' K rows first, then all heads' V rows."""
+    rows, dn = parameters["wkv_b.weight"], config.n_heads * config.qk_nope_head_dim
+    return (rows[:dn].reshape(config.n_heads, -1, config.kv_lora_rank),
+            rows[dn:].reshape(config.n_heads, -1, config.kv_lora_rank))
+
+
+def turned_part_first(original, parameters, x, angle, config):
+    name = "wq.weight" if config.q_lora_rank is None else "wq_b.weight"
+    heads = parameters[name].reshape(config.n_heads, config.qk_head_dim, -1)
+    rolled = np.roll(heads, -config.qk_rope_head_dim, axis=1).reshape(parameters[name].shape)
+    return original(dict(parameters) | {name: rolled}, x, angle, config)
+
+
+def mask_without_start(original, positions, n_keys):
+    return original(positions - positions[:, :1], n_keys)
+
+
+def mask_of_the_first_row(original, positions, n_keys):
+    return original(np.broadcast_to(positions[:1], positions.shape), n_keys)
+
+
+def itself_not_seen(original, positions, n_keys):
+    return original(np.maximum(positions - 1, 0), n_keys)
+
+
+def everything_seen(original, positions, n_keys):
+    return np.ones_like(original(positions, n_keys))
+
+
+def turned_key_normalised(original, parameters, x, angle, config):
+    c_kv, k_pe = original(parameters, x, angle, config)
+    return c_kv, k_pe * inverse_rms(k_pe, config.latent_norm_eps)
+
+
+def latent_not_normalised(original, parameters, x, angle, config):
+    return linear(x, parameters["wkv_a.weight"][: config.kv_lora_rank]), original(parameters, x, angle, config)[1]
+
+
+def latent_eps(eps):
+    return lambda original, parameters, x, angle, config: original(parameters, x, angle,
+                                                                   replace(config, latent_norm_eps=eps))
+
+
+# experts
+
+def biased_weights(original, parameters, x, config):
+    from engram_ref.ops.experts import expert_weights, router_scores
+
+    chosen, _ = original(parameters, x, config)
+    biased = router_scores(x, parameters["gate.weight"], config.scoring_func) + parameters["gate.bias"]
+    return chosen, expert_weights(biased, chosen, config)
+
+
+def by_groups(original, scores, bias, config, best, closed):
+    """Selection with another judgement of a group, or another mask."""
+    if config.n_group == 1:
+        return original(scores, bias, config)
+    biased = scores + bias
+    groups = biased.reshape(len(biased), config.n_group, -1)
+    strength = np.sort(groups, axis=-1)[..., -best:].sum(axis=-1)
+    kept = np.argsort(-strength, axis=-1, kind="stable")[:, : config.topk_group]
+    opened = (np.arange(config.n_group) == kept[..., None]).any(axis=1)
+    masked = np.where(opened[..., None], groups, closed).reshape(biased.shape)
+    return np.argsort(-masked, axis=-1, kind="stable")[:, : config.num_experts_per_tok]
+
+
+def closed_with_zero(original, scores, bias, config):
+    return by_groups(original, scores, bias, config, 2, 0.0)
+
+
+def judged_by_the_best(original, scores, bias, config):
+    return by_groups(original, scores, bias, config, 1, -np.inf)
+
+
+def judged_by_all(original, scores, bias, config):
+    return by_groups(original, scores, bias, config, scores.shape[-1] // config.n_group, -np.inf)
+
+
+def groups_ignored(original, scores, bias, config):
+    return original(scores, bias, replace(config, n_group=1, topk_group=1))
+
+
+def without_bias(original, scores, bias, config):
+    return original(scores, np.zeros_like(bias), config)
+
+
+def ties_to_the_highest(original, x):
+    return np.argsort(x, axis=-1, kind="stable")[..., ::-1]
+
+
+def with_shared_weight(weight):
+    """moe whose shared experts count `weight(config)` times."""
+    def wrong(original, parameters, x, config, *record):
+        if not config.n_shared_experts:
+            return original(parameters, x, config, *record)
+        silent = dict(parameters) | {"shared_experts.w2.weight": np.zeros_like(parameters["shared_experts.w2.weight"])}
+        routed = original(silent, x, config, *record)
+        return routed + weight(config) * (original(parameters, x, config) - routed)
+    return wrong
+
+
+def not_normalised(original, scores, chosen, config):
+    return original(scores, chosen, replace(config, norm_topk_prob=False))
+
+
+def normalised_over_all(original, scores, chosen, config):
+    picked = original(scores, chosen, replace(config, norm_topk_prob=False))
+    return picked / scores.sum(axis=-1, keepdims=True)
+
+
+def gate_and_up_swapped(original, x, w1, w2, w3):
+    return original(x, w3, w2, w1)
+
+
+# hyper-connections
+
+def transposed(original, X, y, post, res):
+    return original(X, y, post, res.swapaxes(-1, -2))
+
+
+def not_applied(original, X, y, post, res):
+    return X + post[..., None] * y[:, :, None, :]
+
+
+def steps(count):
+    return lambda original, logits, iterations, *eps: original(logits, min(iterations, count), *eps)
+
+
+def rows_first(original, logits, iterations, *eps):
+    return original(logits.swapaxes(-1, -2), iterations, *eps).swapaxes(-1, -2)
+
+
+def one_maximum_for_the_matrix(original, logits, iterations, *eps):
+    """Safe against overflow only: a column far below the largest entry divides zero by zero."""
+    with np.errstate(all="ignore"):
+        matrix = np.exp(logits - logits.max(axis=(-1, -2), keepdims=True))
+        for _ in range(iterations):
+            matrix = matrix / matrix.sum(axis=-2, keepdims=True)
+            matrix = matrix / matrix.sum(axis=-1, keepdims=True)
+    return matrix
+
+
+def post_without_its_two(original, parameters, X, eps, config):
+    return original(parameters, X, eps, replace(config, post_mult=1.0))
+
+
+def alphas_swapped(original, parameters, X, eps, config):
+    return original(dict(parameters) | {"alpha": parameters["alpha"][[1, 0, 2]]}, X, eps, config)
+
+
+def normalised_by_branch(original, parameters, X, eps, config):
+    """Each branch by itself; what the joint norm then does is undone by nothing."""
+    return original(parameters, X * inverse_rms(X, eps), eps, config)
+
+
+# decoding
+
+def conv_taps_lost(original, cache, lengths, count, before):
+    found = original(cache, lengths, count, before)
+    return np.zeros_like(found) if cache.ndim > 2 else found
+
+
+def history_lost(original, cache, lengths, count, before):
+    found = original(cache, lengths, count, before)
+    return found if cache.ndim > 2 else np.full_like(found, DEAD)
+
+
+def history_of_zeros(original, cache, lengths, count, before):
+    """Padding where a text begins, instead of the mark."""
+    found = original(cache, lengths, count, before)
+    return found if cache.ndim > 2 else np.where(found == DEAD, 0, found)
+
+
+def stale(dimensions):
+    """The newest slots of a cache, whether or not they were rolled back."""
+    def wrong(original, cache, lengths, count, before):
+        if cache.ndim not in dimensions:
+            return original(cache, lengths, count, before)
+        return original(cache, np.full_like(lengths, cache.shape[1]), count, before)
+    return wrong
+
+
+def attention_caches_reordered_only(original, self, rows):
+    kept = {name: cache for name, cache in self.caches.items() if not name.endswith(("c_kv", "k_pe"))}
+    original(self, rows)
+    if len(rows) == len(next(iter(kept.values()), rows)):
+        self.caches |= kept
+
+
+def lengths_not_reordered(original, self, rows):
+    lengths = self.lengths
+    original(self, rows)
+    self.lengths = lengths[: len(self.lengths)] if len(lengths) >= len(rows) else self.lengths
+
+
+def shared_fork(original, self):
+    return self
+
+
+def all_rows_advanced(original, self, counts):
+    original(self, np.full_like(counts, counts.max(initial=0)))
+
+
+def positions_from_zero(original, lengths, T):
+    return original(np.zeros_like(lengths), T)
+
+
+def one_length_for_all_rows(original, cache, new, lengths):
+    return original(cache, new, np.full_like(lengths, lengths.max(initial=0)))
+
+
+def checked_too_late(original, parameters, config):
+    """Damage is found, and passed over."""
+    with suppress(ValueError):
+        original(parameters, config)
+
+
+# whole answers
+
+def all_zeros(original, *arguments, **named):
+    return np.zeros_like(original(*arguments, **named))
+
+
+def last_position_everywhere(original, *arguments, **named):
+    found = original(*arguments, **named)
+    return np.broadcast_to(found[..., -1:, :], found.shape)
+
+
+def inverse_order(original, dim):
+    return np.argsort(original(dim))
