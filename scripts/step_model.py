@@ -18,7 +18,8 @@ np.set_printoptions(precision=3, suppress=True, linewidth=100, edgeitems=2, thre
 
 # The model, its random parameters, and the text -------------------------------------------------------
 config = model_preset("tiny")
-backbone, engram, attention, experts = config.backbone, config.engram, config.backbone.attention, config.backbone.experts
+backbone, engram = config.backbone, config.engram
+attention, experts = backbone.attention, backbone.experts
 parameters = model_parameters.initialise(config, np.random.default_rng(0))
 vocabulary = Vocabulary.load(engram.vocabulary)
 ids = vocabulary.encode("Only Alexander the Great could tame the horse Bucephalus.")[None]     # [B=1, T]

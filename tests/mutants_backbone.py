@@ -11,9 +11,10 @@ ROPE, ATTENTION = "unit.test_rope:test_", "unit.test_attention:test_"
 EXPERTS, BRANCHES = "unit.test_experts:test_", "unit.test_branches:test_"
 MODEL = "unit.test_transformer:test_logits_match_the_slow_model"
 DECODE = "unit.test_decode_state:test_"
-CUTS, RAGGED = DECODE + "any_cut_gives_the_logits_of_the_whole", DECODE + "rows_of_different_lengths_do_not_disturb_each_other"
-FROZEN, FROZEN_BRANCHES = "golden.test_hf_frozen:test_frozen_logits_are_met", \
-    "golden.test_hf_frozen:test_frozen_hyper_connections_are_met"
+CUTS = DECODE + "any_cut_gives_the_logits_of_the_whole"
+RAGGED = DECODE + "rows_of_different_lengths_do_not_disturb_each_other"
+FROZEN = "golden.test_hf_frozen:test_frozen_logits_are_met"
+FROZEN_BRANCHES = "golden.test_hf_frozen:test_frozen_hyper_connections_are_met"
 PLAIN, ALL = ("hf-v3-plain-wide",), ("hf-v3-q-lora-groups-yarn-wide",)
 SMALL, HALVES = ("hf-v3-q-lora-groups-yarn-default",), ("hf-v3-q-lora-groups-yarn-halves-wide",)
 
@@ -32,15 +33,13 @@ ROTATIONS: dict[str, tuple] = {
     "half-split-not-read": ("model.hf:from_half_split", lambda original, name, array, config: array, FROZEN, HALVES),
     "yarn-mscale-half": (EXPANDED, wrong.yarn_on_the_rotary_part, ATTENTION + "weights_match_the_slow_ones", (False,)),
     "yarn-mscale-half, frozen": (EXPANDED, wrong.yarn_on_the_rotary_part, FROZEN, ALL),
-    "yarn-mscale-once": ("ops.rope:softmax_scale", lambda original, dim, yarn=None: (original(dim, yarn) * original(dim))
-                         ** 0.5, ROPE + "the_papers_numbers"),
-    "yarn-mscale-once, frozen": ("ops.rope:softmax_scale", lambda original, dim, yarn=None: (
-        original(dim, yarn) * original(dim)) ** 0.5, FROZEN, ALL),
+    "yarn-mscale-once": ("ops.rope:softmax_scale", wrong.sharpened_once, ROPE + "the_papers_numbers"),
+    "yarn-mscale-once, frozen": ("ops.rope:softmax_scale", wrong.sharpened_once, FROZEN, ALL),
     "yarn-ramp-swapped": (FREQUENCIES, wrong.ramp_swapped, ROPE + "the_ramp_leaves_fast_pairs_and_slows_slow_ones"),
     "yarn-ramp-not-cut": ("ops.rope:yarn_range", wrong.ramp_not_cut, ROPE + "the_papers_numbers"),
     "yarn-ramp-not-cut, frozen": ("ops.rope:yarn_range", wrong.ramp_not_cut, FROZEN, ALL),
     "yarn-missing": (FREQUENCIES, lambda original, dim, theta, yarn=None: original(dim, theta), FROZEN, ALL),
-    "angles-in-float32": ("ops.rope:angles", lambda original, p, f: original(p.astype(np.float32), f.astype(np.float32)),
+    "angles-in-float32": ("ops.rope:angles", wrong.angles_in_float32,
                           ROPE + "float32_vectors_are_turned_by_float64_angles"),
 }
 
@@ -60,7 +59,8 @@ ATTENTIONS: dict[str, tuple] = {
     "mask-of-the-first-row": (VISIBLE, wrong.mask_of_the_first_row, RAGGED, ("plain", 0)),
     "mask-strict": (VISIBLE, wrong.itself_not_seen, SLOW_MLA, MLA),
     "mask-missing": (VISIBLE, wrong.everything_seen, ATTENTION + "later_tokens_do_not_matter"),
-    "k-pe-normalised": (LATENTS, wrong.turned_key_normalised, ATTENTION + "the_latent_is_normalised_and_the_key_is_not"),
+    "k-pe-normalised": (LATENTS, wrong.turned_key_normalised,
+                        ATTENTION + "the_latent_is_normalised_and_the_key_is_not"),
     "k-pe-normalised, frozen": (LATENTS, wrong.turned_key_normalised, FROZEN, PLAIN),
     "latent-cached-before-its-norm": (LATENTS, wrong.latent_not_normalised,
                                       ATTENTION + "the_latent_is_normalised_and_the_key_is_not"),
@@ -69,6 +69,7 @@ ATTENTIONS: dict[str, tuple] = {
     "latent-eps-1e-5, frozen": (LATENTS, wrong.latent_eps(1e-5), FROZEN, SMALL),
 }
 
+SCALED = wrong.with_shared_weight(lambda config: config.routed_scaling_factor)
 SELECT, MOE = "ops.experts:select_experts", "ops.experts:moe"
 MIXTURE, FIVE = EXPERTS + "mixture_matches_the_slow_one", ("five experts", (2, 3))
 CHOICE = EXPERTS + "choice_matches_the_slow_one_with_ties"
@@ -84,9 +85,8 @@ MIXTURES: dict[str, tuple] = {
     "group-score-sum": (SELECT, wrong.judged_by_all, EXPERTS + "a_group_is_judged_by_its_best_two"),
     "groups-ignored": (SELECT, wrong.groups_ignored, CHOICE, ("groups of two",)),
     "topk-ties": ("ops.experts:descending", wrong.ties_to_the_highest, EXPERTS + "ties_go_to_the_lowest_index"),
-    "shared-scaled": (MOE, wrong.with_shared_weight(lambda config: config.routed_scaling_factor),
-                      EXPERTS + "shared_experts_are_neither_weighted_nor_scaled"),
-    "shared-scaled, frozen": (MOE, wrong.with_shared_weight(lambda config: config.routed_scaling_factor), FROZEN, PLAIN),
+    "shared-scaled": (MOE, SCALED, EXPERTS + "shared_experts_are_neither_weighted_nor_scaled"),
+    "shared-scaled, frozen": (MOE, SCALED, FROZEN, PLAIN),
     "shared-missing": (MOE, wrong.with_shared_weight(lambda config: 0.0), MIXTURE, FIVE),
     "weights-not-normalised": ("ops.experts:expert_weights", wrong.not_normalised, MIXTURE, FIVE),
     "weights-normalised-over-all": ("ops.experts:expert_weights", wrong.normalised_over_all, MIXTURE, FIVE),
@@ -146,10 +146,10 @@ ANSWERS: dict[str, tuple] = {
     "damage-passed-over": ("model.tree:check", wrong.checked_too_late,
                            "unit.test_transformer:test_parameters_are_looked_at_first",
                            (lambda p: p.update({"norm.weight": np.full(9, np.nan)}),)),
-    "temperature-upside-down": ("ops.sampling:sample", lambda original, logits, t, rng: original(logits, t and 1 / t, rng),
+    "temperature-upside-down": ("ops.sampling:sample", wrong.multiplied_by_the_temperature,
                                 "unit.test_sampling:test_draws_follow_the_softmax", (0.5,)),
-    "rho-of-all-experts": ("model.accounting:allocate", lambda original, total, active, rho, expert, k, engram: original(
-        total, active, rho, expert, 0, engram), "unit.test_accounting:test_the_papers_two_budgets", (106, 46)),
+    "rho-of-all-experts": ("model.accounting:allocate", wrong.chosen_experts_not_added,
+                           "unit.test_accounting:test_the_papers_two_budgets", (106, 46)),
 }
 
 MUTANTS = ROTATIONS | ATTENTIONS | MIXTURES | HYPER | DECODING | ANSWERS

@@ -44,7 +44,16 @@ def yarn_on_the_rotary_part(original, q_nope, q_pe, c_kv, k_pe, w_uk, w_uv, allo
     return original(q_nope, q_pe * squared, c_kv, k_pe, w_uk, w_uv, allowed, scale / squared, *record)
 
 
+def angles_in_float32(original, positions, frequency):
+    return original(positions.astype(np.float32), frequency.astype(np.float32))
+
+
 # attention
+
+def sharpened_once(original, dim, yarn=None):
+    """m where m^2 belongs."""
+    return (original(dim, yarn) * original(dim)) ** 0.5
+
 
 def scaled_by_the_unturned_width(original, q_nope, q_pe, c_kv, k_pe, w_uk, w_uv, allowed, scale, *record):
     wrong = scale * ((q_nope.shape[-1] + q_pe.shape[-1]) / q_nope.shape[-1]) ** 0.5
@@ -144,11 +153,11 @@ def ties_to_the_highest(original, x):
 
 def with_shared_weight(weight):
     """moe whose shared experts count `weight(config)` times."""
-    def wrong(original, parameters, x, config, *record):
+    def wrong(original, parameters, x, config, *record, **named):
         if not config.n_shared_experts:
-            return original(parameters, x, config, *record)
+            return original(parameters, x, config, *record, **named)
         silent = dict(parameters) | {"shared_experts.w2.weight": np.zeros_like(parameters["shared_experts.w2.weight"])}
-        routed = original(silent, x, config, *record)
+        routed = original(silent, x, config, *record, **named)
         return routed + weight(config) * (original(parameters, x, config) - routed)
     return wrong
 
@@ -282,3 +291,11 @@ def last_position_everywhere(original, *arguments, **named):
 
 def inverse_order(original, dim):
     return np.argsort(original(dim))
+
+
+def multiplied_by_the_temperature(original, logits, temperature, rng):
+    return original(logits, temperature and 1 / temperature, rng)
+
+
+def chosen_experts_not_added(original, total, active, rho, expert, top_k, engram):
+    return original(total, active, rho, expert, 0, engram)

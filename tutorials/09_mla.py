@@ -29,8 +29,7 @@ import re
 import matplotlib.pyplot as plt
 import numpy as np
 
-from engram_ref import InputError, ops
-from engram_ref.model.hf import LATENT_EPS, rope_from_hf
+from engram_ref import ops
 from engram_ref.model.tree import attention_shapes
 from engram_ref.model_config import YarnConfig
 from engram_ref.model_presets import model_preset
@@ -91,7 +90,6 @@ frequency = ops.frequencies(dr, attention.rope_theta)            # [32]
 angle = ops.angles(positions, frequency)                         # [1, T, 32]
 c_kv, k_pe = ops.latents(weights, x, angle, attention)
 print("latents", c_kv.shape, " rotary keys", k_pe.shape, " no axis for heads")
-
 a, b = np.split(x @ weights["wkv_a.weight"].T, [r], axis=-1)
 by_hand = weights["kv_norm.weight"] * a / np.sqrt((a**2).mean(-1, keepdims=True))
 assert np.allclose(c_kv, by_hand, rtol=1e-12) and (dn, dr, dv, r) == (128, 64, 128, 512)
@@ -143,13 +141,11 @@ assert single.dtype == np.float32 and angle.dtype == np.float64 and 1.1e-3 < off
 w_uk, w_uv = ops.up_projections(weights, attention)              # [A, dn, r], [A, dv, r]
 rows_of_head_2 = weights["wkv_b.weight"][2 * 256:3 * 256]
 assert (rows_of_head_2[:128] == w_uk[2]).all() and (rows_of_head_2[128:] == w_uv[2]).all()
-
 q_nope, q_pe = ops.queries(weights, x, angle, attention)         # [1, T, A, dn], [1, T, A, dr]
 allowed = ops.visible(positions, T)                              # [1, T, T]: s <= t
 scale = ops.softmax_scale(attention.qk_head_dim)
 given = (q_nope, q_pe, c_kv, k_pe, w_uk, w_uv, allowed, scale)
 expanded = ops.attend_expanded(*given)                           # [1, T, A, dv]
-
 t, h = 17, 2                                                     # one head, one position
 keys = np.concatenate([c_kv[0] @ w_uk[h].T, k_pe[0]], axis=-1)   # [T, dn + dr]
 p = np.exp(scale * keys[:t + 1] @ np.concatenate([q_nope[0, t, h], q_pe[0, t, h]]))
@@ -180,12 +176,10 @@ assert 0 < error < 1e-14 and abs(layer[0] - layer[1]).max() < 1e-14
 #
 # Count multiplications for $T$ new tokens that look at $S$ tokens, themselves included, with $A$ heads:
 #
-# $$
-# \begin{align*}
+# $$ \begin{align*}
 # \text{expanded} \qquad & S \cdot A\,(d_n + d_v)\, r \;+\; T S \cdot A\,(d_n + d_r + d_v) \\
 # \text{absorbed} \qquad & T \cdot A\,(d_n + d_v)\, r \;+\; T S \cdot A\,(2r + d_r)
-# \end{align*}
-# $$
+# \end{align*} $$
 #
 # Expanding is paid for every token looked at, absorbing for every new one; but each pair of tokens costs 1,088
 # instead of 320 a head. The code below reads the sums out of the package's own source: `"btan,bsan->bats"` multiplies
@@ -297,20 +291,13 @@ for words, (at, *instead) in traps.items():
 # %% [markdown]
 # ## Where the paper, the demo or a release does otherwise
 #
-# DeepSeek-V3 makes its queries from a latent too, 1,536 wide; our 27B presets have none ([why](13_counting.md)). The
-# norm of the latents has an eps of its own: HF transformers fixes $10^{-6}$, for 27B we chose the model's, $10^{-20}$.
-# HF reads two YaRN numbers, `mscale` and `mscale_all_dim`. Unless they are equal, it scales the rotary part alone; our
-# importer refuses that.
+# DeepSeek-V3 makes its queries from a latent too, 1,536 wide; our 27B presets have none ([why](13_counting.md)). The norm
+# of the latents has an eps of its own, $10^{-6}$ in V3; for 27B we chose the rest of the model's, $10^{-20}$.
 
 # %%
-assert v3.attention.q_lora_rank == 1_536 and attention.q_lora_rank is None
-assert LATENT_EPS == v3.attention.latent_norm_eps == 1e-6 and attention.latent_norm_eps == 1e-20
-try:
-    rope_from_hf({"rope_scaling": {"type": "yarn", "factor": 10, "mscale": 0.707}})
-except InputError as error:
-    refused = str(error)
-print(refused)
-assert "two equal numbers" in refused
+assert v3.attention.q_lora_rank == 1_536 and big.attention.q_lora_rank is None
+assert v3.attention.latent_norm_eps == 1e-6
+assert big.attention.latent_norm_eps == big.rms_norm_eps == 1e-20
 
 # %% [markdown]
 # ## Exercise
@@ -324,11 +311,8 @@ assert "two equal numbers" in refused
 # %% tags=["answer"]
 same = [dim for dim in range(2, 65, 2)
         if (ops.half_split_order(dim) == np.argsort(ops.half_split_order(dim))).all()]
-print("order equals its inverse for", same, "channels")
+print("The inverse order: it is the same for", same, "channels. Six tell them apart.")
 assert same == [2, 4]
-
-# %% [markdown] tags=["answer"]
-# The inverse order. Up to 4 channels it is the same one; 6 would have told them apart.
 
 # %% [markdown]
 # Next: [DeepSeekMoE routing by hand](10_experts.md).

@@ -137,6 +137,6 @@ def values_notice(walk: Walk) -> list[str]:
     what = "the module of the preset tiny" if walk.model is None else f"block and model of {walk.model.name}"
     state = "and a random state" if walk.model is None else "from the embedding of the text on"
     notice = (f"Rows above are those of {walk.config.name}. From here on {what} ({walk.tiny.n_branches} branches of "
-              f"{walk.tiny.hidden_size}, with its own small tables and a convolution) computes on seeded random weights "
-              f"{state}: every step is real, gate values are not learned.")
+              f"{walk.tiny.hidden_size}, with its own small tables and a convolution) computes on seeded random "
+              f"weights {state}: every step is real, gate values are not learned.")
     return [dash * width(), *wrap(notice)]

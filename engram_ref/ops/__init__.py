@@ -66,7 +66,7 @@ __all__ = [
     "mla", "moe", "next_history", "next_taps", "normalise", "pcg64_multipliers", "place", "positions_after", "project",
     "project_and_gate", "quantise", "queries", "read_branches", "read_single", "requantise", "rms_norm", "rotate",
     "round_bf16", "route", "routed_grouped", "routed_naive", "router_scores", "sample", "score", "select_experts",
-    "short_conv", "sigmoid", "signed_sqrt", "silu", "sinkhorn", "softmax", "softmax_scale", "splitmix64_multipliers", "swiglu",
-    "table_primes", "table_rows", "up_projections", "visible", "windows", "write_branches", "write_single",
+    "short_conv", "sigmoid", "signed_sqrt", "silu", "sinkhorn", "softmax", "softmax_scale", "splitmix64_multipliers",
+    "swiglu", "table_primes", "table_rows", "up_projections", "visible", "windows", "write_branches", "write_single",
     "yarn_mscale",
 ]
