@@ -64,7 +64,7 @@ class ExpertsConfig:
     def __post_init__(self):
         check_choice(self, "scoring_func")
         E, K, G = self.n_routed_experts, self.num_experts_per_tok, self.n_group
-        if E % G or not 1 <= self.topk_group <= G:
+        if G < 1 or E % G or not 1 <= self.topk_group <= G:
             raise InputError("n_group, topk_group", f"a divisor of {E} experts, and at most that many groups",
                              (G, self.topk_group))
         if G > 1 and E // G < 2:
@@ -136,6 +136,8 @@ class ModelConfig:
         if (engram.hidden_size, engram.n_branches) != (backbone.hidden_size, backbone.n_branches):
             raise InputError("engram.hidden_size, n_branches", f"the backbone's {backbone.hidden_size} and "
                              f"{backbone.n_branches}", (engram.hidden_size, engram.n_branches))
+        if engram.vocab_size > backbone.vocab_size:
+            raise InputError("engram.vocab_size", f"at most the backbone's {backbone.vocab_size}", engram.vocab_size)
         last = backbone.n_layers - 1 + engram.layer_base
         if max(engram.layer_ids) > last:
             raise InputError("engram.layer_ids", f"blocks up to {last}", engram.layer_ids)

@@ -1,52 +1,12 @@
-"""How far roundings are carried by attention, and how many of them others make in float32.
+"""How far roundings are carried by hyper-connections, and how many of them others make in float32.
 
 First-order propagation as in tests/bounds.py: a scale is what one rounding unit at the input has become.
 """
 
 import numpy as np
 
-from engram_ref.ops import frequencies, softmax_scale
-from tests.bounds import norm_scale, rms
-
-
-def turned_scale(scale):
-    """A rotation mixes the two channels of a pair, and rounds twice: [..., dim]."""
-    pairs = scale.reshape(*scale.shape[:-1], -1, 2).sum(axis=-1, keepdims=True)
-    return 2 * np.repeat(pairs, 2, axis=-1).reshape(scale.shape)
-
-
-def latent_scale(x, x_scale, weight, gain, eps):
-    """A projection and the norm behind it."""
-    return norm_scale(x @ weight.T, x_scale @ np.abs(weight).T + np.abs(x @ weight.T), gain, eps)
-
-
-def query_scale(p, x, config):
-    """[B, T, A, dn+dr]."""
-    q = np.abs(x)
-    if config.q_lora_rank is not None:
-        q = latent_scale(x, q, p["wq_a.weight"], p["q_norm.weight"], config.latent_norm_eps)
-    q = q @ np.abs(p["wq_b.weight" if config.q_lora_rank is not None else "wq.weight"]).T
-    q = q.reshape(*x.shape[:2], config.n_heads, config.qk_head_dim)
-    dn = config.qk_nope_head_dim
-    return np.concatenate([2 * q[..., :dn], turned_scale(q[..., dn:])], axis=-1)
-
-
-def attention_scale(p, x, config):
-    """Of one layer's answer [B, T, D]: values and weights both carry errors, the weights those of the scores.
-
-    A weight p changes by at most 2 p times the largest change of a score; weights sum to one.
-    """
-    r, dn = config.kv_lora_rank, config.qk_nope_head_dim
-    c = latent_scale(x, np.abs(x), p["wkv_a.weight"][:r], p["kv_norm.weight"], config.latent_norm_eps)   # [B, S, r]
-    pe = turned_scale(np.abs(x) @ np.abs(p["wkv_a.weight"][r:]).T)
-    up = np.abs(p["wkv_b.weight"]).reshape(config.n_heads, -1, r)                                        # [A, dn+dv, r]
-    k = np.einsum("bsr,anr->bsan", c, up[:, :dn])
-    k = np.concatenate([k, np.broadcast_to(pe[:, :, None], (*k.shape[:3], pe.shape[-1]))], axis=-1)
-    scores = np.einsum("btan,bsan->bats", query_scale(p, x, config), k)
-    largest = softmax_scale(config.qk_head_dim, config.yarn) * scores.max(axis=(-1, -2))                 # [B, A]
-    value = np.einsum("bsr,avr->bav", c, up[:, dn:])                # summed over s, at least the largest
-    heads = (1 + 2 * largest)[..., None] * value
-    return np.broadcast_to((heads.reshape(len(x), -1) @ np.abs(p["wo.weight"]).T)[:, None], x.shape)
+from engram_ref.ops import frequencies
+from tests.bounds import rms
 
 
 def logit_scale_of_maps(p, X, eps):

@@ -16,6 +16,9 @@ model    one whole float64 model computed in two orders: in one go and in chunks
          makes of a rounding has no bound that is both simple and useful. The project's promise is 1e-10 of
          the largest expected magnitude: it leaves a factor of 1e10 u^-1 = 9e5 for the chain, of which the
          models of tests/cases_backbone.py use less than 100; the least wrong variant is off by far more.
+forms    one layer of attention in float64, computed in two orders: expanded and absorbed, in one go and in
+         chunks, ours and the slow one. Like `model`, with one layer's chain instead of a whole model's: the
+         project's promise is 1e-12 of the largest expected magnitude.
 internals  a float64 model of others whose norms, softmax, router and rotations compute in float32: `terms`
          roundings of u = 2^-24 on the way, counted in tests/bounds_backbone.py, each relative to `scale`.
 
@@ -25,10 +28,9 @@ Where a function does amplify, the scale says by how much: see tests/bounds.py.
 import numpy as np
 
 UNIT_ROUNDOFF = {"f64": 2.0**-53, "f32": 2.0**-24}
-COMPUTED_IN = {"f64": np.float64, "f32": np.float32, "golden": np.float64, "model": np.float64,
+COMPUTED_IN = {"f64": np.float64, "f32": np.float32, "golden": np.float64, "model": np.float64, "forms": np.float64,
                "internals": np.float64}
-GOLDEN_PROMISE = 1e-13
-MODEL_PROMISE = 1e-10
+PROMISE = {"golden": 1e-13, "forms": 1e-12, "model": 1e-10}
 
 
 def assert_close(name, expected, actual, tolerance_class, terms=1, scale=None):
@@ -67,10 +69,8 @@ def same(expected, actual):
 def allowance(expected, tolerance_class, terms, scale):
     """The largest difference that the class lets pass: a number, or one per element."""
     scale = np.abs(expected).max(initial=0.0) if scale is None else scale
-    if tolerance_class == "golden":
-        return GOLDEN_PROMISE * scale
-    if tolerance_class == "model":
-        return MODEL_PROMISE * scale
+    if tolerance_class in PROMISE:
+        return PROMISE[tolerance_class] * scale
     if tolerance_class == "internals":
         return terms * UNIT_ROUNDOFF["f32"] * scale
     return 2 * (terms + 16) * UNIT_ROUNDOFF[tolerance_class] * scale

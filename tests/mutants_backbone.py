@@ -1,11 +1,12 @@
 """Mutants of the backbone: rotation, attention, experts, hyper-connections, decoding.
 
-The wrong variants stand in wrong_backbone.py; see mutants.py for how an entry is read.
+The wrong variants stand in wrong_backbone.py and decoding.py; see mutants.py for how an entry is read.
 """
 
 import numpy as np
 
 from tests import wrong_backbone as wrong
+from tests import wrong_decoding as decoding
 
 ROPE, ATTENTION = "unit.test_rope:test_", "unit.test_attention:test_"
 EXPERTS, BRANCHES = "unit.test_experts:test_", "unit.test_branches:test_"
@@ -122,33 +123,34 @@ HYPER: dict[str, tuple] = {
 LAST, PLACE, STATE = "ops.caches:last", "ops.caches:place", "model.state:DecodeState."
 ROLLBACK, REORDER = DECODE + "rollback_and_replay_is_straight_on", DECODE + "reorder_moves_all_that_is_remembered"
 DECODING: dict[str, tuple] = {
-    "conv-taps-lost-over-a-chunk": (LAST, wrong.conv_taps_lost, CUTS, CHUNKS),
-    "conv-taps-lost, one by one": (LAST, wrong.conv_taps_lost, CUTS, ONE_BY_ONE),
-    "history-lost-over-a-chunk": (LAST, wrong.history_lost, CUTS, CHUNKS),
-    "history-lost, one by one": (LAST, wrong.history_lost, CUTS, ONE_BY_ONE),
-    "history-of-zeros": (LAST, wrong.history_of_zeros, MODEL, FULL),
-    "rollback-stale-history": (LAST, wrong.stale((2,)), ROLLBACK, ("full", 4)),
-    "rollback-stale-taps": (LAST, wrong.stale((4,)), ROLLBACK, ("full", 4)),
-    "beam-reorder": (STATE + "reorder", wrong.attention_caches_reordered_only, REORDER, ("full", [0, 2, 1])),
-    "beam-reorder, lengths": (STATE + "reorder", wrong.lengths_not_reordered, REORDER, ("plain", [1, 0])),
-    "fork-shared": (STATE + "fork", wrong.shared_fork, DECODE + "forks_are_separate_runs", ("plain",)),
-    "finished-rows-advance": (STATE + "advance", wrong.all_rows_advanced, DECODE + "a_finished_row_stays_as_it_is"),
-    "ragged-rows-of-one-length": (PLACE, wrong.one_length_for_all_rows, RAGGED, ("plain", 0)),
-    "positions-from-zero": ("ops.caches:positions_after", wrong.positions_from_zero, CUTS, ("plain", (1, 12), False)),
+    "conv-taps-lost-over-a-chunk": (LAST, decoding.conv_taps_lost, CUTS, CHUNKS),
+    "conv-taps-lost, one by one": (LAST, decoding.conv_taps_lost, CUTS, ONE_BY_ONE),
+    "history-lost-over-a-chunk": (LAST, decoding.history_lost, CUTS, CHUNKS),
+    "history-lost, one by one": (LAST, decoding.history_lost, CUTS, ONE_BY_ONE),
+    "history-of-zeros": (LAST, decoding.history_of_zeros, MODEL, FULL),
+    "rollback-stale-history": (LAST, decoding.stale((2,)), ROLLBACK, ("full", 4)),
+    "rollback-stale-taps": (LAST, decoding.stale((4,)), ROLLBACK, ("full", 4)),
+    "beam-reorder": (STATE + "reorder", decoding.attention_caches_reordered_only, REORDER, ("full", [0, 2, 1])),
+    "beam-reorder, lengths": (STATE + "reorder", decoding.lengths_not_reordered, REORDER, ("plain", [1, 0])),
+    "fork-shared": (STATE + "fork", decoding.shared_fork, DECODE + "forks_are_separate_runs", ("plain",)),
+    "finished-rows-advance": (STATE + "advance", decoding.all_rows_advanced, DECODE + "a_finished_row_stays_as_it_is"),
+    "ragged-rows-of-one-length": (PLACE, decoding.one_length_for_all_rows, RAGGED, ("plain", 0)),
+    "positions-from-zero": ("ops.caches:positions_after", decoding.positions_from_zero, CUTS,
+                            ("plain", (1, 12), False)),
     "rollback-past-the-start": (STATE + "rollback", lambda original, self, tokens: None,
                                 DECODE + "a_rollback_past_the_start_is_refused", (6, "tokens")),
 }
 
 FORWARD = "model.transformer:forward"
 ANSWERS: dict[str, tuple] = {
-    "logits-all-zeros": (FORWARD, wrong.all_zeros, MODEL, FULL),
-    "logits-of-the-last-position": (FORWARD, wrong.last_position_everywhere, MODEL, FULL),
-    "damage-passed-over": ("model.tree:check", wrong.checked_too_late,
+    "logits-all-zeros": (FORWARD, decoding.all_zeros, MODEL, FULL),
+    "logits-of-the-last-position": (FORWARD, decoding.last_position_everywhere, MODEL, FULL),
+    "damage-passed-over": ("model.tree:check", decoding.checked_too_late,
                            "unit.test_transformer:test_parameters_are_looked_at_first",
                            (lambda p: p.update({"norm.weight": np.full(9, np.nan)}),)),
-    "temperature-upside-down": ("ops.sampling:sample", wrong.multiplied_by_the_temperature,
+    "temperature-upside-down": ("ops.sampling:sample", decoding.multiplied_by_the_temperature,
                                 "unit.test_sampling:test_draws_follow_the_softmax", (0.5,)),
-    "rho-of-all-experts": ("model.accounting:allocate", wrong.chosen_experts_not_added,
+    "rho-of-all-experts": ("model.accounting:allocate", decoding.chosen_experts_not_added,
                            "unit.test_accounting:test_the_papers_two_budgets", (106, 46)),
 }
 

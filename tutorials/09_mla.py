@@ -13,12 +13,13 @@
 # Attention lets a token read earlier ones. Each token makes a *query* $q$, a *key* $k$ and a *value* $v$. The output at
 # position $t$ is a mean of values; those count most whose keys fit the query:
 #
-# $$ o_t = \sum_{s \le t} p_{ts}\, v_s, \qquad p_{t\cdot} = \mathrm{softmax}_s(\mathrm{scale} \cdot q_t \cdot k_s) $$
+# $$ o_t = \sum_{s \le t} p_{ts}\, v_s, \qquad
+# p_{ts} = \mathrm{softmax}_s \bigl( \mathrm{scale} \cdot (q_t \cdot k_s) \bigr) $$
 #
-# Many *heads* do this side by side. Keys and values of old tokens never change, so a program that writes text keeps
-# them: the *KV cache*. It grows with every token, in every layer. One can keep keys and values of all heads
-# (*multi-head attention*, MHA), let groups of heads share them (*grouped-query attention*, GQA, here with 8 groups), or
-# keep one small vector, a *latent*, from which every head makes its own: MLA.
+# The scale is one over the root of a key's width. Many *heads* do this side by side. Keys and values of old tokens
+# never change, so a program that writes text keeps them: the *KV cache*. It grows with every token, in every layer.
+# One can keep keys and values of all heads (*multi-head attention*, MHA), let groups share them (*grouped-query
+# attention*, GQA, here 8 groups), or keep one small vector, a *latent*, from which every head makes its own: MLA.
 
 # %%
 import dataclasses
@@ -41,10 +42,11 @@ for name, backbone in (("27B", big), ("V3", v3)):
     one_head = a.qk_head_dim + a.v_head_dim                      # a key and a value
     heads = np.array([a.n_heads, 8, (a.kv_lora_rank + a.qk_rope_head_dim) / one_head])
     kept[name] = L * one_head * heads
-    print(f"{name:3} {L} layers, {a.n_heads:3} heads, numbers kept a token:",
-          ", ".join(f"{way} {n:,.0f}" for way, n in zip(ways, kept[name], strict=True)))
+    print(f"{name:3} numbers kept for a token:", *map("{} {:,.0f} ".format, ways, kept[name]))
     assert kept[name][2] == L * 576 and heads[2] == 1.8
-    assert (a.n_heads, round(a.n_heads / 1.8, 1)) == ((32, 17.8) if name == "27B" else (128, 71.1))
+    assert round(heads[0] / heads[2], 1) == {"27B": 17.8, "V3": 71.1}[name]
+    asked = {"27B": (32, None, 1e-20), "V3": (128, 1_536, 1e-6)}[name]
+    assert asked == (a.n_heads, a.q_lora_rank, a.latent_norm_eps)
 
 # %% tags=["fold"]
 fig, ax = plt.subplots(figsize=(6.2, 2.7))
@@ -57,10 +59,9 @@ ax.set(xscale="log", xlim=(0.3, 900), yticks=[2, 1, 0], yticklabels=ways,
        xlabel="GB for one text of 32,768 tokens, 2 bytes a number",
        title="MLA keeps 1 or 2 GB where MHA keeps 20 or 164")
 ax.legend(loc="lower right")
-fig.set_label("Cache of one text of 32,768 tokens, logarithmic. 27B: 20.1 GB with MHA, 5.0 with GQA, "
-              "1.1 with MLA. V3: 163.7, 10.2 and 2.3 GB.")
-assert gigabytes["27B"].round(1).tolist() == [20.1, 5.0, 1.1]
-assert gigabytes["V3"].round(1).tolist() == [163.7, 10.2, 2.3]
+fig.set_label("Cache of one text of 32,768 tokens, logarithmic. 27B: 20.1 GB with MHA, 5.0 "
+              "with GQA, 1.1 with MLA. V3: 163.7, 10.2 and 2.3 GB.")
+assert np.round([*gigabytes.values()], 1).tolist() == [[20.1, 5.0, 1.1], [163.7, 10.2, 2.3]]
 
 # %% [markdown]
 # MLA keeps 576 numbers per token and layer, however many heads there are: as much as 1.8 heads of MHA. That is 17.8
@@ -83,16 +84,14 @@ A, dn, dr = attention.n_heads, attention.qk_nope_head_dim, attention.qk_rope_hea
 dv, r, D, T = attention.v_head_dim, attention.kv_lora_rank, 256, 24
 weights = {name: rng.standard_normal(shape) * shape[-1] ** -0.5
            for name, shape in attention_shapes(attention, D).items()}
-weights["kv_norm.weight"] = 1 + 0.3 * rng.standard_normal(r)     # the norm's gain
+weights["kv_norm.weight"] = gain = 1 + 0.3 * rng.standard_normal(r)
 x = rng.standard_normal((1, T, D))                               # already normalised
-positions = np.arange(T)[None]
+positions = np.arange(T)[None]                                   # [1, T]
 frequency = ops.frequencies(dr, attention.rope_theta)            # [32]
 angle = ops.angles(positions, frequency)                         # [1, T, 32]
-c_kv, k_pe = ops.latents(weights, x, angle, attention)
-print("latents", c_kv.shape, " rotary keys", k_pe.shape, " no axis for heads")
+c_kv, k_pe = ops.latents(weights, x, angle, attention)           # [1, T, r], [1, T, dr]
 a, b = np.split(x @ weights["wkv_a.weight"].T, [r], axis=-1)
-by_hand = weights["kv_norm.weight"] * a / np.sqrt((a**2).mean(-1, keepdims=True))
-assert np.allclose(c_kv, by_hand, rtol=1e-12) and (dn, dr, dv, r) == (128, 64, 128, 512)
+assert np.allclose(c_kv, gain * a / np.sqrt((a**2).mean(-1, keepdims=True)), rtol=1e-12)
 
 # %% [markdown]
 # ## RoPE: positions as complex numbers
@@ -105,8 +104,7 @@ assert np.allclose(c_kv, by_hand, rtol=1e-12) and (dn, dr, dv, r) == (128, 64, 1
 # $$ \mathrm{Re}\bigl( z\, e^{\mathrm{i} t f} \cdot \overline{w\, e^{\mathrm{i} s f}} \bigr)
 #     = \mathrm{Re}\bigl( z\, \overline{w}\; e^{\mathrm{i} (t-s) f} \bigr) $$
 #
-# Angles need float64: at position 32,767 the fastest pair has turned by 32,767 radians, and float32 has few digits left
-# for the fraction.
+# Angles need float64: at position 32,767 the fastest pair has turned by 32,767 radians, too much for float32's digits.
 
 # %%
 assert np.allclose(frequency, 10000.0 ** (-2 * np.arange(32) / 64))
@@ -114,17 +112,16 @@ turned = (b[..., 0::2] + 1j * b[..., 1::2]) * np.exp(1j * angle)
 assert np.allclose(k_pe[..., 0::2], turned.real) and np.allclose(k_pe[..., 1::2], turned.imag)
 q, k = rng.standard_normal((2, 1, 1, dr))
 
-
 def score(t: int, s: int) -> float:
     """Of the query q at position t with the key k at position s."""
     at_t, at_s = (ops.angles(np.array([[p]]), frequency) for p in (t, s))
     return float((ops.rotate(q, at_t) * ops.rotate(k, at_s)).sum())
 
-
 for t, s in ((5, 0), (30_005, 30_000), (0, 5)):
     print(f"query at {t:6}, key at {s:6}: score {score(t, s):.9f}")
 assert np.isclose(score(5, 0), score(30_005, 30_000), rtol=1e-9)
-assert abs(score(5, 0) - score(0, 5)) > 1                        # its sign counts
+assert abs(score(5, 0) - score(0, 5)) > 1                        # the sign of a distance counts
+
 single = np.arange(32_768, dtype=np.float32)[:, None] * frequency.astype(np.float32)
 off = abs(single - np.arange(32_768)[:, None] * frequency).max()
 print(f"float32 angles are off by up to {off:.1e} rad")
@@ -146,7 +143,7 @@ allowed = ops.visible(positions, T)                              # [1, T, T]: s 
 scale = ops.softmax_scale(attention.qk_head_dim)
 given = (q_nope, q_pe, c_kv, k_pe, w_uk, w_uv, allowed, scale)
 expanded = ops.attend_expanded(*given)                           # [1, T, A, dv]
-t, h = 17, 2                                                     # one head, one position
+t, h = 17, 2                                                     # one of each, by hand
 keys = np.concatenate([c_kv[0] @ w_uk[h].T, k_pe[0]], axis=-1)   # [T, dn + dr]
 p = np.exp(scale * keys[:t + 1] @ np.concatenate([q_nope[0, t, h], q_pe[0, t, h]]))
 by_hand = (p / p.sum()) @ (c_kv[0, :t + 1] @ w_uv[h].T)
@@ -164,17 +161,16 @@ assert np.allclose(expanded[0, t, h], by_hand) and np.isclose(scale, 192**-0.5)
 # of its own: a rotation after $W^K_h$ would depend on the distance and stand between query and matrix.
 
 # %%
-absorbed = ops.attend_absorbed(*given)
-error = abs(expanded - absorbed).max()
-print(f"largest value {abs(expanded).max():.2f}, largest difference {error:.1e}")
-layer = [ops.mla(weights, x, c_kv, k_pe, positions, angle, attention, absorbed=form)
-         for form in (False, True)]                              # with queries and W_O
-assert 0 < error < 1e-14 and abs(layer[0] - layer[1]).max() < 1e-14
+difference = abs(ops.attend_absorbed(*given) - expanded).max()
+print(f"largest value {abs(expanded).max():.2f}, largest difference {difference:.1e}")
+layer = [ops.mla(weights, x, c_kv, k_pe, positions, angle, attention, f) for f in (False, True)]
+assert 0 < difference < 1e-14 and abs(layer[0] - layer[1]).max() < 1e-14
 
 # %% [markdown]
 # ## Which form is cheaper?
 #
-# Count multiplications for $T$ new tokens that look at $S$ tokens, themselves included, with $A$ heads:
+# Count multiplications for $T$ new tokens that look at $S$ tokens, themselves included. There are $A$ heads; $r$ is the
+# latent's width, $d_n$ and $d_r$ are the two widths of a key, $d_v$ is a value's:
 #
 # $$ \begin{align*}
 # \text{expanded} \qquad & S \cdot A\,(d_n + d_v)\, r \;+\; T S \cdot A\,(d_n + d_r + d_v) \\
@@ -186,16 +182,14 @@ assert 0 < error < 1e-14 and abs(layer[0] - layer[1]).max() < 1e-14
 # once for every choice of its letters.
 
 # %%
-def cost(form: str, **size: np.ndarray | int) -> np.ndarray:
-    """Multiplications of all sums in one form; the size of each letter."""
+def multiplications(form: str, **size: np.ndarray | int) -> np.ndarray:
     source = inspect.getsource(getattr(ops, f"attend_{form}"))
     sums = re.findall(r'einsum\("([^"]+)->', source)
     return sum(math.prod(size[letter] for letter in set(names) - {","}) for names in sums)
 
-
 new = np.arange(1, 4_097)
 size = {"b": 1, "t": new, "s": 4_096, "a": 32, "n": dn, "p": dr, "v": dv, "r": r}
-counted = {form: cost(form, **size) for form in ("expanded", "absorbed")}
+counted = {form: multiplications(form, **size) for form in ("expanded", "absorbed")}
 for form, numbers in counted.items():
     print(f"{form}: a prompt of 4,096 {numbers[-1]:15,}   one more token {numbers[0]:14,}")
 assert (counted["expanded"] == 32 * 4_096 * (256 * 512 + new * 320)).all()
@@ -203,6 +197,7 @@ assert (counted["absorbed"] == 32 * new * (256 * 512 + 4_096 * 1_088)).all()
 ratio = counted["absorbed"] / counted["expanded"]
 assert round(ratio[-1], 1) == 3.2 and round(1 / ratio[0]) == 117 and (ratio < 1).sum() == 163
 assert dn + dr + dv == 320 and 2 * r + dr == 1_088 and round(32 * 1_088 / 576) == 60
+assert counted["absorbed"][0] > 32 * 4_096 * 320                 # keys and values kept
 
 # %% [markdown]
 # So a prompt is read in the expanded form (the absorbed one multiplies 3.2 times more) and text is written in the
@@ -215,7 +210,7 @@ assert dn + dr + dv == 320 and 2 * r + dr == 1_088 and round(32 * 1_088 / 576) =
 # Beyond its 4,096 training tokens a model meets angles it has never seen, in the pairs that turn slowly. *YaRN* slows
 # these down by the factor $s$ of the stretch. Pairs that turn more than 32 times within 4,096 tokens stay as they
 # are, pairs that turn less than once slow down fully, with a ramp between. The paper has $s = 10$, and a second
-# number, 0.707, sharpens the softmax:
+# number, 0.707, sharpens the softmax. It scales the *whole* score, once by $m$ for the query and once for the key:
 #
 # $$ m = 0.1 \cdot 0.707 \cdot \ln s + 1, \qquad \mathrm{scale} = m^2 / \sqrt{192} $$
 
@@ -236,26 +231,26 @@ assert 0.1 < (part - whole).std() / whole.std() < 0.2
 # %% tags=["fold"]
 fig, ax = plt.subplots(figsize=(6.2, 2.7))
 ax.plot(np.arange(32), frequency / slow, "o-", markersize=4)
-ax.set(xlabel="pair of channels, fast to slow", ylabel="slowed down by", xticks=(0, 5, low, 17, high, 31),
+ax.set(xlabel="pair of channels, fast to slow", ylabel="slowed down by",
+       xticks=(0, 5, low, 17, high, 31),
        title="YaRN leaves pairs 0 to 10 alone and slows 23 to 31 tenfold")
-fig.set_label("How much YaRN slows each of the 32 pairs: by 1 for pairs 0 to 10, then a rise that "
-              "steepens, and by 10 from pair 23 on.")
+fig.set_label("How much YaRN slows each of the 32 pairs: by 1 for pairs 0 to 10, then a rise "
+              "that steepens, and by 10 from pair 23 on.")
 
 # %% [markdown]
-# The factor $m^2$ belongs to the *whole* score, once $m$ for the query and once for the key.
-#
-# ## Two layouts
+# ## Two layouts, and other traps
 #
 # Here the channels of a pair are neighbours (*interleaved*). Other libraries pair channel $i$ with $i + 32$
 # (*half-split*). The same weights serve there if the rows that make the rotary channels are reordered: all even
-# ones first, then all odd ones. With the rows as they were, or in the inverse order, everything runs and is wrong.
+# ones first, then all odd ones. With the rows as they were, or in the inverse order, all runs and is wrong.
+#
+# The other traps below run as well, because every shape fits. We print the relative error of the output.
 
 # %%
 def rotate_halves(y: np.ndarray) -> np.ndarray:
     one, two = np.split(y, 2, axis=-1)                           # of [1, T, dr]
     cos, sin = np.cos(angle), np.sin(angle)
     return np.concatenate([one * cos - two * sin, one * sin + two * cos], axis=-1)
-
 
 to_query, to_key = weights["wq.weight"][dn:dn + dr], weights["wkv_a.weight"][r:]     # head 0's
 order = ops.half_split_order(dr)
@@ -266,21 +261,13 @@ for words, rows in (("even, then odd", order), ("as they were", np.arange(dr)),
     print(f"rows {words:15} scores differ by up to {error:.1e}")
     assert error < 1e-12 if words.startswith("even") else error > 5
 
-# %% [markdown]
-# ## Traps, measured
-#
-# All of these run, because every shape fits. How wrong is the output, in units of its own standard deviation?
-
-# %%
 raw_q = (x @ weights["wq.weight"].T).reshape(1, T, A, dn + dr)
-restarted = ops.rotate(b, ops.angles(positions % 12, frequency))
 traps = {
     "all K rows, then all V rows": (4, *weights["wkv_b.weight"].reshape(2, A, dn, r)),
     "query: rotary part first": (0, raw_q[..., dr:], ops.rotate(raw_q[..., :dr], angle)),
-    "no mask": (6, np.ones_like(allowed)),
     "latent cached before its norm": (2, a),
     "scale of 128 channels": (7, dn**-0.5),
-    "key positions start again at 12": (3, restarted),
+    "key positions restart at 12": (3, ops.rotate(b, ops.angles(positions % 12, frequency))),
 }
 for words, (at, *instead) in traps.items():
     trapped = ops.attend_expanded(*given[:at], *instead, *given[at + len(instead):])
@@ -291,13 +278,8 @@ for words, (at, *instead) in traps.items():
 # %% [markdown]
 # ## Where the paper, the demo or a release does otherwise
 #
-# DeepSeek-V3 makes its queries from a latent too, 1,536 wide; our 27B presets have none ([why](13_counting.md)). The norm
-# of the latents has an eps of its own, $10^{-6}$ in V3; for 27B we chose the rest of the model's, $10^{-20}$.
-
-# %%
-assert v3.attention.q_lora_rank == 1_536 and big.attention.q_lora_rank is None
-assert v3.attention.latent_norm_eps == 1e-6
-assert big.attention.latent_norm_eps == big.rms_norm_eps == 1e-20
+# DeepSeek-V3 makes its queries from a latent too, 1,536 wide; our 27B presets have none ([why](13_counting.md)). The
+# norm of the latents has an eps of its own, $10^{-6}$ in V3; for 27B we chose the rest of the model's, $10^{-20}$.
 
 # %% [markdown]
 # ## Exercise

@@ -160,8 +160,7 @@ size = np.array([rms(X, axis=(0, 1, 3)) for X in states.values()])              
 spread = [rms(X - X.mean(axis=2, keepdims=True)) for X in states.values()]
 carried = [trace[key] for key in trace if key.endswith("branch_residual")]
 assert len(carried) == 4 and abs(np.array(carried) - 1 / M).max() < 0.15
-assert min(spread[1], spread[4]) > 0.27 and max(spread[2:4] + spread[5:]) < 0.06
-assert spread[0] == 0 and list(states)[1::3] == ["Engram 0", "Engram 1"]
+assert spread[0] == 0 and min(spread[1::3]) > 0.27 and max(spread[2:4] + spread[5:]) < 0.06
 assert size[0].round(1).tolist() == [1.0] * M and size[-1].round(1).tolist() == [1.8] * M
 
 # %% tags=["fold"]
@@ -270,9 +269,8 @@ assert np.allclose(ops.cross_entropy(0 * logits, ids), np.log(V))
 # %% [markdown]
 # An untrained model is a little worse than "equally likely", because it has opinions and they are wrong. Its logits
 # have a standard deviation of 1, and a normal distribution of deviation $\sigma$ costs $\sigma^2/2$, here half a nat.
-# Twelve tokens are too few to show that. For a port this is a cheap first check: a first loss far from $\ln V$ means
-# that something is scaled wrongly. Whether Engram is there or not makes no difference yet: nothing has been stored, so
-# nothing can be missed. What a *trained* model would lose, no random model can say.
+# Twelve tokens are too few to show that. For a port this is a cheap check: a first loss far from $\ln V$ means that
+# something is scaled wrongly. Engram makes no difference yet: nothing has been stored, so nothing can be missed.
 #
 # ## Where the paper, the demo or a release does otherwise
 #

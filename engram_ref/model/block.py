@@ -42,6 +42,19 @@ def below(parameters: Parameters, prefix: str) -> dict[str, np.ndarray]:
     return {name[len(prefix) + 1 :]: array for name, array in parameters.items() if name.startswith(prefix + ".")}
 
 
+def cache_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
+    """Name of every cache that a model fills, and the shape of one slot."""
+    attention = config.backbone.attention
+    named: dict[str, tuple[int, ...]] = {}
+    for index in range(config.backbone.n_layers):
+        layer_id = config.engram_layer(index)
+        if layer_id is not None and config.engram.conv_kernel:
+            named[f"layers.{index}.conv_norm"] = (config.backbone.n_branches, config.backbone.hidden_size)
+        named[f"layers.{index}.c_kv"] = (attention.kv_lora_rank,)
+        named[f"layers.{index}.k_pe"] = (attention.qk_rope_head_dim,)
+    return named if config.engram is None else named | {"canonical_ids": ()}
+
+
 def under(trace: Trace | None, path: str) -> Trace | None:
     """The same trace below a path, where there is one (an empty trace counts as false, so ask for None)."""
     return None if trace is None else trace.at(path)
@@ -58,7 +71,7 @@ def block(parameters: Parameters, X: np.ndarray, index: int, step: Step, trace: 
     backbone = step.config.backbone
     layer_id = step.config.engram_layer(index)
     if layer_id is not None:
-        X = engram_site(below(parameters, "engram"), X, layer_id, step, under(trace, "engram"))
+        X = engram_site(below(parameters, "engram"), X, index, layer_id, step, under(trace, "engram"))
     X = site(parameters, X, "attn", backbone, step.ops, trace,
              lambda x: attention(below(parameters, "attn"), x, index, step, under(trace, "attention")))
     return site(parameters, X, "ffn", backbone, step.ops, trace,
@@ -110,7 +123,8 @@ def feed_forward(parameters: Parameters, x: np.ndarray, index: int, step: Step, 
     return y
 
 
-def engram_site(parameters: Parameters, X: np.ndarray, layer_id: int, step: Step, trace: Trace | None) -> np.ndarray:
+def engram_site(parameters: Parameters, X: np.ndarray, index: int, layer_id: int, step: Step,
+                trace: Trace | None) -> np.ndarray:
     """X + Y, the Engram module of one layer on the branches: [B, T, M, D] -> [B, T, M, D]."""
     config, ops, state = step.config.engram, step.ops, step.state
     record = ops.ignore if trace is None else trace.record
@@ -119,7 +133,7 @@ def engram_site(parameters: Parameters, X: np.ndarray, layer_id: int, step: Step
     constants = step.addressing
     rows = ops.address(step.canonical_ids, history, constants.multipliers[layer_id], constants.primes[layer_id],
                        None, constants.pad_id, constants.eos_id, record)
-    key = f"layers.{layer_id}.conv_norm"
+    key = f"layers.{index}.conv_norm"
     taps = ops.last(state.caches.get(key, X[:, :0]), state.lengths, config.conv_span, 0)
     Y, normalised = through_module(parameters, X, rows, taps, step.dead, config, ops, record)
     if normalised is not None:

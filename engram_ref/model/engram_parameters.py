@@ -78,7 +78,7 @@ def check_parameters(parameters: Mapping[str, np.ndarray], config: EngramConfig)
             raise InputError("parameters", f"only {', '.join(expected)}", f"an array {name}")
         if parameters[name].shape != expected[name]:
             raise InputError(f"parameter {name}", f"shape {list(expected[name])}", list(parameters[name].shape))
-        _check_dtype(name, parameters[name].dtype, config)
+        check_dtype(name, parameters[name].dtype, config)
 
 
 def layer_of(parameters: Mapping[str, np.ndarray], config: EngramConfig) -> int:
@@ -94,7 +94,8 @@ def layer_of(parameters: Mapping[str, np.ndarray], config: EngramConfig) -> int:
                      "offsets of no layer", "made for another configuration?")
 
 
-def _check_dtype(name: str, dtype: np.dtype, config: EngramConfig) -> None:
+def check_dtype(name: str, dtype: np.dtype, config: EngramConfig) -> None:
+    """Refuse a parameter of another dtype than the configuration stores it in."""
     wanted = STANDARD_DTYPES[config.table_codec] if name.startswith("table") else "float"
     wanted = "int64" if name == "column_offsets" else wanted
     allowed = ("float32", "float64") if wanted == "float" else (wanted,)

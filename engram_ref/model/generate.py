@@ -1,5 +1,6 @@
 """Generate: let the model write on, one token at a time."""
 
+import math
 from collections.abc import Mapping
 from types import ModuleType
 
@@ -30,7 +31,7 @@ def generate(parameters: Mapping[str, np.ndarray], prompt: np.ndarray, config: M
         raise InputError("prompt", "int64 [B, T] or [T] with at least one token", list(prompt.shape))
     if new_tokens < 0:
         raise InputError("new_tokens", "at least 0", new_tokens)
-    if temperature < 0 or (temperature > 0 and rng is None):
+    if not 0 <= temperature < math.inf or (temperature > 0 and rng is None):
         raise InputError("temperature", "0, or above 0 together with an rng", temperature)
     check(parameters, config)
     batch = np.atleast_2d(prompt)

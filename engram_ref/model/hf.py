@@ -17,6 +17,9 @@ from engram_ref.ops.rope import half_split_order
 LATENT_EPS = 1e-6
 """What HF's class hard-wires for the norms of the latents."""
 
+ONLY = {"hidden_act": "silu", "attention_bias": False}
+"""Options of HF's class that are read only as they are in DeepSeek-V3."""
+
 OUTER_NAMES = {"embed.weight": "model.embed_tokens.weight", "norm.weight": "model.norm.weight",
                "head.weight": "lm_head.weight"}
 
@@ -47,6 +50,9 @@ def config_from_hf(hf: Mapping[str, object]) -> ModelConfig:
     """The ModelConfig of an HF config dictionary (config.json). InputError for what is not supported."""
     if hf.get("model_type", "deepseek_v3") != "deepseek_v3":
         raise InputError("model_type", "deepseek_v3", repr(hf.get("model_type")))
+    for option, only in ONLY.items():
+        if hf.get(option, only) != only:
+            raise InputError(option, repr(only), repr(hf[option]), "it would be another function")
     attention = AttentionConfig(
         n_heads=hf["num_attention_heads"], qk_nope_head_dim=hf["qk_nope_head_dim"],
         qk_rope_head_dim=hf["qk_rope_head_dim"], v_head_dim=hf["v_head_dim"], kv_lora_rank=hf["kv_lora_rank"],
@@ -77,6 +83,9 @@ def rope_from_hf(hf: Mapping[str, object]) -> dict[str, object]:
     if (rope.get("mscale") or 0.0) != mscale or not mscale:
         raise InputError("mscale, mscale_all_dim", "two equal numbers", f"{rope.get('mscale')}, {mscale}",
                          "otherwise HF scales the rotary part alone")
+    for option, only in (("attention_factor", None), ("truncate", True)):
+        if rope.get(option, only) not in (None, only):
+            raise InputError(option, repr(only), repr(rope[option]), "it would be another function")
     yarn = YarnConfig(float(rope["factor"]), float(mscale),
                       int(rope.get("original_max_position_embeddings") or hf["max_position_embeddings"]),
                       float(rope.get("beta_fast") or 32), float(rope.get("beta_slow") or 1))
@@ -98,9 +107,9 @@ def from_hf_deepseek_v3(state_dict: Mapping[str, np.ndarray],
     left.pop("lm_head.weight" if config.backbone.tie_embeddings else "", None)
     if left:
         raise InputError("state_dict", "only DeepSeek-V3's names", f"an array {min(left)}")
+    check(made, config)
     if not hf_config.get("rope_interleave", True):
         made = {name: from_half_split(name, array, config.backbone.attention) for name, array in made.items()}
-    check(made, config)
     return config, made
 
 
@@ -120,11 +129,11 @@ def take_experts(which: str, prefix: str, left: dict[str, np.ndarray]) -> np.nda
     if prefix + "down_proj" in left or prefix + "gate_up_proj" in left:
         if which == "w2":
             return pop(left, prefix + "down_proj")
-        gate, up = np.split(left[prefix + "gate_up_proj"], 2, axis=1)
-        if which == "w1":
-            return gate
-        pop(left, prefix + "gate_up_proj")           # w3 comes last
-        return up
+        packed = pop(dict(left) if which == "w1" else left, prefix + "gate_up_proj")      # used up by w3
+        if packed.ndim != 3 or packed.shape[1] % 2:
+            raise InputError(f"state_dict {prefix}gate_up_proj", "shape [E, 2F, D]", list(packed.shape))
+        gate, up = np.split(packed, 2, axis=1)
+        return gate if which == "w1" else up
     theirs = {"w1": "gate_proj", "w2": "down_proj", "w3": "up_proj"}[which]
     count = sum(key.startswith(prefix) and key.endswith(f".{theirs}.weight") for key in left)
     return np.stack([pop(left, f"{prefix}{e}.{theirs}.weight") for e in range(max(count, 1))])

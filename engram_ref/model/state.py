@@ -51,7 +51,7 @@ class DecodeState:
         tokens   how many: one number for all rows, or one for each
         raises   InputError where a row has not seen that many, or the number is negative
         """
-        back = np.broadcast_to(np.asarray(tokens, dtype=np.int64), self.lengths.shape)
+        back = whole_numbers("tokens", tokens, (self.batch,))
         wrong = np.flatnonzero((back < 0) | (back > self.lengths))
         if len(wrong):
             row = int(wrong[0])
@@ -63,8 +63,42 @@ class DecodeState:
 
         raises   InputError for a row that is not there
         """
-        index = np.asarray(rows, dtype=np.int64)
+        index = whole_numbers("rows", rows, None)
         if index.ndim != 1 or ((index < 0) | (index >= self.batch)).any():
             raise InputError("rows", f"row numbers in [0, {self.batch})", index.tolist())
         self.lengths = self.lengths[index]
         self.caches = {name: cache[index] for name, cache in self.caches.items()}
+
+
+def whole_numbers(argument: str, values: object, shape: tuple[int, ...] | None) -> np.ndarray:
+    """Values as int64, one number repeated where a shape asks for more; InputError for anything else."""
+    try:
+        array = np.asarray(values)
+    except ValueError as error:
+        raise InputError(argument, "whole numbers", repr(values)) from error
+    if array.size == 0:
+        array = array.astype(np.int64)
+    if array.dtype.kind not in "iu" or (shape is not None and array.shape not in ((), shape)):
+        raise InputError(argument, "whole numbers" if shape is None else f"whole numbers, one or {list(shape)}", values)
+    return np.broadcast_to(array.astype(np.int64), array.shape if shape is None else shape)
+
+
+def check_caches(state: DecodeState, expected: dict[str, tuple[int, ...]], dtype: np.dtype) -> None:
+    """Refuse a state that has not stored what it claims to have seen, or that another model filled.
+
+    expected   name -> shape of one slot; () for ids
+    dtype      of the floats
+    """
+    seen = int(state.lengths.max(initial=0))
+    for name in set(state.caches) - set(expected):
+        raise InputError("state", f"the caches of this model: {', '.join(expected)}", f"a cache {name}")
+    for name, tail in expected.items():
+        cache = state.caches.get(name)
+        if cache is None:
+            if seen:
+                raise InputError("state", f"a cache {name} with {seen} slots", "none")
+            continue
+        wanted = np.dtype(np.int64) if tail == () else dtype
+        if cache.shape[0] != state.batch or cache.shape[1] < seen or cache.shape[2:] != tail or cache.dtype != wanted:
+            raise InputError(f"state cache {name}", f"{wanted} [{state.batch}, at least {seen}, *{list(tail)}]",
+                             f"{cache.dtype} {list(cache.shape)}")

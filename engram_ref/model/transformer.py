@@ -13,8 +13,8 @@ import numpy as np
 from engram_ref import ops as numpy_ops
 from engram_ref.addressing import addressing_of
 from engram_ref.errors import InputError
-from engram_ref.model.block import Step, below, block, under
-from engram_ref.model.state import DecodeState
+from engram_ref.model.block import Step, below, block, cache_shapes, under
+from engram_ref.model.state import DecodeState, check_caches, whole_numbers
 from engram_ref.model.tree import check
 from engram_ref.model_config import ModelConfig
 from engram_ref.text.maps import load_map
@@ -46,6 +46,7 @@ def forward(parameters: Mapping[str, np.ndarray], ids: np.ndarray, config: Model
         check(parameters, config)
     state = DecodeState.start(len(ids)) if state is None else state
     counts = check_call(ids, counts, dead, state, config)
+    check_caches(state, cache_shapes(config), parameters["embed.weight"].dtype)
     working = state.fork()
     step = prepare(ids, dead, working, config, ops, absorbed)
     X = ops.expand(ops.embed(parameters["embed.weight"], ids), config.backbone.n_branches)
@@ -59,6 +60,9 @@ def forward(parameters: Mapping[str, np.ndarray], ids: np.ndarray, config: Model
 def as_batch(ids: np.ndarray, dead: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None, bool]:
     """ids and dead with a batch axis, and whether they came with one."""
     ids = np.asarray(ids)
+    if ids.ndim not in (1, 2):
+        raise InputError("ids", "shape [B, T] or [T]", list(ids.shape))
+    ids = ids.astype(np.int64) if ids.size == 0 else ids
     batched = ids.ndim == 2
     dead = None if dead is None else np.asarray(dead)
     return (ids, dead, True) if batched else (ids[None], None if dead is None else dead[None], False)
@@ -68,14 +72,11 @@ def check_call(ids: np.ndarray, counts: Sequence[int] | None, dead: np.ndarray |
                config: ModelConfig) -> np.ndarray:
     """Refuse arguments that do not fit each other; returns counts, int64 [B]."""
     B, T = ids.shape
-    numpy_ops.check_ids(ids, config.backbone.vocab_size, False)
+    known = config.backbone.vocab_size if config.engram is None else config.engram.vocab_size
+    numpy_ops.check_ids(ids, known, False)
     if state.batch != B:
         raise InputError("state", f"{B} rows, as ids have", state.batch)
-    short = [name for name, cache in state.caches.items() if cache.shape[1] < state.lengths.max(initial=0)]
-    if short:
-        raise InputError(f"state.caches[{short[0]!r}]", f"{state.lengths.max()} slots, one a position",
-                         state.caches[short[0]].shape[1])
-    counts = np.full(B, T) if counts is None else np.asarray(counts, dtype=np.int64)
+    counts = np.full(B, T) if counts is None else whole_numbers("counts", counts, None)
     if counts.shape != (B,) or ((counts < 0) | (counts > T)).any():
         raise InputError("counts", f"{B} numbers from 0 to {T}", counts.tolist())
     if dead is not None:

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from engram_ref.addressing import addressing_of
 from engram_ref.errors import InputError
 from engram_ref.files import write_whole
 from engram_ref.memory import check_fits
@@ -143,8 +144,23 @@ def check(parameters: Mapping[str, np.ndarray], config: ModelConfig) -> None:
         array = parameters[name]
         if array.shape != expected[name]:
             raise InputError(f"parameter {name}", f"shape {list(expected[name])}", list(array.shape))
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
+        if name.endswith("column_offsets"):
+            check_offsets(name, array, config)
+            continue
+        if ".engram.table" in name:
+            engram_parameters.check_dtype(name.split(".engram.")[1], array.dtype, config.engram)
+        elif array.dtype != parameters["embed.weight"].dtype or array.dtype.name not in ("float32", "float64"):
+            raise InputError(f"parameter {name}", "the dtype of embed.weight, float32 or float64", str(array.dtype))
+        if not np.isfinite(array).all():
             raise InputError(f"parameter {name}", "finite values", "NaN or infinity")
+
+
+def check_offsets(name: str, offsets: np.ndarray, config: ModelConfig) -> None:
+    """Refuse column offsets that are not those of the block's Engram layer."""
+    layer_id = config.engram_layer(int(name.split(".")[1]))
+    if not np.array_equal(offsets, addressing_of(config.engram).offsets[layer_id]):
+        raise InputError(f"parameter {name}", f"the column offsets of layer {layer_id}", "others",
+                         "made for another layer or configuration?")
 
 
 def save(parameters: Mapping[str, np.ndarray], path: str | Path) -> None:

@@ -84,7 +84,7 @@ def visible(positions: np.ndarray, n_keys: int) -> np.ndarray:
 def softmax(scores: np.ndarray, allowed: np.ndarray) -> np.ndarray:
     """Weights over the last axis, zero where not allowed: scores [B, A, T, S], allowed bool [B, T, S]."""
     masked = np.where(allowed[:, None], scores, -np.inf)
-    weights = np.exp(masked - masked.max(axis=-1, keepdims=True))
+    weights = np.exp(masked - masked.max(axis=-1, keepdims=True, initial=-np.inf))   # S may be 0 where T is
     return weights / weights.sum(axis=-1, keepdims=True)
 
 

@@ -5,6 +5,8 @@
 
 import numpy as np
 
+from engram_ref.ops.canonical import check_ids
+
 
 def cross_entropy(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """The surprise of every position.
@@ -12,10 +14,12 @@ def cross_entropy(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
     logits    [..., V] float
     targets   int64 [...] in [0, V)
     returns   [...] nats; average it as you need
+    raises    InputError for a target outside the vocabulary
 
     >>> cross_entropy(np.zeros((1, 4)), np.array([2])).round(4)
     array([1.3863])
     """
+    check_ids(targets, logits.shape[-1], False, "targets")
     largest = logits.max(axis=-1, keepdims=True)
     total = np.log(np.exp(logits - largest).sum(axis=-1)) + largest[..., 0]
     return total - np.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]

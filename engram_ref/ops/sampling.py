@@ -16,7 +16,9 @@ def sample(logits: np.ndarray, temperature: float, rng: np.random.Generator | No
     array([1])
     """
     if temperature > 0:
-        logits = logits / temperature + rng.gumbel(size=logits.shape)
+        below = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)     # at most 0: no overflow to +inf
+        with np.errstate(over="ignore"):
+            logits = below / temperature + rng.gumbel(size=logits.shape)
     return logits.argmax(axis=-1).astype(np.int64)
 
 

@@ -1,0 +1,86 @@
+"""Wrong variants of decoding and of whole answers, one mistake each; see wrong_backbone.py."""
+
+from contextlib import suppress
+
+import numpy as np
+
+from engram_ref.ops.canonical import DEAD
+
+
+def conv_taps_lost(original, cache, lengths, count, before):
+    found = original(cache, lengths, count, before)
+    return np.zeros_like(found) if cache.ndim > 2 else found
+
+
+def history_lost(original, cache, lengths, count, before):
+    found = original(cache, lengths, count, before)
+    return found if cache.ndim > 2 else np.full_like(found, DEAD)
+
+
+def history_of_zeros(original, cache, lengths, count, before):
+    """Padding where a text begins, instead of the mark."""
+    found = original(cache, lengths, count, before)
+    return found if cache.ndim > 2 else np.where(found == DEAD, 0, found)
+
+
+def stale(dimensions):
+    """The newest slots of a cache, whether or not they were rolled back."""
+    def wrong(original, cache, lengths, count, before):
+        if cache.ndim not in dimensions:
+            return original(cache, lengths, count, before)
+        return original(cache, np.full_like(lengths, cache.shape[1]), count, before)
+    return wrong
+
+
+def attention_caches_reordered_only(original, self, rows):
+    kept = {name: cache for name, cache in self.caches.items() if not name.endswith(("c_kv", "k_pe"))}
+    original(self, rows)
+    if len(rows) == len(next(iter(kept.values()), rows)):
+        self.caches |= kept
+
+
+def lengths_not_reordered(original, self, rows):
+    lengths = self.lengths
+    original(self, rows)
+    self.lengths = lengths[: len(self.lengths)] if len(lengths) >= len(rows) else self.lengths
+
+
+def shared_fork(original, self):
+    return self
+
+
+def all_rows_advanced(original, self, counts):
+    original(self, np.full_like(counts, counts.max(initial=0)))
+
+
+def positions_from_zero(original, lengths, T):
+    return original(np.zeros_like(lengths), T)
+
+
+def one_length_for_all_rows(original, cache, new, lengths):
+    return original(cache, new, np.full_like(lengths, lengths.max(initial=0)))
+
+
+def checked_too_late(original, parameters, config):
+    """Damage is found, and passed over."""
+    with suppress(ValueError):
+        original(parameters, config)
+
+
+# whole answers
+
+def all_zeros(original, *arguments, **named):
+    return np.zeros_like(original(*arguments, **named))
+
+
+def last_position_everywhere(original, *arguments, **named):
+    found = original(*arguments, **named)
+    return np.broadcast_to(found[..., -1:, :], found.shape)
+
+
+def multiplied_by_the_temperature(original, logits, temperature, rng):
+    return original(logits, temperature and 1 / temperature, rng)
+
+
+def chosen_experts_not_added(original, total, active, rho, expert, top_k, engram):
+    return original(total, active, rho, expert, 0, engram)

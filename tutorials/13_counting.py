@@ -1,0 +1,304 @@
+# %% [markdown]
+# # Counting 27 billion parameters
+#
+# ## What you will be able to do
+#
+# - count a model part by part, and say how much of each part serves one token;
+# - say what a printed "26.7B" or "3.8B" includes, and use such figures to rule out what a paper leaves open;
+# - compute the allocation $\rho$ of a model, and from a $\rho$ the number of experts and of rows;
+# - say what an Engram table costs in operations, in bytes held and in bytes read.
+#
+# ## Part by part
+#
+# A *parameter* is one number that training sets. The Engram paper compares four models: `dense-4b` has no experts,
+# `moe-27b` has 72 *routed experts* in each of its layers but the first, of which 6 serve a token, `engram-27b` gives
+# up 17 of them for tables, and `engram-40b` has larger tables. What serves one token is called *active*.
+
+# %%
+from dataclasses import replace
+
+import matplotlib.pyplot as plt
+import numpy as np
+
+from engram_ref import preset
+from engram_ref.dialects import sizes
+from engram_ref.model import accounting
+from engram_ref.model.accounting import BUDGETS, PRINTED, agreement, allocate, count, summarise
+from engram_ref.model_presets import model_preset
+
+names = ("dense-4b", "moe-27b", "engram-27b", "engram-40b")
+counted = {name: count(model_preset(name)) for name in names}
+parts = counted["engram-27b"]
+print(f"{'engram-27b':20}{'all':>16}{'active':>16}")
+for name, part in parts.items():
+    print(f"{name:20}{part.total:16,}{part.active:16,}")
+
+# %% [markdown]
+# Some of it by hand. An expert is three matrices, $F \times D$ or $D \times F$, with $D = 2560$ and $F = 1536$. A
+# table has 80 numbers a row, and a token reads 16 rows in each of two layers.
+
+# %%
+D, F = 2560, 1536
+one_expert = 3 * D * F * 29                                   # in 29 of 30 layers
+assert one_expert == accounting.expert_parameters(model_preset("engram-27b"))
+assert parts["routed experts"].total == 55 * one_expert == 18_815_385_600
+assert parts["routed experts"].active == 6 * one_expert
+assert counted["moe-27b"]["routed experts"].total == 72 * one_expert
+assert parts["engram tables"].total == 80 * sum(sizes(preset("engram-27b"))["rows"])
+assert parts["engram tables"].active == 2 * 16 * 80 == 2560
+queries, latent, heads, out = 32 * 192 * D, 576 * D, 32 * 256 * 512, D * 32 * 128
+assert parts["attention"].total == 30 * (queries + latent + heads + out)
+
+# %% tags=["fold"]
+GROUPS = {"vocabulary": ("embedding", "output matrix"), "attention": ("attention",),
+          "dense and shared": ("dense feed-forward", "shared experts"),
+          "routed experts": ("routed experts",), "Engram tables": ("engram tables",)}
+named = {part for group in GROUPS.values() for part in group}
+GROUPS["the rest"] = tuple(set(accounting.PARTS) - named)
+fig, axes = plt.subplots(1, 2, figsize=(6.8, 3.4), sharey=True)
+for ax, kind in zip(axes, ("total", "active"), strict=True):
+    left = np.zeros(len(names))
+    for i, (label, group) in enumerate(GROUPS.items()):
+        width = [sum(getattr(counted[n][p], kind) for p in group if p in counted[n]) for n in names]
+        width = np.array(width) / 1e9
+        ax.barh(names, width, left=left, color=f"C{i}", height=0.6, label=label, edgecolor="white",
+                hatch="///" if "tables" in label else "", linewidth=0.6)
+        left += width
+    ax.set_xlabel(f"{kind} parameters, billions")
+    ax.invert_yaxis() if kind == "total" else None
+fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
+fig.suptitle("Tables add to what is held, not to what serves a token", x=0.02, ha="left")
+fig.set_label("Stacked bars of four models by part. Total: dense-4b about 4 billion, moe-27b and engram-27b 27, "
+              "engram-40b 40; tables take the place of a quarter of the experts. Active: all four about 4.")
+
+# %% [markdown]
+# ## What a printed figure includes
+#
+# The matrix that turns tokens into vectors and the one that turns vectors into logits have 129,280 times 2,560 numbers
+# each: 0.33 billion, enough to move the first decimal. So for every printed total and active count we try all three
+# readings: none of these *vocabulary matrices*, one, or both. A star marks what agrees.
+
+# %%
+def readings(name: str, field: str) -> list[int]:
+    s = summarise(model_preset(name))
+    matrix = s.total - s.total_one_vocab
+    bare = s.total - 2 * matrix if field.startswith("total") else s.active
+    return [bare, bare + matrix, bare + 2 * matrix]
+
+print(f"{'model':11}{'printed':>7}{'none':>8}{'one':>9}{'both':>9}")
+fitting: dict[tuple[str, str], set[int]] = {}
+for name, figures in PRINTED.items():
+    for field, figure, where in figures:
+        if field.startswith(("total", "active")):
+            found = readings(name, field)
+            [fits] = [n for n in range(3) if agreement(found[n], figure) == "rounded"]
+            source, kind = where.split(",")[0], field.split("_")[0]
+            fitting.setdefault((source, kind), set()).add(fits)
+            cells = [f"{x / 1e9:8.3f}" + " *"[n == fits] for n, x in enumerate(found)]
+            print(f"{name:11}{figure:>7}" + "".join(cells), f"{source}, {kind}")
+assert fitting == {("Engram", "total"): {1}, ("Engram", "active"): {0},
+                   ("mHC", "total"): {2}, ("mHC", "active"): {1}}
+assert round(129_280 * D / 1e9, 2) == 0.33
+
+# %% [markdown]
+# Each figure fits exactly one reading, always the same in one paper. The Engram paper counts one matrix in a total and
+# none in an active count. The mHC paper, which has the same 27B backbone, counts both and one. So its 27.0B and the
+# Engram paper's 26.7B are one model.
+#
+# ## What the figures rule out
+#
+# Neither paper says how queries are made: straight from the hidden state, or through a latent (*q-LoRA*, see
+# [attention](09_mla.md)). And neither gives the width of the dense layer. But a count must fit. The mHC paper prints
+# three sizes of one design with three digits each.
+
+# %%
+SIZES = {"mhc-3b": "612M", "mhc-9b": "1.66B", "moe-27b": "4.14B"}      # active, with one matrix
+
+def changed(name: str, rank: int | None = None, width: int = 8) -> int:
+    """Active parameters with a query latent, or with another dense width, in units of F."""
+    model = model_preset(name)
+    b = model.backbone
+    wide = width * b.experts.moe_intermediate_size
+    b = replace(b, intermediate_size=wide, attention=replace(b.attention, q_lora_rank=rank))
+    return summarise(replace(model, backbone=b)).active_one_vocab
+
+def fitted(**change) -> int:
+    """How many of the three sizes agree."""
+    return sum(agreement(changed(n, **change), f) == "rounded" for n, f in SIZES.items())
+
+for rank in (None, 768, 1536):
+    print(f"query latent {rank!s:5}", *(f"{n} {changed(n, rank) / 1e9:.3f}B" for n in SIZES))
+assert fitted() == 3 and fitted(rank=768) == fitted(rank=1536) == 0
+assert model_preset("v3-like").backbone.attention.q_lora_rank == 1536
+assert max(fitted(rank=rank) for rank in range(64, 2049, 64)) < 3
+assert [width for width in range(4, 13) if fitted(width=width) == 3] == [8]
+
+# %% [markdown]
+# No latent fits all three sizes, at any rank tried; 1536, DeepSeek-V3's, and half of it fit none. Of the dense widths
+# only $8F$ fits, which is what serves a token elsewhere: six routed and two shared experts. The presets take these
+# values, and the list of [choices](../reference/choices.md) says so.
+#
+# The Engram paper alone could not have told us. A latent of 512 saves almost as much as one vocabulary matrix has, so
+# the two unknowns can trade places:
+
+# %%
+for name in names:
+    b = model_preset(name).backbone
+    b = replace(b, attention=replace(b.attention, q_lora_rank=512))
+    s = summarise(replace(model_preset(name), backbone=b))
+    shown = [figure for field, figure, where in PRINTED[name] if where.startswith("Engram")][:2]
+    assert agreement(s.total, shown[0]) == agreement(s.active_one_vocab, shown[1]) == "rounded"
+
+# %% [markdown]
+# ## The allocation
+#
+# $P_{\mathrm{tot}}$ and $P_{\mathrm{act}}$ are all and the active parameters, both without vocabulary matrices. What
+# is left over is *sparse*: held, but not used by this token. The paper's Eq. 7 splits it by a share $\rho$:
+#
+# $$
+# \begin{align*}
+# P_{\mathrm{sparse}} &= P_{\mathrm{tot}} - P_{\mathrm{act}} \\
+# \text{experts that are idle} &= \rho\, P_{\mathrm{sparse}} \\
+# \text{tables} &= (1 - \rho)\, P_{\mathrm{sparse}}
+# \end{align*}
+# $$
+#
+# "Idle" matters: six experts always work, whatever $\rho$ is.
+
+# %%
+pure = summarise(model_preset("moe-27b"))
+e27 = summarise(model_preset("engram-27b"))
+tables, idle = e27.tables, 49 * one_expert                    # 55 experts, 6 at work
+print(f"{idle / (idle + tables):.2%};  55 of 72: {55 / 72:.2%};  49 of 66: {49 / 66:.2%}")
+assert np.isclose(e27.rho, idle / (idle + tables)) and agreement(e27.rho, "74.3%") == "rounded"
+assert agreement(55 / 72, "74.3%") == agreement(49 / 66, "74.3%") == "no"
+assert pure.rho == 1 and pure.sparse == 66 * one_expert
+
+# %% [markdown]
+# The printed 74.3% counts idle experts and the tables as they are. The share of idle experts that stayed, 49 of 66, is
+# a little less. And the inverse: a budget and a $\rho$ give back the number of experts and the nominal rows of one
+# table.
+
+# %%
+paper = preset("engram-27b")
+
+def spend(rho: float) -> tuple[int, int]:
+    return allocate(pure.sparse + pure.active, pure.active, rho, one_expert, 6, paper)
+
+def study(budget: accounting.Budget, rho: float) -> int:
+    return accounting.budget_experts(budget, rho, paper)
+
+for rho in (1, 49 / 66, 0):
+    print(f"rho {rho:6.2%}: {spend(rho)[0]:2} experts, {spend(rho)[1]:9,} rows a table")
+assert [spend(rho)[0] for rho in (1, 49 / 66, 0)] == [72, 55, 6]
+assert spend(49 / 66)[1] == 2_271_744 and paper.table_sizes[0] == 2_262_400 == 17.5 * 129_280
+for budget in BUDGETS:
+    print(f"{budget.flops} FLOPs: {study(budget, 1)} experts at 100%, {study(budget, 0.4)} at 40%")
+assert [[study(b, rho) for rho in (1, 0.4)] for b in BUDGETS] == [[106, 46], [99, 43]]
+
+# %% tags=["fold"]
+fig, (top, low) = plt.subplots(2, 1, figsize=(6.2, 4.6), sharex=True)
+share = np.linspace(0, 1, 101)
+for i, budget in enumerate(BUDGETS):
+    top.plot(100 * share, [study(budget, r) for r in share], label=f"{budget.flops} FLOPs")
+    top.plot(40, budget.experts_at_40, "os"[i], color=f"C{i}")
+experts, rows = zip(*map(spend, share), strict=True)
+top.plot(100 * share, experts, label="27B")
+low.plot(100 * share, np.array(rows) / 1e6, color="C2", linestyle="-.")
+for ax, y, down in ((top, 55, -10), (low, 2.2624, 4)):
+    ax.plot(100 * e27.rho, y, "D", color="C2")
+    ax.annotate("engram-27b", (100 * e27.rho, y), (8, down), textcoords="offset points", fontsize=9)
+top.set(ylabel="routed experts", ylim=(0, 110))
+low.set(ylabel="rows a table, millions", xlabel="rho, % of the sparse budget", ylim=(0, 9.5))
+top.legend(fontsize=8)
+fig.suptitle("Every expert given up buys about 134,000 rows in each of 32 tables", x=0.02, ha="left")
+fig.set_label("Above: routed experts against rho, three straight lines that start at 6; marks at 40% with 46 and 43 "
+              "experts, at 74% with 55. Below: rows of one table fall from 8.8 million to 0; a mark at 2.26 million.")
+
+# %% [markdown]
+# The two smaller budgets are the paper's own, for 2e20 and 6e20 FLOPs of training; it prints all four numbers.
+#
+# ## What "the same FLOPs" leaves out
+# A multiplication and an addition for each weight of a matrix that a token meets: that is two *FLOPs*. Rows are read,
+# not multiplied. But what is made of them costs: one value and four keys from 1,280 numbers, in both layers.
+
+# %%
+projections = parts["engram projections"].active
+more = e27.flops / pure.flops - 1
+print(f"projections {projections:,}: {projections / pure.active:.2%} of the active parameters")
+print(f"FLOPs a token {pure.flops:.3e} -> {e27.flops:.3e}, {more:+.2%}")
+assert projections == 2 * (4 + 1) * D * 1280 and round(projections / pure.active, 4) == 0.0086
+assert round(more, 4) == 0.0076 and e27.total - pure.total == 8_323_200
+assert agreement(pure.active, "3.8B") == agreement(e27.active, "3.8B") == "rounded"
+attending = e27.flops_per_cached_token * 4096 / e27.flops
+assert round(one_expert / (32 * 80), -3) == 134_000 and round(attending, 2) == 0.30
+
+# %% [markdown]
+# "Iso-FLOPs" is true to 0.76%. That is little beside the 30% that attention adds with 4,096 tokens in the cache, and
+# both active counts still print as 3.8B. But what the phrase leaves out is spent on Engram's side. (It holds 8.3
+# million parameters more, too.)
+#
+# ## Held and read
+#
+# An expert that a token uses must be read in full. Of a table it reads 16 rows a layer, however long the table is.
+
+# %%
+routed = parts["routed experts"]
+stores = {"routed experts, 27B": (4 * routed.total, 4 * routed.active)}
+for c in map(preset, ("engram-27b", "engram-40b", "deepseek-v4.1-flash")):
+    read = len(c.layer_ids) * c.columns * c.bytes_per_row
+    stores[f"tables, {c.name}"] = sizes(c)["bytes"], read
+for label, (held, read) in stores.items():
+    print(f"{label:28} held {held / 1e9:5.1f} GB   read per token {read:13,} bytes")
+assert stores["tables, engram-27b"][1] == stores["tables, engram-40b"][1] == 4 * 2560
+assert stores["tables, deepseek-v4.1-flash"] == (202_758_032_400, 2 * 24 * (256 + 8))
+assert 7.3e6 < 4 * routed.total / (4 * 2560) < 7.4e6
+
+# %% [markdown]
+# (At four bytes a number; V4.1 stores one byte a number and eight more a row.) So a table can live where memory is
+# large and slow, and its rows can be fetched early, for they follow from the tokens alone. A batch of tokens does
+# share the experts that it reads. But even a batch that shares every one of them needs more than seven million tokens
+# before it reads as little per token.
+#
+# ## Where the paper does otherwise
+#
+# All printed figures above agree by rounding, with one exception: the tables of `engram-27b` have 5.792 billion
+# parameters and are printed as 5.7B, which is cut off. And the small models of the allocation study hold 10 times what
+# they use; the 27B models hold 7 times.
+
+# %%
+verdicts = {(name, figure): agreement(getattr(summarise(model_preset(name)), field), figure)
+            for name, figures in PRINTED.items() for field, figure, where in figures}
+others = {pair: verdict for pair, verdict in verdicts.items() if verdict != "rounded"}
+assert others == {("engram-27b", "5.7B"): "truncated"}
+assert [round(b.p_total / b.p_active, 1) for b in BUDGETS] == [10.0, 10.0]
+assert [round((s.sparse + s.active) / s.active) for s in (pure, e27)] == [7, 7]
+
+# %% [markdown]
+# ## Exercises
+#
+# **1.** The 27B budget at $\rho = 40\%$: how many experts, and how many rows a table?
+#
+# ??? tip "Hint"
+#     66 experts are idle when there are no tables.
+
+# %% tags=["answer"]
+print("{} experts, {:,} rows".format(*spend(0.4)))
+assert spend(0.4) == (6 + round(0.4 * 66), 5_291_827)
+
+# %% [markdown]
+# **2.** Could the embedding and the output matrix of the Engram models be *tied*, that is, one and the same?
+#
+# ??? tip "Hint"
+#     Change `tie_embeddings` and look at the total.
+
+# %% tags=["answer"]
+tied = replace(model_preset("moe-27b").backbone, tie_embeddings=True)
+total = summarise(replace(model_preset("moe-27b"), backbone=tied)).total
+assert total == pure.total_one_vocab and agreement(total, "26.7B") == "rounded"
+
+# %% [markdown] tags=["answer"]
+# By the count, yes: it cannot tell a tied matrix from one that was left out. The mHC paper's 27.0B speaks against it.
+
+# %% [markdown]
+# That was the last tutorial. Where to go on: [the map from the paper to the code](../paper/map.md).
