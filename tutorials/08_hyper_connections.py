@@ -279,8 +279,8 @@ ax.semilogy(noisy, label="noise of 0.02 on the biases")
 ax.set(xlabel="step of gradient descent", ylabel="loss",
        title="Streams that start equal never learn to differ")
 ax.legend(loc="lower left")
-fig.set_label("Loss against step. From equal biases it stays on a plateau near half of its start. "
-              "With a little noise it leaves the plateau and falls to less than a tenth of that.")
+fig.set_label("Loss against step. From equal biases it stays on a plateau near half of its "
+              "start. With a little noise it leaves the plateau and falls to a tenth or less.")
 
 # %% [markdown]
 # So $\phi$ starts at random. On equal streams $H^{\mathrm{res}}$ does nothing, for its rows sum to 1: the first

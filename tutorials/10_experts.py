@@ -142,7 +142,8 @@ for shift in (0.0, -0.3, -0.58, -1.0):
 # whose scores are usually about 0.5, 0.12 and 0.02.
 
 # %%
-assert (v3.n_routed_experts, v3.num_experts_per_tok, v3.topk_group, v3.n_group) == (256, 8, 4, 8)
+assert (v3.n_routed_experts, v3.num_experts_per_tok) == (256, 8)
+assert (v3.topk_group, v3.n_group) == (4, 8)
 rng = np.random.default_rng(10)
 shifts, shares = np.linspace(-1, 0, 26), {}
 noise = rng.standard_normal((200, 256))                   # 200 tokens
@@ -162,12 +163,13 @@ assert shares[0.02][-5] > 0.5 and shares[0.5][-5] == 0 and np.isclose(shifts[-5]
 fig, ax = plt.subplots(figsize=(6.2, 2.8))
 for (usual, share), marker in zip(shares.items(), "osD", strict=True):
     ax.plot(shifts, share, marker=marker, markersize=3, label=f"{usual}")
-ax.set(xlabel="added to every bias (right code: no effect)", ylabel="tokens with a wrong expert",
+ax.set(xlabel="added to every bias (right code: no effect)",
+       ylabel="tokens with a wrong expert",
        title="A mask of 0 fails once biases outweigh the scores")
 ax.legend(title="usual score", loc="lower left")
 fig.set_label("Share of tokens with a wrong expert under a mask of 0, against a common bias "
-              "from -1 to 0. Each curve is 1 on the left and 0 on the right; it flips the nearer "
-              "to 0 the lower the usual score is.")
+              "from -1 to 0. Each curve is 1 on the left and 0 on the right; it flips the "
+              "nearer to 0 the lower the usual score is.")
 
 # %% [markdown]
 # ## The whole layer
@@ -191,7 +193,7 @@ assert np.allclose(naive, grouped, rtol=1e-12, atol=1e-13)
 assert np.allclose(ops.moe(p, x, config)[0], grouped + shared, rtol=1e-12, atol=1e-13)
 
 halves = [ops.swiglu(x[0], w1[h], w2[:, h], w3[h]) for h in (slice(0, 8), slice(8, 16))]
-assert np.allclose(sum(halves), shared)                   # two shared experts are one of double width
+assert np.allclose(sum(halves), shared)                   # two shared experts: one, twice as wide
 load = np.bincount(chosen.ravel(), minlength=8)
 calls = int((load > 0).sum())
 print(f"tokens per expert {load}: {load.sum()} calls token by token, {calls} grouped")
@@ -237,16 +239,16 @@ assert abs(counted[-100:].mean(axis=0) - 1).max() < 0.05 and abs(bias).max() < 0
 fig, axes = plt.subplots(1, 2, figsize=(6.4, 2.8), sharey=True)
 panels = (alone, "no bias"), (counted, "counting, γ = 0.001")
 for ax, (loads, words) in zip(axes, panels, strict=True):
-    ax.semilogy(loads, color="C5", linestyle="-", linewidth=0.4)
-    ax.semilogy(loads.max(axis=1), color="C1", linestyle="-", label="busiest")
-    ax.semilogy(loads.min(axis=1), color="C0", linestyle="-", label="idlest")
+    ax.plot(loads, color="C5", linestyle="-", linewidth=0.4)
+    ax.plot(loads.max(axis=1), color="C1", linestyle="-", label="busiest")
+    ax.plot(loads.min(axis=1), color="C0", linestyle="-", label="idlest")
     ax.set_title(words, fontsize=10)
-    ax.set(xlabel="step", xlim=(0, 600))
-axes[0].legend(loc="lower right")
+    ax.set(xlabel="step", xlim=(0, 600), ylim=(0, None))
+axes[1].legend(loc="upper right")
 axes[0].set_ylabel("load (fair share: 1)")
 fig.suptitle("Counting alone evens out the load", x=0.02, ha="left")
-fig.set_label("Load of 16 experts over 600 steps. Without a bias they stay far apart, the busiest "
-              "at several times a fair share. With the counting rule all come together.")
+fig.set_label("Load of 16 experts over 600 steps. Without a bias they stay far apart, the "
+              "busiest at several times a fair share. With the counting rule all come together.")
 
 # %% [markdown]
 # The price: about half of the choices change here, and the mean score of the chosen falls. And no gradient could have
@@ -273,7 +275,8 @@ assert (ops.moe(nudged, x, config) == ops.moe(p, x, config)).all()
 
 # %%
 z = np.array([[-8.0], [0.0], [6.0], [8.0]])
-old, new = (ops.router_scores(z, np.ones((1, 1)), form) for form in ("sigmoid", "sqrt_softplus"))
+one = np.ones((1, 1))
+old, new = (ops.router_scores(z, one, form) for form in ("sigmoid", "sqrt_softplus"))
 for row in zip(z.ravel(), old.ravel(), new.ravel(), strict=True):
     print("z {:4}   sigmoid {:.3f}   square root of softplus {:.3f}".format(*row))
 assert np.allclose(new, np.sqrt(np.log(1 + np.exp(z))))
@@ -329,7 +332,8 @@ swing, calm = (a[-100:].max(axis=1).mean() for a in (loads, counted))
 print(f"busiest {swing:.1f}, not {calm:.1f}; biases {large.min():.1f} to {large.max():.1f}")
 assert swing > 1.5 > calm
 assert large.min() > 1 and np.ptp(large) < 1
-drifted, centred = (ops.select_experts(scores, b, sixteen) for b in (large, large - large.mean()))
+biases = large, large - large.mean()
+drifted, centred = (ops.select_experts(scores, b, sixteen) for b in biases)
 assert (drifted == centred).all()
 
 # %% [markdown] tags=["answer"]

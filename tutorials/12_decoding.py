@@ -1,4 +1,5 @@
 # %% [markdown]
+#
 # # Decoding: what must be remembered
 #
 # ## What you will be able to do

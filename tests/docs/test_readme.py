@@ -3,7 +3,10 @@
 import re
 from pathlib import Path
 
+import numpy as np
+
 from engram_ref.cli.main import COMMANDS
+from tests.compare import assert_close
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 
@@ -13,7 +16,9 @@ def test_python_blocks_run_one_after_the_other(capsys):
     scope = {}
     for block in blocks:
         exec(compile(block, "README.md", "exec"), scope)
-    assert len(blocks) == 2 and scope["rows"].shape == (4, 8) and scope["flat"].shape == (4, 24)
+    assert len(blocks) == 3 and scope["rows"].shape == (4, 8) and scope["flat"].shape == (4, 24)
+    cut = np.concatenate([scope["first"], scope["rest"]], axis=1)[0]
+    assert_close("cut in two", scope["logits"], cut, "f64", terms=scope["model"].backbone.hidden_size)
     assert "output [B=1, T=4, M=4, D=16]" in capsys.readouterr().out
 
 
