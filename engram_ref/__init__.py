@@ -15,6 +15,7 @@ from engram_ref.trace import Trace
 
 __version__ = "0.1.0"
 
-__all__ = ["Addressing", "EngramConfig", "EngramState", "InputError", "ModelConfig", "Trace", "Vocabulary", "__version__", "engram",
-           "model_preset", "model_presets",
-           "preset", "presets", "residual", "start_state"]
+__all__ = [
+    "Addressing", "EngramConfig", "EngramState", "InputError", "ModelConfig", "Trace", "Vocabulary", "__version__",
+    "engram", "model_preset", "model_presets", "preset", "presets", "residual", "start_state",
+]
