@@ -3,6 +3,7 @@
 Both are written where they matter, in the source of the package. This file only collects them:
 
     table_codec="fp32",        # choice: the paper states no storage format         in presets.py
+    q_lora_rank=None,          # choice: the printed active counts rule out ...     in model_presets.py
     Deviation: the demo does ... Here ...                                           in any module
 """
 
@@ -20,49 +21,81 @@ DEVIATION = re.compile(r"^[ \t#]*Deviation:[ \t]*((?:.+\n?)+)", re.M)
 
 
 INTRODUCTION = """\
-What this project decided by itself. Both lists are read from the package's source when the site is built.
+What this project decided by itself. All lists are read from the package's source when the site is built.
 
-## Values that no source publishes
+## Values that no source publishes: Engram
 
 Each stands in `engram_ref/presets.py`. A preset that is made from another takes its values over, and may have a
 source for them where the first had none: the demo's table, for one, is stored as fp32.
 """
 
+MODELS = """\
+## Values that no source publishes: the backbone
+
+Each stands in `engram_ref/model_presets.py`, beside the published value that it was tried against, where there is one.
+A name that begins with an underscore is a part that several [models](models.md) are made from; those that are made from
+another model take its values over.
+"""
+
 
 def page(root: Path) -> dict[str, str]:
     """{path of the page: Markdown}; empty where there is no package."""
-    presets = root / PACKAGE / "presets.py"
+    presets, models = (root / PACKAGE / name for name in ("presets.py", "model_presets.py"))
     if not presets.exists():
         return {}
-    found = choices(presets.read_text(encoding="utf-8"))
-    values = [[f"`{owner}`", f"`{field}`", f"`{value}`", plain(why)] for owner, field, value, why in found]
     places = [f"- {_link(file, root)}: {plain(text)}" for file in sorted((root / PACKAGE).rglob("*.py"))
               for text in deviations(file.read_text(encoding="utf-8"))]
-    parts = ["# Choices and deviations", INTRODUCTION, table(["preset", "field", "value", "why"], values),
-             "## Where the code departs from a source", "\n".join(places)]
+    parts = ["# Choices and deviations", INTRODUCTION, _values_table(presets, "preset")]
+    parts += [MODELS, _values_table(models, "part or model")] if models.exists() else []
+    parts += ["## Where the code departs from a source", "\n".join(places)]
     return {"reference/choices.md": "\n\n".join(parts) + "\n"}
 
 
-def choices(source: str) -> list[tuple[str, str, str, str]]:
-    """(preset or gate, field, value, why) of each value whose line ends in a comment that says "choice".
+def _values_table(file: Path, owners: str) -> str:
+    found = choices(file.read_text(encoding="utf-8"))
+    return table([owners, "field", "value", "why"],
+                 [[f"`{owner}`", f"`{field}`", f"`{value}`", plain(why)] for owner, field, value, why in found])
 
-    >>> choices('P = Config(\\n  name="p",\\n  eps=1e-6,  # choice: usual\\n)\\n')
-    [('p', 'eps', '1e-06', 'usual')]
+
+def choices(source: str) -> list[tuple[str, str, str, str]]:
+    """(preset, gate or part, field, value, why) of each value whose line ends in a comment that says "choice".
+
+    >>> choices('P = Config(\\n  name="p",\\n  eps=1e-6,  # choice: usual\\n             # in ports\\n)\\n')
+    [('p', 'eps', '1e-06', 'usual in ports')]
     """
-    tokens = tokenize.generate_tokens(io.StringIO(source).readline)
-    notes = {t.start[0]: found[1] for t in tokens if t.type == tokenize.COMMENT and (found := MARK.match(t.string))}
+    notes = _notes(source)
     return [(owner, field, ast.unparse(value), notes[value.end_lineno])
             for owner, field, value in _values(ast.parse(source)) if value.end_lineno in notes]
 
 
+def _notes(source: str) -> dict[int, str]:
+    """{line: what its comment says after "choice"}; comments alone on the lines below go on with it."""
+    notes: dict[int, str] = {}
+    last = 0                                       # the line whose note may still go on
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        line, alone = token.start[0], token.line.lstrip().startswith("#")
+        if token.type != tokenize.COMMENT:
+            last = 0 if not alone and token.type not in (tokenize.NL, tokenize.NEWLINE) else last
+        elif found := MARK.match(token.string):
+            notes[line], last = found[1], line
+        elif alone and last:
+            notes[last] += " " + token.string.lstrip("# ")
+    return notes
+
+
 def _values(tree: ast.Module) -> list[tuple[str, str, ast.expr]]:
-    """(owner, field, value) of every preset, a call with `name=`, and of every named dictionary of fields."""
+    """(owner, field, value) of every preset, a call with `name=`, of every other call that a name is given to,
+    and of every named dictionary of fields."""
     found = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):
             fields = {k.arg: k.value for k in node.keywords if k.arg}
             if isinstance(fields.get("name"), ast.Constant):
                 found += [(fields["name"].value, field, value) for field, value in fields.items()]
+        elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
+            fields = {k.arg: k.value for k in node.value.keywords if k.arg}
+            if "name" not in fields:
+                found += [(ast.unparse(node.targets[0]), field, value) for field, value in fields.items()]
         elif isinstance(node, (ast.Assign, ast.AnnAssign)) and isinstance(node.value, ast.Dict):
             label = ast.unparse(node.targets[0] if isinstance(node, ast.Assign) else node.target)
             for key, inner in zip(node.value.keys, node.value.values, strict=True):

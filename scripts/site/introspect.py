@@ -49,6 +49,72 @@ def dialects_page() -> str | None:
     return "\n\n".join(parts) + "\n"
 
 
+def models_page() -> str | None:
+    """One column a model: where it comes from, how large it is, what papers print; then every field, part by part."""
+    presets, accounting = load("model_presets"), load("model") and load("model.accounting")
+    if presets is None or accounting is None:
+        return None
+    configs = {name: presets.model_preset(name) for name in presets.model_presets()}
+    head = ["", *(f"`{name}`" for name in configs)]
+    sources = [["source", *(plain(c.source) for c in configs.values())],
+               ["Engram", *("-" if c.engram is None else f"`{c.engram.name}`" for c in configs.values())]]
+    parts = ["# Models", prose(presets), MODELS, "## How large they are",
+             table(head, [*sources, *count_rows(accounting, configs)]),
+             "## Beside what the papers print", table(["model", "printed", "counted", "agrees", "what", "where"],
+                                                      printed_rows(accounting, configs)),
+             "## Every field", *part_sections({name: c.backbone for name, c in configs.items()})]
+    return "\n\n".join(parts) + "\n"
+
+
+MODELS = """\
+Those values are listed among the [choices](choices.md). The fields of the Engram modules are on the page of
+[dialects](dialects.md). What a total includes, and what the printed figures decided, is told in
+[the tutorial on counting](../learn/13_counting.md).
+
+[`model_preset`][engram_ref.model_presets.model_preset] gives a model by its name; `engram-ref count NAME` counts one
+part by part."""
+
+
+def count_rows(accounting, configs: dict) -> list[list[str]]:
+    """The fields of Summary, one row each, with the comment that explains them."""
+    meaning = {**field_comments(accounting.Summary), "total": "all parameters"}
+    summaries = [accounting.summarise(config) for config in configs.values()]
+    names = [field.name for field in dataclasses.fields(accounting.Summary)]
+    return [[f"`{name}`{note(meaning, name)}", *(number(getattr(s, name)) for s in summaries)] for name in names]
+
+
+def printed_rows(accounting, configs: dict) -> list[list[str]]:
+    rows = []
+    for name, figures in accounting.PRINTED.items():
+        summary = accounting.summarise(configs[name])
+        for field, figure, where in figures:
+            found = getattr(summary, field)
+            rows.append([f"`{name}`", figure, number(found), accounting.agreement(found, figure), f"`{field}`",
+                         plain(where)])
+    return rows
+
+
+def part_sections(configs: dict) -> list[str]:
+    """A heading and a table for a configuration, then likewise for each configuration that it holds."""
+    kind = next(type(c) for c in configs.values() if c is not None)
+    names = [field.name for field in dataclasses.fields(kind)]
+    inner = [n for n in names if any(dataclasses.is_dataclass(getattr(c, n, None)) for c in configs.values())]
+    with_it = {name: c for name, c in configs.items() if c is not None}
+    head = ["", *(f"`{name}`" for name in with_it)]
+    parts = [f"### {kind.__name__}", f"[`{kind.__name__}`][{kind.__module__}.{kind.__name__}]: "
+             f"{plain(inspect.getdoc(kind))}", table(head, field_rows(with_it, leave_out=inner))]
+    for name in inner:
+        parts += part_sections({model: getattr(c, name) for model, c in with_it.items()})
+    return parts
+
+
+def number(value: float | None) -> str:
+    """A count with commas, a share in per cent, a dash for nothing."""
+    if isinstance(value, float):
+        return f"{value:.2%}"
+    return "-" if value is None else f"{value:,}"
+
+
 def size_rows(dialects, configs: dict) -> list[list[str]]:
     sizes = [dialects.sizes(config) for config in configs.values()]
     return [["layers", *(", ".join(map(str, size["layers"])) for size in sizes)],
@@ -57,13 +123,17 @@ def size_rows(dialects, configs: dict) -> list[list[str]]:
             ["bytes as stored", *(f"{size['bytes']:,}" for size in sizes)]]
 
 
-def field_rows(configs: dict) -> list[list[str]]:
+def field_rows(configs: dict, leave_out: list[str] | tuple = ("name", "source")) -> list[list[str]]:
     """Each field of the configuration with the comment that explains it."""
     kind = type(next(iter(configs.values())))
     meaning = field_comments(kind)
-    notes = {name: f"<br><small>{plain(text)}</small>" for name, text in meaning.items()}
-    names = [field.name for field in dataclasses.fields(kind) if field.name not in ("name", "source")]
-    return [[f"`{name}`" + notes.get(name, ""), *(cell(getattr(c, name)) for c in configs.values())] for name in names]
+    names = [field.name for field in dataclasses.fields(kind) if field.name not in leave_out]
+    return [[f"`{name}`{note(meaning, name)}", *(cell(getattr(c, name)) for c in configs.values())] for name in names]
+
+
+def note(meaning: dict[str, str], name: str) -> str:
+    """The explanation of a field, small, under its name; nothing where there is none."""
+    return f"<br><small>{plain(meaning[name])}</small>" if name in meaning else ""
 
 
 def field_comments(kind: type) -> dict[str, str]:
@@ -126,7 +196,7 @@ def fenced(text: str) -> str:
 
 def main() -> None:
     pages = {"reference/stages.md": stages_page(), "reference/dialects.md": dialects_page(),
-             "reference/cli.md": cli_page()}
+             "reference/models.md": models_page(), "reference/cli.md": cli_page()}
     print(json.dumps({path: text for path, text in pages.items() if text}))
 
 

@@ -151,6 +151,17 @@ def test_a_finished_row_stays_as_it_is():
     assert_close("row 0", forward(parameters, ids[0, :9], FULL)[6:], found, "model")
 
 
+@pytest.mark.parametrize("dtype", [np.int8, np.int32])
+@pytest.mark.parametrize("config", [FULL, PLAIN], ids=lambda c: c.name)
+def test_narrow_ids_are_ids(config, dtype):
+    """Ids from another library are often int32; the next chunk may be int64."""
+    parameters, (ids, _) = random_model(config), text(config)
+    state = DecodeState.start(2)
+    found = [forward(parameters, ids[:, :5].astype(dtype), config, state=state),
+             forward(parameters, ids[:, 5:], config, state=state)]
+    assert_close("logits", forward(parameters, ids, config), np.concatenate(found, axis=1), "model")
+
+
 def test_what_a_state_remembers():
     parameters, (ids, _) = random_model(FULL), text(FULL)
     state = DecodeState.start(2)
