@@ -26,6 +26,11 @@ class YarnConfig:
     beta_fast: float = 32.0              # pairs that turn more often than this over L0 stay as they are
     beta_slow: float = 1.0               # pairs that turn less often than this are slowed down fully
 
+    def __post_init__(self):
+        if min(self.factor, self.original_length, self.beta_fast, self.beta_slow) <= 0:
+            raise InputError("factor, original_length, beta_fast, beta_slow", "numbers above 0",
+                             (self.factor, self.original_length, self.beta_fast, self.beta_slow))
+
 
 @dataclass(frozen=True)
 class AttentionConfig:
@@ -40,6 +45,12 @@ class AttentionConfig:
     latent_norm_eps: float               # eps of the norms on both latents
     rope_theta: float = 10_000.0
     yarn: YarnConfig | None = None
+
+    def __post_init__(self):
+        if self.qk_rope_head_dim % 2:
+            raise InputError("qk_rope_head_dim", "an even number of rotary channels", self.qk_rope_head_dim)
+        if self.rope_theta <= 1:
+            raise InputError("rope_theta", "more than 1", self.rope_theta)
 
     @property
     def qk_head_dim(self) -> int:

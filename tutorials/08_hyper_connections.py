@@ -70,7 +70,7 @@ for i in range(M):                                        # the stream that is w
 # %% [markdown]
 # ## Why the mixing is fenced in
 #
-# Sixty sites multiply sixty matrices. If these may be anything, the product explodes or dies. So $H^{\mathrm{res}}$ is
+# Sixty sites multiply sixty matrices. If these may be anything, the product may explode. So $H^{\mathrm{res}}$ is
 # held near the **doubly stochastic** matrices: nothing negative, each row and each column sums to 1. A row that sums
 # to 1 makes a new stream an *average* of old ones: no number grows. A column that sums to 1 hands all of an old
 # stream on: the sum of the streams stays. (DeepSeek's version, **mHC**, is named after this set: *manifold-constrained*
@@ -83,7 +83,7 @@ wild = tame = start
 for matrix in free:
     wild, tame = matrix @ wild, ops.sinkhorn(matrix, 20) @ tame
 sizes = [np.median(np.sqrt((a**2).mean(axis=(1, 2)))) for a in (start, wild, tame)]
-print("size: {:.1f} at first, {:.0f} after free mixing, {:.1f} after averaging".format(*sizes))
+print("size {:.1f} at first, {:.0f} after free mixing, {:.1f} after averaging".format(*sizes))
 assert sizes[1] > 100 and 0.45 < sizes[2] < 0.55 and abs(tame).max() <= abs(start).max()
 assert np.allclose(tame.sum(axis=1), start.sum(axis=1), atol=1e-9)
 assert np.ptp(tame, axis=1).max() < 1e-12                 # all four streams are equal now
@@ -167,13 +167,14 @@ def broken(matrices: np.ndarray) -> float:
 
 
 with np.errstate(over="ignore"):
-    assert np.exp(np.float32([88, 89, -110])).tolist()[1:] == [np.inf, 0]
+    edge = np.exp(np.float32([88, 89, -110]))
+assert np.isfinite(edge[0]) and edge[1:].tolist() == [np.inf, 0]
 for std, at_least in ((64, (0.4, 0.01)), (128, (0.85, 0.2))):
     large = (std * normal).astype(np.float32)
     whole, column = (large.max(axis=axis, keepdims=True) for axis in ((-2, -1), -2))
     shares = broken(np.exp(large - whole)), broken(np.exp(large - column))
     found = ops.sinkhorn(large, 20)
-    print(f"std {std:3}: NaN in {shares[0]:.0%} (matrix maximum), {shares[1]:.0%} (column's)")
+    print("std {:3}: NaN in {:.0%} (whole), {:.0%} (columns)".format(std, *shares))
     assert abs(found.sum(axis=-1) - 1).max() < 1e-6       # in logarithms: none
     assert shares[0] > at_least[0] and shares[1] > at_least[1]
 
@@ -181,8 +182,8 @@ for std, at_least in ((64, (0.4, 0.01)), (128, (0.85, 0.2))):
 # ## The transpose trap
 #
 # DeepSeek's code calls its matrix `comb`, and its first index is the stream *read*: `comb` is $H^{\mathrm{res}}$
-# transposed. It normalises rows first, then columns, and applies $\mathtt{comb}^T X$. Transpose the
-# logits, and all of this is the paper's form. Let `view` be the 4x4 of logits as the release lays them out. There
+# transposed. It normalises rows first, then columns, and multiplies the streams by `comb` transposed. Transpose the
+# logits, and all of this is the paper's form. Let `view` be the 4x4 of logits as DeepSeek lays them out. There
 # are three ways to port it with a Sinkhorn $S$ that takes columns first:
 
 # %%
@@ -207,7 +208,7 @@ for std in spreads:
     assert std > 0.5 or order < 1e-10
 
 # %% [markdown]
-# The first port is the release. The second normalises in the other order, which shows only as far as the columns have
+# The first port agrees. The second normalises in the other order, which shows only as far as the columns have
 # not converged. The third sends stream $i$ to $j$ where $j$ should go to $i$. Its errors are 0.2 to 0.8 on streams of
 # size 1, and yet three plausible tests pass: the sums of rows and columns, the sum of the streams after the site,
 # and any untrained site, whose logits are all equal. What does find it: let every stream take from the next one, fill a
@@ -231,7 +232,7 @@ assert lands.round(2).tolist() == [1, 0, 0, 0] and astray.round(2).tolist() == [
 # ## Equal streams: the symmetry trap
 #
 # A model begins with the embedding copied into every stream. Suppose $\phi = 0$ and equal biases: all streams are
-# read alike and written alike, so they stay equal. Equal streams get equal *gradients* (the slopes that
+# read, mixed and written alike, so they stay equal. Equal streams get equal *gradients* (the slopes that
 # training follows), so training cannot part them either. To see it, take two streams, two sites, and $\phi$ held at 0.
 # A teacher puts the sites *side by side*: the first writes to stream 1 only, the second reads stream 0 only. A student
 # shall learn the teacher's biases by gradient descent, once from equal biases, once with a little noise on them.
@@ -256,7 +257,7 @@ def learn(biases: np.ndarray) -> tuple[list[float], float]:
     losses, gradient = [], np.zeros_like(biases)
     for _ in range(60):
         losses.append(loss(biases))
-        for at in np.ndindex(biases.shape):               # a central difference for each bias
+        for at in np.ndindex(biases.shape):               # a difference for each bias
             nudge = np.zeros_like(biases)
             nudge[at] = 1e-5
             gradient[at] = (loss(biases + nudge) - loss(biases - nudge)) / 2e-5
@@ -300,7 +301,8 @@ assert np.allclose(ops.write_branches(copies, np.zeros((1, 8, D)), post, res), c
 assert np.ptp(post, axis=2).min() > 0.01
 
 X = rng.standard_normal((1, 8, M, D))
-head = {"phi": 0.2 * rng.standard_normal((M, M * D)), "bias": np.zeros(M), "alpha": np.ones(1)}
+head_phi = 0.2 * rng.standard_normal((M, M * D))
+head = {"phi": head_phi, "bias": np.zeros(M), "alpha": np.ones(1)}
 forms = [ops.collapse(X, form, head, 1e-6) for form in ("sum", "mean", "head")]
 normed = [ops.rms_norm(x, np.ones(D), 1e-6) for x in forms]
 gaps = [float(abs(x - normed[0]).max()) for x in normed[1:]]
@@ -311,22 +313,27 @@ assert gaps[0] < 1e-4 and gaps[1] > 0.1 and np.allclose(forms[0], 4 * forms[1])
 # ## Where the paper or a release does otherwise
 #
 # - DeepSeek-V4 adds `eps` = $10^{-6}$ to $H^{\mathrm{pre}}$, to the first normalised `comb`, and in every division.
-#   Rows then sum to $1 - 10^{-6}$. With large logits it is not small: it lifts entries that were meant to be
-#   nearly zero, and the normalisations that follow blow them up.
+#   Rows then sum to $1 - 10^{-6}$. With large logits it is not small. Where a row of columns' shares is all
+#   far below `eps`, it flattens the row, and the next normalisation blows that up.
 # - TileKernels, DeepSeek's kernel library, takes 10 iterations and $H^{\mathrm{post}} = \sigma$ unless told otherwise.
 # - The paper publishes $M = 4$, 20 iterations and a start of $\alpha = 0.01$, but neither $\phi$ nor $b$. The
 #   package starts with $\phi \sim N(0, 0.02^2)$ and $b = 0$, and collapses by the sum.
 
 # %%
+low = np.array([[0.0, 0.0], [-20.0, -25.0]])              # shares of 2e-9 and 1e-11 below
+print("paper", ops.sinkhorn(low, 20)[1].round(2), "  V4", ops.sinkhorn(low, 20, 1e-6)[1].round(2))
+assert ops.sinkhorn(low, 20)[1, 0] > 0.9 and abs(ops.sinkhorn(low, 20, 1e-6)[1] - 0.5).max() < 0.01
+lifts = []
 print("largest change of an entry\nlogit std   eps 1e-6   10 iterations")
 for std in spreads:
     right, lifted = ops.sinkhorn(std * normal, 20), ops.sinkhorn(std * normal, 20, 1e-6)
     changed = [abs(H - right).max() for H in (lifted, ops.sinkhorn(std * normal, 10))]
     print("{:9}{:11.0e}{:16.0e}".format(std, *changed))
     assert np.allclose(lifted.sum(axis=-1), 1 - 1e-6, atol=2e-7, rtol=0)
-    assert changed[0] < 2e-5 or (std == 2 and changed[0] < 1e-2) or changed[0] > 0.1
+    lifts.append(changed[0])
+assert lifts[0] < lifts[1] < 1e-4 < lifts[2] < 0.01 < lifts[3] < lifts[4] > 0.5
 published = (config.hc_mult, config.iterations, config.alpha_init, config.post_mult)
-assert changed[0] > 0.5 and published == (4, 20, 0.01, 2.0) and config.collapse == "sum"
+assert published == (4, 20, 0.01, 2.0) and config.collapse == "sum"
 
 # %% [markdown]
 # ## Exercise

@@ -12,7 +12,8 @@
 #
 # The second function of a block is a feed-forward network. A *mixture of experts* (MoE) has many small ones, the
 # **routed experts**, and lets each token choose a few. **Shared experts** serve every token. So a model can hold many
-# parameters and use few of them per token. Some models, as this package has them:
+# parameters and use few of them per token. Some models of this package, with the share of their experts that one token
+# puts to work:
 
 # %%
 from dataclasses import replace
@@ -78,7 +79,8 @@ assert ops.select_experts(s, none, pair).tolist() == [[0, 2]] and chosen.tolist(
 weights = ops.expert_weights(s, chosen, pair)
 assert np.allclose(weights, 2.5 * np.array([0.8, 0.4]) / 1.2)     # not 0.7, the biased score
 assert np.isclose(weights.sum(), 2.5) and v3.routed_scaling_factor == 2.5
-assert not np.allclose(weights, ops.expert_weights(s + b, chosen, pair), atol=0.1)   # the bug
+bug = ops.expert_weights(s + b, chosen, pair)             # biased scores as weights
+assert abs(bug - weights).max() > 0.3
 
 # %% [markdown]
 # The bias lifted expert 1 past expert 2. Its weight comes from its own score of 0.4. The weights sum to 2.5,
@@ -93,7 +95,7 @@ assert not np.allclose(weights, ops.expert_weights(s + b, chosen, pair), atol=0.
 # %%
 eight = ExpertsConfig(8, 3, 0, 8, n_group=4, topk_group=2)
 s, none = np.array([[0.90, 0.10, 0.60, 0.55, 0.50, 0.62, 0.30, 0.20]]), np.zeros(8)
-strength = s.reshape(4, 2).sum(axis=-1)                   # groups of two: the two best are all
+strength = s.reshape(4, 2).sum(axis=-1)                   # in groups of two, both are best
 kept = np.argsort(-strength, kind="stable")[:2]
 is_open = np.isin(np.arange(8) // 2, kept)
 masked = np.where(is_open, s[0], -np.inf)
@@ -102,7 +104,7 @@ print("groups", strength.round(2), "kept", kept, "experts", chosen)
 assert kept.tolist() == [1, 2] and chosen.tolist() == [5, 2, 3]
 assert ops.select_experts(s, none, eight)[0].tolist() == chosen.tolist()
 by_best_one = np.argsort(-s.reshape(4, 2).max(axis=-1))[:2]
-assert by_best_one.tolist() == [0, 2]                     # the bug: it would keep expert 0
+assert by_best_one.tolist() == [0, 2]                     # the bug keeps expert 0
 
 # %% [markdown]
 # Expert 0 has the highest score of all and is not chosen: its group-mate is weak. A port that judges groups by their
@@ -138,7 +140,7 @@ for shift in (0.0, -0.3, -0.58, -1.0):
 
 # %% [markdown]
 # At $-0.58$, expert 3 stands at $-0.03$ and loses to a zero; at $-1$ all three come from closed groups. How soon does
-# it happen in a large router? V3 has 256 experts, chooses 8, and keeps 4 groups of 8. We try three random routers,
+# it happen in a large router? V3 has 256 experts, chooses 8, and keeps 4 of 8 groups. We try three random routers,
 # whose scores are usually about 0.5, 0.12 and 0.02.
 
 # %%
@@ -193,7 +195,7 @@ assert np.allclose(naive, grouped, rtol=1e-12, atol=1e-13)
 assert np.allclose(ops.moe(p, x, config)[0], grouped + shared, rtol=1e-12, atol=1e-13)
 
 halves = [ops.swiglu(x[0], w1[h], w2[:, h], w3[h]) for h in (slice(0, 8), slice(8, 16))]
-assert np.allclose(sum(halves), shared)                   # two shared experts: one, twice as wide
+assert np.allclose(sum(halves), shared)                   # two shared: one, twice as wide
 load = np.bincount(chosen.ravel(), minlength=8)
 calls = int((load > 0).sum())
 print(f"tokens per expert {load}: {load.sum()} calls token by token, {calls} grouped")
@@ -203,7 +205,7 @@ assert load.sum() == 20 * 3 and calls <= 8
 # ## Balance without a gradient
 #
 # A router left alone may send most tokens to few experts. V3 evens that out by counting. After every training step,
-# with $c_i$ the tokens that expert $i$ got,
+# with $c_i$ the tokens of the whole batch that expert $i$ got,
 #
 # $$ b_i \leftarrow b_i + \gamma\,\mathrm{sign}\bigl(\mathrm{mean}(c) - c_i\bigr), \qquad \gamma = 0.001 $$
 #
@@ -251,15 +253,16 @@ fig.set_label("Load of 16 experts over 600 steps. Without a bias they stay far a
               "busiest at several times a fair share. With the counting rule all come together.")
 
 # %% [markdown]
-# The price: about half of the choices change here, and the mean score of the chosen falls. And no gradient could have
-# done this. A nudge of the bias that is too small to change a choice changes nothing at all: there is no slope.
+# The price: about half of the choices change here, and the mean score of the chosen falls. Why counting, and not
+# training? A nudge of the bias that is too small to change a choice changes nothing at all. So $b$ has no slope to
+# follow.
 
 # %%
 x = common + rng.standard_normal((2000, 16))
 scores = ops.router_scores(x, router, "sigmoid")
 best, fair = (ops.select_experts(scores, b, sixteen) for b in (np.zeros(16), bias))
 kept = np.mean([len(set(i) & set(j)) / 2 for i, j in zip(best, fair, strict=True)])
-before, now = (np.take_along_axis(scores, chosen, axis=1).mean() for chosen in (best, fair))
+before, now = (np.take_along_axis(scores, c, axis=1).mean() for c in (best, fair))
 print(f"choices kept {kept:.0%}, mean score of the chosen {before:.2f} -> {now:.2f}")
 assert 0.4 < kept < 0.6 and 0 < before - now < 0.2
 
@@ -300,7 +303,8 @@ assert (ops.expert_weights(np.zeros((1, 4)), np.array([[0, 1]]), pair) == 0).all
 assert model_preset("v3-like").backbone.hidden_size == 7168
 chosen, weights = ops.route(p, x[0], config)
 turned = ops.routed_naive(p, x[0], chosen[:, ::-1], weights[:, ::-1])
-assert np.allclose(turned, ops.routed_naive(p, x[0], chosen, weights), rtol=1e-12, atol=1e-13)
+straight = ops.routed_naive(p, x[0], chosen, weights)
+assert np.allclose(turned, straight, rtol=1e-12, atol=1e-13)
 
 # %% [markdown]
 # ## Exercises

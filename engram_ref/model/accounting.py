@@ -63,7 +63,7 @@ def count(config: ModelConfig) -> dict[str, Part]:
             continue
         part, total = part_of(name), size(shape)
         active = active_share(part, total, config)
-        matrix = len(shape) > 1 and part not in ("embedding", "engram tables")
+        matrix = len(shape) > 1 and part not in ("embedding", "engram tables") and not name.endswith(("gain", "bias"))
         for i, amount in enumerate((total, active, 2 * active * matrix)):
             found[part][i] += amount
     if config.backbone.tie_embeddings:

@@ -39,7 +39,7 @@ class Step:
 
 def below(parameters: Parameters, prefix: str) -> dict[str, np.ndarray]:
     """The parameters whose names start with a path, under what follows it."""
-    return {name[len(prefix) + 1 :]: array for name, array in parameters.items() if name.startswith(prefix + ".")}
+    return {name[len(prefix) + 1 :]: array for name, array in parameters.items() if name.startswith(f"{prefix}.")}
 
 
 def cache_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
@@ -52,7 +52,9 @@ def cache_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
             named[f"layers.{index}.conv_norm"] = (config.backbone.n_branches, config.backbone.hidden_size)
         named[f"layers.{index}.c_kv"] = (attention.kv_lora_rank,)
         named[f"layers.{index}.k_pe"] = (attention.qk_rope_head_dim,)
-    return named if config.engram is None else named | {"canonical_ids": ()}
+    if config.engram is not None:
+        named["canonical_ids"] = ()
+    return named
 
 
 def under(trace: Trace | None, path: str) -> Trace | None:

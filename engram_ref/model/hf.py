@@ -17,6 +17,12 @@ from engram_ref.ops.rope import half_split_order
 LATENT_EPS = 1e-6
 """What HF's class hard-wires for the norms of the latents."""
 
+REQUIRED = ("vocab_size", "hidden_size", "intermediate_size", "moe_intermediate_size", "num_hidden_layers",
+            "num_attention_heads", "n_shared_experts", "n_routed_experts", "routed_scaling_factor", "kv_lora_rank",
+            "qk_rope_head_dim", "v_head_dim", "qk_nope_head_dim", "n_group", "topk_group", "num_experts_per_tok",
+            "first_k_dense_replace", "rms_norm_eps")
+"""Options without which the model would be a guess."""
+
 ONLY = {"hidden_act": "silu", "attention_bias": False}
 """Options of HF's class that are read only as they are in DeepSeek-V3."""
 
@@ -50,6 +56,9 @@ def config_from_hf(hf: Mapping[str, object]) -> ModelConfig:
     """The ModelConfig of an HF config dictionary (config.json). InputError for what is not supported."""
     if hf.get("model_type", "deepseek_v3") != "deepseek_v3":
         raise InputError("model_type", "deepseek_v3", repr(hf.get("model_type")))
+    missing = [option for option in REQUIRED if option not in hf]
+    if missing:
+        raise InputError("hf_config", f"an option {missing[0]}", "none", "the dictionary of a whole config.json")
     for option, only in ONLY.items():
         if hf.get(option, only) != only:
             raise InputError(option, repr(only), repr(hf[option]), "it would be another function")
@@ -59,10 +68,10 @@ def config_from_hf(hf: Mapping[str, object]) -> ModelConfig:
         q_lora_rank=hf.get("q_lora_rank"), latent_norm_eps=LATENT_EPS, **rope_from_hf(hf))
     experts = ExpertsConfig(
         n_routed_experts=hf["n_routed_experts"], num_experts_per_tok=hf["num_experts_per_tok"],
-        n_shared_experts=hf.get("n_shared_experts") or 0, moe_intermediate_size=hf["moe_intermediate_size"],
-        n_group=hf.get("n_group", 1), topk_group=hf.get("topk_group", 1),
-        routed_scaling_factor=hf.get("routed_scaling_factor", 1.0), norm_topk_prob=hf.get("norm_topk_prob", True))
-    layers, dense = hf["num_hidden_layers"], min(hf.get("first_k_dense_replace", 0), hf["num_hidden_layers"])
+        n_shared_experts=hf["n_shared_experts"] or 0, moe_intermediate_size=hf["moe_intermediate_size"],
+        n_group=hf["n_group"], topk_group=hf["topk_group"], routed_scaling_factor=hf["routed_scaling_factor"],
+        norm_topk_prob=hf.get("norm_topk_prob", True))
+    layers, dense = hf["num_hidden_layers"], min(hf["first_k_dense_replace"], hf["num_hidden_layers"])
     backbone = BackboneConfig(
         n_layers=layers, n_dense_layers=dense, hidden_size=hf["hidden_size"], vocab_size=hf["vocab_size"],
         intermediate_size=hf["intermediate_size"], attention=attention, experts=None if dense == layers else experts,

@@ -83,6 +83,16 @@ def whole_numbers(argument: str, values: object, shape: tuple[int, ...] | None) 
     return np.broadcast_to(array.astype(np.int64), array.shape if shape is None else shape)
 
 
+def new_tokens(counts: object, batch: int, most: int) -> np.ndarray:
+    """How many tokens each row gets, int64 [batch]; None means all. InputError outside 0 to `most`."""
+    if counts is None:
+        return np.full(batch, most, dtype=np.int64)
+    array = whole_numbers("counts", counts, None)
+    if array.shape != (batch,) or ((array < 0) | (array > most)).any():
+        raise InputError("counts", f"{batch} numbers from 0 to {most}", array.tolist())
+    return array
+
+
 def check_caches(state: DecodeState, expected: dict[str, tuple[int, ...]], dtype: np.dtype) -> None:
     """Refuse a state that has not stored what it claims to have seen, or that another model filled.
 

@@ -14,7 +14,7 @@ from engram_ref import ops as numpy_ops
 from engram_ref.addressing import addressing_of
 from engram_ref.errors import InputError
 from engram_ref.model.block import Step, below, block, cache_shapes, under
-from engram_ref.model.state import DecodeState, check_caches, whole_numbers
+from engram_ref.model.state import DecodeState, check_caches, new_tokens
 from engram_ref.model.tree import check
 from engram_ref.model_config import ModelConfig
 from engram_ref.text.maps import load_map
@@ -46,6 +46,7 @@ def forward(parameters: Mapping[str, np.ndarray], ids: np.ndarray, config: Model
         check(parameters, config)
     state = DecodeState.start(len(ids)) if state is None else state
     counts = check_call(ids, counts, dead, state, config)
+    ids = ids.astype(np.int64, copy=False)
     check_caches(state, cache_shapes(config), parameters["embed.weight"].dtype)
     working = state.fork()
     step = prepare(ids, dead, working, config, ops, absorbed)
@@ -76,15 +77,12 @@ def check_call(ids: np.ndarray, counts: Sequence[int] | None, dead: np.ndarray |
     numpy_ops.check_ids(ids, known, False)
     if state.batch != B:
         raise InputError("state", f"{B} rows, as ids have", state.batch)
-    counts = np.full(B, T) if counts is None else whole_numbers("counts", counts, None)
-    if counts.shape != (B,) or ((counts < 0) | (counts > T)).any():
-        raise InputError("counts", f"{B} numbers from 0 to {T}", counts.tolist())
     if dead is not None:
         if dead.shape != ids.shape or dead.dtype != bool:
             raise InputError("dead", f"bool {list(ids.shape)}", f"{dead.dtype} {list(dead.shape)}")
         if config.engram is None or not config.engram.dead_barrier:
             raise InputError("dead", "None: this model has no DEAD mark", "a mask")
-    return counts
+    return new_tokens(counts, B, T)
 
 
 def prepare(ids: np.ndarray, dead: np.ndarray | None, state: DecodeState, config: ModelConfig, ops: ModuleType,

@@ -37,7 +37,7 @@ def frequencies(dim: int, theta: float, yarn: YarnConfig | None = None) -> np.nd
     if yarn is None:
         return fast
     low, high = yarn_range(dim, theta, yarn)
-    width = high - low if high > low else 0.001
+    width = high - low if high != low else 0.001
     ramp = np.clip((np.arange(dim // 2) - low) / width, 0.0, 1.0)
     return fast * (1.0 - ramp) + fast / yarn.factor * ramp
 

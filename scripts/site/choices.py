@@ -69,17 +69,19 @@ def choices(source: str) -> list[tuple[str, str, str, str]]:
 
 
 def _notes(source: str) -> dict[int, str]:
-    """{line: what its comment says after "choice"}; comments alone on the lines below go on with it."""
+    """{line: what its comment says after "choice"}; comments alone on the next lines go on with it."""
     notes: dict[int, str] = {}
     last = 0                                       # the line whose note may still go on
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        line, alone = token.start[0], token.line.lstrip().startswith("#")
-        if token.type != tokenize.COMMENT:
-            last = 0 if not alone and token.type not in (tokenize.NL, tokenize.NEWLINE) else last
-        elif found := MARK.match(token.string):
-            notes[line], last = found[1], line
-        elif alone and last:
-            notes[last] += " " + token.string.lstrip("# ")
+        if token.type == tokenize.COMMENT:
+            found = MARK.match(token.string)
+            if found:
+                last = token.start[0]
+                notes[last] = found[1]
+            elif last and token.line.lstrip().startswith("#"):
+                notes[last] += " " + token.string.lstrip("# ")
+        elif token.type != tokenize.NL or not token.line.strip():
+            last = 0
     return notes
 
 

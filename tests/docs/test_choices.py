@@ -21,11 +21,23 @@ ONE = Config(
     depth=2,                     # published
 )
 TWO = replace(ONE, name="two", width=16)    # a choice of ours would say so first
+_PART = Part(
+    rank=None,                   # choice: 1536 does not fit
+                                 # the printed count
+    eps=1e-6,
+
+    # about the next line
+    scale=2.5,                   # choice: V3's
+)
+
+# about what follows
 '''
 
 
 def test_values_are_found_with_owner_and_reason():
-    assert choices.choices(SOURCE) == [("EPS['first']", "eps", "1e-06", "usual"), ("one", "width", "8", "")]
+    assert set(choices.choices(SOURCE)) == {
+        ("EPS['first']", "eps", "1e-06", "usual"), ("one", "width", "8", ""),
+        ("_PART", "rank", "None", "1536 does not fit the printed count"), ("_PART", "scale", "2.5", "V3's")}
 
 
 def test_a_deviation_ends_with_its_paragraph():
@@ -36,10 +48,13 @@ def test_a_deviation_ends_with_its_paragraph():
 
 def test_every_mark_of_the_package_is_on_the_page():
     page = choices.page(ROOT)["reference/choices.md"]
-    presets = (PACKAGE / "presets.py").read_text(encoding="utf-8")
-    marked = re.findall(r"#\s*choice\b", presets)
+    sections = page.split("\n## ")
+    for name, title in (("presets.py", "Values that no source publishes: Engram"),
+                        ("model_presets.py", "Values that no source publishes: the backbone")):
+        marked = re.findall(r"#\s*choice\b", (PACKAGE / name).read_text(encoding="utf-8"))
+        [section] = [text for text in sections if text.startswith(title)]
+        assert marked and len(re.findall(r"^\| `", section, re.M)) == len(marked), name
     departed = [line for file in PACKAGE.rglob("*.py") for line in file.read_text(encoding="utf-8").splitlines()
                 if "Deviation:" in line]
-    values, places = page.split("## Where the code departs")
-    assert marked and len(re.findall(r"^\| `", values, re.M)) == len(marked)
+    places = page.split("## Where the code departs")[1]
     assert departed and places.count("\n- [`") == len(departed)
