@@ -25,6 +25,6 @@ class InputError(ValueError):
 def unknown_name(argument: str, name: object, known: Iterable[str]) -> InputError:
     """The error for a name that is not in a list: shows the list and the nearest entry."""
     known = list(known)
-    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.3)
+    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.45)
     hint = f"did you mean {near[0]}?" if near else ""
     return InputError(argument, f"one of {', '.join(known)}", repr(name), hint)
