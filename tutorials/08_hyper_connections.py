@@ -39,22 +39,24 @@ assert (M, sites) == (4, 60) and config == HyperConfig()
 #
 # $$
 # \begin{align*}
-# \ell &= \alpha \cdot \phi\,\frac{v}{\mathrm{rms}(v)} + b, \qquad \sigma(z) = \frac{1}{1 + e^{-z}} \\
-# H^{\mathrm{pre}} &= \sigma(\ell^{\mathrm{pre}}), \qquad H^{\mathrm{post}} = 2\,\sigma(\ell^{\mathrm{post}}),
-# \qquad H^{\mathrm{res}} = \mathrm{Sinkhorn}(\ell^{\mathrm{res}}) \\
-# y &= F\Bigl(\mathrm{norm}\bigl(\sum_i H^{\mathrm{pre}}_i X_i\bigr)\Bigr), \qquad
-# X'_i = \sum_j H^{\mathrm{res}}_{ij} X_j + H^{\mathrm{post}}_i\, y
+# \ell &= \alpha \cdot \phi\,v \,/\, \mathrm{rms}(v) + b \\
+# H^{\mathrm{pre}} &= \sigma(\ell^{\mathrm{pre}}) \\
+# H^{\mathrm{post}} &= 2\,\sigma(\ell^{\mathrm{post}}) \\
+# H^{\mathrm{res}} &= \mathrm{Sinkhorn}(\ell^{\mathrm{res}}) \\
+# y &= F\Bigl(\mathrm{norm}\bigl(\sum_i H^{\mathrm{pre}}_i X_i\bigr)\Bigr) \\
+# X'_i &= \sum_j H^{\mathrm{res}}_{ij} X_j + H^{\mathrm{post}}_i\, y
 # \end{align*}
 # $$
 #
-# `Sinkhorn` is explained below. One site of a small model, one position; a plain `tanh` stands for $F$:
+# $\sigma(z) = 1/(1 + e^{-z})$ is the sigmoid; `Sinkhorn` is explained below. Here is one site of a small model at one
+# position. A plain `tanh` stands for $F$.
 
 # %%
 D = 16
 phi = 0.2 * rng.standard_normal((2 * M + M * M, M * D))
 site = {"phi": phi, "bias": np.zeros(2 * M + M * M), "alpha": np.ones(3)}
 X = rng.standard_normal((1, 1, M, D))                     # batch, position, stream, channel
-pre, post, res = ops.branch_maps(site, X, 1e-6, config)
+pre, post, res = ops.branch_maps(site, X, 1e-6, config)   # 1e-6: eps of the rms
 y = np.tanh(ops.rms_norm(ops.read_branches(X, pre), np.ones(D), 1e-6))
 after = ops.write_branches(X, y, post, res)
 print("pre ", pre[0, 0].round(2), "  post", post[0, 0].round(2))
@@ -83,7 +85,7 @@ wild = tame = start
 for matrix in free:
     wild, tame = matrix @ wild, ops.sinkhorn(matrix, 20) @ tame
 sizes = [np.median(np.sqrt((a**2).mean(axis=(1, 2)))) for a in (start, wild, tame)]
-print("size {:.1f} at first, {:.0f} after free mixing, {:.1f} after averaging".format(*sizes))
+print("size {:.1f} at first, {:.0f} mixed freely, {:.1f} averaged".format(*sizes))
 assert sizes[1] > 100 and 0.45 < sizes[2] < 0.55 and abs(tame).max() <= abs(start).max()
 assert np.allclose(tame.sum(axis=1), start.sum(axis=1), atol=1e-9)
 assert np.ptp(tame, axis=1).max() < 1e-12                 # all four streams are equal now
@@ -141,9 +143,9 @@ for std, marker in zip(spreads, "osD^v", strict=True):
 ax.set(xlabel="iterations", ylabel="worst column sum, off by", xticks=range(0, 21, 5),
        title="Twenty iterations are a number, not convergence")
 ax.legend(title="logit std", fontsize=8, title_fontsize=8, loc="lower left")
-fig.set_label("Worst column error of 4,000 matrices against iterations 1 to 20. It ends below "
-              "1e-8 for logits of standard deviation 0.5, near 1e-3 for 1, at a few hundredths "
-              "for 2 and 4, and at a few tenths for 8.")
+fig.set_label("Worst column error of 4,000 matrices against iterations 1 to 20. It ends "
+              "below 1e-8 for logits of standard deviation 0.5, near 1e-3 for 1, at a few "
+              "hundredths for 2 and 4, and at a few tenths for 8.")
 
 # %% [markdown]
 # From a standard deviation of 2 on, some column is off by more than 1%. So 20 belongs to the definition, like a layer
@@ -280,8 +282,8 @@ ax.semilogy(noisy, label="noise of 0.02 on the biases")
 ax.set(xlabel="step of gradient descent", ylabel="loss",
        title="Streams that start equal never learn to differ")
 ax.legend(loc="lower left")
-fig.set_label("Loss against step. From equal biases it stays on a plateau near half of its "
-              "start. With a little noise it leaves the plateau and falls to a tenth or less.")
+fig.set_label("Loss against step. From equal biases it stays on a plateau near half of "
+              "its start. With a little noise it leaves it and falls to a tenth or less.")
 
 # %% [markdown]
 # So $\phi$ starts at random. On equal streams $H^{\mathrm{res}}$ does nothing, for its rows sum to 1: the first
@@ -313,16 +315,17 @@ assert gaps[0] < 1e-4 and gaps[1] > 0.1 and np.allclose(forms[0], 4 * forms[1])
 # ## Where the paper or a release does otherwise
 #
 # - DeepSeek-V4 adds `eps` = $10^{-6}$ to $H^{\mathrm{pre}}$, to the first normalised `comb`, and in every division.
-#   Rows then sum to $1 - 10^{-6}$. With large logits it is not small. Where a row of columns' shares is all
-#   far below `eps`, it flattens the row, and the next normalisation blows that up.
+#   Rows then sum to $1 - 10^{-6}$. With large logits it is not small: where the first column step leaves a whole row
+#   far below `eps`, it makes the row's entries equal, and the row step blows them up.
 # - TileKernels, DeepSeek's kernel library, takes 10 iterations and $H^{\mathrm{post}} = \sigma$ unless told otherwise.
 # - The paper publishes $M = 4$, 20 iterations and a start of $\alpha = 0.01$, but neither $\phi$ nor $b$. The
 #   package starts with $\phi \sim N(0, 0.02^2)$ and $b = 0$, and collapses by the sum.
 
 # %%
-low = np.array([[0.0, 0.0], [-20.0, -25.0]])              # shares of 2e-9 and 1e-11 below
-print("paper", ops.sinkhorn(low, 20)[1].round(2), "  V4", ops.sinkhorn(low, 20, 1e-6)[1].round(2))
-assert ops.sinkhorn(low, 20)[1, 0] > 0.9 and abs(ops.sinkhorn(low, 20, 1e-6)[1] - 0.5).max() < 0.01
+low = np.array([[0.0, 0.0], [-20.0, -25.0]])              # lower row: 2e-9, 1e-11
+exact, lifted = ops.sinkhorn(low, 20)[1], ops.sinkhorn(low, 20, 1e-6)[1]
+print("lower row: paper", exact.round(2), "  V4", lifted.round(2))
+assert exact[0] > 0.9 and abs(lifted - 0.5).max() < 0.01
 lifts = []
 print("largest change of an entry\nlogit std   eps 1e-6   10 iterations")
 for std in spreads:

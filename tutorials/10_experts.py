@@ -39,7 +39,7 @@ assert known["engram-27b"] == replace(known["moe-27b"], n_routed_experts=55)
 # ## One expert
 #
 # Every expert is a **SwiGLU**: two matrices lead in, one leads out, and one of the two inner vectors gates the other,
-# channel by channel. With $\mathrm{silu}(z) = z\,\sigma(z)$ and the sigmoid $\sigma(z) = 1/(1 + e^{-z})$,
+# channel by channel. Here $\mathrm{silu}(z) = z\,\sigma(z)$, and $\sigma(z) = 1/(1 + e^{-z})$ is the sigmoid:
 #
 # $$ E(x) = W_2\,\bigl(\mathrm{silu}(W_1 x) \cdot W_3 x\bigr) $$
 
@@ -57,13 +57,15 @@ assert np.allclose(ops.swiglu(x, w1, w2, w3), [product[0], product[0] + product[
 # ## Scores, and a bias that chooses but never weighs
 #
 # The *router* has one vector per expert. A token's **score** for an expert is the sigmoid of their dot product. Each
-# expert also has a **bias** $b$. It is added to the score for the choice, and is left out of everything after it:
+# expert also has a **bias** $b$. It is added to the score for the choice, and is left out of everything after it. With
+# $c_k$ for the $k$-th chosen expert:
 #
 # $$
 # \begin{align*}
-# s &= \sigma(W_g x), \qquad \mathrm{chosen} = \mathrm{top}_K(s + b) \\
-# w_k &= \mathrm{scale} \cdot \frac{s_{\mathrm{chosen}_k}}{\sum_j s_{\mathrm{chosen}_j}}, \qquad
-# y = \sum_k w_k\, E_{\mathrm{chosen}_k}(x) + \mathrm{Shared}(x)
+# s &= \sigma(W_g x) \\
+# (c_1, \ldots, c_K) &= \mathrm{top}_K(s + b) \\
+# w_k &= \mathrm{scale} \cdot s_{c_k} \,/\, \sum_j s_{c_j} \\
+# y &= \sum_k w_k\, E_{c_k}(x) + \mathrm{Shared}(x)
 # \end{align*}
 # $$
 
@@ -205,13 +207,13 @@ assert load.sum() == 20 * 3 and calls <= 8
 # ## Balance without a gradient
 #
 # A router left alone may send most tokens to few experts. V3 evens that out by counting. After every training step,
-# with $c_i$ the tokens of the whole batch that expert $i$ got,
+# with $n_i$ the tokens of the whole batch that expert $i$ got,
 #
-# $$ b_i \leftarrow b_i + \gamma\,\mathrm{sign}\bigl(\mathrm{mean}(c) - c_i\bigr), \qquad \gamma = 0.001 $$
+# $$ b_i \leftarrow b_i + \gamma\,\mathrm{sign}\bigl(\mathrm{mean}(n) - n_i\bigr) $$
 #
-# An expert with too much work becomes a little harder to choose. No loss is added, so nothing pulls at the router, and
-# the weights do not know of $b$. We let 16 experts compete for tokens that are all a bit alike. The router is random
-# and never trained.
+# and $\gamma = 0.001$. An expert with too much work becomes a little harder to choose. No loss is added, so nothing
+# pulls at the router, and the weights do not know of $b$. We let 16 experts compete for tokens that are all a bit
+# alike. The router is random and never trained.
 
 # %%
 sixteen, TOKENS = ExpertsConfig(16, 2, 0, 8), 512
@@ -250,7 +252,7 @@ axes[1].legend(loc="upper right")
 axes[0].set_ylabel("load (fair share: 1)")
 fig.suptitle("Counting alone evens out the load", x=0.02, ha="left")
 fig.set_label("Load of 16 experts over 600 steps. Without a bias they stay far apart, the "
-              "busiest at several times a fair share. With the counting rule all come together.")
+              "busiest at several times a fair share. With counting all come together.")
 
 # %% [markdown]
 # The price: about half of the choices change here, and the mean score of the chosen falls. Why counting, and not

@@ -36,8 +36,8 @@ assert (b.n_layers, M, D, V) == (2, 4, 16, 129_280) and T == 13
 
 # %% [markdown]
 # A *residual branch* is one of the $M = 4$ vectors that the model carries along for each position; together they are
-# the state $X$. A *block* changes $X$ in three steps. A *site* is the place of one network $F$: it reads one vector
-# out of the four, gives it to $F$, and writes the answer back to all four.
+# the state $X$. A *block* changes $X$ in three steps. A *site* is the place of one network $F$: it mixes the four into
+# one vector, gives that to $F$, and writes the answer back to all four.
 #
 # $$
 # \begin{align*}
@@ -52,14 +52,13 @@ assert (b.n_layers, M, D, V) == (2, 4, 16, 129_280) and T == 13
 
 # %%
 trace = Trace()
-logits = forward(parameters, ids, config, trace=trace)
+logits = forward(parameters, ids, config, trace=trace)          # [T, V]
 second_block = [key for key in trace if key.startswith("layers.1")]
 for part in dict.fromkeys(key.split(".")[2] for key in second_block):
     stages = [key.split(".")[3] for key in second_block if f".{part}." in key]
     print(f"layers.1.{part:14}", " ".join(stages[:4]), "..." * (len(stages) > 4))
 first, second = ({k[9:] for k in trace if k.startswith(f"layers.{i}.")} for i in (0, 1))
 assert second - first == {"experts.experts", "experts.expert_weights"} and first < second
-assert logits.shape == (T, V) and list(trace)[-2:] == ["final_norm", "logits"]
 
 # %% [markdown]
 # The first block has a *dense* feed-forward network, which serves every token. The second has experts, so it also
@@ -76,8 +75,7 @@ X = ops.expand(ops.embed(parameters["embed.weight"], ids[None]), M)      # [1, T
 states = {"embedding": X}
 assert X.shape == (1, T, M, D) and np.array_equal(X[:, :, 3], X[:, :, 0])
 
-addressing = Addressing(engram)
-canonical = vocabulary.canonical[ids][None]
+addressing, canonical = Addressing(engram), vocabulary.canonical[ids][None]
 taps = np.zeros((1, engram.conv_span, M, D))              # nothing stands left of the text
 
 def engram_step(p: dict, X: np.ndarray, rows: np.ndarray) -> np.ndarray:
@@ -167,15 +165,15 @@ assert size[0].round(1).tolist() == [1.0] * M and size[-1].round(1).tolist() == 
 fig, (top, low) = plt.subplots(2, 1, figsize=(6.2, 4.2), sharex=True)
 for m in range(M):
     top.plot(size[:, m], marker="os^D"[m], markersize=5, label=f"branch {m}")
-top.set(ylabel="size", ylim=(0, 1.95))
+top.set(ylabel="size", ylim=(0.9, 1.85))
 top.legend(fontsize=8, ncols=2, loc="lower right")
 colours = ["C0" if "Engram" in name else "C5" for name in states]
-low.bar_label(low.bar(range(7), spread, color=colours, width=0.6), fmt="%.2f", fontsize=8, padding=2)
+low.bar_label(low.bar(range(7), spread, color=colours), fmt="%.2f", fontsize=8, padding=2)
 low.set(ylabel="spread", ylim=(0, 0.35))
 low.set_xticks(range(7), [name.replace(" ", "\nblock ") for name in states], fontsize=8)
 fig.suptitle("Engram tells the branches apart; the next site evens them out", x=0.02, ha="left")
-fig.set_label("Above: the size of each of four branches after seven steps, rising together from 1.0 to 1.8. Below: "
-              "the spread between branches, 0 for the embedding, 0.28 after each Engram step, under 0.06 elsewhere.")
+fig.set_label("Above: the size of four branches after seven steps, rising from 1.0 to 1.8. Below: "
+              "the spread between them, 0.28 after each Engram step, under 0.06 elsewhere.")
 
 # %% [markdown]
 # All four grow together, since every step adds something. Engram makes them different: it has a gate for each. The
@@ -209,12 +207,12 @@ assert paper.layer_ids[0] == 2 and paper.layer_base == 1 and engram.layer_ids ==
 fig, ax = plt.subplots(figsize=(6.4, 2.7))
 for dot, colour, found in (("o", "C0", seen), ("x", "C5", ~seen)):
     ax.plot(*np.nonzero(found)[::-1], dot, color=colour, markersize=9 if dot == "o" else 4)
-ax.set_xticks(range(T), [word.strip() for word in words], rotation=55, ha="right", fontsize=8)
+ax.set_xticks(range(T), map(str.strip, words), rotation=55, ha="right", fontsize=8)
 ax.set_yticks(range(len(asked)), asked, fontsize=9)
-ax.set(ylim=(len(asked) - 0.5, -0.5), title="Only the second block's gate has seen the whole sentence")
-fig.set_label("A grid, five stages down, thirteen tokens across; a disc where the stage at the last position depends "
-              "on the token. Gate in block 0: last 3. After Engram: last 12. After attention: all 13. Memory in "
-              "block 1: last 3. Gate in block 1: all.")
+ax.set(ylim=(4.5, -0.5), title="Only the second block's gate has seen the whole sentence")
+fig.set_label("A grid, five stages down, 13 tokens across; a disc where the last position "
+              "depends on the token. Gate in block 0: last 3. After Engram: last 12. After "
+              "attention: all 13. Memory in block 1: last 3. Gate in block 1: all.")
 
 # %% [markdown]
 # In block 0 nothing has attended yet. The state is the token's own embedding, so the gate can only ask whether the
@@ -260,7 +258,7 @@ assert rms(shuffled - logits) > rms(off - logits) > 0.8 * rms(logits)
 print(f"{'ln V':14} {np.log(V):.2f}")
 for name, z in (("with Engram", logits), ("switched off", off), ("shuffled", shuffled)):
     sentence = ops.cross_entropy(z[:-1], ids[1:]).mean()      # 12 tokens have one before them
-    any_token = (ops.cross_entropy(z, 0 * ids) + z[:, 0] - z.mean(axis=-1)).mean()
+    any_token = (ops.cross_entropy(z, 0 * ids) + z[:, 0] - z.mean(axis=-1)).mean()     # all V
     print(f"{name:14} {sentence:.2f} on the sentence, {any_token:.2f} over all tokens")
     assert abs(any_token - np.log(V) - 0.5) < 0.02 and abs(z.std() - 1) < 0.01
     assert abs(sentence - np.log(V)) < 0.5
@@ -278,8 +276,7 @@ assert np.allclose(ops.cross_entropy(0 * logits, ids), np.log(V))
 # copies, and at the end it takes the first. The mHC paper does not say how branches are collapsed. Here that is a
 # field: `sum`, `mean`, or `head`, the learned weighting of DeepSeek-V4. The first two differ only through the eps of
 # the norm that follows, since it removes the factor of 4.
-
-# %% [markdown]
+#
 # ## Exercise
 #
 # Someone stores the rows of the first module in another order, and translates every address accordingly. Do the logits

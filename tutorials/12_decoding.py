@@ -10,15 +10,13 @@
 #
 # ## The state of a stream
 #
-# *Decoding* means to write on: the model reads a text, gives a score (a *logit*) for every possible next token, one
-# is chosen, appended, and so on. To read the whole text anew for every token would be waste. Most parts of a
-# model look at one position only: norms, experts, gates, hyper-connections. Three look back, and their past must be
-# kept:
+# *Decoding* means to write on: the model reads a text, gives a score (a *logit*) for every possible next token, one is
+# chosen, appended, and so on. To read the whole text anew for every token would be waste. Most parts of a model look
+# at one position only: norms, experts, gates, hyper-connections. Three look back, and their past must be kept:
 #
 # - attention reads a latent `c_kv` and a rotary key `k_pe` of every earlier token, in every layer ([MLA](09_mla.md));
 # - the n-grams of Engram need the last $N-1$ canonical ids, its *history* ([the hash](03_hash_by_hand.md));
-# - its convolution needs the last $(L-1)\,\delta$ normalised gated values, its *taps* ([the
-#   convolution](06_short_conv.md)).
+# - its convolution needs the last $(L-1)\,\delta$ normalised gated values, its *taps* ([here](06_short_conv.md)).
 #
 # And there is a number: how many tokens were seen. It says at which *position* the next one stands. `DecodeState`
 # holds all of it. We take the tiny model, with random weights, and 34 tokens.
@@ -45,7 +43,6 @@ ids = vocabulary.encode(
     "that it was afraid of its own shadow, and turned it towards the sun.")
 T, cut = len(ids), 16
 whole = logits_of(ids)                                           # [T, V], all at once
-
 state = DecodeState.start(batch=1)
 logits_of(ids[None, :cut], state=state)
 print("tokens seen:", state.lengths)
@@ -64,7 +61,7 @@ assert config.engram.max_ngram - 1 == 2 and config.engram.conv_span == 9
 # empty pieces, and the logits are those of the whole.
 
 # %%
-cuts = {"all at once": [], "in two": [cut], "odd pieces": [5, 5, 6, 15], "one by one": range(1, T)}
+cuts = {"all at once": [], "in two": [cut], "odd pieces": [5, 5, 15], "one by one": range(1, T)}
 for name, at in cuts.items():
     for absorbed in (False, True):                               # both forms of attention
         state, pieces = DecodeState.start(1), np.split(ids[None], at, axis=1)
@@ -76,7 +73,7 @@ for name, at in cuts.items():
 # %% [markdown]
 # ## Forgetting, measured
 #
-# Now we lose one part after 16 tokens and read the other 18. A lost history reads as "before the stream" (-1), lost taps
+# Now we lose one part after 16 tokens and read the other 18. A lost history reads "before the stream" (-1), lost taps
 # and latents become zeros. To lose the positions means to count from 0 again: new tokens then stand 16 positions too
 # close to the old ones, as if the old keys had been turned on by 16.
 
@@ -88,8 +85,7 @@ losses = {
     "history": ("canonical_ids", lambda cache: np.full_like(cache, ops.DEAD)),
     "taps": ("conv_norm", np.zeros_like),
     "latents": (("c_kv", "k_pe"), np.zeros_like),
-    "positions": ("k_pe", lambda cache: ops.rotate(cache, turn_on)),
-}
+    "positions": ("k_pe", lambda cache: ops.rotate(cache, turn_on))}
 errors = {}
 for lost, (names, damage) in losses.items():
     state = DecodeState.start(1)
@@ -98,7 +94,7 @@ for lost, (names, damage) in losses.items():
     found = logits_of(ids[None, cut:], state=state)[0]
     errors[lost] = np.sqrt(((found - whole[cut:]) ** 2).mean(axis=-1))
     others = (found.argmax(-1) != whole[cut:].argmax(-1)).sum()
-    print(f"{lost:10} mean error {errors[lost].mean():.2f}, another favourite {others:2} times of 18")
+    print(f"{lost:9} mean error {errors[lost].mean():.2f}, other favourites {others:2} of 18")
     assert errors[lost].min() > 0.01 and others > 4 and 0.99 < whole.std() < 1.01
 
 # %% tags=["fold"]
@@ -110,11 +106,11 @@ ax.text(10.7, 1.0, "convolution no longer\nlooks at the damage", fontsize=8, va=
 ax.set(xlabel="position after the loss", ylabel="error of the logits (their size: 1)",
        ylim=(0.01, 1.3), title="Nothing heals: attention hands every loss on")
 ax.legend(loc="lower left", ncols=2)
-fig.set_label("Error of the logits at 18 positions after the loss, logarithmic. A lost history is "
-              "near 1 for two positions. After that all four curves wander between 0.01 and 0.6; "
-              "none falls to zero, not even after position 10.")
+fig.set_label("Error of the logits at 18 positions after the loss, logarithmic. Lost history is "
+              "near 1 for two positions. After that all curves stay between 0.01 and 0.6.")
 assert errors["history"][:2].min() > 2 * errors["history"][2:].max()
-assert errors["taps"].max() < 0.35 and max(e[2:].max() for e in errors.values()) < 0.6
+assert max(e[2:].max() for e in errors.values()) < 0.6
+assert min(errors, key=lambda lost: errors[lost].mean()) == "taps"
 
 # %% [markdown]
 # In [the convolution's tutorial](06_short_conv.md) one layer alone was right again after eleven positions. In a whole
@@ -123,10 +119,9 @@ assert errors["taps"].max() < 0.35 and max(e[2:].max() for e in errors.values())
 #
 # ## Padding is not nothing
 #
-# Texts of a batch differ in length. Filling the short ones up on the *left* with the padding token (id 2) is common.
-# Engram's rows do not mind: a window before the stream shows padding anyway. But attention reads these tokens, and so
-# does the convolution. We fill up on the right instead and say with `counts` how many ids are real. What stands in the
-# rest then changes nothing.
+# Texts of a batch differ in length. Suppose we fill short ones up on the *left* with the padding token (id 2). Engram's
+# rows do not mind: a window before the stream shows padding anyway. But attention reads these tokens, and so does the
+# convolution. So fill up on the right, and say with `counts` how many ids are real. The rest then changes nothing.
 
 # %%
 canonical, addressing = vocabulary.canonical, Addressing(config.engram)
@@ -137,26 +132,25 @@ for layer in config.engram.layer_ids:
 error = (logits_of(left)[3:] - whole).std()
 print(f"padding on the left: same rows, but logits off by {error:.2f}")
 assert 0.3 < error < 0.6
-
 counts = [T, 5, 0]                                               # row 2 is finished
 for fill in (2, 60_000):
     batch = np.where(np.arange(T) < np.array(counts)[:, None], ids, fill)
     state = DecodeState.start(batch=3)
     found = logits_of(batch, state=state, counts=counts)
     assert np.allclose(found[0], whole) and np.allclose(found[1, :5], whole[:5])
+    assert state.lengths.tolist() == counts
 print("padding on the right:", state.lengths, "tokens seen, logits as alone")
-assert state.lengths.tolist() == counts
 
 # %% [markdown]
 # One mark must survive in the history. A *dead* position, such as a part of an image, hides itself and all that is
-# older ([the hash](03_hash_by_hand.md)). Whoever stores padding in its place lets the next n-gram reach behind it.
+# older ([the hash](03_hash_by_hand.md)). Whoever stores padding in its place lets the next 3-gram reach behind it: of
+# the eight rows below, the last four are wrong.
 
 # %%
-last_two = ([canonical[ids[3]], ops.DEAD], [canonical[ids[3]], addressing.pad_id])
-with_mark, without = (addressing.rows(canonical[ids[4:5]], 1, np.array(history))[0]
-                      for history in last_two)
+with_mark, without = (addressing.rows(canonical[ids[4:5]], 1, history)[0]
+                      for history in np.array([[5, ops.DEAD], [5, addressing.pad_id]]))
 print("rows with the mark", with_mark, "\nrows with padding ", without)
-assert ((with_mark != without) == ([False] * 4 + [True] * 4)).all()     # all 3-gram heads
+assert ((with_mark != without) == ([False] * 4 + [True] * 4)).all()
 
 dead = np.arange(T) == cut - 1                                   # cut right behind it
 state = DecodeState.start(1)
@@ -179,7 +173,8 @@ state = DecodeState.start(1)
 choices = [logits_of(ids[None], state=state)[0, -1].argmax()]
 choices += logits_of(drafts[None], state=state)[0].argmax(axis=-1).tolist()
 accepted = int(np.append(drafts == choices[:4], False).argmin())  # up to the first mistake
-forgetful = state.fork()
+forgetful = state.fork()                                         # shares what is stored
+assert all(forgetful.caches[name] is cache for name, cache in state.caches.items())
 state.rollback(4 - accepted)
 print(f"{accepted} drafts accepted, then comes {choices[accepted]}")
 assert accepted == 2 and choices[:3] == truth[:3].tolist() and state.lengths[0] == T + 2
@@ -214,8 +209,8 @@ for _ in range(4):
     best = np.argsort(-scores, axis=None, kind="stable")[:3]
     parents, tokens = np.divmod(best, scores.shape[1])
     state.reorder(parents)
-    beams, totals = np.concatenate([beams[parents], tokens[:, None]], axis=1), scores.flat[best]
-    newest = tokens[:, None]
+    newest, totals = tokens[:, None], scores.flat[best]
+    beams = np.concatenate([beams[parents], newest], axis=1)
     print("parents", parents, "log-probabilities", totals.round(2))
 
 def alone(tokens: np.ndarray) -> float:
@@ -225,8 +220,7 @@ def alone(tokens: np.ndarray) -> float:
 assert np.allclose([alone(beam) for beam in beams], totals) and totals.min() > alone(truth[:4])
 
 # %% [markdown]
-# Each beam's sum is that of a separate run, and here all three beat the greedy text, which takes the best token at
-# every step.
+# Each beam's sum is that of a separate run. Here all three beat the greedy text, which takes the best token every time.
 #
 # ## What it costs
 #
@@ -235,11 +229,11 @@ assert np.allclose([alone(beam) for beam in beams], totals) and totals.min() > a
 
 # %%
 big = model_preset("engram-27b")
-a, e, layers = big.backbone.attention, big.engram, len(big.engram.layer_ids)
+a, e = big.backbone.attention, big.engram
 latents = 2 * big.backbone.n_layers * (a.kv_lora_rank + a.qk_rope_head_dim)
-taps = 2 * layers * e.conv_span * e.n_branches * e.hidden_size
+taps = 2 * len(e.layer_ids) * e.conv_span * e.n_branches * e.hidden_size
 history = 8 * (e.max_ngram - 1)
-assert (latents, taps, history, layers) == (34_560, 368_640, 16, 2) and 10 < taps / latents < 11
+assert (latents, taps, history) == (34_560, 368_640, 16) and 10 < taps / latents < 11
 assert taps // e.conv_span == 40_960 > latents                   # the taps of one token
 assert (taps + history) / (32_768 * latents) < 0.0004
 
@@ -252,8 +246,8 @@ ax.loglog(tokens, np.full(200, history), label="history")
 ax.set(xlabel="tokens seen", ylabel="bytes", ylim=(4, 5e9),
        title="From the 11th token on the latents outweigh what Engram keeps")
 ax.legend(fontsize=8, loc="upper left")
-fig.set_label("Bytes kept against tokens seen, both logarithmic. The latents start at 35 thousand "
-              "and reach 1.1 billion at 32,768 tokens; the taps stay at 369 thousand, the history at 16.")
+fig.set_label("Bytes kept against tokens seen, both logarithmic. Latents grow to 1.1 "
+              "billion at 32,768 tokens; taps stay at 369 thousand, history at 16.")
 
 # %% [markdown]
 # At 32,768 tokens Engram's part is less than 0.04% of the latents. (The taps of *all* tokens would be more than these,
@@ -261,19 +255,18 @@ fig.set_label("Bytes kept against tokens seen, both logarithmic. The latents sta
 #
 # ## Generate
 #
-# `generate` is the loop that all this was for. At temperature 0 it takes the best token. Above 0 it draws one with
-# probability $\mathrm{softmax}(\mathrm{logits} / \mathrm{temperature})$, and only from the random generator that it is
-# given: the same seed writes the same text.
+# `generate` is the loop that all this was for. At temperature 0 it takes the best token. Above 0 it draws one by
+# $\mathrm{softmax}(\mathrm{logits} / \mathrm{temperature})$, from the random generator it is given and no other.
 
 # %%
 slow = ids
 for _ in range(6):
     slow = np.append(slow, logits_of(slow)[-1].argmax())         # the whole text every time
 assert (slow[T:] == truth).all()
-drawn = [generate(parameters, ids, config, 6, temperature=0.5, rng=np.random.default_rng(seed))
-         for seed in (1, 1, 2)]
-assert (drawn[0] == drawn[1]).all() and (drawn[0] != drawn[2]).any()
-print("greedy", truth, "\ndrawn ", drawn[0])
+one, same, two = (generate(parameters, ids, config, 6, temperature=0.5,
+                           rng=np.random.default_rng(seed)) for seed in (1, 1, 2))
+assert (one == same).all() and (one != two).any()
+print("greedy", truth, "\ndrawn ", one)
 
 # %% [markdown]
 # ## Where the paper, the demo or a release does otherwise
@@ -283,9 +276,9 @@ print("greedy", truth, "\ndrawn ", drawn[0])
 
 # %%
 flash, qwen = preset("deepseek-v4.1-flash"), preset("qwen4exp-ple")
-assert (flash.max_ngram - 1, flash.conv_span) == (3, 0)
-rows = [Addressing(qwen).rows(np.array([7]), 2, np.array([old, qwen.eos_id])) for old in (5, 6)]
-assert (rows[0] == rows[1]).all()
+histories = np.array([[5, qwen.eos_id], [6, qwen.eos_id]])
+rows = Addressing(qwen).rows(np.array([[7], [7]]), 2, histories)
+assert (flash.max_ngram - 1, flash.conv_span) == (3, 0) and (rows[0] == rows[1]).all()
 
 # %% [markdown]
 # ## Exercise

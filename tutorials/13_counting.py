@@ -53,23 +53,22 @@ assert parts["attention"].total == 30 * (queries + latent + heads + out)
 GROUPS = {"vocabulary": ("embedding", "output matrix"), "attention": ("attention",),
           "dense and shared": ("dense feed-forward", "shared experts"),
           "routed experts": ("routed experts",), "Engram tables": ("engram tables",)}
-named = {part for group in GROUPS.values() for part in group}
-GROUPS["the rest"] = tuple(set(accounting.PARTS) - named)
+GROUPS["the rest"] = tuple(set(accounting.PARTS).difference(*GROUPS.values()))
 fig, axes = plt.subplots(1, 2, figsize=(6.8, 3.4), sharey=True)
 for ax, kind in zip(axes, ("total", "active"), strict=True):
     left = np.zeros(len(names))
     for i, (label, group) in enumerate(GROUPS.items()):
-        width = [sum(getattr(counted[n][p], kind) for p in group if p in counted[n]) for n in names]
-        width = np.array(width) / 1e9
-        ax.barh(names, width, left=left, color=f"C{i}", height=0.6, label=label, edgecolor="white",
-                hatch="///" if "tables" in label else "", linewidth=0.6)
+        held = [[getattr(c[p], kind) for p in group if p in c] for c in counted.values()]
+        width = np.array([sum(part) for part in held]) / 1e9
+        ax.barh(names, width, 0.6, left, color=f"C{i}", label=label, edgecolor="white",
+                linewidth=0.6, hatch="///" if "tables" in label else "")
         left += width
     ax.set_xlabel(f"{kind} parameters, billions")
     ax.invert_yaxis() if kind == "total" else None
-fig.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
+fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
 fig.suptitle("Tables add to what is held, not to what serves a token", x=0.02, ha="left")
-fig.set_label("Stacked bars of four models by part. Total: dense-4b about 4 billion, moe-27b and engram-27b 27, "
-              "engram-40b 40; tables take the place of a quarter of the experts. Active: all four about 4.")
+fig.set_label("Stacked bars of four models by part. Total: 4, 27, 27 and 40 billion; in engram-27b "
+              "tables take the place of a quarter of the experts. Active: all four about 4.")
 
 # %% [markdown]
 # ## What a printed figure includes
@@ -116,17 +115,15 @@ SIZES = {"mhc-3b": "612M", "mhc-9b": "1.66B", "moe-27b": "4.14B"}      # active,
 
 def changed(name: str, rank: int | None = None, width: int = 8) -> int:
     """Active parameters with a query latent, or with another dense width, in units of F."""
-    model = model_preset(name)
-    b = model.backbone
+    b = model_preset(name).backbone
     wide = width * b.experts.moe_intermediate_size
     b = replace(b, intermediate_size=wide, attention=replace(b.attention, q_lora_rank=rank))
-    return summarise(replace(model, backbone=b)).active_one_vocab
+    return summarise(replace(model_preset(name), backbone=b)).active_one_vocab
 
 def fitted(**change) -> int:
-    """How many of the three sizes agree."""
     return sum(agreement(changed(n, **change), f) == "rounded" for n, f in SIZES.items())
 
-for rank in (None, 768, 1536):
+for rank in (None, 768, 1536):                               # fitted: how many sizes agree
     print(f"query latent {rank!s:5}", *(f"{n} {changed(n, rank) / 1e9:.3f}B" for n in SIZES))
 assert fitted() == 3 and fitted(rank=768) == fitted(rank=1536) == 0
 assert model_preset("v3-like").backbone.attention.q_lora_rank == 1536
@@ -134,9 +131,9 @@ assert max(fitted(rank=rank) for rank in range(64, 2049, 64)) < 3
 assert [width for width in range(4, 13) if fitted(width=width) == 3] == [8]
 
 # %% [markdown]
-# No latent fits all three sizes, at any rank tried; 1536, DeepSeek-V3's, and half of it fit none. Of the dense widths
-# only $8F$ fits, which is what serves a token elsewhere: six routed and two shared experts. The presets take these
-# values, and the list of [choices](../reference/choices.md) says so.
+# No latent fits all three sizes, at any rank tried up to 2,048; 1536, DeepSeek-V3's, and half of it fit none. Of the
+# dense widths only $8F$ fits, which is what serves a token elsewhere: six routed and two shared experts. The presets
+# take these values, and the list of [choices](../reference/choices.md) says so.
 #
 # The Engram paper alone could not have told us. A latent of 512 saves almost as much as one vocabulary matrix has, so
 # the two unknowns can trade places:
@@ -166,18 +163,17 @@ for name in names:
 # "Idle" matters: six experts always work, whatever $\rho$ is.
 
 # %%
-pure = summarise(model_preset("moe-27b"))
-e27 = summarise(model_preset("engram-27b"))
+pure, e27 = (summarise(model_preset(name)) for name in ("moe-27b", "engram-27b"))
 tables, idle = e27.tables, 49 * one_expert                    # 55 experts, 6 at work
-print(f"{idle / (idle + tables):.2%};  55 of 72: {55 / 72:.2%};  49 of 66: {49 / 66:.2%}")
+print(f"rho {idle / (idle + tables):.2%};  55 of 72: {55 / 72:.2%};  49 of 66: {49 / 66:.2%}")
 assert np.isclose(e27.rho, idle / (idle + tables)) and agreement(e27.rho, "74.3%") == "rounded"
 assert agreement(55 / 72, "74.3%") == agreement(49 / 66, "74.3%") == "no"
 assert pure.rho == 1 and pure.sparse == 66 * one_expert
 
 # %% [markdown]
 # The printed 74.3% counts idle experts and the tables as they are. The share of idle experts that stayed, 49 of 66, is
-# a little less. And the inverse: a budget and a $\rho$ give back the number of experts and the nominal rows of one
-# table.
+# a little less. And the inverse: a budget and a $\rho$ give back the number of experts and the rows of one table
+# (before [its prime](04_collisions.md)).
 
 # %%
 paper = preset("engram-27b")
@@ -193,7 +189,7 @@ for rho in (1, 49 / 66, 0):
 assert [spend(rho)[0] for rho in (1, 49 / 66, 0)] == [72, 55, 6]
 assert spend(49 / 66)[1] == 2_271_744 and paper.table_sizes[0] == 2_262_400 == 17.5 * 129_280
 for budget in BUDGETS:
-    print(f"{budget.flops} FLOPs: {study(budget, 1)} experts at 100%, {study(budget, 0.4)} at 40%")
+    print(f"{budget.flops} FLOPs: {study(budget, 1)} experts, at 40% {study(budget, 0.4)}")
 assert [[study(b, rho) for rho in (1, 0.4)] for b in BUDGETS] == [[106, 46], [99, 43]]
 
 # %% tags=["fold"]
@@ -207,13 +203,13 @@ top.plot(100 * share, experts, label="27B")
 low.plot(100 * share, np.array(rows) / 1e6, color="C2", linestyle="-.")
 for ax, y, down in ((top, 55, -10), (low, 2.2624, 4)):
     ax.plot(100 * e27.rho, y, "D", color="C2")
-    ax.annotate("engram-27b", (100 * e27.rho, y), (8, down), textcoords="offset points", fontsize=9)
+    ax.annotate("engram-27b", (100 * e27.rho, y), (8, down), textcoords="offset points")
 top.set(ylabel="routed experts", ylim=(0, 110))
 low.set(ylabel="rows a table, millions", xlabel="rho, % of the sparse budget", ylim=(0, 9.5))
 top.legend(fontsize=8)
-fig.suptitle("Every expert given up buys about 134,000 rows in each of 32 tables", x=0.02, ha="left")
-fig.set_label("Above: routed experts against rho, three straight lines that start at 6; marks at 40% with 46 and 43 "
-              "experts, at 74% with 55. Below: rows of one table fall from 8.8 million to 0; a mark at 2.26 million.")
+fig.suptitle("An expert given up buys 134,000 rows in each of 32 tables", x=0.02, ha="left")
+fig.set_label("Above: routed experts against rho, three straight lines from 6 upwards; marks at 40% "
+              "and, with 55, at 74%. Below: rows of one table fall from 8.8 million to 0.")
 
 # %% [markdown]
 # The two smaller budgets are the paper's own, for 2e20 and 6e20 FLOPs of training; it prints all four numbers.

@@ -67,9 +67,9 @@ def models_page() -> str | None:
 
 
 MODELS = """\
-Those values are listed among the [choices](choices.md). The fields of the Engram modules are on the page of
-[dialects](dialects.md). What a total includes, and what the printed figures decided, is told in
-[the tutorial on counting](../learn/13_counting.md).
+Those values are listed among the [choices](choices.md). The Engram modules that are a preset of their own have
+all their fields on the page of [dialects](dialects.md). What a total includes, and what the printed figures decided, is
+told in [the tutorial on counting](../learn/13_counting.md).
 
 [`model_preset`][engram_ref.model_presets.model_preset] gives a model by its name; `engram-ref count NAME` counts one
 part by part."""
