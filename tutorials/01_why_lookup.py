@@ -9,15 +9,17 @@
 # - say what problem Engram solves, and what it adds to a transformer block;
 # - ask the package which table rows a sentence reads, and say which words those rows depend on;
 # - compare how many numbers the tables hold with how many one token reads;
-# - follow the whole way of the data on one drawing, which the other six tutorials take apart.
+# - follow the data on one drawing, which the other six tutorials take apart.
 #
-# You need Python and some linear algebra. A word in *italics* is explained where it stands.
+# You need Python and some linear algebra. A word in *italics* is explained where it stands. What the text claims is
+# checked by an `assert`, in the code that you see or in a folded box called *Code*.
 
 # %% [markdown]
 # ## Three tokens, one king
 #
 # A language model reads *tokens*: pieces of text, each with a number, its *id*. A *vocabulary* lists them.
-# This is how DeepSeek-V4 cuts a sentence.
+# Here is a sentence in the vocabulary of DeepSeek-V4. The model DeepSeek-V4.1-Flash uses it too; it has Engram, and
+# we call it *V4.1*. (A comment such as `[T]` gives the shape of an array: T tokens.)
 
 # %%
 from dataclasses import replace
@@ -27,7 +29,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from engram_ref import Addressing, Trace, Vocabulary, engram, preset, presets, residual
-from engram_ref.model.engram_parameters import initialise, shapes, table_bytes
+from engram_ref.model.engram_parameters import initialise, table_bytes
 
 vocabulary = Vocabulary.load("deepseek-v4")
 sentence = "Only Alexander the Great could tame the horse Bucephalus."
@@ -42,17 +44,16 @@ print("ids:", *raw_ids)
 # in "Great Britain".
 
 # %%
-assert tokens[1:4] == [" Alexander", " the", " Great"]
-assert raw_ids[2] == raw_ids[6]                                 # both " the"
-assert raw_ids[3] == vocabulary.encode("in Great Britain")[1]   # one " Great"
+assert tokens[1:4] == [" Alexander", " the", " Great"] and raw_ids[2] == raw_ids[6]
+assert raw_ids[3] == vocabulary.encode("in Great Britain")[1]
 
 # %% [markdown]
 # The rest is work. *Attention* carries information from earlier positions to later ones; a *feed-forward* step
 # then changes each position by itself. One round of both, with its own weights, is a *layer*, or *block*. Several
-# layers pass before the tokens have become one person. The Engram paper shows this with a reading by other authors
-# (its Table 3): layer by layer, what does the state at the end of "Diana, Princess of Wales" stand for?
+# layers pass before the tokens have become one person. The Engram paper quotes other authors on this (its Table 3):
+# after each layer, what does the vector at the last token of "Diana, Princess of Wales" stand for?
 #
-# | layer | what the state stands for, in short |
+# | layer | what the vector stands for, in short |
 # |---|---|
 # | 1-2 | a country in the United Kingdom |
 # | 3 | a country in Europe |
@@ -93,8 +94,7 @@ fig.set_label("Bars of the share of n-grams seen earlier in the same text, falli
               "about 69, 44 and 32 % for 2-, 3- and 4-grams to 23 % for 8-grams; 2 to 4 are highlighted.")
 
 # %% [markdown]
-# Short phrases repeat even in one small text; the paper trains its models on 262 billion tokens. The highlighted
-# lengths, 2 to 4, are those that the released DeepSeek-V4.1 looks up.
+# Short phrases repeat, even in one small text. The highlighted lengths, 2 to 4, are those that V4.1 looks up.
 
 # %% [markdown]
 # ## A look-up whose key is a phrase
@@ -110,8 +110,9 @@ fig.set_label("Bars of the share of n-grams seen earlier in the same text, falli
 # \end{align*}
 # $$
 #
-# $\varphi$ turns the n-gram into a row number. The rows are learned in training, like those of the embedding table.
-# Why not give each n-gram a row of its own? Count them:
+# $\varphi$ turns the n-gram into a row number, $N$ is the length of the longest n-gram, and $K$ is explained in a
+# moment. The rows are learned in training, like those of the embedding table. Why not give each n-gram a row of its
+# own? Count them, for V4.1. (A *preset* is a named configuration, here that of the released model.)
 
 # %%
 config = preset("deepseek-v4.1-flash")
@@ -122,27 +123,25 @@ print(f"rows in one table: about {config.table_sizes[0]:,}")
 
 # %% [markdown]
 # So $\varphi$ is a *hash*: a fixed recipe that spreads all n-grams over a table of limited size. Different n-grams
-# may meet in one row. Engram lives with that: each order $n$ has $K$ tables, called *heads*, and two phrases
+# may meet in one row. Engram lives with that: each *order* $n$ has $K$ tables, called *heads*, and two phrases
 # that meet in one head nearly always part in the next. [Tutorial 03](03_hash_by_hand.md) works the recipe out by hand,
 # [04](04_collisions.md) counts the meetings.
 
 # %% [markdown]
 # ## Which rows does the sentence read?
 #
-# Nothing but a configuration and the ids is needed: no weights. A *preset* is a named configuration; this one is
-# the released model's. First the ids are mapped to *canonical ids*, so that `The` and `the` count as the same
-# token ([tutorial 02](02_canonical_ids.md)). Layer 1 is the first of the two layers that have an Engram module.
+# The configuration and the ids are enough; no weights are needed. First the ids are mapped to *canonical ids*, so that
+# `The` and `the` count as the same token ([tutorial 02](02_canonical_ids.md)). Two layers of V4.1 have an Engram
+# module. The first of them is layer 1, counted from 0.
 
 # %%
 addressing = Addressing(config)
-ids = vocabulary.canonical[raw_ids]                           # canonical, [T]
-rows = addressing.rows(ids, layer_id=1)                         # [T, C]
+ids = vocabulary.canonical[raw_ids]                             # canonical, [T]
+rows = addressing.rows(ids, layer_id=1)                         # [T, C], C columns
 K = config.n_heads
 print(f"{rows.shape[0]} tokens, {rows.shape[1]} columns; at '{tokens[3].strip()}':")
 for i, n in enumerate(config.orders):
     print(f"n={n}", *(f"{row:8}" for row in rows[3, i * K : (i + 1) * K]))
-
-# %%
 assert rows.shape == (13, 24) and (len(config.orders), K) == (3, 8)
 assert config.orders == (2, 3, 4) and config.layer_ids == (1, 14)
 
@@ -155,13 +154,11 @@ assert config.orders == (2, 3, 4) and config.layer_ids == (1, 14)
 # token 0 can be seen from positions 0 to 3.
 
 # %%
-young = sentence.replace("Only", "Young")
-swapped = vocabulary.canonical[vocabulary.encode(young)]
+swapped = vocabulary.canonical[vocabulary.encode(sentence.replace("Only", "Young"))]
 assert (swapped != ids).tolist() == [True] + [False] * 12       # only token 0
-moved = addressing.rows(swapped, layer_id=1) != rows            # bool [T, C]
-moved = moved.reshape(len(ids), len(config.orders), K)        # [T, orders, K]
-assert (moved.all(axis=2) == moved.any(axis=2)).all()      # all heads or none
+moved = (addressing.rows(swapped, layer_id=1) != rows).reshape(13, 3, K)
 by_order = moved.all(axis=2)                                    # [T, orders]
+assert (by_order == moved.any(axis=2)).all()                    # all heads or none
 where = [by_order[:, i].nonzero()[0].tolist() for i in range(3)]
 assert where == [[0, 1], [0, 1, 2], [0, 1, 2, 3]]
 
@@ -180,8 +177,7 @@ fig.set_label("A grid of 13 tokens by three orders. Filled cells, whose rows cha
               "3-grams at tokens 0 to 2, 4-grams at tokens 0 to 3. All other cells are empty.")
 
 # %% [markdown]
-# In a transformer's hidden states, by contrast, a changed first word can change every later position: attention
-# sees everything before. Two things follow for Engram's rows.
+# Two things follow.
 #
 # **The same phrase reads the same rows, anywhere.** Here is the king in another sentence:
 
@@ -195,17 +191,16 @@ print("heads that read the same row, n=2, 3, 4:", *same)
 assert same.tolist() == [8, 8, 0] and there != 3
 
 # %% [markdown]
-# All eight heads agree as far as the phrase is the same: the 4-gram here begins with "of", not with "Only".
+# All eight heads agree on the 2-gram and the 3-gram. The 4-gram begins with "of" here, not with "Only".
 #
 # **The rows are known before the model runs.** A server can fetch the rows of layer 14 from large, slow memory while
-# layer 0 is still computing. With 100 billion table parameters in host memory, the paper measured 2.8 % less speed
-# at worst (Table 4). While text is generated, three remembered ids are enough to address the next token:
+# layer 0 is still computing. The paper kept 100 billion table parameters in the computer's main memory, outside the
+# GPU, and lost 2.8 % of the speed at worst (Table 4). A program that generates text needs to remember three ids to
+# address the next token:
 
 # %%
 step = addressing.rows(ids[3:4], layer_id=1, history=ids[0:3])
 assert (step[0] == rows[3]).all()
-losses = [1 - 8858.28 / 9031.62, 1 - 6140.02 / 6315.52]    # tokens per second
-assert round(100 * max(losses), 1) == 2.8
 
 # %% [markdown]
 # ## The whole way on one drawing
@@ -228,7 +223,10 @@ assert round(100 * max(losses), 1) == 2.8
 # 6 convolution. }}
 
 # %% tags=["fold"]
-# What the drawing says is asserted here; the marks in its tables sit where these rows lie.
+losses = [1 - 8858.28 / 9031.62, 1 - 6140.02 / 6315.52]     # the paper's Table 4, tokens per second
+assert round(100 * max(losses), 1) == 2.8
+assert config.vocabulary == "deepseek-v4"
+# What the drawing says; the marks in its tables sit where these rows lie.
 assert (raw_ids[3], ids[3]) == (9327, 2049) and ids[3::-1].tolist() == [2049, 237, 15695, 1134]
 assert (config.columns, config.row_width, config.memory_width, config.conv_kernel) == (24, 256, 6144, 0)
 assert all(round(size / 1e6) == 16 for size in addressing.primes[1])
@@ -248,9 +246,13 @@ assert (100 * rows[3] // addressing.primes[1]).tolist() == [
 # \end{align*}
 # $$
 #
-# Then the block goes on as before: attention, then the feed-forward step (here a set of *experts*, of which each
-# token uses a few). Engram replaces neither. Do it once, with the preset `tiny`, random weights, and a
-# *trace* that keeps every array on the way:
+# The *convolution* is a weighted sum over a few earlier positions ([tutorial 06](06_short_conv.md)). Then the block
+# goes on as before: attention, then the feed-forward step (here a set of *experts*, of which each token uses a few).
+# Engram replaces neither.
+#
+# Do it once, with the preset `tiny`, random weights, and a *trace* that keeps every array on the way. Its letters are
+# the same on all pages: B sequences, T tokens, M branches, D numbers per branch, C columns, W numbers per row. (The
+# number of heads is $K$ in the paper and on these pages, H in the package's own shapes.)
 
 # %%
 tiny = preset("tiny")
@@ -263,19 +265,17 @@ Y = engram(weights, H, tiny_rows, tiny, trace=trace)
 print(trace)
 
 # %%
-e, v, u = trace["memory"], trace["value"], trace["gated"]     # B = 1 in front
-assert np.allclose(v, e @ weights["value_weight"].T + weights["value_bias"])
+e, v, u = trace["memory"], trace["value"], trace["gated"]       # [B=1, T, ...]
+b = weights["value_bias"]                                       # tiny has biases, too
+assert np.allclose(v, e @ weights["value_weight"].T + b)
 assert np.allclose(u, trace["gate"][..., None] * v[:, :, None, :])
 assert np.allclose(Y, (u + trace["conv"])[0]) and Y.shape == H.shape
 assert np.allclose(residual(H, Y, tiny), H + Y)
 assert ((trace["gate"] >= 0) & (trace["gate"] <= 1)).all()
 
 # %% [markdown]
-# The letters are the same on all pages: B sequences, T tokens, M branches, D numbers per branch, C columns, W numbers
-# per row, N tokens in the longest n-gram. A trained model has learned tables and weights; these are random, so only the
-# shapes mean something.
-
-# %% [markdown]
+# These tables and weights are random, so only the shapes mean something.
+#
 # ## Huge to hold, small to read
 #
 # A token reads one row from each table, however large the tables are. Count both sides for every preset of a
@@ -284,14 +284,12 @@ assert ((trace["gate"] >= 0) & (trace["gate"] <= 1)).all()
 # %%
 published = [name for name in presets() if name != "tiny"]
 held, read = {}, {}
-weights_per_layer = {}
 for name in published:
     c = preset(name)
-    rows_held = sum(int(p.sum()) for p in Addressing(c).primes.values())
+    table_rows = Addressing(c).primes             # {layer: rows of each table}, all prime
+    rows_held = sum(int(p.sum()) for p in table_rows.values())
     held[name] = rows_held * c.row_width
     read[name] = len(c.layer_ids) * c.columns * c.row_width
-    named = shapes(c, c.layer_ids[0])
-    weights_per_layer[name] = sum(np.prod(named[w]) for w in ("key_weight", "value_weight"))
 
 # %% tags=["fold"]
 fig, ax = plt.subplots(figsize=(6.2, 3.0))
@@ -307,8 +305,6 @@ ax.set_yticks(range(len(published)), published[::-1])
 ax.set_title("A token reads a few thousand of the billions that are held")
 fig.set_label("For each of five presets a disc at the table parameters one token reads, between 2,048 and 12,288, and "
               "a square at those its tables hold, between 1.3 billion and 197 billion, on a logarithmic axis.")
-
-# %%
 v41 = "deepseek-v4.1-flash"
 assert min(read.values()) == 2048 and max(read.values()) == read[v41] == 12_288
 assert min(held.values()) > 1.3e9
@@ -316,36 +312,34 @@ assert max(held.values()) == held[v41] == 196_613_849_600
 assert sum(table_bytes(config, layer) for layer in (1, 14)) == 202_758_032_400
 assert read["engram-27b"] == read["engram-40b"] == 2560
 assert f"{held['engram-40b'] / held['engram-27b']:.1f}" == "3.2"
-assert weights_per_layer["engram-27b"] == weights_per_layer["engram-40b"] == 16_384_000
 
 # %% [markdown]
-# DeepSeek-V4.1 holds 196.6 billion parameters in its tables, 203 GB, and a token reads 12,288 of them. In the paper,
-# Engram-40B has 3.2 times the tables of Engram-27B. Both read 2,560 numbers per token, and both pass them through the
-# same 16.4 million weights per layer. Capacity grew; the arithmetic of a token did not.
+# V4.1 holds 196.6 billion parameters in its tables, 203 GB, and a token reads 12,288 of them. The paper's larger
+# model, Engram-40B, has 3.2 times the tables of its smaller one, Engram-27B. Both read 2,560 numbers per token:
+# more is held, no more is read.
 #
-# A mixture of experts is sparse as well: each token passes through a few of many feed-forward networks. That is
-# *conditional computation*: what runs depends on the state. Engram is *conditional memory*: what is read depends
-# on the text. How to share a budget of parameters between the two is what the paper is about.
+# A *mixture of experts* uses few of its parameters, too: it sends each token through a few of many feed-forward
+# networks. That is *conditional computation*: what runs depends on the state. Engram is *conditional memory*: what is
+# read depends on the text. How to share a budget of parameters between the two is what the paper is about.
 
 # %% [markdown]
 # ## Where the paper, the demo or a release does otherwise
 #
+# With the paper, its authors published a *demo*: one file of code that computes Engram for real and imitates the rest.
+#
 # - **How long the n-grams are.** Paper and demo look up 2- and 3-grams, V4.1 also 4-grams.
 # - **Which layers.** Paper: 2 and 15. V4.1: 1 and 14. These are the same blocks if the paper counts from 1, as
-#   its text suggests. The authors' demo says 1 and 15. The number matters: it seeds the hash.
-# - **"5.7B".** The paper gives its smaller table as 5.7 billion parameters. Exactly computed it is 5.79 billion:
-#   the figure is cut off, not rounded.
+#   its text suggests. The demo says 1 and 15. The number matters, for the constants of the hash are drawn from it.
 # - **The convolution.** V4.1 has none.
 #
-# [Tutorial 07](07_dialects.md) sets all dialects side by side.
+# [Tutorial 07](07_dialects.md) sets all versions side by side.
 
-# %%
+# %% tags=["fold"]
 paper, demo = preset("paper"), preset("demo")
 assert paper.orders == demo.orders == (2, 3) and paper.conv_kernel == 4
 assert (paper.layer_ids, paper.layer_base) == ((2, 15), 1)
 assert (config.layer_ids, config.layer_base) == ((1, 14), 0)
 assert demo.layer_ids == (1, 15)
-assert held["engram-27b"] == 5_792_338_560
 # the same blocks under other numbers: other constants in the hash
 renumbered = Addressing(replace(paper, layer_ids=(1, 14), layer_base=0))
 assert (renumbered.multipliers[1] != Addressing(paper).multipliers[2]).all()
@@ -362,18 +356,16 @@ assert (renumbered.multipliers[1] != Addressing(paper).multipliers[2]).all()
 # %% tags=["answer"]
 a = ids.copy()
 a[2] = vocabulary.canonical[vocabulary.encode(" a")[0]]
-changed = addressing.rows(a, layer_id=1) != rows
-changed = changed.reshape(len(ids), 3, K).any(axis=2)           # [T, orders]
+changed = (addressing.rows(a, layer_id=1) != rows).reshape(13, 3, K).any(axis=2)
 where = [changed[:, i].nonzero()[0].tolist() for i in range(3)]
 assert where == [[2, 3], [2, 3, 4], [2, 3, 4, 5]]
 
 # %% [markdown] tags=["answer"]
-# From position 2 on: two positions for 2-grams, three for 3-grams, four for 4-grams. "The" at position 6 is out of
-# reach, and so is everything after position 5.
+# From position 2 on: two positions for 2-grams, three for 3-grams, four for 4-grams.
 
 # %% [markdown]
-# **2.** V4.1 stores a row in `config.bytes_per_row` bytes. A server writes 1,000 tokens per second. How many bytes
-# per second does it read from the tables, and what share of the tables is that?
+# **2.** V4.1 stores a row in `config.bytes_per_row` bytes, and all its tables in 202,758,032,400. A server writes 1,000
+# tokens per second. How many bytes per second does it read from the tables, and what share of the tables is that?
 #
 # ??? tip "Hint"
 #     Two layers, 24 rows in each, for every token.

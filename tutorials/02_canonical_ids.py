@@ -11,9 +11,9 @@
 # - take a token through the six steps that decide which tokens are the same;
 # - rebuild the map of a whole vocabulary, and say how much each step merges;
 # - name what the map loses, and for whom;
-# - explain why a port must check the map by its digest, not by its size.
+# - explain why a *port*, somebody's own implementation, must check the map by its digest, not by its size.
 #
-# It is circle 2 on the drawing of [tutorial 01](01_why_lookup.md).
+# This is circle 2 on the drawing of [tutorial 01](01_why_lookup.md).
 
 # %% [markdown]
 # ## One word, many ids
@@ -53,21 +53,24 @@ assert sizes == [9, 5] and 9 * 5 == 45
 #
 # $$ x'_t = P(x_t), \qquad P(a) = P(b) \; \Longleftrightarrow \; \text{key}(a) = \text{key}(b) $$
 #
-# The *key* is a string. For nearly all tokens it is the token's text, *normalised*.
+# The *key* is a string. For nearly all tokens it is the token's text after six small changes, which together are
+# called *normalising*.
 
 # %% [markdown]
 # ## Six steps
 #
 # The normaliser is six small functions. Here is each of them at work, in the order in which they apply. A blank is
-# written `·`. A *combining mark*, a sign that sits on the letter before it, is written as its number.
+# shown as `·`. A *combining mark*, such as an accent that is a character of its own and sits on the letter before it,
+# is shown as its number.
 
-# %%
+# %% tags=["fold"]
 def show(text):
     blanks = {" ": "·", "\n": r"\n", "\t": r"\t", "\r": r"\r"}
     found = (c for c in text if unicodedata.category(c)[0] == "M")
     marks = {c: f"<{ord(c):04X}>" for c in found}
     return "".join((blanks | marks).get(c, c) for c in text)
 
+# %%
 examples = [["ﬁ", "x²", "ＴＨＥ"], ["é", "ế", "が"], ["e\u0301", "か\u3099"],
             [" THE", "Σ"], ["\n\n\t", " a  b"], [" the", " "]]
 for step, given in zip(STEPS, examples, strict=True):
@@ -78,19 +81,18 @@ for step, given in zip(STEPS, examples, strict=True):
 # - `fold_compatibility` is Unicode's NFKC: full-width letters, ligatures and raised digits become plain ones.
 # - `decompose` is Unicode's NFD: letter and accent become two characters.
 # - `strip_accents` drops the marks, now that they stand alone.
-# - `lowercase` and `collapse_spaces` do what they say.
+# - `lowercase` does what it says, and `collapse_spaces` makes any run of white space one blank.
 # - `strip_ends` drops white space at both ends, but keeps a lone blank.
 #
-# The normaliser is these functions one after the other. Take a token all the way:
+# Take a token all the way:
 
 # %%
-text = " ﬁancée\n"
-steps_taken = [text]
+string = " ﬁancée\n"
+print(show(string))
 for step in STEPS:
-    steps_taken.append(step(steps_taken[-1]))
-for string in dict.fromkeys(steps_taken):                   # repeats left out
-    print(show(string))
-assert steps_taken[-1] == normalise(text) == "fiancee"
+    string = step(string)
+    print(show(string), " after", step.__name__)
+assert string == normalise(" ﬁancée\n") == "fiancee"
 
 # %% [markdown]
 # ## What each step merges
@@ -107,7 +109,7 @@ strings, left = [readable], [len(set(readable))]
 for step in STEPS:
     strings.append([step(string) for string in strings[-1]])
     paired = zip(strings[-1], readable, strict=True)
-    left.append(len({string or text for string, text in paired}))  # see below
+    left.append(len({string or text for string, text in paired}))  # none may be empty
 merged = -np.diff(left)
 for step, keys, fewer in zip(STEPS, left[1:], merged, strict=True):
     print(f"{step.__name__:20} leaves {keys:7,}, merges {fewer:6,}")
@@ -124,24 +126,23 @@ ax.tick_params(axis="y", length=0)
 ax.set_title("Capital letters and blanks make 86 % of all merges")
 fig.set_label("Horizontal bars: fold compatibility merges 378 keys, decompose 0, strip accents 3,213, lowercase "
               "16,114, collapse spaces 494, strip ends 9,962.")
-
-# %%
 assert merged.tolist() == [378, 0, 3_213, 16_114, 494, 9_962]
 assert f"{(merged[3] + merged[5]) / merged.sum():.0%}" == "86%"
 assert (V, len(readable), left[-1]) == (129_280, 127_796, 97_635)
 
 # %% [markdown]
-# `decompose` merges nothing. It prepares `strip_accents`, which without it would miss every accent that is fused
-# with its letter. The first exercise measures that.
+# `decompose` merges nothing. It prepares `strip_accents`, which would otherwise miss every accent that forms one
+# character with its letter. The first exercise measures that.
 #
 # ## Two kinds of token without a normal key
 #
 # **Nothing left.** Some tokens are made of marks only, such as vowel signs of Thai or Hindi. The steps leave an
-# empty string. Such a token keeps its own text as its key, or all of them would become one class.
+# empty string. Such a token keeps its own text as its key, or all of them would become one class. (That is the
+# `string or text` above.)
 #
-# **Half a character.** The tokenizer cuts *bytes*, not letters. A rare character can be cut in its middle, and the
-# pieces are no text by themselves. Decoding shows `�`, the replacement character. Their key is the raw token:
-# the vocabulary's own spelling, in an alphabet that has one printable letter for each byte.
+# **Half a character.** The tokenizer cuts *bytes*, not letters. A rare character can be cut in its middle, and a piece
+# of it is no text: decoding shows `�`, the replacement character. The key of such a token is its *raw token*, the way
+# the vocabulary's file spells it. There each of the 256 byte values has a printable letter of its own.
 
 # %%
 emptied = [text for i, text in enumerate(readable) if strings[-1][i] == ""]
@@ -150,9 +151,9 @@ print(len(emptied), "emptied,", len(broken), "broken")
 for i in vocabulary.encode("🐴"):
     raw = vocabulary.spelling(int(i))
     print(f"id {i}: text {texts[i]}  raw {raw}  key {canonical_key(texts[i], raw)}")
-
-# %%
 assert (len(emptied), len(broken)) == (214, 1484)
+
+# %% tags=["fold"]
 assert "\u0e35" in emptied and canonical_key("\u0e35", "à¸µ") == "\u0e35"  # a Thai vowel
 assert len(vocabulary.encode("🐴")) == 2
 assert len({texts[i] for i in broken}) == 414       # by text they would merge
@@ -175,7 +176,7 @@ for name in ("deepseek-v3", "deepseek-v4"):
     share = 1 - known.canonical_size / known.size
     print(f"{name}: {known.size:,} ids, {known.canonical_size:,} classes, -{share:.3%}")
 
-# %%
+# %% tags=["fold"]
 v3 = Vocabulary.load("deepseek-v3")
 assert (v3.size, v3.canonical_size) == (128_815, 98_627)
 assert f"{1 - 98_627 / 128_815:.3%}" == "23.435%"
@@ -189,22 +190,20 @@ assert 129_280 - 128_815 == 99_092 - 98_627 == 465
 # The paper uses V3's vocabulary and prints 23.43%. V4's map begins with V3's and goes on: its last 465 ids are
 # added tokens, and each opens a class of its own.
 #
-# **One dictionary, not two.** The raw token of one id can happen to equal the normalised text of another. The raw
-# token `ł` stands for a single byte; the text `ł` is a Polish letter. Here are all the keys that both kinds have:
+# **An accident that counts.** The raw token of one id can happen to equal the normalised text of another. The raw
+# token `ł` stands for a single byte; the text `ł` is a Polish letter. Both are the same key, so they share a class.
+# This happens with 27 keys. It is part of the definition: a port that keeps two dictionaries counts 99,119 classes, and
+# the section on digests shows what a wrong count does.
 
-# %%
+# %% tags=["fold"]
 broken_keys = {canonical_key(*tokens[i]) for i in broken}
 readable_keys = {canonical_key(text, raw) for text, raw in tokens if REPLACEMENT not in text}
 both = sorted(broken_keys & readable_keys)
-print(*both)
 assert len(both) == 27 and "ł" in both and (REPLACEMENT, "ł") in tokens
 assert len(broken_keys) + len(readable_keys) == 99_119
 assert len(broken_keys | readable_keys) == 99_092
 
 # %% [markdown]
-# Twenty-seven classes therefore join a letter with a stray byte. It is an accident, but it is part of the definition.
-# Two dictionaries would give 99,119 classes, and the section on digests below shows what a wrong count does.
-#
 # ## Large classes, small classes
 
 # %%
@@ -227,8 +226,6 @@ for size, name, align in [(163, "blank", "center"), (54, "a", "center"), (40, "o
 ax.set_title("Five of six classes hold a single id; the blank holds 163")
 fig.set_label("Number of classes by class size on two logarithmic axes, falling steeply: 83,590 classes of one id, "
               "8,959 of two, then ever fewer, to one class each of 35 ids (e), 40 (o), 54 (a) and 163 (blank).")
-
-# %%
 assert class_sizes[largest].tolist() == [163, 54, 40, 35, 30]
 assert [seen[key] for key in " aoei"] == largest.tolist()
 assert counts[1:3].tolist() == [83_590, 8_959]
@@ -272,13 +269,14 @@ for one, other, meaning in pairs:
     print(f"{show(one)} = {show(other)}   ({meaning})")
 
 # %% [markdown]
-# The word itself is not lost to the model: its own embedding and its attention still read raw ids. Only the address
-# of the memory no longer tells the two apart, and the gate ([tutorial 05](05_gate.md)) has to.
+# The model can still tell such words apart, for its own embedding table is read by raw id. Only the address of the
+# memory is the same for both. It is left to the gate ([tutorial 05](05_gate.md)) to notice when a memory does not fit.
 #
-# The loss is not spread evenly. In many scripts vowels are written as marks, and `strip_accents` drops marks. Sort
-# the vocabulary by script, and compare the map with one that leaves that step out:
+# The loss is not spread evenly. In many scripts vowels are written as marks, and `strip_accents` drops marks. We sort
+# the vocabulary by script and count, for each script, the ids that the map *saves*: ids minus classes. Then once more
+# with a map that leaves `strip_accents` out.
 
-# %%
+# %% tags=["fold"]
 def script(text):
     """The first word of the Unicode name of the first letter or mark."""
     letters = (c for c in text if unicodedata.category(c)[0] in "LM")
@@ -303,7 +301,6 @@ for name in scripts:
     marks_kept = {run(text, others) or text for text in members[name]}
     saved[name] = 1 - np.array([len(marks_kept), len(classes[name])]) / len(members[name])
 
-# %% tags=["fold"]
 fig, ax = plt.subplots(figsize=(6.2, 3.4))
 kept, full = np.array([saved[name] for name in scripts]).T
 ax.barh(scripts, kept, color="C0", height=0.65, label="marks kept")
@@ -316,19 +313,15 @@ ax.legend(loc="upper right")
 ax.set_title("Where vowels are marks, dropping marks does most of the merging")
 fig.set_label("Stacked bars by script. Latin 32 % saved with marks kept and 2 % more because they are dropped; "
               "Thai 7 and 24 %; Bengali 10 and 45 %; Devanagari 14 and 48 %; Tamil 6 and 55 %.")
-
-# %%
 percent = {name: (round(100 * a), round(100 * (b - a))) for name, (a, b) in saved.items()}
 assert [percent[name] for name in ("Latin", "Thai", "Bengali", "Devanagari", "Tamil")] \
     == [(32, 2), (7, 24), (10, 45), (14, 48), (6, 55)]
-for name in scripts[-4:]:
-    print(f"{name:10} {percent[name][1]} % of its ids merge because marks are dropped")
 assert round(1.7735 - 1.7678, 3) == 0.006               # the paper's Figure 5
 
 # %% [markdown]
-# For the Latin script the marks hardly matter. In Bengali, Hindi's Devanagari and Tamil, more than four in ten ids
-# lose a canonical id of their own to this one step. On the paper's own data the map as a whole helps: leaving it out
-# costs about 0.006 in loss, the error that training lowers (read off its Figure 5).
+# For the Latin script the marks hardly matter. In Bengali, Hindi's Devanagari and Tamil, this one step takes a
+# canonical id of their own from more than four in ten ids. As a whole the map helps, at least on the paper's own data:
+# without it the *loss*, the error that training lowers, is about 0.006 higher (read off its Figure 5).
 #
 # ## Pin the map by its digest
 #
@@ -350,8 +343,8 @@ print(f"rows that are still right: {(right == wrong).sum()} of {right.size}")
 assert not (right == wrong).any()
 
 # %% [markdown]
-# A model with these rows would read trained numbers from the wrong places, without an error. A *digest* notices: a
-# short checksum (here SHA-256) over every number of the map. The package compares it with the published one.
+# A model with these rows would read trained numbers from the wrong places, and no error would say so. A *digest*
+# notices: a short checksum (here SHA-256) over every number of the map. The package compares it with the published one.
 
 # %%
 print("right", int64_digest(canonical)[:16], " wrong", int64_digest(by_key)[:16])
@@ -367,11 +360,12 @@ except InputError as error:
 
 # %%
 as_v3 = Addressing(replace(config, vocabulary="deepseek-v3", vocab_size=128_815,
-                           canonical_size=98_627, multipliers=None))
+                           canonical_size=98_627, multipliers=None))   # None: drawn anew
 assert (v3.encode(sentence) == ids).all()
 assert (v3.canonical[ids] == canonical[ids]).all()
 assert not (as_v3.rows(v3.canonical[ids], layer_id=1) == right).any()
 
+# %% tags=["fold"]
 # two dictionaries, 27 classes too many: other constants again
 draw = (config.seed, 1, config.max_ngram)              # seed, layer, how many
 assert (ops.pcg64_multipliers(*draw, 99_092) == addressing.multipliers[1]).all()
@@ -381,16 +375,16 @@ assert (ops.pcg64_multipliers(*draw, 99_119) != addressing.multipliers[1]).all()
 # ## Where the paper, the demo or a release does otherwise
 #
 # - **The steps.** The paper names NFKC and lowercasing, and says "etc.". The authors' demo has all six steps.
-# - **Marks.** "Strip accents" could mean the non-spacing marks only (Unicode category Mn). The map drops every
-#   category that begins with M. With Mn alone V4 has 99,510 classes.
-# - **Lowercasing** goes letter by letter. Python's `str.lower` writes a Greek sigma at the end of a word
-#   differently. No key of these vocabularies shows the difference; other vocabularies may.
+# - **Marks.** "Strip accents" could mean the non-spacing marks only (Unicode category Mn). The map drops all
+#   marks, every category that begins with M. With Mn alone V4 has 99,510 classes.
+# - **Lowercasing** goes letter by letter, where Python's `str.lower` writes a Greek sigma at the end of a word
+#   differently. In these vocabularies no key shows the difference.
 # - **The vocabulary.** Paper and demo use DeepSeek-V3's, V4.1 its own. Qwen's dialect has no map at all: it hashes
 #   raw ids.
 # - **Negative ids.** The demo lets them through unchanged. Here a negative id is an error, except $-1$, the mark
 #   `DEAD` of V4.1 for a position that takes no part, such as an image.
 
-# %%
+# %% tags=["fold"]
 def drop_mn(text):
     return "".join(c for c in text if unicodedata.category(c) != "Mn")
 
@@ -406,11 +400,11 @@ assert preset("qwen4exp-ple").vocabulary is None
 # %% [markdown]
 # ## Exercises
 #
-# **1.** Leave out `decompose`, which merges nothing. How many of the 3,213 merges of `strip_accents` go with it?
+# **1.** `decompose` merges nothing, so leave it out. How many of the 3,213 merges of `strip_accents` are then missing?
 #
 # ??? tip "Hint"
-#     Go through `STEPS` up to `strip_accents`, once with and once without the step, and count different strings
-#     just before it and just after it.
+#     Apply `strip_accents` to `strings[1]`, the list after `fold_compatibility`. Count the different strings just
+#     before it and just after it.
 
 # %% tags=["answer"]
 before = strings[1]                                 # after fold_compatibility
@@ -421,8 +415,8 @@ assert (alone, merged[2] - alone) == (1_078, 2_135)
 print(f"{alone:,} merges are left, {merged[2] - alone:,} are gone")
 
 # %% [markdown]
-# **2.** A port looks ids up with `canonical[ids]`. A chat with an image arrives: `DEAD`, that is $-1$, in the middle of
-# the ids. Which canonical id does the port read there? What does the package do?
+# **2.** A port looks ids up with `canonical[ids]`. A chat with an image arrives, so `DEAD`, that is $-1$, stands in the
+# middle of the ids. Which canonical id does the port read there? What does the package's `canonicalise` do?
 #
 # ??? tip "Hint"
 #     What does index $-1$ mean in Python?

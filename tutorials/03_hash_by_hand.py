@@ -11,12 +11,13 @@
 # ## The task
 #
 # An **n-gram** is a token together with the $n-1$ tokens before it; $n$ is its **order**. Engram keeps tables
-# of learned vectors. Each order has several tables, one for each **head**. Every head reads one **row** for
-# every n-gram, and all the rows of a position are laid side by side. This page is about the row numbers alone.
+# of learned vectors. Each order has several tables, one for each **head**, and of each table an n-gram reads one
+# **row**. This page is about the row numbers alone.
 #
 # Tokens are numbers already: their [canonical ids](02_canonical_ids.md). Could we simply number all n-grams?
 # No: there are far too many pairs, let alone triples. So the row is *computed*, by a **hash**: a little
-# arithmetic that gives the same row on every machine and spreads the n-grams evenly over the table.
+# arithmetic that gives the same row on every machine and spreads the n-grams evenly over the table. The presets
+# are named configurations; `flash` is DeepSeek-V4.1-Flash, or V4.1 for short.
 
 # %%
 import dataclasses
@@ -38,8 +39,8 @@ assert flash.canonical_size**2 > 600 * flash.table_sizes[0]
 #
 # This small hash stands in articles about Engram. Ids are first cut down modulo 500. The *oldest*
 # token is multiplied by 1, the next by 3, then 5. The products are joined by XOR, written $\oplus$ here and
-# `^` in Python: bit by bit, "one or the other, not both". Each head XORs in a number of its own, and all tables
-# have 5,003 rows:
+# `^` in Python: bit by bit, "one or the other, not both". The result is called the **mix**. Each head $h$ XORs in a
+# number of its own, and all tables have 5,003 rows:
 #
 # $$
 # \begin{align*}
@@ -49,8 +50,8 @@ assert flash.canonical_size**2 > 600 * flash.table_sizes[0]
 # \end{align*}
 # $$
 #
-# Four heads, two orders (2 and 3) and 32 numbers in a row. Take the tokens 42, 108, 256, 512. The last two make
-# the 2-gram, and $512 \bmod 500 = 12$.
+# There are four heads ($h$ from 0 to 3), two orders (2 and 3) and 32 numbers in a row. Take the tokens 42, 108, 256,
+# 512. The last two make the 2-gram, and $512 \bmod 500 = 12$.
 
 # %%
 HEADS, SIZE = 4, 5_003
@@ -79,20 +80,19 @@ assert toy_rows(toy_mix(tokens[-2:]))[0] == 256 ^ 36 == 292
 assert HEADS * 2 * 32 == 256  # numbers a position reads
 
 # %% [markdown]
-# So head 0 reads row 292 for the 2-gram, and the eight rows together hold 256 numbers. Nothing is wrong with
-# the arithmetic. Is it a good hash? Let us give it real text: the help pages that come with Python, in the
-# vocabulary of DeepSeek-V4.
+# So head 0 reads row 292 for the 2-gram. The eight rows together hold 256 numbers, and laid side by side they are the
+# 256-wide vector of the articles. Nothing is wrong with the arithmetic. Is it a good hash? Let us give it real text:
+# the help pages that come with Python, in the vocabulary of DeepSeek-V4.
 
 # %%
 vocabulary = Vocabulary.load("deepseek-v4")
 topics = pydoc_data.topics.topics
 text = "\n".join(topics[name] for name in sorted(topics))
 ids = vocabulary.canonical[vocabulary.encode(text)]
-pairs_of_ids = np.unique(np.stack([ids[:-1], ids[1:]], axis=-1), axis=0)
+pairs_of_ids = np.unique(np.stack([ids[:-1], ids[1:]], axis=-1), axis=0)  # oldest first
 triples_of_ids = np.unique(np.stack([ids[:-2], ids[1:-1], ids[2:]], axis=-1), axis=0)
 print(f"{len(ids):,} tokens, {len(pairs_of_ids):,} different 2-grams,"
       f" {len(triples_of_ids):,} different 3-grams")
-assert len(ids) > 60_000 and len(pairs_of_ids) > 15_000
 
 # %% [markdown]
 # ### Fault 1: small numbers stay small
@@ -110,18 +110,20 @@ assert len(mixes_of_2) == 1_536 == mixes_of_2.max() + 1
 assert mixes_of_3.max() < 4_096 < SIZE and flash.canonical_size // 500 == 198
 
 # %% [markdown]
-# These are two losses before any table is involved. About 198 unrelated canonical ids count as one. And 2-grams
-# have 1,536 mixes only, so in head 0 the other rows of 5,003 can never be read by a 2-gram. Without the modulo it gets
-# better, not good: multipliers of 1 and 3 leave mixes crowded, and there are a quarter fewer of them than 2-grams.
-# N-grams that share a *mix* share their row in every head.
+# Two things are lost before any table is involved. The modulo makes one id of about 198 unrelated canonical ids. And
+# 2-grams have no more than 1,536 mixes, so in head 0 they can never read the other rows of 5,003.
+#
+# Is it the modulo's fault alone? Leave it out, and keep the multipliers 1 and 3: there are still a quarter fewer mixes
+# than 2-grams, and 2-grams that share a mix share their row in every head. With the multipliers of V4.1, which this
+# page explains below, no two of them share a mix.
 
-# %%
+# %% tags=["fold"]
 layer = flash.layer_ids[0]
 addressing = Addressing(flash)
 multipliers = addressing.multipliers[layer]
 oldest_first = pairs_of_ids[:, 0] * 1 ^ pairs_of_ids[:, 1] * 3
 newest_first = pairs_of_ids[None, :, ::-1]  # [1, 2-grams, 2]
-real_mixes = ops.mix(newest_first, multipliers[:2])[0, :, 0]  # explained below
+real_mixes = ops.mix(newest_first, multipliers[:2])[0, :, 0]
 different = {"1 and 3, ids modulo 500": toy_mix(pairs_of_ids),
              "1 and 3, whole ids": oldest_first, "those of V4.1": real_mixes}
 different = {name: len(np.unique(mixed)) for name, mixed in different.items()}
@@ -130,7 +132,6 @@ for name, count in different.items():
 assert different["those of V4.1"] == len(pairs_of_ids)
 assert 0.7 < different["1 and 3, whole ids"] / len(pairs_of_ids) < 0.8
 
-# %% tags=["fold"]
 fig, ax = plt.subplots(figsize=(6.2, 2.8))
 edges = np.arange(0, SIZE, 100)
 real_rows = ops.table_rows(real_mixes[None, :, None], np.array([SIZE]))[0, :, 0]
@@ -149,9 +150,10 @@ fig.set_label("Different 2-grams of real text per hundred rows. The toy piles th
 # ### Fault 2: four heads are one head
 #
 # Several heads are there so that two n-grams which meet in one table part in the next. In the toy they never part.
-# XOR with a constant only flips some bits of the mix, so different mixes stay different. The bits above the lowest
-# twelve all come from the constant, so the results lie within 4,096 neighbours, fewer than 5,003. The modulus then
-# keeps them apart too: whoever meets in one head meets in all four.
+# Here is why. A mix is below $4096 = 2^{12}$, so it has twelve bits. XOR with a head's constant flips some of them, and
+# different mixes stay different. The bits above the twelve are those of the constant, so all results lie within a
+# stretch of 4,096 numbers. That is shorter than 5,003, and the modulus keeps them apart too. So n-grams that meet in
+# one head have the same mix, and meet in all four.
 
 # %%
 def meetings(rows: np.ndarray) -> int:
@@ -168,8 +170,8 @@ for column in toy_rows(np.arange(4_096)).T:
     assert len(np.unique(column)) == 4_096  # no two mixes meet, in any head
 
 # %% [markdown]
-# Draw the row in head 0 against the row in head 1, and the toy gives streaks. For two distinct primes, 5,003 and
-# 5,009, the same text gives a cloud.
+# Draw the row in head 0 against the row in head 1, and the toy gives streaks. Two tables of different prime sizes,
+# 5,003 and 5,009 rows, give a cloud.
 
 # %% tags=["fold"]
 primes = ops.table_primes((SIZE,), HEADS, 1)[0]
@@ -190,9 +192,9 @@ fig.set_label("Two scatter plots of 400 real 2-grams, row in head 0 against row 
 # ### Fault 3: one size for all
 #
 # Could the toy be mended with better mixes? Give it V4.1's, and compare three ways to make four heads: one shared
-# size alone; one shared size and the toy's constants; four **distinct primes**. We count pairs of 2-grams that
-# read the same row in one head, in two, in all four. If heads were independent, one pair in 5,003 of those that meet
-# in the first would meet in the second.
+# size alone; one shared size and the toy's constants; four **distinct primes** as sizes. We count pairs of 2-grams that
+# read the same row in head 0, in the first two heads, in all four. If heads were independent, then of the pairs that
+# meet in head 0 one in 5,003 would meet in head 1 as well.
 
 # %%
 ways = {"one size": np.stack([real_mixes % SIZE] * HEADS, axis=-1),
@@ -205,6 +207,8 @@ for name, (one, two, four) in counted.items():
     print(f"{name:20} one head {one:6,}   two heads {two:6,}   all four {four:6,}")
 one, two, four = counted["one size, constants"]
 print(f"independent heads would have {one / SIZE:.1f} in two heads, none in all four")
+
+# %% tags=["fold"]
 assert len(set(counted["one size"])) == 1 and counted["one size"][0] == one
 assert (10_007).bit_count() == 8 and 0.8 < two / (one / 2**8) < 1.3
 assert 15 < two / (one / SIZE) < 26 and one / SIZE**3 < 1e-6
@@ -212,17 +216,17 @@ assert counted["distinct primes"][1] < 2.5 * one / SIZE
 assert counted["distinct primes"][2] == 0
 
 # %% [markdown]
-# One size alone makes copies, not heads. The constants help, but not enough: two heads meet about twenty times too
-# often. Here is why. XOR with 10,007, which has eight 1-bits, adds or subtracts eight powers of two, depending on
-# those bits of the mix. Two mixes that agree in the eight bits are shifted alike, so if they met in head 0 they
-# meet again in head 1. That happens about once in $2^8 = 256$, not once in 5,003. Distinct primes need no constant
-# and do better; [the next tutorial](04_collisions.md) shows how much.
+# One size alone makes copies, not heads. The constants help, but not enough: pairs meet in two heads about twenty
+# times too often. Here is why. The number 10,007 has eight 1-bits. XOR with it adds or subtracts eight powers of two;
+# which of the two, depends on those bits of the mix. Mixes that agree in the eight bits are shifted alike, so if they
+# met in head 0 they meet again in head 1. That happens about once in $2^8 = 256$, not once in 5,003. Distinct primes
+# need no constant and do better; [the next tutorial](04_collisions.md) shows how much.
 #
 # ## The real one, step by step
 #
 # For a position $t$, count **shifts** backwards: shift 0 is the current token, shift 1 the one before it. Each
-# shift has one large odd **multiplier** $m_i$, the same for all orders and heads. Each head $k$ of order $n$
-# has a prime $p_{n,k}$ of its own, the number of rows in its table:
+# shift has one large odd **multiplier** $m_i$, the same for all orders and heads of a layer. Each head $k$ of order
+# $n$ has a prime $p_{n,k}$ of its own, the number of rows in its table:
 #
 # $$
 # \begin{align*}
@@ -244,10 +248,10 @@ for i, m in enumerate(multipliers):
 # %% [markdown]
 # ### Why the multipliers are bounded
 #
-# A multiplier is $2r+1$ with a random $r$, drawn below a limit that depends on the number of canonical ids: *no* id
-# times *any* multiplier may reach $2^{63}$, the end of a signed 64-bit integer. Then no language's overflow
-# rule matters, and the sign bit of every product and of every mix is 0. A mix is never negative. That matters for
-# the modulus: Python rounds down, C and Java towards zero, and they disagree on negative numbers.
+# A multiplier is $2r+1$ with a random $r$, drawn once, before training, below a limit that depends on the number of
+# canonical ids: *no* id times *any* multiplier may reach $2^{63}$, the end of a signed 64-bit integer. So no language's
+# overflow rule matters, and no product and no mix is negative. That is good for the modulus: on negative numbers
+# Python, which rounds down, disagrees with C and Java, which round towards zero.
 
 # %%
 limit = ops.hashing.multiplier_range(flash.canonical_size)  # exclusive, for r
@@ -261,12 +265,11 @@ assert -7 % 5 == 3 and math.fmod(-7, 5) == -2  # Python's way, and C's
 # %% [markdown]
 # ### Why they are odd
 #
-# $2r+1$ can never be 0, and a multiplier of 0 would erase its token. And the product keeps the lowest bit of the id;
-# an even multiplier would make it 0 always. Does that harm? Take multipliers one larger, so even, and a table
-# of $4096 = 2^{12}$ rows: half of it is never read. With a prime size nothing is lost. So odd multipliers are
-# cheap insurance, not the heart of the matter.
+# An odd number is never 0, and a multiplier of 0 would erase its token. An odd multiplier also keeps the lowest bit of
+# the id. That is cheap insurance, not the heart of the matter. Make the multipliers even by adding 1: of a table with
+# $4096 = 2^{12}$ rows, half is never read; with a prime number of rows nothing is lost.
 
-# %%
+# %% tags=["fold"]
 even_mixes = ops.mix(newest_first, multipliers[:2] + 1)[0, :, 0]
 for size, expected in ((4_096, 0.5), (4_093, 1.0)):
     odd, even = (len(np.unique(mixed % size)) / size for mixed in (real_mixes, even_mixes))
@@ -278,8 +281,8 @@ assert ops.is_prime(4_093) and (multipliers % 2 == 1).all()
 # ### The XOR, bit by bit
 #
 # Below are the products of "Great" and "the", and their XOR, as 64 bits in groups of eight. A bit of the mix is 1
-# where exactly one of the two has a 1. XOR neither grows nor carries. And with the newest token first it can be
-# continued: the 3-gram's mix is the 2-gram's with one more product.
+# where exactly one of the two has a 1. Because the newest token comes first, the mix can be continued: the 3-gram's
+# is the 2-gram's with one more product.
 
 # %%
 def bits(number: int) -> str:
@@ -314,31 +317,25 @@ assert [n for n in range(16_000_000, p + 1) if ops.is_prime(n)] == [p]
 assert all_rows[-1, 0] == row == 10_824_761
 
 # %% [markdown]
-# The other 23 rows of the position come the same way. A flat table holds all 24 tables one after the other;
-# there each column adds the start of its own table.
+# The other 23 rows of the position come the same way:
 
 # %%
 slow = []
-for n in (2, 3, 4):
-    mixed = 0
-    for product in products[:n]:
-        mixed ^= product
-    slow += [mixed % int(p) for p in primes_of_layer[8 * (n - 2):8 * (n - 1)]]
+for n, head_primes in zip(flash.orders, primes_of_layer.reshape(3, 8), strict=True):
+    slow += [int(mixes[n - 2]) % int(p_k) for p_k in head_primes]
+    print(f"{n}-gram", *(f"{r:>8}" for r in slow[-8:]))
 assert slow == all_rows[-1].tolist() and len(slow) == flash.columns == 24
-for n, heads in zip(flash.orders, all_rows[-1].reshape(3, 8), strict=True):
-    print(f"{n}-gram", *(f"{r:>8}" for r in heads[:7]), "...")
-flat = addressing.rows(text_ids, layer, flat=True)
-assert (flat - all_rows == addressing.offsets[layer]).all()
-assert addressing.offsets[layer][1] == p == addressing.primes[layer][0]
 
 # %% [markdown]
 # ## The left edge, and streams
 #
-# The first token of a text has nothing on its left. There the window is filled with the canonical id of the padding
-# token, 2. Someone who generates text token by token must not hash each token as if it were the first: the rows
-# need the $N-1$ ids before it, where $N$ is the largest order. That is the **history**, oldest first,
-# with -1 for "before the stream began". With it, any cut into chunks gives the rows of the whole. Without it, the
-# first three positions of a chunk read wrong rows.
+# A **window** is a token and the three before it, newest first: what the shifts 0 to 3 see. The first token of a text
+# has nothing on its left. There the window is filled with the canonical id of the padding token, 2.
+#
+# Someone who generates text token by token must not hash each token as if it were the first: its rows need the
+# $N-1$ ids before it, where $N$ is the largest order. These ids are the **history**, oldest first, with -1 for "before
+# the text began". With it, any cut into chunks gives the rows of the whole. Without it, the first three positions of a
+# chunk read wrong rows.
 
 # %%
 print("windows of [10, 11, 12], newest first, one line a position:")
@@ -350,12 +347,11 @@ whole = addressing.rows(sample, layer)
 for cut in range(len(sample) + 1):
     history = addressing.advance(None, sample[:cut])
     assert (addressing.rows(sample[cut:], layer, history) == whole[cut:]).all()
-print("history after the whole text:", history, "=", sample[-3:])
-assert addressing.pad_id == 2 and len(history) == flash.max_ngram - 1 == 3
-assert (history == sample[-3:]).all()
-forgetful = addressing.rows(sample[20:], layer)  # a chunk without its history:
-assert (forgetful[:3] != whole[20:23]).any(axis=-1).all()  # three positions are wrong
-assert (forgetful[3:] == whole[23:]).all()  # the rest sees enough
+print("history after the whole text:", history)
+assert (history == sample[-3:]).all() and flash.max_ngram - 1 == 3 and addressing.pad_id == 2
+forgetful = addressing.rows(sample[20:], layer)  # a chunk without its history
+wrong = (forgetful != whole[20:]).any(axis=-1).nonzero()[0]
+assert wrong.tolist() == [0, 1, 2]
 
 # %% [markdown]
 # ## A dead token
@@ -363,7 +359,8 @@ assert (forgetful[3:] == whole[23:]).all()  # the rest sees enough
 # V4.1 reads images too. The positions of an image hold no words, so they are marked **DEAD** (-1). A window walks
 # back from its token. Once it meets a DEAD mark it *latches*: that shift and all older ones show padding, even
 # if words stand further left. Otherwise an n-gram would be made of words that were never
-# neighbours. In the figure, bold on orange is what the dead token hides, grey is the left edge.
+# neighbours. In the figure, a column is the window of one position. Bold on orange is what the dead token hides, grey
+# is the left edge.
 
 # %% tags=["fold"]
 alive, q = np.array([10, 11, 12, 13, 14, 15, 16, 17]), 2
@@ -385,6 +382,7 @@ ax.set(xlim=(-0.5, len(alive) - 0.5), ylim=(3.5, -0.5), yticks=range(4),
        title="One dead token hides itself and all that is older, for three more positions")
 fig.set_label("A grid, positions across, shifts 0 to 3 downwards. At the dead position all four shifts show padding; "
               "one later shifts 1 to 3 do, then 2 and 3, then 3 alone; after that everything is visible again.")
+assert hidden[q].all() and shown[q + 1].tolist() == [13, 2, 2, 2]
 
 # %%
 before, after = addressing.rows(alive, layer), addressing.rows(marked, layer)
@@ -393,17 +391,17 @@ orders = [np.array(flash.orders)[c].tolist() for c in changed]
 for t in range(q, q + 5):
     print(f"token {alive[t]}: orders whose rows changed: {orders[t]}")
 assert orders == [[], [], [2, 3, 4], [2, 3, 4], [3, 4], [4], [], []]
-assert hidden[q].all() and shown[q + 1].tolist() == [13, 2, 2, 2]
 
 # %% [markdown]
 # ## Where the paper, the demo or a release does otherwise
 #
 # The paper says "multiplicative-XOR" and "prime", but prints no formula. The one above is that of the authors'
-# demo, and V4.1 kept it with $N = 4$ and the DEAD mark. Qwen hashes raw token ids, draws its multipliers in
-# another way, and starts afresh after the token that ends a document. And one trap for all: the number of the
-# layer seeds the multipliers. V4.1 counts layers from 0; a port that counts from 1 reads entirely other rows.
+# demo, and V4.1 kept it with $N = 4$ and the DEAD mark. Qwen's relative of Engram hashes raw token ids, draws its
+# multipliers in another way, and starts afresh after the token that ends a document. And one trap for every *port*,
+# every implementation of one's own: the multipliers are drawn from the number of the layer. V4.1 counts layers from 0;
+# a port that counts from 1 reads entirely other rows.
 
-# %%
+# %% tags=["fold"]
 for name in ("engram-27b", "demo", "deepseek-v4.1-flash", "qwen4exp-ple"):
     c = preset(name)
     print(f"{name:19} N={c.max_ngram} ids {c.vocabulary or 'raw':11} {c.multiplier_generator:10} "
@@ -423,7 +421,8 @@ assert (Addressing(one_off).rows(text_ids, 2) != all_rows).all() and flash.layer
 # of the 2-grams read at the 3, in layer 1?
 #
 # ??? tip "Hint"
-#     What is the product of id 0? And $3 \cdot 76{,}632{,}096{,}046{,}245 = 229{,}896{,}288{,}138{,}735$.
+#     Which multiplier belongs to the 3, the newer token? What is the product of id 0?
+#     And $3 \cdot 76{,}632{,}096{,}046{,}245 = 229{,}896{,}288{,}138{,}735$.
 
 # %% tags=["answer"]
 mixed = 3 * 76_632_096_046_245 ^ 0  # XOR with the product 0 changes nothing
@@ -432,8 +431,8 @@ print(mixed, "mod", p, "=", mixed % p)
 assert addressing.rows(np.array([0, 3]), layer)[1, 0] == mixed % p == 13_136_173
 
 # %% [markdown]
-# **2.** A port decodes token by token. Where its history should keep -1 for a DEAD token, it keeps the padding
-# id 2. Which rows of the next three tokens are wrong?
+# **2.** A port works token by token. Where its history should keep -1 for a DEAD token, it keeps the padding
+# id 2. Which orders are wrong at each of the next three tokens?
 #
 # ??? tip "Hint"
 #     Padding is an ordinary id: the walk back does not latch on it. What stands to its left?

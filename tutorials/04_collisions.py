@@ -12,7 +12,8 @@
 #
 # The [last tutorial](03_hash_by_hand.md) turned an n-gram into a *mix*, one large number, and each *head* took
 # that mix modulo the size of its own table. A **collision** is two different n-grams that read the same row. We
-# count collisions on the help pages that come with Python, through the multipliers of DeepSeek-V4.1-Flash.
+# count collisions among the 3-grams of the help pages that come with Python, with the multipliers of
+# DeepSeek-V4.1-Flash (V4.1).
 
 # %%
 import dataclasses
@@ -32,9 +33,9 @@ text = "\n".join(topics[name] for name in sorted(topics))
 ids = vocabulary.canonical[vocabulary.encode(text)]
 
 windows = ops.windows(ids[None], addressing.start(1), addressing.pad_id)  # [1, T, 4]
-every_mix = ops.mix(windows, addressing.multipliers[layer])[0]  # [T, 3]
-three_grams = every_mix[:, 1]  # [T]
-mixes, reads = np.unique(three_grams, return_counts=True)  # [G], [G]
+every_mix = ops.mix(windows, addressing.multipliers[layer])[0]  # [T, orders 2, 3, 4]
+three_grams = every_mix[:, 1]                                   # [T]
+mixes, reads = np.unique(three_grams, return_counts=True)       # how often each is read
 G = len(mixes)
 print(f"{len(ids):,} tokens, {G:,} different 3-grams; the most frequent {reads.max()} times")
 assert G == len(np.unique(windows[0, :, :3], axis=0)) > 30_000  # no two share a mix
@@ -42,7 +43,7 @@ assert G == len(np.unique(windows[0, :, :3], axis=0)) > 30_000  # no two share a
 # %% [markdown]
 # ## One head: a birthday problem
 #
-# People in a room share birthdays as n-grams share rows. With $G$ n-grams and $R$ rows, all rows equally likely,
+# N-grams share rows as people in a room share birthdays. With $G$ different n-grams and $R$ rows, all equally likely,
 #
 # $$
 # \begin{align*}
@@ -51,7 +52,7 @@ assert G == len(np.unique(windows[0, :, :3], axis=0)) > 30_000  # no two share a
 # \end{align*}
 # $$
 #
-# What counts is the **load** $G/R$: n-grams per row. Text is not random and our hash is not a die, so we measure.
+# What counts is the **load** $G/R$: n-grams per row. But text is not random and our hash is not a die, so we measure.
 
 # %%
 def rows_of(mixes: np.ndarray, sizes: list[int]) -> np.ndarray:
@@ -96,8 +97,9 @@ assert abs(measured[[0, 4, 6]] - [0.03, 0.63, 0.98]).max() < 0.01
 # %% [markdown]
 # ## Several heads: who meets everywhere?
 #
-# Row numbers of $k$ heads are remainders of one and the same mix. The **Chinese remainder theorem** says what they
-# tell us: the mix modulo the *least common multiple* (lcm) of the $k$ sizes, no less and no more. So
+# The rows of $k$ heads are remainders of one and the same mix. The **Chinese remainder theorem** says what all of them
+# together tell about the mix: its remainder modulo the *least common multiple* (lcm) of the $k$ sizes, no less and no
+# more. So for two n-grams, with the mixes $\mathrm{mix}$ and $\mathrm{mix}'$,
 #
 # $$
 # \text{they meet in all } k \text{ heads}
@@ -105,7 +107,8 @@ assert abs(measured[[0, 4, 6]] - [0.03, 0.63, 0.98]).max() < 0.01
 # $$
 #
 # If all sizes are equal, the lcm is that size, and further heads add nothing. If the sizes share factors, it
-# grows a little. If they are distinct primes, it is their product: each head divides the meetings by its size.
+# grows a little. If they are distinct primes, it is their product: each head divides the number of pairs that still
+# meet by its size.
 
 # %%
 def meetings(keys: np.ndarray) -> int:
@@ -125,11 +128,11 @@ for name, sizes in ways.items():
     assert joint[name] == [meetings(mixes % lcm) for lcm in lcms]  # the theorem
     print(f"{name:16} sizes {sizes}, lcm {lcms[-1]:,}")
     print("    pairs that meet in 1, 2, 3, 4 heads:", joint[name])
-    assert all(abs(joint[name][k] / expected[name][k] - 1) < 0.1 for k in (0, 1))
-assert len(set(joint["one size"])) == 1
-assert joint["distinct primes"][3] == 0
 
 # %% tags=["fold"]
+assert all(abs(joint[name][k] / expected[name][k] - 1) < 0.1 for name in ways for k in (0, 1))
+assert len(set(joint["one size"])) == 1
+assert joint["distinct primes"][3] == 0
 fig, ax = plt.subplots(figsize=(6.2, 3.1))
 for i, name in enumerate(ways):
     heads = [k for k in (1, 2, 3, 4) if joint[name][k - 1]]
@@ -137,28 +140,28 @@ for i, name in enumerate(ways):
     ax.semilogy(heads, [joint[name][k - 1] for k in heads], "os^"[i], color=f"C{i}")
 ax.set(xticks=(1, 2, 3, 4), xlabel="heads", ylabel="pairs that meet in all of them",
        title="Every distinct prime divides the meetings by about a thousand")
-ax.legend()
+ax.legend(title="line: formula, mark: count", alignment="left")
 fig.set_label("Pairs of 3-grams that meet in all of the first k heads, k from 1 to 4, on a logarithmic axis; lines are "
               "the formula, marks the count. One size stays flat, common factors fall a little and stop, distinct "
               "primes fall a thousandfold with each head and reach none at four.")
 
 # %% [markdown]
-# It is being *coprime* (no common factor) that matters. Primes are the easy way to have it for any number of heads.
+# What matters is that no two sizes have a common factor. The sizes 1,000, 1,001 and 1,003 do as well, and none of them
+# is prime. Primes are the easy way to have this for any number of heads.
 
-# %%
+# %% tags=["fold"]
 coprime = [1_000, 1_001, 1_003]
 assert math.lcm(*coprime) == math.prod(coprime)
 assert not any(ops.is_prime(size) for size in coprime)
 rows = rows_of(mixes, coprime)
-print("coprime, not prime:", [meetings(rows[:, :k]) for k in (1, 2, 3)])
 assert abs(meetings(rows[:, :2]) / joint["distinct primes"][1] - 1) < 0.2
 
 # %% [markdown]
 # ## How many heads are enough?
 #
-# Enough for what? First, to tell all n-grams apart. A mix is below $2^{63}$. Once the product of the primes passes
-# $2^{63}$, no two mixes agree in all remainders: only n-grams with *equal mixes* can meet in all heads. Our text has
-# no two such n-grams. If mixes are as good as random, even a hundred million n-grams have 0.0005 such pairs.
+# First, enough to tell all n-grams apart. A mix is below $2^{63}$. Once the product of the primes passes
+# $2^{63}$, only n-grams with *equal mixes* can meet in all heads. Our text has no two such 3-grams. If mixes are as
+# good as random, a hundred million n-grams have 0.0005 such pairs on average.
 
 # %%
 for name in presets():
@@ -173,26 +176,26 @@ assert round(1e8 * (1e8 - 1) / 2 / 2**63, 4) == 0.0005
 
 # %% [markdown]
 # Three or four heads would do for that; the published models have eight. More heads do a second thing: they thin out
-# noise. A memory is made of *all* rows of the position, and a shared row carries something of every n-gram that
-# trained it. Call a head **clean** for an n-gram that is alone in its row there. The more heads, the likelier is a
-# clean one:
+# noise. A memory is made of *all* rows of the position, and a shared row has learned something from each of its
+# n-grams. Call a head **clean** for an n-gram that is alone in its row there. The more heads $K$, the likelier it is
+# that one of them is clean:
 #
-# $$ P(\text{no clean head}) = (\text{share not alone})^H \approx \bigl(1 - e^{-G/R}\bigr)^H $$
+# $$ P(\text{no clean head}) = (\text{share not alone})^K \approx \bigl(1 - e^{-G/R}\bigr)^K $$
 #
-# This is free of parameters. The paper's eight heads of an order have rows of 80 numbers, 640 together. Keep the 640,
-# and fewer heads mean wider rows and as many parameters. What more heads cost is reads: $H$ small ones in place
-# of a big one.
+# More heads need not cost parameters. In the paper, a row has 80 numbers, so the eight heads of an order give
+# $8 \cdot 80 = 640$. One head with rows of 640 numbers would hold as many parameters. What more heads cost is reads:
+# $K$ small ones in place of a big one. Here is our text at load 1:
 
 # %%
 paper = preset("paper")
 tables = ops.table_primes((G,), 8, 1)[0]                             # load 1
 dirty = np.stack([crowded(mixes, p) for p in tables], axis=-1)       # [G, 8]
 print("heads  reads  row width  parameters   no clean head (formula)")
-for H in (1, 2, 4, 8):
-    c = dataclasses.replace(paper, n_heads=H, row_width=640 // H)
+for K in (1, 2, 4, 8):
+    c = dataclasses.replace(paper, n_heads=K, row_width=640 // K)
     parameters = sum(Addressing(c).table_rows.values()) * c.row_width
-    found, predicted = dirty[:, :H].all(axis=-1).mean(), not_alone(G, G) ** H
-    print(f"{H:5} {c.columns:6} {c.row_width:10} {parameters / 1e9:8.2f}e9"
+    found, predicted = dirty[:, :K].all(axis=-1).mean(), not_alone(G, G) ** K
+    print(f"{K:5} {c.columns:6} {c.row_width:10} {parameters / 1e9:8.2f}e9"
           f" {found:15.1%} ({predicted:.1%})")
     assert abs(found - predicted) < 0.01 and abs(parameters / 5.79e9 - 1) < 0.001
 
@@ -203,8 +206,8 @@ for H in (1, 2, 4, 8):
 #
 # $$ R \approx \frac{-G}{\ln(1 - \text{share})} $$
 #
-# The tables below turn it around, for the sizes that were published: from the number of different n-grams to the share
-# that is not alone in one head, and to the share without a clean head among the eight.
+# The tables below turn it around for the published sizes. Each line is a preset, each column a number of different
+# n-grams. The first table has the share that is not alone in one head, the second the share without a clean head.
 
 # %%
 def rows_for(n_grams: float, share: float) -> int:
@@ -214,13 +217,15 @@ def rows_for(n_grams: float, share: float) -> int:
 
 counts = (10**5, 10**6, 10**7, 10**8)
 published = ("demo", "engram-27b", "engram-40b", "deepseek-v4.1-flash", "qwen4exp-ple")
-for H, heading in ((1, "not alone in one head"), (8, "no clean head of 8")):
+for K, heading in ((1, "not alone in one head"), (8, "no clean head of 8")):
     print(f"{heading:22}{'rows':>10}" + "".join(f"{g:>12,}" for g in counts))
     for name in published:
         R = preset(name).table_sizes[0]
-        shares = "".join(f"{not_alone(g, R)**H:12.1%}" for g in counts)
+        shares = "".join(f"{not_alone(g, R)**K:12.1%}" for g in counts)
         print(f"  {name:20}{R:10,}{shares}")
 print(f"a million n-grams, at most 10% not alone: {rows_for(1e6, 0.1):,} rows")
+
+# %% tags=["fold"]
 assert abs(not_alone(1e6, rows_for(1e6, 0.1)) - 0.1) < 1e-6
 R = {name: preset(name).table_sizes[0] for name in published}
 assert not_alone(1e6, R["engram-27b"]) ** 8 < 0.001
@@ -228,19 +233,14 @@ assert not_alone(1e7, R["engram-27b"]) ** 8 > 0.9
 assert not_alone(1e7, R["deepseek-v4.1-flash"]) ** 8 < 0.003
 
 # %% [markdown]
-# A million n-grams fit the smaller of the paper's tables: hardly one is without a clean head. Of ten million, over
-# 90% are. V4.1's tables still take the ten million well. But how many n-grams are there? Even in the second half of our
-# text, more than three positions in ten bring a 3-gram that was not seen before. At a tenth of that rate, a billion
-# tokens would bring thirty million different 3-grams, more than the largest table above has rows.
+# A million n-grams fit the smaller of the paper's tables (`engram-27b`): hardly one is without a clean head. Of ten
+# million, over 90% are. V4.1's tables still take the ten million well. But text never stops bringing new n-grams. Even
+# in the second half of our text, more than three positions in ten bring a 3-gram that was not seen before.
 #
-# Are overfull tables useless? No, because n-grams are not equally frequent. Ask what a row *hears*: of all the reads
-# of a row, which part comes from one n-gram?
+# Are overfull tables useless? No, because n-grams are not equally frequent. Of all the reads of a row, which part comes
+# from one n-gram? We call that the n-gram's *own part* of the row.
 
 # %%
-first_seen = np.unique(three_grams, return_index=True)[1]
-new_in_half = (first_seen >= len(ids) // 2).sum() / (len(ids) / 2)
-assert new_in_half > 0.3 and 0.3 / 10 * 1e9 == 30e6 > max(R.values())
-
 loads = np.array([1 / 4, 1, 4, 16])
 classes = {"read once": reads == 1, "2 to 9 times": (reads > 1) & (reads < 10),
            "10 to 49 times": (reads > 9) & (reads < 50),
@@ -255,11 +255,13 @@ for load in loads:
 print("n-gram's own part of its row at load    1/4     1     4    16")
 for name, parts in own_part.items():
     print(f"{name:>36} ", *(f"{part:5.0%}" for part in parts))
+
+# %% tags=["fold"]
+first_seen = np.unique(three_grams, return_index=True)[1]
+assert (first_seen >= len(ids) // 2).sum() / (len(ids) / 2) > 0.3
 assert own_part["50 times or more"][2] > 0.8 and own_part["read once"][2] < 0.25
 assert all((np.diff(parts) < 0).all() for parts in own_part.values())
 assert 0.5 < (reads == 1).mean() < 0.75
-
-# %% tags=["fold"]
 fig, ax = plt.subplots(figsize=(6.2, 3.0))
 for marker, (name, parts) in zip("osD^", reversed(own_part.items()), strict=True):
     ax.semilogx(loads, parts, marker=marker, label=name)
@@ -273,14 +275,16 @@ fig.set_label("The part of a row's reads that comes from one n-gram, by how ofte
               "under 25 percent for those read once.")
 
 # %% [markdown]
-# With four n-grams to a row, one that is read 50 times or more still makes up over 80% of what its row hears; one
-# that occurs once, under 25%. Well over half of all 3-grams of our text occur once. So the formula is the
-# pessimist's answer: it counts them like the frequent ones. What does size buy in the end? The paper measured the
-# loss of one model with tables of eight sizes (Figure 3, right; the numbers below are read off the drawing). On a
-# line through them, every doubling of the rows lowers the loss by 0.0085. So there is no size at which the text
-# "fits" in the range they tried; there is a price per doubling.
+# With four n-grams to a row, one that is read 50 times or more still has over 80% of its row; one that is read once has
+# under 25%. Over half of all 3-grams of our text occur once. So the formula is the pessimist's answer: it counts them
+# like the frequent ones.
+#
+# What does size buy in the end? The paper measured the loss, the error that training lowers, of one model with tables
+# of eight sizes (Figure 3, right; the numbers below are read off the drawing). On a line through them, every doubling
+# of the rows lowers the loss by 0.0085. In the range they tried, there is no size at which the text "fits"; there is a
+# price per doubling.
 
-# %%
+# %% tags=["fold"]
 nominal = 129_280 * np.array([2, 5, 10, 15, 20, 30, 50, 80])
 loss = [1.7883, 1.7760, 1.7678, 1.7654, 1.7603, 1.7527, 1.7481, 1.7432]
 slope, _ = np.polyfit(np.log2(nominal), loss, 1)
@@ -290,8 +294,9 @@ assert abs(slope + 0.0085) < 1e-4
 # %% [markdown]
 # ## What would a table of one row do?
 #
-# People report that "a table of size 1 works as well". Two different things can be meant. First: set the nominal
-# size to 1. The search for distinct primes then starts at 2, and the tables are tiny, but they are not one row:
+# People report that "a table of size 1 works as well". Two different things can be meant. First: set the *nominal
+# size* to 1, the size in the configuration. Each table gets the next unused prime from there up. So the tables are
+# tiny, but they are not one row:
 
 # %%
 smallest = dataclasses.replace(flash, table_sizes=(1, 1, 1))
@@ -303,7 +308,7 @@ print(f"{len(two_grams):,} 2-grams, pairs that meet in all eight heads: {meeting
 assert primes == [2, 3, 5, 7, 11, 13, 17, 19] and math.prod(primes) == 9_699_690
 assert meetings(rows) == meetings(two_grams % 9_699_690) < 100
 
-one_hot = [np.eye(p)[rows[:, k]] for k, p in enumerate(primes)]
+one_hot = [np.eye(p)[rows[:, k]] for k, p in enumerate(primes)]  # 1 for the row that is read
 chosen = np.concatenate(one_hot, axis=1)  # [2-grams, 77]
 rank = np.linalg.matrix_rank(chosen)
 print(f"{chosen.shape[1]} rows in all; they give {rank} independent memories")
@@ -311,9 +316,10 @@ assert chosen.shape[1] == sum(primes) == 77 and rank == 77 - 7
 
 # %% [markdown]
 # By the theorem, eight tiny tables still tell apart almost all 2-grams of our text. What they lack is *room*. Each
-# 2-gram picks eight of 77 rows. Write a 1 for each picked row and 0 for the others: these vectors of 77 numbers have
-# rank 70, whatever the number of 2-grams. Key and value are linear in the memory (a [later page](05_gate.md) says
-# more), so these tables cannot store a vector of its own for each of tens of thousands of 2-grams.
+# 2-gram picks eight of 77 rows, one in each table. Write a 1 for each picked row and 0 for the others. However many
+# 2-grams there are, these vectors of 77 numbers have rank 70 at most: every table has the same sum as the first, and
+# that makes seven conditions. Key and value are linear in the memory ([tutorial 05](05_gate.md)), so these tables
+# cannot store a vector of its own for each of tens of thousands of 2-grams.
 #
 # Second: really one row. Every head then reads row 0, whatever the text. Here is the small preset `tiny` with random
 # weights and a random hidden state.
@@ -334,10 +340,10 @@ for stage in ("memory", "key", "value", "gate", "gated", "conv"):
     change = np.ptp(values, axis=0).max() / abs(values).max()
     print(f"{stage:7} changes from token to token by {change:.5f} of its largest value")
     assert change > 0.1 if stage in ("gate", "gated") else change < 1e-3
-assert not one_row.any() and np.linalg.matrix_rank(one["gated"][0, :, 0]) == 1
-assert np.linalg.matrix_rank(many["gated"][0, :, 0]) > 10
 
 # %% tags=["fold"]
+assert not one_row.any() and np.linalg.matrix_rank(one["gated"][0, :, 0]) == 1
+assert np.linalg.matrix_rank(many["gated"][0, :, 0]) > 10
 fig, axes = plt.subplots(1, 2, figsize=(6.4, 3.0), sharey=True)
 for ax, (name, trace) in zip(axes, {"one row": one, "the real tables": many}.items(), strict=True):
     image = trace["gated"][0, :, 0]
@@ -349,40 +355,39 @@ fig.set_label("Two heat maps of the gated value of one branch, positions down, c
               "made of vertical stripes that only grow stronger or weaker; with real tables every position differs.")
 
 # %% [markdown]
-# In the figure bright is positive, dark is negative. Memory, key and value are constants. So is the short
-# convolution (tutorial [06](06_short_conv.md)) to within a thousandth, once it has left the edge of the text
-# behind. What still moves is the **gate** of each branch, for it compares the constant key with the hidden state.
-# Such a module is a learned vector that the context turns up and down. It can help a model, like any extra
-# parameter. But it can store nothing about an n-gram, because no n-gram enters it.
+# The figure shows the *gated value*, which is the value times the gate: bright is positive, dark is negative. With one
+# row, memory, key and value are constants. So is the short convolution ([tutorial 06](06_short_conv.md)) to within a
+# thousandth, once it has left the edge of the text behind. What still moves is the **gate** of each branch, for it
+# compares the constant key with the hidden state. Such a module is a learned vector that the context turns up and down.
+# It can help a model, like any extra parameter. But it can store nothing about an n-gram, because no n-gram enters it.
 #
 # Whether it "works as well" in some training run is a question for an experiment, and this page has made none. A
-# fair one compares one row, tiny primes and full tables over several seeds. It trains long enough for rows to be
-# read more than once, and it looks at facts, not at the average loss alone.
+# fair one compares one row, tiny primes and full tables over several seeds, and looks at facts, not at the average
+# loss alone.
 #
 # ## Where the paper, the demo or a release does otherwise
 #
 # The paper speaks of distinct hash functions, one for each head. In demo and releases there is one mix per order,
 # and only the primes are distinct. They are distinct over all orders and layers too, though only the heads of one
-# order need it. Qwen pads the whole table to a multiple of 128 rows; the extra rows are never read.
+# order need it. Qwen adds 90 rows to its table, to a multiple of 128; they are never read.
 
-# %%
+# %% tags=["fold"]
 for name in ("engram-27b", "demo", "deepseek-v4.1-flash", "qwen4exp-ple"):
     every = np.concatenate(list(Addressing(preset(name)).primes.values()))
     assert len(np.unique(every)) == len(every)
     assert all(ops.is_prime(int(p)) for p in every)
 qwen = Addressing(preset("qwen4exp-ple"))
 stored, used = qwen.table_rows[2], int(qwen.primes[2].sum())
-print(f"Qwen's table has {stored:,} rows; {stored - used} of them are never read")
 assert stored % 128 == 0 and stored - used == 90
 
 # %% [markdown]
 # ## Exercises
 #
-# **1.** You expect five million different 3-grams. How many rows must each head have so that at most one in ten is
-# in company? And if you ask only that at most one in a thousand is without a clean head among four?
+# **1.** You expect five million different 3-grams. How many rows must each head have so that at most one 3-gram in ten
+# shares its row? And how many, if all you ask is that with four heads at most one in a thousand has no clean head?
 #
 # ??? tip "Hint"
-#     For the second question: which share $s$ has $s^4 = 0.001$?
+#     For the second question: which share $s$ has $s^4 = 0.001$? The function `rows_for` is above.
 
 # %% tags=["answer"]
 strict, relaxed = rows_for(5e6, 0.1), rows_for(5e6, 0.001 ** (1 / 4))
@@ -392,8 +397,8 @@ assert abs(not_alone(5e6, relaxed) ** 4 - 0.001) < 1e-6
 assert 47e6 < strict < 48e6 and 25e6 < relaxed < 26e6
 
 # %% [markdown]
-# **2.** A port takes sizes 6, 10 and 15 for three heads: "no two are equal". How many different triples of
-# rows can occur? How many would three primes of similar size give?
+# **2.** Somebody takes sizes 6, 10 and 15 for three heads: "no two are equal". How many different triples of
+# rows can occur? How many with 7, 11 and 13?
 #
 # ??? tip "Hint"
 #     No two are equal, but every two share a factor.

@@ -6,7 +6,7 @@
 # - compute the score of a memory against a context, and say which scores are possible at all;
 # - tell the four published gates apart: around zero, far out, and by what a stored gain means;
 # - say when `eps` matters, and why an ordinary test cannot see a wrong one;
-# - recognise four gate bugs of a port by the numbers they leave behind.
+# - recognise the bugs of a *port*, somebody's own implementation, by the numbers they leave behind.
 #
 # ## A row is found blind
 #
@@ -14,12 +14,11 @@
 # its sentence: the phrase may mean two things, or another phrase may share the row by collision.
 #
 # The *hidden state* $h$ knows more. It is the vector that the model carries along for a position, and
-# the layers below have already written context into it. A model with *residual branches* carries several
-# such vectors a position; every preset here has $M = 4$. The [next tutorial](06_short_conv.md)
-# says more about them.
+# the layers before have already written context into it. All models here carry $M = 4$ such vectors for each
+# position, called *residual branches*. The [next tutorial](06_short_conv.md) says more about them.
 #
 # Engram turns the memory $e$ (all rows of a position, side by side) into two kinds of vector. A **key**
-# $k$ per branch says what the memory is about. One **value** $v$ is what it has to say:
+# $k^{(m)}$ for each branch $m$ says what the memory is about. One **value** $v$ is what it has to say:
 #
 # $$ k^{(m)} = W_K^{(m)} e, \qquad v = W_V e $$
 #
@@ -45,6 +44,8 @@ rows = Addressing(tiny).rows(text, layer_id=1)
 memory = ops.gather_decode(parameters, rows, tiny, np.float64)
 key, value = ops.project(parameters, memory, tiny)
 print("memory", memory.shape, " key", key.shape, " value", value.shape)
+
+# %% tags=["fold"]
 assert key.shape == (1, 3, M, D) == (1, 3, 4, 16) and value.shape == (1, 3, D)
 assert {preset(name).n_branches for name in presets()} == {4}
 
@@ -52,8 +53,8 @@ assert {preset(name).n_branches for name in presets()} == {4}
 # ## The score: two norms and a dot product
 #
 # State and key are each divided by their root mean square (*RMSNorm*), multiplied channel by channel
-# with a learned *gain* $g$, and compared by a dot product. Here $D$ is the width and `eps` a tiny number
-# that keeps the root away from zero:
+# with a learned *gain* $g$, and compared by a dot product. (A *channel* is one of the $D$ numbers of a vector.) `eps`
+# is a tiny number that keeps the root away from zero:
 #
 # $$
 # \begin{align*}
@@ -91,32 +92,30 @@ assert np.allclose(scores["fits"], 4) and np.allclose(scores["opposite"], -4)
 # %%
 WIDE = preset("paper").hidden_size
 h, k = rng.standard_normal((2, 1, 2000, 1, WIDE))
-gain = np.ones((1, WIDE))
 lengths = np.array([0.1, 0.3, 1, 3, 10, 30, 100])
 
 
 def normed_score(h: np.ndarray, k: np.ndarray, eps: float = 1e-20) -> np.ndarray:
-    one = np.ones(h.shape[-2:])
+    one = np.ones(h.shape[-2:])                           # gains
     return ops.score(ops.rms_norm(h, one, eps), ops.rms_norm(k, one, eps))
 
 
 def undecided(s: np.ndarray) -> float:
-    alpha = ops.gate(s, "sigmoid")
+    alpha = ops.gate(s, "sigmoid")                        # the paper's gate, see below
     return float(((alpha > 0.1) & (alpha < 0.9)).mean())
 
 
 normed = [undecided(normed_score(x * h, k)) for x in lengths]
 bare = [undecided(ops.score(x * h, k)) for x in lengths]
-assert min(normed) > 0.95 and bare[-1] < 0.05
 
 # %% tags=["fold"]
+assert min(normed) > 0.95 and bare[-1] < 0.05
 for width in (16, 256, WIDE):                             # about 1 in size
     pair = rng.standard_normal((2, 1, 2000, 1, width))
     s = normed_score(*pair)
     assert abs(s.std() - 1) < 0.05 and abs(s).max() <= np.sqrt(width)
 assert WIDE == 2560 and round(np.sqrt(WIDE), 1) == 50.6
 
-# %% tags=["fold"]
 fig, ax = plt.subplots(figsize=(6.2, 2.9))
 ax.semilogx(lengths, normed, marker="o", label="state and key normalised")
 ax.semilogx(lengths, bare, marker="s", label="bare dot product")
@@ -149,8 +148,8 @@ assert np.linalg.matrix_rank(gated[0, -1]) == 1      # multiples of one vector
 # ## Four forms of the gate
 #
 # The paper takes the logistic sigmoid $\sigma(x) = 1/(1+e^{-x})$ of the score. The authors' demo and the
-# releases (DeepSeek-V4.1-Flash, "V4.1" from here on, and Qwen's) take it of a **signed square root**, with
-# $|s|$ held at $10^{-6}$ or above:
+# released models (DeepSeek-V4.1-Flash, or V4.1, and Qwen's) take it of a **signed square root**: the root of $|s|$,
+# with the sign of $s$. A *clamp* keeps $|s|$ at $10^{-6}$ or above:
 #
 # $$
 # \begin{align*}
@@ -160,9 +159,9 @@ assert np.linalg.matrix_rank(gated[0, -1]) == 1      # multiples of one vector
 # \end{align*}
 # $$
 #
-# Qwen's form is the demo's, with one change further up: its gains are *zero-centred*. The file stores
-# $w$ and the gain is $1 + w$. The package keeps these choices as named fields; `ops.gate_score` and
-# `ops.gate` ask for them.
+# Qwen's form is the demo's, with one change in the norms: its gains are *zero-centred*. The model's file stores
+# $w$ and the gain is $1 + w$. Below, `dialect_gates` builds states and keys whose score is known, and computes their
+# gates as each of the four does.
 
 # %% tags=["fold"]
 def dialect_gates(dialect: str, s: np.ndarray, stored: float,
@@ -189,11 +188,11 @@ v41 = dialect_gates("deepseek-v4.1", far, stored=1.0)
 qwen = dialect_gates("qwen", far, stored=0.0)
 misread = dialect_gates("qwen", far, stored=0.0, gain_form="plain")
 
+# %% tags=["fold"]
 assert np.allclose(demo, qwen, atol=1e-6) and (misread == 0.5).all()
 assert np.allclose(demo[far != 0], v41[far != 0], rtol=1e-12)
 assert paper[far == 8] > 0.999 and 0.94 < demo[far == 8] < 0.95
 
-# %% tags=["fold"]
 fig, (upper, lower) = plt.subplots(2, 1, figsize=(5.4, 5.6))
 near = np.array([-3e-6, -2e-6, -1.5e-6, -1e-6, -3e-7, -1e-12])
 for side in (near, -near[::-1]):
@@ -233,9 +232,9 @@ fig.set_label("Above: within three millionths of zero the paper's gate is flat a
 # ## At zero, and inside the clamp
 #
 # The clamp never lets the root fall below $\sqrt{10^{-6}} = 0.001$. So every score from just above 0
-# up to $10^{-6}$ has the same gate, $\sigma(0.001) = 0.50025$, and its mirror image has 0.49975. Only zero
-# itself is in dispute. `sign(0)` is 0, so the demo answers exactly 0.5. `copysign` reads the sign *bit*,
-# and a floating-point zero has one.
+# up to $10^{-6}$ has the same gate, $\sigma(0.001) = 0.50025$, and every one from just below 0 down to
+# $-10^{-6}$ has 0.49975. Only zero itself is in dispute. `sign(0)` is 0, so the demo answers exactly 0.5.
+# `copysign` takes the sign from the sign *bit*, and a floating-point zero has one: there is $+0$ and $-0$.
 
 # %%
 forms = ("sigmoid", "signed_sqrt", "copysign_sqrt")
@@ -245,22 +244,12 @@ plain, sign, copied = (ops.gate(scores, form)[0, :, 0] for form in forms)
 print("    score      paper     demo      V4.1")
 for row in zip(edges, plain, sign, copied, strict=True):
     print("{:9g}   {:.6f}  {:.6f}  {:.6f}".format(*row))
+
+# %% tags=["fold"]
 assert sign[:2].tolist() == [0.5, 0.5] == plain[:2].tolist()
 assert copied[:2].round(6).tolist() == [0.50025, 0.49975]
 assert (sign[2:] == copied[2:]).all()
 assert sign[2:6].round(6).tolist() == [0.50025, 0.50025, 0.50025, 0.49975]
-
-# %% [markdown]
-# Which zero a program meets is an accident of how it adds up: `0.0 + -0.0` is `0.0`, but `-0.0 + -0.0`
-# is `-0.0`. A sum that starts from 0 and a sum that starts from its first term can therefore give V4.1's gate
-# different values for an empty key. They differ by 0.0005, too little for `bfloat16` to hold.
-
-# %%
-from_zero, from_first = 0.0 + -0.0, -0.0 + -0.0
-pair = np.array([[[from_zero, from_first]]], dtype=np.float32)
-pair = ops.gate(pair, "copysign_sqrt")
-assert np.allclose(np.diff(pair), -0.0005, atol=1e-6)
-assert (ops.round_bf16(pair) == 0.5).all()
 
 # %% [markdown]
 # ## Why a signed root?
@@ -295,9 +284,9 @@ assert np.allclose(plain_slope, bell(sizes), rtol=1e-4)
 assert np.allclose(root_slope, bell(roots) / (2 * roots), rtol=1e-4)
 assert (slope(np.array([1e-9, 1e-7, 9e-7]), "signed_sqrt") == 0).all()
 
+# %% tags=["fold"]
 two = np.array([0.01, 16.0])
 small, large = slope(two, "signed_sqrt") / slope(two, "sigmoid")
-print(f"with the root over plain: {small:.1f} at 0.01, {large:,.0f} at 16")
 steeper = root_slope > plain_slope
 assert (steeper == ((sizes < 0.25) | (sizes > 3.5))).mean() > 0.99
 assert round(small) == 5 and 19_000 < large < 20_000
@@ -305,7 +294,6 @@ assert round(bell(0.001) / 0.002) == 125 and round(WIDE**0.25, 2) == 7.11
 ends = ops.gate(np.sqrt(WIDE) * np.array([[[-1.0, 1.0]]]), "signed_sqrt")
 assert ends.round(4).ravel().tolist() == [0.0008, 0.9992]
 
-# %% tags=["fold"]
 fig, ax = plt.subplots(figsize=(6.2, 3.1))
 ax.loglog(sizes, plain_slope, label="paper: no root")
 ax.loglog(sizes, root_slope, label="signed root")
@@ -321,18 +309,18 @@ fig.set_label("Slope of the gate against the size of the score, both logarithmic
               "score of 1 to 0.0004 at 30.")
 
 # %% [markdown]
-# Above a score of about 3.5 the root leaves more slope, at 16 nearly twenty thousand times more: a gate
-# that is very sure can still be corrected. Below about 0.25 it is steeper as well, up to 125 at the edge
-# of the clamp, so weak evidence is made loud. In between it is flatter. And with
-# gains of 1 no gate is ever quite shut or quite open: at the paper's width the score ends at
-# $\pm 50.6$, its root at $\pm 7.11$, the gate at 0.0008 and 0.9992.
+# For scores above about 3.5 the root leaves more slope, at 16 nearly twenty thousand times more: a gate
+# that is very sure can still be corrected. Below about 0.25 it is steeper as well, with a slope of up to 125 at the
+# edge of the clamp, so weak evidence is made loud. In between it is flatter. And with gains of 1 no gate is ever quite
+# shut or quite open: at the paper's width the score ends at $\pm 50.6$, its root at $\pm 7.11$, the gate at 0.0008
+# and 0.9992.
 #
 # ## What eps does to a tiny state
 #
-# `eps` stands under the root: an ordinary vector has $\mathrm{mean}(x^2)$ near 1 and never notices. A vector
-# whose root mean square is near $\sqrt{\mathrm{eps}}$ is not brought up to 1 any more, and a far
-# smaller one stays small. `None`, the demo's choice, means the machine epsilon of the *input's* dtype:
-# about $1.19 \cdot 10^{-7}$ in float32 but $2.2 \cdot 10^{-16}$ in float64.
+# `eps` stands under the root of the norm. An ordinary vector has $\mathrm{mean}(x^2)$ near 1 and never notices.
+# A vector whose root mean square is near $\sqrt{\mathrm{eps}}$ is not brought up to 1 any more, and a far
+# smaller one stays small. `None`, the demo's choice, means the machine epsilon of the *input's* dtype, the distance
+# from 1 to the next number: about $1.19 \cdot 10^{-7}$ in float32 but $2.2 \cdot 10^{-16}$ in float64.
 
 # %%
 tiny_to_large = np.geomspace(1e-12, 10, 131)
@@ -347,15 +335,15 @@ for label, (eps, dtype) in choices.items():
     expected = tiny_to_large / np.sqrt(tiny_to_large**2 + used)
     assert np.allclose(after[label], expected, rtol=1e-5)
     assert np.isclose(edge, np.sqrt(0.5))                 # 0.71 at its middle
-assert f"{np.finfo(np.float32).eps:.3g}" == "1.19e-07"
-assert f"{np.finfo(np.float64).eps:.2g}" == "2.2e-16"
 
 # %% tags=["fold"]
+assert f"{np.finfo(np.float32).eps:.3g}" == "1.19e-07"
+assert f"{np.finfo(np.float64).eps:.2g}" == "2.2e-16"
 fig, ax = plt.subplots(figsize=(6.2, 2.9))
 for label, curve in after.items():
     ax.semilogx(tiny_to_large, curve, label=label)
 ax.set(xlabel="root mean square before the norm", ylabel="after the norm",
-       title="Each eps draws its own line between a state and nothing")
+       title="A vector much shorter than the root of eps stays short")
 ax.legend(title="eps", fontsize=8, title_fontsize=8, loc="lower right")
 fig.set_label("Root mean square after the norm against before, five values of eps. "
               "Each curve steps from 0 to 1 where the input equals the square root "
@@ -373,25 +361,26 @@ def largest_move(eps: float, length: float, form: str = "signed_sqrt") -> float:
     return float(abs(found - right).max())
 
 
-print("wrong eps    variance 1      rms 1e-4")
+print("wrong eps    variance 1      rms 1e-4")             # rms: root mean square
 for eps in (2.0**-52, 2.0**-23, 1e-6, 1e-5):
     ordinary, small = largest_move(eps, 1.0), largest_move(eps, 1e-4)
     print(f"{eps:9.3g}{ordinary:14.1e}{small:15.1e}")
     assert ordinary < eps / 8 + 1e-13
     assert eps < 1e-7 or small > 0.2
+
+# %% tags=["fold"]
 assert 1.3e-8 < largest_move(2.0**-23, 1.0) < 1.5e-8
 assert largest_move(1e-5, 1.0, "sigmoid") < 1e-5 / 4      # the paper's gate
 
 # %% [markdown]
-# At variance 1 the error is an eighth of `eps` at most (a quarter for the plain sigmoid). Mistaking
-# float32's epsilon for $10^{-20}$ moves gates by 1.4e-8, so any test with a tolerance above that passes
-# either way. Shrink state and key to a root mean square of $10^{-4}$ and the same mistake moves a gate by more than
-# 0.2. So test a norm with tiny inputs, or compare its `eps` by reading.
+# At variance 1 the error is an eighth of `eps` at most (a quarter for the plain sigmoid). Float32's epsilon in place of
+# $10^{-20}$ moves gates by 1.4e-8, so any test with a tolerance above that passes either way. Shrink state and key to
+# a root mean square of $10^{-4}$, and the same mistake moves a gate by more than 0.2. So test a norm with tiny inputs.
 #
 # ## The factored form
 #
-# V4.1 and TileKernels, DeepSeek's kernel library, never write a normalised vector down. Both norms are
-# single numbers, so they can be pulled out of the sum:
+# V4.1 and TileKernels, DeepSeek's library of GPU programs, never write a normalised vector down. What a norm divides by
+# is a single number, so it can be pulled out of the sum:
 #
 # $$ s = \frac{\sum_d h_d\, (g^q_d\, g^k_d)\, k_d}{\sqrt D \;
 # \sqrt{\mathrm{mean}(h^2) + \mathrm{eps}}\; \sqrt{\mathrm{mean}(k^2) + \mathrm{eps}}} $$
@@ -399,23 +388,21 @@ assert largest_move(1e-5, 1.0, "sigmoid") < 1e-5 / 4      # the paper's gate
 # Only the product of the two gains enters. Swap the query's gain with the key's and nothing happens, so
 # no output can tell which of a checkpoint's two gains is which.
 
-# %%
+# %% tags=["fold"]
 query_gain, key_gain = 1 + 0.3 * rng.standard_normal((2, M, D))
 query = ops.rms_norm(hidden, query_gain, 1e-20)
 normalised = ops.score(query, ops.rms_norm(key, key_gain, 1e-20))
 factored = ops.factored_score(hidden, key, query_gain, key_gain, 1e-20)
 swapped = ops.factored_score(hidden, key, key_gain, query_gain, 1e-20)
-print("factored  ", factored[0, -1].round(6))
-print("normalised", normalised[0, -1].round(6))
 assert np.allclose(factored, normalised, rtol=1e-13, atol=1e-15)
 assert (swapped == factored).all()
 
 # %% [markdown]
 # ## The dead mask
 #
-# V4.1 reads images too. Positions inside an image have no text behind them; they are marked *dead*. Their
-# rows are those of an all-pad text, which are real rows with real values, so the gate has to do the rest: at a
-# dead position it is exactly 0, not small.
+# Positions inside an image hold no text and are marked *DEAD* ([tutorial 03](03_hash_by_hand.md)). They read the rows
+# of a text made of padding alone. Those are real rows with real values, so the gate has to do the rest: at a dead
+# position it is exactly 0, not small.
 
 # %%
 dead = np.array([[False, True, False]])
@@ -424,10 +411,10 @@ free = ops.gate(s, "copysign_sqrt")
 masked = ops.gate(s, "copysign_sqrt", dead)
 print("free  ", free[0, :, 0].round(3), " (branch 0, three positions)")
 print("masked", masked[0, :, 0].round(3))
+
+# %% tags=["fold"]
 assert (masked[0, 1] == 0).all() and (free > 0).all()
 assert (masked[0, [0, 2]] == free[0, [0, 2]]).all()
-assert (ops.apply_gate(masked, value)[0, 1] == 0).all()
-
 addressing = Addressing(tiny)
 marked, pad = np.array([[11, ops.DEAD, 33]]), np.array([[addressing.pad_id]])
 assert (addressing.rows(marked, 1)[0, 1] == addressing.rows(pad, 1)[0, 0]).all()
@@ -435,11 +422,11 @@ assert (addressing.rows(marked, 1)[0, 1] == addressing.rows(pad, 1)[0, 0]).all()
 # %% [markdown]
 # ## Where the paper, the demo or a release does otherwise
 #
-# The signed root is in no equation of the paper; it stands in the demo and in every release since. The
+# The signed root is in no equation of the paper; it stands in the demo and in both releases. The
 # paper gives no `eps` and Qwen's is not published: the values below for these two are this project's choice.
-# The demo alone adds biases to $W_K$ and $W_V$.
+# The demo alone adds biases to its keys and its value.
 
-# %%
+# %% tags=["fold"]
 layout = "{:20}{:12}{:15}{:14}{:7}{:6}{}"
 print(layout.format("preset", "score", "gate", "gain", "eps", "bias", "mask"))
 for name in ("paper", "demo", "deepseek-v4.1-flash", "qwen4exp-ple"):
@@ -464,8 +451,8 @@ assert preset("deepseek-v4.1-flash").norm_eps == 1e-20
 
 # %% tags=["answer"]
 same = np.array([[[-1.0, 0.0, 1.0]]])
-others = np.setdiff1d(np.linspace(-20, 20, 801), same).reshape(1, -1, 1)
-others = np.concatenate([others, np.array([[[1e-9], [-1e-7], [1e-6]]])], axis=1)
+others = np.setdiff1d(np.append(np.linspace(-20, 20, 801), [1e-9, -1e-7, 1e-6]), same)
+others = others.reshape(1, -1, 1)
 assert (ops.gate(same, "sigmoid") == ops.gate(same, "signed_sqrt")).all()
 assert (ops.gate(others, "sigmoid") != ops.gate(others, "signed_sqrt")).all()
 assert ops.gate(same, "copysign_sqrt")[0, 0, 1] != 0.5
@@ -479,7 +466,7 @@ assert ops.gate(same, "copysign_sqrt")[0, 0, 1] != 0.5
 # is too large by 0.00025. Which line is wrong?
 #
 # ??? tip "Hint"
-#     What is the score of an all-zero state? Which forms part there?
+#     What is the score of an all-zero state? Look for it in the table of section "At zero, and inside the clamp".
 
 # %% tags=["answer"]
 s = ops.gate_score(parameters, np.zeros_like(key), key, tiny)

@@ -10,9 +10,9 @@
 #
 # ## Neighbouring memories meet
 #
-# The gate left us one vector per position $t$ and branch $m$: $u_t^{(m)} = \alpha_t^{(m)} v_t$, the value
-# as far as that branch lets it in. So far each position stands alone. One more step lets it see
-# a few earlier ones:
+# The gate left us one vector per position $t$ and branch $m$, the *gated vector* $u_t^{(m)} = \alpha_t^{(m)} v_t$: the
+# value as far as that branch lets it in. So far each position stands alone. One more step lets it see
+# a few earlier ones. The branch is left out here; all of them do the same:
 #
 # $$
 # \begin{align*}
@@ -22,10 +22,10 @@
 # \end{align*}
 # $$
 #
-# The sum is a convolution along time with three properties. It is *causal*: it only looks back. It is
-# *depthwise*: each channel of each branch has its own $L$ weights and sees no other channel. It is
-# *dilated*: its taps are $\delta$ positions apart. All dialects that have it use $L = 4$ and $\delta = 3$,
-# which for them is $N$, the longest n-gram. So the taps are $t$, $t-3$, $t-6$ and $t-9$.
+# The sum is a convolution along time with three properties. It is *causal*: it only looks back. It is *depthwise*:
+# each channel of each branch has its own $L$ weights and sees no other channel. It is *dilated*: the positions that
+# it reads, its *taps*, are $\delta$ apart. All versions of Engram that have it use $L = 4$ and $\delta = 3$, and 3 is
+# also their $N$, the length of their longest n-gram. So the taps are $t$, $t-3$, $t-6$ and $t-9$.
 
 # %%
 import copy
@@ -73,11 +73,10 @@ print("out:", answer.astype(int))
 assert answer.tolist() == [0, 1, 0, 0, 2, 0, 0, 3, 0, 0, 4, 0]
 
 # %% [markdown]
-# The demo gets causality from a library that pads both ends: nine zeros left *and* right, then it keeps
-# the first $T$ outputs. That is the same thing. A port that keeps the last $T$ looks up to nine positions
-# ahead, at the very tokens it is trained to predict.
+# The demo pads both ends with nine zeros and keeps the first $T$ outputs, which is the same thing. A *port* (somebody's
+# own implementation) that keeps the last $T$ looks up to nine positions ahead, at the very tokens it should predict.
 
-# %%
+# %% tags=["fold"]
 spread = np.zeros(1 + (L - 1) * step)
 spread[::step] = w[::-1]                         # NumPy's order is the other one
 padded = np.convolve(line, spread)               # 9 numbers longer than the line
@@ -100,6 +99,7 @@ hidden = rng.standard_normal((T, M, D))
 
 
 def run(ids: np.ndarray, hidden: np.ndarray, **options: object) -> Trace:
+    """The whole module, from ids to Y; the trace keeps every array on the way."""
     trace = Trace()
     rows = addressing.rows(ids, layer_id=1)
     engram(parameters, hidden, rows, config, trace=trace, **options)
@@ -127,8 +127,8 @@ assert vector == [0, 3, 6, 9] and token_u == [0, 1, 2]
 assert token_Y == list(range(12))
 
 # %% [markdown]
-# Read it backwards: $Y_t$ reads four gated vectors out of a window of ten, $t$ back to $t-9$. Each of them
-# knows three tokens. Together they cover the last twelve tokens.
+# Seen from the output: $Y_t$ reads four gated vectors, and each of them knows three tokens. Together they cover the
+# last twelve tokens.
 
 # %% tags=["fold"]
 fig, ax = plt.subplots(figsize=(6.4, 2.3))
@@ -146,8 +146,6 @@ ax.set(yticks=[1, 2, 3], yticklabels=["tokens", "gated vectors", "output"],
 fig.set_label("An output at position 0 reads the gated vectors at 0, -3, -6 and -9; "
               "each of these reads the tokens at its own position and the two "
               "before, which together are the tokens from -11 to 0, each once.")
-
-# %%
 covered = [tap + back for tap in (0, 3, 6, 9) for back in (0, 1, 2)]
 assert sorted(covered) == list(range(12))             # no gap, no overlap
 
@@ -155,8 +153,9 @@ assert sorted(covered) == list(range(12))             # no gap, no overlap
 # ## A surprise: the norm undoes the gate
 #
 # The convolution reads RMSNorm$(u)$, and $u = \alpha v$ differs from $v$ in length only. A norm forgets
-# length. So what neighbours see of a memory hardly depends on whether the gate let it in: what is
-# left of $\alpha$ is what the convolution's `eps` ($10^{-5}$) makes of it.
+# length. So what later positions see of a memory hardly depends on whether the gate let it in. Only for very small
+# $\alpha$ does the norm's `eps` ($10^{-5}$) keep the result small. Here is a value of size 1 (root mean square) at the
+# paper's width, behind a small gate and behind the lowest one that the signed root allows ([tutorial 05](05_gate.md)):
 
 # %%
 def heard(alpha: float) -> float:
@@ -165,18 +164,11 @@ def heard(alpha: float) -> float:
 
 
 v, gain = rng.standard_normal(2560), np.ones(2560)
-alphas = np.geomspace(1e-6, 1, 61)
-seen = np.array([heard(alpha) for alpha in alphas])
-expected = alphas / np.sqrt(alphas**2 + config.conv_norm_eps)
-assert config.conv_norm_eps == 1e-5 and np.allclose(seen, expected, rtol=0.05)
-
 lowest = ops.gate(np.array([[[-np.sqrt(2560)]]]), "signed_sqrt").item()
 print(f"gate 0.02: {heard(0.02):.2f}   gate {lowest:.4f}: {heard(lowest):.2f}")
-assert heard(0.02) > 0.95 and 0.23 < heard(lowest) < 0.27
-assert round(lowest, 4) == 0.0008 and heard(1e-6) < 0.001
 
 # %% [markdown]
-# The same in the whole module: set every gate to 0.05.
+# The same in the whole module, with every gate set to 0.05:
 
 # %%
 def size(array: np.ndarray) -> float:
@@ -191,6 +183,12 @@ print(f"left of u: {u_left:.2f}   left of the convolution branch: {conv_left:.2f
 assert u_left < 0.15 and conv_left > 0.95
 
 # %% tags=["fold"]
+assert heard(0.02) > 0.95 and 0.23 < heard(lowest) < 0.27
+assert round(lowest, 4) == 0.0008 and heard(1e-6) < 0.001
+alphas = np.geomspace(1e-6, 1, 61)
+seen = np.array([heard(alpha) for alpha in alphas])
+expected = alphas / np.sqrt(alphas**2 + config.conv_norm_eps)
+assert config.conv_norm_eps == 1e-5 and np.allclose(seen, expected, rtol=0.05)
 fig, ax = plt.subplots(figsize=(6.2, 2.9))
 ax.semilogx(alphas, seen, label="what the convolution reads")
 ax.semilogx(alphas, alphas, label="what the gate lets through")
@@ -206,15 +204,14 @@ fig.set_label("Against the gate from 1e-6 to 1: the gated value grows in proport
               "and a quarter for 0.0008, the lowest gate the signed root allows.")
 
 # %% [markdown]
-# With a value of size 1, a gate of 0.02 still passes more than 95% to the convolution. At the paper's
-# width and gains of 1, the signed root never goes below 0.0008, where a quarter is left; the paper's plain
-# sigmoid can go further and shut this door. No source discusses it. It follows from the equations,
-# and a port that "fixes" it will not match.
+# A gate of 0.02 still passes more than 95% to the convolution. With gains of 1, the signed root never goes below
+# 0.0008, where a quarter is left; the paper's plain sigmoid can go further and shut this door. No source discusses
+# it. It follows from the equations, and a port that "fixes" it will not match.
 #
 # ## What starts at zero
 #
-# Trained models start with all convolution weights at 0. Then $c_t = 0$, and $\mathrm{SiLU}(0) = 0$: the
-# *convolution branch* is silent. The module is not. From step 0 on it adds $Y = u = \alpha v$.
+# In the paper, training starts with all convolution weights at 0. Then $c_t = 0$, and $\mathrm{SiLU}(0) = 0$: the
+# convolution is silent. The module is not. From the first step on it adds $Y = u = \alpha v$.
 
 # %%
 start = dataclasses.replace(config, conv_init="zeros")
@@ -226,10 +223,10 @@ assert (fresh["conv_weight"] == 0).all() and (first["conv"] == 0).all()
 assert (first["output"] == first["gated"]).all() and size(Y) > 0.1
 
 # %% [markdown]
-# It does not stay silent: near zero SiLU has slope ½, so the weights receive gradients at once,
-# $\partial Y / \partial w_j = \tfrac12 x$. A finite difference agrees:
+# Nor does the convolution stay silent: at zero SiLU has slope ½, so training moves the weights at once. The
+# derivative of $Y_t$ by a weight is half of what its tap reads; a small step agrees, in the folded code.
 
-# %%
+# %% tags=["fold"]
 nudge = 1e-6
 fresh["conv_weight"] = np.zeros((M, D, L))
 fresh["conv_weight"][..., -1] = nudge
@@ -239,10 +236,9 @@ assert np.allclose((bumped - Y) / nudge, 0.5 * first["conv_norm"][0], atol=1e-5)
 # %% [markdown]
 # ## The residual branches
 #
-# The *residual stream* is the sum that every layer of a transformer adds to. With *hyper-connections* a
-# model carries $M = 4$ such streams side by side; attention and experts read a mixture and write back to
-# all. Engram treats each stream by itself: $H^{(m)} \leftarrow H^{(m)} + Y^{(m)}$, before the layer's
-# attention.
+# The *residual stream* is the sum that every layer of a transformer adds to. With *hyper-connections* a model carries
+# $M = 4$ such streams side by side, its *branches*. Attention and experts read a mixture of them and write back to
+# all. Engram treats each branch by itself: $H^{(m)} \leftarrow H^{(m)} + Y^{(m)}$, before the layer's attention.
 #
 # {{ diagram: branches | Rows, memory and value are shared. Each of four branches has its own key, gate,
 # gated vector, norm and convolution, and adds its own Y to its own state. }}
@@ -256,18 +252,21 @@ del named["column_offsets"]                           # addresses, not learned
 count = {name: int(np.prod(shape)) for name, shape in named.items()}
 for name, numbers in count.items():
     shared = name in ("table", "value_weight")
-    print(f"{name:13}{numbers:15,}   {'shared' if shared else 'per branch'}")
+    print(f"{name:13}{numbers:15,}   {'shared' if shared else 'four branches together'}")
+
+# %% tags=["fold"]
 gains = count["query_gain"] + count["key_gain"] + count["conv_gain"]
 assert count["key_weight"] == 4 * count["value_weight"] == 4 * 2560 * 1280
 assert (count["conv_weight"], gains) == (40_960, 30_720)
 assert count["table"] > 170 * (sum(count.values()) - count["table"])
 
 # %% [markdown]
-# The table is more than 170 times all the rest, and it exists once. Now change the state of branch 1 alone: only its
-# own output moves. Within the branch all channels move, for a gate scales the whole vector. The convolution
-# itself keeps channels apart.
+# The table is more than 170 times all the rest, and it exists once.
+#
+# The branches are separate: change the state of branch 1 alone, and only its own output moves. Within the branch all
+# channels move, for a gate scales the whole vector. The convolution itself keeps channels apart.
 
-# %%
+# %% tags=["fold"]
 poked = hidden.copy()
 poked[at, 1] += 1.0
 difference = run(ids, poked)["output"] != base["output"]
@@ -280,17 +279,16 @@ leak = (ops.short_conv(one_channel, weight, step, zeros) != c).any(axis=(0, 1))
 assert np.argwhere(leak).tolist() == [[1, 3]]
 
 # %% [markdown]
-# Two traps for a port. A norm over all $M \cdot D$ numbers at once lets a loud branch quieten the
-# others. And the demo stores the kernels as one list of $M \cdot D$ channels, *branch-major*: all channels of
-# branch 0 first. Read channel-major, 60 of `tiny`'s 64 kernels land on the wrong channel.
+# Two traps for a port. First, the norm belongs to one branch. A norm over all $M \cdot D$ numbers at once lets a
+# branch with large numbers quieten the others. Second, the demo stores the *kernels* (the $L$ weights of a channel)
+# as one list of $M \cdot D$ channels, all channels of branch 0 first. Read in the other order, channel 0 of every
+# branch first, 60 of `tiny`'s 64 kernels land on the wrong channel.
 
-# %%
+# %% tags=["fold"]
 loud = base["gated"] * np.array([10.0, 1, 1, 1])[:, None]
 own = ops.rms_norm(loud, np.ones((M, D)), 1e-5)
 joint = ops.rms_norm(loud.reshape(1, T, M * D), np.ones(M * D), 1e-5)
 joint = joint.reshape(loud.shape)
-print("branch 1, norm of its own:", round(size(own[:, :, 1]), 2))
-print("branch 1, joint norm:     ", round(size(joint[:, :, 1]), 2))
 assert size(own[:, :, 1]) > 0.95 and size(joint[:, :, 1]) < 0.4
 
 listed = weight.reshape(M * D, 1, L)                  # as the demo stores them
@@ -301,10 +299,11 @@ assert M * D == 64 and (misread != weight).any(axis=-1).sum() == 60
 # %% [markdown]
 # ## What a decoder must remember
 #
-# A model that writes text gets one token at a time. To form $Y_t$ it needs the normalised gated vectors at
-# $t-3$, $t-6$, $t-9$, and the next two tokens need those between. So it keeps the last
-# $(L-1)\,\delta = 9$ of them, per branch. `EngramState` holds them; the module replaces them as it goes.
-# Hashing needs its own short memory, the last $N-1 = 2$ ids.
+# A *decoder*, a program that writes text, gets one token at a time. To form $Y_t$ it needs the normalised gated
+# vectors at $t-3$, $t-6$, $t-9$, and the next two tokens need those between. So it keeps the last $(L-1)\,\delta = 9$
+# of them, per branch. We call them the taps; `EngramState` holds them, and the module replaces them as it goes.
+# Hashing needs its own short memory, the last $N-1 = 2$ ids. With both, chunks of any length give the output of the
+# whole text:
 
 # %%
 whole = base["output"]
@@ -325,7 +324,7 @@ assert np.allclose(state.taps, base["conv_norm"][:, -9:], rtol=1e-12, atol=1e-13
 
 # %% [markdown]
 # What if a server loses one or the other between two chunks? We cut the text at position 12 and start
-# the second chunk without its past.
+# the second chunk without its past. Positions are counted from the cut.
 
 # %%
 cut = 12
@@ -350,12 +349,12 @@ wrong = {}
 for name, error in errors.items():
     wrong[name] = np.flatnonzero(error > 1e-9).tolist()
     print(f"{name:9} wrong at +{wrong[name]}")
+
+# %% tags=["fold"]
 assert wrong["taps lost"] == list(range(9))
 assert wrong["ids lost"] == [0, 1, 3, 4, 6, 7, 9, 10]
 assert wrong["both lost"] == list(range(11))
 assert second_chunk(keep_taps=True, keep_ids=True).max() < 1e-12
-
-# %% tags=["fold"]
 fig, ax = plt.subplots(figsize=(6.2, 2.8))
 for i, (name, error) in enumerate(errors.items()):
     ax.bar(np.arange(T - cut) + 0.27 * (i - 1), error, 0.27, label=name,
@@ -373,25 +372,16 @@ fig.set_label("Bars of the largest error at each position after the cut. Taps lo
 # seen again 3, 6 and 9 positions later, so every third output is right. A check that looks at the twelfth
 # token of a reply finds nothing in this layer.
 #
-# A state is cheap to keep. For the paper's 27B model it is 9 vectors of 2,560 numbers for each of four
-# branches. DeepSeek-V4.1-Flash has no convolution and keeps none.
-
-# %%
-assert start_state(paper, batch=1).taps.size == 9 * 4 * 2560 == 92_160
-assert start_state(preset("deepseek-v4.1-flash"), batch=1).taps.size == 0
-
-# %% [markdown]
 # ## Where the paper, the demo or a release does otherwise
 #
-# DeepSeek-V4.1-Flash, V4.1 for short, drops the convolution: $Y = u$, and an output reads rows of the last
-# four tokens only, its longest n-gram. The paper's own ablation hints at why one may. Read off its
-# Figure 5, the loss is 1.7678 with everything and 1.7683 without the convolution. Going without
-# several branches costs 13 times as much (1.7743).
+# DeepSeek-V4.1-Flash, V4.1 for short, drops the convolution: $Y = u$, no taps are kept, and an output knows the last
+# four tokens only, the longest n-gram. The paper left out parts of its model one at a time, and this hints at why one
+# may. Read off its Figure 5, the *loss*, the error that training lowers, is 1.7678 with everything and 1.7683 without
+# the convolution. Going without several branches costs 13 times as much (1.7743).
 #
-# The demo draws the kernels at random instead of starting at zero; it has no training code. It does not
-# reset the convolution between documents packed into one sequence either, and the paper does not say.
+# The demo draws the kernels at random instead of starting at zero; it has no training code.
 
-# %%
+# %% tags=["fold"]
 layout = "{:20}{:<6}{:<10}{:<4}{:9}{}"
 print(layout.format("preset", "taps", "dilation", "N", "start", "remembers"))
 for name in ("paper", "demo", "deepseek-v4.1-flash", "qwen4exp-ple"):
@@ -405,12 +395,13 @@ for name in ("paper", "demo", "deepseek-v4.1-flash", "qwen4exp-ple"):
 reference, without_conv, without_branches = 1.7678, 1.7683, 1.7743
 cost = (without_branches - reference) / (without_conv - reference)
 assert round(cost) == 13
+assert start_state(preset("deepseek-v4.1-flash"), batch=1).taps.size == 0
 
 # %% [markdown]
-# One more consequence. A *dead* position (see [the gate](05_gate.md)) has $u = 0$, but with a convolution its
-# output is not 0: it still reads earlier positions. `tiny` has both, V4.1 only the mask, so there $Y = 0$.
+# One more consequence. At a *DEAD* position, part of an image ([tutorial 05](05_gate.md)), $u$ is 0. With a convolution
+# its output is still not 0, for it reads earlier positions. `tiny` has both. V4.1 has no convolution, so there $Y = 0$.
 
-# %%
+# %% tags=["fold"]
 assert config.dead_barrier and config.conv_kernel
 dead = np.arange(T) == 10
 masked = run(np.where(dead, ops.DEAD, ids), hidden, dead=dead)
@@ -422,7 +413,8 @@ assert H.shape == (T, M, D) and np.allclose(H - hidden, masked["output"][0])
 # %% [markdown]
 # ## Exercises
 #
-# **1.** How many different tokens would an output see with four taps and 3-grams, were the dilation 2? And 4?
+# **1.** With four taps and 3-grams, an output sees twelve different tokens. How many with dilation 2 in place of 3? And
+# with 4?
 #
 # ??? tip "Hint"
 #     Add every tap's distance to every distance inside an n-gram, and count what is different.
@@ -444,11 +436,11 @@ assert sorted(set(range(15)) - reach(4)) == [3, 7, 11]
 # three holes. A dilation of $N$ is the widest that leaves none.
 
 # %% [markdown]
-# **2.** A decoder tries two draft tokens, rejects them, and goes back. It restores the ids but forgets the
-# taps. Which outputs are wrong afterwards? And how does one go back properly?
+# **2.** To be faster, a decoder guesses two tokens ahead, finds them wrong, and goes back. It restores the ids but
+# forgets to restore the taps. Which outputs are wrong afterwards? And how does one go back properly?
 #
 # ??? tip "Hint"
-#     Two foreign vectors stand at the end of the taps; all others have moved. The module never writes into
+#     Two foreign vectors stand at the end of the taps; all others have moved up. The module never writes into
 #     an `EngramState`'s array, it puts a new one in its place.
 
 # %% tags=["answer"]
@@ -471,7 +463,7 @@ assert after_drafts(restore=False) == list(range(9))
 assert after_drafts(restore=True) == []
 
 # %% [markdown] tags=["answer"]
-# All nine that still read from before the cut. Keep a shallow copy of the state and go on from that.
+# The nine that still read from before the cut. Keep a shallow copy of the state and go on from that.
 
 # %% [markdown]
 # Next: [the dialects of one idea](07_dialects.md), side by side.

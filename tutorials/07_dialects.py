@@ -1,9 +1,9 @@
 # %% [markdown]
 # # The dialects of one idea
 #
-# Engram exists in several versions: the paper, the authors' demo, DeepSeek-V4.1-Flash, and Qwen's per-layer
-# embedding. All look the last few tokens (an **n-gram**) up in hashed tables, and a gate decides how much of what they
-# find gets in. They agree on hardly any detail. We call each version a **dialect**.
+# Engram exists in several versions: the paper, the authors' demo, DeepSeek-V4.1-Flash (V4.1), and a relative by Qwen,
+# its per-layer embedding. All look the last few tokens (an **n-gram**) up in hashed tables, and a gate decides how much
+# of what they find gets in. They agree on hardly any detail. We call each version a **dialect**.
 #
 # ## What you will be able to do
 #
@@ -17,10 +17,9 @@
 #
 # In this package no code asks "is this the demo?". Every difference is a named field of `EngramConfig`, and code
 # asks for the field that matters. A **preset** is one set of values. `DIALECT_FIELDS` lists the choices in which
-# presets differ, each with a function that puts it into words. So the table below is not typed; it is read off
-# the presets.
+# presets differ, each with a function that puts it into words. So the table below is read off the presets.
 
-# %%
+# %% tags=["fold"]
 from dataclasses import replace
 from textwrap import wrap
 
@@ -53,15 +52,15 @@ for label, in_words in DIALECT_FIELDS:
     show(label, [in_words(config) for config in DIALECTS.values()])
 
 # %% [markdown]
-# Do not learn it by heart; most of these words are explained where this page or an earlier one needs them. See two
-# things only. Any two columns differ in many choices, and no line is the same all through. Not every preset is a
-# dialect: `engram-40b`, the paper's larger model, differs from `engram-27b` in one choice, the size of the tables.
+# Do not learn it by heart; this page and the earlier ones explain what they need of it, and the
+# [glossary](../reference/glossary.md) the rest. See two things only. Any two columns differ in many choices, and no
+# line is the same all through. (Not every preset is a dialect: `engram-40b`, the paper's larger model, differs from
+# `engram-27b` in one choice only, the size of the tables.)
 #
-# A few cells are this project's own guess, because no source publishes the value.
-# [A page of its own](../reference/choices.md) lists them; the complete table is
-# [in the reference](../reference/dialects.md).
+# Where no source publishes a value, the cell is this project's own guess. [A page of its own](../reference/choices.md)
+# lists these; the complete table is [in the reference](../reference/dialects.md).
 
-# %%
+# %% tags=["fold"]
 def differing(one: EngramConfig, other: EngramConfig) -> list[str]:
     return [label for label, in_words in DIALECT_FIELDS
             if in_words(one) != in_words(other)]
@@ -83,15 +82,14 @@ assert larger == ["nominal table size"]
 # %% [markdown]
 # ## One n-gram, four addresses
 #
-# The sentence is the paper's own example. We follow its 2-gram " the Great" in the first Engram layer of each
-# dialect. A **canonical id** stands for all spellings of a token ([tutorial 02](02_canonical_ids.md)). The
-# **mix** is what the n-gram hashes to, before each head takes it modulo the prime size $p$ of its own table
-# ([tutorial 03](03_hash_by_hand.md)):
+# We follow the 2-gram " the Great" in the first Engram layer of each dialect. A **canonical id** stands for all
+# spellings of a token ([tutorial 02](02_canonical_ids.md)). The **mix** is what the n-gram hashes to, before each head
+# takes it modulo the prime size $p$ of its own table ([tutorial 03](03_hash_by_hand.md)):
 #
 # $$ \mathrm{mix} = (x_t\, m_0) \oplus (x_{t-1}\, m_1), \qquad \mathrm{row} = \mathrm{mix} \bmod p $$
 #
-# One honest limit: Qwen hashes *raw* ids of a tokenizer that this package does not carry. Its column takes
-# DeepSeek's raw ids instead. The arithmetic is Qwen's, the ids are not.
+# One limit: Qwen hashes *raw* ids of a tokenizer that this package does not carry. Its column takes DeepSeek's raw ids
+# instead. The arithmetic is Qwen's, the ids are not.
 
 # %%
 sentence = "Only Alexander the Great could tame the horse Bucephalus."
@@ -140,11 +138,11 @@ assert columns["paper"]["id of ' Great'"] == columns["V4.1"]["id of ' Great'"]
 # %% [markdown]
 # Read it from the top. The three DeepSeek columns agree on both ids and on nothing below. Why?
 #
-# **Paper and demo** share the vocabulary, the seed and the generator. They number the layer differently, and that
-# number seeds the multipliers. In layer 15, which both happen to have, all multipliers and mixes agree. The rows
-# still do not, for the tables have other sizes:
+# **Paper and demo** share the vocabulary, and they draw the multipliers with the same generator of random numbers.
+# But the draw starts from the number of the layer, and they number the layers differently. In layer 15, which both
+# happen to have, all multipliers and mixes agree. The rows still do not, for the tables have other sizes:
 
-# %%
+# %% tags=["fold"]
 print("layer 15      mix, in hex         p of head 0   row of head 0")
 found = {}
 for name in ("engram-27b", "engram-40b", "demo"):
@@ -159,10 +157,10 @@ assert len({row for _, row in found.values()}) == 3
 
 # %% [markdown]
 # **Demo and V4.1** agree on the layer, 1, and on the ids of this sentence. But V4's vocabulary has 465 tokens more,
-# so it has more canonical ids, and the multipliers are drawn from a range that shrinks with that number. Same seed,
-# same random bits, other range: each multiplier is scaled by the same factor. That is enough to move every row.
+# so it has more canonical ids, and the multipliers are drawn from a range that shrinks with that number. The same
+# random bits and another range: each multiplier is scaled by the same factor. That is enough to move every row.
 
-# %%
+# %% tags=["fold"]
 v3, v4 = DIALECTS["demo"], DIALECTS["V4.1"]
 m_v3 = Addressing(v3).multipliers[1]           # three of them
 m_v4 = Addressing(v4).multipliers[1][:3]
@@ -180,9 +178,11 @@ assert np.allclose(m_v3 / m_v4, factor, rtol=1e-9, atol=0)
 # the sentence, the token that ends a document, the sentence again. Each variant below differs from `tiny` in one
 # respect. How many of the rows that a position reads are other rows?
 #
-# Three labels need a word. The *seed index* is the number that seeds a layer's multipliers: the layer's own number, or
-# its place in the list of layers (its *ordinal*). *SplitMix64* is Qwen's generator of them. A position marked *DEAD*
-# holds no text, for example because it belongs to an image; windows do not look past it.
+# Some labels need a word. The *seed index* is the number from which a layer's multipliers are drawn: the layer's own
+# number, or its place in the list of layers (its *ordinal*). *SplitMix64* is Qwen's generator of random numbers. The
+# *fill* stands where the text has no token yet. *Documents apart* means that no n-gram reaches back over the end of a
+# document. A position marked *DEAD* holds no text, for example because it belongs to an image; n-grams do not reach
+# back over it either.
 
 # %%
 tiny, layer = preset("tiny"), 1
@@ -191,7 +191,6 @@ two = np.concatenate([raw, [END], raw])
 ids = Vocabulary.load(tiny.vocabulary).canonical[two]
 base = Addressing(tiny).rows(ids, layer)                 # [T, C]
 T = len(ids)
-assert ids[len(raw)] == END
 
 v3_fields = {"vocabulary": "deepseek-v3", "vocab_size": v3.vocab_size,
              "canonical_size": v3.canonical_size}
@@ -226,7 +225,7 @@ for y, (_, share) in enumerate(changed.items()):
         ax.scatter(where, [y] * len(where), s=60, marker="s", color="C0",
                    alpha=0.35 + 0.65 * level, linewidths=0)
 ax.axvline(len(raw), color="C1", linestyle="--", linewidth=1)
-ax.annotate("the document ends here", (len(raw) + 0.3, -0.75), fontsize=8)
+ax.annotate("the first document ends here", (len(raw) + 0.3, -0.75), fontsize=8)
 ax.set(yticks=range(len(changed)), yticklabels=list(changed), xlabel="position",
        ylim=(len(changed) - 0.5, -1.2))
 ax.set_title("Most address choices move every row;\n"
@@ -237,9 +236,8 @@ fig.set_label("A grid: ten changed choices down, positions across; a square "
               "their lines. The fill changes positions 0 and 1, the document "
               "end the two positions after it, a dead token its own position "
               "and the next two. Orders up to 4 change nothing.")
-
-# %%
 where = {k: np.flatnonzero(share).tolist() for k, share in changed.items()}
+assert ids[len(raw)] == END
 everywhere = list(variants)[:6]
 assert all(changed[label].mean() > 0.99 for label in everywhere)
 assert all((changed[label] > 0.5).all() for label in everywhere)
@@ -249,14 +247,15 @@ assert where["token 8 is DEAD"] == [8, 9, 10]
 assert where["orders up to 4"] == []            # old columns stay as they are
 
 # %% [markdown]
-# Six choices leave hardly a row in place, and it does not matter how small they look: a layer number off by one is
-# as bad as another vocabulary. A port that is wrong there is wrong everywhere, so one token shows it.
+# Each line is one changed choice; a square is a position that reads other rows than before, darker for more of them.
+# Six choices leave hardly a row in place, and it does not matter how small they look: a layer number off by one is as
+# bad as another vocabulary. A port that is wrong there is wrong everywhere, so one token shows it.
 #
-# The fill and the barriers touch only the positions whose window reaches over an edge. A test on the middle of a
-# text never sees them. Orders up to 4 add columns and leave the others alone, in this layer. The new columns take
-# primes, though, and no prime is used twice, so tables of the *next* layer get others.
+# The fill and the barriers (a document's end, a DEAD mark) touch only positions whose n-grams reach over an edge. A
+# test on the middle of a text never sees them. Orders up to 4 add tables and leave the others alone, in this layer. But
+# no prime is used twice, so the tables of the *next* layer get other primes.
 
-# %%
+# %% tags=["fold"]
 taller = Addressing(replace(tiny, **four_fields))
 assert (taller.primes[1][:tiny.columns] == Addressing(tiny).primes[1]).all()
 assert (taller.primes[2][:tiny.columns] != Addressing(tiny).primes[2]).any()
@@ -264,12 +263,12 @@ assert (taller.primes[2][:tiny.columns] != Addressing(tiny).primes[2]).any()
 # %% [markdown]
 # ## Which choices change values?
 #
-# The rest of the table leaves the rows alone and changes what is made of them. Same rows, same random weights, same
-# **hidden state** (the vectors that the model carries for a position); we measure the largest change of the output,
+# The other choices leave the rows alone and change what is made of them. We keep the rows, the random weights and the
+# **hidden state** (the vectors that the model carries for a position), and measure the largest change of the output,
 # relative to its own size. ("FP8 and bf16 inside" rounds where the released V4.1 does, to numbers of 8 and 16 bits;
 # `eps`, gains and the factored score are in [tutorial 05](05_gate.md), the dilation in [06](06_short_conv.md).)
 
-# %%
+# %% tags=["fold"]
 rng = np.random.default_rng(7)
 weights = initialise(tiny, layer, rng)
 for name in ("key_bias", "value_bias", "query_gain", "key_gain", "conv_gain"):
@@ -287,6 +286,8 @@ def without(word: str) -> dict[str, np.ndarray]:
 bf16_table = {**weights, "table": weights["table"].astype(ml_dtypes.bfloat16)}
 single = {k: w if w.dtype == np.int64 else w.astype(np.float32)
           for k, w in weights.items()}
+
+# %%
 choices = {                              # label: changed fields, weights
     "no convolution": ({"conv_kernel": 0}, without("conv")),
     "dilation 1, not 3": ({"conv_dilation": 1}, weights),
@@ -329,8 +330,6 @@ fig.set_label("Eleven changed choices down, the relative change of the output "
               "the gate's form move it by 0.1 to 10, rounding and bf16 rows by "
               "0.01 to 0.2, an eps of 1e-5 by 1e-5, an eps of 1e-20 and the "
               "factored score by 1e-14 or less, copysign not at all.")
-
-# %%
 assert all(moved[label] > 0.1 for label in list(choices)[:5])
 assert 5e-3 < moved["rows kept as bf16"] < moved["FP8 and bf16 inside"] < 0.2
 assert 1e-7 < moved["query/key eps 1e-5"] < 1e-4
@@ -339,13 +338,13 @@ assert moved["gate: copysign"] == 0
 
 # %% [markdown]
 # Wrong addresses are loud; wrong values can be silent. An eps of $10^{-20}$ in place of float64's own, or `copysign`
-# in place of `sign`, passes any comparison of random outputs. [The gate's tutorial](05_gate.md) has inputs that tell
-# them apart.
+# in place of `sign`, passes any comparison of random outputs. [Tutorial 05](05_gate.md) has inputs that tell them
+# apart.
 #
 # Two choices change neither addresses nor values. `row_multiple` pads the stored table with rows that nobody reads,
 # and `conv_init` says where training starts.
 
-# %%
+# %% tags=["fold"]
 padded = replace(tiny, row_multiple=128)
 spare = sizes(padded)["rows"][0] - sizes(tiny)["rows"][0]
 longer = {**weights, "table": np.pad(weights["table"], ((0, spare), (0, 0)))}
@@ -356,8 +355,8 @@ assert (engram(weights, hidden, base, from_zero) == right).all()
 # %% [markdown]
 # ## The same scores, every gate
 #
-# A **score** says how well a memory fits its context. The **gate** $\alpha$, between 0 and 1, is how much of the
-# memory gets in. `GATES` keeps the gates by name; *TileKernels* is DeepSeek's library of GPU kernels.
+# A **score** says how well a memory fits its context. The **gate**, between 0 and 1, is how much of the
+# memory gets in. `GATES` keeps the gates by name; *TileKernels* is DeepSeek's library of GPU programs.
 
 # %%
 scores = [-8.0, -1.0, -0.01, -0.0, 0.0, 0.01, 1.0, 8.0]
@@ -366,6 +365,8 @@ alphas = {}
 for name, fields in GATES.items():
     alphas[name] = ops.gate(np.array([[scores]]), fields["gate_form"])[0, 0]
     print(f"{name:14}" + " ".join(f"{a:7.5f}" for a in alphas[name]))
+
+# %% tags=["fold"]
 assert (alphas["tilekernels"] == alphas["deepseek-v4.1"]).all()
 assert (alphas["demo"] == alphas["qwen"]).all()
 assert alphas["demo"][3] == alphas["demo"][4] == 0.5
@@ -395,7 +396,7 @@ assert np.isclose(read["qwen"][0] / plain[0], (1.8 / 0.8) ** 2, rtol=1e-5)
 #
 # ## Where the paper, the demo or a release does otherwise
 #
-# This whole page is that section. Where paper and code contradict each other, or the paper itself, the
+# This whole page is that section. Where the paper contradicts the code, or itself, the
 # [errata page](../paper/errata.md) states it with the evidence.
 #
 # ## Exercises
@@ -404,7 +405,8 @@ assert np.isclose(read["qwen"][0] / plain[0], (1.8 / 0.8) ** 2, rtol=1e-5)
 # the demo's. Then check.
 #
 # ??? tip "Hint"
-#     `dataclasses.replace(config, **GATES[...])`. Where do gate and convolution stand in the lists above?
+#     `dataclasses.replace(config, **GATES[...], conv_kernel=0)`. Are gate and convolution in the first figure, or in
+#     the second?
 
 # %% tags=["answer"]
 demo = preset("demo")

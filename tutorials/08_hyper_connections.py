@@ -21,6 +21,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from engram_ref import ops
+from engram_ref.model.tree import first_value
 from engram_ref.model_config import HyperConfig
 from engram_ref.model_presets import model_preset
 
@@ -236,8 +237,9 @@ assert lands.round(2).tolist() == [1, 0, 0, 0] and astray.round(2).tolist() == [
 # A model begins with the embedding copied into every stream. Suppose $\phi = 0$ and equal biases: all streams are
 # read, mixed and written alike, so they stay equal. Equal streams get equal *gradients* (the slopes that
 # training follows), so training cannot part them either. To see it, take two streams, two sites, and $\phi$ held at 0.
-# A teacher puts the sites *side by side*: the first writes to stream 1 only, the second reads stream 0 only. A student
-# shall learn the teacher's biases by gradient descent, once from equal biases, once with a little noise on them.
+# A teacher puts the sites *side by side*: the first writes to stream 1, the second reads stream 0, so it does not see
+# what the first one found. A student shall learn the teacher's biases by gradient descent, once from equal biases, once
+# with a little noise on them.
 
 # %%
 two, W = HyperConfig(2, 5), 1.5 * rng.standard_normal((2, 4, 4))
@@ -267,6 +269,7 @@ def learn(biases: np.ndarray) -> tuple[list[float], float]:
     return losses, float(np.ptp(student(biases), axis=2).max())
 
 
+# each site: 2 for pre, 2 for post, 4 for res; the sigmoid of 6 is nearly 1
 teacher = 6.0 * np.array([[0, 0, -1, 1, 1, 0, 0, 1], [1, -1, 0, 0, 1, 0, 0, 1]])
 target = student(teacher).sum(axis=2)
 equal, equal_gap = learn(np.zeros((2, 8)))
@@ -286,7 +289,7 @@ fig.set_label("Loss against step. From equal biases it stays on a plateau near h
               "its start. With a little noise it leaves it and falls to a tenth or less.")
 
 # %% [markdown]
-# So $\phi$ starts at random. On equal streams $H^{\mathrm{res}}$ does nothing, for its rows sum to 1: the first
+# The noise was enough to put the sites side by side, which equal streams cannot. So $\phi$ starts at random. On equal streams $H^{\mathrm{res}}$ does nothing, for its rows sum to 1: the first
 # difference comes through $H^{\mathrm{post}}$, or from Engram, which gates every stream by itself.
 #
 # ## Back to one stream
@@ -297,7 +300,10 @@ fig.set_label("Loss against step. From equal biases it stays on a plateau near h
 
 # %%
 copies = ops.expand(rng.standard_normal((1, 8, D)), M)
-site["phi"] = 0.02 * rng.standard_normal(phi.shape)       # as the package starts it
+site = {name: first_value(f"attn_hc.{name}", array.shape, backbone, rng, np.float64)
+        for name, array in site.items()}                  # as the package starts a site
+assert 0.018 < site["phi"].std() < 0.022 and (site["bias"] == 0).all()
+site["alpha"] = np.ones(3)                                # to see more than with its 0.01
 _, post, res = ops.branch_maps(site, copies, 1e-6, config)
 assert np.allclose(ops.write_branches(copies, np.zeros((1, 8, D)), post, res), copies)
 assert np.ptp(post, axis=2).min() > 0.01

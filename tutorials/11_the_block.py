@@ -20,7 +20,7 @@ import numpy as np
 
 from engram_ref import Addressing, Trace, Vocabulary, ops
 from engram_ref.model.block import below
-from engram_ref.model.parameters import initialise
+from engram_ref.model.engram_parameters import initialise
 from engram_ref.model.transformer import forward
 from engram_ref.model_presets import model_preset
 

@@ -29,7 +29,7 @@ import numpy as np
 
 from engram_ref import Addressing, Vocabulary, ops, preset
 from engram_ref.model.generate import generate
-from engram_ref.model.parameters import initialise
+from engram_ref.model.engram_parameters import initialise
 from engram_ref.model.state import DecodeState
 from engram_ref.model.transformer import forward
 from engram_ref.model_presets import model_preset

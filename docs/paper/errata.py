@@ -6,6 +6,10 @@
 # shows its evidence, computed when this page is built. None of them overturns the paper's main result. They
 # matter to anyone who implements it, or quotes a number from it.
 #
+# *Demo* is the code that the authors published with the paper, *V4.1* the released model DeepSeek-V4.1-Flash.
+# *MoE-27B* is the paper's plain model, a mixture of experts (MoE) without Engram; MMLU, MMLU-Redux and C3 are tests
+# with questions, scored in percent. The [glossary](../reference/glossary.md) explains the other words.
+#
 # | the paper | what is found | |
 # |---|---|---|
 # | Eq. 4 has a plain sigmoid | demo and releases take a signed square root first | [1](#1-the-signed-square-root) |
@@ -16,11 +20,11 @@
 # | 5.7B Engram parameters | 5.79B, truncated | [6](#6-57-billion-parameters) |
 # | abstract: MMLU +3.4 | MMLU +3.0; +3.4 is MMLU-Redux | [7](#7-mmlu-34) |
 # | Table 1: C3 60.1 and 63.6 | Fig. 8 ends at 76.25 and 82.24 | [8](#8-c3) |
-# | equal FLOPs | 32.8M active parameters more, 0.86% | [9](#9-equal-flops) |
-# | best allocation at 75-80% | lowest measured at 85%, drawn minimum at 73-74% | [10](#10-where-the-minimum-lies) |
+# | equal in computation (FLOPs) | 32.8M active parameters more, 0.86% | [9](#9-equal-flops) |
+# | best share of experts 75-80% | lowest measured at 85%, drawn minimum at 73-74% | [10](#10-where-the-minimum-lies) |
 # | a U-shaped curve | much of it is one step at pure MoE | [11](#11-a-u-or-a-step) |
 # | Engram scales better than OverEncoding | same slope, constant offset | [12](#12-slope-or-offset) |
-# | Engram is nearer to the final prediction, layer by layer | not at layers 18 to 20 | [13](#13-the-logitlens-curve) |
+# | Engram is nearer to the final prediction in every layer | not at layers 18 to 20 | [13](#13-the-logitlens-curve) |
 #
 # Numbers of figures were read off the vector paths of the PDF; they stand in [figures.json](figures.json), which
 # says how. To run this page as a script, start it in a clone of the project: it reads that file and the recorded
@@ -228,9 +232,9 @@ assert curves["steps"]["MoE"][-1] == curves["steps"]["Engram"][-1] == 50_000
 # %% [markdown]
 # ### 9 Equal FLOPs
 #
-# Engram-27B and MoE-27B are called equal in FLOPs: both activate 3.8B parameters. Engram's projections are active
-# too. Five matrices a layer (four keys, one value), two layers: the comparison leaves them out. It is little, but
-# not nothing.
+# Engram-27B and MoE-27B are called equal in FLOPs, the computation for a token: both activate 3.8B parameters.
+# Engram's projections are active too: five matrices a layer (four keys, one value), in two layers. The comparison
+# leaves them out. It is little, but not nothing.
 
 # %% tags=["fold"]
 extra = 0
@@ -326,7 +330,7 @@ assert np.allclose([1 - b["rho"][-2] for b in (large, less)], 0.05, atol=0.005)
 # Fig. 3 (right) grows the tables of Engram and of OverEncoding, which averages hashed n-gram embeddings with the
 # token's own at the input. The text says that Engram has the larger potential to scale. Loss falls by 0.028 for
 # each factor of ten with Engram, by 0.030 with OverEncoding: about the same, and if anything steeper. What Engram
-# has is a head start of 0.011 to 0.016, at every size measured.
+# has is a head start of 0.011 to 0.016, at every size measured. (A *slot* is a row of a table.)
 
 # %% tags=["fold"]
 right = figures["figure_3_right"]
@@ -371,9 +375,10 @@ for mult in (10, 20):                          # the sizes that both measured
 # %% [markdown]
 # ### 13 The LogitLens curve
 #
-# Fig. 4 reads a prediction off every layer and measures how far it is from the final one (KL divergence). The
-# text calls Engram's distance systematically smaller. It is, from layer 1 to 17. It is larger at 18, 19 and 20,
-# where the plain model's curve has dropped already, and at both ends.
+# Fig. 4 reads a prediction off every layer, a method called LogitLens, and measures how far it is from the final one
+# (KL divergence, a distance between probabilities). The text calls Engram's distance systematically smaller. It is,
+# from layer 1 to 17. It is larger at 18, 19 and 20, where the plain model's curve has dropped already, and at both
+# ends.
 
 # %% tags=["fold"]
 lens = figures["figure_4_logitlens"]

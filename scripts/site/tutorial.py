@@ -5,6 +5,7 @@ what a test did not see. A result is kept under the digest of everything it depe
 package, these files, versions. Nothing else is cached.
 """
 
+import ast
 import hashlib
 import json
 import os
@@ -124,7 +125,7 @@ def _cell_markdown(cell: percent.Cell, stdout: str, figure_keys: list[str]) -> s
         return cell.text
     code = _fence("python", cell.text.strip("\n")) if cell.text.strip() else ""
     if "fold" in cell.tags:
-        code = '??? quote "Code"\n\n' + _indented(code)
+        code = f'??? quote "{fold_title(cell.text)}"\n\n' + _indented(code)
     parts = [code]
     if stdout.strip():
         parts.append(_fence("{ .text .output }", stdout.rstrip().lstrip("\n")))
@@ -136,6 +137,11 @@ def _fence(language: str, text: str) -> str:
     """A fence longer than any run of backticks inside."""
     ticks = "`" * max(3, 1 + max((len(run) for run in re.findall(r"`+", text)), default=0))
     return f"{ticks}{language}\n{text}\n{ticks}"
+
+
+def fold_title(code: str) -> str:
+    """ "Checks" where a folded cell only asserts, else "Code"."""
+    return "Checks" if all(isinstance(statement, ast.Assert) for statement in ast.parse(code).body) else "Code"
 
 
 def _indented(text: str) -> str:
