@@ -42,7 +42,7 @@ for name, backbone in (("27B", big), ("V3", v3)):
     one_head = a.qk_head_dim + a.v_head_dim                      # a key and a value
     heads = np.array([a.n_heads, 8, (a.kv_lora_rank + a.qk_rope_head_dim) / one_head])
     kept[name] = L * one_head * heads
-    print(f"{name:3} numbers kept for a token:", *map("{} {:,.0f} ".format, ways, kept[name]))
+    print(f"{name:3} numbers kept a token:", *map("{} {:,.0f} ".format, ways, kept[name]))
     assert kept[name][2] == L * 576 and heads[2] == 1.8
     assert round(heads[0] / heads[2], 1) == {"27B": 17.8, "V3": 71.1}[name]
     asked = {"27B": (32, None, 1e-20), "V3": (128, 1_536, 1e-6)}[name]
@@ -120,7 +120,7 @@ def score(t: int, s: int) -> float:
 for t, s in ((5, 0), (30_005, 30_000), (0, 5)):
     print(f"query at {t:6}, key at {s:6}: score {score(t, s):.9f}")
 assert np.isclose(score(5, 0), score(30_005, 30_000), rtol=1e-9)
-assert abs(score(5, 0) - score(0, 5)) > 1                        # the sign of a distance counts
+assert abs(score(5, 0) - score(0, 5)) > 1                        # 5 apart, but ahead
 
 single = np.arange(32_768, dtype=np.float32)[:, None] * frequency.astype(np.float32)
 off = abs(single - np.arange(32_768)[:, None] * frequency).max()
@@ -138,10 +138,9 @@ assert single.dtype == np.float32 and angle.dtype == np.float64 and 1.1e-3 < off
 w_uk, w_uv = ops.up_projections(weights, attention)              # [A, dn, r], [A, dv, r]
 rows_of_head_2 = weights["wkv_b.weight"][2 * 256:3 * 256]
 assert (rows_of_head_2[:128] == w_uk[2]).all() and (rows_of_head_2[128:] == w_uv[2]).all()
-q_nope, q_pe = ops.queries(weights, x, angle, attention)         # [1, T, A, dn], [1, T, A, dr]
-allowed = ops.visible(positions, T)                              # [1, T, T]: s <= t
+q_nope, q_pe = ops.queries(weights, x, angle, attention)         # [1, T, A, dn and dr]
 scale = ops.softmax_scale(attention.qk_head_dim)
-given = (q_nope, q_pe, c_kv, k_pe, w_uk, w_uv, allowed, scale)
+given = (q_nope, q_pe, c_kv, k_pe, w_uk, w_uv, ops.visible(positions, T), scale)
 expanded = ops.attend_expanded(*given)                           # [1, T, A, dv]
 t, h = 17, 2                                                     # one of each, by hand
 keys = np.concatenate([c_kv[0] @ w_uk[h].T, k_pe[0]], axis=-1)   # [T, dn + dr]
@@ -163,7 +162,8 @@ assert np.allclose(expanded[0, t, h], by_hand) and np.isclose(scale, 192**-0.5)
 # %%
 difference = abs(ops.attend_absorbed(*given) - expanded).max()
 print(f"largest value {abs(expanded).max():.2f}, largest difference {difference:.1e}")
-layer = [ops.mla(weights, x, c_kv, k_pe, positions, angle, attention, f) for f in (False, True)]
+layer = [ops.mla(weights, x, c_kv, k_pe, positions, angle, attention, absorbed=form)
+         for form in (False, True)]                              # queries and W_O included
 assert 0 < difference < 1e-14 and abs(layer[0] - layer[1]).max() < 1e-14
 
 # %% [markdown]
@@ -209,20 +209,22 @@ assert counted["absorbed"][0] > 32 * 4_096 * 320                 # keys and valu
 #
 # Beyond its 4,096 training tokens a model meets angles it has never seen, in the pairs that turn slowly. *YaRN* slows
 # these down by the factor $s$ of the stretch. Pairs that turn more than 32 times within 4,096 tokens stay as they
-# are, pairs that turn less than once slow down fully, with a ramp between. The paper has $s = 10$, and a second
-# number, 0.707, sharpens the softmax. It scales the *whole* score, once by $m$ for the query and once for the key:
+# are, pairs that turn less than once slow down fully; between, $\rho_i$ rises from 0 to 1. The paper has $s = 10$. A
+# second number, 0.707, sharpens the softmax. It scales the *whole* score, by $m$ for the query and again for the key:
 #
-# $$ m = 0.1 \cdot 0.707 \cdot \ln s + 1, \qquad \mathrm{scale} = m^2 / \sqrt{192} $$
+# $$ f'_i = (1 - \rho_i)\, f_i + \rho_i\, f_i / s, \qquad
+# m = 0.1 \cdot 0.707 \cdot \ln s + 1, \qquad \mathrm{scale} = m^2 / \sqrt{192} $$
 
 # %%
 yarn = YarnConfig(factor=10.0, mscale=0.707)
 low, high = ops.rope.yarn_range(dr, 10_000.0, yarn)
 slow, m = ops.frequencies(dr, 10_000.0, yarn), ops.yarn_mscale(yarn)
 turns = frequency * yarn.original_length / (2 * np.pi)
-print(f"pairs {low} to {high}, m^2 = {m**2:.6f}, scale = {ops.softmax_scale(192, yarn):.7f}")
+print(f"ramp {low} to {high}, m^2 = {m**2:.6f}, scale = {ops.softmax_scale(192, yarn):.7f}")
 assert (low, high) == (10, 23) and turns[10] > 32 > turns[11] and turns[22] > 1 > turns[23]
 assert round(m**2, 6) == 1.352087 and round(ops.softmax_scale(192, yarn), 7) == 0.0975785
-assert (slow[:11] == frequency[:11]).all() and np.allclose(slow[23:], frequency[23:] / 10)
+rho = np.clip((np.arange(32) - low) / (high - low), 0, 1)
+assert np.allclose(slow, (1 - rho) * frequency + rho * frequency / 10)
 whole, part = (ops.attend_expanded(q_nope, turned, *given[2:7], factor)
                for turned, factor in ((q_pe, m**2 * scale), (m**2 * q_pe, scale)))
 print(f"m^2 on the rotary part alone: off by {(part - whole).std() / whole.std():.0%}")
@@ -234,8 +236,7 @@ ax.plot(np.arange(32), frequency / slow, "o-", markersize=4)
 ax.set(xlabel="pair of channels, fast to slow", ylabel="slowed down by",
        xticks=(0, 5, low, 17, high, 31),
        title="YaRN leaves pairs 0 to 10 alone and slows 23 to 31 tenfold")
-fig.set_label("How much YaRN slows each of the 32 pairs: by 1 for pairs 0 to 10, then a rise "
-              "that steepens, and by 10 from pair 23 on.")
+fig.set_label("Pairs 0 to 10 are slowed by 1; then the factor rises steeply to 10 at pair 23.")
 
 # %% [markdown]
 # ## Two layouts, and other traps
@@ -252,7 +253,7 @@ def rotate_halves(y: np.ndarray) -> np.ndarray:
     cos, sin = np.cos(angle), np.sin(angle)
     return np.concatenate([one * cos - two * sin, one * sin + two * cos], axis=-1)
 
-to_query, to_key = weights["wq.weight"][dn:dn + dr], weights["wkv_a.weight"][r:]     # head 0's
+to_query, to_key = weights["wq.weight"][dn:dn + dr], weights["wkv_a.weight"][r:]  # head 0's
 order = ops.half_split_order(dr)
 for words, rows in (("even, then odd", order), ("as they were", np.arange(dr)),
                     ("inverse order", np.argsort(order))):
@@ -266,7 +267,6 @@ traps = {
     "all K rows, then all V rows": (4, *weights["wkv_b.weight"].reshape(2, A, dn, r)),
     "query: rotary part first": (0, raw_q[..., dr:], ops.rotate(raw_q[..., :dr], angle)),
     "latent cached before its norm": (2, a),
-    "scale of 128 channels": (7, dn**-0.5),
     "key positions restart at 12": (3, ops.rotate(b, ops.angles(positions % 12, frequency))),
 }
 for words, (at, *instead) in traps.items():

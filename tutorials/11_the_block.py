@@ -20,7 +20,7 @@ import numpy as np
 
 from engram_ref import Addressing, Trace, Vocabulary, ops
 from engram_ref.model.block import below
-from engram_ref.model.engram_parameters import initialise
+from engram_ref.model.parameters import initialise
 from engram_ref.model.transformer import forward
 from engram_ref.model_presets import model_preset
 
@@ -190,7 +190,7 @@ asked = {"gate, block 0": "layers.0.engram.gate",
          "after Engram, block 0": "layers.0.engram.residual",
          "after attention, block 0": "layers.0.attn_branches.branches",
          "memory, block 1": "layers.1.engram.memory", "gate, block 1": "layers.1.engram.gate"}
-other = 1000                                              # a token that is not in the sentence
+other = 1000                                      # a token that is not in the sentence
 seen = np.zeros((len(asked), T), dtype=bool)
 for position in range(T):
     changed = Trace()

@@ -111,7 +111,7 @@ assert round(129_280 * D / 1e9, 2) == 0.33
 # three sizes of one design with three digits each.
 
 # %%
-SIZES = {"mhc-3b": "612M", "mhc-9b": "1.66B", "moe-27b": "4.14B"}      # active, with one matrix
+SIZES = {"mhc-3b": "612M", "mhc-9b": "1.66B", "moe-27b": "4.14B"}   # active, one matrix
 
 def changed(name: str, rank: int | None = None, width: int = 8) -> int:
     """Active parameters with a query latent, or with another dense width, in units of F."""
@@ -248,7 +248,7 @@ for label, (held, read) in stores.items():
     print(f"{label:28} held {held / 1e9:5.1f} GB   read per token {read:13,} bytes")
 assert stores["tables, engram-27b"][1] == stores["tables, engram-40b"][1] == 4 * 2560
 assert stores["tables, deepseek-v4.1-flash"] == (202_758_032_400, 2 * 24 * (256 + 8))
-assert 7.3e6 < 4 * routed.total / (4 * 2560) < 7.4e6
+assert 7.3e6 < stores["routed experts, 27B"][0] / stores["tables, engram-27b"][1] < 7.4e6
 
 # %% [markdown]
 # (At four bytes a number; V4.1 stores one byte a number and eight more a row.) So a table can live where memory is

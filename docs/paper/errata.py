@@ -41,7 +41,8 @@ from safetensors import safe_open
 
 from engram_ref import Addressing, EngramConfig, Vocabulary, engram, preset
 from engram_ref.dialects import sizes
-from engram_ref.model.parameters import from_engram_demo, shapes
+from engram_ref.model.engram_parameters import shapes
+from engram_ref.model.parameters import from_engram_demo
 
 here = Path(__file__).resolve().parent
 figures = json.loads((here / "figures.json").read_text(encoding="utf-8"))
