@@ -15,8 +15,8 @@ _MLA_27B = AttentionConfig(
     qk_rope_head_dim=64,
     v_head_dim=128,
     kv_lora_rank=512,
-    q_lora_rank=None,                 # choice: the printed active counts rule out 1536 and 768
-    latent_norm_eps=1e-20,            # choice: the model's; other code hard-wires 1e-6
+    q_lora_rank=None,                 # choice: 768 and 1536 miss the mHC paper's active 612M, 1.66B and 4.14B
+    latent_norm_eps=1e-20,            # choice: the model's; HF's DeepSeek-V3 class has 1e-6
 )
 
 _EXPERTS_72 = ExpertsConfig(
@@ -24,7 +24,8 @@ _EXPERTS_72 = ExpertsConfig(
     num_experts_per_tok=6,
     n_shared_experts=2,
     moe_intermediate_size=1536,
-    routed_scaling_factor=2.5,        # choice: DeepSeek-V3's
+    n_group=1,                        # choice: no paper mentions groups, and 55 and 64 experts share none
+    routed_scaling_factor=2.5,        # choice: DeepSeek-V3's; Moonlight, with 64 experts, has 2.446
 )
 
 _BACKBONE_27B = BackboneConfig(
@@ -32,11 +33,15 @@ _BACKBONE_27B = BackboneConfig(
     n_dense_layers=1,
     hidden_size=2560,
     vocab_size=129_280,
-    intermediate_size=12_288,         # choice: (6 + 2) * 1536, which the printed totals fit
+    intermediate_size=12_288,         # choice: 8 * 1536; of 4 to 12 times only 8 meets Dense-4B's 4.1B and 3.8B
     attention=_MLA_27B,
     experts=_EXPERTS_72,
-    hyper=HyperConfig(),
+    hyper=HyperConfig(
+        hc_mult=4,
+        collapse="sum",               # choice: not stated; before a norm it equals the mean, V4 learns a weighting
+    ),
     rms_norm_eps=1e-20,
+    tie_embeddings=False,             # choice: the mHC paper's totals count two vocabulary matrices
 )
 
 

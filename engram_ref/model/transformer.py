@@ -50,6 +50,8 @@ def forward(parameters: Mapping[str, np.ndarray], ids: np.ndarray, config: Model
     check_caches(state, cache_shapes(config), parameters["embed.weight"].dtype)
     working = state.fork()
     step = prepare(ids, dead, working, config, ops, absorbed)
+    if trace is not None and config.engram is not None:
+        trace.record("canonical_ids", step.canonical_ids)
     X = ops.expand(ops.embed(parameters["embed.weight"], ids), config.backbone.n_branches)
     for index in range(config.backbone.n_layers):
         X = block(below(parameters, f"layers.{index}"), X, index, step, under(trace, f"layers.{index}"))
