@@ -5,7 +5,7 @@
 # ## What you will be able to do
 #
 # - list what a model with Engram must keep between two tokens, and what each part costs;
-# - recognise from the logits which part was lost;
+# - say what becomes of the logits when one part is lost;
 # - take back rejected drafts, follow several continuations, and serve texts of different lengths together.
 #
 # ## The state of a stream
@@ -102,7 +102,7 @@ fig, ax = plt.subplots(figsize=(6.2, 3.2))
 for lost, error in errors.items():
     ax.semilogy(np.arange(T - cut), error, label=lost)
 ax.axvline(10.5, color="C5", linestyle=":", linewidth=1)
-ax.text(10.7, 1, "from here on the convolution\nis right again", fontsize=8, va="top")
+ax.text(10.7, 1, "from here on one layer\nalone would be right again", fontsize=8, va="top")
 ax.set(xlabel="position after the loss", ylabel="error of the logits (their size: 1)",
        xticks=range(0, 18, 5), ylim=(0.01, 1.3),
        title="Nothing heals: attention hands every loss on")
