@@ -51,7 +51,8 @@ def _svg(latex: str, inline: bool) -> tuple[str, float]:
     try:
         _refuse_silent_failures(latex, inline)
         drawn = ziamath.Latex(latex, size=SIZE, inline=inline, color="currentColor", margin=0.0)
-        return drawn.svg(), drawn.getyofst() / SIZE
+        svg = drawn.svg().replace('fill="black"', 'fill="currentColor"')     # overlines come in black
+        return svg, drawn.getyofst() / SIZE
     except Exception as error:                     # the libraries raise a dozen kinds
         raise FormulaError(written, str(error) or type(error).__name__) from None
 

@@ -49,3 +49,8 @@ def test_docstring_tables_and_sessions():
         '<tr><th scope="row"><code>scores</code></th><td><code>[B, T]</code> any *float* dtype</td></tr>'
         '<tr><th scope="row">returns</th><td><code>[T]</code></td></tr></tbody></table>'
         "\n\n```pycon\n>>> f(1)\n2\n```\n\n    p = q")
+
+
+def test_overlines_take_the_ink_of_the_page():
+    html = page(r"A mean $\overline{x}$.")
+    assert "<rect" in html and "black" not in html
