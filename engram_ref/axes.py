@@ -22,6 +22,7 @@ AXES: dict[str, str] = {
     "K": "experts that serve one token",
     "V": "vocabulary: raw token ids",
 }
+"""Letter -> what it counts."""
 
 
 def describe_shape(axes: str, shape: tuple[int, ...]) -> str:

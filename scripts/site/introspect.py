@@ -22,10 +22,15 @@ def stages_page() -> str | None:
     module = load("stages")
     if module is None:
         return None
+    tables = [f"## {title}\n\n{stage_table(stages)}"
+              for title, stages in (("The Engram module", module.STAGES), ("The backbone", module.BACKBONE_STAGES))]
+    return "\n\n".join(["# Stages", prose(module), *tables, axes_section()])
+
+
+def stage_table(stages: tuple) -> str:
     rows = [[f"`{s.name}`<br>`[{', '.join(s.axes.split())}]`<br>{s.kind}", f"{plain(s.about)}<br>`{s.formula}`",
-             f"[`{s.op}`][{PACKAGE}.{s.op}]"] for s in module.STAGES]
-    head = ["stage", "what it is", "computed by"]
-    return f"# Stages\n\n{prose(module)}\n\n{table(head, rows)}\n\n{axes_section()}"
+             f"[`{s.op}`][{PACKAGE}.{s.op}]"] for s in stages]
+    return table(["stage", "what it is", "computed by"], rows)
 
 
 def axes_section() -> str:
