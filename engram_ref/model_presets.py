@@ -28,6 +28,11 @@ _EXPERTS_72 = ExpertsConfig(
     routed_scaling_factor=2.5,        # choice: DeepSeek-V3's; Moonlight, with 64 experts, has 2.446
 )
 
+_HYPER_27B = HyperConfig(
+    hc_mult=4,
+    collapse="sum",                   # choice: not stated; before a norm it equals the mean, V4 learns a weighting
+)
+
 _BACKBONE_27B = BackboneConfig(
     n_layers=30,
     n_dense_layers=1,
@@ -36,10 +41,7 @@ _BACKBONE_27B = BackboneConfig(
     intermediate_size=12_288,         # choice: 8 * 1536; of 4 to 12 times only 8 meets Dense-4B's 4.1B and 3.8B
     attention=_MLA_27B,
     experts=_EXPERTS_72,
-    hyper=HyperConfig(
-        hc_mult=4,
-        collapse="sum",               # choice: not stated; before a norm it equals the mean, V4 learns a weighting
-    ),
+    hyper=_HYPER_27B,
     rms_norm_eps=1e-20,
     tie_embeddings=False,             # choice: the mHC paper's totals count two vocabulary matrices
 )
