@@ -134,7 +134,7 @@ def title(walk: Walk) -> list[str]:
 def values_notice(walk: Walk) -> list[str]:
     """Said before the first value: which numbers are real and which are not."""
     dash = "─" if speaks_unicode() else "-"
-    what = "the module of the preset tiny" if walk.model is None else f"block and model of {walk.model.name}"
+    what = "the module of the preset tiny" if walk.model is None else f"the whole model {walk.model.name}"
     state = "and a random state" if walk.model is None else "from the embedding of the text on"
     notice = (f"Rows above are those of {walk.config.name}. From here on {what} ({walk.tiny.n_branches} branches of "
               f"{walk.tiny.hidden_size}, with its own small tables and a convolution) computes on seeded random "
