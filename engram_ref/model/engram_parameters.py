@@ -103,7 +103,7 @@ def check_dtype(name: str, dtype: np.dtype, config: EngramConfig) -> None:
         raise InputError(f"parameter {name}", f"dtype {' or '.join(allowed)}", str(dtype))
 
 
-def initialise(config: EngramConfig, layer_id: int, rng: np.random.Generator,
+def initialise(config: EngramConfig, layer_id: int, rng: "np.random.Generator",
                dtype: type = np.float64) -> dict[str, np.ndarray]:
     """Random parameters of one layer's module.
 

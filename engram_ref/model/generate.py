@@ -15,7 +15,7 @@ from engram_ref.model_config import ModelConfig
 
 
 def generate(parameters: Mapping[str, np.ndarray], prompt: np.ndarray, config: ModelConfig, new_tokens: int, *,
-             temperature: float = 0.0, rng: np.random.Generator | None = None,
+             temperature: float = 0.0, rng: "np.random.Generator | None" = None,
              ops: ModuleType = numpy_ops) -> np.ndarray:
     """The tokens that follow a prompt.
 

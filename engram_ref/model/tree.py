@@ -95,7 +95,7 @@ def expert_shapes(config: ExpertsConfig, D: int) -> Shapes:
     return named
 
 
-def initialise(config: ModelConfig, rng: np.random.Generator, dtype: type = np.float64) -> dict[str, np.ndarray]:
+def initialise(config: ModelConfig, rng: "np.random.Generator", dtype: type = np.float64) -> dict[str, np.ndarray]:
     """Random parameters: matrices N(0, 1/fan-in), embeddings N(0, 1), gains 1, biases 0.
 
     The maps of the hyper-connections start at phi N(0, 0.02^2), alpha as configured, bias 0: published is
@@ -115,7 +115,7 @@ def initialise(config: ModelConfig, rng: np.random.Generator, dtype: type = np.f
     return {name: made[name] for name in named}
 
 
-def first_value(name: str, shape: tuple[int, ...], config: BackboneConfig, rng: np.random.Generator,
+def first_value(name: str, shape: tuple[int, ...], config: BackboneConfig, rng: "np.random.Generator",
                 dtype: type) -> np.ndarray:
     """What one parameter of the backbone starts as."""
     if name.endswith("norm.weight"):

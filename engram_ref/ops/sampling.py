@@ -3,7 +3,7 @@
 import numpy as np
 
 
-def sample(logits: np.ndarray, temperature: float, rng: np.random.Generator | None) -> np.ndarray:
+def sample(logits: np.ndarray, temperature: float, rng: "np.random.Generator | None") -> np.ndarray:
     """One token a row.
 
     logits        [B, V]

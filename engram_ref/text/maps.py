@@ -10,13 +10,13 @@ import functools
 import hashlib
 import io
 from dataclasses import dataclass
-from importlib import resources
+from pathlib import Path
 
 import numpy as np
 
 from engram_ref.errors import InputError, unknown_name
 
-PACKED_MAP = "canonical_deepseek.npz"
+PACKED_MAP = Path(__file__).parents[1] / "data" / "canonical_deepseek.npz"
 
 
 @dataclass(frozen=True)
@@ -95,7 +95,7 @@ def load_map(name: str) -> np.ndarray:
     """
     known = known_vocabulary(name)
     try:
-        packed = resources.files("engram_ref").joinpath("data", PACKED_MAP).read_bytes()
+        packed = PACKED_MAP.read_bytes()
         canonical = unpack_map(packed)[: known.size]
     except Exception as error:  # zipfile, zlib and NumPy each raise their own kinds
         raise InputError("canonical map", "the packed map of this package", f"a damaged file: {error}",

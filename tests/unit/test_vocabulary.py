@@ -119,15 +119,15 @@ def test_packed_map_survives_the_round_trip():
         assert maps.unpack_map(packed).tolist() == canonical
 
 
-@pytest.mark.parametrize("damage", ["truncated", "empty", "one entry changed"])
+@pytest.mark.parametrize("damage", ["truncated", "empty", "one entry changed", "missing"])
 def test_damaged_packed_map_is_refused(damage, tmp_path, monkeypatch):
-    source = maps.resources.files("engram_ref") / "data" / maps.PACKED_MAP
     canonical = maps.load_map("deepseek-v4").copy()
     canonical[-1] = 5
-    contents = {"truncated": source.read_bytes()[:1000], "empty": b"", "one entry changed": maps.pack_map(canonical)}
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / maps.PACKED_MAP).write_bytes(contents[damage])
-    monkeypatch.setattr(maps.resources, "files", lambda _: tmp_path)
+    contents = {"truncated": maps.PACKED_MAP.read_bytes()[:1000], "empty": b"",
+                "one entry changed": maps.pack_map(canonical)}
+    if damage in contents:
+        (tmp_path / "map.npz").write_bytes(contents[damage])
+    monkeypatch.setattr(maps, "PACKED_MAP", tmp_path / "map.npz")
     with pytest.raises(InputError, match="canonical map"):
         maps.load_map.__wrapped__("deepseek-v4")  # past the cache
 
