@@ -179,8 +179,8 @@ for std in spreads:
 # %% [markdown]
 # The first port agrees. The second normalises in the other order, which shows only as far as the columns have not
 # converged. The third sends stream $i$ to $j$ where $j$ should go to $i$. Its errors are 0.2 to 0.8 on streams of
-# size 1, and yet three plausible tests pass: the sums of rows and columns, the sum of the streams after the site, and
-# any untrained site, whose logits are all equal. To find it, let each stream take from the next, and fill just one.
+# size 1, and yet three plausible tests pass: sums of rows and columns, the sum of the streams after the site, and a
+# site of equal logits ($\phi = 0$, $b = 0$). What finds it: let each stream take from the next, and fill just one.
 
 # %%
 wrong = ops.sinkhorn(0.5 * normal, 20)

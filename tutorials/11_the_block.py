@@ -77,14 +77,12 @@ assert X.shape == (1, T, M, D) and np.array_equal(X[:, :, 3], X[:, :, 0])
 
 addressing, canonical = Addressing(engram), vocabulary.canonical[ids][None]
 taps = np.zeros((1, engram.conv_span, M, D))              # nothing stands left of the text
-
 def engram_step(p: dict, X: np.ndarray, rows: np.ndarray) -> np.ndarray:
     e = below(p, "engram")
     memory = ops.gather_decode(e, rows, engram, X.dtype)
     gated = ops.project_and_gate(e, memory, X, None, engram)
     Y, _ = ops.gated_conv(e, gated, taps, engram)
     return X + Y
-
 block_0, block_1 = (below(parameters, f"layers.{i}") for i in (0, 1))
 states["Engram 0"] = X = engram_step(block_0, X, addressing.rows(canonical, layer_id=1))
 assert np.array_equal(X, trace["layers.0.engram.residual"])
@@ -159,6 +157,8 @@ spread = [rms(X - X.mean(axis=2, keepdims=True)) for X in states.values()]
 carried = [trace[key] for key in trace if key.endswith("branch_residual")]
 assert len(carried) == 4 and abs(np.array(carried) - 1 / M).max() < 0.15
 assert spread[0] == 0 and min(spread[1::3]) > 0.27 and max(spread[2:4] + spread[5:]) < 0.06
+grown = np.diff(size, axis=0)                             # rows 1 and 4: attention
+assert grown[[0, 2, 3, 5]].min() > 0 and abs(grown[[1, 4]]).max() < 0.06
 assert size[0].round(1).tolist() == [1.0] * M and size[-1].round(1).tolist() == [1.8] * M
 
 # %% tags=["fold"]
@@ -176,9 +176,9 @@ fig.set_label("Above: the size of four branches after seven steps, rising from 1
               "the spread between them, 0.28 after each Engram step, under 0.06 elsewhere.")
 
 # %% [markdown]
-# All four grow together, since every step adds something. Engram makes them different: it has a gate for each. The
-# sites mix them. In these random weights all entries of $H^{\mathrm{res}}$ are near a quarter, so mixing almost makes
-# copies again. Training can move it away from that.
+# Engram and feed-forward steps make all four grow; attention hardly does. Engram makes them different: it has a gate
+# for each. The sites mix them. In these random weights all entries of $H^{\mathrm{res}}$ are near a quarter, so mixing
+# almost makes copies again. Training can move it away from that.
 #
 # ## What Engram can see
 #

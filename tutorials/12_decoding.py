@@ -110,6 +110,7 @@ ax.legend(loc="lower left", ncols=2)
 fig.set_label("Error of the logits at 18 positions after the loss, logarithmic. Lost history "
               "is near 1 for two positions. After that all curves stay between 0.01 and 0.6.")
 assert errors["history"][:2].min() > 2 * errors["history"][2:].max()
+assert errors["history"][:2].min() > max(errors[n][:2].max() for n in list(errors)[1:])
 assert max(e[2:].max() for e in errors.values()) < 0.6
 assert min(errors, key=lambda lost: errors[lost].mean()) == "taps"
 
@@ -151,7 +152,6 @@ with_mark, without = (addressing.rows(canonical[ids[4:5]], 1, history)[0]
                       for history in np.array([[5, ops.DEAD], [5, addressing.pad_id]]))
 print("rows with the mark", with_mark, "\nrows with padding ", without)
 assert ((with_mark != without) == ([False] * 4 + [True] * 4)).all()
-
 dead = np.arange(T) == cut - 1                                   # cut right behind it
 state = DecodeState.start(1)
 pieces = [logits_of(ids[None, part], state=state, dead=dead[None, part])

@@ -132,10 +132,10 @@ assert [width for width in range(4, 13) if fitted(width=width) == 3] == [8]
 
 # %% [markdown]
 # No latent fits all three sizes, at any rank tried up to 2,048; 1536, DeepSeek-V3's, and half of it fit none. Of the
-# dense widths only $8F$ fits, which is what serves a token elsewhere: six routed and two shared experts. The presets
-# take these values, and the list of [choices](../reference/choices.md) says so.
+# dense widths from $4F$ to $12F$ only $8F$ fits, which is what serves a token elsewhere: six routed and two shared
+# experts. The presets take these values, and the list of [choices](../reference/choices.md) says so.
 #
-# The Engram paper alone could not have told us. A latent of 512 saves almost as much as one vocabulary matrix has, so
+# The Engram paper alone could not have told us. A latent of 512 saves about as much as one vocabulary matrix has, so
 # the two unknowns can trade places:
 
 # %%
@@ -173,7 +173,7 @@ assert pure.rho == 1 and pure.sparse == 66 * one_expert
 # %% [markdown]
 # The printed 74.3% counts idle experts and the tables as they are. The share of idle experts that stayed, 49 of 66, is
 # a little less. And the inverse: a budget and a $\rho$ give back the number of experts and the rows of one table
-# (before [its prime](04_collisions.md)).
+# (before [its prime](04_collisions.md)). *FLOPs* are floating-point operations, more on them below.
 
 # %%
 paper = preset("engram-27b")
@@ -236,7 +236,7 @@ assert round(one_expert / (32 * 80), -3) == 134_000 and round(attending, 2) == 0
 #
 # ## Held and read
 #
-# An expert that a token uses must be read in full. Of a table it reads 16 rows a layer, however long the table is.
+# An expert that a token uses must be read in full. Of tables it reads 16 rows a layer (V4.1: 24), of any length.
 
 # %%
 routed = parts["routed experts"]
