@@ -109,6 +109,5 @@ def printed_lines(config: ModelConfig) -> list[str]:
     for field, figure, where in PRINTED[config.name]:
         found = getattr(summary, field)
         shown = f"{100 * found:.2f}%" if figure.endswith("%") else short(found)
-        verdict = {"rounded": "rounded", "truncated": "truncated", "no": "NO"}[agreement(found, figure)]
-        rows.append([figure, shown, verdict, TOTALS.get(field, field), where])
+        rows.append([figure, shown, agreement(found, figure), TOTALS.get(field, field), where])
     return table(rows, ">><<<")

@@ -4,7 +4,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from engram_ref.cli.terminal import columns, fit, style, table, visible, width
+from engram_ref.cli.terminal import fit, style, table, visible, width
 from engram_ref.cli.walk_data import Walk
 from engram_ref.stages import BY_NAME
 
@@ -59,7 +59,7 @@ def logits_page(walk: Walk, positions: list[int]) -> list[str]:
         p = p / p.sum()
         best = np.argsort(-p, kind="stable")[:MOST_WATCHED]
         text = "  ".join(f"{visible(walk.spell(int(i)))} {p[i]:.5f}" for i in best)
-        lines.append(fit(f"{t:>3}  {text}", width()).rstrip() if columns(text) > width() - 5 else f"{t:>3}  {text}")
+        lines.append(fit(f"{t:>3}  {text}", width()).rstrip())
     return lines
 
 
