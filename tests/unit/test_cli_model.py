@@ -1,0 +1,67 @@
+"""The commands of the whole model: count, walk --model, and the flat script."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from engram_ref.cli import terminal
+from engram_ref.model.accounting import PRINTED, summarise
+from engram_ref.model_presets import model_preset, model_presets
+from engram_ref.stages import BY_NAME
+from tests.unit.test_cli import run
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "step_model.py"
+
+
+def test_count_shows_every_model_and_every_printed_figure(capsys):
+    code, out, _ = run(capsys, "count")
+    assert code == 0 and all(name in out for name in model_presets())
+    assert all(figure in out for figures in PRINTED.values() for _, figure, _ in figures)
+    every = json.loads(run(capsys, "count", "--json")[1])
+    assert {entry["agrees"] for model in every for entry in model["printed"]} == {"rounded", "truncated"}
+
+
+def test_count_of_one_model_as_text_and_json(capsys):
+    found = summarise(model_preset("engram-27b"))
+    out = run(capsys, "count", "engram-27b")[1]
+    [shown] = json.loads(run(capsys, "count", "engram-27b", "--json")[1])
+    assert f"{found.total:,}" in out and shown["summary"]["total"] == found.total
+    assert sum(part["total"] for part in shown["parts"].values()) == found.total
+    assert {entry["agrees"] for entry in shown["printed"]} == {"rounded", "truncated"}
+
+
+def test_walk_goes_on_through_the_block(capsys):
+    out = run(capsys, "walk", "the horse", "--model", "tiny")[1]
+    for key in ("attn_branches.branch_residual", "attention.attention_weights", "experts.experts", "logits"):
+        assert key in out and BY_NAME[key.rsplit(".", 1)[-1]].about in out
+    stages = json.loads(run(capsys, "walk", "the horse", "--model", "tiny", "--json")[1])["stages"]
+    experts = stages["experts.experts"]["values"][0]
+    assert all(f"{e}: " in out for token in experts for e in token)
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+@pytest.mark.parametrize("argv", [["count"], ["count", "engram-40b"], ["walk", "--model", "tiny", "--step"]],
+                         ids=["count", "count one", "walk"])
+def test_they_fit_the_terminal(capsys, monkeypatch, argv, columns):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert max(terminal.columns(line) for line in run(capsys, *argv)[1].splitlines()) <= columns
+
+
+@pytest.mark.parametrize("argv, said", [(["count", "engram-27"], "did you mean engram-27b?"),
+                                        (["walk", "--model", "tyny"], "did you mean tiny?"),
+                                        (["walk", "--model", "moe-27b"], "one with Engram"),
+                                        (["walk", "--model", "tiny", "--preset", "demo"], "deepseek-v3")],
+                         ids=["unknown model", "unknown walk", "no Engram", "another vocabulary"])
+def test_bad_input_is_one_line_and_exit_2(capsys, argv, said):
+    code, out, err = run(capsys, *argv)
+    assert (code, out) == (2, "") and said in err and err.count("\n") == 1
+
+
+def test_step_model_ends_where_forward_does():
+    """The script's last line asserts it; here we see that it gets there."""
+    done = subprocess.run([sys.executable, str(SCRIPT)], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1].startswith("next token")
