@@ -6,14 +6,15 @@ from canonical ids, and a short history makes any cut of a stream give the rows 
 
 import functools
 from collections.abc import Callable
+from types import ModuleType
 
 import numpy as np
 
+from engram_ref import ops as numpy_ops
 from engram_ref.config import EngramConfig, check_layer
 from engram_ref.errors import InputError
 from engram_ref.literals import MULTIPLIERS
 from engram_ref.ops.canonical import DEAD, check_ids
-from engram_ref.ops.composite import address, ignore
 from engram_ref.ops.hashing import GENERATORS, next_history
 from engram_ref.ops.primes import column_offsets, table_primes
 from engram_ref.text.maps import KNOWN_VOCABULARIES, check_digest
@@ -26,6 +27,8 @@ class Addressing:
 
     config        the dialect and its sizes
     vocabulary    a Vocabulary of another tokenizer; default: the configuration's own map
+    ops           the backend's namespace that computes rows
+    canonical     int64 [V] read-only, the canonical id of every raw id; None where raw ids are hashed
     multipliers   {layer id: int64 [N]}, newest token's first
     primes        {layer id: int64 [C]}, rows of each column's table
     offsets       {layer id: int64 [C]}, where each column starts in the flat table
@@ -40,9 +43,9 @@ class Addressing:
            [13136173,  1031422,  4294690]])
     """
 
-    def __init__(self, config: EngramConfig, vocabulary: Vocabulary | None = None):
-        self.config = config
-        canonical = _canonical_map(config, vocabulary)
+    def __init__(self, config: EngramConfig, vocabulary: Vocabulary | None = None, *, ops: ModuleType = numpy_ops):
+        self.config, self.ops = config, ops
+        self.canonical = canonical = _canonical_map(config, vocabulary)
         self.pad_id = config.pad_id if canonical is None else int(canonical[config.pad_id])
         self.eos_id = config.eos_id if canonical is None or config.eos_id is None else int(canonical[config.eos_id])
         primes = table_primes(config.table_sizes, config.n_heads, len(config.layer_ids))
@@ -69,11 +72,30 @@ class Addressing:
         """
         check_layer(self.config, layer_id)
         ids, history, batched = self._checked(canonical_ids, history)
-        record = ignore if trace is None else trace.record
+        record = self.ops.ignore if trace is None else trace.record
         record("canonical_ids", ids)
-        rows = address(ids, history, self.multipliers[layer_id], self.primes[layer_id],
-                       self.offsets[layer_id] if flat else None, self.pad_id, self.eos_id, record)
+        rows = self.ops.address(ids, history, self.multipliers[layer_id], self.primes[layer_id],
+                                self.offsets[layer_id] if flat else None, self.pad_id, self.eos_id, record)
         return rows if batched else rows[0]
+
+    def rows_of_tokens(self, ids: np.ndarray, history: np.ndarray | None = None, flat: bool = False) -> np.ndarray:
+        """The rows of every layer, from raw ids, in one go.
+
+        ids       int64 [B, T] raw, DEAD where the dialect has the barrier
+        history   int64 [B, N-1] canonical ids before these, oldest first; None: the stream's start
+        flat      add each column's offset
+        returns   int64 [Y, B, T, C], layers as the configuration lists them
+        raises    InputError for wrong ids, shapes or dtypes
+        """
+        ids = as_array("ids", ids)
+        if ids.ndim != 2:
+            raise InputError("ids", "shape [B, T]", list(ids.shape))
+        check_ids(ids, self.config.vocab_size, self.config.dead_barrier)
+        history = self._checked_history(history, len(ids), True)
+        multipliers, primes, offsets = (np.stack(list(constants.values()))
+                                        for constants in (self.multipliers, self.primes, self.offsets))
+        return self.ops.address_layers(ids.astype(np.int64, copy=False), self.canonical, history, multipliers, primes,
+                                       offsets if flat else None, self.pad_id, self.eos_id)
 
     def advance(self, history: np.ndarray | None, canonical_ids: np.ndarray) -> np.ndarray:
         """The history after these ids, for the next chunk.
@@ -96,12 +118,7 @@ class Addressing:
         raises     InputError for an unknown layer; `step` itself trusts its arguments
         """
         check_layer(self.config, layer_id)
-        multipliers, primes = self.multipliers[layer_id], self.primes[layer_id]
-
-        def step(ids: np.ndarray, history: np.ndarray) -> np.ndarray:
-            return address(ids[:, None], history, multipliers, primes, None, self.pad_id, self.eos_id)[:, 0]
-
-        return step
+        return self.ops.stepper(self.multipliers[layer_id], self.primes[layer_id], self.pad_id, self.eos_id)
 
     def _checked(self, canonical_ids: np.ndarray, history: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, bool]:
         """ids [B, T], history [B, N-1], and whether the caller's had a batch axis."""

@@ -137,7 +137,7 @@ def engram_site(parameters: Parameters, X: np.ndarray, index: int, layer_id: int
                        None, constants.pad_id, constants.eos_id, record)
     key = f"layers.{index}.conv_norm"
     taps = ops.last(state.caches.get(key, X[:, :0]), state.lengths, config.conv_span, 0)
-    Y, normalised = through_module(parameters, X, rows, taps, step.dead, config, ops, record)
+    Y, normalised = through_module(parameters, X, rows, taps, step.dead, config, X.shape[1], ops, record)
     if normalised is not None:
         state.caches[key] = ops.place(state.caches.get(key, X[:, :0]), normalised, state.lengths)
     X = ops.add_residual(X, Y, config.rounding)

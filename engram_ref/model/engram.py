@@ -76,22 +76,18 @@ def engram(parameters: Mapping[str, np.ndarray], hidden: np.ndarray, rows: np.nd
     state = start_state(config, len(hidden), hidden.dtype) if state is None else state
     check_state(state, hidden, config)
     record = ops.ignore if trace is None else trace.record
-    output, normalised = through_module(parameters, hidden, rows, state.taps, dead, config, ops, record)
-    if normalised is not None:
-        state.taps = ops.next_taps(normalised, state.taps)
+    output, kept = through_module(parameters, hidden, rows, state.taps, dead, config, config.conv_span, ops, record)
+    if kept is not None:
+        state.taps = ops.next_taps(kept, state.taps)
     return output if batched else output[0]
 
 
 def through_module(parameters: Mapping[str, np.ndarray], hidden: np.ndarray, rows: np.ndarray, taps: np.ndarray,
-                   dead: np.ndarray | None, config: EngramConfig, ops: ModuleType,
+                   dead: np.ndarray | None, config: EngramConfig, keep: int, ops: ModuleType,
                    record: Record) -> tuple[np.ndarray, np.ndarray | None]:
-    """Y [B, T, M, D], and the normalised gated values [B, T, M, D] where there is a convolution."""
+    """Y [B, T, M, D], and the last `keep` normalised gated values where there is a convolution."""
     memory = ops.gather_decode(parameters, rows, config, hidden.dtype, record)
-    output, normalised = ops.project_and_gate(parameters, memory, hidden, dead, config, record), None
-    if config.conv_kernel:
-        output, normalised = ops.gated_conv(parameters, output, taps, config, record)
-    record("output", output)
-    return output, normalised
+    return ops.gated_update(parameters, memory, hidden, taps, dead, config, keep, record)
 
 
 def residual(hidden: np.ndarray, update: np.ndarray, config: EngramConfig, *, ops: ModuleType = numpy_ops,

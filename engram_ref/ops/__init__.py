@@ -27,8 +27,18 @@ from engram_ref.ops.branches import (
 from engram_ref.ops.caches import last, place, positions_after
 from engram_ref.ops.canonical import DEAD, canonical_key, canonical_map, canonicalise, check_ids, mark_dead, normalise
 from engram_ref.ops.codecs import dequantise, quantise, requantise, round_bf16
-from engram_ref.ops.composite import address, gate_score, gated_conv, gather_decode, project, project_and_gate
-from engram_ref.ops.conv import next_taps, short_conv, silu
+from engram_ref.ops.composite import (
+    address,
+    address_layers,
+    gate_score,
+    gated_conv,
+    gated_update,
+    gather_decode,
+    project,
+    project_and_gate,
+    stepper,
+)
+from engram_ref.ops.conv import conv_silu, next_taps, short_conv, silu
 from engram_ref.ops.experts import (
     expert_weights,
     moe,
@@ -58,15 +68,15 @@ from engram_ref.ops.sampling import join, sample
 from engram_ref.ops.tables import check_rows, concatenate, decode, gather
 
 __all__ = [
-    "DEAD", "add_residual", "address", "angles", "apply_gate", "attend_absorbed", "attend_expanded", "branch_maps",
-    "canonical_key", "canonical_map", "canonicalise", "check_ids", "check_rows", "collapse", "column_offsets",
-    "concatenate", "copysign_sqrt", "cross_entropy", "decode", "dequantise", "effective_gain", "embed", "expand",
-    "expert_weights", "factored_score", "frequencies", "gate", "gate_score", "gated_conv", "gather", "gather_decode",
-    "half_split_order", "ignore", "inverse_rms", "is_prime", "join", "last", "latents", "linear", "mark_dead", "mix",
-    "mla", "moe", "next_history", "next_taps", "normalise", "pcg64_multipliers", "place", "positions_after", "project",
-    "project_and_gate", "quantise", "queries", "read_branches", "read_single", "requantise", "rms_norm", "rotate",
-    "round_bf16", "route", "routed_grouped", "routed_naive", "router_scores", "sample", "score", "select_experts",
-    "short_conv", "sigmoid", "signed_sqrt", "silu", "sinkhorn", "softmax", "softmax_scale", "splitmix64_multipliers",
-    "swiglu", "table_primes", "table_rows", "up_projections", "visible", "windows", "write_branches", "write_single",
-    "yarn_mscale",
+    "DEAD", "add_residual", "address", "address_layers", "angles", "apply_gate", "attend_absorbed", "attend_expanded",
+    "branch_maps", "canonical_key", "canonical_map", "canonicalise", "check_ids", "check_rows", "collapse",
+    "column_offsets", "concatenate", "conv_silu", "copysign_sqrt", "cross_entropy", "decode", "dequantise",
+    "effective_gain", "embed", "expand", "expert_weights", "factored_score", "frequencies", "gate", "gate_score",
+    "gated_conv", "gated_update", "gather", "gather_decode", "half_split_order", "ignore", "inverse_rms", "is_prime",
+    "join", "last", "latents", "linear", "mark_dead", "mix", "mla", "moe", "next_history", "next_taps", "normalise",
+    "pcg64_multipliers", "place", "positions_after", "project", "project_and_gate", "quantise", "queries",
+    "read_branches", "read_single", "requantise", "rms_norm", "rotate", "round_bf16", "route", "routed_grouped",
+    "routed_naive", "router_scores", "sample", "score", "select_experts", "short_conv", "sigmoid", "signed_sqrt",
+    "silu", "sinkhorn", "softmax", "softmax_scale", "splitmix64_multipliers", "stepper", "swiglu", "table_primes",
+    "table_rows", "up_projections", "visible", "windows", "write_branches", "write_single", "yarn_mscale",
 ]

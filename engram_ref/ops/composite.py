@@ -4,13 +4,14 @@ Each is defined here as small ops, one after the other; a fast backend may repla
 `record(stage, array)` is called with every stage on the way, so that it can be looked at.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
 from engram_ref.config import EngramConfig
+from engram_ref.ops.canonical import canonicalise
 from engram_ref.ops.codecs import requantise, round_bf16
-from engram_ref.ops.conv import short_conv, silu
+from engram_ref.ops.conv import conv_silu
 from engram_ref.ops.gate import apply_gate, factored_score, gate, score
 from engram_ref.ops.hashing import mix, table_rows, windows
 from engram_ref.ops.linear import linear
@@ -43,6 +44,39 @@ def address(ids: np.ndarray, history: np.ndarray, multipliers: np.ndarray, prime
     rows = table_rows(mixes, primes)                         # [B, T, C]
     record("rows", rows)
     return rows if offsets is None else rows + offsets
+
+
+def address_layers(ids: np.ndarray, canonical: np.ndarray | None, history: np.ndarray, multipliers: np.ndarray,
+                   primes: np.ndarray, offsets: np.ndarray | None, pad_id: int,
+                   eos_id: int | None = None) -> np.ndarray:
+    """From raw ids to the rows of several layers: canonicalise once, then address in each.
+
+    ids           int64 [B, T] raw, DEAD allowed
+    canonical     int64 [V], the canonical id of every raw id; None where raw ids are hashed
+    history       int64 [B, N-1] canonical, oldest first
+    multipliers   int64 [Y, N], of Y layers
+    primes        int64 [Y, C]
+    offsets       int64 [Y, C] for flat rows; None for rows per column
+    pad_id        canonical id shown where the view is blocked
+    eos_id        canonical id that ends a document, or None
+    returns       int64 [Y, B, T, C]
+    raises        InputError for an id outside the map
+    """
+    hashed = ids if canonical is None else canonicalise(ids, canonical)      # [B, T]
+    return np.stack([address(hashed, history, m, p, None if offsets is None else offsets[y], pad_id, eos_id)
+                     for y, (m, p) in enumerate(zip(multipliers, primes, strict=True))])
+
+
+def stepper(multipliers: np.ndarray, primes: np.ndarray, pad_id: int,
+            eos_id: int | None = None) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """A function for one-token decoding: step(ids int64 [B], history int64 [B, N-1]) -> rows int64 [B, C].
+
+    multipliers, primes, pad_id, eos_id   as for address
+    """
+    def step(ids: np.ndarray, history: np.ndarray) -> np.ndarray:
+        return address(ids[:, None], history, multipliers, primes, None, pad_id, eos_id)[:, 0]
+
+    return step
 
 
 def gather_decode(parameters: Parameters, rows: np.ndarray, config: EngramConfig, dtype: type,
@@ -140,6 +174,29 @@ def gated_conv(parameters: Parameters, gated: np.ndarray, taps: np.ndarray, conf
     """
     normalised = rms_norm(gated, effective_gain(parameters["conv_gain"], config.gain_form), config.conv_norm_eps)
     record("conv_norm", normalised)
-    branch = silu(short_conv(normalised, parameters["conv_weight"], config.conv_dilation, taps))
+    branch = conv_silu(normalised, parameters["conv_weight"], config.conv_dilation, taps)
     record("conv", branch)
     return branch + gated, normalised
+
+
+def gated_update(parameters: Parameters, memory: np.ndarray, hidden: np.ndarray, taps: np.ndarray,
+                 dead: np.ndarray | None, config: EngramConfig, keep: int,
+                 record: Record = ignore) -> tuple[np.ndarray, np.ndarray | None]:
+    """From memory to Y: project, gate and, where the dialect has one, convolve.
+
+    parameters   those of `project_and_gate` and `gated_conv`
+    memory       [B, T, C*W]
+    hidden       [B, T, M, D]
+    taps         [B, (L-1)*dilation, M, D] normalised gated values before these
+    dead         bool [B, T] or None
+    keep         how many of the last normalised gated values to hand back, for the next chunk's taps
+    returns      Y [B, T, M, D]; [B, min(keep, T), M, D], or None without a convolution
+    source       Paper section 2; demo; V4.1 release
+    """
+    gated = project_and_gate(parameters, memory, hidden, dead, config, record)
+    if not config.conv_kernel:
+        record("output", gated)
+        return gated, None
+    Y, normalised = gated_conv(parameters, gated, taps, config, record)
+    record("output", Y)
+    return Y, normalised[:, max(normalised.shape[1] - keep, 0) :]

@@ -52,3 +52,8 @@ def next_taps(x: np.ndarray, taps: np.ndarray) -> np.ndarray:
 def silu(x: np.ndarray) -> np.ndarray:
     """x * sigma(x): [...] -> [...].  Source: Hendrycks and Gimpel 2016."""
     return x * sigmoid(x)
+
+
+def conv_silu(x: np.ndarray, weight: np.ndarray, dilation: int, taps: np.ndarray) -> np.ndarray:
+    """SiLU(conv(x)): arguments and result as short_conv.  Source: paper Eq. 5."""
+    return silu(short_conv(x, weight, dilation, taps))
