@@ -1,0 +1,117 @@
+"""Sums of products in a stated order: lane i adds the elements i, i + L, i + 2L, ...; then lanes are added in pairs.
+
+A plain loop adds one number after the other, and each waits for the one before. L sums side by side (16 in
+float32, 8 in float64) do not, and their order is always the same: no choice is left to the compiler.
+"""
+
+from llvmlite import ir
+from numba import types
+from numba.core import cgutils
+from numba.extending import register_jitable
+
+from engram_ref.backends.numba._vectors import BYTES, F32, F64, I32, I64, Code, every, lanes, vector_code
+
+
+def lane_sum(products, count):
+    """Products added in lanes, lanes added in pairs: the order of every sum here."""
+    width = BYTES // products.itemsize
+    partial = products.reshape(count // width, width).sum(axis=0)
+    while partial.size > 1:
+        partial = partial[: partial.size // 2] + partial[partial.size // 2 :]
+    return partial[0]
+
+
+def whole_dot(a, i, b, j, count):
+    """sum of a[i + k] * b[j + k] for k in range(count), a whole number of vectors."""
+    return lane_sum(a[i : i + count] * b[j : j + count], count)
+
+
+def whole_triple(a, i, b, j, c, k, count):
+    """The sums of a a, of b b and of a (c b), read in one pass, over a whole number of vectors."""
+    x, y, z = a[i : i + count], b[j : j + count], c[k : k + count]
+    return lane_sum(x * x, count), lane_sum(y * y, count), lane_sum(x * (z * y), count)
+
+
+def vector_type(array) -> ir.VectorType:
+    """The vector of an array's elements that fills 64 bytes."""
+    element = F32 if array.dtype == types.float32 else F64
+    return lanes(element, 16 if element is F32 else 8)
+
+
+def accumulate(code, count, kind, sums, step):
+    """Run step(offset, sums) -> sums over vectors 0..count-1 and return each sum's lanes, added in pairs."""
+    builder = code.builder
+    places = [cgutils.alloca_once_value(builder, every(kind.element, kind.count, 0.0)) for _ in range(sums)]
+    with cgutils.for_range(builder, builder.udiv(count, I64(kind.count))) as loop:
+        before = [builder.load(place) for place in places]
+        for place, value in zip(places, step(builder.mul(loop.index, I64(kind.count)), before), strict=True):
+            builder.store(value, place)
+    return [pairwise(builder, builder.load(place)) for place in places]
+
+
+def pairwise(builder, vector):
+    """The sum of a vector's lanes: halves added until one is left."""
+    while vector.type.count > 1:
+        half = vector.type.count // 2
+        low, high = (builder.shuffle_vector(vector, vector, ir.Constant(lanes(I32, half), list(part)))
+                     for part in (range(half), range(half, 2 * half)))
+        vector = builder.fadd(low, high)
+    return builder.extract_element(vector, I32(0))
+
+
+@vector_code(whole_dot)
+def whole_dot(typing, a, i, b, j, count):
+    """Fused multiply-adds."""
+    def generate(context, builder, signature, arguments):
+        code, kind = Code(context, builder, signature, arguments), vector_type(a)
+        _, i_at, _, j_at, n = arguments
+
+        def step(offset, sums):
+            x, y = code.load(0, builder.add(i_at, offset), kind), code.load(2, builder.add(j_at, offset), kind)
+            return [code.multiply_add(x, y, sums[0])]
+
+        return accumulate(code, n, kind, 1, step)[0]
+
+    return a.dtype(a, types.intp, b, types.intp, types.intp), generate
+
+
+@vector_code(whole_triple)
+def whole_triple(typing, a, i, b, j, c, k, count):
+    """Fused multiply-adds."""
+    def generate(context, builder, signature, arguments):
+        code, kind = Code(context, builder, signature, arguments), vector_type(a)
+        _, i_at, _, j_at, _, k_at, n = arguments
+
+        def step(offset, sums):
+            x, y, z = (code.load(array, builder.add(at, offset), kind)
+                       for array, at in ((0, i_at), (2, j_at), (4, k_at)))
+            return [code.multiply_add(x, x, sums[0]), code.multiply_add(y, y, sums[1]),
+                    code.multiply_add(x, builder.fmul(z, y), sums[2])]
+
+        return context.make_tuple(builder, signature.return_type, accumulate(code, n, kind, 3, step))
+
+    intp = types.intp
+    return types.UniTuple(a.dtype, 3)(a, intp, b, intp, c, intp, intp), generate
+
+
+@register_jitable
+def dot(a, i, b, j, count):
+    """sum of a[i + k] * b[j + k] for k in range(count): whole vectors first, then the rest one by one."""
+    whole = count - count % (BYTES // a.itemsize)
+    total = whole_dot(a, i, b, j, whole)
+    for k in range(whole, count):
+        total += a[i + k] * b[j + k]
+    return total
+
+
+@register_jitable
+def triple(a, i, b, j, c, k, count):
+    """The sums of a a, of b b and of a (c b) over `count` elements, each as `dot` adds."""
+    whole = count - count % (BYTES // a.itemsize)
+    aa, bb, acb = whole_triple(a, i, b, j, c, k, whole)
+    for n in range(whole, count):
+        x, y = a[i + n], b[j + n]
+        aa += x * x
+        bb += y * y
+        acb += x * (c[k + n] * y)
+    return aa, bb, acb

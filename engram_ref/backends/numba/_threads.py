@@ -1,0 +1,69 @@
+"""Threads: kernels are serial and release the interpreter; large inputs are cut between a few of them.
+
+Numba's own parallel loops come in layers. With "omp", idle workers spin and take the cores from BLAS, whose
+matrix products stand between our kernels; "workqueue" ends the process when two Python threads call it at
+once. Plain Python threads that run serial, GIL-free kernels have neither fault, and cost some 50 microseconds
+a call. Every token is computed by itself, in the same order whatever the cut: the answer has the same bits
+with any number of threads.
+"""
+
+import itertools
+import os
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+from engram_ref.errors import InputError
+
+SERIAL_BELOW = 512
+"""Tokens of a call below which one thread does it all: starting others would cost more."""
+
+_limit = threading.local()
+
+
+def thread_count() -> int:
+    """Threads that kernels called from here use: every core this process may run on, or what `threads` says."""
+    return getattr(_limit, "count", None) or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity")
+                                                 else range(os.cpu_count() or 1))
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Use this many threads inside the block, for kernels called from this thread.
+
+    count    at least 1
+    raises   InputError for anything else
+    """
+    if type(count) is not int or count < 1:
+        raise InputError("threads", "a whole number of at least 1", repr(count))
+    before = getattr(_limit, "count", None)
+    _limit.count = count
+    try:
+        yield
+    finally:
+        _limit.count = before
+
+
+def over_tokens(kernel: Callable[[int, int], None], tokens: int) -> None:
+    """Call kernel(start, stop) for pieces that cover range(tokens), at the same time where that pays."""
+    count = thread_count()
+    if count == 1 or tokens < SERIAL_BELOW:
+        return kernel(0, tokens)
+    edges = [i * tokens // count for i in range(count + 1)]
+    pieces = [_pool(count).submit(kernel, a, b) for a, b in itertools.pairwise(edges[1:])]
+    kernel(edges[0], edges[1])
+    for piece in pieces:
+        piece.result()
+
+
+_pools: dict[int, ThreadPoolExecutor] = {}
+_making = threading.Lock()
+
+
+def _pool(count: int) -> ThreadPoolExecutor:
+    """Workers for `count` threads, the calling one included; made once."""
+    with _making:
+        if count not in _pools:
+            _pools[count] = ThreadPoolExecutor(count - 1, thread_name_prefix="engram_ref")
+        return _pools[count]

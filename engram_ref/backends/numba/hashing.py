@@ -1,0 +1,200 @@
+"""Rows, a block of tokens at a time: look up, see how far back each position sees, mix, reduce.
+
+The twin of ops/hashing.py. One pass over a block keeps everything but the result in the cache; the eight
+heads of an order are reduced together (_modulus.py). Mixes that are negative, primes outside the fast range
+and numbers of heads that are no multiple of eight take the processor's own remainder.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from numba import config, njit
+
+from engram_ref.backends.numba._buffers import PADDING, result, streams
+from engram_ref.backends.numba._modulus import WIDTH, is_fast, store_remainders, stream_remainders
+from engram_ref.backends.numba._threads import over_tokens
+from engram_ref.ops.canonical import DEAD
+
+BLOCK = 512             # tokens whose mixes are held at a time: they fit the first-level cache
+NO_EOS = -2             # stands for "no end of document": no id equals it
+
+jit = njit(nogil=True, error_model="numpy")
+
+
+def wrapped_product(a, b):
+    """a * b as two's complement int64."""
+    return (int(a) * int(b) + 2**63) % 2**64 - 2**63
+
+
+if not config.DISABLE_JIT:
+    wrapped_product = njit(inline="always")(lambda a, b: a * b)
+
+
+def table_rows(mixes: np.ndarray, primes: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """Twin of ops.hashing.table_rows."""
+    B, T, orders = mixes.shape
+    rows = result(out, (B, T, len(primes)), np.int64, mixes, primes)
+    lines = np.ascontiguousarray(mixes.reshape(B * T, orders).T)                       # [N-1, B*T]
+    constants, flat = _reductions(primes, None, orders), rows.reshape(-1)
+    over_tokens(lambda a, b: _reduce(lines[:, a:b], 1, *constants, False, flat, a * len(primes), 0), B * T)
+    return rows
+
+
+def layers_of_rows(ids: np.ndarray, canonical: np.ndarray, history: np.ndarray, multipliers: np.ndarray,
+                   primes: np.ndarray, offsets: np.ndarray | None, pad_id: int, eos_id: int | None,
+                   out: np.ndarray | None) -> np.ndarray:
+    """The rows of Y layers: arguments as ops.composite.address_layers, an empty map where ids are hashed as they are.
+
+    returns   int64 [Y, B, T, C]
+    """
+    ids, history, multipliers = (np.ascontiguousarray(array, dtype=np.int64) for array in (ids, history, multipliers))
+    (B, T), (Y, C) = ids.shape, primes.shape
+    rows = result(out, (Y, B, T, C), np.int64, ids, canonical, history)
+    constants = _reductions(primes, offsets, Y * (multipliers.shape[1] - 1))
+    eos, flat = NO_EOS if eos_id is None else eos_id, rows.reshape(-1)
+    over_tokens(lambda a, b: _rows(ids, canonical, history, multipliers, *constants, streams(rows), pad_id, eos, flat,
+                                   a, b), B * T)
+    return rows
+
+
+def step_function(multipliers: np.ndarray, primes: np.ndarray, pad_id: int,
+                  eos_id: int | None) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+    """step(ids int64 [B], history int64 [B, N-1]) -> rows int64 [B, C]; both C-contiguous, neither looked at."""
+    constants = (multipliers.copy(), *_reductions(primes, None, len(multipliers) - 1), pad_id,
+                 NO_EOS if eos_id is None else eos_id)       # copies: read-only arrays take Numba's slow entrance
+    C = len(primes)
+
+    def step(ids: np.ndarray, history: np.ndarray) -> np.ndarray:
+        rows = np.empty((len(ids), C), np.int64)
+        _step(ids, history, *constants, rows)
+        return rows
+
+    return step
+
+
+def _reductions(primes: np.ndarray, offsets: np.ndarray | None,
+                lines: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
+    """Constants of all columns, flat: primes int64, their inverses float64, offsets int64; whether eight go at once.
+
+    lines   how many mixes a token has; each is reduced by as many columns
+    """
+    flat = primes.flatten()
+    shifts = np.zeros_like(flat) if offsets is None else offsets.flatten()
+    return flat, 1.0 / flat, shifts, is_fast(flat) and len(flat) // lines % WIDTH == 0
+
+
+@jit
+def _rows(ids, canonical, history, multipliers, primes, inverses, offsets, vector, stream, pad_id, eos, rows, start,
+          stop):
+    """Rows of the positions start..stop-1, counted through all sequences."""
+    B, T = ids.shape
+    Y, N = multipliers.shape
+    C = primes.size // Y
+    tokens, sight = np.empty(BLOCK + N - 1, np.int64), np.empty(BLOCK, np.int64)
+    windows, mixes = np.empty((N, BLOCK + PADDING), np.int64), np.empty((Y * (N - 1), BLOCK + PADDING), np.int64)
+    while start < stop:
+        b = start // T
+        t = start - b * T
+        n = min(BLOCK, T - t, stop - start)
+        _look_up(ids[b], canonical, history[b], t, tokens[: n + N - 1])
+        _see(tokens, eos, N - 1, sight[:n])
+        _show(tokens, sight[:n], pad_id, windows)
+        signs = _mix(windows, multipliers, n, mixes)
+        _reduce(mixes[:, :n], Y, primes, inverses, offsets, vector and signs >= 0, stream, rows, start * C, B * T * C)
+        start += n
+
+
+@jit
+def _look_up(line, canonical, history, first, tokens):
+    """Canonical ids of the N-1 positions before `first` and of those from it on; an empty map leaves ids alone."""
+    before = max(history.size - first, 0)               # how many of them stand in the history
+    for j in range(before):
+        tokens[j] = history[first + j]
+    raw, found = line[first - history.size + before :], tokens[before:]
+    for j in range(found.size):
+        found[j] = raw[j] if canonical.size == 0 or raw[j] == DEAD else canonical[raw[j]]
+
+
+@jit
+def _see(tokens, eos, span, sight):
+    """How many tokens each position sees, itself included: a barrier hides itself and what is older."""
+    reach = 0
+    for j in range(sight.size + span):
+        reach = 0 if tokens[j] == DEAD else reach + 1
+        if j >= span:
+            sight[j - span] = reach
+        if tokens[j] == eos:
+            reach = 0
+
+
+@jit
+def _show(tokens, sight, pad_id, windows):
+    """The windows of a block, one line per shift [N, n]: the token that many back, the pad where it is hidden."""
+    N = windows.shape[0]
+    for i in range(N):
+        older, shown = tokens[N - 1 - i :], windows[i]
+        for t in range(sight.size):
+            token = older[t]
+            shown[t] = token if sight[t] > i else pad_id
+
+
+@jit
+def _mix(windows, multipliers, n, mixes):
+    """The mixes of every layer and order [Y*(N-1), n]; returns a negative number where one of them is."""
+    N, signs = windows.shape[0], 0
+    for y in range(multipliers.shape[0]):
+        newest, product = windows[0], mixes[y * (N - 1)]
+        for t in range(n):
+            product[t] = wrapped_product(newest[t], multipliers[y, 0])
+        for i in range(1, N):
+            mixed, before, older = mixes[y * (N - 1) + i - 1], mixes[y * (N - 1) + max(i - 2, 0)], windows[i]
+            for t in range(n):
+                mixed[t] = before[t] ^ wrapped_product(older[t], multipliers[y, i])
+                signs |= mixed[t]
+    return signs
+
+
+@jit
+def _reduce(mixes, Y, primes, inverses, offsets, vector, stream, rows, start, layer_stride):
+    """Mixes [Y*(N-1), n] to rows; token t of layer y writes its C rows from start + y * layer_stride + t * C on."""
+    lines, n = mixes.shape
+    C, H, orders = primes.size // Y, primes.size // lines, lines // Y
+    for line in range(lines):
+        first = start + line // orders * layer_stride + line % orders * H
+        for h in range(0, H, WIDTH):
+            column, at = line * H + h, first + h
+            for t in range(n):
+                if not vector:
+                    _divide(mixes[line, t], primes, offsets, column, min(WIDTH, H - h), rows, at)
+                elif stream:
+                    stream_remainders(mixes[line, t], primes, inverses, offsets, column, rows, at)
+                else:
+                    store_remainders(mixes[line, t], primes, inverses, offsets, column, rows, at)
+                at += C
+
+
+@jit
+def _divide(mix, primes, offsets, column, count, rows, at):
+    """Floor remainders by the processor's own division, also of a negative mix."""
+    for i in range(count):
+        rows[at + i] = mix % primes[column + i] + offsets[column + i]
+
+
+@jit
+def _step(ids, history, multipliers, primes, inverses, offsets, vector, pad_id, eos, rows):
+    """One token of every sequence: walk back until something blocks the view."""
+    N, C = multipliers.size, primes.size
+    H, flat = C // (N - 1), rows.reshape(rows.size)
+    for b in range(ids.size):
+        hidden = ids[b] == DEAD
+        mix = wrapped_product(pad_id if hidden else ids[b], multipliers[0])
+        for i in range(1, N):
+            token = history[b, N - 1 - i]
+            hidden = hidden or token in (DEAD, eos)
+            mix = mix ^ wrapped_product(pad_id if hidden else token, multipliers[i])
+            for h in range(0, H, WIDTH):
+                column = (i - 1) * H + h
+                if vector and mix >= 0:
+                    store_remainders(mix, primes, inverses, offsets, column, flat, b * C + column)
+                else:
+                    _divide(mix, primes, offsets, column, min(WIDTH, H - h), flat, b * C + column)

@@ -1,0 +1,45 @@
+"""Cross-entropy in two readings of the logits: the largest, then the sum of exponentials.
+
+The twin of ops/loss.py.
+"""
+
+import numpy as np
+from numba import njit
+
+from engram_ref import ops
+from engram_ref.backends.numba._exp import exp_negative
+from engram_ref.backends.numba._sums import dot
+from engram_ref.backends.numba._threads import over_tokens
+
+CHUNK = 512     # exponentials that are kept and added at a time
+
+jit = njit(nogil=True, error_model="numpy")
+
+
+def cross_entropy(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Twin of ops.loss.cross_entropy."""
+    logits, targets = np.asarray(logits), np.asarray(targets)
+    V = logits.shape[-1]
+    ops.check_ids(targets, V, False, "targets")
+    if logits.dtype not in (np.float32, np.float64):
+        return ops.cross_entropy(logits, targets)
+    lines, wanted = np.ascontiguousarray(logits).reshape(-1, V), targets.reshape(-1)
+    losses = np.empty(len(lines), logits.dtype)
+    over_tokens(lambda a, b: _cross_entropy(lines, wanted, losses, a, b), len(lines))
+    return losses.reshape(targets.shape)
+
+
+@jit
+def _cross_entropy(logits, targets, losses, start, stop):
+    V = logits.shape[1]
+    space, ones = np.empty(CHUNK, logits.dtype), np.ones(CHUNK, logits.dtype)
+    for i in range(start, stop):
+        line = logits[i]
+        largest = line.max()
+        total = logits.dtype.type(0)
+        for first in range(0, V, CHUNK):
+            part = line[first : first + CHUNK]
+            for v in range(part.size):
+                space[v] = exp_negative(part[v] - largest)
+            total += dot(space, 0, ones, 0, part.size)
+        losses[i] = np.log(total) + largest - line[targets[i]]

@@ -1,0 +1,42 @@
+"""RMSNorm in one pass over each vector.
+
+The twin of ops/norm.py.
+"""
+
+import numpy as np
+from numba import njit
+
+from engram_ref import ops
+from engram_ref.backends.numba._buffers import aligned
+from engram_ref.backends.numba._sums import dot
+from engram_ref.backends.numba._threads import over_tokens
+
+jit = njit(nogil=True, error_model="numpy")
+
+
+def rms_norm(x: np.ndarray, gain: np.ndarray, eps: float | None) -> np.ndarray:
+    """Twin of ops.norm.rms_norm; gains of another dtype or of an unusual shape go through the definition."""
+    x, gain = np.asarray(x), np.asarray(gain)
+    if x.dtype.kind != "f" or x.dtype != gain.dtype or x.shape[-gain.ndim :] != gain.shape or gain.ndim == 0:
+        return ops.rms_norm(x, gain, eps)
+    D, y = x.shape[-1], aligned(x.shape, x.dtype)
+    flat, gains, written = np.ascontiguousarray(x).reshape(-1), np.ascontiguousarray(gain).reshape(-1), y.reshape(-1)
+    eps = machine_eps(x.dtype, eps)
+    over_tokens(lambda a, b: _norm(flat, gains, D, eps, written, a, b), x.size // max(D, 1))
+    return y
+
+
+def machine_eps(dtype: np.dtype, eps: float | None) -> np.floating:
+    """eps as a number of that dtype; None is the dtype's machine epsilon."""
+    return dtype.type(np.finfo(dtype).eps if eps is None else eps)
+
+
+@jit
+def _norm(x, gain, D, eps, y, start, stop):
+    """Vectors `start` to `stop`-1."""
+    one = x.dtype.type(1)
+    for i in range(start, stop):
+        inverse = one / np.sqrt(dot(x, i * D, x, i * D, D) / x.dtype.type(D) + eps)
+        first = i * D % gain.size
+        for d in range(D):
+            y[i * D + d] = gain[first + d] * (x[i * D + d] * inverse)

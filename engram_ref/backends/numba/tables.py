@@ -1,0 +1,108 @@
+"""Reading rows: the next ones are asked for while the present ones are copied or decoded.
+
+The twin of ops/tables.py. A table is far larger than the caches, and every row lies somewhere else: without
+asking ahead, each one costs a wait for main memory.
+"""
+
+import numpy as np
+from numba import njit
+
+from engram_ref.backends.numba._buffers import result, streams
+from engram_ref.backends.numba._fp8 import WIDTH, store_decoded, stream_decoded
+from engram_ref.backends.numba._memory import copy_line, prefetch, stream_line
+from engram_ref.backends.numba._threads import over_tokens
+from engram_ref.backends.numba._vectors import BYTES
+from engram_ref.errors import InputError
+from engram_ref.ops.codecs import BLOCK, E8M0_VALUES
+
+AHEAD = 16              # rows asked for before they are copied
+AHEAD_DECODING = 8      # ... before they are decoded: more would crowd out what is being written
+
+jit = njit(nogil=True, error_model="numpy")
+
+
+def gather(table: np.ndarray, rows: np.ndarray, offsets: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
+    """Twin of ops.tables.gather; InputError for a row outside the table."""
+    shape = (*rows.shape, table.shape[1])
+    flat = flat_rows(rows, offsets, len(table))
+    found = result(out, shape, table.dtype, table, rows)
+    if table.flags.c_contiguous:
+        stored, written = as_bytes(table), as_bytes(found.reshape(-1, table.shape[1]))
+        stream = streams(found) and stored.shape[1] % BYTES == 0
+        over_tokens(lambda a, b: _copy(stored, flat, stream, written, a, b), flat.size)
+    else:
+        np.take(table, flat.reshape(rows.shape), axis=0, out=found)
+    return found
+
+
+def gather_dequantise(codes: np.ndarray, scales: np.ndarray, rows: np.ndarray, offsets: np.ndarray, rounded: bool,
+                      out: np.ndarray | None = None) -> np.ndarray:
+    """Rows of an FP8 table as numbers, read and decoded in one pass.
+
+    codes     uint8 [R, W], scales uint8 [R, W/32], both C-contiguous
+    rows      int64 [B, T, C] without offsets; offsets int64 [C]
+    rounded   to the nearest bfloat16 numbers
+    returns   float32 [B, T, C*W]
+    raises    InputError where shapes or dtypes do not fit, or for a row outside the table
+    """
+    if codes.dtype != np.uint8 or scales.dtype != np.uint8 or codes.shape != (len(scales), scales.shape[1] * BLOCK):
+        raise InputError("table_codes, table_scales", f"uint8 [R, W] and [R, W/{BLOCK}]",
+                         f"{codes.dtype} {list(codes.shape)} and {scales.dtype} {list(scales.shape)}")
+    B, T, C = rows.shape
+    flat = flat_rows(rows, offsets, len(codes))
+    memory = result(out, (B, T, C * codes.shape[1]), np.float32, codes, scales, rows)
+    codes, scales, written = np.ascontiguousarray(codes), np.ascontiguousarray(scales), memory.reshape(-1)
+    over_tokens(lambda a, b: _decode(codes.reshape(-1), scales.reshape(-1), flat, E8M0_VALUES, codes.shape[1], rounded,
+                                     streams(memory), written, a, b), flat.size)
+    return memory
+
+
+def flat_rows(rows: np.ndarray, offsets: np.ndarray, count: int) -> np.ndarray:
+    """Rows of the flat table int64 [B*T*C], each seen to lie in it: a kernel would read past its end."""
+    flat = (rows + offsets).reshape(-1)
+    if flat.size and (flat.min() < 0 or flat.max() >= count):
+        worst = int(flat[np.argmax((flat < 0) | (flat >= count))])
+        raise InputError("rows + offsets", f"rows in [0, {count})", worst, "rows are taken per column, without offsets")
+    return flat
+
+
+def as_bytes(array: np.ndarray) -> np.ndarray:
+    """A C-contiguous array [R, W] as its bytes [R, W * itemsize]; nothing is copied."""
+    return array.view(np.uint8).reshape(len(array), array.shape[1] * array.dtype.itemsize)
+
+
+@jit
+def _copy(stored, rows, stream, written, start, stop):
+    """Rows `start` to `stop`-1 of the result, in bytes."""
+    width = stored.shape[1]
+    source, target = stored.reshape(stored.size), written.reshape(written.size)
+    for i in range(start, stop):
+        ahead = rows[min(i + AHEAD, stop - 1)] * width
+        for k in range(0, width, BYTES):
+            prefetch(source, ahead + k)
+        whole = width - width % BYTES
+        for k in range(0, whole, BYTES):
+            if stream:
+                stream_line(source, rows[i] * width + k, target, i * width + k)
+            else:
+                copy_line(source, rows[i] * width + k, target, i * width + k)
+        for k in range(whole, width):
+            target[i * width + k] = source[rows[i] * width + k]
+
+
+@jit
+def _decode(codes, scales, rows, powers, width, rounded, stream, memory, start, stop):
+    """Rows `start` to `stop`-1 of the result."""
+    blocks = width // BLOCK
+    for i in range(start, stop):
+        ahead = rows[min(i + AHEAD_DECODING, stop - 1)]
+        for k in range(0, width, BYTES):
+            prefetch(codes, ahead * width + k)
+        prefetch(scales, ahead * blocks)
+        for block in range(blocks):
+            scale = powers[scales[rows[i] * blocks + block]]
+            for k in range(block * BLOCK, (block + 1) * BLOCK, WIDTH):
+                if stream:
+                    stream_decoded(codes, rows[i] * width + k, scale, rounded, memory, i * width + k)
+                else:
+                    store_decoded(codes, rows[i] * width + k, scale, rounded, memory, i * width + k)
