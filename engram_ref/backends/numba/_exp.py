@@ -19,7 +19,8 @@ LOWEST = np.float32(-87.3)                  # e^-87.3 is just above 2^-126, the 
 PER_LN2 = np.float32(1 / math.log(2))
 LN2_HIGH = np.float32(0.693359375)          # 355/512: nine bits, so that n * LN2_HIGH is exact
 LN2_LOW = np.float32(math.log(2) - 0.693359375)
-ROUND = np.float32(1.5 * 2**23)             # adding and taking it off rounds to a whole number
+ROUND = np.float32(1.5 * 2**23)             # added, it leaves a whole number in the last bits of the pattern
+ROUND_BITS = ROUND.view(np.int32)
 P0, P1, P2, P3, P4 = (np.float32(c) for c in (0.4999999403953552, 0.1666652113199234, 0.04166838899254799,
                                               0.00836874544620514, 0.0013814540579915047))
 ZERO, ONE, BIAS, MANTISSA_BITS = np.float32(0), np.float32(1), np.int32(127), np.int32(23)
@@ -29,10 +30,11 @@ ZERO, ONE, BIAS, MANTISSA_BITS = np.float32(0), np.float32(1), np.int32(127), np
 def exp32(x):
     """e^x for float32 x <= 0: three roundings of 2^-24 relative to the result at most, one of them the last sum's."""
     inside = max(x, LOWEST)
-    n = (inside * PER_LN2 + ROUND) - ROUND
+    moved = inside * PER_LN2 + ROUND
+    n = moved - ROUND
     r = (inside - n * LN2_HIGH) - n * LN2_LOW
     p = (((P4 * r + P3) * r + P2) * r + P1) * r + P0
-    power = np.int32((np.int32(n) + BIAS) << MANTISSA_BITS).view(np.float32)
+    power = np.int32((moved.view(np.int32) - ROUND_BITS + BIAS) << MANTISSA_BITS).view(np.float32)
     return ZERO if x < LOWEST else (ONE + (r + r * r * p)) * power
 
 

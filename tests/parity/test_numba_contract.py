@@ -1,0 +1,191 @@
+"""What the Numba backend promises beside its answers: threads, out=, refusals, a clear word where it is missing."""
+
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+
+import engram_ref
+from engram_ref import InputError, ops
+from engram_ref.model_config import ExpertsConfig
+from tests.compare import assert_close
+
+pytest.importorskip("numba", reason="numba is not installed")
+from numba import config
+
+from engram_ref.backends import numba as fast
+from engram_ref.backends.numba import _threads
+from engram_ref.model.tree import expert_shapes
+from tests.cases import DEMO, V41, random_inputs, random_parameters
+
+T = 40 if config.DISABLE_JIT else 1500
+EXPERTS = ExpertsConfig(5, 2, 1, 3)
+
+
+def made(rng):
+    """name -> a call without arguments of every function that has a kernel, on more tokens than one thread takes."""
+    p, (hidden, rows) = random_parameters(DEMO, rng, dtype=np.float32), random_inputs(DEMO, rng, 1, T, np.float32)
+    p8 = random_parameters(V41, rng)
+    for name in ("table_codes", "table_scales"):
+        p8[name] = rng.integers(0, 256, p8[name].shape, dtype=np.uint8)
+    rows8 = rng.integers(0, 23, (1, T, V41.columns))
+    memory = fast.gather_decode(p, rows, DEMO, np.float32)
+    taps = rng.standard_normal((1, DEMO.conv_span, *hidden.shape[2:])).astype(np.float32)
+    key = rng.standard_normal(hidden.shape).astype(np.float32)
+    experts = {n: rng.standard_normal(shape).astype(np.float32) for n, shape in expert_shapes(EXPERTS, 9).items()}
+    ids, history, x = rng.integers(0, 50, (1, T)), np.full((1, 2), -1), hidden[..., 0, :9]
+    constants = rng.integers(1, 2**40, 3), np.array([23, 29, 31, 37])
+    eight = constants[0], np.array([4099 + 2 * i for i in range(16)])
+    return {
+        "address": lambda: fast.address(ids, history, *constants, None, 7),
+        "address, eight heads": lambda: fast.address(ids, history, *eight, None, 7),
+        "table_rows": lambda: fast.table_rows(ops.mix(ops.windows(ids, history, 7), constants[0]), constants[1]),
+        "gather": lambda: fast.gather(p["table"], rows, p["column_offsets"]),
+        "gather_decode of FP8": lambda: fast.gather_decode(p8, rows8, V41, np.float32),
+        "rms_norm": lambda: fast.rms_norm(hidden, p["query_gain"], 1e-6),
+        "factored_score": lambda: fast.factored_score(hidden, key, p["query_gain"], p["key_gain"], 1e-6),
+        "silu": lambda: fast.silu(hidden),
+        "conv_silu": lambda: fast.conv_silu(hidden, p["conv_weight"], 3, taps),
+        "project_and_gate": lambda: fast.project_and_gate(p, memory, hidden, None, DEMO),
+        "gated_update": lambda: fast.gated_update(p, memory, hidden, taps, None, DEMO, 9)[0],
+        "moe": lambda: fast.moe(experts, x, EXPERTS),
+        "cross_entropy": lambda: fast.cross_entropy(hidden[0, :, 0], np.zeros(T, np.int64)),
+    }
+
+
+CALLS = tuple(made(np.random.default_rng(0)))
+
+
+@pytest.mark.parametrize("name", CALLS)
+def test_any_number_of_threads_gives_the_same_bits(name, rng, monkeypatch):
+    monkeypatch.setattr(_threads, "SERIAL_BELOW", 2)
+    call, found = made(rng)[name], []
+    for count in (1, 2, 3, 7):
+        with fast.threads(count):
+            found.append(call())
+    assert all(f.tobytes() == found[0].tobytes() for f in found)
+
+
+def test_threads_are_counted_and_put_back():
+    before = fast.thread_count()
+    with fast.threads(3):
+        assert fast.thread_count() == 3
+        with fast.threads(1):
+            assert fast.thread_count() == 1
+        assert fast.thread_count() == 3
+    assert fast.thread_count() == before >= 1
+
+
+@pytest.mark.parametrize("count", [0, -1, 1.5, "2", None, True])
+def test_other_numbers_of_threads_are_refused(count):
+    with pytest.raises(InputError, match="threads: expected a whole number of at least 1"), fast.threads(count):
+        pass
+
+
+def test_callers_on_several_threads_do_not_disturb_each_other(rng, monkeypatch):
+    monkeypatch.setattr(_threads, "SERIAL_BELOW", 2)
+    call = made(rng)["address"]
+    expected, found = call(), [None] * 8
+
+    def work(i):
+        with fast.threads(1 + i % 3):
+            found[i] = call()
+
+    workers = [threading.Thread(target=work, args=(i,)) for i in range(len(found))]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert all(np.array_equal(expected, f) for f in found)
+
+
+def test_an_error_in_a_worker_reaches_the_caller():
+    def kernel(start, stop):
+        if start:
+            raise InputError("kernel", "no error", "one")
+
+    with fast.threads(2), pytest.raises(InputError, match="found one"):
+        _threads.over_tokens(kernel, 10_000)
+
+
+def with_out(rng):
+    """name -> (a call that takes out=, the shape and dtype of its result)."""
+    p, (hidden, rows) = random_parameters(DEMO, rng), random_inputs(DEMO, rng, 2, 5)
+    memory, taps = fast.gather_decode(p, rows, DEMO, np.float64), np.zeros((2, 9, *hidden.shape[2:]))
+    ids, history, m, primes = rng.integers(0, 50, (2, 5)), np.full((2, 2), -1), np.array([3, 5, 7]), np.array([23, 29])
+    return {
+        "address": (lambda out: fast.address(ids, history, m, primes, None, 7, out=out), (2, 5, 2), np.int64),
+        "address_layers": (lambda out: fast.address_layers(ids, np.arange(50), history, m[None], primes[None], None, 7,
+                                                           out=out), (1, 2, 5, 2), np.int64),
+        "table_rows": (lambda out: fast.table_rows(np.ones((2, 5, 2), np.int64), primes, out=out), (2, 5, 2), np.int64),
+        "gather": (lambda out: fast.gather(p["table"], rows, p["column_offsets"], out=out),
+                   (2, 5, DEMO.columns, DEMO.row_width), np.float64),
+        "gather_decode": (lambda out: fast.gather_decode(p, rows, DEMO, np.float64, out=out), memory.shape, np.float64),
+        "project_and_gate": (lambda out: fast.project_and_gate(p, memory, hidden, None, DEMO, out=out), hidden.shape,
+                             np.float64),
+        "conv_silu": (lambda out: fast.conv_silu(hidden, p["conv_weight"], 3, taps, out=out), hidden.shape, np.float64),
+        "gated_update": (lambda out: fast.gated_update(p, memory, hidden, taps, None, DEMO, 9, out=out)[0],
+                         hidden.shape, np.float64),
+        "apply_gate": (lambda out: fast.apply_gate(hidden[..., 0], memory, out=out),
+                       (*hidden.shape[:3], memory.shape[2]), np.float64),
+    }
+
+
+OUTS = tuple(with_out(np.random.default_rng(0)))
+
+
+@pytest.mark.parametrize("name", OUTS)
+def test_out_receives_the_result(name, rng):
+    call, shape, dtype = with_out(rng)[name]
+    expected, out = call(None), np.empty(shape, dtype)
+    found = call(out)
+    assert np.shares_memory(found, out) and found.shape == shape
+    assert_close(name, expected, out, "exact")
+
+
+BAD_OUTS = {
+    "another shape": (lambda shape, dtype: np.zeros((*shape[:-1], shape[-1] + 1), dtype), "expected"),
+    "another dtype": (lambda shape, dtype: np.zeros(shape, np.int32), "found int32"),
+    "a list": (lambda shape, dtype: [0], "found list"),
+    "not contiguous": (lambda shape, dtype: np.zeros((*shape[:-1], 2 * shape[-1]), dtype)[..., ::2], "C-contiguous"),
+    "read-only": (lambda shape, dtype: np.broadcast_to(dtype(0), shape).copy(), "read-only"),
+}
+
+
+@pytest.mark.parametrize("bad", BAD_OUTS)
+@pytest.mark.parametrize("name", OUTS)
+def test_an_out_that_does_not_fit_is_refused_and_left_alone(name, bad, rng):
+    call, shape, dtype = with_out(rng)[name]
+    make, message = BAD_OUTS[bad]
+    out = make(shape, dtype)
+    if bad == "read-only":
+        out.setflags(write=False)
+    before = np.array(out)
+    with pytest.raises(InputError, match=message) as caught:
+        call(out)
+    assert caught.value.argument == "out"
+    assert np.array_equal(before, out)
+
+
+def test_an_out_that_is_an_input_is_refused(rng):
+    x = rng.random((1, 5, 2, 3))
+    with pytest.raises(InputError, match="shares memory"):
+        fast.conv_silu(x, np.ones((2, 3, 2)), 1, np.zeros((1, 1, 2, 3)), out=x)
+
+
+def test_without_numba_the_import_says_what_to_install():
+    code = ("import sys; sys.modules['numba'] = None\n"
+            "import engram_ref, numpy as np\n"
+            "try:\n    import engram_ref.backends.numba\n"
+            "except engram_ref.InputError as error:\n    print(error)\n"
+            "print(engram_ref.Addressing(engram_ref.preset('tiny')).rows([1, 2], 1).shape)")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "pip install numba" in done.stdout and "NumPy" in done.stdout and "(2, 8)" in done.stdout
+
+
+def test_the_namespace_is_whole():
+    assert set(ops.__all__) <= set(fast.__all__)
+    assert [name for name in fast.__all__ if not hasattr(fast, name)] == []
+    assert engram_ref.Addressing(engram_ref.preset("tiny"), ops=fast).rows([5], 1).shape == (1, 8)

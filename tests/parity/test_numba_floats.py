@@ -1,0 +1,158 @@
+"""Float kernels: exp within its stated error, sums in their stated order, fused equal to unfused."""
+
+import math
+from dataclasses import replace
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from engram_ref import EngramState, Trace, engram, ops
+from tests import bounds
+from tests.compare import assert_close
+
+pytest.importorskip("numba", reason="numba is not installed")
+from numba import config
+
+from engram_ref.backends import numba as fast
+from engram_ref.backends.numba import _exp
+from tests.cases import DIALECTS, V41, random_inputs, random_parameters
+from tests.op_cases_floats import EXACT, FLOATS, SHAPES
+from tests.parity.numba_kernels import dots, exponentials, triples
+
+COUNT = 3_000 if config.DISABLE_JIT else 3_000_000
+EXP_ROUNDINGS = 3
+"""What _exp.py states, in units of 2^-24 relative to the result."""
+
+
+def exp_of(x):
+    y = np.empty_like(x)
+    exponentials(x, y)
+    return y
+
+
+def test_exp_keeps_to_its_stated_error(rng):
+    """Anywhere in its range, beside the points where n changes, and close to 0."""
+    breaks = (np.arange(-125, 1) + 0.5) * math.log(2)
+    near = (breaks[:, None] + rng.normal(0, 1e-5, (126, 50))).ravel()
+    x = np.concatenate([-rng.uniform(0, 87.3, COUNT), near, -rng.exponential(0.1, 1000), [0.0, -0.0, -87.3]])
+    x = np.minimum(np.maximum(x.astype(np.float32), _exp.LOWEST), np.float32(0))
+    expected = np.exp(x.astype(np.float64))
+    error = np.abs(exp_of(x) - expected)
+    assert (error <= EXP_ROUNDINGS * 2.0**-24 * expected).all(), (error / expected).max() * 2**24
+
+
+def test_exp_is_zero_where_the_result_would_not_be_normal():
+    below = np.array([np.nextafter(_exp.LOWEST, np.float32(-100)), -100, -1e30, -np.inf], dtype=np.float32)
+    assert exp_of(below).tolist() == [0.0] * 4
+    assert exp_of(np.array([_exp.LOWEST]))[0] >= np.finfo(np.float32).smallest_normal
+    assert np.isnan(exp_of(np.array([np.nan], dtype=np.float32)))[0]
+
+
+def test_two_parts_of_ln_2_lose_nothing():
+    high, low = Fraction(float(_exp.LN2_HIGH)), Fraction(float(_exp.LN2_LOW))
+    assert abs(high + low - Fraction(math.log(2))) < Fraction(1, 2**34)
+    assert all(Fraction(float(np.float32(n) * _exp.LN2_HIGH)) == n * high for n in range(-127, 1))
+
+
+def test_float64_takes_the_librarys_exp(rng):
+    x = -rng.uniform(0, 700, 300)
+    assert exp_of(x).tolist() == [math.exp(v) for v in x.tolist()]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("count", [0, 1, 7, 8, 15, 16, 17, 64, 77])
+def test_sums_of_products(count, dtype, rng):
+    a, b, c = (rng.standard_normal(100).astype(dtype) for _ in range(3))
+    x, y, z = (array.astype(np.float64)[k : k + count] for array, k in ((a, 2), (b, 5), (c, 9)))
+    kind = "f32" if dtype is np.float32 else "f64"
+    found = np.array(dots(a, 2, b, 5, count)).astype(dtype)
+    assert_close("dot", np.sum(x * y), found, kind, count, np.sum(np.abs(x * y)))
+    for product, found in zip((x * x, y * y, x * z * y), triples(a, 2, b, 5, c, 9, count), strict=True):
+        assert_close("triple", np.sum(product), np.array(found).astype(dtype), kind, count + 1, np.sum(np.abs(product)))
+
+
+def test_lanes_are_added_in_the_stated_order():
+    """One large number in lane 3 swallows what its own lane adds, and nothing of the others' before they meet."""
+    a, ones = np.zeros(64, np.float32), np.ones(64, np.float32)
+    a[3], a[19], a[35] = 2.0**24, 1.0, 1.0
+    assert dots(a, 0, ones, 0, 64) == 2.0**24
+    a[19], a[35], a[4], a[20] = 0.0, 0.0, 1.0, 1.0
+    assert dots(a, 0, ones, 0, 64) == 2.0**24 + 2
+
+
+@pytest.mark.parametrize("shape", SHAPES, ids=str)
+@pytest.mark.parametrize("name", EXACT)
+def test_what_is_exact(name, shape):
+    case = EXACT[name]
+    arguments = case.arrays(np.random.default_rng(0), *shape)
+    with np.errstate(over="ignore"):
+        expected, found = (case.call(space, *arguments) for space in (ops, fast))
+    for e, f in zip(*(x if isinstance(x, tuple) else (x,) for x in (expected, found)), strict=True):
+        assert_close(name, e, f, "exact")
+
+
+MODULE = {"project_and_gate", "gated_update"}          # test_fused_is_unfused has a bound of its own for them
+TWINS = [name for name in FLOATS if name.split()[0] not in MODULE
+         and getattr(fast, name.split()[0]) is not getattr(ops, name.split()[0])]
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(2, 0), (2, 3)], ids=str)
+@pytest.mark.parametrize("name", TWINS)
+def test_floats_against_the_definition(name, shape, dtype):
+    pytest.importorskip("torch", reason="torch is not installed: how far roundings carry is taken from its gradients")
+    from tests.torch_cases import arguments_of, carried, mapped, outputs
+
+    case, kind = FLOATS[name], "f32" if dtype is np.float32 else "f64"
+    arguments = arguments_of(case, shape, dtype)
+    wide = mapped(lambda x: x.astype(np.float64) if x.dtype == np.float32 else x, arguments)
+    expected, found = outputs(case.call(ops, *wide)), outputs(case.call(fast, *arguments))
+    for e, f, scale in zip(expected, found, carried(case, arguments), strict=True):
+        assert_close(name, e, f, "exact" if scale is None else kind, case.terms, scale)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("shape", [(2, 0), (1, 1), (2, 7), (1, 530)], ids=str)
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_fused_is_unfused(dialect, shape, dtype, rng):
+    """One pass against one op after the other in float64, with a state on the left and some positions dead."""
+    config, kind = DIALECTS[dialect], "f32" if dtype is np.float32 else "f64"
+    p, (hidden, rows) = random_parameters(config, rng, dtype=dtype), random_inputs(config, rng, *shape, dtype)
+    taps = rng.standard_normal((shape[0], config.conv_span, *hidden.shape[2:])).astype(dtype)
+    dead = rng.random(shape) < 0.2 if config.dead_barrier else None
+    if config.norm_eps is None and dtype is np.float32:
+        config = replace(config, norm_eps=float(np.finfo(dtype).eps))           # as float32 has it, in both
+    wide = {name: array.astype(np.float64) if array.dtype == dtype else array for name, array in p.items()}
+    trace, exact, state = Trace(), EngramState(taps.astype(np.float64)), EngramState(taps)
+    expected = engram(wide, hidden.astype(np.float64), rows, config, state=exact, dead=dead, ops=fast, trace=trace)
+    found = engram(p, hidden, rows, config, state=state, dead=dead, ops=fast)
+    scale = bounds.module_scale(trace, wide, config, hidden.astype(np.float64)) + np.abs(taps).max(initial=0) * np.abs(
+        p.get("conv_weight", np.zeros(1))).sum(axis=-1).max()
+    terms = max(config.memory_width, config.hidden_size) + 1
+    assert_close("output", expected, found, kind, terms, scale)
+    of_taps = (np.abs(exact.taps) + np.abs(p.get("conv_gain", np.ones(1))) + 1.0) * np.max(scale, initial=1.0)
+    assert_close("taps", exact.taps, state.taps, kind, terms, of_taps)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_trace_sees_every_stage_of_the_definition(dialect, rng):
+    config, traces = DIALECTS[dialect], (Trace(), Trace())
+    p, (hidden, rows) = random_parameters(config, rng), random_inputs(config, rng, 1, 4)
+    for space, trace in zip((ops, fast), traces, strict=True):
+        engram(p, hidden, rows, config, ops=space, trace=trace)
+    assert list(traces[0]) == list(traces[1])
+
+
+def test_the_released_path_rounds_where_the_definition_does(rng):
+    """float32 with bfloat16 boundaries; states near 1, so that no gate stands on an edge."""
+    p, (hidden, rows) = random_parameters(V41, rng, dtype=np.float32), random_inputs(V41, rng, 2, 9, np.float32)
+    p["table_codes"] = rng.integers(0, 126, p["table_codes"].shape, dtype=np.uint8)
+    p["table_scales"] = rng.integers(124, 130, p["table_scales"].shape, dtype=np.uint8)
+    trace = Trace()
+    expected = engram(p, hidden, rows, V41, trace=trace)
+    found = engram(p, hidden, rows, V41, ops=fast)
+    wide = {name: array.astype(np.float64) for name, array in p.items() if array.dtype == np.float32}
+    scale = bounds.gate_scale(trace["score"], 2 * np.abs(trace["score"]) + 1, V41.gate_form)[..., None]
+    scale = scale * np.abs(trace["value"][:, :, None]) * (1 + np.abs(wide["query_gain"] * wide["key_gain"]).max())
+    assert_close("output", expected.astype(np.float64), found, "f32", 3 * V41.hidden_size, scale)

@@ -1,0 +1,93 @@
+"""The vector modulus is the modulus: against Python's own integers, where its proof is tightest."""
+
+import numpy as np
+import pytest
+
+import engram_ref
+from engram_ref.ops import is_prime
+from tests.compare import assert_close
+
+pytest.importorskip("numba", reason="numba is not installed")
+from numba import config
+
+from engram_ref.backends.numba import hashing
+from engram_ref.backends.numba._modulus import FAST_PRIMES, is_fast
+from tests.parity.numba_kernels import rows_of, streamed_remainders
+
+TOP = 2**63 - 1
+COUNT = 20 if config.DISABLE_JIT else 2000
+
+
+def preset_primes(name):
+    """Every prime of a preset's tables: int64 [columns of all layers]."""
+    return np.concatenate(list(engram_ref.Addressing(engram_ref.preset(name)).primes.values()))
+
+
+FAST_PRESETS = [name for name in engram_ref.presets() if is_fast(preset_primes(name))]
+
+
+def probes(prime, rng):
+    """Mixes where a quotient is easiest to get wrong: anywhere, beside multiples of the prime, at both ends."""
+    multiples = rng.integers(0, TOP // prime, COUNT) * prime
+    around = [int(m) + d for m in multiples for d in (-2, -1, 0, 1, 2) if 0 <= m + d <= TOP]
+    last = TOP // prime * prime
+    edges = [x for k in range(-3, 4) for x in (last + k, k, 2**62 + k, 2**53 + k, prime + k) if 0 <= x <= TOP]
+    return np.array([*around, *edges, *(TOP - np.arange(9)), *rng.integers(0, TOP, COUNT)], dtype=np.int64)
+
+
+def assert_exact(prime, rng, kernel=None):
+    mixes, primes = probes(prime, rng), np.full(8, prime, dtype=np.int64)
+    expected = np.array([[x % prime] * 8 for x in mixes.tolist()])
+    found = rows_of(mixes, primes) if kernel is None else rows_of(mixes, primes, kernel)
+    assert_close(f"modulo {prime}", expected, found, "exact")
+
+
+def test_all_large_presets_are_in_the_fast_range():
+    assert sorted(set(engram_ref.presets()) - set(FAST_PRESETS)) == ["tiny"]
+
+
+@pytest.mark.parametrize("name", FAST_PRESETS)
+def test_every_prime_of_every_preset(name, rng):
+    primes = preset_primes(name)
+    assert len(primes) >= 16
+    for prime in primes.tolist():
+        assert_exact(prime, rng)
+
+
+EDGES = [next(p for p in numbers if is_prime(p)) for numbers in (
+    range(2**12 + 1, 2**13), range(2**31 - 1, 0, -1), range(2**30, 2**31))]
+
+
+@pytest.mark.parametrize("prime", EDGES)
+def test_the_ends_of_the_proved_range(prime, rng):
+    assert is_fast(np.array([prime]))
+    assert_exact(prime, rng)
+
+
+def test_streamed_rows_are_the_same(rng):
+    assert_exact(EDGES[0], rng, streamed_remainders)
+
+
+def test_lanes_keep_to_their_own_prime(rng):
+    primes, mixes = preset_primes("demo")[:8], rng.integers(0, TOP, 100)
+    expected = np.array([[x % p for p in primes.tolist()] for x in mixes.tolist()])
+    assert_close("lanes", expected, rows_of(mixes, primes), "exact")
+
+
+@pytest.mark.parametrize("prime", [FAST_PRIMES[0], FAST_PRIMES[1], 2**31 + 11, 997, 2])
+def test_other_numbers_are_refused_by_the_trick(prime):
+    assert not is_fast(np.array([4099, prime]))
+
+
+ANY_PRIMES = {"small": [2, 3, 5, 7, 11, 13, 17, 4093], "above 2^31": [2**31 + 11] * 8, "2^61": [2**61 - 1] * 8,
+              "seven heads": [4099] * 7, "fast": [4099] * 8}
+
+
+@pytest.mark.parametrize("kind", ANY_PRIMES)
+def test_rows_by_any_primes_and_any_sign(kind, rng):
+    """Outside the range, with other numbers of heads and for negative mixes it is the processor's division."""
+    mixes = np.concatenate([rng.integers(-(2**63), TOP, 300), [-1, 0, 1, TOP, -TOP, -(2**63)]]).reshape(1, -1, 1)
+    primes = ANY_PRIMES[kind]
+    found = hashing.table_rows(mixes, np.array(primes, dtype=np.int64))
+    expected = [[x % p for p in primes] for x in mixes.ravel().tolist()]
+    assert_close("rows", np.array(expected, dtype=np.int64)[None], found, "exact")
