@@ -34,7 +34,7 @@ def exp32(x):
     n = moved - ROUND
     r = (inside - n * LN2_HIGH) - n * LN2_LOW
     p = (((P4 * r + P3) * r + P2) * r + P1) * r + P0
-    power = np.int32((moved.view(np.int32) - ROUND_BITS + BIAS) << MANTISSA_BITS).view(np.float32)
+    power = np.int32((np.float32(moved).view(np.int32) - ROUND_BITS + BIAS) << MANTISSA_BITS).view(np.float32)
     return ZERO if x < LOWEST else (ONE + (r + r * r * p)) * power
 
 
