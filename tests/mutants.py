@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import pytest
 
 from engram_ref.errors import InputError
-from tests import mutants_backbone, mutants_floats, mutants_integers
+from tests import mutants_backbone, mutants_backends, mutants_floats, mutants_integers
 
 
 @dataclass(frozen=True)
@@ -31,7 +31,7 @@ class Mutant:
 
 
 MUTANTS = {name: Mutant(*entry) for name, entry in (
-    mutants_integers.MUTANTS | mutants_floats.MUTANTS | mutants_backbone.MUTANTS).items()}
+    mutants_integers.MUTANTS | mutants_floats.MUTANTS | mutants_backbone.MUTANTS | mutants_backends.MUTANTS).items()}
 
 
 def replace_everywhere(monkeypatch, original, replacement, owner=None):
@@ -56,6 +56,8 @@ def resolve(path, package):
 @pytest.mark.parametrize("name", MUTANTS)
 def test_mutant_is_caught(name, monkeypatch):
     mutant = MUTANTS[name]
+    if mutant.target.startswith("backends.numba"):
+        pytest.importorskip("numba", reason="numba is not installed")
     (original, owner), (test, _) = resolve(mutant.target, "engram_ref"), resolve(mutant.caught, "tests")
     test(*mutant.arguments)  # green before the change, so that red afterwards means something
     replace_everywhere(monkeypatch, original, lambda *a, **k: mutant.wrong(original, *a, **k), owner)

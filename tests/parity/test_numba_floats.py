@@ -16,7 +16,9 @@ from numba import config
 
 from engram_ref.backends import numba as fast
 from engram_ref.backends.numba import _exp
+from engram_ref.model.tree import expert_shapes
 from tests.cases import DIALECTS, V41, random_inputs, random_parameters
+from tests.cases_backbone import EXPERTS, GROUPED
 from tests.op_cases_floats import EXACT, FLOATS, SHAPES
 from tests.parity.numba_kernels import dots, exponentials, triples
 
@@ -142,6 +144,22 @@ def test_a_trace_sees_every_stage_of_the_definition(dialect, rng):
     for space, trace in zip((ops, fast), traces, strict=True):
         engram(p, hidden, rows, config, ops=space, trace=trace)
     assert list(traces[0]) == list(traces[1])
+
+
+
+
+@pytest.mark.parametrize("config", [EXPERTS, GROUPED], ids=["plain", "in groups"])
+def test_experts_are_the_definitions(config, rng):
+    """Against the double loop over tokens and experts: a sum of K answers, each of three sums."""
+    D, N, F = 9, 40, config.moe_intermediate_size
+    p = {name: rng.standard_normal(shape) for name, shape in expert_shapes(config, D).items()}
+    x = rng.standard_normal((N, D))
+    chosen, weights = ops.route(p, x, config)
+    expected = ops.routed_naive(p, x, chosen, weights)
+    w1, w2, w3 = (np.abs(p[f"experts.w{i}"]).max() for i in (1, 2, 3))
+    size = np.abs(x).sum(axis=1, keepdims=True)
+    scale = weights.sum(axis=1, keepdims=True) * F * w2 * (1.1 * w1 * size) * (w3 * size)  # silu's slope is below 1.1
+    assert_close("routed", expected, fast.routed_grouped(p, x, chosen, weights), "f64", D + F + chosen.shape[1], scale)
 
 
 def test_the_released_path_rounds_where_the_definition_does(rng):

@@ -28,11 +28,10 @@ FAST_PRESETS = [name for name in engram_ref.presets() if is_fast(preset_primes(n
 
 def probes(prime, rng):
     """Mixes where a quotient is easiest to get wrong: anywhere, beside multiples of the prime, at both ends."""
-    multiples = rng.integers(0, TOP // prime, COUNT) * prime
-    around = [int(m) + d for m in multiples for d in (-2, -1, 0, 1, 2) if 0 <= m + d <= TOP]
-    last = TOP // prime * prime
-    edges = [x for k in range(-3, 4) for x in (last + k, k, 2**62 + k, 2**53 + k, prime + k) if 0 <= x <= TOP]
-    return np.array([*around, *edges, *(TOP - np.arange(9)), *rng.integers(0, TOP, COUNT)], dtype=np.int64)
+    multiples = [m * prime for m in rng.integers(-(TOP // prime), TOP // prime, COUNT).tolist()]
+    ends = [sign * end for end in (TOP // prime * prime, 2**62, 2**53, prime, TOP - 3, 0) for sign in (1, -1)]
+    around = [m + d for m in multiples + ends for d in (-3, -2, -1, 0, 1, 2, 3) if -TOP - 1 <= m + d <= TOP]
+    return np.array([*around, *rng.integers(-TOP - 1, TOP, COUNT)], dtype=np.int64)
 
 
 def assert_exact(prime, rng, kernel=None):

@@ -1,17 +1,18 @@
 """Eight remainders at once, without dividing.
 
-The processor divides 64-bit integers one at a time. For x in [0, 2^63) and a prime p in (2^12, 2^31), one
-fused multiply-add of doubles finds the quotient, off by less than one:
+The processor divides 64-bit integers one at a time. For any int64 x and a prime p in (2^12, 2^31), one fused
+multiply-add of doubles finds the quotient, off by less than one:
 
     t = fma(double(x), 1/p, 1.5 * 2^52),   q = the low 32 bits of t's bit pattern
     r = x - q p   in 32 bits,              x mod p = min(r, r + p)   read as unsigned
 
 Why it is exact. With u = 2^-53, double(x) and 1/p each carry a relative error of at most u / (1 + u), so the
-exact product that fma forms is x/p (1 + e) with |e| < 2u. As x/p < 2^63 / 2^12 = 2^51, it is off by less
-than 1/2. Adding 1.5 * 2^52 lands between 2^52 and 2^53, where doubles are whole numbers: rounding there moves
-it by at most 1/2 more. So q is a whole number with |q - x/p| < 1, and -p < x - q p < p. The low 32 bits of
-the pattern are q's own, since 1.5 * 2^52 has none set; and |x - q p| < 2^31 means 32 bits keep it exactly. A
-negative r, read as unsigned, exceeds r + p; for r >= 0, r + p < 2^32 exceeds r: the smaller is the remainder.
+exact product that fma forms is x/p (1 + e) with |e| < 2u. As |x|/p <= 2^63 / 4097 < 2^51 - 2^38, it is off by
+less than 1/2. Adding 1.5 * 2^52 lands between 2^52 and 2^53, where doubles are whole numbers: rounding there
+moves it by at most 1/2 more. So q is a whole number with |q - x/p| < 1, and -p < x - q p < p. The low 32 bits
+of the pattern are q's own, since 1.5 * 2^52 has none set; and |x - q p| < 2^31 means 32 bits keep it exactly. A
+negative r, read as unsigned, exceeds r + p; for r >= 0, r + p < 2^32 exceeds r: the smaller is the remainder,
+in [0, p) also where x is negative.
 """
 
 import numpy as np
@@ -41,7 +42,7 @@ def plain_remainders(mix, primes, inverses, offsets, column, rows, index):
 def remainders(stream: bool):
     """The vector code of `plain_remainders`; `stream` writes past the cache, to 64-byte aligned places.
 
-    mix        int64, 0 <= mix < 2^63
+    mix        int64
     primes     int64 [...], inverses float64 [...] of them, offsets int64 [...]; `column` is the first used
     rows       int64 [...], written from `index` on
     """

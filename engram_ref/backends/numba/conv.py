@@ -92,11 +92,10 @@ def update(value: np.ndarray, alpha: np.ndarray, gain: np.ndarray, weight: np.nd
     """
     B, T, M, D = y.shape
     dtype = y.dtype
-    factor = np.empty((B * T, M), dtype)
-    squares = aligned((B * T,), dtype)
+    squares = aligned((B * T, 1), dtype)
     flat, gates = value.reshape(B * T, D), alpha.reshape(B * T, M)
     over_tokens(lambda a, b: _mean_squares(flat[a:b], squares[a:b]), B * T)
-    factor[:] = gates / np.sqrt(gates * gates * squares[:, None] + dtype.type(eps))
+    factor = branch_factors(gates, squares, dtype.type(eps))
     weights, gains = tap_weights(weight, dtype), np.ascontiguousarray(gain, dtype=dtype)
     before = np.ascontiguousarray(taps, dtype=dtype).reshape(B, taps.shape[1], M * D)
     normed_weights, lines = weights * gains.reshape(-1), y.reshape(B * T, M * D)
@@ -106,13 +105,18 @@ def update(value: np.ndarray, alpha: np.ndarray, gain: np.ndarray, weight: np.nd
     return gains * (factor.reshape(B, T, M)[:, last, :, None] * value[:, last, None, :])
 
 
+def branch_factors(alpha: np.ndarray, squares: np.ndarray, eps: np.floating) -> np.ndarray:
+    """f = alpha / sqrt(alpha^2 mean(v^2) + eps): [n, M], [n, 1] -> [n, M]; eps is not scaled by the gate."""
+    return alpha / np.sqrt(alpha * alpha * squares + eps)
+
+
 @jit
 def _mean_squares(value, squares):
-    """Mean of the squares of each line: [n, D] -> [n]."""
+    """Mean of the squares of each line: [n, D] -> [n, 1]."""
     n, D = value.shape
     flat = value.reshape(value.size)
     for i in range(n):
-        squares[i] = dot(flat, i * D, flat, i * D, D) / value.dtype.type(D)
+        squares[i, 0] = dot(flat, i * D, flat, i * D, D) / value.dtype.type(D)
 
 
 @jit

@@ -1,8 +1,8 @@
 """Rows, a block of tokens at a time: look up, see how far back each position sees, mix, reduce.
 
 The twin of ops/hashing.py. One pass over a block keeps everything but the result in the cache; the eight
-heads of an order are reduced together (_modulus.py). Mixes that are negative, primes outside the fast range
-and numbers of heads that are no multiple of eight take the processor's own remainder.
+heads of an order are reduced together (_modulus.py). Primes outside the fast range, and numbers of heads that
+are no multiple of eight, take the processor's own remainder.
 """
 
 from collections.abc import Callable
@@ -99,8 +99,8 @@ def _rows(ids, canonical, history, multipliers, primes, inverses, offsets, vecto
         _look_up(ids[b], canonical, history[b], t, tokens[: n + N - 1])
         _see(tokens, eos, N - 1, sight[:n])
         _show(tokens, sight[:n], pad_id, windows)
-        signs = _mix(windows, multipliers, n, mixes)
-        _reduce(mixes[:, :n], Y, primes, inverses, offsets, vector and signs >= 0, stream, rows, start * C, B * T * C)
+        _mix(windows, multipliers, n, mixes)
+        _reduce(mixes[:, :n], Y, primes, inverses, offsets, vector, stream, rows, start * C, B * T * C)
         start += n
 
 
@@ -140,8 +140,8 @@ def _show(tokens, sight, pad_id, windows):
 
 @jit
 def _mix(windows, multipliers, n, mixes):
-    """The mixes of every layer and order [Y*(N-1), n]; returns a negative number where one of them is."""
-    N, signs = windows.shape[0], 0
+    """The mixes of every layer and order [Y*(N-1), n]."""
+    N = windows.shape[0]
     for y in range(multipliers.shape[0]):
         newest, product = windows[0], mixes[y * (N - 1)]
         for t in range(n):
@@ -150,8 +150,6 @@ def _mix(windows, multipliers, n, mixes):
             mixed, before, older = mixes[y * (N - 1) + i - 1], mixes[y * (N - 1) + max(i - 2, 0)], windows[i]
             for t in range(n):
                 mixed[t] = before[t] ^ wrapped_product(older[t], multipliers[y, i])
-                signs |= mixed[t]
-    return signs
 
 
 @jit
@@ -194,7 +192,7 @@ def _step(ids, history, multipliers, primes, inverses, offsets, vector, pad_id, 
             mix = mix ^ wrapped_product(pad_id if hidden else token, multipliers[i])
             for h in range(0, H, WIDTH):
                 column = (i - 1) * H + h
-                if vector and mix >= 0:
+                if vector:
                     store_remainders(mix, primes, inverses, offsets, column, flat, b * C + column)
                 else:
                     _divide(mix, primes, offsets, column, min(WIDTH, H - h), flat, b * C + column)
