@@ -1,17 +1,23 @@
 """engram_ref: the reference implementation of Engram, conditional memory for language models.
 
-Importing this loads NumPy and nothing heavier.
+Importing this loads NumPy and nothing heavier; each public name loads its own file when it is first used.
 """
 
-from engram_ref.addressing import Addressing
-from engram_ref.config import EngramConfig
-from engram_ref.errors import InputError
-from engram_ref.model.engram import EngramState, engram, residual, start_state
-from engram_ref.model_config import ModelConfig
-from engram_ref.model_presets import model_preset, model_presets
-from engram_ref.presets import preset, presets
-from engram_ref.text.vocabulary import Vocabulary
-from engram_ref.trace import Trace
+import importlib
+from typing import TYPE_CHECKING
+
+import numpy  # noqa: F401  what everything stands on
+
+if TYPE_CHECKING:
+    from engram_ref.addressing import Addressing
+    from engram_ref.config import EngramConfig
+    from engram_ref.errors import InputError
+    from engram_ref.model.engram import EngramState, engram, residual, start_state
+    from engram_ref.model_config import ModelConfig
+    from engram_ref.model_presets import model_preset, model_presets
+    from engram_ref.presets import preset, presets
+    from engram_ref.text.vocabulary import Vocabulary
+    from engram_ref.trace import Trace
 
 __version__ = "0.1.0"
 
@@ -19,3 +25,26 @@ __all__ = [
     "Addressing", "EngramConfig", "EngramState", "InputError", "ModelConfig", "Trace", "Vocabulary", "__version__",
     "engram", "model_preset", "model_presets", "preset", "presets", "residual", "start_state",
 ]
+
+_HOMES = {
+    "addressing": ("Addressing",), "config": ("EngramConfig",), "errors": ("InputError",),
+    "model.engram": ("EngramState", "engram", "residual", "start_state"), "model_config": ("ModelConfig",),
+    "model_presets": ("model_preset", "model_presets"), "presets": ("preset", "presets"),
+    "text.vocabulary": ("Vocabulary",), "trace": ("Trace",),
+}
+"""File below this package -> the public names it holds."""
+
+
+def __getattr__(name: str) -> object:
+    """A public name, from its file; kept, so that it is looked up once."""
+    for home, names in _HOMES.items():
+        if name in names:
+            found = getattr(importlib.import_module(f"engram_ref.{home}"), name)
+            globals()[name] = found
+            return found
+    raise AttributeError(f"module 'engram_ref' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """All public names, loaded or not."""
+    return sorted({*globals(), *__all__})
