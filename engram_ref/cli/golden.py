@@ -1,0 +1,121 @@
+"""engram-ref golden: hold a backend against the frozen answers, or write them out for other people's tests."""
+
+import argparse
+import json
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+from engram_ref.backends import PACKAGES, load
+from engram_ref.cli.terminal import style, width, wrap
+from engram_ref.errors import InputError
+from engram_ref.oracle.flags import FLAGS
+from engram_ref.oracle.run import adapter_of
+from engram_ref.oracle.vectors import GOLDEN, export, read
+from engram_ref.oracle.verify import Result, verify
+
+HELP = "check a backend against frozen answers, or export them"
+DESCRIPTION = """verify: run every golden case and name the first stage that differs, the worst element and its
+distance. export DIR: write the vectors, JSON and safetensors, to a new folder for other languages' tests."""
+
+PATIENCE = 2.0
+"""Seconds after which a terminal is told how far it is."""
+
+
+def arguments(command: argparse.ArgumentParser) -> None:
+    """The options of `golden`."""
+    command.add_argument("action", choices=("verify", "export"), metavar="ACTION", help="verify or export")
+    command.add_argument("folder", nargs="?", metavar="DIR", help="export: a folder that does not exist yet")
+    command.add_argument("--backend", metavar="NAME", help=f"verify: {', '.join(PACKAGES)} (default: numpy)")
+    command.add_argument("--from", dest="source", metavar="DIR", help="verify: exported vectors instead of the shipped")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Verify or export; exit code 1 where a case differs."""
+    if options.action == "export":
+        return run_export(options)
+    if options.folder is not None:
+        raise InputError("DIR", "nothing, for verify", options.folder, f"golden verify --from {options.folder}?")
+    name = options.backend or "numpy"
+    namespace = load(name)
+    vectors = read(GOLDEN if options.source is None else Path(options.source))
+    results = verify(namespace, adapter_of(namespace), vectors, told_to_terminal())
+    if options.json:
+        print(json.dumps(as_json(name, results)))
+    else:
+        print("\n".join(report(name, results)))
+    return 0 if all(result.ok for result in results) else 1
+
+
+def run_export(options: argparse.Namespace) -> int:
+    """Write the vectors that ship, all or nothing."""
+    if options.folder is None:
+        raise InputError("DIR", "a folder to write to", "none", "engram-ref golden export DIR")
+    for option, given in (("--backend", options.backend), ("--from", options.source)):
+        if given is not None:
+            raise InputError(option, "nothing, for export", given, "it belongs to verify")
+    names = export(Path(options.folder))
+    if options.json:
+        print(json.dumps({"folder": options.folder, "files": names}))
+    else:
+        print("\n".join([f"{options.folder}: {len(names)} files", *(f"  {name}" for name in names)]))
+    return 0
+
+
+def told_to_terminal() -> Callable[[int, int], None]:
+    """A progress function: one line on a terminal that is rewritten, once it has taken a while."""
+    started = time.monotonic()
+
+    def progress(done: int, total: int) -> None:
+        if sys.stderr.isatty() and time.monotonic() - started > PATIENCE:
+            end = "\n" if done == total else ""
+            print(f"\r{done} of {total} runs", end=end, file=sys.stderr, flush=True)
+
+    return progress
+
+
+def report(name: str, results: list[Result]) -> list[str]:
+    """How many runs of each op agree, then every failure in a few lines."""
+    runs, good = Counter(r.case.op for r in results), Counter(r.case.op for r in results if r.ok)
+    cells = [f"{op} {good[op]}/{runs[op]}" for op in sorted(runs)]
+    failed = [result for result in results if not result.ok]
+    cases = len({result.case.name for result in results})
+    head = f"backend {name}: {cases} cases, {len(results)} runs (with a trace and without)"
+    lines = [style(head, "1"), *grid(cells), ""]
+    for result in failed:
+        lines += [*failure(result), ""]
+    verdict = f"{len(failed)} of {len(results)} runs differ" if failed else "all agree"
+    return [*lines, style(verdict, "1")]
+
+
+def grid(cells: list[str]) -> list[str]:
+    """Cells side by side, as many as fit a line."""
+    room = max(map(len, cells), default=0) + 2
+    per_line = max(width() // room, 1)
+    return ["".join(cell.ljust(room) for cell in cells[i : i + per_line]).rstrip()
+            for i in range(0, len(cells), per_line)]
+
+
+def failure(result: Result) -> list[str]:
+    """One case that differs: where, by how much, and what that usually means."""
+    means = [f"  {flag}: {FLAGS.get(flag, flag)}" for flag in result.case.flags]
+    return [line for text in (str(result), *means) for line in wrap(text)]
+
+
+def as_json(name: str, results: list[Result]) -> dict[str, object]:
+    """The same for programs. Elements are written as text, since JSON has neither NaN nor large integers."""
+    failed = [result for result in results if not result.ok]
+    return {"backend": name, "runs": len(results), "ok": not failed, "failures": [
+        {"case": r.case.name, "op": r.case.op, "traced": r.traced, "flags": list(r.case.flags), "stage": r.stage,
+         "error": r.error, **difference_json(r)} for r in failed]}
+
+
+def difference_json(result: Result) -> dict[str, object]:
+    """The worst element of a failure, where there is one."""
+    difference = result.difference
+    if difference is None:
+        return {}
+    return {"index": difference.index, "expected": repr(difference.expected), "found": repr(difference.found),
+            "ulps": difference.ulps, "allowed": difference.allowed}

@@ -1,0 +1,160 @@
+"""The one comparator: named tolerance classes, each derived, none chosen to pass.
+
+exact    same shape and dtype kind, equal element by element (NaN equals NaN, -0.0 differs from 0.0)
+f64      two float64 computations of the same formula in different orders. A sum of n products carries
+         at most n roundings of u = 2^-53 relative to the sum of their absolute values (Higham, Accuracy
+         and Stability, section 3.1), on either side; the elementwise functions around it add fewer than
+         16 roundings and none amplifies: |difference| <= 2 (n + 16) u scale.
+f32      a float32 computation against a float64 one of the same float32 inputs. The same bound with
+         u = 2^-24. Only one side rounds noticeably, so the factor 2 leaves n + 32 roundings of elementwise
+         functions: room for NumPy's float32 exp, which is within 4 units in the last place.
+golden   floats recorded from an implementation written by others, in float64: within 1e-13 of the largest
+         recorded magnitude, as the file promises. That is f64 with n = 434 at the scale of the result;
+         the recorded module chains three sums of at most 36, 20 and 20 terms and a root that amplifies.
+model    one whole float64 model computed in two orders: in one go and in chunks, expanded and absorbed,
+         ours and the slow one. Every stage keeps to f64, but what a chain of norms, softmaxes and sites
+         makes of a rounding has no bound that is both simple and useful. The project's promise is 1e-10 of
+         the largest expected magnitude: it leaves a factor of 1e10 u^-1 = 9e5 for the chain, of which the
+         tiny models of the tests use less than 100; the least wrong variant is off by far more.
+forms    one layer of attention in float64, computed in two orders: expanded and absorbed, in one go and in
+         chunks, ours and the slow one. Like `model`, with one layer's chain instead of a whole model's: the
+         project's promise is 1e-12 of the largest expected magnitude.
+internals  a float64 model of others whose norms, softmax, router and rotations compute in float32: `terms`
+         roundings of u = 2^-24 on the way, counted by the caller, each relative to `scale`.
+
+Where a function amplifies, the scale says by how much. For a whole chain of stages it is the size of the
+result plus its condition, element by element (Higham, section 1.6): an error of a sum on the way is what a
+relative change of its addends would do, so that first-order propagation gives
+
+    scale_i = |y_i| + sum_j |x_j dy_i/dx_j|         over every float input x_j, parameters included
+
+and then `terms` is the length of all sums on the way together.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from engram_ref.errors import unknown_name
+
+UNIT_ROUNDOFF = {"f64": 2.0**-53, "f32": 2.0**-24}
+COMPUTED_IN = {"f64": np.float64, "f32": np.float32, "golden": np.float64, "model": np.float64, "forms": np.float64,
+               "internals": np.float64}
+PROMISE = {"golden": 1e-13, "forms": 1e-12, "model": 1e-10}
+CLASSES = ("exact", *COMPUTED_IN)
+
+
+@dataclass(frozen=True)
+class Difference:
+    """Where two arrays differ by more than their class allows.
+
+    index     of the worst element; None where shape or dtype differ, or an array is missing
+    expected  that element, or the shape or dtype expected
+    found     likewise
+    allowed   the largest difference that the class lets pass there
+    ulps      floats of the found dtype that lie between the two; None where that has no meaning
+    """
+
+    index: tuple[int, ...] | None
+    expected: object
+    found: object
+    allowed: float | None = None
+    ulps: int | None = None
+
+    def __str__(self) -> str:
+        if self.index is None:
+            return f"expected {self.expected}, found {self.found}"
+        distance = "" if self.ulps is None else f", {self.ulps:,} ULP apart"
+        return (f"at {self.index} expected {self.expected!r}, found {self.found!r}{distance}; "
+                f"allowed difference {self.allowed:.3g}")
+
+
+def compare(expected: np.ndarray, found: np.ndarray, tolerance_class: str, terms: float = 1,
+            scale: "np.ndarray | float | None" = None) -> Difference | None:
+    """The worst element of `found` where it is farther from `expected` than its class allows; None where it is not.
+
+    expected          [...]
+    found             [...] of the dtype that the class computes in
+    tolerance_class   one of CLASSES
+    terms             the length n of the sums on the way (classes f64 and f32); roundings (class internals)
+    scale             what roundings are relative to, a number or one per element: the largest sum of absolute
+                      values on the way; by default the largest expected magnitude, right where nothing cancels
+                      below it
+    raises            InputError for another class
+
+    >>> print(compare(np.ones(2), np.array([1.0, 1.5]), "f64"))
+    at (1,) expected 1.0, found 1.5, 2,251,799,813,685,248 ULP apart; allowed difference 3.77e-15
+    """
+    if tolerance_class not in CLASSES:
+        raise unknown_name("tolerance class", tolerance_class, CLASSES)
+    expected, found = np.asarray(expected), np.asarray(found)
+    if expected.shape != found.shape:
+        return Difference(None, f"shape {list(expected.shape)}", f"shape {list(found.shape)}")
+    if tolerance_class == "exact":
+        if expected.dtype.kind != found.dtype.kind:
+            return Difference(None, f"dtype {expected.dtype}", f"dtype {found.dtype}")
+        error, allowed = np.where(same(expected, found), 0.0, np.inf), 0.0
+    else:
+        dtype = np.dtype(COMPUTED_IN[tolerance_class])
+        if found.dtype != dtype:
+            return Difference(None, f"dtype {dtype}", f"dtype {found.dtype}")
+        with np.errstate(invalid="ignore"):                      # Inf - Inf is NaN, and NaN fails
+            error = np.abs(expected - found.astype(np.float64))
+        allowed = allowance(expected, tolerance_class, terms, scale)
+    return worst(expected, found, error, np.broadcast_to(allowed, error.shape))
+
+
+def worst(expected: np.ndarray, found: np.ndarray, error: np.ndarray, allowed: np.ndarray) -> Difference | None:
+    """The element whose error exceeds what is allowed by most, if any does."""
+    if (error <= allowed).all():
+        return None
+    at = np.unravel_index(np.argmax(error - allowed), error.shape)       # of NaNs, the first
+    return Difference(tuple(map(int, at)), expected[at].item(), found[at].item(), float(allowed[at]),
+                      ulp_distance(expected[at], found[at]))
+
+
+def same(expected: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """Equal in value and, for floats, in the sign of zero; NaN is the same as NaN: bool, elementwise."""
+    if expected.dtype.kind != "f":
+        return expected == found
+    equal = (expected == found) & (np.signbit(expected) == np.signbit(found))
+    return equal | (np.isnan(expected) & np.isnan(found))
+
+
+def allowance(expected: np.ndarray, tolerance_class: str, terms: float,
+              scale: "np.ndarray | float | None") -> "np.ndarray | float":
+    """The largest difference that the class lets pass: a number, or one per element."""
+    scale = np.abs(expected).max(initial=0.0) if scale is None else scale
+    if tolerance_class in PROMISE:
+        return PROMISE[tolerance_class] * scale
+    if tolerance_class == "internals":
+        return terms * UNIT_ROUNDOFF["f32"] * scale
+    return 2 * (terms + 16) * UNIT_ROUNDOFF[tolerance_class] * scale
+
+
+def ulp_distance(expected: np.generic, found: np.generic) -> int | None:
+    """How many steps lead from one float to the other, through the floats of the second's dtype.
+
+    expected, found   scalars; the first is rounded to the dtype of the second
+    returns           0 where both are the same number (so -0.0 and 0.0); None for NaN, and for other dtypes
+
+    >>> ulp_distance(np.float64(1.0), np.float64(1.0) + 2**-52)
+    1
+    """
+    if found.dtype not in (np.float32, np.float64):
+        return None
+    with np.errstate(over="ignore"):
+        expected = expected.astype(found.dtype)
+    if np.isnan(expected) or np.isnan(found):
+        return None
+    bits = {4: np.int32, 8: np.int64}[found.dtype.itemsize]
+    steps = [int(np.abs(x).view(bits)) * (-1 if np.signbit(x) else 1) for x in (expected, found)]
+    return abs(steps[0] - steps[1])
+
+
+def assert_close(name: str, expected: np.ndarray, found: np.ndarray, tolerance_class: str, terms: float = 1,
+                 scale: "np.ndarray | float | None" = None) -> None:
+    """Raise AssertionError with the worst element where `compare` finds a difference; arguments as there."""
+    difference = compare(expected, found, tolerance_class, terms, scale)
+    if difference is not None:
+        raise AssertionError(f"{name} [{tolerance_class}]: {difference}")

@@ -1,0 +1,33 @@
+"""Flags: what kind of bug a failing case points to, in the manner of the Wycheproof vectors."""
+
+FLAGS: dict[str, str] = {
+    "empty": "no tokens, or an empty batch: a shape that was never tried",
+    "one-token": "a single token, as in decoding",
+    "short": "fewer tokens than the window or the convolution is long: reads before the start",
+    "odd-width": "a width that is no multiple of 8: a vectorised loop without its tail",
+    "batch": "rows of a batch that differ: one row read for another, or state shared between them",
+    "history": "goes on from a history: the left side taken from the wrong end, or padded",
+    "chunked": "one text in several calls: state that is lost, or counted twice",
+    "dead": "a DEAD position: it must hide everything behind it, and its gate must be exactly 0",
+    "eos": "a document ends: the ending token itself is still seen, nothing before it is",
+    "negative-mix": "a product that wraps below zero: unsigned arithmetic, or a remainder with the sign of C",
+    "flat": "column offsets: added twice, or not at all",
+    "minus-zero": "a score of -0.0: copysign sees its sign, sign() does not",
+    "clamp": "a score near the clamp of the root, 1e-6: the clamp left out, or put on the wrong side",
+    "eps": "a vector so short that eps decides: eps outside the root, or another value",
+    "unequal-branches": "branches of different size: one norm over all of them together",
+    "saturated": "values so large that a naive exp overflows",
+    "ties": "equal scores: ties go to the lowest index",
+    "bias": "the balancing bias picks experts and never weighs them",
+    "groups": "experts are chosen within the best groups only",
+    "subnormal": "numbers below the smallest normal one: flushed to zero",
+    "rounding": "a tie of a rounding goes to the even neighbour; rounding twice gives another number",
+    "nan": "codes that stand for NaN",
+    "all-codes": "every code of a number format",
+    "dialect": "one dialect's choice of vocabulary, hash, gate, norm, codec or convolution",
+    "positions": "RoPE: pairs are neighbours, positions count from 0 and go on after a cache",
+    "yarn": "YaRN: slow pairs are stretched, and the softmax scale grows",
+    "absorbed": "attention in the absorbed form: the same function in another order",
+    "float32": "computed in float32, against the float64 answer",
+}
+"""Flag -> what a failure means."""

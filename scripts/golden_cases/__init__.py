@@ -1,0 +1,1 @@
+"""The golden cases, one file an area; each function yields cases made with `make.case`."""

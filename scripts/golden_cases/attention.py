@@ -1,0 +1,171 @@
+"""RoPE and MLA: answers by tests/slow/rope.py and attention.py, in full attention without a cache."""
+
+import math
+
+import numpy as np
+
+from engram_ref import ops
+from engram_ref.model.tree import attention_shapes
+from engram_ref.model_config import YarnConfig
+from golden_cases.make import case, rng_of
+from tests.cases_backbone import MLA, MLA_LATENT, YARN, slow_attention_config
+from tests.slow import attention as slow
+from tests.slow import rope
+
+WIDTH = 7
+WIDE_YARN = YarnConfig(factor=40.0, mscale=1.0)
+
+
+def rotations():
+    """Frequencies, angles and turned pairs."""
+    for title, dim, theta, yarn in (("plain", 6, 10_000.0, None), ("pair", 2, 500.0, None),
+                                    ("yarn", 64, 10_000.0, WIDE_YARN), ("yarn-narrow", 6, 100.0, YARN)):
+        flags = "positions" if yarn is None else "positions yarn"
+        yield case(f"frequencies/{title}", terms=math.ceil(math.log(theta)), flags=flags, dim=dim, theta=theta,
+                   yarn=yarn, slow=lambda dim, theta, yarn: rope.speeds(dim, theta, yarn and vars(yarn)))
+        yield case(f"softmax_scale/{title}", flags=flags, dim=dim, yarn=yarn, slow=lambda dim, yarn: rope.sharpening(
+            yarn and vars(yarn)) ** 2 / math.sqrt(dim))
+        yield case(f"yarn_mscale/{title}", flags=flags, yarn=yarn,
+                   slow=lambda yarn: rope.sharpening(yarn and vars(yarn)))
+        yield case(f"half_split_order/{title}", flags="positions", dim=dim,
+                   slow=lambda dim: [*range(0, dim, 2), *range(1, dim, 2)])
+    positions, speeds = np.array([[0, 1, 2], [40_000, 40_001, 40_002]]), np.array([1.0, 0.01])
+    yield case("angles/far", flags="positions", positions=positions, frequency=speeds,
+               slow=lambda positions, frequency: [p * f for p in positions.ravel() for f in frequency])
+    for title, shape in (("heads", (2, 3, 3, 4)), ("shared", (2, 3, 4)), ("empty", (1, 0, 2, 4)),
+                         ("float32", (2, 3, 3, 4))):
+        narrow = title == "float32"
+        x = rng_of(f"rotate/{title}").standard_normal(shape).astype(np.float32 if narrow else np.float64)
+        yield case(f"rotate/{title}", kind="f32" if narrow else "f64", terms=2, flags="positions", x=x,
+                   slow=slow_rotate, angle=(positions[..., None] * speeds)[: shape[0], : shape[1]])
+
+
+def slow_rotate(x, angle):
+    flat = x.reshape(*x.shape[:2], -1, x.shape[-1]) if x.size else x
+    return [[[rope.turn(head, 1, a) for head in heads] for heads, a in zip(row, angles, strict=True)]
+            for row, angles in zip(flat.tolist(), angle.tolist(), strict=True)] if x.size else []
+
+
+def parts(name, config, B, T, S):
+    """Parameters of one layer, hidden states of S tokens, and everything about the last T of them."""
+    rng = rng_of(name)
+    p = {key.removeprefix("attn."): rng.standard_normal(shape) * (shape[-1] ** -0.5 if len(shape) > 1 else 1.0)
+         for key, shape in attention_shapes(config, WIDTH).items()}
+    whole = rng.standard_normal((B, S, WIDTH))
+    positions = np.broadcast_to(np.arange(S), (B, S))
+    angle = ops.angles(positions, ops.frequencies(config.qk_rope_head_dim, config.rope_theta, config.yarn))
+    return p, whole, positions[:, S - T :].copy(), angle[:, S - T :].copy(), angle
+
+
+def terms_of(config, S):
+    """Projection, latent's norm, up-projection, scores, softmax, values, output: all sums on the way."""
+    q, r = config.q_lora_rank or 0, config.kv_lora_rank
+    return 2 * WIDTH + 2 * q + 2 * r + config.qk_head_dim + 2 * S + config.n_heads * config.v_head_dim
+
+
+def layers():
+    """One layer of MLA: from the start, one token, none, and after a cache."""
+    for config, label in ((MLA, "plain"), (MLA_LATENT, "latent-yarn")):
+        for title, B, T, S in (("batch", 2, 4, 4), ("one-token", 1, 1, 1), ("empty", 2, 0, 0), ("cached", 1, 2, 5)):
+            name, flags = f"{label}-{title}", "positions yarn" if config.yarn else "positions"
+            flags += {"empty": " empty", "cached": " chunked", "one-token": " one-token"}.get(title, "")
+            p, whole, positions, angle, all_angles = parts(f"mla/{name}", config, B, T, S)
+            x = whole[:, S - T :].copy()
+            query = {k: v for k, v in p.items() if k[:2] in ("wq", "q_")}
+            key = {k: v for k, v in p.items() if k[:3] in ("wkv", "kv_") and k != "wkv_b.weight"}
+            yield case(f"queries/{name}", outputs=("q_nope", "q_pe"), terms=WIDTH + 2 * (config.q_lora_rank or 0),
+                       flags=flags, parameters=query, x=x, angle=angle, config=config, slow=slow_queries(positions))
+            yield case(f"latents/{name}", outputs=("c_kv", "k_pe"), terms=WIDTH + config.kv_lora_rank, flags=flags,
+                       parameters=key, x=x, angle=angle, config=config, slow=slow_latents(positions))
+            c_kv, k_pe = ops.latents(p, whole, all_angles, config)
+            own = {k: v for k, v in p.items() if k not in key}
+            for absorbed in (False, True):
+                yield case(f"mla/{name}{'-absorbed' if absorbed else ''}", outputs=("attention",), traced=True,
+                           terms=terms_of(config, S), flags=flags + " absorbed" * absorbed, parameters=own, x=x,
+                           c_kv=c_kv, k_pe=k_pe, positions=positions, angle=angle, config=config, absorbed=absorbed,
+                           slow=slow_layer(p, whole, T))
+            yield from inside(name, own, config, x, c_kv, k_pe, positions, angle, flags)
+
+
+def inside(name, p, config, x, c_kv, k_pe, positions, angle, flags):
+    """Both forms of attention between projections, the mask, the up-projections."""
+    S = c_kv.shape[1]
+    q_nope, q_pe = ops.queries(p, x, angle, config)
+    w_uk, w_uv = ops.up_projections(p, config)
+    a = {"q_nope": q_nope, "q_pe": q_pe, "c_kv": c_kv, "k_pe": k_pe, "w_uk": w_uk.copy(), "w_uv": w_uv.copy(),
+         "allowed": ops.visible(positions, S), "scale": ops.softmax_scale(config.qk_head_dim, config.yarn)}
+    terms = config.qk_head_dim + 2 * config.kv_lora_rank + 2 * S
+    for form in ("expanded", "absorbed"):
+        yield case(f"attend_{form}/{name}", traced=True, terms=terms, flags=flags, slow=slow_attend, **a)
+    yield case(f"visible/{name}", flags=flags, positions=positions, n_keys=S, slow=lambda positions, n_keys: [
+        [s <= p for s in range(n_keys)] for p in positions.ravel().tolist()])
+    yield case(f"up_projections/{name}", outputs=("w_uk", "w_uv"), kind="exact", config=config, slow=slow_up,
+               parameters={"wkv_b.weight": p["wkv_b.weight"]})
+    scores = 30 * rng_of(f"softmax/{name}").standard_normal((len(x), 2, x.shape[1], S))
+    yield case(f"softmax/{name}", terms=S, flags=f"{flags} saturated", scores=scores, allowed=a["allowed"],
+               slow=slow_softmax)
+
+
+def plain(parameters):
+    return {name: array.tolist() for name, array in parameters.items()}
+
+
+def positioned(x, positions):
+    """Every token with its position."""
+    return [(v, t) for row, places in zip(x.tolist(), positions.tolist(), strict=True)
+            for v, t in zip(row, places, strict=True)]
+
+
+def slow_queries(positions):
+    def found(parameters, x, angle, config):
+        c = slow_attention_config(config)
+        heads = [slow.query(plain(parameters), v, t, c) for v, t in positioned(x, positions)]
+        return ([[h[: c["nope"]] for h in q] for q in heads], [[h[c["nope"] :] for h in q] for q in heads])
+    return found
+
+
+def slow_latents(positions):
+    def found(parameters, x, angle, config):
+        c = slow_attention_config(config)
+        both = [slow.remembered(plain(parameters), v, t, c) for v, t in positioned(x, positions)]
+        return [b[0] for b in both], [b[1] for b in both]
+    return found
+
+
+def slow_layer(all_parameters, whole, T):
+    """The slow layer over everything, of which the last T tokens are asked for."""
+    def found(config, **_):
+        c = slow_attention_config(config)
+        return [slow.attention(plain(all_parameters), sequence, c)[len(sequence) - T :] for sequence in whole.tolist()]
+    return found
+
+
+def slow_attend(q_nope, q_pe, c_kv, k_pe, w_uk, w_uv, allowed, scale):
+    """Head by head, token by token, only over what may be seen."""
+    answers = []
+    for b, t, head in np.ndindex(*q_nope.shape[:3]):
+        q = q_nope[b, t, head].tolist() + q_pe[b, t, head].tolist()
+        seen = np.flatnonzero(allowed[b, t]).tolist()
+        keys = [slow.times(w_uk[head].tolist(), c_kv[b, s].tolist()) + k_pe[b, s].tolist() for s in seen]
+        values = [slow.times(w_uv[head].tolist(), c_kv[b, s].tolist()) for s in seen]
+        weights = slow.softmax([scale * slow.dot(q, k) for k in keys])
+        answers.append([slow.dot(weights, column) for column in zip(*values, strict=True)])
+    return answers
+
+
+def slow_softmax(scores, allowed):
+    found = np.zeros(scores.shape)
+    for b, h, t in np.ndindex(*scores.shape[:3]):
+        seen = allowed[b, t]
+        found[b, h, t, seen] = slow.softmax(scores[b, h, t, seen].tolist())
+    return found
+
+
+def slow_up(parameters, config):
+    """Each head's K rows, then its V rows."""
+    rows, height = parameters["wkv_b.weight"].tolist(), config.qk_nope_head_dim + config.v_head_dim
+    heads = [rows[h * height : (h + 1) * height] for h in range(config.n_heads)]
+    return [h[: config.qk_nope_head_dim] for h in heads], [h[config.qk_nope_head_dim :] for h in heads]
+
+
+AREA = (rotations, layers)

@@ -1,0 +1,95 @@
+"""Number formats and tables: answers by exact fractions, tests/slow/codecs.py; everything here is exact."""
+
+import math
+
+import ml_dtypes
+import numpy as np
+
+from golden_cases.make import case, each, lines, rng_of
+from tests.slow import codecs as slow
+
+SOME_CODES = (0, 128, 1, 129, 7, 8, 56, 126, 127, 255, 254, 64, 3, 131, 12, 88)
+SOME_SCALES = (0, 1, 7, 118, 119, 127, 128, 240, 246, 247, 254, 255)
+ROUNDED = [1.0, 1.00390625, 1.01171875, 3.1415927, -0.0, 1e-40, -1e-45, 3.4e38, 65535.0, 0.1, 1 + 2**-8 + 2**-20]
+"""Ties to even both ways, subnormals, a number that rounds to infinity, one that only looks like a tie."""
+
+
+def formats():
+    """Every E4M3 code at some scales, every E8M0 scale at some codes; NaN and Inf among them."""
+    codes = np.tile(np.arange(256, dtype=np.uint8), (len(SOME_SCALES), 1))
+    scales = np.repeat(np.array(SOME_SCALES, dtype=np.uint8)[:, None], 8, axis=1)
+    few = np.tile(np.array(SOME_CODES * 2, dtype=np.uint8), (256, 1))
+    every = np.arange(256, dtype=np.uint8)[:, None]
+    for title, c, s in (("every-code", codes, scales), ("every-scale", few, every), ("empty", codes[:0], scales[:0])):
+        for dtype in (np.float32, np.float64):
+            yield case(f"dequantise/{title}-{dtype.__name__}", kind="exact", flags="all-codes nan subnormal", codes=c,
+                       scales=s, dtype=dtype, slow=slow_dequantise)
+
+
+def slow_dequantise(codes, scales, dtype):
+    wide = np.repeat(scales, 32, axis=-1)
+    if dtype is np.float32:
+        return each(lambda c, s: slow.dequantise(c, s)[0], codes, wide)
+    return each(exact_value, codes, wide)
+
+
+def exact_value(code, byte):
+    number, scale = slow.e4m3(code), slow.e8m0(byte)
+    return math.nan if slow.NAN in (number, scale) else math.copysign(float(number[1] * scale), number[0])
+
+
+def rounded():
+    """bfloat16, and FP8 with a scale per block."""
+    x = np.array(ROUNDED, dtype=np.float32)
+    brain = lambda x: each(lambda v: math.copysign(slow.to_bfloat16(v), v), x)
+    yield case("round_bf16/ties", kind="exact", flags="rounding subnormal minus-zero", x=x, slow=brain)
+    yield case("round_bf16/random", kind="exact", flags="rounding", slow=brain,
+               x=rng_of("round_bf16/random").standard_normal((3, 7)).astype(np.float32))
+    rng = rng_of("quantise/blocks")
+    blocks = rng.standard_normal((4, 64)).astype(np.float32) * np.float32([[1e-30], [1.0], [1e6], [1e-42]])
+    blocks[1, :32], blocks[1, 33] = 0.0, -0.0
+    blocks[2, :4] = [448.0, 449.0, -464.0, 8.5]
+    for title, x in (("blocks", blocks), ("empty", blocks[:0])):
+        yield case(f"quantise/{title}", outputs=("codes", "scales"), flags="rounding subnormal minus-zero", x=x,
+                   slow=slow_quantise)
+        yield case(f"requantise/{title}", kind="exact", flags="rounding subnormal minus-zero", x=x,
+                   slow=lambda x: slow_dequantise(*map(np.array, slow_quantise(x)), np.float32))
+    sums = rng.standard_normal((2, 1, 2, 3, 4)).astype(np.float32)
+    yield case("add_residual/fp8_bf16", kind="exact", flags="rounding dialect", hidden=sums[0], update=sums[1],
+               rounding="fp8_bf16", slow=lambda hidden, update, rounding: each(
+                   lambda a, b: slow.to_bfloat16(slow.to_float32(a + b)), hidden, update))
+
+
+def slow_quantise(x):
+    found = [slow.quantise_block(block) for block in lines(list, x.reshape(*x.shape[:-1], x.shape[-1] // 32, 32))]
+    codes = np.array([c for c, _ in found], dtype=np.uint8).reshape(x.shape)
+    return codes, np.array([s for _, s in found], dtype=np.uint8).reshape(*x.shape[:-1], x.shape[-1] // 32)
+
+
+def tables():
+    """Rows read, decoded, laid side by side."""
+    rng = rng_of("gather/table")
+    table, offsets = rng.standard_normal((12, 3)), np.array([0, 5])
+    rows = np.array([[[4, 0], [1, 6]], [[0, 3], [2, 2]]])
+    for title, r, flags in (("batch", rows, "batch flat"), ("empty", rows[:, :0], "empty")):
+        yield case(f"gather/{title}", kind="exact", flags=flags, table=table, rows=r, offsets=offsets, slow=slow_gather)
+        yield case(f"concatenate/{title}", kind="exact", flags=flags, decoded=table[r],
+                   slow=lambda decoded: [row.ravel().tolist() for batch in decoded for row in batch])
+    narrow = table[rows].astype(ml_dtypes.bfloat16)
+    for dtype in (np.float32, np.float64):
+        yield case(f"decode/bf16-{dtype.__name__}", kind="exact", gathered=(narrow,), codec="bf16", dtype=dtype,
+                   slow=lambda gathered, codec, dtype: each(float, gathered[0]))
+        codes = rng.integers(0, 127, (1, 2, 2, 64)).astype(np.uint8)
+        scales = rng.integers(120, 130, (1, 2, 2, 2)).astype(np.uint8)
+        yield case(f"decode/fp8-{dtype.__name__}", kind="exact", gathered=(codes, scales), codec="fp8_e8m0",
+                   dtype=dtype, slow=lambda gathered, codec, dtype: slow_dequantise(*gathered, dtype))
+    yield case("decode/fp32", kind="exact", gathered=(table[rows],), codec="fp32", dtype=np.float64,
+               slow=lambda gathered, codec, dtype: gathered[0])
+
+
+def slow_gather(table, rows, offsets):
+    return [[[table[r + o].tolist() for r, o in zip(line, offsets.tolist(), strict=True)] for line in batch]
+            for batch in rows.tolist()]
+
+
+AREA = (formats, rounded, tables)

@@ -1,0 +1,55 @@
+"""What models call, in every dialect: gather and decode, project, gate, convolve, all of it together."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from engram_ref import ops
+from golden_cases.make import case, rng_of
+from golden_cases.modules import ALL, module, terms_of
+from tests.cases import slow_gated
+
+
+def composites():
+    """Each composite by itself, on what the one before it gives."""
+    for label, config in ALL.items():
+        a = module(f"gated_update/{label}", config, 1, 3)
+        p, hidden, rng = a["parameters"], a["hidden"], rng_of(f"taps/{label}")
+        memory = ops.gather_decode(p, a["rows"], config, np.float64)
+        dead = np.array([[False, True, False]])
+        taps = rng.standard_normal((1, config.conv_span, config.n_branches, config.hidden_size))
+        shared = {"dialect": label, "flags": "dialect dead", "terms": terms_of(config), "config": config}
+        tables, rest = split(p)
+        yield case(f"gather_decode/{label}", outputs=("memory",), kind="exact", dialect=label, flags="dialect flat",
+                   parameters=tables, rows=a["rows"], config=config, dtype=np.float64,
+                   slow=lambda parameters, rows, **_: parameters["table"][rows + parameters["column_offsets"]])
+        weights = {n: v for n, v in rest.items() if n.startswith(("key_weight", "key_bias", "value_"))}
+        yield case(f"project/{label}", outputs=("key", "value"), parameters=weights, memory=memory, **shared)
+        key, _ = ops.project(p, memory, config)
+        gains = {n: rest[n] for n in ("query_gain", "key_gain")}
+        yield case(f"gate_score/{label}", parameters=gains, hidden=hidden, key=key, **shared)
+        update = {"parameters": rest, "memory": memory, "hidden": hidden, "dead": dead}
+        no_conv = {n: v for n, v in rest.items() if not n.startswith("conv_")}
+        yield case(f"project_and_gate/{label}", outputs=("gated",), traced=True, slow=slow_gate, **shared,
+                   **update | {"parameters": no_conv})
+        kept = ("output", "kept") if config.conv_kernel else ("output",)
+        yield case(f"gated_update/{label}", outputs=kept, traced=True, taps=taps, keep=2, **shared, **update)
+        if config.conv_kernel:
+            gated = ops.project_and_gate(p, memory, hidden, dead, config)
+            yield case(f"gated_conv/{label}", outputs=("output", "conv_norm"), traced=True, gated=gated, taps=taps,
+                       parameters={n: rest[n] for n in ("conv_gain", "conv_weight")}, **shared)
+
+
+def split(parameters):
+    """The tables with their offsets, and the rest."""
+    tables = {name: array for name, array in parameters.items() if name.startswith("table") or name == "column_offsets"}
+    return tables, {name: array for name, array in parameters.items() if name not in tables}
+
+
+def slow_gate(parameters, memory, hidden, dead, config):
+    """The gated values of each sequence."""
+    config = replace(config, conv_kernel=0)              # its parameters are not there
+    return [slow_gated(parameters, e, h, config, d) for e, h, d in zip(memory, hidden, dead, strict=True)]
+
+
+AREA = (composites,)

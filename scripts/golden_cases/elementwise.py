@@ -1,0 +1,159 @@
+"""Norms, gates, convolution, projections and the loss: answers by tests/slow/module.py."""
+
+import math
+
+import numpy as np
+
+from engram_ref.config import CHOICES
+from golden_cases.make import case, each, lines, rng_of
+from tests.slow import module as slow
+
+EDGES = [0.0, -0.0, 1e-6, -1e-6, math.nextafter(1e-6, 0), -math.nextafter(1e-6, 1), 1e-30, -1e-30, 5e-324, 0.25, -0.25,
+         3.0, -3.0]
+"""Scores at and around everything that the roots decide: zero, its sign, the clamp."""
+
+FAR = [40.0, -40.0, 709.0, -709.0, 800.0, -800.0]
+"""Where a naive exp overflows or all of float64 is used up."""
+
+
+def norms():
+    """RMSNorm of odd widths, short vectors, per-branch gains; its parts."""
+    for title, shape, gain, eps, size, flags in (
+            ("odd-width", (2, 3, 7), (7,), 1e-6, 1.0, "odd-width"), ("width-1", (3, 1), (1,), 1e-20, 1.0, "odd-width"),
+            ("branches", (2, 3, 3, 5), (3, 5), 1e-5, 1.0, "unequal-branches"),
+            ("empty", (1, 0, 5), (5,), 1e-6, 1.0, "empty"), ("machine-eps", (2, 10), (10,), None, 1e-8, "eps dialect"),
+            ("short-vector", (2, 9), (9,), 1e-20, 1e-11, "eps"),
+            ("subnormal", (2, 4), (4,), 1e-20, 1e-310, "subnormal eps")):
+        rng = rng_of(f"rms_norm/{title}")
+        x, weights = size * rng.standard_normal(shape), 1 + 0.3 * rng.standard_normal(gain)
+        if len(gain) == 2:
+            x = x * np.array([0.01, 1.0, 100.0])[:, None]
+        yield case(f"rms_norm/{title}", slow=slow_norm, terms=shape[-1], flags=flags, x=x, gain=weights, eps=eps)
+        yield case(f"inverse_rms/{title}", terms=shape[-1], flags=flags, x=x, eps=eps, slow=lambda x, eps: lines(
+            lambda v: 1 / math.sqrt(slow.dot(v, v) / len(v) + real_eps(eps)), x))
+    x = rng_of("rms_norm/float32").standard_normal((2, 63)).astype(np.float32)
+    yield case("rms_norm/float32", slow=slow_norm, kind="f32", terms=63, flags="float32 odd-width", x=x,
+               gain=np.ones(63, dtype=np.float32), eps=1e-6)
+    for form, shift in (("plain", 0.0), ("zero_centred", 1.0)):
+        yield case(f"effective_gain/{form}", kind="exact", flags="dialect", weight=np.array([[0.5, -1.0, 1e-9]]),
+                   gain_form=form, slow=lambda weight, gain_form, shift=shift: weight + shift)
+
+
+def real_eps(eps):
+    return slow.FLOAT64_EPS if eps is None else eps
+
+
+def slow_norm(x, gain, eps):
+    gains = np.broadcast_to(gain, x.shape).reshape(-1, x.shape[-1]).tolist()
+    return [slow.rms_norm(v, g, real_eps(eps)) for v, g in zip(lines(list, x), gains, strict=True)]
+
+
+def gates():
+    """The three gates, their roots, and the score they are taken of."""
+    edges = np.array(EDGES + FAR)
+    yield case("sigmoid/edges", slow=lambda x: each(slow.sigmoid, x), flags="saturated minus-zero", x=edges)
+    yield case("sigmoid/float32", slow=lambda x: each(slow.sigmoid, x), kind="f32", flags="float32 saturated",
+               x=np.array([0.0, -0.0, 3.5, -3.5, 90.0, -80.0], dtype=np.float32))
+    yield case("silu/edges", slow=lambda x: each(slow.silu, x), flags="saturated", x=edges)
+    root = lambda s: math.sqrt(max(abs(s), slow.CLAMP))
+    yield case("signed_sqrt/edges", flags="clamp minus-zero", s=edges,
+               slow=lambda s: each(lambda v: root(v) * ((v > 0) - (v < 0)), s))
+    yield case("copysign_sqrt/edges", flags="clamp minus-zero", s=edges,
+               slow=lambda s: each(lambda v: math.copysign(root(v), v), s))
+    for form in CHOICES["gate_form"]:
+        slow_gate = lambda s, form, dead: each(lambda v: slow.gate(v, form), s) if dead is None else np.where(
+            dead[..., None], 0.0, each(lambda v: slow.gate(v, form), s).reshape(s.shape))
+        flags = "clamp minus-zero saturated dialect"
+        yield case(f"gate/{form}-edges", slow=slow_gate, flags=flags, s=edges.reshape(1, -1, 1), form=form, dead=None)
+        yield case(f"gate/{form}-float32", slow=slow_gate, kind="f32", flags=f"{flags} float32", form=form, dead=None,
+                   s=np.float32([0.0, -0.0, 1e-6, -1e-6, 0.3, -0.3, 7.0, -7.0]).reshape(1, 2, 4))
+        s = rng_of(f"gate/{form}-dead").standard_normal((2, 3, 3))
+        yield case(f"gate/{form}-dead", slow=slow_gate, flags="dead", s=s, form=form,
+                   dead=np.array([[True, False, False], [False, True, True]]))
+        yield case(f"gate/{form}-empty", slow=slow_gate, flags="empty", s=s[:, :0], form=form, dead=None)
+
+
+def scores():
+    """Scores of branches that differ in size, scores of exactly zero, and what the gate lets in."""
+    rng = rng_of("score/branches")
+    sizes = np.array([0.01, 1.0, 100.0])[:, None]
+    query, key = sizes * rng.standard_normal((2, 2, 3, 5)), rng.standard_normal((2, 2, 3, 5))
+    query[0, 0] = 0.0
+    gains = 1 + 0.3 * rng.standard_normal((2, 3, 5))
+    yield case("score/branches", terms=5, flags="unequal-branches odd-width", query=query, key=key,
+               slow=lambda query, key: [slow.dot(q, k) / math.sqrt(5)
+                                        for q, k in zip(lines(list, query), lines(list, key), strict=True)])
+    for eps in (1e-20, 1e-6, None):
+        yield case(f"factored_score/eps-{eps}", slow=slow_factored, terms=15, flags="unequal-branches eps",
+                   hidden=query, key=key, query_gain=gains[0], key_gain=gains[1], eps=eps)
+    alpha, value = rng.random((2, 2, 3)), rng.standard_normal((2, 2, 5))
+    yield case("apply_gate/branches", kind="exact", flags="unequal-branches", alpha=alpha, value=value,
+               slow=lambda alpha, value: [[[a * v for v in values] for a in branches] for branches, values in zip(
+                   lines(list, alpha), lines(list, value), strict=True)])
+
+
+def slow_factored(hidden, key, query_gain, key_gain, eps):
+    gains = [np.broadcast_to(g, hidden.shape).reshape(-1, hidden.shape[-1]).tolist() for g in (query_gain, key_gain)]
+    return [slow.score(h, k, *g, real_eps(eps))
+            for h, k, *g in zip(lines(list, hidden), lines(list, key), *gains, strict=True)]
+
+
+def convolutions():
+    """The short convolution from the start, after a chunk, and shorter than its own reach."""
+    for title, (B, T, M, D, L, dilation), flags in (
+            ("batch", (2, 5, 3, 3, 4, 2), "batch odd-width history"),
+            ("one-token", (1, 1, 2, 1, 4, 3), "one-token short"), ("empty", (2, 0, 2, 3, 4, 3), "empty"),
+            ("short", (1, 3, 1, 5, 2, 4), "short"), ("kernel-1", (1, 4, 2, 2, 1, 3), "")):
+        rng = rng_of(f"short_conv/{title}")
+        a = {"x": rng.standard_normal((B, T, M, D)), "weight": rng.standard_normal((M, D, L)), "dilation": dilation,
+             "taps": rng.standard_normal((B, (L - 1) * dilation, M, D))}
+        yield case(f"short_conv/{title}", slow=slow_conv, terms=L, flags=flags, **a)
+        yield case(f"conv_silu/{title}", terms=L, flags=flags, **a,
+                   slow=lambda **a: each(slow.silu, np.array(slow_conv(**a), dtype=float)))
+        yield case(f"next_taps/{title}", kind="exact", flags=f"{flags} chunked", x=a["x"], taps=a["taps"],
+                   slow=lambda x, taps: [(old + new)[len(new):] for old, new in zip(
+                       taps.tolist(), x.tolist(), strict=True)])
+
+
+def slow_conv(x, weight, dilation, taps):
+    B, T, M, D = x.shape
+    seen = np.concatenate([taps, x], axis=1).reshape(B, -1, M * D).tolist()
+    kernels = weight.reshape(M * D, -1).tolist()
+    return [slow.short_conv(sequence, kernels, dilation)[len(sequence) - T :] for sequence in seen]
+
+
+def projections():
+    """Linear maps, sums, embeddings, the loss."""
+    for title, (n, inner, outer), bias, flags in (
+            ("bias", (3, 7, 5), True, "odd-width"), ("plain", (2, 33, 1), False, "odd-width"),
+            ("empty", (0, 4, 2), True, "empty")):
+        rng = rng_of(f"linear/{title}")
+        yield case(f"linear/{title}", slow=slow_linear, terms=inner + 1, flags=flags, x=rng.standard_normal((n, inner)),
+                   weight=rng.standard_normal((outer, inner)), bias=rng.standard_normal(outer) if bias else None)
+    x = rng.standard_normal((2, 100)).astype(np.float32)
+    yield case("linear/float32", slow=slow_linear, kind="f32", terms=100, flags="float32", x=x, bias=None,
+               weight=rng.standard_normal((3, 100)).astype(np.float32))
+    hidden, update = rng.standard_normal((2, 1, 2, 3, 5))
+    add = lambda hidden, update, rounding: each(lambda a, b: a + b, hidden, update)
+    yield case("add_residual/none", kind="exact", slow=add, hidden=hidden, update=update, rounding="none")
+    table, ids = rng.standard_normal((5, 3)), np.array([[4, 0], [2, 2]])
+    yield case("embed/batch", kind="exact", table=table, ids=ids,
+               slow=lambda table, ids: [[table[i].tolist() for i in row] for row in ids])
+    logits = 30 * rng.standard_normal((2, 3, 7))
+    for title, values, targets in (("batch", logits, np.array([[0, 6, 3], [1, 1, 5]])),
+                                   ("large", 1e4 + logits[:1], np.array([[2, 0, 4]])),
+                                   ("empty", logits[:, :0], np.zeros((2, 0), dtype=np.int64))):
+        yield case(f"cross_entropy/{title}", slow=slow_loss, terms=7, flags="saturated", logits=values, targets=targets)
+
+
+def slow_linear(x, weight, bias):
+    bias = [0.0] * len(weight) if bias is None else bias.tolist()
+    return [slow.linear(weight.tolist(), bias, v) for v in lines(list, x)]
+
+
+def slow_loss(logits, targets):
+    return [max(v) - v[t] + math.log(math.fsum(math.exp(a - max(v)) for a in v))
+            for v, t in zip(lines(list, logits), targets.ravel().tolist(), strict=True)]
+
+
+AREA = (norms, gates, scores, convolutions, projections)

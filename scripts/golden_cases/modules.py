@@ -1,0 +1,109 @@
+"""The Engram module of every dialect: answers by tests/slow/module.py."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from engram_ref import ops
+from engram_ref.oracle.run import Adapter, call
+from golden_cases.make import case, rng_of
+from tests.cases import DIALECTS, V41, random_inputs, random_parameters, slow_engram
+from tests.unit.test_rounding import emulated_memory, emulated_projection, emulated_requantise, whole_number_case
+
+PLAIN_V41 = replace(V41, name="v4.1-like-unrounded", table_codec="fp32", rounding="none")
+ALL = {**DIALECTS, PLAIN_V41.name: PLAIN_V41}
+WITH_BARRIER = [name for name, config in ALL.items() if config.dead_barrier]
+
+
+def terms_of(config):
+    """Projection, both norms, score, the convolution's norm and taps."""
+    return config.memory_width + 1 + 4 * config.hidden_size + config.conv_kernel
+
+
+def module(name, config, B, T, chunks=None, dead=None, dtype=np.float64):
+    """Arguments of one module: random parameters, branches of different size."""
+    parameters = random_parameters(config, rng_of(config.name), dtype=dtype)       # one set a dialect
+    hidden, rows = random_inputs(config, rng_of(name), B, T, dtype)
+    return {"parameters": parameters, "hidden": hidden, "rows": rows, "config": config, "dead": dead,
+            "chunks": chunks or [T]}
+
+
+def whole():
+    """Each dialect: a batch, one token, none, two chunks, DEAD positions, a hidden state of zeros, float32."""
+    for label, config in ALL.items():
+        shared = {"outputs": ("output", "taps"), "terms": terms_of(config), "dialect": label, "traced": True}
+        for title, B, T, chunks, flags in (("batch", 2, 4, None, "batch unequal-branches"),
+                                           ("one-token", 1, 1, None, "one-token short"),
+                                           ("empty", 2, 0, None, "empty"), ("chunked", 1, 5, [3, 2], "chunked")):
+            name = f"engram/{label}-{title}"
+            yield case(name, slow=slow_module, flags=f"dialect {flags}", **shared, **module(name, config, B, T, chunks))
+        if config.gate_form != "copysign_sqrt":      # there, a score of zero has the sign that the sum's order gives
+            arguments = module(f"engram/{label}-zero", config, 1, 2)
+            arguments["hidden"][:] = 0.0
+            yield case(f"engram/{label}-zero-state", slow=slow_module, flags="clamp eps dialect", **shared, **arguments)
+        name = f"engram/{label}-float32"
+        yield case(name, slow=in_float32(slow_module), truth=in_float32(through_ops), kind="f32",
+                   flags="float32 dialect", **shared, **module(name, config, 1, 2, dtype=np.float32))
+    for label in WITH_BARRIER:
+        dead = np.array([[False, True, False, True], [True, False, False, False]])
+        name = f"engram/{label}-dead"
+        yield case(name, slow=slow_module, flags="dead dialect", outputs=("output", "taps"), traced=True, dialect=label,
+                   terms=terms_of(ALL[label]), **module(name, ALL[label], 2, 4, dead=dead))
+
+
+def in_float32(function):
+    """The same function in float64, with the eps that a float32 computation has where the dialect takes the dtype's."""
+    def found(config, **arguments):
+        eps = float(np.finfo(np.float32).eps) if config.norm_eps is None else config.norm_eps
+        return function(config=replace(config, norm_eps=eps), **arguments)
+    return found
+
+
+def through_ops(**arguments):
+    """All stages of the module by the NumPy definition."""
+    return call("engram", arguments, ("output", "taps"), ops, Adapter(), True)
+
+
+def slow_module(parameters, hidden, rows, config, dead, chunks):
+    """Y of the last chunk: the slow module sees the whole stream at once."""
+    return {"output": slow_engram(parameters, hidden, rows, config, dead)[:, hidden.shape[1] - chunks[-1] :]}
+
+
+def released():
+    """V4.1 with its roundings, on numbers whose float32 sums are exact in any order: projections bit for bit."""
+    for width in (4, 16):
+        config, parameters, hidden, rows = whole_number_case(width)
+        arguments = {"parameters": parameters, "hidden": hidden, "rows": rows, "config": config, "dead": None,
+                     "chunks": [hidden.shape[1]]}
+        yield case(f"engram/v4.1-rounded-{width}", kind="f32", truth=after_rounding, slow=slow_released,
+                   terms=3 * width, outputs=("output", "taps"), exact=("memory", "key", "value", "taps"), traced=True,
+                   dialect="v4.1-like", flags="rounding dialect all-codes", **arguments)
+
+
+def in_single(parameters):
+    """The parameters in float32 again, which they came from."""
+    return {name: array.astype(np.float32) if array.dtype == np.float64 else array
+            for name, array in parameters.items()}
+
+
+def after_rounding(parameters, hidden, rows, config, dead, chunks):
+    """The stages in float64, from keys and values that are rounded already."""
+    stages, single = {}, in_single(parameters)
+    stages["memory"] = ops.gather_decode(single, rows, config, np.float32)
+    stages["key"], stages["value"] = ops.project(single, stages["memory"], config)
+    s = ops.gate_score(parameters, hidden, stages["key"].astype(np.float64), config)
+    stages["score"], stages["gate"] = s, ops.gate(s, config.gate_form)
+    stages["gated"] = ops.apply_gate(stages["gate"], stages["value"].astype(np.float64))
+    return stages | {"output": stages["gated"], "taps": np.zeros((len(hidden), 0, *hidden.shape[2:]), np.float32)}
+
+
+def slow_released(parameters, hidden, rows, config, dead, chunks):
+    """Memory, keys and values by exact fractions."""
+    single = in_single(parameters)
+    memories = [emulated_memory(single, rows[position]) for position in np.ndindex(rows.shape[:2])]
+    inputs = [emulated_requantise(memory) for memory in memories]
+    return {"memory": memories, "key": [[emulated_projection(w, x) for w in single["key_weight"]] for x in inputs],
+            "value": [emulated_projection(single["value_weight"], x) for x in inputs]}
+
+
+AREA = (whole, released)

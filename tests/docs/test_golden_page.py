@@ -1,0 +1,67 @@
+"""The pages about golden vectors: their code runs, and their tables say what the code says."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from engram_ref.config import EngramConfig
+from engram_ref.ops import silu
+from engram_ref.oracle.flags import FLAGS
+from engram_ref.oracle.run import RUNNERS
+from engram_ref.oracle.vectors import GOLDEN, export, read, read_manifest
+
+DOCS = Path(__file__).parents[2] / "docs"
+FORMAT = (DOCS / "reference" / "golden.md").read_text(encoding="utf-8")
+PORT = (DOCS / "oracle" / "test-your-port.md").read_text(encoding="utf-8")
+
+
+def table_after(heading):
+    """Rows of the first table below a line: {first cell: second}."""
+    below = FORMAT.split(heading, 1)[1]
+    lines = re.search(r"(?:^\|.*\n?)+", below, re.M)[0].splitlines()[2:]
+    cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
+    return {row[0].strip("` "): row[1] for row in cells}
+
+
+def run_block(text, my_silu):
+    [block] = re.findall(r"```python\n(.*?)```", text, re.S)
+    exec(compile(block, "page", "exec"), {"my_silu": my_silu})
+
+
+def test_the_reader_without_the_package_works(tmp_path, monkeypatch):
+    export(tmp_path / "vectors")
+    monkeypatch.chdir(tmp_path)
+    run_block(FORMAT, silu)
+    with pytest.raises(AssertionError, match="saturated"):
+        run_block(FORMAT, lambda x: np.maximum(x, 0))
+    assert "import engram_ref" not in FORMAT and "from engram_ref" not in FORMAT
+
+
+def test_a_port_in_python_is_tested_as_told(capsys):
+    run_block(PORT, silu)
+    assert capsys.readouterr().out == ""
+    run_block(PORT, lambda x: np.maximum(x, 0))
+    assert capsys.readouterr().out.startswith("silu/edges: first differs at output [f64]")
+
+
+def test_every_flag_is_on_the_page_with_its_meaning():
+    assert table_after("## Flags") == FLAGS
+    assert set(re.findall(r"`([a-z-]+)`:", PORT.split("**The flags")[1])) <= set(FLAGS)
+
+
+def test_every_field_of_a_case_is_described():
+    assert set(table_after("## A case")) == set(read_manifest(GOLDEN)["cases"][0])
+    assert set(table_after("Four ops are no plain functions")) == set(RUNNERS)
+
+
+def test_every_class_that_is_used_is_described():
+    used = {stage.tolerance_class for case in read().cases for stage in case.stages}
+    assert set(table_after("## How near is near enough")) == used
+
+
+def test_every_kind_of_argument_is_described():
+    kinds = {"config" if name.startswith('{"config') else name for name in table_after("An argument is")}
+    assert {re.match(r'\{?"?(\w+)', kind)[1] for kind in kinds} == {"array", "parameters", "tuple", "dtype", "config"}
+    assert EngramConfig.__name__ in FORMAT

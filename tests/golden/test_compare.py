@@ -1,0 +1,69 @@
+"""The comparator: what each class lets pass, and what it says of the worst element."""
+
+import math
+
+import numpy as np
+import pytest
+
+from engram_ref.errors import InputError
+from engram_ref.oracle.compare import UNIT_ROUNDOFF, assert_close, compare, ulp_distance
+
+ONE = np.ones(3)
+
+
+@pytest.mark.parametrize(("kind", "dtype"), [("f64", np.float64), ("f32", np.float32)])
+def test_a_bound_is_met_or_missed(kind, dtype):
+    """Exactly 2 (n + 16) u is let through, the next float of the dtype is not."""
+    allowed = 2 * (5 + 16) * UNIT_ROUNDOFF[kind]
+    inside = np.array([1, 1 + allowed, 1 - allowed], dtype=dtype)
+    assert compare(ONE, inside, kind, terms=5) is None
+    outside = inside.copy()
+    outside[1] = np.nextafter(inside[1], dtype(2))
+    found = compare(ONE, outside, kind, terms=5)
+    assert found.index == (1,) and found.ulps == round(allowed / np.finfo(dtype).eps) + 1
+
+
+def test_a_scale_counts_element_by_element():
+    assert compare(ONE, ONE + 1e-14, "f64", scale=np.array([10.0, 10.0, 10.0])) is None
+    assert compare(ONE, ONE + 1e-14, "f64", scale=np.array([10.0, 10.0, 0.1])).index == (2,)
+
+
+@pytest.mark.parametrize(("expected", "found"), [
+    (np.array([0.0]), np.array([-0.0])), (np.array([1.0]), np.array([math.nan])), (np.array([1]), np.array([2])),
+    (np.array([1]), np.array([1.0])), (np.array([1]), np.array([[1]])), (np.array("a"), np.array("b"))])
+def test_exact_means_exact(expected, found):
+    assert compare(expected, found, "exact") is not None
+    assert compare(expected, expected, "exact") is None
+
+
+def test_nan_equals_nan_in_exact_only():
+    nan = np.array([math.nan, math.inf])
+    assert compare(nan, nan, "exact") is None
+    assert compare(nan, nan, "f64").index == (0,)
+
+
+def test_a_class_names_its_dtype():
+    assert str(compare(ONE, ONE.astype(np.float32), "f64")) == "expected dtype float64, found dtype float32"
+    assert str(compare(ONE, ONE[:2], "f64")) == "expected shape [3], found shape [2]"
+
+
+def test_the_worst_element_is_named():
+    with pytest.raises(AssertionError, match=r"gate \[f64\]: at \(2,\) expected 1.0, found 3.0, .* ULP apart"):
+        assert_close("gate", ONE, np.array([1.0, 2.0, 3.0]), "f64")
+
+
+def test_an_unknown_class_is_refused():
+    with pytest.raises(InputError, match="did you mean f64"):
+        compare(ONE, ONE, "f-64")
+
+
+@pytest.mark.parametrize(("a", "b", "steps"), [
+    (1.0, 1.0, 0), (0.0, -0.0, 0), (5e-324, -5e-324, 2), (1.0, math.nextafter(1.0, 0), 1), (math.nan, 1.0, None),
+    (1.7976931348623157e308, math.inf, 1)])
+def test_ulps_are_counted_through_zero_and_to_infinity(a, b, steps):
+    assert ulp_distance(np.float64(a), np.float64(b)) == steps
+
+
+def test_ulps_are_those_of_the_dtype_found():
+    assert ulp_distance(np.float64(1.0), np.nextafter(np.float32(1), np.float32(2))) == 1
+    assert ulp_distance(np.int64(1), np.int64(2)) is None

@@ -1,0 +1,112 @@
+"""engram-ref golden as a user meets it."""
+
+import json
+import os
+import stat
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from engram_ref import ops
+from engram_ref.cli.main import main
+from engram_ref.errors import InputError
+from engram_ref.files import write_folder
+from engram_ref.oracle.vectors import GOLDEN, MANIFEST
+
+
+def run(capsys, *argv):
+    """Exit code, standard output, standard error."""
+    try:
+        code = main(["golden", *map(str, argv)])
+    except SystemExit as stop:
+        code = stop.code
+    return code, *capsys.readouterr()
+
+
+def test_verify_prints_counts_and_succeeds(capsys):
+    code, out, err = run(capsys, "verify")
+    assert code == 0 and err == "" and "rms_norm 8/8" in out and out.endswith("all agree\n")
+    assert max(map(len, out.splitlines())) <= 80
+
+
+def test_a_failure_is_told_in_full(capsys, monkeypatch):
+    monkeypatch.setattr(ops, "silu", lambda x: np.maximum(x, 0))
+    code, out, _ = run(capsys, "verify")
+    assert code == 1 and "silu 0/1" in out and out.endswith("1 of 637 runs differ\n")
+    told = " ".join(out.split())
+    assert "silu/edges: first differs at output [f64], at (" in told and "ULP apart; allowed difference" in told
+    assert "saturated: values so large that a naive exp overflows" in told
+    code, out, _ = run(capsys, "verify", "--json")
+    found = json.loads(out)
+    [failure] = found["failures"]
+    assert code == 1 and not found["ok"] and failure["case"] == "silu/edges" and failure["ulps"] > 1e6
+
+
+def test_export_round_trip(capsys, tmp_path):
+    folder = tmp_path / "vectors"
+    code, out, _ = run(capsys, "export", folder)
+    assert code == 0 and MANIFEST in out
+    assert {p.name: p.read_bytes() for p in folder.iterdir()} == {p.name: p.read_bytes() for p in GOLDEN.iterdir()}
+    assert run(capsys, "verify", "--from", folder)[0] == 0
+    (folder / "integers.json").write_text("{}")
+    code, _, err = run(capsys, "verify", "--from", folder)
+    assert code == 2 and err.count("\n") == 1 and "integers.json" in err
+
+
+def test_export_refuses_a_folder_with_files(capsys, tmp_path):
+    (tmp_path / "mine").write_text("precious")
+    code, _, err = run(capsys, "export", tmp_path)
+    assert code == 2 and "expected a new or an empty folder" in err
+    assert [p.name for p in tmp_path.iterdir()] == ["mine"]
+    assert run(capsys, "export", tmp_path / "mine")[0] == 2
+    assert run(capsys, "export", tmp_path / "no" / "where")[0] == 2
+
+
+def test_export_fills_an_empty_folder(capsys, tmp_path):
+    code, out, _ = run(capsys, "export", tmp_path / "new", "--json")
+    assert code == 0 and MANIFEST in json.loads(out)["files"]
+    (tmp_path / "empty").mkdir()
+    assert run(capsys, "export", tmp_path / "empty")[0] == 0
+
+
+def test_export_leaves_nothing_half_written(monkeypatch, tmp_path):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(InputError, match="No space left"):
+        write_folder(tmp_path / "out", {"a": b"1"})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_written_folder_has_ordinary_permissions(tmp_path):
+    write_folder(tmp_path / "out", {"a": b"1"})
+    (tmp_path / "plain").mkdir()
+    modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("out", "plain")]
+    assert modes[0] == modes[1] and (tmp_path / "out" / "a").read_bytes() == b"1"
+
+
+@pytest.mark.parametrize("argv", [("verify", "somewhere"), ("export",), ("export", "x", "--backend", "numba"),
+                                  ("export", "x", "--from", "y"), ("verify", "--backend", "jax"), ("check",), (),
+                                  ("verify", "--from", "/nowhere")])
+def test_wrong_usage_is_one_line(capsys, argv):
+    code, out, err = run(capsys, *argv)
+    assert code == 2 and out == "" and err.count("\n") == 1
+
+
+def test_a_missing_backend_says_what_to_install():
+    """In a process of its own, where the package cannot be found."""
+    code = ("import importlib.util as u, sys; find = u.find_spec; "
+            "u.find_spec = lambda name, package=None: None if name == 'torch' else find(name, package); "
+            "from engram_ref.cli.main import main; sys.exit(main(['golden', 'verify', '--backend', 'torch']))")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 2 and "pip install torch; the backend numpy works without it" in done.stderr
+
+
+def test_verify_with_numpy_loads_no_backend():
+    code = ("import sys; from engram_ref.cli.main import main; main(['golden', 'verify']); "
+            "print(sorted({'numba', 'torch'} & set(sys.modules)))")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
