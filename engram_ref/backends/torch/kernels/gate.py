@@ -1,0 +1,102 @@
+"""The gate: one branch of one token a program, its state and its key read once.
+
+With the norms pulled out of the dot product, the score needs three sums over the same numbers: h * gains * k, h^2 and
+k^2. One pass over the width D collects them, block by block; the score, its root and the sigmoid are scalars; a second
+pass writes the gated value. The branches of a token are neighbours in the grid, so that the value they share comes from
+the cache for all but the first.
+
+This is the factored score with the root that keeps the sign bit; other forms have no kernel.
+"""
+
+import math
+
+import torch
+import triton
+import triton.language as tl
+
+from engram_ref.backends.torch.kernels import check_tensor, programs
+from engram_ref.backends.torch.kernels.blocks import in_range
+from engram_ref.errors import InputError
+from engram_ref.ops.gate import ROOT_CLAMP
+
+CLAMP = tl.constexpr(ROOT_CLAMP)
+SIGN_BIT = tl.constexpr(-(2**31))
+BLOCK = 1024     # channels a program takes at a time, at most: choice
+
+
+@triton.jit
+def copysign_sqrt(s):
+    """sqrt(max(|s|, clamp)) with the sign bit of s; NaN stays, as it fails the comparison."""
+    size = tl.abs(s)
+    root = tl.sqrt_rn(tl.where(size < CLAMP, CLAMP, size))
+    return (root.to(tl.int32, bitcast=True) | (s.to(tl.int32, bitcast=True) & SIGN_BIT)).to(tl.float32, bitcast=True)
+
+
+@triton.jit
+def sigmoid(x):
+    """1 / (1 + e^-x), written so that exp never overflows."""
+    small = tl.exp(-tl.abs(x))
+    return tl.div_rn(tl.where(x < 0, small, 1.0), 1.0 + small)
+
+
+@triton.jit
+def gate_kernel(hidden, key, value, query_gain, key_gain, dead, out, eps, root_width, M: tl.constexpr,
+                D: tl.constexpr, HAS_DEAD: tl.constexpr, BLOCK: tl.constexpr):
+    vector = tl.program_id(0).to(tl.int64)                       # over [B, T, M]
+    token, branch = vector // M, vector % M
+    dot = tl.zeros([BLOCK], tl.float32)
+    hidden_square = tl.zeros([BLOCK], tl.float32)
+    key_square = tl.zeros([BLOCK], tl.float32)
+    for start in range(0, D, BLOCK):
+        channel = start + tl.arange(0, BLOCK)
+        inside = in_range(channel, D)
+        h = tl.load(hidden + vector * D + channel, mask=inside, other=0.0)
+        k = tl.load(key + vector * D + channel, mask=inside, other=0.0)
+        gain = (tl.load(query_gain + branch * D + channel, mask=inside, other=0.0)
+                * tl.load(key_gain + branch * D + channel, mask=inside, other=0.0))
+        dot += h * gain * k
+        hidden_square += h * h
+        key_square += k * k
+    lengths = (tl.sqrt_rn(tl.div_rn(tl.sum(hidden_square, 0), 1.0 * D) + eps),
+               tl.sqrt_rn(tl.div_rn(tl.sum(key_square, 0), 1.0 * D) + eps))
+    score = tl.div_rn(tl.div_rn(tl.div_rn(tl.sum(dot, 0), lengths[0]), lengths[1]), root_width)
+    alpha = sigmoid(copysign_sqrt(score))
+    if HAS_DEAD:
+        alpha = tl.where(tl.load(dead + token), 0.0, alpha)
+    for start in range(0, D, BLOCK):
+        channel = start + tl.arange(0, BLOCK)
+        inside = in_range(channel, D)
+        v = tl.load(value + token * D + channel, mask=inside, other=0.0)
+        tl.store(out + vector * D + channel, alpha * v, mask=inside)
+
+
+def gate(hidden: torch.Tensor, key: torch.Tensor, value: torch.Tensor, query_gain: torch.Tensor,
+         key_gain: torch.Tensor, eps: float | None, dead: torch.Tensor | None = None) -> torch.Tensor:
+    """The gated value of each branch, by the factored score and the root with the score's sign bit.
+
+    hidden, key            float32 [B, T, M, D], neither normalised
+    value                  float32 [B, T, D], which the branches share
+    query_gain, key_gain   float32 [M, D], the effective gains
+    eps                    inside both norms; None takes float32's machine epsilon
+    dead                   bool [B, T] or None; a dead position lets nothing in
+    returns                float32 [B, T, M, D] on the same device
+    raises                 InputError for a wrong dtype, shape or device, or tensors with gaps
+    """
+    if hidden.ndim != 4:
+        raise InputError("hidden", "shape [B, T, M, D]", list(hidden.shape))
+    B, T, M, D = hidden.shape
+    expected = {"hidden": (hidden, (B, T, M, D)), "key": (key, (B, T, M, D)), "value": (value, (B, T, D)),
+                "query_gain": (query_gain, (M, D)), "key_gain": (key_gain, (M, D))}
+    for name, (tensor, shape) in expected.items():
+        check_tensor(name, tensor, torch.float32, shape, hidden.device)
+    if dead is not None:
+        check_tensor("dead", dead, torch.bool, (B, T), hidden.device)
+    out = torch.empty_like(hidden)
+    if out.numel() == 0:
+        return out
+    eps = torch.finfo(torch.float32).eps if eps is None else eps
+    with torch.cuda.device_of(hidden):
+        gate_kernel[programs("hidden", B * T * M, 1)](
+            hidden, key, value, query_gain, key_gain, hidden if dead is None else dead, out, eps, math.sqrt(D),
+            M=M, D=D, HAS_DEAD=dead is not None, BLOCK=min(BLOCK, triton.next_power_of_2(D)))
+    return out

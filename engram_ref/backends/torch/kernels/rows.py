@@ -1,0 +1,107 @@
+"""Rows: windows, mix and modulus of a block of tokens in one launch.
+
+A program takes BLOCK tokens and walks back from each, newest token first: it keeps the mix and whether the view is
+blocked, and after every step but the first it has an order's mix, which it reduces by all primes of that order.
+Windows and mixes never leave the registers.
+
+A 64-bit division is slow on a GPU, so a prime is divided by once for many tokens, reciprocal = floor((2^64 - 1) / p),
+and multiplied by after that. For y below 2^64 the quotient (y * reciprocal) >> 64 is floor(y / p) or one less, since
+
+    0 <= y / p - y * reciprocal / 2^64 <= y / 2^64 < 1
+
+so the remainder lies in [0, 2p) and one subtraction ends it. A negative mix x goes in as ~x = -x - 1, and
+x mod p = p - 1 - (~x mod p).
+"""
+
+import torch
+import triton
+import triton.language as tl
+
+from engram_ref.backends.torch.kernels import check_tensor, programs
+from engram_ref.backends.torch.kernels.blocks import block_of, in_range
+from engram_ref.errors import InputError
+from engram_ref.ops import canonical
+
+DEAD = tl.constexpr(canonical.DEAD)
+BLOCK = 128      # tokens a program takes: choice
+
+
+@triton.jit
+def floor_mod(x, p, reciprocal):
+    """x mod p in [0, p) for every int64 x; `%` would keep the sign of x."""
+    negative = x < 0
+    y = tl.where(negative, ~x, x).to(tl.uint64)
+    r = y - tl.umulhi(y, reciprocal) * p.to(tl.uint64)
+    r = tl.where(r >= p.to(tl.uint64), r - p.to(tl.uint64), r).to(tl.int64)
+    return tl.where(negative, p - 1 - r, r)
+
+
+@triton.jit
+def reciprocal_of(p):
+    """floor((2^64 - 1) / p) as uint64, for positive int64 p."""
+    return (p * 0 - 1).to(tl.uint64) // p.to(tl.uint64)
+
+
+@triton.jit
+def rows_kernel(ids, history, multipliers, primes, offsets, out, count, length, pad_id, eos_id,
+                N: tl.constexpr, H: tl.constexpr, HEADS: tl.constexpr, HAS_EOS: tl.constexpr,
+                HAS_OFFSETS: tl.constexpr, BLOCK: tl.constexpr):
+    position = block_of(BLOCK)                                   # over [B, T]
+    inside = in_range(position, count)
+    batch = position // length
+    t = position - batch * length
+    head = tl.arange(0, HEADS)                                   # H, rounded up to a power of two
+    hidden = position < 0                                        # nothing yet
+    mixed = position * 0
+    for i in tl.static_range(N):
+        older = t < i                                            # the token stands in the history
+        new = tl.load(ids + position - i, mask=inside & (t >= i), other=0)
+        old = tl.load(history + batch * (N - 1) + (N - 1 - i + t), mask=inside & older, other=0)
+        token = tl.where(older, old, new)
+        hidden = hidden | (token == DEAD)
+        if HAS_EOS and i > 0:
+            hidden = hidden | (token == eos_id)
+        mixed = mixed ^ (tl.where(hidden, pad_id, token) * tl.load(multipliers + i))
+        if i > 0:
+            column = (i - 1) * H + head
+            prime = tl.load(primes + column, mask=head < H, other=1)
+            row = floor_mod(mixed[:, None], prime[None, :], reciprocal_of(prime)[None, :])       # [BLOCK, HEADS]
+            if HAS_OFFSETS:
+                row += tl.load(offsets + column, mask=head < H, other=0)[None, :]
+            place = position[:, None] * ((N - 1) * H) + column[None, :]
+            tl.store(out + place, row, mask=inside[:, None] & (head < H)[None, :])
+
+
+def rows(ids: torch.Tensor, history: torch.Tensor, multipliers: torch.Tensor, primes: torch.Tensor,
+         offsets: torch.Tensor | None, pad_id: int, eos_id: int | None = None) -> torch.Tensor:
+    """From canonical ids to rows, as ops.composite.address.
+
+    ids           int64 [B, T] canonical, DEAD allowed
+    history       int64 [B, N-1], oldest first
+    multipliers   int64 [N], newest token's first
+    primes        int64 [C]
+    offsets       int64 [C], the column offsets, for flat rows; None for rows per column
+    pad_id        canonical id shown where the view is blocked
+    eos_id        canonical id that ends a document, or None
+    returns       int64 [B, T, C] on the same device
+    raises        InputError for a wrong dtype, shape or device, or tensors with gaps
+    """
+    if ids.ndim != 2:
+        raise InputError("ids", "shape [B, T]", list(ids.shape))
+    (B, T), N, C = ids.shape, len(multipliers), len(primes)
+    if N < 2 or C % (N - 1) or not C:
+        raise InputError("primes", "as many for every order from 2 to N", f"{C} primes, {N} multipliers")
+    expected = {"ids": (ids, (B, T)), "history": (history, (B, N - 1)), "multipliers": (multipliers, (N,)),
+                "primes": (primes, (C,))} | ({} if offsets is None else {"offsets": (offsets, (C,))})
+    for name, (tensor, shape) in expected.items():
+        check_tensor(name, tensor, torch.int64, shape, ids.device)
+    out = torch.empty((B, T, C), dtype=torch.int64, device=ids.device)
+    if out.numel() == 0:
+        return out
+    H = C // (N - 1)
+    with torch.cuda.device_of(ids):
+        rows_kernel[programs("ids", B * T, BLOCK)](
+            ids, history, multipliers, primes, primes if offsets is None else offsets, out, B * T, T, pad_id,
+            0 if eos_id is None else eos_id, N=N, H=H, HEADS=triton.next_power_of_2(H), HAS_EOS=eos_id is not None,
+            HAS_OFFSETS=offsets is not None, BLOCK=BLOCK)
+    return out

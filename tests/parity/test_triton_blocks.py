@@ -1,0 +1,131 @@
+"""What the kernels share: where they are available, the elements of a program, and a compilation for a real GPU."""
+
+import functools
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import engram_ref
+from engram_ref.errors import InputError
+
+torch = pytest.importorskip("torch", reason="torch is not installed")
+triton = pytest.importorskip("triton", reason="triton is not installed")
+kernels = importlib.import_module("engram_ref.backends.torch.kernels")
+blocks = importlib.import_module("engram_ref.backends.torch.kernels.blocks")
+
+ROOT = Path(engram_ref.__file__).parent.parent
+COMPILE = """
+import sys
+from triton.backends.compiler import GPUTarget
+from triton.compiler import ASTSource, compile
+from engram_ref.backends.torch.kernels.{file} import {kernel} as kernel
+
+types, constants = {types}, {constants}
+signature = {{name: types.get(name, "constexpr") for name in kernel.arg_names}}
+aligned = {{(i,): [["tt.divisibility", 16]] for i, name in enumerate(signature) if signature[name].startswith("*")}}
+compiled = compile(ASTSource(kernel, signature, constants, aligned), target=GPUTarget("cuda", 90, 32))
+print(compiled.asm["ttir"], compiled.asm["ptx"], len(compiled.asm["cubin"]))
+"""
+INT64 = dict.fromkeys(("ids", "history", "multipliers", "primes", "offsets", "rows"), "*i64")
+FLOAT32 = dict.fromkeys(("hidden", "key", "value", "query_gain", "key_gain"), "*fp32")
+COMPILED = {
+    "rows": INT64 | dict.fromkeys(("count", "length", "pad_id", "eos_id"), "i32") | {"out": "*i64"},
+    "dequantise": INT64 | {"codes": "*u8", "scales": "*u8", "out": "*fp32", "count": "i32", "table_rows": "i32"},
+    "gate": FLOAT32 | {"dead": "*i1", "out": "*fp32", "eps": "fp32", "root_width": "fp32"},
+}
+CONSTANTS = {
+    "rows": {"N": 4, "H": 8, "HEADS": 8, "HAS_EOS": True, "HAS_OFFSETS": True, "BLOCK": 128},
+    "dequantise": {"C": 24, "S": 8, "ROUND": True, "UNITS": 64},
+    "gate": {"M": 4, "D": 5120, "HAS_DEAD": True, "BLOCK": 1024},
+}
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    """compiled(file): the intermediate code and PTX of a file's kernel, for a GPU that need not be there."""
+    @functools.cache
+    def run(file):
+        code = COMPILE.format(file=file, kernel=f"{file}_kernel", types=COMPILED[file], constants=CONSTANTS[file])
+        script = tmp_path_factory.mktemp("compiled") / f"{file}.py"
+        script.write_text(code)
+        environment = {"PYTHONPATH": str(ROOT), "TRITON_CACHE_DIR": str(script.parent), "PATH": "/usr/bin:/bin"}
+        done = subprocess.run([sys.executable, script], capture_output=True, text=True, env=environment)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()
+
+    return run
+
+
+@pytest.mark.parametrize("file", COMPILED)
+def test_kernels_compile_and_take_no_product_in_32_bits(compiled, file):
+    """Offsets into tables and outputs are products; past 2^31 one in 32 bits would wrap."""
+    code = compiled(file)
+    products = [line for line in code if "arith.muli" in line]
+    assert products
+    assert [line for line in products if "i32" in line.split("loc(")[0]] == []
+
+
+def test_fp8_rows_are_read_16_bytes_at_a_time_and_their_subnormals_kept(compiled):
+    code = compiled("dequantise")
+    assert any("ld.global.v4.b32" in line for line in code)
+    assert any("st.global.cs.v4.b32" in line for line in code)
+    assert any("mul.f32" in line for line in code)
+    assert not any("mul.ftz" in line for line in code)
+
+
+def test_rows_are_reduced_without_a_division_per_row(compiled):
+    """Left are those by the length and of 2^64 by each of the three orders' primes."""
+    code = compiled("rows")
+    divisions = [line for line in code if "div.u64" in line or "div.s64" in line or "rem.u64" in line]
+    assert any("mul.hi.u64" in line for line in code)
+    assert len(divisions) < len([line for line in code if "mul.hi.u64" in line])
+
+
+def test_elements_are_numbered_in_int64(kernels_run, monkeypatch):
+    """A late program, as the interpreter would number it."""
+    interpreter = importlib.import_module("triton.runtime.interpreter")
+    if torch.cuda.is_available():
+        pytest.skip("the kernels are compiled, not interpreted")
+    late = interpreter.TensorHandle(np.array([2**30], dtype=np.int32), interpreter.tl.int32)
+    monkeypatch.setattr(interpreter.InterpreterBuilder, "create_get_program_id", lambda self, axis: late)
+    found = blocks.block_of(64).handle.data
+    assert found.dtype == np.int64
+    assert found.tolist() == [2**36 + i for i in range(64)]
+
+
+def test_available_on_a_gpu_or_in_the_interpreter(monkeypatch):
+    monkeypatch.delenv("TRITON_INTERPRET", raising=False)
+    assert kernels.available("cuda") and not kernels.available(torch.device("cpu"))
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    assert kernels.available("cpu")
+    monkeypatch.setattr(kernels.importlib.util, "find_spec", lambda name: None)
+    assert not kernels.available("cuda")
+
+
+def test_usable_where_nobody_watches(monkeypatch):
+    monkeypatch.setenv("TRITON_INTERPRET", "1")
+    plain, differentiated = torch.ones(2, 3), torch.ones(2, 3, requires_grad=True)
+    assert kernels.usable(plain, plain)
+    assert not kernels.usable(plain, differentiated)
+    with torch.no_grad():
+        assert kernels.usable(plain, differentiated)
+    assert not kernels.usable(plain, plain.T)
+    monkeypatch.setattr(torch.compiler, "is_compiling", lambda: True)
+    assert not kernels.usable(plain)
+
+
+def test_one_launch_has_so_many_programs():
+    assert kernels.programs("rows", 129, 128) == (2,)
+    assert kernels.programs("rows", (2**31 - 1) * 64, 64) == (2**31 - 1,)
+    with pytest.raises(InputError, match="rows"):
+        kernels.programs("rows", (2**31 - 1) * 64 + 1, 64)
+
+
+def test_importing_the_backend_does_not_import_triton():
+    code = "import sys, engram_ref.backends.torch.kernels; print('triton' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert done.stdout.split() == ["False"]
