@@ -4,6 +4,8 @@ Importing this loads NumPy and nothing heavier; each public name loads its own f
 """
 
 import importlib
+import sys
+from types import ModuleType
 from typing import TYPE_CHECKING
 
 import numpy  # noqa: F401  what everything stands on
@@ -48,3 +50,15 @@ def __getattr__(name: str) -> object:
 def __dir__() -> list[str]:
     """All public names, loaded or not."""
     return sorted({*globals(), *__all__})
+
+
+class _Package(ModuleType):
+    """This package: `presets` and `model_presets` are functions in it, though files of these names hold them."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        """Importing a file binds its name here; a public function's name stays that function's."""
+        if not (name in __all__ and isinstance(value, ModuleType)):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

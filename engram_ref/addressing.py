@@ -14,8 +14,8 @@ from engram_ref import ops as numpy_ops
 from engram_ref.config import EngramConfig, check_layer
 from engram_ref.errors import InputError
 from engram_ref.literals import MULTIPLIERS
-from engram_ref.ops.canonical import DEAD, check_ids
-from engram_ref.ops.hashing import GENERATORS, next_history
+from engram_ref.ops.canonical import DEAD
+from engram_ref.ops.hashing import GENERATORS
 from engram_ref.ops.primes import column_offsets, table_primes
 from engram_ref.text.maps import KNOWN_VOCABULARIES, check_digest
 from engram_ref.text.vocabulary import Vocabulary
@@ -56,7 +56,7 @@ class Addressing:
 
     def start(self, batch: int) -> np.ndarray:
         """The history of a stream that has not begun: int64 [batch, N-1] of -1."""
-        return np.full((batch, self.config.max_ngram - 1), DEAD, dtype=np.int64)
+        return self.ops.as_array("history", self._unseen(batch))
 
     def rows(self, canonical_ids: np.ndarray, layer_id: int, history: np.ndarray | None = None,
              flat: bool = False, trace: Trace | None = None) -> np.ndarray:
@@ -87,14 +87,14 @@ class Addressing:
         returns   int64 [Y, B, T, C], layers as the configuration lists them
         raises    InputError for wrong ids, shapes or dtypes
         """
-        ids = as_array("ids", ids)
+        ids = self.ops.as_array("ids", ids)
         if ids.ndim != 2:
             raise InputError("ids", "shape [B, T]", list(ids.shape))
-        check_ids(ids, self.config.vocab_size, self.config.dead_barrier)
-        history = self._checked_history(history, len(ids), True)
+        self.ops.check_ids(ids, self.config.vocab_size, self.config.dead_barrier)
+        history = self._checked_history(history, ids, True)
         multipliers, primes, offsets = (np.stack(list(constants.values()))
                                         for constants in (self.multipliers, self.primes, self.offsets))
-        return self.ops.address_layers(ids.astype(np.int64, copy=False), self.canonical, history, multipliers, primes,
+        return self.ops.address_layers(self.ops.as_int64(ids), self.canonical, history, multipliers, primes,
                                        offsets if flat else None, self.pad_id, self.eos_id)
 
     def advance(self, history: np.ndarray | None, canonical_ids: np.ndarray) -> np.ndarray:
@@ -107,7 +107,7 @@ class Addressing:
         returns         int64 [B, N-1] or [N-1]; DEAD marks are kept, so that they still latch
         """
         ids, history, batched = self._checked(canonical_ids, history)
-        following = next_history(history, ids)
+        following = self.ops.next_history(history, ids)
         return following if batched else following[0]
 
     def stepper(self, layer_id: int) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
@@ -122,44 +122,41 @@ class Addressing:
 
     def _checked(self, canonical_ids: np.ndarray, history: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, bool]:
         """ids [B, T], history [B, N-1], and whether the caller's had a batch axis."""
-        ids = as_array("canonical_ids", canonical_ids)
+        ids = self.ops.as_array("canonical_ids", canonical_ids)
         if ids.ndim not in (1, 2):
             raise InputError("canonical_ids", "shape [B, T] or [T]", list(ids.shape))
-        if ids.size == 0:
-            ids = ids.astype(np.int64)  # an empty list arrives as float64, yet holds no wrong id
-        check_ids(ids, self.config.canonical_size, self.config.dead_barrier, "canonical_ids")
+        if 0 in ids.shape:
+            ids = self.ops.as_int64(ids)  # an empty list arrives as float64, yet holds no wrong id
+        self.ops.check_ids(ids, self.config.canonical_size, self.config.dead_barrier, "canonical_ids")
         batched = ids.ndim == 2
-        ids = np.atleast_2d(ids.astype(np.int64, copy=False))
-        return ids, self._checked_history(history, len(ids), batched), batched
+        ids = self.ops.as_int64(ids if batched else ids[None])
+        return ids, self._checked_history(history, ids, batched), batched
 
-    def _checked_history(self, history: np.ndarray | None, batch: int, batched: bool) -> np.ndarray:
+    def _unseen(self, batch: int) -> np.ndarray:
+        return np.full((batch, self.config.max_ngram - 1), DEAD, dtype=np.int64)
+
+    def _checked_history(self, history: np.ndarray | None, ids: np.ndarray, batched: bool) -> np.ndarray:
+        """history [B, N-1], that of a stream's start where there is none."""
+        batch, span = len(ids), self.config.max_ngram - 1
         if history is None:
-            return self.start(batch)
-        history = as_array("history", history)
-        span = self.config.max_ngram - 1
+            return self.ops.constant(self._unseen(batch), ids)
+        history = self.ops.as_array("history", history)
         expected = (batch, span) if batched else (span,)
         if history.shape != expected:
             raise InputError("history", f"shape {list(expected)}, the N-1 ids before these", list(history.shape))
-        check_ids(history, self.config.canonical_size, True, "history")
+        self.ops.check_ids(history, self.config.canonical_size, True, "history")
+        self.ops.check_together({"ids": ids, "history": history})
         masked = history == DEAD
         if not self.config.dead_barrier and (masked[..., 1:] & ~masked[..., :-1]).any():
             raise InputError("history", "-1 before the stream's start only", history.tolist(),
                              "this dialect has no DEAD mark")
-        return history.astype(np.int64, copy=False).reshape(batch, span)
+        return self.ops.as_int64(history).reshape(batch, span)
 
 
 @functools.cache
 def addressing_of(config: EngramConfig) -> Addressing:
     """The Addressing of a configuration, made once: its constants cannot be written to."""
     return Addressing(config)
-
-
-def as_array(argument: str, values: object) -> np.ndarray:
-    """Values as an array; InputError where rows have different lengths."""
-    try:
-        return np.asarray(values)
-    except ValueError as error:
-        raise InputError(argument, "rows of one length", "rows of different lengths") from error
 
 
 def _canonical_map(config: EngramConfig, vocabulary: Vocabulary | None) -> np.ndarray | None:

@@ -20,6 +20,14 @@ class Stopped(Exception):
     """Raised inside a traced computation at the stage named by `stop`; `with trace` swallows it."""
 
 
+def copied(array: np.ndarray) -> np.ndarray:
+    """A copy as a NumPy array; a tensor of any device comes without its graph, bfloat16 as float32."""
+    if hasattr(array, "detach"):
+        array = array.detach().cpu()
+        array = (array.float() if str(array.dtype) == "torch.bfloat16" else array).numpy()
+    return np.array(array)
+
+
 class Trace:
     """A dictionary of stages that a computation fills as it goes.
 
@@ -47,7 +55,7 @@ class Trace:
     def record(self, name: str, array: np.ndarray) -> None:
         """Keep a copy of one stage. Raises InputError on a non-finite one where that is asked for."""
         key = self._path(name)
-        self.arrays[key] = np.array(array)
+        array = self.arrays[key] = copied(array)
         if self.check_finite and not np.isfinite(array).all():
             position = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
             raise InputError(key, "finite values", f"{array[position]} at {position}", "the first stage that has one")

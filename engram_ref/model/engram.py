@@ -33,9 +33,13 @@ class EngramState:
     taps: np.ndarray
 
 
-def start_state(config: EngramConfig, batch: int, dtype: type = np.float64) -> EngramState:
-    """The state of a stream that has not begun: the convolution sees zeros on its left."""
-    return EngramState(np.zeros((batch, config.conv_span, config.n_branches, config.hidden_size), dtype=dtype))
+def start_state(config: EngramConfig, batch: int, dtype: type = np.float64, *, like: np.ndarray | None = None,
+                ops: ModuleType = numpy_ops) -> EngramState:
+    """The state of a stream that has not begun: the convolution sees zeros on its left.
+
+    like   an array in whose place the state shall be, for backends with devices
+    """
+    return EngramState(ops.zeros((batch, config.conv_span, config.n_branches, config.hidden_size), dtype, like))
 
 
 def engram(parameters: Mapping[str, np.ndarray], hidden: np.ndarray, rows: np.ndarray, config: EngramConfig, *,
@@ -64,17 +68,17 @@ def engram(parameters: Mapping[str, np.ndarray], hidden: np.ndarray, rows: np.nd
     >>> engram(initialise(config, 1, rng), rng.normal(size=(3, 4, 16)), rows, config).shape
     (3, 4, 16)
     """
-    hidden, rows = np.asarray(hidden), np.asarray(rows)
-    dead = None if dead is None else np.asarray(dead)
-    check_inputs(hidden, rows, dead, config)
-    check_dtypes(parameters, hidden)
+    hidden, rows = ops.as_array("hidden", hidden), ops.as_array("rows", rows)
+    dead = None if dead is None else ops.as_array("dead", dead)
+    check_inputs(hidden, rows, dead, config, ops)
+    check_dtypes(parameters, hidden, ops)
     batched = hidden.ndim == 4
     if not batched:
         hidden, rows, dead = hidden[None], rows[None], None if dead is None else dead[None]
     if check:
-        check_values(parameters, hidden, rows, config)
-    state = start_state(config, len(hidden), hidden.dtype) if state is None else state
-    check_state(state, hidden, config)
+        check_values(parameters, hidden, rows, config, ops)
+    state = start_state(config, len(hidden), hidden.dtype, like=hidden, ops=ops) if state is None else state
+    check_state(state, hidden, config, ops)
     record = ops.ignore if trace is None else trace.record
     output, kept = through_module(parameters, hidden, rows, state.taps, dead, config, config.conv_span, ops, record)
     if kept is not None:
@@ -99,46 +103,50 @@ def residual(hidden: np.ndarray, update: np.ndarray, config: EngramConfig, *, op
     return total
 
 
-def check_inputs(hidden: np.ndarray, rows: np.ndarray, dead: np.ndarray | None, config: EngramConfig) -> None:
+def check_inputs(hidden: np.ndarray, rows: np.ndarray, dead: np.ndarray | None, config: EngramConfig,
+                 ops: ModuleType) -> None:
     """Shapes and dtypes of what streams through."""
     M, D = config.n_branches, config.hidden_size
     if hidden.ndim not in (3, 4) or hidden.shape[-2:] != (M, D):
         raise InputError("hidden", f"shape [B, T, {M}, {D}] or [T, {M}, {D}]", list(hidden.shape))
     allowed = ("float32",) if config.rounding == "fp8_bf16" else ("float32", "float64")
-    if hidden.dtype.name not in allowed:
-        raise InputError("hidden", f"dtype {' or '.join(allowed)}", str(hidden.dtype),
+    if ops.dtype_name(hidden) not in allowed:
+        raise InputError("hidden", f"dtype {' or '.join(allowed)}", ops.dtype_name(hidden),
                          "dataclasses.replace(config, rounding='none') computes exactly" if len(allowed) == 1 else "")
     places = hidden.shape[:-2]                               # [B, T] or [T]
     expected = (*places, config.columns)
-    if rows.shape != expected or rows.dtype != np.int64:
-        raise InputError("rows", f"int64, shape {list(expected)}", f"{rows.dtype}, shape {list(rows.shape)}")
-    if dead is not None and (dead.shape != places or dead.dtype != bool):
-        raise InputError("dead", f"bool {list(places)}", f"{dead.dtype} {list(dead.shape)}")
+    if rows.shape != expected or ops.dtype_name(rows) != "int64":
+        raise InputError("rows", f"int64, shape {list(expected)}", f"{ops.dtype_name(rows)}, shape {list(rows.shape)}")
+    if dead is not None and (dead.shape != places or ops.dtype_name(dead) != "bool"):
+        raise InputError("dead", f"bool {list(places)}", f"{ops.dtype_name(dead)} {list(dead.shape)}")
 
 
-def check_dtypes(parameters: Mapping[str, np.ndarray], hidden: np.ndarray) -> None:
+def check_dtypes(parameters: Mapping[str, np.ndarray], hidden: np.ndarray, ops: ModuleType) -> None:
     """Weights of the dtype that streams through: a mixture would quietly compute in the wider one."""
+    ops.check_together({"hidden": hidden, **{f"parameter {name}": array for name, array in parameters.items()}})
+    wanted = ops.dtype_name(hidden)
     for name, array in parameters.items():
-        if not name.startswith("table") and array.dtype.kind == "f" and array.dtype != hidden.dtype:
-            raise InputError(f"parameter {name}", f"the dtype of hidden, {hidden.dtype}", str(array.dtype))
+        found = ops.dtype_name(array)
+        if not name.startswith("table") and found.startswith("float") and found != wanted:
+            raise InputError(f"parameter {name}", f"the dtype of hidden, {wanted}", found)
 
 
-def check_values(parameters: Mapping[str, np.ndarray], hidden: np.ndarray, rows: np.ndarray,
-                 config: EngramConfig) -> None:
+def check_values(parameters: Mapping[str, np.ndarray], hidden: np.ndarray, rows: np.ndarray, config: EngramConfig,
+                 ops: ModuleType) -> None:
     """Parameters that fit and rows that exist; weights and a hidden state that are finite."""
-    check_parameters(parameters, config)
-    numpy_ops.check_rows(rows, addressing_of(config).primes[layer_of(parameters, config)])
+    check_parameters(parameters, config, ops)
+    ops.check_rows(rows, addressing_of(config).primes[layer_of(parameters, config, ops)])
     for name, array in parameters.items():
-        if not name.startswith("table") and not np.isfinite(array).all():      # tables may be too large to read
+        if not name.startswith("table") and ops.first_non_finite(array) is not None:   # tables may be too large to read
             raise InputError(f"parameter {name}", "finite values", "NaN or infinity")
-    if not np.isfinite(hidden).all():
-        position = tuple(int(i) for i in np.argwhere(~np.isfinite(hidden))[0])
-        raise InputError("hidden", "finite values", f"{hidden[position]} at {position}")
+    position = ops.first_non_finite(hidden)
+    if position is not None:
+        raise InputError("hidden", "finite values", f"{hidden[position].item()} at {position}")
 
 
-def check_state(state: EngramState, hidden: np.ndarray, config: EngramConfig) -> None:
+def check_state(state: EngramState, hidden: np.ndarray, config: EngramConfig, ops: ModuleType) -> None:
     """Taps that belong to this batch, dialect and dtype."""
     expected = (len(hidden), config.conv_span, config.n_branches, config.hidden_size)
-    if state.taps.shape != expected or state.taps.dtype != hidden.dtype:
-        raise InputError("state.taps", f"{hidden.dtype} {list(expected)}",
-                         f"{state.taps.dtype} {list(state.taps.shape)}")
+    found, wanted = ops.dtype_name(state.taps), ops.dtype_name(hidden)
+    if state.taps.shape != expected or found != wanted:
+        raise InputError("state.taps", f"{wanted} {list(expected)}", f"{found} {list(state.taps.shape)}")

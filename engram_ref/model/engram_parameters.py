@@ -13,9 +13,11 @@
 
 import hashlib
 from collections.abc import Mapping
+from types import ModuleType
 
 import numpy as np
 
+from engram_ref import ops as numpy_ops
 from engram_ref.addressing import addressing_of
 from engram_ref.config import EngramConfig, check_layer
 from engram_ref.errors import InputError
@@ -61,7 +63,7 @@ def bytes_needed(config: EngramConfig, layer_id: int, dtype: type) -> int:
     return weights if plain else weights + table_bytes(config, layer_id)
 
 
-def check_parameters(parameters: Mapping[str, np.ndarray], config: EngramConfig) -> None:
+def check_parameters(parameters: Mapping[str, np.ndarray], config: EngramConfig, ops: ModuleType = numpy_ops) -> None:
     """Refuse parameters that do not fit the configuration, naming the first that does not.
 
     The layer is found by its column offsets. Raises InputError for a missing, extra, misshapen or
@@ -69,7 +71,7 @@ def check_parameters(parameters: Mapping[str, np.ndarray], config: EngramConfig)
     """
     if "column_offsets" not in parameters:
         raise InputError("parameters", "an array column_offsets", f"only {', '.join(sorted(parameters))}")
-    layer_id = layer_of(parameters, config)
+    layer_id = layer_of(parameters, config, ops)
     expected = shapes(config, layer_id)
     for name in [*expected, *parameters]:
         if name not in parameters:
@@ -78,14 +80,13 @@ def check_parameters(parameters: Mapping[str, np.ndarray], config: EngramConfig)
             raise InputError("parameters", f"only {', '.join(expected)}", f"an array {name}")
         if parameters[name].shape != expected[name]:
             raise InputError(f"parameter {name}", f"shape {list(expected[name])}", list(parameters[name].shape))
-        check_dtype(name, parameters[name].dtype, config)
+        check_dtype(name, ops.dtype_name(parameters[name]), config)
 
 
-def layer_of(parameters: Mapping[str, np.ndarray], config: EngramConfig) -> int:
+def layer_of(parameters: Mapping[str, np.ndarray], config: EngramConfig, ops: ModuleType = numpy_ops) -> int:
     """The layer whose column offsets these parameters have; of several (one column), that of the table's size."""
-    constants = addressing_of(config)
-    fitting = [layer_id for layer_id, expected in constants.offsets.items()
-               if np.array_equal(parameters["column_offsets"], expected)]
+    constants, offsets = addressing_of(config), ops.to_numpy(parameters["column_offsets"])
+    fitting = [layer_id for layer_id, expected in constants.offsets.items() if np.array_equal(offsets, expected)]
     table = parameters.get("table", parameters.get("table_codes", ()))
     if fitting:
         return next((layer_id for layer_id in fitting if constants.table_rows[layer_id] == len(table)), fitting[0])
@@ -94,13 +95,13 @@ def layer_of(parameters: Mapping[str, np.ndarray], config: EngramConfig) -> int:
                      "offsets of no layer", "made for another configuration?")
 
 
-def check_dtype(name: str, dtype: np.dtype, config: EngramConfig) -> None:
-    """Refuse a parameter of another dtype than the configuration stores it in."""
+def check_dtype(name: str, dtype: str, config: EngramConfig) -> None:
+    """Refuse a parameter of another dtype, given by its name, than the configuration stores it in."""
     wanted = STANDARD_DTYPES[config.table_codec] if name.startswith("table") else "float"
     wanted = "int64" if name == "column_offsets" else wanted
     allowed = ("float32", "float64") if wanted == "float" else (wanted,)
-    if dtype.name not in allowed:
-        raise InputError(f"parameter {name}", f"dtype {' or '.join(allowed)}", str(dtype))
+    if dtype not in allowed:
+        raise InputError(f"parameter {name}", f"dtype {' or '.join(allowed)}", dtype)
 
 
 def initialise(config: EngramConfig, layer_id: int, rng: "np.random.Generator",

@@ -22,19 +22,19 @@ def generate(parameters: Mapping[str, np.ndarray], prompt: np.ndarray, config: M
     prompt        int64 [B, T] or [T], at least one token
     new_tokens    how many to add
     temperature   0 takes the likeliest token, ties to the lowest id; above 0 samples softmax(logits / temperature)
-    rng           the only source of randomness; needed where temperature is above 0
+    rng           the only source of randomness, of the kind that ops.sample takes; needed for a temperature above 0
     returns       int64 [B, new_tokens] or [new_tokens]
     raises        InputError for an empty prompt, a negative count or temperature, or a missing rng
     """
-    prompt = np.asarray(prompt)
+    prompt = ops.as_array("prompt", prompt)
     if prompt.ndim not in (1, 2) or prompt.shape[-1] == 0:
         raise InputError("prompt", "int64 [B, T] or [T] with at least one token", list(prompt.shape))
     if new_tokens < 0:
         raise InputError("new_tokens", "at least 0", new_tokens)
     if not 0 <= temperature < math.inf or (temperature > 0 and rng is None):
         raise InputError("temperature", "0, or above 0 together with an rng", temperature)
-    check(parameters, config)
-    batch = np.atleast_2d(prompt)
+    check(parameters, config, ops)
+    batch = prompt if prompt.ndim == 2 else prompt[None]
     state, newest, written = DecodeState.start(len(batch)), batch, []
     for _ in range(new_tokens):
         logits = forward(parameters, newest, config, state=state, absorbed=True, ops=ops, check_values=False)

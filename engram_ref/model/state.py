@@ -10,6 +10,7 @@ Arrays are replaced, never written into: a fork shares them with its origin.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from types import ModuleType
 
 import numpy as np
 
@@ -67,7 +68,7 @@ class DecodeState:
         if index.ndim != 1 or ((index < 0) | (index >= self.batch)).any():
             raise InputError("rows", f"row numbers in [0, {self.batch})", index.tolist())
         self.lengths = self.lengths[index]
-        self.caches = {name: cache[index] for name, cache in self.caches.items()}
+        self.caches = {name: cache[index.tolist()] for name, cache in self.caches.items()}
 
 
 def whole_numbers(argument: str, values: object, shape: tuple[int, ...] | None) -> np.ndarray:
@@ -93,11 +94,11 @@ def new_tokens(counts: object, batch: int, most: int) -> np.ndarray:
     return array
 
 
-def check_caches(state: DecodeState, expected: dict[str, tuple[int, ...]], dtype: np.dtype) -> None:
+def check_caches(state: DecodeState, expected: dict[str, tuple[int, ...]], dtype: str, ops: ModuleType) -> None:
     """Refuse a state that has not stored what it claims to have seen, or that another model filled.
 
     expected   name -> shape of one slot; () for ids
-    dtype      of the floats
+    dtype      of the floats, by its name
     """
     seen = int(state.lengths.max(initial=0))
     for name in set(state.caches) - set(expected):
@@ -108,7 +109,7 @@ def check_caches(state: DecodeState, expected: dict[str, tuple[int, ...]], dtype
             if seen:
                 raise InputError("state", f"a cache {name} with {seen} slots", "none")
             continue
-        wanted = np.dtype(np.int64) if tail == () else dtype
-        if cache.shape[0] != state.batch or cache.shape[1] < seen or cache.shape[2:] != tail or cache.dtype != wanted:
+        wanted, found = "int64" if tail == () else dtype, ops.dtype_name(cache)
+        if cache.shape[0] != state.batch or cache.shape[1] < seen or cache.shape[2:] != tail or found != wanted:
             raise InputError(f"state cache {name}", f"{wanted} [{state.batch}, at least {seen}, *{list(tail)}]",
-                             f"{cache.dtype} {list(cache.shape)}")
+                             f"{found} {list(cache.shape)}")

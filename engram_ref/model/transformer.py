@@ -41,13 +41,15 @@ def forward(parameters: Mapping[str, np.ndarray], ids: np.ndarray, config: Model
     returns        [B, T, V] or [T, V], the dtype of the parameters
     raises         InputError naming the argument that does not fit; the state is then as it was
     """
-    ids, dead, batched = as_batch(ids, dead)
+    ids, dead, batched = as_batch(ids, dead, ops)
     if check_values:
-        check(parameters, config)
+        check(parameters, config, ops)
     state = DecodeState.start(len(ids)) if state is None else state
-    counts = check_call(ids, counts, dead, state, config)
-    ids = ids.astype(np.int64, copy=False)
-    check_caches(state, cache_shapes(config), parameters["embed.weight"].dtype)
+    counts = check_call(ids, counts, dead, state, config, ops)
+    ids = ops.as_int64(ids)
+    check_caches(state, cache_shapes(config), ops.dtype_name(parameters["embed.weight"]), ops)
+    ops.check_together({"ids": ids, "dead": dead, **{f"state cache {name}": x for name, x in state.caches.items()},
+                        **{f"parameter {name}": x for name, x in parameters.items()}})
     working = state.fork()
     step = prepare(ids, dead, working, config, ops, absorbed)
     if trace is not None and config.engram is not None:
@@ -60,28 +62,29 @@ def forward(parameters: Mapping[str, np.ndarray], ids: np.ndarray, config: Model
     return logits if batched else logits[0]
 
 
-def as_batch(ids: np.ndarray, dead: np.ndarray | None) -> tuple[np.ndarray, np.ndarray | None, bool]:
+def as_batch(ids: np.ndarray, dead: np.ndarray | None,
+             ops: ModuleType) -> tuple[np.ndarray, np.ndarray | None, bool]:
     """ids and dead with a batch axis, and whether they came with one."""
-    ids = np.asarray(ids)
+    ids = ops.as_array("ids", ids)
     if ids.ndim not in (1, 2):
         raise InputError("ids", "shape [B, T] or [T]", list(ids.shape))
-    ids = ids.astype(np.int64) if ids.size == 0 else ids
+    ids = ops.as_int64(ids) if 0 in ids.shape else ids
     batched = ids.ndim == 2
-    dead = None if dead is None else np.asarray(dead)
+    dead = None if dead is None else ops.as_array("dead", dead)
     return (ids, dead, True) if batched else (ids[None], None if dead is None else dead[None], False)
 
 
 def check_call(ids: np.ndarray, counts: Sequence[int] | None, dead: np.ndarray | None, state: DecodeState,
-               config: ModelConfig) -> np.ndarray:
+               config: ModelConfig, ops: ModuleType) -> np.ndarray:
     """Refuse arguments that do not fit each other; returns counts, int64 [B]."""
     B, T = ids.shape
     known = config.backbone.vocab_size if config.engram is None else config.engram.vocab_size
-    numpy_ops.check_ids(ids, known, False)
+    ops.check_ids(ids, known, False)
     if state.batch != B:
         raise InputError("state", f"{B} rows, as ids have", state.batch)
     if dead is not None:
-        if dead.shape != ids.shape or dead.dtype != bool:
-            raise InputError("dead", f"bool {list(ids.shape)}", f"{dead.dtype} {list(dead.shape)}")
+        if dead.shape != ids.shape or ops.dtype_name(dead) != "bool":
+            raise InputError("dead", f"bool {list(ids.shape)}", f"{ops.dtype_name(dead)} {list(dead.shape)}")
         if config.engram is None or not config.engram.dead_barrier:
             raise InputError("dead", "None: this model has no DEAD mark", "a mask")
     return new_tokens(counts, B, T)
@@ -91,7 +94,7 @@ def prepare(ids: np.ndarray, dead: np.ndarray | None, state: DecodeState, config
             absorbed: bool) -> Step:
     """What all blocks share: positions, angles, canonical ids, addressing."""
     attention, engram = config.backbone.attention, config.engram
-    positions = ops.positions_after(state.lengths, ids.shape[1])
+    positions = ops.constant(ops.positions_after(state.lengths, ids.shape[1]), ids)
     angle = ops.angles(positions, ops.frequencies(attention.qk_rope_head_dim, attention.rope_theta, attention.yarn))
     marked = ids if dead is None else ops.mark_dead(ids, dead)
     hashed = engram is not None and engram.vocabulary is not None

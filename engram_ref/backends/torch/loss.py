@@ -1,0 +1,16 @@
+"""Twin of ops/loss.py."""
+
+import torch
+
+from engram_ref.backends.torch.arrays import dtype_name
+from engram_ref.errors import InputError
+
+
+def cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """Twin of ops.loss.cross_entropy; a target outside the vocabulary is refused by torch itself.
+
+    raises   InputError for targets of another shape or dtype
+    """
+    if targets.shape != logits.shape[:-1] or targets.dtype != torch.int64:
+        raise InputError("targets", f"int64 {list(logits.shape[:-1])}", f"{dtype_name(targets)} {list(targets.shape)}")
+    return torch.logsumexp(logits, dim=-1) - torch.gather(logits, -1, targets[..., None])[..., 0]

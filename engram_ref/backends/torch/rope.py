@@ -1,0 +1,21 @@
+"""Twin of ops/rope.py, of the functions that look at positions or channels."""
+
+import torch
+
+from engram_ref.backends.torch._tensors import Constant
+from engram_ref.backends.torch.arrays import constant
+
+
+def angles(positions: torch.Tensor, frequency: Constant) -> torch.Tensor:
+    """Twin of ops.rope.angles; in float64, whatever the model computes in."""
+    return positions[..., None] * constant(frequency, positions)
+
+
+def rotate(x: torch.Tensor, angle: torch.Tensor) -> torch.Tensor:
+    """Twin of ops.rope.rotate."""
+    B, T, half = angle.shape
+    angle = angle.reshape(B, T, *(1,) * (x.ndim - 3), half)
+    cos, sin = torch.cos(angle).to(x.dtype), torch.sin(angle).to(x.dtype)
+    even, odd = x[..., 0::2], x[..., 1::2]                   # [B, T, ..., dim/2]
+    turned = torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1)
+    return turned.reshape(x.shape)                           # [B, T, ..., dim/2, 2] -> [B, T, ..., dim]

@@ -1,0 +1,17 @@
+"""Twin of ops/sampling.py."""
+
+import torch
+
+
+def sample(logits: torch.Tensor, temperature: float, rng: torch.Generator | None) -> torch.Tensor:
+    """Twin of ops.sampling.sample; rng is a torch.Generator of the logits' device, whose draws are its own."""
+    if temperature > 0:
+        below = logits.to(torch.float64) - logits.amax(dim=-1, keepdim=True)       # at most 0: no overflow to +inf
+        uniform = torch.rand(logits.shape, generator=rng, dtype=torch.float64, device=logits.device)
+        logits = below / temperature - torch.log(-torch.log(uniform))
+    return logits.argmax(dim=-1)
+
+
+def join(tokens: list[torch.Tensor], batch: int) -> torch.Tensor:
+    """Twin of ops.sampling.join; on the CPU where there are no tokens."""
+    return torch.cat(tokens, dim=1) if tokens else torch.zeros((batch, 0), dtype=torch.int64)

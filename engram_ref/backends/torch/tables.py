@@ -1,0 +1,39 @@
+"""Twin of ops/tables.py."""
+
+import torch
+
+from engram_ref.backends.torch._tensors import Constant, torch_dtype
+from engram_ref.backends.torch.arrays import constant, dtype_name
+from engram_ref.backends.torch.codecs import dequantise
+from engram_ref.config import check_choice
+from engram_ref.errors import InputError
+
+
+def gather(table: torch.Tensor, rows: torch.Tensor, offsets: Constant) -> torch.Tensor:
+    """Twin of ops.tables.gather; a row behind the table's end is refused by torch itself."""
+    return table[rows + constant(offsets, rows)]             # [B, T, C, W]
+
+
+def decode(gathered: tuple[torch.Tensor, ...], codec: str, dtype: torch.dtype | type) -> torch.Tensor:
+    """Twin of ops.tables.decode; "bf16" is a torch.bfloat16 tensor here."""
+    check_choice("table_codec", codec)
+    if codec == "fp8_e8m0":
+        return dequantise(*gathered, dtype)
+    return gathered[0].to(torch_dtype(dtype))
+
+
+def concatenate(decoded: torch.Tensor) -> torch.Tensor:
+    """Twin of ops.tables.concatenate."""
+    B, T, C, W = decoded.shape
+    return decoded.reshape(B, T, C * W)
+
+
+def check_rows(rows: torch.Tensor, sizes: Constant) -> None:
+    """Twin of ops.tables.check_rows. It looks at values, so it waits for the device."""
+    if rows.dtype != torch.int64 or rows.ndim != 3 or rows.shape[-1] != len(sizes):
+        raise InputError("rows", f"int64 [B, T, {len(sizes)}]", f"{dtype_name(rows)} {list(rows.shape)}")
+    wrong = torch.nonzero((rows < 0) | (rows >= constant(sizes, rows)))
+    if len(wrong):
+        b, t, c = wrong[0].tolist()
+        raise InputError("rows", f"values in [0, {sizes[c]}) in column {c}", f"{rows[b, t, c]} at {(b, t, c)}",
+                         "rows are taken per column, without offsets (flat=False)")

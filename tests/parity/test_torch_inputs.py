@@ -1,0 +1,174 @@
+"""What the torch backend takes and what it refuses: rows of lists and tensors, devices, dtypes, a missing torch."""
+
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+import engram_ref
+from engram_ref import Addressing, InputError, Trace, engram, ops, start_state
+from engram_ref.model.state import DecodeState
+from engram_ref.model.transformer import forward
+from engram_ref.ops import DEAD
+from tests.cases import DEMO, QWEN, random_inputs
+from tests.cases_backbone import FULL, random_ids, random_model
+from tests.compare import assert_close
+from tests.unit.test_streaming import STREAMS
+
+torch = pytest.importorskip("torch", reason="torch is not installed")
+from engram_ref.backends import torch as torch_ops  # noqa: E402  needs torch
+from tests.torch_cases import module_arguments  # noqa: E402
+
+META = torch.device("meta")
+
+
+@pytest.mark.parametrize("flat", [False, True])
+@pytest.mark.parametrize("name, ids", STREAMS.values(), ids=STREAMS)
+def test_addressing_gives_the_same_rows(name, ids, flat):
+    numpy_way, torch_way = (Addressing(engram_ref.preset(name), ops=o) for o in (ops, torch_ops))
+    layer = numpy_way.config.layer_ids[-1]
+    expected = numpy_way.rows(ids, layer, flat=flat)
+    assert_close("rows", expected, torch_way.rows(ids, layer, flat=flat).numpy(), "exact")
+    assert_close("rows", expected, torch_way.rows(torch.tensor(ids), layer, flat=flat).numpy(), "exact")
+    batch, trace = torch.tensor([ids, ids[::-1]]), Trace()
+    assert_close("batch", expected, torch_way.rows(batch, layer, flat=flat, trace=trace)[0].numpy(), "exact")
+    assert list(trace) == ["canonical_ids", "windows", "mix", "rows"]
+    cut = len(ids) // 2
+    history = torch_way.advance(None, torch.tensor(ids[:cut]))
+    assert_close("cut", expected[cut:], torch_way.rows(torch.tensor(ids[cut:]), layer, history, flat).numpy(), "exact")
+
+
+def test_rows_of_all_layers_from_raw_ids_and_step_by_step():
+    numpy_way, torch_way = (Addressing(engram_ref.preset("deepseek-v4.1-flash"), ops=o) for o in (ops, torch_ops))
+    raw = np.random.default_rng(0).integers(0, 128_000, (2, 6))
+    raw[0, 2] = DEAD
+    expected = numpy_way.rows_of_tokens(raw, flat=True)
+    assert_close("layers", expected, torch_way.rows_of_tokens(torch.tensor(raw), flat=True).numpy(), "exact")
+    canonical = torch_ops.canonicalise(torch.tensor(raw), torch_way.canonical)
+    layer, history = torch_way.config.layer_ids[0], torch_way.start(2)
+    step, rows = torch_way.stepper(layer), numpy_way.rows(canonical.numpy(), layer)
+    for t in range(6):
+        assert_close(f"step {t}", rows[:, t], step(canonical[:, t], history).numpy(), "exact")
+        history = torch_way.advance(history, canonical[:, t : t + 1])
+    assert history.dtype == torch.int64 and torch_way.start(0).shape == (0, 3)
+
+
+WRONG_IDS = {
+    "strings": (["a"], "canonical_ids: expected numbers, found <U1"),
+    "floats": ([0.5], "canonical_ids: expected a signed integer dtype (int64), found float64"),
+    "ragged": ([[1, 2], [3]], "canonical_ids: expected rows of one length, found rows of different lengths"),
+    "too large": ([[1, 2], [3, 10**7]], "found 10000000 at position (1, 1)"),
+    "unmarked": ([1, -2], "found -2 at position 1"),
+    "bytes": (np.array([1], dtype=np.uint8), "a signed integer dtype (int64), found uint8"),
+    "a tensor of floats": (torch.tensor([1.0]), "a signed integer dtype (int64), found float32"),
+}
+
+
+@pytest.mark.parametrize("ids, message", WRONG_IDS.values(), ids=WRONG_IDS)
+def test_wrong_ids_are_refused(ids, message):
+    with pytest.raises(InputError) as error:
+        Addressing(engram_ref.preset("deepseek-v4.1-flash"), ops=torch_ops).rows(ids, 1)
+    assert message in str(error.value)
+
+
+def test_rows_behind_a_table_and_infinities_are_refused_with_their_place():
+    p, hidden, rows, _ = module_arguments(DEMO)
+    rows[1, 2, 3] = 99
+    with pytest.raises(InputError, match=r"found 99 at \(1, 2, 3\)"):
+        engram(p, hidden, rows, DEMO, ops=torch_ops)
+    hidden[0, 1, 2, 3] = -torch.inf
+    rows[1, 2, 3] = 0
+    with pytest.raises(InputError, match=r"hidden: expected finite values, found -inf at \(0, 1, 2, 3\)"):
+        engram(p, hidden, rows, DEMO, ops=torch_ops)
+    with pytest.raises(InputError, match="parameter key_gain: expected finite values"):
+        engram(p | {"key_gain": p["key_gain"] * torch.nan}, hidden, rows, DEMO, ops=torch_ops)
+
+
+def apart(name, function):
+    with pytest.raises(InputError) as error:
+        function()
+    assert name in str(error.value) and "tensors on one device" in str(error.value)
+    assert "cpu" in str(error.value) and "meta" in str(error.value)
+
+
+def test_tensors_on_two_devices_are_refused_by_name():
+    p, hidden, rows, taps = module_arguments(DEMO)
+    history, ids = torch.zeros((2, 2), dtype=torch.int64), torch.zeros((2, 5), dtype=torch.int64)
+    memory = torch_ops.gather_decode(p, rows, DEMO, torch.float64)
+    constants = np.array([3, 5, 7]), np.array([11, 13])
+    apart("ids and history", lambda: torch_ops.address(ids, history.to(META), *constants, None, 0))
+    apart("ids and history", lambda: torch_ops.address_layers(ids, None, history.to(META), [constants[0]],
+                                                              [constants[1]], None, 0))
+    apart("parameter table and rows", lambda: torch_ops.gather_decode(p, rows.to(META), DEMO, torch.float64))
+    apart("memory and hidden", lambda: torch_ops.project_and_gate(p, memory, hidden.to(META), None, DEMO))
+    apart("and memory", lambda: torch_ops.project_and_gate(p, memory.to(META), hidden.to(META), None, DEMO))
+    apart("parameter conv_gain and taps", lambda: torch_ops.gated_conv(p, hidden, taps.to(META), DEMO))
+    apart("hidden and parameter table", lambda: engram(p | {"table": p["table"].to(META)}, hidden, rows, DEMO,
+                                                       ops=torch_ops))
+    apart("memory and hidden", lambda: torch_ops.gated_update(p, memory, hidden.to(META), taps, None, DEMO, 0))
+
+
+def test_a_model_on_two_devices_is_refused_and_its_state_is_as_it_was():
+    p, state = torch_ops.tensors(random_model(FULL)), DecodeState.start(2)
+    forward(p, random_ids(FULL), FULL, state=state, ops=torch_ops)
+    lengths, caches = state.lengths.copy(), dict(state.caches)
+    state.caches["layers.0.c_kv"] = state.caches["layers.0.c_kv"].to(META)
+    apart("ids and state cache layers.0.c_kv", lambda: forward(p, random_ids(FULL), FULL, state=state, ops=torch_ops))
+    assert (state.lengths == lengths).all() and list(state.caches) == list(caches)
+    apart("ids and parameter embed.weight", lambda: forward(
+        p | {"embed.weight": p["embed.weight"].to(META)}, random_ids(FULL), FULL, ops=torch_ops, check_values=False))
+
+
+def test_numpy_parameters_are_refused_with_the_remedy():
+    p, hidden, rows, taps = module_arguments(DEMO)
+    p["key_weight"] = p["key_weight"].numpy()
+    for call in (lambda: engram(p, hidden, rows, DEMO, ops=torch_ops), lambda: torch_ops.gated_update(
+            p, torch_ops.gather_decode(p, rows, DEMO, torch.float64), hidden, taps, None, DEMO, 0)):
+        with pytest.raises(InputError, match=r"parameter key_weight: expected a tensor, found ndarray .*\.tensors"):
+            call()
+
+
+def test_a_state_lies_where_it_is_asked_for():
+    assert start_state(DEMO, 2, torch.float32, like=torch.zeros(1, device=META), ops=torch_ops).taps.device == META
+    assert start_state(DEMO, 2, ops=torch_ops).taps.dtype == torch.float64
+    p, hidden, rows, _ = module_arguments(DEMO)
+    state = start_state(DEMO, 2, torch.float32, ops=torch_ops)
+    with pytest.raises(InputError, match=r"state.taps: expected float64 \[2, .*found float32"):
+        engram(p, hidden, rows, DEMO, state=state, ops=torch_ops)
+
+
+def test_parameters_become_tensors():
+    rng = np.random.default_rng(0)
+    made = {"table": rng.standard_normal((3, 4)).astype(ml_dtypes.bfloat16), "codes": rng.integers(0, 9, 3, np.uint8),
+            "offsets": np.array([0, 3]), "weight": rng.standard_normal(4)}
+    kept, narrow = torch_ops.tensors(made), torch_ops.tensors(made, "meta", np.float32)
+    assert [x.dtype for x in kept.values()] == [torch.bfloat16, torch.uint8, torch.int64, torch.float64]
+    assert [x.dtype for x in narrow.values()] == [torch.bfloat16, torch.uint8, torch.int64, torch.float32]
+    assert {x.device.type for x in narrow.values()} == {"meta"}
+    assert_close("table", made["table"].astype(np.float32), torch_ops.to_numpy(kept["table"]), "exact")
+    kept["weight"][0] = 0.0
+    assert made["weight"][0] != 0.0
+
+
+def test_a_bfloat16_table_is_read_and_another_dtype_refused():
+    p, hidden, rows, _ = module_arguments(QWEN)
+    assert p["table"].dtype == torch.bfloat16
+    with pytest.raises(InputError, match="parameter table: expected dtype bfloat16, found float64"):
+        engram(p | {"table": p["table"].double()}, hidden, rows, QWEN, ops=torch_ops)
+    hidden, _ = random_inputs(QWEN, np.random.default_rng(0))
+    with pytest.raises(InputError, match="hidden: expected dtype float32 or float64, found bfloat16"):
+        engram(p, torch.tensor(hidden).bfloat16(), rows, QWEN, ops=torch_ops)
+
+
+def test_a_bfloat16_tensor_is_traced_as_float32():
+    trace = Trace(check_finite=True)
+    trace.record("gate", torch.tensor([[[0.5]]], dtype=torch.bfloat16, requires_grad=True))
+    assert_close("gate", np.array([[[0.5]]], dtype=np.float32), trace["gate"], "exact")
+    with pytest.raises(InputError, match=r"key: expected finite values, found nan at \(1,\)"):
+        trace.record("key", torch.tensor([1.0, torch.nan]))
+
+
+def test_targets_of_another_shape_or_dtype_are_refused():
+    for targets in (torch.zeros(2, 4, dtype=torch.int64), torch.zeros(2, 3)):
+        with pytest.raises(InputError, match=r"targets: expected int64 \[2, 3\]"):
+            torch_ops.cross_entropy(torch.zeros(2, 3, 7), targets)

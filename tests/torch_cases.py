@@ -1,0 +1,76 @@
+"""The cases of tests/op_cases.py as tensors, and how far their roundings may be carried."""
+
+import numpy as np
+import pytest
+
+from tests.cases import random_inputs, random_parameters
+
+torch = pytest.importorskip("torch", reason="torch is not installed")
+from engram_ref.backends import torch as torch_ops  # noqa: E402  needs torch
+
+
+def mapped(function, arguments):
+    """A function of every array among a case's arguments, those in dictionaries of parameters included."""
+    return tuple({name: function(x) for name, x in a.items()} if isinstance(a, dict) else function(a)
+                 for a in arguments)
+
+
+def tensor(array):
+    return torch_ops.tensors({"it": array})["it"]
+
+
+def arguments_of(case, shape=(2, 5), dtype=np.float64, seed=0):
+    """A case's arguments as NumPy arrays; float64 ones in the dtype wanted."""
+    made = case.arrays(np.random.default_rng(seed), *shape)
+    return mapped(lambda x: x.astype(dtype) if x.dtype == np.float64 else x, made)
+
+
+def outputs(result):
+    """What a call returned, as a list."""
+    return list(result) if isinstance(result, tuple) else [result]
+
+
+def carried(case, arguments):
+    """The size and the condition of every float output, element by element: |y| + sum |x dy/dx| over all floats x.
+
+    That is the scale of a chain of stages (engram_ref/oracle/compare.py), by torch's gradients in float64.
+    """
+    leaves = []
+
+    def leaf(array):
+        x = tensor(array)
+        if array.dtype.kind == "f":
+            x = x.double().requires_grad_()
+            leaves.append(x)
+        return x
+
+    results = outputs(case.call(torch_ops, *mapped(leaf, arguments)))
+    return [size_and_condition(y, leaves) if y.is_floating_point() else None for y in results]
+
+
+def size_and_condition(y, leaves):
+    scale = y.detach().abs().flatten()
+    for i, element in enumerate(y.flatten()):
+        slopes = torch.autograd.grad(element, leaves, retain_graph=True, allow_unused=True)
+        scale[i] += sum((x * slope).abs().sum() for x, slope in zip(leaves, slopes, strict=True) if slope is not None)
+    return scale.reshape(y.shape).detach().numpy()
+
+
+def module_parameters(config, rng, dtype=np.float64):
+    """Random parameters of a module as NumPy arrays; an FP8 table has finite codes, and scales from 1/8 to 4."""
+    made = random_parameters(config, rng, dtype=dtype)
+    if config.table_codec == "fp8_e8m0":
+        shape = made["table_codes"].shape
+        made["table_codes"] = (rng.integers(0, 126, shape) + 128 * rng.integers(0, 2, shape)).astype(np.uint8)
+        made["table_scales"] = rng.integers(124, 130, made["table_scales"].shape).astype(np.uint8)
+    return made
+
+
+def module_arguments(config, device="cpu"):
+    """Parameters, hidden state, rows and taps of a module, as tensors."""
+    rng = np.random.default_rng(1)
+    dtype = np.float32 if config.rounding == "fp8_bf16" else np.float64
+    hidden, rows = random_inputs(config, rng, 2, 5, dtype)
+    taps = rng.standard_normal((2, config.conv_span, *hidden.shape[2:])).astype(dtype)
+    p = torch_ops.tensors(module_parameters(config, rng, dtype), device)
+    return p, *(tensor(x).to(device) for x in (hidden, rows, taps))

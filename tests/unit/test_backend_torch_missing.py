@@ -1,0 +1,25 @@
+"""Without torch, the torch backend says what to install, and NumPy goes on."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+WITHOUT_TORCH = """
+import sys
+sys.modules["torch"] = None
+import engram_ref
+try:
+    import engram_ref.backends.torch
+except engram_ref.InputError as error:
+    print(error)
+print(engram_ref.Addressing(engram_ref.preset("tiny")).rows([1, 2], 1).shape)
+"""
+
+
+def test_a_missing_torch_is_named_and_numpy_goes_on():
+    done = subprocess.run([sys.executable, "-c", WITHOUT_TORCH], capture_output=True, text=True, check=True,
+                          cwd=Path(__file__).parents[2])
+    message, shape = done.stdout.splitlines()
+    assert message.startswith("backend torch: expected the package torch, found not installed (pip install "
+                              "'engram_ref[torch]'; the NumPy backend works without it")
+    assert shape.startswith("(2, ")
