@@ -61,7 +61,7 @@ def one_length_for_all_rows(original, cache, new, lengths):
     return original(cache, new, np.full_like(lengths, lengths.max(initial=0)))
 
 
-def checked_too_late(original, parameters, config):
+def checked_too_late(original, parameters, config, *others):
     """Damage is found, and passed over."""
     with suppress(ValueError):
         original(parameters, config)
