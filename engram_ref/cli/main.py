@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from engram_ref import __version__
-from engram_ref.cli import count, doctor, ids, presets, walk
+from engram_ref.cli import bench, count, doctor, golden, ids, presets, walk
 from engram_ref.errors import InputError, unknown_name
 
-COMMANDS = {"walk": walk, "ids": ids, "presets": presets, "count": count, "doctor": doctor}
+COMMANDS = {"walk": walk, "ids": ids, "presets": presets, "count": count, "golden": golden, "bench": bench,
+            "doctor": doctor}
 
 
 class OneLineParser(argparse.ArgumentParser):

@@ -37,11 +37,12 @@ def on_config(config):
     scripts = tutorials + tutorial.scripts_in(DOCS)
     try:
         results = tutorial.run_all(scripts, CACHE)
-        reference_pages = {**reference.value_pages(), **reference.api_pages()}
+        performance = reference.ask_package("performance.py")
+        reference_pages = {**reference.value_pages(), **performance.get("pages", {}), **reference.api_pages()}
         explorable = reference.ask_package("explorable.py")
     except (tutorial.TutorialError, RuntimeError) as error:
         raise PluginError(str(error)) from None
-    pages, figures = {}, {}
+    pages, figures = {}, dict(performance.get("figures", {}))
     for script, result in zip(scripts, results, strict=True):
         pages[page_of(script)], drawn = tutorial.to_markdown(script, result)
         figures.update(drawn)

@@ -1,0 +1,81 @@
+"""engram-ref bench: how fast it is here, beside frozen rivals and the machine's own limits."""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Mapping
+
+from engram_ref.cli.source import output_path
+from engram_ref.cli.terminal import style, table, wrap
+from engram_ref.errors import InputError
+from engram_ref.files import write_whole
+
+HELP = "measure speed beside plain versions and the machine's limits"
+DESCRIPTION = """Measure every row of the performance table: ours, a plain version of the same work, and what the
+machine itself allows, in turns in one process. Prints ratios with their quartiles; goals assume AVX-512.
+Takes some minutes; --quick shows in seconds that everything works."""
+
+LEAST_ROUNDS = 7
+JIT_OFF = "NUMBA_DISABLE_JIT"
+
+
+def arguments(command: argparse.ArgumentParser) -> None:
+    """The options of `bench`."""
+    command.add_argument("--only", metavar="ROWS", help="rows to measure, such as P1,P5 (default: all)")
+    command.add_argument("--rounds", type=int, default=LEAST_ROUNDS, metavar="N",
+                         help=f"rounds, at least {LEAST_ROUNDS} (default {LEAST_ROUNDS})")
+    command.add_argument("--threads", type=int, metavar="N", help="threads (default: 2, or 1 on a single core)")
+    command.add_argument("--quick", action="store_true", help="small sizes: shows that it works, judges nothing")
+    command.add_argument("--out", metavar="FILE.json", help="write the result as JSON")
+    command.add_argument("--plot", metavar="FILE.svg", help="write a chart: how near each row comes to its limit")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Measure; exit code 1 where a judged goal is missed."""
+    out = None if options.out is None else output_path(options.out, ".json", "--out")
+    plot = None if options.plot is None else output_path(options.plot, ".svg", "--plot")
+    if options.rounds < LEAST_ROUNDS:
+        raise InputError("--rounds", f"at least {LEAST_ROUNDS}", options.rounds)
+    if os.environ.get(JIT_OFF, "0") != "0":
+        raise InputError(JIT_OFF, "not set: there is nothing to measure without the compiler", os.environ[JIT_OFF])
+    from engram_ref.bench import report
+    from engram_ref.bench import run as benchmark
+    from engram_ref.bench.setting import Setting, cores, load_rivals
+
+    names = benchmark.chosen_rows(options.only)
+    threads = benchmark.default_threads() if options.threads is None else options.threads
+    if not 1 <= threads <= cores():
+        raise InputError("--threads", f"from 1 to {cores()}, the cores there are", threads)
+    setting = Setting(options.rounds, options.quick, threads, load_rivals())
+    said = benchmark.Progress(lambda line: print(line, file=sys.stderr, flush=True))
+    result = benchmark.measure(names, setting, said)
+    text = json.dumps(result, indent=1)
+    if out is not None:
+        write_whole(out, f"{text}\n".encode())
+    if plot is not None:
+        from engram_ref.bench.chart import chart_svg
+
+        write_whole(plot, chart_svg(result))
+    print(text if options.json else "\n".join(lines(result)))
+    return 1 if report.verdicts(result)["missed"] else 0
+
+
+def lines(result: Mapping[str, object]) -> list[str]:
+    """The result for a terminal: row by row, then notes, the machine and a sum."""
+    from engram_ref.bench import report
+
+    shown = []
+    for row in result["rows"]:
+        threads = f"{row['threads']} thread{'s' * (row['threads'] > 1)}"
+        shown += ["", *(style(line, "1") for line in wrap(f"{row['id']}  {row['what']}, {threads}"))]
+        shown += [style(line, "2") for line in wrap(report.sizes_text(row))]
+        found = [report.comparison_cells(asked) for asked in row["comparisons"]]
+        for what, quartiles, goal, verdict in found:
+            shown += wrap(f"  {what}" + (f", quartiles {quartiles}" if quartiles else ""))
+            if goal:
+                shown.append(f"      goal {goal}: {verdict}")
+    shown += ["", *(line for note in report.notes(result) for line in wrap(note))]
+    shown += ["", *wrap(report.machine_text(result)), ""]
+    counts = report.verdicts(result)
+    return [*shown, *table([["goals", *counts], ["", *map(str, counts.values())]], "<>>>")]
