@@ -14,6 +14,7 @@ except ImportError as error:
                      "pip install numba; the NumPy backend works without it") from error
 
 from engram_ref.backends.numba._threads import thread_count, threads
+from engram_ref.backends.numba.attention import attend_absorbed, attend_expanded, mla
 from engram_ref.backends.numba.composite import (
     address,
     address_layers,
@@ -35,8 +36,6 @@ from engram_ref.ops import (
     angles,
     as_array,
     as_int64,
-    attend_absorbed,
-    attend_expanded,
     branch_maps,
     canonical_key,
     canonical_map,
@@ -71,7 +70,6 @@ from engram_ref.ops import (
     linear,
     mark_dead,
     mix,
-    mla,
     next_history,
     next_taps,
     normalise,
