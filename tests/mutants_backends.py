@@ -10,9 +10,9 @@ from tests.cases_backbone import EXPERTS
 
 
 def one_inverse_is_rounded_to_float32(original, primes, offsets, lines):
-    flat, inverses, shifts, vector = original(primes, offsets, lines)
+    flat, narrow, inverses, shifts, vector = original(primes, offsets, lines)
     inverses[3] = np.float32(inverses[3])
-    return flat, inverses, shifts, vector
+    return flat, narrow, inverses, shifts, vector
 
 
 def any_prime_is_fast(original, primes):
@@ -20,9 +20,9 @@ def any_prime_is_fast(original, primes):
 
 
 def one_line_of_offsets_for_all_layers(original, primes, offsets, lines):
-    flat, inverses, shifts, vector = original(primes, offsets, lines)
+    flat, narrow, inverses, shifts, vector = original(primes, offsets, lines)
     shifts[:] = np.resize(shifts[: len(shifts) // 2], len(shifts))
-    return flat, inverses, shifts, vector
+    return flat, narrow, inverses, shifts, vector
 
 
 def the_window_starts_at_the_piece(original, ids, canonical, history, *others):

@@ -10,13 +10,13 @@ from engram_ref.backends.numba import _exp, _fp8, _memory, _modulus, _sums
 def remainders(mixes, primes, inverses, offsets, column, rows):
     """Eight rows of every mix, one after the other."""
     for i in range(mixes.size):
-        _modulus.store_remainders(mixes[i], primes, inverses, offsets, column, rows, 8 * i)
+        _modulus.store_remainders(mixes[i], float(mixes[i]), primes, inverses, offsets, column, rows, 8 * i)
 
 
 @njit(error_model="numpy")
 def streamed_remainders(mixes, primes, inverses, offsets, column, rows):
     for i in range(mixes.size):
-        _modulus.stream_remainders(mixes[i], primes, inverses, offsets, column, rows, 8 * i)
+        _modulus.stream_remainders(mixes[i], float(mixes[i]), primes, inverses, offsets, column, rows, 8 * i)
 
 
 @njit(error_model="numpy")
@@ -52,5 +52,5 @@ def rows_of(mixes, primes, kernel=remainders):
     from engram_ref.backends.numba._buffers import aligned
 
     rows = aligned((len(mixes), 8), np.int64)
-    kernel(mixes, primes, 1.0 / primes, np.zeros(8, np.int64), 0, rows.reshape(-1))
+    kernel(mixes, primes.astype(np.uint32), 1.0 / primes, np.zeros(8, np.int64), 0, rows.reshape(-1))
     return rows

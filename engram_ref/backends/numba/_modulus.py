@@ -33,34 +33,34 @@ def is_fast(primes: np.ndarray) -> bool:
     return bool(((primes > low) & (primes < high)).all())
 
 
-def plain_remainders(mix, primes, inverses, offsets, column, rows, index):
+def plain_remainders(mix, real, primes, inverses, offsets, column, rows, index):
     """rows[index + i] = mix mod primes[column + i] + offsets[column + i], for i in 0..7."""
     here = slice(column, column + WIDTH)
-    rows[index : index + WIDTH] = int(mix) % primes[here] + offsets[here]
+    rows[index : index + WIDTH] = int(mix) % primes[here].astype(np.int64) + offsets[here]
 
 
 def remainders(stream: bool):
     """The vector code of `plain_remainders`; `stream` writes past the cache, to 64-byte aligned places.
 
-    mix        int64
-    primes     int64 [...], inverses float64 [...] of them, offsets int64 [...]; `column` is the first used
+    mix, real  int64, and the nearest float64
+    primes     uint32 [...], inverses float64 [...] of them, offsets int64 [...]; `column` is the first used
     rows       int64 [...], written from `index` on
     """
-    def build(typing, mix, primes, inverses, offsets, column, rows, index):
+    def build(typing, mix, real, primes, inverses, offsets, column, rows, index):
         def generate(context, builder, signature, arguments):
             code, whole, half = Code(context, builder, signature, arguments), lanes(I64, WIDTH), lanes(I32, WIDTH)
-            x, _, _, _, first, _, at = arguments
-            p = builder.trunc(code.load(1, first, whole), half)
-            inverse = code.load(2, first, lanes(F64, WIDTH))
-            t = code.multiply_add(code.spread(builder.sitofp(x, F64), inverse.type), inverse, every(F64, WIDTH, SHIFT))
+            x, nearest, _, _, _, first, _, at = arguments
+            p, inverse = code.load(2, first, half), code.load(3, first, lanes(F64, WIDTH))
+            t = code.multiply_add(code.spread(nearest, inverse.type), inverse, every(F64, WIDTH, SHIFT))
             q = builder.trunc(builder.bitcast(t, whole), half)
             r = builder.sub(code.spread(builder.trunc(x, I32), half), builder.mul(q, p))
             wrapped = builder.add(r, p)
             r = builder.select(builder.icmp_unsigned("<", r, wrapped), r, wrapped)
-            code.store(builder.add(builder.zext(r, whole), code.load(3, first, whole)), 5, at, stream)
+            code.store(builder.add(builder.zext(r, whole), code.load(4, first, whole)), 6, at, stream)
             return context.get_dummy_value()
 
-        return types.void(types.int64, primes, inverses, offsets, types.intp, rows, types.intp), generate
+        signature = types.void(types.int64, types.float64, primes, inverses, offsets, types.intp, rows, types.intp)
+        return signature, generate
 
     return vector_code(plain_remainders)(build)
 

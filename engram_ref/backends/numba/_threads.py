@@ -10,14 +10,21 @@ with any number of threads.
 import itertools
 import os
 import threading
+import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
 from engram_ref.errors import InputError
 
 SERIAL_BELOW = 512
 """Tokens of a call below which one thread does it all: starting others would cost more."""
+
+PIECES = 4
+"""Pieces a thread would get if all started at once; whoever is free takes the next one."""
+
+SPIN = 2e-4
+"""Seconds for which a finished thread watches the others before it goes to sleep."""
 
 _limit = threading.local()
 
@@ -50,11 +57,26 @@ def over_tokens(kernel: Callable[[int, int], None], tokens: int) -> None:
     count = thread_count()
     if count == 1 or tokens < SERIAL_BELOW:
         return kernel(0, tokens)
-    edges = [i * tokens // count for i in range(count + 1)]
-    pieces = [_pool(count).submit(kernel, a, b) for a, b in itertools.pairwise(edges[1:])]
-    kernel(edges[0], edges[1])
-    for piece in pieces:
-        piece.result()
+    number = count * PIECES
+    turns = itertools.count()
+
+    def work() -> None:
+        while (i := next(turns)) < number:
+            kernel(i * tokens // number, (i + 1) * tokens // number)
+
+    helpers = [_pool(count).submit(work) for _ in range(count - 1)]
+    work()
+    for helper in helpers:
+        if not helper.cancel():     # it did not wake up in time: nothing is left for it
+            wait(helper)
+
+
+def wait(helper: Future) -> None:
+    """Until a helper is done: looking again and again for a moment, since waking a sleeper takes longer than that."""
+    patience = time.perf_counter() + SPIN
+    while not helper.done() and time.perf_counter() < patience:
+        time.sleep(0)
+    helper.result()
 
 
 _pools: dict[int, ThreadPoolExecutor] = {}

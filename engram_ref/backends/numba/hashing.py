@@ -35,8 +35,9 @@ def table_rows(mixes: np.ndarray, primes: np.ndarray, out: np.ndarray | None = N
     B, T, orders = mixes.shape
     rows = result(out, (B, T, len(primes)), np.int64, mixes, primes)
     lines = np.ascontiguousarray(mixes.reshape(B * T, orders).T)                       # [N-1, B*T]
-    constants, flat = _reductions(primes, None, orders), rows.reshape(-1)
-    over_tokens(lambda a, b: _reduce(lines[:, a:b], 1, *constants, False, flat, a * len(primes), 0), B * T)
+    constants, flat, reals = _reductions(primes, None, orders), rows.reshape(-1), lines.astype(np.float64)
+    over_tokens(lambda a, b: _reduce(lines[:, a:b], reals[:, a:b], 1, *constants, False, flat, a * len(primes), 0),
+                B * T)
     return rows
 
 
@@ -73,34 +74,36 @@ def step_function(multipliers: np.ndarray, primes: np.ndarray, pad_id: int,
 
 
 def _reductions(primes: np.ndarray, offsets: np.ndarray | None,
-                lines: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, bool]:
-    """Constants of all columns, flat: primes int64, their inverses float64, offsets int64; whether eight go at once.
+                lines: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, bool]:
+    """Constants of all columns, flat, and whether eight go at once.
 
-    lines   how many mixes a token has; each is reduced by as many columns
+    lines     how many mixes a token has; each is reduced by as many columns
+    returns   primes int64, their low 32 bits uint32, their inverses float64, offsets int64, bool
     """
     flat = primes.flatten()
     shifts = np.zeros_like(flat) if offsets is None else offsets.flatten()
-    return flat, 1.0 / flat, shifts, is_fast(flat) and len(flat) // lines % WIDTH == 0
+    return flat, flat.astype(np.uint32), 1.0 / flat, shifts, is_fast(flat) and len(flat) // lines % WIDTH == 0
 
 
 @jit
-def _rows(ids, canonical, history, multipliers, primes, inverses, offsets, vector, stream, pad_id, eos, rows, start,
-          stop):
+def _rows(ids, canonical, history, multipliers, primes, narrow, inverses, offsets, vector, stream, pad_id, eos, rows,
+          start, stop):
     """Rows of the positions start..stop-1, counted through all sequences."""
     B, T = ids.shape
     Y, N = multipliers.shape
     C = primes.size // Y
     tokens, sight = np.empty(BLOCK + N - 1, np.int64), np.empty(BLOCK, np.int64)
     windows, mixes = np.empty((N, BLOCK + PADDING), np.int64), np.empty((Y * (N - 1), BLOCK + PADDING), np.int64)
+    reals = np.empty(mixes.shape, np.float64)
     while start < stop:
         b = start // T
         t = start - b * T
         n = min(BLOCK, T - t, stop - start)
         _look_up(ids[b], canonical, history[b], t, tokens[: n + N - 1])
-        _see(tokens, eos, N - 1, sight[:n])
+        _see(tokens[: n + N - 1], eos, N - 1, sight[:n])
         _show(tokens, sight[:n], pad_id, windows)
-        _mix(windows, multipliers, n, mixes)
-        _reduce(mixes[:, :n], Y, primes, inverses, offsets, vector, stream, rows, start * C, B * T * C)
+        _mix(windows, multipliers, n, mixes, reals)
+        _reduce(mixes[:, :n], reals, Y, primes, narrow, inverses, offsets, vector, stream, rows, start * C, B * T * C)
         start += n
 
 
@@ -118,7 +121,12 @@ def _look_up(line, canonical, history, first, tokens):
 @jit
 def _see(tokens, eos, span, sight):
     """How many tokens each position sees, itself included: a barrier hides itself and what is older."""
-    reach = 0
+    barriers, reach = 0, 0
+    for j in range(tokens.size):
+        barriers += (tokens[j] == DEAD) | (tokens[j] == eos)
+    if barriers == 0:
+        sight[:] = span + 1
+        return
     for j in range(sight.size + span):
         reach = 0 if tokens[j] == DEAD else reach + 1
         if j >= span:
@@ -139,8 +147,8 @@ def _show(tokens, sight, pad_id, windows):
 
 
 @jit
-def _mix(windows, multipliers, n, mixes):
-    """The mixes of every layer and order [Y*(N-1), n]."""
+def _mix(windows, multipliers, n, mixes, reals):
+    """The mixes of every layer and order [Y*(N-1), n], and the nearest doubles."""
     N = windows.shape[0]
     for y in range(multipliers.shape[0]):
         newest, product = windows[0], mixes[y * (N - 1)]
@@ -148,12 +156,14 @@ def _mix(windows, multipliers, n, mixes):
             product[t] = wrapped_product(newest[t], multipliers[y, 0])
         for i in range(1, N):
             mixed, before, older = mixes[y * (N - 1) + i - 1], mixes[y * (N - 1) + max(i - 2, 0)], windows[i]
+            real = reals[y * (N - 1) + i - 1]
             for t in range(n):
                 mixed[t] = before[t] ^ wrapped_product(older[t], multipliers[y, i])
+                real[t] = mixed[t]
 
 
 @jit
-def _reduce(mixes, Y, primes, inverses, offsets, vector, stream, rows, start, layer_stride):
+def _reduce(mixes, reals, Y, primes, narrow, inverses, offsets, vector, stream, rows, start, layer_stride):
     """Mixes [Y*(N-1), n] to rows; token t of layer y writes its C rows from start + y * layer_stride + t * C on."""
     lines, n = mixes.shape
     C, H, orders = primes.size // Y, primes.size // lines, lines // Y
@@ -165,9 +175,9 @@ def _reduce(mixes, Y, primes, inverses, offsets, vector, stream, rows, start, la
                 if not vector:
                     _divide(mixes[line, t], primes, offsets, column, min(WIDTH, H - h), rows, at)
                 elif stream:
-                    stream_remainders(mixes[line, t], primes, inverses, offsets, column, rows, at)
+                    stream_remainders(mixes[line, t], reals[line, t], narrow, inverses, offsets, column, rows, at)
                 else:
-                    store_remainders(mixes[line, t], primes, inverses, offsets, column, rows, at)
+                    store_remainders(mixes[line, t], reals[line, t], narrow, inverses, offsets, column, rows, at)
                 at += C
 
 
@@ -179,7 +189,7 @@ def _divide(mix, primes, offsets, column, count, rows, at):
 
 
 @jit
-def _step(ids, history, multipliers, primes, inverses, offsets, vector, pad_id, eos, rows):
+def _step(ids, history, multipliers, primes, narrow, inverses, offsets, vector, pad_id, eos, rows):
     """One token of every sequence: walk back until something blocks the view."""
     N, C = multipliers.size, primes.size
     H, flat = C // (N - 1), rows.reshape(rows.size)
@@ -193,6 +203,6 @@ def _step(ids, history, multipliers, primes, inverses, offsets, vector, pad_id, 
             for h in range(0, H, WIDTH):
                 column = (i - 1) * H + h
                 if vector:
-                    store_remainders(mix, primes, inverses, offsets, column, flat, b * C + column)
+                    store_remainders(mix, float(mix), narrow, inverses, offsets, column, flat, b * C + column)
                 else:
                     _divide(mix, primes, offsets, column, min(WIDTH, H - h), flat, b * C + column)
