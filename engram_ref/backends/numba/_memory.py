@@ -4,7 +4,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from engram_ref.backends.numba._vectors import BYTES, I8, I32, Code, lanes, vector_code
+from engram_ref.backends.numba._vectors import BYTES, I8, I32, Code, vector_code, vector_of
 
 
 def prefetch(array, index):
@@ -26,8 +26,9 @@ def prefetch(typing, array, index):
 
 
 def plain_copy(source, i, target, j):
-    """target[j : j + 64] = source[i : i + 64], of uint8."""
-    target[j : j + BYTES] = source[i : i + BYTES]
+    """target[j : j + n] = source[i : i + n], where n elements are 64 bytes; of uint8, float32 or float64."""
+    n = BYTES // source.itemsize
+    target[j : j + n] = source[i : i + n]
 
 
 def copies(stream: bool):
@@ -35,7 +36,7 @@ def copies(stream: bool):
     def build(typing, source, i, target, j):
         def generate(context, builder, signature, arguments):
             code = Code(context, builder, signature, arguments)
-            code.store(code.load(0, arguments[1], lanes(I8, BYTES)), 2, arguments[3], stream)
+            code.store(code.load(0, arguments[1], vector_of(source)), 2, arguments[3], stream)
             return context.get_dummy_value()
 
         return types.void(source, types.intp, target, types.intp), generate

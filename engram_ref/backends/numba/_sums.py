@@ -9,7 +9,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import register_jitable
 
-from engram_ref.backends.numba._vectors import BYTES, F32, F64, I32, I64, Code, every, lanes, vector_code
+from engram_ref.backends.numba._vectors import BYTES, I32, I64, Code, every, lanes, vector_code, vector_of
 
 
 def lane_sum(products, count):
@@ -30,12 +30,6 @@ def whole_triple(a, i, b, j, c, k, count):
     """The sums of a a, of b b and of a (c b), read in one pass, over a whole number of vectors."""
     x, y, z = a[i : i + count], b[j : j + count], c[k : k + count]
     return lane_sum(x * x, count), lane_sum(y * y, count), lane_sum(x * (z * y), count)
-
-
-def vector_type(array) -> ir.VectorType:
-    """The vector of an array's elements that fills 64 bytes."""
-    element = F32 if array.dtype == types.float32 else F64
-    return lanes(element, 16 if element is F32 else 8)
 
 
 def accumulate(code, count, kind, sums, step):
@@ -63,7 +57,7 @@ def pairwise(builder, vector):
 def whole_dot(typing, a, i, b, j, count):
     """Fused multiply-adds."""
     def generate(context, builder, signature, arguments):
-        code, kind = Code(context, builder, signature, arguments), vector_type(a)
+        code, kind = Code(context, builder, signature, arguments), vector_of(a)
         _, i_at, _, j_at, n = arguments
 
         def step(offset, sums):
@@ -79,7 +73,7 @@ def whole_dot(typing, a, i, b, j, count):
 def whole_triple(typing, a, i, b, j, c, k, count):
     """Fused multiply-adds."""
     def generate(context, builder, signature, arguments):
-        code, kind = Code(context, builder, signature, arguments), vector_type(a)
+        code, kind = Code(context, builder, signature, arguments), vector_of(a)
         _, i_at, _, j_at, _, k_at, n = arguments
 
         def step(offset, sums):

@@ -8,7 +8,7 @@ the body runs where the JIT is switched off (NUMBA_DISABLE_JIT=1), and tests hol
 from collections.abc import Callable
 
 from llvmlite import ir
-from numba import config
+from numba import config, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
@@ -27,6 +27,12 @@ def vector_code(plain: Callable) -> Callable[[Callable], Callable]:
 def lanes(element: ir.Type, count: int) -> ir.VectorType:
     """The type of `count` numbers side by side."""
     return ir.VectorType(element, count)
+
+
+def vector_of(array: types.Array) -> ir.VectorType:
+    """The vector of an array's elements that fills 64 bytes."""
+    element, size = {types.uint8: (I8, 1), types.float32: (F32, 4), types.float64: (F64, 8)}[array.dtype]
+    return lanes(element, BYTES // size)
 
 
 def every(element: ir.Type, count: int, value: float) -> ir.Constant:

@@ -11,12 +11,14 @@ and the convolution reads the D-wide v and M factors instead of M times D normal
 import numpy as np
 from numba import njit
 
-from engram_ref.backends.numba._buffers import aligned, result
+from engram_ref.backends.numba._buffers import aligned, result, streams
 from engram_ref.backends.numba._exp import sigmoid
+from engram_ref.backends.numba._lines import add_line, write_line
 from engram_ref.backends.numba._sums import dot
 from engram_ref.backends.numba._threads import over_tokens
+from engram_ref.backends.numba._vectors import BYTES
 
-CHANNELS = 2048      # convolved at a time
+CHANNELS = 2560     # convolved at a time: their sum and the lines it is made of stay near
 
 jit = njit(nogil=True, error_model="numpy")
 
@@ -34,17 +36,22 @@ def conv_silu(x: np.ndarray, weight: np.ndarray, dilation: int, taps: np.ndarray
               out: np.ndarray | None = None) -> np.ndarray:
     """Twin of ops.conv.conv_silu."""
     B, T, M, D = x.shape
-    y = result(out, x.shape, x.dtype, x, taps)
-    lines = np.ascontiguousarray(x).reshape(B, T, M * D)
-    before = np.ascontiguousarray(taps, dtype=x.dtype).reshape(B, taps.shape[1], M * D)
-    weights = tap_weights(weight, x.dtype)
-    over_tokens(lambda a, b: _conv_silu(lines, before, weights, dilation, y.reshape(B * T, M * D), a, b), B * T)
+    dtype = np.result_type(x, weight, taps)
+    y = result(out, x.shape, dtype, x, taps)
+    lines, before = (np.ascontiguousarray(array, dtype=dtype).reshape(-1) for array in (x, taps))
+    sizes, weights, stream = (T, M * D, taps.shape[1], dilation), tap_weights(weight, dtype), streams_lines(y, M * D)
+    over_tokens(lambda a, b: _conv_silu(lines, before, weights, sizes, stream, y.reshape(-1), a, b), B * T)
     return y
 
 
+def streams_lines(y: np.ndarray, length: int) -> bool:
+    """Whether to write lines of that length past the cache: each must begin on a cache line."""
+    return streams(y) and length * y.itemsize % BYTES == 0
+
+
 def tap_weights(weight: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """[M, D, L] -> [L, M*D]: channels side by side, one line a tap."""
-    return np.ascontiguousarray(weight.reshape(-1, weight.shape[-1]).T, dtype=dtype)
+    """[M, D, L] -> [L * M*D]: channels side by side, one line a tap."""
+    return np.ascontiguousarray(weight.reshape(-1, weight.shape[-1]).T, dtype=dtype).reshape(-1)
 
 
 @jit
@@ -55,31 +62,34 @@ def _silu(x, y):
 
 
 @jit
-def _conv_silu(x, taps, weight, dilation, y, start, stop):
-    """Positions `start` to `stop`-1, counted through all sequences; x [B, T, M*D], y [B*T, M*D].
+def _conv_silu(x, taps, weight, sizes, stream, y, start, stop):
+    """Positions `start` to `stop`-1, counted through all sequences: x [B*T*M*D], taps [B*span*M*D], y [B*T*M*D].
 
-    A block of channels at a time, so that the sum over the taps grows in the first-level cache.
+    A block of channels at a time: its weights and the lines its taps read stay in the first-level cache.
     """
-    _, T, channels = x.shape
-    L, span = weight.shape[0], taps.shape[1]
-    space = np.empty(CHANNELS, x.dtype)
+    T, channels, span, dilation = sizes
+    L, one, space = weight.size // channels, x.dtype.type(1), np.empty(min(CHANNELS, channels), x.dtype)
     for position in range(start, stop):
         b = position // T
         t = position - b * T
         for first in range(0, channels, CHANNELS):
-            block = slice(first, min(first + CHANNELS, channels))
-            total = space[: block.stop - first]
+            total = space[: min(CHANNELS, channels - first)]
             total[:] = 0
             for j in range(L):
-                s = t - (L - 1 - j) * dilation
-                _add(weight[j, block], x[b, s, block] if s >= 0 else taps[b, span + s, block], total)
-            _silu(total, y[position, block])
+                s, w = t - (L - 1 - j) * dilation, j * channels + first
+                if s >= 0:
+                    add_line(weight, w, x, (b * T + s) * channels + first, one, total)
+                else:
+                    add_line(weight, w, taps, (b * span + span + s) * channels + first, one, total)
+            _activate(total)
+            write_line(total, stream, y, position * channels + first)
 
 
 @jit
-def _add(weight, source, total):
+def _activate(total):
+    one = total.dtype.type(1)
     for c in range(total.size):
-        total[c] += weight[c] * source[c]
+        total[c] = total[c] * sigmoid(total[c], one)
 
 
 def update(value: np.ndarray, alpha: np.ndarray, gain: np.ndarray, weight: np.ndarray, dilation: int, taps: np.ndarray,
@@ -90,17 +100,16 @@ def update(value: np.ndarray, alpha: np.ndarray, gain: np.ndarray, weight: np.nd
     y         [B, T, M, D], written
     returns   RMSNorm(alpha v) of the last `keep` positions [B, min(keep, T), M, D]
     """
-    B, T, M, D = y.shape
-    dtype = y.dtype
-    squares = aligned((B * T, 1), dtype)
-    flat, gates = value.reshape(B * T, D), alpha.reshape(B * T, M)
+    (B, T, M, D), dtype = y.shape, y.dtype
+    squares, flat, gates = aligned((B * T, 1), dtype), value.reshape(B * T, D), alpha.reshape(B * T, M)
     over_tokens(lambda a, b: _mean_squares(flat[a:b], squares[a:b]), B * T)
     factor = branch_factors(gates, squares, dtype.type(eps))
     weights, gains = tap_weights(weight, dtype), np.ascontiguousarray(gain, dtype=dtype)
-    before = np.ascontiguousarray(taps, dtype=dtype).reshape(B, taps.shape[1], M * D)
-    normed_weights, lines = weights * gains.reshape(-1), y.reshape(B * T, M * D)
-    over_tokens(lambda a, b: _update(value, gates, factor.reshape(B, T, M), before, normed_weights, weights, dilation,
-                                     lines, a, b), B * T)
+    normed_weights = (weights.reshape(-1, M * D) * gains.reshape(-1)).reshape(-1)
+    before = np.ascontiguousarray(taps, dtype=dtype).reshape(-1)
+    sizes, stream = (T, M, taps.shape[1], dilation), streams_lines(y, D)
+    over_tokens(lambda a, b: _update(flat, gates, factor, before, normed_weights, weights, sizes, stream, y.reshape(-1),
+                                     a, b), B * T)
     last = slice(max(T - keep, 0), T)
     return gains * (factor.reshape(B, T, M)[:, last, :, None] * value[:, last, None, :])
 
@@ -120,37 +129,32 @@ def _mean_squares(value, squares):
 
 
 @jit
-def _update(value, alpha, factor, taps, normed_weight, weight, dilation, y, start, stop):
+def _update(value, alpha, factor, taps, normed_weight, weight, sizes, stream, y, start, stop):
     """Positions `start` to `stop`-1, counted through all sequences: the convolution reads v and one factor a token.
 
-    normed_weight   [L, M*D], the taps' weights times the norm's gain; taps [B, (L-1)*dilation, M*D] have it already
+    value [B*T, D], alpha and factor [B*T, M]; weight [L*M*D], and times the norm's gain for v: taps have it already
     """
-    (_, T, D), M = value.shape, alpha.shape[1]
-    L, span = weight.shape[0], taps.shape[1]
-    space, one = np.empty(D, y.dtype), y.dtype.type(1)
+    (T, M, span, dilation), D = sizes, value.shape[1]
+    flat, one, total = value.reshape(value.size), value.dtype.type(1), np.empty(D, value.dtype)
+    L = weight.size // (M * D)
     for position in range(start, stop):
         b = position // T
         t = position - b * T
         for m in range(M):
-            channels = slice(m * D, (m + 1) * D)
-            space[:] = 0
+            total[:] = 0
             for j in range(L):
-                s = t - (L - 1 - j) * dilation
+                s, w = t - (L - 1 - j) * dilation, (j * M + m) * D
                 if s >= 0:
-                    _add_scaled(normed_weight[j, channels], value[b, s], factor[b, s, m], space)
+                    add_line(normed_weight, w, flat, (b * T + s) * D, factor[b * T + s, m], total)
                 else:
-                    _add_scaled(weight[j, channels], taps[b, span + s, channels], one, space)
-            _finish(space, value[b, t], alpha[position, m], y[position, channels])
+                    add_line(weight, w, taps, ((b * span + span + s) * M + m) * D, one, total)
+            _finish(total, value[position], alpha[position, m])
+            write_line(total, stream, y, (position * M + m) * D)
 
 
 @jit
-def _add_scaled(weight, source, factor, total):
-    for c in range(total.size):
-        total[c] += weight[c] * (factor * source[c])
-
-
-@jit
-def _finish(total, value, alpha, y):
+def _finish(total, value, alpha):
+    """total = silu(total) + alpha * value."""
     one = total.dtype.type(1)
     for c in range(total.size):
-        y[c] = total[c] * sigmoid(total[c], one) + alpha * value[c]
+        total[c] = total[c] * sigmoid(total[c], one) + alpha * value[c]
