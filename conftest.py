@@ -1,8 +1,12 @@
-"""Doctests are collected from every module; those of a backend only where its package is installed."""
+"""Doctests are collected from every module; of what stands on a package, only where that is installed."""
 
 import importlib.util
 
-NEEDS = {"numba": "numba", "torch": "torch", "torch/kernels": "triton"}
+NEEDS = {
+    "numba": ("engram_ref/backends/numba/*", "engram_ref/bench/*", "tests/parity/numba_kernels.py"),
+    "torch": ("engram_ref/backends/torch/*", "tests/torch_cases.py"),
+    "triton": ("engram_ref/backends/torch/kernels/*",),
+}
 
-collect_ignore_glob = [f"engram_ref/backends/{folder}/*" for folder, package in NEEDS.items()
+collect_ignore_glob = [pattern for package, patterns in NEEDS.items() for pattern in patterns
                        if importlib.util.find_spec(package) is None]

@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Mapping
 
+from engram_ref.backends import load
 from engram_ref.cli.source import output_path
 from engram_ref.cli.terminal import style, table, wrap
 from engram_ref.errors import InputError
@@ -40,6 +41,7 @@ def run(options: argparse.Namespace) -> int:
     if os.environ.get(JIT_OFF, "0") != "0":
         raise InputError(JIT_OFF, "not set: there is nothing to measure without the compiler", os.environ[JIT_OFF])
     from engram_ref.bench import report
+    load("numba")                       # the side under test: its absence is said before anything is measured
     from engram_ref.bench import run as benchmark
     from engram_ref.bench.setting import Setting, cores, load_rivals
 

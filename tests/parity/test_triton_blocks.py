@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -104,6 +105,15 @@ def test_available_on_a_gpu_or_in_the_interpreter(monkeypatch):
     assert kernels.available("cpu")
     monkeypatch.setattr(kernels.importlib.util, "find_spec", lambda name: None)
     assert not kernels.available("cuda")
+
+
+@pytest.mark.parametrize(("first", "there"), [("triton", "False"), ("os", "True")], ids=["too late", "in time"])
+def test_the_interpreter_counts_only_where_triton_itself_was_imported_with_it(first, there):
+    code = (f"import os, {first}; os.environ['TRITON_INTERPRET'] = '1'; import torch; "
+            "from engram_ref.backends.torch import kernels; print(kernels.available('cpu'))")
+    clean = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=clean)
+    assert done.stdout.split() == [there]
 
 
 def test_usable_where_nobody_watches(monkeypatch):

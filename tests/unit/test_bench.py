@@ -6,9 +6,11 @@ import os
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
-import numba
 import numpy as np
 import pytest
+
+pytest.importorskip("numba", reason="numba is not installed")
+import numba
 
 from engram_ref.bench import clock
 from engram_ref.bench import run as benchmark

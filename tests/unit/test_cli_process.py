@@ -79,3 +79,10 @@ def test_step_through_prints_what_the_walk_computes():
     walked = spawn("walk", "--preset", "tiny", "--stage", "gate", "--position", "3").stdout.decode()
     gates = [word for word in walked.splitlines()[-1].split() if word.startswith("0.")]
     assert done.returncode == 0 and f"gate            [{' '.join(gates)}]" in done.stdout
+
+
+def test_without_numba_bench_says_what_to_install_and_the_rest_works():
+    code = ("import sys; sys.modules['numba'] = None\nfrom engram_ref.cli.main import main\n"
+            "assert main(['presets']) == 0\nmain(['bench'])")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 2 and "pip install numba" in done.stderr and "Traceback" not in done.stderr

@@ -23,7 +23,15 @@ def available(device: torch.device | str) -> bool:
     """Can kernels run on tensors of this device? On a GPU, or anywhere in Triton's interpreter."""
     if importlib.util.find_spec("triton") is None:
         return False
-    return torch.device(device).type == "cuda" or os.environ.get("TRITON_INTERPRET") == "1"
+    return torch.device(device).type == "cuda" or (os.environ.get("TRITON_INTERPRET") == "1" and interpreted())
+
+
+def interpreted() -> bool:
+    """Was Triton itself imported with the interpreter switched on? Its own functions cannot be switched later."""
+    from triton import language
+    from triton.runtime.interpreter import InterpretedFunction
+
+    return isinstance(language.sigmoid, InterpretedFunction)
 
 
 def usable(*tensors: torch.Tensor) -> bool:
