@@ -10,3 +10,5 @@ NEEDS = {
 
 collect_ignore_glob = [pattern for package, patterns in NEEDS.items() for pattern in patterns
                        if importlib.util.find_spec(package) is None]
+
+collect_ignore = ["tests/without_numba.py"]     # a plugin: importing it takes Numba away

@@ -82,7 +82,8 @@ def test_step_through_prints_what_the_walk_computes():
 
 
 def test_without_numba_bench_says_what_to_install_and_the_rest_works():
-    code = ("import sys; sys.modules['numba'] = None\nfrom engram_ref.cli.main import main\n"
+    code = ("import os, sys; os.environ.pop('NUMBA_DISABLE_JIT', None); sys.modules['numba'] = None\n"
+            "from engram_ref.cli.main import main\n"
             "assert main(['presets']) == 0\nmain(['bench'])")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 2 and "pip install numba" in done.stderr and "Traceback" not in done.stderr
