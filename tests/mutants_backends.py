@@ -71,7 +71,7 @@ def share_of_the_slot_before(original, answer, token, share, y):
     return original(answer, token, np.roll(share, 1), y)
 
 
-def pieces_overlap(original, kernel, tokens):
+def pieces_overlap(original, kernel, tokens, moved):
     """Both halves compute the middle token: harmless where results are written, wrong where they are added."""
     kernel(0, tokens // 2 + 1)
     kernel(tokens // 2, tokens)

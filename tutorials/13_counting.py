@@ -297,4 +297,4 @@ assert total == pure.total_one_vocab and agreement(total, "26.7B") == "rounded"
 # By the count, yes: it cannot tell a tied matrix from one that was left out. The mHC paper's 27.0B speaks against it.
 
 # %% [markdown]
-# That was the last tutorial. Where to go on: [the map from the paper to the code](../paper/map.md).
+# Next: [making it fast without changing a bit](14_making_it_fast.md).

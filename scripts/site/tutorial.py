@@ -91,7 +91,8 @@ def digest(path: Path) -> str:
     files = [p for p in sorted(package.rglob("*")) if p.is_file() and "__pycache__" not in p.parts]
     for file in files + sorted(HERE.glob("*.py")) + [HERE / "matplotlibrc"]:
         total.update(str(file.relative_to(ROOT)).encode() + file.read_bytes())
-    for data in sorted(path.parent.glob("*.json")) + sorted((ROOT / "tests" / "golden").glob("*.*")):
+    results = sorted((ROOT / "docs" / "performance" / "results").glob("*.json"))
+    for data in sorted(path.parent.glob("*.json")) + sorted((ROOT / "tests" / "golden").glob("*.*")) + results:
         total.update(data.name.encode() + data.read_bytes())
     versions = [platform.python_version()] + [f"{d.name}{d.version}" for d in metadata.distributions()]
     total.update(" ".join(sorted(versions)).encode())

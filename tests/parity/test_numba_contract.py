@@ -60,7 +60,7 @@ CALLS = tuple(made(np.random.default_rng(0)))
 
 @pytest.mark.parametrize("name", CALLS)
 def test_any_number_of_threads_gives_the_same_bits(name, rng, monkeypatch):
-    monkeypatch.setattr(_threads, "SERIAL_BELOW", 2)
+    monkeypatch.setattr(_threads, "WORTH_A_THREAD", 0)
     call, found = made(rng)[name], []
     for count in (1, 2, 3, 7):
         with fast.threads(count):
@@ -85,7 +85,7 @@ def test_other_numbers_of_threads_are_refused(count):
 
 
 def test_callers_on_several_threads_do_not_disturb_each_other(rng, monkeypatch):
-    monkeypatch.setattr(_threads, "SERIAL_BELOW", 2)
+    monkeypatch.setattr(_threads, "WORTH_A_THREAD", 0)
     call = made(rng)["address"]
     expected, found = call(), [None] * 8
 
@@ -107,7 +107,7 @@ def test_an_error_in_a_worker_reaches_the_caller():
             raise InputError("kernel", "no error", "one")
 
     with fast.threads(2), pytest.raises(InputError, match="found one"):
-        _threads.over_tokens(kernel, 10_000)
+        _threads.over_tokens(kernel, 100, 2**30)
 
 
 def with_out(rng):

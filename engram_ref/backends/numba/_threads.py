@@ -2,9 +2,9 @@
 
 Numba's own parallel loops come in layers. With "omp", idle workers spin and take the cores from BLAS, whose
 matrix products stand between our kernels; "workqueue" ends the process when two Python threads call it at
-once. Plain Python threads that run serial, GIL-free kernels have neither fault, and cost some 50 microseconds
-a call. Every token is computed by itself, in the same order whatever the cut: the answer has the same bits
-with any number of threads.
+once. Plain Python threads that run serial, GIL-free kernels have neither fault; but a sleeping thread takes a
+while to wake, so small inputs stay with the caller. Every token is computed by itself, in the same order
+whatever the cut: the answer has the same bits with any number of threads.
 """
 
 import itertools
@@ -17,8 +17,8 @@ from contextlib import contextmanager
 
 from engram_ref.errors import InputError
 
-SERIAL_BELOW = 512
-"""Tokens of a call below which one thread does it all: starting others would cost more."""
+WORTH_A_THREAD = 2**24
+"""Bytes a call must go through before other threads pay: waking one takes longer than a megabyte."""
 
 PIECES = 4
 """Pieces a thread would get if all started at once; whoever is free takes the next one."""
@@ -52,12 +52,15 @@ def threads(count: int) -> Iterator[None]:
         _limit.count = before
 
 
-def over_tokens(kernel: Callable[[int, int], None], tokens: int) -> None:
-    """Call kernel(start, stop) for pieces that cover range(tokens), at the same time where that pays."""
+def over_tokens(kernel: Callable[[int, int], None], tokens: int, moved: int) -> None:
+    """Call kernel(start, stop) for pieces that cover range(tokens), at the same time where that pays.
+
+    moved   bytes that the whole call reads or writes, whichever is more
+    """
     count = thread_count()
-    if count == 1 or tokens < SERIAL_BELOW:
+    if count == 1 or moved < WORTH_A_THREAD:
         return kernel(0, tokens)
-    number = count * PIECES
+    number = min(count * PIECES, tokens)
     turns = itertools.count()
 
     def work() -> None:

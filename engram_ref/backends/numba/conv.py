@@ -13,12 +13,13 @@ from numba import njit
 
 from engram_ref.backends.numba._buffers import aligned, result, streams
 from engram_ref.backends.numba._exp import sigmoid
-from engram_ref.backends.numba._lines import add_line, write_line
+from engram_ref.backends.numba._lines import add_line, sum_lines, write_line
+from engram_ref.backends.numba._memory import prefetch
 from engram_ref.backends.numba._sums import dot
 from engram_ref.backends.numba._threads import over_tokens
 from engram_ref.backends.numba._vectors import BYTES
 
-CHANNELS = 2560     # convolved at a time: their sum and the lines it is made of stay near
+CHANNELS = 2560     # convolved at a time
 
 jit = njit(nogil=True, error_model="numpy")
 
@@ -28,7 +29,7 @@ def silu(x: np.ndarray) -> np.ndarray:
     x = np.ascontiguousarray(x)
     y = result(None, x.shape, x.dtype)
     flat, written = x.reshape(-1), y.reshape(-1)
-    over_tokens(lambda a, b: _silu(flat[a:b], written[a:b]), x.size)
+    over_tokens(lambda a, b: _silu(flat[a:b], written[a:b]), x.size, y.nbytes)
     return y
 
 
@@ -40,7 +41,8 @@ def conv_silu(x: np.ndarray, weight: np.ndarray, dilation: int, taps: np.ndarray
     y = result(out, x.shape, dtype, x, taps)
     lines, before = (np.ascontiguousarray(array, dtype=dtype).reshape(-1) for array in (x, taps))
     sizes, weights, stream = (T, M * D, taps.shape[1], dilation), tap_weights(weight, dtype), streams_lines(y, M * D)
-    over_tokens(lambda a, b: _conv_silu(lines, before, weights, sizes, stream, y.reshape(-1), a, b), B * T)
+    over_tokens(lambda a, b: _conv_silu(lines, before, weights, sizes, stream, y.reshape(-1), a, b), B * T,
+                y.nbytes)
     return y
 
 
@@ -65,22 +67,24 @@ def _silu(x, y):
 def _conv_silu(x, taps, weight, sizes, stream, y, start, stop):
     """Positions `start` to `stop`-1, counted through all sequences: x [B*T*M*D], taps [B*span*M*D], y [B*T*M*D].
 
-    A block of channels at a time: its weights and the lines its taps read stay in the first-level cache.
+    A block of channels at a time, so that their sum stays in the first-level cache.
     """
     T, channels, span, dilation = sizes
-    L, one, space = weight.size // channels, x.dtype.type(1), np.empty(min(CHANNELS, channels), x.dtype)
+    L, ones, space = weight.size // channels, np.ones(1, x.dtype), np.empty(min(CHANNELS, channels), x.dtype)
     for position in range(start, stop):
         b = position // T
         t = position - b * T
         for first in range(0, channels, CHANNELS):
             total = space[: min(CHANNELS, channels - first)]
-            total[:] = 0
-            for j in range(L):
-                s, w = t - (L - 1 - j) * dilation, j * channels + first
-                if s >= 0:
-                    add_line(weight, w, x, (b * T + s) * channels + first, one, total)
-                else:
-                    add_line(weight, w, taps, (b * span + span + s) * channels + first, one, total)
+            held = max((span - t + dilation - 1) // dilation, 0)         # taps that fall before the sequence
+            sum_lines(weight, held * channels + first, channels, x,
+                      (position - span + held * dilation) * channels + first, dilation * channels, ones, 0, 0, L - held,
+                      total)
+            for j in range(held):
+                add_line(weight, j * channels + first, taps, (b * span + t + j * dilation) * channels + first, ones[0],
+                         total)
+            for c in range(0, total.size, BYTES // x.itemsize):
+                prefetch(x, (position + 1) * channels + first + c)       # of nothing, after the last one: harmless
             _activate(total)
             write_line(total, stream, y, position * channels + first)
 
@@ -102,14 +106,14 @@ def update(value: np.ndarray, alpha: np.ndarray, gain: np.ndarray, weight: np.nd
     """
     (B, T, M, D), dtype = y.shape, y.dtype
     squares, flat, gates = aligned((B * T, 1), dtype), value.reshape(B * T, D), alpha.reshape(B * T, M)
-    over_tokens(lambda a, b: _mean_squares(flat[a:b], squares[a:b]), B * T)
+    over_tokens(lambda a, b: _mean_squares(flat[a:b], squares[a:b]), B * T, value.nbytes)
     factor = branch_factors(gates, squares, dtype.type(eps))
     weights, gains = tap_weights(weight, dtype), np.ascontiguousarray(gain, dtype=dtype)
     normed_weights = (weights.reshape(-1, M * D) * gains.reshape(-1)).reshape(-1)
     before = np.ascontiguousarray(taps, dtype=dtype).reshape(-1)
     sizes, stream = (T, M, taps.shape[1], dilation), streams_lines(y, D)
     over_tokens(lambda a, b: _update(flat, gates, factor, before, normed_weights, weights, sizes, stream, y.reshape(-1),
-                                     a, b), B * T)
+                                     a, b), B * T, y.nbytes)
     last = slice(max(T - keep, 0), T)
     return gains * (factor.reshape(B, T, M)[:, last, :, None] * value[:, last, None, :])
 
@@ -136,18 +140,17 @@ def _update(value, alpha, factor, taps, normed_weight, weight, sizes, stream, y,
     """
     (T, M, span, dilation), D = sizes, value.shape[1]
     flat, one, total = value.reshape(value.size), value.dtype.type(1), np.empty(D, value.dtype)
-    L = weight.size // (M * D)
+    L, factors = weight.size // (M * D), factor.reshape(factor.size)
     for position in range(start, stop):
         b = position // T
         t = position - b * T
         for m in range(M):
-            total[:] = 0
-            for j in range(L):
-                s, w = t - (L - 1 - j) * dilation, (j * M + m) * D
-                if s >= 0:
-                    add_line(normed_weight, w, flat, (b * T + s) * D, factor[b * T + s, m], total)
-                else:
-                    add_line(weight, w, taps, ((b * span + span + s) * M + m) * D, one, total)
+            held = max((span - t + dilation - 1) // dilation, 0)         # taps that fall before the sequence
+            first = position - span + held * dilation                    # where the others begin
+            sum_lines(normed_weight, (held * M + m) * D, M * D, flat, first * D, dilation * D, factors, first * M + m,
+                      dilation * M, L - held, total)
+            for j in range(held):
+                add_line(weight, (j * M + m) * D, taps, ((b * span + t + j * dilation) * M + m) * D, one, total)
             _finish(total, value[position], alpha[position, m])
             write_line(total, stream, y, (position * M + m) * D)
 

@@ -23,7 +23,8 @@ def swiglu(x: np.ndarray, w1: np.ndarray, w2: np.ndarray, w3: np.ndarray) -> np.
     """Twin of ops.experts.swiglu; the product of both halves overwrites the first."""
     gate, up = x @ w1.T, x @ w3.T
     halves = gate.reshape(-1, gate.shape[-1]), up.reshape(-1, gate.shape[-1])
-    over_tokens(lambda a, b: _swiglu(halves[0][a:b].reshape(-1), halves[1][a:b].reshape(-1)), len(halves[0]))
+    over_tokens(lambda a, b: _swiglu(halves[0][a:b].reshape(-1), halves[1][a:b].reshape(-1)), len(halves[0]),
+                gate.nbytes)
     return gate @ w2.T
 
 
@@ -44,7 +45,7 @@ def routed_grouped(parameters: Parameters, x: np.ndarray, chosen: np.ndarray, we
 
 def combine(answer: np.ndarray, token: np.ndarray, share: np.ndarray, y: np.ndarray) -> None:
     """y[token[i]] += share[i] * answer[i]; no token comes twice."""
-    over_tokens(lambda a, b: _combine(answer, token, share, y, a, b), len(token))
+    over_tokens(lambda a, b: _combine(answer, token, share, y, a, b), len(token), answer.nbytes)
 
 
 def moe(parameters: Parameters, x: np.ndarray, config: ExpertsConfig, record: Record = ignore) -> np.ndarray:

@@ -45,7 +45,7 @@ def score_and_gate(hidden: np.ndarray, key: np.ndarray, gain: np.ndarray, eps: f
     """
     arrays = [np.ascontiguousarray(array, dtype=hidden.dtype) for array in (hidden, key, gain)]
     eps = machine_eps(hidden.dtype, eps)
-    over_tokens(lambda a, b: _gate(*arrays, eps, form, gates, a, b), len(hidden))
+    over_tokens(lambda a, b: _gate(*arrays, eps, form, gates, a, b), len(hidden), 2 * hidden.nbytes)
 
 
 def apply_gate(alpha: np.ndarray, value: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:

@@ -37,7 +37,7 @@ def table_rows(mixes: np.ndarray, primes: np.ndarray, out: np.ndarray | None = N
     lines = np.ascontiguousarray(mixes.reshape(B * T, orders).T)                       # [N-1, B*T]
     constants, flat, reals = _reductions(primes, None, orders), rows.reshape(-1), lines.astype(np.float64)
     over_tokens(lambda a, b: _reduce(lines[:, a:b], reals[:, a:b], 1, *constants, False, flat, a * len(primes), 0),
-                B * T)
+                B * T, rows.nbytes)
     return rows
 
 
@@ -54,20 +54,20 @@ def layers_of_rows(ids: np.ndarray, canonical: np.ndarray, history: np.ndarray, 
     constants = _reductions(primes, offsets, Y * (multipliers.shape[1] - 1))
     eos, flat = NO_EOS if eos_id is None else eos_id, rows.reshape(-1)
     over_tokens(lambda a, b: _rows(ids, canonical, history, multipliers, *constants, streams(rows), pad_id, eos, flat,
-                                   a, b), B * T)
+                                   a, b), B * T, rows.nbytes)
     return rows
 
 
 def step_function(multipliers: np.ndarray, primes: np.ndarray, pad_id: int,
                   eos_id: int | None) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     """step(ids int64 [B], history int64 [B, N-1]) -> rows int64 [B, C]; both C-contiguous, neither looked at."""
-    constants = (multipliers.copy(), *_reductions(primes, None, len(multipliers) - 1), pad_id,
-                 NO_EOS if eos_id is None else eos_id)       # copies: read-only arrays take Numba's slow entrance
-    C = len(primes)
+    flat, narrow, inverses, offsets, vector = _reductions(primes, None, len(multipliers) - 1)
+    eos, C = NO_EOS if eos_id is None else eos_id, len(primes)
+    whole = np.concatenate([offsets, flat, multipliers, [pad_id, eos, vector]])     # one array: each costs a call time
 
     def step(ids: np.ndarray, history: np.ndarray) -> np.ndarray:
         rows = np.empty((len(ids), C), np.int64)
-        _step(ids, history, *constants, rows)
+        _step(ids, history, whole, narrow, inverses, rows)
         return rows
 
     return step
@@ -189,9 +189,13 @@ def _divide(mix, primes, offsets, column, count, rows, at):
 
 
 @jit
-def _step(ids, history, multipliers, primes, narrow, inverses, offsets, vector, pad_id, eos, rows):
-    """One token of every sequence: walk back until something blocks the view."""
-    N, C = multipliers.size, primes.size
+def _step(ids, history, whole, narrow, inverses, rows):
+    """One token of every sequence: walk back until something blocks the view.
+
+    whole   offsets [C], all zero, primes [C], multipliers [N], then pad, eos and whether eight go at once
+    """
+    N, C = history.shape[1] + 1, narrow.size
+    primes, multipliers, pad_id, eos, vector = whole[C:], whole[2 * C :], whole[-3], whole[-2], whole[-1] == 1
     H, flat = C // (N - 1), rows.reshape(rows.size)
     for b in range(ids.size):
         hidden = ids[b] == DEAD
@@ -203,6 +207,6 @@ def _step(ids, history, multipliers, primes, narrow, inverses, offsets, vector, 
             for h in range(0, H, WIDTH):
                 column = (i - 1) * H + h
                 if vector:
-                    store_remainders(mix, float(mix), narrow, inverses, offsets, column, flat, b * C + column)
+                    store_remainders(mix, float(mix), narrow, inverses, whole, column, flat, b * C + column)
                 else:
-                    _divide(mix, primes, offsets, column, min(WIDTH, H - h), flat, b * C + column)
+                    _divide(mix, primes, whole, column, min(WIDTH, H - h), flat, b * C + column)

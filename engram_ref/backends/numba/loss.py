@@ -25,7 +25,7 @@ def cross_entropy(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
         return ops.cross_entropy(logits, targets)
     lines, wanted = np.ascontiguousarray(logits).reshape(-1, V), targets.reshape(-1)
     losses = np.empty(len(lines), logits.dtype)
-    over_tokens(lambda a, b: _cross_entropy(lines, wanted, losses, a, b), len(lines))
+    over_tokens(lambda a, b: _cross_entropy(lines, wanted, losses, a, b), len(lines), lines.nbytes)
     return losses.reshape(targets.shape)
 
 

@@ -22,7 +22,7 @@ def rms_norm(x: np.ndarray, gain: np.ndarray, eps: float | None) -> np.ndarray:
     D, y = x.shape[-1], aligned(x.shape, x.dtype)
     flat, gains, written = np.ascontiguousarray(x).reshape(-1), np.ascontiguousarray(gain).reshape(-1), y.reshape(-1)
     eps = machine_eps(x.dtype, eps)
-    over_tokens(lambda a, b: _norm(flat, gains, D, eps, written, a, b), x.size // max(D, 1))
+    over_tokens(lambda a, b: _norm(flat, gains, D, eps, written, a, b), x.size // max(D, 1), x.nbytes)
     return y
 
 

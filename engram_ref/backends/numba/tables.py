@@ -29,7 +29,7 @@ def gather(table: np.ndarray, rows: np.ndarray, offsets: np.ndarray, out: np.nda
     if table.flags.c_contiguous:
         stored, written = as_bytes(table), as_bytes(found.reshape(-1, table.shape[1]))
         stream = streams(found) and stored.shape[1] % BYTES == 0
-        over_tokens(lambda a, b: _copy(stored, flat, stream, written, a, b), flat.size)
+        over_tokens(lambda a, b: _copy(stored, flat, stream, written, a, b), flat.size, found.nbytes)
     else:
         np.take(table, flat.reshape(rows.shape), axis=0, out=found)
     return found
@@ -53,7 +53,7 @@ def gather_dequantise(codes: np.ndarray, scales: np.ndarray, rows: np.ndarray, o
     memory = result(out, (B, T, C * codes.shape[1]), np.float32, codes, scales, rows)
     codes, scales, written = np.ascontiguousarray(codes), np.ascontiguousarray(scales), memory.reshape(-1)
     over_tokens(lambda a, b: _decode(codes.reshape(-1), scales.reshape(-1), flat, E8M0_VALUES, codes.shape[1], rounded,
-                                     streams(memory), written, a, b), flat.size)
+                                     streams(memory), written, a, b), flat.size, memory.nbytes)
     return memory
 
 
