@@ -16,7 +16,8 @@ def test_python_blocks_run_one_after_the_other(capsys):
     scope = {}
     for block in blocks:
         exec(compile(block, "README.md", "exec"), scope)
-    assert len(blocks) == 3 and scope["rows"].shape == (4, 8) and scope["flat"].shape == (4, 24)
+    shapes = {name: scope[name].shape for name in ("both", "rows", "flat")}
+    assert len(blocks) == 4 and shapes == {"both": (2, 1, 4, 24), "rows": (4, 8), "flat": (4, 24)}
     cut = np.concatenate([scope["first"], scope["rest"]], axis=1)[0]
     assert_close("cut in two", scope["logits"], cut, "f64", terms=scope["model"].backbone.hidden_size)
     assert "output [B=1, T=4, M=4, D=16]" in capsys.readouterr().out

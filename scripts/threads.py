@@ -1,0 +1,90 @@
+"""Which threads go well with BLAS? One kernel between matrix products, run in three ways.
+
+    python scripts/threads.py [--quick]
+
+own         this package's way: Python threads that run serial kernels without the interpreter's lock
+omp         Numba's parallel loop on OpenMP
+workqueue   Numba's parallel loop on its own pool
+
+Each way runs in a process of its own, since Numba takes one layer for a process's life. Printed are medians: of the
+product alone, of the kernel alone, of both in turn, and how much longer both take than their sum.
+"""
+
+import importlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+
+import numpy as np
+
+WAYS = ("own", "omp", "workqueue")
+ROUNDS = 15
+
+
+def median(work: Callable[[], object]) -> float:
+    """Median seconds of ROUNDS runs, after one to warm up."""
+    work()
+    seconds = []
+    for _ in range(ROUNDS):
+        start = time.perf_counter()
+        work()
+        seconds.append(time.perf_counter() - start)
+    return statistics.median(seconds)
+
+
+def gate_kernel(way: str, hidden: np.ndarray, key: np.ndarray, gates: np.ndarray) -> Callable[[], object]:
+    """The fused gate over all tokens, by this package's threads or by a parallel loop of Numba."""
+    from numba import njit, prange
+
+    gate, threads = (importlib.import_module(f"engram_ref.backends.numba.{name}") for name in ("gate", "_threads"))
+    gain, tokens = np.ones(hidden.shape[1:], hidden.dtype), len(hidden)
+    if way == "own":
+        threads.WORTH_A_THREAD = 0
+        return lambda: gate.score_and_gate(hidden, key, gain, 1e-6, gate.SIGMOID, gates)
+    kernel, eps, parts = gate._gate, hidden.dtype.type(1e-6), 4 * threads.thread_count()
+
+    @njit(parallel=True)
+    def loop():
+        for i in prange(parts):
+            kernel(hidden, key, gain, eps, gate.SIGMOID, gates, i * tokens // parts, (i + 1) * tokens // parts)
+
+    return loop
+
+
+def measure(way: str, tokens: int, width: int) -> dict[str, float]:
+    """Seconds of the product, of the kernel, and of both in turn."""
+    rng = np.random.default_rng(0)
+    memory, weight, hidden = (rng.standard_normal(shape, dtype=np.float32) for shape in (
+        (tokens, width // 2), (width // 2, 4 * width), (tokens, 4, width)))
+    key, gates = np.empty((tokens, 4 * width), np.float32), np.empty((tokens, 4), np.float32)
+    kernel = gate_kernel(way, hidden, key.reshape(hidden.shape), gates)
+
+    def product() -> object:
+        return np.matmul(memory, weight, out=key)
+
+    return {"product": median(product), "kernel": median(kernel), "both": median(lambda: (product(), kernel()))}
+
+
+def main(arguments: list[str]) -> int:
+    """Measure every way, each in a fresh process, and print a line for it."""
+    if arguments[:1] == ["--way"]:
+        print(json.dumps(measure(arguments[1], *map(int, arguments[2:]))))
+        return 0
+    sizes = ("16", "32") if "--quick" in arguments else ("256", "2560")
+    print(f"{'way':12}{'product':>12}{'kernel':>12}{'both':>12}{'both / sum':>12}")
+    for way in WAYS:
+        layer = {} if way == "own" else {"NUMBA_THREADING_LAYER": way}
+        done = subprocess.run([sys.executable, __file__, "--way", way, *sizes], env=os.environ | layer, check=True,
+                              capture_output=True, text=True)
+        found = json.loads(done.stdout)
+        shown = "".join(f"{1e3 * found[name]:9.2f} ms" for name in ("product", "kernel", "both"))
+        print(f"{way:12}{shown}{found['both'] / (found['product'] + found['kernel']):12.2f}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

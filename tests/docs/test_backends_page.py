@@ -1,0 +1,33 @@
+"""The page about backends: its code runs, and what it says about threads can be measured."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from engram_ref.backends import PACKAGES
+
+pytest.importorskip("numba", reason="numba is not installed")
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "reference" / "backends.md").read_text(encoding="utf-8")
+
+
+def test_its_code_runs():
+    space = {}
+    exec(PAGE.split("```python\n")[1].split("```")[0], space)
+    assert space["rows"].shape == (3, 16)
+
+
+@pytest.mark.parametrize("name", PACKAGES)
+def test_it_names_every_backend(name):
+    assert f"`engram_ref.backends.{name}`" in PAGE or name == "numpy"
+
+
+@pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT") == "1", reason="nothing to measure without the JIT")
+def test_the_script_measures_every_way():
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([sys.executable, str(ROOT / "scripts" / "threads.py"), "--quick"], capture_output=True,
+                          text=True, check=True, env=environment)
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["way", "own", "omp", "workqueue"]
