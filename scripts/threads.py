@@ -45,14 +45,14 @@ def gate_kernel(way: str, hidden: np.ndarray, key: np.ndarray, gates: np.ndarray
     if way == "own":
         threads.WORTH_A_THREAD = 0
         return lambda: gate.score_and_gate(hidden, key, gain, 1e-6, gate.SIGMOID, gates)
-    kernel, eps, parts = gate._gate, hidden.dtype.type(1e-6), 4 * threads.thread_count()
+    kernel, form = gate._gate, gate.SIGMOID
 
     @njit(parallel=True)
-    def loop():
+    def loop(hidden, key, gain, eps, gates, parts):
         for i in prange(parts):
-            kernel(hidden, key, gain, eps, gate.SIGMOID, gates, i * tokens // parts, (i + 1) * tokens // parts)
+            kernel(hidden, key, gain, eps, form, gates, i * tokens // parts, (i + 1) * tokens // parts)
 
-    return loop
+    return lambda: loop(hidden, key, gain, hidden.dtype.type(1e-6), gates, 4 * threads.thread_count())
 
 
 def measure(way: str, tokens: int, width: int) -> dict[str, float]:
