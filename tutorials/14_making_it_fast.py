@@ -244,8 +244,8 @@ assert shown[N - 1:] == ops.windows(ids, history, PAD, EOS)[0].tolist()
 # %% [markdown]
 # ## The same bits with any number of threads
 #
-# A large input is cut into ranges of tokens, one a thread. A thread that starts in the middle reads the $N - 1$ tokens
-# before its range from the input. It needs no result of another thread, so the cut cannot show:
+# A large input is cut into ranges of tokens, which threads take in turn (a small one, such as this, is cut only because
+# the cell says so). A thread that starts in the middle reads the $N - 1$ tokens before its range from the input. It needs no result of another thread, so the cut cannot show:
 
 # %%
 text = rng.integers(-1, 50, (3, 1500))                   # -1 is DEAD, 9 ends a document
@@ -253,7 +253,7 @@ start = np.full((3, 2), ops.DEAD)
 constants = (addressing.multipliers[2], addressing.primes[2], None, PAD, EOS)
 defined = ops.address(text, start, *constants)           # windows, mixes, rows
 for count in (1, 2, 5):
-    with fast.threads(count), patch.object(_threads, "WORTH_A_THREAD", 0):   # small: would not be cut
+    with fast.threads(count), patch.object(_threads, "WORTH_A_THREAD", 0):
         assert fast.address(text, start, *constants).tobytes() == defined.tobytes()
 assert ops.DEAD == -1
 
