@@ -244,8 +244,9 @@ assert shown[N - 1:] == ops.windows(ids, history, PAD, EOS)[0].tolist()
 # %% [markdown]
 # ## The same bits with any number of threads
 #
-# A large input is cut into ranges of tokens, which threads take in turn (a small one, such as this, is cut only because
-# the cell says so). A thread that starts in the middle reads the $N - 1$ tokens before its range from the input. It needs no result of another thread, so the cut cannot show:
+# A large input is cut into ranges of tokens, which threads take in turn. (This one is small, and cut only because the
+# cell says so.) A thread that starts in the middle reads the $N - 1$ tokens before its range from the input. It needs
+# no result of another thread, so the cut cannot show:
 
 # %%
 text = rng.integers(-1, 50, (3, 1500))                   # -1 is DEAD, 9 ends a document
