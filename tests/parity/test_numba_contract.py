@@ -175,6 +175,37 @@ def test_an_out_that_is_an_input_is_refused(rng):
         fast.conv_silu(x, np.ones((2, 3, 2)), 1, np.zeros((1, 1, 2, 3)), out=x)
 
 
+def misshapen(rng):
+    """name -> (a call with one argument of a wrong shape, that argument's name)."""
+    p, (hidden, _) = random_parameters(DEMO, rng), random_inputs(DEMO, rng, 2, 5)
+    memory, taps = rng.random((2, 5, DEMO.memory_width)), np.zeros((2, 9, *hidden.shape[2:]))
+    ids, history, m, primes = rng.integers(0, 50, (2, 5)), np.full((2, 2), -1), np.array([3, 5, 7]), np.array([23, 29])
+    x, experts = rng.random((4, 9)), {n: rng.random(s) for n, s in expert_shapes(EXPERTS, 9).items()}
+    return {
+        "address": (lambda: fast.address(ids, history[:1], m, primes, None, 7), "history"),
+        "address, offsets": (lambda: fast.address(ids, history, m, primes, primes[:1], 7), "offsets"),
+        "factored_score": (lambda: fast.factored_score(hidden, hidden[:, :3], p["key_gain"], p["key_gain"], 0), "key"),
+        "factored_score, gain": (lambda: fast.factored_score(hidden, hidden, p["key_gain"][0], p["key_gain"], 0),
+                                 "query_gain"),
+        "conv_silu": (lambda: fast.conv_silu(hidden, p["conv_weight"], 3, taps[:, 1:]), "taps"),
+        "conv_silu, weight": (lambda: fast.conv_silu(hidden, p["conv_weight"][:2], 3, taps), "weight"),
+        "gated_update": (lambda: fast.gated_update(p, memory, hidden, taps[:1], None, DEMO, 9), "taps"),
+        "gated_update, memory": (lambda: fast.gated_update(p, memory[:1], hidden, taps, None, DEMO, 9), "memory"),
+        "project_and_gate": (lambda: fast.project_and_gate(p, memory, hidden, np.ones((2, 4), bool), DEMO), "dead"),
+        "cross_entropy": (lambda: fast.cross_entropy(x, np.zeros(5, np.int64)), "targets"),
+        "routed_grouped": (lambda: fast.routed_grouped(experts, x, np.zeros((5, 2), np.int64), np.ones((5, 2))),
+                           "chosen"),
+    }
+
+
+@pytest.mark.parametrize("name", misshapen(np.random.default_rng(0)))
+def test_a_kernel_never_reads_past_an_array_of_another_shape(name, rng):
+    call, argument = misshapen(rng)[name]
+    with pytest.raises(InputError, match="shape") as caught:
+        call()
+    assert caught.value.argument == argument
+
+
 def test_without_numba_the_import_says_what_to_install():
     code = ("import sys; sys.modules['numba'] = None\n"
             "import engram_ref, numpy as np\n"

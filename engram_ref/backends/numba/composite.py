@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from engram_ref import ops
-from engram_ref.backends.numba._buffers import aligned, result
+from engram_ref.backends.numba._buffers import aligned, check_shapes, result
 from engram_ref.backends.numba.conv import update
 from engram_ref.backends.numba.gate import FORMS, apply_gate, score_and_gate
 from engram_ref.backends.numba.hashing import layers_of_rows, step_function
@@ -29,8 +29,8 @@ def address(ids: np.ndarray, history: np.ndarray, multipliers: np.ndarray, prime
     if record is not ignore:
         return ops.address(ids, history, multipliers, primes, offsets, pad_id, eos_id, record)
     written = None if out is None else result(out, (*ids.shape, len(primes)), np.int64, ids, history)[None]
-    return layers_of_rows(ids, NO_MAP, history, multipliers[None], primes[None], offsets, pad_id, eos_id,
-                          written)[0]
+    shifts = None if offsets is None else offsets[None]
+    return layers_of_rows(ids, NO_MAP, history, multipliers[None], primes[None], shifts, pad_id, eos_id, written)[0]
 
 
 def address_layers(ids: np.ndarray, canonical: np.ndarray | None, history: np.ndarray, multipliers: np.ndarray,
@@ -91,7 +91,9 @@ def gated_update(parameters: Parameters, memory: np.ndarray, hidden: np.ndarray,
         return ops.gated_update(parameters, memory, hidden, taps, dead, config, keep, record)
     if not config.conv_kernel:
         return project_and_gate(parameters, memory, hidden, dead, config, out=out), None
-    Y = result(out, hidden.shape, hidden.dtype, memory, hidden, taps)
+    Y, (B, _, M, D) = result(out, hidden.shape, hidden.dtype, memory, hidden, taps), hidden.shape
+    check_shapes(taps=(taps, (B, config.conv_span, M, D)), conv_gain=(parameters["conv_gain"], (M, D)),
+                 conv_weight=(parameters["conv_weight"], (M, D, config.conv_kernel)))
     alpha, value = gates_and_value(parameters, memory, hidden, dead, config)
     gain = ops.effective_gain(parameters["conv_gain"], config.gain_form)
     kept = update(value, alpha, gain, parameters["conv_weight"], config.conv_dilation, taps, config.conv_norm_eps,
@@ -103,6 +105,8 @@ def gates_and_value(parameters: Parameters, memory: np.ndarray, hidden: np.ndarr
                     config: EngramConfig) -> tuple[np.ndarray, np.ndarray]:
     """The factor of every branch and the value they share: alpha [B, T, M], value [B, T, D]."""
     B, T, M, D = hidden.shape
+    check_shapes(memory=(memory, (B, T, config.memory_width)), query_gain=(parameters["query_gain"], (M, D)),
+                 key_gain=(parameters["key_gain"], (M, D)), dead=(hidden[..., 0, 0] if dead is None else dead, (B, T)))
     emulated, tokens = config.rounding == "fp8_bf16", B * T
     x = memory.reshape(tokens, memory.shape[-1])
     x = ops.requantise(x) if emulated else x

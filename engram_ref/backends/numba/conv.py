@@ -11,7 +11,7 @@ and the convolution reads the D-wide v and M factors instead of M times D normal
 import numpy as np
 from numba import njit
 
-from engram_ref.backends.numba._buffers import aligned, result, streams
+from engram_ref.backends.numba._buffers import aligned, check_shapes, result, streams
 from engram_ref.backends.numba._exp import sigmoid
 from engram_ref.backends.numba._lines import add_line, sum_lines, write_line
 from engram_ref.backends.numba._memory import prefetch
@@ -36,7 +36,8 @@ def silu(x: np.ndarray) -> np.ndarray:
 def conv_silu(x: np.ndarray, weight: np.ndarray, dilation: int, taps: np.ndarray,
               out: np.ndarray | None = None) -> np.ndarray:
     """Twin of ops.conv.conv_silu."""
-    B, T, M, D = x.shape
+    (B, T, M, D), L = x.shape, weight.shape[-1]
+    check_shapes(weight=(weight, (M, D, L)), taps=(taps, (B, (L - 1) * dilation, M, D)))
     dtype = np.result_type(x, weight, taps)
     y = result(out, x.shape, dtype, x, taps)
     lines, before = (np.ascontiguousarray(array, dtype=dtype).reshape(-1) for array in (x, taps))

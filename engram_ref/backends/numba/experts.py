@@ -9,6 +9,7 @@ import numpy as np
 from numba import njit
 
 from engram_ref import ops
+from engram_ref.backends.numba._buffers import check_shapes
 from engram_ref.backends.numba._exp import sigmoid
 from engram_ref.backends.numba._threads import over_tokens
 from engram_ref.model_config import ExpertsConfig
@@ -32,6 +33,7 @@ def routed_grouped(parameters: Parameters, x: np.ndarray, chosen: np.ndarray, we
     """Twin of ops.experts.routed_grouped; experts add to a token in the same order."""
     w1, w2, w3 = (parameters[f"experts.w{i}"] for i in (1, 2, 3))
     K, y = chosen.shape[1], np.zeros_like(x)
+    check_shapes(chosen=(chosen, (len(x), K)), weights=(weights, (len(x), K)))
     order = np.argsort(chosen.reshape(-1), kind="stable")            # slots, expert by expert
     ends = np.cumsum(np.bincount(chosen.reshape(-1), minlength=len(w1)))
     token, share = order // K, weights.reshape(-1)[order]

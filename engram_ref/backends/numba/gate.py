@@ -11,7 +11,7 @@ import math
 import numpy as np
 from numba import njit
 
-from engram_ref.backends.numba._buffers import aligned, result
+from engram_ref.backends.numba._buffers import aligned, check_shapes, result
 from engram_ref.backends.numba._exp import sigmoid
 from engram_ref.backends.numba._sums import triple
 from engram_ref.backends.numba._threads import over_tokens
@@ -29,6 +29,7 @@ def factored_score(hidden: np.ndarray, key: np.ndarray, query_gain: np.ndarray, 
                    eps: float | None) -> np.ndarray:
     """Twin of ops.gate.factored_score."""
     B, T, M, D = hidden.shape
+    check_shapes(key=(key, hidden.shape), query_gain=(query_gain, (M, D)), key_gain=(key_gain, (M, D)))
     scores = aligned((B * T, M), hidden.dtype)
     score_and_gate(hidden.reshape(B * T, M, D), key.reshape(B * T, M, D), query_gain * key_gain, eps, SCORE, scores)
     return scores.reshape(B, T, M)

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from numba import config, njit
 
-from engram_ref.backends.numba._buffers import PADDING, result, streams
+from engram_ref.backends.numba._buffers import PADDING, check_shapes, result, streams
 from engram_ref.backends.numba._modulus import WIDTH, is_fast, store_remainders, stream_remainders
 from engram_ref.backends.numba._threads import over_tokens
 from engram_ref.ops.canonical import DEAD
@@ -49,9 +49,11 @@ def layers_of_rows(ids: np.ndarray, canonical: np.ndarray, history: np.ndarray, 
     returns   int64 [Y, B, T, C]
     """
     ids, history, multipliers = (np.ascontiguousarray(array, dtype=np.int64) for array in (ids, history, multipliers))
-    (B, T), (Y, C) = ids.shape, primes.shape
+    (B, T), (Y, C), N = ids.shape, primes.shape, multipliers.shape[1]
+    check_shapes(history=(history, (B, N - 1)), multipliers=(multipliers, (Y, N)),
+                 offsets=(primes if offsets is None else offsets, (Y, C)))
     rows = result(out, (Y, B, T, C), np.int64, ids, canonical, history)
-    constants = _reductions(primes, offsets, Y * (multipliers.shape[1] - 1))
+    constants = _reductions(primes, offsets, Y * (N - 1))
     eos, flat = NO_EOS if eos_id is None else eos_id, rows.reshape(-1)
     over_tokens(lambda a, b: _rows(ids, canonical, history, multipliers, *constants, streams(rows), pad_id, eos, flat,
                                    a, b), B * T, rows.nbytes)

@@ -7,6 +7,7 @@ import numpy as np
 from numba import njit
 
 from engram_ref import ops
+from engram_ref.backends.numba._buffers import check_shapes
 from engram_ref.backends.numba._exp import exp_negative
 from engram_ref.backends.numba._sums import dot
 from engram_ref.backends.numba._threads import over_tokens
@@ -21,6 +22,7 @@ def cross_entropy(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
     logits, targets = np.asarray(logits), np.asarray(targets)
     V = logits.shape[-1]
     ops.check_ids(targets, V, False, "targets")
+    check_shapes(targets=(targets, logits.shape[:-1]))
     if logits.dtype not in (np.float32, np.float64):
         return ops.cross_entropy(logits, targets)
     lines, wanted = np.ascontiguousarray(logits).reshape(-1, V), targets.reshape(-1)
