@@ -112,3 +112,6 @@ MUTANTS: dict[str, tuple] = {
     "numba-pieces-overlap": (NUMBA + "_threads:over_tokens", pieces_overlap, FLOATS + "experts_are_the_definitions",
                              (EXPERTS, RNG(0))),
 }
+
+NEEDS_THE_JIT = ("numba-one-inverse-off",)
+"""Mutants of what only vector code uses: the plain bodies divide."""
