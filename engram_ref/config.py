@@ -61,7 +61,7 @@ class EngramConfig:
     table_sizes: tuple[int, ...]             # nominal rows of one head's table, per order
     seed: int
     multiplier_generator: str                # "pcg64" or "splitmix64"
-    seed_index: str                          # what the generator is seeded with: "layer_id" or "ordinal"
+    seed_index: str                          # the generator takes the "layer_id", or the "ordinal" by ascending layer
     multipliers: tuple[tuple[int, ...], ...] | None   # injected, per layer; None: literals.py or the generator
 
     # tables

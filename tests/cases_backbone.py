@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from engram_ref.addressing import addressing_of
+from engram_ref.layout import layout
 from engram_ref.model.parameters import shapes
 from engram_ref.model_config import (
     AttentionConfig,
@@ -58,8 +58,7 @@ def random_model(config, seed=0, dtype=np.float64):
         made[name] = values.astype(dtype)
     for index in range(config.backbone.n_layers):
         if config.engram_layer(index) is not None:
-            made[f"layers.{index}.engram.column_offsets"] = addressing_of(config.engram).offsets[
-                config.engram_layer(index)]
+            made[f"layers.{index}.engram.column_offsets"] = layout(config.engram, config.engram_layer(index)).offsets
     return made
 
 

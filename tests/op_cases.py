@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engram_ref.addressing import addressing_of
+from engram_ref.layout import layout
 from engram_ref.ops import DEAD
 from tests.cases import DEMO, QWEN, V41, random_parameters
 from tests.cases_backbone import EXPERTS, GROUPED
@@ -95,20 +95,20 @@ INTEGERS = {
 
 def rows_of(config):
     """Rows that exist."""
-    sizes = addressing_of(config).primes[config.layer_ids[0]]
+    sizes = layout(config, config.layer_ids[0]).primes
     return lambda rng, B, T: rng.integers(0, sizes, (B, T, config.columns))
 
 
 def table(config):
     """A stored table, its column offsets, and rows: FP8 codes of every kind where it is of those."""
     def make(rng, B, T):
-        R = addressing_of(config).table_rows[config.layer_ids[0]]
+        R = layout(config, config.layer_ids[0]).table_rows
         if config.table_codec == "fp8_e8m0":
             stored = {"table_codes": rng.integers(0, 256, (R, config.row_width)).astype(np.uint8),
                       "table_scales": rng.integers(0, 256, (R, config.row_width // 32)).astype(np.uint8)}
         else:
             stored = {"table": random_parameters(config, rng)["table"]}
-        offsets = addressing_of(config).offsets[config.layer_ids[0]]
+        offsets = layout(config, config.layer_ids[0]).offsets
         return stored | {"column_offsets": offsets}, rows_of(config)(rng, B, T)
 
     return make

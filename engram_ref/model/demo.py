@@ -7,9 +7,9 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from engram_ref.addressing import addressing_of
 from engram_ref.config import EngramConfig
 from engram_ref.errors import InputError
+from engram_ref.layout import layout
 from engram_ref.model.engram_parameters import check_parameters, shapes
 
 DEMO_NAMES = {
@@ -42,7 +42,7 @@ def from_engram_demo(state_dict: Mapping[str, np.ndarray], config: EngramConfig,
     """
     layer_id = _only_layer(config) if layer_id is None else layer_id
     named = shapes(config, layer_id)
-    made = {"column_offsets": addressing_of(config).offsets[layer_id]}
+    made = {"column_offsets": layout(config, layer_id).offsets}
     taken: set[str] = set()
     for name, pattern in DEMO_NAMES.items():
         if name not in named:
@@ -59,7 +59,7 @@ def from_engram_demo(state_dict: Mapping[str, np.ndarray], config: EngramConfig,
                                  list(array.shape))
         made[name] = np.stack(arrays).reshape(named[name])
     check_nothing_left(state_dict, taken, made["column_offsets"])
-    check_parameters(made, config)
+    check_parameters(made, config, layer_id)
     return made
 
 

@@ -6,11 +6,13 @@ The canonical map ships with the package; the tokenizer file comes from the pack
 
 import hashlib
 import importlib.util
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
+from engram_ref.config import EngramConfig
 from engram_ref.errors import InputError
 from engram_ref.ops.canonical import canonical_map
 from engram_ref.text.maps import KNOWN_VOCABULARIES, int64_digest, known_vocabulary, load_map
@@ -86,6 +88,21 @@ class Vocabulary:
     def canonical_size(self) -> int:
         """Canonical ids: the number of classes."""
         return int(self.canonical.max()) + 1
+
+    def configure(self, config: EngramConfig, pad_id: int | None = None) -> EngramConfig:
+        """A configuration that hashes the ids of this vocabulary.
+
+        config    the dialect; its multipliers, unless injected, are drawn anew for the new canonical size
+        pad_id    raw id that fills windows on the left; None: the configuration's
+        returns   EngramConfig; pass the vocabulary to Addressing(config, vocabulary)
+        raises    InputError if the pad id or the EOS id is no id of this vocabulary
+
+        >>> from engram_ref.presets import preset
+        >>> Vocabulary.load("deepseek-v4").configure(preset("demo")).canonical_size
+        99092
+        """
+        return replace(config, vocabulary=self.name, vocab_size=self.size, canonical_size=self.canonical_size,
+                       pad_id=config.pad_id if pad_id is None else pad_id)
 
     def encode(self, text: str) -> np.ndarray:
         """Raw ids of a text, without a beginning-of-sequence mark.

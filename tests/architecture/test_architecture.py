@@ -22,6 +22,7 @@ LAYERS = (
     ("model_config",),
     ("trace",),
     ("ops",),
+    ("layout",),
     ("backends",),
     ("text",),
     ("presets", "addressing"),
