@@ -4,6 +4,7 @@ The canonical map ships with the package; the tokenizer file comes from the pack
 (its tokenizer.json only) and is read by the `tokenizers` library when text is first encoded.
 """
 
+import codecs
 import hashlib
 import importlib.util
 from dataclasses import replace
@@ -19,6 +20,9 @@ from engram_ref.text.maps import KNOWN_VOCABULARIES, int64_digest, known_vocabul
 
 RENAMED_IDS = (128_798, 128_799)
 """The only ids below DeepSeek-V3's size that V3 and V4 spell differently; their merges are the same."""
+
+BYTE_ORDER_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+"""Some editors write one at the start of a file; the tokenizers library does not read such a file."""
 
 
 class Vocabulary:
@@ -171,8 +175,10 @@ def read_tokenizer(path: Path):
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # the library raises bare Exception, and panics that are not even that
+        marked = path.read_bytes().startswith(BYTE_ORDER_MARKS)
         raise InputError(f"vocabulary file {path}", "a tokenizer.json", f"something else: {error}",
-                         "truncated or not a tokenizer file?") from error
+                         "it starts with a byte-order mark: save it as UTF-8 without one" if marked
+                         else "truncated or not a tokenizer file?") from error
 
 
 def file_digest(path: Path) -> str:

@@ -52,7 +52,7 @@ def compiled(tmp_path_factory):
     def run(file):
         code = COMPILE.format(file=file, kernel=f"{file}_kernel", types=COMPILED[file], constants=CONSTANTS[file])
         script = tmp_path_factory.mktemp("compiled") / f"{file}.py"
-        script.write_text(code)
+        script.write_text(code, encoding="utf-8")
         environment = {"PYTHONPATH": str(ROOT), "TRITON_CACHE_DIR": str(script.parent), "PATH": "/usr/bin:/bin"}
         done = subprocess.run([sys.executable, script], capture_output=True, text=True, env=environment)
         assert done.returncode == 0, done.stderr

@@ -19,7 +19,7 @@ RELEASE = "deepseek-v4.1-flash"
 
 
 def known(name=RELEASE):
-    return json.loads((GOLDEN / "addressing.json").read_text())[name]
+    return json.loads((GOLDEN / "addressing.json").read_text(encoding="utf-8"))[name]
 
 
 def flat_rows_of_the_release(ids, history=None):

@@ -165,12 +165,12 @@ def test_a_large_preset_is_refused_before_it_is_allocated(monkeypatch):
 
 def test_memory_is_the_smaller_of_what_is_free_and_the_limit(monkeypatch, tmp_path):
     meminfo, limit = tmp_path / "meminfo", tmp_path / "memory.max"
-    meminfo.write_text("MemTotal: 99 kB\nMemAvailable: 8 kB\n")
+    meminfo.write_text("MemTotal: 99 kB\nMemAvailable: 8 kB\n", encoding="ascii")
     monkeypatch.setattr("engram_ref.memory.MEMINFO", meminfo)
     monkeypatch.setattr("engram_ref.memory.CGROUP_LIMIT", limit)
     assert memory.available() == 8192
     for text, expected in (("max\n", 8192), ("4096\n", 4096)):
-        limit.write_text(text)
+        limit.write_text(text, encoding="ascii")
         assert memory.available() == expected
     meminfo.unlink()
     assert memory.available() == 4096

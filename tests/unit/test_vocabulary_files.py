@@ -18,7 +18,7 @@ from engram_ref.ops.canonical import REPLACEMENT, canonical_map, normalise
 from engram_ref.text import maps
 from engram_ref.text.vocabulary import packaged_tokenizer_file
 from tests.slow_addressing import digest
-from tests.unit.test_canonical import library_normaliser
+from tests.unit.test_unicode import library_normaliser
 from tests.unit.test_vocabulary import DIGESTS, NAMES, SIZES
 
 V3_VARIABLE = "ENGRAM_REF_V3_TOKENIZER"
@@ -110,9 +110,17 @@ def test_from_file_refuses_what_is_no_tokenizer(tmp_path):
             Vocabulary.from_file(path)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_byte_order_mark_is_named(encoding, tmp_path):
+    path = word_level_file(tmp_path / "marked.json", ["a", "b"])
+    path.write_bytes(path.read_text(encoding="utf-8").encode(encoding))
+    with pytest.raises(InputError, match=r"something else: .*\(it starts with a byte-order mark: save it as UTF-8"):
+        Vocabulary.from_file(path)
+
+
 def word_level_file(path, words):
     model = {"type": "WordLevel", "vocab": {word: i for i, word in enumerate(words)}, "unk_token": words[0]}
-    path.write_text(json.dumps({"version": "1.0", "model": model}))
+    path.write_text(json.dumps({"version": "1.0", "model": model}), encoding="utf-8")
     return path
 
 
@@ -122,6 +130,13 @@ def test_from_file_reads_another_tokenizer(tmp_path):
     assert vocabulary.canonical.tolist() == [0, 0, 1, 1, 2]
     assert (vocabulary.size, vocabulary.canonical_size) == (5, 3)
     assert vocabulary.members(1).tolist() == [2, 3]
+
+
+def test_map_of_a_file_does_not_depend_on_pythons_unicode_version(tmp_path):
+    # The era U+32FF and the mark U+0898 are newer than the library's tables, older than those of some Pythons.
+    words = ["\u4ee4\u548c", "\u32ff", "a\u0301", "a\u0898", "a", "\ue000", " "]
+    vocabulary = Vocabulary.from_file(word_level_file(tmp_path / "words.json", words))
+    assert vocabulary.canonical.tolist() == [0, 1, 2, 3, 2, 4, 4]
 
 
 def test_a_file_does_not_take_the_name_of_a_vocabulary_it_is_not(tmp_path):
