@@ -18,7 +18,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = (
     ("errors",),
-    ("axes", "config", "literals", "memory", "stages", "files"),
+    ("axes", "checks", "config", "literals", "memory", "stages", "files"),
     ("model_config",),
     ("trace",),
     ("ops",),
