@@ -5,8 +5,10 @@ from canonical ids, and a short history makes any cut of a stream give the rows 
 """
 
 import functools
+import importlib
 from collections.abc import Callable
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -17,12 +19,13 @@ from engram_ref.literals import MULTIPLIERS
 from engram_ref.ops.canonical import DEAD
 from engram_ref.ops.hashing import GENERATORS
 from engram_ref.ops.primes import column_offsets, table_primes
+from engram_ref.readonly import ReadOnlyArrays, read_only
 from engram_ref.text.maps import KNOWN_VOCABULARIES, check_digest
 from engram_ref.text.vocabulary import Vocabulary
 from engram_ref.trace import Trace
 
 
-class Addressing:
+class Addressing(ReadOnlyArrays):
     """The constants of one configuration, and the rows they give.
 
     config        the dialect and its sizes
@@ -50,9 +53,17 @@ class Addressing:
         self.eos_id = config.eos_id if canonical is None or config.eos_id is None else int(canonical[config.eos_id])
         primes = table_primes(config.table_sizes, config.n_heads, len(config.layer_ids))
         self.primes = dict(zip(config.layer_ids, primes, strict=True))
-        self.offsets = {layer: _read_only(column_offsets(p)) for layer, p in self.primes.items()}
+        self.offsets = {layer: read_only(column_offsets(p)) for layer, p in self.primes.items()}
         self.multipliers = {layer: _multipliers(config, i) for i, layer in enumerate(config.layer_ids)}
         self.table_rows = {layer: _round_up(int(p.sum()), config.row_multiple) for layer, p in self.primes.items()}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle and copy: a module is stored by its name."""
+        return self.__dict__ | {"ops": self.ops.__name__ if isinstance(self.ops, ModuleType) else self.ops}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        ops = state["ops"]
+        super().__setstate__(state | {"ops": importlib.import_module(ops) if isinstance(ops, str) else ops})
 
     def start(self, batch: int) -> np.ndarray:
         """The history of a stream that has not begun: int64 [batch, N-1] of -1."""
@@ -187,12 +198,7 @@ def _multipliers(config: EngramConfig, ordinal: int) -> np.ndarray:
     else:
         generate = GENERATORS[config.multiplier_generator]
         chosen = generate(config.seed, index, config.max_ngram, config.canonical_size)
-    return _read_only(chosen)
-
-
-def _read_only(array: np.ndarray) -> np.ndarray:
-    array.setflags(write=False)
-    return array
+    return read_only(chosen)
 
 
 def _round_up(count: int, multiple: int) -> int:

@@ -13,13 +13,14 @@ import numpy as np
 
 from engram_ref.errors import InputError
 from engram_ref.ops.canonical import canonical_map
+from engram_ref.readonly import ReadOnlyArrays, read_only
 from engram_ref.text.maps import KNOWN_VOCABULARIES, int64_digest, known_vocabulary, load_map
 
 RENAMED_IDS = (128_798, 128_799)
 """The only ids below DeepSeek-V3's size that V3 and V4 spell differently; their merges are the same."""
 
 
-class Vocabulary:
+class Vocabulary(ReadOnlyArrays):
     """A tokenizer with its canonical map.
 
     name        "deepseek-v3", "deepseek-v4", or the file's name
@@ -33,8 +34,7 @@ class Vocabulary:
     """
 
     def __init__(self, name: str, canonical: np.ndarray, file: Path | None = None):
-        self.name, self.canonical, self.file = name, canonical.copy(), file
-        self.canonical.setflags(write=False)
+        self.name, self.canonical, self.file = name, read_only(canonical.copy()), file
 
     @classmethod
     def load(cls, name: str) -> "Vocabulary":

@@ -18,7 +18,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = (
     ("errors",),
-    ("axes", "checks", "config", "literals", "memory", "stages", "files"),
+    ("axes", "checks", "config", "literals", "memory", "readonly", "stages", "files"),
     ("model_config",),
     ("trace",),
     ("ops",),
