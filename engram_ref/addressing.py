@@ -5,8 +5,10 @@ from canonical ids, and a short history makes any cut of a stream give the rows 
 """
 
 import functools
+import importlib
 from collections.abc import Callable
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 
@@ -17,12 +19,13 @@ from engram_ref.layout import layouts, module_order
 from engram_ref.literals import MULTIPLIERS
 from engram_ref.ops.canonical import DEAD
 from engram_ref.ops.hashing import GENERATORS
+from engram_ref.readonly import ReadOnlyArrays, read_only
 from engram_ref.text.maps import KNOWN_VOCABULARIES, check_digest
 from engram_ref.text.vocabulary import Vocabulary
 from engram_ref.trace import Trace
 
 
-class Addressing:
+class Addressing(ReadOnlyArrays):
     """The constants of one configuration, and the rows they give.
 
     config        the dialect and its sizes
@@ -52,6 +55,14 @@ class Addressing:
         self.offsets = {layer: found.offsets for layer, found in layouts(config).items()}
         self.table_rows = {layer: found.table_rows for layer, found in layouts(config).items()}
         self.multipliers = {layer: _multipliers(config, layer) for layer in config.layer_ids}
+
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle and copy: a module is stored by its name."""
+        return self.__dict__ | {"ops": self.ops.__name__ if isinstance(self.ops, ModuleType) else self.ops}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        ops = state["ops"]
+        super().__setstate__(state | {"ops": importlib.import_module(ops) if isinstance(ops, str) else ops})
 
     def start(self, batch: int) -> np.ndarray:
         """The history of a stream that has not begun: int64 [batch, N-1] of -1."""
@@ -189,5 +200,4 @@ def _multipliers(config: EngramConfig, layer_id: int) -> np.ndarray:
     else:
         generate = GENERATORS[config.multiplier_generator]
         chosen = generate(config.seed, index, config.max_ngram, config.canonical_size)
-    chosen.setflags(write=False)
-    return chosen
+    return read_only(chosen)

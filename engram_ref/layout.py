@@ -13,6 +13,7 @@ import numpy as np
 
 from engram_ref.config import EngramConfig, check_layer
 from engram_ref.ops.primes import column_offsets, table_primes
+from engram_ref.readonly import read_only
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,4 @@ def layout(config: EngramConfig, layer_id: int) -> Layout:
 
 
 def _layout(primes: np.ndarray, row_multiple: int) -> Layout:
-    offsets = column_offsets(primes)
-    offsets.setflags(write=False)
-    return Layout(primes, offsets, -(-int(primes.sum()) // row_multiple) * row_multiple)
+    return Layout(primes, read_only(column_offsets(primes)), -(-int(primes.sum()) // row_multiple) * row_multiple)

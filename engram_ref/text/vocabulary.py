@@ -16,6 +16,7 @@ import numpy as np
 from engram_ref.config import EngramConfig
 from engram_ref.errors import InputError
 from engram_ref.ops.canonical import canonical_map
+from engram_ref.readonly import ReadOnlyArrays, read_only
 from engram_ref.text.maps import KNOWN_VOCABULARIES, int64_digest, known_vocabulary, load_map
 
 RENAMED_IDS = (128_798, 128_799)
@@ -25,7 +26,7 @@ BYTE_ORDER_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 """Some editors write one at the start of a file; the tokenizers library does not read such a file."""
 
 
-class Vocabulary:
+class Vocabulary(ReadOnlyArrays):
     """A tokenizer with its canonical map.
 
     name        "deepseek-v3", "deepseek-v4", or the file's name
@@ -39,8 +40,7 @@ class Vocabulary:
     """
 
     def __init__(self, name: str, canonical: np.ndarray, file: Path | None = None):
-        self.name, self.canonical, self.file = name, canonical.copy(), file
-        self.canonical.setflags(write=False)
+        self.name, self.canonical, self.file = name, read_only(canonical.copy()), file
 
     @classmethod
     def load(cls, name: str) -> "Vocabulary":

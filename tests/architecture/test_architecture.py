@@ -18,7 +18,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = (
     ("errors",),
-    ("axes", "config", "literals", "memory", "stages", "files", "unicode"),
+    ("axes", "checks", "config", "literals", "memory", "readonly", "stages", "files", "unicode"),
     ("model_config",),
     ("trace",),
     ("ops",),
