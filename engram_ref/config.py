@@ -83,6 +83,7 @@ class EngramConfig:
     conv_init: str                           # "zeros" (trained models) or "uniform"
 
     rounding: str                            # "none", or "fp8_bf16": the released model's rounding boundaries
+    quantise_floor: float                    # fp8_bf16: max|x| of a block counts as at least this, see ops.quantise
 
     def __post_init__(self):
         for field in ("layer_ids", "table_sizes", "multipliers"):      # lists, where the values come from JSON
@@ -167,7 +168,7 @@ def _check_counts(config: EngramConfig) -> None:
     if config.rounding == "fp8_bf16" and config.memory_width % 32:
         raise InputError("row_width", "a memory width that is a multiple of 32 where it is rounded to FP8",
                          config.memory_width)
-    for field in ("norm_eps", "conv_norm_eps"):
+    for field in ("norm_eps", "conv_norm_eps", "quantise_floor"):
         if (getattr(config, field) or 0.0) < 0:
             raise InputError(field, "at least 0", getattr(config, field))
     if config.conv_kernel < 0 or config.conv_dilation < 1:

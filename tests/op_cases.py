@@ -137,6 +137,7 @@ DATA = {
     "decode fp8": Case(fp8, lambda ops, c, s: ops.decode((c, s), "fp8_e8m0", np.float64)),
     "dequantise": Case(fp8, lambda ops, c, s: ops.dequantise(c, s)),
     "quantise": Case(narrow, lambda ops, x: ops.quantise(x)),
+    "quantise without a floor": Case(narrow, lambda ops, x: ops.quantise(x, 0.0)),
     "requantise": Case(narrow, lambda ops, x: ops.requantise(x)),
     "round_bf16": Case(narrow, lambda ops, x: ops.round_bf16(x)),
     "gather_decode": gathered(DEMO), "gather_decode bf16": gathered(QWEN), "gather_decode fp8": gathered(V41),
