@@ -51,9 +51,9 @@ class EngramConfig:
     vocabulary: str | None                   # a known vocabulary; None hashes raw ids
     vocab_size: int                          # V, raw ids
     canonical_size: int                      # classes; equals vocab_size for raw ids
-    pad_id: int                              # raw id whose canonical id fills the window on the left
+    pad_id: int                              # raw id whose canonical id replaces hidden tokens if eos_id is None
     dead_barrier: bool                       # may ids be marked DEAD (an image span)?
-    eos_id: int | None                       # a document ends here and windows start afresh; None: never
+    eos_id: int | None                       # ends a document, and replaces what a window must not show; None: never
 
     # hashing
     max_ngram: int                           # N; orders 2..N are hashed

@@ -23,7 +23,7 @@ def _eps(config: EngramConfig) -> str:
 
 
 def _fill(config: EngramConfig) -> str:
-    return "EOS" if config.eos_id == config.pad_id else f"pad id {config.pad_id}"
+    return "EOS" if config.eos_id is not None else f"pad id {config.pad_id}"
 
 
 def _rounding(config: EngramConfig) -> str:
