@@ -10,7 +10,8 @@ from engram_ref.config import EngramConfig
 from engram_ref.errors import InputError
 
 CHOICES = {
-    "scoring_func": ("sigmoid", "sqrt_softplus"),
+    "scoring_func": ("sigmoid", "sqrt_softplus", "softmax"),
+    "group_score": ("best_two", "best"),
     "collapse": ("sum", "mean", "head"),
 }
 """The fields that take a name, and the names they take."""
@@ -69,17 +70,20 @@ class ExpertsConfig:
     n_group: int = 1                     # experts come in this many contiguous groups
     topk_group: int = 1                  # and only this many groups may serve one token
     routed_scaling_factor: float = 1.0
-    scoring_func: str = "sigmoid"        # or "sqrt_softplus", V4's
+    scoring_func: str = "sigmoid"        # V3's; "sqrt_softplus" is V4's, "softmax" V2's
     norm_topk_prob: bool = True          # do the chosen weights sum to one before scaling?
+    group_score: str = "best_two"        # V3's: the sum of a group's two best; "best", V2's: its best expert alone
+    router_bias: bool = True             # is there a balancing bias? V2 has none, and no parameter "gate.bias"
 
     def __post_init__(self):
         check_choice(self, "scoring_func")
+        check_choice(self, "group_score")
         E, K, G = self.n_routed_experts, self.num_experts_per_tok, self.n_group
         if G < 1 or E % G or not 1 <= self.topk_group <= G:
             raise InputError("n_group, topk_group", f"a divisor of {E} experts, and at most that many groups",
                              (G, self.topk_group))
-        if G > 1 and E // G < 2:
-            raise InputError("n_group", "at least two experts a group", f"{E // G}", "a group's score is its best two")
+        if G > 1 and E // G < 2 and self.group_score == "best_two":
+            raise InputError("n_group", "at least two experts per group", E // G, "a group's score is its best two")
         if not 1 <= K <= self.topk_group * E // G:
             raise InputError("num_experts_per_tok", f"1 to {self.topk_group * E // G}, what the kept groups hold", K)
 
