@@ -36,8 +36,8 @@ class Addressing(ReadOnlyArrays):
     primes        {layer id: int64 [C]}, rows of each column's table
     offsets       {layer id: int64 [C]}, where each column starts in the flat table
     table_rows    {layer id: int}, rows of the flat table as stored, padding included
-    pad_id        canonical id that fills a window on the left
-    eos_id        canonical id after which windows start afresh, or None
+    pad_id        canonical id that replaces hidden tokens if eos_id is None
+    eos_id        canonical id after which windows start afresh, and which replaces hidden tokens; or None
 
     >>> from engram_ref.presets import preset
     >>> addressing = Addressing(preset("deepseek-v4.1-flash"))

@@ -12,7 +12,7 @@ import numpy as np
 from engram_ref.layout import layout
 from engram_ref.ops import DEAD
 from tests.cases import DEMO, QWEN, V41, random_parameters
-from tests.cases_backbone import EXPERTS, GROUPED
+from tests.cases_backbone import EXPERTS, GROUPED, V2_EXPERTS
 
 ALL, D, M, VOCABULARY = slice(None), 9, 3, 61
 LENGTHS = np.array([3, 1, 0])
@@ -90,6 +90,8 @@ INTEGERS = {
                            lambda ops, s, b: ops.select_experts(s, b, EXPERTS)),
     "select_experts of groups": Case(lambda r, B, T: (r.integers(0, 3, (T, 8)) / 4, np.full(8, -1.5)),
                                      lambda ops, s, b: ops.select_experts(s, b, GROUPED)),
+    "select_experts as V2": Case(lambda r, B, T: (r.integers(0, 3, (T, 9)) / 4,),
+                                 lambda ops, s: ops.select_experts(s, None, V2_EXPERTS)),
 }
 
 
@@ -137,6 +139,7 @@ DATA = {
     "decode fp8": Case(fp8, lambda ops, c, s: ops.decode((c, s), "fp8_e8m0", np.float64)),
     "dequantise": Case(fp8, lambda ops, c, s: ops.dequantise(c, s)),
     "quantise": Case(narrow, lambda ops, x: ops.quantise(x)),
+    "quantise without a floor": Case(narrow, lambda ops, x: ops.quantise(x, 0.0)),
     "requantise": Case(narrow, lambda ops, x: ops.requantise(x)),
     "round_bf16": Case(narrow, lambda ops, x: ops.round_bf16(x)),
     "gather_decode": gathered(DEMO), "gather_decode bf16": gathered(QWEN), "gather_decode fp8": gathered(V41),

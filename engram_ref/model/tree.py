@@ -3,7 +3,7 @@
     embed.weight [V, D]     norm.weight [D]     head.weight [V, D] unless tied
     layers.<i>.attn_norm.weight, ffn_norm.weight [D]
     layers.<i>.attn.wq.weight, or wq_a, q_norm, wq_b; wkv_a, kv_norm, wkv_b, wo
-    layers.<i>.ffn.w1, w2, w3 .weight        dense; or gate.weight [E, D], gate.bias [E],
+    layers.<i>.ffn.w1, w2, w3 .weight        dense; or gate.weight [E, D], gate.bias [E] if any,
         experts.w1, w3 [E, F, D], experts.w2 [E, D, F], shared_experts.w1, w2, w3 .weight
     layers.<i>.attn_hc, ffn_hc . phi, bias, alpha        hyper-connections; head_hc for a learned collapse
     layers.<i>.engram . ...                              see engram_ref.model.engram_parameters
@@ -88,8 +88,8 @@ def dense_shapes(F: int, D: int) -> Shapes:
 def expert_shapes(config: ExpertsConfig, D: int) -> Shapes:
     """Router, routed experts stacked, shared experts as one."""
     E, F = config.n_routed_experts, config.moe_intermediate_size
-    named: Shapes = {"gate.weight": (E, D), "gate.bias": (E,),
-                     "experts.w1": (E, F, D), "experts.w2": (E, D, F), "experts.w3": (E, F, D)}
+    named: Shapes = {"gate.weight": (E, D)} | ({"gate.bias": (E,)} if config.router_bias else {})
+    named |= {"experts.w1": (E, F, D), "experts.w2": (E, D, F), "experts.w3": (E, F, D)}
     if config.n_shared_experts:
         shared = dense_shapes(config.n_shared_experts * F, D)
         named |= {f"shared_experts.{name}": shape for name, shape in shared.items()}
