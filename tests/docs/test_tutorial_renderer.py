@@ -67,6 +67,13 @@ def test_each_script_has_a_process_of_its_own(script, tmp_path):
     assert tutorial.run_all([first, second])[1]["cells"][1]["stdout"] == "False\n"
 
 
+def test_a_script_runs_alone_in_a_folder(script, tmp_path):
+    (tmp_path / "data.json").write_text("{}")
+    path = script("# %%\nimport os\nfrom pathlib import Path\n"
+                  "print(os.listdir(), os.listdir(Path(__file__).parent), end='')\n")
+    assert tutorial.run(path)["cells"][1]["stdout"] == "['07_topic.py'] ['07_topic.py']"
+
+
 def test_two_runs_give_the_same_bytes(script):
     path = script(FIGURE + "ax.set_title('It rises')\nfig.set_label('a line')\n# %%\nprint({'a', 'b', 'c'})\n")
     pages = [tutorial.to_markdown(path, tutorial.run(path)) for _ in range(2)]

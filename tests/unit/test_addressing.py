@@ -12,7 +12,7 @@ from engram_ref.ops.canonical import DEAD, canonicalise
 from engram_ref.text.maps import int64_digest
 from tests import slow_addressing
 from tests.compare import assert_close
-from tests.conftest import GOLDEN
+from tests.conftest import DEMO_MODULE, GOLDEN
 from tests.slow_addressing import digest
 
 RELEASE = "deepseek-v4.1-flash"
@@ -62,7 +62,7 @@ def demo_module():
     """The demo's small module: configuration from the file's own metadata, raw ids, rows."""
     from safetensors import safe_open
 
-    with safe_open(GOLDEN / "demo-module.safetensors", framework="numpy") as stored:
+    with safe_open(DEMO_MODULE, framework="numpy") as stored:
         told = json.loads(stored.metadata()["config"])
         ids, rows = stored.get_tensor("input_ids"), stored.get_tensor("rows")
     config = replace(

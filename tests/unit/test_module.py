@@ -3,7 +3,6 @@
 import json
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,14 +15,13 @@ from engram_ref.text.maps import load_map
 from tests.bounds import module_scale
 from tests.cases import DEMO, DIALECTS, NO_CONV, SHORT, random_inputs, random_parameters, slow_engram
 from tests.compare import assert_close
-
-DEMO_FILE = Path(__file__).parents[1] / "golden" / "demo-module.safetensors"
+from tests.conftest import DEMO_MODULE
 
 
 @cache
 def recorded():
     """The recorded module: its configuration, its parameters by the demo's names, and its other arrays."""
-    with safe_open(DEMO_FILE, "np") as file:
+    with safe_open(DEMO_MODULE, "np") as file:
         known = json.loads(file.metadata()["config"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     prefix = "parameters."
