@@ -1,15 +1,19 @@
-"""One way to refuse an input: what it was, what was expected, what was found, and what to do.
+"""The one error for input that cannot be used: what it was, what was expected, what was found, and what to do.
 
-Every door of the package raises InputError, before any work and before any write. The command line
-prints its text as one line and exits with 2.
+Every public function raises InputError before any work and before any write. The command line prints its
+text as one line and exits with 2.
 """
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
+from numbers import Number
+
+LONGEST = 300
+"""Characters of a found value that a message shows."""
 
 
 class InputError(ValueError):
-    """An argument, file or option that cannot be used; the message says how to mend it.
+    """An argument, file or option that cannot be used; the message says how to fix it, on one line.
 
     >>> raise InputError("ids", "values in [0, 10)", "-3 at position 2", hint="is it a padding mark?")
     Traceback (most recent call last):
@@ -17,14 +21,33 @@ class InputError(ValueError):
     """
 
     def __init__(self, argument: str, expected: str, found: object, hint: str = ""):
+        found = str(found)
+        found = found if len(found) <= LONGEST else f"{found[:LONGEST]}..."
         self.argument, self.expected, self.found, self.hint = argument, expected, found, hint
         text = f"{argument}: expected {expected}, found {found}"
-        super().__init__(f"{text} ({hint})" if hint else text)
+        super().__init__(" ".join((f"{text} ({hint})" if hint else text).splitlines()))
+
+    def __reduce__(self) -> tuple[type["InputError"], tuple[str, ...]]:
+        """Pickle the four parts: the text alone, which exceptions pickle by default, does not make the error."""
+        return type(self), (self.argument, self.expected, self.found, self.hint)
 
 
 def unknown_name(argument: str, name: object, known: Iterable[str]) -> InputError:
     """The error for a name that is not in a list: shows the list and the nearest entry."""
     known = list(known)
-    near = difflib.get_close_matches(str(name), known, n=1, cutoff=0.45)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.45) if isinstance(name, str) else []
     hint = f"did you mean {near[0]}?" if near else ""
-    return InputError(argument, f"one of {', '.join(known)}", repr(name), hint)
+    return InputError(argument, f"one of {', '.join(known)}", described(name), hint)
+
+
+def check_name(argument: str, name: object, known: Collection[str]) -> None:
+    """Raise InputError unless the name is one of those known."""
+    if not isinstance(name, str) or name not in known:
+        raise unknown_name(argument, name, known)
+
+
+def described(value: object) -> str:
+    """A value as a message shows it: a number or text as Python writes it, anything else by its type."""
+    if isinstance(value, int) and value.bit_length() > LONGEST:
+        return "a larger integer"
+    return repr(value) if isinstance(value, Number | str | None) else f"a value of type {type(value).__name__}"

@@ -19,4 +19,4 @@ def rng():
 @pytest.fixture(scope="session")
 def known_addressing():
     """Published addressing constants and digests of two releases."""
-    return json.loads((GOLDEN / "addressing.json").read_text())
+    return json.loads((GOLDEN / "addressing.json").read_text(encoding="utf-8"))

@@ -225,7 +225,7 @@ block = lines * (hashing.BLOCK + hashing.PADDING) * 8
 print(f"a block: {block:,} bytes; 2^19 tokens at once: {2**19 * lines * 8:,}")
 assert hashing.BLOCK == 512 and block < 32 * 1024 < 2**19 * lines * 8 / 800
 
-EOS, PAD, N = 9, 2, 3
+EOS, PAD, N = 9, 2, 3                # with an EOS, the pad is not used
 ids = np.array([[5, 6, ops.DEAD, 7, 8, EOS, 4, 3]])
 history = np.array([[ops.DEAD, 1]])                      # one token stood before these
 line = [*history[0].tolist(), *ids[0].tolist()]
@@ -233,7 +233,7 @@ reach, sight, shown = 0, [], []
 for t, token in enumerate(line):
     reach = 0 if token == ops.DEAD else reach + 1  # see
     sight.append(reach)
-    shown.append([line[t - i] if reach > i else PAD for i in range(N)])  # show
+    shown.append([line[t - i] if reach > i else EOS for i in range(N)])  # show
     reach = 0 if token == EOS else reach
     if t >= N - 1:
         print(f"token {token:2}  sees {sight[-1]}  window {shown[-1]}")

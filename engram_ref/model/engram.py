@@ -14,10 +14,9 @@ from types import ModuleType
 import numpy as np
 
 from engram_ref import ops as numpy_ops
-from engram_ref.addressing import addressing_of
 from engram_ref.config import EngramConfig
 from engram_ref.errors import InputError
-from engram_ref.model.engram_parameters import check_parameters, layer_of
+from engram_ref.model.engram_parameters import check_parameters, column_sizes
 from engram_ref.ops.record import Record
 from engram_ref.trace import Trace
 
@@ -43,14 +42,16 @@ def start_state(config: EngramConfig, batch: int, dtype: type = np.float64, *, l
 
 
 def engram(parameters: Mapping[str, np.ndarray], hidden: np.ndarray, rows: np.ndarray, config: EngramConfig, *,
-           state: EngramState | None = None, dead: np.ndarray | None = None, ops: ModuleType = numpy_ops,
-           trace: Trace | None = None, check: bool = True) -> np.ndarray:
+           layer_id: int | None = None, state: EngramState | None = None, dead: np.ndarray | None = None,
+           ops: ModuleType = numpy_ops, trace: Trace | None = None, check: bool = True) -> np.ndarray:
     """Y, what the Engram module of one layer adds to the residual stream.
 
     parameters   the module's arrays, see engram_ref.model.parameters
     hidden       [B, T, M, D] float32 or float64, the residual stream before the module; B may be missing
     rows         int64 [B, T, C] from Addressing.rows, without offsets
     config       the dialect
+    layer_id     the layer that parameters and rows belong to, for the checks; None: the configuration's only layer,
+                 or any of several
     state        the stream so far; its taps are replaced. None: the sequence starts here
     dead         bool [B, T] or None; a dead position's gate is 0. Marking ids DEAD changes the rows only: the same
                  positions must be passed here
@@ -61,11 +62,11 @@ def engram(parameters: Mapping[str, np.ndarray], hidden: np.ndarray, rows: np.nd
     raises       InputError naming the argument that does not fit
     source       Paper section 2; demo; V4.1 release
 
-    >>> from engram_ref import preset
+    >>> from engram_ref import Addressing, preset
     >>> from engram_ref.model.engram_parameters import initialise
     >>> config, rng = preset("tiny"), np.random.default_rng(0)
-    >>> rows = addressing_of(config).rows(np.array([10, 20, 30]), layer_id=1)
-    >>> engram(initialise(config, 1, rng), rng.normal(size=(3, 4, 16)), rows, config).shape
+    >>> rows = Addressing(config).rows(np.array([10, 20, 30]), layer_id=1)
+    >>> engram(initialise(config, 1, rng), rng.normal(size=(3, 4, 16)), rows, config, layer_id=1).shape
     (3, 4, 16)
     """
     hidden, rows = ops.as_array("hidden", hidden), ops.as_array("rows", rows)
@@ -76,7 +77,7 @@ def engram(parameters: Mapping[str, np.ndarray], hidden: np.ndarray, rows: np.nd
     if not batched:
         hidden, rows, dead = hidden[None], rows[None], None if dead is None else dead[None]
     if check:
-        check_values(parameters, hidden, rows, config, ops)
+        check_values(parameters, hidden, rows, config, layer_id, ops)
     state = start_state(config, len(hidden), hidden.dtype, like=hidden, ops=ops) if state is None else state
     check_state(state, hidden, config, ops)
     record = ops.ignore if trace is None else trace.record
@@ -132,10 +133,12 @@ def check_dtypes(parameters: Mapping[str, np.ndarray], hidden: np.ndarray, ops: 
 
 
 def check_values(parameters: Mapping[str, np.ndarray], hidden: np.ndarray, rows: np.ndarray, config: EngramConfig,
-                 ops: ModuleType) -> None:
+                 layer_id: int | None, ops: ModuleType) -> None:
     """Parameters that fit and rows that exist; weights and a hidden state that are finite."""
-    check_parameters(parameters, config, ops)
-    ops.check_rows(rows, addressing_of(config).primes[layer_of(parameters, config, ops)])
+    if layer_id is None and len(config.layer_ids) == 1:
+        layer_id = config.layer_ids[0]
+    check_parameters(parameters, config, layer_id, ops)
+    ops.check_rows(rows, column_sizes(parameters, config, layer_id, ops))
     for name, array in parameters.items():
         if not name.startswith("table") and ops.first_non_finite(array) is not None:   # tables may be too large to read
             raise InputError(f"parameter {name}", "finite values", "NaN or infinity")

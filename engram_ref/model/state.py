@@ -101,7 +101,7 @@ def check_caches(state: DecodeState, expected: dict[str, tuple[int, ...]], dtype
     dtype      of the floats, by its name
     """
     seen = int(state.lengths.max(initial=0))
-    for name in set(state.caches) - set(expected):
+    for name in sorted(set(state.caches) - set(expected)):
         raise InputError("state", f"the caches of this model: {', '.join(expected)}", f"a cache {name}")
     for name, tail in expected.items():
         cache = state.caches.get(name)

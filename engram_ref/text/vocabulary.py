@@ -4,22 +4,29 @@ The canonical map ships with the package; the tokenizer file comes from the pack
 (its tokenizer.json only) and is read by the `tokenizers` library when text is first encoded.
 """
 
+import codecs
 import hashlib
 import importlib.util
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
+from engram_ref.config import EngramConfig
 from engram_ref.errors import InputError
 from engram_ref.ops.canonical import canonical_map
+from engram_ref.readonly import ReadOnlyArrays, read_only
 from engram_ref.text.maps import KNOWN_VOCABULARIES, int64_digest, known_vocabulary, load_map
 
 RENAMED_IDS = (128_798, 128_799)
 """The only ids below DeepSeek-V3's size that V3 and V4 spell differently; their merges are the same."""
 
+BYTE_ORDER_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+"""Some editors write one at the start of a file; the tokenizers library does not read such a file."""
 
-class Vocabulary:
+
+class Vocabulary(ReadOnlyArrays):
     """A tokenizer with its canonical map.
 
     name        "deepseek-v3", "deepseek-v4", or the file's name
@@ -33,8 +40,7 @@ class Vocabulary:
     """
 
     def __init__(self, name: str, canonical: np.ndarray, file: Path | None = None):
-        self.name, self.canonical, self.file = name, canonical.copy(), file
-        self.canonical.setflags(write=False)
+        self.name, self.canonical, self.file = name, read_only(canonical.copy()), file
 
     @classmethod
     def load(cls, name: str) -> "Vocabulary":
@@ -86,6 +92,21 @@ class Vocabulary:
     def canonical_size(self) -> int:
         """Canonical ids: the number of classes."""
         return int(self.canonical.max()) + 1
+
+    def configure(self, config: EngramConfig, pad_id: int | None = None) -> EngramConfig:
+        """A configuration that hashes the ids of this vocabulary.
+
+        config    the dialect; its multipliers, unless injected, are drawn anew for the new canonical size
+        pad_id    raw id that fills windows on the left; None: the configuration's
+        returns   EngramConfig; pass the vocabulary to Addressing(config, vocabulary)
+        raises    InputError if the pad id or the EOS id is no id of this vocabulary
+
+        >>> from engram_ref.presets import preset
+        >>> Vocabulary.load("deepseek-v4").configure(preset("demo")).canonical_size
+        99092
+        """
+        return replace(config, vocabulary=self.name, vocab_size=self.size, canonical_size=self.canonical_size,
+                       pad_id=config.pad_id if pad_id is None else pad_id)
 
     def encode(self, text: str) -> np.ndarray:
         """Raw ids of a text, without a beginning-of-sequence mark.
@@ -154,8 +175,10 @@ def read_tokenizer(path: Path):
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # the library raises bare Exception, and panics that are not even that
+        marked = path.read_bytes().startswith(BYTE_ORDER_MARKS)
         raise InputError(f"vocabulary file {path}", "a tokenizer.json", f"something else: {error}",
-                         "truncated or not a tokenizer file?") from error
+                         "it starts with a byte-order mark: save it as UTF-8 without one" if marked
+                         else "truncated or not a tokenizer file?") from error
 
 
 def file_digest(path: Path) -> str:

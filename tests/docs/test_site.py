@@ -110,7 +110,7 @@ def test_next_at_the_end_of_a_page_is_the_next_page(site, script):
 
 def test_a_broken_tutorial_stops_the_build(site, tmp_path):
     script = tmp_path / "97_broken.py"
-    script.write_text("# %% [markdown]\n# # Broken\n# %%\nassert 1 + 1 == 3, 'sums'\n")
+    script.write_text("# %% [markdown]\n# # Broken\n# %%\nassert 1 + 1 == 3, 'sums'\n", encoding="utf-8")
     done = build(tmp_path / "out", str(tmp_path))
     assert done.returncode != 0
     assert "97_broken.py:4: AssertionError: sums" in done.stderr
@@ -118,7 +118,7 @@ def test_a_broken_tutorial_stops_the_build(site, tmp_path):
 
 def test_a_broken_formula_stops_the_build(site, tmp_path):
     script = tmp_path / "97_broken.py"
-    script.write_text("# %% [markdown]\n# # Broken\n#\n# A formula $\\nosuch x$.\n")
+    script.write_text("# %% [markdown]\n# # Broken\n#\n# A formula $\\nosuch x$.\n", encoding="utf-8")
     done = build(tmp_path / "out", str(tmp_path))
     assert done.returncode != 0
     assert "97_broken.py:4: formula '\\nosuch x' does not convert" in done.stderr
@@ -149,5 +149,5 @@ def test_no_request_leaves_the_origin(site, tmp_path):
 def test_a_request_that_leaves_is_caught(tmp_path, tag, address):
     folder = tmp_path / "page"
     folder.mkdir()
-    (folder / "index.html").write_text(f"<!doctype html><title>page</title>{tag}")
+    (folder / "index.html").write_text(f"<!doctype html><title>page</title>{tag}", encoding="utf-8")
     assert address in visit(folder, tmp_path / "netlog.json")

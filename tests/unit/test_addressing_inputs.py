@@ -115,7 +115,7 @@ def test_sizes_that_are_not_the_vocabularys(fields):
 
 
 def test_unknown_vocabulary():
-    with pytest.raises(InputError, match="vocabulary: expected one of deepseek-v3, deepseek-v4, found 'llama'"):
+    with pytest.raises(InputError, match="vocabulary: expected the Vocabulary llama as an argument, found none"):
         Addressing(replace(preset("tiny"), vocabulary="llama"))
 
 

@@ -65,13 +65,14 @@ EXPERT_FIELDS = {
     "experts that do not divide": ({"n_group": 4}, "n_group, topk_group: expected a divisor of 6"),
     "no group": ({"n_group": 0}, "n_group"),
     "more groups kept than there are": ({"n_group": 3, "topk_group": 4}, "n_group, topk_group"),
-    "no group kept": ({"n_group": 3, "topk_group": 0}, "n_group, topk_group"),
-    "groups of one": ({"n_group": 6, "topk_group": 3}, "at least two experts a group"),
+    "no group kept": ({"n_group": 3, "topk_group": 0}, "topk_group: expected at least 1"),
+    "groups of one": ({"n_group": 6, "topk_group": 3}, "at least two experts per group"),
     "more experts than the groups hold": ({"n_group": 3, "topk_group": 1, "num_experts_per_tok": 3},
                                           "num_experts_per_tok: expected 1 to 2, what the kept groups hold, found 3"),
     "no expert": ({"num_experts_per_tok": 0}, "num_experts_per_tok"),
     "more experts than there are": ({"num_experts_per_tok": 7}, "num_experts_per_tok: expected 1 to 6"),
-    "another score": ({"scoring_func": "softmax"}, "scoring_func: expected one of sigmoid, sqrt_softplus"),
+    "another score": ({"scoring_func": "relu"}, "scoring_func: expected one of sigmoid, sqrt_softplus, softmax"),
+    "another group score": ({"group_score": "sum"}, "group_score: expected one of best_two, best"),
 }
 
 
@@ -84,8 +85,8 @@ def test_experts_that_cannot_be_routed_are_refused(fields, words):
 
 BACKBONE_FIELDS = {
     "no layers": ({"n_layers": 0, "n_dense_layers": 0}, "n_layers"),
-    "more dense layers than layers": ({"n_dense_layers": 4}, "n_layers, n_dense_layers"),
-    "a negative number of dense layers": ({"n_dense_layers": -1}, "n_layers, n_dense_layers"),
+    "more dense layers than layers": ({"n_dense_layers": 4}, "n_dense_layers: expected at most n_layers, 3"),
+    "a negative number of dense layers": ({"n_dense_layers": -1}, "n_dense_layers: expected at least 0"),
     "layers without experts": ({"experts": None}, "n_dense_layers: expected 3, all layers"),
 }
 

@@ -1,0 +1,112 @@
+"""Checks of single values: the fields of configurations and the plain arguments of public functions.
+
+The annotation of a field says what it takes, and `check_fields` enforces it:
+
+    hidden_size: Count                       an integer, at least 1
+    norm_eps: NonNegative | None             a finite number, at least 0, or None
+    gate_form: Literal["sigmoid", ...]       one of these names
+    layer_ids: tuple[Whole, ...]             integers, at least 0; a list becomes a tuple
+    attention: AttentionConfig               an instance of that class
+
+A bool is not an integer, and text is not a number. NumPy scalars become Python numbers.
+"""
+
+import functools
+import math
+import types
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+import numpy as np
+
+from engram_ref.errors import InputError, check_name, described
+
+
+@dataclass(frozen=True)
+class Range:
+    """The numbers that a field takes: least <= x <= most; least < x if `above`."""
+
+    least: float
+    most: float
+    above: bool = False
+
+
+INT64_MAX = 2**63 - 1
+
+Int64 = Annotated[int, Range(-INT64_MAX - 1, INT64_MAX)]
+Whole = Annotated[int, Range(0, INT64_MAX)]
+Count = Annotated[int, Range(1, INT64_MAX)]
+Finite = Annotated[float, Range(-math.inf, math.inf)]
+NonNegative = Annotated[float, Range(0, math.inf)]
+Positive = Annotated[float, Range(0, math.inf, above=True)]
+
+
+def check_fields(config: object) -> None:
+    """Check each field of a dataclass against its annotation, and store it converted.
+
+    raises   InputError naming the first field that does not fit
+    """
+    for field, annotation in annotations(type(config)).items():
+        object.__setattr__(config, field, checked(field, getattr(config, field), annotation))
+
+
+@functools.cache
+def annotations(kind: type) -> dict[str, Any]:
+    """Field -> annotation of a dataclass, ranges included."""
+    return get_type_hints(kind, include_extras=True)
+
+
+def choices(kind: type) -> dict[str, tuple[str, ...]]:
+    """Field -> the names it takes, for the fields of a dataclass that take one of several."""
+    return {field: get_args(wanted) for field, wanted in annotations(kind).items() if get_origin(wanted) is Literal}
+
+
+def checked(argument: str, value: object, wanted: Any) -> Any:
+    """The value as its annotation asks for it, converted only where nothing is lost.
+
+    argument   its name, for the message
+    wanted     an annotation of one of the forms above
+    raises     InputError if the value does not fit
+    """
+    form, inner = get_origin(wanted), get_args(wanted)
+    if form in (Union, types.UnionType):                     # X | None
+        return None if value is None else checked(argument, value, inner[0])
+    if form is Annotated:
+        return number(argument, value, *inner)
+    if form is Literal:
+        check_name(argument, value, inner)
+        return value
+    if form is tuple:
+        check_kind(argument, value, (list, tuple))
+        return tuple(checked(f"{argument}[{i}]", item, inner[0]) for i, item in enumerate(value))
+    if wanted is bool and isinstance(value, np.bool_):
+        return bool(value)
+    check_kind(argument, value, wanted)
+    return value
+
+
+def number(argument: str, value: object, kind: type, limits: Range) -> int | float:
+    """The value as a Python int or a finite float, of the same value and within limits; InputError otherwise."""
+    allowed, expected = (int, np.integer), "an integer"
+    if kind is float:
+        allowed, expected = (int, float, np.integer, np.floating), "a finite number that a float64 holds"
+    if isinstance(value, bool) or not isinstance(value, allowed):
+        raise InputError(argument, expected, described(value))
+    try:
+        found = kind(value)
+    except OverflowError:                                    # an int beyond every float
+        found = None
+    if found != value or (kind is float and not math.isfinite(found)):
+        raise InputError(argument, expected, described(value))
+    if found < limits.least or (limits.above and found == limits.least):
+        raise InputError(argument, f"{'above' if limits.above else 'at least'} {limits.least}", described(value))
+    if found > limits.most:
+        raise InputError(argument, f"at most {limits.most}", described(value))
+    return found
+
+
+def check_kind(argument: str, value: object, kind: type | tuple[type, ...]) -> None:
+    """Raise InputError unless the value is an instance of the class, or of one of several."""
+    if not isinstance(value, kind):
+        kinds = kind if isinstance(kind, tuple) else (kind,)
+        raise InputError(argument, " or ".join(k.__name__ for k in kinds), described(value))

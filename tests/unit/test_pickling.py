@@ -1,0 +1,184 @@
+"""Every public object pickles and copies, its constants still read-only; errors reach the parent process."""
+
+import copy
+import importlib
+import importlib.util
+import pickle
+import pkgutil
+import subprocess
+import sys
+from dataclasses import fields, is_dataclass
+from types import ModuleType
+
+import numpy as np
+import pytest
+
+import engram_ref
+from engram_ref import Addressing, EngramState, InputError, Trace, Vocabulary, backends, model_preset, preset
+from engram_ref.checks import Range
+from engram_ref.errors import unknown_name
+from engram_ref.model.accounting import BUDGETS, count, summarise
+from engram_ref.model.state import DecodeState
+from engram_ref.model_config import YarnConfig
+from engram_ref.oracle import vectors
+from engram_ref.oracle.compare import Difference
+from engram_ref.oracle.verify import Result
+from engram_ref.readonly import ReadOnlyArrays, read_only
+from engram_ref.stages import STAGES
+from engram_ref.text.maps import KNOWN_VOCABULARIES
+from engram_ref.trace import Stopped
+
+TOOLS = ("backends", "bench", "cli", "__main__")
+HOLD_FUNCTIONS = ("Adapter", "Step")
+"""A set of functions, which may be a caller's own; what the blocks of one call share, its namespace included."""
+
+TINY, MODEL = preset("tiny"), model_preset("tiny")
+
+
+def loaded_vocabulary():
+    vocabulary = Vocabulary.load("deepseek-v4")
+    vocabulary.encode("the")
+    return vocabulary
+
+
+def recorded_trace():
+    trace = Trace(stop="gate", prefix="layers.1")
+    trace.record("mix", np.arange(3))
+    return trace
+
+
+def golden_case():
+    return vectors.read().cases[0]
+
+
+OBJECTS = {
+    **{f"Addressing on {name}": lambda name=name: Addressing(TINY, ops=backends.load(name))
+       for name, package in backends.PACKAGES.items() if importlib.util.find_spec(package)},
+    "Addressing of raw ids": lambda: Addressing(preset("qwen4exp-ple")),
+    "Budget": lambda: BUDGETS[0],
+    "Case": golden_case,
+    "DecodeState": lambda: DecodeState(np.array([1, 2]), {"canonical_ids": np.array([[1, 0], [2, 3]])}),
+    "Difference": lambda: Difference((0, 1), 1.0, 2.0, 0.5, 3),
+    "EngramConfig": lambda: TINY,
+    "EngramState": lambda: EngramState(np.arange(4.0)),
+    "InputError": lambda: InputError("ids", "integers", object(), hint="a\nhint"),
+    "InputError of an unknown name": lambda: unknown_name("preset", ["tiny"], ("tiny",)),
+    "InputError about much": lambda: InputError("ids", "few", list(range(10**4))),
+    "KnownVocabulary": lambda: KNOWN_VOCABULARIES["deepseek-v4"],
+    "ModelConfig": lambda: MODEL,
+    "AttentionConfig": lambda: MODEL.backbone.attention,
+    "BackboneConfig": lambda: MODEL.backbone,
+    "ExpertsConfig": lambda: MODEL.backbone.experts,
+    "HyperConfig": lambda: MODEL.backbone.hyper,
+    "YarnConfig": lambda: YarnConfig(4.0, 1.0),
+    "Part": lambda: count(MODEL)["attention"],
+    "Range": lambda: Range(0, 1),
+    "ReadOnlyArrays": ReadOnlyArrays,
+    "Result": lambda: Result(golden_case(), True, "mix", Difference(None, "float32", "float64")),
+    "Stage": lambda: STAGES[0],
+    "Stage of a case": lambda: golden_case().stages[0],
+    "Stopped": lambda: Stopped("gate"),
+    "Summary": lambda: summarise(MODEL),
+    "Trace": recorded_trace,
+    "Vectors": vectors.read,
+    "Vocabulary": lambda: Vocabulary.load("deepseek-v3"),
+    "Vocabulary with its tokenizer": loaded_vocabulary,
+}
+
+
+def public_classes():
+    names = (m.name for m in pkgutil.walk_packages(engram_ref.__path__, "engram_ref.")
+             if m.name.split(".")[1] not in TOOLS)
+    return {value for name in names for key, value in vars(importlib.import_module(name)).items()
+            if isinstance(value, type) and value.__module__ == name and not key.startswith("_")}
+
+
+def test_every_public_class_is_copied_here():
+    tried = {type(make()) for make in OBJECTS.values()}
+    exported = {value for value in map(engram_ref.__dict__.get, engram_ref.__all__) if isinstance(value, type)}
+    assert {kind.__name__ for kind in public_classes() | exported} - {kind.__name__ for kind in tried} == {
+        *HOLD_FUNCTIONS}
+
+
+def same(a, b):
+    """Equality of all parts; arrays with their dtype and whether they can be written to."""
+    if isinstance(a, np.ndarray):
+        return (a.dtype, a.flags.writeable, a.tobytes()) == (b.dtype, b.flags.writeable, b.tobytes())
+    if type(a) is not type(b):
+        return False
+    if isinstance(a, dict):
+        return list(a) == list(b) and all(same(a[key], b[key]) for key in a)
+    if isinstance(a, tuple | list):
+        return len(a) == len(b) and all(map(same, a, b))
+    if is_dataclass(a):
+        return all(same(getattr(a, field.name), getattr(b, field.name)) for field in fields(a))
+    if isinstance(a, ModuleType):
+        return a is b
+    if type(a).__module__.startswith("tokenizers"):
+        return a.to_str() == b.to_str()
+    if isinstance(a, Exception):
+        return (a.args, vars(a)) == (b.args, vars(b))
+    return same(vars(a), vars(b)) if type(a).__module__.startswith("engram_ref") else a == b
+
+
+WAYS = {"pickle": lambda value: pickle.loads(pickle.dumps(value)), "copy": copy.copy, "deepcopy": copy.deepcopy}
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("name", OBJECTS)
+def test_a_copy_is_the_same(name, way):
+    original = OBJECTS[name]()
+    assert same(original, WAYS[way](original))
+
+
+def test_sameness_sees_a_flag_a_dtype_and_a_value():
+    assert same(np.arange(2), np.arange(2))
+    for other in (read_only(np.arange(2)), np.arange(2.0), np.array([0, 2])):
+        assert not same({"a": (np.arange(2),)}, {"a": (other,)})
+
+
+def test_a_copied_addressing_computes():
+    addressing = WAYS["pickle"](Addressing(TINY))
+    assert addressing.rows([1, 2], 1).tolist() == Addressing(TINY).rows([1, 2], 1).tolist()
+    with pytest.raises(ValueError, match="read-only"):
+        addressing.canonical[0] = 1
+
+
+def test_a_vocabulary_of_a_file_keeps_its_tokenizer(tmp_path):
+    from tokenizers import Tokenizer, models
+
+    path = tmp_path / "own.json"
+    Tokenizer(models.BPE({"a": 0, "b": 1, "ab": 2}, [("a", "b")])).save(str(path))
+    vocabulary = Vocabulary.from_file(path)
+    path.unlink()
+    for way in WAYS.values():
+        assert way(vocabulary).encode("abba").tolist() == vocabulary.encode("abba").tolist() == [2, 1, 0]
+
+
+POOLS = """
+import concurrent.futures, multiprocessing, sys
+from engram_ref import Addressing, preset
+from engram_ref.errors import InputError
+
+ADDRESSING = Addressing(preset("tiny"))
+
+def rows(addressing, token):
+    return addressing.rows([token], 1).shape
+
+if __name__ == "__main__":
+    for method in ("fork", "spawn"):
+        context = multiprocessing.get_context(method)
+        with concurrent.futures.ProcessPoolExecutor(1, context) as executor, context.Pool(1) as pool:
+            for call in (lambda *a: executor.submit(rows, *a).result(30), lambda *a: pool.apply_async(rows, a).get(30)):
+                try:
+                    print(call(ADDRESSING, 5), call(ADDRESSING, -5))
+                except InputError as error:
+                    print(method, error.argument, error)
+"""
+
+
+def test_an_error_in_a_worker_process_arrives(tmp_path):
+    (tmp_path / "pools.py").write_text(POOLS)
+    done = subprocess.run([sys.executable, "pools.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    message = "canonical_ids canonical_ids: expected values in [0, 99092), found -5 at position 0"
+    assert done.stdout.splitlines() == [f"fork {message}"] * 2 + [f"spawn {message}"] * 2, done.stderr
