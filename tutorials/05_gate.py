@@ -423,8 +423,8 @@ assert (addressing.rows(marked, 1)[0, 1] == addressing.rows(pad, 1)[0, 0]).all()
 # ## Where the paper, the demo or a release does otherwise
 #
 # The signed root is in no equation of the paper; it stands in the demo and in both releases. The
-# paper gives no `eps` and Qwen's is not published: the values below for these two are this project's choice.
-# The demo alone adds biases to its keys and its value.
+# paper gives no `eps`: the value below is this project's choice, that of the paper's backbone. Qwen's is in HF
+# transformers. The demo alone adds biases to its keys and its value.
 
 # %% tags=["fold"]
 layout = "{:20}{:12}{:15}{:14}{:7}{:6}{}"
