@@ -15,10 +15,10 @@ import numpy as np
 from engram_ref import ops as numpy_ops
 from engram_ref.config import EngramConfig, check_layer
 from engram_ref.errors import InputError
+from engram_ref.layout import layouts, module_order
 from engram_ref.literals import MULTIPLIERS
 from engram_ref.ops.canonical import DEAD
 from engram_ref.ops.hashing import GENERATORS
-from engram_ref.ops.primes import column_offsets, table_primes
 from engram_ref.readonly import ReadOnlyArrays, read_only
 from engram_ref.text.maps import KNOWN_VOCABULARIES, check_digest
 from engram_ref.text.vocabulary import Vocabulary
@@ -36,8 +36,8 @@ class Addressing(ReadOnlyArrays):
     primes        {layer id: int64 [C]}, rows of each column's table
     offsets       {layer id: int64 [C]}, where each column starts in the flat table
     table_rows    {layer id: int}, rows of the flat table as stored, padding included
-    pad_id        canonical id that fills a window on the left
-    eos_id        canonical id after which windows start afresh, or None
+    pad_id        canonical id that replaces hidden tokens if eos_id is None
+    eos_id        canonical id after which windows start afresh, and which replaces hidden tokens; or None
 
     >>> from engram_ref.presets import preset
     >>> addressing = Addressing(preset("deepseek-v4.1-flash"))
@@ -51,11 +51,10 @@ class Addressing(ReadOnlyArrays):
         self.canonical = canonical = _canonical_map(config, vocabulary)
         self.pad_id = config.pad_id if canonical is None else int(canonical[config.pad_id])
         self.eos_id = config.eos_id if canonical is None or config.eos_id is None else int(canonical[config.eos_id])
-        primes = table_primes(config.table_sizes, config.n_heads, len(config.layer_ids))
-        self.primes = dict(zip(config.layer_ids, primes, strict=True))
-        self.offsets = {layer: read_only(column_offsets(p)) for layer, p in self.primes.items()}
-        self.multipliers = {layer: _multipliers(config, i) for i, layer in enumerate(config.layer_ids)}
-        self.table_rows = {layer: _round_up(int(p.sum()), config.row_multiple) for layer, p in self.primes.items()}
+        self.primes = {layer: found.primes for layer, found in layouts(config).items()}
+        self.offsets = {layer: found.offsets for layer, found in layouts(config).items()}
+        self.table_rows = {layer: found.table_rows for layer, found in layouts(config).items()}
+        self.multipliers = {layer: _multipliers(config, layer) for layer in config.layer_ids}
 
     def __getstate__(self) -> dict[str, Any]:
         """For pickle and copy: a module is stored by its name."""
@@ -175,6 +174,9 @@ def _canonical_map(config: EngramConfig, vocabulary: Vocabulary | None) -> np.nd
             raise InputError("vocabulary", f"None: {config.name} hashes raw ids", vocabulary.name)
         return None
     if vocabulary is None:
+        if config.vocabulary not in KNOWN_VOCABULARIES:
+            raise InputError("vocabulary", f"the Vocabulary {config.vocabulary} as an argument", "none",
+                             f"its map is needed; {' and '.join(KNOWN_VOCABULARIES)} come with this package")
         vocabulary = Vocabulary.load(config.vocabulary)
     elif config.vocabulary in KNOWN_VOCABULARIES:
         check_digest(config.vocabulary, vocabulary.canonical)
@@ -185,19 +187,15 @@ def _canonical_map(config: EngramConfig, vocabulary: Vocabulary | None) -> np.nd
     return vocabulary.canonical
 
 
-def _multipliers(config: EngramConfig, ordinal: int) -> np.ndarray:
-    """The configuration's own where it has some, else those written down, else the generator's."""
-    index = config.layer_ids[ordinal] if config.seed_index == "layer_id" else ordinal
+def _multipliers(config: EngramConfig, layer_id: int) -> np.ndarray:
+    """The configuration's own if it has any, else those of literals.py, else the generator's."""
+    index = layer_id if config.seed_index == "layer_id" else module_order(config).index(layer_id)
     written = MULTIPLIERS.get((config.multiplier_generator, config.seed, index, config.canonical_size), ())
     if config.multipliers is not None:
-        chosen = np.array(config.multipliers[ordinal], dtype=np.int64)
+        chosen = np.array(config.multipliers[config.layer_ids.index(layer_id)], dtype=np.int64)
     elif len(written) >= config.max_ngram:
         chosen = np.array(written[: config.max_ngram], dtype=np.int64)
     else:
         generate = GENERATORS[config.multiplier_generator]
         chosen = generate(config.seed, index, config.max_ngram, config.canonical_size)
     return read_only(chosen)
-
-
-def _round_up(count: int, multiple: int) -> int:
-    return -(-count // multiple) * multiple

@@ -39,9 +39,9 @@ class EngramConfig:
     vocabulary: str | None                   # a known vocabulary; None hashes raw ids
     vocab_size: Count                        # V, raw ids
     canonical_size: Count                    # classes; equals vocab_size for raw ids
-    pad_id: Whole                            # raw id whose canonical id fills the window on the left
+    pad_id: Whole                            # raw id whose canonical id replaces hidden tokens if eos_id is None
     dead_barrier: bool                       # may ids be marked DEAD (an image span)?
-    eos_id: Whole | None                     # a document ends here and windows start afresh; None: never
+    eos_id: Whole | None                     # ends a document, and replaces what a window must not show; None: never
 
     # hashing
     max_ngram: Annotated[int, Range(2, INT64_MAX)]    # N; orders 2..N are hashed, a 1-gram is the token itself
@@ -49,7 +49,7 @@ class EngramConfig:
     table_sizes: tuple[Count, ...]           # nominal rows of one head's table, per order
     seed: Whole
     multiplier_generator: Literal["pcg64", "splitmix64"]
-    seed_index: Literal["layer_id", "ordinal"]        # what the generator is seeded with
+    seed_index: Literal["layer_id", "ordinal"]        # the generator takes either; ordinals are by ascending layer
     multipliers: tuple[tuple[Int64, ...], ...] | None # injected, per layer; None: literals.py or the generator
 
     # tables
@@ -71,6 +71,7 @@ class EngramConfig:
     conv_init: Literal["zeros", "uniform"]   # "zeros": as in trained models
 
     rounding: Literal["none", "fp8_bf16"]    # "fp8_bf16": the released model's rounding boundaries
+    quantise_floor: NonNegative              # fp8_bf16: max|x| of a block counts as at least this, see ops.quantise
 
     def __post_init__(self):
         check_fields(self)

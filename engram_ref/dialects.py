@@ -23,7 +23,11 @@ def _eps(config: EngramConfig) -> str:
 
 
 def _fill(config: EngramConfig) -> str:
-    return "EOS" if config.eos_id == config.pad_id else f"pad id {config.pad_id}"
+    return "EOS" if config.eos_id is not None else f"pad id {config.pad_id}"
+
+
+def _rounding(config: EngramConfig) -> str:
+    return config.rounding if config.rounding == "none" else f"{config.rounding}, floor {config.quantise_floor:g}"
 
 
 def _barrier(config: EngramConfig) -> str:
@@ -49,7 +53,7 @@ DIALECT_FIELDS: tuple[tuple[str, Callable[[EngramConfig], str]], ...] = (
     ("query/key eps", _eps),
     ("convolution", _conv),
     ("conv at start", lambda c: c.conv_init if c.conv_kernel else "-"),
-    ("rounding", lambda c: c.rounding),
+    ("rounding", _rounding),
 )
 """Label and value of every choice in which presets differ."""
 

@@ -15,12 +15,12 @@ def available() -> int:
     Elsewhere than on Linux: the machine's physical memory.
     """
     try:
-        fields = dict(line.split(":") for line in MEMINFO.read_text().splitlines())
+        fields = dict(line.split(":") for line in MEMINFO.read_text(encoding="ascii").splitlines())
         free = int(fields["MemAvailable"].split()[0]) * 1024
     except (OSError, KeyError, ValueError):
         free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     try:
-        return min(free, int(CGROUP_LIMIT.read_text()))
+        return min(free, int(CGROUP_LIMIT.read_text(encoding="ascii")))
     except (OSError, ValueError):     # no container, or one without a limit ("max")
         return free
 

@@ -63,8 +63,10 @@ class ExpertsConfig:
     n_group: Count = 1                   # experts come in this many contiguous groups
     topk_group: Count = 1                # and only this many groups may serve one token
     routed_scaling_factor: NonNegative = 1.0
-    scoring_func: Literal["sigmoid", "sqrt_softplus"] = "sigmoid"    # "sqrt_softplus": V4's
+    scoring_func: Literal["sigmoid", "sqrt_softplus", "softmax"] = "sigmoid"     # V3's; V4's; V2's
     norm_topk_prob: bool = True          # do the chosen weights sum to one before scaling?
+    group_score: Literal["best_two", "best"] = "best_two"     # a group counts by its two best (V3) or its best (V2)
+    router_bias: bool = True             # is there a balancing bias? V2 has none, and no parameter "gate.bias"
 
     def __post_init__(self):
         check_fields(self)
@@ -72,8 +74,8 @@ class ExpertsConfig:
         if E % G or self.topk_group > G:
             raise InputError("n_group, topk_group", f"a divisor of {E} experts, and at most that many groups",
                              (G, self.topk_group))
-        if G > 1 and E // G < 2:
-            raise InputError("n_group", "at least two experts a group", f"{E // G}", "a group's score is its best two")
+        if G > 1 and E // G < 2 and self.group_score == "best_two":
+            raise InputError("n_group", "at least two experts per group", E // G, "a group's score is its best two")
         if self.topk_group * E // G < K:
             raise InputError("num_experts_per_tok", f"1 to {self.topk_group * E // G}, what the kept groups hold", K)
 

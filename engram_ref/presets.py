@@ -57,6 +57,7 @@ _ENGRAM_27B = EngramConfig(
     conv_norm_eps=1e-5,                       # choice: the demo's, the only one published
     conv_init="zeros",
     rounding="none",
+    quantise_floor=1e-4,                      # the release's; nothing is quantised here
 )
 
 _ENGRAM_40B = replace(
@@ -107,6 +108,9 @@ _DEEPSEEK_V41_FLASH = EngramConfig(
     conv_norm_eps=1e-20,
     conv_init="zeros",
     rounding="fp8_bf16",
+    # As in DeepSeek's act_quant (V3 and V4 inference), TileKernels' clamp_min_value and NeMo's V4.1 quantisation;
+    # V4.1's own kernel file was not seen.
+    quantise_floor=1e-4,
 )
 
 _QWEN4EXP_PLE = EngramConfig(
@@ -136,9 +140,10 @@ _QWEN4EXP_PLE = EngramConfig(
     **GATES["qwen"],
     conv_kernel=4,
     conv_dilation=3,
-    conv_norm_eps=1e-5,                       # choice: the demo's
+    conv_norm_eps=1e-6,                       # HF's qwen4_exp builds all three norms with rms_norm_eps
     conv_init="zeros",
     rounding="none",
+    quantise_floor=1e-4,                      # the release's; nothing is quantised here
 )
 
 _TINY = replace(

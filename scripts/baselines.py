@@ -67,7 +67,7 @@ def c_rows(ids, canonical, multipliers, primes, pad):
     """The same for one stream [1, T] as a plain C loop, compiled for this machine: [layers, 1, T, C]."""
     with tempfile.TemporaryDirectory() as folder:
         source, library = Path(folder, "rows.c"), Path(folder, "rows.so")
-        source.write_text(C_LOOP)
+        source.write_text(C_LOOP, encoding="utf-8")
         subprocess.run(["gcc", "-O3", "-march=native", "-shared", "-fPIC", "-o", library, source], check=True)
         function = ctypes.CDLL(str(library)).rows
     (Y, N), C = multipliers.shape, primes.shape[1]

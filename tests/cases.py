@@ -17,7 +17,7 @@ PAPER = replace(DEMO, name="paper-like", hidden_size=7, projection_bias=False, *
 TILEKERNELS = replace(DEMO, name="tilekernels-like", hidden_size=9, projection_bias=False, **GATES["tilekernels"])
 QWEN = replace(DEMO, name="qwen-like", vocabulary=None, vocab_size=300, canonical_size=300, pad_id=299, eos_id=299,
                dead_barrier=False, hidden_size=6, table_codec="bf16", row_multiple=128, projection_bias=False,
-               **GATES["qwen"])
+               conv_norm_eps=1e-6, **GATES["qwen"])
 SHORT = replace(DEMO, name="short-kernel", hidden_size=1, n_branches=1, n_heads=1, max_ngram=4,
                 table_sizes=(11, 13, 17), row_width=3, conv_kernel=2, conv_dilation=4)
 NO_CONV = replace(DEMO, name="no-conv", hidden_size=3, conv_kernel=0)

@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from engram_ref.addressing import addressing_of
+from engram_ref.layout import layout
 from engram_ref.model.parameters import shapes
 from engram_ref.model_config import (
     AttentionConfig,
@@ -25,6 +25,8 @@ MLA = AttentionConfig(3, 5, 4, 3, 7, None, 1e-6)
 MLA_LATENT = AttentionConfig(2, 3, 6, 5, 4, 5, 1e-4, 100.0, YARN)
 EXPERTS = ExpertsConfig(5, 2, 1, 3, routed_scaling_factor=2.5)
 GROUPED = ExpertsConfig(8, 3, 2, 3, n_group=4, topk_group=2, routed_scaling_factor=1.5)
+V2_EXPERTS = ExpertsConfig(9, 2, 1, 3, n_group=3, topk_group=2, routed_scaling_factor=16.0, scoring_func="softmax",
+                           norm_topk_prob=False, group_score="best", router_bias=False)
 ENGRAM = replace(cases.DEMO, name="raw-ids", vocabulary=None, vocab_size=VOCABULARY, canonical_size=VOCABULARY,
                  pad_id=7, layer_ids=(1, 3), layer_base=1, hidden_size=9, n_branches=3, dead_barrier=True,
                  table_sizes=(23, 31), n_heads=2, row_width=3)
@@ -58,8 +60,7 @@ def random_model(config, seed=0, dtype=np.float64):
         made[name] = values.astype(dtype)
     for index in range(config.backbone.n_layers):
         if config.engram_layer(index) is not None:
-            made[f"layers.{index}.engram.column_offsets"] = addressing_of(config.engram).offsets[
-                config.engram_layer(index)]
+            made[f"layers.{index}.engram.column_offsets"] = layout(config.engram, config.engram_layer(index)).offsets
     return made
 
 
@@ -82,6 +83,7 @@ def slow_attention_config(config):
 def slow_experts_config(config):
     """Likewise of an ExpertsConfig."""
     return {"top_k": config.num_experts_per_tok, "n_group": config.n_group, "topk_group": config.topk_group,
+            "judges": 1 if config.group_score == "best" else 2,
             "scale": config.routed_scaling_factor, "form": config.scoring_func, "normalised": config.norm_topk_prob}
 
 

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 
 GOLDEN = Path(__file__).parent / "golden"
+DEMO_MODULE = GOLDEN.parents[1] / "engram_ref" / "data" / "demo-module.safetensors"
+"""A small module of the authors' demo with its inputs, outputs and gradients; the errata page reads it too."""
 
 
 @pytest.fixture
@@ -17,4 +19,4 @@ def rng():
 @pytest.fixture(scope="session")
 def known_addressing():
     """Published addressing constants and digests of two releases."""
-    return json.loads((GOLDEN / "addressing.json").read_text())
+    return json.loads((GOLDEN / "addressing.json").read_text(encoding="utf-8"))

@@ -23,6 +23,7 @@ EDGES, DEAD = GATE + "gate_at_the_edges", GATE + "a_dead_position_lets_nothing_i
 CONV = "unit.test_conv:test_"
 IMPULSE, CUTS = CONV + "an_impulse_shows_the_taps_newest_first", CONV + "any_cut_gives_the_answer_of_one_piece"
 ROUNDING = "unit.test_rounding:test_"
+ROUNDED_INPUT = ROUNDING + "the_projection_input_is_rounded_to_fp8_blocks"
 BEFORE_GATE = ROUNDING + "stages_before_the_gate_are_met_exactly"
 
 DEMO, PAPER, QWEN, TILEKERNELS = ((f"{name}-like", (2, 5)) for name in ("demo", "paper", "qwen", "tilekernels"))
@@ -38,9 +39,18 @@ STORED: dict[str, tuple] = {
                         CODECS + "scales_belong_to_blocks_of_32_channels"),
     "bf16-truncated": ("ops.codecs:round_bf16", wrong.truncated_bf16, QUANTISE + "round_bf16_is_nearest_ties_to_even"),
     "quantise-for-480": ("ops.codecs:quantise", wrong.scale_for_480, QUANTISE + "quantise_matches_exact_fractions",
-                         ("edge of the scale",)),
-    "quantise-missing": ("ops.codecs:requantise", lambda original, x: x,
-                         ROUNDING + "the_projection_input_is_rounded_to_fp8_blocks"),
+                         ("edge of the scale", 0.0)),
+    "quantise-missing": ("ops.codecs:requantise", lambda original, x, floor: x, ROUNDED_INPUT, (1.0, 1e-4)),
+    "amax-floor-missing": ("ops.codecs:quantise", lambda original, x, floor=0.0: original(x, 0.0),
+                           QUANTISE + "no_scale_is_below_the_floors"),
+    "amax-floor-missing, projection": ("ops.codecs:requantise", lambda original, x, floor: original(x, 0.0),
+                                       ROUNDED_INPUT, (2.0**-34, 1e-4)),
+    "amax-floor-of-the-release-only": ("ops.codecs:requantise", lambda original, x, floor: original(x),
+                                       ROUNDED_INPUT, (2.0**-34, 0.0)),
+    "scale-to-the-nearest-power": ("ops.codecs:quantise", wrong.scale_to_the_nearest_power,
+                                   QUANTISE + "quantise_matches_exact_fractions", ("random", 1e-4)),
+    "scale-of-the-power-below": ("ops.codecs:quantise", wrong.scale_of_the_power_below,
+                                 QUANTISE + "quantise_matches_exact_fractions", ("random", 1e-4)),
     "column-order": ("ops.tables:concatenate", lambda original, rows: original(rows[:, :, ::-1]), IN_ORDER),
     "channels-before-columns": ("ops.tables:concatenate", lambda original, rows: original(np.swapaxes(rows, 2, 3)),
                                 IN_ORDER),

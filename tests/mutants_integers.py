@@ -80,6 +80,8 @@ MULTIPLIERS_AND_WINDOWS = {
     "reset dropped": (HASHING + "windows", wrong.never_reset, STREAM + "test_after_eos_a_document_starts_anew"),
     "reset at the EOS itself": (HASHING + "windows", wrong.eos_hides_itself,
                                 STREAM + "test_eos_itself_sees_its_own_document"),
+    "padded where EOS fills": (HASHING + "windows", wrong.always_padded, "unit.test_hashing:test_windows",
+                               ([7, 8], [3, 1, 5], 1, [[7, 5, 1, 1], [8, 7, 5, 1]])),
     "reset where there is none": (HASHING + "windows", wrong.always_reset,
                                   STREAM + "test_the_release_knows_no_documents"),
 }

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engram_ref.addressing import addressing_of
+from engram_ref.layout import layout
 from engram_ref.ops import DEAD
 from tests.cases import DEMO, QWEN, V41, random_parameters
-from tests.cases_backbone import EXPERTS, GROUPED
+from tests.cases_backbone import EXPERTS, GROUPED, V2_EXPERTS
 
 ALL, D, M, VOCABULARY = slice(None), 9, 3, 61
 LENGTHS = np.array([3, 1, 0])
@@ -90,25 +90,27 @@ INTEGERS = {
                            lambda ops, s, b: ops.select_experts(s, b, EXPERTS)),
     "select_experts of groups": Case(lambda r, B, T: (r.integers(0, 3, (T, 8)) / 4, np.full(8, -1.5)),
                                      lambda ops, s, b: ops.select_experts(s, b, GROUPED)),
+    "select_experts as V2": Case(lambda r, B, T: (r.integers(0, 3, (T, 9)) / 4,),
+                                 lambda ops, s: ops.select_experts(s, None, V2_EXPERTS)),
 }
 
 
 def rows_of(config):
     """Rows that exist."""
-    sizes = addressing_of(config).primes[config.layer_ids[0]]
+    sizes = layout(config, config.layer_ids[0]).primes
     return lambda rng, B, T: rng.integers(0, sizes, (B, T, config.columns))
 
 
 def table(config):
     """A stored table, its column offsets, and rows: FP8 codes of every kind where it is of those."""
     def make(rng, B, T):
-        R = addressing_of(config).table_rows[config.layer_ids[0]]
+        R = layout(config, config.layer_ids[0]).table_rows
         if config.table_codec == "fp8_e8m0":
             stored = {"table_codes": rng.integers(0, 256, (R, config.row_width)).astype(np.uint8),
                       "table_scales": rng.integers(0, 256, (R, config.row_width // 32)).astype(np.uint8)}
         else:
             stored = {"table": random_parameters(config, rng)["table"]}
-        offsets = addressing_of(config).offsets[config.layer_ids[0]]
+        offsets = layout(config, config.layer_ids[0]).offsets
         return stored | {"column_offsets": offsets}, rows_of(config)(rng, B, T)
 
     return make
@@ -137,6 +139,7 @@ DATA = {
     "decode fp8": Case(fp8, lambda ops, c, s: ops.decode((c, s), "fp8_e8m0", np.float64)),
     "dequantise": Case(fp8, lambda ops, c, s: ops.dequantise(c, s)),
     "quantise": Case(narrow, lambda ops, x: ops.quantise(x)),
+    "quantise without a floor": Case(narrow, lambda ops, x: ops.quantise(x, 0.0)),
     "requantise": Case(narrow, lambda ops, x: ops.requantise(x)),
     "round_bf16": Case(narrow, lambda ops, x: ops.round_bf16(x)),
     "gather_decode": gathered(DEMO), "gather_decode bf16": gathered(QWEN), "gather_decode fp8": gathered(V41),

@@ -7,7 +7,7 @@ from engram_ref.model_config import HyperConfig
 from engram_ref.ops import frequencies, softmax_scale
 from tests.bounds_backbone import sinkhorn_terms
 from tests.cases import DEMO, NO_CONV, PAPER, QWEN, TILEKERNELS, random_parameters
-from tests.cases_backbone import EXPERTS, GROUPED, MLA, MLA_LATENT
+from tests.cases_backbone import EXPERTS, GROUPED, MLA, MLA_LATENT, V2_EXPERTS
 from tests.op_cases import ALL, DATA, INTEGERS, VOCABULARY, Case, D, M, floats
 
 HYPER, HYPER_WITH_EPS = HyperConfig(M, 7), HyperConfig(M, 7, pre_eps=1e-6, sinkhorn_eps=1e-6)
@@ -144,13 +144,18 @@ BACKBONE = {
     "router_scores": Case(floats((4, D), (5, D)), lambda ops, x, w: ops.router_scores(x, w, "sigmoid"), D),
     "router_scores softplus": Case(floats((4, D), (5, D)),
                                    lambda ops, x, w: ops.router_scores(9 * x, w, "sqrt_softplus"), D + 1),
+    "router_scores softmax": Case(floats((4, D), (5, D)),
+                                  lambda ops, x, w: ops.router_scores(9 * x, w, "softmax"), D + 5),
     "expert_weights": Case(lambda r, B, T: (r.random((T, 5)), r.random((T, 5)).argsort(axis=1)[:, :2]),
                            lambda ops, s, chosen: ops.expert_weights(s, chosen, EXPERTS), 3),
     "route": Case(with_parameters(expert_shapes(EXPERTS, D), (4, D)), lambda ops, p, x: ops.route(p, x, EXPERTS),
                   D + 3),
+    "route as V2": Case(with_parameters(expert_shapes(V2_EXPERTS, D), (4, D)),
+                        lambda ops, p, x: ops.route(p, x, V2_EXPERTS), D + 12),
     "routed_naive": Case(routed(EXPERTS), lambda ops, *a: ops.routed_naive(*a), 2 * D + 6),
     "routed_grouped": Case(routed(GROUPED), lambda ops, *a: ops.routed_grouped(*a), 2 * D + 6),
     "moe": Case(mixture(EXPERTS), lambda ops, p, x: ops.moe(p, x, EXPERTS), 4 * D),
+    "moe as V2": Case(mixture(V2_EXPERTS), lambda ops, p, x: ops.moe(p, x, V2_EXPERTS), 4 * D + 9),
     "moe of groups": Case(mixture(GROUPED), lambda ops, p, x: ops.moe(p, x, GROUPED), 4 * D),
     "sinkhorn": Case(floats((ALL, M, M)), lambda ops, x: ops.sinkhorn(x, 7), sinkhorn_terms(M, 7)),
     "sinkhorn with eps": Case(floats((ALL, M, M)), lambda ops, x: ops.sinkhorn(x, 7, 1e-6), sinkhorn_terms(M, 7)),

@@ -116,11 +116,37 @@ def biased_weights(original, parameters, x, config):
     return chosen, expert_weights(biased, chosen, config)
 
 
+def weights_by_subtraction(original, parameters, x, config):
+    """An expert's own score found as (score + bias) - bias."""
+    from engram_ref.ops.experts import expert_weights, router_scores
+
+    chosen, _ = original(parameters, x, config)
+    bias = parameters["gate.bias"] if config.router_bias else 0.0
+    scores = router_scores(x, parameters["gate.weight"], config.scoring_func)
+    return chosen, expert_weights((scores + bias) - bias, chosen, config)
+
+
+def weights_without_a_floor(original, scores, chosen, config):
+    """0 / 0 where every chosen score is 0."""
+    picked = original(scores, chosen, replace(config, norm_topk_prob=False))
+    with np.errstate(invalid="ignore"):
+        total = picked.sum(axis=-1, keepdims=True) / config.routed_scaling_factor
+        return picked / total if config.norm_topk_prob else picked
+
+
+def normalised_for_all(original, scores, chosen, config):
+    return original(scores, chosen, replace(config, norm_topk_prob=True))
+
+
+def judged_by_two(original, scores, bias, config):
+    return original(scores, bias, replace(config, group_score="best_two"))
+
+
 def by_groups(original, scores, bias, config, best, closed):
     """Selection with another judgement of a group, or another mask."""
     if config.n_group == 1:
         return original(scores, bias, config)
-    biased = scores + bias
+    biased = scores if bias is None else scores + bias
     groups = biased.reshape(len(biased), config.n_group, -1)
     strength = np.sort(groups, axis=-1)[..., -best:].sum(axis=-1)
     kept = np.argsort(-strength, axis=-1, kind="stable")[:, : config.topk_group]

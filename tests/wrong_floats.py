@@ -52,9 +52,22 @@ def truncated_bf16(original, x):
     return (np.ascontiguousarray(x).view(np.uint32) & np.uint32(0xFFFF0000)).view(np.float32)
 
 
-def scale_for_480(original, x):
+def scale_for_480(original, x, floor):
     """The scale of a format whose largest number is 480: some blocks then saturate."""
-    scales = original((x * np.float32(448 / 480)).astype(np.float32))[1]
+    return with_scales(x, original((x * np.float32(448 / 480)).astype(np.float32), floor)[1])
+
+
+def scale_to_the_nearest_power(original, x, floor):
+    """log2 rounded to nearest instead of up."""
+    return with_scales(x, original((x * np.float32(2**-0.5)).astype(np.float32), floor)[1])
+
+
+def scale_of_the_power_below(original, x, floor):
+    return with_scales(x, original(x, floor)[1] - np.uint8(1))
+
+
+def with_scales(x, scales):
+    """Saturated codes under the given scales."""
     unit = np.ldexp(np.float32(1), np.repeat(scales.astype(int) - 127, 32, axis=-1))
     return np.clip(x / unit, -448, 448).astype(ml_dtypes.float8_e4m3fn).view(np.uint8), scales
 

@@ -67,6 +67,12 @@ def eos_hides_itself(original, ids, history, pad_id, eos_id=None):
     return found if eos_id is None else np.where(ids[..., None] == eos_id, pad_id, found)
 
 
+def always_padded(original, ids, history, pad_id, eos_id=None):
+    """The pad id for what is hidden, in dialects that fill with their EOS too."""
+    found, shown = original(ids, history, pad_id, eos_id), shifts(ids, history)
+    return np.where(found == shown, found, pad_id)
+
+
 def not_shared_over_layers(original, table_sizes, n_heads, n_layers):
     return np.stack([original(table_sizes, n_heads, 1)[0]] * n_layers)
 

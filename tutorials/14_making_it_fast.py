@@ -20,7 +20,6 @@
 import json
 import textwrap
 from fractions import Fraction
-from pathlib import Path
 from unittest.mock import patch
 
 import matplotlib.pyplot as plt
@@ -30,7 +29,7 @@ from engram_ref import Addressing, ops, preset
 from engram_ref.backends import numba as fast
 from engram_ref.backends.numba import _modulus, _sums, _threads, hashing
 from engram_ref.backends.numba.conv import branch_factors
-from engram_ref.bench.report import amount, machine_text
+from engram_ref.bench.report import amount, machine_text, newest
 from engram_ref.oracle.compare import assert_close
 
 rng, paper = np.random.default_rng(14), preset("engram-27b")
@@ -226,7 +225,7 @@ block = lines * (hashing.BLOCK + hashing.PADDING) * 8
 print(f"a block: {block:,} bytes; 2^19 tokens at once: {2**19 * lines * 8:,}")
 assert hashing.BLOCK == 512 and block < 32 * 1024 < 2**19 * lines * 8 / 800
 
-EOS, PAD, N = 9, 2, 3
+EOS, PAD, N = 9, 2, 3                # with an EOS, the pad is not used
 ids = np.array([[5, 6, ops.DEAD, 7, 8, EOS, 4, 3]])
 history = np.array([[ops.DEAD, 1]])                      # one token stood before these
 line = [*history[0].tolist(), *ids[0].tolist()]
@@ -234,7 +233,7 @@ reach, sight, shown = 0, [], []
 for t, token in enumerate(line):
     reach = 0 if token == ops.DEAD else reach + 1  # see
     sight.append(reach)
-    shown.append([line[t - i] if reach > i else PAD for i in range(N)])  # show
+    shown.append([line[t - i] if reach > i else EOS for i in range(N)])  # show
     reach = 0 if token == EOS else reach
     if t >= N - 1:
         print(f"token {token:2}  sees {sight[-1]}  window {shown[-1]}")
@@ -327,18 +326,11 @@ assert M * D == 10_240 and M == 4 and f[3] < 0.01 and min(cancelled * v.std()) >
 # A time depends on the machine and on who else uses it. So the benchmark, `engram-ref bench`, lets two sides take turns
 # and shows a ratio. Beside a *rival*, a plain program for the same work: how many times as fast? Beside a *limit*, the
 # same bytes or operations with nothing around them, such as merely filling the output: which share of what the machine
-# can do? Here is the newest result that comes with the project, and the machine that it is from:
+# can do? Here is the newest result that comes with the package, and the machine that it is from:
 
 # %%
-FOLDER = Path("docs/performance/results")                # seen from the project's root
-needed = {f"P{i}" for i in range(1, 13)}                 # P: on a processor
-results = [json.loads(path.read_text(encoding="utf-8"))
-           for path in sorted(FOLDER.glob("*.json"))]    # names begin with the day
-results = [r for r in results if needed <= {row["id"] for row in r["rows"]}]
-if not results:
-    raise FileNotFoundError(f"{FOLDER.resolve()}: no result with all of P1 to P12; start in "
-                            "the project's root, or `engram-ref bench --out FILE` first")
-result = results[-1]
+result = json.loads(newest().read_text(encoding="utf-8"))
+assert {f"P{i}" for i in range(1, 13)} <= {row["id"] for row in result["rows"]}
 assert not result["quick"], "small sizes (--quick) say nothing about speed"
 print(textwrap.fill(f"{result['date']}: {machine_text(result)}", 88))
 

@@ -26,9 +26,8 @@
 # | Engram scales better than OverEncoding | same slope, constant offset | [12](#12-slope-or-offset) |
 # | Engram is nearer to the final prediction in every layer | not at layers 18 to 20 | [13](#13-the-logitlens-curve) |
 #
-# Numbers of figures were read off the vector paths of the PDF; they stand in [figures.json](figures.json), which
-# says how. To run this page as a script, start it in a clone of the project: it reads that file and the recorded
-# module below.
+# Numbers of figures were read off the vector paths of the PDF. They are in [figures.json](figures.json), which says
+# how. The package contains this file and the recorded module below, so this page also runs as a script.
 
 # %% tags=["fold"]
 import json
@@ -39,14 +38,14 @@ import matplotlib.pyplot as plt
 import numpy as np
 from safetensors import safe_open
 
+import engram_ref
 from engram_ref import Addressing, EngramConfig, Vocabulary, engram, preset
 from engram_ref.dialects import sizes
 from engram_ref.model.engram_parameters import shapes
 from engram_ref.model.parameters import from_engram_demo
 
-here = Path(__file__).resolve().parent
-figures = json.loads((here / "figures.json").read_text(encoding="utf-8"))
-golden = here.parents[1] / "tests" / "golden" / "demo-module.safetensors"
+data = Path(engram_ref.__file__).parent / "data"
+figures = json.loads((data / "paper-figures.json").read_text(encoding="utf-8"))
 
 # Table 1 of the paper, two of its columns: (MoE-27B, Engram-27B)
 TABLE_1 = {"MMLU": (57.4, 60.4), "MMLU-Redux": (60.6, 64.0), "C3": (60.1, 63.6)}
@@ -62,7 +61,7 @@ release = preset("deepseek-v4.1-flash")
 # taken back or changed, and the output goes astray.
 
 # %% tags=["fold"]
-with safe_open(golden, "np") as file:
+with safe_open(data / "demo-module.safetensors", "np") as file:
     known = json.loads(file.metadata()["config"])
     recorded = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
 

@@ -59,7 +59,7 @@ def caches() -> dict[str, str]:
     """{"L1 data": "48K", ...} of the first core; {} where the system does not say."""
     found = {}
     for folder in sorted(CACHES.glob("index*")):
-        level, kind, size = ((folder / name).read_text().strip() for name in ("level", "type", "size"))
+        level, kind, size = ((folder / name).read_text(encoding="ascii").strip() for name in ("level", "type", "size"))
         if kind != "Instruction":
             found[f"L{level}" + (" data" if kind == "Data" else "")] = size
     return found

@@ -6,12 +6,12 @@ from functools import partial
 
 import numpy as np
 
-from engram_ref.addressing import addressing_of
 from engram_ref.bench import limits
 from engram_ref.bench.judge import OURS, Case, Comparison
 from engram_ref.bench.rows import FRESH
 from engram_ref.bench.setting import Setting, Sides, aligned
 from engram_ref.config import EngramConfig
+from engram_ref.layout import layout
 from engram_ref.model.engram import engram
 from engram_ref.model.engram_parameters import initialise
 from engram_ref.presets import preset
@@ -68,7 +68,7 @@ def inputs(quick: bool, tokens: int) -> tuple[EngramConfig, dict[str, np.ndarray
     layer = config.layer_ids[0]
     parameters = initialise(config, layer, rng, np.float32)
     hidden = rng.standard_normal((1, tokens, config.n_branches, config.hidden_size), dtype=np.float32)
-    rows = rng.integers(0, addressing_of(config).primes[layer], (1, tokens, config.columns))
+    rows = rng.integers(0, layout(config, layer).primes, (1, tokens, config.columns))
     return config, parameters, hidden, rows
 
 

@@ -22,7 +22,7 @@ WARM = (1024, 9)        # tokens of the call that compiles: more than small inpu
 def can_reset() -> bool:
     """Whether this system tells a process the peak of its memory and starts it anew."""
     try:
-        CLEAR.write_text("5")
+        CLEAR.write_text("5", encoding="ascii")
     except OSError:
         return False
     return STATUS.exists()
@@ -38,7 +38,7 @@ def extra(side: Side) -> int:
     """Bytes that a call takes at its peak beyond what was in use before it."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)            # what earlier calls freed goes back to the system
-    CLEAR.write_text("5")
+    CLEAR.write_text("5", encoding="ascii")
     before = resident("VmRSS")
     kept = side()
     peak = resident("VmHWM")

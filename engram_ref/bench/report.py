@@ -1,10 +1,19 @@
 """A result in words: the same cells for the terminal and for the page of the docs."""
 
 from collections.abc import Mapping
+from pathlib import Path
 
 from engram_ref.bench.judge import KINDS, OURS
 
 Entry = Mapping[str, object]
+
+RESULTS = Path(__file__).parent / "results"
+"""Measured results that come with the package: one JSON file per run, its name beginning with the date."""
+
+
+def newest(folder: Path = RESULTS) -> Path | None:
+    """The latest result by file name; None if there is none."""
+    return max(folder.glob("*.json"), key=lambda path: path.name, default=None)
 
 
 def cells(result: Entry) -> list[list[str]]:

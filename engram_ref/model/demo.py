@@ -7,10 +7,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from engram_ref.addressing import addressing_of
 from engram_ref.config import EngramConfig
 from engram_ref.errors import InputError
+from engram_ref.layout import layout
 from engram_ref.model.engram_parameters import check_parameters, shapes
+from engram_ref.model.state_dicts import bfloat16_array, one_dtype, take, to_numpy, without_prefix
 
 DEMO_NAMES = {
     "table": "multi_head_embedding.embedding.weight",
@@ -34,32 +35,29 @@ def from_engram_demo(state_dict: Mapping[str, np.ndarray], config: EngramConfig,
                      layer_id: int | None = None) -> dict[str, np.ndarray]:
     """The state dict of one module of the authors' demo, under our names.
 
-    state_dict   arrays by the demo's names; a buffer multi_head_embedding.offsets is checked, not needed
+    state_dict   arrays or tensors by the demo's names, below one prefix or none; a buffer
+                 multi_head_embedding.offsets is checked, not needed
     config       the demo's configuration
     layer_id     which layer; may be left out where the configuration has one only
-    returns      the dictionary above
-    raises       InputError for a missing, extra or misshapen array
+    returns      the dictionary of engram_ref.model.engram_parameters, in float64 if any array is, else in float32
+    raises       InputError for a missing, extra, misshapen or wrongly typed array
     """
     layer_id = _only_layer(config) if layer_id is None else layer_id
     named = shapes(config, layer_id)
-    made = {"column_offsets": addressing_of(config).offsets[layer_id]}
-    taken: set[str] = set()
+    left = without_prefix(state_dict, DEMO_NAMES["table"])
+    made = {"column_offsets": layout(config, layer_id).offsets}
+    check_offsets(left.pop(DEMO_OFFSETS, None), made["column_offsets"])
     for name, pattern in DEMO_NAMES.items():
-        if name not in named:
-            continue
-        theirs = [pattern.format(m=m) for m in range(config.n_branches if "{m}" in pattern else 1)]
-        for key in theirs:
-            if key not in state_dict:
-                raise InputError("state_dict", f"an array {key}", "none of that name")
-        taken.update(theirs)
-        arrays = [np.asarray(state_dict[key]) for key in theirs]
-        for key, array in zip(theirs, arrays, strict=True):
-            if array.shape != demo_shape(name, named[name]):
-                raise InputError(f"state_dict {key} ({name})", f"shape {list(demo_shape(name, named[name]))}",
-                                 list(array.shape))
-        made[name] = np.stack(arrays).reshape(named[name])
-    check_nothing_left(state_dict, taken, made["column_offsets"])
-    check_parameters(made, config)
+        if name in named:
+            theirs = [pattern.format(m=m) for m in range(config.n_branches if "{m}" in pattern else 1)]
+            arrays = [take(left, key, demo_shape(name, named[name]), name) for key in theirs]
+            made[name] = np.stack(arrays).reshape(named[name])
+    if left:
+        raise InputError("state_dict", "only the demo's names", f"an array {min(left)}")
+    made = one_dtype(made)
+    if config.table_codec == "bf16":
+        made["table"] = bfloat16_array(f"state_dict {DEMO_NAMES['table']}", made["table"])
+    check_parameters(made, config, layer_id)
     return made
 
 
@@ -70,14 +68,12 @@ def demo_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
     return shape[1:] if "{m}" in DEMO_NAMES[name] else shape
 
 
-def check_nothing_left(state_dict: Mapping[str, np.ndarray], taken: set[str], offsets: np.ndarray) -> None:
-    """Refuse arrays of other names, and offsets that are not this layer's."""
-    extra = sorted(set(state_dict) - taken - {DEMO_OFFSETS})
-    if extra:
-        raise InputError("state_dict", "only the demo's names", f"an array {extra[0]}")
-    if DEMO_OFFSETS in state_dict and not np.array_equal(state_dict[DEMO_OFFSETS], offsets):
-        raise InputError(f"state_dict {DEMO_OFFSETS}", "this layer's column offsets", "others",
-                         "another layer, or another configuration?")
+def check_offsets(found: object, offsets: np.ndarray) -> None:
+    """Refuse a buffer of offsets that are not this layer's."""
+    name = f"state_dict {DEMO_OFFSETS}"
+    if found is not None and not np.array_equal(to_numpy(name, found), offsets):
+        raise InputError(name, "this layer's column offsets", "other numbers", "made for a different layer or "
+                         "configuration?")
 
 
 def _only_layer(config: EngramConfig) -> int:

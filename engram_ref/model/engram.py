@@ -9,15 +9,15 @@ Composition only: every number is computed by an op.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import ModuleType
+from types import ModuleType, NoneType
 
 import numpy as np
 
 from engram_ref import ops as numpy_ops
-from engram_ref.addressing import addressing_of
+from engram_ref.checks import check_kind, check_kinds, check_ops, integer
 from engram_ref.config import EngramConfig
 from engram_ref.errors import InputError
-from engram_ref.model.engram_parameters import check_parameters, layer_of
+from engram_ref.model.engram_parameters import as_parameters, check_parameters, column_sizes
 from engram_ref.ops.record import Record
 from engram_ref.trace import Trace
 
@@ -39,18 +39,23 @@ def start_state(config: EngramConfig, batch: int, dtype: type = np.float64, *, l
 
     like   an array in whose place the state shall be, for backends with devices
     """
-    return EngramState(ops.zeros((batch, config.conv_span, config.n_branches, config.hidden_size), dtype, like))
+    check_ops(ops)
+    check_kind("config", config, EngramConfig)
+    shape = (integer("batch", batch), config.conv_span, config.n_branches, config.hidden_size)
+    return EngramState(ops.zeros(shape, dtype, like))
 
 
 def engram(parameters: Mapping[str, np.ndarray], hidden: np.ndarray, rows: np.ndarray, config: EngramConfig, *,
-           state: EngramState | None = None, dead: np.ndarray | None = None, ops: ModuleType = numpy_ops,
-           trace: Trace | None = None, check: bool = True) -> np.ndarray:
+           layer_id: int | None = None, state: EngramState | None = None, dead: np.ndarray | None = None,
+           ops: ModuleType = numpy_ops, trace: Trace | None = None, check: bool = True) -> np.ndarray:
     """Y, what the Engram module of one layer adds to the residual stream.
 
     parameters   the module's arrays, see engram_ref.model.parameters
     hidden       [B, T, M, D] float32 or float64, the residual stream before the module; B may be missing
     rows         int64 [B, T, C] from Addressing.rows, without offsets
     config       the dialect
+    layer_id     the layer that parameters and rows belong to, for the checks; None: the configuration's only layer,
+                 or any of several
     state        the stream so far; its taps are replaced. None: the sequence starts here
     dead         bool [B, T] or None; a dead position's gate is 0. Marking ids DEAD changes the rows only: the same
                  positions must be passed here
@@ -61,28 +66,33 @@ def engram(parameters: Mapping[str, np.ndarray], hidden: np.ndarray, rows: np.nd
     raises       InputError naming the argument that does not fit
     source       Paper section 2; demo; V4.1 release
 
-    >>> from engram_ref import preset
+    >>> from engram_ref import Addressing, preset
     >>> from engram_ref.model.engram_parameters import initialise
     >>> config, rng = preset("tiny"), np.random.default_rng(0)
-    >>> rows = addressing_of(config).rows(np.array([10, 20, 30]), layer_id=1)
-    >>> engram(initialise(config, 1, rng), rng.normal(size=(3, 4, 16)), rows, config).shape
+    >>> rows = Addressing(config).rows(np.array([10, 20, 30]), layer_id=1)
+    >>> engram(initialise(config, 1, rng), rng.normal(size=(3, 4, 16)), rows, config, layer_id=1).shape
     (3, 4, 16)
     """
+    check_ops(ops)
+    check_kinds(config=(config, EngramConfig), state=(state, EngramState, NoneType), trace=(trace, Trace, NoneType),
+                check=(check, bool))
     hidden, rows = ops.as_array("hidden", hidden), ops.as_int64("rows", rows)
     dead = None if dead is None else ops.as_array("dead", dead)
     check_inputs(hidden, rows, dead, config, ops)
+    parameters = as_parameters(parameters, ops, {"hidden": hidden})
     check_dtypes(parameters, hidden, ops)
     batched = hidden.ndim == 4
     if not batched:
         hidden, rows, dead = hidden[None], rows[None], None if dead is None else dead[None]
     if check:
-        check_values(parameters, hidden, rows, config, ops)
+        check_values(parameters, hidden, rows, config, layer_id, ops)
     state = start_state(config, len(hidden), hidden.dtype, like=hidden, ops=ops) if state is None else state
-    check_state(state, hidden, config, ops)
+    taps = ops.as_array("state.taps", state.taps)
+    check_taps(taps, hidden, config, ops)
     record = ops.ignore if trace is None else trace.record
-    output, kept = through_module(parameters, hidden, rows, state.taps, dead, config, config.conv_span, ops, record)
+    output, kept = through_module(parameters, hidden, rows, taps, dead, config, config.conv_span, ops, record)
     if kept is not None:
-        state.taps = ops.next_taps(kept, state.taps)
+        state.taps = ops.next_taps(kept, taps)
     return output if batched else output[0]
 
 
@@ -96,7 +106,17 @@ def through_module(parameters: Mapping[str, np.ndarray], hidden: np.ndarray, row
 
 def residual(hidden: np.ndarray, update: np.ndarray, config: EngramConfig, *, ops: ModuleType = numpy_ops,
              trace: Trace | None = None) -> np.ndarray:
-    """H + Y with the dialect's one rounding: [B, T, M, D] -> [B, T, M, D]."""
+    """H + Y with the dialect's one rounding: [B, T, M, D] -> [B, T, M, D].
+
+    raises   InputError for arrays of different shapes or dtypes
+    """
+    check_ops(ops)
+    check_kinds(config=(config, EngramConfig), trace=(trace, Trace, NoneType))
+    hidden, update = ops.as_array("hidden", hidden), ops.as_array("update", update)
+    ops.check_together({"hidden": hidden, "update": update})
+    if ops.dtype_name(hidden) not in ("float32", "float64") or hidden.dtype != update.dtype:
+        raise InputError("hidden, update", "one dtype, float32 or float64",
+                         f"{ops.dtype_name(hidden)} and {ops.dtype_name(update)}")
     total = ops.add_residual(hidden, update, config.rounding)
     if trace is not None:
         trace.record("residual", total)
@@ -123,7 +143,6 @@ def check_inputs(hidden: np.ndarray, rows: np.ndarray, dead: np.ndarray | None, 
 
 def check_dtypes(parameters: Mapping[str, np.ndarray], hidden: np.ndarray, ops: ModuleType) -> None:
     """Weights of the dtype that streams through: a mixture would quietly compute in the wider one."""
-    ops.check_together({"hidden": hidden, **{f"parameter {name}": array for name, array in parameters.items()}})
     wanted = ops.dtype_name(hidden)
     for name, array in parameters.items():
         found = ops.dtype_name(array)
@@ -132,10 +151,12 @@ def check_dtypes(parameters: Mapping[str, np.ndarray], hidden: np.ndarray, ops: 
 
 
 def check_values(parameters: Mapping[str, np.ndarray], hidden: np.ndarray, rows: np.ndarray, config: EngramConfig,
-                 ops: ModuleType) -> None:
+                 layer_id: int | None, ops: ModuleType) -> None:
     """Parameters that fit and rows that exist; weights and a hidden state that are finite."""
-    check_parameters(parameters, config, ops)
-    ops.check_rows(rows, addressing_of(config).primes[layer_of(parameters, config, ops)])
+    if layer_id is None and len(config.layer_ids) == 1:
+        layer_id = config.layer_ids[0]
+    check_parameters(parameters, config, layer_id, ops)
+    ops.check_rows(rows, column_sizes(parameters, config, layer_id, ops))
     for name, array in parameters.items():
         if not name.startswith("table") and ops.first_non_finite(array) is not None:   # tables may be too large to read
             raise InputError(f"parameter {name}", "finite values", "NaN or infinity")
@@ -144,9 +165,9 @@ def check_values(parameters: Mapping[str, np.ndarray], hidden: np.ndarray, rows:
         raise InputError("hidden", "finite values", f"{hidden[position].item()} at {position}")
 
 
-def check_state(state: EngramState, hidden: np.ndarray, config: EngramConfig, ops: ModuleType) -> None:
+def check_taps(taps: np.ndarray, hidden: np.ndarray, config: EngramConfig, ops: ModuleType) -> None:
     """Taps that belong to this batch, dialect and dtype."""
     expected = (len(hidden), config.conv_span, config.n_branches, config.hidden_size)
-    found, wanted = ops.dtype_name(state.taps), ops.dtype_name(hidden)
-    if state.taps.shape != expected or found != wanted:
-        raise InputError("state.taps", f"{wanted} {list(expected)}", f"{found} {list(state.taps.shape)}")
+    found, wanted = ops.dtype_name(taps), ops.dtype_name(hidden)
+    if taps.shape != expected or found != wanted:
+        raise InputError("state.taps", f"{wanted} {list(expected)}", f"{found} {list(taps.shape)}")

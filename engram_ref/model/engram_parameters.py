@@ -12,19 +12,26 @@
 """
 
 import hashlib
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from types import ModuleType
 
+import ml_dtypes
 import numpy as np
 
 from engram_ref import ops as numpy_ops
-from engram_ref.addressing import addressing_of
-from engram_ref.config import EngramConfig, check_layer
+from engram_ref.checks import check_kind
+from engram_ref.config import EngramConfig
 from engram_ref.errors import InputError
+from engram_ref.layout import layout
 from engram_ref.memory import check_fits
+from engram_ref.ops.codecs import BLOCK, quantise
 
 STANDARD_DTYPES = {"fp32": "float", "bf16": "bfloat16", "fp8_e8m0": "uint8"}
 """Dtype of the stored table by codec; "float" means float32 or float64."""
+
+ROWS_AT_A_TIME = 65_536
+"""Rows of a random table that are drawn and encoded at a time."""
 
 
 def shapes(config: EngramConfig, layer_id: int) -> dict[str, tuple[int, ...]]:
@@ -34,8 +41,7 @@ def shapes(config: EngramConfig, layer_id: int) -> dict[str, tuple[int, ...]]:
     >>> shapes(preset("deepseek-v4.1-flash"), 1)["table_codes"]
     (384006168, 256)
     """
-    check_layer(config, layer_id)
-    R = addressing_of(config).table_rows[layer_id]
+    R = layout(config, layer_id).table_rows
     M, D, W, memory = config.n_branches, config.hidden_size, config.row_width, config.memory_width
     if config.table_codec == "fp8_e8m0":
         named = {"table_codes": (R, W), "table_scales": (R, W // 32)}
@@ -52,47 +58,70 @@ def shapes(config: EngramConfig, layer_id: int) -> dict[str, tuple[int, ...]]:
 
 def table_bytes(config: EngramConfig, layer_id: int) -> int:
     """Stored size of one layer's table, in bytes."""
-    return addressing_of(config).table_rows[layer_id] * config.bytes_per_row
+    return layout(config, layer_id).table_rows * config.bytes_per_row
 
 
 def bytes_needed(config: EngramConfig, layer_id: int, dtype: type) -> int:
     """What one layer's module takes in memory, weights of that dtype, in bytes."""
     plain = config.table_codec == "fp32"
     counted = [shape for name, shape in shapes(config, layer_id).items() if plain or not name.startswith("table")]
-    weights = sum(int(np.prod(shape)) for shape in counted) * np.dtype(dtype).itemsize
+    weights = sum(math.prod(shape) for shape in counted) * np.dtype(dtype).itemsize
     return weights if plain else weights + table_bytes(config, layer_id)
 
 
-def check_parameters(parameters: Mapping[str, np.ndarray], config: EngramConfig, ops: ModuleType = numpy_ops) -> None:
-    """Refuse parameters that do not fit the configuration, naming the first that does not.
+def as_parameters(parameters: Mapping[str, np.ndarray], ops: ModuleType = numpy_ops,
+                  others: Mapping[str, np.ndarray | None] | None = None) -> dict[str, np.ndarray]:
+    """Parameters as arrays of the backend, converted only if their numbers stay the same.
 
-    The layer is found by its column offsets. Raises InputError for a missing, extra, misshapen or
-    wrongly typed array.
+    others   further arrays of the call: a backend with devices wants all of them on one
+    raises   InputError naming the parameter that is no such array
     """
-    if "column_offsets" not in parameters:
-        raise InputError("parameters", "an array column_offsets", f"only {', '.join(sorted(parameters))}")
-    layer_id = layer_of(parameters, config, ops)
-    expected = shapes(config, layer_id)
-    for name in [*expected, *parameters]:
+    check_kind("parameters", parameters, Mapping)
+    given = {f"parameter {name}": array for name, array in parameters.items()}
+    ops.check_together({**(others or {}), **given})
+    return {str(name): ops.as_array(*pair) for name, pair in zip(parameters, given.items(), strict=True)}
+
+
+def check_parameters(parameters: Mapping[str, np.ndarray], config: EngramConfig, layer_id: int | None = None,
+                     ops: ModuleType = numpy_ops) -> None:
+    """Raise unless the parameters fit one layer of the configuration, naming the first that does not.
+
+    layer_id   the layer; None: any layer of the configuration
+    raises     InputError for a missing, extra, misshapen or wrongly typed array, or wrong column offsets
+    """
+    layers = config.layer_ids if layer_id is None else (layer_id,)
+    allowed = [shapes(config, layer) for layer in layers]
+    for name in [*allowed[0], *parameters]:
         if name not in parameters:
-            raise InputError("parameters", f"an array {name} {list(expected[name])}", "none of that name")
-        if name not in expected:
-            raise InputError("parameters", f"only {', '.join(expected)}", f"an array {name}")
-        if parameters[name].shape != expected[name]:
-            raise InputError(f"parameter {name}", f"shape {list(expected[name])}", list(parameters[name].shape))
+            raise InputError("parameters", f"an array {name} {list(allowed[0][name])}", "none of that name")
+        if name not in allowed[0]:
+            raise InputError("parameters", f"only {', '.join(allowed[0])}", f"an array {name}")
+        fitting = dict.fromkeys(named[name] for named in allowed)
+        if tuple(parameters[name].shape) not in fitting:
+            raise InputError(f"parameter {name}", f"shape {' or '.join(str(list(shape)) for shape in fitting)}",
+                             list(parameters[name].shape))
         check_dtype(name, ops.dtype_name(parameters[name]), config)
+    check_offsets("column_offsets", ops.to_numpy(parameters["column_offsets"]), config, layers)
 
 
-def layer_of(parameters: Mapping[str, np.ndarray], config: EngramConfig, ops: ModuleType = numpy_ops) -> int:
-    """The layer whose column offsets these parameters have; of several (one column), that of the table's size."""
-    constants, offsets = addressing_of(config), ops.to_numpy(parameters["column_offsets"])
-    fitting = [layer_id for layer_id, expected in constants.offsets.items() if np.array_equal(offsets, expected)]
-    table = parameters.get("table", parameters.get("table_codes", ()))
-    if fitting:
-        return next((layer_id for layer_id in fitting if constants.table_rows[layer_id] == len(table)), fitting[0])
-    layers = ", ".join(map(str, constants.offsets))
-    raise InputError("parameter column_offsets", f"those of a layer of {config.name}: {layers}",
-                     "offsets of no layer", "made for another configuration?")
+def check_offsets(name: str, offsets: np.ndarray, config: EngramConfig, layers: Sequence[int]) -> None:
+    """Raise unless the column offsets are those of one of these layers."""
+    if not any(np.array_equal(offsets, layout(config, layer).offsets) for layer in layers):
+        listed = ", ".join(map(str, layers))
+        raise InputError(f"parameter {name}", f"the column offsets of layer {listed} of {config.name}",
+                         "other offsets", "made for another layer or configuration?")
+
+
+def column_sizes(parameters: Mapping[str, np.ndarray], config: EngramConfig, layer_id: int | None,
+                 ops: ModuleType = numpy_ops) -> np.ndarray:
+    """Rows of each column's table: int64 [C].
+
+    layer_id   None: by the offsets and the stored table alone; the last column then includes the padding rows
+    """
+    if layer_id is not None:
+        return layout(config, layer_id).primes
+    table = parameters["table_codes" if config.table_codec == "fp8_e8m0" else "table"]
+    return np.diff(ops.to_numpy(parameters["column_offsets"]), append=table.shape[0])
 
 
 def check_dtype(name: str, dtype: str, config: EngramConfig) -> None:
@@ -105,37 +134,54 @@ def check_dtype(name: str, dtype: str, config: EngramConfig) -> None:
 
 
 def initialise(config: EngramConfig, layer_id: int, rng: "np.random.Generator",
-               dtype: type = np.float64) -> dict[str, np.ndarray]:
+               dtype: type | None = None) -> dict[str, np.ndarray]:
     """Random parameters of one layer's module.
 
-    config     the table's codec must be "fp32": random FP8 codes would mean nothing
     layer_id   one of the configuration's layers
     rng        the only source of randomness
-    dtype      float32 or float64
-    returns    the dictionary above; rows N(0, 1) as in the demo, weights N(0, 1/fan-in), gains 1 (0 where
-               zero-centred), biases and conv zero or, where conv_init says so, U(-1/sqrt(L), 1/sqrt(L))
-    raises     InputError where the table would not fit into memory, with the size it would need
+    dtype      of the weights, float32 or float64; None: standard_dtype(config)
+    returns    the dictionary above; rows N(0, 1) as in the demo, stored by the codec; weights N(0, 1/fan-in),
+               gains 1 (0 if zero-centred), biases 0, and conv weights 0 or, if conv_init is "uniform",
+               U(-1/sqrt(L), 1/sqrt(L))
+    raises     InputError if the parameters would not fit into memory, with the size they need
     """
+    dtype = standard_dtype(config) if dtype is None else dtype
     named = shapes(config, layer_id)
     check_fits(f"{config.name} layer {layer_id}", bytes_needed(config, layer_id, dtype))
-    if config.table_codec != "fp32":
-        raise InputError("config.table_codec", "fp32, for random parameters", config.table_codec)
-    gain = 0.0 if config.gain_form == "zero_centred" else 1.0
-    made: dict[str, np.ndarray] = {}
+    made = random_table(config, layout(config, layer_id).table_rows, rng, dtype)
     for name, shape in named.items():
         if name == "column_offsets":
-            made[name] = addressing_of(config).offsets[layer_id]
-        elif name == "table":
-            made[name] = rng.standard_normal(shape, dtype=dtype)
+            made[name] = layout(config, layer_id).offsets
         elif name.endswith("gain"):
-            made[name] = np.full(shape, gain, dtype=dtype)
+            made[name] = np.full(shape, 0.0 if config.gain_form == "zero_centred" else 1.0, dtype=dtype)
         elif name == "conv_weight" and config.conv_init == "uniform":
             bound = config.conv_kernel**-0.5
             made[name] = rng.uniform(-bound, bound, shape).astype(dtype)
         elif name.endswith("bias") or name == "conv_weight":
             made[name] = np.zeros(shape, dtype=dtype)
-        else:
+        elif not name.startswith("table"):
             made[name] = rng.standard_normal(shape, dtype=dtype) * shape[-1] ** -0.5
+    return made
+
+
+def standard_dtype(config: EngramConfig) -> type:
+    """The dtype that a module computes in: float32 if the dialect rounds to bfloat16, else float64."""
+    return np.float32 if config.rounding == "fp8_bf16" else np.float64
+
+
+def random_table(config: EngramConfig, rows: int, rng: "np.random.Generator", dtype: type) -> dict[str, np.ndarray]:
+    """A table of N(0, 1) values as the codec stores it, filled in blocks so that only the result needs memory."""
+    W, codec = config.row_width, config.table_codec
+    if codec == "fp8_e8m0":
+        made = {"table_codes": np.empty((rows, W), np.uint8), "table_scales": np.empty((rows, W // BLOCK), np.uint8)}
+    else:
+        made = {"table": np.empty((rows, W), ml_dtypes.bfloat16 if codec == "bf16" else dtype)}
+    for first in range(0, rows, ROWS_AT_A_TIME):
+        part = slice(first, min(first + ROWS_AT_A_TIME, rows))
+        values = rng.standard_normal((part.stop - first, W), dtype=dtype if codec == "fp32" else np.float32)
+        stored = quantise(values) if codec == "fp8_e8m0" else (values,)
+        for array, new in zip(made.values(), stored, strict=True):
+            array[part] = new
     return made
 
 

@@ -3,6 +3,7 @@
 HF packs the routed experts as gate_up_proj [E, 2F, D], gate rows first, and down_proj [E, D, F]; older
 checkpoints keep them apart (experts.<e>.gate_proj.weight). Both are read. RoPE weights need no change:
 with rope_interleave (the default) HF reads neighbouring pairs as we do; without it, rows are reordered.
+Options are in hf_config.py, dtypes and prefixes in state_dicts.py.
 """
 
 from collections.abc import Mapping
@@ -10,21 +11,13 @@ from collections.abc import Mapping
 import numpy as np
 
 from engram_ref.errors import InputError
+from engram_ref.model.hf_config import checked_options, config_from_hf, switch
+from engram_ref.model.state_dicts import LOG, one_dtype, take, without_prefix
 from engram_ref.model.tree import check, shapes
-from engram_ref.model_config import AttentionConfig, BackboneConfig, ExpertsConfig, ModelConfig, YarnConfig
+from engram_ref.model_config import AttentionConfig, ModelConfig
 from engram_ref.ops.rope import half_split_order
 
-LATENT_EPS = 1e-6
-"""What HF's class hard-wires for the norms of the latents."""
-
-REQUIRED = ("vocab_size", "hidden_size", "intermediate_size", "moe_intermediate_size", "num_hidden_layers",
-            "num_attention_heads", "n_shared_experts", "n_routed_experts", "routed_scaling_factor", "kv_lora_rank",
-            "qk_rope_head_dim", "v_head_dim", "qk_nope_head_dim", "n_group", "topk_group", "num_experts_per_tok",
-            "first_k_dense_replace", "rms_norm_eps")
-"""Options without which the model would be a guess."""
-
-ONLY = {"hidden_act": "silu", "attention_bias": False}
-"""Options of HF's class that are read only as they are in DeepSeek-V3."""
+__all__ = ["config_from_hf", "from_hf_deepseek_v3"]
 
 OUTER_NAMES = {"embed.weight": "model.embed_tokens.weight", "norm.weight": "model.norm.weight",
                "head.weight": "lm_head.weight"}
@@ -52,107 +45,71 @@ LAYER_NAMES = {
 """Our name -> HF's, of everything but the routed experts."""
 
 
-def config_from_hf(hf: Mapping[str, object]) -> ModelConfig:
-    """The ModelConfig of an HF config dictionary (config.json). InputError for what is not supported."""
-    if hf.get("model_type", "deepseek_v3") != "deepseek_v3":
-        raise InputError("model_type", "deepseek_v3", repr(hf.get("model_type")))
-    missing = [option for option in REQUIRED if option not in hf]
-    if missing:
-        raise InputError("hf_config", f"an option {missing[0]}", "none", "the dictionary of a whole config.json")
-    for option, only in ONLY.items():
-        if hf.get(option, only) != only:
-            raise InputError(option, repr(only), repr(hf[option]), "it would be another function")
-    attention = AttentionConfig(
-        n_heads=hf["num_attention_heads"], qk_nope_head_dim=hf["qk_nope_head_dim"],
-        qk_rope_head_dim=hf["qk_rope_head_dim"], v_head_dim=hf["v_head_dim"], kv_lora_rank=hf["kv_lora_rank"],
-        q_lora_rank=hf.get("q_lora_rank"), latent_norm_eps=LATENT_EPS, **rope_from_hf(hf))
-    experts = ExpertsConfig(
-        n_routed_experts=hf["n_routed_experts"], num_experts_per_tok=hf["num_experts_per_tok"],
-        n_shared_experts=hf["n_shared_experts"] or 0, moe_intermediate_size=hf["moe_intermediate_size"],
-        n_group=hf["n_group"], topk_group=hf["topk_group"], routed_scaling_factor=hf["routed_scaling_factor"],
-        norm_topk_prob=hf.get("norm_topk_prob", True))
-    layers, dense = hf["num_hidden_layers"], min(hf["first_k_dense_replace"], hf["num_hidden_layers"])
-    backbone = BackboneConfig(
-        n_layers=layers, n_dense_layers=dense, hidden_size=hf["hidden_size"], vocab_size=hf["vocab_size"],
-        intermediate_size=hf["intermediate_size"], attention=attention, experts=None if dense == layers else experts,
-        hyper=None, rms_norm_eps=hf["rms_norm_eps"], tie_embeddings=bool(hf.get("tie_word_embeddings", False)))
-    return ModelConfig("hf-deepseek-v3", "an HF transformers configuration", backbone)
-
-
-def rope_from_hf(hf: Mapping[str, object]) -> dict[str, object]:
-    """theta and YaRN; where mscale_all_dim is not mscale, HF computes another function, which is refused."""
-    rope = dict(hf.get("rope_parameters") or hf.get("rope_scaling") or {})
-    theta = float(rope.get("rope_theta") or hf.get("rope_theta", 10_000.0))
-    kind = rope.get("rope_type") or rope.get("type") or "default"
-    if kind == "default":
-        return {"rope_theta": theta, "yarn": None}
-    if kind != "yarn":
-        raise InputError("rope_type", "default or yarn", repr(kind))
-    mscale = rope.get("mscale_all_dim") or 0.0
-    if (rope.get("mscale") or 0.0) != mscale or not mscale:
-        raise InputError("mscale, mscale_all_dim", "two equal numbers", f"{rope.get('mscale')}, {mscale}",
-                         "otherwise HF scales the rotary part alone")
-    for option, only in (("attention_factor", None), ("truncate", True)):
-        if rope.get(option, only) not in (None, only):
-            raise InputError(option, repr(only), repr(rope[option]), "it would be another function")
-    yarn = YarnConfig(float(rope["factor"]), float(mscale),
-                      int(rope.get("original_max_position_embeddings") or hf["max_position_embeddings"]),
-                      float(rope.get("beta_fast") or 32), float(rope.get("beta_slow") or 1))
-    return {"rope_theta": theta, "yarn": yarn}
-
-
 def from_hf_deepseek_v3(state_dict: Mapping[str, np.ndarray],
                         hf_config: Mapping[str, object]) -> tuple[ModelConfig, dict[str, np.ndarray]]:
     """A whole HF DeepSeek-V3 model under our names.
 
-    state_dict   arrays by HF's names
+    state_dict   arrays or tensors by HF's names, below one prefix or none. The layers for multi-token prediction
+                 that a full checkpoint ends with are left out, and a log message says so
     hf_config    the dictionary of its config.json
-    returns      configuration, parameters
-    raises       InputError for a missing, extra or misshapen array, or an unsupported option
+    returns      configuration, and parameters in float64 if any array is, else in float32
+    raises       InputError for a missing, extra, misshapen or wrongly typed array, or an unsupported option
     """
     config = config_from_hf(hf_config)
-    left = dict(state_dict)
-    made = {name: take(name, left) for name in shapes(config)}
-    left.pop("lm_head.weight" if config.backbone.tie_embeddings else "", None)
-    if left:
-        raise InputError("state_dict", "only DeepSeek-V3's names", f"an array {min(left)}")
+    hf = checked_options(hf_config)
+    left = without_prefix(state_dict, OUTER_NAMES["embed.weight"])
+    scaled = [key for key in left if key.endswith("weight_scale_inv")]
+    if scaled:
+        raise InputError("state_dict", "no FP8 weights", f"an array {scaled[0]}", "convert the checkpoint to bfloat16")
+    leave_out_prediction_layers(left, hf["num_hidden_layers"], hf.get("num_nextn_predict_layers", 1) or 0)
+    made = {name: take_parameter(name, shape, left) for name, shape in shapes(config).items()}
+    if config.backbone.tie_embeddings and "lm_head.weight" in left:
+        head = take(left, "lm_head.weight", made["embed.weight"].shape, "head.weight")
+        if not np.array_equal(head, made["embed.weight"]):
+            raise InputError("state_dict lm_head.weight", "the embedding: tie_word_embeddings is set", "other values")
+    extra = [key for key, array in left.items() if 0 not in np.shape(array)]      # HF keeps shared experts of width 0
+    if extra:
+        raise InputError("state_dict", "only DeepSeek-V3's names", f"an array {min(extra)}")
+    made = one_dtype(made)
     check(made, config)
-    if not hf_config.get("rope_interleave", True):
+    if not switch(hf, "rope_interleave", True):
         made = {name: from_half_split(name, array, config.backbone.attention) for name, array in made.items()}
     return config, made
 
 
-def take(name: str, left: dict[str, np.ndarray]) -> np.ndarray:
+def leave_out_prediction_layers(left: dict[str, object], n_layers: int, count: int) -> None:
+    """Remove the extra layers that predict further tokens. Each has a projection eh_proj; other layers stay."""
+    for index in range(n_layers, n_layers + count):
+        prefix = f"model.layers.{index}."
+        if prefix + "eh_proj.weight" in left:
+            keys = [key for key in left if key.startswith(prefix)]
+            for key in keys:
+                del left[key]
+            LOG.warning("%d entries %s* left out: multi-token prediction is not part of this model", len(keys), prefix)
+
+
+def take_parameter(name: str, shape: tuple[int, ...], left: dict[str, object]) -> np.ndarray:
     """One of our parameters out of HF's; what is used up is removed."""
     if name in OUTER_NAMES:
-        return pop(left, OUTER_NAMES[name])
+        return take(left, OUTER_NAMES[name], shape, name)
     _, index, inner = name.split(".", 2)
     prefix = f"model.layers.{index}."
-    if not inner.startswith("ffn.experts."):
-        return pop(left, prefix + LAYER_NAMES[inner])
-    return take_experts(inner[-2:], prefix + "mlp.experts.", left)
+    if inner.startswith("ffn.experts."):
+        return take_experts(name, shape, prefix + "mlp.experts.", left)
+    return take(left, prefix + LAYER_NAMES[inner], shape, name)
 
 
-def take_experts(which: str, prefix: str, left: dict[str, np.ndarray]) -> np.ndarray:
-    """w1, w2 or w3 of all routed experts, stacked: packed, or one array an expert."""
-    if prefix + "down_proj" in left or prefix + "gate_up_proj" in left:
-        if which == "w2":
-            return pop(left, prefix + "down_proj")
-        packed = pop(dict(left) if which == "w1" else left, prefix + "gate_up_proj")      # used up by w3
-        if packed.ndim != 3 or packed.shape[1] % 2:
-            raise InputError(f"state_dict {prefix}gate_up_proj", "shape [E, 2F, D]", list(packed.shape))
-        gate, up = np.split(packed, 2, axis=1)
-        return gate if which == "w1" else up
-    theirs = {"w1": "gate_proj", "w2": "down_proj", "w3": "up_proj"}[which]
-    count = sum(key.startswith(prefix) and key.endswith(f".{theirs}.weight") for key in left)
-    return np.stack([pop(left, f"{prefix}{e}.{theirs}.weight") for e in range(max(count, 1))])
-
-
-def pop(left: dict[str, np.ndarray], key: str) -> np.ndarray:
-    """Take one array, or say that it is missing."""
-    if key not in left:
-        raise InputError("state_dict", f"an array {key}", "none of that name")
-    return np.asarray(left.pop(key))
+def take_experts(name: str, shape: tuple[int, ...], prefix: str, left: dict[str, object]) -> np.ndarray:
+    """w1, w2 or w3 of all routed experts, stacked: packed, or one array per expert."""
+    which, packed = name[-2:], prefix + "gate_up_proj"
+    if prefix + "down_proj" not in left and packed not in left:
+        theirs = {"w1": "gate_proj", "w2": "down_proj", "w3": "up_proj"}[which]
+        return np.stack([take(left, f"{prefix}{e}.{theirs}.weight", shape[1:], name) for e in range(shape[0])])
+    if which == "w2":
+        return take(left, prefix + "down_proj", shape, name)
+    E, F, D = shape
+    both = take(dict(left) if which == "w1" else left, packed, (E, 2 * F, D), name)      # used up by w3
+    return both[:, :F] if which == "w1" else both[:, F:]
 
 
 def from_half_split(name: str, array: np.ndarray, config: AttentionConfig) -> np.ndarray:

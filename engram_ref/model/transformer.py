@@ -6,25 +6,26 @@ With a state, the call goes on where the last one stopped, and any cut of a text
 """
 
 from collections.abc import Mapping, Sequence
-from types import ModuleType
+from types import ModuleType, NoneType
 
 import numpy as np
 
 from engram_ref import ops as numpy_ops
-from engram_ref.addressing import addressing_of
+from engram_ref.addressing import Addressing, addressing_of
+from engram_ref.checks import check_kinds, check_ops
 from engram_ref.errors import InputError
 from engram_ref.model.block import Step, below, block, cache_shapes, under
+from engram_ref.model.engram_parameters import as_parameters
 from engram_ref.model.state import DecodeState, check_caches, new_tokens
 from engram_ref.model.tree import check
 from engram_ref.model_config import ModelConfig
-from engram_ref.text.maps import load_map
 from engram_ref.trace import Trace
 
 
 def forward(parameters: Mapping[str, np.ndarray], ids: np.ndarray, config: ModelConfig, *,
             state: DecodeState | None = None, counts: Sequence[int] | None = None, dead: np.ndarray | None = None,
-            absorbed: bool = False, ops: ModuleType = numpy_ops, trace: Trace | None = None,
-            check_values: bool = True) -> np.ndarray:
+            absorbed: bool = False, addressing: Addressing | None = None, ops: ModuleType = numpy_ops,
+            trace: Trace | None = None, check_values: bool = True) -> np.ndarray:
     """Logits of every new position.
 
     parameters     see engram_ref.model.parameters
@@ -35,22 +36,29 @@ def forward(parameters: Mapping[str, np.ndarray], ids: np.ndarray, config: Model
                    logits mean nothing; None: all. A row with 0 is finished and stays as it is
     dead           bool [B, T] or [T]: positions whose n-grams and gates are masked, where the dialect has that
     absorbed       compute attention in the absorbed form
+    addressing     Addressing(config.engram, vocabulary), for a vocabulary that this package does not know
     ops            the backend's namespace
     trace          records every stage, with keys such as layers.1.engram.gate
     check_values   look at every parameter before starting
     returns        [B, T, V] or [T, V], the dtype of the parameters
     raises         InputError naming the argument that does not fit; the state is then as it was
     """
+    check_ops(ops)
+    check_kinds(config=(config, ModelConfig), state=(state, DecodeState, NoneType), absorbed=(absorbed, bool),
+                addressing=(addressing, Addressing, NoneType), trace=(trace, Trace, NoneType),
+                check_values=(check_values, bool))
     ids, dead, batched = as_batch(ids, dead, ops)
-    if check_values:
-        check(parameters, config, ops)
     state = DecodeState.start(len(ids)) if state is None else state
     counts = check_call(ids, counts, dead, state, config, ops)
-    check_caches(state, cache_shapes(config), ops.dtype_name(parameters["embed.weight"]), ops)
-    ops.check_together({"ids": ids, "dead": dead, **{f"state cache {name}": x for name, x in state.caches.items()},
-                        **{f"parameter {name}": x for name, x in parameters.items()}})
+    addressing = addressing_for(config, addressing)
+    caches = {f"state cache {name}": cache for name, cache in state.caches.items()}
+    parameters = as_parameters(parameters, ops, {"ids": ids, "dead": dead, **caches})
+    if check_values:
+        check(parameters, config, ops)
     working = state.fork()
-    step = prepare(ids, dead, working, config, ops, absorbed)
+    working.caches = {name: ops.as_array(*pair) for name, pair in zip(state.caches, caches.items(), strict=True)}
+    check_caches(working, cache_shapes(config), ops.dtype_name(parameters["embed.weight"]), ops)
+    step = prepare(ids, dead, working, config, addressing, ops, absorbed)
     if trace is not None and config.engram is not None:
         trace.record("canonical_ids", step.canonical_ids)
     X = ops.expand(ops.embed(parameters["embed.weight"], ids), config.backbone.n_branches)
@@ -88,17 +96,25 @@ def check_call(ids: np.ndarray, counts: Sequence[int] | None, dead: np.ndarray |
     return new_tokens(counts, B, T)
 
 
-def prepare(ids: np.ndarray, dead: np.ndarray | None, state: DecodeState, config: ModelConfig, ops: ModuleType,
-            absorbed: bool) -> Step:
+def addressing_for(config: ModelConfig, given: Addressing | None) -> Addressing | None:
+    """The Addressing of the model's Engram modules, the caller's if it belongs to them; None without modules."""
+    if given is None:
+        return None if config.engram is None else addressing_of(config.engram)
+    if given.config != config.engram:
+        raise InputError("addressing", "one made for config.engram", f"one made for {given.config.name}")
+    return given
+
+
+def prepare(ids: np.ndarray, dead: np.ndarray | None, state: DecodeState, config: ModelConfig,
+            addressing: Addressing | None, ops: ModuleType, absorbed: bool) -> Step:
     """What all blocks share: positions, angles, canonical ids, addressing."""
-    attention, engram = config.backbone.attention, config.engram
+    attention = config.backbone.attention
     positions = ops.constant(ops.positions_after(state.lengths, ids.shape[1]), ids)
     angle = ops.angles(positions, ops.frequencies(attention.qk_rope_head_dim, attention.rope_theta, attention.yarn))
     marked = ids if dead is None else ops.mark_dead(ids, dead)
-    hashed = engram is not None and engram.vocabulary is not None
-    canonical = ops.canonicalise(marked, load_map(engram.vocabulary)) if hashed else marked
-    return Step(config, state, ops, angle, positions, canonical, dead,
-                None if engram is None else addressing_of(engram), absorbed)
+    hashed = addressing is not None and addressing.canonical is not None
+    canonical = ops.canonicalise(marked, addressing.canonical) if hashed else marked
+    return Step(config, state, ops, angle, positions, canonical, dead, addressing, absorbed)
 
 
 def head(parameters: Mapping[str, np.ndarray], X: np.ndarray, config: ModelConfig, ops: ModuleType,

@@ -3,7 +3,7 @@
     embed.weight [V, D]     norm.weight [D]     head.weight [V, D] unless tied
     layers.<i>.attn_norm.weight, ffn_norm.weight [D]
     layers.<i>.attn.wq.weight, or wq_a, q_norm, wq_b; wkv_a, kv_norm, wkv_b, wo
-    layers.<i>.ffn.w1, w2, w3 .weight        dense; or gate.weight [E, D], gate.bias [E],
+    layers.<i>.ffn.w1, w2, w3 .weight        dense; or gate.weight [E, D], gate.bias [E] if any,
         experts.w1, w3 [E, F, D], experts.w2 [E, D, F], shared_experts.w1, w2, w3 .weight
     layers.<i>.attn_hc, ffn_hc . phi, bias, alpha        hyper-connections; head_hc for a learned collapse
     layers.<i>.engram . ...                              see engram_ref.model.engram_parameters
@@ -19,7 +19,6 @@ from types import ModuleType
 import numpy as np
 
 from engram_ref import ops as numpy_ops
-from engram_ref.addressing import addressing_of
 from engram_ref.errors import InputError
 from engram_ref.files import write_whole
 from engram_ref.memory import check_fits
@@ -89,21 +88,25 @@ def dense_shapes(F: int, D: int) -> Shapes:
 def expert_shapes(config: ExpertsConfig, D: int) -> Shapes:
     """Router, routed experts stacked, shared experts as one."""
     E, F = config.n_routed_experts, config.moe_intermediate_size
-    named: Shapes = {"gate.weight": (E, D), "gate.bias": (E,),
-                     "experts.w1": (E, F, D), "experts.w2": (E, D, F), "experts.w3": (E, F, D)}
+    named: Shapes = {"gate.weight": (E, D)} | ({"gate.bias": (E,)} if config.router_bias else {})
+    named |= {"experts.w1": (E, F, D), "experts.w2": (E, D, F), "experts.w3": (E, F, D)}
     if config.n_shared_experts:
         shared = dense_shapes(config.n_shared_experts * F, D)
         named |= {f"shared_experts.{name}": shape for name, shape in shared.items()}
     return named
 
 
-def initialise(config: ModelConfig, rng: "np.random.Generator", dtype: type = np.float64) -> dict[str, np.ndarray]:
+def initialise(config: ModelConfig, rng: "np.random.Generator",
+               dtype: type | None = None) -> dict[str, np.ndarray]:
     """Random parameters: matrices N(0, 1/fan-in), embeddings N(0, 1), gains 1, biases 0.
 
     The maps of the hyper-connections start at phi N(0, 0.02^2), alpha as configured, bias 0: published is
     only alpha. Random phi tells the branches apart; with phi = 0 they would stay equal for ever.
+    dtype    float32 or float64; None: float32 if the Engram dialect rounds to bfloat16, else float64
     raises   InputError where a model does not fit into memory
     """
+    if dtype is None:
+        dtype = np.float64 if config.engram is None else engram_parameters.standard_dtype(config.engram)
     named = shapes(config)
     check_fits(config.name, sum(map(size, named.values())) * np.dtype(dtype).itemsize)
     made: dict[str, np.ndarray] = {}
@@ -147,7 +150,8 @@ def check(parameters: Mapping[str, np.ndarray], config: ModelConfig, ops: Module
         if array.shape != expected[name]:
             raise InputError(f"parameter {name}", f"shape {list(expected[name])}", list(array.shape))
         if name.endswith("column_offsets"):
-            check_offsets(name, ops.to_numpy(array), config)
+            layer_id = config.engram_layer(int(name.split(".")[1]))
+            engram_parameters.check_offsets(name, ops.to_numpy(array), config.engram, (layer_id,))
             continue
         if ".engram.table" in name:
             engram_parameters.check_dtype(name.split(".engram.")[1], ops.dtype_name(array), config.engram)
@@ -158,19 +162,11 @@ def check(parameters: Mapping[str, np.ndarray], config: ModelConfig, ops: Module
             raise InputError(f"parameter {name}", "finite values", "NaN or infinity")
 
 
-def check_offsets(name: str, offsets: np.ndarray, config: ModelConfig) -> None:
-    """Refuse column offsets that are not those of the block's Engram layer."""
-    layer_id = config.engram_layer(int(name.split(".")[1]))
-    if not np.array_equal(offsets, addressing_of(config.engram).offsets[layer_id]):
-        raise InputError(f"parameter {name}", f"the column offsets of layer {layer_id}", "others",
-                         "made for another layer or configuration?")
-
-
 def save(parameters: Mapping[str, np.ndarray], path: str | Path) -> None:
     """Write parameters to a safetensors file with the digest of each, whole or not at all."""
     from safetensors.numpy import save as to_bytes
 
-    arrays = {name: np.ascontiguousarray(array) for name, array in parameters.items()}
+    arrays = {name: np.ascontiguousarray(array) for name, array in engram_parameters.as_parameters(parameters).items()}
     write_whole(Path(path), to_bytes(arrays, metadata={f"sha256 {n}": engram_parameters.digest(a)
                                                        for n, a in arrays.items()}))
 

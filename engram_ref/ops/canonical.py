@@ -10,17 +10,17 @@ are equal. The map is computed once per vocabulary; here is each step of it, in 
     canonical(token) = how many other keys were seen before this one was
 
 Source: Engram demo (tokenizer compression); paper section 2.2 names NFKC and lowercasing only.
-Deviation: the demo keeps a lone blank alive by way of U+E000, so that a text of that character alone
-becomes a blank there. Here it stays; no token of the known vocabularies has it.
+The demo normalises with the `tokenizers` library. The steps here give its answer for every string, with
+the library's own Unicode tables (engram_ref/unicode.py), so they do not depend on the version of Python.
 """
 
 import re
-import unicodedata
 from collections.abc import Iterable
 
 import numpy as np
 
 from engram_ref.errors import InputError
+from engram_ref.unicode import load_tables
 
 DEAD = -1
 """The mark of a position that takes no part: an image span, a masked token. It has no canonical id."""
@@ -29,37 +29,50 @@ REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 """What decoding yields for bytes that are not UTF-8 by themselves."""
 
 WHITE_SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
-"""Unicode's White_Space property; str.strip() would also take the separators U+001C to U+001F."""
+"""Unicode's White_Space property; str.strip() would also strip the separators U+001C to U+001F."""
+
+LONE_SPACE = "\ue000"
+"""What the demo writes for a text of one space while it strips; it turns every U+E000 into a space afterwards."""
 
 
 def fold_compatibility(text: str) -> str:
-    """NFKC: one spelling for full-width letters, ligatures and other compatibility forms."""
-    return unicodedata.normalize("NFKC", text)
+    """Replace full-width letters, ligatures and other compatibility forms by plain characters.
+
+    This is NFKC without its last part, which composes letters and accents: `decompose` would undo that.
+    """
+    return text.translate(load_tables().fold)
 
 
 def decompose(text: str) -> str:
-    """NFD: a letter with an accent becomes the letter, then the accent as a mark of its own."""
-    return unicodedata.normalize("NFD", text)
+    """Replace every composed letter by its base letter and its accents, as marks of their own.
+
+    This is NFD without its last part, which sorts the marks of a letter: `strip_accents` deletes all of these.
+    """
+    return text.translate(load_tables().decompose)
 
 
 def strip_accents(text: str) -> str:
-    """Drop every mark: categories Mn, Mc and Me, not the non-spacing ones (Mn) alone."""
-    return "".join(c for c in text if not unicodedata.category(c).startswith("M"))
+    """Delete every mark: categories Mn, Mc and Me, not only the non-spacing ones (Mn).
+
+    The library's table of marks is that of an older Unicode version: newer marks stay.
+    """
+    return text.translate(load_tables().marks)
 
 
 def lowercase(text: str) -> str:
-    """Lowercase character by character; str.lower() on a whole string has a rule for final sigma."""
-    return "".join(c.lower() for c in text)
+    """Lowercase each character by itself; str.lower() on a whole string has a rule for final sigma."""
+    return text.translate(load_tables().lowercase)
 
 
 def collapse_spaces(text: str) -> str:
-    """Every run of blanks, tabs and line ends becomes one blank."""
+    """Replace every run of spaces, tabs and line ends by one space."""
     return re.sub(r"[ \t\r\n]+", " ", text)
 
 
 def strip_ends(text: str) -> str:
-    """Drop white space at both ends, except where the whole text is a single blank."""
-    return text if text == " " else text.strip(WHITE_SPACE)
+    """Strip white space at both ends, but keep a text of one space; U+E000 becomes a space."""
+    text = LONE_SPACE if text == " " else text.strip(WHITE_SPACE)
+    return text.replace(LONE_SPACE, " ")
 
 
 STEPS = (fold_compatibility, decompose, strip_accents, lowercase, collapse_spaces, strip_ends)

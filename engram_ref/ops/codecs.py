@@ -18,6 +18,8 @@ from engram_ref.errors import InputError
 BLOCK = 32          # channels that share one scale
 E4M3_MAX = 448.0    # the largest finite E4M3FN number
 E8M0_NAN = 255
+QUANTISE_FLOOR = 1e-4
+"""The least max|x| of a block that the release's quantiser makes a scale from (act_quant, TileKernels, NeMo)."""
 
 
 def _e4m3_values() -> np.ndarray:
@@ -80,18 +82,21 @@ def dequantise(codes: np.ndarray, scales: np.ndarray, dtype: type = np.float32) 
         return values * scale
 
 
-def quantise(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def quantise(x: np.ndarray, floor: float = QUANTISE_FLOOR) -> tuple[np.ndarray, np.ndarray]:
     """Values to FP8 with the smallest power-of-two scale that keeps each block of 32 in range.
 
-        scale = 2^ceil(log2(max|x| / 448)),  code = nearest E4M3FN to x / scale, ties to even
+        scale = 2^ceil(log2(max(max|x|, floor) / 448)), its exponent within [-127, 127]
+        code  = E4M3FN number nearest to x / scale, ties to even, at most 448 in magnitude
 
     x         [..., W] float32, W a multiple of 32
+    floor     lower bound of max|x|. The default is the release's: no scale is then below 2^-22 (byte 105), also that
+              of an all-zero block, and what is far below the floor rounds to zero
     returns   codes uint8 [..., W], scales uint8 [..., W/32]
-    raises    InputError where W is not a multiple of 32, or x is not float32
-    source    V4.1 release, the input of its key-value projection
+    raises    InputError if W is not a multiple of 32, or x is not float32
+    source    V4.1 release, the input of its key-value projection; DeepSeek's act_quant
 
-    An all-zero block gets scale 1 and codes 0; a block with NaN or Inf gets the NaN scale. Both are
-    stated choices: the release's inputs have neither.
+    Two stated choices, for inputs that the release does not have: a block with NaN or Inf gets the NaN scale and
+    codes 0; without a floor (0), an all-zero block gets scale 1.
 
     >>> codes, scales = quantise(np.full(32, 3.0, dtype=np.float32))
     >>> hex(codes[0]), scales, dequantise(codes, scales)[0]
@@ -102,22 +107,26 @@ def quantise(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     if x.dtype != np.float32:
         raise InputError("x", "float32", str(x.dtype), "a wider number would be rounded twice")
     blocks = x.astype(np.float64).reshape(*x.shape[:-1], x.shape[-1] // BLOCK, BLOCK)
-    largest = np.abs(blocks).max(axis=-1)                                  # [..., W/32]
-    finite, usable = np.isfinite(largest), np.isfinite(largest) & (largest > 0)
-    fraction, exponent = np.frexp(np.where(usable, largest, E4M3_MAX) / E4M3_MAX)
+    # The scale: exact in float64, where log2 is not needed.
+    largest = np.maximum(np.abs(blocks).max(axis=-1), floor)               # [..., W/32], NaN stays
+    finite = np.isfinite(largest)
+    fraction, exponent = np.frexp(np.where(finite & (largest > 0), largest, E4M3_MAX) / E4M3_MAX)
     exponent = np.clip(np.where(fraction == 0.5, exponent - 1, exponent), -127, 127)
     scales = np.where(finite, exponent + 127, E8M0_NAN).astype(np.uint8)
-    scaled = np.where(usable[..., None], blocks, 0.0) / np.ldexp(1.0, exponent)[..., None]
+    # The codes.
+    scaled = np.where(finite[..., None], blocks, 0.0) / np.ldexp(1.0, exponent)[..., None]
     narrow = np.clip(scaled, -E4M3_MAX, E4M3_MAX).astype(np.float32).astype(ml_dtypes.float8_e4m3fn)
     return narrow.view(np.uint8).reshape(x.shape), scales
 
 
-def requantise(x: np.ndarray) -> np.ndarray:
+def requantise(x: np.ndarray, floor: float = QUANTISE_FLOOR) -> np.ndarray:
     """Round to what FP8 with a scale per 32 channels can hold: quantise, then dequantise.
 
     x         [..., W] float32
-    returns   [..., W] float32; rows that came from an FP8 table in blocks of 32 come back unchanged
+    floor     as for quantise
+    returns   [..., W] float32. Rows of an FP8 table in blocks of 32 come back unchanged if their scales are at least
+              the floor's, byte 105 for the default; fainter ones lose digits
     raises    as quantise
     source    V4.1 release
     """
-    return dequantise(*quantise(x))
+    return dequantise(*quantise(x, floor))

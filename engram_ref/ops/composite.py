@@ -32,8 +32,8 @@ def address(ids: np.ndarray, history: np.ndarray, multipliers: np.ndarray, prime
     multipliers   int64 [N], newest token's first
     primes        int64 [C]
     offsets       int64 [C], the column offsets, for flat rows; None for rows per column
-    pad_id        canonical id shown where the view is blocked
-    eos_id        canonical id that ends a document, or None
+    pad_id        canonical id that replaces hidden tokens if eos_id is None
+    eos_id        canonical id that ends a document and replaces hidden tokens, or None
     returns       int64 [B, T, C]
     source        demo, its hash; V4.1 release
     """
@@ -57,8 +57,8 @@ def address_layers(ids: np.ndarray, canonical: np.ndarray | None, history: np.nd
     multipliers   int64 [Y, N], of Y layers
     primes        int64 [Y, C]
     offsets       int64 [Y, C] for flat rows; None for rows per column
-    pad_id        canonical id shown where the view is blocked
-    eos_id        canonical id that ends a document, or None
+    pad_id        canonical id that replaces hidden tokens if eos_id is None
+    eos_id        canonical id that ends a document and replaces hidden tokens, or None
     returns       int64 [Y, B, T, C]
     raises        InputError for an id outside the map
     """
@@ -111,7 +111,7 @@ def project(parameters: Parameters, memory: np.ndarray, config: EngramConfig) ->
     """
     emulated = config.rounding == "fp8_bf16"
     M = config.n_branches
-    x = requantise(memory) if emulated else memory
+    x = requantise(memory, config.quantise_floor) if emulated else memory
     key_bias = parameters["key_bias"] if config.projection_bias else [None] * M
     value_bias = parameters["value_bias"] if config.projection_bias else None
     keys = [linear(x, parameters["key_weight"][m], key_bias[m]) for m in range(M)]    # M of [B, T, D]

@@ -1,12 +1,12 @@
 """DeepSeekMoE: every token picks a few of many small SwiGLU experts; shared experts serve all.
 
-    s = sigmoid(W_g x)                        a score for each expert
-    chosen = top-K of s + b                   b balances the load; it picks, but never weighs
-    w = scale * s[chosen] / sum s[chosen]
+    s = sigmoid(W_g x)                        a score for each expert; V4 and V2 have other functions
+    chosen = top-K of s + b                   b balances the load; it picks, but never weighs. V2 has none
+    w = scale * s[chosen] / sum s[chosen]     from s itself: (s + b) - b loses the digits of a small s
     y = sum_k w_k expert_k(x) + shared(x)
 
-Group-limited routing first keeps the groups whose two best biased scores sum highest. Ties go to the
-lowest index everywhere.
+Group-limited routing first keeps the groups with the highest score: the sum of a group's two best s + b
+(V3), or its best alone (V2). Ties go to the lowest index everywhere.
 """
 
 from collections.abc import Mapping
@@ -19,8 +19,9 @@ from engram_ref.ops.gate import sigmoid
 from engram_ref.ops.linear import linear
 from engram_ref.ops.record import Record, ignore
 
-NORM_FLOOR = 1e-20      # keeps the sum of weights from being zero
-GROUP_BEST = 2          # a group is judged by its best two experts, whatever K is
+NORM_FLOOR = 1e-20      # added to the sum of the chosen scores: if all are 0, so are the weights
+GROUP_BEST = {"best": 1, "best_two": 2}
+"""How many experts of a group make its score, whatever K is."""
 
 Parameters = Mapping[str, np.ndarray]
 
@@ -42,30 +43,34 @@ def router_scores(x: np.ndarray, weight: np.ndarray, scoring_func: str) -> np.nd
 
     x              [N, D] tokens
     weight         [E, D]
-    scoring_func   "sigmoid" (V3), or "sqrt_softplus": sqrt(ln(1 + e^z)) (V4)
-    returns        [N, E], positive
+    scoring_func   "sigmoid" (V3), "sqrt_softplus": sqrt(ln(1 + e^z)) (V4), or "softmax" over the experts (V2)
+    returns        [N, E], at least 0
     """
     z = linear(x, weight)
+    if scoring_func == "softmax":
+        weights = np.exp(z - z.max(axis=-1, keepdims=True))
+        return weights / weights.sum(axis=-1, keepdims=True)
     return sigmoid(z) if scoring_func == "sigmoid" else np.sqrt(np.logaddexp(z, 0.0))
 
 
-def select_experts(scores: np.ndarray, bias: np.ndarray, config: ExpertsConfig) -> np.ndarray:
+def select_experts(scores: np.ndarray, bias: np.ndarray | None, config: ExpertsConfig) -> np.ndarray:
     """Which experts serve each token, best first.
 
     scores    [N, E]
-    bias      [E], added for the choice only
+    bias      [E], added for the choice only; None: there is none
+    config    group_score says what a group is judged by
     returns   int64 [N, K]
-    source    DeepSeek-V3 (groups masked with -inf: a zero would win over negative biased scores)
+    source    DeepSeek-V3 (groups masked with -inf: a zero would win over negative biased scores); DeepSeek-V2
 
     >>> config = ExpertsConfig(4, 1, 0, 8, n_group=2, topk_group=1)
     >>> select_experts(np.array([[0.9, 0.1, 0.6, 0.6]]), np.zeros(4), config)
     array([[2]])
     """
-    biased = scores + bias                                                   # [N, E]
+    biased = scores if bias is None else scores + bias                       # [N, E]
     N, E = biased.shape
     if config.n_group > 1:
         groups = biased.reshape(N, config.n_group, E // config.n_group)      # [N, G, E/G]
-        strength = np.sort(groups, axis=-1)[..., -GROUP_BEST:].sum(axis=-1)  # [N, G]
+        strength = np.sort(groups, axis=-1)[..., -GROUP_BEST[config.group_score] :].sum(axis=-1)  # [N, G]
         kept = descending(strength)[:, : config.topk_group]                  # [N, topk_group]
         open_groups = np.zeros((N, config.n_group), dtype=bool)
         np.put_along_axis(open_groups, kept, True, axis=1)
@@ -94,12 +99,12 @@ def expert_weights(scores: np.ndarray, chosen: np.ndarray, config: ExpertsConfig
 def route(parameters: Parameters, x: np.ndarray, config: ExpertsConfig) -> tuple[np.ndarray, np.ndarray]:
     """The experts of each token and their weights.
 
-    parameters   "gate.weight" [E, D], "gate.bias" [E]
+    parameters   "gate.weight" [E, D]; with a router bias "gate.bias" [E]
     x            [N, D]
     returns      int64 [N, K], [N, K]
     """
     scores = router_scores(x, parameters["gate.weight"], config.scoring_func)
-    chosen = select_experts(scores, parameters["gate.bias"], config)
+    chosen = select_experts(scores, parameters["gate.bias"] if config.router_bias else None, config)
     return chosen, expert_weights(scores, chosen, config)
 
 

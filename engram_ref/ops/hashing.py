@@ -77,16 +77,20 @@ GENERATORS = {"pcg64": pcg64_multipliers, "splitmix64": splitmix64_multipliers}
 
 
 def windows(ids: np.ndarray, history: np.ndarray, pad_id: int, eos_id: int | None = None) -> np.ndarray:
-    """The N tokens that end at each position, newest first, with everything out of sight padded.
+    """The N tokens that end at each position, newest first; hidden ones are replaced by a fill id.
 
-    Walking back from a position, the first thing that blocks the view hides all that is older: the
-    left end, a DEAD token (also at the position itself), or, where documents are kept apart, the
-    EOS that ended the document before.
+    Walk back from a position, shift i = 0 first. The first mark met hides itself and everything older:
+
+        left end     the shifts that reach before the stream
+        DEAD         at any shift, i = 0 included: a DEAD position shows nothing but the fill
+        EOS          at a shift i > 0, where the dialect has one: an EOS at i = 0 shows itself and its own document
+
+    The fill is the EOS id where the dialect has one, else the pad id.
 
     ids       int64 [B, T] canonical ids, DEAD allowed
     history   int64 [B, N-1] the ids before them, oldest first, DEAD before the stream's start
-    pad_id    canonical id shown instead of what is hidden
-    eos_id    canonical id that ends a document, or None
+    pad_id    canonical id that replaces what is hidden if eos_id is None
+    eos_id    canonical id that ends a document and replaces what is hidden, or None
     returns   int64 [B, T, N]
     source    Engram demo (left fill); V4.1 release (DEAD); Qwen4Exp release (EOS)
 
@@ -98,6 +102,7 @@ def windows(ids: np.ndarray, history: np.ndarray, pad_id: int, eos_id: int | Non
     """
     B, T = ids.shape
     N = history.shape[1] + 1
+    fill = pad_id if eos_id is None else eos_id
     seen = np.concatenate([history, ids], axis=1)            # [B, N-1+T]
     hidden = np.zeros((B, T), dtype=bool)
     shifts = []
@@ -106,7 +111,7 @@ def windows(ids: np.ndarray, history: np.ndarray, pad_id: int, eos_id: int | Non
         hidden = hidden | (token == DEAD)
         if eos_id is not None and i > 0:
             hidden = hidden | (token == eos_id)
-        shifts.append(np.where(hidden, pad_id, token))
+        shifts.append(np.where(hidden, fill, token))
     return np.stack(shifts, axis=-1)                         # [B, T, N]
 
 

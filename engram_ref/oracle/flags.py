@@ -9,7 +9,7 @@ FLAGS: dict[str, str] = {
     "history": "goes on from a history: the left side taken from the wrong end, or padded",
     "chunked": "one text in several calls: state that is lost, or counted twice",
     "dead": "a DEAD position: it must hide everything behind it, and its gate must be exactly 0",
-    "eos": "a document ends: the ending token itself is still seen, nothing before it is",
+    "eos": "a document ends: its EOS sees the document it ends; later positions see the fill from the EOS on back",
     "negative-mix": "a product that wraps below zero: unsigned arithmetic, or a remainder with the sign of C",
     "flat": "column offsets: added twice, or not at all",
     "minus-zero": "a score of -0.0: copysign sees its sign, sign() does not",

@@ -4,13 +4,16 @@ The canonical map ships with the package; the tokenizer file comes from the pack
 (its tokenizer.json only) and is read by the `tokenizers` library when text is first encoded.
 """
 
+import codecs
 import hashlib
 import importlib.util
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
+from engram_ref.config import EngramConfig
 from engram_ref.errors import InputError
 from engram_ref.ops.canonical import canonical_map
 from engram_ref.readonly import ReadOnlyArrays, read_only
@@ -18,6 +21,9 @@ from engram_ref.text.maps import KNOWN_VOCABULARIES, int64_digest, known_vocabul
 
 RENAMED_IDS = (128_798, 128_799)
 """The only ids below DeepSeek-V3's size that V3 and V4 spell differently; their merges are the same."""
+
+BYTE_ORDER_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+"""Some editors write one at the start of a file; the tokenizers library does not read such a file."""
 
 
 class Vocabulary(ReadOnlyArrays):
@@ -87,6 +93,21 @@ class Vocabulary(ReadOnlyArrays):
         """Canonical ids: the number of classes."""
         return int(self.canonical.max()) + 1
 
+    def configure(self, config: EngramConfig, pad_id: int | None = None) -> EngramConfig:
+        """A configuration that hashes the ids of this vocabulary.
+
+        config    the dialect; its multipliers, unless injected, are drawn anew for the new canonical size
+        pad_id    raw id that fills windows on the left; None: the configuration's
+        returns   EngramConfig; pass the vocabulary to Addressing(config, vocabulary)
+        raises    InputError if the pad id or the EOS id is no id of this vocabulary
+
+        >>> from engram_ref.presets import preset
+        >>> Vocabulary.load("deepseek-v4").configure(preset("demo")).canonical_size
+        99092
+        """
+        return replace(config, vocabulary=self.name, vocab_size=self.size, canonical_size=self.canonical_size,
+                       pad_id=config.pad_id if pad_id is None else pad_id)
+
     def encode(self, text: str) -> np.ndarray:
         """Raw ids of a text, without a beginning-of-sequence mark.
 
@@ -154,8 +175,10 @@ def read_tokenizer(path: Path):
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # the library raises bare Exception, and panics that are not even that
+        marked = path.read_bytes().startswith(BYTE_ORDER_MARKS)
         raise InputError(f"vocabulary file {path}", "a tokenizer.json", f"something else: {error}",
-                         "truncated or not a tokenizer file?") from error
+                         "it starts with a byte-order mark: save it as UTF-8 without one" if marked
+                         else "truncated or not a tokenizer file?") from error
 
 
 def file_digest(path: Path) -> str:

@@ -26,6 +26,8 @@ DOCS = ROOT / "docs"
 WHERE = os.environ.get("ENGRAM_TUTORIALS", str(ROOT / "tutorials"))        # tests add a folder of their own
 FOLDERS = [Path(folder) for folder in WHERE.split(os.pathsep)]
 CACHE = ROOT / ".cache" / "tutorials"
+DATA = {"paper/figures.json": ROOT / "engram_ref" / "data" / "paper-figures.json",
+        **{f"performance/results/{file.name}": file for file in (ROOT / "engram_ref/bench/results").glob("*.json")}}
 
 built: dict = {}        # this build: {"pages": {path: Markdown}, "figures": {key: ...}, "scripts": [...], "nav": {...},
                         #              "assets": {path: text}, "marks": {name: HTML}}
@@ -80,11 +82,13 @@ def _expanded(nav: list, docs: Path) -> list:
 
 
 def on_files(files, config):
-    """Add what is not in docs/: pages, the scripts for download, the diagrams."""
+    """Add what is not in docs/: pages, scripts and data for download, diagrams."""
     for path, text in built["pages"].items():
         files.append(File.generated(config, path, content=text))
     for path, text in built.get("assets", {}).items():
         files.append(File.generated(config, path, content=text))
+    for path, source in DATA.items():
+        files.append(File.generated(config, path, abs_src_path=str(source)))
     for script in built["scripts"]:
         if not script.is_relative_to(DOCS):             # those are among the files already
             files.append(File.generated(config, f"learn/{script.name}", abs_src_path=str(script)))

@@ -2,8 +2,8 @@
 
     python performance.py    ->  {"pages": {"reference/performance.md": ...}, "figures": {"performance": ...}}
 
-Results lie in docs/performance/results/, one file a run, its name beginning with the day. Nothing on the page is
-typed by hand: numbers, verdicts, reasons and the machine are the file's.
+Nothing on the page is typed by hand: numbers, verdicts, reasons and the machine are those of the newest file in
+engram_ref/bench/results/.
 """
 
 import json
@@ -14,10 +14,9 @@ from figures import describe
 from introspect import plain, table
 
 from engram_ref.bench.chart import chart
-from engram_ref.bench.report import cells, machine_text, notes, sizes_text, time_text, verdicts
+from engram_ref.bench.report import cells, machine_text, newest, notes, sizes_text, time_text, verdicts
 
 HERE = Path(__file__).parent
-RESULTS = HERE.parents[1] / "docs" / "performance" / "results"
 
 HOW = """\
 How fast the Numba backend is, as ratios: beside plain versions of the same work, and beside what the machine
@@ -43,11 +42,6 @@ engram-ref bench --out result.json --plot result.svg
 ```
 
 The exit code is 1 where a judged goal is missed. Rows of a CUDA device appear where torch finds one."""
-
-
-def newest(folder: Path = RESULTS) -> Path | None:
-    """The last result by name, which begins with its day."""
-    return max(folder.glob("*.json"), key=lambda path: path.name, default=None)
 
 
 def page(result: dict, file: str) -> str:

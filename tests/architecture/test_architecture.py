@@ -18,10 +18,11 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = (
     ("errors",),
-    ("axes", "checks", "config", "literals", "memory", "readonly", "stages", "files"),
+    ("axes", "checks", "config", "literals", "memory", "readonly", "stages", "files", "unicode"),
     ("model_config",),
     ("trace",),
     ("ops",),
+    ("layout",),
     ("backends",),
     ("text",),
     ("presets", "addressing"),

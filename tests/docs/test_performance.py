@@ -7,10 +7,10 @@ import performance
 import pytest
 
 from engram_ref.bench.judge import KINDS
-from engram_ref.bench.report import amount
+from engram_ref.bench.report import amount, newest
 from tests.bench_results import made_up
 
-NEWEST = performance.newest()
+NEWEST = newest()
 committed = pytest.mark.skipif(NEWEST is None, reason="no result is committed")
 
 
@@ -55,10 +55,10 @@ def test_the_page_names_day_machine_notes_and_every_side(result):
 
 
 def test_the_newest_result_is_the_last_day_s(tmp_path):
-    assert performance.newest(tmp_path) is None
+    assert newest(tmp_path) is None
     for name in ("2026-01-31-b.json", "2026-02-01-a.json", "2026-01-02-c.json"):
         (tmp_path / name).touch()
-    assert performance.newest(tmp_path).name == "2026-02-01-a.json"
+    assert newest(tmp_path).name == "2026-02-01-a.json"
 
 
 @committed

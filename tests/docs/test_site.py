@@ -95,7 +95,7 @@ def test_a_script_among_the_docs_becomes_a_page_in_its_place(site):
 
 def test_a_broken_tutorial_stops_the_build(site, tmp_path):
     script = tmp_path / "97_broken.py"
-    script.write_text("# %% [markdown]\n# # Broken\n# %%\nassert 1 + 1 == 3, 'sums'\n")
+    script.write_text("# %% [markdown]\n# # Broken\n# %%\nassert 1 + 1 == 3, 'sums'\n", encoding="utf-8")
     done = build(tmp_path / "out", str(tmp_path))
     assert done.returncode != 0
     assert "97_broken.py:4: AssertionError: sums" in done.stderr
@@ -103,7 +103,7 @@ def test_a_broken_tutorial_stops_the_build(site, tmp_path):
 
 def test_a_broken_formula_stops_the_build(site, tmp_path):
     script = tmp_path / "97_broken.py"
-    script.write_text("# %% [markdown]\n# # Broken\n#\n# A formula $\\nosuch x$.\n")
+    script.write_text("# %% [markdown]\n# # Broken\n#\n# A formula $\\nosuch x$.\n", encoding="utf-8")
     done = build(tmp_path / "out", str(tmp_path))
     assert done.returncode != 0
     assert "97_broken.py:4: formula '\\nosuch x' does not convert" in done.stderr
@@ -134,5 +134,5 @@ def test_no_request_leaves_the_origin(site, tmp_path):
 def test_a_request_that_leaves_is_caught(tmp_path, tag, address):
     folder = tmp_path / "page"
     folder.mkdir()
-    (folder / "index.html").write_text(f"<!doctype html><title>page</title>{tag}")
+    (folder / "index.html").write_text(f"<!doctype html><title>page</title>{tag}", encoding="utf-8")
     assert address in visit(folder, tmp_path / "netlog.json")

@@ -16,7 +16,7 @@ TITLE = "# %% [markdown]\n# # Title\n"
 def script(tmp_path):
     def write(body: str, head: str = TITLE):
         path = tmp_path / "07_topic.py"
-        path.write_text(head + textwrap.dedent(body))
+        path.write_text(head + textwrap.dedent(body), encoding="utf-8")
         return path
     return write
 
@@ -50,7 +50,7 @@ def test_a_script_needs_a_title(script):
 
 def test_one_failing_script_fails_all(script, tmp_path):
     good = tmp_path / "01_good.py"
-    good.write_text(TITLE + "# %%\nx = 1\n")
+    good.write_text(TITLE + "# %%\nx = 1\n", encoding="utf-8")
     with pytest.raises(tutorial.TutorialError, match=r"07_topic\.py:4"):
         tutorial.run_all([good, script("# %%\nassert False\n")])
 
@@ -62,9 +62,16 @@ def test_output_belongs_to_its_cell(script):
 
 def test_each_script_has_a_process_of_its_own(script, tmp_path):
     first = tmp_path / "01_first.py"
-    first.write_text(TITLE + "# %%\nimport json\njson.leaked = True\n")
+    first.write_text(TITLE + "# %%\nimport json\njson.leaked = True\n", encoding="utf-8")
     second = script("# %%\nimport json\nprint(hasattr(json, 'leaked'))\n")
     assert tutorial.run_all([first, second])[1]["cells"][1]["stdout"] == "False\n"
+
+
+def test_a_script_runs_alone_in_a_folder(script, tmp_path):
+    (tmp_path / "data.json").write_text("{}")
+    path = script("# %%\nimport os\nfrom pathlib import Path\n"
+                  "print(os.listdir(), os.listdir(Path(__file__).parent), end='')\n")
+    assert tutorial.run(path)["cells"][1]["stdout"] == "['07_topic.py'] ['07_topic.py']"
 
 
 def test_two_runs_give_the_same_bytes(script):
@@ -101,7 +108,7 @@ def test_answers_fold_together(script):
 
 
 def test_the_page_offers_its_script(script):
-    path = script("# %%\nx = 1\n")
+    path = script("# %%\nx = 1\n", encoding="utf-8")
     page, _ = tutorial.to_markdown(path, tutorial.run(path))
     assert page.startswith("# Title\n\n[Download this page as a script](07_topic.py)")
 
@@ -109,7 +116,7 @@ def test_the_page_offers_its_script(script):
 def test_an_unchanged_script_is_not_run_again(script, tmp_path):
     path = script("# %%\nimport os\nprint(os.getpid())\n")
     first, second = (tutorial.run(path, cache=tmp_path / "cache") for _ in range(2))
-    path.write_text(path.read_text() + "# one more line\n")
+    path.write_text(path.read_text(encoding="utf-8") + "# one more line\n", encoding="utf-8")
     assert first == second != tutorial.run(path, cache=tmp_path / "cache")
 
 

@@ -1,7 +1,12 @@
 """Every tutorial runs and finds all that it asserts, and so does every script among the docs.
 
-The site shows the very result seen here.
+Each runs alone in an empty folder, as it does for a reader who downloads it. The site shows the result seen here.
 """
+
+import ast
+import re
+import sys
+import tomllib
 
 import pytest
 
@@ -9,6 +14,17 @@ pytest.importorskip("matplotlib")
 import tutorial
 
 SCRIPTS = sorted((tutorial.ROOT / "tutorials").glob("[0-9]*.py")) + tutorial.scripts_in(tutorial.ROOT / "docs")
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_a_script_imports_only_what_is_installed_with_the_package(path):
+    project = tomllib.loads((tutorial.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    wanted = project["dependencies"] + project["optional-dependencies"]["triton"]
+    installed = {re.match(r"[\w-]+", need)[0].replace("-", "_") for need in wanted} | {"engram_ref"}
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    modules = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
+    modules += [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
+    assert {name.split(".")[0] for name in modules} - sys.stdlib_module_names <= installed
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)

@@ -182,13 +182,13 @@ def test_a_widened_tolerance_is_refused(copied):
 
 def test_a_newer_schema_says_what_to_do(copied):
     manifest = json.loads((copied / MANIFEST).read_bytes())
-    (copied / MANIFEST).write_text(json.dumps(manifest | {"schema": 2, "what": "ever"}))
+    (copied / MANIFEST).write_text(json.dumps(manifest | {"schema": 2, "what": "ever"}), encoding="utf-8")
     assert "found schema 2 (pip install -U engram_ref)" in refusal(copied)
 
 
 @pytest.mark.parametrize("text", ["[]", "{}", '{"schema": "1"}', "", "nonsense"])
 def test_what_is_no_manifest_is_refused(copied, text):
-    (copied / MANIFEST).write_text(text)
+    (copied / MANIFEST).write_text(text, encoding="utf-8")
     assert MANIFEST in refusal(copied)
 
 

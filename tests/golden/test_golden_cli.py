@@ -50,13 +50,13 @@ def test_export_round_trip(capsys, tmp_path):
     assert code == 0 and MANIFEST in out
     assert {p.name: p.read_bytes() for p in folder.iterdir()} == {p.name: p.read_bytes() for p in GOLDEN.iterdir()}
     assert run(capsys, "verify", "--from", folder)[0] == 0
-    (folder / "integers.json").write_text("{}")
+    (folder / "integers.json").write_text("{}", encoding="utf-8")
     code, _, err = run(capsys, "verify", "--from", folder)
     assert code == 2 and err.count("\n") == 1 and "integers.json" in err
 
 
 def test_export_refuses_a_folder_with_files(capsys, tmp_path):
-    (tmp_path / "mine").write_text("precious")
+    (tmp_path / "mine").write_text("precious", encoding="utf-8")
     code, _, err = run(capsys, "export", tmp_path)
     assert code == 2 and "expected a new or an empty folder" in err
     assert [p.name for p in tmp_path.iterdir()] == ["mine"]

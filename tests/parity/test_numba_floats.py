@@ -169,14 +169,17 @@ def test_experts_are_the_definitions(config, rng):
     assert_close("routed", expected, fast.routed_grouped(p, x, chosen, weights), "f64", D + F + chosen.shape[1], scale)
 
 
-def test_the_released_path_rounds_where_the_definition_does(rng):
+@pytest.mark.parametrize(("lowest", "floor"), [(124, 1e-4), (97, 1e-4), (97, 0.0)],
+                         ids=["ordinary", "faint", "faint, without a floor"])
+def test_the_released_path_rounds_where_the_definition_does(lowest, floor, rng):
     """float32 with bfloat16 boundaries; states near 1, so that no gate stands on an edge."""
-    p, (hidden, rows) = random_parameters(V41, rng, dtype=np.float32), random_inputs(V41, rng, 2, 9, np.float32)
+    config = replace(V41, quantise_floor=floor)
+    p, (hidden, rows) = random_parameters(config, rng, dtype=np.float32), random_inputs(config, rng, 2, 9, np.float32)
     p["table_codes"] = rng.integers(0, 126, p["table_codes"].shape, dtype=np.uint8)
-    p["table_scales"] = rng.integers(124, 130, p["table_scales"].shape, dtype=np.uint8)
+    p["table_scales"] = rng.integers(lowest, lowest + 6, p["table_scales"].shape, dtype=np.uint8)
     trace = Trace()
-    expected = engram(p, hidden, rows, V41, trace=trace)
-    found = engram(p, hidden, rows, V41, ops=fast)
+    expected = engram(p, hidden, rows, config, trace=trace)
+    found = engram(p, hidden, rows, config, ops=fast)
     wide = {name: array.astype(np.float64) for name, array in p.items() if array.dtype == np.float32}
     scale = bounds.gate_scale(trace["score"], 2 * np.abs(trace["score"]) + 1, V41.gate_form)[..., None]
     scale = scale * np.abs(trace["value"][:, :, None]) * (1 + np.abs(wide["query_gain"] * wide["key_gain"]).max())

@@ -75,14 +75,17 @@ def test_the_release_rounds_where_the_definition_does():
     assert_close("residual", residual(hidden, Y.numpy(), V41), total, "exact")
 
 
-def test_the_release_quantises_what_it_projects():
+@pytest.mark.parametrize("floor", [1e-4, 0.0])
+@pytest.mark.parametrize("size", [1.0, 2.0**-34], ids=["ordinary", "faint"])
+def test_the_release_quantises_what_it_projects(size, floor):
     """Of a memory with more bits than FP8 has; rounded to FP8, its sums are exact in any order."""
+    config = replace(V41, quantise_floor=floor)
     rng = np.random.default_rng(2)
     p = {name: np.round(array * 4) / 4 for name, array in module_parameters(V41, rng, np.float32).items()
          if name in ("key_weight", "value_weight")}
-    memory = (rng.integers(1, 256, (2, 3, V41.memory_width)) / 16).astype(np.float32)
-    found = torch_ops.project(torch_ops.tensors(p), torch.tensor(memory), V41)
-    for expected, tensor in zip(ops.project(p, memory, V41), found, strict=True):
+    memory = (size * rng.integers(1, 256, (2, 3, V41.memory_width)) / 16).astype(np.float32)
+    found = torch_ops.project(torch_ops.tensors(p), torch.tensor(memory), config)
+    for expected, tensor in zip(ops.project(p, memory, config), found, strict=True):
         assert_close("projected", expected, tensor.numpy(), "exact")
 
 

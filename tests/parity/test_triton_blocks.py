@@ -34,7 +34,7 @@ print(compiled.asm["ttir"], compiled.asm["ptx"], len(compiled.asm["cubin"]))
 INT64 = dict.fromkeys(("ids", "history", "multipliers", "primes", "offsets", "rows"), "*i64")
 FLOAT32 = dict.fromkeys(("hidden", "key", "value", "query_gain", "key_gain"), "*fp32")
 COMPILED = {
-    "rows": INT64 | dict.fromkeys(("count", "length", "pad_id", "eos_id"), "i32") | {"out": "*i64"},
+    "rows": INT64 | dict.fromkeys(("count", "length", "fill", "eos_id"), "i32") | {"out": "*i64"},
     "dequantise": INT64 | {"codes": "*u8", "scales": "*u8", "out": "*fp32", "count": "i32", "table_rows": "i32"},
     "gate": FLOAT32 | {"dead": "*i1", "out": "*fp32", "eps": "fp32", "root_width": "fp32"},
 }
@@ -52,7 +52,7 @@ def compiled(tmp_path_factory):
     def run(file):
         code = COMPILE.format(file=file, kernel=f"{file}_kernel", types=COMPILED[file], constants=CONSTANTS[file])
         script = tmp_path_factory.mktemp("compiled") / f"{file}.py"
-        script.write_text(code)
+        script.write_text(code, encoding="utf-8")
         environment = {"PYTHONPATH": str(ROOT), "TRITON_CACHE_DIR": str(script.parent), "PATH": "/usr/bin:/bin"}
         done = subprocess.run([sys.executable, script], capture_output=True, text=True, env=environment)
         assert done.returncode == 0, done.stderr

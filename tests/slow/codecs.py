@@ -97,24 +97,23 @@ def nearest_e4m3(x):
     return nearest + 128 if x < 0 else nearest
 
 
-def block_scale_byte(largest):
-    """Byte of the least power of two that brings `largest` to 448 or less."""
+def block_scale_byte(largest, floor):
+    """Byte of the least power of two that brings `largest`, or the floor if that is larger, to 448 or less."""
+    largest = max(Fraction(largest), Fraction(floor))
     if largest == 0:
         return 127
-    exponent = ceil_log2(Fraction(largest) / E4M3_MAX)
+    exponent = ceil_log2(largest / E4M3_MAX)
     return min(max(exponent, -127), 127) + 127
 
 
-def quantise_block(values):
+def quantise_block(values, floor=1e-4):
     """(codes, scale_byte) of one block of finite numbers sharing a scale.
 
-    An all-zero block has scale 1 and only codes 0; in any other block a
-    float -0.0 becomes code 128.
+    No scale is made from a maximum below `floor`.  A float -0.0 becomes code
+    128.  With floor 0 an all-zero block has scale 1.
     """
     exact = [Fraction(value) for value in values]
-    scale_byte = block_scale_byte(max(map(abs, exact)))
-    if not any(exact):
-        return [0] * len(exact), scale_byte
+    scale_byte = block_scale_byte(max(map(abs, exact)), floor)
     scale = e8m0(scale_byte)
     codes = [nearest_e4m3(value / scale) for value in exact]
     minus_zero = [v == 0 and math.copysign(1, v) < 0 for v in values]

@@ -18,18 +18,26 @@ def score(z, form):
     return math.sqrt(max(z, 0.0) + math.log1p(math.exp(-abs(z))))
 
 
+def scores_of(logits, form):
+    """Every expert's score: softmax over all of them, or each by itself."""
+    if form != "softmax":
+        return [score(z, form) for z in logits]
+    total = math.fsum(math.exp(z - max(logits)) for z in logits)
+    return [math.exp(z - max(logits)) / total for z in logits]
+
+
 def best(numbers, count):
     """Places of the largest, best first; of equals the one that stands first."""
     return sorted(range(len(numbers)), key=lambda i: (-numbers[i], i))[:count]
 
 
-def choose(scores, bias, top_k, n_group=1, topk_group=1):
-    """The experts of one token."""
+def choose(scores, bias, top_k, n_group=1, topk_group=1, judges=2):
+    """The experts of one token; a group's score is the sum of its `judges` best."""
     biased = [s + b for s, b in zip(scores, bias, strict=True)]
     size = len(scores) // n_group
     groups = [list(range(g * size, (g + 1) * size)) for g in range(n_group)]
     if n_group > 1:
-        strength = [math.fsum(sorted((biased[e] for e in group), reverse=True)[:2]) for group in groups]
+        strength = [math.fsum(sorted((biased[e] for e in group), reverse=True)[:judges]) for group in groups]
         groups = [groups[g] for g in sorted(best(strength, topk_group))]
     open_experts = [e for group in groups for e in group]
     return [open_experts[i] for i in best([biased[e] for e in open_experts], top_k)]
@@ -45,10 +53,11 @@ def weigh(scores, chosen, scale, normalised=True):
 def mixture(p, x, c):
     """One token through its experts and the shared ones: answer, chosen experts, weights.
 
-    `c` is a dictionary: top_k, n_group, topk_group, scale, form, normalised.
+    `c` is a dictionary: top_k, n_group, topk_group, judges, scale, form, normalised.
     """
-    scores = [score(z, c["form"]) for z in times(p["gate.weight"], x)]
-    chosen = choose(scores, p["gate.bias"], c["top_k"], c["n_group"], c["topk_group"])
+    scores = scores_of(times(p["gate.weight"], x), c["form"])
+    bias = p.get("gate.bias", [0.0] * len(scores))
+    chosen = choose(scores, bias, c["top_k"], c["n_group"], c["topk_group"], c["judges"])
     weights = weigh(scores, chosen, c["scale"], c["normalised"])
     answers = [network(*(p[f"experts.w{i}"][e] for i in (1, 2, 3)), x) for e in chosen]
     scaled = [[w * a for a in answer] for w, answer in zip(weights, answers, strict=True)]

@@ -36,15 +36,17 @@ def pcg_multipliers(seed, layer_id, max_ngram, canonical_size):
     return [2 * generator.below(bound) + 1 for _ in range(max_ngram)]
 
 
-def window(ids, history, t, n, fill_id, eos_id=None):
+def window(ids, history, t, n, pad_id, eos_id=None):
     """The n ids that position t of `ids` hashes, newest first.
 
     `history` holds the ids just before `ids`, oldest first; -1 in it is
     either DEAD or before the stream, and -1 among `ids` is DEAD.  The walk
     goes back from t.  A DEAD or missing position stops it, at any shift; so
     does an `eos_id` seen at shift 1 or later (None: no such rule).  The shift
-    that stops it and all the older ones read `fill_id`.
+    that stops it and all the older ones read the eos, or where there is none
+    the pad.
     """
+    fill_id = pad_id if eos_id is None else eos_id
     stream = list(history) + list(ids)
     place = len(history) + t
     seen = []
@@ -72,7 +74,7 @@ def row(window, multipliers, prime):
     return mixed % prime
 
 
-def rows(ids, history, multipliers, primes_by_order, fill_id, eos_id=None):
+def rows(ids, history, multipliers, primes_by_order, pad_id, eos_id=None):
     """Rows [T][C] without offsets, columns order by order, then by head.
 
     `primes_by_order[0]` belongs to the 2-grams, the next to the 3-grams, ...
@@ -81,7 +83,7 @@ def rows(ids, history, multipliers, primes_by_order, fill_id, eos_id=None):
     for t in range(len(ids)):
         columns = []
         for n, primes in enumerate(primes_by_order, start=2):
-            tokens = window(ids, history, t, n, fill_id, eos_id)
+            tokens = window(ids, history, t, n, pad_id, eos_id)
             columns += [row(tokens, multipliers, prime) for prime in primes]
         table.append(columns)
     return table

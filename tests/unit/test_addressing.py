@@ -12,14 +12,14 @@ from engram_ref.ops.canonical import DEAD, canonicalise
 from engram_ref.text.maps import int64_digest
 from tests import slow_addressing
 from tests.compare import assert_close
-from tests.conftest import GOLDEN
+from tests.conftest import DEMO_MODULE, GOLDEN
 from tests.slow_addressing import digest
 
 RELEASE = "deepseek-v4.1-flash"
 
 
 def known(name=RELEASE):
-    return json.loads((GOLDEN / "addressing.json").read_text())[name]
+    return json.loads((GOLDEN / "addressing.json").read_text(encoding="utf-8"))[name]
 
 
 def flat_rows_of_the_release(ids, history=None):
@@ -62,7 +62,7 @@ def demo_module():
     """The demo's small module: configuration from the file's own metadata, raw ids, rows."""
     from safetensors import safe_open
 
-    with safe_open(GOLDEN / "demo-module.safetensors", framework="numpy") as stored:
+    with safe_open(DEMO_MODULE, framework="numpy") as stored:
         told = json.loads(stored.metadata()["config"])
         ids, rows = stored.get_tensor("input_ids"), stored.get_tensor("rows")
     config = replace(
@@ -195,3 +195,15 @@ def test_layers_differ_in_multipliers_and_primes():
     addressing = Addressing(preset("tiny"))
     assert (addressing.multipliers[1] != addressing.multipliers[2]).all()
     assert not set(addressing.primes[1].tolist()) & set(addressing.primes[2].tolist())
+
+
+def test_modules_numbered_by_ordinal_are_numbered_by_ascending_layer():
+    """HF's qwen4_exp sorts the layer list before it numbers modules and hands out primes."""
+    config = replace(preset("qwen4exp-ple"), layer_ids=(9, 5), table_sizes=(97, 97))
+    shuffled, ascending = Addressing(config), Addressing(replace(config, layer_ids=(5, 9)))
+    assert list(shuffled.primes) == [9, 5]
+    for layer in config.layer_ids:
+        assert shuffled.multipliers[layer].tolist() == ascending.multipliers[layer].tolist()
+        assert shuffled.primes[layer].tolist() == ascending.primes[layer].tolist()
+    by_layer_id = replace(config, seed_index="layer_id")
+    assert Addressing(by_layer_id).primes[9].tolist() == ascending.primes[5].tolist()

@@ -211,7 +211,7 @@ def test_the_command_writes_what_it_measured(capsys, tmp_path):
     out, plot = tmp_path / "result.json", tmp_path / "chart.svg"
     code, printed, _ = run(capsys, "bench", "--quick", "--only", "P4", "--json", "--out", str(out), "--plot", str(plot))
     result = json.loads(printed)
-    assert code == 0 and result == json.loads(out.read_text()) and plot.read_bytes() == chart_svg(result)
+    assert code == 0 and result == json.loads(out.read_bytes()) and plot.read_bytes() == chart_svg(result)
     assert [row["id"] for row in result["rows"]] == ["P4"] and result["rounds"] == 7 and result["quick"]
 
 

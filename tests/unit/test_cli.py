@@ -104,10 +104,10 @@ def test_walk_step_shows_formula_and_source(capsys):
 def test_walk_plot_writes_the_readme_figure(capsys, tmp_path):
     path = tmp_path / "walk.svg"
     assert run(capsys, "walk", "--plot", str(path))[0] == 0
-    committed = (Path(__file__).parents[2] / "docs/assets/walk.svg").read_text()
+    committed = (Path(__file__).parents[2] / "docs/assets/walk.svg").read_text(encoding="utf-8")
     row = json.loads(run(capsys, "walk", "--json")[1])["stages"]["rows"]["values"][3][0]
     for text in (f"row {row:,}", "Alexander", "gate, branch 3"):
-        assert text in path.read_text() and text in committed
+        assert text in path.read_text(encoding="utf-8") and text in committed
 
 
 @pytest.mark.parametrize("argv", [["presets"], ["doctor"]], ids=["presets", "doctor"])
@@ -149,7 +149,7 @@ def test_plot_follows_the_position(capsys, tmp_path):
     text, path = " ".join(f"tok{i}" for i in range(60)), tmp_path / "far.svg"
     run(capsys, "walk", text, "--position", "100", "--plot", str(path))
     row = json.loads(run(capsys, "walk", text, "--position", "100", "--json")[1])["stages"]["rows"]["values"][0][0]
-    assert f"row {row:,}" in path.read_text()
+    assert f"row {row:,}" in path.read_text(encoding="utf-8")
 
 
 def test_ngrams_are_shown_by_their_canonical_text(capsys):

@@ -65,7 +65,7 @@ def test_bytes_that_are_not_text_are_refused():
 def test_a_damaged_vocabulary_file_is_one_line(capsys, monkeypatch, tmp_path, damage):
     path = tmp_path / "tokenizer.json"
     if damage != "missing":
-        path.write_text('{"version": "1.0", "trunc' if damage == "truncated" else "{}")
+        path.write_text('{"version": "1.0", "trunc' if damage == "truncated" else "{}", encoding="utf-8")
     monkeypatch.setattr("engram_ref.text.vocabulary.packaged_tokenizer_file", lambda: path)
     with pytest.raises(SystemExit) as stop:
         main(["walk"])

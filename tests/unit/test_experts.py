@@ -17,7 +17,7 @@ from engram_ref.ops import (
     select_experts,
     swiglu,
 )
-from tests.cases_backbone import EXPERTS, GROUPED, slow_experts_config
+from tests.cases_backbone import EXPERTS, GROUPED, V2_EXPERTS, slow_experts_config
 from tests.compare import assert_close
 from tests.slow import experts as slow
 
@@ -31,6 +31,8 @@ CONFIGS = {
     "not normalised": ExpertsConfig(4, 2, 0, 3, norm_topk_prob=False, routed_scaling_factor=3.0),
     "every group kept": ExpertsConfig(6, 2, 1, 3, n_group=3, topk_group=3),
     "groups of three": ExpertsConfig(9, 4, 1, 2, n_group=3, topk_group=2),
+    "V2's router": V2_EXPERTS,
+    "groups of one": ExpertsConfig(5, 2, 0, 2, n_group=5, topk_group=3, group_score="best"),
 }
 
 
@@ -38,7 +40,8 @@ def case(config, tokens=5, seed=0, dtype=np.float64):
     rng = np.random.default_rng(seed)
     p = {name: (rng.standard_normal(shape) / shape[-1] ** 0.5).astype(dtype)
          for name, shape in expert_shapes(config, D).items()}
-    p["gate.bias"] = (0.3 * rng.standard_normal(len(p["gate.bias"])) - 1).astype(dtype)
+    if config.router_bias:
+        p["gate.bias"] = (0.3 * rng.standard_normal(len(p["gate.bias"])) - 1).astype(dtype)
     return p, rng.standard_normal((tokens, D)).astype(dtype)
 
 
@@ -93,10 +96,13 @@ def test_choice_matches_the_slow_one_with_ties(name):
     """Scores and biases are quarters: sums are exact, and ties come in every row."""
     config, rng = CONFIGS[name], np.random.default_rng(4)
     scores = rng.integers(1, 4, (200, config.n_routed_experts)) / 4
-    for bias in (np.zeros(config.n_routed_experts), rng.integers(-8, -3, config.n_routed_experts) / 4):
-        expected = [slow.choose(row, bias.tolist(), config.num_experts_per_tok, config.n_group, config.topk_group)
-                    for row in scores.tolist()]
+    none = np.zeros(config.n_routed_experts)
+    judges = slow_experts_config(config)["judges"]
+    for bias in (none, rng.integers(-8, -3, config.n_routed_experts) / 4):
+        expected = [slow.choose(row, bias.tolist(), config.num_experts_per_tok, config.n_group, config.topk_group,
+                                judges) for row in scores.tolist()]
         assert select_experts(scores, bias, config).tolist() == expected
+    assert select_experts(scores, None, config).tolist() == select_experts(scores, none, config).tolist()
 
 
 def test_ties_go_to_the_lowest_index():
@@ -123,6 +129,45 @@ def test_a_group_is_judged_by_its_best_two():
     assert select_experts(np.array([[0.9, 0.1, 0.1, 0.6, 0.6, 0.0]]), np.zeros(6), config).tolist() == [[3]]
     three = np.array([[0.5, 0.5, 0.5, 0.6, 0.45, 0.0]])                  # of three, the best two: 1.0 against 1.05
     assert select_experts(three, np.zeros(6), config).tolist() == [[3]]
+
+
+def test_a_group_is_judged_by_its_best_alone_in_v2():
+    """Group 0 has the single best expert; group 1 the best pair."""
+    config = ExpertsConfig(6, 1, 0, 1, n_group=2, topk_group=1, group_score="best")
+    assert select_experts(np.array([[0.9, 0.1, 0.1, 0.6, 0.6, 0.0]]), None, config).tolist() == [[0]]
+
+
+def test_softmax_scores_sum_to_one_and_do_not_overflow():
+    z = np.array([[1000.0, 999.0, -1000.0], [0.0, 0.0, 0.0]])
+    found = router_scores(z, np.eye(3), "softmax")
+    e = 1 / np.e
+    assert_close("scores", np.array([[1 / (1 + e), e / (1 + e), 0.0], [1 / 3] * 3]), found, "f64", 3)
+
+
+@pytest.mark.parametrize("form", ["sigmoid", "sqrt_softplus"])
+@pytest.mark.parametrize("size", [12.0, 1e4, 1e9])
+def test_weights_are_the_scores_own_however_large_the_bias(size, form):
+    """Scores near 1e-8: found as (score + bias) - bias they would have lost most of their digits, or all."""
+    z = np.array([-18.0, -17.0, -16.5, -30.0])
+    p = {"gate.weight": z[:, None], "gate.bias": size * np.array([1.0, 1.5, 1.25, -1.0])}
+    chosen, weights = route(p, np.ones((1, 1)), ExpertsConfig(4, 2, 0, 1, scoring_func=form))
+    expected = np.array(slow.weigh([slow.score(v, form) for v in z.tolist()], [1, 2], 1.0))
+    assert chosen.tolist() == [[1, 2]]
+    assert_close("weights", expected, weights[0], "f64", 4, 18 * expected)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("form", ["sigmoid", "sqrt_softplus"])
+def test_scores_that_are_all_zero_weigh_nothing(form, dtype):
+    p = {"gate.weight": np.full((4, 1), -2000.0, dtype), "gate.bias": np.zeros(4, dtype)}
+    config = ExpertsConfig(4, 2, 0, 1, scoring_func=form)
+    chosen, weights = route(p, np.ones((1, 1), dtype), config)
+    assert chosen.tolist() == [[0, 1]] and weights.tolist() == [[0.0, 0.0]] and weights.dtype == dtype
+
+
+def test_a_router_without_a_bias_has_no_such_parameter():
+    assert "gate.bias" not in expert_shapes(V2_EXPERTS, D)
+    assert "gate.bias" in expert_shapes(EXPERTS, D)
 
 
 def test_the_bias_picks_but_does_not_weigh():

@@ -1,27 +1,18 @@
 """Reading HF's DeepSeek-V3 names and configurations, and refusing what would be another function."""
 
+import ml_dtypes
 import numpy as np
 import pytest
 
 from engram_ref import InputError
-from engram_ref.model.hf import config_from_hf, from_hf_deepseek_v3
+from engram_ref.model.hf import from_hf_deepseek_v3
+from engram_ref.model.hf_config import config_from_hf
 from engram_ref.model.parameters import shapes
 from engram_ref.model.transformer import forward
-from engram_ref.model_config import YarnConfig
 from engram_ref.ops import half_split_order
 from tests.compare import assert_close
+from tests.unit.test_hf_options import HF
 
-HF = {
-    "model_type": "deepseek_v3", "vocab_size": 11, "hidden_size": 6, "intermediate_size": 5, "num_hidden_layers": 2,
-    "moe_intermediate_size": 3, "num_attention_heads": 2, "n_shared_experts": 2, "n_routed_experts": 4,
-    "routed_scaling_factor": 2.5, "kv_lora_rank": 3, "q_lora_rank": None, "qk_rope_head_dim": 6, "v_head_dim": 2,
-    "qk_nope_head_dim": 1, "n_group": 2, "topk_group": 1, "num_experts_per_tok": 2, "first_k_dense_replace": 1,
-    "norm_topk_prob": True, "rms_norm_eps": 1e-5, "max_position_embeddings": 100, "hidden_act": "silu",
-    "rope_parameters": {"rope_type": "default", "rope_theta": 50.0}, "tie_word_embeddings": False,
-    "rope_interleave": True, "attention_bias": False,
-}
-YARN = {"rope_type": "yarn", "rope_theta": 50.0, "factor": 4.0, "mscale": 0.7, "mscale_all_dim": 0.7,
-        "original_max_position_embeddings": 20, "beta_fast": 8, "beta_slow": 2}
 ATTENTION = {"self_attn.q_proj.weight": (14, 6), "self_attn.kv_a_proj_with_mqa.weight": (9, 6),
              "self_attn.kv_a_layernorm.weight": (3,), "self_attn.kv_b_proj.weight": (6, 3),
              "self_attn.o_proj.weight": (6, 4), "input_layernorm.weight": (6,), "post_attention_layernorm.weight": (6,)}
@@ -73,6 +64,16 @@ def test_experts_kept_apart_are_the_same_model():
         logits(state)
 
 
+def test_an_option_for_halves_that_is_none_means_halves():
+    """As in HF's class; without the option, channels are neighbouring pairs."""
+    state = state_dict()
+    halves, none = (logits(state, HF | {"rope_interleave": value}) for value in (False, None))
+    assert_close("None", halves, none, "exact")
+    absent = {key: value for key, value in HF.items() if key != "rope_interleave"}
+    assert_close("absent", logits(state), logits(state, absent), "exact")
+    assert np.abs(halves - logits(state)).max() > 1e-3
+
+
 @pytest.mark.parametrize("q_lora_rank", [None, 4])
 def test_half_split_weights_are_reordered(q_lora_rank):
     """A checkpoint for halves, made from ours by the published order, is read back as ours."""
@@ -97,57 +98,52 @@ def test_half_split_weights_are_reordered(q_lora_rank):
         assert_close(name, array, found[name], "exact")
 
 
-def test_fields_of_the_configuration():
-    b = config_from_hf(HF | {"rope_parameters": YARN}).backbone
-    assert (b.n_layers, b.n_dense_layers, b.hidden_size, b.vocab_size, b.intermediate_size) == (2, 1, 6, 11, 5)
-    assert (b.rms_norm_eps, b.attention.latent_norm_eps) == (1e-5, 1e-6), "HF hard-wires the latents'"
-    assert b.attention.yarn == YarnConfig(4.0, 0.7, 20, 8.0, 2.0)
-    assert b.attention.rope_theta == 50.0
-    assert b.hyper is None
-    assert (b.experts.n_group, b.experts.topk_group, b.experts.routed_scaling_factor) == (2, 1, 2.5)
-
-
-def test_older_spellings_of_the_rotation():
-    old = {key: value for key, value in HF.items() if key != "rope_parameters"}
-    scaling = {"type": "yarn"} | {key: YARN[key] for key in YARN if key not in ("rope_type", "rope_theta")}
-    found = config_from_hf(old | {"rope_theta": 50.0, "rope_scaling": scaling})
-    assert found == config_from_hf(HF | {"rope_parameters": YARN})
-    plain = config_from_hf(old | {"rope_theta": 77.0, "rope_scaling": None})
-    assert (plain.backbone.attention.rope_theta, plain.backbone.attention.yarn) == (77.0, None)
-    assert config_from_hf(old).backbone.attention.rope_theta == 10_000.0
-
-
 def test_all_layers_dense_and_tied():
     state = {name: array for name, array in state_dict().items() if ".layers.1." not in name}
     hf = HF | {"num_hidden_layers": 1, "first_k_dense_replace": 3, "tie_word_embeddings": True}
-    tied = logits(state, hf)
+    with pytest.raises(InputError, match=r"lm_head\.weight.*tie_word_embeddings"):
+        logits(state, hf)
+    tied = logits(state | {"lm_head.weight": state["model.embed_tokens.weight"]}, hf)
     del state["lm_head.weight"]
     assert_close("logits", tied, logits(state, hf), "exact")
     assert config_from_hf(hf).backbone.experts is None
 
 
-OTHER_FUNCTIONS = {
-    "another model": ({"model_type": "deepseek_v2"}, "model_type"),
-    "another rotation": ({"rope_parameters": {"rope_type": "linear", "factor": 2.0}}, "rope_type"),
-    "mscale without mscale_all_dim": ({"rope_parameters": YARN | {"mscale_all_dim": None}}, "mscale, mscale_all_dim"),
-    "unequal mscales": ({"rope_parameters": YARN | {"mscale": 1.0}}, "mscale, mscale_all_dim"),
-    "neither mscale": ({"rope_parameters": YARN | {"mscale": 0, "mscale_all_dim": 0}}, "mscale, mscale_all_dim"),
-    "a factor on the rotary part": ({"rope_parameters": YARN | {"attention_factor": 1.5}}, "attention_factor"),
-    "a ramp that is not cut": ({"rope_parameters": YARN | {"truncate": False}}, "truncate"),
-    "another activation": ({"hidden_act": "gelu"}, "hidden_act"),
-    "biases in attention": ({"attention_bias": True}, "attention_bias"),
-    "too many experts for the groups": ({"num_experts_per_tok": 3}, "num_experts_per_tok"),
-}
-
-
-@pytest.mark.parametrize(("changes", "words"), OTHER_FUNCTIONS.values(), ids=OTHER_FUNCTIONS)
-def test_another_function_is_refused(changes, words):
-    with pytest.raises(InputError, match=words):
-        config_from_hf(HF | changes)
-
-
 PACKED, DOWN = "model.layers.1.mlp.experts.gate_up_proj", "model.layers.1.mlp.experts.down_proj"
 Q = "model.layers.0.self_attn.q_proj.weight"
+EXTRA = {f"model.layers.2.{name}": np.ones(3) for name in ("enorm.weight", "hnorm.weight", "eh_proj.weight",
+                                                           "shared_head.norm.weight", "embed_tokens.weight")}
+
+
+def test_prediction_layers_are_left_out_and_said_to_be(caplog):
+    state = state_dict()
+    whole = logits(state)
+    assert not caplog.records
+    for count in ({}, {"num_nextn_predict_layers": 1}, {"num_mtp_layers": 2}):
+        caplog.clear()
+        assert_close("logits", whole, logits(state | EXTRA, HF | count), "exact")
+        assert caplog.messages == ["5 entries model.layers.2.* left out: multi-token prediction is not part of "
+                                   "this model"]
+
+
+@pytest.mark.parametrize("option", ["num_nextn_predict_layers", "num_mtp_layers"])
+@pytest.mark.parametrize("count", [0, None])
+def test_prediction_layers_that_are_not_announced_are_refused(option, count):
+    with pytest.raises(InputError, match=r"an array model\.layers\.2\."):
+        from_hf_deepseek_v3(state_dict() | EXTRA, HF | {option: count})
+
+
+def test_a_shared_expert_of_width_0_is_none():
+    """HF keeps three empty arrays for it."""
+    hf, state = HF | {"n_shared_experts": 0}, state_dict()
+    shared = {key: array for key, array in state.items() if "shared_experts" in key}
+    for key, array in shared.items():
+        del state[key]
+        state[key] = np.zeros((0, 6) if "down" not in key else (6, 0), array.dtype)
+    config, found = from_hf_deepseek_v3(state, hf)
+    assert config.backbone.experts.n_shared_experts == 0 and list(found) == list(shapes(config))
+
+
 DAMAGE = {
     "missing": (lambda s: s.pop("model.norm.weight"), r"an array model\.norm\.weight"),
     "missing bias": (lambda s: s.pop("model.layers.1.mlp.gate.e_score_correction_bias"), "e_score_correction_bias"),
@@ -158,6 +154,14 @@ DAMAGE = {
     "a query bias": (lambda s: s.update({"model.layers.0.self_attn.q_proj.bias": np.zeros(14)}), "q_proj.bias"),
     "misshapen": (lambda s: s.update({Q: np.zeros((14, 5))}), "wq.weight"),
     "packed of odd width": (lambda s: s.update({PACKED: np.zeros((4, 5, 6))}), "gate_up_proj"),
+    "wrongly typed": (lambda s: s.update({Q: np.zeros((14, 6), int)}), r"q_proj\.weight \(.*wq.*int64"),
+    "FP8": (lambda s: s.update({Q: np.zeros((14, 6), ml_dtypes.float8_e4m3fn)}), r"q_proj\.weight.*bfloat16"),
+    "FP8 with scales": (lambda s: s.update({Q + "_scale_inv": np.ones((1, 1))}), r"weight_scale_inv.*bfloat16"),
+    "one misshapen expert": (lambda s: s.update({f"model.layers.1.mlp.experts.{e}.{which}_proj.weight":
+                                                 np.zeros((3 - e, 6) if which != "down" else (6, 3))
+                                                 for e in range(4) for which in ("gate", "up", "down")})
+                             or (s.pop(PACKED), s.pop(DOWN)),
+                             r"experts\.1\.gate_proj\.weight \(.*w1.*\[3, 6\], found \[2, 6\]"),
     "not finite": (lambda s: s.update({Q: np.full((14, 6), np.nan)}), "wq.weight: expected finite"),
 }
 

@@ -66,12 +66,13 @@ EXPERT_FIELDS = {
     "no group": ({"n_group": 0}, "n_group"),
     "more groups kept than there are": ({"n_group": 3, "topk_group": 4}, "n_group, topk_group"),
     "no group kept": ({"n_group": 3, "topk_group": 0}, "topk_group: expected at least 1"),
-    "groups of one": ({"n_group": 6, "topk_group": 3}, "at least two experts a group"),
+    "groups of one": ({"n_group": 6, "topk_group": 3}, "at least two experts per group"),
     "more experts than the groups hold": ({"n_group": 3, "topk_group": 1, "num_experts_per_tok": 3},
                                           "num_experts_per_tok: expected 1 to 2, what the kept groups hold, found 3"),
     "no expert": ({"num_experts_per_tok": 0}, "num_experts_per_tok"),
     "more experts than there are": ({"num_experts_per_tok": 7}, "num_experts_per_tok: expected 1 to 6"),
-    "another score": ({"scoring_func": "softmax"}, "scoring_func: expected one of sigmoid, sqrt_softplus"),
+    "another score": ({"scoring_func": "relu"}, "scoring_func: expected one of sigmoid, sqrt_softplus, softmax"),
+    "another group score": ({"group_score": "sum"}, "group_score: expected one of best_two, best"),
 }
 
 

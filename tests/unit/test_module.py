@@ -3,7 +3,6 @@
 import json
 from dataclasses import replace
 from functools import cache
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,14 +15,13 @@ from engram_ref.text.maps import load_map
 from tests.bounds import module_scale
 from tests.cases import DEMO, DIALECTS, NO_CONV, SHORT, random_inputs, random_parameters, slow_engram
 from tests.compare import assert_close
-
-DEMO_FILE = Path(__file__).parents[1] / "golden" / "demo-module.safetensors"
+from tests.conftest import DEMO_MODULE
 
 
 @cache
 def recorded():
     """The recorded module: its configuration, its parameters by the demo's names, and its other arrays."""
-    with safe_open(DEMO_FILE, "np") as file:
+    with safe_open(DEMO_MODULE, "np") as file:
         known = json.loads(file.metadata()["config"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     prefix = "parameters."
@@ -181,3 +179,31 @@ def test_nothing_is_written_into_the_arguments():
     for array in (*parameters.values(), hidden, rows):
         array.setflags(write=False)
     engram(parameters, hidden, rows, DEMO)
+
+
+ONE_COLUMN = replace(DEMO, name="one-column", layer_ids=(1, 4), max_ngram=2, n_heads=1, table_sizes=(11,),
+                     row_multiple=64, conv_dilation=2)
+
+
+@pytest.mark.parametrize("layer", ONE_COLUMN.layer_ids)
+@pytest.mark.parametrize("given", [True, False], ids=["given", "left out"])
+def test_every_valid_row_is_taken_when_layers_cannot_be_told_apart(layer, given):
+    """One column and padded tables: offsets and shapes of both layers are equal, the primes 11 and 13 are not."""
+    rng, last = np.random.default_rng(1), int(Addressing(ONE_COLUMN).primes[layer][0]) - 1
+    parameters = random_parameters(ONE_COLUMN, rng, layer)
+    hidden, _ = random_inputs(ONE_COLUMN, rng, 1, 1)
+    rows = np.full((1, 1, 1), last)
+    assert engram(parameters, hidden, rows, ONE_COLUMN, layer_id=layer if given else None).shape == hidden.shape
+
+
+def test_a_given_layer_decides_which_rows_and_parameters_are_valid():
+    rng = np.random.default_rng(1)
+    parameters, (hidden, _) = random_parameters(ONE_COLUMN, rng, 1), random_inputs(ONE_COLUMN, rng, 1, 1)
+    rows = np.full((1, 1, 1), 11)
+    engram(parameters, hidden, rows, ONE_COLUMN)
+    with pytest.raises(InputError, match=r"rows: expected values in \[0, 11\)"):
+        engram(parameters, hidden, rows, ONE_COLUMN, layer_id=1)
+    with pytest.raises(InputError, match=r"rows: expected values in \[0, 64\)"):
+        engram(parameters, hidden, rows + 53, ONE_COLUMN)
+    with pytest.raises(InputError, match="layer: expected one of 1, 4"):
+        engram(parameters, hidden, rows, ONE_COLUMN, layer_id=2)

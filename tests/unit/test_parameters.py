@@ -5,16 +5,18 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from engram_ref import Addressing, InputError, memory, preset, presets
+from engram_ref import Addressing, InputError, engram, memory, preset, presets
 from engram_ref.memory import check_fits
 from engram_ref.model.demo import from_engram_demo
 from engram_ref.model.engram_parameters import (
     check_parameters,
+    column_sizes,
     initialise,
-    layer_of,
     shapes,
+    standard_dtype,
     table_bytes,
 )
+from engram_ref.ops import decode
 from tests.cases import DEMO, DIALECTS, QWEN, V41, demo_names, random_parameters
 from tests.compare import assert_close
 
@@ -67,13 +69,31 @@ def test_every_preset_has_shapes_for_each_of_its_layers_only(name):
 @pytest.mark.parametrize("config", [*DIALECTS.values(), TWO_LAYERS, ONE_COLUMN], ids=lambda c: c.name)
 def test_random_parameters_pass_the_check(config):
     for layer in config.layer_ids:
-        check_parameters(random_parameters(config, np.random.default_rng(1), layer), config)
+        made = random_parameters(config, np.random.default_rng(1), layer)
+        check_parameters(made, config)
+        check_parameters(made, config, layer)
 
 
-@pytest.mark.parametrize("config", [TWO_LAYERS, ONE_COLUMN], ids=lambda c: c.name)
-def test_the_layer_is_recognised(config):
-    for layer in config.layer_ids:
-        assert layer_of(random_parameters(config, np.random.default_rng(1), layer), config) == layer
+def test_parameters_of_another_layer_are_refused():
+    made = random_parameters(TWO_LAYERS, np.random.default_rng(1), 1)
+    with pytest.raises(InputError, match=r"parameter table: expected shape \[\d+, 5\]"):
+        check_parameters(made, TWO_LAYERS, 4)
+    padded = replace(TWO_LAYERS, row_multiple=4096)
+    made = random_parameters(padded, np.random.default_rng(1), 1)
+    with pytest.raises(InputError, match="column offsets of layer 4 of two-layers"):
+        check_parameters(made, padded, 4)
+    made["column_offsets"] = made["column_offsets"] + 1
+    with pytest.raises(InputError, match="column offsets of layer 1, 4 of two-layers"):
+        check_parameters(made, padded)
+
+
+def test_column_sizes_without_a_layer_follow_from_the_parameters():
+    for layer in TWO_LAYERS.layer_ids:
+        made = random_parameters(TWO_LAYERS, np.random.default_rng(1), layer)
+        assert column_sizes(made, TWO_LAYERS, None).tolist() == column_sizes(made, TWO_LAYERS, layer).tolist()
+    padded = replace(ONE_COLUMN, row_multiple=64)
+    made = random_parameters(padded, np.random.default_rng(1), 1)
+    assert (column_sizes(made, padded, None).tolist(), column_sizes(made, padded, 1).tolist()) == ([64], [11])
 
 
 def test_initial_values():
@@ -96,9 +116,31 @@ def test_initial_values_of_other_dialects():
     assert (zero["query_gain"] == 0).all()
     assert (zero["conv_weight"] == 0).all()
     assert {array.dtype.name for name, array in zero.items() if name != "column_offsets"} == {"float32"}
-    for config in (QWEN, V41):
-        with pytest.raises(InputError, match="fp32"):
-            initialise(config, config.layer_ids[0], np.random.default_rng(1))
+
+
+def test_initial_tables_are_stored_by_the_codec(monkeypatch):
+    monkeypatch.setattr("engram_ref.model.engram_parameters.ROWS_AT_A_TIME", 7)
+    for config in (DEMO, QWEN, V41):
+        layer = config.layer_ids[0]
+        made = initialise(config, layer, np.random.default_rng(1))
+        check_parameters(made, config, layer)
+        stored = tuple(made[name] for name in made if name.startswith("table"))
+        values = decode(stored, config.table_codec, np.float32)
+        drawn = np.random.default_rng(1).standard_normal(values.shape, dtype=values.dtype if stored[1:] else np.float32)
+        if config is DEMO:
+            drawn = np.random.default_rng(1).standard_normal(values.shape).astype(np.float32)
+        step = {"fp32": 0, "bf16": 2.0**-8, "fp8_e8m0": 2.0**-4}[config.table_codec]     # half a step of the format
+        smallest = 2.0**-9 if config.table_codec == "fp8_e8m0" else 0                    # of E4M3's subnormals, scaled
+        assert (np.abs(values - drawn) <= step * np.abs(drawn) + smallest).all()
+        assert {array.dtype.type for name, array in made.items() if name.endswith("weight")} == {standard_dtype(config)}
+
+
+def test_initial_parameters_of_the_released_dialect_run_through_the_module():
+    layer, rng = V41.layer_ids[0], np.random.default_rng(1)
+    rows = Addressing(V41).rows([1, 2, 3], layer)
+    hidden = rng.standard_normal((3, V41.n_branches, V41.hidden_size), dtype=np.float32)
+    made = initialise(V41, layer, rng)
+    assert np.isfinite(engram(made, hidden, rows, V41)).all()
 
 
 def test_a_module_too_large_says_what_it_needs():
@@ -123,12 +165,12 @@ def test_a_large_preset_is_refused_before_it_is_allocated(monkeypatch):
 
 def test_memory_is_the_smaller_of_what_is_free_and_the_limit(monkeypatch, tmp_path):
     meminfo, limit = tmp_path / "meminfo", tmp_path / "memory.max"
-    meminfo.write_text("MemTotal: 99 kB\nMemAvailable: 8 kB\n")
+    meminfo.write_text("MemTotal: 99 kB\nMemAvailable: 8 kB\n", encoding="ascii")
     monkeypatch.setattr("engram_ref.memory.MEMINFO", meminfo)
     monkeypatch.setattr("engram_ref.memory.CGROUP_LIMIT", limit)
     assert memory.available() == 8192
     for text, expected in (("max\n", 8192), ("4096\n", 4096)):
-        limit.write_text(text)
+        limit.write_text(text, encoding="ascii")
         assert memory.available() == expected
     meminfo.unlink()
     assert memory.available() == 4096

@@ -48,25 +48,43 @@ BLOCKS = {"random": random_blocks, "ties": midpoints, "edge of the scale": edge_
           "special": special_blocks}
 
 
+@pytest.mark.parametrize("floor", [1e-4, 0.0, 1e-30, 7.0], ids="floor={}".format)
 @pytest.mark.parametrize("kind", BLOCKS)
-def test_quantise_matches_exact_fractions(kind):
+def test_quantise_matches_exact_fractions(kind, floor):
     x = BLOCKS[kind]()
-    codes, scales = quantise(x)
-    expected = [slow.quantise_block(block.tolist()) for block in x]
+    codes, scales = quantise(x, floor)
+    expected = [slow.quantise_block(block.tolist(), floor) for block in x]
     assert_close("scales", np.array([[byte] for _, byte in expected], dtype=np.uint8), scales, "exact")
     assert_close("codes", np.array([line for line, _ in expected], dtype=np.uint8), codes, "exact")
 
 
-def test_an_all_zero_block_has_scale_one_and_codes_zero():
-    codes, scales = quantise(np.zeros((2, 64), dtype=np.float32))
-    assert (scales == 127).all()
-    assert (codes == 0).all()
+def released_float32(x):
+    """Codes and scales by the steps of DeepSeek's act_quant in float32: amax, times 1/448, exponent from the bits."""
+    amax = np.maximum(np.abs(x).max(axis=-1), np.float32(1e-4))
+    bits = (amax * np.float32(1 / 448)).view(np.uint32)
+    exponent = (bits >> 23).astype(int) - 127 + ((bits & 0x7FFFFF) != 0)
+    scaled = np.clip(x / np.ldexp(np.float32(1), exponent)[:, None], -448, 448)
+    return scaled.astype(np.float32).astype(ml_dtypes.float8_e4m3fn).view(np.uint8), (exponent + 127)[:, None]
 
 
-def test_an_all_zero_block_forgets_its_signs():
-    codes, scales = quantise(np.full(32, -0.0, dtype=np.float32))
-    assert (codes == 0).all()
-    assert (scales == 127).all()
+@pytest.mark.parametrize("kind", BLOCKS)
+def test_the_default_is_the_releases_own_arithmetic(kind):
+    x = BLOCKS[kind]()
+    for expected, found in zip(released_float32(x), quantise(x), strict=True):
+        assert_close("release", expected.astype(np.uint8), found, "exact")
+
+
+def test_no_scale_is_below_the_floors():
+    x = np.zeros((4, 32), dtype=np.float32)
+    x[1, 0], x[2, 0], x[3, 0] = 1e-4, 448 * 2.0**-22, np.nextafter(np.float32(448 * 2.0**-22), np.float32(1))
+    assert quantise(x)[1].ravel().tolist() == [105, 105, 105, 106]
+    assert quantise(x, 0.0)[1].ravel().tolist() == [127, 105, 105, 106]
+
+
+def test_a_zero_keeps_its_sign_in_an_all_zero_block():
+    zeros = np.repeat(np.float32([0.0, -0.0]), 16)
+    for floor in (1e-4, 0.0):
+        assert quantise(zeros, floor)[0].tolist() == [0] * 16 + [128] * 16
 
 
 def test_blocks_do_not_touch_each_other():
@@ -101,12 +119,26 @@ def test_the_largest_floats_round_up_beyond_float32():
     assert np.isinf(dequantise(codes, scales)).all()
 
 
-def test_stored_rows_pass_through_requantise_unchanged():
+def stored_rows(lowest, highest):
+    """Rows of an FP8 table whose scale bytes lie in [lowest, highest]."""
     rng = np.random.default_rng(4)
     codes = rng.integers(0, 127, (40, 64), dtype=np.uint8) | rng.integers(0, 2, (40, 64), dtype=np.uint8) << 7
-    scales = rng.integers(10, 240, (40, 2), dtype=np.uint8)
-    rows = round_bf16(dequantise(codes, scales))
-    assert_close("rows", rows, requantise(rows), "exact")
+    scales = rng.integers(lowest, highest + 1, (40, 2), dtype=np.uint8)
+    return round_bf16(dequantise(codes, scales))
+
+
+@pytest.mark.parametrize(("lowest", "floor"), [(105, 1e-4), (10, 0.0)], ids=["released", "without a floor"])
+def test_stored_rows_from_the_floor_on_pass_through_unchanged(lowest, floor):
+    rows = stored_rows(lowest, 239)
+    assert_close("rows", rows, requantise(rows, floor), "exact")
+
+
+@pytest.mark.parametrize("byte", [104, 100, 90])
+def test_faint_stored_rows_lose_digits(byte):
+    rows = stored_rows(byte, byte)
+    unit = 2.0**-22 * 2.0**-9                                # the least step that the floor leaves
+    assert (requantise(rows) != rows).any()
+    assert (np.abs(requantise(rows) - rows) <= np.maximum(unit, np.abs(rows) * 2.0**-3) / 2).all()
 
 
 def test_requantise_is_off_by_half_a_step_at_most():

@@ -79,11 +79,11 @@ def emulated_memory(parameters, rows):
     return memory
 
 
-def emulated_requantise(memory):
+def emulated_requantise(memory, floor=1e-4):
     """Blocks of 32 to FP8 and back."""
     found = []
     for begin in range(0, len(memory), 32):
-        line, byte = codecs.quantise_block(memory[begin : begin + 32])
+        line, byte = codecs.quantise_block(memory[begin : begin + 32], floor)
         found += [codecs.dequantise(code, byte)[0] for code in line]
     return found
 
@@ -157,13 +157,15 @@ def test_the_sum_with_the_residual_is_rounded_once(width):
     assert_close("residual", np.reshape(np.float32(sums), hidden.shape), trace["residual"], "exact")
 
 
-def test_the_projection_input_is_rounded_to_fp8_blocks():
-    """Memory that FP8 cannot hold: rows read from an FP8 table always can, so only this shows the step."""
+@pytest.mark.parametrize(("size", "floor"), [(1.0, 1e-4), (2.0**-34, 1e-4), (2.0**-34, 0.0)],
+                         ids=["ordinary", "faint", "faint, without a floor"])
+def test_the_projection_input_is_rounded_to_fp8_blocks(size, floor):
+    """Memory that FP8 cannot hold: rows of an FP8 table with scales from byte 105 on always can."""
     config, parameters, _, _ = whole_number_case(4)
-    rng = np.random.default_rng(5)
-    memory = rng.integers(-60, 61, (1, 3, config.memory_width)).astype(np.float32)
+    config, rng = replace(config, quantise_floor=floor), np.random.default_rng(5)
+    memory = size * rng.integers(-60, 61, (1, 3, config.memory_width)).astype(np.float32)
     key, value = project(parameters, memory, config)
-    x = [emulated_requantise(line) for line in memory[0].tolist()]
+    x = [emulated_requantise(line, floor) for line in memory[0].tolist()]
     assert x != memory[0].tolist()
     expected = [[emulated_projection(weight, line) for weight in parameters["key_weight"]] for line in x]
     assert_close("key", np.float32([expected]), key, "exact")

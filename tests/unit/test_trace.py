@@ -163,7 +163,7 @@ def test_a_file_that_is_no_trace_is_refused(tmp_path):
 
     with pytest.raises(InputError, match="no such file"):
         Trace.load(tmp_path / "missing")
-    (tmp_path / "text").write_text("not a trace at all, but long enough to have a header")
+    (tmp_path / "text").write_text("not a trace at all, but long enough to have a header", encoding="utf-8")
     with pytest.raises(InputError, match="trace file"):
         Trace.load(tmp_path / "text")
     save_file({"weight": np.ones(2)}, tmp_path / "weights")

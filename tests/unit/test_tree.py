@@ -129,7 +129,7 @@ DAMAGE = {
     "offsets of another layer": (changed(OFFSETS, lambda a: a + 1), "column_offsets"),
     "another precision": (changed(WQ, lambda a: a.astype(np.float32)), f"{WQ}.*dtype"),
     "whole numbers": (changed(WQ, lambda a: a.astype(np.int64)), f"{WQ}.*dtype"),
-    "complex": (changed(WQ, lambda a: a.astype(np.complex64)), f"{WQ}.*dtype"),
+    "complex": (changed(WQ, lambda a: a.astype(np.complex64)), f"{WQ}.*complex64"),
 }
 
 

@@ -67,8 +67,9 @@ def test_largest_classes(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("text", ["", "a", "the The THE", " \n\t", "\u0928\u092e\u0938\u094d\u0924\u0947 \U0001f40e"],
-                         ids=["empty", "one letter", "cases", "blanks", "not Latin"])
+@pytest.mark.parametrize("text", ["", "a", "the The THE", " \n\t", "\u0928\u092e\u0938\u094d\u0924\u0947 \U0001f40e",
+                                  "\ufeffthe"],
+                         ids=["empty", "one letter", "cases", "blanks", "not Latin", "byte-order mark"])
 def test_encode_then_decode(name, text):
     vocabulary = loaded(name)
     ids = vocabulary.encode(text)

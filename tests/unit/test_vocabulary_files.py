@@ -3,17 +3,22 @@
 import functools
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from engram_ref import InputError, Vocabulary
+from engram_ref import Addressing, InputError, Trace, Vocabulary, engram, model_preset, preset
+from engram_ref.model import parameters
+from engram_ref.model.engram_parameters import initialise
+from engram_ref.model.generate import generate
+from engram_ref.model.transformer import forward
 from engram_ref.ops.canonical import REPLACEMENT, canonical_map, normalise
 from engram_ref.text import maps
 from engram_ref.text.vocabulary import packaged_tokenizer_file
 from tests.slow_addressing import digest
-from tests.unit.test_canonical import library_normaliser
+from tests.unit.test_unicode import library_normaliser
 from tests.unit.test_vocabulary import DIGESTS, NAMES, SIZES
 
 V3_VARIABLE = "ENGRAM_REF_V3_TOKENIZER"
@@ -105,9 +110,17 @@ def test_from_file_refuses_what_is_no_tokenizer(tmp_path):
             Vocabulary.from_file(path)
 
 
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16"])
+def test_a_byte_order_mark_is_named(encoding, tmp_path):
+    path = word_level_file(tmp_path / "marked.json", ["a", "b"])
+    path.write_bytes(path.read_text(encoding="utf-8").encode(encoding))
+    with pytest.raises(InputError, match=r"something else: .*\(it starts with a byte-order mark: save it as UTF-8"):
+        Vocabulary.from_file(path)
+
+
 def word_level_file(path, words):
     model = {"type": "WordLevel", "vocab": {word: i for i, word in enumerate(words)}, "unk_token": words[0]}
-    path.write_text(json.dumps({"version": "1.0", "model": model}))
+    path.write_text(json.dumps({"version": "1.0", "model": model}), encoding="utf-8")
     return path
 
 
@@ -117,6 +130,13 @@ def test_from_file_reads_another_tokenizer(tmp_path):
     assert vocabulary.canonical.tolist() == [0, 0, 1, 1, 2]
     assert (vocabulary.size, vocabulary.canonical_size) == (5, 3)
     assert vocabulary.members(1).tolist() == [2, 3]
+
+
+def test_map_of_a_file_does_not_depend_on_pythons_unicode_version(tmp_path):
+    # The era U+32FF and the mark U+0898 are newer than the library's tables, older than those of some Pythons.
+    words = ["\u4ee4\u548c", "\u32ff", "a\u0301", "a\u0898", "a", "\ue000", " "]
+    vocabulary = Vocabulary.from_file(word_level_file(tmp_path / "words.json", words))
+    assert vocabulary.canonical.tolist() == [0, 1, 2, 3, 2, 4, 4]
 
 
 def test_a_file_does_not_take_the_name_of_a_vocabulary_it_is_not(tmp_path):
@@ -136,3 +156,45 @@ def test_v3_encodes_text_as_its_own_file_does():
     text = " ".join(texts)
     assert own.name == "deepseek-v3"
     assert np.array_equal(own.encode(text), Vocabulary.load("deepseek-v3").encode(text))
+
+
+@pytest.fixture
+def own_vocabulary(tmp_path):
+    """A tokenizer that the package does not know: 40 words, of which each two form a class."""
+    words = [word for i in range(20) for word in (f"w{i}", f"W{i}")]
+    return Vocabulary.from_file(word_level_file(tmp_path / "own.json", words))
+
+
+def test_a_vocabulary_configures_a_dialect(own_vocabulary):
+    config = own_vocabulary.configure(preset("tiny"), pad_id=7)
+    assert (config.vocabulary, config.vocab_size, config.canonical_size, config.pad_id) == ("own", 40, 20, 7)
+    assert Addressing(config, own_vocabulary).pad_id == 3
+    assert own_vocabulary.configure(preset("tiny")).pad_id == preset("tiny").pad_id
+    with pytest.raises(InputError, match="pad_id"):
+        own_vocabulary.configure(preset("tiny"), pad_id=40)
+
+
+def test_a_module_on_a_vocabulary_of_ones_own(own_vocabulary):
+    config, rng = own_vocabulary.configure(preset("tiny")), np.random.default_rng(0)
+    rows = Addressing(config, own_vocabulary).rows(own_vocabulary.canonical[[1, 5, 9]], 1)
+    made = initialise(config, 1, rng)
+    assert engram(made, rng.standard_normal((3, 4, 16)), rows, config, layer_id=1).shape == (3, 4, 16)
+    with pytest.raises(InputError, match="vocabulary: expected the Vocabulary own as an argument"):
+        Addressing(config)
+
+
+def test_a_model_on_a_vocabulary_of_ones_own(own_vocabulary):
+    tiny = model_preset("tiny")
+    model = replace(tiny, engram=own_vocabulary.configure(tiny.engram),
+                    backbone=replace(tiny.backbone, vocab_size=own_vocabulary.size))
+    weights = parameters.initialise(model, np.random.default_rng(0))
+    addressing = Addressing(model.engram, own_vocabulary)
+    trace = Trace()
+    forward(weights, [1, 5, 8], model, addressing=addressing, trace=trace)
+    assert trace["canonical_ids"].tolist() == [[0, 2, 4]]
+    assert trace["layers.0.engram.rows"].tolist() == [addressing.rows([0, 2, 4], 1).tolist()]
+    assert generate(weights, np.array([1, 5]), model, 2, addressing=addressing).shape == (2,)
+    with pytest.raises(InputError, match="vocabulary"):
+        forward(weights, [1, 5, 8], model)
+    with pytest.raises(InputError, match=r"addressing: expected one made for config\.engram, found one made for tiny"):
+        forward(weights, [1, 5, 8], model, addressing=Addressing(preset("tiny")))

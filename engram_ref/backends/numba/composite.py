@@ -109,7 +109,7 @@ def gates_and_value(parameters: Parameters, memory: np.ndarray, hidden: np.ndarr
                  key_gain=(parameters["key_gain"], (M, D)), dead=(hidden[..., 0, 0] if dead is None else dead, (B, T)))
     emulated, tokens = config.rounding == "fp8_bf16", B * T
     x = memory.reshape(tokens, memory.shape[-1])
-    x = ops.requantise(x) if emulated else x
+    x = ops.requantise(x, config.quantise_floor) if emulated else x
     rounded = ops.round_bf16 if emulated else lambda array: array
     biases = parameters if config.projection_bias else {}
     value = rounded(ops.linear(x, parameters["value_weight"], biases.get("value_bias")))

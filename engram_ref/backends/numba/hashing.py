@@ -53,9 +53,9 @@ def layers_of_rows(ids: np.ndarray, canonical: np.ndarray, history: np.ndarray, 
     check_shapes(history=(history, (B, N - 1)), multipliers=(multipliers, (Y, N)),
                  offsets=(primes if offsets is None else offsets, (Y, C)))
     rows = result(out, (Y, B, T, C), np.int64, ids, canonical, history)
-    constants = _reductions(primes, offsets, Y * (N - 1))
-    eos, flat = NO_EOS if eos_id is None else eos_id, rows.reshape(-1)
-    over_tokens(lambda a, b: _rows(ids, canonical, history, multipliers, *constants, streams(rows), pad_id, eos, flat,
+    constants, (fill, eos) = _reductions(primes, offsets, Y * (N - 1)), _fill_and_eos(pad_id, eos_id)
+    flat = rows.reshape(-1)
+    over_tokens(lambda a, b: _rows(ids, canonical, history, multipliers, *constants, streams(rows), fill, eos, flat,
                                    a, b), B * T, rows.nbytes)
     return rows
 
@@ -64,15 +64,20 @@ def step_function(multipliers: np.ndarray, primes: np.ndarray, pad_id: int,
                   eos_id: int | None) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     """step(ids int64 [B], history int64 [B, N-1]) -> rows int64 [B, C]; both C-contiguous, neither looked at."""
     flat, narrow, inverses, offsets, vector = _reductions(primes, None, len(multipliers) - 1)
-    eos, C = NO_EOS if eos_id is None else eos_id, len(primes)
-    whole = np.concatenate([offsets, flat, multipliers, [pad_id, eos, vector]])     # one array: each costs a call time
+    fill, eos = _fill_and_eos(pad_id, eos_id)
+    whole = np.concatenate([offsets, flat, multipliers, [fill, eos, vector]])       # one array: each costs a call time
 
     def step(ids: np.ndarray, history: np.ndarray) -> np.ndarray:
-        rows = np.empty((len(ids), C), np.int64)
+        rows = np.empty((len(ids), len(primes)), np.int64)
         _step(ids, history, whole, narrow, inverses, rows)
         return rows
 
     return step
+
+
+def _fill_and_eos(pad_id: int, eos_id: int | None) -> tuple[int, int]:
+    """The id that replaces hidden tokens, and the one that ends a document."""
+    return (pad_id, NO_EOS) if eos_id is None else (eos_id, eos_id)
 
 
 def _reductions(primes: np.ndarray, offsets: np.ndarray | None,
@@ -88,7 +93,7 @@ def _reductions(primes: np.ndarray, offsets: np.ndarray | None,
 
 
 @jit
-def _rows(ids, canonical, history, multipliers, primes, narrow, inverses, offsets, vector, stream, pad_id, eos, rows,
+def _rows(ids, canonical, history, multipliers, primes, narrow, inverses, offsets, vector, stream, fill, eos, rows,
           start, stop):
     """Rows of the positions start..stop-1, counted through all sequences."""
     B, T = ids.shape
@@ -103,7 +108,7 @@ def _rows(ids, canonical, history, multipliers, primes, narrow, inverses, offset
         n = min(BLOCK, T - t, stop - start)
         _look_up(ids[b], canonical, history[b], t, tokens[: n + N - 1])
         _see(tokens[: n + N - 1], eos, N - 1, sight[:n])
-        _show(tokens, sight[:n], pad_id, windows)
+        _show(tokens, sight[:n], fill, windows)
         _mix(windows, multipliers, n, mixes, reals)
         _reduce(mixes[:, :n], reals, Y, primes, narrow, inverses, offsets, vector, stream, rows, start * C, B * T * C)
         start += n
@@ -138,14 +143,14 @@ def _see(tokens, eos, span, sight):
 
 
 @jit
-def _show(tokens, sight, pad_id, windows):
-    """The windows of a block, one line per shift [N, n]: the token that many back, the pad where it is hidden."""
+def _show(tokens, sight, fill, windows):
+    """The windows of a block, one line per shift [N, n]: the token that many back, the fill if it is hidden."""
     N = windows.shape[0]
     for i in range(N):
         older, shown = tokens[N - 1 - i :], windows[i]
         for t in range(sight.size):
             token = older[t]
-            shown[t] = token if sight[t] > i else pad_id
+            shown[t] = token if sight[t] > i else fill
 
 
 @jit
@@ -194,18 +199,18 @@ def _divide(mix, primes, offsets, column, count, rows, at):
 def _step(ids, history, whole, narrow, inverses, rows):
     """One token of every sequence: walk back until something blocks the view.
 
-    whole   offsets [C], all zero, primes [C], multipliers [N], then pad, eos and whether eight go at once
+    whole   offsets [C], all zero, primes [C], multipliers [N], then fill, eos and whether eight go at once
     """
     N, C = history.shape[1] + 1, narrow.size
-    primes, multipliers, pad_id, eos, vector = whole[C:], whole[2 * C :], whole[-3], whole[-2], whole[-1] == 1
+    primes, multipliers, fill, eos, vector = whole[C:], whole[2 * C :], whole[-3], whole[-2], whole[-1] == 1
     H, flat = C // (N - 1), rows.reshape(rows.size)
     for b in range(ids.size):
         hidden = ids[b] == DEAD
-        mix = wrapped_product(pad_id if hidden else ids[b], multipliers[0])
+        mix = wrapped_product(fill if hidden else ids[b], multipliers[0])
         for i in range(1, N):
             token = history[b, N - 1 - i]
             hidden = hidden or token in (DEAD, eos)
-            mix = mix ^ wrapped_product(pad_id if hidden else token, multipliers[i])
+            mix = mix ^ wrapped_product(fill if hidden else token, multipliers[i])
             for h in range(0, H, WIDTH):
                 column = (i - 1) * H + h
                 if vector:

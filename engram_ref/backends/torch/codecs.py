@@ -6,7 +6,7 @@ import torch
 from engram_ref.backends.torch._tensors import torch_dtype
 from engram_ref.backends.torch.arrays import constant, dtype_name
 from engram_ref.errors import InputError
-from engram_ref.ops.codecs import BLOCK, E4M3_MAX, E4M3_VALUES, E8M0_NAN, E8M0_VALUES
+from engram_ref.ops.codecs import BLOCK, E4M3_MAX, E4M3_VALUES, E8M0_NAN, E8M0_VALUES, QUANTISE_FLOOR
 
 
 def round_bf16(x: torch.Tensor) -> torch.Tensor:
@@ -27,26 +27,26 @@ def dequantise(codes: torch.Tensor, scales: torch.Tensor, dtype: torch.dtype | t
     return values * scale
 
 
-def quantise(x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+def quantise(x: torch.Tensor, floor: float = QUANTISE_FLOOR) -> tuple[torch.Tensor, torch.Tensor]:
     """Twin of ops.codecs.quantise, equal bit for bit: it computes in float64 as well."""
     if x.shape[-1] % BLOCK:
         raise InputError("x", f"a last axis that is a multiple of {BLOCK}", list(x.shape))
     _check_float32(x)
     blocks = x.to(torch.float64).reshape(*x.shape[:-1], x.shape[-1] // BLOCK, BLOCK)
-    largest = blocks.abs().amax(dim=-1)                                    # [..., W/32]
-    finite, usable = torch.isfinite(largest), torch.isfinite(largest) & (largest > 0)
-    fraction, exponent = torch.frexp(torch.where(usable, largest, E4M3_MAX) / E4M3_MAX)
+    largest = blocks.abs().amax(dim=-1).clamp(min=floor)                   # [..., W/32], NaN stays
+    finite = torch.isfinite(largest)
+    fraction, exponent = torch.frexp(torch.where(finite & (largest > 0), largest, E4M3_MAX) / E4M3_MAX)
     exponent = torch.where(fraction == 0.5, exponent - 1, exponent).clamp(-127, 127)
     scales = torch.where(finite, exponent + 127, E8M0_NAN).to(torch.uint8)
     power = constant(E8M0_VALUES, x)[(exponent + 127).long()].to(torch.float64)
-    scaled = torch.where(usable[..., None], blocks, 0.0) / power[..., None]
+    scaled = torch.where(finite[..., None], blocks, 0.0) / power[..., None]
     narrow = scaled.clamp(-E4M3_MAX, E4M3_MAX).to(torch.float32).to(torch.float8_e4m3fn)
     return narrow.view(torch.uint8).reshape(x.shape), scales
 
 
-def requantise(x: torch.Tensor) -> torch.Tensor:
+def requantise(x: torch.Tensor, floor: float = QUANTISE_FLOOR) -> torch.Tensor:
     """Twin of ops.codecs.requantise."""
-    return dequantise(*quantise(x))
+    return dequantise(*quantise(x, floor))
 
 
 def _check_float32(x: torch.Tensor) -> None:

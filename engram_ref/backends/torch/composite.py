@@ -86,7 +86,7 @@ def project(parameters: Parameters, memory: torch.Tensor, config: EngramConfig) 
     check_together(_named(parameters, ("key_weight", "value_weight")) | {"memory": memory})
     emulated = config.rounding == "fp8_bf16"
     M = config.n_branches
-    x = requantise(memory) if emulated else memory
+    x = requantise(memory, config.quantise_floor) if emulated else memory
     key_bias = parameters["key_bias"] if config.projection_bias else [None] * M
     value_bias = parameters["value_bias"] if config.projection_bias else None
     keys = [linear(x, parameters["key_weight"][m], key_bias[m]) for m in range(M)]    # M of [B, T, D]

@@ -19,16 +19,19 @@ def swiglu(x: torch.Tensor, w1: torch.Tensor, w2: torch.Tensor, w3: torch.Tensor
 def router_scores(x: torch.Tensor, weight: torch.Tensor, scoring_func: str) -> torch.Tensor:
     """Twin of ops.experts.router_scores; torch's softplus is linear above 20, so the sum of exponentials it is."""
     z = linear(x, weight)
+    if scoring_func == "softmax":
+        return torch.softmax(z, dim=-1)
     return sigmoid(z) if scoring_func == "sigmoid" else torch.sqrt(torch.logaddexp(z, torch.zeros_like(z)))
 
 
-def select_experts(scores: torch.Tensor, bias: torch.Tensor, config: ExpertsConfig) -> torch.Tensor:
+def select_experts(scores: torch.Tensor, bias: torch.Tensor | None, config: ExpertsConfig) -> torch.Tensor:
     """Twin of ops.experts.select_experts."""
-    biased = scores + bias                                                   # [N, E]
+    biased = scores if bias is None else scores + bias                       # [N, E]
     N, E = biased.shape
     if config.n_group > 1:
         groups = biased.reshape(N, config.n_group, E // config.n_group)      # [N, G, E/G]
-        strength = torch.sort(groups, dim=-1).values[..., -GROUP_BEST:].sum(dim=-1)     # [N, G]
+        best = torch.sort(groups, dim=-1).values[..., -GROUP_BEST[config.group_score] :]
+        strength = best.sum(dim=-1)                                          # [N, G]
         kept = descending(strength)[:, : config.topk_group]                  # [N, topk_group]
         closed = torch.ones_like(strength, dtype=torch.bool).scatter(1, kept, False)
         biased = groups.masked_fill(closed[..., None], -torch.inf).reshape(N, E)
@@ -51,7 +54,7 @@ def expert_weights(scores: torch.Tensor, chosen: torch.Tensor, config: ExpertsCo
 def route(parameters: Parameters, x: torch.Tensor, config: ExpertsConfig) -> tuple[torch.Tensor, torch.Tensor]:
     """Twin of ops.experts.route."""
     scores = router_scores(x, parameters["gate.weight"], config.scoring_func)
-    chosen = select_experts(scores, parameters["gate.bias"], config)
+    chosen = select_experts(scores, parameters["gate.bias"] if config.router_bias else None, config)
     return chosen, expert_weights(scores, chosen, config)
 
 

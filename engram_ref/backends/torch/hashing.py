@@ -11,6 +11,7 @@ def windows(ids: torch.Tensor, history: torch.Tensor, pad_id: int, eos_id: int |
     """Twin of ops.hashing.windows."""
     _, T = ids.shape
     N = history.shape[1] + 1
+    fill = pad_id if eos_id is None else eos_id
     seen = torch.cat([history, ids], dim=1)                  # [B, N-1+T]
     hidden = torch.zeros_like(ids, dtype=torch.bool)
     shifts = []
@@ -19,7 +20,7 @@ def windows(ids: torch.Tensor, history: torch.Tensor, pad_id: int, eos_id: int |
         hidden = hidden | (token == DEAD)
         if eos_id is not None and i > 0:
             hidden = hidden | (token == eos_id)
-        shifts.append(torch.where(hidden, pad_id, token))
+        shifts.append(torch.where(hidden, fill, token))
     return torch.stack(shifts, dim=-1)                       # [B, T, N]
 
 

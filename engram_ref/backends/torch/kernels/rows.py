@@ -43,7 +43,7 @@ def reciprocal_of(p):
 
 
 @triton.jit
-def rows_kernel(ids, history, multipliers, primes, offsets, out, count, length, pad_id, eos_id,
+def rows_kernel(ids, history, multipliers, primes, offsets, out, count, length, fill, eos_id,
                 N: tl.constexpr, H: tl.constexpr, HEADS: tl.constexpr, HAS_EOS: tl.constexpr,
                 HAS_OFFSETS: tl.constexpr, BLOCK: tl.constexpr):
     position = block_of(BLOCK)                                   # over [B, T]
@@ -61,7 +61,7 @@ def rows_kernel(ids, history, multipliers, primes, offsets, out, count, length, 
         hidden = hidden | (token == DEAD)
         if HAS_EOS and i > 0:
             hidden = hidden | (token == eos_id)
-        mixed = mixed ^ (tl.where(hidden, pad_id, token) * tl.load(multipliers + i))
+        mixed = mixed ^ (tl.where(hidden, fill, token) * tl.load(multipliers + i))
         if i > 0:
             column = (i - 1) * H + head
             prime = tl.load(primes + column, mask=head < H, other=1)
@@ -81,8 +81,8 @@ def rows(ids: torch.Tensor, history: torch.Tensor, multipliers: torch.Tensor, pr
     multipliers   int64 [N], newest token's first
     primes        int64 [C]
     offsets       int64 [C], the column offsets, for flat rows; None for rows per column
-    pad_id        canonical id shown where the view is blocked
-    eos_id        canonical id that ends a document, or None
+    pad_id        canonical id that replaces hidden tokens if eos_id is None
+    eos_id        canonical id that ends a document and replaces hidden tokens, or None
     returns       int64 [B, T, C] on the same device
     raises        InputError for a wrong dtype, shape or device, or tensors with gaps
     """
@@ -101,7 +101,7 @@ def rows(ids: torch.Tensor, history: torch.Tensor, multipliers: torch.Tensor, pr
     H = C // (N - 1)
     with torch.cuda.device_of(ids):
         rows_kernel[programs("ids", B * T, BLOCK)](
-            ids, history, multipliers, primes, primes if offsets is None else offsets, out, B * T, T, pad_id,
-            0 if eos_id is None else eos_id, N=N, H=H, HEADS=triton.next_power_of_2(H), HAS_EOS=eos_id is not None,
-            HAS_OFFSETS=offsets is not None, BLOCK=BLOCK)
+            ids, history, multipliers, primes, primes if offsets is None else offsets, out, B * T, T,
+            pad_id if eos_id is None else eos_id, 0 if eos_id is None else eos_id, N=N, H=H,
+            HEADS=triton.next_power_of_2(H), HAS_EOS=eos_id is not None, HAS_OFFSETS=offsets is not None, BLOCK=BLOCK)
     return out

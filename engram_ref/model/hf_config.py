@@ -1,0 +1,188 @@
+"""The configuration of an HF DeepSeek-V3 model (config.json) as a ModelConfig.
+
+Every option is in one of three groups. READ options set a field. FIXED options have one supported value: any
+other makes a different function. IGNORED options do not change the logits, and the table says why. An option in
+none of them might change the function, so it is refused by name.
+
+An option that is missing or None means what it means to HF's class: without norm_topk_prob the weights are
+normalised, with `"norm_topk_prob": null` they are not.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from engram_ref.errors import InputError
+from engram_ref.model_config import AttentionConfig, BackboneConfig, ExpertsConfig, ModelConfig, YarnConfig
+from engram_ref.ops.rope import yarn_mscale
+
+LATENT_EPS = 1e-6
+"""eps of the latent norms: hard-wired in HF's class."""
+
+WHOLE_NUMBERS = (
+    "vocab_size", "hidden_size", "intermediate_size", "moe_intermediate_size", "num_hidden_layers",
+    "num_attention_heads", "n_shared_experts", "n_routed_experts", "kv_lora_rank", "qk_rope_head_dim", "v_head_dim",
+    "qk_nope_head_dim", "n_group", "topk_group", "num_experts_per_tok", "first_k_dense_replace")
+REQUIRED = (*WHOLE_NUMBERS, "q_lora_rank", "routed_scaling_factor", "rms_norm_eps")
+"""Options without a default: HF's own is the size of DeepSeek-V3, hardly what an incomplete dictionary meant."""
+
+DERIVED = ("num_key_value_heads", "head_dim", "qk_head_dim")
+"""Options that repeat others; HF's class cannot run, or does not read them, where they differ."""
+
+READ = (*REQUIRED, *DERIVED, "norm_topk_prob", "tie_word_embeddings", "rope_interleave", "rope_parameters",
+        "rope_scaling", "rope_theta", "max_position_embeddings", "num_nextn_predict_layers")
+
+ALIASES = {"num_local_experts": "n_routed_experts", "num_mtp_layers": "num_nextn_predict_layers"}
+
+FIXED: dict[str, tuple[tuple[object, ...], str]] = {
+    "model_type": (("deepseek_v3",), ""),
+    "hidden_act": (("silu", "swish"), ""),
+    "attention_bias": ((False,), ""),
+    "scoring_func": (("sigmoid",), "HF's class computes sigmoid whatever this says"),
+    "topk_method": (("noaux_tc",), "HF's class always adds the bias and scores a group by its best two"),
+    "moe_layer_freq": ((1,), "HF's class has experts in every layer after the dense ones"),
+    "sliding_window": ((None,), ""),
+    "layer_types": ((None,), ""),
+    "quantization_config": ((None,), "convert the checkpoint to bfloat16 and remove this option"),
+}
+"""Option -> the values supported, and a hint."""
+
+IGNORED = {
+    **dict.fromkeys(("attention_dropout", "initializer_range", "aux_loss_alpha", "seq_aux"), "used in training only"),
+    **dict.fromkeys(("use_cache", "output_router_logits", "output_attentions", "output_hidden_states", "return_dict"),
+                    "chooses what is returned besides the logits"),
+    **dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id"),
+                    "used by tokenisation and generation; the embedding of the pad id is looked up like any other"),
+    **dict.fromkeys(("dtype", "torch_dtype"), "the arrays passed have a dtype of their own"),
+    **dict.fromkeys(("pretraining_tp", "ep_size"), "how weights are split across devices; HF's class does not read it"),
+    **dict.fromkeys(("architectures", "auto_map", "transformers_version", "_name_or_path"),
+                    "which class and file the model came from"),
+    **dict.fromkeys(("chunk_size_feed_forward", "is_encoder_decoder"), "HF's DeepSeek-V3 class does not read it"),
+    **dict.fromkeys(("id2label", "label2id", "problem_type"), "for classification heads"),
+}
+"""Option -> why it does not change the logits."""
+
+ROPE_OPTIONS = ("rope_type", "type", "rope_theta", "factor", "original_max_position_embeddings", "beta_fast",
+                "beta_slow", "mscale", "mscale_all_dim", "attention_factor", "truncate", "partial_rotary_factor")
+"""The options inside rope_parameters (rope_scaling in older files)."""
+
+
+def config_from_hf(hf_config: Mapping[str, object]) -> ModelConfig:
+    """The ModelConfig of an HF configuration dictionary (config.json).
+
+    raises   InputError naming the option, if one is missing, unknown, of a wrong type or not supported
+    """
+    hf = checked_options(hf_config)
+    attention = AttentionConfig(
+        n_heads=hf["num_attention_heads"], qk_nope_head_dim=hf["qk_nope_head_dim"],
+        qk_rope_head_dim=hf["qk_rope_head_dim"], v_head_dim=hf["v_head_dim"], kv_lora_rank=hf["kv_lora_rank"],
+        q_lora_rank=hf["q_lora_rank"], latent_norm_eps=LATENT_EPS, **rope_from_hf(hf))
+    experts = ExpertsConfig(
+        n_routed_experts=hf["n_routed_experts"], num_experts_per_tok=hf["num_experts_per_tok"],
+        n_shared_experts=hf["n_shared_experts"], moe_intermediate_size=hf["moe_intermediate_size"],
+        n_group=hf["n_group"], topk_group=hf["topk_group"], routed_scaling_factor=hf["routed_scaling_factor"],
+        norm_topk_prob=switch(hf, "norm_topk_prob", True))
+    layers = hf["num_hidden_layers"]
+    dense = min(max(hf["first_k_dense_replace"], 0), layers)
+    backbone = BackboneConfig(
+        n_layers=layers, n_dense_layers=dense, hidden_size=hf["hidden_size"], vocab_size=hf["vocab_size"],
+        intermediate_size=hf["intermediate_size"], attention=attention, experts=None if dense == layers else experts,
+        hyper=None, rms_norm_eps=hf["rms_norm_eps"], tie_embeddings=hf.get("tie_word_embeddings", False))
+    return ModelConfig("hf-deepseek-v3", "an HF transformers configuration", backbone)
+
+
+def checked_options(hf_config: Mapping[str, object]) -> dict[str, object]:
+    """The options under their main names, after every check that does not concern the rotation."""
+    if not isinstance(hf_config, Mapping):
+        raise InputError("hf_config", "a dictionary", type(hf_config).__name__, "config.to_dict(), or a config.json")
+    hf = dict(hf_config)
+    for alias in ALIASES.keys() & hf.keys():
+        option, value = ALIASES[alias], hf.pop(alias)
+        if hf.setdefault(option, value) != value:
+            raise InputError(alias, f"the same value as {option}, {hf[option]!r}", repr(value))
+    missing = [option for option in REQUIRED if option not in hf]
+    if missing:
+        raise InputError("hf_config", f"an option {missing[0]}", "none", "the dictionary of a whole config.json")
+    for option, value in hf.items():
+        check_option(option, value)
+    derived = {"num_key_value_heads": (hf["num_attention_heads"], None), "head_dim": (hf["qk_rope_head_dim"],),
+               "qk_head_dim": (hf["qk_nope_head_dim"] + hf["qk_rope_head_dim"],)}
+    for option, supported in derived.items():
+        if hf.get(option, supported[0]) not in supported:
+            raise InputError(option, " or ".join(map(repr, supported)), repr(hf[option]), "as the other sizes say")
+    return hf
+
+
+def check_option(option: str, value: object) -> None:
+    """Refuse an option that is not known, not supported or of a wrong type."""
+    if option in FIXED:
+        supported, hint = FIXED[option]
+        if value not in supported:
+            raise InputError(option, " or ".join(map(repr, supported)), repr(value), hint)
+    elif option not in READ and option not in IGNORED:
+        raise InputError("hf_config", "options of DeepSeek-V3's configuration", f"an unknown option {option}",
+                         "it might change the function; if it does not, leave it out of the dictionary")
+    elif option in WHOLE_NUMBERS or (option in ("q_lora_rank", "num_nextn_predict_layers") and value is not None):
+        number(option, value, whole=True)
+    elif option in ("routed_scaling_factor", "rms_norm_eps"):
+        number(option, value)
+    elif option == "tie_word_embeddings" and not isinstance(value, bool):
+        raise InputError(option, "true or false", repr(value))
+
+
+def number(option: str, value: object, whole: bool = False) -> float:
+    """The value of a numeric option; InputError if it is anything else, None included."""
+    if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
+        raise InputError(option, "a whole number" if whole else "a number", repr(value))
+    return value
+
+
+def switch(hf: Mapping[str, object], option: str, default: bool) -> bool:
+    """The value of an option that is on or off; None is off, as in HF's class."""
+    value = hf.get(option, default)
+    if value is not None and not isinstance(value, bool):
+        raise InputError(option, "true, false or null", repr(value))
+    return bool(value)
+
+
+def rope_from_hf(hf: Mapping[str, object]) -> dict[str, object]:
+    """The fields rope_theta and yarn. A rotation that scales the rotary part alone is refused."""
+    rope = hf.get("rope_scaling") or hf.get("rope_parameters") or {}
+    if not isinstance(rope, Mapping):
+        raise InputError("rope_parameters", "a dictionary or null", repr(rope))
+    unknown = [option for option in rope if option not in ROPE_OPTIONS]
+    if unknown:
+        raise InputError("rope_parameters", f"only {', '.join(ROPE_OPTIONS)}", f"an option {unknown[0]}")
+    theta = float(number("rope_theta", rope.get("rope_theta", hf.get("rope_theta", 10_000.0))))
+    kind = rope.get("rope_type", rope.get("type", "default"))
+    if kind not in ("default", "yarn"):
+        raise InputError("rope_type", "default or yarn", repr(kind))
+    return {"rope_theta": theta, "yarn": None if kind == "default" else yarn_from_hf(rope, hf)}
+
+
+def yarn_from_hf(rope: Mapping[str, object], hf: Mapping[str, object]) -> YarnConfig:
+    """YaRN's options."""
+    for option, only in (("truncate", True), ("partial_rotary_factor", 1.0)):
+        if rope.get(option, only) != only:
+            raise InputError(option, repr(only), repr(rope[option]))
+    length = number("original_max_position_embeddings",
+                    rope.get("original_max_position_embeddings", hf.get("max_position_embeddings")), whole=True)
+    factor = rope.get("factor", "missing")
+    if factor is None:
+        factor = number("max_position_embeddings", hf.get("max_position_embeddings")) / max(length, 1)
+    yarn = YarnConfig(float(number("factor", factor)), float(number("mscale_all_dim", rope.get("mscale_all_dim") or 0)),
+                      length, float(number("beta_fast", rope.get("beta_fast") or 32)),
+                      float(number("beta_slow", rope.get("beta_slow") or 1)))
+    if rotary_scale(rope, yarn) != 1:
+        raise InputError("mscale, mscale_all_dim", "two equal numbers", f"{rope.get('mscale')}, "
+                         f"{rope.get('mscale_all_dim')} and attention_factor {rope.get('attention_factor')}",
+                         "otherwise HF scales the rotary part alone")
+    return yarn
+
+
+def rotary_scale(rope: Mapping[str, object], yarn: YarnConfig) -> float:
+    """The factor by which HF multiplies cosines and sines: 1 if both mscales are given and equal."""
+    if rope.get("attention_factor") is not None:
+        return number("attention_factor", rope["attention_factor"])
+    if not (rope.get("mscale") and rope.get("mscale_all_dim")):
+        return yarn_mscale(replace(yarn, mscale=1.0))
+    return yarn_mscale(replace(yarn, mscale=float(number("mscale", rope["mscale"])))) / yarn_mscale(yarn)

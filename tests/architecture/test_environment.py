@@ -1,0 +1,64 @@
+"""What the environment decides stays out of the answers: Python's Unicode tables, and the locale's encoding."""
+
+import ast
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+FOLDERS = ("engram_ref", "scripts", "tests", "tutorials")
+SOURCES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*.py"))
+DEFINITION = [ROOT / "engram_ref" / "unicode.py", *sorted((ROOT / "engram_ref" / "ops").glob("*.py")),
+              *sorted((ROOT / "engram_ref" / "text").glob("*.py"))]
+
+ASKS_UNICODE = {"lower", "upper", "casefold", "title", "capitalize", "swapcase", "isspace", "isalpha", "isalnum",
+                "isdigit", "isdecimal", "isnumeric", "isprintable", "isidentifier"}
+"""Methods of str that read the tables of this Python's Unicode version; `unicodedata` gives the same tables."""
+
+
+def unicode_reads(tree):
+    """Line numbers at which a module reads Python's Unicode tables."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import | ast.ImportFrom) and "unicodedata" in ast.unparse(node):
+            yield node.lineno
+        if isinstance(node, ast.Attribute) and node.attr in ASKS_UNICODE:
+            yield node.lineno
+
+
+def locale_reads(tree):
+    """Line numbers of text files opened in the encoding of the locale."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Call) and "encoding" not in {keyword.arg for keyword in node.keywords}:
+            binary = any("b" in ast.unparse(argument) for argument in node.args[1:])
+            opens = isinstance(node.func, ast.Name) and node.func.id == "open" and not binary
+            if opens or (isinstance(node.func, ast.Attribute) and node.func.attr in ("read_text", "write_text")):
+                yield node.lineno
+
+
+def found_in(paths, reads):
+    return [f"{path.relative_to(ROOT)}:{line}" for path in paths
+            for line in reads(ast.parse(path.read_text(encoding="utf-8")))]
+
+
+def test_the_definition_does_not_read_pythons_unicode_tables():
+    assert found_in(DEFINITION, unicode_reads) == []
+
+
+def test_every_text_file_names_its_encoding():
+    assert found_in(SOURCES, locale_reads) == []
+
+
+@pytest.mark.parametrize("line", ["import unicodedata", "from unicodedata import normalize", "x = text.lower()",
+                                  "map(str.isspace, text)"])
+def test_a_read_of_the_unicode_tables_is_noticed(line):
+    assert list(unicode_reads(ast.parse(line))) == [1]
+
+
+@pytest.mark.parametrize("line", ["open(name)", "open(name, 'w')", "path.read_text()", "path.write_text(text)"])
+def test_a_file_in_the_locales_encoding_is_noticed(line):
+    assert list(locale_reads(ast.parse(line))) == [1]
+
+
+@pytest.mark.parametrize("line", ["open(name, 'rb')", "open(name, encoding='utf-8')", "read_text(words)"])
+def test_bytes_and_named_encodings_are_not(line):
+    assert list(locale_reads(ast.parse(line))) == []
