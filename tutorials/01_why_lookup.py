@@ -9,7 +9,7 @@
 # - say what problem Engram solves, and what it adds to a transformer block;
 # - ask the package which table rows a sentence reads, and say which words those rows depend on;
 # - compare how many numbers the tables hold with how many one token reads;
-# - follow the data on one drawing, which the other six tutorials take apart.
+# - follow the data on one drawing, whose steps tutorials 02 to 06 explain one by one.
 #
 # You need Python and some linear algebra. A word in *italics* is explained where it stands. What the text claims is
 # checked by an `assert`, in the code that you see or in a folded box called *Code*.

@@ -442,5 +442,6 @@ assert wrong.tolist() == [13, 26]
 # its 3-gram ends at the end mark, and the fill is that mark.
 
 # %% [markdown]
-# That was the last of the first seven tutorials. Next: [type your own text](type-your-own-text.md), or look up
-# [where each equation of the paper lives](../paper/map.md).
+# This was the last tutorial about Engram itself; the next ones are about the model around it. Next:
+# [hyper-connections](08_hyper_connections.md), which make the four branches. For Engram alone,
+# [type your own text](type-your-own-text.md), or look up [where each equation is computed](../paper/map.md).

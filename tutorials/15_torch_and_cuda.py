@@ -374,4 +374,5 @@ print(f"{paper.bytes_per_row} bytes a row: {lost[0]:.1%} of each layer")
 assert [round(share, 3) for share in lost] == [0.815, 0.815]
 
 # %% [markdown]
-# Next: [test your own port](../oracle/test-your-port.md) against the golden vectors.
+# This was the last tutorial. Next: [type your own text](type-your-own-text.md) and see which rows it reads, or
+# [test your own port](../oracle/test-your-port.md) against the golden vectors.

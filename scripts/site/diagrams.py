@@ -1,10 +1,10 @@
 """Diagrams: SVG written by small scripts, one file a diagram in the folder `drawings`.
 
-    drawings/rooms.py:   def draw() -> str: return svg(600, 200, box(...), arrow(...))
+    drawings/layers.py:   def draw() -> str: return svg(600, 200, box(...), arrow(...))
 
 The file's name is the diagram's name. In a page or a tutorial, on a line of its own,
-`{{ diagram: rooms | what it shows, in words }}` puts it there, inline, so that it takes the
-page's ink and the palette of site.css; `assets/diagrams/rooms.svg` is the same for itself.
+`{{ diagram: layers | what it shows, in words }}` puts it there, inline, so that it takes the
+page's ink and the palette of site.css; `assets/diagrams/layers.svg` is the same for itself.
 
 Lengths are CSS pixels; 14 is the size of the text. Keep a drawing under 680 wide: that is the
 column of the page.

@@ -17,6 +17,7 @@ import equations
 import inserts
 import percent
 import reference
+import structure
 import tutorial
 from mkdocs.exceptions import PluginError
 from mkdocs.structure.files import File
@@ -95,6 +96,11 @@ def on_files(files, config):
     for name in diagrams.names():
         files.append(File.generated(config, f"assets/diagrams/{name}.svg", content=diagrams.draw(name)))
     return files
+
+
+def on_page_markdown(markdown, page, config, files):
+    """The table of modules, as Markdown, so that its links are checked."""
+    return markdown.replace("{{ modules }}", structure.modules_table())
 
 
 def on_page_content(html, page, config, files):

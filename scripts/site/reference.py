@@ -13,18 +13,19 @@ import sys
 from pathlib import Path
 
 import choices
+import structure
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 PACKAGE = "engram_ref"
 READING_ORDER = ["canonical", "primes", "hashing", "codecs", "tables", "linear", "norm", "gate", "conv", "rope",
                  "attention", "experts", "branches", "loss", "composite"]
-ROOMS = ["", "ops", "ops.vjp", "backends", "text", "model", "training", "storage", "oracle", "lab", "cli", "testing"]
 
 
 def api_pages(root: Path = ROOT) -> dict[str, str]:
     """{source path of the page: Markdown}, in the order of reading."""
-    modules = sorted(find_modules(root), key=_place)
+    folders = [name for layer in structure.layers(root) for name in layer if (root / PACKAGE / name).is_dir()]
+    modules = sorted(find_modules(root), key=lambda module: _place(module, folders))
     return {f"reference/api/{name.replace('.', '/')}.md": _api_page(name, is_package)
             for name, is_package in modules}
 
@@ -50,16 +51,15 @@ def _says_something(file: Path, is_package: bool) -> bool:
     return ast.get_docstring(tree) is not None or (public and not is_package)
 
 
-def _place(module: tuple[str, bool]) -> tuple:
-    """Sort key: the package, its own modules, then rooms; ops in the order a reader meets them."""
+def _place(module: tuple[str, bool], folders: list[str]) -> tuple:
+    """Sort key: the package, its own modules, then its folders by layer; ops in the order of reading."""
     name, is_package = module
     if name == PACKAGE:
         return (-1,)
-    room = name if is_package else name.rpartition(".")[0]
-    known = [i for i, r in enumerate(ROOMS) if r and (room == r or room.startswith(r + "."))]
+    folder = name if is_package else name.rpartition(".")[0]
     leaf = name.rpartition(".")[2]
     order = READING_ORDER.index(leaf) if leaf in READING_ORDER else len(READING_ORDER)
-    return (max(known) if known else (len(ROOMS) if room else 0), room, not is_package, order, leaf)
+    return (1 + folders.index(folder.split(".")[0]) if folder else 0, folder, not is_package, order, leaf)
 
 
 def _api_page(name: str, is_package: bool) -> str:
@@ -94,13 +94,13 @@ def navigation(pages: dict[str, str]) -> list:
     for path in pages:
         if path in plain:
             continue
-        *rooms, leaf = path.removeprefix("reference/api/").removesuffix(".md").split("/")
+        *folders, leaf = path.removeprefix("reference/api/").removesuffix(".md").split("/")
         level = tree
-        for room in rooms:
-            level = _section(level, room)
-        is_room = any(p.startswith(f"reference/api/{'/'.join([*rooms, leaf])}/") for p in pages)
-        level = _section(level, leaf) if is_room else level
-        level.append({"overview" if is_room else leaf: path})
+        for folder in folders:
+            level = _section(level, folder)
+        is_folder = any(p.startswith(f"reference/api/{'/'.join([*folders, leaf])}/") for p in pages)
+        level = _section(level, leaf) if is_folder else level
+        level.append({"overview" if is_folder else leaf: path})
     return [*plain, *([{"API": tree}] if tree else [])]
 
 

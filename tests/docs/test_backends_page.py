@@ -25,6 +25,13 @@ def test_it_names_every_backend(name):
     assert f"`engram_ref.backends.{name}`" in PAGE or name == "numpy"
 
 
+def test_it_names_every_fused_kernel():
+    kernels = {path.stem for path in (ROOT / "engram_ref/backends/torch/kernels").glob("[a-z]*.py")} - {"blocks"}
+    assert kernels == {"rows", "dequantise", "gate"}                     # blocks: how kernels divide their work
+    assert "three composites" in " ".join(PAGE.split())
+    assert "run as fused kernels: rows, gather with FP8 decoding, and the gate" in PAGE
+
+
 @pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT") == "1", reason="nothing to measure without the JIT")
 def test_the_script_measures_every_way():
     environment = os.environ | {"PYTHONPATH": str(ROOT)}

@@ -4,13 +4,16 @@ Nothing that a page does may reach beyond the place it is served from.
 """
 
 import os
+import re
 import subprocess
 import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import percent
 import pytest
+import tutorial
 from browser import Browser, find_chromium, requests_in, served, site_pages
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -28,11 +31,11 @@ def build(out: Path, tutorials: str) -> subprocess.CompletedProcess:
 
 @pytest.fixture(scope="session")
 def site(tmp_path_factory):
-    """The site with the sample tutorial beside the true ones."""
+    """The site with the sample tutorial before the true ones."""
     for name in ("mkdocs", "material", "mkdocstrings", "pymdownx", "ziamath"):
         pytest.importorskip(name, reason=f"the docs extra is not installed ({name} is missing)")
     out = tmp_path_factory.mktemp("site")
-    done = build(out, f"{ROOT / 'tutorials'}{os.pathsep}{SAMPLE}")
+    done = build(out, f"{SAMPLE}{os.pathsep}{ROOT / 'tutorials'}")
     assert done.returncode == 0, done.stdout + done.stderr
     return out
 
@@ -78,12 +81,12 @@ def test_no_id_appears_twice_on_a_page(site):
 
 def test_the_sample_has_all_its_parts(site):
     html = (site / "learn/98_sample/index.html").read_text(encoding="utf-8")
-    for part in ('href="../98_sample.py"', 'aria-label="Three sigmoid curves', 'aria-label="The rooms of the package',
+    for part in ('href="../98_sample.py"', 'aria-label="Three sigmoid curves', 'aria-label="The modules of the package',
                  '<summary>Answer</summary>', '<summary>Hint</summary>', '<div class="equation"', "weights [0.09",
                  'id="the-ops-on-this-page"', 'href="../../reference/api/ops/gate/#engram_ref.ops.gate.sigmoid"'):
         assert part in html, part
     assert (site / "learn/98_sample.py").read_bytes() == (SAMPLE / "98_sample.py").read_bytes()
-    assert (site / "assets/diagrams/rooms.svg").exists()
+    assert (site / "assets/diagrams/layers.svg").exists()
 
 
 def test_a_script_among_the_docs_becomes_a_page_in_its_place(site):
@@ -91,6 +94,18 @@ def test_a_script_among_the_docs_becomes_a_page_in_its_place(site):
     assert 'href="../errata.py"' in html and 'href="../figures.json"' in html and 'class="drawing figure"' in html
     assert (site / "paper/errata.py").read_bytes() == (ROOT / "docs/paper/errata.py").read_bytes()
     assert 'href="../errata/"' in (site / "paper/map/index.html").read_text(encoding="utf-8")
+
+
+SCRIPTS = sorted((ROOT / "tutorials").glob("[0-9]*.py")) + tutorial.scripts_in(ROOT / "docs")
+
+
+@pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
+def test_next_at_the_end_of_a_page_is_the_next_page(site, script):
+    last = percent.read_cells(script)[-1].text
+    [link, *_] = re.findall(r"\bNext:\W*\[[^\]]*\]\(([^)]+)\.md\)", last)
+    page = site / ("paper" if script.stem == "errata" else "learn") / script.stem / "index.html"
+    [footer] = re.findall(r'<a href="([^"]+)" class="[^"]*md-footer__link--next"', page.read_text(encoding="utf-8"))
+    assert footer == f"../{link}/"
 
 
 def test_a_broken_tutorial_stops_the_build(site, tmp_path):

@@ -37,7 +37,7 @@ ax.legend()
 fig.set_label("Three sigmoid curves from 0 to 1; the steeper, the closer to a step at zero.")
 
 # %% [markdown]
-# {{ diagram: rooms | The rooms of the package in a row. }}
+# {{ diagram: layers | The modules of the package in layers. }}
 #
 # ## Exercise
 #

@@ -1,0 +1,75 @@
+"""What pages say about the project is so: every file and module that they name exists, and lists are complete."""
+
+import re
+from pathlib import Path
+
+import pytest
+import structure
+from diagrams import draw
+from reference import READING_ORDER
+
+from tests.architecture.test_architecture import MAX_FILE, MAX_FUNCTION
+from tests.docs.test_paper_map import function_exists
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "NOTICE", *sorted((ROOT / "docs").rglob("*.md")),
+         *sorted((ROOT / "docs").rglob("*.py")), *sorted((ROOT / "tutorials").glob("*.py"))]
+FOLDERS = "docs engram_ref scripts tests tutorials"
+NAMED_PATH = re.compile(rf"(?<![\w/.-])(?:{'|'.join(FOLDERS.split())})/[\w./*-]*[\w*/]")
+NAMED_MODULE = re.compile(r"(?<![\w/.-])engram_ref(?:\.[a-zA-Z]\w*)+")
+DESIGN = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+
+
+def missing(text: str) -> list[str]:
+    """Paths and dotted names in a text that lead nowhere."""
+    paths = [name for name in NAMED_PATH.findall(text) if not any(ROOT.glob(name.rstrip("/")))]
+    return paths + [name for name in NAMED_MODULE.findall(text) if not function_exists(name)]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.relative_to(ROOT).as_posix())
+def test_every_file_and_module_that_a_page_names_exists(page):
+    assert missing(page.read_text(encoding="utf-8")) == []
+
+
+@pytest.mark.parametrize("name", ["engram_ref/lab/", "engram_ref.training", "engram_ref.ops.gate.sigmoids",
+                                  "tests/mutant_*.py", "docs/papers"])
+def test_a_name_that_leads_nowhere_is_found(name):
+    assert missing(f"The folder `{name}` holds it.") == [name]
+
+
+def test_the_design_page_shows_every_module_and_no_other():
+    there = {path.stem for path in (ROOT / "engram_ref").iterdir() if not path.name.startswith("__")
+             and (path.suffix == ".py" or (path / "__init__.py").exists())}
+    rows = re.findall(r"^\| \[`(\w+)`\]\(reference/api/\w+\.md\) \| (\S.*) \|$", structure.modules_table(), re.M)
+    assert {name for name, _ in rows} == there and len(rows) == len(there)
+    assert there <= set(re.findall(r">([\w]+)</text>", draw("layers")))
+    assert "{{ diagram: layers |" in DESIGN and "\n{{ modules }}\n" in DESIGN
+
+
+def test_the_layers_on_the_design_page_are_those_that_imports_need(tmp_path):
+    package = tmp_path / "engram_ref"
+    (package / "b").mkdir(parents=True)
+    (package / "a.py").write_text("import numpy\n")
+    (package / "b" / "__init__.py").write_text('"""B."""\n')
+    (package / "b" / "c.py").write_text("def f():\n    from engram_ref import a\n    from engram_ref.b import d\n")
+    (package / "e.py").write_text("import engram_ref.b.c\n")
+    assert structure.layers(tmp_path) == [["a"], ["b"], ["e"]]
+    assert "| [`b`](reference/api/b.md) | B. |" in structure.modules_table(tmp_path)
+
+
+def test_the_limits_on_the_design_page_are_those_that_are_tested():
+    assert f"at most {MAX_FILE} lines and functions at most {MAX_FUNCTION}; a test checks both" in DESIGN
+
+
+def test_the_files_of_ops_that_readers_are_sent_to_exist():
+    ops = {path.stem for path in (ROOT / "engram_ref" / "ops").glob("[a-z]*.py")}
+    assert set(READING_ORDER) <= ops
+    order = (ROOT / "README.md").read_text(encoding="utf-8").split("To read the code")[1].split("\n\n")[0]
+    assert set(re.findall(r"`([a-z]+)`", order)) <= ops
+
+
+def test_the_drawing_of_tutorial_01_numbers_the_tutorials_that_it_names():
+    circled = {int(number) for number in re.findall(r'r="10"[^>]*/><text [^>]*>(\d+)</text>', draw("way"))}
+    tutorials = {int(path.name[:2]) for path in (ROOT / "tutorials").glob("[0-9]*.py")}
+    assert circled == {2, 3, 4, 5, 6} <= tutorials
+    assert "tutorials 02 to 06 explain" in (ROOT / "tutorials" / "01_why_lookup.py").read_text(encoding="utf-8")
