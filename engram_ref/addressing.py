@@ -97,14 +97,14 @@ class Addressing(ReadOnlyArrays):
         returns   int64 [Y, B, T, C], layers as the configuration lists them
         raises    InputError for wrong ids, shapes or dtypes
         """
-        ids = self.ops.as_array("ids", ids)
+        ids = self.ops.as_int64("ids", ids)
         if ids.ndim != 2:
             raise InputError("ids", "shape [B, T]", list(ids.shape))
         self.ops.check_ids(ids, self.config.vocab_size, self.config.dead_barrier)
         history = self._checked_history(history, ids, True)
         multipliers, primes, offsets = (np.stack(list(constants.values()))
                                         for constants in (self.multipliers, self.primes, self.offsets))
-        return self.ops.address_layers(self.ops.as_int64(ids), self.canonical, history, multipliers, primes,
+        return self.ops.address_layers(ids, self.canonical, history, multipliers, primes,
                                        offsets if flat else None, self.pad_id, self.eos_id)
 
     def advance(self, history: np.ndarray | None, canonical_ids: np.ndarray) -> np.ndarray:
@@ -132,14 +132,12 @@ class Addressing(ReadOnlyArrays):
 
     def _checked(self, canonical_ids: np.ndarray, history: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, bool]:
         """ids [B, T], history [B, N-1], and whether the caller's had a batch axis."""
-        ids = self.ops.as_array("canonical_ids", canonical_ids)
+        ids = self.ops.as_int64("canonical_ids", canonical_ids)
         if ids.ndim not in (1, 2):
             raise InputError("canonical_ids", "shape [B, T] or [T]", list(ids.shape))
-        if 0 in ids.shape:
-            ids = self.ops.as_int64(ids)  # an empty list arrives as float64, yet holds no wrong id
         self.ops.check_ids(ids, self.config.canonical_size, self.config.dead_barrier, "canonical_ids")
         batched = ids.ndim == 2
-        ids = self.ops.as_int64(ids if batched else ids[None])
+        ids = ids if batched else ids[None]
         return ids, self._checked_history(history, ids, batched), batched
 
     def _unseen(self, batch: int) -> np.ndarray:
@@ -150,7 +148,7 @@ class Addressing(ReadOnlyArrays):
         batch, span = len(ids), self.config.max_ngram - 1
         if history is None:
             return self.ops.constant(self._unseen(batch), ids)
-        history = self.ops.as_array("history", history)
+        history = self.ops.as_int64("history", history)
         expected = (batch, span) if batched else (span,)
         if history.shape != expected:
             raise InputError("history", f"shape {list(expected)}, the N-1 ids before these", list(history.shape))
@@ -160,7 +158,7 @@ class Addressing(ReadOnlyArrays):
         if not self.config.dead_barrier and (masked[..., 1:] & ~masked[..., :-1]).any():
             raise InputError("history", "-1 before the stream's start only", history.tolist(),
                              "this dialect has no DEAD mark")
-        return self.ops.as_int64(history).reshape(batch, span)
+        return history.reshape(batch, span)
 
 
 @functools.cache

@@ -13,11 +13,11 @@ import numpy as np
 
 from engram_ref.config import EngramConfig, check_layer
 from engram_ref.ops.primes import column_offsets, table_primes
-from engram_ref.readonly import read_only
+from engram_ref.readonly import ReadOnlyArrays, read_only
 
 
 @dataclass(frozen=True)
-class Layout:
+class Layout(ReadOnlyArrays):
     """The tables of one layer.
 
     primes       int64 [C] read-only, rows of each column's table

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from engram_ref.ops.canonical import STEPS
+from engram_ref.ops.canonical import STEPS, WHITE_SPACE
 from engram_ref.ops.primes import _passes
 
 DEAD = -1
@@ -30,6 +30,18 @@ def drop_mn(text):
 
 def python_strip(text):
     return text if text == " " else text.strip()
+
+
+def fold_as_python_does(text):
+    return unicodedata.normalize("NFKC", text)
+
+
+def strip_accents_as_python_does(text):
+    return "".join(c for c in text if not unicodedata.category(c).startswith("M"))
+
+
+def private_use_kept(text):
+    return " " if text == " " else text.strip(WHITE_SPACE)
 
 
 def oldest_first(original, windows, multipliers):

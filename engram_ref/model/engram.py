@@ -69,7 +69,7 @@ def engram(parameters: Mapping[str, np.ndarray], hidden: np.ndarray, rows: np.nd
     >>> engram(initialise(config, 1, rng), rng.normal(size=(3, 4, 16)), rows, config, layer_id=1).shape
     (3, 4, 16)
     """
-    hidden, rows = ops.as_array("hidden", hidden), ops.as_array("rows", rows)
+    hidden, rows = ops.as_array("hidden", hidden), ops.as_int64("rows", rows)
     dead = None if dead is None else ops.as_array("dead", dead)
     check_inputs(hidden, rows, dead, config, ops)
     check_dtypes(parameters, hidden, ops)

@@ -28,7 +28,7 @@ def generate(parameters: Mapping[str, np.ndarray], prompt: np.ndarray, config: M
     returns       int64 [B, new_tokens] or [new_tokens]
     raises        InputError for an empty prompt, a negative count or temperature, or a missing rng
     """
-    prompt = ops.as_array("prompt", prompt)
+    prompt = ops.as_int64("prompt", prompt)
     if prompt.ndim not in (1, 2) or prompt.shape[-1] == 0:
         raise InputError("prompt", "int64 [B, T] or [T] with at least one token", list(prompt.shape))
     if new_tokens < 0:

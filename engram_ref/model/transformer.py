@@ -47,7 +47,6 @@ def forward(parameters: Mapping[str, np.ndarray], ids: np.ndarray, config: Model
     state = DecodeState.start(len(ids)) if state is None else state
     counts = check_call(ids, counts, dead, state, config, ops)
     addressing = addressing_for(config, addressing)
-    ids = ops.as_int64(ids)
     check_caches(state, cache_shapes(config), ops.dtype_name(parameters["embed.weight"]), ops)
     ops.check_together({"ids": ids, "dead": dead, **{f"state cache {name}": x for name, x in state.caches.items()},
                         **{f"parameter {name}": x for name, x in parameters.items()}})
@@ -66,10 +65,9 @@ def forward(parameters: Mapping[str, np.ndarray], ids: np.ndarray, config: Model
 def as_batch(ids: np.ndarray, dead: np.ndarray | None,
              ops: ModuleType) -> tuple[np.ndarray, np.ndarray | None, bool]:
     """ids and dead with a batch axis, and whether they came with one."""
-    ids = ops.as_array("ids", ids)
+    ids = ops.as_int64("ids", ids)
     if ids.ndim not in (1, 2):
         raise InputError("ids", "shape [B, T] or [T]", list(ids.shape))
-    ids = ops.as_int64(ids) if 0 in ids.shape else ids
     batched = ids.ndim == 2
     dead = None if dead is None else ops.as_array("dead", dead)
     return (ids, dead, True) if batched else (ids[None], None if dead is None else dead[None], False)

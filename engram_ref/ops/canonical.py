@@ -10,8 +10,8 @@ are equal. The map is computed once per vocabulary; here is each step of it, in 
     canonical(token) = how many other keys were seen before this one was
 
 Source: Engram demo (tokenizer compression); paper section 2.2 names NFKC and lowercasing only.
-The demo normalises with the `tokenizers` library. The steps here give its answer for every string, with
-the library's own Unicode tables (engram_ref/unicode.py), so they do not depend on the version of Python.
+The demo normalises with the `tokenizers` library. The steps here give the same answer for every string. They
+read the library's Unicode tables (engram_ref/unicode.py), so the answer does not depend on the Python version.
 """
 
 import re

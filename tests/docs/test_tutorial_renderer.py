@@ -68,7 +68,7 @@ def test_each_script_has_a_process_of_its_own(script, tmp_path):
 
 
 def test_a_script_runs_alone_in_a_folder(script, tmp_path):
-    (tmp_path / "data.json").write_text("{}")
+    (tmp_path / "data.json").write_text("{}", encoding="utf-8")
     path = script("# %%\nimport os\nfrom pathlib import Path\n"
                   "print(os.listdir(), os.listdir(Path(__file__).parent), end='')\n")
     assert tutorial.run(path)["cells"][1]["stdout"] == "['07_topic.py'] ['07_topic.py']"

@@ -53,6 +53,7 @@ NORMALISED = [
     ("dotted capital I", "\u0130", "i"),
     ("blank, then a mark", " \u0301", " "),
     ("vertical tab", "\v", ""),
+    ("era newer than the tables", "\u32ff", "\u32ff"),
     ("U+E000 alone", "\ue000", " "),
     ("U+E000 inside", "\ue000A\ue000", " a "),
     ("an old and a new mark", "a\u0301\u0898\u0323", "a\u0898"),

@@ -22,9 +22,10 @@ BAD = {"True": True, "np.True_": np.True_, "'3'": "3", "1.5": 1.5, "nan": math.n
        "1j": 1j, "b'3'": b"3", "[1.5]": [1.5], "['1']": ["1"], "[[True]]": [[True]], "array": np.ones(2),
        "longdouble": np.longdouble("1e-6"), "a class": EngramConfig}
 
-FLAGS = ("dead_barrier", "projection_bias", "norm_topk_prob", "tie_embeddings")
-FLOATS = ("norm_eps", "conv_norm_eps", "factor", "mscale", "beta_fast", "beta_slow", "latent_norm_eps", "rope_theta",
-          "routed_scaling_factor", "post_mult", "pre_eps", "sinkhorn_eps", "alpha_init", "rms_norm_eps")
+FLAGS = ("dead_barrier", "projection_bias", "norm_topk_prob", "router_bias", "tie_embeddings")
+FLOATS = ("norm_eps", "conv_norm_eps", "quantise_floor", "factor", "mscale", "beta_fast", "beta_slow",
+          "latent_norm_eps", "rope_theta", "routed_scaling_factor", "post_mult", "pre_eps", "sinkhorn_eps",
+          "alpha_init", "rms_norm_eps")
 OPTIONAL = ("vocabulary", "eos_id", "multipliers", "norm_eps", "q_lora_rank", "yarn", "experts", "hyper", "engram")
 GOOD = {"True": FLAGS, "np.True_": FLAGS, "'3'": ("name", "source", "vocabulary"), "1.5": FLOATS,
         "-1": ("alpha_init",), "None": OPTIONAL}

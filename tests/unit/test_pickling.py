@@ -17,6 +17,7 @@ import engram_ref
 from engram_ref import Addressing, EngramState, InputError, Trace, Vocabulary, backends, model_preset, preset
 from engram_ref.checks import Range
 from engram_ref.errors import unknown_name
+from engram_ref.layout import layout
 from engram_ref.model.accounting import BUDGETS, count, summarise
 from engram_ref.model.state import DecodeState
 from engram_ref.model_config import YarnConfig
@@ -27,6 +28,7 @@ from engram_ref.readonly import ReadOnlyArrays, read_only
 from engram_ref.stages import STAGES
 from engram_ref.text.maps import KNOWN_VOCABULARIES
 from engram_ref.trace import Stopped
+from engram_ref.unicode import load_tables
 
 TOOLS = ("backends", "bench", "cli", "__main__")
 HOLD_FUNCTIONS = ("Adapter", "Step")
@@ -65,6 +67,7 @@ OBJECTS = {
     "InputError of an unknown name": lambda: unknown_name("preset", ["tiny"], ("tiny",)),
     "InputError about much": lambda: InputError("ids", "few", list(range(10**4))),
     "KnownVocabulary": lambda: KNOWN_VOCABULARIES["deepseek-v4"],
+    "Layout": lambda: layout(TINY, 1),
     "ModelConfig": lambda: MODEL,
     "AttentionConfig": lambda: MODEL.backbone.attention,
     "BackboneConfig": lambda: MODEL.backbone,
@@ -80,6 +83,7 @@ OBJECTS = {
     "Stopped": lambda: Stopped("gate"),
     "Summary": lambda: summarise(MODEL),
     "Trace": recorded_trace,
+    "UnicodeTables": load_tables,
     "Vectors": vectors.read,
     "Vocabulary": lambda: Vocabulary.load("deepseek-v3"),
     "Vocabulary with its tokenizer": loaded_vocabulary,
@@ -178,7 +182,7 @@ if __name__ == "__main__":
 
 
 def test_an_error_in_a_worker_process_arrives(tmp_path):
-    (tmp_path / "pools.py").write_text(POOLS)
+    (tmp_path / "pools.py").write_text(POOLS, encoding="utf-8")
     done = subprocess.run([sys.executable, "pools.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     message = "canonical_ids canonical_ids: expected values in [0, 99092), found -5 at position 0"
     assert done.stdout.splitlines() == [f"fork {message}"] * 2 + [f"spawn {message}"] * 2, done.stderr

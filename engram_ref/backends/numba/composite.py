@@ -59,11 +59,10 @@ def gather_decode(parameters: Parameters, rows: np.ndarray, config: EngramConfig
                   out: np.ndarray | None = None) -> np.ndarray:
     """Twin of ops.composite.gather_decode: rows are decoded as they are read."""
     B, T, C = rows.shape
-    offsets = parameters["column_offsets"]
+    offsets, rounded = parameters["column_offsets"], config.rounding == "fp8_bf16"
     if config.table_codec == "fp8_e8m0" and np.dtype(dtype) == np.float32:
-        memory = gather_dequantise(parameters["table_codes"], parameters["table_scales"], rows, offsets,
-                                   config.rounding == "fp8_bf16", out)
-    elif config.table_codec == "fp8_e8m0" or parameters["table"].dtype != dtype:
+        memory = gather_dequantise(parameters["table_codes"], parameters["table_scales"], rows, offsets, rounded, out)
+    elif config.table_codec == "fp8_e8m0" or rounded or parameters["table"].dtype != dtype:
         memory = result(out, (B, T, config.memory_width), dtype, rows)
         memory[:] = ops.gather_decode(parameters, rows, config, dtype)
     else:

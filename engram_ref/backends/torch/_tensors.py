@@ -2,8 +2,11 @@
 
 from collections.abc import Mapping
 
+import ml_dtypes
 import numpy as np
 import torch
+
+from engram_ref import ops
 
 Constant = np.ndarray | torch.Tensor
 """What follows from a configuration may come as a NumPy array; it is moved to where the data are."""
@@ -27,9 +30,14 @@ def tensors(parameters: Mapping[str, np.ndarray], device: str | torch.device = "
     """
     made = {}
     for name, array in parameters.items():
-        narrow = array.dtype.name == "bfloat16"
-        tensor = torch.tensor(array.astype(np.float32) if narrow else array)
-        if array.dtype.kind == "f" and dtype is not None:
-            tensor = tensor.to(torch_dtype(dtype))
-        made[name] = tensor.to(device, torch.bfloat16 if narrow else tensor.dtype)
+        tensor = tensor_of(ops.as_array(f"parameter {name}", array))
+        plain = tensor.dtype in (torch.float32, torch.float64)
+        made[name] = tensor.to(device, torch_dtype(dtype) if plain and dtype is not None else tensor.dtype)
     return made
+
+
+def tensor_of(array: np.ndarray) -> torch.Tensor:
+    """A tensor on the CPU with the numbers of an array in a dtype of ops.arrays.NATIVE; nothing is shared with it."""
+    copied = np.array(array, order="C")                      # torch takes no negative strides
+    narrow = copied.dtype == ml_dtypes.bfloat16
+    return torch.from_numpy(copied.view(np.int16)).view(torch.bfloat16) if narrow else torch.from_numpy(copied)

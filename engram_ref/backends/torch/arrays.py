@@ -1,6 +1,7 @@
 """Twin of ops/arrays.py: what models ask about arrays, answered for tensors of any device.
 
-`first_non_finite` and `to_numpy` look at values, so they wait for the device; no other function here does.
+`first_non_finite` and `to_numpy` look at values, so they wait for the device; no other function here does, but for
+`as_int64` of a uint64 tensor.
 """
 
 from collections.abc import Mapping
@@ -9,22 +10,30 @@ import numpy as np
 import torch
 
 from engram_ref import ops
-from engram_ref.backends.torch._tensors import Constant, torch_dtype
+from engram_ref.backends.torch._tensors import Constant, tensor_of, torch_dtype
 from engram_ref.errors import InputError
+
+INTEGERS = (torch.int8, torch.int16, torch.int32, torch.int64, torch.uint8, torch.uint16, torch.uint32, torch.uint64)
 
 
 def as_array(argument: str, values: object) -> torch.Tensor:
-    """Twin of ops.arrays.as_array: a tensor stays where it is, anything else becomes one on the CPU."""
-    if isinstance(values, torch.Tensor):
-        return values
-    array = ops.as_array(argument, values)
-    if array.dtype.kind not in "biuf":
-        raise InputError(argument, "numbers", str(array.dtype))
-    return torch.tensor(array)
+    """Twin of ops.arrays.as_array: a tensor stays where it is, with its graph; anything else becomes one on the CPU."""
+    if not isinstance(values, torch.Tensor):
+        return tensor_of(ops.as_array(argument, values))
+    if values.layout is not torch.strided:
+        raise InputError(argument, "a dense tensor", str(values.layout))
+    return values
 
 
-def as_int64(x: torch.Tensor) -> torch.Tensor:
-    """Twin of ops.arrays.as_int64."""
+def as_int64(argument: str, values: object) -> torch.Tensor:
+    """Twin of ops.arrays.as_int64; it looks at the values of a uint64 tensor, and so waits for its device."""
+    x = as_array(argument, values)
+    if x.dtype == torch.int64:
+        return x
+    if x.numel() and x.dtype not in INTEGERS:
+        raise InputError(argument, "integers (int64)", dtype_name(x))
+    if x.dtype == torch.uint64:
+        ops.as_int64(argument, to_numpy(x))                  # torch compares no uint64
     return x.to(torch.int64)
 
 

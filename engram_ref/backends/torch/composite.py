@@ -31,7 +31,7 @@ def address(ids: torch.Tensor, history: torch.Tensor, multipliers: Constant, pri
     if record is ignore and kernels.usable(ids, history):
         from engram_ref.backends.torch.kernels.rows import rows as kernel
 
-        constants = (None if c is None else constant(c, ids) for c in (multipliers, primes, offsets))
+        constants = (None if c is None else constant(c, ids).contiguous() for c in (multipliers, primes, offsets))
         return kernel(ids, history, *constants, pad_id, eos_id)
     shifts = windows(ids, history, pad_id, eos_id)           # [B, T, N]
     record("windows", shifts)
@@ -71,7 +71,7 @@ def gather_decode(parameters: Parameters, rows: torch.Tensor, config: EngramConf
     if len(stored) == 2 and single and record is ignore and kernels.usable(rows, *stored):
         from engram_ref.backends.torch.kernels.dequantise import gather_dequantise
 
-        offsets = constant(parameters["column_offsets"], rows)
+        offsets = constant(parameters["column_offsets"], rows).contiguous()
         return gather_dequantise(rows, offsets, *stored, config.rounding == "fp8_bf16")
     gathered = tuple(gather(table, rows, parameters["column_offsets"]) for table in stored)
     memory = concatenate(decode(gathered, config.table_codec, dtype))
@@ -118,7 +118,7 @@ def project_and_gate(parameters: Parameters, memory: torch.Tensor, hidden: torch
         from engram_ref.backends.torch.kernels.gate import gate as kernel
 
         gains = (effective_gain(parameters[name], config.gain_form) for name in ("query_gain", "key_gain"))
-        return kernel(hidden, key, value, *gains, config.norm_eps, dead)
+        return kernel(hidden, key, value, *gains, config.norm_eps, None if dead is None else dead.contiguous())
     record("key", key)
     record("value", value)
     s = gate_score(parameters, hidden, key, config, record)

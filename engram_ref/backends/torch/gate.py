@@ -17,15 +17,20 @@ def sigmoid(x: torch.Tensor) -> torch.Tensor:
 def score(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
     """Twin of ops.gate.score."""
     D = query.shape[-1]
-    return torch.einsum("btmd,btmd->btm", query, key) / math.sqrt(D)
+    return dot(query, key) / math.sqrt(D)
 
 
 def factored_score(hidden: torch.Tensor, key: torch.Tensor, query_gain: torch.Tensor, key_gain: torch.Tensor,
                    eps: float | None) -> torch.Tensor:
     """Twin of ops.gate.factored_score."""
     D = hidden.shape[-1]
-    dot = torch.einsum("btmd,md,btmd->btm", hidden, query_gain * key_gain, key)
-    return dot * inverse_rms(hidden, eps)[..., 0] * inverse_rms(key, eps)[..., 0] / math.sqrt(D)
+    product = dot(hidden * (query_gain * key_gain), key)
+    return product * inverse_rms(hidden, eps)[..., 0] * inverse_rms(key, eps)[..., 0] / math.sqrt(D)
+
+
+def dot(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+    """Dot product over the last axis, by `sum`: the einsum of one channel gives -0.0, and copysign_sqrt sees that."""
+    return (x * y).sum(dim=-1)
 
 
 def signed_sqrt(s: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,250 @@
+"""Random configurations that mix the fields of all dialects, with random streams, parameters and memory layouts.
+
+A case follows from (SEED, number) alone. ENGRAM_REF_MIXED_SEED and ENGRAM_REF_MIXED_CASES in the environment give other
+cases and more of them.
+"""
+
+import os
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from math import gcd
+
+import ml_dtypes
+import numpy as np
+
+from engram_ref import Addressing, Vocabulary, ops, preset
+from engram_ref.config import CHOICES
+from engram_ref.model.engram_parameters import shapes
+from engram_ref.ops import DEAD
+from tests import enclosures, slow_addressing
+from tests.slow import primes as slow_primes
+
+SEED = int(os.environ.get("ENGRAM_REF_MIXED_SEED", "20260112"))
+COMPILED = os.environ.get("NUMBA_DISABLE_JIT", "0") == "0"
+CASES = int(os.environ.get("ENGRAM_REF_MIXED_CASES", "300" if COMPILED else "60"))     # kernels as plain Python are slow
+
+HIDDEN_SIZES = (1, 2, 3, 7, 16, 17, 33, 60, 64)
+ROW_WIDTHS = (1, 2, 3, 5, 7, 13, 33)
+
+
+def picker(rng):
+    """One of several values, drawn."""
+    return lambda *values: values[rng.integers(len(values))]
+
+
+@contextmanager
+def reproducible(number):
+    """Puts the seed and the case's number before the message of whatever goes wrong inside."""
+    try:
+        yield
+    except Exception as error:
+        raise AssertionError(f"seed {SEED}, case {number}: {type(error).__name__}: {error}") from error
+
+
+def random_config(rng, **fixed):
+    """A configuration of raw ids: every field that can differ is drawn by itself, but for the choices that are fixed."""
+    pick = picker(rng)
+    choices = {field: pick(*names) for field, names in CHOICES.items()} | fixed
+    N, heads, size, base = pick(2, 3, 4, 5), pick(1, 2, 3), pick(7, 300, 129_280), pick(0, 1)
+    layers = tuple(int(i) + base for i in rng.choice(40, pick(1, 2, 3), replace=False))
+    pad = int(rng.integers(size))
+    return replace(
+        preset("tiny"), name="mixed", **choices, layer_ids=layers, layer_base=base, hidden_size=pick(*HIDDEN_SIZES),
+        n_branches=pick(1, 2, 3, 4), vocabulary=None, vocab_size=size, canonical_size=size, pad_id=pad,
+        dead_barrier=pick(True, False), eos_id=pick(None, pad, int(rng.integers(size))), max_ngram=N, n_heads=heads,
+        table_sizes=tuple(rng.integers(1, 40, N - 1).tolist()), seed=int(rng.integers(2**40)),
+        multipliers=random_multipliers(rng, len(layers), N), row_width=random_width(rng, choices, (N - 1) * heads),
+        row_multiple=pick(1, 1, 7, 128), projection_bias=pick(True, False), norm_eps=pick(None, 1e-20, 1e-6, 1e-5),
+        conv_kernel=pick(0, 1, 2, 3, 4), conv_dilation=pick(1, 2, 3), conv_norm_eps=pick(1e-20, 1e-6, 1e-5))
+
+
+def random_multipliers(rng, layers, N):
+    """None for the generator's, or any int64: negative ones, and ones whose products wrap."""
+    drawn = rng.integers(-(2**63), 2**63 - 1, (layers, N), endpoint=True)
+    return None if rng.random() < 0.6 else tuple(map(tuple, drawn.tolist()))
+
+
+def random_width(rng, choices, columns):
+    """A row width that codec and rounding allow."""
+    if choices["table_codec"] == "fp8_e8m0":
+        return 32 * int(rng.integers(1, 3))
+    if choices["rounding"] == "fp8_bf16":
+        return 32 // gcd(columns, 32) * int(rng.integers(1, 4))
+    return picker(rng)(*ROW_WIDTHS)
+
+
+def one_layer(config):
+    """The same configuration with its first layer alone."""
+    given = None if config.multipliers is None else config.multipliers[:1]
+    return replace(config, layer_ids=config.layer_ids[:1], multipliers=given)
+
+
+def random_addressing(rng):
+    """(configuration, vocabulary or None): a module's, or one with a map, eight heads or larger tables."""
+    pick, config = picker(rng), random_config(rng)
+    if rng.random() < 0.3:
+        config = replace(config, n_heads=pick(8, 16), table_codec="fp32", rounding="none",
+                         table_sizes=tuple(rng.integers(3500, 6000, config.max_ngram - 1).tolist()))
+    elif rng.random() < 0.1:
+        config = replace(one_layer(config), n_heads=1, table_codec="fp32", rounding="none",
+                         table_sizes=(pick(2**31 - 9, 2**31, 2**33), *config.table_sizes[1:]))
+    if rng.random() < 0.5:
+        return config, None
+    canonical = np.unique(rng.integers(0, 50, min(config.vocab_size, 300)), return_inverse=True)[1]
+    size, classes = len(canonical), int(canonical.max()) + 1
+    config = replace(config, vocabulary="mixed", vocab_size=size, canonical_size=classes, pad_id=config.pad_id % size,
+                     eos_id=None if config.eos_id is None else config.eos_id % size)
+    return config, Vocabulary("mixed", canonical)
+
+
+def random_shape(rng, N):
+    """Batch and tokens: none, one, fewer than a window, more than a cache line of anything."""
+    return picker(rng)(0, 1, 1, 3, 3), picker(rng)(0, 1, 1, N - 1, int(rng.integers(1, 20)), 63)
+
+
+def random_ids(rng, config, size, shape):
+    """Raw or canonical ids below `size`; marks are frequent if the dialect has them."""
+    ids = rng.integers(0, size, shape)
+    if config.eos_id is not None:
+        ids = np.where(rng.random(shape) < 0.15, config.eos_id % size, ids)
+    return np.where(rng.random(shape) < 0.15, DEAD, ids) if config.dead_barrier else ids
+
+
+def random_history(rng, config, batch):
+    """The last N-1 canonical ids of streams of any length: marks on the left of the short ones."""
+    span = config.max_ngram - 1
+    ids = random_ids(rng, config, config.canonical_size, (batch, span))
+    return np.where(np.arange(span) < rng.integers(0, span + 1, (batch, 1)), DEAD, ids)
+
+
+def random_cuts(rng, length):
+    """Slices that cover range(length), some of them empty."""
+    ends = [0, *sorted(rng.integers(0, length + 1, rng.integers(1, 4)).tolist()), length]
+    return [slice(begin, end) for begin, end in zip(ends, ends[1:], strict=False)]
+
+
+def layouts(rng):
+    """A function that gives some of its arrays other strides: in some cases all of them, in others few or none."""
+    share = picker(rng)(0.0, 0.2, 1.0)
+    return lambda array: relaid(rng.integers(1, 6), array) if rng.random() < share else array
+
+
+def relaid(layout, array):
+    """The same numbers in Fortran order, reversed, as part of a wider or longer array, or with two axes exchanged."""
+    if layout == 1:
+        return np.asfortranarray(array)
+    if layout == 2:
+        backwards = (slice(None, None, -1),) * array.ndim
+        return np.ascontiguousarray(array[backwards])[backwards]
+    if layout == 3:
+        wider = np.zeros((*array.shape[:-1], 2 * array.shape[-1] + 3), array.dtype)
+        wider[..., 1:-2:2] = array
+        return wider[..., 1:-2:2]
+    if layout == 4:
+        longer = np.zeros((array.shape[0] + 3, *array.shape[1:]), array.dtype)
+        longer[2:-1] = array
+        return longer[2:-1]
+    if layout == 5 and array.ndim > 1:
+        return np.ascontiguousarray(array.swapaxes(0, 1)).swapaxes(0, 1)
+    return array
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Streams of one configuration, and the slow oracle's rows and flat rows: int64 [Y, B, T, C]."""
+
+    config: object
+    vocabulary: object
+    raw: np.ndarray
+    ids: np.ndarray
+    history: np.ndarray
+    cuts: list
+    expected: np.ndarray
+    flat: np.ndarray
+
+
+@lru_cache(maxsize=2)
+def rows_case(number):
+    rng = np.random.default_rng([SEED, number])
+    config, vocabulary = random_addressing(rng)
+    B, T = random_shape(rng, config.max_ngram)
+    raw, history = random_ids(rng, config, config.vocab_size, (B, T)), random_history(rng, config, B)
+    ids = raw if vocabulary is None else ops.canonicalise(raw, vocabulary.canonical)
+    addressing = Addressing(config, vocabulary)
+    expected = np.array([[slow_addressing.rows(config, layer, x, addressing.pad_id, h, addressing.eos_id)
+                          for x, h in zip(ids.tolist(), history.tolist(), strict=True)]
+                         for layer in config.layer_ids], dtype=np.int64).reshape(len(config.layer_ids), B, T, config.columns)
+    columns = slow_addressing.table_primes(config)
+    offsets = np.array([slow_primes.offsets(columns[layer]) for layer in config.layer_ids])
+    raw, ids, history = map(layouts(rng), (raw, ids, history))
+    return Rows(config, vocabulary, raw, ids, history, random_cuts(rng, T), expected,
+                expected + offsets[:, None, None])
+
+
+@dataclass(frozen=True)
+class Module:
+    """One module and what streams through it; `stages` has a Ball for each stage, `memory` the exact memory."""
+
+    config: object
+    arrays: dict
+    cuts: list
+    memory: np.ndarray
+    stages: dict
+
+    @property
+    def parameters(self):
+        return {name: array for name, array in self.arrays.items() if name not in ("hidden", "rows", "taps", "dead")}
+
+
+@lru_cache(maxsize=2)
+def module_case(number, **fixed):
+    rng = np.random.default_rng([SEED, number, 1])
+    config = one_layer(random_config(rng, **fixed))
+    dtype = np.float32 if config.rounding == "fp8_bf16" else picker(rng)(np.float32, np.float64)
+    B, T = random_shape(rng, config.max_ngram)
+    ids, history = random_ids(rng, config, config.vocab_size, (B, T)), random_history(rng, config, B)
+    rows = Addressing(config).rows(ids, config.layer_ids[0], history)
+    size = 10.0 ** rng.uniform(-10, 2, (config.n_branches, 1)) * (rng.random((B, T, 1, 1)) < 0.9)
+    hidden = rng.standard_normal((B, T, config.n_branches, config.hidden_size)) * size
+    taps = rng.standard_normal((B, config.conv_span, config.n_branches, config.hidden_size))
+    dead = rng.random((B, T)) < 0.2 if rng.random() < 0.7 else None
+    parameters = random_parameters(rng, config, dtype)
+    hidden, taps = hidden.astype(dtype), taps.astype(dtype)
+    memory = ops.gather_decode(parameters, rows, config, dtype)
+    stages = enclosures.module(parameters, memory, hidden, taps, dead, config)
+    arrays = parameters | {"hidden": hidden, "rows": rows, "taps": taps} | ({} if dead is None else {"dead": dead})
+    with_strides = layouts(rng)
+    arrays = {name: with_strides(array) for name, array in arrays.items()}
+    return Module(config, arrays, random_cuts(rng, T), memory, stages)
+
+
+def random_parameters(rng, config, dtype):
+    """Parameters whose keys are large or small beside eps; some rows are zero, and one gain may be."""
+    layer, size = config.layer_ids[0], 10.0 ** rng.uniform(-6, 1)
+    made = {}
+    for name, shape in shapes(config, layer).items():
+        values = rng.standard_normal(shape)
+        if name.endswith("gain"):
+            values = 0.3 * values + (config.gain_form == "plain")
+            values[..., 0] = -float(config.gain_form == "zero_centred") if rng.random() < 0.2 else values[..., 0]
+        elif name.startswith("table") or name.endswith("bias"):
+            values = values * size
+        else:
+            values = values * shape[-1] ** -0.5
+        made[name] = values.astype(dtype)
+    made["column_offsets"] = Addressing(config).offsets[layer]
+    return made | random_table(rng, config, made, dtype)
+
+
+def random_table(rng, config, made, dtype):
+    """The stored table: finite FP8 codes of every kind with scales near `size`, or numbers; one row in five is 0."""
+    zero = rng.random(len(made.get("table", made.get("table_codes", ())))) < 0.2
+    if config.table_codec == "fp8_e8m0":
+        codes = rng.integers(0, 0x7F, made["table_codes"].shape) + 0x80 * rng.integers(0, 2, made["table_codes"].shape)
+        codes[zero] &= 0x80
+        scales = rng.integers(0, 3, made["table_scales"].shape) + rng.integers(100, 128)
+        return {"table_codes": codes.astype(np.uint8), "table_scales": scales.astype(np.uint8)}
+    table = np.where(zero[:, None], 0, made["table"])
+    wider = picker(rng)(dtype, np.float64)                   # an fp32 table may be stored wider than it is used
+    return {"table": table.astype(ml_dtypes.bfloat16 if config.table_codec == "bf16" else wider)}
