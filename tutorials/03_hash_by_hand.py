@@ -396,16 +396,24 @@ assert orders == [[], [], [2, 3, 4], [2, 3, 4], [3, 4], [4], [], []]
 # ## Where the paper, the demo or a release does otherwise
 #
 # The paper says "multiplicative-XOR" and "prime", but prints no formula. The one above is that of the authors'
-# demo, and V4.1 kept it with $N = 4$ and the DEAD mark. Qwen's relative of Engram hashes raw token ids, draws its
-# multipliers in another way, and starts afresh after the token that ends a document. And one trap for every *port*,
-# every implementation of one's own: the multipliers are drawn from the number of the layer. V4.1 counts layers from 0;
-# a port that counts from 1 reads entirely other rows.
+# demo, and V4.1 kept it with $N = 4$ and the DEAD mark. Qwen's relative of Engram hashes raw token ids and draws its
+# multipliers in another way. It also keeps documents apart by the token that ends one, the *EOS*. The EOS itself still
+# sees its own document. Every later position sees neither the EOS nor anything before it: its window is filled with
+# the EOS id, as it is at the start of the text. The folded code checks this on a short text.
+#
+# One trap for every *port*, every implementation of one's own: the multipliers are drawn from the number of the layer.
+# V4.1 counts layers from 0. A port that counts from 1 reads entirely different rows.
 
 # %% tags=["fold"]
 for name in ("engram-27b", "demo", "deepseek-v4.1-flash", "qwen4exp-ple"):
     c = preset(name)
     print(f"{name:19} N={c.max_ngram} ids {c.vocabulary or 'raw':11} {c.multiplier_generator:10} "
           f"DEAD {'yes' if c.dead_barrier else 'no':3} resets after {c.eos_id}")
+qwen = Addressing(preset("qwen4exp-ple"))
+E = qwen.eos_id                                          # two documents: 5, 6, EOS and 7, 8
+two_documents = np.array([[5, 6, E, 7, 8]])
+assert ops.windows(two_documents, qwen.start(1), qwen.pad_id, E)[0].tolist() == [
+    [5, E, E], [6, 5, E], [E, 6, 5], [7, E, E], [8, 7, E]]
 try:
     Addressing(preset("demo")).rows(np.array([5, ops.DEAD]), layer_id=1)
     raise AssertionError("the demo took a DEAD mark")

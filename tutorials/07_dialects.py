@@ -180,9 +180,10 @@ assert np.allclose(m_v3 / m_v4, factor, rtol=1e-9, atol=0)
 #
 # Some labels need a word. The *seed index* is the number from which a layer's multipliers are drawn: the layer's own
 # number, or its place in the list of layers (its *ordinal*). *SplitMix64* is Qwen's generator of random numbers. The
-# *fill* stands where the text has no token yet. *Documents apart* means that no n-gram reaches back over the end of a
-# document. A position marked *DEAD* holds no text, for example because it belongs to an image; n-grams do not reach
-# back over it either.
+# *fill* is what a window shows before the text begins. *Documents apart* makes the end mark a barrier: the mark itself
+# still sees its document, but later positions see neither the mark nor anything before it. The fill is then the mark,
+# so the window looks the same at the start of every document. A position marked *DEAD* holds no text, for example
+# because it belongs to an image; n-grams do not reach back over it either.
 
 # %%
 tiny, layer = preset("tiny"), 1

@@ -1,13 +1,16 @@
 """What pages say about the project is so: every file and module that they name exists, and lists are complete."""
 
+import json
 import re
 from pathlib import Path
 
+import introspect
 import pytest
 import structure
 from diagrams import draw
 from reference import READING_ORDER
 
+from engram_ref import Addressing, preset, presets
 from tests.architecture.test_architecture import MAX_FILE, MAX_FUNCTION
 from tests.docs.test_paper_map import function_exists
 
@@ -73,3 +76,29 @@ def test_the_drawing_of_tutorial_01_numbers_the_tutorials_that_it_names():
     tutorials = {int(path.name[:2]) for path in (ROOT / "tutorials").glob("[0-9]*.py")}
     assert circled == {2, 3, 4, 5, 6} <= tutorials
     assert "tutorials 02 to 06 explain" in (ROOT / "tutorials" / "01_why_lookup.py").read_text(encoding="utf-8")
+
+
+def test_the_page_of_dialects_shows_the_constants_of_every_layer():
+    page = introspect.dialects_page()
+    known = json.loads((ROOT / "tests" / "golden" / "addressing.json").read_text())["deepseek-v4.1-flash"]
+    published = [str(m) for layer in known["multipliers"] for m in layer] + [
+        known["digests"][kind] for kind in ("multipliers", "primes", "offsets")]
+    assert len(published) == 11 and [number for number in published if f"`{number}`" not in page] == []
+    for name in presets():
+        for layer, multipliers in Addressing(preset(name)).multipliers.items():
+            assert f"| `{name}` | {layer} | {'<br>'.join(f'`{m}`' for m in multipliers.tolist())} |" in page
+
+
+CONSTANTS = {
+    "comment": ("BLOCK = 32          # channels that share one scale", "channels that share one scale"),
+    "number": ("MASK = 2**64 - 1", "<!-- no words -->"),
+    "table": ("NAMES = {\n    'a': 'b',  # the first\n}", "<!-- no words -->"),
+    "word": ("HELP = 'a command'", ""),
+    "computed": ("VALUES = values()", ""),
+}
+
+
+@pytest.mark.parametrize("source, words", CONSTANTS.values(), ids=CONSTANTS)
+def test_a_constant_is_shown_with_its_comment_or_bare(source, words):
+    docstrings = pytest.importorskip("docstrings", reason="griffe, of the docs extra, is not installed")
+    assert docstrings.constant_words(source) == words
