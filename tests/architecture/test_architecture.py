@@ -18,7 +18,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = (
     ("errors",),
-    ("axes", "config", "literals", "memory", "stages", "files"),
+    ("axes", "config", "literals", "memory", "stages", "files", "packages"),
     ("model_config",),
     ("trace",),
     ("ops",),
