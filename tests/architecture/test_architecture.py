@@ -18,7 +18,7 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 LAYERS = (
     ("errors",),
-    ("axes", "checks", "config", "literals", "memory", "readonly", "stages", "files", "unicode"),
+    ("axes", "checks", "config", "literals", "memory", "packages", "readonly", "stages", "files", "unicode"),
     ("model_config",),
     ("trace",),
     ("ops",),
