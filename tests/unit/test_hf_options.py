@@ -49,7 +49,7 @@ OTHER_FUNCTIONS = {
     "a ramp that is not rounded": ({"rope_parameters": YARN | {"truncate": False}}, "truncate"),
     "a ramp that is not rounded, None": ({"rope_parameters": YARN | {"truncate": None}}, "truncate"),
     "part of the rotary channels": ({"rope_parameters": YARN | {"partial_rotary_factor": 0.5}}, "partial_rotary"),
-    "YaRN without a factor": ({"rope_parameters": {"rope_type": "yarn"}}, "factor: expected a number, found 'missing'"),
+    "YaRN without a factor": ({"rope_parameters": {"rope_type": "yarn"}}, "factor: expected a number, found None"),
     "YaRN without any length": ({"rope_parameters": {"rope_type": "yarn", "factor": 2.0},
                                  "max_position_embeddings": None}, "original_max_position_embeddings"),
     "theta None": ({"rope_parameters": {"rope_theta": None}}, "rope_theta"),
@@ -100,8 +100,8 @@ def test_none_means_what_it_means_to_hf():
     absent = {key: value for key, value in HF.items() if key != "norm_topk_prob"}
     assert config_from_hf(absent) == config_from_hf(HF)
     assert config_from_hf(HF | {"num_key_value_heads": None}) == config_from_hf(HF)
-    derived = config_from_hf(HF | {"rope_parameters": YARN | {"factor": None}}).backbone.attention.yarn
-    assert derived == YarnConfig(5.0, 0.7, 20, 8.0, 2.0), "max_position_embeddings / original: 100 / 20"
+    shorter = {key: value for key, value in YARN.items() if key != "original_max_position_embeddings"}
+    assert config_from_hf(HF | {"rope_parameters": shorter}).backbone.attention.yarn.original_length == 100
     unset = YARN | {"beta_fast": None, "beta_slow": None}
     assert config_from_hf(HF | {"rope_parameters": unset}).backbone.attention.yarn == YarnConfig(4.0, 0.7, 20)
 
