@@ -33,6 +33,7 @@ QWEN = {
 """Field -> what HF's configuration has, given the release's hidden size."""
 
 QWEN_BY_CODE = {
+    "layer_base": lambda layer: preset("qwen4exp-ple").layer_ids[0] - layer.layer_idx,
     "conv_dilation": lambda layer: layer.conv1d.dilation[0],
     "projection_bias": lambda layer: layer.key_proj.bias is not None or layer.value_proj.bias is not None,
     "conv_init": lambda layer: "zeros" if not layer.conv1d.weight.any() else "uniform",
@@ -40,8 +41,8 @@ QWEN_BY_CODE = {
 }
 """Field -> what a layer has after HF's own initialisation."""
 
-QWEN_COMPARED_BY_VALUE = ("vocabulary", "dead_barrier", "layer_base", "multiplier_generator", "seed_index",
-                          "multipliers", "score_form", "gate_form", "rounding")
+QWEN_COMPARED_BY_VALUE = ("vocabulary", "dead_barrier", "multiplier_generator", "seed_index", "multipliers",
+                          "score_form", "gate_form", "rounding")
 """Fields that have no option there: multipliers, rows and outputs of test_hf_qwen.py are different with any other."""
 
 QWEN_NOT_PUBLISHED = ("name", "source", "layer_ids", "hidden_size", "pad_id", "eos_id", "table_codec")
