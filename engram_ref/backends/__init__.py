@@ -7,7 +7,7 @@ import importlib
 import importlib.util
 from types import ModuleType
 
-from engram_ref.errors import InputError, unknown_name
+from engram_ref.errors import InputError, check_name
 
 PACKAGES = {"numpy": "numpy", "numba": "numba", "torch": "torch"}
 """Backend -> what must be installed for it."""
@@ -23,8 +23,7 @@ def load(name: str) -> ModuleType:
     >>> load("numpy").__name__
     'engram_ref.ops'
     """
-    if name not in PACKAGES:
-        raise unknown_name("backend", name, PACKAGES)
+    check_name("backend", name, PACKAGES)
     if name == "numpy":
         return importlib.import_module("engram_ref.ops")
     package = PACKAGES[name]

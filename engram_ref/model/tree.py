@@ -13,13 +13,14 @@ DeepSeek-V3's inference code has the same names but for the experts, which it ke
 """
 
 from collections.abc import Mapping
+from os import PathLike
 from pathlib import Path
 from types import ModuleType
 
 import numpy as np
 
 from engram_ref import ops as numpy_ops
-from engram_ref.checks import check_kind
+from engram_ref.checks import check_kind, is_file
 from engram_ref.errors import InputError
 from engram_ref.files import write_whole
 from engram_ref.memory import check_fits
@@ -168,6 +169,7 @@ def save(parameters: Mapping[str, np.ndarray], path: str | Path) -> None:
     """Write parameters to a safetensors file with the digest of each, whole or not at all."""
     from safetensors.numpy import save as to_bytes
 
+    check_kind("path", path, str, PathLike)
     arrays = {name: np.ascontiguousarray(array) for name, array in engram_parameters.as_parameters(parameters).items()}
     write_whole(Path(path), to_bytes(arrays, metadata={f"sha256 {n}": engram_parameters.digest(a)
                                                        for n, a in arrays.items()}))
@@ -180,7 +182,7 @@ def load(path: str | Path, config: ModelConfig) -> dict[str, np.ndarray]:
     """
     from safetensors import safe_open
 
-    if not Path(path).is_file():
+    if not is_file(path):
         raise InputError(f"parameter file {path}", "a safetensors file", "no such file")
     try:
         with safe_open(path, framework="numpy") as stored:
