@@ -134,14 +134,12 @@ class Addressing(ReadOnlyArrays):
         """
         check_layer(self.config, layer_id)
         fast = self.ops.stepper(self.multipliers[layer_id], self.primes[layer_id], self.pad_id, self.eos_id)
-        int64, span = self.start(0).dtype, (self.config.max_ngram - 1,)
 
         def step(ids: np.ndarray, history: np.ndarray) -> np.ndarray:
             try:
-                fits = ids.dtype is int64 and history.dtype is int64 and ids.shape + span == history.shape
-            except AttributeError:                           # lists
-                fits = False
-            return fast(ids, history) if fits and ids.ndim == 1 else fast(*self._one_token(ids, history))
+                return fast(ids, history)
+            except Exception:                                # foreign arrays are converted, wrong ones refused by name
+                return fast(*self._one_token(ids, history))
 
         return step
 
