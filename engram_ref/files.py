@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from engram_ref.checks import check_kind
 from engram_ref.errors import InputError
 
 KINDS = {stat.S_IFREG: "a file", stat.S_IFDIR: "a folder", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device",
@@ -28,6 +29,7 @@ def check_file(path: str | Path, argument: str = "") -> Path:
     raises     InputError for a folder, a device, a FIFO, a socket, a read-only file, or a folder that is missing or
                cannot be written to
     """
+    check_kind(argument or "path", path, str, os.PathLike)
     argument = argument or f"file {path}"
     target, found = followed(path, argument)
     if found is not None and not stat.S_ISREG(found.st_mode):

@@ -5,7 +5,7 @@ Where a source does not publish a value, the comment beside it says "choice".
 
 from dataclasses import replace
 
-from engram_ref.errors import unknown_name
+from engram_ref.errors import check_name
 from engram_ref.model_config import AttentionConfig, BackboneConfig, ExpertsConfig, HyperConfig, ModelConfig
 from engram_ref.presets import preset
 
@@ -123,7 +123,5 @@ def model_preset(name: str) -> ModelConfig:
     >>> model_preset("moe-27b").backbone.experts.n_routed_experts
     72
     """
-    name = "engram-27b" if name == "paper" else name
-    if name not in _PRESETS:
-        raise unknown_name("model", name, [*_PRESETS, "paper"])
-    return _PRESETS[name]
+    check_name("model", name, [*_PRESETS, "paper"])
+    return _PRESETS["engram-27b" if name == "paper" else name]

@@ -7,10 +7,12 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import NoneType
 
 import numpy as np
 
 from engram_ref.axes import describe_shape
+from engram_ref.checks import check_kind, check_kinds, is_file
 from engram_ref.errors import InputError
 from engram_ref.files import check_file, write_whole
 from engram_ref.packages import require
@@ -44,6 +46,7 @@ class Trace:
     """
 
     def __init__(self, stop: str | None = None, check_finite: bool = False, prefix: str = ""):
+        check_kinds(stop=(stop, str, NoneType), check_finite=(check_finite, bool), prefix=(prefix, str))
         self.stop, self.check_finite, self.prefix = stop, check_finite, prefix
         self.arrays: dict[str, np.ndarray] = {}
 
@@ -55,6 +58,7 @@ class Trace:
 
     def record(self, name: str, array: np.ndarray) -> None:
         """Keep a copy of one stage. Raises InputError on a non-finite one where that is asked for."""
+        check_kind("name", name, str)
         key = self._path(name)
         array = self.arrays[key] = copied(array)
         if self.check_finite and not np.isfinite(array).all():
@@ -84,7 +88,7 @@ class Trace:
     @classmethod
     def load(cls, path: str | Path) -> "Trace":
         """Read a saved trace, stages in their order. InputError where the file is missing or damaged."""
-        if not Path(path).is_file():
+        if not is_file(path):
             raise InputError(f"trace file {path}", "a safetensors file", "no such file")
         trace, safe_open = cls(), require("safetensors", f"trace file {path}").safe_open
         try:

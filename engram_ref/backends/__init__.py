@@ -6,7 +6,7 @@ Importing this loads none of them.
 import importlib
 from types import ModuleType
 
-from engram_ref.errors import InputError, unknown_name
+from engram_ref.errors import InputError, check_name
 from engram_ref.packages import fault_of
 
 BACKENDS = ("numpy", "numba", "torch")
@@ -23,8 +23,7 @@ def load(name: str) -> ModuleType:
     >>> load("numpy").__name__
     'engram_ref.ops'
     """
-    if name not in BACKENDS:
-        raise unknown_name("backend", name, BACKENDS)
+    check_name("backend", name, BACKENDS)
     try:
         return importlib.import_module("engram_ref.ops" if name == "numpy" else f"engram_ref.backends.{name}")
     except ImportError as error:        # the package is there and lacks something that its backend takes from it

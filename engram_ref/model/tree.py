@@ -19,7 +19,7 @@ from types import ModuleType
 import numpy as np
 
 from engram_ref import ops as numpy_ops
-from engram_ref.checks import check_kind
+from engram_ref.checks import check_kind, is_file
 from engram_ref.errors import InputError
 from engram_ref.files import check_file, write_whole
 from engram_ref.memory import check_fits
@@ -179,7 +179,7 @@ def load(path: str | Path, config: ModelConfig) -> dict[str, np.ndarray]:
 
     raises   InputError for a file that is missing, truncated or tampered with, or does not fit
     """
-    if not Path(path).is_file():
+    if not is_file(path):
         raise InputError(f"parameter file {path}", "a safetensors file", "no such file")
     safe_open = require("safetensors", f"parameter file {path}").safe_open
     try:
