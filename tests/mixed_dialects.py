@@ -8,13 +8,14 @@ import os
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import pairwise
 from math import gcd
 
 import ml_dtypes
 import numpy as np
 
 from engram_ref import Addressing, Vocabulary, ops, preset
-from engram_ref.config import CHOICES
+from engram_ref.config import CHOICES, EngramConfig
 from engram_ref.model.engram_parameters import shapes
 from engram_ref.ops import DEAD
 from tests import enclosures, slow_addressing
@@ -22,7 +23,7 @@ from tests.slow import primes as slow_primes
 
 SEED = int(os.environ.get("ENGRAM_REF_MIXED_SEED", "20260112"))
 COMPILED = os.environ.get("NUMBA_DISABLE_JIT", "0") == "0"
-CASES = int(os.environ.get("ENGRAM_REF_MIXED_CASES", "300" if COMPILED else "60"))     # kernels as plain Python are slow
+CASES = int(os.environ.get("ENGRAM_REF_MIXED_CASES", "300" if COMPILED else "60"))     # plain Python kernels are slow
 
 HIDDEN_SIZES = (1, 2, 3, 7, 16, 17, 33, 60, 64)
 ROW_WIDTHS = (1, 2, 3, 5, 7, 13, 33)
@@ -43,7 +44,7 @@ def reproducible(number):
 
 
 def random_config(rng, **fixed):
-    """A configuration of raw ids: every field that can differ is drawn by itself, but for the choices that are fixed."""
+    """A configuration of raw ids: every field that can differ is drawn by itself, except the fixed choices."""
     pick = picker(rng)
     choices = {field: pick(*names) for field, names in CHOICES.items()} | fixed
     N, heads, size, base = pick(2, 3, 4, 5), pick(1, 2, 3), pick(7, 300, 129_280), pick(0, 1)
@@ -99,7 +100,7 @@ def random_addressing(rng):
 
 
 def random_shape(rng, N):
-    """Batch and tokens: none, one, fewer than a window, more than a cache line of anything."""
+    """Batch and number of tokens: none, one, the length of the history, and more."""
     return picker(rng)(0, 1, 1, 3, 3), picker(rng)(0, 1, 1, N - 1, int(rng.integers(1, 20)), 63)
 
 
@@ -121,7 +122,7 @@ def random_history(rng, config, batch):
 def random_cuts(rng, length):
     """Slices that cover range(length), some of them empty."""
     ends = [0, *sorted(rng.integers(0, length + 1, rng.integers(1, 4)).tolist()), length]
-    return [slice(begin, end) for begin, end in zip(ends, ends[1:], strict=False)]
+    return [slice(begin, end) for begin, end in pairwise(ends)]
 
 
 def layouts(rng):
@@ -154,8 +155,8 @@ def relaid(layout, array):
 class Rows:
     """Streams of one configuration, and the slow oracle's rows and flat rows: int64 [Y, B, T, C]."""
 
-    config: object
-    vocabulary: object
+    config: EngramConfig
+    vocabulary: Vocabulary | None
     raw: np.ndarray
     ids: np.ndarray
     history: np.ndarray
@@ -174,9 +175,9 @@ def rows_case(number):
     addressing = Addressing(config, vocabulary)
     expected = np.array([[slow_addressing.rows(config, layer, x, addressing.pad_id, h, addressing.eos_id)
                           for x, h in zip(ids.tolist(), history.tolist(), strict=True)]
-                         for layer in config.layer_ids], dtype=np.int64).reshape(len(config.layer_ids), B, T, config.columns)
-    columns = slow_addressing.table_primes(config)
-    offsets = np.array([slow_primes.offsets(columns[layer]) for layer in config.layer_ids])
+                         for layer in config.layer_ids], dtype=np.int64)
+    expected = expected.reshape(len(config.layer_ids), B, T, config.columns)         # also if there are no tokens
+    offsets = np.array([slow_primes.offsets(columns) for columns in slow_addressing.table_primes(config).values()])
     raw, ids, history = map(layouts(rng), (raw, ids, history))
     return Rows(config, vocabulary, raw, ids, history, random_cuts(rng, T), expected,
                 expected + offsets[:, None, None])
@@ -186,7 +187,7 @@ def rows_case(number):
 class Module:
     """One module and what streams through it; `stages` has a Ball for each stage, `memory` the exact memory."""
 
-    config: object
+    config: EngramConfig
     arrays: dict
     cuts: list
     memory: np.ndarray

@@ -1,6 +1,5 @@
-"""Mixed dialects on the Triton kernels, wherever the torch backend takes them: see tests/enclosures.py for the bounds."""
+"""Mixed dialects on the Triton kernels, wherever the torch backend uses them; the bounds are in tests/enclosures.py."""
 
-import numpy as np
 import pytest
 
 from tests.mixed_dialects import CASES, SEED, module_case, reproducible, rows_case
@@ -8,7 +7,7 @@ from tests.properties.test_mixed_dialects import check_module, check_rows
 
 pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("triton", reason="triton is not installed")
-from engram_ref.backends import torch as torch_ops  # noqa: E402  needs torch
+from engram_ref.backends import torch as torch_ops
 
 pytestmark = pytest.mark.usefixtures("kernels_run")
 NUMBERS = pytest.mark.parametrize("number", range(0, CASES, 5), ids=lambda number: f"seed {SEED} case {number}")

@@ -15,7 +15,7 @@ from engram_ref import Addressing, EngramState, Trace, engram, ops, residual
 from engram_ref.backends import load
 from tests.compare import assert_close
 from tests.enclosures import assert_inside
-from tests.mixed_dialects import CASES, SEED, module_case, rows_case, reproducible
+from tests.mixed_dialects import CASES, SEED, module_case, reproducible, rows_case
 
 BACKENDS = [pytest.param(name, marks=pytest.mark.skipif(find_spec(name) is None, reason=f"{name} is not installed"))
             for name in ("numpy", "numba", "torch")]
@@ -49,8 +49,8 @@ def tensor(array):
     return torch.from_numpy(array)
 
 
-@EVERY_CASE
 @EVERY_BACKEND
+@EVERY_CASE
 def test_rows(backend, number, paths):
     with reproducible(number):
         check_rows(rows_case(number), load(backend))
@@ -82,8 +82,8 @@ def check_streams(case, space, addressing, ids, history):
     assert_close("history", held, space.to_numpy(history), "exact")
 
 
-@EVERY_CASE
 @EVERY_BACKEND
+@EVERY_CASE
 def test_module(backend, number, paths):
     with reproducible(number):
         check_module(module_case(number), load(backend))
