@@ -221,7 +221,7 @@ def module_case(number, **fixed):
 
 
 def random_parameters(rng, config, dtype):
-    """Parameters whose keys are large or small beside eps; some rows are zero, and one gain may be."""
+    """Parameters whose keys are large or small beside eps; a gain may be zero in one channel."""
     layer, size = config.layer_ids[0], 10.0 ** rng.uniform(-6, 1)
     made = {}
     for name, shape in shapes(config, layer).items():
@@ -229,23 +229,23 @@ def random_parameters(rng, config, dtype):
         if name.endswith("gain"):
             values = 0.3 * values + (config.gain_form == "plain")
             values[..., 0] = -float(config.gain_form == "zero_centred") if rng.random() < 0.2 else values[..., 0]
-        elif name.startswith("table") or name.endswith("bias"):
-            values = values * size
         else:
-            values = values * shape[-1] ** -0.5
+            values = values * (size if name.startswith("table") or name.endswith("bias") else shape[-1] ** -0.5)
         made[name] = values.astype(dtype)
     made["column_offsets"] = Addressing(config).offsets[layer]
-    return made | random_table(rng, config, made, dtype)
+    return made | (random_codes(rng, made) if config.table_codec == "fp8_e8m0" else random_numbers(rng, config, made))
 
 
-def random_table(rng, config, made, dtype):
-    """The stored table: finite FP8 codes of every kind with scales near `size`, or numbers; one row in five is 0."""
-    zero = rng.random(len(made.get("table", made.get("table_codes", ())))) < 0.2
-    if config.table_codec == "fp8_e8m0":
-        codes = rng.integers(0, 0x7F, made["table_codes"].shape) + 0x80 * rng.integers(0, 2, made["table_codes"].shape)
-        codes[zero] &= 0x80
-        scales = rng.integers(0, 3, made["table_scales"].shape) + rng.integers(100, 128)
-        return {"table_codes": codes.astype(np.uint8), "table_scales": scales.astype(np.uint8)}
-    table = np.where(zero[:, None], 0, made["table"])
-    wider = picker(rng)(dtype, np.float64)                   # an fp32 table may be stored wider than it is used
-    return {"table": table.astype(ml_dtypes.bfloat16 if config.table_codec == "bf16" else wider)}
+def random_codes(rng, made):
+    """An FP8 table: finite codes of every kind, neighbouring scales, and zeros of either sign in one row of five."""
+    shape, scales = made["table_codes"].shape, made["table_scales"].shape
+    codes = rng.integers(0, 0x7F, shape) * (rng.random((len(made["table_codes"]), 1)) < 0.8)
+    return {"table_codes": (codes + 0x80 * rng.integers(0, 2, shape)).astype(np.uint8),
+            "table_scales": (rng.integers(0, 3, scales) + rng.integers(100, 128)).astype(np.uint8)}
+
+
+def random_numbers(rng, config, made):
+    """A table of plain numbers, zero in one row of five; one of fp32 may be stored wider than it is used."""
+    table = made["table"] * (rng.random((len(made["table"]), 1)) < 0.8)
+    stored = picker(rng)(made["table"].dtype, np.dtype(np.float64))
+    return {"table": table.astype(ml_dtypes.bfloat16 if config.table_codec == "bf16" else stored)}
