@@ -77,7 +77,7 @@ def checked(argument: str, value: object, wanted: Any) -> Any:
         check_name(argument, value, inner)
         return value
     if form is tuple:
-        check_kind(argument, value, (list, tuple))
+        check_kind(argument, value, list, tuple)
         return tuple(checked(f"{argument}[{i}]", item, inner[0]) for i, item in enumerate(value))
     if wanted is bool and isinstance(value, np.bool_):
         return bool(value)
@@ -105,8 +105,26 @@ def number(argument: str, value: object, kind: type, limits: Range) -> int | flo
     return found
 
 
-def check_kind(argument: str, value: object, kind: type | tuple[type, ...]) -> None:
-    """Raise InputError unless the value is an instance of the class, or of one of several."""
-    if not isinstance(value, kind):
-        kinds = kind if isinstance(kind, tuple) else (kind,)
-        raise InputError(argument, " or ".join(k.__name__ for k in kinds), described(value))
+def integer(argument: str, value: object, least: int = 0, most: int = 2**31 - 1) -> int:
+    """A size or count as an int; InputError unless it is an integer in [least, most]."""
+    return number(argument, value, int, Range(least, most))
+
+
+def check_kinds(**arguments: tuple) -> None:
+    """Raise InputError unless each argument is an instance of one of its classes: name=(value, class, ...)."""
+    for name, given in arguments.items():
+        check_kind(name, *given)
+
+
+def check_ops(ops: object) -> None:
+    """Raise InputError unless `ops` is a namespace of ops."""
+    if not hasattr(ops, "as_array"):
+        raise InputError("ops", "a namespace of ops, such as engram_ref.ops", described(ops),
+                         "engram_ref.backends.load(name) returns a backend's")
+
+
+def check_kind(argument: str, value: object, *kinds: type) -> None:
+    """Raise InputError unless the value is an instance of one of the classes."""
+    if not isinstance(value, kinds):
+        expected = " or ".join("None" if kind is types.NoneType else kind.__name__ for kind in kinds)
+        raise InputError(argument, expected, described(value))

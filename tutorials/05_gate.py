@@ -427,7 +427,7 @@ assert (addressing.rows(marked, 1)[0, 1] == addressing.rows(pad, 1)[0, 0]).all()
 # ## Where the paper, the demo or a release does otherwise
 #
 # The signed root is in no equation of the paper; it is in the demo and in both releases. The paper gives no `eps`: the
-# value below is this project's choice. Qwen's is that of its class in
+# value below is this project's choice, that of the paper's backbone. Qwen's is that of its class in
 # [HF transformers](https://github.com/huggingface/transformers). The demo alone adds biases to its keys and its value.
 
 # %% tags=["fold"]

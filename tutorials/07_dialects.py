@@ -77,7 +77,7 @@ for a in names:
 same = [label for label, in_words in DIALECT_FIELDS
         if len({in_words(config) for config in DIALECTS.values()}) == 1]
 print(len(DIALECT_FIELDS), "choices; the same in all four:", same or "none")
-assert len(DIALECT_FIELDS) == 18 and not same
+assert len(DIALECT_FIELDS) == 19 and not same
 larger = differing(preset("engram-27b"), preset("engram-40b"))
 assert larger == ["nominal table size"]
 
@@ -422,7 +422,7 @@ for at in mine.layer_ids:
     assert (here == there).all()
 print("differs in:", ", ".join(differing(mine, demo)), "- and in no row")
 assert differing(mine, demo) == ["score", "gate", "query/key eps",
-                                 "convolution", "conv at start"]
+                                 "convolution", "conv eps", "conv at start"]
 
 # %% [markdown]
 # **2.** A port's rows are right on every text of three documents, except for the first position of the second and the

@@ -9,14 +9,15 @@ Composition only: every number is computed by an op.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import ModuleType
+from types import ModuleType, NoneType
 
 import numpy as np
 
 from engram_ref import ops as numpy_ops
+from engram_ref.checks import check_kind, check_kinds, check_ops, integer
 from engram_ref.config import EngramConfig
 from engram_ref.errors import InputError
-from engram_ref.model.engram_parameters import check_parameters, column_sizes
+from engram_ref.model.engram_parameters import as_parameters, check_parameters, column_sizes
 from engram_ref.ops.record import Record
 from engram_ref.trace import Trace
 
@@ -38,7 +39,10 @@ def start_state(config: EngramConfig, batch: int, dtype: type = np.float64, *, l
 
     like   an array in whose place the state shall be, for backends with devices
     """
-    return EngramState(ops.zeros((batch, config.conv_span, config.n_branches, config.hidden_size), dtype, like))
+    check_ops(ops)
+    check_kind("config", config, EngramConfig)
+    shape = (integer("batch", batch), config.conv_span, config.n_branches, config.hidden_size)
+    return EngramState(ops.zeros(shape, dtype, like))
 
 
 def engram(parameters: Mapping[str, np.ndarray], hidden: np.ndarray, rows: np.ndarray, config: EngramConfig, *,
@@ -69,9 +73,13 @@ def engram(parameters: Mapping[str, np.ndarray], hidden: np.ndarray, rows: np.nd
     >>> engram(initialise(config, 1, rng), rng.normal(size=(3, 4, 16)), rows, config, layer_id=1).shape
     (3, 4, 16)
     """
+    check_ops(ops)
+    check_kinds(config=(config, EngramConfig), state=(state, EngramState, NoneType), trace=(trace, Trace, NoneType),
+                check=(check, bool))
     hidden, rows = ops.as_array("hidden", hidden), ops.as_int64("rows", rows)
     dead = None if dead is None else ops.as_array("dead", dead)
     check_inputs(hidden, rows, dead, config, ops)
+    parameters = as_parameters(parameters, ops, {"hidden": hidden})
     check_dtypes(parameters, hidden, ops)
     batched = hidden.ndim == 4
     if not batched:
@@ -79,11 +87,12 @@ def engram(parameters: Mapping[str, np.ndarray], hidden: np.ndarray, rows: np.nd
     if check:
         check_values(parameters, hidden, rows, config, layer_id, ops)
     state = start_state(config, len(hidden), hidden.dtype, like=hidden, ops=ops) if state is None else state
-    check_state(state, hidden, config, ops)
+    taps = ops.as_array("state.taps", state.taps)
+    check_taps(taps, hidden, config, ops)
     record = ops.ignore if trace is None else trace.record
-    output, kept = through_module(parameters, hidden, rows, state.taps, dead, config, config.conv_span, ops, record)
+    output, kept = through_module(parameters, hidden, rows, taps, dead, config, config.conv_span, ops, record)
     if kept is not None:
-        state.taps = ops.next_taps(kept, state.taps)
+        state.taps = ops.next_taps(kept, taps)
     return output if batched else output[0]
 
 
@@ -97,7 +106,17 @@ def through_module(parameters: Mapping[str, np.ndarray], hidden: np.ndarray, row
 
 def residual(hidden: np.ndarray, update: np.ndarray, config: EngramConfig, *, ops: ModuleType = numpy_ops,
              trace: Trace | None = None) -> np.ndarray:
-    """H + Y with the dialect's one rounding: [B, T, M, D] -> [B, T, M, D]."""
+    """H + Y with the dialect's one rounding: [B, T, M, D] -> [B, T, M, D].
+
+    raises   InputError for arrays of different shapes or dtypes
+    """
+    check_ops(ops)
+    check_kinds(config=(config, EngramConfig), trace=(trace, Trace, NoneType))
+    hidden, update = ops.as_array("hidden", hidden), ops.as_array("update", update)
+    ops.check_together({"hidden": hidden, "update": update})
+    if ops.dtype_name(hidden) not in ("float32", "float64") or hidden.dtype != update.dtype:
+        raise InputError("hidden, update", "one dtype, float32 or float64",
+                         f"{ops.dtype_name(hidden)} and {ops.dtype_name(update)}")
     total = ops.add_residual(hidden, update, config.rounding)
     if trace is not None:
         trace.record("residual", total)
@@ -124,7 +143,6 @@ def check_inputs(hidden: np.ndarray, rows: np.ndarray, dead: np.ndarray | None, 
 
 def check_dtypes(parameters: Mapping[str, np.ndarray], hidden: np.ndarray, ops: ModuleType) -> None:
     """Weights of the dtype that streams through: a mixture would quietly compute in the wider one."""
-    ops.check_together({"hidden": hidden, **{f"parameter {name}": array for name, array in parameters.items()}})
     wanted = ops.dtype_name(hidden)
     for name, array in parameters.items():
         found = ops.dtype_name(array)
@@ -147,9 +165,9 @@ def check_values(parameters: Mapping[str, np.ndarray], hidden: np.ndarray, rows:
         raise InputError("hidden", "finite values", f"{hidden[position].item()} at {position}")
 
 
-def check_state(state: EngramState, hidden: np.ndarray, config: EngramConfig, ops: ModuleType) -> None:
+def check_taps(taps: np.ndarray, hidden: np.ndarray, config: EngramConfig, ops: ModuleType) -> None:
     """Taps that belong to this batch, dialect and dtype."""
     expected = (len(hidden), config.conv_span, config.n_branches, config.hidden_size)
-    found, wanted = ops.dtype_name(state.taps), ops.dtype_name(hidden)
-    if state.taps.shape != expected or found != wanted:
-        raise InputError("state.taps", f"{wanted} {list(expected)}", f"{found} {list(state.taps.shape)}")
+    found, wanted = ops.dtype_name(taps), ops.dtype_name(hidden)
+    if taps.shape != expected or found != wanted:
+        raise InputError("state.taps", f"{wanted} {list(expected)}", f"{found} {list(taps.shape)}")

@@ -12,6 +12,7 @@
 """
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from types import ModuleType
 
@@ -19,6 +20,7 @@ import ml_dtypes
 import numpy as np
 
 from engram_ref import ops as numpy_ops
+from engram_ref.checks import check_kind
 from engram_ref.config import EngramConfig
 from engram_ref.errors import InputError
 from engram_ref.layout import layout
@@ -63,8 +65,21 @@ def bytes_needed(config: EngramConfig, layer_id: int, dtype: type) -> int:
     """What one layer's module takes in memory, weights of that dtype, in bytes."""
     plain = config.table_codec == "fp32"
     counted = [shape for name, shape in shapes(config, layer_id).items() if plain or not name.startswith("table")]
-    weights = sum(int(np.prod(shape)) for shape in counted) * np.dtype(dtype).itemsize
+    weights = sum(math.prod(shape) for shape in counted) * np.dtype(dtype).itemsize
     return weights if plain else weights + table_bytes(config, layer_id)
+
+
+def as_parameters(parameters: Mapping[str, np.ndarray], ops: ModuleType = numpy_ops,
+                  others: Mapping[str, np.ndarray | None] | None = None) -> dict[str, np.ndarray]:
+    """Parameters as arrays of the backend, converted only if their numbers stay the same.
+
+    others   further arrays of the call: a backend with devices wants all of them on one
+    raises   InputError naming the parameter that is no such array
+    """
+    check_kind("parameters", parameters, Mapping)
+    given = {f"parameter {name}": array for name, array in parameters.items()}
+    ops.check_together({**(others or {}), **given})
+    return {str(name): ops.as_array(*pair) for name, pair in zip(parameters, given.items(), strict=True)}
 
 
 def check_parameters(parameters: Mapping[str, np.ndarray], config: EngramConfig, layer_id: int | None = None,

@@ -1,6 +1,5 @@
 """Generate: let the model write on, one token at a time."""
 
-import math
 from collections.abc import Mapping
 from types import ModuleType
 
@@ -8,7 +7,9 @@ import numpy as np
 
 from engram_ref import ops as numpy_ops
 from engram_ref.addressing import Addressing
+from engram_ref.checks import NonNegative, check_kind, check_ops, checked, integer
 from engram_ref.errors import InputError
+from engram_ref.model.engram_parameters import as_parameters
 from engram_ref.model.state import DecodeState
 from engram_ref.model.transformer import forward
 from engram_ref.model.tree import check
@@ -28,13 +29,15 @@ def generate(parameters: Mapping[str, np.ndarray], prompt: np.ndarray, config: M
     returns       int64 [B, new_tokens] or [new_tokens]
     raises        InputError for an empty prompt, a negative count or temperature, or a missing rng
     """
+    check_ops(ops)
+    check_kind("config", config, ModelConfig)
     prompt = ops.as_int64("prompt", prompt)
     if prompt.ndim not in (1, 2) or prompt.shape[-1] == 0:
         raise InputError("prompt", "int64 [B, T] or [T] with at least one token", list(prompt.shape))
-    if new_tokens < 0:
-        raise InputError("new_tokens", "at least 0", new_tokens)
-    if not 0 <= temperature < math.inf or (temperature > 0 and rng is None):
+    new_tokens, temperature = integer("new_tokens", new_tokens), checked("temperature", temperature, NonNegative)
+    if temperature > 0 and rng is None:
         raise InputError("temperature", "0, or above 0 together with an rng", temperature)
+    parameters = as_parameters(parameters, ops, {"prompt": prompt})
     check(parameters, config, ops)
     batch = prompt if prompt.ndim == 2 else prompt[None]
     state, newest, written = DecodeState.start(len(batch)), batch, []

@@ -14,7 +14,9 @@ from types import ModuleType
 
 import numpy as np
 
+from engram_ref.checks import check_kind, integer
 from engram_ref.errors import InputError
+from engram_ref.ops.arrays import as_int64
 
 
 @dataclass
@@ -28,10 +30,16 @@ class DecodeState:
     lengths: np.ndarray
     caches: dict[str, np.ndarray] = field(default_factory=dict)
 
+    def __post_init__(self):
+        check_kind("caches", self.caches, dict)
+        self.lengths = as_int64("lengths", self.lengths)
+        if self.lengths.ndim != 1 or (self.lengths < 0).any():
+            raise InputError("lengths", "int64 [B], at least 0", self.lengths.tolist())
+
     @classmethod
     def start(cls, batch: int) -> "DecodeState":
         """Nothing seen yet."""
-        return cls(np.zeros(batch, dtype=np.int64))
+        return cls(np.zeros(integer("batch", batch), dtype=np.int64))
 
     @property
     def batch(self) -> int:
@@ -72,16 +80,11 @@ class DecodeState:
 
 
 def whole_numbers(argument: str, values: object, shape: tuple[int, ...] | None) -> np.ndarray:
-    """Values as int64, one number repeated where a shape asks for more; InputError for anything else."""
-    try:
-        array = np.asarray(values)
-    except ValueError as error:
-        raise InputError(argument, "whole numbers", repr(values)) from error
-    if array.size == 0:
-        array = array.astype(np.int64)
-    if array.dtype.kind not in "iu" or (shape is not None and array.shape not in ((), shape)):
-        raise InputError(argument, "whole numbers" if shape is None else f"whole numbers, one or {list(shape)}", values)
-    return np.broadcast_to(array.astype(np.int64), array.shape if shape is None else shape)
+    """Values as int64, one number repeated if a shape asks for more; InputError for anything else."""
+    array = as_int64(argument, values)
+    if shape is not None and array.shape not in ((), shape):
+        raise InputError(argument, f"one integer, or {list(shape)}", list(array.shape))
+    return np.broadcast_to(array, array.shape if shape is None else shape)
 
 
 def new_tokens(counts: object, batch: int, most: int) -> np.ndarray:

@@ -6,14 +6,16 @@ With a state, the call goes on where the last one stopped, and any cut of a text
 """
 
 from collections.abc import Mapping, Sequence
-from types import ModuleType
+from types import ModuleType, NoneType
 
 import numpy as np
 
 from engram_ref import ops as numpy_ops
 from engram_ref.addressing import Addressing, addressing_of
+from engram_ref.checks import check_kinds, check_ops
 from engram_ref.errors import InputError
 from engram_ref.model.block import Step, below, block, cache_shapes, under
+from engram_ref.model.engram_parameters import as_parameters
 from engram_ref.model.state import DecodeState, check_caches, new_tokens
 from engram_ref.model.tree import check
 from engram_ref.model_config import ModelConfig
@@ -41,16 +43,21 @@ def forward(parameters: Mapping[str, np.ndarray], ids: np.ndarray, config: Model
     returns        [B, T, V] or [T, V], the dtype of the parameters
     raises         InputError naming the argument that does not fit; the state is then as it was
     """
+    check_ops(ops)
+    check_kinds(config=(config, ModelConfig), state=(state, DecodeState, NoneType), absorbed=(absorbed, bool),
+                addressing=(addressing, Addressing, NoneType), trace=(trace, Trace, NoneType),
+                check_values=(check_values, bool))
     ids, dead, batched = as_batch(ids, dead, ops)
-    if check_values:
-        check(parameters, config, ops)
     state = DecodeState.start(len(ids)) if state is None else state
     counts = check_call(ids, counts, dead, state, config, ops)
     addressing = addressing_for(config, addressing)
-    check_caches(state, cache_shapes(config), ops.dtype_name(parameters["embed.weight"]), ops)
-    ops.check_together({"ids": ids, "dead": dead, **{f"state cache {name}": x for name, x in state.caches.items()},
-                        **{f"parameter {name}": x for name, x in parameters.items()}})
+    caches = {f"state cache {name}": cache for name, cache in state.caches.items()}
+    parameters = as_parameters(parameters, ops, {"ids": ids, "dead": dead, **caches})
+    if check_values:
+        check(parameters, config, ops)
     working = state.fork()
+    working.caches = {name: ops.as_array(*pair) for name, pair in zip(state.caches, caches.items(), strict=True)}
+    check_caches(working, cache_shapes(config), ops.dtype_name(parameters["embed.weight"]), ops)
     step = prepare(ids, dead, working, config, addressing, ops, absorbed)
     if trace is not None and config.engram is not None:
         trace.record("canonical_ids", step.canonical_ids)

@@ -19,6 +19,7 @@ from types import ModuleType
 import numpy as np
 
 from engram_ref import ops as numpy_ops
+from engram_ref.checks import check_kind
 from engram_ref.errors import InputError
 from engram_ref.files import write_whole
 from engram_ref.memory import check_fits
@@ -140,7 +141,8 @@ def size(shape: tuple[int, ...]) -> int:
 
 def check(parameters: Mapping[str, np.ndarray], config: ModelConfig, ops: ModuleType = numpy_ops) -> None:
     """Refuse parameters that do not fit the configuration, naming the first that does not."""
-    expected = shapes(config)
+    check_kind("config", config, ModelConfig)
+    parameters, expected = engram_parameters.as_parameters(parameters, ops), shapes(config)
     for name in [*expected, *parameters]:
         if name not in parameters:
             raise InputError("parameters", f"an array {name} {list(expected[name])}", "none of that name")
@@ -166,7 +168,7 @@ def save(parameters: Mapping[str, np.ndarray], path: str | Path) -> None:
     """Write parameters to a safetensors file with the digest of each, whole or not at all."""
     from safetensors.numpy import save as to_bytes
 
-    arrays = {name: np.ascontiguousarray(array) for name, array in parameters.items()}
+    arrays = {name: np.ascontiguousarray(array) for name, array in engram_parameters.as_parameters(parameters).items()}
     write_whole(Path(path), to_bytes(arrays, metadata={f"sha256 {n}": engram_parameters.digest(a)
                                                        for n, a in arrays.items()}))
 

@@ -2,6 +2,8 @@
 
 import numpy as np
 
+from engram_ref.checks import check_kind
+
 
 def sample(logits: np.ndarray, temperature: float, rng: "np.random.Generator | None") -> np.ndarray:
     """One token a row.
@@ -16,6 +18,7 @@ def sample(logits: np.ndarray, temperature: float, rng: "np.random.Generator | N
     array([1])
     """
     if temperature > 0:
+        check_kind("rng", rng, np.random.Generator)
         below = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)     # at most 0: no overflow to +inf
         with np.errstate(over="ignore"):
             logits = below / temperature + rng.gumbel(size=logits.shape)

@@ -54,13 +54,13 @@ def test_rows_of_all_layers_from_raw_ids_and_step_by_step():
 
 
 WRONG_IDS = {
-    "strings": (["a"], "canonical_ids: expected numbers, found <U1"),
-    "floats": ([0.5], "canonical_ids: expected a signed integer dtype (int64), found float64"),
+    "strings": (["a"], "canonical_ids: expected real numbers of at most 64 bits, found list of dtype <U1"),
+    "floats": ([0.5], "canonical_ids: expected integers (int64), found float64"),
     "ragged": ([[1, 2], [3]], "canonical_ids: expected rows of one length, found rows of different lengths"),
     "too large": ([[1, 2], [3, 10**7]], "found 10000000 at position (1, 1)"),
     "unmarked": ([1, -2], "found -2 at position 1"),
-    "bytes": (np.array([1], dtype=np.uint8), "a signed integer dtype (int64), found uint8"),
-    "a tensor of floats": (torch.tensor([1.0]), "a signed integer dtype (int64), found float32"),
+    "beyond int64": (torch.tensor([2**64 - 1], dtype=torch.uint64), "integers below 2^63, found 18446744073709551615"),
+    "a tensor of floats": (torch.tensor([1.0]), "integers (int64), found float32"),
 }
 
 

@@ -15,11 +15,11 @@ DEMO = Addressing(preset("demo"))
 BAD_IDS = {
     "no axis": (np.array(5), r"shape \[B, T\] or \[T\], found \[\]"),
     "three axes": (np.zeros((1, 1, 1), dtype=int), r"found \[1, 1, 1\]"),
-    "float": (np.array([1.0]), "signed integer dtype .*found float64"),
+    "float": (np.array([1.0]), r"integers \(int64\), found float64"),
     "bool": (np.array([True]), "found bool"),
-    "unsigned": (np.array([1], dtype=np.uint64), "found uint64"),
-    "text": (np.array(["a"]), "signed integer dtype"),
-    "too large for int64": ([10**30], "signed integer dtype"),
+    "too large for int64": (np.array([2**63], dtype=np.uint64), r"integers below 2\^63, found 9223372036854775808"),
+    "text": (np.array(["a"]), "real numbers of at most 64 bits, found ndarray of dtype <U1"),
+    "too large for any dtype": ([10**30], "real numbers of at most 64 bits, found list of dtype object"),
     "past the last class": ([1, 99_092], r"values in \[0, 99092\), found 99092 at position 1"),
     "negative": ([[1, 2], [3, -2]], r"found -2 at position \(1, 1\)"),
 }
@@ -29,7 +29,7 @@ BAD_HISTORIES = {
     "too long": (np.array([1, 2, 3]), r"found \[3\]"),
     "empty": ([], r"found \[0\]"),
     "with a batch axis": (np.array([[1, 2]]), r"found \[1, 2\]"),
-    "float": (np.array([1.0, 2.0]), "history: expected a signed integer dtype"),
+    "float": (np.array([1.0, 2.0]), "history: expected integers"),
     "past the last class": ([5, 99_092], r"history: .*found 99092 at position 1"),
     "negative": ([-2, 5], r"history: .*found -2 at position 0"),
 }

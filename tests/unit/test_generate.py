@@ -51,7 +51,7 @@ PROMPT = np.array([[1, 2, 3]])
 REFUSED = {
     "an empty prompt": ({"prompt": PROMPT[:, :0]}, "prompt"),
     "a prompt of numbers": ({"prompt": np.int64(3)}, "prompt"),
-    "a prompt of floats": ({"prompt": PROMPT.astype(float)}, "ids: expected a signed integer"),
+    "a prompt of floats": ({"prompt": PROMPT.astype(float)}, "prompt: expected integers"),
     "an id that is none": ({"prompt": PROMPT + 100}, "ids"),
     "a negative count": ({"new_tokens": -1}, "new_tokens"),
     "a negative temperature": ({"temperature": -1.0}, "temperature"),

@@ -132,7 +132,7 @@ IDS = np.array([[3, 4, 5], [6, 7, 8]])
 REFUSED = {
     "an id past the vocabulary": ({"ids": np.array([[3, VOCABULARY, 5], [6, 7, 8]])}, r"ids: .* at position \(0, 1\)"),
     "a negative id": ({"ids": np.array([[3, 4, 5], [6, -1, 8]])}, "ids: .*-1"),
-    "ids as floats": ({"ids": IDS.astype(float)}, "ids: expected a signed integer"),
+    "ids as floats": ({"ids": IDS.astype(float)}, "ids: expected integers"),
     "ids as truth values": ({"ids": IDS > 3}, "ids"),
     "ids with an axis too many": ({"ids": IDS[None]}, "ids"),
     "one id without an axis": ({"ids": np.int64(3)}, "ids"),

@@ -2,10 +2,13 @@
 
 import torch
 
+from engram_ref.checks import check_kind
+
 
 def sample(logits: torch.Tensor, temperature: float, rng: torch.Generator | None) -> torch.Tensor:
     """Twin of ops.sampling.sample; rng is a torch.Generator of the logits' device, whose draws are its own."""
     if temperature > 0:
+        check_kind("rng", rng, torch.Generator)
         below = logits.to(torch.float64) - logits.amax(dim=-1, keepdim=True)       # at most 0: no overflow to +inf
         uniform = torch.rand(logits.shape, generator=rng, dtype=torch.float64, device=logits.device)
         logits = below / temperature - torch.log(-torch.log(uniform))
