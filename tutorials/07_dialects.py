@@ -1,9 +1,11 @@
 # %% [markdown]
 # # The dialects of one idea
 #
-# Engram exists in several versions: the paper, the authors' demo, DeepSeek-V4.1-Flash (V4.1), and a relative by Qwen,
-# its per-layer embedding. All look the last few tokens (an **n-gram**) up in hashed tables, and a gate decides how much
-# of what they find gets in. They agree on hardly any detail. We call each version a **dialect**.
+# Engram exists in several versions: the [paper](https://arxiv.org/abs/2601.07372), the authors'
+# [demo](https://github.com/deepseek-ai/Engram), DeepSeek-V4.1-Flash (V4.1), and a relative by Qwen, its per-layer
+# embedding, published in [HF transformers](https://github.com/huggingface/transformers) as `qwen4_exp`. All look the
+# last few tokens (an **n-gram**) up in hashed tables, and a gate decides how much of what they find gets in. They agree
+# on hardly any detail. We call each version a **dialect**.
 #
 # ## What you will be able to do
 #
@@ -229,7 +231,7 @@ ax.axvline(len(raw), color="C1", linestyle="--", linewidth=1)
 ax.annotate("the first document ends here", (len(raw) + 0.3, -0.75), fontsize=8)
 ax.set(yticks=range(len(changed)), yticklabels=list(changed), xlabel="position",
        ylim=(len(changed) - 0.5, -1.2))
-ax.set_title("Most address choices move every row;\n"
+ax.set_title("Most address choices move nearly every row;\n"
              "fill and barriers only the rows near an edge")
 fig.set_label("A grid: ten changed choices down, positions across; a square "
               "where rows changed, darker for more of them. Vocabulary, raw "
@@ -358,8 +360,9 @@ assert (engram(weights, hidden, base, from_zero) == right).all()
 # %% [markdown]
 # ## The same scores, every gate
 #
-# A **score** says how well a memory fits its context. The **gate**, between 0 and 1, is how much of the
-# memory gets in. `GATES` keeps the gates by name; *TileKernels* is DeepSeek's library of GPU programs.
+# A **score** says how well a memory fits its context. The **gate**, between 0 and 1, is how much of the memory gets in.
+# `GATES` keeps the gates by name; [*TileKernels*](https://github.com/deepseek-ai/TileKernels) is DeepSeek's library of
+# GPU programs.
 
 # %%
 scores = [-8.0, -1.0, -0.01, -0.0, 0.0, 0.01, 1.0, 8.0]

@@ -102,3 +102,32 @@ CONSTANTS = {
 def test_a_constant_is_shown_with_its_comment_or_bare(source, words):
     docstrings = pytest.importorskip("docstrings", reason="griffe, of the docs extra, is not installed")
     assert docstrings.constant_words(source) == words
+
+
+ADDRESS = re.compile(r"https?://[^\s)>\"'`]+")
+SOURCES = set(ADDRESS.findall((ROOT / "docs" / "paper" / "sources.md").read_text(encoding="utf-8")))
+PAPER, MHC = "https://arxiv.org/abs/2601.07372", "https://arxiv.org/abs/2512.24880"
+DEMO, KERNELS = "https://github.com/deepseek-ai/Engram", "https://github.com/deepseek-ai/TileKernels"
+LINKED = {PAPER: ["README.md", "docs/index.md", "docs/paper/map.md", "docs/paper/errata.py",
+                  "tutorials/01_why_lookup.py"],
+          DEMO: ["README.md", "docs/index.md", "docs/paper/errata.py", "tutorials/01_why_lookup.py",
+                 "tutorials/07_dialects.py"]}
+
+
+def test_every_outside_address_is_among_the_sources():
+    elsewhere = {(page.name, address) for page in PAGES for address in ADDRESS.findall(page.read_text(encoding="utf-8"))
+                 if address not in SOURCES}
+    assert elsewhere == set() and SOURCES.issuperset({
+        PAPER, MHC, DEMO, KERNELS, "https://github.com/deepseek-ai/DeepSeek-V3",
+        "https://github.com/huggingface/transformers"})
+
+
+@pytest.mark.parametrize("name, address", [("mHC paper", MHC), ("TileKernels", KERNELS)])
+def test_a_page_links_what_it_names(name, address):
+    pages = [page for page in PAGES if name in page.read_text(encoding="utf-8")]
+    assert pages and [page.name for page in pages if address not in page.read_text(encoding="utf-8")] == []
+
+
+def test_paper_and_demo_are_linked_where_a_reader_meets_them_first():
+    assert [(page, address) for address, pages in LINKED.items() for page in pages
+            if address not in (ROOT / page).read_text(encoding="utf-8")] == []
