@@ -43,5 +43,5 @@ def show_bytes(data: bytes) -> str:
     ('café ', ' <E2 82>', '<AC>!')
     """
     text = data.decode("utf-8", "surrogateescape")          # a byte that does not fit becomes one of U+DC80 to U+DCFF
-    in_brackets = lambda run: f"<{run[0].encode('utf-8', 'surrogateescape').hex(' ').upper()}>"
+    in_brackets = lambda run: f"<{' '.join(f'{byte:02X}' for byte in run[0].encode('utf-8', 'surrogateescape'))}>"
     return re.sub("[\udc80-\udcff]+", in_brackets, text)
