@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
+from engram_ref.addressing import Addressing
 from engram_ref.cli.streams import is_terminal, say
-from engram_ref.config import EngramConfig, check_layer
+from engram_ref.config import EngramConfig
 from engram_ref.errors import InputError
 from engram_ref.files import check_file
 from engram_ref.ops.canonical import DEAD, canonicalise, check_ids
@@ -22,6 +23,8 @@ UTF16_STARTS = (b"\xff\xfe", b"\xfe\xff")
 def add_preset(command: argparse.ArgumentParser) -> None:
     """The option that names a configuration."""
     command.add_argument("--preset", default=DEFAULT_PRESET, help=f"configuration (default {DEFAULT_PRESET})")
+    command.add_argument("--tokenizer", metavar="FILE", help="tokenizer.json of your own vocabulary; the preset's "
+                         "other values stay, and its multipliers are drawn for the new canonical size")
 
 
 def add_text(command: argparse.ArgumentParser) -> None:
@@ -48,15 +51,19 @@ def parse_ids(text: str, option: str) -> np.ndarray:
     return np.array(ids, dtype=np.int64)
 
 
-def to_canonical(ids: np.ndarray, config: EngramConfig, vocabulary: Vocabulary | None, option: str) -> np.ndarray:
+def to_canonical(ids: np.ndarray, addressing: Addressing, option: str) -> np.ndarray:
     """Raw ids through the configuration's map, refusing DEAD where the dialect has no barrier."""
-    check_ids(ids, config.vocab_size, config.dead_barrier, option)
-    return ids if vocabulary is None else canonicalise(ids, vocabulary.canonical)
+    check_ids(ids, addressing.config.vocab_size, addressing.config.dead_barrier, option)
+    return ids if addressing.canonical is None else canonicalise(ids, addressing.canonical)
 
 
-def vocabulary_of(config: EngramConfig) -> Vocabulary | None:
-    """The configuration's vocabulary; None where it hashes raw ids."""
-    return None if config.vocabulary is None else Vocabulary.load(config.vocabulary)
+def configured(options: argparse.Namespace) -> tuple[EngramConfig, Vocabulary | None]:
+    """The configuration that --preset and --tokenizer name, and the vocabulary that spells its ids, if one is known."""
+    config = preset(options.preset)
+    if options.tokenizer is None:
+        return config, None if config.vocabulary is None else Vocabulary.load(config.vocabulary)
+    vocabulary = Vocabulary.from_file(options.tokenizer)
+    return config if config.vocabulary is None else vocabulary.configure(config), vocabulary
 
 
 def read_text(words: list[str], most: int | None = None) -> str:
@@ -93,18 +100,11 @@ def read_standard_input(most: int | None) -> str:
 
 
 def encode(text: str, config: EngramConfig, vocabulary: Vocabulary | None) -> np.ndarray:
-    """Raw ids of a text; a preset without a vocabulary takes ids only."""
+    """Raw ids of a text; a preset without a vocabulary takes ids only, unless a tokenizer is given."""
     if vocabulary is None:
-        raise InputError("TEXT", f"--tokens: {config.name} hashes raw ids of a tokenizer that is not shipped", "a text")
+        raise InputError("TEXT", f"--tokens or --tokenizer: {config.name} hashes raw ids of a tokenizer that is not "
+                         "shipped", "a text")
     return vocabulary.encode(text)
-
-
-def chosen(options: argparse.Namespace) -> tuple[EngramConfig, int]:
-    """The preset and layer that the options name; by default its first layer."""
-    config = preset(options.preset)
-    layer = config.layer_ids[0] if options.layer is None else options.layer
-    check_layer(config, layer)
-    return config, layer
 
 
 def output_path(name: str, suffix: str, option: str) -> Path:

@@ -6,13 +6,13 @@ import sys
 
 import numpy as np
 
-from engram_ref.cli.source import add_preset, add_text, chosen, output_path, read_text
+from engram_ref.cli.source import add_preset, add_text, configured, output_path, read_text
 from engram_ref.cli.streams import is_terminal
 from engram_ref.cli.terminal import escaped, style
 from engram_ref.cli.walk_block import BLOCK_PAGES, block_heading
-from engram_ref.cli.walk_data import DEFAULT_TEXT, Walk, at_positions, follow
+from engram_ref.cli.walk_data import DEFAULT_TEXT, Walk, at_positions, follow, with_vocabulary_of
 from engram_ref.cli.walk_text import PAGES, heading, source_lines, title, values_notice
-from engram_ref.config import EngramConfig
+from engram_ref.config import EngramConfig, check_layer
 from engram_ref.errors import InputError, unknown_name
 from engram_ref.files import write_whole
 from engram_ref.model.accounting import summarise
@@ -20,7 +20,6 @@ from engram_ref.model_config import ModelConfig
 from engram_ref.model_presets import model_preset
 from engram_ref.packages import require
 from engram_ref.stages import BY_NAME
-from engram_ref.text.vocabulary import Vocabulary
 
 HELP = "follow a sentence through Engram, stage by stage"
 DESCRIPTION = f"""Follow a sentence through Engram, stage by stage.
@@ -55,17 +54,18 @@ def arguments(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Follow the text and show what the options ask for."""
-    config, layer = chosen(options)
+    config, vocabulary = configured(options)
+    layer = config.layer_ids[0] if options.layer is None else options.layer
+    check_layer(config, layer)
     if config.vocabulary is None:
         raise InputError("--preset", "one with a vocabulary", config.name,
                          "it hashes raw ids of a tokenizer that is not shipped: engram-ref ids --tokens")
     path = None if options.plot is None else output_path(options.plot, ".svg", "--plot")
     names = stage_names(options)
-    model = None if options.model is None else walkable(options.model, config)
+    model = None if options.model is None else walkable(options, config)
     if path is not None:
         require("matplotlib", "--plot")
     text = DEFAULT_TEXT if not options.text else read_text(options.text, MOST_BYTES)
-    vocabulary = Vocabulary.load(config.vocabulary)
     raw_ids = vocabulary.encode(text)
     positions = shown_positions(len(raw_ids), options)
     focus = positions[0] if len(positions) == 1 else min(config.max_ngram, len(raw_ids)) - 1
@@ -84,15 +84,15 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def walkable(name: str, config: EngramConfig) -> ModelConfig:
-    """A model that can run here: it has Engram, the preset's vocabulary, and fits into memory."""
-    model = model_preset(name)
-    if model.engram is None or model.engram.vocabulary != config.vocabulary:
-        raise InputError("--model", f"one with Engram and the vocabulary {config.vocabulary}", name)
+def walkable(options: argparse.Namespace, config: EngramConfig) -> ModelConfig:
+    """The model that --model names: it has Engram, the preset's vocabulary, and fits into memory."""
+    model = model_preset(options.model)
+    if model.engram is None or (options.tokenizer is None and model.engram.vocabulary != config.vocabulary):
+        raise InputError("--model", f"one with Engram and the vocabulary {config.vocabulary}", options.model)
     if summarise(model).total > MOST_PARAMETERS:
-        raise InputError("--model", "one that runs on a desk: tiny or small", name,
-                         f"engram-ref count {name} shows its sizes")
-    return model
+        raise InputError("--model", "one that runs on a desk: tiny or small", options.model,
+                         f"engram-ref count {options.model} shows its sizes")
+    return model if options.tokenizer is None else with_vocabulary_of(model, config)
 
 
 def stage_names(options: argparse.Namespace) -> list[str]:

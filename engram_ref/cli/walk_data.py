@@ -101,20 +101,32 @@ def follow(text: str, raw_ids: np.ndarray, vocabulary: Vocabulary, config: Engra
     span      the positions to compute, one after the other
     """
     canonical_ids = canonicalise(raw_ids[: span.stop], vocabulary.canonical)
-    addressing = address_stages(config, layer, canonical_ids, span.start)
+    addressing = address_stages(Addressing(config, vocabulary), layer, canonical_ids, span.start)
     if model is not None:
-        values, block = model_stages(model, raw_ids[: span.stop], span)
+        values, block = model_stages(model, vocabulary, raw_ids[: span.stop], span)
         return Walk(config, layer, text, vocabulary, raw_ids, span, addressing, model.engram, values, model, block)
-    tiny = replace(preset("tiny"), vocabulary=config.vocabulary, vocab_size=config.vocab_size,
-                   canonical_size=config.canonical_size)
-    values = value_stages(tiny, canonical_ids, span.start)
+    tiny = with_vocabulary(preset("tiny"), config)
+    values = value_stages(Addressing(tiny, vocabulary), canonical_ids, span.start)
     return Walk(config, layer, text, vocabulary, raw_ids, span, addressing, tiny, values)
 
 
-def address_stages(config: EngramConfig, layer: int, canonical_ids: np.ndarray, first: int = 0) -> Trace:
+def with_vocabulary(config: EngramConfig, other: EngramConfig) -> EngramConfig:
+    """A configuration that hashes the ids of another one's vocabulary."""
+    return replace(config, vocabulary=other.vocabulary, vocab_size=other.vocab_size,
+                   canonical_size=other.canonical_size, pad_id=other.pad_id)
+
+
+def with_vocabulary_of(model: ModelConfig, config: EngramConfig) -> ModelConfig:
+    """A model that reads the vocabulary of an Engram configuration."""
+    return replace(model, engram=with_vocabulary(model.engram, config),
+                   backbone=replace(model.backbone, vocab_size=config.vocab_size))
+
+
+def address_stages(addressing: Addressing, layer: int, canonical_ids: np.ndarray, first: int = 0) -> Trace:
     """canonical_ids, windows, mix and rows from one position of a text on, all without a batch axis."""
     batched = Trace()
-    Addressing(config).rows(canonical_ids[first:], layer, before(canonical_ids, first, config), trace=batched)
+    history = before(canonical_ids, first, addressing.config)
+    addressing.rows(canonical_ids[first:], layer, history, trace=batched)
     return without_batch(batched)
 
 
@@ -124,16 +136,16 @@ def before(canonical_ids: np.ndarray, position: int, config: EngramConfig) -> np
     return np.concatenate([np.full(span, DEAD), canonical_ids[:position]])[-span:]
 
 
-def value_stages(tiny: EngramConfig, canonical_ids: np.ndarray, first: int = 0) -> Trace:
+def value_stages(addressing: Addressing, canonical_ids: np.ndarray, first: int = 0) -> Trace:
     """memory ... residual of the tiny module on random weights and a random hidden state, from a position on."""
-    rng = np.random.default_rng(SEED)
+    rng, tiny = np.random.default_rng(SEED), addressing.config
     layer = tiny.layer_ids[0]
     parameters = initialise(tiny, layer, rng)
     start = max(first - tiny.conv_span, 0)                  # as far back as the convolution looks
     for drawn in range(0, start, DRAWN_AT_ONCE):            # every position keeps its state, wherever we start
         rng.standard_normal((min(DRAWN_AT_ONCE, start - drawn), tiny.n_branches, tiny.hidden_size))
     hidden = rng.standard_normal((1, len(canonical_ids) - start, tiny.n_branches, tiny.hidden_size))
-    rows = Addressing(tiny).rows(canonical_ids[start:], layer, before(canonical_ids, start, tiny))[None]
+    rows = addressing.rows(canonical_ids[start:], layer, before(canonical_ids, start, tiny))[None]
     batched = Trace()
     residual(hidden, engram(parameters, hidden, rows, tiny, trace=batched), tiny, trace=batched)
     return without_batch(batched, first - start)
@@ -147,11 +159,13 @@ def without_batch(batched: Trace, skip: int = 0) -> Trace:
     return trace
 
 
-def model_stages(model: ModelConfig, raw_ids: np.ndarray, span: range) -> tuple[Trace, Trace]:
+def model_stages(model: ModelConfig, vocabulary: Vocabulary, raw_ids: np.ndarray,
+                 span: range) -> tuple[Trace, Trace]:
     """Of the last block with an Engram module: that module's values, then the whole block and the logits."""
     parameters = tree.initialise(model, np.random.default_rng(SEED))
     with Trace(stop="final_norm") as whole:                 # before the logits, which few positions need
-        forward(parameters, raw_ids, model, trace=whole, check_values=False)
+        forward(parameters, raw_ids, model, addressing=Addressing(model.engram, vocabulary), trace=whole,
+                check_values=False)
     index = max(i for i in range(model.backbone.n_layers) if model.engram_layer(i) is not None)
     values, block = Trace(), Trace()
     for key in whole:
