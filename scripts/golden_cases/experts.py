@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from engram_ref.model.tree import expert_shapes
+from engram_ref.model.declarations import expert_shapes
 from engram_ref.model_config import ExpertsConfig
 from golden_cases.make import case, lines, rng_of
 from tests.cases_backbone import EXPERTS, GROUPED, slow_experts_config

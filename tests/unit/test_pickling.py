@@ -18,6 +18,7 @@ from engram_ref import Addressing, EngramState, InputError, Trace, Vocabulary, b
 from engram_ref.checks import Range
 from engram_ref.errors import unknown_name
 from engram_ref.layout import layout
+from engram_ref.model import declarations
 from engram_ref.model.accounting import BUDGETS, count, summarise
 from engram_ref.model.state import DecodeState
 from engram_ref.model_config import YarnConfig
@@ -74,6 +75,7 @@ OBJECTS = {
     "ExpertsConfig": lambda: MODEL.backbone.experts,
     "HyperConfig": lambda: MODEL.backbone.hyper,
     "YarnConfig": lambda: YarnConfig(4.0, 1.0),
+    "Parameter": lambda: next(declarations.model(MODEL)),
     "Part": lambda: count(MODEL)["attention"],
     "Range": lambda: Range(0, 1),
     "ReadOnlyArrays": ReadOnlyArrays,
