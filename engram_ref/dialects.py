@@ -52,6 +52,7 @@ DIALECT_FIELDS: tuple[tuple[str, Callable[[EngramConfig], str]], ...] = (
     ("norm gain", lambda c: c.gain_form),
     ("query/key eps", _eps),
     ("convolution", _conv),
+    ("conv eps", lambda c: f"{c.conv_norm_eps:g}" if c.conv_kernel else "-"),
     ("conv at start", lambda c: c.conv_init if c.conv_kernel else "-"),
     ("rounding", _rounding),
 )

@@ -7,7 +7,6 @@ seed or vocabulary size has other multipliers. A shorter window takes the first 
 """
 
 MULTIPLIERS: dict[tuple[str, int, int, int], tuple[int, ...]] = {
-    # (generator, seed, index, canonical size): newest token's multiplier first
     ("pcg64", 0, 1, 98_627): (76993395940407, 4862694818241, 36129212583461, 74336168021201),
     ("pcg64", 0, 2, 98_627): (76868182044803, 37272711521967, 22754161933167, 71761299653263),
     ("pcg64", 0, 15, 98_627): (29055444938695, 56284491166079, 54183298291715, 33095471667075),
@@ -16,3 +15,6 @@ MULTIPLIERS: dict[tuple[str, int, int, int], tuple[int, ...]] = {
     ("pcg64", 0, 14, 99_092): (67716810739261, 51510806800915, 30921347202721, 82619226485591),
     ("splitmix64", 1234, 0, 248_320): (23703573157769, 20109073645365, 8052911324071),
 }
+"""(generator, seed, index, canonical size) -> one layer's multipliers, the newest token's first.
+
+The index is the layer's number, or with splitmix64 its place in the list of layers, from 0."""

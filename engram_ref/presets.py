@@ -1,7 +1,8 @@
 """The named configurations, each with its source.
 
-Where a source does not publish a value, the comment beside it says "choice". The presets' multipliers
-stand in literals.py.
+A value that neither the source nor code by its authors or in HF transformers gives is marked "choice" in the
+comment beside it. What the paper leaves open is taken from its authors' demo. The presets' multipliers are in
+literals.py.
 """
 
 from dataclasses import replace
@@ -14,13 +15,13 @@ ALIASES = {"paper": "engram-27b"}
 
 GATES: dict[str, dict[str, object]] = {
     "paper": {"score_form": "normalised", "gate_form": "sigmoid", "gain_form": "plain",
-              "norm_eps": 1e-20},             # choice: the paper states none; its backbone has 1e-20
+              "norm_eps": 1e-20},             # choice: as in its backbone and in V4.1; the demo has machine epsilon
     "demo": {"score_form": "normalised", "gate_form": "signed_sqrt", "gain_form": "plain", "norm_eps": None},
     "tilekernels": {"score_form": "factored", "gate_form": "copysign_sqrt", "gain_form": "plain", "norm_eps": 1e-20},
     "deepseek-v4.1": {"score_form": "factored", "gate_form": "copysign_sqrt", "gain_form": "plain",
                       "norm_eps": 1e-20},
     "qwen": {"score_form": "normalised", "gate_form": "signed_sqrt", "gain_form": "zero_centred",
-             "norm_eps": 1e-6},               # choice: Qwen's usual rms_norm_eps
+             "norm_eps": 1e-6},               # HF's rms_norm_eps
 }
 """The gates by name; `dataclasses.replace(config, **GATES["tilekernels"])` gives a preset another one."""
 
@@ -48,13 +49,13 @@ _ENGRAM_27B = EngramConfig(
     seed_index="layer_id",
     multipliers=None,
     row_width=80,
-    table_codec="fp32",                       # choice: the paper states no storage format
+    table_codec="fp32",                       # the demo's
     row_multiple=1,
     projection_bias=False,
     **GATES["paper"],
     conv_kernel=4,
     conv_dilation=3,
-    conv_norm_eps=1e-5,                       # choice: the demo's, the only one published
+    conv_norm_eps=1e-5,                       # the demo's
     conv_init="zeros",
     rounding="none",
     quantise_floor=1e-4,                      # the release's; nothing is quantised here
@@ -115,7 +116,7 @@ _DEEPSEEK_V41_FLASH = EngramConfig(
 
 _QWEN4EXP_PLE = EngramConfig(
     name="qwen4exp-ple",
-    source="Qwen3.8-Flash-Next / Qwen4Exp release, per-layer embedding",
+    source="Qwen3.8-Flash-Next / Qwen4Exp release, per-layer embedding; HF transformers 5.23, qwen4_exp",
     layer_ids=(2,),
     layer_base=1,
     hidden_size=2560,
@@ -134,13 +135,13 @@ _QWEN4EXP_PLE = EngramConfig(
     seed_index="ordinal",
     multipliers=None,
     row_width=160,
-    table_codec="bf16",                       # choice: the release's storage format is not stated
+    table_codec="bf16",                       # choice: two bytes a value, as HF's "95 GiB" means; which is not said
     row_multiple=128,
-    projection_bias=False,                    # choice: as in the releases; none is stated for Qwen
+    projection_bias=False,
     **GATES["qwen"],
     conv_kernel=4,
     conv_dilation=3,
-    conv_norm_eps=1e-6,                       # HF's qwen4_exp builds all three norms with rms_norm_eps
+    conv_norm_eps=1e-6,                       # HF's rms_norm_eps, like the other norms
     conv_init="zeros",
     rounding="none",
     quantise_floor=1e-4,                      # the release's; nothing is quantised here

@@ -35,12 +35,12 @@ print(f"rows in one table {flash.table_sizes[0]:>13,} or a few more")
 assert flash.canonical_size**2 > 600 * flash.table_sizes[0]
 
 # %% [markdown]
-# ## A toy that circulates
+# ## A toy hash
 #
-# This small hash stands in articles about Engram. Ids are first cut down modulo 500. The *oldest*
-# token is multiplied by 1, the next by 3, then 5. The products are joined by XOR, written $\oplus$ here and
-# `^` in Python: bit by bit, "one or the other, not both". The result is called the **mix**. Each head $h$ XORs in a
-# number of its own, and all tables have 5,003 rows:
+# Here is a hash that looks reasonable and is easy to write down. Ids are first reduced modulo 500. The *oldest* token
+# is multiplied by 1, the next by 3, then 5. The products are joined by XOR, written $\oplus$ here and `^` in Python:
+# bit by bit, "one or the other, not both". The result is called the **mix**. Each head $h$ XORs in a number of its own,
+# and all tables have 5,003 rows:
 #
 # $$
 # \begin{align*}
@@ -80,9 +80,9 @@ assert toy_rows(toy_mix(tokens[-2:]))[0] == 256 ^ 36 == 292
 assert HEADS * 2 * 32 == 256  # numbers a position reads
 
 # %% [markdown]
-# So head 0 reads row 292 for the 2-gram. The eight rows together hold 256 numbers, and laid side by side they are the
-# 256-wide vector of the articles. Nothing is wrong with the arithmetic. Is it a good hash? Let us give it real text:
-# the help pages that come with Python, in the vocabulary of DeepSeek-V4.
+# So head 0 reads row 292 for the 2-gram. The eight rows of a position, concatenated, are a vector of 256 numbers.
+# Nothing is wrong with the arithmetic. Is it a good hash? Let us give it real text: the help pages that come with
+# Python, in the vocabulary of DeepSeek-V4.
 
 # %%
 vocabulary = Vocabulary.load("deepseek-v4")
@@ -187,6 +187,11 @@ axes[0].set_ylabel("row in head 1")
 fig.suptitle("Head 0 of the toy tells you its head 1; with primes it does not", x=0.02, ha="left")
 fig.set_label("Two scatter plots of 400 real 2-grams, row in head 0 against row in head 1. The toy's points lie on a "
               "few short diagonal streaks; those of two distinct primes fill the whole square.")
+both_heads = {"toy": toy_rows(toy_mix(pairs_of_ids))[:, :2],
+              "distinct primes": ops.table_rows(real_mixes[None, :, None], primes[:2])[0]}
+per_row = {name: len(np.unique(rows, axis=0)) / len(np.unique(rows[:, 0])) for name, rows in both_heads.items()}
+print("rows of head 1 per row of head 0:", *(f"{name} {count:.1f}" for name, count in per_row.items()))
+assert per_row["toy"] == 1 and per_row["distinct primes"] > 3
 
 # %% [markdown]
 # ### Fault 3: one size for all
@@ -382,7 +387,8 @@ ax.set(xlim=(-0.5, len(alive) - 0.5), ylim=(3.5, -0.5), yticks=range(4),
        title="One dead token hides itself and all that is older, for three more positions")
 fig.set_label("A grid, positions across, shifts 0 to 3 downwards. At the dead position all four shifts show padding; "
               "one later shifts 1 to 3 do, then 2 and 3, then 3 alone; after that everything is visible again.")
-assert hidden[q].all() and shown[q + 1].tolist() == [13, 2, 2, 2]
+assert shown[q + 1].tolist() == [13, 2, 2, 2]
+assert all(hidden[q + i].tolist() == [shift >= i for shift in range(4)] for i in range(5))
 
 # %%
 before, after = addressing.rows(alive, layer), addressing.rows(marked, layer)
@@ -396,16 +402,24 @@ assert orders == [[], [], [2, 3, 4], [2, 3, 4], [3, 4], [4], [], []]
 # ## Where the paper, the demo or a release does otherwise
 #
 # The paper says "multiplicative-XOR" and "prime", but prints no formula. The one above is that of the authors'
-# demo, and V4.1 kept it with $N = 4$ and the DEAD mark. Qwen's relative of Engram hashes raw token ids, draws its
-# multipliers in another way, and starts afresh after the token that ends a document. And one trap for every *port*,
-# every implementation of one's own: the multipliers are drawn from the number of the layer. V4.1 counts layers from 0;
-# a port that counts from 1 reads entirely other rows.
+# demo, and V4.1 kept it with $N = 4$ and the DEAD mark. Qwen's relative of Engram hashes raw token ids and draws its
+# multipliers in another way. It also keeps documents apart by the token that ends one, the *EOS*. The EOS itself still
+# sees its own document. Every later position sees neither the EOS nor anything before it: its window is filled with
+# the EOS id, as it is at the start of the text. The folded code checks this on a short text.
+#
+# One trap for every *port*, every implementation of one's own: the multipliers are drawn from the number of the layer.
+# V4.1 counts layers from 0. A port that counts from 1 reads entirely different rows.
 
 # %% tags=["fold"]
 for name in ("engram-27b", "demo", "deepseek-v4.1-flash", "qwen4exp-ple"):
     c = preset(name)
     print(f"{name:19} N={c.max_ngram} ids {c.vocabulary or 'raw':11} {c.multiplier_generator:10} "
           f"DEAD {'yes' if c.dead_barrier else 'no':3} resets after {c.eos_id}")
+qwen = Addressing(preset("qwen4exp-ple"))
+E = qwen.eos_id                                          # two documents: 5, 6, EOS and 7, 8
+two_documents = np.array([[5, 6, E, 7, 8]])
+assert ops.windows(two_documents, qwen.start(1), qwen.pad_id, E)[0].tolist() == [
+    [5, E, E], [6, 5, E], [E, 6, 5], [7, E, E], [8, 7, E]]
 try:
     Addressing(preset("demo")).rows(np.array([5, ops.DEAD]), layer_id=1)
     raise AssertionError("the demo took a DEAD mark")

@@ -132,7 +132,7 @@ for name, sizes in ways.items():
 # %% tags=["fold"]
 assert all(abs(joint[name][k] / expected[name][k] - 1) < 0.1 for name in ways for k in (0, 1))
 assert len(set(joint["one size"])) == 1
-assert joint["distinct primes"][3] == 0
+assert joint["distinct primes"][3] == 0 and all(1_000 < p < 1_050 for p in ways["distinct primes"])
 fig, ax = plt.subplots(figsize=(6.2, 3.1))
 for i, name in enumerate(ways):
     heads = [k for k in (1, 2, 3, 4) if joint[name][k - 1]]
@@ -294,9 +294,9 @@ assert abs(slope + 0.0085) < 1e-4
 # %% [markdown]
 # ## What would a table of one row do?
 #
-# People report that "a table of size 1 works as well". Two different things can be meant. First: set the *nominal
-# size* to 1, the size in the configuration. Each table gets the next unused prime from there up. So the tables are
-# tiny, but they are not one row:
+# Users of Engram implementations have written in public issues that "a table of size 1 works as well". That can mean
+# two different things. First: set the *nominal size* to 1, the size in the configuration. Each table gets the next
+# unused prime from there up. So the tables are tiny, but they are not one row:
 
 # %%
 smallest = dataclasses.replace(flash, table_sizes=(1, 1, 1))

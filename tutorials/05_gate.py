@@ -192,6 +192,8 @@ misread = dialect_gates("qwen", far, stored=0.0, gain_form="plain")
 assert np.allclose(demo, qwen, atol=1e-6) and (misread == 0.5).all()
 assert np.allclose(demo[far != 0], v41[far != 0], rtol=1e-12)
 assert paper[far == 8] > 0.999 and 0.94 < demo[far == 8] < 0.95
+beside_zero = ops.gate(np.array([[[-1e-12, 1e-12]]]), "signed_sqrt").ravel()
+assert beside_zero.round(5).tolist() == [0.49975, 0.50025]
 
 fig, (upper, lower) = plt.subplots(2, 1, figsize=(5.4, 5.6))
 near = np.array([-3e-6, -2e-6, -1.5e-6, -1e-6, -3e-7, -1e-12])
@@ -290,6 +292,7 @@ small, large = slope(two, "signed_sqrt") / slope(two, "sigmoid")
 steeper = root_slope > plain_slope
 assert (steeper == ((sizes < 0.25) | (sizes > 3.5))).mean() > 0.99
 assert round(small) == 5 and 19_000 < large < 20_000
+assert plain_slope[sizes > 20].max() < 1e-8 < 1e-5 < root_slope.min()
 assert round(bell(0.001) / 0.002) == 125 and round(WIDE**0.25, 2) == 7.11
 ends = ops.gate(np.sqrt(WIDE) * np.array([[[-1.0, 1.0]]]), "signed_sqrt")
 assert ends.round(4).ravel().tolist() == [0.0008, 0.9992]
@@ -335,6 +338,7 @@ for label, (eps, dtype) in choices.items():
     expected = tiny_to_large / np.sqrt(tiny_to_large**2 + used)
     assert np.allclose(after[label], expected, rtol=1e-5)
     assert np.isclose(edge, np.sqrt(0.5))                 # 0.71 at its middle
+    assert max(np.array(after[label])[tiny_to_large < np.sqrt(used) / 10]) < 0.1
 
 # %% tags=["fold"]
 assert f"{np.finfo(np.float32).eps:.3g}" == "1.19e-07"
@@ -379,8 +383,8 @@ assert largest_move(1e-5, 1.0, "sigmoid") < 1e-5 / 4      # the paper's gate
 #
 # ## The factored form
 #
-# V4.1 and TileKernels, DeepSeek's library of GPU programs, never write a normalised vector down. What a norm divides by
-# is a single number, so it can be pulled out of the sum:
+# V4.1 and [TileKernels](https://github.com/deepseek-ai/TileKernels), DeepSeek's library of GPU programs, never write a
+# normalised vector down. What a norm divides by is a single number, so it can be pulled out of the sum:
 #
 # $$ s = \frac{\sum_d h_d\, (g^q_d\, g^k_d)\, k_d}{\sqrt D \;
 # \sqrt{\mathrm{mean}(h^2) + \mathrm{eps}}\; \sqrt{\mathrm{mean}(k^2) + \mathrm{eps}}} $$
@@ -422,9 +426,9 @@ assert (addressing.rows(marked, 1)[0, 1] == addressing.rows(pad, 1)[0, 0]).all()
 # %% [markdown]
 # ## Where the paper, the demo or a release does otherwise
 #
-# The signed root is in no equation of the paper; it stands in the demo and in both releases. The
-# paper gives no `eps` and Qwen's is not published: the values below for these two are this project's choice.
-# The demo alone adds biases to its keys and its value.
+# The signed root is in no equation of the paper; it is in the demo and in both releases. The paper gives no `eps`: the
+# value below is this project's choice, that of the paper's backbone. Qwen's is that of its class in
+# [HF transformers](https://github.com/huggingface/transformers). The demo alone adds biases to its keys and its value.
 
 # %% tags=["fold"]
 layout = "{:20}{:12}{:15}{:14}{:7}{:6}{}"

@@ -1,9 +1,11 @@
 # %% [markdown]
 # # The dialects of one idea
 #
-# Engram exists in several versions: the paper, the authors' demo, DeepSeek-V4.1-Flash (V4.1), and a relative by Qwen,
-# its per-layer embedding. All look the last few tokens (an **n-gram**) up in hashed tables, and a gate decides how much
-# of what they find gets in. They agree on hardly any detail. We call each version a **dialect**.
+# Engram exists in several versions: the [paper](https://arxiv.org/abs/2601.07372), the authors'
+# [demo](https://github.com/deepseek-ai/Engram), DeepSeek-V4.1-Flash (V4.1), and a relative by Qwen, its per-layer
+# embedding, published in [HF transformers](https://github.com/huggingface/transformers) as `qwen4_exp`. All look the
+# last few tokens (an **n-gram**) up in hashed tables, and a gate decides how much of what they find gets in. They agree
+# on hardly any detail. We call each version a **dialect**.
 #
 # ## What you will be able to do
 #
@@ -75,7 +77,7 @@ for a in names:
 same = [label for label, in_words in DIALECT_FIELDS
         if len({in_words(config) for config in DIALECTS.values()}) == 1]
 print(len(DIALECT_FIELDS), "choices; the same in all four:", same or "none")
-assert len(DIALECT_FIELDS) == 18 and not same
+assert len(DIALECT_FIELDS) == 19 and not same
 larger = differing(preset("engram-27b"), preset("engram-40b"))
 assert larger == ["nominal table size"]
 
@@ -180,9 +182,10 @@ assert np.allclose(m_v3 / m_v4, factor, rtol=1e-9, atol=0)
 #
 # Some labels need a word. The *seed index* is the number from which a layer's multipliers are drawn: the layer's own
 # number, or its place in the list of layers (its *ordinal*). *SplitMix64* is Qwen's generator of random numbers. The
-# *fill* stands where the text has no token yet. *Documents apart* means that no n-gram reaches back over the end of a
-# document. A position marked *DEAD* holds no text, for example because it belongs to an image; n-grams do not reach
-# back over it either.
+# *fill* is what a window shows before the text begins. *Documents apart* makes the end mark a barrier: the mark itself
+# still sees its document, but later positions see neither the mark nor anything before it. The fill is then the mark,
+# so the window looks the same at the start of every document. A position marked *DEAD* holds no text, for example
+# because it belongs to an image; n-grams do not reach back over it either.
 
 # %%
 tiny, layer = preset("tiny"), 1
@@ -228,7 +231,7 @@ ax.axvline(len(raw), color="C1", linestyle="--", linewidth=1)
 ax.annotate("the first document ends here", (len(raw) + 0.3, -0.75), fontsize=8)
 ax.set(yticks=range(len(changed)), yticklabels=list(changed), xlabel="position",
        ylim=(len(changed) - 0.5, -1.2))
-ax.set_title("Most address choices move every row;\n"
+ax.set_title("Most address choices move nearly every row;\n"
              "fill and barriers only the rows near an edge")
 fig.set_label("A grid: ten changed choices down, positions across; a square "
               "where rows changed, darker for more of them. Vocabulary, raw "
@@ -357,8 +360,9 @@ assert (engram(weights, hidden, base, from_zero) == right).all()
 # %% [markdown]
 # ## The same scores, every gate
 #
-# A **score** says how well a memory fits its context. The **gate**, between 0 and 1, is how much of the
-# memory gets in. `GATES` keeps the gates by name; *TileKernels* is DeepSeek's library of GPU programs.
+# A **score** says how well a memory fits its context. The **gate**, between 0 and 1, is how much of the memory gets in.
+# `GATES` keeps the gates by name; [*TileKernels*](https://github.com/deepseek-ai/TileKernels) is DeepSeek's library of
+# GPU programs.
 
 # %%
 scores = [-8.0, -1.0, -0.01, -0.0, 0.0, 0.01, 1.0, 8.0]
@@ -418,7 +422,7 @@ for at in mine.layer_ids:
     assert (here == there).all()
 print("differs in:", ", ".join(differing(mine, demo)), "- and in no row")
 assert differing(mine, demo) == ["score", "gate", "query/key eps",
-                                 "convolution", "conv at start"]
+                                 "convolution", "conv eps", "conv at start"]
 
 # %% [markdown]
 # **2.** A port's rows are right on every text of three documents, except for the first position of the second and the

@@ -62,7 +62,8 @@ for i in range(M):                                        # the stream that is w
 # The 27B model has 60 sites; they multiply 60 matrices. If these may be anything, the product may explode. So
 # $H^{\mathrm{res}}$ is held near the **doubly stochastic** matrices: nothing negative, each row and each column sums
 # to 1. A row that sums to 1 makes a new stream an *average* of old ones: no number grows. A column that sums to 1 hands
-# all of an old stream on: their sum stays. (DeepSeek's version is called **mHC**, *manifold-constrained*, for this.)
+# all of an old stream on: their sum stays. (DeepSeek's version is called [**mHC**](https://arxiv.org/abs/2512.24880),
+# *manifold-constrained*, for this.)
 
 # %%
 free = np.eye(4) + 0.3 * rng.standard_normal((60, 300, 4, 4))     # 60 sites, 300 draws
@@ -125,6 +126,7 @@ ax.set(xlabel="iterations", ylabel="worst column sum, off by", xticks=range(0, 2
 ax.legend(title="logit std", fontsize=8, title_fontsize=8, loc="lower left")
 fig.set_label("Worst column error against iterations. At 20 it is below 1e-8 for logit std "
               "0.5, near 1e-3 for 1, a few hundredths for 2 and 4, over a tenth for 8.")
+assert [curves[std][-1] > 0.01 for std in spreads] == [False, False, True, True, True]
 
 # %% [markdown]
 # From a standard deviation of 2 on, some column is off by more than 1%. So 20 belongs to the definition: a port that
@@ -242,6 +244,7 @@ ax.set(xlabel="step", ylabel="loss", title="Streams that start equal never learn
 ax.legend(loc="lower left")
 fig.set_label("Loss against step. From equal biases it stays on a plateau near half of "
               "its start. With a little noise it leaves it and falls to a tenth or less.")
+assert gap < 1e-9 and 0.4 < equal[-1] / equal[0] < 0.6 and noisy[-1] < 0.1 * noisy[0]
 
 # %% [markdown]
 # The noise was enough to put the sites side by side, which equal streams cannot. So let $\phi$ start at random.
@@ -249,11 +252,13 @@ fig.set_label("Loss against step. From equal biases it stays on a plateau near h
 # ## Where the paper or a release does otherwise
 #
 # - At the end the streams *collapse* into one. The mHC paper does not say how. Sum and mean differ by the factor $M$,
-#   which the final norm takes out. DeepSeek-V4 learns the weights, from one more $\phi$ (the form "head").
+#   which the final norm takes out. DeepSeek-V4 learns the weights, from one more $\phi$ (the form "head"; V4's forms
+#   are read from its class in [HF transformers](https://github.com/huggingface/transformers)).
 # - V4 adds `eps` = $10^{-6}$ to $H^{\mathrm{pre}}$, to the first normalised `comb`, and in every division. Rows then
 #   sum to $1 - 10^{-6}$. With large logits it is not small: where the first column step leaves a whole row far below
 #   `eps`, it makes the row's entries equal, and the row step blows them up.
-# - TileKernels, DeepSeek's kernel library, takes 10 iterations and $H^{\mathrm{post}} = \sigma$ unless told otherwise.
+# - [TileKernels](https://github.com/deepseek-ai/TileKernels), DeepSeek's kernel library, takes 10 iterations and
+#   $H^{\mathrm{post}} = \sigma$ unless told otherwise.
 # - The paper publishes how $\alpha$ starts, at 0.01, but not $\phi$ and $b$. All at zero is the trap above.
 
 # %%

@@ -237,12 +237,14 @@ ax.set(xlabel="pair of channels, fast to slow", ylabel="slowed down by",
        xticks=(0, 5, low, 17, high, 31),
        title="YaRN leaves pairs 0 to 10 alone and slows 23 to 31 tenfold")
 fig.set_label("Pairs 0 to 10 are slowed by 1; then the factor rises steeply to 10 at pair 23.")
+assert np.allclose((frequency / slow)[:11], 1) and np.allclose((frequency / slow)[23:], 10)
 
 # %% [markdown]
 # ## Two layouts, and other traps
 #
-# Here the channels of a pair are neighbours (*interleaved*). Other libraries pair channel $i$ with $i + 32$
-# (*half-split*). The same weights serve there if the rows that make the rotary channels are reordered: all even
+# Here the channels of a pair are neighbours (*interleaved*). [HF
+# transformers](https://github.com/huggingface/transformers) with `rope_interleave=False` pairs channel $i$ with $i +
+# 32$ (*half-split*). The same weights serve there if the rows that make the rotary channels are reordered: all even
 # ones first, then all odd ones. With the rows as they were, or in the inverse order, all runs and is wrong.
 #
 # The other traps below run as well, because every shape fits. We print the relative error of the output.
@@ -278,8 +280,9 @@ for words, (at, *instead) in traps.items():
 # %% [markdown]
 # ## Where the paper, the demo or a release does otherwise
 #
-# DeepSeek-V3 makes its queries from a latent too, 1,536 wide; our 27B presets have none ([why](13_counting.md)). The
-# norm of the latents has an eps of its own, $10^{-6}$ in V3; for 27B we chose the rest of the model's, $10^{-20}$.
+# [DeepSeek-V3](https://arxiv.org/abs/2412.19437) makes its queries from a latent too, 1,536 wide; our 27B presets have
+# none ([why](13_counting.md)). The norm of the latents has an eps of its own, $10^{-6}$ in V3; for 27B we chose the
+# rest of the model's, $10^{-20}$.
 
 # %% [markdown]
 # ## Exercise

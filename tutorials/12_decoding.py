@@ -95,7 +95,7 @@ for lost, (names, damage) in losses.items():
     errors[lost] = np.sqrt(((found - whole[cut:]) ** 2).mean(axis=-1))
     others = (found.argmax(-1) != whole[cut:].argmax(-1)).sum()
     print(f"{lost:9} mean error {errors[lost].mean():.2f}, another best {others:2} of 18")
-    assert errors[lost].min() > 0.01 and others > 4 and 0.99 < whole.std() < 1.01
+    assert others > 4 and 0.99 < whole.std() < 1.01
 
 # %% tags=["fold"]
 fig, ax = plt.subplots(figsize=(6.2, 3.2))
@@ -105,10 +105,12 @@ ax.axvline(10.5, color="C5", linestyle=":", linewidth=1)
 ax.text(10.7, 1, "from here on one layer\nalone would be right again", fontsize=8, va="top")
 ax.set(xlabel="position after the loss", ylabel="error of the logits (their size: 1)",
        xticks=range(0, 18, 5), ylim=(0.01, 1.3),
-       title="Nothing heals: attention hands every loss on")
+       title="After a loss the errors shrink, but none of them reaches zero")
 ax.legend(loc="lower left", ncols=2)
 fig.set_label("Error of the logits at 18 positions after the loss, logarithmic. Lost history "
-              "is near 1 for two positions. After that all curves stay between 0.01 and 0.6.")
+              "is near 1 for two positions. After that all curves stay between 0.01 and 0.6, and are "
+              "lower in the last six positions than in the first six.")
+assert all(e.min() > 0.01 and e[-6:].mean() < 0.7 * e[:6].mean() for e in errors.values())
 assert errors["history"][:2].min() > 2 * errors["history"][2:].max()
 assert errors["history"][:2].min() > max(errors[n][:2].max() for n in list(errors)[1:])
 assert max(e[2:].max() for e in errors.values()) < 0.6
@@ -116,8 +118,9 @@ assert min(errors, key=lambda lost: errors[lost].mean()) == "taps"
 
 # %% [markdown]
 # In [the convolution's tutorial](06_short_conv.md) one layer alone was right again after eleven positions. In a whole
-# model nothing heals: latents made from wrong states stay in the cache, and attention reads them ever after. So test
-# the logits *right* after a cut. A lost history is loudest there: two tokens read wrong rows. Lost taps are quietest.
+# model the errors shrink, but 18 positions later all four losses still show: latents made from wrong states stay in the
+# cache, and attention goes on reading them. So test the logits *right* after a cut. A lost history is loudest there:
+# two tokens read wrong rows. Lost taps are quietest.
 #
 # ## Padding is not nothing
 #
@@ -233,9 +236,9 @@ a, e = big.backbone.attention, big.engram
 latents = 2 * big.backbone.n_layers * (a.kv_lora_rank + a.qk_rope_head_dim)
 taps = 2 * len(e.layer_ids) * e.conv_span * e.n_branches * e.hidden_size
 history = 8 * (e.max_ngram - 1)
-assert (latents, taps, history) == (34_560, 368_640, 16) and taps / latents < 11
+assert (latents, taps, history) == (34_560, 368_640, 16)
 assert taps // e.conv_span == 40_960 > latents                   # the taps of one token
-assert (taps + history) / (32_768 * latents) < 0.0004 and taps / latents > 10
+assert (taps + history) / (32_768 * latents) < 0.0004
 
 # %% tags=["fold"]
 fig, ax = plt.subplots(figsize=(6.2, 2.9))
@@ -248,6 +251,7 @@ ax.set(xlabel="tokens seen", ylabel="bytes", ylim=(4, 5e9),
 ax.legend(fontsize=8, loc="upper left")
 fig.set_label("Bytes kept against tokens seen, both logarithmic. Latents grow to 1.1 "
               "billion at 32,768 tokens; taps stay at 369 thousand, history at 16.")
+assert 10 * latents < taps + history < 11 * latents and f"{32_768 * latents / 1e9:.1f}" == "1.1"
 
 # %% [markdown]
 # At 32,768 tokens Engram's part is less than 0.04% of the latents. (The taps of *all* tokens would be more than these,

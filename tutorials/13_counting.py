@@ -10,9 +10,10 @@
 #
 # ## Part by part
 #
-# A *parameter* is one number that training sets. The Engram paper compares four models: `dense-4b` has no experts,
-# `moe-27b` has 72 *routed experts* in each of its layers but the first, of which 6 serve a token, `engram-27b` gives
-# up 17 of them for tables, and `engram-40b` has larger tables. What serves one token is called *active*.
+# A *parameter* is one number that training sets. The [Engram paper](https://arxiv.org/abs/2601.07372) compares four
+# models: `dense-4b` has no experts, `moe-27b` has 72 *routed experts* in each of its layers but the first, of which 6
+# serve a token, `engram-27b` gives up 17 of them for tables, and `engram-40b` has larger tables. What serves one token
+# is called *active*.
 
 # %%
 from dataclasses import replace
@@ -69,6 +70,10 @@ fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3,
 fig.suptitle("Tables add to what is held, not to what serves a token", x=0.02, ha="left")
 fig.set_label("Stacked bars of four models by part. Total: 4, 27, 27 and 40 billion; in engram-27b "
               "tables take the place of a quarter of the experts. Active: all four about 4.")
+held, active = ([sum(getattr(p, kind) for p in c.values()) / 1e9 for c in counted.values()]
+                for kind in ("total", "active"))
+assert np.round(held).tolist() == [4, 27, 27, 40] and np.round(active).tolist() == [4] * 4
+assert counted["engram-40b"]["engram tables"].active == parts["engram tables"].active < 1e-6 * 4e9
 
 # %% [markdown]
 # ## What a printed figure includes
@@ -101,8 +106,8 @@ assert round(129_280 * D / 1e9, 2) == 0.33
 
 # %% [markdown]
 # Each figure fits exactly one reading, always the same in one paper. The Engram paper counts one matrix in a total and
-# none in an active count. The mHC paper, which has the same 27B backbone, counts both and one. So its 27.0B and the
-# Engram paper's 26.7B are one model.
+# none in an active count. The [mHC paper](https://arxiv.org/abs/2512.24880), which has the same 27B backbone, counts
+# both and one. So its 27.0B and the Engram paper's 26.7B are one model.
 #
 # ## What the figures rule out
 #
@@ -210,6 +215,7 @@ top.legend(fontsize=8)
 fig.suptitle("An expert given up buys 134,000 rows in each of 32 tables", x=0.02, ha="left")
 fig.set_label("Above: routed experts against rho, three straight lines from 6 upwards; marks at 40% "
               "and, with 55, at 74%. Below: rows of one table fall from 8.8 million to 0.")
+assert round(one_expert / (32 * 80), -3) == 134_000 and (round(rows[0] / 1e6, 1), rows[-1]) == (8.8, 0)
 
 # %% [markdown]
 # The two smaller budgets are the paper's own, for 2e20 and 6e20 FLOPs of training; it prints all four numbers.
@@ -227,7 +233,7 @@ assert projections == 2 * (4 + 1) * D * 1280 and round(projections / pure.active
 assert round(more, 4) == 0.0076 and e27.total - pure.total == 8_323_200
 assert agreement(pure.active, "3.8B") == agreement(e27.active, "3.8B") == "rounded"
 attending = e27.flops_per_cached_token * 4096 / e27.flops
-assert round(one_expert / (32 * 80), -3) == 134_000 and round(attending, 2) == 0.30
+assert round(attending, 2) == 0.30
 
 # %% [markdown]
 # "Iso-FLOPs" is true to 0.76%. That is little beside the 30% that attention adds with 4,096 tokens in the cache, and

@@ -217,7 +217,8 @@ assert not wrong[tiny][~passed].any() and wrong[tiny][passed].mean() > 0.99
 #
 # "See" needs a thought. An n-gram must not look past a *barrier*: a dead token, or the one that ended the document
 # before (EOS). The definition asks at every position for every shift. But how far back a position sees can be *counted*
-# in one walk: one more a token, 0 at a dead token, from the start again after an EOS.
+# in one walk: one more per token, 0 at a dead token, and from 0 again *after* an EOS, which itself still sees its own
+# document. What is out of sight shows the fill, which is the EOS where there is one.
 
 # %%
 lines = paper.max_ngram + len(paper.layer_ids) * (paper.max_ngram - 1)  # windows, mixes

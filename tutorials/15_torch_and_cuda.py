@@ -252,7 +252,7 @@ if TORCH:
 #
 # - **Offsets need 64 bits.** A row's number fits into 32, but not its number times 256 bytes.
 # - **Modulus means floor.** In C and Triton `%` takes the sign of the left side, so a negative mix gives a negative
-#   row. With V4.1's canonical ids no product reaches $2^{63}$; with raw ids, a usual slip of ports, some do and wrap.
+#   row. With V4.1's canonical ids no product reaches $2^{63}$; with raw ids some do, and wrap.
 # - **Division is slow**, and for 64 bits most of all. So the kernel divides once for a prime and multiplies by this
 #   *reciprocal*. The quotient is right or one too small, so one subtraction ends it.
 
@@ -331,7 +331,7 @@ if TORCH:
 # %% [markdown]
 # `check=False` leaves out the checks at the door (ids in range, no NaN), for those do look at values.
 #
-# ## Where others do otherwise
+# ## Where torch and Triton do otherwise
 #
 # - **Ties.** Of equal [router scores](10_experts.md) the definition takes the lower expert; it sorts *stably*.
 #   `torch.topk` promises no order. What it does here is printed, not asserted.

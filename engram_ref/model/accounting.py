@@ -21,6 +21,7 @@ from engram_ref.model_config import ModelConfig
 
 PARTS = ("embedding", "output matrix", "attention", "dense feed-forward", "router", "routed experts",
          "shared experts", "hyper-connections", "norms", "engram tables", "engram projections", "engram rest")
+"""The kinds of parameters that are counted apart."""
 
 
 @dataclass(frozen=True)
@@ -170,7 +171,9 @@ class Budget:
 
 
 BUDGETS = (Budget("2e20", 5.7e9, 568e6, 106, 46), Budget("6e20", 9.9e9, 993e6, 99, 43))
-BUDGET_TOP_K = 6
+"""The two budgets of the paper's section 3, with the numbers of experts that it prints."""
+
+BUDGET_TOP_K = 6            # routed experts per token in both
 
 
 def budget_experts(budget: Budget, rho: float, engram: EngramConfig) -> int:

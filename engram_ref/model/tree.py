@@ -13,7 +13,6 @@ DeepSeek-V3's inference code has the same names but for the experts, which it ke
 """
 
 from collections.abc import Mapping
-from os import PathLike
 from pathlib import Path
 from types import ModuleType
 
@@ -22,10 +21,11 @@ import numpy as np
 from engram_ref import ops as numpy_ops
 from engram_ref.checks import check_kind, is_file
 from engram_ref.errors import InputError
-from engram_ref.files import write_whole
+from engram_ref.files import check_file, write_whole
 from engram_ref.memory import check_fits
 from engram_ref.model import engram_parameters
 from engram_ref.model_config import AttentionConfig, BackboneConfig, ExpertsConfig, ModelConfig
+from engram_ref.packages import require
 
 Shapes = dict[str, tuple[int, ...]]
 
@@ -167,12 +167,11 @@ def check(parameters: Mapping[str, np.ndarray], config: ModelConfig, ops: Module
 
 def save(parameters: Mapping[str, np.ndarray], path: str | Path) -> None:
     """Write parameters to a safetensors file with the digest of each, whole or not at all."""
-    from safetensors.numpy import save as to_bytes
-
-    check_kind("path", path, str, PathLike)
+    check_file(path)
+    to_bytes = require("safetensors.numpy", f"parameter file {path}").save
     arrays = {name: np.ascontiguousarray(array) for name, array in engram_parameters.as_parameters(parameters).items()}
-    write_whole(Path(path), to_bytes(arrays, metadata={f"sha256 {n}": engram_parameters.digest(a)
-                                                       for n, a in arrays.items()}))
+    write_whole(path, to_bytes(arrays, metadata={f"sha256 {n}": engram_parameters.digest(a)
+                                                 for n, a in arrays.items()}))
 
 
 def load(path: str | Path, config: ModelConfig) -> dict[str, np.ndarray]:
@@ -180,10 +179,9 @@ def load(path: str | Path, config: ModelConfig) -> dict[str, np.ndarray]:
 
     raises   InputError for a file that is missing, truncated or tampered with, or does not fit
     """
-    from safetensors import safe_open
-
     if not is_file(path):
         raise InputError(f"parameter file {path}", "a safetensors file", "no such file")
+    safe_open = require("safetensors", f"parameter file {path}").safe_open
     try:
         with safe_open(path, framework="numpy") as stored:
             digests = stored.metadata() or {}

@@ -134,6 +134,8 @@ def canonicalise(ids: np.ndarray, canonical: np.ndarray) -> np.ndarray:
     raises      InputError naming the first id that is neither in [0, V) nor DEAD
     source      Engram demo (the map); V4.1 release (the mark)
 
+    Deviation: the demo passes negative ids through unchanged. Here a negative id other than DEAD is an error.
+
     >>> canonicalise(np.array([1, DEAD, 2]), np.array([0, 0, 1]))
     array([ 0, -1,  1])
     """

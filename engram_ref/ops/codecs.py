@@ -17,7 +17,7 @@ from engram_ref.errors import InputError
 
 BLOCK = 32          # channels that share one scale
 E4M3_MAX = 448.0    # the largest finite E4M3FN number
-E8M0_NAN = 255
+E8M0_NAN = 255      # the scale byte that means NaN
 QUANTISE_FLOOR = 1e-4
 """The least max|x| of a block that the release's quantiser makes a scale from (act_quant, TileKernels, NeMo)."""
 

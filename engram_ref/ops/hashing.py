@@ -14,10 +14,10 @@ import numpy as np
 
 from engram_ref.ops.canonical import DEAD
 
-INT64_MAX = 2**63 - 1
+INT64_MAX = 2**63 - 1            # id * multiplier stays at or below it
 LAYER_STRIDE = 10_007            # how far apart the seeds of consecutive layers lie
 GOLDEN_GAMMA = 0x9E3779B97F4A7C15  # SplitMix64's increment: 2^64 / golden ratio, made odd
-MASK64 = 2**64 - 1
+MASK64 = 2**64 - 1                 # keeps the low 64 bits
 
 
 def multiplier_range(canonical_size: int) -> int:
@@ -74,6 +74,7 @@ def splitmix64_multipliers(seed: int, index: int, max_ngram: int, canonical_size
 
 
 GENERATORS = {"pcg64": pcg64_multipliers, "splitmix64": splitmix64_multipliers}
+"""The generators of multipliers by the name that a configuration gives."""
 
 
 def windows(ids: np.ndarray, history: np.ndarray, pad_id: int, eos_id: int | None = None) -> np.ndarray:

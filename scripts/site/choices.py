@@ -25,8 +25,8 @@ What this project decided by itself. All lists are read from the package's sourc
 
 ## Values that no source publishes: Engram
 
-Each stands in `engram_ref/presets.py`. A preset that is made from another takes its values over, and may have a
-source for them where the first had none: the demo's table, for one, is stored as fp32.
+Each stands in `engram_ref/presets.py`. Published means: by the source itself, in code of its authors, or in HF
+transformers, whose classes the tests compare with the presets.
 """
 
 MODELS = """\

@@ -8,9 +8,11 @@
 
         p = exp(s) / sum(exp(s))                  indented: stays as it is, a code block
 
-Everything else is prose. mkdocstrings loads this file as a Griffe extension.
+Everything else is prose. A constant of a module, such as BLOCK = 32, gets its page entry with its value even if it
+has no docstring: the comment that trails its line explains it. mkdocstrings loads this file as a Griffe extension.
 """
 
+import ast
 import html
 import re
 
@@ -26,6 +28,27 @@ class PlainDocstrings(griffe.Extension):
     def on_object(self, *, obj, loader, **kwargs):
         if obj.docstring:
             obj.docstring.value = to_markdown(obj.docstring.value)
+        elif obj.is_attribute and obj.parent.is_module and obj.name.isupper():
+            words = constant_words(obj.source)
+            obj.docstring = griffe.Docstring(words, parent=obj) if words else None
+
+
+def constant_words(source: str) -> str:
+    """What explains a constant without a docstring; "" if it stays off the page, as a word or a computed value does.
+
+    >>> constant_words("BLOCK = 32          # channels that share one scale")
+    'channels that share one scale'
+    >>> constant_words("INT64_MAX = 2**63 - 1"), constant_words('HELP = "a command"'), constant_words("A = f()")
+    ('<!-- no words -->', '', '')
+    """
+    comment = re.search(r"#\s*(.+)$", source) if "\n" not in source else None
+    if comment:
+        return comment[1]
+    value = ast.parse(source).body[0].value
+    listed = isinstance(value, (ast.Dict, ast.Tuple, ast.List, ast.Set))
+    number = not any(isinstance(node, (ast.Call, ast.Name, ast.JoinedStr, ast.DictComp)) or
+                     (isinstance(node, ast.Constant) and isinstance(node.value, str)) for node in ast.walk(value))
+    return "<!-- no words -->" if listed or number else ""
 
 
 def to_markdown(text: str) -> str:

@@ -14,6 +14,8 @@ import inspect
 import json
 import re
 
+import numpy as np
+
 PACKAGE = "engram_ref"
 
 
@@ -50,8 +52,38 @@ def dialects_page() -> str | None:
     sources = ["source", *(plain(c.source) for c in configs.values())]
     parts = ["# Dialects and presets", prose(presets), "## What differs", table(head, [*differ, sources]),
              "## How large they are", table(head, size_rows(dialects, configs)),
+             "## Multipliers and tables of every layer", CONSTANTS, *constant_tables(configs),
              "## Every field", table(head, field_rows(configs))]
     return "\n\n".join(parts) + "\n"
+
+
+CONSTANTS = """\
+A preset's multipliers, the newest token's first, and the sizes of its tables: one prime per column, 2-grams first. A
+layer's number is the one that its preset counts with; the table above says from which base. These numbers and the map
+of the vocabulary, whose digest is in [`KNOWN_VOCABULARIES`][engram_ref.text.maps.KNOWN_VOCABULARIES], decide every row.
+[`Addressing`][engram_ref.addressing.Addressing] holds the whole arrays."""
+
+DIGESTS = """\
+Each digest below is the sha256 of one array of a preset: little-endian int64, C order, layers in the order above. Those
+of `deepseek-v4.1-flash` equal the published ones. The offsets are where the columns start in a layer's flat table."""
+
+
+def constant_tables(configs: dict) -> list[str]:
+    """Multipliers and primes of every layer, then digests of all layers of a preset."""
+    addressing, maps = load("addressing"), load("text.maps")
+    layers, digests = [], []
+    for name, config in configs.items():
+        found = addressing.Addressing(config)
+        for layer in config.layer_ids:
+            primes = [int(p) for p in found.primes[layer]]
+            multipliers = "<br>".join(f"`{int(m)}`" for m in found.multipliers[layer])
+            layers.append([f"`{name}`", str(layer), multipliers, f"`{primes[0]}` to `{primes[-1]}`"])
+        for kind in ("multipliers", "primes", "offsets"):
+            rows = [[int(n) for n in getattr(found, kind)[layer]] for layer in config.layer_ids]
+            shape = f"[{len(rows)}, {len(rows[0])}]"
+            digests.append([f"`{name}`", f"{kind} `{shape}`", f"`{maps.int64_digest(np.array(rows))}`"])
+    return [table(["preset", "layer", "multipliers", "primes, first to last"], layers), DIGESTS,
+            table(["preset", "array", "sha256"], digests)]
 
 
 def models_page() -> str | None:
@@ -150,7 +182,7 @@ def field_comments(kind: type) -> dict[str, str]:
 
 def cli_page() -> str | None:
     """The help text of every command, as the terminal shows it at 80 columns."""
-    module = load("cli") and load("cli.main")
+    module = load("cli") and load("cli.commands")
     if module is None or not hasattr(module, "parser"):
         return None
     parser = module.parser()

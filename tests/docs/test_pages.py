@@ -1,13 +1,16 @@
 """What pages say about the project is so: every file and module that they name exists, and lists are complete."""
 
+import json
 import re
 from pathlib import Path
 
+import introspect
 import pytest
 import structure
 from diagrams import draw
 from reference import READING_ORDER
 
+from engram_ref import Addressing, preset, presets
 from tests.architecture.test_architecture import MAX_FILE, MAX_FUNCTION
 from tests.docs.test_paper_map import function_exists
 
@@ -49,10 +52,11 @@ def test_the_design_page_shows_every_module_and_no_other():
 def test_the_layers_on_the_design_page_are_those_that_imports_need(tmp_path):
     package = tmp_path / "engram_ref"
     (package / "b").mkdir(parents=True)
-    (package / "a.py").write_text("import numpy\n")
-    (package / "b" / "__init__.py").write_text('"""B."""\n')
-    (package / "b" / "c.py").write_text("def f():\n    from engram_ref import a\n    from engram_ref.b import d\n")
-    (package / "e.py").write_text("import engram_ref.b.c\n")
+    (package / "a.py").write_text("import numpy\n", encoding="utf-8")
+    (package / "b" / "__init__.py").write_text('"""B."""\n', encoding="utf-8")
+    (package / "b" / "c.py").write_text("def f():\n    from engram_ref import a\n    from engram_ref.b import d\n",
+                                        encoding="utf-8")
+    (package / "e.py").write_text("import engram_ref.b.c\n", encoding="utf-8")
     assert structure.layers(tmp_path) == [["a"], ["b"], ["e"]]
     assert "| [`b`](reference/api/b.md) | B. |" in structure.modules_table(tmp_path)
 
@@ -73,3 +77,59 @@ def test_the_drawing_of_tutorial_01_numbers_the_tutorials_that_it_names():
     tutorials = {int(path.name[:2]) for path in (ROOT / "tutorials").glob("[0-9]*.py")}
     assert circled == {2, 3, 4, 5, 6} <= tutorials
     assert "tutorials 02 to 06 explain" in (ROOT / "tutorials" / "01_why_lookup.py").read_text(encoding="utf-8")
+
+
+def test_the_page_of_dialects_shows_the_constants_of_every_layer():
+    page = introspect.dialects_page()
+    file = ROOT / "tests" / "golden" / "addressing.json"
+    known = json.loads(file.read_text(encoding="utf-8"))["deepseek-v4.1-flash"]
+    published = [str(m) for layer in known["multipliers"] for m in layer] + [
+        known["digests"][kind] for kind in ("multipliers", "primes", "offsets")]
+    assert len(published) == 11 and [number for number in published if f"`{number}`" not in page] == []
+    for name in presets():
+        for layer, multipliers in Addressing(preset(name)).multipliers.items():
+            assert f"| `{name}` | {layer} | {'<br>'.join(f'`{m}`' for m in multipliers.tolist())} |" in page
+
+
+CONSTANTS = {
+    "comment": ("BLOCK = 32          # channels that share one scale", "channels that share one scale"),
+    "number": ("MASK = 2**64 - 1", "<!-- no words -->"),
+    "table": ("NAMES = {\n    'a': 'b',  # the first\n}", "<!-- no words -->"),
+    "word": ("HELP = 'a command'", ""),
+    "computed": ("VALUES = values()", ""),
+}
+
+
+@pytest.mark.parametrize("source, words", CONSTANTS.values(), ids=CONSTANTS)
+def test_a_constant_is_shown_with_its_comment_or_bare(source, words):
+    docstrings = pytest.importorskip("docstrings", reason="griffe, of the docs extra, is not installed")
+    assert docstrings.constant_words(source) == words
+
+
+ADDRESS = re.compile(r"https?://[^\s)>\"'`]+")
+SOURCES = set(ADDRESS.findall((ROOT / "docs" / "paper" / "sources.md").read_text(encoding="utf-8")))
+PAPER, MHC = "https://arxiv.org/abs/2601.07372", "https://arxiv.org/abs/2512.24880"
+DEMO, KERNELS = "https://github.com/deepseek-ai/Engram", "https://github.com/deepseek-ai/TileKernels"
+LINKED = {PAPER: ["README.md", "docs/index.md", "docs/paper/map.md", "docs/paper/errata.py",
+                  "tutorials/01_why_lookup.py"],
+          DEMO: ["README.md", "docs/index.md", "docs/paper/errata.py", "tutorials/01_why_lookup.py",
+                 "tutorials/07_dialects.py"]}
+
+
+def test_every_outside_address_is_among_the_sources():
+    elsewhere = {(page.name, address) for page in PAGES for address in ADDRESS.findall(page.read_text(encoding="utf-8"))
+                 if address not in SOURCES}
+    assert elsewhere == set() and SOURCES.issuperset({
+        PAPER, MHC, DEMO, KERNELS, "https://github.com/deepseek-ai/DeepSeek-V3",
+        "https://github.com/huggingface/transformers"})
+
+
+@pytest.mark.parametrize("name, address", [("mHC paper", MHC), ("TileKernels", KERNELS)])
+def test_a_page_links_what_it_names(name, address):
+    pages = [page for page in PAGES if name in page.read_text(encoding="utf-8")]
+    assert pages and [page.name for page in pages if address not in page.read_text(encoding="utf-8")] == []
+
+
+def test_paper_and_demo_are_linked_where_a_reader_meets_them_first():
+    assert [(page, address) for address, pages in LINKED.items() for page in pages
+            if address not in (ROOT / page).read_text(encoding="utf-8")] == []

@@ -3,6 +3,7 @@
 Nothing that a page does may reach beyond the place it is served from.
 """
 
+import ast
 import os
 import re
 import subprocess
@@ -15,6 +16,8 @@ import percent
 import pytest
 import tutorial
 from browser import Browser, find_chromium, requests_in, served, site_pages
+
+from engram_ref.literals import MULTIPLIERS
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = Path(__file__).parent / "sample"
@@ -94,6 +97,27 @@ def test_a_script_among_the_docs_becomes_a_page_in_its_place(site):
     assert 'href="../errata.py"' in html and 'href="../figures.json"' in html and 'class="drawing figure"' in html
     assert (site / "paper/errata.py").read_bytes() == (ROOT / "docs/paper/errata.py").read_bytes()
     assert 'href="../errata/"' in (site / "paper/map/index.html").read_text(encoding="utf-8")
+
+
+def constants_of(file: Path) -> list[str]:
+    """Public constants of a module whose values are written out as numbers or tables."""
+    nodes = [node for node in ast.parse(file.read_text(encoding="utf-8")).body if isinstance(node, ast.Assign)]
+    return [node.targets[0].id for node in nodes if isinstance(node.targets[0], ast.Name)
+            and node.targets[0].id.isupper() and not node.targets[0].id.startswith("_")
+            and not any(isinstance(part, ast.Name | ast.Call | ast.JoinedStr) for part in ast.walk(node.value))
+            and not (isinstance(node.value, ast.Constant) and isinstance(node.value.value, str))]
+
+
+def test_every_constant_is_on_its_page_with_its_value(site):
+    modules = {file: f"{'/'.join(file.relative_to(ROOT / 'engram_ref').with_suffix('').parts)}"
+               for file in sorted((ROOT / "engram_ref").rglob("*.py")) if "_" not in {p[0] for p in file.parts[-3:]}}
+    wanted = [(name, constant) for file, name in modules.items() for constant in constants_of(file)]
+    shown = {name: (site / "reference/api" / name / "index.html").read_text(encoding="utf-8")
+             for name in dict(wanted)}
+    assert len(wanted) > 30
+    assert [at for at in wanted if f'id="engram_ref.{at[0].replace("/", ".")}.{at[1]}"' not in shown[at[0]]] == []
+    literals = re.sub("<[^>]+>", "", (site / "reference/api/literals/index.html").read_text(encoding="utf-8"))
+    assert [m for numbers in MULTIPLIERS.values() for m in numbers if str(m) not in literals] == []
 
 
 SCRIPTS = sorted((ROOT / "tutorials").glob("[0-9]*.py")) + tutorial.scripts_in(ROOT / "docs")

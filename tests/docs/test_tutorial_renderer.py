@@ -108,7 +108,7 @@ def test_answers_fold_together(script):
 
 
 def test_the_page_offers_its_script(script):
-    path = script("# %%\nx = 1\n", encoding="utf-8")
+    path = script("# %%\nx = 1\n")
     page, _ = tutorial.to_markdown(path, tutorial.run(path))
     assert page.startswith("# Title\n\n[Download this page as a script](07_topic.py)")
 

@@ -11,6 +11,7 @@ import tomllib
 import pytest
 
 pytest.importorskip("matplotlib")
+import percent
 import tutorial
 
 SCRIPTS = sorted((tutorial.ROOT / "tutorials").glob("[0-9]*.py")) + tutorial.scripts_in(tutorial.ROOT / "docs")
@@ -25,6 +26,13 @@ def test_a_script_imports_only_what_is_installed_with_the_package(path):
     modules = [alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names]
     modules += [node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)]
     assert {name.split(".")[0] for name in modules} - sys.stdlib_module_names <= installed
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_a_cell_that_draws_a_figure_asserts_its_title(path):
+    drawn = [cell for cell in percent.read_cells(path) if cell.kind == "code" and "subplots(" in cell.text]
+    assert [f"{path.name}:{cell.line}" for cell in drawn
+            if not any(isinstance(node, ast.Assert) for node in ast.walk(ast.parse(cell.text)))] == []
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)

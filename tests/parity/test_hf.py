@@ -7,6 +7,8 @@ from engram_ref import Trace
 from engram_ref.model.hf import from_hf_deepseek_v3
 from engram_ref.model.state import DecodeState
 from engram_ref.model.transformer import forward
+from engram_ref.model_config import ExpertsConfig
+from engram_ref.ops import route, router_scores
 from tests.bounds_backbone import float32_roundings, logit_scale
 from tests.compare import assert_close
 from tests.golden.test_hf_frozen import check_branches, check_logits
@@ -56,3 +58,86 @@ def test_every_case_is_another_model():
 @pytest.mark.parametrize("seed", range(3))
 def test_hyper_connections_agree(seed, spread):
     check_branches(hf_models.branch_arrays(seed, spread))
+
+
+def weight_bound(scores, chosen, logits, config):
+    """Of the chosen experts' weights R s / sum(s): each score carries its own rounding and a third of its logit's.
+
+    The sigmoid's slope is at most 1/4, that of sqrt(softplus) less than 1/3.
+    """
+    picked, errors = (np.take_along_axis(a, chosen, axis=-1) for a in (scores, scores + logits / 3))
+    if not config.norm_topk_prob:
+        return errors * config.routed_scaling_factor
+    total = picked.sum(axis=-1, keepdims=True)
+    return config.routed_scaling_factor * (errors + picked / total * errors.sum(axis=-1, keepdims=True)) / total
+
+
+def assert_routes(config, parameters, x, indices, weights, tolerance_class, slack):
+    """The same experts with the same weights. Theirs are in any order, so both are sorted by expert."""
+    scores = router_scores(x, parameters["gate.weight"], config.scoring_func)
+    groups = np.sort((scores + parameters["gate.bias"]).reshape(len(x), config.n_group, -1), axis=-1)
+    for ranked in (groups.reshape(len(x), -1), groups[..., -2:].sum(axis=-1)):
+        gaps = np.diff(np.sort(ranked, axis=-1), axis=-1)
+        assert gaps.min(initial=1.0) > slack, "a choice that a rounding could turn"
+    chosen, ours = route(parameters, x, config)
+    order, theirs = np.argsort(chosen, axis=-1), np.argsort(indices, axis=-1)
+    chosen, ours = (np.take_along_axis(a, order, axis=-1) for a in (chosen, ours))
+    indices, weights = (np.take_along_axis(a, theirs, axis=-1) for a in (indices, weights))
+    assert_close("experts", indices, chosen, "exact")
+    logits = np.abs(x) @ np.abs(parameters["gate.weight"]).T
+    assert_close("weights", ours, weights, tolerance_class, x.shape[-1] + config.num_experts_per_tok,
+                 weight_bound(scores, chosen, logits, config))
+
+
+def random_router(seed, experts, D=24):
+    """float32 numbers: tokens [N, D], weight [E, D], bias [E]; biases are of both signs."""
+    rng = np.random.default_rng(seed)
+    return [rng.normal(0, spread, shape).astype(np.float32)
+            for spread, shape in ((1.0, (9, D)), (0.3, (experts, D)), (0.5, (experts,)))]
+
+
+ROUTERS = {"plain": (1, 1, True), "groups": (4, 2, True), "unnormalised": (4, 2, False), "one group kept": (4, 1, None)}
+
+
+@pytest.mark.parametrize(("n_group", "topk_group", "norm"), ROUTERS.values(), ids=ROUTERS)
+@pytest.mark.parametrize("seed", range(3))
+def test_v3_router_agrees(seed, n_group, topk_group, norm):
+    """It computes in float32 whatever it is given."""
+    from transformers import DeepseekV3Config
+    from transformers.models.deepseek_v3.modeling_deepseek_v3 import DeepseekV3TopkRouter
+
+    x, weight, bias = random_router(seed, 16)
+    options = {"n_routed_experts": 16, "num_experts_per_tok": 3, "n_group": n_group, "topk_group": topk_group}
+    router = DeepseekV3TopkRouter(DeepseekV3Config(hidden_size=24, norm_topk_prob=norm, **options))
+    indices, weights = run_router(router, x, weight, bias)
+    config = ExpertsConfig(**options, n_shared_experts=1, moe_intermediate_size=1, routed_scaling_factor=2.5,
+                           norm_topk_prob=bool(norm))
+    parameters = {"gate.weight": weight.astype(float), "gate.bias": bias.astype(float)}
+    assert_routes(config, parameters, x.astype(float), indices, weights, "f32", 2.0**-16)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_v4_router_agrees(seed):
+    """In float64: no groups, and scores sqrt(softplus)."""
+    from transformers.models.deepseek_v4.configuration_deepseek_v4 import DeepseekV4Config
+    from transformers.models.deepseek_v4.modeling_deepseek_v4 import DeepseekV4TopKRouter
+
+    x, weight, bias = (array.astype(float) for array in random_router(seed, 16))
+    hf = DeepseekV4Config(hidden_size=24, n_routed_experts=16)
+    assert np.abs(x @ weight.T).max() < 20, "torch's softplus is exact below 20 only"
+    indices, weights = run_router(DeepseekV4TopKRouter(hf).double(), x, weight, bias)
+    config = ExpertsConfig(16, hf.num_experts_per_tok, hf.n_shared_experts, hf.moe_intermediate_size,
+                           routed_scaling_factor=hf.routed_scaling_factor, scoring_func="sqrt_softplus",
+                           norm_topk_prob=hf.norm_topk_prob)
+    assert_routes(config, {"gate.weight": weight, "gate.bias": bias}, x, indices, weights, "f64", 2.0**-45)
+
+
+def run_router(router, x, weight, bias):
+    """Experts and weights [N, K] by their router with these parameters."""
+    import torch
+
+    with torch.no_grad():
+        router.weight.copy_(torch.tensor(weight))
+        router.e_score_correction_bias.copy_(torch.tensor(bias))
+        _, weights, indices = router(torch.tensor(x))
+    return indices.numpy(), weights.numpy()

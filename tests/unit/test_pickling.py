@@ -55,7 +55,7 @@ def golden_case():
 
 OBJECTS = {
     **{f"Addressing on {name}": lambda name=name: Addressing(TINY, ops=backends.load(name))
-       for name, package in backends.PACKAGES.items() if importlib.util.find_spec(package)},
+       for name in backends.BACKENDS if importlib.util.find_spec(name)},
     "Addressing of raw ids": lambda: Addressing(preset("qwen4exp-ple")),
     "Budget": lambda: BUDGETS[0],
     "Case": golden_case,
