@@ -135,11 +135,15 @@ class Addressing(ReadOnlyArrays):
         check_layer(self.config, layer_id)
         fast = self.ops.stepper(self.multipliers[layer_id], self.primes[layer_id], self.pad_id, self.eos_id)
 
+        array = type(self.start(0))
+
         def step(ids: np.ndarray, history: np.ndarray) -> np.ndarray:
             try:
-                return fast(ids, history)
-            except Exception:                                # foreign arrays are converted, wrong ones refused by name
-                return fast(*self._one_token(ids, history))
+                if type(ids) is array is type(history):
+                    return fast(ids, history)
+            except InputError:                               # wrong shapes or dtypes, which may be convertible
+                pass
+            return fast(*self._one_token(ids, history))
 
         return step
 

@@ -68,11 +68,11 @@ def address_layers(ids: np.ndarray, canonical: np.ndarray | None, history: np.nd
                      for y, (m, p) in enumerate(zip(multipliers, primes, strict=True))])
 
 
-def check_step(ids: np.ndarray, history: np.ndarray, max_ngram: int) -> None:
-    """Raise InputError unless the arrays are those of one token: ids [B], history [B, N-1]."""
-    if ids.ndim != 1 or history.shape != (len(ids), max_ngram - 1):
-        raise InputError("ids, history", f"shapes [B] and [B, {max_ngram - 1}]",
-                         f"{list(ids.shape)} and {list(history.shape)}")
+def check_step(ids: np.ndarray, history: np.ndarray, max_ngram: int, int64: object = np.int64) -> None:
+    """Raise InputError unless the arrays are those of one token: ids [B] and history [B, N-1], both int64."""
+    if not (ids.dtype == history.dtype == int64 and ids.ndim == 1 and history.shape == (len(ids), max_ngram - 1)):
+        raise InputError("ids, history", f"int64 [B] and [B, {max_ngram - 1}]",
+                         f"{ids.dtype} {list(ids.shape)} and {history.dtype} {list(history.shape)}")
 
 
 def stepper(multipliers: np.ndarray, primes: np.ndarray, pad_id: int,
@@ -80,7 +80,7 @@ def stepper(multipliers: np.ndarray, primes: np.ndarray, pad_id: int,
     """A function for one-token decoding: step(ids int64 [B], history int64 [B, N-1]) -> rows int64 [B, C].
 
     multipliers, primes, pad_id, eos_id   as for address
-    raises                                step: InputError for other shapes
+    raises                                step: InputError for other shapes or dtypes
     """
     def step(ids: np.ndarray, history: np.ndarray) -> np.ndarray:
         check_step(ids, history, len(multipliers))

@@ -57,7 +57,7 @@ def stepper(multipliers: Constant, primes: Constant, pad_id: int,
             eos_id: int | None = None) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
     """Twin of ops.composite.stepper."""
     def step(ids: torch.Tensor, history: torch.Tensor) -> torch.Tensor:
-        check_step(ids, history, len(multipliers))
+        check_step(ids, history, len(multipliers), torch.int64)
         return address(ids[:, None], history, multipliers, primes, None, pad_id, eos_id)[:, 0]
 
     return step
