@@ -104,7 +104,8 @@ def test_v3():
             {name: getattr(hf, option) for name, option in mapping.items()}
     assert_all_covered(AttentionConfig, V3_ATTENTION, V3_OTHERWISE[0])
     assert_all_covered(BackboneConfig, V3, V3_OTHERWISE[1])
-    assert {field.name for field in fields(ExpertsConfig)} - set(V3_EXPERTS) <= {"scoring_func", "group_score", "router_bias"}
+    left = {field.name for field in fields(ExpertsConfig)} - set(V3_EXPERTS)
+    assert left <= {"scoring_func", "group_score", "router_bias"}
     assert attention.latent_norm_eps == LATENT_EPS == DeepseekV3RMSNorm(2).variance_epsilon
     assert hf.rope_parameters == {"rope_type": "default", "rope_theta": attention.rope_theta}
     assert attention.yarn is None
