@@ -20,7 +20,7 @@ import ml_dtypes
 import numpy as np
 
 from engram_ref import ops as numpy_ops
-from engram_ref.checks import check_kind
+from engram_ref.checks import check_kind, float_name
 from engram_ref.config import EngramConfig
 from engram_ref.errors import InputError
 from engram_ref.layout import layout
@@ -145,8 +145,9 @@ def initialise(config: EngramConfig, layer_id: int, rng: "np.random.Generator",
                U(-1/sqrt(L), 1/sqrt(L))
     raises     InputError if the parameters would not fit into memory, with the size they need
     """
-    dtype = standard_dtype(config) if dtype is None else dtype
+    check_kind("rng", rng, np.random.Generator)
     named = shapes(config, layer_id)
+    dtype = np.dtype(float_name("dtype", standard_dtype(config) if dtype is None else dtype)).type
     check_fits(f"{config.name} layer {layer_id}", bytes_needed(config, layer_id, dtype))
     made = random_table(config, layout(config, layer_id).table_rows, rng, dtype)
     for name, shape in named.items():

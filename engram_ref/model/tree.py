@@ -19,7 +19,7 @@ from types import ModuleType
 import numpy as np
 
 from engram_ref import ops as numpy_ops
-from engram_ref.checks import check_kind, is_file
+from engram_ref.checks import check_kind, check_kinds, check_ops, float_name, is_file
 from engram_ref.errors import InputError
 from engram_ref.files import check_file, write_whole
 from engram_ref.memory import check_fits
@@ -107,8 +107,10 @@ def initialise(config: ModelConfig, rng: "np.random.Generator",
     dtype    float32 or float64; None: float32 if the Engram dialect rounds to bfloat16, else float64
     raises   InputError where a model does not fit into memory
     """
+    check_kinds(config=(config, ModelConfig), rng=(rng, np.random.Generator))
     if dtype is None:
         dtype = np.float64 if config.engram is None else engram_parameters.standard_dtype(config.engram)
+    dtype = np.dtype(float_name("dtype", dtype)).type
     named = shapes(config)
     check_fits(config.name, sum(map(size, named.values())) * np.dtype(dtype).itemsize)
     made: dict[str, np.ndarray] = {}
@@ -143,6 +145,7 @@ def size(shape: tuple[int, ...]) -> int:
 def check(parameters: Mapping[str, np.ndarray], config: ModelConfig, ops: ModuleType = numpy_ops) -> None:
     """Refuse parameters that do not fit the configuration, naming the first that does not."""
     check_kind("config", config, ModelConfig)
+    check_ops(ops)
     parameters, expected = engram_parameters.as_parameters(parameters, ops), shapes(config)
     for name in [*expected, *parameters]:
         if name not in parameters:
