@@ -1,4 +1,4 @@
-"""Bad values of every argument of every public function: InputError, on one line, that names the argument.
+"""Bad values of every argument of every public function: InputError, on one line.
 
 A row of CALLS is a call that works, by its arguments. Each argument is then replaced by every value of BAD in turn;
 GOOD lists those values that are legal after all, and with them the call must work.
