@@ -13,7 +13,7 @@ import numpy as np
 
 from engram_ref.axes import describe_shape
 from engram_ref.checks import check_kind, check_kinds, is_file
-from engram_ref.errors import InputError
+from engram_ref.errors import InputError, described
 from engram_ref.files import check_file, write_whole
 from engram_ref.packages import require
 from engram_ref.stages import stage_of
@@ -28,7 +28,13 @@ def copied(array: np.ndarray) -> np.ndarray:
     if hasattr(array, "detach"):
         array = array.detach().cpu()
         array = (array.float() if str(array.dtype) == "torch.bfloat16" else array).numpy()
-    return np.array(array)
+    try:
+        found = np.array(array)
+    except ValueError as error:                              # rows of different lengths
+        raise InputError("array", "an array of numbers", described(array)) from error
+    if found.dtype.kind in "OSU":
+        raise InputError("array", "an array of numbers", described(array))
+    return found
 
 
 class Trace:
