@@ -1,15 +1,12 @@
 """engram_ref: the reference implementation of Engram, conditional memory for language models.
 
-Importing this loads NumPy and nothing heavier; each public name loads its own file when it is first used.
+Importing this loads nothing else, not even NumPy: each public name loads its own file when it is first used. So
+the command line can handle Ctrl-C before anything slow is imported.
 """
 
-import importlib
 import sys
-from types import ModuleType
-from typing import TYPE_CHECKING
 
-import numpy  # noqa: F401  what everything stands on
-
+TYPE_CHECKING = False           # type checkers take it for true; importing typing for it would take milliseconds
 if TYPE_CHECKING:
     from engram_ref.addressing import Addressing
     from engram_ref.config import EngramConfig
@@ -39,6 +36,8 @@ _HOMES = {
 
 def __getattr__(name: str) -> object:
     """A public name, from its file; kept, so that it is looked up once."""
+    import importlib
+
     for home, names in _HOMES.items():
         if name in names:
             found = getattr(importlib.import_module(f"engram_ref.{home}"), name)
@@ -52,12 +51,12 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-class _Package(ModuleType):
+class _Package(type(sys)):
     """This package: `presets` and `model_presets` are functions in it, though files of these names hold them."""
 
     def __setattr__(self, name: str, value: object) -> None:
         """Importing a file binds its name here; a public function's name stays that function's."""
-        if not (name in __all__ and isinstance(value, ModuleType)):
+        if not (name in __all__ and isinstance(value, type(sys))):
             super().__setattr__(name, value)
 
 

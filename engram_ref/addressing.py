@@ -7,12 +7,13 @@ from canonical ids, and a short history makes any cut of a stream give the rows 
 import functools
 import importlib
 from collections.abc import Callable
-from types import ModuleType
+from types import ModuleType, NoneType
 from typing import Any
 
 import numpy as np
 
 from engram_ref import ops as numpy_ops
+from engram_ref.checks import check_kind, check_kinds, check_ops, integer
 from engram_ref.config import EngramConfig, check_layer
 from engram_ref.errors import InputError
 from engram_ref.layout import layouts, module_order
@@ -47,6 +48,8 @@ class Addressing(ReadOnlyArrays):
     """
 
     def __init__(self, config: EngramConfig, vocabulary: Vocabulary | None = None, *, ops: ModuleType = numpy_ops):
+        check_ops(ops)
+        check_kinds(config=(config, EngramConfig), vocabulary=(vocabulary, Vocabulary, NoneType))
         self.config, self.ops = config, ops
         self.canonical = canonical = _canonical_map(config, vocabulary)
         self.pad_id = config.pad_id if canonical is None else int(canonical[config.pad_id])
@@ -66,7 +69,7 @@ class Addressing(ReadOnlyArrays):
 
     def start(self, batch: int) -> np.ndarray:
         """The history of a stream that has not begun: int64 [batch, N-1] of -1."""
-        return self.ops.as_array("history", self._unseen(batch))
+        return self.ops.as_array("history", self._unseen(integer("batch", batch)))
 
     def rows(self, canonical_ids: np.ndarray, layer_id: int, history: np.ndarray | None = None,
              flat: bool = False, trace: Trace | None = None) -> np.ndarray:
@@ -81,6 +84,7 @@ class Addressing(ReadOnlyArrays):
         raises          InputError for wrong ids, shapes, dtypes or an unknown layer
         """
         check_layer(self.config, layer_id)
+        check_kinds(flat=(flat, bool), trace=(trace, Trace, NoneType))
         ids, history, batched = self._checked(canonical_ids, history)
         record = self.ops.ignore if trace is None else trace.record
         record("canonical_ids", ids)
@@ -97,6 +101,7 @@ class Addressing(ReadOnlyArrays):
         returns   int64 [Y, B, T, C], layers as the configuration lists them
         raises    InputError for wrong ids, shapes or dtypes
         """
+        check_kind("flat", flat, bool)
         ids = self.ops.as_int64("ids", ids)
         if ids.ndim != 2:
             raise InputError("ids", "shape [B, T]", list(ids.shape))
@@ -125,10 +130,31 @@ class Addressing(ReadOnlyArrays):
 
         layer_id   one of the configuration's layers
         returns    step(ids int64 [B], history int64 [B, N-1]) -> rows int64 [B, C], without offsets
-        raises     InputError for an unknown layer; `step` itself trusts its arguments
+        raises     InputError for an unknown layer; `step` checks shapes and dtypes and trusts the values
         """
         check_layer(self.config, layer_id)
-        return self.ops.stepper(self.multipliers[layer_id], self.primes[layer_id], self.pad_id, self.eos_id)
+        fast = self.ops.stepper(self.multipliers[layer_id], self.primes[layer_id], self.pad_id, self.eos_id)
+
+        array = type(self.start(0))
+
+        def step(ids: np.ndarray, history: np.ndarray) -> np.ndarray:
+            try:
+                if type(ids) is array is type(history):
+                    return fast(ids, history)
+            except InputError:                               # wrong shapes or dtypes, which may be convertible
+                pass
+            return fast(*self._one_token(ids, history))
+
+        return step
+
+    def _one_token(self, ids: object, history: object) -> tuple[np.ndarray, np.ndarray]:
+        """ids [B] and history [B, N-1] as the backend's int64 arrays."""
+        ids, history = self.ops.as_int64("ids", ids), self.ops.as_int64("history", history)
+        if ids.ndim != 1:
+            raise InputError("ids", "shape [B]", list(ids.shape))
+        if history.shape != (len(ids), self.config.max_ngram - 1):
+            raise InputError("history", f"shape {[len(ids), self.config.max_ngram - 1]}", list(history.shape))
+        return ids, history
 
     def _checked(self, canonical_ids: np.ndarray, history: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, bool]:
         """ids [B, T], history [B, N-1], and whether the caller's had a batch axis."""

@@ -13,6 +13,7 @@ A bool is not an integer, and text is not a number. NumPy scalars become Python 
 
 import functools
 import math
+import os
 import types
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -121,6 +122,11 @@ def check_ops(ops: object) -> None:
     if not hasattr(ops, "as_array"):
         raise InputError("ops", "a namespace of ops, such as engram_ref.ops", described(ops),
                          "engram_ref.backends.load(name) returns a backend's")
+
+
+def is_file(path: object) -> bool:
+    """Whether a value is the path of a file; no value raises, not even a name that is too long."""
+    return isinstance(path, str | os.PathLike) and os.path.isfile(path)
 
 
 def check_kind(argument: str, value: object, *kinds: type) -> None:

@@ -5,7 +5,7 @@ Where a source does not publish a value, the comment beside it says "choice".
 
 from dataclasses import replace
 
-from engram_ref.errors import unknown_name
+from engram_ref.errors import check_name
 from engram_ref.model_config import AttentionConfig, BackboneConfig, ExpertsConfig, HyperConfig, ModelConfig
 from engram_ref.presets import preset
 
@@ -24,7 +24,7 @@ _EXPERTS_72 = ExpertsConfig(
     num_experts_per_tok=6,
     n_shared_experts=2,
     moe_intermediate_size=1536,
-    n_group=1,                        # choice: no paper mentions groups, and 55 and 64 experts share none
+    n_group=1,                        # choice: no paper mentions groups, and 55 and 64 have no common divisor
     routed_scaling_factor=2.5,        # choice: DeepSeek-V3's; Moonlight, with 64 experts, has 2.446
 )
 
@@ -123,7 +123,5 @@ def model_preset(name: str) -> ModelConfig:
     >>> model_preset("moe-27b").backbone.experts.n_routed_experts
     72
     """
-    name = "engram-27b" if name == "paper" else name
-    if name not in _PRESETS:
-        raise unknown_name("model", name, [*_PRESETS, "paper"])
-    return _PRESETS[name]
+    check_name("model", name, [*_PRESETS, "paper"])
+    return _PRESETS["engram-27b" if name == "paper" else name]

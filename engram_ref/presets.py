@@ -8,7 +8,7 @@ literals.py.
 from dataclasses import replace
 
 from engram_ref.config import EngramConfig
-from engram_ref.errors import unknown_name
+from engram_ref.errors import check_name
 from engram_ref.text.maps import KNOWN_VOCABULARIES
 
 ALIASES = {"paper": "engram-27b"}
@@ -182,7 +182,5 @@ def preset(name: str) -> EngramConfig:
     >>> preset("paper").table_sizes
     (2262400, 2262400)
     """
-    name = ALIASES.get(name, name)
-    if name not in _PRESETS:
-        raise unknown_name("preset", name, [*_PRESETS, *ALIASES])
-    return _PRESETS[name]
+    check_name("preset", name, [*_PRESETS, *ALIASES])
+    return _PRESETS[ALIASES.get(name, name)]

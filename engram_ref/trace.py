@@ -7,12 +7,15 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from types import NoneType
 
 import numpy as np
 
 from engram_ref.axes import describe_shape
+from engram_ref.checks import check_kind, check_kinds, is_file
 from engram_ref.errors import InputError
-from engram_ref.files import write_whole
+from engram_ref.files import check_file, write_whole
+from engram_ref.packages import require
 from engram_ref.stages import stage_of
 
 
@@ -43,6 +46,7 @@ class Trace:
     """
 
     def __init__(self, stop: str | None = None, check_finite: bool = False, prefix: str = ""):
+        check_kinds(stop=(stop, str, NoneType), check_finite=(check_finite, bool), prefix=(prefix, str))
         self.stop, self.check_finite, self.prefix = stop, check_finite, prefix
         self.arrays: dict[str, np.ndarray] = {}
 
@@ -54,6 +58,7 @@ class Trace:
 
     def record(self, name: str, array: np.ndarray) -> None:
         """Keep a copy of one stage. Raises InputError on a non-finite one where that is asked for."""
+        check_kind("name", name, str)
         key = self._path(name)
         array = self.arrays[key] = copied(array)
         if self.check_finite and not np.isfinite(array).all():
@@ -73,21 +78,19 @@ class Trace:
         return f"{key} {shape} {array.dtype}"
 
     def save(self, path: str | Path) -> None:
-        """Write all stages to a safetensors file: to a temporary name first, then renamed."""
-        from safetensors.numpy import save
-
-        data = save({key: np.array(array, order="C") for key, array in self.arrays.items()},
-                    metadata={"order": "\n".join(self.arrays)})
-        write_whole(Path(path), data)
+        """Write all stages to a safetensors file, whole or not at all; see engram_ref.files."""
+        check_file(path)
+        data = require("safetensors.numpy", f"trace file {path}").save(
+            {key: np.array(array, order="C") for key, array in self.arrays.items()},
+            metadata={"order": "\n".join(self.arrays)})
+        write_whole(path, data)
 
     @classmethod
     def load(cls, path: str | Path) -> "Trace":
         """Read a saved trace, stages in their order. InputError where the file is missing or damaged."""
-        from safetensors import safe_open
-
-        if not Path(path).is_file():
+        if not is_file(path):
             raise InputError(f"trace file {path}", "a safetensors file", "no such file")
-        trace = cls()
+        trace, safe_open = cls(), require("safetensors", f"trace file {path}").safe_open
         try:
             with safe_open(path, framework="numpy") as stored:
                 order = (stored.metadata() or {})["order"]

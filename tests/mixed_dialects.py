@@ -8,13 +8,14 @@ import os
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import pairwise
 from math import gcd
 
 import ml_dtypes
 import numpy as np
 
 from engram_ref import Addressing, Vocabulary, ops, preset
-from engram_ref.config import CHOICES
+from engram_ref.config import CHOICES, EngramConfig
 from engram_ref.model.engram_parameters import shapes
 from engram_ref.ops import DEAD
 from tests import enclosures, slow_addressing
@@ -22,7 +23,7 @@ from tests.slow import primes as slow_primes
 
 SEED = int(os.environ.get("ENGRAM_REF_MIXED_SEED", "20260112"))
 COMPILED = os.environ.get("NUMBA_DISABLE_JIT", "0") == "0"
-CASES = int(os.environ.get("ENGRAM_REF_MIXED_CASES", "300" if COMPILED else "60"))     # kernels as plain Python are slow
+CASES = int(os.environ.get("ENGRAM_REF_MIXED_CASES", "300" if COMPILED else "60"))     # plain Python kernels are slow
 
 HIDDEN_SIZES = (1, 2, 3, 7, 16, 17, 33, 60, 64)
 ROW_WIDTHS = (1, 2, 3, 5, 7, 13, 33)
@@ -43,7 +44,7 @@ def reproducible(number):
 
 
 def random_config(rng, **fixed):
-    """A configuration of raw ids: every field that can differ is drawn by itself, but for the choices that are fixed."""
+    """A configuration of raw ids: every field that can differ is drawn by itself, except the fixed choices."""
     pick = picker(rng)
     choices = {field: pick(*names) for field, names in CHOICES.items()} | fixed
     N, heads, size, base = pick(2, 3, 4, 5), pick(1, 2, 3), pick(7, 300, 129_280), pick(0, 1)
@@ -56,7 +57,8 @@ def random_config(rng, **fixed):
         table_sizes=tuple(rng.integers(1, 40, N - 1).tolist()), seed=int(rng.integers(2**40)),
         multipliers=random_multipliers(rng, len(layers), N), row_width=random_width(rng, choices, (N - 1) * heads),
         row_multiple=pick(1, 1, 7, 128), projection_bias=pick(True, False), norm_eps=pick(None, 1e-20, 1e-6, 1e-5),
-        conv_kernel=pick(0, 1, 2, 3, 4), conv_dilation=pick(1, 2, 3), conv_norm_eps=pick(1e-20, 1e-6, 1e-5))
+        conv_kernel=pick(0, 1, 2, 3, 4), conv_dilation=pick(1, 2, 3), conv_norm_eps=pick(1e-20, 1e-6, 1e-5),
+        quantise_floor=pick(0.0, 1e-4, 0.5))
 
 
 def random_multipliers(rng, layers, N):
@@ -99,7 +101,7 @@ def random_addressing(rng):
 
 
 def random_shape(rng, N):
-    """Batch and tokens: none, one, fewer than a window, more than a cache line of anything."""
+    """Batch and number of tokens: none, one, the length of the history, and more."""
     return picker(rng)(0, 1, 1, 3, 3), picker(rng)(0, 1, 1, N - 1, int(rng.integers(1, 20)), 63)
 
 
@@ -121,7 +123,7 @@ def random_history(rng, config, batch):
 def random_cuts(rng, length):
     """Slices that cover range(length), some of them empty."""
     ends = [0, *sorted(rng.integers(0, length + 1, rng.integers(1, 4)).tolist()), length]
-    return [slice(begin, end) for begin, end in zip(ends, ends[1:], strict=False)]
+    return [slice(begin, end) for begin, end in pairwise(ends)]
 
 
 def layouts(rng):
@@ -154,8 +156,8 @@ def relaid(layout, array):
 class Rows:
     """Streams of one configuration, and the slow oracle's rows and flat rows: int64 [Y, B, T, C]."""
 
-    config: object
-    vocabulary: object
+    config: EngramConfig
+    vocabulary: Vocabulary | None
     raw: np.ndarray
     ids: np.ndarray
     history: np.ndarray
@@ -174,9 +176,9 @@ def rows_case(number):
     addressing = Addressing(config, vocabulary)
     expected = np.array([[slow_addressing.rows(config, layer, x, addressing.pad_id, h, addressing.eos_id)
                           for x, h in zip(ids.tolist(), history.tolist(), strict=True)]
-                         for layer in config.layer_ids], dtype=np.int64).reshape(len(config.layer_ids), B, T, config.columns)
-    columns = slow_addressing.table_primes(config)
-    offsets = np.array([slow_primes.offsets(columns[layer]) for layer in config.layer_ids])
+                         for layer in config.layer_ids], dtype=np.int64)
+    expected = expected.reshape(len(config.layer_ids), B, T, config.columns)         # also if there are no tokens
+    offsets = np.array([slow_primes.offsets(columns) for columns in slow_addressing.table_primes(config).values()])
     raw, ids, history = map(layouts(rng), (raw, ids, history))
     return Rows(config, vocabulary, raw, ids, history, random_cuts(rng, T), expected,
                 expected + offsets[:, None, None])
@@ -186,7 +188,7 @@ def rows_case(number):
 class Module:
     """One module and what streams through it; `stages` has a Ball for each stage, `memory` the exact memory."""
 
-    config: object
+    config: EngramConfig
     arrays: dict
     cuts: list
     memory: np.ndarray
@@ -220,7 +222,7 @@ def module_case(number, **fixed):
 
 
 def random_parameters(rng, config, dtype):
-    """Parameters whose keys are large or small beside eps; some rows are zero, and one gain may be."""
+    """Parameters whose keys are large or small beside eps; a gain may be zero in one channel."""
     layer, size = config.layer_ids[0], 10.0 ** rng.uniform(-6, 1)
     made = {}
     for name, shape in shapes(config, layer).items():
@@ -228,23 +230,23 @@ def random_parameters(rng, config, dtype):
         if name.endswith("gain"):
             values = 0.3 * values + (config.gain_form == "plain")
             values[..., 0] = -float(config.gain_form == "zero_centred") if rng.random() < 0.2 else values[..., 0]
-        elif name.startswith("table") or name.endswith("bias"):
-            values = values * size
         else:
-            values = values * shape[-1] ** -0.5
+            values = values * (size if name.startswith("table") or name.endswith("bias") else shape[-1] ** -0.5)
         made[name] = values.astype(dtype)
     made["column_offsets"] = Addressing(config).offsets[layer]
-    return made | random_table(rng, config, made, dtype)
+    return made | (random_codes(rng, made) if config.table_codec == "fp8_e8m0" else random_numbers(rng, config, made))
 
 
-def random_table(rng, config, made, dtype):
-    """The stored table: finite FP8 codes of every kind with scales near `size`, or numbers; one row in five is 0."""
-    zero = rng.random(len(made.get("table", made.get("table_codes", ())))) < 0.2
-    if config.table_codec == "fp8_e8m0":
-        codes = rng.integers(0, 0x7F, made["table_codes"].shape) + 0x80 * rng.integers(0, 2, made["table_codes"].shape)
-        codes[zero] &= 0x80
-        scales = rng.integers(0, 3, made["table_scales"].shape) + rng.integers(100, 128)
-        return {"table_codes": codes.astype(np.uint8), "table_scales": scales.astype(np.uint8)}
-    table = np.where(zero[:, None], 0, made["table"])
-    wider = picker(rng)(dtype, np.float64)                   # an fp32 table may be stored wider than it is used
-    return {"table": table.astype(ml_dtypes.bfloat16 if config.table_codec == "bf16" else wider)}
+def random_codes(rng, made):
+    """An FP8 table: finite codes of every kind, neighbouring scales, and zeros of either sign in one row of five."""
+    shape, scales = made["table_codes"].shape, made["table_scales"].shape
+    codes = rng.integers(0, 0x7F, shape) * (rng.random((len(made["table_codes"]), 1)) < 0.8)
+    return {"table_codes": (codes + 0x80 * rng.integers(0, 2, shape)).astype(np.uint8),
+            "table_scales": (rng.integers(0, 3, scales) + rng.integers(100, 128)).astype(np.uint8)}
+
+
+def random_numbers(rng, config, made):
+    """A table of plain numbers, zero in one row of five; one of fp32 may be stored wider than it is used."""
+    table = made["table"] * (rng.random((len(made["table"]), 1)) < 0.8)
+    stored = picker(rng)(made["table"].dtype, np.dtype(np.float64))
+    return {"table": table.astype(ml_dtypes.bfloat16 if config.table_codec == "bf16" else stored)}

@@ -4,6 +4,8 @@ MUTANTS: name -> (function below engram_ref, wrong variant, test below tests, th
 tests/mutants.py replaces the function and expects the test to fail. A kernel is replaced by a wrong call of it.
 """
 
+from dataclasses import replace
+
 import numpy as np
 
 from tests.cases_backbone import EXPERTS
@@ -45,6 +47,10 @@ def decodes_the_row_asked_for_ahead(original, codes, scales, rows, *others):
 
 def never_rounded(original, codes, scales, rows, powers, width, rounded, *others):
     return original(codes, scales, rows, powers, width, False, *others)
+
+
+def memory_not_rounded(original, parameters, rows, config, *others, **named):
+    return original(parameters, rows, replace(config, rounding="none"), *others, **named)
 
 
 def eps_inside_the_gates_square(original, alpha, squares, eps):
@@ -100,6 +106,8 @@ MUTANTS: dict[str, tuple] = {
     "numba-decodes-ahead": (NUMBA + "tables:_decode", decodes_the_row_asked_for_ahead,
                             TABLES + "every_pair_of_code_and_scale", (False,)),
     "numba-not-rounded": (NUMBA + "tables:_decode", never_rounded, TABLES + "every_pair_of_code_and_scale", (True,)),
+    "numba-memory-not-rounded": (NUMBA + "composite:gather_decode", memory_not_rounded, TABLES +
+                                 "a_table_of_plain_numbers_is_rounded_if_the_configuration_rounds", (RNG(0),)),
     "numba-eps-inside-the-gates-square": (NUMBA + "conv:branch_factors", eps_inside_the_gates_square, FUSED,
                                           (*DEMO_64, RNG(0))),
     "numba-eps-outside-the-root": (NUMBA + "conv:branch_factors", eps_outside_the_root, FUSED, (*DEMO_64, RNG(0))),

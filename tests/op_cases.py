@@ -124,6 +124,11 @@ def fp8(rng, B, T):
     return rng.integers(0, 256, (B, T, 64)).astype(np.uint8), rng.integers(0, 256, (B, T, 2)).astype(np.uint8)
 
 
+def one_channel(rng, B, T):
+    """A state, a zero key and a gain: the only product is -0.0, and the sum +0.0, as copysign_sqrt sees it."""
+    return -np.ones((B, T, M, 1)), np.zeros((B, T, M, 1)), np.ones((M, 1))
+
+
 def narrow(rng, B, T):
     """float32 [B, T, 64], of sizes from below the smallest scale to far above the largest number."""
     return ((rng.standard_normal((B, T, 64)) * 10.0 ** rng.uniform(-44, 37, (B, T, 1))).astype(np.float32),)
@@ -149,6 +154,8 @@ DATA = {
     "effective_gain": Case(floats((M, D)), lambda ops, g: ops.effective_gain(g, "zero_centred")),
     "apply_gate": Case(floats((ALL, M), (ALL, D)), lambda ops, a, v: ops.apply_gate(a, v)),
     "next_taps": Case(floats((ALL, M, D), (2, 4, M, D)), lambda ops, x, t: ops.next_taps(x, t[: x.shape[0]])),
+    "score of one channel": Case(one_channel, lambda ops, h, k, g: ops.score(h, k)),
+    "factored_score of one channel": Case(one_channel, lambda ops, h, k, g: ops.factored_score(h, k, g, g, 1e-6)),
     "expand": Case(floats((ALL, D)), lambda ops, x: ops.expand(x, M)),
     "read_single": Case(floats((ALL, 1, D)), lambda ops, x: ops.read_single(x)),
     "write_single": Case(floats((ALL, 1, D), (ALL, D)), lambda ops, x, y: ops.write_single(x, y)),

@@ -4,13 +4,13 @@ Importing this loads none of them.
 """
 
 import importlib
-import importlib.util
 from types import ModuleType
 
-from engram_ref.errors import InputError, unknown_name
+from engram_ref.errors import InputError, check_name
+from engram_ref.packages import fault_of
 
-PACKAGES = {"numpy": "numpy", "numba": "numba", "torch": "torch"}
-"""Backend -> what must be installed for it."""
+BACKENDS = ("numpy", "numba", "torch")
+"""The backends; the last two need the package they are named after."""
 
 
 def load(name: str) -> ModuleType:
@@ -18,20 +18,14 @@ def load(name: str) -> ModuleType:
 
     name      "numpy" (the definition), "numba" or "torch"
     returns   a module with the functions of engram_ref.ops
-    raises    InputError for another name, or where the package it stands on is not installed
+    raises    InputError for an unknown name, or if the package it needs is not installed or cannot be imported
 
     >>> load("numpy").__name__
     'engram_ref.ops'
     """
-    if name not in PACKAGES:
-        raise unknown_name("backend", name, PACKAGES)
-    if name == "numpy":
-        return importlib.import_module("engram_ref.ops")
-    package = PACKAGES[name]
-    hint = f"pip install {package}; the backend numpy works without it"
-    if importlib.util.find_spec(package) is None:
-        raise InputError(f"backend {name}", f"the package {package}", "not installed", hint)
+    check_name("backend", name, BACKENDS)
     try:
-        return importlib.import_module(f"engram_ref.backends.{name}")
-    except ImportError as error:
-        raise InputError(f"backend {name}", f"a package {package} that can be imported", str(error), hint) from error
+        return importlib.import_module("engram_ref.ops" if name == "numpy" else f"engram_ref.backends.{name}")
+    except ImportError as error:        # the package is there and lacks something that its backend takes from it
+        raise InputError(f"backend {name}", f"the package {name}", f"one whose backend {fault_of(error, name)}",
+                         f"pip install -U {name}") from error

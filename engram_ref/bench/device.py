@@ -10,7 +10,7 @@ from engram_ref.bench import module
 from engram_ref.bench.clock import Side
 from engram_ref.bench.judge import OURS, Case, Comparison
 from engram_ref.bench.rows import Constants
-from engram_ref.bench.setting import Setting, has_torch
+from engram_ref.bench.setting import Setting, without_torch
 from engram_ref.bench.tables import random_rows
 from engram_ref.model.engram import through_module
 from engram_ref.presets import preset
@@ -21,8 +21,8 @@ CALLS, WARM = 20, 3     # launches in one measurement, and before the first
 
 def lacking() -> str:
     """Why there is no device to measure; "" where there is one."""
-    if not has_torch():
-        return "torch is not installed"
+    if why := without_torch():
+        return why
     import torch
 
     return "" if torch.cuda.is_available() else "torch finds no CUDA device"

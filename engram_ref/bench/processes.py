@@ -52,7 +52,7 @@ def peaks(side: str, setting: Setting, rounds: int) -> list[float]:
 
 
 def imports(setting: Setting) -> Iterator[Case]:
-    """P12: a process that imports this package beside one that imports NumPy."""
+    """P12: a process that imports NumPy and this package beside one that imports NumPy."""
     loaded = ", ".join(fresh("-c", LOADED).stdout.split())
     starts = setting.size(max(setting.rounds, STARTS), setting.rounds)
 
@@ -63,7 +63,7 @@ def imports(setting: Setting) -> Iterator[Case]:
 
 def import_times(starts: int) -> dict[str, list[float]]:
     """Seconds of so many processes that import each, in turns; both find their compiled bytes in one new folder."""
-    commands = {OURS: "import engram_ref", NUMPY: "import numpy"}
+    commands = {OURS: "import numpy, engram_ref", NUMPY: "import numpy"}
     seconds: dict[str, list[float]] = {name: [] for name in commands}
     with tempfile.TemporaryDirectory() as folder:
         compiled = {"PYTHONPYCACHEPREFIX": folder, "PYTHONDONTWRITEBYTECODE": ""}

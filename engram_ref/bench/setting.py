@@ -17,6 +17,7 @@ import numpy as np
 
 from engram_ref.backends import numba as fast_ops
 from engram_ref.bench.clock import Side
+from engram_ref.packages import ABSENT, fault
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "baselines.py"
 LINE = 64
@@ -47,11 +48,12 @@ class Setting:
         return quick if self.quick else full
 
     def lacks(self, need: str = "") -> str:
-        """Why a rival cannot run here: no baselines, no torch, no gcc; "" where it can."""
+        """Why a rival cannot run here: no baselines, no torch or a broken one, no gcc; "" where it can."""
         if self.rivals is None:
             return "needs scripts/baselines.py"
-        there = {"": True, "torch": has_torch(), "gcc": shutil.which("gcc") is not None}
-        return "" if there[need] else f"needs {need}"
+        if need == "torch":
+            return without_torch()
+        return "needs gcc" if need == "gcc" and shutil.which("gcc") is None else ""
 
     @contextmanager
     def using(self, threads: int) -> Iterator[None]:
@@ -105,9 +107,10 @@ def load_rivals() -> ModuleType | None:
 
 
 @functools.cache
-def has_torch() -> bool:
-    """Whether torch is installed; it is loaded only where a row needs it."""
-    return importlib.util.find_spec("torch") is not None
+def without_torch() -> str:
+    """Why torch cannot be used; "" if it can. Only importing it tells, so it is loaded if a row needs it."""
+    why = fault("torch")
+    return "needs torch" if why == ABSENT else why and f"torch {why}"
 
 
 def cores() -> int:

@@ -3,14 +3,15 @@
 import argparse
 import json
 import os
-import sys
 from collections.abc import Mapping
 
 from engram_ref.backends import load
 from engram_ref.cli.source import output_path
+from engram_ref.cli.streams import say
 from engram_ref.cli.terminal import style, table, wrap
 from engram_ref.errors import InputError
 from engram_ref.files import write_whole
+from engram_ref.packages import require
 
 HELP = "measure speed beside plain versions and the machine's limits"
 DESCRIPTION = """Measure every row of the performance table: ours, a plain version of the same work, and what the
@@ -42,6 +43,9 @@ def run(options: argparse.Namespace) -> int:
         raise InputError(JIT_OFF, "not set: there is nothing to measure without the compiler", os.environ[JIT_OFF])
     from engram_ref.bench import report
     load("numba")                       # the side under test: its absence is said before anything is measured
+    if plot is not None:
+        require("matplotlib", "--plot")
+        from engram_ref.bench.chart import chart_svg
     from engram_ref.bench import run as benchmark
     from engram_ref.bench.setting import Setting, cores, load_rivals
 
@@ -50,14 +54,12 @@ def run(options: argparse.Namespace) -> int:
     if not 1 <= threads <= cores():
         raise InputError("--threads", f"from 1 to {cores()}, the cores there are", threads)
     setting = Setting(options.rounds, options.quick, threads, load_rivals())
-    said = benchmark.Progress(lambda line: print(line, file=sys.stderr, flush=True))
+    said = benchmark.Progress(say)
     result = benchmark.measure(names, setting, said)
     text = json.dumps(result, indent=1)
     if out is not None:
         write_whole(out, f"{text}\n".encode())
     if plot is not None:
-        from engram_ref.bench.chart import chart_svg
-
         write_whole(plot, chart_svg(result))
     print(text if options.json else "\n".join(lines(result)))
     return 1 if report.verdicts(result)["missed"] else 0

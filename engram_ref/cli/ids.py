@@ -10,20 +10,20 @@ from engram_ref.addressing import Addressing
 from engram_ref.cli.source import (
     add_preset,
     add_text,
+    configured,
     encode,
     output_path,
     parse_ids,
     read_text,
     to_canonical,
-    vocabulary_of,
 )
 from engram_ref.cli.terminal import style, width, wrap
 from engram_ref.config import EngramConfig, check_layer
 from engram_ref.errors import InputError
 from engram_ref.files import write_whole
 from engram_ref.ops.canonical import DEAD, check_ids
-from engram_ref.presets import preset
 from engram_ref.text.maps import int64_digest
+from engram_ref.text.vocabulary import Vocabulary
 
 HELP = "the table rows that a text or ids read"
 DESCRIPTION = """The table rows that a text, token ids, or text on standard input read.
@@ -48,11 +48,12 @@ def arguments(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Print, digest or write the rows."""
-    config = preset(options.preset)
+    config, vocabulary = configured(options)
     layers = chosen_layers(config, options.layer)
     path = None if options.out is None else output_path(options.out, ".npy", "--out")
-    ids, history = canonical_input(options, config)
-    rows = all_rows(Addressing(config), layers, ids, history, options.flat)
+    addressing = Addressing(config, None if config.vocabulary is None else vocabulary)
+    ids, history = canonical_input(options, addressing, vocabulary)
+    rows = all_rows(addressing, layers, ids, history, options.flat)
     if path is not None:
         buffer = io.BytesIO()
         np.save(buffer, rows)
@@ -87,32 +88,33 @@ def chosen_layers(config: EngramConfig, text: str) -> list[int]:
     return [layer]
 
 
-def canonical_input(options: argparse.Namespace, config: EngramConfig) -> tuple[np.ndarray, np.ndarray]:
+def canonical_input(options: argparse.Namespace, addressing: Addressing,
+                    vocabulary: Vocabulary | None) -> tuple[np.ndarray, np.ndarray]:
     """Canonical ids [T] and history [N-1] from the options."""
+    config = addressing.config
     if options.text and options.tokens is not None:
         raise InputError("TEXT", "either a text or --tokens", "both")
-    vocabulary = vocabulary_of(config)
     if options.tokens is not None:
-        ids = given_ids(options.tokens, "--tokens", options, config)
+        ids = given_ids(options.tokens, "--tokens", options, addressing)
     else:
         if options.canonical:
             raise InputError("--canonical", "ids given with --tokens", "a text")
-        ids = to_canonical(encode(read_text(options.text), config, vocabulary), config, vocabulary, "TEXT")
+        ids = to_canonical(encode(read_text(options.text), config, vocabulary), addressing, "TEXT")
     span = config.max_ngram - 1
     before = np.zeros(0, np.int64) if options.history is None else \
-        given_ids(options.history, "--history", options, config)
+        given_ids(options.history, "--history", options, addressing)
     if len(before) > span:
         raise InputError("--history", f"at most {span} ids, those just before", len(before))
     return ids, np.concatenate([np.full(span - len(before), DEAD), before])
 
 
-def given_ids(text: str, option: str, options: argparse.Namespace, config: EngramConfig) -> np.ndarray:
+def given_ids(text: str, option: str, options: argparse.Namespace, addressing: Addressing) -> np.ndarray:
     """Ids from an option, made canonical unless they are."""
     ids = parse_ids(text, option)
     if options.canonical:
-        check_ids(ids, config.canonical_size, config.dead_barrier, option)
+        check_ids(ids, addressing.config.canonical_size, addressing.config.dead_barrier, option)
         return ids
-    return to_canonical(ids, config, vocabulary_of(config), option)
+    return to_canonical(ids, addressing, option)
 
 
 def all_rows(addressing: Addressing, layers: list[int], ids: np.ndarray, history: np.ndarray,

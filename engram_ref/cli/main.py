@@ -1,74 +1,109 @@
-"""The command line: engram-ref COMMAND. One file a command; this one joins them.
+"""The entry point of the command line: standard streams, Ctrl-C and exit codes.
 
-Exit codes: 0 success, 1 a comparison failed, 2 bad usage or input (one line on standard error),
-130 interrupted.
+Exit codes: 0 success, 1 a comparison failed, 2 bad usage or input or an output that cannot be written (one line on
+standard error), 130 interrupted.
+
+Everything slow is imported inside `main`, where Ctrl-C is handled.
 """
 
-import argparse
 import os
 import sys
-from collections.abc import Sequence
-from typing import NoReturn
 
-from engram_ref import __version__
-from engram_ref.cli import bench, count, doctor, golden, ids, presets, walk
-from engram_ref.errors import InputError, unknown_name
+from engram_ref.cli.streams import discard, escape_unknown_letters, fail, flush_output, reserve_closed, say
 
-COMMANDS = {"walk": walk, "ids": ids, "presets": presets, "count": count, "golden": golden, "bench": bench,
-            "doctor": doctor}
+INTERRUPTED = 130
 
 
-class OneLineParser(argparse.ArgumentParser):
-    """Argument errors as one line, like every other error here."""
+def main(argv: list[str] | None = None) -> int:
+    """Run one command; returns the exit code.
 
-    def error(self, message: str) -> NoReturn:
-        fail(f"{message} (see {self.prog} --help)")
-
-
-def fail(message: str) -> NoReturn:
-    """One line on standard error, exit code 2."""
-    line = " ".join(f"engram-ref: {message}".split())
-    print(line.encode(sys.stderr.encoding or "ascii", "backslashreplace").decode(sys.stderr.encoding or "ascii"),
-          file=sys.stderr)
-    raise SystemExit(2)
-
-
-def parser() -> argparse.ArgumentParser:
-    """The whole command line; the reference page is made from it."""
-    top = OneLineParser(prog="engram-ref", description="The reference implementation of Engram, step by step.")
-    top.add_argument("--version", action="version", version=f"engram-ref {__version__}")
-    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=OneLineParser)
-    for name, module in COMMANDS.items():
-        command = commands.add_parser(name, help=module.HELP, description=module.DESCRIPTION)
-        module.arguments(command)
-        command.add_argument("--json", action="store_true", help="print JSON, for programs")
-    return top
-
-
-def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; returns the exit code."""
-    argv = sys.argv[1:] if argv is None else list(argv)
-    for stream in filter(None, (sys.stdout, sys.stderr)):
-        stream.reconfigure(errors="backslashreplace")  # a terminal that is not UTF-8 still gets every line
+    argv   the arguments; None: this process is the command and has them, and its streams and signals are set up
+    """
+    if argv is None:
+        return own_process()
     try:
-        if argv and not argv[0].startswith("-") and argv[0] not in COMMANDS:
-            raise unknown_name("command", argv[0], COMMANDS)
-        options = parser().parse_args(argv)
-        code = COMMANDS[options.command].run(options)
-        if sys.stdout is not None:
-            sys.stdout.flush()
+        return outcome(argv)
+    except KeyboardInterrupt:
+        say("")
+        return INTERRUPTED
+
+
+def own_process() -> int:
+    """The command as a process of its own, which Ctrl-C ends at any moment."""
+    try:
+        handle_interrupts()
+        reserve_closed()
+        code = outcome(sys.argv[1:])
+    except SystemExit as stop:
+        code = stop.code
+    except KeyboardInterrupt:
+        end_interrupted()
+    ignore_interrupts()                                 # the work is done and written
+    return code
+
+
+def outcome(argv: list[str]) -> int:
+    """The exit code of a command, or SystemExit after a line that says what is wrong."""
+    from engram_ref.errors import InputError
+
+    escape_unknown_letters()
+    try:
+        from engram_ref.cli import commands
+
+        code = commands.run(argv)
+        flush_output()
         return code
     except InputError as error:
         fail(str(error))
-    except BrokenPipeError:  # the reader, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except BrokenPipeError:                             # the reader, such as `head`, has seen enough
+        discard(sys.stdout)
         return 0
-    except OSError as error:  # a full disk, a terminal that is gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        fail(f"standard output: {error.strerror}")
-    except KeyboardInterrupt:
-        print(file=sys.stderr)
-        return 130
+    except OSError as error:                            # a full disk, a closed stream, a terminal that is gone
+        discard(sys.stdout)
+        fail(f"{error.filename or 'standard output'}: {error.strerror}")
+    except ImportError as error:
+        fail(f"{error.name or 'a package'}: cannot be imported: {error}")
+    except MemoryError as error:
+        fail(f"out of memory: {error}")
+
+
+def handle_interrupts() -> None:
+    """Make Ctrl-C raise KeyboardInterrupt where that unwinds, and end the process at once where it would not.
+
+    An import may swallow the exception or make another of it, NumPy's for one. So may a __del__, and a second Ctrl-C
+    means that the first one did not work.
+    """
+    import signal
+
+    def interrupt(_: int, frame: object) -> None:
+        signal.signal(signal.SIGINT, lambda *_: os._exit(INTERRUPTED))
+        while frame is not None:
+            if frame.f_code.co_filename.startswith("<frozen importlib"):
+                end_interrupted()
+            frame = frame.f_back
+        raise KeyboardInterrupt
+
+    def unraisable(failure: object) -> None:
+        if failure.exc_type is KeyboardInterrupt:
+            end_interrupted()
+        sys.__unraisablehook__(failure)
+
+    sys.unraisablehook = unraisable
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:     # a shell may have it ignored
+        signal.signal(signal.SIGINT, interrupt)
+
+
+def end_interrupted() -> None:
+    """End this process at once: sys.exit would wait for threads that compile or compute."""
+    say("")                                             # the prompt starts on a line of its own
+    os._exit(INTERRUPTED)
+
+
+def ignore_interrupts() -> None:
+    """From here on Ctrl-C comes too late to change anything."""
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 if __name__ == "__main__":

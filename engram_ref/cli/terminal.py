@@ -7,8 +7,13 @@ import textwrap
 import unicodedata
 from collections.abc import Sequence
 
+from engram_ref.cli.streams import is_terminal
+
 LEAST_WIDTH, MOST_WIDTH = 80, 120
 SHADES = {True: " ░▒▓█", False: " .:*#"}
+EMOJI_STYLE = "\N{VARIATION SELECTOR-16}"
+JOINED = frozenset(map(chr, (*range(0x1160, 0x1200), *range(0xD7B0, 0xD800))))
+"""Korean vowels and finals, which share the columns of the letter before them."""
 ELLIPSIS = {True: "…", False: "..."}
 
 
@@ -19,12 +24,12 @@ def width() -> int:
 
 def speaks_unicode() -> bool:
     """Whether standard output can carry letters beyond ASCII."""
-    return (sys.stdout.encoding or "ascii").lower().replace("-", "").startswith("utf")
+    return (getattr(sys.stdout, "encoding", None) or "ascii").lower().replace("-", "").startswith("utf")
 
 
 def style(text: str, code: str) -> str:
     """Bold ("1") or dim ("2") text, where the output is a terminal and NO_COLOR is not set."""
-    plain = os.environ.get("NO_COLOR") or not sys.stdout.isatty() or os.environ.get("TERM") == "dumb"
+    plain = os.environ.get("NO_COLOR") or not is_terminal(sys.stdout) or os.environ.get("TERM") == "dumb"
     return text if plain else f"\033[{code}m{text}\033[0m"
 
 
@@ -35,9 +40,23 @@ def shade(value: float) -> str:
 
 
 def columns(text: str) -> int:
-    """Terminal columns that a text takes: two for wide letters, none for combining marks."""
-    wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text)
-    return len(text) + wide - sum(unicodedata.combining(c) > 0 for c in text)
+    """Terminal columns that a text takes: two for wide letters and emoji, none for combining marks.
+
+    >>> columns("horse"), columns("馬"), columns("🐎"), columns("e\u0301"), columns("❤"), columns("❤\ufe0f")
+    (5, 2, 2, 1, 1, 2)
+    """
+    if text.isascii():
+        return len(text)
+    taken = last = 0
+    for letter in text:
+        if letter == EMOJI_STYLE:
+            wider = last == 1                                # it widens a narrow symbol, and only that
+        elif unicodedata.category(letter) in ("Mn", "Me", "Cf") or letter in JOINED:
+            wider = 0
+        else:
+            wider = last = 2 if unicodedata.east_asian_width(letter) in "WF" else 1
+        taken += wider
+    return taken
 
 
 def fit(text: str, room: int, keep: str = "left") -> str:
@@ -52,12 +71,23 @@ def fit(text: str, room: int, keep: str = "left") -> str:
     return cut + " " * (room - columns(cut))
 
 
+def escaped(text: str) -> str:
+    r"""A text with escapes for what would disturb a line, and for letters that the terminal lacks.
+
+    A mark at the start is one of these: it would join whatever is printed before it.
+
+    >>> escaped("one\ntwo"), escaped("\u0301e")
+    ('one\\ntwo', '\\u0301e')
+    """
+    joins = columns(text[:1]) == 0
+    shown = "".join(c if c.isprintable() and not (joins and i == 0) else c.encode("unicode_escape").decode()
+                    for i, c in enumerate(text))
+    return shown if speaks_unicode() else shown.encode("ascii", "backslashreplace").decode()
+
+
 def visible(text: str) -> str:
-    """A token's text between quotes, with everything that would disturb a line escaped."""
-    shown = "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
-    if not speaks_unicode():
-        shown = shown.encode("ascii", "backslashreplace").decode()
-    return f"'{shown}'"
+    """A token's text between quotes, escaped."""
+    return f"'{escaped(text)}'"
 
 
 def wrap(text: str) -> list[str]:

@@ -4,17 +4,21 @@ import argparse
 import json
 import sys
 
-from engram_ref.cli.source import add_preset, add_text, chosen, output_path, read_text
-from engram_ref.cli.terminal import style
+import numpy as np
+
+from engram_ref.cli.source import add_preset, add_text, configured, output_path, read_text
+from engram_ref.cli.streams import is_terminal
+from engram_ref.cli.terminal import escaped, style
 from engram_ref.cli.walk_block import BLOCK_PAGES, block_heading
-from engram_ref.cli.walk_data import DEFAULT_TEXT, Walk, follow
+from engram_ref.cli.walk_data import DEFAULT_TEXT, Walk, at_positions, follow, with_vocabulary_of
 from engram_ref.cli.walk_text import PAGES, heading, source_lines, title, values_notice
-from engram_ref.config import EngramConfig
+from engram_ref.config import EngramConfig, check_layer
 from engram_ref.errors import InputError, unknown_name
 from engram_ref.files import write_whole
 from engram_ref.model.accounting import summarise
 from engram_ref.model_config import ModelConfig
 from engram_ref.model_presets import model_preset
+from engram_ref.packages import require
 from engram_ref.stages import BY_NAME
 
 HELP = "follow a sentence through Engram, stage by stage"
@@ -22,10 +26,13 @@ DESCRIPTION = f"""Follow a sentence through Engram, stage by stage.
 
 With no text it takes {DEFAULT_TEXT!r}
 Tokens, n-grams and row numbers are those of the preset; the values after them come from the preset
-tiny on seeded random weights."""
+tiny on seeded random weights. Only the positions shown are computed. Bytes that are not a whole
+letter are shown as such: <E2 82>."""
 
 MOST_PARAMETERS = 100_000_000
+MOST_BYTES = 2_000_000   # of a text: a second or two of tokenising; the tokens after the positions shown are counted
 MOST_POSITIONS = 32      # longer texts are shown up to here; --position shows any one
+MOST_COMPUTED = 512      # positions that are printed as JSON, or that a whole model computes
 BRIEF = ("canonical_ids", "windows", "rows", "memory", "key", "gate", "conv", "output")
 """The stages shown unless --step or --stage asks for others."""
 
@@ -35,8 +42,10 @@ def arguments(command: argparse.ArgumentParser) -> None:
     add_text(command)
     add_preset(command)
     command.add_argument("--layer", type=int, metavar="ID", help="which Engram layer (default: the preset's first)")
-    command.add_argument("--model", metavar="NAME", help="go on through the whole block of a model: tiny or small")
-    command.add_argument("--position", type=int, metavar="P", help="show one position only, from 0")
+    command.add_argument("--model", metavar="NAME", help="go on through the whole block of a model, tiny or small; it "
+                         f"computes all positions up to the one shown, at most {MOST_COMPUTED}")
+    command.add_argument("--position", type=int, metavar="P", help="show one position only, from 0 (default: the first "
+                         f"{MOST_POSITIONS}; with --json all, at most {MOST_COMPUTED})")
     command.add_argument("--stage", metavar="NAME", help="show one stage only: " + ", ".join(PAGES))
     command.add_argument("--step", action="store_true",
                          help="every stage with its formula and place in the source; Enter goes on")
@@ -45,39 +54,45 @@ def arguments(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Follow the text and show what the options ask for."""
-    config, layer = chosen(options)
+    config, vocabulary = configured(options)
+    layer = config.layer_ids[0] if options.layer is None else options.layer
+    check_layer(config, layer)
     if config.vocabulary is None:
         raise InputError("--preset", "one with a vocabulary", config.name,
                          "it hashes raw ids of a tokenizer that is not shipped: engram-ref ids --tokens")
     path = None if options.plot is None else output_path(options.plot, ".svg", "--plot")
     names = stage_names(options)
-    model = None if options.model is None else walkable(options.model, config)
-    text = DEFAULT_TEXT if not options.text else read_text(options.text)
-    walk = follow(text, config, layer, model)
-    positions = shown_positions(walk, options.position)
+    model = None if options.model is None else walkable(options, config)
+    if path is not None:
+        require("matplotlib", "--plot")
+    text = DEFAULT_TEXT if not options.text else read_text(options.text, MOST_BYTES)
+    raw_ids = vocabulary.encode(text)
+    positions = shown_positions(len(raw_ids), options)
+    focus = positions[0] if len(positions) == 1 else min(config.max_ngram, len(raw_ids)) - 1
+    span = computed_span(positions, focus, len(raw_ids), options)
+    walk = follow(text, raw_ids, vocabulary, config, layer, span, model)
     if path is not None:
         from engram_ref.cli.walk_figure import figure_svg
 
-        write_whole(path, figure_svg(walk, positions))
+        write_whole(path, figure_svg(walk, focus))
         if not options.json:
-            print(f"wrote {path}")
+            print(f"wrote {escaped(str(path))}")
     if options.json:
-        every = list(range(walk.length)) if options.position is None else positions
-        print(json.dumps(as_json(walk, every, names)))
+        print(json.dumps(as_json(walk, positions, names)))
     elif path is None or options.step or options.stage:
         show(walk, positions, names, options)
     return 0
 
 
-def walkable(name: str, config: EngramConfig) -> ModelConfig:
-    """A model that can run here: it has Engram, the preset's vocabulary, and fits into memory."""
-    model = model_preset(name)
-    if model.engram is None or model.engram.vocabulary != config.vocabulary:
-        raise InputError("--model", f"one with Engram and the vocabulary {config.vocabulary}", name)
+def walkable(options: argparse.Namespace, config: EngramConfig) -> ModelConfig:
+    """The model that --model names: it has Engram, the preset's vocabulary, and fits into memory."""
+    model = model_preset(options.model)
+    if model.engram is None or (options.tokenizer is None and model.engram.vocabulary != config.vocabulary):
+        raise InputError("--model", f"one with Engram and the vocabulary {config.vocabulary}", options.model)
     if summarise(model).total > MOST_PARAMETERS:
-        raise InputError("--model", "one that runs on a desk: tiny or small", name,
-                         f"engram-ref count {name} shows its sizes")
-    return model
+        raise InputError("--model", "one that runs on a desk: tiny or small", options.model,
+                         f"engram-ref count {options.model} shows its sizes")
+    return model if options.tokenizer is None else with_vocabulary_of(model, config)
 
 
 def stage_names(options: argparse.Namespace) -> list[str]:
@@ -89,14 +104,31 @@ def stage_names(options: argparse.Namespace) -> list[str]:
     return [options.stage]
 
 
-def shown_positions(walk: Walk, position: int | None) -> list[int]:
-    """Every position of a short text, the first of a long one, or the one asked for."""
-    if position is None:
-        return list(range(min(walk.length, MOST_POSITIONS)))
-    if not 0 <= position < walk.length:
-        raise InputError("--position", f"a position in [0, {walk.length})", position,
-                         f"the text has {walk.length} tokens")
-    return [position]
+def shown_positions(length: int, options: argparse.Namespace) -> list[int]:
+    """Every position of a short text, the first of a long one, or the one asked for; as JSON every one."""
+    position = options.position
+    if position is not None:
+        if not 0 <= position < length:
+            raise InputError("--position", f"a position in [0, {length})", position, f"the text has {length} tokens")
+        return [position]
+    if options.json and length > MOST_COMPUTED:
+        raise InputError("TEXT", f"at most {MOST_COMPUTED} tokens, if all are printed as JSON", length,
+                         "--position P prints one; engram-ref ids --json prints the rows of any number")
+    return list(range(length if options.json else min(length, MOST_POSITIONS)))
+
+
+def computed_span(positions: list[int], focus: int, length: int, options: argparse.Namespace) -> range:
+    """The positions to compute: those shown, and those of the figure."""
+    span = range(positions[0], positions[-1] + 1)
+    if options.plot is not None:
+        from engram_ref.cli.walk_figure import figure_span
+
+        figure = figure_span(focus, length)
+        span = range(min(span.start, figure.start), max(span.stop, figure.stop))
+    if options.model is not None and span.stop > MOST_COMPUTED:
+        raise InputError("--position", f"one below {MOST_COMPUTED - (span.stop - positions[-1] - 1)} with --model",
+                         positions[-1], "attention looks at every position before it, so the model computes them all")
+    return span
 
 
 def show(walk: Walk, positions: list[int], names: list[str], options: argparse.Namespace) -> None:
@@ -137,32 +169,30 @@ def show_block(walk: Walk, positions: list[int], options: argparse.Namespace) ->
 
 def go_on() -> bool:
     """Wait for Enter where someone can press it; False at the end of input (Ctrl-D)."""
-    if sys.stdin is None or not sys.stdin.isatty():
+    if not is_terminal(sys.stdin):
         return True
     print(style("-- Enter for the next stage, Ctrl-C to stop --", "2"), end="", flush=True)
     return sys.stdin.readline() != ""
 
 
 def as_json(walk: Walk, positions: list[int], names: list[str]) -> dict[str, object]:
-    """Everything `walk` shows, and every stage in full."""
+    """Everything `walk` shows of these positions, and every stage of them in full, except the logits."""
     tokens = [
-        {"position": t, "text": walk.token(t), "raw_id": int(walk.raw_ids[t]),
-         "canonical_id": int(walk.addressing["canonical_ids"][t]), "shares_its_id_with": walk.mates(t),
-         "ngrams": {str(n): walk.ngram(t, n) for n in walk.config.orders}}
+        {"position": t, "text": walk.token(t), "bytes": walk.token_bytes(int(walk.raw_ids[t])).hex(" "),
+         "raw_id": int(walk.raw_ids[t]), "canonical_id": int(walk.at("canonical_ids", t)),
+         "shares_its_id_with": walk.mates(t), "ngrams": {str(n): walk.ngram(t, n) for n in walk.config.orders}}
         for t in positions
     ]
     stages = {}
     for name in names:
-        trace = walk.addressing if name in walk.addressing else walk.values
-        array = trace[name][positions]
+        array = np.stack([walk.at(name, t) for t in positions])
         stages[name] = {"axes": BY_NAME[name].axes.removeprefix("B "), "shape": list(array.shape),
                         "dtype": str(array.dtype), "values": array.tolist()}
-    if walk.block is not None:
-        for key in walk.block:
-            array = walk.block[key]
-            stages[key] = {"axes": BY_NAME[key.rsplit(".", 1)[-1]].axes, "shape": list(array.shape),
-                           "dtype": str(array.dtype), "values": None if key == "logits" else array.tolist()}
+    for key in walk.block or ():
+        array = at_positions(key, walk.block[key], [walk.index(t) for t in positions])
+        stages[key] = {"axes": BY_NAME[key.rsplit(".", 1)[-1]].axes, "shape": list(array.shape),
+                       "dtype": str(array.dtype), "values": None if key == "logits" else array.tolist()}
+    weights_of = "preset tiny" if walk.model is None else f"model {walk.model.name}"
     return {"preset": walk.config.name, "layer": walk.layer, "vocabulary": walk.config.vocabulary, "text": walk.text,
-            "values_from": "preset tiny, seeded random weights", "tokens": tokens, "stages": stages}
-
-
+            "length": walk.length, "values_from": f"{weights_of}, seeded random weights", "tokens": tokens,
+            "stages": stages}

@@ -6,6 +6,7 @@ import numpy as np
 
 from engram_ref.cli.terminal import fit, style, table, visible, width
 from engram_ref.cli.walk_data import Walk
+from engram_ref.cli.walk_text import position_width, token_cell
 from engram_ref.stages import BY_NAME
 
 MOST_WATCHED = 3         # positions, experts or next tokens that are named
@@ -17,24 +18,24 @@ def maps_page(walk: Walk, positions: list[int], site: str) -> list[str]:
     pre, post, res = (block[f"{site}_branches.branch_{name}"][0] for name in ("pre", "post", "residual"))
     M = pre.shape[-1]
     rows: list[list[object]] = [["pos", *(f"pre {m}" for m in range(M)), *(f"post {m}" for m in range(M))]]
-    rows += [[t, *(f"{x:.3f}" for x in (*pre[t], *post[t]))] for t in positions]
+    rows += [[t, *(f"{x:.3f}" for x in (*pre[walk.index(t)], *post[walk.index(t)]))] for t in positions]
     last = positions[-1]
     lines = [*table(rows, ">" * (2 * M + 1)), style(f"H_res at {last}: row i is written, column j read", "2")]
-    return [*lines, *("  " + "  ".join(f"{x:.3f}" for x in row) for row in res[last])]
+    return [*lines, *("  " + "  ".join(f"{x:.3f}" for x in row) for row in res[walk.index(last)])]
 
 
 def attention_page(walk: Walk, positions: list[int]) -> list[str]:
     """Where each head looks from each position: the most watched tokens."""
-    weights = walk.block["attention.attention_weights"][0]               # [A, T, S]
-    heads = len(weights)
-    room = (width() - 6) // heads - 2
-    lines = [style("pos  " + "  ".join(fit(f"head {h}", room) for h in range(heads)).rstrip(), "2")]
+    weights = walk.block["attention.attention_weights"][0]               # [A, span, S]
+    heads, digits = len(weights), position_width(positions)
+    room = (width() - digits) // heads - 2
+    lines = [style(f"{'pos':>{digits}}  " + "  ".join(fit(f"head {h}", room) for h in range(heads)).rstrip(), "2")]
     for t in positions:
         cells = []
-        for h in range(heads):
-            best = np.argsort(-weights[h, t], kind="stable")[: min(MOST_WATCHED, t + 1)]
-            cells.append(fit(" ".join(f"{visible(walk.token(int(s)))} {weights[h, t, s]:.2f}" for s in best), room))
-        lines.append(f"{t:>3}  {'  '.join(cells)}".rstrip())
+        for looks in weights[:, walk.index(t)]:                          # [S]
+            best = np.argsort(-looks, kind="stable")[: min(MOST_WATCHED, t + 1)]
+            cells.append(fit(" ".join(f"{visible(walk.token(int(s)))} {looks[s]:.2f}" for s in best), room))
+        lines.append(f"{t:>{digits}}  {'  '.join(cells)}".rstrip())
     return lines
 
 
@@ -45,21 +46,21 @@ def routing_page(walk: Walk, positions: list[int]) -> list[str]:
     chosen, weights = walk.block["experts.experts"][0], walk.block["experts.expert_weights"][0]
     rows: list[list[object]] = [["pos", "token", "expert: weight"]]
     for t in positions:
-        served = "  ".join(f"{e}: {w:.3f}" for e, w in zip(chosen[t], weights[t], strict=True))
-        rows.append([t, visible(walk.token(t)), served])
+        pairs = zip(chosen[walk.index(t)], weights[walk.index(t)], strict=True)
+        rows.append([t, token_cell(walk, t), "  ".join(f"{e}: {w:.3f}" for e, w in pairs)])
     return table(rows, "><<")
 
 
 def logits_page(walk: Walk, positions: list[int]) -> list[str]:
     """The likeliest next tokens, with their probabilities; of random weights they mean nothing."""
-    logits = walk.block["logits"][0]                                     # [T, V]
-    lines = [style("pos  likeliest next tokens (random weights)", "2")]
+    logits, digits = walk.block["logits"][0], position_width(positions)  # [span, V]
+    lines = [style(f"{'pos':>{digits}}  likeliest next tokens (random weights)", "2")]
     for t in positions:
-        p = np.exp(logits[t] - logits[t].max())
+        p = np.exp(logits[walk.index(t)] - logits[walk.index(t)].max())
         p = p / p.sum()
         best = np.argsort(-p, kind="stable")[:MOST_WATCHED]
         text = "  ".join(f"{visible(walk.spell(int(i)))} {p[i]:.5f}" for i in best)
-        lines.append(fit(f"{t:>3}  {text}", width()).rstrip())
+        lines.append(fit(f"{t:>{digits}}  {text}", width()).rstrip())
     return lines
 
 

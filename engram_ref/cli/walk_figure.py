@@ -5,6 +5,7 @@ import textwrap
 import warnings
 
 import matplotlib
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -17,11 +18,15 @@ INK, QUIET = "#222222", "#777777"
 MOST_TOKENS = 24                     # a wider figure could not be read
 
 
-def figure_svg(walk: Walk, positions: list[int]) -> bytes:
-    """The figure as SVG bytes, the same for the same walk."""
-    focus = min(walk.config.max_ngram, walk.length) - 1 if len(positions) > 1 else positions[0]
-    first = max(0, min(focus - MOST_TOKENS // 2, walk.length - MOST_TOKENS))
-    shown = list(range(first, min(first + MOST_TOKENS, walk.length)))
+def figure_span(focus: int, length: int) -> range:
+    """The positions around `focus` that the figure shows."""
+    first = max(0, min(focus - MOST_TOKENS // 2, length - MOST_TOKENS))
+    return range(first, min(first + MOST_TOKENS, length))
+
+
+def figure_svg(walk: Walk, focus: int) -> bytes:
+    """The figure as SVG bytes, the same for the same walk; its rows are those of the position `focus`."""
+    shown = list(figure_span(focus, walk.length))
     with matplotlib.rc_context({"svg.hashsalt": "engram_ref", "svg.fonttype": "none", "font.size": 9}):
         figure = Figure(figsize=(max(7.0, 0.85 * len(shown) + 1.2), 5.4))
         top, bottom = figure.subplots(2, 1, height_ratios=[3, 2], sharex=True)
@@ -64,7 +69,7 @@ def draw_brackets(axes: Axes, walk: Walk, shown: list[int], focus: int) -> None:
                       [height - 0.3, height, height, height - 0.3], color=colour,
                       linewidth=2.6 if bold else 1.0, alpha=1.0 if bold else 0.45)
             if bold:
-                row = walk.addressing["rows"][t, i * walk.config.n_heads]
+                row = walk.at("rows", t)[i * walk.config.n_heads]
                 axes.annotate(f"row {row:,}", ((first + t) / 2, height + 0.12), ha="center", color=colour,
                               fontsize=8, bbox={"facecolor": "white", "edgecolor": "none", "pad": 0.6})
         axes.text(shown[0] - 0.75, level + (order - 1) / 2, f"{order}-grams", ha="right", va="center",
@@ -77,7 +82,7 @@ def draw_brackets(axes: Axes, walk: Walk, shown: list[int], focus: int) -> None:
 
 def draw_gates(axes: Axes, walk: Walk, shown: list[int]) -> None:
     """One row of cells a branch: the darker, the wider the gate is open."""
-    gates = walk.values["gate"][shown]                       # [shown, M]
+    gates = np.stack([walk.at("gate", t) for t in shown])    # [shown, M]
     for m in range(gates.shape[1]):
         for i, t in enumerate(shown):
             alpha = float(gates[i, m])

@@ -67,7 +67,7 @@ def from_hf_deepseek_v3(state_dict: Mapping[str, np.ndarray],
         head = take(left, "lm_head.weight", made["embed.weight"].shape, "head.weight")
         if not np.array_equal(head, made["embed.weight"]):
             raise InputError("state_dict lm_head.weight", "the embedding: tie_word_embeddings is set", "other values")
-    extra = [key for key, array in left.items() if 0 not in np.shape(array)]      # HF keeps shared experts of width 0
+    extra = [key for key, array in left.items() if 0 not in getattr(array, "shape", ())]      # empty: no shared experts
     if extra:
         raise InputError("state_dict", "only DeepSeek-V3's names", f"an array {min(extra)}")
     made = one_dtype(made)

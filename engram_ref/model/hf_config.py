@@ -166,12 +166,9 @@ def yarn_from_hf(rope: Mapping[str, object], hf: Mapping[str, object]) -> YarnCo
             raise InputError(option, repr(only), repr(rope[option]))
     length = number("original_max_position_embeddings",
                     rope.get("original_max_position_embeddings", hf.get("max_position_embeddings")), whole=True)
-    factor = rope.get("factor", "missing")
-    if factor is None:
-        factor = number("max_position_embeddings", hf.get("max_position_embeddings")) / max(length, 1)
-    yarn = YarnConfig(float(number("factor", factor)), float(number("mscale_all_dim", rope.get("mscale_all_dim") or 0)),
-                      length, float(number("beta_fast", rope.get("beta_fast") or 32)),
-                      float(number("beta_slow", rope.get("beta_slow") or 1)))
+    given = {"factor": rope.get("factor"), "mscale": rope.get("mscale_all_dim") or 0,
+             "beta_fast": rope.get("beta_fast") or 32, "beta_slow": rope.get("beta_slow") or 1}
+    yarn = YarnConfig(original_length=length, **{field: float(number(field, value)) for field, value in given.items()})
     if rotary_scale(rope, yarn) != 1:
         raise InputError("mscale, mscale_all_dim", "two equal numbers", f"{rope.get('mscale')}, "
                          f"{rope.get('mscale_all_dim')} and attention_factor {rope.get('attention_factor')}",

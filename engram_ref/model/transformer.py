@@ -51,12 +51,13 @@ def forward(parameters: Mapping[str, np.ndarray], ids: np.ndarray, config: Model
     state = DecodeState.start(len(ids)) if state is None else state
     counts = check_call(ids, counts, dead, state, config, ops)
     addressing = addressing_for(config, addressing)
-    caches = {f"state cache {name}": cache for name, cache in state.caches.items()}
-    parameters = as_parameters(parameters, ops, {"ids": ids, "dead": dead, **caches})
+    working = state.fork()
+    working.caches = {name: (ops.as_int64 if name == "canonical_ids" else ops.as_array)(f"state cache {name}", cache)
+                      for name, cache in state.caches.items()}
+    parameters = as_parameters(parameters, ops, {"ids": ids, "dead": dead, **{
+        f"state cache {name}": cache for name, cache in working.caches.items()}})
     if check_values:
         check(parameters, config, ops)
-    working = state.fork()
-    working.caches = {name: ops.as_array(*pair) for name, pair in zip(state.caches, caches.items(), strict=True)}
     check_caches(working, cache_shapes(config), ops.dtype_name(parameters["embed.weight"]), ops)
     step = prepare(ids, dead, working, config, addressing, ops, absorbed)
     if trace is not None and config.engram is not None:

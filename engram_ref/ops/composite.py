@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from engram_ref.config import EngramConfig
+from engram_ref.errors import InputError
 from engram_ref.ops.canonical import canonicalise
 from engram_ref.ops.codecs import requantise, round_bf16
 from engram_ref.ops.conv import conv_silu
@@ -67,13 +68,22 @@ def address_layers(ids: np.ndarray, canonical: np.ndarray | None, history: np.nd
                      for y, (m, p) in enumerate(zip(multipliers, primes, strict=True))])
 
 
+def check_step(ids: np.ndarray, history: np.ndarray, max_ngram: int, int64: object = np.int64) -> None:
+    """Raise InputError unless the arrays are those of one token: ids [B] and history [B, N-1], both int64."""
+    if not (ids.dtype == history.dtype == int64 and ids.ndim == 1 and history.shape == (len(ids), max_ngram - 1)):
+        raise InputError("ids, history", f"int64 [B] and [B, {max_ngram - 1}]",
+                         f"{ids.dtype} {list(ids.shape)} and {history.dtype} {list(history.shape)}")
+
+
 def stepper(multipliers: np.ndarray, primes: np.ndarray, pad_id: int,
             eos_id: int | None = None) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     """A function for one-token decoding: step(ids int64 [B], history int64 [B, N-1]) -> rows int64 [B, C].
 
     multipliers, primes, pad_id, eos_id   as for address
+    raises                                step: InputError for other shapes or dtypes
     """
     def step(ids: np.ndarray, history: np.ndarray) -> np.ndarray:
+        check_step(ids, history, len(multipliers))
         return address(ids[:, None], history, multipliers, primes, None, pad_id, eos_id)[:, 0]
 
     return step

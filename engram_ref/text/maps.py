@@ -14,7 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
-from engram_ref.errors import InputError, unknown_name
+from engram_ref.errors import InputError, check_name
 
 PACKED_MAP = Path(__file__).parents[1] / "data" / "canonical_deepseek.npz"
 
@@ -51,8 +51,7 @@ KNOWN_VOCABULARIES = {
 
 def known_vocabulary(name: str) -> KnownVocabulary:
     """The entry of KNOWN_VOCABULARIES, or an InputError that lists them."""
-    if name not in KNOWN_VOCABULARIES:
-        raise unknown_name("vocabulary", name, KNOWN_VOCABULARIES)
+    check_name("vocabulary", name, KNOWN_VOCABULARIES)
     return KNOWN_VOCABULARIES[name]
 
 

@@ -10,12 +10,16 @@ import importlib.util
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
+from types import NoneType
 
 import numpy as np
 
+from engram_ref.checks import check_kind, check_kinds, integer, is_file
 from engram_ref.config import EngramConfig
 from engram_ref.errors import InputError
+from engram_ref.ops.arrays import as_int64
 from engram_ref.ops.canonical import canonical_map
+from engram_ref.packages import require
 from engram_ref.readonly import ReadOnlyArrays, read_only
 from engram_ref.text.maps import KNOWN_VOCABULARIES, int64_digest, known_vocabulary, load_map
 
@@ -40,6 +44,10 @@ class Vocabulary(ReadOnlyArrays):
     """
 
     def __init__(self, name: str, canonical: np.ndarray, file: Path | None = None):
+        check_kinds(name=(name, str), file=(file, Path, NoneType))
+        canonical = as_int64("canonical", canonical)
+        if canonical.ndim != 1 or not 0 <= canonical.min(initial=0) <= canonical.max(initial=-1) < len(canonical):
+            raise InputError("canonical", "int64 [V], V at least 1, of classes from 0", list(canonical.shape))
         self.name, self.canonical, self.file = name, read_only(canonical.copy()), file
 
     @classmethod
@@ -57,8 +65,7 @@ class Vocabulary(ReadOnlyArrays):
 
         Raises InputError where the file is missing or cannot be read as a tokenizer.
         """
-        path = Path(path)
-        tokenizer = read_tokenizer(path)
+        tokenizer, path = read_tokenizer(path), Path(path)
         size = tokenizer.get_vocab_size(with_added_tokens=True)
         spelled = [tokenizer.id_to_token(i) for i in range(size)]
         if None in spelled:
@@ -105,6 +112,7 @@ class Vocabulary(ReadOnlyArrays):
         >>> Vocabulary.load("deepseek-v4").configure(preset("demo")).canonical_size
         99092
         """
+        check_kind("config", config, EngramConfig)
         return replace(config, vocabulary=self.name, vocab_size=self.size, canonical_size=self.canonical_size,
                        pad_id=config.pad_id if pad_id is None else pad_id)
 
@@ -115,6 +123,7 @@ class Vocabulary(ReadOnlyArrays):
         returns   int64 [T]
         raises    InputError for text that is not Unicode, or ids this vocabulary spells differently
         """
+        check_kind("text", text, str)
         try:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
@@ -130,24 +139,20 @@ class Vocabulary(ReadOnlyArrays):
 
     def spelling(self, token: int) -> str:
         """The vocabulary's own spelling of one raw id, with byte-level letters."""
-        self._check_known(token)
-        return self.tokenizer.id_to_token(token)
+        return self.tokenizer.id_to_token(self._known(token))
 
     def text(self, token: int) -> str:
         """One raw id decoded alone, special tokens kept."""
-        self._check_known(token)
-        return self.tokenizer.decode([token], skip_special_tokens=False)
+        return self.tokenizer.decode([self._known(token)], skip_special_tokens=False)
 
     def members(self, canonical_id: int) -> np.ndarray:
         """All raw ids of one class, ascending: int64 [at least 1]. InputError for an id that is no class."""
-        if not 0 <= canonical_id < self.canonical_size:
-            raise InputError("canonical_id", f"a class in [0, {self.canonical_size})", canonical_id)
-        return np.flatnonzero(self.canonical == canonical_id)
+        return np.flatnonzero(self.canonical == integer("canonical_id", canonical_id, 0, self.canonical_size - 1))
 
-    def _check_known(self, token: int) -> None:
+    def _known(self, token: int) -> int:
+        token = integer("token", token)
         self._check_spelled_alike(token, "")
-        if not 0 <= token < self.size:
-            raise InputError("token", f"a raw id in [0, {self.size})", token)
+        return integer("token", token, 0, self.size - 1)
 
     def _check_spelled_alike(self, token: int, where: str) -> None:
         if self.name == "deepseek-v3" and self.file is None and (token in RENAMED_IDS or token >= self.size):
@@ -164,18 +169,17 @@ def packaged_tokenizer_file() -> Path:
     return Path(spec.origin).with_name("tokenizer.json")
 
 
-def read_tokenizer(path: Path):
+def read_tokenizer(path: str | Path):
     """A tokenizer.json as a `tokenizers.Tokenizer`; InputError where it is missing or damaged."""
-    from tokenizers import Tokenizer  # imported here: encoding is the only thing that needs it
-
-    if not path.is_file():
+    if not is_file(path):
         raise InputError(f"vocabulary file {path}", "a tokenizer.json", "no such file")
+    tokenizers = require("tokenizers", f"vocabulary file {path}")      # only encoding needs it
     try:
-        return Tokenizer.from_file(str(path))
+        return tokenizers.Tokenizer.from_file(str(path))
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # the library raises bare Exception, and panics that are not even that
-        marked = path.read_bytes().startswith(BYTE_ORDER_MARKS)
+        marked = Path(path).read_bytes().startswith(BYTE_ORDER_MARKS)
         raise InputError(f"vocabulary file {path}", "a tokenizer.json", f"something else: {error}",
                          "it starts with a byte-order mark: save it as UTF-8 without one" if marked
                          else "truncated or not a tokenizer file?") from error

@@ -105,8 +105,9 @@ class Column(NamedTuple):
 
 def column(name: str, layer: int, ids: np.ndarray) -> Column:
     config = preset(name)
-    trace = address_stages(config, layer, ids)
-    return Column(config, layer, Addressing(config).primes[layer], trace["mix"][POSITION], trace["rows"][POSITION])
+    addressing = Addressing(config)
+    trace = address_stages(addressing, layer, ids)
+    return Column(config, layer, addressing.primes[layer], trace["mix"][POSITION], trace["rows"][POSITION])
 
 
 def figure() -> str:

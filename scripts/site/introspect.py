@@ -182,7 +182,7 @@ def field_comments(kind: type) -> dict[str, str]:
 
 def cli_page() -> str | None:
     """The help text of every command, as the terminal shows it at 80 columns."""
-    module = load("cli") and load("cli.main")
+    module = load("cli") and load("cli.commands")
     if module is None or not hasattr(module, "parser"):
         return None
     parser = module.parser()

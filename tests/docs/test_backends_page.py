@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from engram_ref.backends import PACKAGES
+from engram_ref.backends import BACKENDS
 
 pytest.importorskip("numba", reason="numba is not installed")
 ROOT = Path(__file__).parents[2]
@@ -20,7 +20,7 @@ def test_its_code_runs():
     assert space["rows"].shape == (3, 16)
 
 
-@pytest.mark.parametrize("name", PACKAGES)
+@pytest.mark.parametrize("name", BACKENDS)
 def test_it_names_every_backend(name):
     assert f"`engram_ref.backends.{name}`" in PAGE or name == "numpy"
 

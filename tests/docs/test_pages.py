@@ -52,10 +52,11 @@ def test_the_design_page_shows_every_module_and_no_other():
 def test_the_layers_on_the_design_page_are_those_that_imports_need(tmp_path):
     package = tmp_path / "engram_ref"
     (package / "b").mkdir(parents=True)
-    (package / "a.py").write_text("import numpy\n")
-    (package / "b" / "__init__.py").write_text('"""B."""\n')
-    (package / "b" / "c.py").write_text("def f():\n    from engram_ref import a\n    from engram_ref.b import d\n")
-    (package / "e.py").write_text("import engram_ref.b.c\n")
+    (package / "a.py").write_text("import numpy\n", encoding="utf-8")
+    (package / "b" / "__init__.py").write_text('"""B."""\n', encoding="utf-8")
+    (package / "b" / "c.py").write_text("def f():\n    from engram_ref import a\n    from engram_ref.b import d\n",
+                                        encoding="utf-8")
+    (package / "e.py").write_text("import engram_ref.b.c\n", encoding="utf-8")
     assert structure.layers(tmp_path) == [["a"], ["b"], ["e"]]
     assert "| [`b`](reference/api/b.md) | B. |" in structure.modules_table(tmp_path)
 
@@ -80,7 +81,8 @@ def test_the_drawing_of_tutorial_01_numbers_the_tutorials_that_it_names():
 
 def test_the_page_of_dialects_shows_the_constants_of_every_layer():
     page = introspect.dialects_page()
-    known = json.loads((ROOT / "tests" / "golden" / "addressing.json").read_text())["deepseek-v4.1-flash"]
+    file = ROOT / "tests" / "golden" / "addressing.json"
+    known = json.loads(file.read_text(encoding="utf-8"))["deepseek-v4.1-flash"]
     published = [str(m) for layer in known["multipliers"] for m in layer] + [
         known["digests"][kind] for kind in ("multipliers", "primes", "offsets")]
     assert len(published) == 11 and [number for number in published if f"`{number}`" not in page] == []

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from engram_ref.cli.main import COMMANDS
+from engram_ref.cli.commands import COMMANDS
 from tests.compare import assert_close
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")

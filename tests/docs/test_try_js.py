@@ -76,7 +76,7 @@ def expected(dialect: int, ids: list[int]) -> list:
     """Per position and order: the mix in hexadecimal, then the rows of the heads."""
     if dialect < len(explorable.DIALECTS):
         name, layer = explorable.DIALECTS[dialect]
-        mixes = address_stages(preset(name), layer, np.array(ids))["mix"]
+        mixes = address_stages(Addressing(preset(name)), layer, np.array(ids))["mix"]
         rows = Addressing(preset(name)).rows(np.array(ids), layer)
     else:
         windows = ops.windows(np.array([ids]), np.full((1, 2), ops.DEAD), WRAPPING["pad"])

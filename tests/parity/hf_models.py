@@ -36,6 +36,12 @@ CASES = {
     "q-lora-groups-yarn": LATENT | GROUPS | YARN,
     "halves": {"rope_interleave": False},
     "q-lora-groups-yarn-halves": LATENT | GROUPS | YARN | {"rope_interleave": False},
+    "norm-none": {"norm_topk_prob": None},
+    "halves-none": {"rope_interleave": None},
+    "no-shared": {"n_shared_experts": 0},
+    "tied": {"tie_word_embeddings": True},
+    "yarn-none": {"rope_parameters": YARN["rope_parameters"] | {"beta_fast": None, "beta_slow": None}},
+    "yarn-attention-factor": {"rope_parameters": YARN["rope_parameters"] | {"attention_factor": 1.0, "mscale": 3.0}},
 }
 """Name -> what differs from BASE. With groups, every biased score is negative: a mask of 0 would show."""
 

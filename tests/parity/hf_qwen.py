@@ -76,11 +76,12 @@ def parameters_of(layer, config, offsets):
 
 
 def random_inputs(config, length, strength, seed=0, batch=2):
-    """Ids [B, T] of several documents, and hidden states [B, T, M, D]."""
+    """Ids [B, T] of several documents, and hidden states [B, T, M, D] with a branch that is zero: its score is 0."""
     rng = np.random.default_rng(seed)
     ids = rng.integers(0, config.vocab_size, (batch, length))
     ids[rng.random(ids.shape) < 0.2] = EOS
     hidden = rng.standard_normal((batch, length, config.n_branches, config.hidden_size)) * STRENGTHS[strength]
+    hidden[0, 0, 0] = 0.0
     return ids, hidden.astype(np.float32).astype(np.float64)
 
 

@@ -1,5 +1,7 @@
 """Reading rows by the fused kernels: bytes and decoded numbers equal to the definition's."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -99,6 +101,13 @@ def test_fp8_memory_is_the_definitions(shape, stream_above, rng, monkeypatch):
     for dtype in (np.float32,) if V41.rounding != "none" else (np.float32, np.float64):
         expected, found = (space.gather_decode(p, rows, V41, dtype) for space in (ops, fast))
         assert_close("memory", expected, found, "exact")
+
+
+def test_a_table_of_plain_numbers_is_rounded_if_the_configuration_rounds(rng):
+    config = replace(V41, table_codec="fp32")
+    p, rows = random_parameters(config, rng, dtype=np.float32), rng.integers(0, 23, (2, 5, config.columns))
+    expected, found = (space.gather_decode(p, rows, config, np.float32) for space in (ops, fast))
+    assert_close("memory", expected, found, "exact")
 
 
 @pytest.mark.parametrize(("codes", "scales"), [((4, 64), (4, 1)), ((4, 64), (3, 2)), ((4, 32), (4, 2))], ids=str)

@@ -1,26 +1,32 @@
-"""Mixed dialects on the Triton kernels, wherever the torch backend takes them: see tests/enclosures.py for the bounds."""
+"""Mixed dialects on the Triton kernels, wherever the torch backend uses them; the bounds are in tests/enclosures.py."""
 
-import numpy as np
 import pytest
 
 from tests.mixed_dialects import CASES, SEED, module_case, reproducible, rows_case
-from tests.properties.test_mixed_dialects import check_module, check_rows
+from tests.properties.test_mixed_dialects import check_module, check_rows, tensor
 
-pytest.importorskip("torch", reason="torch is not installed")
+torch = pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("triton", reason="triton is not installed")
 from engram_ref.backends import torch as torch_ops  # noqa: E402  needs torch
 
 pytestmark = pytest.mark.usefixtures("kernels_run")
-NUMBERS = pytest.mark.parametrize("number", range(0, CASES, 5), ids=lambda number: f"seed {SEED} case {number}")
+DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
+EVERY_FIFTH_CASE = pytest.mark.parametrize("number", range(0, CASES, 5), ids=lambda n: f"seed {SEED} case {n}")
 
 
-@NUMBERS
+def on_device(array):
+    return tensor(array).to(DEVICE)
+
+
+@EVERY_FIFTH_CASE
 def test_rows(number):
     with reproducible(number):
-        check_rows(rows_case(number), torch_ops)
+        check_rows(rows_case(number), torch_ops, on_device)
 
 
-@NUMBERS
+@EVERY_FIFTH_CASE
 def test_module(number):
+    """The forms that have a kernel; every other field is drawn."""
     with reproducible(number):
-        check_module(module_case(number, score_form="factored", gate_form="copysign_sqrt"), torch_ops)
+        case = module_case(number, score_form="factored", gate_form="copysign_sqrt")
+        check_module(case, torch_ops, on_device)

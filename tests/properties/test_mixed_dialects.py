@@ -1,8 +1,8 @@
 """Configurations that nobody released: every field drawn by itself, and all backends held to the same answers.
 
 Integers are compared with the slow oracle, the memory of a token with the definition bit for bit, and every later
-stage with an interval around the float64 answer, whose derivation is in tests/enclosures.py. A torch that is not
-installed is skipped, and so is Numba.
+stage with an interval around the float64 answer, whose derivation is in tests/enclosures.py. Backends that are not
+installed are skipped.
 """
 
 from importlib.util import find_spec
@@ -15,12 +15,18 @@ from engram_ref import Addressing, EngramState, Trace, engram, ops, residual
 from engram_ref.backends import load
 from tests.compare import assert_close
 from tests.enclosures import assert_inside
-from tests.mixed_dialects import CASES, SEED, module_case, rows_case, reproducible
+from tests.mixed_dialects import CASES, SEED, module_case, random_config, reproducible, rows_case
 
 BACKENDS = [pytest.param(name, marks=pytest.mark.skipif(find_spec(name) is None, reason=f"{name} is not installed"))
             for name in ("numpy", "numba", "torch")]
 EVERY_BACKEND = pytest.mark.parametrize("backend", BACKENDS)
 EVERY_CASE = pytest.mark.parametrize("number", range(CASES), ids=lambda number: f"seed {SEED} case {number}")
+
+
+def test_every_field_is_drawn():
+    drawn = [vars(random_config(np.random.default_rng(number))) for number in range(100)]
+    assert [field for field in drawn[0] if len({config[field] for config in drawn}) == 1] == [
+        "name", "source", "vocabulary"]                                      # test_rows has vocabularies as well
 
 
 @pytest.fixture
@@ -34,12 +40,13 @@ def paths(number, backend, monkeypatch):
         monkeypatch.setattr(composite, "GEMM_TOKENS", 5)
 
 
-def as_given(space):
-    """What makes an array of the backend from one of NumPy, with the same strides if the backend allows them."""
-    return tensor if space.__name__.endswith("torch") else lambda array: array
+def as_given(backend):
+    """What makes an array of the backend from one of NumPy."""
+    return tensor if backend == "torch" else lambda array: array
 
 
 def tensor(array):
+    """With the same strides if torch allows them."""
     import torch
 
     if not array.flags.writeable or min(array.strides, default=0) < 0:       # torch has no such tensors
@@ -49,32 +56,31 @@ def tensor(array):
     return torch.from_numpy(array)
 
 
-@EVERY_CASE
 @EVERY_BACKEND
+@EVERY_CASE
 def test_rows(backend, number, paths):
     with reproducible(number):
-        check_rows(rows_case(number), load(backend))
+        check_rows(rows_case(number), load(backend), as_given(backend))
 
 
-def check_rows(case, space):
+def check_rows(case, space, given):
     """Whole, in chunks, one token at a time, and from raw ids: the slow oracle's rows."""
-    addressing, given = Addressing(case.config, case.vocabulary, ops=space), as_given(space)
+    addressing = Addressing(case.config, case.vocabulary, ops=space)
     raw, ids, history = (given(array) for array in (case.raw, case.ids, case.history))
     for flat, expected in ((False, case.expected), (True, case.flat)):
         assert_close("rows_of_tokens", expected, space.to_numpy(addressing.rows_of_tokens(raw, history, flat)), "exact")
         for layer, rows in zip(case.config.layer_ids, expected, strict=True):
             assert_close("rows", rows, space.to_numpy(addressing.rows(ids, layer, history, flat)), "exact")
-    check_streams(case, space, addressing, ids, history)
+    check_streams(case, space, given, addressing, ids, history)
 
 
-def check_streams(case, space, addressing, ids, history):
+def check_streams(case, space, given, addressing, ids, history):
     layer, expected = case.config.layer_ids[-1], case.expected[-1]
     step, held = addressing.stepper(layer), case.history
     for t in range(case.ids.shape[1]):
-        token = np.ascontiguousarray(case.ids[:, t])
-        found = step(*(as_given(space)(np.ascontiguousarray(array)) for array in (token, held)))
+        found = step(*(given(np.ascontiguousarray(array)) for array in (case.ids[:, t], held)))
         assert_close(f"stepper at {t}", expected[:, t], space.to_numpy(found), "exact")
-        held = ops.next_history(held, token[:, None])
+        held = ops.next_history(held, case.ids[:, t : t + 1])
     for part in case.cuts:
         found = space.to_numpy(addressing.rows(ids[:, part], layer, history))
         assert_close(f"rows of {part}", expected[:, part], found, "exact")
@@ -82,38 +88,37 @@ def check_streams(case, space, addressing, ids, history):
     assert_close("history", held, space.to_numpy(history), "exact")
 
 
-@EVERY_CASE
 @EVERY_BACKEND
+@EVERY_CASE
 def test_module(backend, number, paths):
     with reproducible(number):
-        check_module(module_case(number), load(backend))
+        check_module(module_case(number), load(backend), as_given(backend))
 
 
-def check_module(case, space):
+def check_module(case, space, given):
     """With a trace and without one, in one call and in chunks; what was given is left as it was."""
-    before, given = {name: array.tobytes() for name, array in case.arrays.items()}, as_given(space)
+    before = {name: array.tobytes() for name, array in case.arrays.items()}
     parameters = {name: given(array) for name, array in case.parameters.items()}
     memory = space.gather_decode(parameters, given(case.arrays["rows"]), case.config, case.memory.dtype)
     assert_close("memory", case.memory, space.to_numpy(memory), "exact")
-    trace = Trace()
-    whole = [slice(None)]
-    traced = run(case, space, parameters, whole, trace)
+    trace, whole = Trace(), [slice(None)]
+    traced = run(case, space, given, parameters, whole, trace)
     assert_close("traced memory", case.memory, trace["memory"], "exact")
     for stage in trace:
         if stage != "memory":
             assert_inside(f"traced {stage}", case.stages[stage], trace[stage], case.memory.dtype)
-    found = {"traced": traced, "fused": run(case, space, parameters, whole),
-             f"fused, in {len(case.cuts)} chunks": run(case, space, parameters, case.cuts)}
+    found = {"traced": traced, "fused": run(case, space, given, parameters, whole),
+             f"fused, in {len(case.cuts)} chunks": run(case, space, given, parameters, case.cuts)}
     for how, (output, taps) in found.items():
         assert_inside(f"{how} output", case.stages["output"], output, case.memory.dtype)
         assert_inside(f"{how} taps", case.stages["taps"], taps, case.memory.dtype)
-    check_residual(case, space, traced[0])
+    check_residual(case, space, given, traced[0])
     assert before == {name: array.tobytes() for name, array in case.arrays.items()}
 
 
-def run(case, space, parameters, cuts, trace=None):
+def run(case, space, given, parameters, cuts, trace=None):
     """The module's output over these chunks, and the taps it leaves, as NumPy arrays."""
-    given, arrays, found = as_given(space), case.arrays, []
+    arrays, found = case.arrays, []
     hidden, rows, dead = (None if array is None else given(array)
                           for array in (arrays["hidden"], arrays["rows"], arrays.get("dead")))
     state = EngramState(given(arrays["taps"]))
@@ -124,8 +129,9 @@ def run(case, space, parameters, cuts, trace=None):
     return np.concatenate(found, axis=1), space.to_numpy(state.taps)
 
 
-def check_residual(case, space, update):
-    hidden, given = case.arrays["hidden"], as_given(space)
+def check_residual(case, space, given, update):
+    """From equal addends, bit for bit."""
+    hidden = case.arrays["hidden"]
     expected = residual(hidden, update, case.config)
     found = residual(given(hidden), given(update), case.config, ops=space)
     assert_close("residual", expected, space.to_numpy(found), "exact")

@@ -34,6 +34,7 @@ def test_older_spellings_of_the_rotation():
     scaling = {"type": "yarn"} | {key: YARN[key] for key in YARN if key not in ("rope_type", "rope_theta")}
     found = config_from_hf(old | {"rope_theta": 50.0, "rope_scaling": scaling})
     assert found == config_from_hf(HF | {"rope_parameters": YARN})
+    assert config_from_hf(HF | {"rope_theta": 50.0, "rope_scaling": scaling}) == found, "it takes precedence"
     plain = config_from_hf(old | {"rope_theta": 77.0, "rope_scaling": None})
     assert (plain.backbone.attention.rope_theta, plain.backbone.attention.yarn) == (77.0, None)
     assert config_from_hf(old).backbone.attention.rope_theta == 10_000.0
@@ -49,7 +50,7 @@ OTHER_FUNCTIONS = {
     "a ramp that is not rounded": ({"rope_parameters": YARN | {"truncate": False}}, "truncate"),
     "a ramp that is not rounded, None": ({"rope_parameters": YARN | {"truncate": None}}, "truncate"),
     "part of the rotary channels": ({"rope_parameters": YARN | {"partial_rotary_factor": 0.5}}, "partial_rotary"),
-    "YaRN without a factor": ({"rope_parameters": {"rope_type": "yarn"}}, "factor: expected a number, found 'missing'"),
+    "YaRN without a factor": ({"rope_parameters": {"rope_type": "yarn"}}, "factor: expected a number, found None"),
     "YaRN without any length": ({"rope_parameters": {"rope_type": "yarn", "factor": 2.0},
                                  "max_position_embeddings": None}, "original_max_position_embeddings"),
     "theta None": ({"rope_parameters": {"rope_theta": None}}, "rope_theta"),
@@ -100,8 +101,8 @@ def test_none_means_what_it_means_to_hf():
     absent = {key: value for key, value in HF.items() if key != "norm_topk_prob"}
     assert config_from_hf(absent) == config_from_hf(HF)
     assert config_from_hf(HF | {"num_key_value_heads": None}) == config_from_hf(HF)
-    derived = config_from_hf(HF | {"rope_parameters": YARN | {"factor": None}}).backbone.attention.yarn
-    assert derived == YarnConfig(5.0, 0.7, 20, 8.0, 2.0), "max_position_embeddings / original: 100 / 20"
+    shorter = {key: value for key, value in YARN.items() if key != "original_max_position_embeddings"}
+    assert config_from_hf(HF | {"rope_parameters": shorter}).backbone.attention.yarn.original_length == 100
     unset = YARN | {"beta_fast": None, "beta_slow": None}
     assert config_from_hf(HF | {"rope_parameters": unset}).backbone.attention.yarn == YarnConfig(4.0, 0.7, 20)
 

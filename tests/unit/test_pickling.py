@@ -18,6 +18,7 @@ from engram_ref import Addressing, EngramState, InputError, Trace, Vocabulary, b
 from engram_ref.checks import Range
 from engram_ref.errors import unknown_name
 from engram_ref.layout import layout
+from engram_ref.model import declarations
 from engram_ref.model.accounting import BUDGETS, count, summarise
 from engram_ref.model.state import DecodeState
 from engram_ref.model_config import YarnConfig
@@ -55,7 +56,7 @@ def golden_case():
 
 OBJECTS = {
     **{f"Addressing on {name}": lambda name=name: Addressing(TINY, ops=backends.load(name))
-       for name, package in backends.PACKAGES.items() if importlib.util.find_spec(package)},
+       for name in backends.BACKENDS if importlib.util.find_spec(name)},
     "Addressing of raw ids": lambda: Addressing(preset("qwen4exp-ple")),
     "Budget": lambda: BUDGETS[0],
     "Case": golden_case,
@@ -74,6 +75,7 @@ OBJECTS = {
     "ExpertsConfig": lambda: MODEL.backbone.experts,
     "HyperConfig": lambda: MODEL.backbone.hyper,
     "YarnConfig": lambda: YarnConfig(4.0, 1.0),
+    "Parameter": lambda: next(declarations.model(MODEL)),
     "Part": lambda: count(MODEL)["attention"],
     "Range": lambda: Range(0, 1),
     "ReadOnlyArrays": ReadOnlyArrays,

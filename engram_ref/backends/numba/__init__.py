@@ -5,13 +5,12 @@ this module as ops= to `engram`, `forward` or `Addressing`. Kernels are compiled
 so each, and use every core unless `threads(n)` says otherwise; the answer has the same bits with any number.
 """
 
-from engram_ref.errors import InputError
+from engram_ref.packages import unusable
 
 try:
     import numba  # noqa: F401
-except ImportError as error:
-    raise InputError("backend numba", "the package numba", "not installed",
-                     "pip install numba; the NumPy backend works without it") from error
+except Exception as error:
+    raise unusable(error, "numba", "backend numba", otherwise="the NumPy backend works without it") from error
 
 from engram_ref.backends.numba._threads import thread_count, threads
 from engram_ref.backends.numba.attention import attend_absorbed, attend_expanded, mla

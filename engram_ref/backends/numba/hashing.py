@@ -13,9 +13,11 @@ from numba import config, njit
 from engram_ref.backends.numba._buffers import PADDING, check_shapes, result, streams
 from engram_ref.backends.numba._modulus import WIDTH, is_fast, store_remainders, stream_remainders
 from engram_ref.backends.numba._threads import over_tokens
+from engram_ref.errors import InputError
 from engram_ref.ops.canonical import DEAD
 
 BLOCK = 512             # tokens whose mixes are held at a time: they fit the first-level cache
+INT64 = np.dtype(np.int64)
 NO_EOS = -2             # stands for "no end of document": no id equals it
 
 jit = njit(nogil=True, error_model="numpy")
@@ -62,15 +64,17 @@ def layers_of_rows(ids: np.ndarray, canonical: np.ndarray, history: np.ndarray, 
 
 def step_function(multipliers: np.ndarray, primes: np.ndarray, pad_id: int,
                   eos_id: int | None) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    """step(ids int64 [B], history int64 [B, N-1]) -> rows int64 [B, C]; both C-contiguous, neither looked at."""
+    """step(ids int64 [B], history int64 [B, N-1]) -> rows int64 [B, C]; InputError for other shapes or dtypes."""
     flat, narrow, inverses, offsets, vector = _reductions(primes, None, len(multipliers) - 1)
     fill, eos = _fill_and_eos(pad_id, eos_id)
     whole = np.concatenate([offsets, flat, multipliers, [fill, eos, vector]])       # one array: each costs a call time
 
     def step(ids: np.ndarray, history: np.ndarray) -> np.ndarray:
         rows = np.empty((len(ids), len(primes)), np.int64)
-        _step(ids, history, whole, narrow, inverses, rows)
-        return rows
+        if ids.dtype == INT64 == history.dtype and _step(ids, history, whole, narrow, inverses, rows):
+            return rows
+        raise InputError("ids, history", f"int64 [B] and [B, {len(multipliers) - 1}]",
+                         f"{ids.dtype} {list(ids.shape)} and {history.dtype} {list(history.shape)}")
 
     return step
 
@@ -199,9 +203,12 @@ def _divide(mix, primes, offsets, column, count, rows, at):
 def _step(ids, history, whole, narrow, inverses, rows):
     """One token of every sequence: walk back until something blocks the view.
 
-    whole   offsets [C], all zero, primes [C], multipliers [N], then fill, eos and whether eight go at once
+    whole     offsets [C], all zero, primes [C], multipliers [N], then fill, eos and whether eight go at once
+    returns   False if the history has another shape; nothing is read then
     """
     N, C = history.shape[1] + 1, narrow.size
+    if len(history) != ids.size or whole.size != 2 * C + N + 3:
+        return False
     primes, multipliers, fill, eos, vector = whole[C:], whole[2 * C :], whole[-3], whole[-2], whole[-1] == 1
     H, flat = C // (N - 1), rows.reshape(rows.size)
     for b in range(ids.size):
@@ -217,3 +224,4 @@ def _step(ids, history, whole, narrow, inverses, rows):
                     store_remainders(mix, float(mix), narrow, inverses, whole, column, flat, b * C + column)
                 else:
                     _divide(mix, primes, whole, column, min(WIDTH, H - h), flat, b * C + column)
+    return True

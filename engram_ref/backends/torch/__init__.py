@@ -4,13 +4,13 @@ Formulas and shapes stand in engram_ref.ops; a docstring here says only what dif
 taken over from there. Functions that look at values, and so wait for the device, say so; no other does.
 """
 
-from engram_ref.errors import InputError
+from engram_ref.packages import unusable
 
 try:
     import torch  # noqa: F401
-except ImportError as error:
-    raise InputError("backend torch", "the package torch", "not installed",
-                     "pip install 'engram_ref[torch]'; the NumPy backend works without it") from error
+except Exception as error:
+    raise unusable(error, "torch", "backend torch", "pip install 'engram_ref[torch]'",
+                   "the NumPy backend works without it") from error
 
 from engram_ref.backends.torch._tensors import tensors as tensors
 from engram_ref.backends.torch.arrays import (

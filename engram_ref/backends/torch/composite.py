@@ -20,6 +20,7 @@ from engram_ref.backends.torch.linear import linear
 from engram_ref.backends.torch.norm import effective_gain, rms_norm
 from engram_ref.backends.torch.tables import concatenate, decode, gather
 from engram_ref.config import EngramConfig
+from engram_ref.ops.composite import check_step
 from engram_ref.ops.record import Record, ignore
 
 
@@ -56,6 +57,7 @@ def stepper(multipliers: Constant, primes: Constant, pad_id: int,
             eos_id: int | None = None) -> Callable[[torch.Tensor, torch.Tensor], torch.Tensor]:
     """Twin of ops.composite.stepper."""
     def step(ids: torch.Tensor, history: torch.Tensor) -> torch.Tensor:
+        check_step(ids, history, len(multipliers), torch.int64)
         return address(ids[:, None], history, multipliers, primes, None, pad_id, eos_id)[:, 0]
 
     return step

@@ -1,0 +1,52 @@
+"""The commands, one file each, and the command line that joins them."""
+
+import argparse
+from typing import NoReturn, TextIO
+
+from engram_ref import __version__
+from engram_ref.cli import bench, count, doctor, golden, ids, presets, walk
+from engram_ref.cli.streams import fail
+from engram_ref.cli.terminal import width
+from engram_ref.errors import unknown_name
+
+COMMANDS = {"walk": walk, "ids": ids, "presets": presets, "count": count, "golden": golden, "bench": bench,
+            "doctor": doctor}
+
+EXIT_CODES = """exit codes: 0 success, 1 a comparison failed, 2 bad usage or input or an output that cannot be written
+(one line on standard error), 130 interrupted"""
+
+
+class OneLineParser(argparse.ArgumentParser):
+    """Argument errors as one line, like every other error here; help as wide as any other output."""
+
+    def __init__(self, *arguments: object, **more: object):
+        super().__init__(*arguments, formatter_class=lambda prog: argparse.HelpFormatter(prog, width=width()), **more)
+
+    def error(self, message: str) -> NoReturn:
+        fail(f"{message} (see {self.prog} --help)")
+
+    def _print_message(self, message: str, file: TextIO | None = None) -> None:
+        if file is not None:            # argparse's own ignores that its help could not be written
+            file.write(message)
+            file.flush()
+
+
+def parser() -> argparse.ArgumentParser:
+    """The whole command line; the reference page is made from it."""
+    top = OneLineParser(prog="engram-ref", description="The reference implementation of Engram, step by step.",
+                        epilog=EXIT_CODES)
+    top.add_argument("--version", action="version", version=f"engram-ref {__version__}")
+    commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=OneLineParser)
+    for name, module in COMMANDS.items():
+        command = commands.add_parser(name, help=module.HELP, description=module.DESCRIPTION)
+        module.arguments(command)
+        command.add_argument("--json", action="store_true", help="print JSON, for programs")
+    return top
+
+
+def run(argv: list[str]) -> int:
+    """Parse the arguments and run the command they name; returns its exit code."""
+    if argv and not argv[0].startswith("-") and argv[0] not in COMMANDS:
+        raise unknown_name("command", argv[0], COMMANDS)
+    options = parser().parse_args(argv)
+    return COMMANDS[options.command].run(options)

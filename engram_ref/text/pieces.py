@@ -1,0 +1,47 @@
+"""What a token says when it is only a piece of a letter: its bytes.
+
+A byte-level tokenizer spells each of the 256 bytes with a printable letter of its own, so that "é", the bytes C3 A9,
+is spelled "Ã©". A token may end between the two.
+"""
+
+import re
+from functools import cache
+
+
+@cache
+def bytes_of_letters() -> dict[str, int]:
+    """The byte that each letter of the byte-level alphabet stands for.
+
+    Printable bytes of Latin-1 stand for themselves, the others for U+0100 and the letters after it, in order.
+
+    source   GPT-2, bytes_to_unicode; `tokenizers`, pre_tokenizers.ByteLevel
+
+    >>> bytes_of_letters()["Ġ"], bytes_of_letters()["Ã"], len(bytes_of_letters())
+    (32, 195, 256)
+    """
+    printable = [*range(0x21, 0x7F), *range(0xA1, 0xAD), *range(0xAE, 0x100)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {chr(byte): byte for byte in printable} | {chr(0x100 + i): byte for i, byte in enumerate(others)}
+
+
+def token_bytes(spelling: str) -> bytes | None:
+    """The bytes of a token whose text alone is not UTF-8, from its spelling; None if that is in neither known form.
+
+    >>> token_bytes("âĤ"), token_bytes("<0xE2>"), token_bytes("語")
+    (b'\\xe2\\x82', b'\\xe2', None)
+    """
+    if re.fullmatch("<0x[0-9A-F]{2}>", spelling):              # SentencePiece: a token for each byte
+        return bytes.fromhex(spelling[3:5])
+    alphabet = bytes_of_letters()
+    return bytes(alphabet[letter] for letter in spelling) if all(letter in alphabet for letter in spelling) else None
+
+
+def show_bytes(data: bytes) -> str:
+    """UTF-8 as text, with bytes that are not a whole letter in angle brackets.
+
+    >>> show_bytes(b"caf\\xc3\\xa9 "), show_bytes(b" \\xe2\\x82"), show_bytes(b"\\xac!")
+    ('café ', ' <E2 82>', '<AC>!')
+    """
+    text = data.decode("utf-8", "surrogateescape")          # a byte that does not fit becomes one of U+DC80 to U+DCFF
+    in_brackets = lambda run: f"<{' '.join(f'{byte:02X}' for byte in run[0].encode('utf-8', 'surrogateescape'))}>"
+    return re.sub("[\udc80-\udcff]+", in_brackets, text)
