@@ -122,7 +122,7 @@ fig.set_label("Worst error of 100 orders against the length of the sum, both log
 # rounding is a function, `round_bf16` or `requantise`, called at a boundary, and never a dtype to compute in.
 #
 # Take one narrow V4.1 module. From the array before each boundary we compute the array after it, and compare that with
-# what the package has there, to the last bit. We do it for ordinary rows, and for *faint* ones, whose numbers are
+# what the package has there, to the last bit. We do it for ordinary rows, and for *faint* ones, whose numbers are all
 # smaller than $10^{-4}$.
 
 # %%
@@ -143,39 +143,45 @@ def staged(weights, H, config) -> dict[str, np.ndarray]:
     return trace.arrays
 
 def boundaries(weights) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Before and after each rounding on V4.1's path; there is no other."""
+    """The arrays before and after each rounding on V4.1's path."""
     seen = staged(weights, H, small)
-    decoded = ops.gather_decode(weights, rows, plain, np.float32)
-    unit = np.eye(small.memory_width, dtype=np.float32)     # a projection that changes nothing
-    _, fed = ops.project({"key_weight": [unit] * 4, "value_weight": unit}, seen["memory"], small)
-    key, value = ops.project(weights, fed, plain)
-    found = {"memory": (decoded, seen["memory"]), "projection's input": (seen["memory"], fed),
+    # each array without its rounding
+    memory = ops.gather_decode(weights, rows, plain, np.float32)
+    unit = np.eye(small.memory_width, dtype=np.float32)  # as weights: hands its input on
+    units = {"key_weight": [unit] * small.n_branches, "value_weight": unit}
+    projected = ops.project(units, seen["memory"], small)[1]
+    key, value = ops.project(weights, projected, plain)
+    pairs = {"memory": (memory, seen["memory"]), "input": (seen["memory"], projected),
              "keys": (key, seen["key"]), "value": (value, seen["value"]),
              "new state": (H + seen["gated"], seen["residual"])}
-    for name, (before, after) in found.items():
-        fp8 = name == "projection's input"
-        assert ((ops.requantise(before, small.quantise_floor) if fp8 else r(before)) == after).all()
-    score = ops.gate_score(weights, H, seen["key"], plain)  # from here on float32
+    # rounded here, they are the package's own arrays
+    for name, (before, after) in pairs.items():
+        rounded = ops.requantise(before, small.quantise_floor) if name == "input" else r(before)
+        assert (rounded == after).all()
+    # score, gate and gated value are not rounded
+    score = ops.gate_score(weights, H, seen["key"], plain)
     gate = ops.gate(score, plain.gate_form)
     assert (seen["score"] == score).all() and (seen["gate"] == gate).all()
     assert (seen["gated"] == ops.apply_gate(gate, seen["value"])).all()
-    return found
+    return pairs
 
-codes, scales = np.random.default_rng(1).integers(0, 0x7F, w32["table_codes"].shape), w32["table_scales"].copy()
-scales[0::2], scales[1::2] = 98, 0                         # 2^-29 and 2^-127
-faint = w32 | {"table_codes": codes.astype(np.uint8), "table_scales": scales}
-names, shares = list(boundaries(w32)), {}
-for kind, module in (("ordinary", w32), ("faint", faint)):
-    shares[kind] = [(before != after).mean() for before, after in boundaries(module).values()]
-for name, *changed in zip(names, *shares.values(), strict=True):
-    print("{:19} rounding changes {:4.0%} of ordinary numbers, {:4.0%} of faint ones".format(name, *changed))
+shape, scales = w32["table_codes"].shape, w32["table_scales"].copy()
+scales[0::2], scales[1::2] = 98, 0                       # 2^-29 and 2^-127
+codes = np.random.default_rng(1).integers(0, 0x7F, shape).astype(np.uint8)
+faint = w32 | {"table_codes": codes, "table_scales": scales}
+shares = {name: [(before != after).mean() for before, after in boundaries(chosen).values()]
+          for name, chosen in (("ordinary", w32), ("faint", faint))}
+names = list(boundaries(w32))
+print("numbers changed", *map("{:>9}".format, names))
+for name, found in shares.items():
+    print(f"{name + ' rows':15}", *map("{:9.0%}".format, found))
 
 # %% tags=["fold"]
 assert 1e-4 == small.quantise_floor > abs(ops.gather_decode(faint, rows, plain, np.float32)).max()
 assert small.memory_width == 768 and small.n_branches == 4
 assert shares["ordinary"][:2] == [0, 0] and min(shares["ordinary"][2:]) > 0.9
 assert min(shares["faint"][:2]) > 0.02
-fig, ax = plt.subplots(figsize=(6.6, 3.5))
+fig, ax = plt.subplots(figsize=(5.7, 3.6))
 ax.set(xlim=(-1, 101), ylim=(-9, 50))
 ax.axis("off")
 for x, y, width, text in ((0, 34, 17, "table row\ncode × scale"), (28, 34, 14, "memory"),
