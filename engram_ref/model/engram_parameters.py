@@ -20,7 +20,7 @@ import ml_dtypes
 import numpy as np
 
 from engram_ref import ops as numpy_ops
-from engram_ref.checks import check_kind, float_name
+from engram_ref.checks import check_kind, check_kinds, float_name
 from engram_ref.config import EngramConfig
 from engram_ref.errors import InputError
 from engram_ref.layout import layout
@@ -126,7 +126,7 @@ def initialise(config: EngramConfig, layer_id: int, rng: "np.random.Generator",
                U(-1/sqrt(L), 1/sqrt(L))
     raises     InputError if the parameters would not fit into memory, with the size they need
     """
-    check_kind("rng", rng, np.random.Generator)
+    check_kinds(config=(config, EngramConfig), rng=(rng, np.random.Generator))
     dtype = weight_dtype(config, dtype)
     check_fits(f"{config.name} layer {layer_id}", bytes_needed(config, layer_id, dtype))
     tables = layout(config, layer_id)
