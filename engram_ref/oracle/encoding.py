@@ -22,6 +22,7 @@ import numpy as np
 from engram_ref import model_config
 from engram_ref.config import EngramConfig
 from engram_ref.errors import InputError
+from engram_ref.oracle.structure import HASHING, check_structure
 
 CLASSES = {"EngramConfig": EngramConfig} | {
     name: getattr(model_config, name)
@@ -69,6 +70,8 @@ def as_configuration(entry: object) -> object:
     name, values = entry.get("config"), entry.get("values")
     if name not in CLASSES or not isinstance(values, dict):
         raise InputError("config", f"one of {', '.join(CLASSES)}, and its values", repr(name))
+    if name == "EngramConfig":
+        check_structure(entry, {"hashing": HASHING}, name)
     expected = {field.name for field in fields(CLASSES[name])}
     wrong = sorted(expected ^ set(values))
     if wrong:

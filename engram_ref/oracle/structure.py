@@ -7,7 +7,9 @@ fields, {"name?": structure} for optional ones, {"*": structure} for any names.
 from engram_ref.errors import InputError
 
 ANY = object
-CONFIGURATION = {"config": str, "values": {"*": ANY}, "hashing?": ANY}
+CONFIGURATION = {"config": str, "values": {"*": ANY}}
+HASHING = {"pad_id": int, "eos_id": ANY, "layers": {"*": {"multipliers": [int], "primes": [int], "offsets": [int],
+                                                           "table_rows": int}}}
 STAGE = {"name": str, "class": str, "expected": str, "terms?": int, "scale?": str}
 CASE = {"name": str, "op": str, "dialect": str, "flags": [str], "answers": str, "arguments": {"*": ANY},
         "outputs": [str], "stages": [STAGE], "accept?": [{"name": str, "why": str, "stages": [STAGE]}]}

@@ -113,6 +113,10 @@ def values(m, kind):
     return next(c["values"] for c in m["configurations"].values() if c["config"] == kind)
 
 
+def engram_entry(m):
+    return next(c for c in m["configurations"].values() if c["config"] == "EngramConfig")
+
+
 CONTENT = {
     "an unknown op": (lambda m: m["cases"][0].update(op="relu"), "an op of this version, found 'relu'"),
     "a missing argument": (lambda m: case_of(m, "silu/edges")["arguments"].pop("x"), "'x'"),
@@ -132,6 +136,8 @@ CONTENT = {
     "an unknown configuration class": (lambda m: next(iter(m["configurations"].values())).update(config="C"), "'C'"),
     "a field too few": (lambda m: values(m, "ExpertsConfig").pop("n_group"), "n_group missing"),
     "a field too many": (lambda m: values(m, "ExpertsConfig").update(groups=1), "groups added"),
+    "no hashing": (lambda m: engram_entry(m).pop("hashing"), "a field hashing"),
+    "no primes": (lambda m: engram_entry(m)["hashing"]["layers"]["1"].pop("primes"), "a field hashing.layers.1.primes"),
     "a value that is refused": (lambda m: values(m, "EngramConfig").update(max_ngram=1), "max_ngram"),
     "a value of a wrong type": (lambda m: values(m, "ExpertsConfig").update(n_group="two"), "n_group|types"),
     "steps without a stream": (set_argument(STREAM, "steps", [["other", "feed", 1]]), "steps"),
