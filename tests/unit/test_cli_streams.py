@@ -86,6 +86,13 @@ def test_main_takes_any_standard_output(monkeypatch, stream):
     assert main(["count", "tiny"]) == 0
 
 
+def test_main_without_a_standard_error_does_not_use_the_output_for_it(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stderr", None)
+    with pytest.raises(SystemExit) as stop:
+        main(["wlak"])
+    assert stop.value.code == 2 and capsys.readouterr().out == ""
+
+
 def test_a_standard_input_that_cannot_be_read_is_one_line():
     done = shell("$run ids 0>/dev/null")
     assert done.returncode == 2 and done.stderr.startswith("engram-ref: standard input: ") and done.stdout == ""
@@ -143,6 +150,11 @@ def test_ctrl_c_at_work_is_130(work):
 def test_ctrl_c_without_a_standard_error_is_130():
     command = " ".join(f"'{word}'" for word in program(f"{AT_WORK}\npresets.run = interrupt"))
     assert subprocess.run(["bash", "-c", f"{command} presets 2>/dev/full"], timeout=60).returncode == 130
+
+
+def test_ctrl_c_after_the_work_is_done_comes_too_late():
+    done = run_program("import atexit\natexit.register(os.kill, os.getpid(), signal.SIGINT)", "presets")
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 def test_ctrl_c_stays_ignored_where_a_shell_ignores_it():

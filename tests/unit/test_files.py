@@ -80,8 +80,21 @@ def test_what_is_no_file_is_refused_and_stays(refused, tmp_path):
     assert described(tmp_path) == before
 
 
+class Unread:
+    """A parameter that nobody may look at."""
+
+    def __array__(self, *_, **__):
+        pytest.fail("it has begun")
+
+
+def save_trace(path):
+    trace = Trace()
+    trace.arrays["a"] = Unread()
+    trace.save(path)
+
+
 @pytest.mark.parametrize("save", [
-    lambda path: Trace().save(path), lambda path: parameters.save({"a": Unread()}, path),
+    save_trace, lambda path: parameters.save({"a": Unread()}, path),
     lambda path: main(["ids", "x", "--out", str(path)]),
 ], ids=["a trace", "parameters", "ids --out"])
 def test_it_is_refused_before_any_work(refused, save, monkeypatch, capsys):
@@ -90,13 +103,6 @@ def test_it_is_refused_before_any_work(refused, save, monkeypatch, capsys):
     with pytest.raises((InputError, SystemExit)) as stop:
         save(path)
     assert said in f"{stop.value} {capsys.readouterr().err}"
-
-
-class Unread:
-    """A parameter that nobody may look at."""
-
-    def __array__(self, *_, **__):
-        pytest.fail("it has begun")
 
 
 def test_a_link_stays_and_its_target_is_written(tmp_path):
@@ -241,6 +247,13 @@ def test_the_current_folder_is_filled_where_it_is(tmp_path, monkeypatch, where):
     monkeypatch.chdir(tmp_path)
     write_folder(where, {"a": NEW})
     assert os.listdir(".") == ["a"]                         # this process is still in it
+
+
+def test_an_empty_name_is_not_the_current_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="an empty one"):
+        write_folder("", {"a": NEW})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_empty_folder_keeps_its_mode_and_place(tmp_path):
