@@ -2,7 +2,6 @@
 
 import io
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -158,8 +157,8 @@ def test_ctrl_c_after_the_work_is_done_comes_too_late():
 
 
 def test_ctrl_c_stays_ignored_where_a_shell_ignores_it():
-    code = INTERRUPT_AT.format(name="numpy")
-    done = run_program(code, "presets", preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
+    code = "signal.signal(signal.SIGINT, signal.SIG_IGN)\n" + INTERRUPT_AT.format(name="numpy")
+    done = run_program(code, "presets")
     assert done.returncode == 0 and "engram-27b" in done.stdout
 
 

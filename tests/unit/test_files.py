@@ -1,7 +1,6 @@
 """Files are written completely or not at all, through links, and only where a regular file is or can be."""
 
 import os
-import resource
 import socket
 import stat
 import subprocess
@@ -206,9 +205,10 @@ def test_a_full_disk_leaves_everything_as_it_was(tmp_path):
 
 
 def test_ids_out_on_a_full_disk_is_one_line(tmp_path):
-    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300))
-    done = subprocess.run([sys.executable, "-m", "engram_ref", "ids", "a horse", "--out", str(tmp_path / "rows.npy")],
-                          capture_output=True, text=True, preexec_fn=limit)
+    code = ("import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300))\n"
+            "from engram_ref.cli.main import main; sys.exit(main())")
+    done = subprocess.run([sys.executable, "-c", code, "ids", "a horse", "--out", str(tmp_path / "rows.npy")],
+                          capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "File too large" in done.stderr
     assert list(tmp_path.iterdir()) == []
 

@@ -94,6 +94,16 @@ def test_doctor_without_an_optional_package_is_whole():
     assert done.returncode == 0 and json.loads(done.stdout)["backends"]["torch"] is False
 
 
+def test_a_broken_triton_is_reported_where_it_would_be_used(broken):
+    pytest.importorskip("torch", reason="torch is not installed")
+    broken("triton")
+    code = "from engram_ref.backends.torch import kernels; kernels.available('cpu')"
+    unused, used = (subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
+                                   env=os.environ | {"TRITON_INTERPRET": flag}) for flag in ("0", "1"))
+    assert unused.returncode == 0, unused.stderr
+    assert used.returncode == 1 and f"one that cannot be imported: ImportError: {SAID}" in used.stderr
+
+
 def test_bench_says_why_a_rival_is_left_out(broken, monkeypatch):
     pytest.importorskip("numba", reason="numba is not installed")
     from engram_ref.bench.setting import without_torch
