@@ -21,16 +21,18 @@ from engram_ref.model_presets import model_preset
 from engram_ref.packages import require
 from engram_ref.stages import BY_NAME
 
+MOST_BYTES = 2_000_000   # of a text: tokenised as a whole, since the tokens are counted; a second or two
+
 HELP = "follow a sentence through Engram, stage by stage"
 DESCRIPTION = f"""Follow a sentence through Engram, stage by stage.
 
 With no text it takes {DEFAULT_TEXT!r}
 Tokens, n-grams and row numbers are those of the preset; the values after them come from the preset
 tiny on seeded random weights. Only the positions shown are computed. Bytes that are not a whole
-letter are shown as such: <E2 82>."""
+letter are shown as such, <E2 82>; as JSON, every token has its bytes. Standard input may have
+{MOST_BYTES:,} bytes."""
 
 MOST_PARAMETERS = 100_000_000
-MOST_BYTES = 2_000_000   # of a text: a second or two of tokenising; the tokens after the positions shown are counted
 MOST_POSITIONS = 32      # longer texts are shown up to here; --position shows any one
 MOST_COMPUTED = 512      # positions that are printed as JSON, or that a whole model computes
 BRIEF = ("canonical_ids", "windows", "rows", "memory", "key", "gate", "conv", "output")

@@ -93,6 +93,21 @@ def test_export_fills_an_empty_folder(capsys, tmp_path):
     assert run(capsys, "export", tmp_path / "empty")[0] == 0
 
 
+@pytest.mark.parametrize("place", [".", "../link"])
+def test_export_fills_the_current_folder_and_a_link(capsys, monkeypatch, tmp_path, place):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "link").symlink_to("here")
+    monkeypatch.chdir(tmp_path / "here")
+    assert run(capsys, "export", place)[0] == 0
+    assert {p.name for p in (tmp_path / "here").iterdir()} == {p.name for p in GOLDEN.iterdir()}
+
+
+def test_export_to_an_empty_name_is_refused(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = run(capsys, "export", "")
+    assert code == 2 and "found an empty name" in err and list(tmp_path.iterdir()) == []
+
+
 def test_export_leaves_nothing_half_written(monkeypatch, tmp_path):
     def full(*_):
         raise OSError(28, "No space left on device")

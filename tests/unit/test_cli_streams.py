@@ -2,7 +2,6 @@
 
 import io
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -86,6 +85,13 @@ def test_main_takes_any_standard_output(monkeypatch, stream):
     assert main(["count", "tiny"]) == 0
 
 
+def test_main_without_a_standard_error_does_not_use_the_output_for_it(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "stderr", None)
+    with pytest.raises(SystemExit) as stop:
+        main(["wlak"])
+    assert stop.value.code == 2 and capsys.readouterr().out == ""
+
+
 def test_a_standard_input_that_cannot_be_read_is_one_line():
     done = shell("$run ids 0>/dev/null")
     assert done.returncode == 2 and done.stderr.startswith("engram-ref: standard input: ") and done.stdout == ""
@@ -145,9 +151,14 @@ def test_ctrl_c_without_a_standard_error_is_130():
     assert subprocess.run(["bash", "-c", f"{command} presets 2>/dev/full"], timeout=60).returncode == 130
 
 
+def test_ctrl_c_after_the_work_is_done_comes_too_late():
+    done = run_program("import atexit\natexit.register(os.kill, os.getpid(), signal.SIGINT)", "presets")
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_ctrl_c_stays_ignored_where_a_shell_ignores_it():
-    code = INTERRUPT_AT.format(name="numpy")
-    done = run_program(code, "presets", preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
+    code = "signal.signal(signal.SIGINT, signal.SIG_IGN)\n" + INTERRUPT_AT.format(name="numpy")
+    done = run_program(code, "presets")
     assert done.returncode == 0 and "engram-27b" in done.stdout
 
 

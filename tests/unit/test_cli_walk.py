@@ -59,6 +59,7 @@ def test_a_far_position_is_computed_from_what_it_needs(vocabulary, rng, monkeypa
     ids = rng.integers(0, 128_000, 250_000)
     walk = followed(vocabulary, ids, range(249_999, 250_000))
     assert seen == [1 + walk.tiny.conv_span] and walk.length == 250_000
+    assert max(terminal.columns(line) for lines in pages(walk, [249_999]).values() for line in lines) <= 80
 
 
 def test_a_model_computes_no_position_after_those_shown(capsys, monkeypatch):
@@ -75,7 +76,8 @@ def test_a_model_computes_no_position_after_those_shown(capsys, monkeypatch):
 
 def test_the_token_count_is_that_of_the_whole_text(capsys, vocabulary):
     length = len(vocabulary.encode(LONG))
-    assert f"{length} tokens, each reading" in run(capsys, "walk", LONG)[1]
+    out = run(capsys, "walk", LONG)[1]
+    assert f"{length} tokens, each reading" in out and f"'{LONG[:70]}" in out
     shown = json.loads(run(capsys, "walk", LONG, "--position", "700", "--json")[1])
     assert shown["length"] == length and [token["position"] for token in shown["tokens"]] == [700]
 

@@ -1,7 +1,6 @@
 """Files are written completely or not at all, through links, and only where a regular file is or can be."""
 
 import os
-import resource
 import socket
 import stat
 import subprocess
@@ -80,8 +79,21 @@ def test_what_is_no_file_is_refused_and_stays(refused, tmp_path):
     assert described(tmp_path) == before
 
 
+class Unread:
+    """A parameter that nobody may look at."""
+
+    def __array__(self, *_, **__):
+        pytest.fail("it has begun")
+
+
+def save_trace(path):
+    trace = Trace()
+    trace.arrays["a"] = Unread()
+    trace.save(path)
+
+
 @pytest.mark.parametrize("save", [
-    lambda path: Trace().save(path), lambda path: parameters.save({"a": Unread()}, path),
+    save_trace, lambda path: parameters.save({"a": Unread()}, path),
     lambda path: main(["ids", "x", "--out", str(path)]),
 ], ids=["a trace", "parameters", "ids --out"])
 def test_it_is_refused_before_any_work(refused, save, monkeypatch, capsys):
@@ -90,13 +102,6 @@ def test_it_is_refused_before_any_work(refused, save, monkeypatch, capsys):
     with pytest.raises((InputError, SystemExit)) as stop:
         save(path)
     assert said in f"{stop.value} {capsys.readouterr().err}"
-
-
-class Unread:
-    """A parameter that nobody may look at."""
-
-    def __array__(self, *_, **__):
-        pytest.fail("it has begun")
 
 
 def test_a_link_stays_and_its_target_is_written(tmp_path):
@@ -200,9 +205,10 @@ def test_a_full_disk_leaves_everything_as_it_was(tmp_path):
 
 
 def test_ids_out_on_a_full_disk_is_one_line(tmp_path):
-    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300))
-    done = subprocess.run([sys.executable, "-m", "engram_ref", "ids", "a horse", "--out", str(tmp_path / "rows.npy")],
-                          capture_output=True, text=True, preexec_fn=limit)
+    code = ("import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300))\n"
+            "from engram_ref.cli.main import main; sys.exit(main())")
+    done = subprocess.run([sys.executable, "-c", code, "ids", "a horse", "--out", str(tmp_path / "rows.npy")],
+                          capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "File too large" in done.stderr
     assert list(tmp_path.iterdir()) == []
 
@@ -241,6 +247,13 @@ def test_the_current_folder_is_filled_where_it_is(tmp_path, monkeypatch, where):
     monkeypatch.chdir(tmp_path)
     write_folder(where, {"a": NEW})
     assert os.listdir(".") == ["a"]                         # this process is still in it
+
+
+def test_an_empty_name_is_not_the_current_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match="an empty one"):
+        write_folder("", {"a": NEW})
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_empty_folder_keeps_its_mode_and_place(tmp_path):

@@ -60,6 +60,7 @@ COMMANDS = {
     "ml_dtypes": ["presets"],
     "numpy": ["presets"],
 }
+EVERYWHERE = ("numpy", "ml_dtypes", "safetensors")      # imported without a word of ours; Python's error is passed on
 
 
 @pytest.mark.parametrize("package", COMMANDS)
@@ -69,6 +70,7 @@ def test_a_command_that_needs_it_says_why_in_one_line(broken, package, tmp_path)
                           cwd=tmp_path)
     assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1
     assert SAID in done.stderr and "not installed" not in done.stderr and not (tmp_path / "x.svg").exists()
+    assert package in EVERYWHERE or f"the package {package}, found one that cannot be imported: " in done.stderr
 
 
 def test_doctor_imports_every_package(broken):
@@ -90,6 +92,16 @@ def test_doctor_without_an_optional_package_is_whole():
             "from engram_ref.cli.main import main\nsys.exit(main(['doctor', '--json']))")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0 and json.loads(done.stdout)["backends"]["torch"] is False
+
+
+def test_a_broken_triton_is_reported_where_it_would_be_used(broken):
+    pytest.importorskip("torch", reason="torch is not installed")
+    broken("triton")
+    code = "from engram_ref.backends.torch import kernels; kernels.available('cpu')"
+    unused, used = (subprocess.run([sys.executable, "-c", code], capture_output=True, text=True,
+                                   env=os.environ | {"TRITON_INTERPRET": flag}) for flag in ("0", "1"))
+    assert unused.returncode == 0, unused.stderr
+    assert used.returncode == 1 and f"one that cannot be imported: ImportError: {SAID}" in used.stderr
 
 
 def test_bench_says_why_a_rival_is_left_out(broken, monkeypatch):

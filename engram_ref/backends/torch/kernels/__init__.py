@@ -14,16 +14,22 @@ import os
 import torch
 
 from engram_ref.errors import InputError
+from engram_ref.packages import require
 
 MOST_PROGRAMS = 2**31 - 1
 """Programs that one launch can have."""
 
 
 def available(device: torch.device | str) -> bool:
-    """Can kernels run on tensors of this device? On a GPU, or anywhere in Triton's interpreter."""
-    if importlib.util.find_spec("triton") is None:
+    """Can kernels run on tensors of this device? On a GPU, or anywhere in Triton's interpreter.
+
+    raises   InputError if they could and Triton is installed, but cannot be imported
+    """
+    on_gpu = torch.device(device).type == "cuda"
+    if not (on_gpu or os.environ.get("TRITON_INTERPRET") == "1") or importlib.util.find_spec("triton") is None:
         return False
-    return torch.device(device).type == "cuda" or (os.environ.get("TRITON_INTERPRET") == "1" and interpreted())
+    require("triton", "backend torch", otherwise="torch's own operations are used where it is not installed")
+    return on_gpu or interpreted()
 
 
 def interpreted() -> bool:
