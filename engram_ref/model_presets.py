@@ -24,7 +24,7 @@ _EXPERTS_72 = ExpertsConfig(
     num_experts_per_tok=6,
     n_shared_experts=2,
     moe_intermediate_size=1536,
-    n_group=1,                        # choice: no paper mentions groups, and 55 and 64 experts share none
+    n_group=1,                        # choice: no paper mentions groups, and 55 and 64 have no common divisor
     routed_scaling_factor=2.5,        # choice: DeepSeek-V3's; Moonlight, with 64 experts, has 2.446
 )
 

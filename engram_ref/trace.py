@@ -29,12 +29,9 @@ def copied(array: np.ndarray) -> np.ndarray:
         array = array.detach().cpu()
         array = (array.float() if str(array.dtype) == "torch.bfloat16" else array).numpy()
     try:
-        found = np.array(array)
+        return np.array(array)
     except ValueError as error:                              # rows of different lengths
         raise InputError("array", "an array of numbers", described(array)) from error
-    if found.dtype.kind in "OSU":
-        raise InputError("array", "an array of numbers", described(array))
-    return found
 
 
 class Trace:
@@ -65,8 +62,10 @@ class Trace:
     def record(self, name: str, array: np.ndarray) -> None:
         """Keep a copy of one stage. Raises InputError on a non-finite one where that is asked for."""
         check_kind("name", name, str)
-        key = self._path(name)
-        array = self.arrays[key] = copied(array)
+        key, found = self._path(name), copied(array)
+        if found.dtype.kind in "OSU":
+            raise InputError("array", "an array of numbers", described(array))
+        array = self.arrays[key] = found
         if self.check_finite and not np.isfinite(array).all():
             position = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
             raise InputError(key, "finite values", f"{array[position]} at {position}", "the first stage that has one")

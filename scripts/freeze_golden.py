@@ -22,20 +22,21 @@ sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
 from golden_cases.make import SEED, freeze  # noqa: E402
 
 from engram_ref import __version__  # noqa: E402
+from engram_ref.addressing import addressing_of  # noqa: E402
 from engram_ref.config import EngramConfig  # noqa: E402
 from engram_ref.files import write_whole  # noqa: E402
+from engram_ref.oracle.compare import RULES  # noqa: E402
 from engram_ref.oracle.flags import FLAGS  # noqa: E402
 from engram_ref.oracle.vectors import GOLDEN, INTEGERS, MANIFEST, SCHEMA, manifest_digest  # noqa: E402
-from engram_ref.presets import preset, presets  # noqa: E402
 
 AREAS = ("integers", "elementwise", "codecs", "attention", "experts", "branches", "modules", "composites", "models")
 
 
 class Store:
-    """Arrays on their way to files; an array that stands there already is not stored twice."""
+    """Arrays and configurations on their way to files; what is stored already is not stored twice."""
 
     def __init__(self):
-        self.integers, self.floats, self.known = {}, {}, {}
+        self.integers, self.floats, self.known, self.configurations = {}, {}, {}, {}
 
     def reference(self, array, area, key):
         """The key of an array, in whichever file it lies."""
@@ -49,6 +50,13 @@ class Store:
             else:
                 self.floats.setdefault(file, {})[key] = array
         return self.known[content]
+
+    def configuration(self, config, key):
+        """The key of a configuration."""
+        if config not in self.known:
+            self.known[config] = key
+            self.configurations[key] = resolved(config)
+        return self.known[config]
 
     def files(self):
         """{name: bytes} of everything stored."""
@@ -83,40 +91,53 @@ def encoded(argument, store, area, key):
         return [inside(part, i) for i, part in enumerate(argument)]
     if isinstance(argument, type):
         return {"dtype": np.dtype(argument).name}
-    if isinstance(argument, EngramConfig):
-        return varied_preset(argument, inside)
     if hasattr(argument, "__dataclass_fields__"):
-        values = {name: inside(part, name) for name, part in shown(argument)}
-        return {"config": type(argument).__name__, "values": values}
+        return {"configuration": store.configuration(argument, key)}
     return argument
 
 
-def shown(config):
-    """Name and value of every field."""
-    return [(field.name, getattr(config, field.name)) for field in fields(config)]
+def resolved(config):
+    """Every field of a configuration with its value; of an Engram dialect also the numbers that follow from them."""
+    if isinstance(config, tuple):
+        return [resolved(part) for part in config]
+    if not hasattr(config, "__dataclass_fields__"):
+        return config
+    values = {field.name: resolved(getattr(config, field.name)) for field in fields(config)}
+    derived = {"hashing": hashing(config)} if isinstance(config, EngramConfig) else {}
+    return {"config": type(config).__name__, "values": values} | derived
 
 
-def varied_preset(config, inside):
-    """An Engram dialect as the preset nearest to it, and the fields that differ."""
-    near = min(presets(), key=lambda name: sum(a != b for a, b in zip(shown(config), shown(preset(name)), strict=True)))
-    changed = {name: inside(part, name) for (name, part), theirs in zip(shown(config), shown(preset(near)), strict=True)
-               if (name, part) != theirs}
-    return {"config": "EngramConfig", "preset": near, "values": changed}
+def hashing(config):
+    """Canonical pad and EOS ids, and per layer the constants of its hash."""
+    addressing = addressing_of(config)
+    layers = {str(layer): {"multipliers": addressing.multipliers[layer].tolist(),
+                           "primes": addressing.primes[layer].tolist(), "offsets": addressing.offsets[layer].tolist(),
+                           "table_rows": addressing.table_rows[layer]} for layer in config.layer_ids}
+    return {"pad_id": addressing.pad_id, "eos_id": addressing.eos_id, "layers": layers}
 
 
 def entry(frozen, store, area):
     """One case of the manifest."""
-    planned, stages = frozen.planned, []
-    for name, array, tolerance_class, terms, scale in frozen.stages:
-        key = store.reference(array, area, f"{planned.name}={name}")
-        stage = {"name": name, "class": tolerance_class, "expected": key}
-        if scale is not None:
-            stage |= {"terms": terms, "scale": store.reference(narrowed(scale), area, f"{planned.name}~{name}")}
-        stages.append(stage)
+    planned = frozen.planned
+    stages = encoded_stages(frozen.stages, planned.name, store, area)
+    accept = [{"name": other.name, "why": other.why,
+               "stages": encoded_stages(answer, f"{planned.name}, {other.name}", store, area)}
+              for other, answer in frozen.accept]
     arguments = {name: encoded(part, store, area, f"{planned.name}/{name}") for name, part in planned.arguments.items()}
     return {"name": planned.name, "op": planned.op, "dialect": planned.dialect, "flags": list(planned.flags),
             "answers": "slow" if planned.slow else "float64 ops", "arguments": arguments,
-            "outputs": list(planned.outputs), "stages": stages}
+            "outputs": list(planned.outputs), "stages": stages} | ({"accept": accept} if accept else {})
+
+
+def encoded_stages(frozen, title, store, area):
+    """Stages as the manifest lists them, their arrays stored."""
+    stages = []
+    for name, array, tolerance_class, terms, scale in frozen:
+        stage = {"name": name, "class": tolerance_class, "expected": store.reference(array, area, f"{title}={name}")}
+        if scale is not None:
+            stage |= {"terms": terms, "scale": store.reference(narrowed(scale), area, f"{title}~{name}")}
+        stages.append(stage)
+    return stages
 
 
 def narrowed(scale):
@@ -140,12 +161,20 @@ def make(areas=AREAS):
     assert {flag for case in cases for flag in case["flags"]} <= set(FLAGS)
     files = store.files()
     manifest = {"schema": SCHEMA, "seed": SEED, "versions": {"engram_ref": __version__, "numpy": np.__version__},
-                "flags": FLAGS, "files": {name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
-                                          for name, data in files.items()}}
-    digest = manifest_digest(manifest | {"cases": cases})
-    head = json.dumps(manifest | {"sha256": digest}, indent=1)[:-2]
-    lines = ",\n".join(json.dumps(case, separators=(",", ":")) for case in cases)
-    return {MANIFEST: f'{head},\n "cases": [\n{lines}\n ]\n}}\n'.encode()} | files
+                "classes": RULES, "flags": FLAGS,
+                "files": {name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+                          for name, data in files.items()}}
+    lists = {"configurations": store.configurations, "cases": cases}
+    head = json.dumps(manifest | {"sha256": manifest_digest(manifest | lists)}, indent=1)[:-2]
+    configurations = ",\n".join(f"{json.dumps(key)}:{compact(value)}" for key, value in store.configurations.items())
+    lines = ",\n".join(map(compact, cases))
+    text = f'{head},\n "configurations": {{\n{configurations}\n }},\n "cases": [\n{lines}\n ]\n}}\n'
+    return {MANIFEST: text.encode()} | files
+
+
+def compact(value):
+    """JSON on one line."""
+    return json.dumps(value, separators=(",", ":"))
 
 
 def main():

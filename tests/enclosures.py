@@ -79,7 +79,7 @@ class Arithmetic:
 
     def project(self, memory):
         """Key and value: W products and a bias in any order, then the dialect's rounding."""
-        x = (ops.requantise(memory) if self.rounded else memory).astype(np.float64)
+        x = (ops.requantise(memory, self.config.quantise_floor) if self.rounded else memory).astype(np.float64)
         centres = ops.project(self.wide, x, self.config)
         sizes = ops.project({name: np.abs(array) for name, array in self.wide.items()}, np.abs(x), self.config)
         balls = [Ball(c, self.gamma(x.shape[-1] + 1) * size) for c, size in zip(centres, sizes, strict=True)]

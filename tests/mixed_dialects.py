@@ -57,7 +57,8 @@ def random_config(rng, **fixed):
         table_sizes=tuple(rng.integers(1, 40, N - 1).tolist()), seed=int(rng.integers(2**40)),
         multipliers=random_multipliers(rng, len(layers), N), row_width=random_width(rng, choices, (N - 1) * heads),
         row_multiple=pick(1, 1, 7, 128), projection_bias=pick(True, False), norm_eps=pick(None, 1e-20, 1e-6, 1e-5),
-        conv_kernel=pick(0, 1, 2, 3, 4), conv_dilation=pick(1, 2, 3), conv_norm_eps=pick(1e-20, 1e-6, 1e-5))
+        conv_kernel=pick(0, 1, 2, 3, 4), conv_dilation=pick(1, 2, 3), conv_norm_eps=pick(1e-20, 1e-6, 1e-5),
+        quantise_floor=pick(0.0, 1e-4, 0.5))
 
 
 def random_multipliers(rng, layers, N):

@@ -150,6 +150,36 @@ DECODING: dict[str, tuple] = {
                                 DECODE + "a_rollback_past_the_start_is_refused", (6, "tokens")),
 }
 
+STREAMS, REMEMBERING = "golden.test_streams:test_answers_are_met", "oracle.streams:Remembering."
+SINGLE = ("forward_stream/full-one-by-one",)
+GOLDEN_STREAMS: dict[str, tuple] = {
+    "history-lost-T1": ("addressing:Addressing.rows", decoding.history_lost_for_one_token, STREAMS,
+                        ("addressing_stream/demo-like-one-by-one",)),
+    "history-lost-T1, model": ("ops.composite:address", decoding.model_history_lost_for_one_token, STREAMS, SINGLE),
+    "history-multi-token-reset": ("addressing:Addressing.rows", decoding.history_lost_for_several_tokens, STREAMS,
+                                  ("addressing_stream/v4.1-like-reorder",)),
+    "taps-ignored-T1": ("ops.conv:short_conv", decoding.taps_ignored_for_one_token, STREAMS,
+                        ("engram_stream/qwen-like-one-by-one",)),
+    "taps-ignored-T1, model": ("ops.conv:short_conv", decoding.taps_ignored_for_one_token, STREAMS, SINGLE),
+    **{f"{step}-ignored, {kind}": (f"{REMEMBERING}{step}", decoding.nothing_done, STREAMS,
+                                   (f"{kind}_stream/demo-like-{step}",))
+       for step in ("rollback", "reorder") for kind in ("addressing", "engram")},
+    **{f"{step}-ignored, model": (f"model.state:DecodeState.{step}", decoding.nothing_done, STREAMS,
+                                  (f"forward_stream/full-{step}",)) for step in ("rollback", "reorder")},
+    **{f"fork-shared, {kind}": (f"{REMEMBERING}fork", decoding.shared_fork, STREAMS, (f"{kind}_stream/demo-like-fork",))
+       for kind in ("addressing", "engram")},
+    "fork-shared, model": ("oracle.streams:ModelStream.fork", decoding.shared_fork, STREAMS,
+                           ("forward_stream/full-fork",)),
+    "rollback-stale-history, golden": (LAST, decoding.stale((2,)), STREAMS, ("forward_stream/full-drafts",)),
+    "rollback-stale-taps, golden": (LAST, decoding.stale((4,)), STREAMS, ("forward_stream/full-rollback",)),
+    "beam-reorder, golden": (STATE + "reorder", decoding.attention_caches_reordered_only, STREAMS,
+                             ("forward_stream/full-reorder",)),
+    "ragged-rows-of-one-length, golden": (PLACE, decoding.one_length_for_all_rows, STREAMS,
+                                          ("forward_stream/full-ragged",)),
+    "positions-of-row-0, golden": ("ops.caches:positions_after", decoding.positions_of_row_0, STREAMS,
+                                   ("forward_stream/plain-drafts",)),
+}
+
 FORWARD = "model.transformer:forward"
 ANSWERS: dict[str, tuple] = {
     "logits-all-zeros": (FORWARD, decoding.all_zeros, MODEL, FULL),
@@ -163,4 +193,4 @@ ANSWERS: dict[str, tuple] = {
                            "unit.test_accounting:test_the_papers_two_budgets", (106, 46)),
 }
 
-MUTANTS = ROTATIONS | ATTENTIONS | MIXTURES | HYPER | DECODING | ANSWERS
+MUTANTS = ROTATIONS | ATTENTIONS | MIXTURES | HYPER | DECODING | GOLDEN_STREAMS | ANSWERS

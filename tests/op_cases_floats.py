@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from engram_ref.model.tree import attention_shapes, expert_shapes
+from engram_ref.model.declarations import attention_shapes, expert_shapes
 from engram_ref.model_config import HyperConfig
 from engram_ref.ops import frequencies, softmax_scale
 from tests.bounds_backbone import sinkhorn_terms

@@ -17,17 +17,23 @@ def digest(numbers):
     return hashlib.sha256(np.asarray(numbers).astype("<i8").tobytes()).hexdigest()
 
 
+def numbered_layers(config):
+    """Layer ids in the order in which modules are counted: ascending if their number seeds the generator."""
+    return sorted(config.layer_ids) if config.seed_index == "ordinal" else list(config.layer_ids)
+
+
 def table_primes(config):
-    """{layer id: [C]}."""
+    """{layer id: [C]}, layers as the configuration lists them."""
     found = primes.table_primes(config.table_sizes, config.n_heads, len(config.layer_ids))
-    return dict(zip(config.layer_ids, found, strict=True))
+    found = dict(zip(numbered_layers(config), found, strict=True))
+    return {layer: found[layer] for layer in config.layer_ids}
 
 
 def drawn_multipliers(config):
     """{layer id: [N]} from the generator, whether or not the configuration carries literals."""
     draw = {"pcg64": hashing.pcg_multipliers, "splitmix64": hashing.splitmix_multipliers}
     draw = draw[config.multiplier_generator]
-    index = {layer: i if config.seed_index == "ordinal" else layer for i, layer in enumerate(config.layer_ids)}
+    index = {layer: i if config.seed_index == "ordinal" else layer for i, layer in enumerate(numbered_layers(config))}
     return {layer: draw(config.seed, i, config.max_ngram, config.canonical_size) for layer, i in index.items()}
 
 

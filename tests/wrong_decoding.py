@@ -57,8 +57,34 @@ def positions_from_zero(original, lengths, T):
     return original(np.zeros_like(lengths), T)
 
 
+def positions_of_row_0(original, lengths, T):
+    return original(np.full_like(lengths, lengths[0]), T)
+
+
 def one_length_for_all_rows(original, cache, new, lengths):
     return original(cache, new, np.full_like(lengths, lengths.max(initial=0)))
+
+
+# state that a wrapper loses
+
+def history_lost_for_one_token(original, self, canonical_ids, layer_id, history=None, *others, **named):
+    return original(self, canonical_ids, layer_id, None if canonical_ids.shape[-1] == 1 else history, *others, **named)
+
+
+def history_lost_for_several_tokens(original, self, canonical_ids, layer_id, history=None, *others, **named):
+    return original(self, canonical_ids, layer_id, None if canonical_ids.shape[-1] > 1 else history, *others, **named)
+
+
+def model_history_lost_for_one_token(original, ids, history, *others):
+    return original(ids, np.full_like(history, DEAD) if ids.shape[1] == 1 else history, *others)
+
+
+def taps_ignored_for_one_token(original, x, weight, dilation, taps):
+    return original(x, weight, dilation, np.zeros_like(taps) if x.shape[1] == 1 else taps)
+
+
+def nothing_done(original, self, *arguments):
+    """A method that changes nothing."""
 
 
 def checked_too_late(original, parameters, config, *others):

@@ -270,8 +270,9 @@ assert (taller.primes[2][:tiny.columns] != Addressing(tiny).primes[2]).any()
 #
 # The other choices leave the rows alone and change what is made of them. We keep the rows, the random weights and the
 # **hidden state** (the vectors that the model carries for a position), and measure the largest change of the output,
-# relative to its own size. ("FP8 and bf16 inside" rounds where the released V4.1 does, to numbers of 8 and 16 bits;
-# `eps`, gains and the factored score are in [tutorial 05](05_gate.md), the dilation in [06](06_short_conv.md).)
+# relative to its own size. ("FP8 and bf16 inside" rounds where the released V4.1 does, in [four
+# places](15_torch_and_cuda.md#where-low-precision-rounds); `eps`, gains and the factored score are in [tutorial
+# 05](05_gate.md), the dilation in [06](06_short_conv.md).)
 
 # %% tags=["fold"]
 rng = np.random.default_rng(7)

@@ -31,7 +31,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from engram_ref import ops
-from engram_ref.model.tree import attention_shapes
+from engram_ref.model.declarations import attention_shapes
 from engram_ref.model_config import YarnConfig
 from engram_ref.model_presets import model_preset
 

@@ -21,7 +21,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from engram_ref import ops
-from engram_ref.model.tree import expert_shapes
+from engram_ref.model.declarations import expert_shapes
 from engram_ref.model_config import ExpertsConfig
 from engram_ref.model_presets import model_preset
 

@@ -88,6 +88,10 @@ def report(name: str, results: list[Result]) -> list[str]:
     lines = [style(head, "1"), *grid(cells), ""]
     for result in failed:
         lines += [*failure(result), ""]
+    accepted = [result for result in results if result.accepted is not None]
+    if accepted:
+        lines += [*wrap(f"{len(accepted)} of {len(results)} runs gave another acceptable answer:"),
+                  *(line for result in accepted for line in wrap(f"  {result}")), ""]
     verdict = f"{len(failed)} of {len(results)} runs differ" if failed else "all agree"
     return [*lines, style(verdict, "1")]
 
@@ -111,7 +115,8 @@ def as_json(name: str, results: list[Result]) -> dict[str, object]:
     failed = [result for result in results if not result.ok]
     return {"backend": name, "runs": len(results), "ok": not failed, "failures": [
         {"case": r.case.name, "op": r.case.op, "traced": r.traced, "flags": list(r.case.flags), "stage": r.stage,
-         "error": r.error, **difference_json(r)} for r in failed]}
+         "error": r.error, **difference_json(r)} for r in failed], "accepted": [
+        {"case": r.case.name, "traced": r.traced, "answer": r.accepted} for r in results if r.accepted is not None]}
 
 
 def difference_json(result: Result) -> dict[str, object]:

@@ -8,6 +8,7 @@ Papers count differently, so every part is counted by itself, and the totals say
     rho       the share of P_sparse that is inactive routed experts; the rest is Engram tables
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -16,12 +17,15 @@ import numpy as np
 from engram_ref.config import EngramConfig
 from engram_ref.dialects import sizes as table_sizes
 from engram_ref.errors import InputError
-from engram_ref.model.tree import shapes, size
+from engram_ref.model import declarations
 from engram_ref.model_config import ModelConfig
 
 PARTS = ("embedding", "output matrix", "attention", "dense feed-forward", "router", "routed experts",
          "shared experts", "hyper-connections", "norms", "engram tables", "engram projections", "engram rest")
 """The kinds of parameters that are counted apart."""
+
+MULTIPLIED = ("matrix", "conv", "output")
+"""Groups of parameters whose every value is multiplied once per token."""
 
 
 @dataclass(frozen=True)
@@ -33,25 +37,6 @@ class Part:
     flops: int          # per token: 2 for every weight of a matrix that the token passes through
 
 
-def part_of(name: str) -> str:
-    """The part that a parameter belongs to."""
-    if name in ("embed.weight", "head.weight"):
-        return "embedding" if name == "embed.weight" else "output matrix"
-    if ".engram." in name:
-        last = name.rsplit(".", 1)[-1]
-        kind = {"table": "tables", "value_weight": "projections", "key_weight": "projections"}
-        return f"engram {kind.get('table' if last.startswith('table') else last, 'rest')}"
-    if "_hc." in name:
-        return "hyper-connections"
-    if name.endswith("norm.weight"):
-        return "norms"
-    if ".attn." in name:
-        return "attention"
-    if ".ffn.shared" in name or ".ffn.experts" in name:
-        return "shared experts" if ".ffn.shared" in name else "routed experts"
-    return "router" if ".ffn.gate" in name else "dense feed-forward"
-
-
 def count(config: ModelConfig) -> dict[str, Part]:
     """Every part of a model, in the order of PARTS; parts it does not have are left out.
 
@@ -59,14 +44,13 @@ def count(config: ModelConfig) -> dict[str, Part]:
     parameters. An FP8 table counts its values, not its scales.
     """
     found = {part: [0, 0, 0] for part in PARTS}
-    for name, shape in shapes(config).items():
-        if name.endswith(("column_offsets", "gate.bias", "table_scales")):
+    for p in declarations.model(config):
+        if p.kind not in ("weight", "table"):
             continue
-        part, total = part_of(name), size(shape)
-        active = active_share(part, total, config)
-        matrix = len(shape) > 1 and part not in ("embedding", "engram tables") and not name.endswith(("gain", "bias"))
-        for i, amount in enumerate((total, active, 2 * active * matrix)):
-            found[part][i] += amount
+        total = math.prod(p.shape)
+        active = active_share(p.part, total, config)
+        for i, amount in enumerate((total, active, 2 * active * (p.group in MULTIPLIED))):
+            found[p.part][i] += amount
     if config.backbone.tie_embeddings:
         found["output matrix"] = [0, 0, 2 * found["embedding"][0]]
     return {part: Part(*amounts) for part, amounts in found.items() if any(amounts)}

@@ -20,15 +20,13 @@ import ml_dtypes
 import numpy as np
 
 from engram_ref import ops as numpy_ops
-from engram_ref.checks import check_kind, float_name
+from engram_ref.checks import check_kind, check_kinds, float_name
 from engram_ref.config import EngramConfig
 from engram_ref.errors import InputError
 from engram_ref.layout import layout
 from engram_ref.memory import check_fits
+from engram_ref.model.declarations import Parameter, engram_module, shapes_of
 from engram_ref.ops.codecs import BLOCK, quantise
-
-STANDARD_DTYPES = {"fp32": "float", "bf16": "bfloat16", "fp8_e8m0": "uint8"}
-"""Dtype of the stored table by codec; "float" means float32 or float64."""
 
 ROWS_AT_A_TIME = 65_536
 """Rows of a random table that are drawn and encoded at a time."""
@@ -41,19 +39,7 @@ def shapes(config: EngramConfig, layer_id: int) -> dict[str, tuple[int, ...]]:
     >>> shapes(preset("deepseek-v4.1-flash"), 1)["table_codes"]
     (384006168, 256)
     """
-    R = layout(config, layer_id).table_rows
-    M, D, W, memory = config.n_branches, config.hidden_size, config.row_width, config.memory_width
-    if config.table_codec == "fp8_e8m0":
-        named = {"table_codes": (R, W), "table_scales": (R, W // 32)}
-    else:
-        named = {"table": (R, W)}
-    named |= {"column_offsets": (config.columns,), "key_weight": (M, D, memory), "value_weight": (D, memory)}
-    if config.projection_bias:
-        named |= {"key_bias": (M, D), "value_bias": (D,)}
-    named |= {"query_gain": (M, D), "key_gain": (M, D)}
-    if config.conv_kernel:
-        named |= {"conv_gain": (M, D), "conv_weight": (M, D, config.conv_kernel)}
-    return named
+    return shapes_of(engram_module(config, layer_id))
 
 
 def table_bytes(config: EngramConfig, layer_id: int) -> int:
@@ -63,10 +49,8 @@ def table_bytes(config: EngramConfig, layer_id: int) -> int:
 
 def bytes_needed(config: EngramConfig, layer_id: int, dtype: type) -> int:
     """What one layer's module takes in memory, weights of that dtype, in bytes."""
-    plain = config.table_codec == "fp32"
-    counted = [shape for name, shape in shapes(config, layer_id).items() if plain or not name.startswith("table")]
-    weights = sum(math.prod(shape) for shape in counted) * np.dtype(dtype).itemsize
-    return weights if plain else weights + table_bytes(config, layer_id)
+    sizes = {"float": np.dtype(dtype).itemsize, "bfloat16": 2, "uint8": 1, "int64": 8}
+    return sum(math.prod(p.shape) * sizes[p.dtype] for p in engram_module(config, layer_id))
 
 
 def as_parameters(parameters: Mapping[str, np.ndarray], ops: ModuleType = numpy_ops,
@@ -90,17 +74,17 @@ def check_parameters(parameters: Mapping[str, np.ndarray], config: EngramConfig,
     raises     InputError for a missing, extra, misshapen or wrongly typed array, or wrong column offsets
     """
     layers = config.layer_ids if layer_id is None else (layer_id,)
-    allowed = [shapes(config, layer) for layer in layers]
-    for name in [*allowed[0], *parameters]:
+    declared = {p.name: p for p in engram_module(config, layers[0])}
+    for name in [*declared, *parameters]:
         if name not in parameters:
-            raise InputError("parameters", f"an array {name} {list(allowed[0][name])}", "none of that name")
-        if name not in allowed[0]:
-            raise InputError("parameters", f"only {', '.join(allowed[0])}", f"an array {name}")
-        fitting = dict.fromkeys(named[name] for named in allowed)
+            raise InputError("parameters", f"an array {name} {list(declared[name].shape)}", "none of that name")
+        if name not in declared:
+            raise InputError("parameters", f"only {', '.join(declared)}", f"an array {name}")
+        fitting = dict.fromkeys(shapes(config, layer)[name] for layer in layers)
         if tuple(parameters[name].shape) not in fitting:
             raise InputError(f"parameter {name}", f"shape {' or '.join(str(list(shape)) for shape in fitting)}",
                              list(parameters[name].shape))
-        check_dtype(name, ops.dtype_name(parameters[name]), config)
+        check_dtype(name, declared[name], ops.dtype_name(parameters[name]))
     check_offsets("column_offsets", ops.to_numpy(parameters["column_offsets"]), config, layers)
 
 
@@ -124,13 +108,10 @@ def column_sizes(parameters: Mapping[str, np.ndarray], config: EngramConfig, lay
     return np.diff(ops.to_numpy(parameters["column_offsets"]), append=table.shape[0])
 
 
-def check_dtype(name: str, dtype: str, config: EngramConfig) -> None:
-    """Refuse a parameter of another dtype, given by its name, than the configuration stores it in."""
-    wanted = STANDARD_DTYPES[config.table_codec] if name.startswith("table") else "float"
-    wanted = "int64" if name == "column_offsets" else wanted
-    allowed = ("float32", "float64") if wanted == "float" else (wanted,)
-    if dtype not in allowed:
-        raise InputError(f"parameter {name}", f"dtype {' or '.join(allowed)}", dtype)
+def check_dtype(name: str, declared: Parameter, dtype: str) -> None:
+    """Raise unless the dtype, given by its name, is one that the parameter is declared with."""
+    if dtype not in declared.dtypes:
+        raise InputError(f"parameter {name}", f"dtype {' or '.join(declared.dtypes)}", dtype)
 
 
 def initialise(config: EngramConfig, layer_id: int, rng: "np.random.Generator",
@@ -139,35 +120,40 @@ def initialise(config: EngramConfig, layer_id: int, rng: "np.random.Generator",
 
     layer_id   one of the configuration's layers
     rng        the only source of randomness
-    dtype      of the weights, float32 or float64; None: standard_dtype(config)
+    dtype      of the weights, float32 or float64; None: as weight_dtype says
     returns    the dictionary above; rows N(0, 1) as in the demo, stored by the codec; weights N(0, 1/fan-in),
                gains 1 (0 if zero-centred), biases 0, and conv weights 0 or, if conv_init is "uniform",
                U(-1/sqrt(L), 1/sqrt(L))
     raises     InputError if the parameters would not fit into memory, with the size they need
     """
-    check_kind("rng", rng, np.random.Generator)
-    named = shapes(config, layer_id)
-    dtype = np.dtype(float_name("dtype", standard_dtype(config) if dtype is None else dtype)).type
+    check_kinds(config=(config, EngramConfig), rng=(rng, np.random.Generator))
+    dtype = weight_dtype(config, dtype)
     check_fits(f"{config.name} layer {layer_id}", bytes_needed(config, layer_id, dtype))
-    made = random_table(config, layout(config, layer_id).table_rows, rng, dtype)
-    for name, shape in named.items():
-        if name == "column_offsets":
-            made[name] = layout(config, layer_id).offsets
-        elif name.endswith("gain"):
-            made[name] = np.full(shape, 0.0 if config.gain_form == "zero_centred" else 1.0, dtype=dtype)
-        elif name == "conv_weight" and config.conv_init == "uniform":
-            bound = config.conv_kernel**-0.5
-            made[name] = rng.uniform(-bound, bound, shape).astype(dtype)
-        elif name.endswith("bias") or name == "conv_weight":
-            made[name] = np.zeros(shape, dtype=dtype)
-        elif not name.startswith("table"):
-            made[name] = rng.standard_normal(shape, dtype=dtype) * shape[-1] ** -0.5
-    return made
+    tables = layout(config, layer_id)
+    made = random_table(config, tables.table_rows, rng, dtype) | {"column_offsets": tables.offsets}
+    return made | {p.name: start_array(p, rng, dtype) for p in engram_module(config, layer_id) if p.name not in made}
 
 
-def standard_dtype(config: EngramConfig) -> type:
-    """The dtype that a module computes in: float32 if the dialect rounds to bfloat16, else float64."""
-    return np.float32 if config.rounding == "fp8_bf16" else np.float64
+def start_array(parameter: Parameter, rng: "np.random.Generator", dtype: type) -> np.ndarray:
+    """What a parameter starts as, unless its module makes it (tables, offsets)."""
+    shape, scale = parameter.shape, parameter.scale
+    if parameter.start == "full":
+        return np.full(shape, scale, dtype=dtype)
+    if parameter.start == "uniform":
+        return rng.uniform(-scale, scale, shape).astype(dtype)
+    return rng.standard_normal(shape, dtype=dtype) * dtype(shape[-1] ** -0.5 if scale is None else scale)
+
+
+def weight_dtype(config: EngramConfig | None, dtype: object = None) -> type:
+    """The NumPy type of random weights: float32 or float64.
+
+    config   the Engram dialect; None: a model without Engram
+    dtype    anything that names one of the two; None: float32 if the dialect rounds to bfloat16, else float64
+    raises   InputError for another dtype
+    """
+    if dtype is None:
+        return np.float32 if config is not None and config.rounding == "fp8_bf16" else np.float64
+    return np.dtype(float_name("dtype", dtype)).type
 
 
 def random_table(config: EngramConfig, rows: int, rng: "np.random.Generator", dtype: type) -> dict[str, np.ndarray]:

@@ -11,11 +11,11 @@ f32      a float32 computation against a float64 one of the same float32 inputs.
 golden   floats recorded from an implementation written by others, in float64: within 1e-13 of the largest
          recorded magnitude, as the file promises. That is f64 with n = 434 at the scale of the result;
          the recorded module chains three sums of at most 36, 20 and 20 terms and a root that amplifies.
-model    one whole float64 model computed in two orders: in one go and in chunks, expanded and absorbed,
-         ours and the slow one. Every stage keeps to f64, but what a chain of norms, softmaxes and sites
-         makes of a rounding has no bound that is both simple and useful. The project's promise is 1e-10 of
-         the largest expected magnitude: it leaves a factor of 1e10 u^-1 = 9e5 for the chain, of which the
-         tiny models of the tests use less than 100; the least wrong variant is off by far more.
+model    one whole float64 model, or a module over many calls, computed in two orders: in one go and in chunks,
+         expanded and absorbed, ours and the slow one. Every stage keeps to f64, but what a chain of norms,
+         softmaxes and sites makes of a rounding has no bound that is both simple and useful. The project's
+         promise is 1e-10 of the largest expected magnitude: it leaves a factor of 1e10 u^-1 = 9e5 for the chain,
+         of which the tiny models of the tests use less than 100; the least wrong variant is off by far more.
 forms    one layer of attention in float64, computed in two orders: expanded and absorbed, in one go and in
          chunks, ours and the slow one. Like `model`, with one layer's chain instead of a whole model's: the
          project's promise is 1e-12 of the largest expected magnitude.
@@ -48,6 +48,13 @@ PROMISE = {"golden": 1e-13, "forms": 1e-12, "model": 1e-10}
 """Largest difference as a share of the largest expected magnitude, for classes without a computed bound."""
 
 CLASSES = ("exact", *COMPUTED_IN)
+RULES = {
+    "exact": "no difference; NaN equals NaN, and 0.0 differs from -0.0",
+    "f64": "float64; difference at most 2 * (terms + 16) * 2**-53 * scale",
+    "f32": "float32; difference at most 2 * (terms + 16) * 2**-24 * scale",
+    "model": "float64; difference at most 1e-10 times the largest expected magnitude",
+}
+"""What the classes of the golden vectors demand, in a line each: the dtype of the answer, and how near it must be."""
 
 
 @dataclass(frozen=True)

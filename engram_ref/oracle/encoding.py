@@ -1,42 +1,81 @@
-"""Arguments of a case as JSON: what a port author reads, and what is handed to the function.
+"""Arguments and configurations of a manifest as Python holds them.
+
+An argument of a case is one of
 
     {"array": key}                         the array of that key, in whichever file it lies
+    {"configuration": key}                 an entry of the manifest's "configurations"
     {"parameters": {name: argument, ...}}  a dictionary of arrays
     {"tuple": [argument, ...]}             a tuple; a JSON list stays a list
     {"dtype": "float32"}                   a dtype
-    {"config": class, "values": {...}}     a configuration; an EngramConfig names the preset it varies
     null, true, 1, 0.5, "text"             themselves
+
+and a configuration is {"config": class, "values": {field: value}} with every field of the class; a field that is a
+configuration itself is written in the same way. "hashing", beside the values of an EngramConfig, has the numbers
+that follow from them: pad and EOS as canonical ids, and per layer the multipliers, primes, offsets and stored rows.
 """
 
-import dataclasses
 from collections.abc import Mapping
+from dataclasses import fields
 
 import numpy as np
 
 from engram_ref import model_config
-from engram_ref.presets import preset
+from engram_ref.config import EngramConfig
+from engram_ref.errors import InputError
+
+CLASSES = {"EngramConfig": EngramConfig} | {
+    name: getattr(model_config, name)
+    for name in ("YarnConfig", "AttentionConfig", "ExpertsConfig", "HyperConfig", "BackboneConfig", "ModelConfig")}
 
 
-def decode(argument: object, arrays: Mapping[str, np.ndarray]) -> object:
-    """One argument as Python holds it; `arrays` are those of all files, by key."""
+def decode(argument: object, arrays: Mapping[str, np.ndarray], configurations: Mapping[str, object]) -> object:
+    """One argument; `arrays` are those of all files, `configurations` those that `as_configuration` made.
+
+    raises   InputError for an unknown form, array, configuration or dtype
+    """
+    inside = lambda part: decode(part, arrays, configurations)
     if isinstance(argument, list):
-        return [decode(part, arrays) for part in argument]
+        return [inside(part) for part in argument]
     if not isinstance(argument, dict):
         return argument
-    if "array" in argument:
-        return arrays[argument["array"]]
-    if "parameters" in argument:
-        return {name: decode(part, arrays) for name, part in argument["parameters"].items()}
-    if "tuple" in argument:
-        return tuple(decode(part, arrays) for part in argument["tuple"])
-    if "dtype" in argument:
-        return np.dtype(argument["dtype"]).type
-    values = {name: decode(part, arrays) for name, part in argument["values"].items()}
-    if argument["config"] == "EngramConfig":
-        return dataclasses.replace(preset(argument["preset"]), **values)
-    return getattr(model_config, argument["config"])(**values)
+    match argument:
+        case {"array": str(key)} if key in arrays:
+            return arrays[key]
+        case {"configuration": str(key)} if key in configurations:
+            return configurations[key]
+        case {"parameters": dict(named)}:
+            return {name: inside(part) for name, part in named.items()}
+        case {"tuple": list(parts)}:
+            return tuple(map(inside, parts))
+        case {"dtype": "float32" | "float64" as name}:
+            return np.dtype(name).type
+    raise InputError("argument", "an array, configuration, parameters, tuple or dtype of this manifest",
+                     repr(argument)[:60])
 
 
-def decode_all(arguments: Mapping[str, object], arrays: Mapping[str, np.ndarray]) -> dict[str, object]:
+def decode_all(arguments: Mapping[str, object], arrays: Mapping[str, np.ndarray],
+               configurations: Mapping[str, object]) -> dict[str, object]:
     """All arguments of a call, by name."""
-    return {name: decode(argument, arrays) for name, argument in arguments.items()}
+    return {name: decode(argument, arrays, configurations) for name, argument in arguments.items()}
+
+
+def as_configuration(entry: object) -> object:
+    """The configuration that an entry describes.
+
+    raises   InputError for an unknown class, a field too many or too few, and whatever the class refuses
+    """
+    if not isinstance(entry, dict):
+        return entry
+    name, values = entry.get("config"), entry.get("values")
+    if name not in CLASSES or not isinstance(values, dict):
+        raise InputError("config", f"one of {', '.join(CLASSES)}, and its values", repr(name))
+    expected = {field.name for field in fields(CLASSES[name])}
+    wrong = sorted(expected ^ set(values))
+    if wrong:
+        raise InputError(name, "exactly its fields", f"{wrong[0]} {'missing' if wrong[0] in expected else 'added'}")
+    try:
+        return CLASSES[name](**{field: as_configuration(value) for field, value in values.items()})
+    except InputError:
+        raise
+    except Exception as error:      # a value of a type that the class compares before it looks at it
+        raise InputError(name, "values of the documented types", str(error)) from error

@@ -8,14 +8,14 @@ import numpy as np
 
 from engram_ref import ops
 from engram_ref.addressing import Addressing
-from engram_ref.model.engram import EngramState, engram, start_state
 from engram_ref.model.state import DecodeState
-from engram_ref.model.transformer import forward
+from engram_ref.oracle.cases import Case, Vectors
 from engram_ref.oracle.encoding import decode_all
-from engram_ref.oracle.vectors import Case, Vectors
+from engram_ref.oracle.streams import ModelStream, ModuleStream, RowStream, play
 from engram_ref.trace import Trace, copied
 
 Stages = dict[str, np.ndarray]
+Record = Callable[[str, object], None] | None
 HOST = ("lengths",)
 """Arguments that are NumPy arrays in every backend: a state counts its tokens itself."""
 
@@ -53,7 +53,7 @@ def run(case: Case, vectors: Vectors, namespace: ModuleType, adapter: Adapter, t
     """
     if getattr(namespace, case.op, None) is getattr(ops, case.op, NOT_THERE):
         adapter = Adapter()         # what a backend takes over from NumPy, for constants, takes NumPy's arrays
-    arguments = decode_all(case.arguments, vectors.arrays)
+    arguments = decode_all(case.arguments, vectors.arrays, vectors.configurations)
     moved = {name: part if name in HOST else convert(part, adapter) for name, part in arguments.items()}
     return call(case.op, moved, case.outputs, namespace, adapter, traced)
 
@@ -80,7 +80,7 @@ def call(op: str, arguments: Mapping[str, object], outputs: tuple[str, ...], nam
         stages[stage] = adapter.back(array)
 
     if op in RUNNERS:
-        found = RUNNERS[op](dict(arguments), namespace, adapter, record if traced else None)
+        found = RUNNERS[op](namespace, adapter, record if traced else None, **arguments)
     else:
         found = getattr(namespace, op)(**arguments, **({"record": record} if traced else {}))
     parts = found if isinstance(found, tuple) else (found,)
@@ -88,59 +88,72 @@ def call(op: str, arguments: Mapping[str, object], outputs: tuple[str, ...], nam
     return stages | {name: adapter.back(part) for name, part in zip(outputs, parts, strict=True)}
 
 
-Record = Callable[[str, object], None] | None
-
-
-def through_stepper(arguments: dict, namespace: ModuleType, adapter: Adapter, record: Record) -> object:
+def through_stepper(namespace: ModuleType, adapter: Adapter, record: Record, ids: object, history: object,
+                    **constants: object) -> object:
     """One decoding step of the function that `stepper` makes: rows [B, C]."""
-    ids, history = arguments.pop("ids"), arguments.pop("history")
-    return namespace.stepper(**arguments)(ids, history)
+    return namespace.stepper(**constants)(ids, history)
 
 
-def through_addressing(arguments: dict, namespace: ModuleType, adapter: Adapter, record: Record) -> tuple:
+def through_addressing(namespace: ModuleType, adapter: Adapter, record: Record, config: object, canonical_ids: object,
+                       layer_id: int, history: object, flat: bool) -> tuple:
     """The constants of one layer, and the rows [B, T, C] of some canonical ids."""
-    layer_id, history = arguments["layer_id"], arguments["history"]
-    addressing = Addressing(arguments["config"], ops=namespace)
-    rows = addressing.rows(arguments["canonical_ids"], layer_id, history, flat=arguments["flat"])
+    addressing = Addressing(config, ops=namespace)
+    rows = addressing.rows(canonical_ids, layer_id, history, flat=flat)
     return (addressing.multipliers[layer_id], addressing.primes[layer_id], addressing.offsets[layer_id],
             np.asarray(addressing.table_rows[layer_id]), rows)
 
 
-def through_engram(arguments: dict, namespace: ModuleType, adapter: Adapter, record: Record) -> tuple:
+def through_engram(namespace: ModuleType, adapter: Adapter, record: Record, parameters: dict, hidden: object,
+                   rows: object, config: object, dead: object, chunks: list[int]) -> tuple:
     """The module, in one go or in `chunks` of a stream: Y of the last chunk, and the taps after it."""
-    config, hidden, rows, dead = (arguments[name] for name in ("config", "hidden", "rows", "dead"))
-    dtype = adapter.back(hidden).dtype.type
-    state, start = EngramState(adapter.to(start_state(config, len(hidden), dtype).taps)), 0
-    for length in arguments["chunks"]:
-        part, start = slice(start, start + length), start + length
-        trace = None if record is None else Trace()
-        Y = engram(arguments["parameters"], hidden[:, part], rows[:, part], config, state=state, ops=namespace,
-                   dead=None if dead is None else dead[:, part], trace=trace)
-    pass_on(trace, record)
-    return Y, state.taps
+    stream = ModuleStream.start(parameters, config, hidden, namespace)
+    Y = last_of_chunks(stream, {"hidden": hidden, "rows": rows, "dead": dead}, chunks, record)
+    return Y, stream.state
 
 
-def through_model(arguments: dict, namespace: ModuleType, adapter: Adapter, record: Record) -> object:
+def through_model(namespace: ModuleType, adapter: Adapter, record: Record, parameters: dict, ids: object,
+                  config: object, dead: object, chunks: list[int], absorbed: bool) -> object:
     """The whole model, in one go or in `chunks` of a text: logits of the last chunk."""
-    ids, dead = arguments["ids"], arguments["dead"]
-    state, start = DecodeState.start(len(ids)), 0
-    for length in arguments["chunks"]:
+    stream = ModelStream(parameters, config, DecodeState.start(len(ids)), namespace, absorbed)
+    return last_of_chunks(stream, {"ids": ids, "dead": dead}, chunks, record)
+
+
+def last_of_chunks(stream: ModuleStream | ModelStream, columns: dict, chunks: list[int], record: Record) -> object:
+    """What the last chunk is answered; its stages are recorded."""
+    start = 0
+    for length in chunks:
         part, start = slice(start, start + length), start + length
         trace = None if record is None else Trace()
-        logits = forward(arguments["parameters"], ids[:, part], arguments["config"], state=state, ops=namespace,
-                         dead=None if dead is None else dead[:, part], absorbed=arguments["absorbed"], trace=trace)
-    pass_on(trace, record)
-    return logits
+        answer = stream.feed(**{name: None if x is None else x[:, part] for name, x in columns.items()}, trace=trace)
+    for stage in trace or ():
+        record(stage, trace[stage])
+    return answer
 
 
-def pass_on(trace: Trace | None, record: Record) -> None:
-    """Every stage of a trace, in order."""
-    if trace is not None and record is not None:
-        for stage in trace:
-            record(stage, trace[stage])
+def through_row_stream(namespace: ModuleType, adapter: Adapter, record: Record, config: object, layer_id: int,
+                       canonical_ids: object, steps: list) -> tuple:
+    """Rows of one layer, step by step."""
+    stream = RowStream(Addressing(config, ops=namespace), layer_id, len(canonical_ids))
+    return play(steps, {"canonical_ids": canonical_ids}, stream, adapter.back)
+
+
+def through_module_stream(namespace: ModuleType, adapter: Adapter, record: Record, parameters: dict, hidden: object,
+                          rows: object, config: object, dead: object, steps: list) -> tuple:
+    """The module, step by step."""
+    stream = ModuleStream.start(parameters, config, hidden, namespace)
+    return play(steps, {"hidden": hidden, "rows": rows, "dead": dead}, stream, adapter.back)
+
+
+def through_model_stream(namespace: ModuleType, adapter: Adapter, record: Record, parameters: dict, ids: object,
+                         config: object, dead: object, steps: list, absorbed: bool) -> tuple:
+    """The whole model, step by step."""
+    stream = ModelStream(parameters, config, DecodeState.start(len(ids)), namespace, absorbed)
+    return play(steps, {"ids": ids, "dead": dead}, stream, adapter.back)
 
 
 RUNNERS: dict[str, Callable[..., object]] = {
     "stepper": through_stepper, "addressing": through_addressing, "engram": through_engram, "forward": through_model,
+    "addressing_stream": through_row_stream, "engram_stream": through_module_stream,
+    "forward_stream": through_model_stream,
 }
-"""What is called in another way than a plain function: each takes arguments, namespace, adapter and record."""
+"""What is called in another way than a plain function: each takes namespace, adapter and record, then the arguments."""

@@ -4,92 +4,68 @@
     integers.json            {key: {"dtype", "shape", "values"}}, values in C order
     floats-*.safetensors     the float arrays
 
-A reader checks the schema first, then every digest, and only then looks at anything.
+A reader checks the schema first, then the manifest's own digest and its structure, then the digest of every file. What
+is read is complete: every array, configuration, op and argument that a case names is there.
 """
 
 import hashlib
+import inspect
 import json
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 
+from engram_ref import ops
 from engram_ref.errors import InputError
 from engram_ref.files import write_folder
+from engram_ref.oracle.cases import Alternative, Case, Stage, Vectors
+from engram_ref.oracle.compare import CLASSES
+from engram_ref.oracle.encoding import as_configuration, decode_all
+from engram_ref.oracle.run import RUNNERS
+from engram_ref.oracle.streams import check_steps
+from engram_ref.oracle.structure import INTEGERS_FIELDS, MANIFEST_FIELDS, check_structure
 
-SCHEMA = 1
+SCHEMA = 2
 MANIFEST, INTEGERS = "manifest.json", "integers.json"
 GOLDEN = Path(__file__).parents[1] / "golden"
 """Where the vectors that ship with the package lie."""
 
 
-@dataclass(frozen=True)
-class Stage:
-    """One expected array, and how near to it an answer must be: see oracle/compare.py."""
-
-    name: str
-    array: np.ndarray
-    tolerance_class: str
-    terms: int
-    scale: np.ndarray | None
-
-
-@dataclass(frozen=True)
-class Case:
-    """One call and its answers.
-
-    op          a function of engram_ref.ops, or "addressing", "engram", "forward"
-    arguments   by name, as JSON, arrays by their keys: see oracle/encoding.py
-    stages      in the order they are computed; those named in `outputs` are what the call returns
-    flags       which kind of bug a failure points to: see oracle/flags.py
-    """
-
-    name: str
-    op: str
-    dialect: str
-    arguments: Mapping[str, object]
-    stages: tuple[Stage, ...]
-    outputs: tuple[str, ...]
-    flags: tuple[str, ...]
-
-    @property
-    def traced(self) -> bool:
-        """Are there stages that only a trace shows?"""
-        return len(self.stages) > len(self.outputs)
-
-
-@dataclass(frozen=True)
-class Vectors:
-    """A whole set: the arrays of all files by key, and the cases."""
-
-    arrays: Mapping[str, np.ndarray]
-    cases: tuple[Case, ...]
-
-
 def read(folder: Path = GOLDEN) -> Vectors:
     """Read and check a folder of vectors.
 
-    raises   InputError for a file that is missing, truncated or changed, or of a newer schema
+    raises   InputError for a file that is missing, truncated, changed or incomplete, or of another schema
     """
-    manifest = read_manifest(folder)
-    arrays: dict[str, np.ndarray] = {}
+    manifest, arrays, configurations = read_manifest(folder), {}, {}
     for name, entry in manifest["files"].items():
         arrays |= read_arrays(folder / name, entry["sha256"])
-    return Vectors(arrays, tuple(as_case(entry, arrays) for entry in manifest["cases"]))
+    with blamed(folder / MANIFEST):
+        for key, entry in manifest["configurations"].items():
+            configurations[key] = as_configuration(entry)
+        vectors = Vectors(arrays, configurations, tuple(as_case(entry, arrays) for entry in manifest["cases"]))
+        for case in vectors.cases:
+            check_call(case, vectors)
+    return vectors
 
 
 def read_manifest(folder: Path) -> dict:
-    """The manifest of a folder, its schema and its own digest checked."""
-    manifest = parse_json(read_bytes(folder / MANIFEST), folder / MANIFEST)
+    """The manifest of a folder: its schema, its own digest and its structure checked."""
+    path = folder / MANIFEST
+    manifest = parse_json(read_bytes(path), path)
     schema = manifest.get("schema") if isinstance(manifest, dict) else None
     if type(schema) is not int:
-        raise InputError(f"file {folder / MANIFEST}", "a manifest of golden vectors", "no schema number")
-    if schema > SCHEMA:
-        raise InputError(f"file {folder / MANIFEST}", f"schema {SCHEMA}, which this version reads",
-                         f"schema {schema}", "pip install -U engram_ref")
+        raise InputError(f"file {path}", "a manifest of golden vectors", "no schema number")
+    if schema != SCHEMA:
+        raise InputError(f"file {path}", f"schema {SCHEMA}, which this version reads", f"schema {schema}",
+                         "pip install -U engram_ref" if schema > SCHEMA else "write it again: engram-ref golden export")
     if manifest.get("sha256") != manifest_digest(manifest):
-        raise changed(folder / MANIFEST)
+        raise changed(path)
+    check_structure(manifest, MANIFEST_FIELDS, f"file {path}")
+    for name in manifest["files"]:
+        if Path(name).name != name:
+            raise InputError(f"file {path}", "names of files in its own folder", repr(name))
     return manifest
 
 
@@ -105,14 +81,28 @@ def read_arrays(path: Path, sha256: str) -> dict[str, np.ndarray]:
     if hashlib.sha256(data).hexdigest() != sha256:
         raise changed(path)
     if path.suffix == ".json":
-        return {key: from_json(entry) for key, entry in parse_json(data, path).items()}
+        entries = parse_json(data, path)
+        check_structure(entries, INTEGERS_FIELDS, f"file {path}")
+        with blamed(path):
+            return {key: from_json(entry) for key, entry in entries.items()}
     from safetensors.numpy import load
 
-    return load(data)
+    with blamed(path):
+        return load(data)
+
+
+@contextmanager
+def blamed(path: Path) -> Iterator[None]:
+    """Turn whatever a file's content raises into an InputError that names the file."""
+    try:
+        yield
+    except Exception as error:      # numpy, safetensors and the configurations each raise their own kinds
+        raise InputError(f"file {path}", "golden vectors that are complete", str(error),
+                         "not written by engram-ref golden export?") from error
 
 
 def read_bytes(path: Path) -> bytes:
-    """A whole file; InputError where it cannot be read."""
+    """A whole file; InputError if it cannot be read."""
     try:
         return path.read_bytes()
     except (OSError, ValueError) as error:              # a zero byte or half a surrogate pair in a path
@@ -124,7 +114,7 @@ def parse_json(data: bytes, path: Path) -> object:
     """JSON, or an InputError that names the file."""
     try:
         return json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"file {path}", "whole JSON", str(error), "truncated?") from error
 
 
@@ -144,10 +134,45 @@ def from_json(entry: Mapping[str, object]) -> np.ndarray:
 
 def as_case(entry: Mapping, arrays: Mapping[str, np.ndarray]) -> Case:
     """One case of the manifest, its expected arrays looked up."""
-    stages = tuple(Stage(s["name"], arrays[s["expected"]], s["class"], s.get("terms", 1),
-                         arrays[s["scale"]].astype(np.float64) if "scale" in s else None) for s in entry["stages"])
+    stages = tuple(as_stage(stage, entry["name"], arrays) for stage in entry["stages"])
+    accept = []
+    for other in entry.get("accept", ()):
+        replaced = {stage["name"]: as_stage(stage, entry["name"], arrays) for stage in other["stages"]}
+        accept.append(Alternative(other["name"], other["why"],
+                                  tuple(replaced.get(stage.name, stage) for stage in stages)))
     return Case(entry["name"], entry["op"], entry["dialect"], entry["arguments"], stages, tuple(entry["outputs"]),
-                tuple(entry["flags"]))
+                tuple(entry["flags"]), tuple(accept))
+
+
+def as_stage(entry: Mapping, case: str, arrays: Mapping[str, np.ndarray]) -> Stage:
+    """One stage; InputError for an array that is not there or does not suit its class."""
+    place = f"case {case}, stage {entry['name']}"
+    for key in (entry["expected"], *([entry["scale"]] if "scale" in entry else [])):
+        if key not in arrays:
+            raise InputError(place, f"an array {key}", "none of that name")
+    expected, scale = arrays[entry["expected"]], arrays.get(entry.get("scale"))
+    if entry["class"] not in CLASSES or (entry["class"] != "exact" and expected.dtype.kind != "f"):
+        raise InputError(place, f"one of {', '.join(CLASSES)} that suits {expected.dtype}", repr(entry["class"]))
+    if scale is not None and (scale.dtype.kind != "f" or scale.shape != expected.shape):
+        raise InputError(place, f"a scale of shape {list(expected.shape)}", f"{scale.dtype} {list(scale.shape)}")
+    return Stage(entry["name"], expected, entry["class"], entry.get("terms", 1),
+                 None if scale is None else scale.astype(np.float64))
+
+
+def check_call(case: Case, vectors: Vectors) -> None:
+    """Raise InputError if a case names an op, an argument or an output that is not there."""
+    function = RUNNERS.get(case.op) or (getattr(ops, case.op) if case.op in ops.__all__ else None)
+    if function is None:
+        raise InputError(f"case {case.name}", "an op of this version", repr(case.op))
+    if not set(case.outputs) <= {stage.name for stage in case.stages}:
+        raise InputError(f"case {case.name}", "outputs that are stages", list(case.outputs))
+    arguments = decode_all(case.arguments, vectors.arrays, vectors.configurations)
+    try:
+        inspect.signature(function).bind(*((None,) * 3 if case.op in RUNNERS else ()), **arguments)
+    except TypeError as error:
+        raise InputError(f"case {case.name}", f"the arguments of {case.op}", str(error)) from error
+    if "steps" in arguments:
+        check_steps(arguments["steps"])
 
 
 def export(folder: Path) -> list[str]:

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from engram_ref import ops
-from engram_ref.model.tree import attention_shapes
+from engram_ref.model.declarations import attention_shapes
 from engram_ref.model_config import YarnConfig
 from golden_cases.make import case, rng_of
 from tests.cases_backbone import MLA, MLA_LATENT, YARN, slow_attention_config

@@ -5,13 +5,16 @@ import math
 import ml_dtypes
 import numpy as np
 
-from golden_cases.make import case, each, lines, rng_of
+from golden_cases.make import Other, case, each, lines, rng_of
 from tests.slow import codecs as slow
 
 SOME_CODES = (0, 128, 1, 129, 7, 8, 56, 126, 127, 255, 254, 64, 3, 131, 12, 88)
 SOME_SCALES = (0, 1, 7, 118, 119, 127, 128, 240, 246, 247, 254, 255)
 ROUNDED = [1.0, 1.00390625, 1.01171875, 3.1415927, -0.0, 1e-40, -1e-45, 3.4e38, 65535.0, 0.1, 1 + 2**-8 + 2**-20]
 """Ties to even both ways, subnormals, a number that rounds to infinity, one that only looks like a tie."""
+
+NO_FLOOR = ("the kernel that V4.1 itself quantises with is not published; the floor is that of DeepSeek's act_quant, "
+            "TileKernels and NeMo; without it scales follow the block's own maximum, and an all-zero block has scale 1")
 
 
 def formats():
@@ -47,21 +50,41 @@ def rounded():
                x=rng_of("round_bf16/random").standard_normal((3, 7)).astype(np.float32))
     rng = rng_of("quantise/blocks")
     blocks = rng.standard_normal((4, 64)).astype(np.float32) * np.float32([[1e-30], [1.0], [1e6], [1e-42]])
-    blocks[1, :32], blocks[1, 33] = 0.0, -0.0
+    blocks[1, 33] = -0.0
     blocks[2, :4] = [448.0, 449.0, -464.0, 8.5]
-    for title, x in (("blocks", blocks), ("empty", blocks[:0])):
-        yield case(f"quantise/{title}", outputs=("codes", "scales"), flags="rounding subnormal minus-zero", x=x,
-                   slow=slow_quantise)
-        yield case(f"requantise/{title}", kind="exact", flags="rounding subnormal minus-zero", x=x,
-                   slow=lambda x: slow_dequantise(*map(np.array, slow_quantise(x)), np.float32))
+    faint = np.concatenate([blocks[[0, 3]], (blocks[1:2] * np.float32(2e-8)), np.zeros((1, 64), np.float32)])
+    faint[3, 5], faint[3, 32] = -0.0, 1e-4
+    for title, x, flags in (("blocks", blocks[1:3], "rounding minus-zero"), ("empty", blocks[:0], "empty"),
+                            ("scale-edges", edges_of_scales(), "rounding")):
+        yield case(f"quantise/{title}", outputs=("codes", "scales"), flags=flags, x=x, floor=1e-4, slow=slow_quantise)
+        yield case(f"requantise/{title}", kind="exact", flags=flags, x=x, floor=1e-4, slow=slow_requantise)
+    flags = "floor rounding subnormal minus-zero"
+    yield case("quantise/faint", outputs=("codes", "scales"), flags=flags, x=faint, floor=1e-4, slow=slow_quantise,
+               accept=[Other("without a floor", NO_FLOOR, {"floor": 0.0}, slow_quantise)])
+    yield case("requantise/faint", kind="exact", flags=flags, x=faint, floor=1e-4, slow=slow_requantise,
+               accept=[Other("without a floor", NO_FLOOR, {"floor": 0.0}, slow_requantise)])
     sums = rng.standard_normal((2, 1, 2, 3, 4)).astype(np.float32)
     yield case("add_residual/fp8_bf16", kind="exact", flags="rounding dialect", hidden=sums[0], update=sums[1],
                rounding="fp8_bf16", slow=lambda hidden, update, rounding: each(
                    lambda a, b: slow.to_bfloat16(slow.to_float32(a + b)), hidden, update))
 
 
-def slow_quantise(x):
-    found = [slow.quantise_block(block) for block in lines(list, x.reshape(*x.shape[:-1], x.shape[-1] // 32, 32))]
+def edges_of_scales():
+    """Largest values 448 * 2^k and their neighbours: a logarithm in float32 takes some for the power below."""
+    top = np.float32(448) * np.float32(2.0) ** np.array([-20, -9, -1, 0, 1, 7, 30, 100], dtype=np.float32)
+    top = np.concatenate([top, np.nextafter(top, np.float32(0)), np.nextafter(top, np.float32(np.inf))])
+    blocks = np.repeat(top[:, None], 32, axis=1) * np.float32(0.37)
+    blocks[:, 9] = -top
+    return blocks
+
+
+def slow_requantise(x, floor):
+    return slow_dequantise(*map(np.array, slow_quantise(x, floor)), np.float32)
+
+
+def slow_quantise(x, floor):
+    blocks = lines(list, x.reshape(*x.shape[:-1], x.shape[-1] // 32, 32))
+    found = [slow.quantise_block(block, floor) for block in blocks]
     codes = np.array([c for c, _ in found], dtype=np.uint8).reshape(x.shape)
     return codes, np.array([s for _, s in found], dtype=np.uint8).reshape(*x.shape[:-1], x.shape[-1] // 32)
 

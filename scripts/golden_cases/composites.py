@@ -5,9 +5,11 @@ from dataclasses import replace
 import numpy as np
 
 from engram_ref import ops
-from golden_cases.make import case, rng_of
+from golden_cases.codecs import NO_FLOOR
+from golden_cases.make import Other, case, rng_of
 from golden_cases.modules import ALL, module, terms_of
 from tests.cases import slow_gated
+from tests.unit.test_rounding import emulated_projection, emulated_requantise, whole_number_case
 
 
 def composites():
@@ -40,6 +42,23 @@ def composites():
                        parameters={n: rest[n] for n in ("conv_gain", "conv_weight")}, **shared)
 
 
+def faint_memory():
+    """V4.1's projection of a memory below the quantiser's floor, with weights whose float32 sums are exact."""
+    config, p, _, _ = whole_number_case(4)
+    numbers = rng_of("project/faint").integers(-60, 61, (1, 3, config.memory_width))
+    unfloored = Other("without a floor", NO_FLOOR, {"config": replace(config, quantise_floor=0.0)}, slow_project)
+    yield case("project/v4.1-faint", outputs=("key", "value"), kind="exact", dialect="v4.1-like",
+               flags="floor rounding", parameters={name: p[name] for name in ("key_weight", "value_weight")},
+               memory=(2.0**-34 * numbers).astype(np.float32), config=config, slow=slow_project, accept=[unfloored])
+
+
+def slow_project(parameters, memory, config):
+    """Keys and values by exact fractions."""
+    lines = [emulated_requantise(line, config.quantise_floor) for line in memory.reshape(-1, memory.shape[-1]).tolist()]
+    return ([[emulated_projection(weight, line) for weight in parameters["key_weight"]] for line in lines],
+            [emulated_projection(parameters["value_weight"], line) for line in lines])
+
+
 def split(parameters):
     """The tables with their offsets, and the rest."""
     tables = {name: array for name, array in parameters.items() if name.startswith("table") or name == "column_offsets"}
@@ -52,4 +71,4 @@ def slow_gate(parameters, memory, hidden, dead, config):
     return [slow_gated(parameters, e, h, config, d) for e, h, d in zip(memory, hidden, dead, strict=True)]
 
 
-AREA = (composites,)
+AREA = (composites, faint_memory)

@@ -4,16 +4,19 @@ from dataclasses import replace
 
 import numpy as np
 
-from engram_ref.model.tree import expert_shapes
+from engram_ref.model.declarations import expert_shapes
 from engram_ref.model_config import ExpertsConfig
 from golden_cases.make import case, lines, rng_of
-from tests.cases_backbone import EXPERTS, GROUPED, slow_experts_config
+from tests.cases_backbone import EXPERTS, GROUPED, V2_EXPERTS, slow_experts_config
 from tests.slow import experts as slow
 
 WIDTH = 7
 V4 = replace(EXPERTS, n_shared_experts=0, scoring_func="sqrt_softplus", norm_topk_prob=False)
 ONE = ExpertsConfig(1, 1, 0, 3)
-CONFIGS = {"plain": EXPERTS, "grouped": GROUPED, "v4": V4, "one-expert": ONE}
+V2 = replace(V2_EXPERTS, n_routed_experts=6)
+BEST = replace(GROUPED, group_score="best")
+CONFIGS = {"plain": EXPERTS, "grouped": GROUPED, "v4": V4, "one-expert": ONE, "v2": V2, "best-of-group": BEST}
+BIAS_SIZES = (12.0, 3e3, 1e9)
 
 
 def networks():
@@ -26,10 +29,10 @@ def networks():
                        lambda v: slow.network(*(weights[f"w{i}"].tolist() for i in (1, 2, 3)), v), x))
     x, weight = rng.standard_normal((3, WIDTH)), rng.standard_normal((5, WIDTH))
     x[1] *= 300.0
-    for form in ("sigmoid", "sqrt_softplus"):
+    for form in ("sigmoid", "sqrt_softplus", "softmax"):
         yield case(f"router_scores/{form}", terms=WIDTH, flags="saturated", x=x, weight=weight, scoring_func=form,
                    slow=lambda x, weight, scoring_func: [
-                       [slow.score(z, scoring_func) for z in slow.times(weight.tolist(), v)] for v in x.tolist()])
+                       slow.scores_of(slow.times(weight.tolist(), v), scoring_func) for v in x.tolist()])
 
 
 def choices():
@@ -42,17 +45,27 @@ def choices():
         for title, scores, bias in (("random", rng.random((4, E)), 0.3 * rng.standard_normal(E) - 1.2),
                                     ("ties", tied[:, :E], np.zeros(E)), ("empty", tied[:0, :E], np.zeros(E))):
             extra = {"ties": " ties", "empty": " empty"}.get(title, "")
-            yield case(f"select_experts/{name}-{title}", flags=flags + extra, scores=scores, bias=bias, config=config,
-                       slow=lambda scores, bias, config: [chosen_of(s, bias.tolist(), config) for s in scores.tolist()])
-        chosen = np.array([chosen_of(s, [0.0] * E, config) for s in tied[:, :E].tolist()])
+            yield case(f"select_experts/{name}-{title}", flags=flags + extra, scores=scores,
+                       bias=bias if config.router_bias else None, config=config,
+                       slow=lambda scores, bias, config: [chosen_of(s, bias, config) for s in scores.tolist()])
+        chosen = np.array([chosen_of(s, None, config) for s in tied[:, :E].tolist()])
         yield case(f"expert_weights/{name}", terms=config.num_experts_per_tok, flags="bias", scores=tied[:, :E],
                    chosen=chosen, config=config, slow=lambda scores, chosen, config: [
                        slow.weigh(s, c, config.routed_scaling_factor, config.norm_topk_prob)
                        for s, c in zip(scores.tolist(), chosen.tolist(), strict=True)])
 
 
+    two_good = np.array([[0.9, 0.1, 0.1, 0.6, 0.6, 0.0]])                # the best alone in group 0, the best pair in 1
+    for score in ("best", "best_two"):
+        config = ExpertsConfig(6, 1, 0, 1, n_group=2, topk_group=1, group_score=score)
+        yield case(f"select_experts/groups-by-{score}", flags="groups", scores=two_good, bias=np.zeros(6),
+                   config=config, slow=lambda scores, bias, config: [chosen_of(scores[0].tolist(), bias, config)])
+
+
 def chosen_of(scores, bias, config):
-    return slow.choose(scores, bias, config.num_experts_per_tok, config.n_group, config.topk_group)
+    bias = [0.0] * len(scores) if bias is None else np.asarray(bias).tolist()
+    return slow.choose(scores, bias, config.num_experts_per_tok, config.n_group, config.topk_group,
+                       slow_experts_config(config)["judges"])
 
 
 def mixtures():
@@ -70,7 +83,7 @@ def mixtures():
             yield case(f"moe/{name}-{title}", outputs=("feed_forward",), traced=True, terms=terms, flags=flags + extra,
                        parameters=p, x=x, config=config, slow=slow_moe)
         tokens = rng.standard_normal((4, WIDTH))
-        router = {key: p[key] for key in ("gate.weight", "gate.bias")}
+        router = {key: array for key, array in p.items() if key.startswith("gate.")}
         yield case(f"route/{name}", outputs=("experts", "expert_weights"), terms=WIDTH + K, flags=flags,
                    parameters=router, x=tokens, config=config, slow=slow_route)
         chosen, weights = (np.array(part) for part in slow_route(router, tokens, config))
@@ -78,6 +91,39 @@ def mixtures():
         for way in ("naive", "grouped"):
             yield case(f"routed_{way}/{name}", terms=2 * WIDTH + F + K, parameters=own, x=tokens, chosen=chosen,
                        weights=weights, slow=slow_routed)
+
+
+def edges():
+    """Biases far above the scores, and scores that are all 0: two tokens, of which the second has ordinary scores."""
+    logits = np.array([-17.0, -16.0, -15.5, -30.0])
+    x = np.array([[1.0], [-0.05]])
+    for form in ("sigmoid", "sqrt_softplus"):
+        config = ExpertsConfig(4, 2, 0, 3, routed_scaling_factor=2.5, scoring_func=form)
+        shared = {"outputs": ("experts", "expert_weights"), "terms": 4, "slow": slow_route, "config": config,
+                  "flags": "bias faint-scores"}
+        for size in BIAS_SIZES:
+            router = {"gate.weight": logits[:, None], "gate.bias": size * np.array([1.0, 1.5, 1.25, -1.0])}
+            yield case(f"route/{form}-bias-{size:g}", parameters=router, x=x, **shared)
+        single = {name: array.astype(np.float32) for name, array in router.items()}
+        yield case(f"route/{form}-bias-{size:g}-float32", kind="f32", parameters=single, x=x.astype(np.float32),
+                   **shared | {"flags": "bias faint-scores float32"})
+        router = {"gate.weight": 100.0 * logits[:, None], "gate.bias": np.array([0.5, -1.5, 0.25, 1.0])}
+        yield case(f"route/{form}-all-zero", parameters=router, x=x, **shared)
+    yield from faint_mixtures()
+
+
+def faint_mixtures():
+    """The same two edges through a whole mixture: the first channel, always 1, carries the logits."""
+    rng = rng_of("moe/faint")
+    p = {key: rng.standard_normal(shape) * shape[-1] ** -0.5 for key, shape in expert_shapes(EXPERTS, WIDTH).items()}
+    x = rng.standard_normal((1, 2, WIDTH))
+    x[..., 0] = 1.0
+    for title, logit, bias in (("bias-12", -16.0, 12.0), ("all-zero", -2000.0, 0.0)):
+        weight, spread = p["gate.weight"].copy(), np.arange(len(p["gate.bias"]))
+        weight[:, 0] = logit
+        changed = {"gate.weight": weight, "gate.bias": bias + 0.25 * spread}
+        yield case(f"moe/{title}", outputs=("feed_forward",), traced=True, terms=3 * WIDTH + 11,
+                   flags="bias faint-scores", parameters=p | changed, x=x, config=EXPERTS, slow=slow_moe)
 
 
 def plain(parameters):
@@ -91,8 +137,8 @@ def slow_moe(parameters, x, config):
 
 def slow_route(parameters, x, config):
     weight = parameters["gate.weight"].tolist()
-    scores = [[slow.score(z, config.scoring_func) for z in slow.times(weight, v)] for v in x.tolist()]
-    chosen = [chosen_of(s, parameters["gate.bias"].tolist(), config) for s in scores]
+    scores = [slow.scores_of(slow.times(weight, v), config.scoring_func) for v in x.tolist()]
+    chosen = [chosen_of(s, parameters.get("gate.bias"), config) for s in scores]
     return chosen, [slow.weigh(s, c, config.routed_scaling_factor, config.norm_topk_prob)
                     for s, c in zip(scores, chosen, strict=True)]
 
@@ -107,4 +153,4 @@ def slow_routed(parameters, x, chosen, weights):
     return answers
 
 
-AREA = (networks, choices, mixtures)
+AREA = (networks, choices, mixtures, edges)

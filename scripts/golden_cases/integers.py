@@ -4,12 +4,17 @@ from dataclasses import replace
 
 import numpy as np
 
-from engram_ref.addressing import Addressing
+from engram_ref.addressing import Addressing, addressing_of
 from engram_ref.ops import DEAD
 from engram_ref.presets import preset, presets
 from golden_cases.make import case, rng_of
+from golden_cases.streams import STEPS, columns_of, marked, stream_case
 from tests import slow_addressing
+from tests.cases import DEMO, QWEN, V41
 from tests.slow import hashing, primes
+
+BOTH_MARKS = replace(QWEN, name="both-marks", pad_id=7, dead_barrier=True, max_ngram=4, table_sizes=(23, 31, 37))
+"""DEAD and EOS, and a pad id that is never shown, since the EOS fills."""
 
 NORMALISED = {
     "accents": (" Caf\u00e9\n", "cafe"), "blanks": ("\t ", " "), "full-width": ("\uff34\uff28\uff25", "the"),
@@ -77,6 +82,10 @@ def hashed():
         "one-token": ([[4]], [[DEAD, 3]], None, "one-token history"),
         "short": ([[4, 5]], [[1, DEAD, 3]], None, "short"),
         "batch": ([[4, 9, 5], [9, 9, 1]], [[1, 2], [DEAD, 9]], 9, "eos batch history"),
+        "eos-then-dead": ([[9, DEAD, 4, 5, 6]], [[1, 2, 3]], 9, "eos dead"),
+        "dead-then-eos": ([[DEAD, 4, 9, 5, 6]], [[1, 2, 3]], 9, "eos dead"),
+        "marks-in-history": ([[4, 5]] * 4, [[9, DEAD, 7], [DEAD, 9, 7], [DEAD, DEAD, 3], [8, 9, DEAD]], 9,
+                             "eos dead batch history"),
         "no-rows": (np.zeros((0, 3)), np.zeros((0, 2)), None, "empty"),
     }
     constants = {"multipliers": [2**62 - 57, -(2**61) + 1, 3, 12_345_678_901], "primes": [11, 13, 17, 19, 23, 29]}
@@ -97,6 +106,20 @@ def hashed():
                        outputs=("result",), flags=f"{flags} negative-mix flat", multipliers=m, primes=p,
                        offsets=offsets, **shared)
     yield from layers_and_steps(constants)
+
+
+def streams():
+    """Rows of a stream cut in any way, of dialects without marks, with either, and with both."""
+    for config in (DEMO, V41, QWEN, BOTH_MARKS):
+        constants, layer = addressing_of(config), config.layer_ids[0]
+        for title, (flags, steps) in STEPS.items():
+            name = f"addressing_stream/{config.name}-{title}"
+            ids = marked(name, config, (2, columns_of(steps)))
+            marks = [word for word, on in (("dead", config.dead_barrier), ("eos", config.eos_id is not None)) if on]
+            yield stream_case(name, "rows", 2, steps, lambda canonical_ids, config=config, a=constants, layer=layer: (
+                slow_addressing.rows(config, layer, canonical_ids[0].tolist(), a.pad_id, (), a.eos_id)),
+                {"canonical_ids": ids}, " ".join(["history dialect", flags, *marks]), dialect=config.name,
+                config=config, layer_id=layer)
 
 
 def layers_and_steps(constants):
@@ -155,9 +178,9 @@ def slow_layers(ids, canonical, history, multipliers, primes, offsets, pad_id, e
 
 
 def addressing():
-    """Every preset at its real size: constants of each layer, and rows of a few tokens."""
-    for name in presets():
-        config, rng = preset(name), rng_of(name)
+    """Every preset at its real size, and a dialect with both marks: constants of each layer, rows of a few tokens."""
+    for config in (*map(preset, presets()), BOTH_MARKS):
+        name, rng = config.name, rng_of(config.name)
         ids = rng.integers(0, config.canonical_size, (2, 6))
         ids[1, 3] = DEAD if config.dead_barrier else ids[1, 3]
         if config.eos_id is not None:
@@ -219,4 +242,4 @@ def slow_last(cache, lengths, count, before):
     return [([blank] * count + row[:n])[-count:] for row, n in zip(cache.tolist(), lengths.tolist(), strict=True)]
 
 
-AREA = (text, canonical, multipliers, prime_numbers, hashed, addressing, caches)
+AREA = (text, canonical, multipliers, prime_numbers, hashed, streams, addressing, caches)

@@ -6,7 +6,7 @@ engram_ref.ops. Either way the NumPy definition must meet it within the class, o
 
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
@@ -35,19 +35,30 @@ class Planned:
     flags: tuple[str, ...]
     dialect: str
     exact: tuple[str, ...]          # stages that are rearrangements only
+    accept: tuple["Other", ...]     # answers that are right as well
 
+
+@dataclass
+class Other:
+    """A second acceptable answer: what the same call gives with some arguments changed."""
+
+    name: str
+    why: str
+    changed: dict[str, object]
+    slow: Callable[..., object]     # as `case` has it
 
 
 @dataclass
 class Frozen:
-    """A case with its answers: [(stage, array, class, terms, scale or None)]."""
+    """A case with its answers: [(stage, array, class, terms, scale or None)]; likewise for (other, its stages)."""
 
     planned: Planned
-    stages: list[tuple] = field(default_factory=list)
+    stages: list[tuple]
+    accept: list[tuple] = field(default_factory=list)
 
 
 def case(name, *, outputs=("output",), kind="f64", terms=1, slow=None, truth=None, traced=False, flags="", dialect="",
-         exact=("memory",), **arguments):
+         exact=("memory",), accept=(), **arguments):
     """One case: name is "op/title"; everything else by keyword is an argument of the op.
 
     kind      "f64", "f32", "model", or "exact" for rounding functions and rearrangements
@@ -55,9 +66,10 @@ def case(name, *, outputs=("output",), kind="f64", terms=1, slow=None, truth=Non
     slow      gives the outputs from the same arguments: an array, a tuple, or a dictionary by stage
     truth     gives all stages, where the op itself cannot run in float64
     flags     words of oracle/flags.py
+    accept    other acceptable answers, as `Other`
     """
     return Planned(name, name.split("/")[0], arguments, tuple(outputs), kind, terms, slow, truth, traced,
-                   tuple(flags.split()), dialect, exact)
+                   tuple(flags.split()), dialect, exact, tuple(accept))
 
 
 def rng_of(name):
@@ -67,6 +79,15 @@ def rng_of(name):
 
 def freeze(planned):
     """Answers, classes and scales of a case; AssertionError where the NumPy definition misses them."""
+    frozen = Frozen(planned, answered(planned))
+    for other in planned.accept:
+        changed = replace(planned, arguments=planned.arguments | other.changed, slow=other.slow, accept=())
+        frozen.accept.append((other, answered(changed)))
+    return frozen
+
+
+def answered(planned):
+    """[(stage, array, class, terms, scale or None)] of one answer."""
     wide = widened(planned.arguments) if planned.kind == "f32" else planned.arguments
     evaluate = planned.truth or (lambda **a: call(planned.op, a, planned.outputs, ops, Adapter(), planned.traced))
     stages = evaluate(**wide)
@@ -75,13 +96,13 @@ def freeze(planned):
     measured = any(c in ("f64", "f32") for c in classes.values())
     scales = condition(evaluate, wide, stages) if measured else {}
     found = call(planned.op, planned.arguments, planned.outputs, ops, Adapter(), planned.traced)
-    frozen = Frozen(planned)
+    frozen = []
     for name, array in expected.items():
         scale = scales[name] if classes[name] in ("f64", "f32") else None
         if classes[name] == "exact" and array.dtype.kind == "f":
             array = array.astype(found[name].dtype)
         assert_close(f"{planned.name} {name}", array, found[name], classes[name], planned.terms, scale)
-        frozen.stages.append((name, array, classes[name], planned.terms, scale))
+        frozen.append((name, array, classes[name], planned.terms, scale))
     return frozen
 
 

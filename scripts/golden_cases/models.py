@@ -6,7 +6,18 @@ import numpy as np
 
 from engram_ref.presets import GATES
 from golden_cases.make import case, rng_of
-from tests.cases_backbone import FULL, MODELS, random_ids, random_model, slow_forward
+from golden_cases.streams import RAGGED, STEPS, columns_of, dead_of, stream_case
+from tests.cases_backbone import (
+    DENSE,
+    FULL,
+    MODELS,
+    PLAIN,
+    V2_EXPERTS,
+    VOCABULARY,
+    random_ids,
+    random_model,
+    slow_forward,
+)
 
 BARRED = {name: config for name, config in MODELS.items() if config.engram is not None and config.engram.dead_barrier}
 """The models that take DEAD marks."""
@@ -36,6 +47,39 @@ def models():
                              "dead chunked", dialect)
 
 
+def routers():
+    """Plain models with DeepSeek-V2's router, a bias far above the scores, and scores of exactly 0."""
+    v2 = replace(PLAIN, name="v2-router", backbone=replace(PLAIN.backbone, experts=V2_EXPERTS))
+    ids = random_ids(PLAIN, 1, 6)
+    yield model_case("forward/v2-router", shared_with_full(random_model(v2)), ids, None, v2, [6], "groups", "")
+    for title, size in (("large-bias", 6.0), ("zero-scores", 1e4)):      # about half the tokens have negative logits
+        p, rng = random_model(PLAIN), rng_of(title)
+        for name in [name for name in p if name.endswith("gate.weight")]:
+            E, D = p[name].shape
+            direction, spread = rng.standard_normal(D), np.arange(E)
+            p |= {name: size / np.linalg.norm(direction) * np.outer(1 + 0.1 * spread, direction),
+                  name.replace("weight", "bias"): 1e6 * (1 + spread)}
+        yield model_case(f"forward/{title}", shared_with_full(p), ids, None, PLAIN, [6], "bias faint-scores", "")
+
+
+def streams():
+    """Texts in steps: with Engram and DEAD marks, with a convolution of two taps and EOS, and without Engram."""
+    titles = {FULL: STEPS | RAGGED, DENSE: ("one-by-one", "fork", "drafts"), PLAIN: ("reorder", "drafts")}
+    for config, its_titles in titles.items():
+        p, engram = shared_with_full(random_model(config)), config.engram
+        for title in its_titles:
+            flags, steps = (STEPS | RAGGED)[title]
+            name, shape = f"forward_stream/{config.name}-{title}", (2, columns_of(steps))
+            ids = rng_of(name).integers(0, VOCABULARY, shape)
+            if engram and engram.eos_id is not None:
+                ids[rng_of(f"{name} ends").random(shape) < 0.2] = engram.eos_id
+            yield stream_case(name, "logits", 2, steps, lambda p=p, config=config, **text: slow_forward(
+                p, text["ids"], config, text["dead"])[0],
+                {"ids": ids, "dead": dead_of(name, engram, shape) if engram else None}, f"positions {flags}",
+                kind="model", dialect=engram.name if engram else "", parameters=p, config=config,
+                absorbed=title == "drafts")
+
+
 def shared_with_full(parameters):
     """The full model's arrays wherever they fit, so that they are stored once."""
     full = random_model(FULL)
@@ -53,4 +97,4 @@ def slow_logits(parameters, ids, dead, config, chunks, absorbed):
     return slow_forward(parameters, ids, config, dead)[:, ids.shape[1] - chunks[-1] :]
 
 
-AREA = (models,)
+AREA = (models, routers, streams)

@@ -6,7 +6,9 @@ import numpy as np
 
 from engram_ref import ops
 from engram_ref.oracle.run import Adapter, call
-from golden_cases.make import case, rng_of
+from golden_cases.codecs import NO_FLOOR
+from golden_cases.make import Other, case, rng_of
+from golden_cases.streams import STEPS, columns_of, dead_of, stream_case
 from tests.cases import DIALECTS, V41, random_inputs, random_parameters, slow_engram
 from tests.unit.test_rounding import emulated_memory, emulated_projection, emulated_requantise, whole_number_case
 
@@ -75,9 +77,28 @@ def released():
         config, parameters, hidden, rows = whole_number_case(width)
         arguments = {"parameters": parameters, "hidden": hidden, "rows": rows, "config": config, "dead": None,
                      "chunks": [hidden.shape[1]]}
-        yield case(f"engram/v4.1-rounded-{width}", kind="f32", truth=after_rounding, slow=slow_released,
-                   terms=3 * width, outputs=("output", "taps"), exact=("memory", "key", "value", "taps"), traced=True,
-                   dialect="v4.1-like", flags="rounding dialect all-codes", **arguments)
+        shared = {"kind": "f32", "truth": after_rounding, "slow": slow_released, "terms": 3 * width, "traced": True,
+                  "outputs": ("output", "taps"), "exact": ("memory", "key", "value", "taps"), "dialect": "v4.1-like"}
+        yield case(f"engram/v4.1-rounded-{width}", flags="rounding dialect", **shared, **arguments)
+        faint = parameters | {"table_scales": parameters["table_scales"] - np.uint8(32)}
+        unfloored = Other("without a floor", NO_FLOOR, {"config": replace(config, quantise_floor=0.0)}, slow_released)
+        yield case(f"engram/v4.1-rounded-faint-{width}", flags="floor rounding dialect", accept=[unfloored], **shared,
+                   **arguments | {"parameters": faint})
+
+
+def streams():
+    """The module over a stream: every kind of step in one dialect, one token at a time in others."""
+    for label in ("demo-like", "qwen-like", "short-kernel"):
+        config = ALL[label]
+        for title, (flags, steps) in STEPS.items():
+            if title != "one-by-one" and label != "demo-like":
+                continue
+            name, T = f"engram_stream/{label}-{title}", columns_of(steps)
+            a = module(name, config, 2, T, dead=dead_of(name, config, (2, T)))
+            yield stream_case(name, "output", 2, steps, lambda p=a["parameters"], config=config, **text: slow_engram(
+                p, text["hidden"], text["rows"], config, text["dead"])[0],
+                {key: a[key] for key in ("hidden", "rows", "dead")}, f"dialect {flags}", dialect=label, kind="model",
+                parameters=a["parameters"], config=config)
 
 
 def in_single(parameters):
@@ -101,9 +122,9 @@ def slow_released(parameters, hidden, rows, config, dead, chunks):
     """Memory, keys and values by exact fractions."""
     single = in_single(parameters)
     memories = [emulated_memory(single, rows[position]) for position in np.ndindex(rows.shape[:2])]
-    inputs = [emulated_requantise(memory) for memory in memories]
+    inputs = [emulated_requantise(memory, config.quantise_floor) for memory in memories]
     return {"memory": memories, "key": [[emulated_projection(w, x) for w in single["key_weight"]] for x in inputs],
             "value": [emulated_projection(single["value_weight"], x) for x in inputs]}
 
 
-AREA = (whole, released)
+AREA = (whole, released, streams)

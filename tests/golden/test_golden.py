@@ -15,8 +15,9 @@ from engram_ref.errors import InputError
 from engram_ref.oracle.compare import assert_close, compare
 from engram_ref.oracle.flags import FLAGS
 from engram_ref.oracle.run import Adapter, adapter_of
-from engram_ref.oracle.vectors import GOLDEN, INTEGERS, MANIFEST, read, read_manifest
+from engram_ref.oracle.vectors import GOLDEN, INTEGERS, MANIFEST, SCHEMA, read, read_manifest
 from engram_ref.oracle.verify import verify
+from tests import wrong_backbone, wrong_floats, wrong_integers
 from tests.mutants import replace_everywhere, resolve
 
 NO_CASE = {
@@ -30,7 +31,7 @@ NO_CASE = {
 BY_OPS = {"project", "gate_score", "gated_conv", "gated_update"}
 """Ops whose answers are the float64 definition's: they are parts of modules that the slow version answers for."""
 
-LARGEST_FILE, LARGEST_FOLDER = 1_000_000, 3_000_000
+LARGEST_FILE, LARGEST_FOLDER = 1_200_000, 4_000_000
 
 
 @pytest.fixture(scope="module")
@@ -182,8 +183,10 @@ def test_a_widened_tolerance_is_refused(copied):
 
 def test_a_newer_schema_says_what_to_do(copied):
     manifest = json.loads((copied / MANIFEST).read_bytes())
-    (copied / MANIFEST).write_text(json.dumps(manifest | {"schema": 2, "what": "ever"}), encoding="utf-8")
-    assert "found schema 2 (pip install -U engram_ref)" in refusal(copied)
+    (copied / MANIFEST).write_text(json.dumps(manifest | {"schema": SCHEMA + 1, "what": "ever"}), encoding="utf-8")
+    assert f"found schema {SCHEMA + 1} (pip install -U engram_ref)" in refusal(copied)
+    (copied / MANIFEST).write_text(json.dumps(manifest | {"schema": 1}), encoding="utf-8")
+    assert "found schema 1 (write it again: engram-ref golden export)" in refusal(copied)
 
 
 @pytest.mark.parametrize("text", ["[]", "{}", '{"schema": "1"}', "", "nonsense"])
@@ -220,6 +223,18 @@ WRONG = {
                     "moe/plain-batch", "expert_weights"),
     "rows-then-columns": ("ops.branches:sinkhorn", lambda f, logits, iterations, eps=0.0: f(
         logits.swapaxes(-1, -2), iterations, eps).swapaxes(-1, -2), "branch_maps/batch", "branch_residual"),
+    "weights-by-subtraction": ("ops.experts:route", wrong_backbone.weights_by_subtraction, "route/sigmoid-bias-12",
+                               "expert_weights"),
+    "weights-without-a-floor": ("ops.experts:expert_weights", wrong_backbone.weights_without_a_floor, "moe/all-zero",
+                                "expert_weights"),
+    "groups-by-their-best-two": ("ops.experts:select_experts", wrong_backbone.judged_by_two,
+                                 "select_experts/groups-by-best", "output"),
+    "padded-where-eos-fills": ("ops.hashing:windows", wrong_integers.always_padded, "windows/eos-then-dead", "output"),
+    "eos-not-hidden": ("ops.hashing:windows", wrong_integers.never_reset, "windows/dead-then-eos", "output"),
+    "eos-hides-itself": ("ops.hashing:windows", wrong_integers.eos_hides_itself, "windows/eos-then-dead", "output"),
+    "scale-to-the-nearest": ("ops.codecs:quantise", wrong_floats.scale_to_the_nearest_power, "quantise/blocks",
+                             "codes"),
+    "scale-for-480": ("ops.codecs:quantise", wrong_floats.scale_for_480, "quantise/scale-edges", "codes"),
     "two-roundings": ("ops.linear:round_bf16", lambda f, x: f(f(x) * np.float32(1 + 2**-8)), "add_residual/fp8_bf16",
                       "output"),
 }
@@ -248,6 +263,36 @@ def test_a_wrong_fused_path_is_found_without_a_trace(vectors):
     found = failures(chosen(vectors, "engram/demo-like-batch"), namespace)
     assert [(result.traced, result.stage) for result in found] == [(False, "output")]
     assert "without a trace" in str(found[0])
+
+
+def with_ops(**replaced):
+    return SimpleNamespace(**{name: getattr(ops, name) for name in ops.__all__} | replaced)
+
+
+def test_a_second_acceptable_answer_passes_and_is_named(vectors):
+    """Only as a whole: codes made with the floor under scales made without it are wrong."""
+    only = chosen(vectors, "quantise/faint")
+    unfloored = with_ops(quantise=lambda x, floor: ops.quantise(x, 0.0))
+    [found] = verify(unfloored, Adapter(), only)
+    assert found.ok and found.accepted == "without a floor" and "by the acceptable answer without a floor" in str(found)
+    [plain] = verify(ops, Adapter(), only)
+    assert plain.ok and plain.accepted is None
+    mixed = with_ops(quantise=lambda x, floor: (ops.quantise(x)[0], ops.quantise(x, 0.0)[1]))
+    assert [result.stage for result in failures(only, mixed)] == ["scales"]
+
+
+@pytest.mark.parametrize(("floor", "ok", "answer"), [(0.0, True, "without a floor"), (1e-4, True, None),
+                                                     (1e-2, False, None)])
+@pytest.mark.parametrize("name", ["project/v4.1-faint", "engram/v4.1-rounded-faint-16"])
+def test_faint_rows_show_the_floor(name, floor, ok, answer, vectors):
+    def project(parameters, memory, config):
+        return ops.project(parameters, memory, replace(config, quantise_floor=floor))
+
+    def gated_update(p, memory, hidden, taps, dead, config, *rest):
+        return ops.gated_update(p, memory, hidden, taps, dead, replace(config, quantise_floor=floor), *rest)
+
+    found = verify(with_ops(project=project, gated_update=gated_update), Adapter(), chosen(vectors, name))
+    assert {(result.ok, result.accepted) for result in found} == {(ok, answer)}
 
 
 def test_an_op_that_raises_is_a_result_and_not_the_end(vectors):

@@ -168,3 +168,16 @@ def test_padding_in_the_whole_model():
     assert_close("Y", expected, found, "internals", norm_roundings(config.hidden_size),
                  whole_scale(parameters, hidden, rows, config, ~mask))
     assert np.abs(engram(parameters, hidden, rows, config)[~mask]).min() > 0, "the mask did nothing"
+
+
+@pytest.mark.parametrize("given", [(9, 5), (5, 9, 2)], ids=str)
+def test_layers_are_numbered_in_ascending_order(given):
+    """HF sorts its list of layers before it numbers the modules, so the order given does not matter."""
+    from transformers.models.qwen4_exp.modeling_qwen4_exp import Qwen4ExpTextNGramEmbedding
+
+    config = replace(hf_qwen.ours("three branches"), layer_ids=given)
+    hf, addressing = hf_qwen.theirs(config), Addressing(config)
+    for layer in given:
+        module = Qwen4ExpTextNGramEmbedding(hf, config.memory_width, layer - 1, hf.ple_layer_ids.index(layer))
+        assert_close("multipliers", module.layer_multipliers.numpy(), addressing.multipliers[layer], "exact")
+        assert addressing.primes[layer].tolist() == module.head_vocab_sizes

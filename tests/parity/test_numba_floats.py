@@ -16,7 +16,7 @@ from numba import config
 
 from engram_ref.backends import numba as fast
 from engram_ref.backends.numba import _exp
-from engram_ref.model.tree import expert_shapes
+from engram_ref.model.declarations import expert_shapes
 from tests.cases import DIALECTS, V41, random_inputs, random_parameters
 from tests.cases_backbone import EXPERTS, GROUPED
 from tests.op_cases_floats import EXACT, FLOATS, SHAPES

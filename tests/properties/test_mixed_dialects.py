@@ -15,12 +15,18 @@ from engram_ref import Addressing, EngramState, Trace, engram, ops, residual
 from engram_ref.backends import load
 from tests.compare import assert_close
 from tests.enclosures import assert_inside
-from tests.mixed_dialects import CASES, SEED, module_case, reproducible, rows_case
+from tests.mixed_dialects import CASES, SEED, module_case, random_config, reproducible, rows_case
 
 BACKENDS = [pytest.param(name, marks=pytest.mark.skipif(find_spec(name) is None, reason=f"{name} is not installed"))
             for name in ("numpy", "numba", "torch")]
 EVERY_BACKEND = pytest.mark.parametrize("backend", BACKENDS)
 EVERY_CASE = pytest.mark.parametrize("number", range(CASES), ids=lambda number: f"seed {SEED} case {number}")
+
+
+def test_every_field_is_drawn():
+    drawn = [vars(random_config(np.random.default_rng(number))) for number in range(100)]
+    assert [field for field in drawn[0] if len({config[field] for config in drawn}) == 1] == [
+        "name", "source", "vocabulary"]                                      # test_rows has vocabularies as well
 
 
 @pytest.fixture

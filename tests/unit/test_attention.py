@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from engram_ref import ops
-from engram_ref.model.tree import attention_shapes
+from engram_ref.model.declarations import attention_shapes
 from engram_ref.model_config import AttentionConfig
 from tests.cases_backbone import MLA, MLA_LATENT, slow_attention_config
 from tests.compare import assert_close

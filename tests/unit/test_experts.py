@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from engram_ref.model.tree import expert_shapes
+from engram_ref.model.declarations import expert_shapes
 from engram_ref.model_config import ExpertsConfig
 from engram_ref.ops import (
     expert_weights,

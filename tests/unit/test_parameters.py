@@ -13,8 +13,8 @@ from engram_ref.model.engram_parameters import (
     column_sizes,
     initialise,
     shapes,
-    standard_dtype,
     table_bytes,
+    weight_dtype,
 )
 from engram_ref.ops import decode
 from tests.cases import DEMO, DIALECTS, QWEN, V41, demo_names, random_parameters
@@ -132,7 +132,7 @@ def test_initial_tables_are_stored_by_the_codec(monkeypatch):
         step = {"fp32": 0, "bf16": 2.0**-8, "fp8_e8m0": 2.0**-4}[config.table_codec]     # half a step of the format
         smallest = 2.0**-9 if config.table_codec == "fp8_e8m0" else 0                    # of E4M3's subnormals, scaled
         assert (np.abs(values - drawn) <= step * np.abs(drawn) + smallest).all()
-        assert {array.dtype.type for name, array in made.items() if name.endswith("weight")} == {standard_dtype(config)}
+        assert {array.dtype.type for name, array in made.items() if name.endswith("weight")} == {weight_dtype(config)}
 
 
 def test_initial_parameters_of_the_released_dialect_run_through_the_module():
@@ -251,3 +251,14 @@ SOURCES = {
 def test_presets_make_the_choices_of_their_sources(name):
     assert tuple(getattr(preset(name), field) for field in GATE_FIELDS) == SOURCES[name]
     assert preset(name).conv_dilation == (1 if name == "deepseek-v4.1-flash" else preset(name).max_ngram)
+
+
+@pytest.mark.parametrize("dtype", ["float32", np.dtype("<f8"), np.float64, float], ids=repr)
+def test_a_dtype_may_be_named_in_any_way(dtype):
+    assert initialise(DEMO, 1, np.random.default_rng(1), dtype)["key_weight"].dtype == np.dtype(dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float16", np.int64, "floaty", 3, np.longdouble], ids=repr)
+def test_another_dtype_is_refused(dtype):
+    with pytest.raises(InputError, match="dtype: expected float32 or float64"):
+        initialise(DEMO, 1, np.random.default_rng(1), dtype)

@@ -18,6 +18,7 @@ from engram_ref import Addressing, EngramState, InputError, Trace, Vocabulary, b
 from engram_ref.checks import Range
 from engram_ref.errors import unknown_name
 from engram_ref.layout import layout
+from engram_ref.model import declarations
 from engram_ref.model.accounting import BUDGETS, count, summarise
 from engram_ref.model.state import DecodeState
 from engram_ref.model_config import YarnConfig
@@ -31,8 +32,9 @@ from engram_ref.trace import Stopped
 from engram_ref.unicode import load_tables
 
 TOOLS = ("backends", "bench", "cli", "__main__")
-HOLD_FUNCTIONS = ("Adapter", "Step")
-"""A set of functions, which may be a caller's own; what the blocks of one call share, its namespace included."""
+HOLD_FUNCTIONS = ("Adapter", "Step", "Remembering", "RowStream", "ModuleStream", "ModelStream")
+"""A set of functions, which may be a caller's own; what the blocks of one call share, and the streams of golden cases,
+both with the namespace under test."""
 
 TINY, MODEL = preset("tiny"), model_preset("tiny")
 
@@ -69,11 +71,13 @@ OBJECTS = {
     "KnownVocabulary": lambda: KNOWN_VOCABULARIES["deepseek-v4"],
     "Layout": lambda: layout(TINY, 1),
     "ModelConfig": lambda: MODEL,
+    "Alternative": lambda: next(case.accept[0] for case in vectors.read().cases if case.accept),
     "AttentionConfig": lambda: MODEL.backbone.attention,
     "BackboneConfig": lambda: MODEL.backbone,
     "ExpertsConfig": lambda: MODEL.backbone.experts,
     "HyperConfig": lambda: MODEL.backbone.hyper,
     "YarnConfig": lambda: YarnConfig(4.0, 1.0),
+    "Parameter": lambda: next(declarations.model(MODEL)),
     "Part": lambda: count(MODEL)["attention"],
     "Range": lambda: Range(0, 1),
     "ReadOnlyArrays": ReadOnlyArrays,

@@ -1,0 +1,160 @@
+"""Streams: what a wrapper around the ops must remember between calls, exercised step by step.
+
+A case of this kind has columns of tokens, and steps that consume them from the left:
+
+    [stream, "feed", T]             the next T columns, one token per row of the batch and column
+    [stream, "feed", T, counts]     likewise; only the first counts[b] tokens of row b are real, the others are padding
+    [stream, "rollback", tokens]    forget the newest tokens[b] tokens of row b, as after rejected drafts
+    [stream, "reorder", rows]       the batch becomes these rows, in this order (beams)
+    [stream, "fork", name]          a copy that goes on by itself under that name
+
+The first stream is called "main". The answer of a feed is that of its real tokens, row after row. Only the model takes
+counts and rolls rows back by different amounts; the others go back by whole feeds.
+"""
+
+import copy
+from collections.abc import Callable, Mapping, Sequence
+from types import ModuleType
+
+import numpy as np
+
+from engram_ref.addressing import Addressing
+from engram_ref.errors import InputError
+from engram_ref.model.engram import EngramState, engram, start_state
+from engram_ref.model.state import DecodeState
+from engram_ref.model.transformer import forward
+from engram_ref.trace import Trace
+
+
+class Remembering:
+    """A stream whose whole memory is one state that is replaced, never written into."""
+
+    def __init__(self, state: object):
+        self.state, self.past = state, []          # past: (tokens of a feed, the state before it)
+
+    def rollback(self, tokens: Sequence[int]) -> None:
+        """Forget the newest feeds, `tokens` tokens together."""
+        left = tokens[0]
+        while left > 0:
+            length, self.state = self.past.pop()
+            left -= length
+
+    def reorder(self, rows: list[int]) -> None:
+        """Make the batch of these rows; a rollback cannot go behind this."""
+        self.state, self.past = self.state[rows], []
+
+    def fork(self) -> "Remembering":
+        """A copy that goes on by itself."""
+        made = copy.copy(self)
+        made.past = list(self.past)
+        return made
+
+
+class RowStream(Remembering):
+    """The rows of one layer; the state is the history, int64 [B, N-1]."""
+
+    def __init__(self, addressing: Addressing, layer_id: int, batch: int):
+        super().__init__(addressing.start(batch))
+        self.addressing, self.layer_id = addressing, layer_id
+
+    def feed(self, canonical_ids: np.ndarray) -> np.ndarray:
+        """Rows of the next ids: int64 [B, T] -> int64 [B, T, C]."""
+        rows = self.addressing.rows(canonical_ids, self.layer_id, self.state)
+        self.past.append((canonical_ids.shape[1], self.state))
+        self.state = self.addressing.advance(self.state, canonical_ids)
+        return rows
+
+
+class ModuleStream(Remembering):
+    """The Engram module; the state is its taps."""
+
+    def __init__(self, parameters: Mapping, config: object, taps: np.ndarray, ops: ModuleType):
+        super().__init__(taps)
+        self.parameters, self.config, self.ops = parameters, config, ops
+
+    @classmethod
+    def start(cls, parameters: Mapping, config: object, hidden: np.ndarray, ops: ModuleType) -> "ModuleStream":
+        """Before the first token; `hidden` gives batch, dtype and device."""
+        return cls(parameters, config, start_state(config, len(hidden), hidden.dtype, like=hidden, ops=ops).taps, ops)
+
+    def feed(self, hidden: np.ndarray, rows: np.ndarray, dead: np.ndarray | None,
+             trace: Trace | None = None) -> np.ndarray:
+        """Y of the next tokens: [B, T, M, D]."""
+        state = EngramState(self.state)
+        Y = engram(self.parameters, hidden, rows, self.config, state=state, dead=dead, ops=self.ops, trace=trace)
+        self.past.append((hidden.shape[1], self.state))
+        self.state = state.taps
+        return Y
+
+
+class ModelStream:
+    """The whole model; its DecodeState does all the remembering."""
+
+    def __init__(self, parameters: Mapping, config: object, state: DecodeState, ops: ModuleType, absorbed: bool):
+        self.parameters, self.config, self.state, self.ops, self.absorbed = parameters, config, state, ops, absorbed
+
+    def feed(self, ids: np.ndarray, dead: np.ndarray | None, counts: Sequence[int] | None = None,
+             trace: Trace | None = None) -> np.ndarray:
+        """Logits of the next tokens: int64 [B, T] -> [B, T, V]."""
+        return forward(self.parameters, ids, self.config, state=self.state, counts=counts, dead=dead,
+                       absorbed=self.absorbed, ops=self.ops, trace=trace)
+
+    def rollback(self, tokens: Sequence[int]) -> None:
+        """Forget the newest tokens of each row."""
+        self.state.rollback(tokens)
+
+    def reorder(self, rows: list[int]) -> None:
+        """Make the batch of these rows."""
+        self.state.reorder(rows)
+
+    def fork(self) -> "ModelStream":
+        """A copy that goes on by itself."""
+        made = copy.copy(self)
+        made.state = self.state.fork()
+        return made
+
+
+def play(steps: Sequence[Sequence], columns: Mapping[str, np.ndarray | None], stream: object,
+         back: Callable[[object], np.ndarray]) -> tuple[np.ndarray, ...]:
+    """The answers of all feeds, in order.
+
+    steps     see above
+    columns   the arguments of a feed, [B, all columns, ...] each, or None
+    stream    the one called "main"
+    back      from an array of the namespace to a NumPy array
+    returns   per feed, [real tokens, ...]
+    """
+    streams, answers, used = {"main": stream}, [], 0
+    for name, action, argument, *counts in steps:
+        if action == "feed":
+            part, used = slice(used, used + argument), used + argument
+            taken = {key: array if array is None else array[:, part] for key, array in columns.items()}
+            answer = back(streams[name].feed(**taken, **({"counts": counts[0]} if counts else {})))
+            lengths = counts[0] if counts else [argument] * len(answer)
+            answers.append(np.concatenate([row[:n] for row, n in zip(answer, lengths, strict=True)]))
+        elif action == "fork":
+            streams[argument] = streams[name].fork()
+        elif action == "rollback":
+            streams[name].rollback(argument)
+        else:
+            streams[name].reorder(argument)
+    return tuple(answers)
+
+
+def check_steps(steps: object) -> None:
+    """Raise InputError for steps that are not written as above."""
+    known = {"main"}
+    for step in steps if isinstance(steps, list) else [steps]:
+        match step:
+            case [str(name), "feed", int(), *counts] if name in known and len(counts) < 2:
+                lists = counts
+            case [str(name), "rollback" | "reorder", list(numbers)] if name in known:
+                lists = [numbers]
+            case [str(name), "fork", str(made)] if name in known:
+                lists = []
+                known.add(made)
+            case _:
+                raise InputError("steps", "[stream, feed | rollback | reorder | fork, argument] of a known stream",
+                                 repr(step)[:60])
+        if any(type(numbers) is not list or any(type(n) is not int for n in numbers) for numbers in lists):
+            raise InputError("steps", "whole numbers, one per row", repr(step)[:60])
