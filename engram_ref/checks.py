@@ -117,6 +117,16 @@ def check_kinds(**arguments: tuple) -> None:
         check_kind(name, *given)
 
 
+def check_shapes(**arrays: tuple) -> None:
+    """Raise InputError unless each array has its shape: name=(array, shape).
+
+    Otherwise NumPy and PyTorch may broadcast it, and a Numba kernel would read past its end.
+    """
+    for name, (array, shape) in arrays.items():
+        if array.shape != shape:
+            raise InputError(name, f"shape {list(shape)}", list(array.shape))
+
+
 def check_ops(ops: object) -> None:
     """Raise InputError unless `ops` is a namespace of ops."""
     if not hasattr(ops, "as_array"):

@@ -10,9 +10,10 @@ from collections.abc import Callable
 import numpy as np
 from numba import config, njit
 
-from engram_ref.backends.numba._buffers import PADDING, check_shapes, result, streams
+from engram_ref.backends.numba._buffers import PADDING, result, streams
 from engram_ref.backends.numba._modulus import WIDTH, is_fast, store_remainders, stream_remainders
 from engram_ref.backends.numba._threads import over_tokens
+from engram_ref.checks import check_shapes
 from engram_ref.errors import InputError
 from engram_ref.ops.canonical import DEAD
 
@@ -35,6 +36,7 @@ if not config.DISABLE_JIT:
 def table_rows(mixes: np.ndarray, primes: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """Twin of ops.hashing.table_rows."""
     B, T, orders = mixes.shape
+    check_shapes(primes=(primes, (len(primes) // orders * orders,)))
     rows = result(out, (B, T, len(primes)), np.int64, mixes, primes)
     lines = np.ascontiguousarray(mixes.reshape(B * T, orders).T)                       # [N-1, B*T]
     constants, flat, reals = _reductions(primes, None, orders), rows.reshape(-1), lines.astype(np.float64)
