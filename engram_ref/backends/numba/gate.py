@@ -17,6 +17,7 @@ from engram_ref.backends.numba._sums import triple
 from engram_ref.backends.numba._threads import over_tokens
 from engram_ref.backends.numba.norm import machine_eps
 from engram_ref.checks import check_shapes
+from engram_ref.errors import InputError
 from engram_ref.ops.gate import ROOT_CLAMP
 
 SCORE, SIGMOID, SIGNED_ROOT, COPYSIGN_ROOT = range(4)
@@ -30,6 +31,8 @@ def factored_score(hidden: np.ndarray, key: np.ndarray, query_gain: np.ndarray, 
                    eps: float | None) -> np.ndarray:
     """Twin of ops.gate.factored_score."""
     B, T, M, D = hidden.shape
+    if hidden.dtype.kind != "f":
+        raise InputError("hidden", "float32 or float64", str(hidden.dtype))
     check_shapes(key=(key, hidden.shape), query_gain=(query_gain, (M, D)), key_gain=(key_gain, (M, D)))
     scores = aligned((B * T, M), hidden.dtype)
     score_and_gate(hidden.reshape(B * T, M, D), key.reshape(B * T, M, D), query_gain * key_gain, eps, SCORE, scores)

@@ -72,10 +72,11 @@ def step_function(multipliers: np.ndarray, primes: np.ndarray, pad_id: int,
     whole = np.concatenate([offsets, flat, multipliers, [fill, eos, vector]])       # one array: each costs a call time
 
     def step(ids: np.ndarray, history: np.ndarray) -> np.ndarray:
-        rows = np.empty((len(ids), len(primes)), np.int64)
-        if ids.dtype == INT64 == history.dtype and _step(ids, history, whole, narrow, inverses, rows):
-            return rows
-        raise InputError("ids, history", f"int64 [B] and [B, {len(multipliers) - 1}]",
+        if ids.ndim == 1 == history.ndim - 1 and ids.dtype == INT64 == history.dtype:
+            rows = np.empty((len(ids), len(primes)), np.int64)
+            if _step(ids, history, whole, narrow, inverses, rows):
+                return rows
+        raise InputError("ids, history", f"int64, shapes [B] and [B, {len(multipliers) - 1}]",
                          f"{ids.dtype} {list(ids.shape)} and {history.dtype} {list(history.shape)}")
 
     return step

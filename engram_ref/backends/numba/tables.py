@@ -62,6 +62,8 @@ def flat_rows(rows: np.ndarray, offsets: np.ndarray, count: int) -> np.ndarray:
     """Rows of the flat table int64 [B*T*C], each seen to lie in it: a kernel would read past its end."""
     check_shapes(offsets=(offsets, rows.shape[-1:]))
     flat = (rows + offsets).reshape(-1)
+    if flat.dtype != np.int64:
+        raise InputError("rows, offsets", "int64", f"{rows.dtype}, {offsets.dtype}")
     if flat.size and (flat.min() < 0 or flat.max() >= count):
         worst = int(flat[np.argmax((flat < 0) | (flat >= count))])
         raise InputError("rows + offsets", f"rows in [0, {count})", worst, "rows are taken per column, without offsets")
