@@ -137,9 +137,9 @@ def check_ops(ops: object) -> None:
 def float_name(argument: str, dtype: object) -> str:
     """"float32" or "float64", from a dtype of NumPy or PyTorch; InputError for any other dtype."""
     try:
-        name = np.dtype(str(dtype).removeprefix("torch.") if str(dtype).startswith("torch.") else dtype).name
-    except (TypeError, ValueError):
-        name = described(dtype)
+        name = np.dtype(dtype).name
+    except (TypeError, ValueError):                          # PyTorch's, or none
+        name = str(dtype).removeprefix("torch.")
     if dtype is None or name not in ("float32", "float64"):
         raise InputError(argument, "float32 or float64", name)
     return name
