@@ -117,6 +117,16 @@ def check_kinds(**arguments: tuple) -> None:
         check_kind(name, *given)
 
 
+def check_shapes(**arrays: tuple) -> None:
+    """Raise InputError unless each array has its shape: name=(array, shape).
+
+    Otherwise NumPy and PyTorch may broadcast it, and a Numba kernel would read past its end.
+    """
+    for name, (array, shape) in arrays.items():
+        if array.shape != shape:
+            raise InputError(name, f"shape {list(shape)}", list(array.shape))
+
+
 def check_ops(ops: object) -> None:
     """Raise InputError unless `ops` is a namespace of ops."""
     if not hasattr(ops, "as_array"):
@@ -127,9 +137,9 @@ def check_ops(ops: object) -> None:
 def float_name(argument: str, dtype: object) -> str:
     """"float32" or "float64", from a dtype of NumPy or PyTorch; InputError for any other dtype."""
     try:
-        name = np.dtype(str(dtype).removeprefix("torch.") if str(dtype).startswith("torch.") else dtype).name
-    except (TypeError, ValueError):
-        name = described(dtype)
+        name = np.dtype(dtype).name
+    except (TypeError, ValueError):                          # PyTorch's, or none
+        name = str(dtype).removeprefix("torch.")
     if dtype is None or name not in ("float32", "float64"):
         raise InputError(argument, "float32 or float64", name)
     return name

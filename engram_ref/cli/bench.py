@@ -6,6 +6,7 @@ import os
 from collections.abc import Mapping
 
 from engram_ref.backends import load
+from engram_ref.checks import integer
 from engram_ref.cli.source import output_path
 from engram_ref.cli.streams import say
 from engram_ref.cli.terminal import style, table, wrap
@@ -18,7 +19,7 @@ DESCRIPTION = """Measure every row of the performance table: ours, a plain versi
 machine itself allows, in turns in one process. Prints ratios with their quartiles; goals assume AVX-512.
 Takes some minutes; --quick shows in seconds that everything works."""
 
-LEAST_ROUNDS = 7
+LEAST_ROUNDS, MOST_ROUNDS = 7, 10_000
 JIT_OFF = "NUMBA_DISABLE_JIT"
 
 
@@ -26,7 +27,7 @@ def arguments(command: argparse.ArgumentParser) -> None:
     """The options of `bench`."""
     command.add_argument("--only", metavar="ROWS", help="rows to measure, such as P1,P5 (default: all)")
     command.add_argument("--rounds", type=int, default=LEAST_ROUNDS, metavar="N",
-                         help=f"rounds, at least {LEAST_ROUNDS} (default {LEAST_ROUNDS})")
+                         help=f"rounds, {LEAST_ROUNDS} to {MOST_ROUNDS:,} (default {LEAST_ROUNDS})")
     command.add_argument("--threads", type=int, metavar="N", help="threads (default: 2, or 1 on a single core)")
     command.add_argument("--quick", action="store_true", help="small sizes: shows that it works, judges nothing")
     command.add_argument("--out", metavar="FILE.json", help="write the result as JSON")
@@ -37,8 +38,7 @@ def run(options: argparse.Namespace) -> int:
     """Measure; exit code 1 where a judged goal is missed."""
     out = None if options.out is None else output_path(options.out, ".json", "--out")
     plot = None if options.plot is None else output_path(options.plot, ".svg", "--plot")
-    if options.rounds < LEAST_ROUNDS:
-        raise InputError("--rounds", f"at least {LEAST_ROUNDS}", options.rounds)
+    integer("--rounds", options.rounds, LEAST_ROUNDS, MOST_ROUNDS)
     if os.environ.get(JIT_OFF, "0") != "0":
         raise InputError(JIT_OFF, "not set: there is nothing to measure without the compiler", os.environ[JIT_OFF])
     from engram_ref.bench import report

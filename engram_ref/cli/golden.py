@@ -40,7 +40,7 @@ def run(options: argparse.Namespace) -> int:
         return run_export(options)
     if options.folder is not None:
         raise InputError("DIR", "nothing, for verify", options.folder, f"golden verify --from {options.folder}?")
-    name = options.backend or "numpy"
+    name = "numpy" if options.backend is None else options.backend
     namespace = load(name)
     vectors = read(GOLDEN if options.source is None else Path(options.source))
     results = verify(namespace, adapter_of(namespace), vectors, told_to_terminal())

@@ -75,12 +75,13 @@ def check_parameters(parameters: Mapping[str, np.ndarray], config: EngramConfig,
     """
     layers = config.layer_ids if layer_id is None else (layer_id,)
     declared = {p.name: p for p in engram_module(config, layers[0])}
+    allowed = [shapes(config, layer) for layer in layers]
     for name in [*declared, *parameters]:
         if name not in parameters:
             raise InputError("parameters", f"an array {name} {list(declared[name].shape)}", "none of that name")
         if name not in declared:
             raise InputError("parameters", f"only {', '.join(declared)}", f"an array {name}")
-        fitting = dict.fromkeys(shapes(config, layer)[name] for layer in layers)
+        fitting = dict.fromkeys(named[name] for named in allowed)
         if tuple(parameters[name].shape) not in fitting:
             raise InputError(f"parameter {name}", f"shape {' or '.join(str(list(shape)) for shape in fitting)}",
                              list(parameters[name].shape))

@@ -2,6 +2,9 @@
 
 Reading order: arrays, canonical, primes, hashing, codecs, tables, linear, norm, gate, conv, composite; then
 the backbone: rope, attention, experts, branches, caches, loss, sampling.
+
+An op raises InputError for a shape that would broadcast where it must not, and for a dtype that would be rounded; it
+looks at no values, but for the check_ functions. Other arrays that do not fit raise NumPy's own errors.
 """
 
 from engram_ref.ops.arrays import (

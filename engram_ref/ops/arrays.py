@@ -5,6 +5,7 @@ or memory layout is converted if its numbers stay the same, and refused if they 
 dtypes, refuse what is not finite, and start from zeros.
 """
 
+import functools
 from collections.abc import Mapping
 
 import ml_dtypes
@@ -88,7 +89,13 @@ def dtype_name(x: np.ndarray) -> str:
     >>> dtype_name(np.zeros(1))
     'float64'
     """
-    return x.dtype.name
+    return _name_of(x.dtype)
+
+
+@functools.cache
+def _name_of(dtype: np.dtype) -> str:
+    """NumPy makes the name anew each time it is asked, which takes a microsecond or two."""
+    return dtype.name
 
 
 def to_numpy(x: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from engram_ref.checks import check_shapes
 from engram_ref.model_config import HyperConfig
 from engram_ref.ops.gate import sigmoid
 from engram_ref.ops.linear import linear
@@ -132,4 +133,5 @@ def read_single(X: np.ndarray) -> np.ndarray:
 
 def write_single(X: np.ndarray, y: np.ndarray) -> np.ndarray:
     """A plain residual stream after one site, X + y: [B, T, 1, D], [B, T, D] -> [B, T, 1, D]."""
+    check_shapes(y=(y, (*X.shape[:2], X.shape[-1])))
     return X + y[:, :, None]

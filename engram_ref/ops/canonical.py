@@ -19,6 +19,7 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from engram_ref.checks import check_shapes
 from engram_ref.errors import InputError
 from engram_ref.unicode import load_tables
 
@@ -145,6 +146,7 @@ def canonicalise(ids: np.ndarray, canonical: np.ndarray) -> np.ndarray:
 
 def mark_dead(ids: np.ndarray, dead: np.ndarray) -> np.ndarray:
     """DEAD where the mask says so: int64 [B, T], bool [B, T] -> int64 [B, T]."""
+    check_shapes(dead=(dead, ids.shape))
     return np.where(dead, DEAD, ids)
 
 

@@ -71,7 +71,7 @@ def address_layers(ids: np.ndarray, canonical: np.ndarray | None, history: np.nd
 def check_step(ids: np.ndarray, history: np.ndarray, max_ngram: int, int64: object = np.int64) -> None:
     """Raise InputError unless the arrays are those of one token: ids [B] and history [B, N-1], both int64."""
     if not (ids.dtype == history.dtype == int64 and ids.ndim == 1 and history.shape == (len(ids), max_ngram - 1)):
-        raise InputError("ids, history", f"int64 [B] and [B, {max_ngram - 1}]",
+        raise InputError("ids, history", f"int64, shapes [B] and [B, {max_ngram - 1}]",
                          f"{ids.dtype} {list(ids.shape)} and {history.dtype} {list(history.shape)}")
 
 

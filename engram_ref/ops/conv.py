@@ -12,6 +12,7 @@ Left of the sequence it reads zeros. To go on later, it must remember the last (
 
 import numpy as np
 
+from engram_ref.checks import check_shapes
 from engram_ref.ops.gate import sigmoid
 
 
@@ -29,7 +30,8 @@ def short_conv(x: np.ndarray, weight: np.ndarray, dilation: int, taps: np.ndarra
     >>> short_conv(x, np.array([[[10.0, 1.0]]]), 2, np.zeros((1, 2, 1, 1))).ravel()
     array([ 1.,  2., 13., 24.])
     """
-    T, L = x.shape[1], weight.shape[-1]
+    (B, T, M, D), L = x.shape, weight.shape[-1]
+    check_shapes(weight=(weight, (M, D, L)), taps=(taps, (B, (L - 1) * dilation, M, D)))
     seen = np.concatenate([taps, x], axis=1)                         # [B, (L-1)*dilation + T, M, D]
     y = np.zeros_like(x)
     for j in range(L):

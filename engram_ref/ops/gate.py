@@ -18,6 +18,7 @@ import math
 
 import numpy as np
 
+from engram_ref.checks import check_shapes
 from engram_ref.config import check_choice
 from engram_ref.ops.norm import inverse_rms
 
@@ -42,6 +43,7 @@ def score(query: np.ndarray, key: np.ndarray) -> np.ndarray:
     >>> score(np.array([[[[1.0, 2.0, 2.0, 4.0]]]]), np.ones((1, 1, 1, 4)))
     array([[[4.5]]])
     """
+    check_shapes(key=(key, query.shape))
     D = query.shape[-1]
     return np.einsum("btmd,btmd->btm", query, key) / math.sqrt(D)
 
@@ -58,7 +60,8 @@ def factored_score(hidden: np.ndarray, key: np.ndarray, query_gain: np.ndarray, 
     returns                [B, T, M]
     source                 TileKernels; V4.1 release
     """
-    D = hidden.shape[-1]
+    D, gains = hidden.shape[-1], hidden.shape[2:]
+    check_shapes(key=(key, hidden.shape), query_gain=(query_gain, gains), key_gain=(key_gain, gains))
     dot = np.einsum("btmd,md,btmd->btm", hidden, query_gain * key_gain, key)
     return dot * inverse_rms(hidden, eps)[..., 0] * inverse_rms(key, eps)[..., 0] / math.sqrt(D)
 
@@ -87,6 +90,8 @@ def gate(s: np.ndarray, form: str, dead: np.ndarray | None = None) -> np.ndarray
     array([[[0.50025, 0.49975, 0.8808 ]]])
     """
     check_choice("gate_form", form)
+    if dead is not None:
+        check_shapes(dead=(dead, s.shape[:-1]))
     roots = {"sigmoid": lambda x: x, "signed_sqrt": signed_sqrt, "copysign_sqrt": copysign_sqrt}
     alpha = sigmoid(roots[form](s))
     return alpha if dead is None else np.where(dead[..., None], alpha.dtype.type(0), alpha)
@@ -100,4 +105,5 @@ def apply_gate(alpha: np.ndarray, value: np.ndarray) -> np.ndarray:
     returns   [B, T, M, D]
     source    Paper Eq. 6
     """
+    check_shapes(value=(value, (*alpha.shape[:-1], value.shape[-1])))
     return alpha[..., None] * value[:, :, None, :]

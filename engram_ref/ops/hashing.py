@@ -12,6 +12,7 @@ Multipliers are shared by orders and heads, so heads of one order differ only in
 
 import numpy as np
 
+from engram_ref.checks import check_shapes
 from engram_ref.ops.canonical import DEAD
 
 INT64_MAX = 2**63 - 1            # id * multiplier stays at or below it
@@ -102,6 +103,7 @@ def windows(ids: np.ndarray, history: np.ndarray, pad_id: int, eos_id: int | Non
            [7, 2, 2]])
     """
     B, T = ids.shape
+    check_shapes(history=(history, (len(ids), history.shape[-1])))
     N = history.shape[1] + 1
     fill = pad_id if eos_id is None else eos_id
     seen = np.concatenate([history, ids], axis=1)            # [B, N-1+T]
@@ -127,6 +129,7 @@ def mix(windows: np.ndarray, multipliers: np.ndarray) -> np.ndarray:
     >>> mix(np.array([[[3, 5]]]), np.array([7, 9]))
     array([[[56]]])
     """
+    check_shapes(multipliers=(multipliers, windows.shape[-1:]))
     mixed = windows[..., 0] * multipliers[0]                         # [B, T], the current token alone
     orders = []
     for i in range(1, len(multipliers)):
@@ -150,6 +153,7 @@ def table_rows(mixes: np.ndarray, primes: np.ndarray) -> np.ndarray:
     """
     orders = [np.ascontiguousarray(mixes[..., i]) for i in range(mixes.shape[-1])]      # N-1 of [B, T]
     H = len(primes) // len(orders)
+    check_shapes(primes=(primes, (len(orders) * H,)))
     rows = np.empty((*orders[0].shape, len(primes)), dtype=np.int64)                   # [B, T, C]
     for column, prime in enumerate(primes):
         m = orders[column // H]

@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from engram_ref.checks import check_shapes
 from engram_ref.config import check_choice
 from engram_ref.errors import InputError
 from engram_ref.ops.codecs import round_bf16
@@ -19,6 +20,9 @@ def linear(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None) ->
     >>> linear(np.array([1.0, 2.0]), np.array([[3.0, 4.0]]), np.array([0.5]))
     array([11.5])
     """
+    check_shapes(weight=(weight, (len(weight), x.shape[-1])))
+    if bias is not None:
+        check_shapes(bias=(bias, (len(weight),)))
     y = x @ weight.T
     return y if bias is None else y + bias
 

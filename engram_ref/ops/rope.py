@@ -14,6 +14,7 @@ import math
 
 import numpy as np
 
+from engram_ref.checks import check_shapes
 from engram_ref.errors import InputError
 from engram_ref.model_config import YarnConfig
 
@@ -97,6 +98,7 @@ def rotate(x: np.ndarray, angle: np.ndarray) -> np.ndarray:
     >>> rotate(np.array([[[1.0, 0.0]]]), np.array([[[np.pi / 2]]])).round(3)
     array([[[0., 1.]]])
     """
+    check_shapes(angle=(angle, (*x.shape[:2], x.shape[-1] // 2)))
     B, T, half = angle.shape
     angle = angle.reshape(B, T, *(1,) * (x.ndim - 3), half)
     cos, sin = np.cos(angle).astype(x.dtype), np.sin(angle).astype(x.dtype)

@@ -10,6 +10,7 @@ Columns are order-major: all heads of the 2-grams first, then those of the 3-gra
 
 import numpy as np
 
+from engram_ref.checks import check_shapes
 from engram_ref.config import check_choice
 from engram_ref.errors import InputError
 from engram_ref.ops.codecs import dequantise
@@ -28,6 +29,7 @@ def gather(table: np.ndarray, rows: np.ndarray, offsets: np.ndarray) -> np.ndarr
     array([[11],
            [20]])
     """
+    check_shapes(offsets=(offsets, rows.shape[-1:]))
     return table[rows + offsets]                             # [B, T, C, W]
 
 

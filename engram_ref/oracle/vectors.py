@@ -105,8 +105,8 @@ def read_bytes(path: Path) -> bytes:
     """A whole file; InputError if it cannot be read."""
     try:
         return path.read_bytes()
-    except OSError as error:
-        raise InputError(f"file {path}", "a file of golden vectors", error.strerror,
+    except (OSError, ValueError) as error:              # a zero byte or half a surrogate pair in a path
+        raise InputError(f"file {path}", "a file of golden vectors", getattr(error, "strerror", error),
                          "engram-ref golden export writes a whole folder of them") from error
 
 

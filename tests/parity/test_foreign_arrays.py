@@ -18,7 +18,7 @@ from tests.cases_backbone import FULL, random_ids, random_model
 from tests.compare import assert_close
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
-BACKENDS = [name for name, package in backends.PACKAGES.items() if importlib.util.find_spec(package)]
+BACKENDS = [name for name in backends.BACKENDS if importlib.util.find_spec(name)]
 
 TINY, MODULE, MODEL = preset("tiny"), random_parameters(DEMO, np.random.default_rng(3)), random_model(FULL)
 HIDDEN, ROWS = random_inputs(DEMO, np.random.default_rng(4))
@@ -243,6 +243,18 @@ def test_what_cannot_be_converted_is_refused_alike_by_every_backend(name, wrong)
             assert "\n" not in str(error.value)
             said.add(re.sub(r"found .*", "", str(error.value)))
         assert len(said) == 1 or wrong in ("sparse", "a class"), said
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(("ids", "history"), [
+    ((), (1, 2)), ((1, 1), (1, 2)), ((2,), (1, 2)), ((1,), (2,)), ((2,), (2, 1)), ((2,), (2, 3)), ((1,), (1, 1, 2)),
+    ((2, 2), (2, 2, 2))], ids=str)
+def test_a_step_refuses_other_shapes(backend, ids, history):
+    """A kernel of Numba would read past the end of a history that is too short."""
+    ops = backends.load(backend)
+    for call in (Addressing(TINY, ops=ops).stepper(1), ops.stepper(np.array([3, 5, 7]), np.array([11, 13]), 2)):
+        with pytest.raises(InputError, match=r"shape"):
+            call(*(ops.as_int64("x", np.zeros(shape, np.int64)) for shape in (ids, history)))
 
 
 def test_rounding_is_named_as_the_way_from_a_long_double():

@@ -34,16 +34,6 @@ def streams(array: np.ndarray) -> bool:
     return array.nbytes > STREAM_ABOVE and array.ctypes.data % BYTES == 0
 
 
-def check_shapes(**arrays: tuple[np.ndarray, tuple[int, ...]]) -> None:
-    """Refuse arrays of another shape than the kernel will read: argument name -> (array, its shape).
-
-    raises   InputError; a kernel does not look, and would read past an array's end
-    """
-    for name, (array, shape) in arrays.items():
-        if array.shape != shape:
-            raise InputError(name, f"shape {list(shape)}", list(array.shape))
-
-
 def result(out: np.ndarray | None, shape: tuple[int, ...], dtype: type, *inputs: np.ndarray) -> np.ndarray:
     """The array to write to: a new one, or the caller's where it fits.
 

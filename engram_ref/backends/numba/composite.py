@@ -8,11 +8,12 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from engram_ref import ops
-from engram_ref.backends.numba._buffers import aligned, check_shapes, result
+from engram_ref.backends.numba._buffers import aligned, result
 from engram_ref.backends.numba.conv import update
 from engram_ref.backends.numba.gate import FORMS, apply_gate, score_and_gate
 from engram_ref.backends.numba.hashing import layers_of_rows, step_function
 from engram_ref.backends.numba.tables import gather, gather_dequantise
+from engram_ref.checks import check_shapes
 from engram_ref.config import EngramConfig
 from engram_ref.ops.record import Record, ignore
 

@@ -11,11 +11,13 @@ import math
 import numpy as np
 from numba import njit
 
-from engram_ref.backends.numba._buffers import aligned, check_shapes, result
+from engram_ref.backends.numba._buffers import aligned, result
 from engram_ref.backends.numba._exp import sigmoid
 from engram_ref.backends.numba._sums import triple
 from engram_ref.backends.numba._threads import over_tokens
 from engram_ref.backends.numba.norm import machine_eps
+from engram_ref.checks import check_shapes
+from engram_ref.errors import InputError
 from engram_ref.ops.gate import ROOT_CLAMP
 
 SCORE, SIGMOID, SIGNED_ROOT, COPYSIGN_ROOT = range(4)
@@ -29,6 +31,8 @@ def factored_score(hidden: np.ndarray, key: np.ndarray, query_gain: np.ndarray, 
                    eps: float | None) -> np.ndarray:
     """Twin of ops.gate.factored_score."""
     B, T, M, D = hidden.shape
+    if hidden.dtype.kind != "f":
+        raise InputError("hidden", "float32 or float64", str(hidden.dtype))
     check_shapes(key=(key, hidden.shape), query_gain=(query_gain, (M, D)), key_gain=(key_gain, (M, D)))
     scores = aligned((B * T, M), hidden.dtype)
     score_and_gate(hidden.reshape(B * T, M, D), key.reshape(B * T, M, D), query_gain * key_gain, eps, SCORE, scores)
@@ -51,6 +55,7 @@ def score_and_gate(hidden: np.ndarray, key: np.ndarray, gain: np.ndarray, eps: f
 
 def apply_gate(alpha: np.ndarray, value: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """Twin of ops.gate.apply_gate."""
+    check_shapes(value=(value, (*alpha.shape[:-1], value.shape[-1])))
     gated = result(out, (*alpha.shape, value.shape[-1]), np.result_type(alpha, value), alpha, value)
     return np.multiply(alpha[..., None], value[:, :, None, :], out=gated)
 

@@ -10,9 +10,10 @@ from collections.abc import Callable
 import numpy as np
 from numba import config, njit
 
-from engram_ref.backends.numba._buffers import PADDING, check_shapes, result, streams
+from engram_ref.backends.numba._buffers import PADDING, result, streams
 from engram_ref.backends.numba._modulus import WIDTH, is_fast, store_remainders, stream_remainders
 from engram_ref.backends.numba._threads import over_tokens
+from engram_ref.checks import check_shapes
 from engram_ref.errors import InputError
 from engram_ref.ops.canonical import DEAD
 
@@ -35,6 +36,7 @@ if not config.DISABLE_JIT:
 def table_rows(mixes: np.ndarray, primes: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
     """Twin of ops.hashing.table_rows."""
     B, T, orders = mixes.shape
+    check_shapes(primes=(primes, (len(primes) // orders * orders,)))
     rows = result(out, (B, T, len(primes)), np.int64, mixes, primes)
     lines = np.ascontiguousarray(mixes.reshape(B * T, orders).T)                       # [N-1, B*T]
     constants, flat, reals = _reductions(primes, None, orders), rows.reshape(-1), lines.astype(np.float64)
@@ -70,10 +72,11 @@ def step_function(multipliers: np.ndarray, primes: np.ndarray, pad_id: int,
     whole = np.concatenate([offsets, flat, multipliers, [fill, eos, vector]])       # one array: each costs a call time
 
     def step(ids: np.ndarray, history: np.ndarray) -> np.ndarray:
-        rows = np.empty((len(ids), len(primes)), np.int64)
-        if ids.dtype == INT64 == history.dtype and _step(ids, history, whole, narrow, inverses, rows):
-            return rows
-        raise InputError("ids, history", f"int64 [B] and [B, {len(multipliers) - 1}]",
+        if ids.ndim == 1 == history.ndim - 1 and ids.dtype == INT64 == history.dtype:
+            rows = np.empty((len(ids), len(primes)), np.int64)
+            if _step(ids, history, whole, narrow, inverses, rows):
+                return rows
+        raise InputError("ids, history", f"int64, shapes [B] and [B, {len(multipliers) - 1}]",
                          f"{ids.dtype} {list(ids.shape)} and {history.dtype} {list(history.shape)}")
 
     return step

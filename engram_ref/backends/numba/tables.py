@@ -12,6 +12,7 @@ from engram_ref.backends.numba._fp8 import WIDTH, store_decoded, stream_decoded
 from engram_ref.backends.numba._memory import copy_line, prefetch, stream_line
 from engram_ref.backends.numba._threads import over_tokens
 from engram_ref.backends.numba._vectors import BYTES
+from engram_ref.checks import check_shapes
 from engram_ref.errors import InputError
 from engram_ref.ops.codecs import BLOCK, E8M0_VALUES
 
@@ -59,7 +60,10 @@ def gather_dequantise(codes: np.ndarray, scales: np.ndarray, rows: np.ndarray, o
 
 def flat_rows(rows: np.ndarray, offsets: np.ndarray, count: int) -> np.ndarray:
     """Rows of the flat table int64 [B*T*C], each seen to lie in it: a kernel would read past its end."""
+    check_shapes(offsets=(offsets, rows.shape[-1:]))
     flat = (rows + offsets).reshape(-1)
+    if flat.dtype != np.int64:
+        raise InputError("rows, offsets", "int64", f"{rows.dtype}, {offsets.dtype}")
     if flat.size and (flat.min() < 0 or flat.max() >= count):
         worst = int(flat[np.argmax((flat < 0) | (flat >= count))])
         raise InputError("rows + offsets", f"rows in [0, {count})", worst, "rows are taken per column, without offsets")

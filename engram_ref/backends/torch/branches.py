@@ -6,6 +6,7 @@ from engram_ref.backends.torch._tensors import Parameters
 from engram_ref.backends.torch.gate import sigmoid
 from engram_ref.backends.torch.linear import linear
 from engram_ref.backends.torch.norm import inverse_rms
+from engram_ref.checks import check_shapes
 from engram_ref.model_config import HyperConfig
 from engram_ref.ops.branches import HEAD_FLOOR
 
@@ -82,4 +83,5 @@ def read_single(X: torch.Tensor) -> torch.Tensor:
 
 def write_single(X: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
     """Twin of ops.branches.write_single."""
+    check_shapes(y=(y, (*X.shape[:2], X.shape[-1])))
     return X + y[:, :, None]

@@ -4,6 +4,7 @@ import torch
 
 from engram_ref.backends.torch._tensors import Constant
 from engram_ref.backends.torch.arrays import constant, dtype_name
+from engram_ref.checks import check_shapes
 from engram_ref.errors import InputError
 from engram_ref.ops import DEAD
 
@@ -20,6 +21,7 @@ def canonicalise(ids: torch.Tensor, canonical: Constant) -> torch.Tensor:
 
 def mark_dead(ids: torch.Tensor, dead: torch.Tensor) -> torch.Tensor:
     """Twin of ops.canonical.mark_dead."""
+    check_shapes(dead=(dead, ids.shape))
     return torch.where(dead, DEAD, ids)
 
 

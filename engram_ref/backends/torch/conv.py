@@ -3,11 +3,13 @@
 import torch
 
 from engram_ref.backends.torch.gate import sigmoid
+from engram_ref.checks import check_shapes
 
 
 def short_conv(x: torch.Tensor, weight: torch.Tensor, dilation: int, taps: torch.Tensor) -> torch.Tensor:
     """Twin of ops.conv.short_conv."""
-    T, L = x.shape[1], weight.shape[-1]
+    (B, T, M, D), L = x.shape, weight.shape[-1]
+    check_shapes(weight=(weight, (M, D, L)), taps=(taps, (B, (L - 1) * dilation, M, D)))
     seen = torch.cat([taps, x], dim=1)                               # [B, (L-1)*dilation + T, M, D]
     y = torch.zeros_like(x)
     for j in range(L):

@@ -4,12 +4,14 @@ import torch
 
 from engram_ref.backends.torch._tensors import Constant
 from engram_ref.backends.torch.arrays import constant
+from engram_ref.checks import check_shapes
 from engram_ref.ops import DEAD
 
 
 def windows(ids: torch.Tensor, history: torch.Tensor, pad_id: int, eos_id: int | None = None) -> torch.Tensor:
     """Twin of ops.hashing.windows."""
     _, T = ids.shape
+    check_shapes(history=(history, (len(ids), history.shape[-1])))
     N = history.shape[1] + 1
     fill = pad_id if eos_id is None else eos_id
     seen = torch.cat([history, ids], dim=1)                  # [B, N-1+T]
@@ -27,6 +29,7 @@ def windows(ids: torch.Tensor, history: torch.Tensor, pad_id: int, eos_id: int |
 def mix(windows: torch.Tensor, multipliers: Constant) -> torch.Tensor:
     """Twin of ops.hashing.mix; int64 products wrap here as well."""
     multipliers = constant(multipliers, windows)
+    check_shapes(multipliers=(multipliers, windows.shape[-1:]))
     mixed = windows[..., 0] * multipliers[0]                         # [B, T], the current token alone
     orders = []
     for i in range(1, len(multipliers)):
@@ -39,6 +42,7 @@ def table_rows(mixes: torch.Tensor, primes: Constant) -> torch.Tensor:
     """Twin of ops.hashing.table_rows; torch.remainder takes the divisor's sign, so it is the floor modulus."""
     primes = constant(primes, mixes)
     H = len(primes) // mixes.shape[-1]
+    check_shapes(primes=(primes, (mixes.shape[-1] * H,)))
     return torch.remainder(mixes.repeat_interleave(H, dim=-1), primes)                 # [B, T, C]
 
 

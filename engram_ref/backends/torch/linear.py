@@ -3,12 +3,16 @@
 import torch
 
 from engram_ref.backends.torch.codecs import round_bf16
+from engram_ref.checks import check_shapes
 from engram_ref.config import check_choice
 from engram_ref.errors import InputError
 
 
 def linear(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None = None) -> torch.Tensor:
     """Twin of ops.linear.linear."""
+    check_shapes(weight=(weight, (len(weight), x.shape[-1])))
+    if bias is not None:
+        check_shapes(bias=(bias, (len(weight),)))
     y = x @ weight.T
     return y if bias is None else y + bias
 

@@ -4,6 +4,7 @@ import torch
 
 from engram_ref.backends.torch._tensors import Constant
 from engram_ref.backends.torch.arrays import constant
+from engram_ref.checks import check_shapes
 
 
 def angles(positions: torch.Tensor, frequency: Constant) -> torch.Tensor:
@@ -13,6 +14,7 @@ def angles(positions: torch.Tensor, frequency: Constant) -> torch.Tensor:
 
 def rotate(x: torch.Tensor, angle: torch.Tensor) -> torch.Tensor:
     """Twin of ops.rope.rotate."""
+    check_shapes(angle=(angle, (*x.shape[:2], x.shape[-1] // 2)))
     B, T, half = angle.shape
     angle = angle.reshape(B, T, *(1,) * (x.ndim - 3), half)
     cos, sin = torch.cos(angle).to(x.dtype), torch.sin(angle).to(x.dtype)

@@ -5,12 +5,14 @@ import torch
 from engram_ref.backends.torch._tensors import Constant, torch_dtype
 from engram_ref.backends.torch.arrays import constant, dtype_name
 from engram_ref.backends.torch.codecs import dequantise
+from engram_ref.checks import check_shapes
 from engram_ref.config import check_choice
 from engram_ref.errors import InputError
 
 
 def gather(table: torch.Tensor, rows: torch.Tensor, offsets: Constant) -> torch.Tensor:
     """Twin of ops.tables.gather; a row behind the table's end is refused by torch itself."""
+    check_shapes(offsets=(offsets, rows.shape[-1:]))
     return table[rows + constant(offsets, rows)]             # [B, T, C, W]
 
 
