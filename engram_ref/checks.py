@@ -124,6 +124,17 @@ def check_ops(ops: object) -> None:
                          "engram_ref.backends.load(name) returns a backend's")
 
 
+def float_name(argument: str, dtype: object) -> str:
+    """"float32" or "float64", from a dtype of NumPy or PyTorch; InputError for any other dtype."""
+    try:
+        name = np.dtype(str(dtype).removeprefix("torch.") if str(dtype).startswith("torch.") else dtype).name
+    except (TypeError, ValueError):
+        name = described(dtype)
+    if dtype is None or name not in ("float32", "float64"):
+        raise InputError(argument, "float32 or float64", name)
+    return name
+
+
 def is_file(path: object) -> bool:
     """Whether a value is the path of a file; no value raises, not even a name that is too long."""
     return isinstance(path, str | os.PathLike) and os.path.isfile(path)

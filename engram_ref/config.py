@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from numbers import Integral
 from typing import Annotated, Literal
 
-from engram_ref.checks import INT64_MAX, Count, Int64, NonNegative, Range, Whole, check_fields, choices
+from engram_ref.checks import INT64_MAX, Count, Int64, NonNegative, Range, Whole, check_fields, check_kind, choices
 from engram_ref.errors import InputError, check_name, described
 
 MOST_ROWS = 2**62
@@ -144,6 +144,7 @@ def _check_layers(config: EngramConfig) -> None:
 
 def check_layer(config: EngramConfig, layer_id: int) -> None:
     """Refuse a layer that has no Engram module in this configuration."""
+    check_kind("config", config, EngramConfig)
     if isinstance(layer_id, bool) or not isinstance(layer_id, Integral) or layer_id not in config.layer_ids:
         listed = ", ".join(map(str, config.layer_ids))
         raise InputError("layer", f"one of {listed} ({config.name})", described(layer_id),

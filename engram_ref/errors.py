@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable
 from numbers import Number
 
 LONGEST = 300
-"""Characters of a found value that a message shows."""
+"""Characters of an argument's name (a path, say) or of a found value that a message shows."""
 
 
 class InputError(ValueError):
@@ -21,8 +21,7 @@ class InputError(ValueError):
     """
 
     def __init__(self, argument: str, expected: str, found: object, hint: str = ""):
-        found = str(found)
-        found = found if len(found) <= LONGEST else f"{found[:LONGEST]}..."
+        argument, found = shortened(argument), shortened(str(found))
         self.argument, self.expected, self.found, self.hint = argument, expected, found, hint
         text = f"{argument}: expected {expected}, found {found}"
         super().__init__(" ".join((f"{text} ({hint})" if hint else text).splitlines()))
@@ -30,6 +29,11 @@ class InputError(ValueError):
     def __reduce__(self) -> tuple[type["InputError"], tuple[str, ...]]:
         """Pickle the four parts: the text alone, which exceptions pickle by default, does not make the error."""
         return type(self), (self.argument, self.expected, self.found, self.hint)
+
+
+def shortened(text: str) -> str:
+    """A text whose middle is left out if it is longer than LONGEST."""
+    return text if len(text) <= LONGEST + 3 else f"{text[: LONGEST // 2]}...{text[-LONGEST // 2 :]}"
 
 
 def unknown_name(argument: str, name: object, known: Iterable[str]) -> InputError:

@@ -13,7 +13,7 @@ import numpy as np
 
 from engram_ref.axes import describe_shape
 from engram_ref.checks import check_kind, check_kinds, is_file
-from engram_ref.errors import InputError
+from engram_ref.errors import InputError, described
 from engram_ref.files import check_file, write_whole
 from engram_ref.packages import require
 from engram_ref.stages import stage_of
@@ -28,7 +28,10 @@ def copied(array: np.ndarray) -> np.ndarray:
     if hasattr(array, "detach"):
         array = array.detach().cpu()
         array = (array.float() if str(array.dtype) == "torch.bfloat16" else array).numpy()
-    return np.array(array)
+    try:
+        return np.array(array)
+    except ValueError as error:                              # rows of different lengths
+        raise InputError("array", "an array of numbers", described(array)) from error
 
 
 class Trace:
@@ -59,8 +62,10 @@ class Trace:
     def record(self, name: str, array: np.ndarray) -> None:
         """Keep a copy of one stage. Raises InputError on a non-finite one where that is asked for."""
         check_kind("name", name, str)
-        key = self._path(name)
-        array = self.arrays[key] = copied(array)
+        key, found = self._path(name), copied(array)
+        if found.dtype.kind in "OSU":
+            raise InputError("array", "an array of numbers", described(array))
+        array = self.arrays[key] = found
         if self.check_finite and not np.isfinite(array).all():
             position = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
             raise InputError(key, "finite values", f"{array[position]} at {position}", "the first stage that has one")

@@ -16,6 +16,8 @@ from pathlib import Path
 
 from browser import Browser, find_chromium, served, site_pages
 
+from engram_ref.files import write_whole
+
 WIDTHS = {"wide": 1280, "narrow": 390}
 SCHEMES = {"light": "default", "dark": "slate"}    # what the theme calls them
 OPEN = "document.querySelectorAll('details').forEach(d => d.open = true)"
@@ -61,7 +63,7 @@ def take_all(site: Path, pages: list[str], out: Path) -> None:
             for size, width in WIDTHS.items():
                 for scheme in SCHEMES:
                     name = page.strip("/").replace("/", "_").removesuffix(".html") or "index"
-                    (out / f"{name}.{size}.{scheme}.png").write_bytes(shot(browser, f"{origin}/{page}", width, scheme))
+                    write_whole(out / f"{name}.{size}.{scheme}.png", shot(browser, f"{origin}/{page}", width, scheme))
             print(f"[{number}/{len(pages)}] /{page}  4 pictures, {time.monotonic() - started:.0f} s", flush=True)
 
 

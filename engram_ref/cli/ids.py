@@ -3,6 +3,7 @@
 import argparse
 import io
 import json
+from collections.abc import Iterator
 
 import numpy as np
 
@@ -63,7 +64,8 @@ def run(options: argparse.Namespace) -> int:
     elif options.digest:
         print(int64_digest(rows))
     elif path is None:
-        print("\n".join(lines(config, layers, ids, rows, options.flat)))
+        for line in lines(config, layers, ids, rows, options.flat):
+            print(line)
     return 0
 
 
@@ -124,20 +126,21 @@ def all_rows(addressing: Addressing, layers: list[int], ids: np.ndarray, history
     return np.stack(per_layer, axis=1)[None]         # [1, T, layers, C]
 
 
-def lines(config: EngramConfig, layers: list[int], ids: np.ndarray, rows: np.ndarray, flat: bool) -> list[str]:
-    """The rows as a person reads them: one line a position, layer and order, wrapped where heads are many."""
+def lines(config: EngramConfig, layers: list[int], ids: np.ndarray, rows: np.ndarray, flat: bool) -> Iterator[str]:
+    """The rows as a person reads them: one line per position, layer and order, wrapped if there are many heads."""
     kind = "flat rows, offsets added" if flat else "rows per head"
-    out = [style(line, "2") for line in wrap(
-        f"{config.name}, {kind}; columns: position, canonical id, layer, order, heads 0..{config.n_heads - 1}")]
-    digits = len(str(rows.max(initial=0)))
-    n_lines = -(-config.n_heads * (digits + 1) // (width() - 22))
+    for line in wrap(f"{config.name}, {kind}; columns: position, canonical id, layer, order, "
+                     f"heads 0..{config.n_heads - 1}"):
+        yield style(line, "2")
+    digits, places = len(str(rows.max(initial=0))), max(5, len(str(len(ids) - 1)))
+    room = places + 17                                       # of the label and the spaces after it
+    n_lines = -(-config.n_heads * (digits + 1) // (width() - room))
     per_line = -(-config.n_heads // n_lines)                 # as many heads on every line
     for t, token in enumerate(ids):
         for i, layer in enumerate(layers):
             for order in config.orders:
                 heads = rows[0, t, i].reshape(-1, config.n_heads)[order - 2]
                 shown = [f"{row:>{digits}}" for row in heads]
-                label = f"{t:>5} {'dead' if token == DEAD else token:>7} {layer:>3} {order:>2}"
+                label = f"{t:>{places}} {'dead' if token == DEAD else token:>7} {layer:>3} {order:>2}"
                 for start in range(0, len(shown), per_line):
-                    out.append(f"{label if start == 0 else '':20}  {' '.join(shown[start : start + per_line])}")
-    return out
+                    yield f"{label if start == 0 else '':{room}}{' '.join(shown[start : start + per_line])}"

@@ -59,10 +59,11 @@ def outcome(argv: list[str]) -> int:
         discard(sys.stdout)
         return 0
     except OSError as error:                            # a full disk, a closed stream, a terminal that is gone
-        discard(sys.stdout)
+        if error.filename is None:
+            discard(sys.stdout)
         fail(f"{error.filename or 'standard output'}: {error.strerror}")
     except ImportError as error:
-        fail(f"{error.name or 'a package'}: cannot be imported: {error}")
+        fail(f"the import of {error.name or 'a package'} failed: {error}")
     except MemoryError as error:
         fail(f"out of memory: {error}")
 

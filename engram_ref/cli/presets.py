@@ -38,9 +38,9 @@ def size_lines(configs: list[EngramConfig]) -> list[str]:
         rows.append([config.name, " + ".join(f"{r:,}" for r in found["rows"]), f"{found['parameters']:,}",
                      bytes_text(found["bytes"])])
     aliases = ", ".join(f"{alias} = {name}" for alias, name in ALIASES.items())
-    notes = [f"alias: {aliases}; gates by name, for dataclasses.replace: {', '.join(GATES)}"]
-    notes += [line for c in configs for line in wrap(f"{c.name}: {c.source}")]
-    return [*table(rows, "<>>>"), *(style(note, "2") for note in notes)]
+    notes = [f"alias: {aliases}; gates by name, for dataclasses.replace: {', '.join(GATES)}",
+             *(f"{c.name}: {c.source}" for c in configs)]
+    return [*table(rows, "<>>>"), *(style(line, "2") for note in notes for line in wrap(note))]
 
 
 def groups(configs: list[EngramConfig]) -> list[list[EngramConfig]]:

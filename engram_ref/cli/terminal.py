@@ -67,6 +67,8 @@ def fit(text: str, room: int, keep: str = "left") -> str:
     letters = text[:room] if keep == "left" else text[-room:]        # no letter is less than a column, but for marks
     while columns(letters) > room - len(dots):
         letters = letters[:-1] if keep == "left" else letters[1:]
+    while keep == "right" and columns(letters[:1]) < bool(letters):     # a mark would join the dots
+        letters = letters[1:]
     cut = letters + dots if keep == "left" else dots + letters
     return cut + " " * (room - columns(cut))
 

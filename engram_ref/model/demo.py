@@ -11,7 +11,8 @@ from engram_ref.config import EngramConfig
 from engram_ref.errors import InputError
 from engram_ref.layout import layout
 from engram_ref.model.engram_parameters import check_parameters, shapes
-from engram_ref.model.state_dicts import bfloat16_array, one_dtype, take, to_numpy, without_prefix
+from engram_ref.model.state_dicts import bfloat16_array, one_dtype, take, without_prefix
+from engram_ref.ops.arrays import as_array
 
 DEMO_NAMES = {
     "table": "multi_head_embedding.embedding.weight",
@@ -71,7 +72,7 @@ def demo_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
 def check_offsets(found: object, offsets: np.ndarray) -> None:
     """Refuse a buffer of offsets that are not this layer's."""
     name = f"state_dict {DEMO_OFFSETS}"
-    if found is not None and not np.array_equal(to_numpy(name, found), offsets):
+    if found is not None and not np.array_equal(as_array(name, found), offsets):
         raise InputError(name, "this layer's column offsets", "other numbers", "made for a different layer or "
                          "configuration?")
 

@@ -14,7 +14,7 @@ from types import ModuleType, NoneType
 import numpy as np
 
 from engram_ref import ops as numpy_ops
-from engram_ref.checks import check_kind, check_kinds, check_ops, integer
+from engram_ref.checks import check_kind, check_kinds, check_ops, float_name, integer
 from engram_ref.config import EngramConfig
 from engram_ref.errors import InputError
 from engram_ref.model.engram_parameters import as_parameters, check_parameters, column_sizes
@@ -42,7 +42,7 @@ def start_state(config: EngramConfig, batch: int, dtype: type = np.float64, *, l
     check_ops(ops)
     check_kind("config", config, EngramConfig)
     shape = (integer("batch", batch), config.conv_span, config.n_branches, config.hidden_size)
-    return EngramState(ops.zeros(shape, dtype, like))
+    return EngramState(ops.zeros(shape, float_name("dtype", dtype), like))
 
 
 def engram(parameters: Mapping[str, np.ndarray], hidden: np.ndarray, rows: np.ndarray, config: EngramConfig, *,

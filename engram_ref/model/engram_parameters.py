@@ -20,7 +20,7 @@ import ml_dtypes
 import numpy as np
 
 from engram_ref import ops as numpy_ops
-from engram_ref.checks import check_kind
+from engram_ref.checks import check_kind, check_kinds, float_name
 from engram_ref.config import EngramConfig
 from engram_ref.errors import InputError
 from engram_ref.layout import layout
@@ -126,6 +126,7 @@ def initialise(config: EngramConfig, layer_id: int, rng: "np.random.Generator",
                U(-1/sqrt(L), 1/sqrt(L))
     raises     InputError if the parameters would not fit into memory, with the size they need
     """
+    check_kinds(config=(config, EngramConfig), rng=(rng, np.random.Generator))
     dtype = weight_dtype(config, dtype)
     check_fits(f"{config.name} layer {layer_id}", bytes_needed(config, layer_id, dtype))
     tables = layout(config, layer_id)
@@ -152,13 +153,7 @@ def weight_dtype(config: EngramConfig | None, dtype: object = None) -> type:
     """
     if dtype is None:
         return np.float32 if config is not None and config.rounding == "fp8_bf16" else np.float64
-    try:
-        found = np.dtype(dtype).type
-    except TypeError:
-        found = None
-    if found not in (np.float32, np.float64):
-        raise InputError("dtype", "float32 or float64", repr(dtype))
-    return found
+    return np.dtype(float_name("dtype", dtype)).type
 
 
 def random_table(config: EngramConfig, rows: int, rng: "np.random.Generator", dtype: type) -> dict[str, np.ndarray]:

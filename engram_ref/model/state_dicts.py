@@ -10,6 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from engram_ref.errors import InputError
+from engram_ref.ops.arrays import as_array
 
 LOG = logging.getLogger(__name__)
 WIDENED = {"float16": np.float32, "bfloat16": np.float32, "float32": np.float32, "float64": np.float64}
@@ -28,23 +29,12 @@ def exact_array(name: str, value: object) -> np.ndarray:
     >>> exact_array("x", [1.5, 2.0])
     array([1.5, 2. ])
     """
-    if str(getattr(value, "dtype", "")) == "torch.bfloat16":
-        value = value.float()                                             # NumPy has no bfloat16
-    array = to_numpy(name, value)
+    if "float8" in str(getattr(value, "dtype", "")):
+        raise InputError(name, f"dtype {', '.join(WIDENED)}", value.dtype, FP8_HINT)
+    array = as_array(name, value)
     if array.dtype.name not in WIDENED:
-        hint = FP8_HINT if "float8" in array.dtype.name else ""
-        raise InputError(name, f"dtype {', '.join(WIDENED)}", array.dtype, hint)
+        raise InputError(name, f"dtype {', '.join(WIDENED)}", array.dtype)
     return array.astype(WIDENED[array.dtype.name], copy=False)
-
-
-def to_numpy(name: str, value: object) -> np.ndarray:
-    """Any array, tensor or nested list as a NumPy array; InputError if it has no values NumPy can hold."""
-    try:
-        return value.detach().cpu().numpy() if hasattr(value, "detach") else np.asarray(value)
-    except (TypeError, ValueError, RuntimeError) as error:                # FP8, no storage, sparse, a ragged list
-        found = f"{type(value).__name__} of dtype {getattr(value, 'dtype', 'object')}"
-        raise InputError(name, "an array that NumPy can hold", found,
-                         FP8_HINT if "float8" in found else str(error).splitlines()[0]) from error
 
 
 def bfloat16_array(name: str, array: np.ndarray) -> np.ndarray:

@@ -49,10 +49,10 @@ PROMISE = {"golden": 1e-13, "forms": 1e-12, "model": 1e-10}
 
 CLASSES = ("exact", *COMPUTED_IN)
 RULES = {
-    "exact": "the dtype of the answer; equal element by element; NaN equals NaN, 0.0 differs from -0.0",
-    "f64": "float64; |difference| <= 2 * (terms + 16) * 2**-53 * scale",
-    "f32": "float32; |difference| <= 2 * (terms + 16) * 2**-24 * scale",
-    "model": "float64; |difference| <= 1e-10 * the largest |expected|",
+    "exact": "no difference; NaN equals NaN, and 0.0 differs from -0.0",
+    "f64": "float64; difference at most 2 * (terms + 16) * 2**-53 * scale",
+    "f32": "float32; difference at most 2 * (terms + 16) * 2**-24 * scale",
+    "model": "float64; difference at most 1e-10 times the largest expected magnitude",
 }
 """What the classes of the golden vectors demand, in a line each: the dtype of the answer, and how near it must be."""
 

@@ -16,7 +16,7 @@ import numpy as np
 
 from engram_ref.checks import check_kind, check_kinds, integer, is_file
 from engram_ref.config import EngramConfig
-from engram_ref.errors import InputError
+from engram_ref.errors import InputError, check_name
 from engram_ref.ops.arrays import as_int64
 from engram_ref.ops.canonical import canonical_map
 from engram_ref.packages import require
@@ -57,6 +57,7 @@ class Vocabulary(ReadOnlyArrays):
         V3 encodes with V4's file, which spells the same first 128,000 ids with the same merges; it
         refuses the ids that differ. Raises InputError for another name.
         """
+        check_name("vocabulary", name, KNOWN_VOCABULARIES)
         return cls(name, load_map(name))
 
     @classmethod

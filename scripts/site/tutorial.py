@@ -21,6 +21,8 @@ from pathlib import Path
 
 import percent
 
+from engram_ref.files import write_whole
+
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 PROCESSES = 2
@@ -56,9 +58,7 @@ def run(path: Path, cache: Path | None = None) -> dict:
         raise TutorialError(f"{short(path)}:{result['error']['line']}: {result['error']['reason']}")
     if kept:
         cache.mkdir(parents=True, exist_ok=True)
-        part = kept.with_suffix(f".{os.getpid()}")
-        part.write_text(json.dumps(result), encoding="utf-8")
-        part.replace(kept)                         # readers see all of it or nothing
+        write_whole(kept, json.dumps(result).encode())
     return result
 
 

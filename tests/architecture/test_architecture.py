@@ -112,10 +112,12 @@ def in_fresh_process(code):
     return done.stdout.split()
 
 
-def test_importing_the_package_loads_nothing_heavy():
-    loaded = in_fresh_process("import sys, engram_ref; print(*sys.modules)")
-    assert "engram_ref" in loaded
-    assert sorted({"numpy", *HEAVY} & set(loaded)) == []
+@pytest.mark.parametrize("module", ["engram_ref", "engram_ref.cli.main"])
+def test_importing_the_package_loads_nothing_heavy(module):
+    """Not even NumPy: until the command line's `main` runs, Ctrl-C is Python's own and prints a traceback."""
+    loaded = in_fresh_process(f"import sys, {module}; print(*sys.modules)")
+    assert module in loaded
+    assert sorted({*HEAVY, "numpy"} & set(loaded)) == []
 
 
 def test_addressing_needs_no_tokenizer():

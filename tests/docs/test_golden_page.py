@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from engram_ref.config import EngramConfig
 from engram_ref.ops import silu
+from engram_ref.oracle.compare import RULES, compare
 from engram_ref.oracle.flags import FLAGS
 from engram_ref.oracle.run import RUNNERS
 from engram_ref.oracle.vectors import GOLDEN, export, read, read_manifest
@@ -52,16 +52,42 @@ def test_every_flag_is_on_the_page_with_its_meaning():
 
 
 def test_every_field_of_a_case_is_described():
-    assert set(table_after("## A case")) == set(read_manifest(GOLDEN)["cases"][0])
+    assert set(table_after("## A case")) == {field for case in read_manifest(GOLDEN)["cases"] for field in case}
     assert set(table_after("Some ops are not plain functions")) == set(RUNNERS)
 
 
 def test_every_class_that_is_used_is_described():
     used = {stage.tolerance_class for case in read().cases for stage in case.stages}
-    assert set(table_after("## How near is near enough")) == used
+    assert table_after("## How near is near enough") == RULES == read_manifest(GOLDEN)["classes"] and set(RULES) == used
+
+
+def test_the_rules_are_what_the_comparator_does():
+    """Each at its edge: a difference of what the rule allows passes, twice as much does not."""
+    terms, scale, expected = 3, np.array([4.0]), np.array([1.0])
+    allowed = {"f64": 2 * (terms + 16) * 2.0**-53 * scale, "f32": 2 * (terms + 16) * 2.0**-24 * scale, "model": 1e-10}
+    for name in set(RULES) - {"exact"}:
+        dtype = RULES[name].split(";")[0]
+        for share, passes in ((0.9, True), (2.0, False)):
+            found = (expected + share * allowed[name]).astype(dtype)
+            assert (compare(expected, found, name, terms, scale if name != "model" else None) is None) == passes
+
+
+def test_every_null_of_a_configuration_is_explained():
+    def nulls(entry):
+        for field, value in entry["values"].items():
+            yield from nulls(value) if isinstance(value, dict) else ([field] if value is None else [])
+
+    explained = {field.strip("` ") for row in table_after("`null` means") for field in row.split(",")}
+    found = {field for entry in read_manifest(GOLDEN)["configurations"].values() for field in nulls(entry)}
+    assert found <= explained
+
+
+def test_every_step_is_described():
+    written = {step for case in read().cases for _, step, *_ in case.arguments.get("steps", ())}
+    assert set(re.findall(r'\[stream, "(\w+)"', " ".join(table_after("## Streams")))) == written
 
 
 def test_every_kind_of_argument_is_described():
-    kinds = {"config" if name.startswith('{"config') else name for name in table_after("An argument is")}
-    assert {re.match(r'\{?"?(\w+)', kind)[1] for kind in kinds} == {"array", "parameters", "tuple", "dtype", "config"}
-    assert EngramConfig.__name__ in FORMAT
+    kinds = set(table_after("An argument is"))
+    assert {re.match(r'\{?"?(\w+)', kind)[1] for kind in kinds} == {
+        "array", "parameters", "tuple", "dtype", "configuration"}

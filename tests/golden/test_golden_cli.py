@@ -61,7 +61,7 @@ def test_a_manifest_that_lacks_a_field_is_refused_in_one_line(capsys, tmp_path, 
     path = tmp_path / "out" / MANIFEST
     manifest = json.loads(path.read_bytes())
     del manifest[field]
-    path.write_text(json.dumps(manifest | {"sha256": manifest_digest(manifest)}))
+    path.write_text(json.dumps(manifest | {"sha256": manifest_digest(manifest)}), encoding="utf-8")
     code, out, err = run(capsys, "verify", "--from", tmp_path / "out")
     assert code == 2 and out == "" and err.count("\n") == 1 and f"a field {field}, found none" in err
 

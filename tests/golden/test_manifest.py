@@ -40,7 +40,7 @@ def copied(tmp_path, shipped):
 
 
 def write(folder, manifest):
-    (folder / MANIFEST).write_text(json.dumps(manifest | {"sha256": manifest_digest(manifest)}))
+    (folder / MANIFEST).write_text(json.dumps(manifest | {"sha256": manifest_digest(manifest)}), encoding="utf-8")
 
 
 def test_the_manifest_as_it_stands_is_read(copied, shipped):
@@ -96,7 +96,7 @@ def test_every_field_is_checked(part, field, wrong, copied, shipped):
 def test_a_manifest_without_its_digest_is_refused(copied, shipped):
     manifest = json.loads(shipped)
     del manifest["sha256"]
-    (copied / MANIFEST).write_text(json.dumps(manifest))
+    (copied / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
     with pytest.raises(InputError, match="changed or cut"):
         read(copied)
 

@@ -85,16 +85,6 @@ def test_walk_rows_are_those_of_ids(capsys):
     assert walked == [row[0] for row in rows]
 
 
-@pytest.mark.parametrize("columns", [80, 120])
-@pytest.mark.parametrize("text", [None, "日本語 🙂 ｔｈｅ  \t\n naïve"], ids=["default", "wide"])
-def test_walk_fits_the_terminal(capsys, monkeypatch, columns, text):
-    from engram_ref.cli import terminal
-
-    monkeypatch.setenv("COLUMNS", str(columns))
-    out = run(capsys, *(["walk", "--step"] + ([text] if text else [])))[1]
-    assert max(terminal.columns(line) for line in out.splitlines()) <= columns
-
-
 def test_walk_step_shows_formula_and_source(capsys):
     out = run(capsys, "walk", "hi", "--step")[1]
     assert all(stage.formula in out for stage in STAGES)

@@ -152,15 +152,17 @@ def test_a_module_too_large_says_what_it_needs():
 def test_a_large_preset_is_refused_before_it_is_allocated(monkeypatch):
     monkeypatch.setattr("engram_ref.memory.available", lambda: 2**30)
 
-    class Forbidden:
-        def __getattr__(self, name):
+    class Forbidden(np.random.Generator):
+        def __getattribute__(self, name):
             raise AssertionError(f"drew from the generator: {name}")
+
+    forbidden = Forbidden(np.random.PCG64())
 
     message = r"fit into 1\.0 GiB of memory, found engram-27b layer 2, which needs 21\.\d GiB"
     with pytest.raises(InputError, match=message):
-        initialise(preset("engram-27b"), 2, Forbidden())
+        initialise(preset("engram-27b"), 2, forbidden)
     with pytest.raises(InputError, match=r"found deepseek-v4.1-flash layer 1, which needs 9\d\.\d GiB"):
-        initialise(preset("deepseek-v4.1-flash"), 1, Forbidden())
+        initialise(preset("deepseek-v4.1-flash"), 1, forbidden)
 
 
 def test_memory_is_the_smaller_of_what_is_free_and_the_limit(monkeypatch, tmp_path):

@@ -32,8 +32,9 @@ from engram_ref.trace import Stopped
 from engram_ref.unicode import load_tables
 
 TOOLS = ("backends", "bench", "cli", "__main__")
-HOLD_FUNCTIONS = ("Adapter", "Step")
-"""A set of functions, which may be a caller's own; what the blocks of one call share, its namespace included."""
+HOLD_FUNCTIONS = ("Adapter", "Step", "Remembering", "RowStream", "ModuleStream", "ModelStream")
+"""A set of functions, which may be a caller's own; what the blocks of one call share, and the streams of golden cases,
+both with the namespace under test."""
 
 TINY, MODEL = preset("tiny"), model_preset("tiny")
 
@@ -70,6 +71,7 @@ OBJECTS = {
     "KnownVocabulary": lambda: KNOWN_VOCABULARIES["deepseek-v4"],
     "Layout": lambda: layout(TINY, 1),
     "ModelConfig": lambda: MODEL,
+    "Alternative": lambda: next(case.accept[0] for case in vectors.read().cases if case.accept),
     "AttentionConfig": lambda: MODEL.backbone.attention,
     "BackboneConfig": lambda: MODEL.backbone,
     "ExpertsConfig": lambda: MODEL.backbone.experts,

@@ -1,0 +1,222 @@
+"""walk computes the positions that it shows, fits the terminal, and shows bytes as bytes."""
+
+import io
+import itertools
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from engram_ref import Vocabulary, model_preset, preset, presets
+from engram_ref.cli import terminal, walk_data
+from engram_ref.cli.walk import MOST_BYTES, MOST_COMPUTED
+from engram_ref.cli.walk_block import BLOCK_PAGES
+from engram_ref.cli.walk_data import follow
+from engram_ref.cli.walk_text import PAGES
+from engram_ref.ops.canonical import REPLACEMENT
+from engram_ref.text.pieces import bytes_of_letters, token_bytes
+from tests.unit.test_cli import run
+
+LONG = " ".join(f"w{i}" for i in range(400))            # 800 tokens and more
+CONFIG = preset("deepseek-v4.1-flash")
+
+
+@pytest.fixture(scope="module")
+def vocabulary():
+    return Vocabulary.load("deepseek-v4")
+
+
+def followed(vocabulary, ids, span, model=None):
+    config = CONFIG if model is None else preset("tiny")
+    return follow("", ids, vocabulary, config, config.layer_ids[0], span, model)
+
+
+def pages(walk, positions):
+    """Everything that walk prints of some positions."""
+    shown = {name: page(walk, positions) for name, page in PAGES.items()}
+    return shown | {key: page(walk, positions) for key, _, page in BLOCK_PAGES if walk.block is not None}
+
+
+@pytest.mark.parametrize("name", [None, "tiny"], ids=["module", "model"])
+def test_a_part_of_a_text_is_shown_like_the_whole(vocabulary, rng, name):
+    """Position 3 is within the reach of the convolution from the start, 29 is not."""
+    model = None if name is None else model_preset(name)
+    ids = rng.integers(0, 128_000, 30)
+    whole = followed(vocabulary, ids, range(30), model)
+    for span in (range(0, 1), range(3, 4), range(25, 30)):
+        part = followed(vocabulary, ids, span, model)
+        assert pages(part, list(span)) == pages(whole, list(span))
+        assert len(part.values["gate"]) == len(part.addressing["rows"]) == len(span)
+
+
+def test_a_far_position_is_computed_from_what_it_needs(vocabulary, rng, monkeypatch):
+    """The cost of a position does not grow with the text before it, but for drawing the state."""
+    seen, plain = [], walk_data.engram
+    monkeypatch.setattr(walk_data, "engram", lambda parameters, hidden, rows, config, **more:
+                        seen.append(hidden.shape[1]) or plain(parameters, hidden, rows, config, **more))
+    ids = rng.integers(0, 128_000, 250_000)
+    walk = followed(vocabulary, ids, range(249_999, 250_000))
+    assert seen == [1 + walk.tiny.conv_span] and walk.length == 250_000
+
+
+def test_a_model_computes_no_position_after_those_shown(capsys, monkeypatch):
+    seen, plain = [], walk_data.forward
+    monkeypatch.setattr(walk_data, "forward", lambda parameters, ids, *more, **options:
+                        seen.append(len(ids)) or plain(parameters, ids, *more, **options))
+    code, out, _ = run(capsys, "walk", LONG, "--model", "tiny", "--preset", "tiny")
+    assert code == 0 and seen == [32] and "showing the first 32 positions" in out
+    argv = ["walk", LONG, "--model", "tiny", "--preset", "tiny", "--position", "40", "--json"]
+    shown = json.loads(run(capsys, *argv)[1])
+    assert seen == [32, 41] and shown["stages"]["attention.attention_weights"]["shape"] == [1, 2, 1, 41]
+    assert shown["stages"]["logits"]["shape"] == [1, 1, 129_280] and shown["values_from"].startswith("model tiny")
+
+
+def test_the_token_count_is_that_of_the_whole_text(capsys, vocabulary):
+    length = len(vocabulary.encode(LONG))
+    assert f"{length} tokens, each reading" in run(capsys, "walk", LONG)[1]
+    shown = json.loads(run(capsys, "walk", LONG, "--position", "700", "--json")[1])
+    assert shown["length"] == length and [token["position"] for token in shown["tokens"]] == [700]
+
+
+@pytest.mark.parametrize("argv, said", [
+    (["--json"], f"at most {MOST_COMPUTED} tokens"),
+    (["--model", "tiny", "--preset", "tiny", "--position", str(MOST_COMPUTED)], f"one below {MOST_COMPUTED} with"),
+    (["--model", "tiny", "--preset", "tiny", "--position", str(MOST_COMPUTED - 5), "--plot", "x.svg"],
+     f"one below {MOST_COMPUTED - 11} with"),
+], ids=["json", "model", "plot"])
+def test_what_would_take_too_much_is_refused_before_any_work(capsys, monkeypatch, tmp_path, argv, said):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("engram_ref.cli.walk.follow", lambda *_: pytest.fail("it has begun"))
+    code, out, err = run(capsys, "walk", LONG, *argv)
+    assert (code, out) == (2, "") and said in err and err.count("\n") == 1 and list(tmp_path.iterdir()) == []
+
+
+def test_the_last_position_that_a_model_takes(capsys, monkeypatch):
+    monkeypatch.setattr("engram_ref.cli.walk.MOST_COMPUTED", 40)
+    argv = ["walk", LONG, "--model", "tiny", "--preset", "tiny", "--position"]
+    assert run(capsys, *argv, "39")[0] == 0 and run(capsys, *argv, "40")[0] == 2
+
+
+def test_an_endless_standard_input_is_refused():
+    command = f"yes | {sys.executable} -m engram_ref walk -"
+    done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 2 and f"at most {MOST_BYTES:,} bytes" in done.stderr and done.stderr.count("\n") == 1
+
+
+def test_ids_takes_what_walk_does_not(capsys, monkeypatch):
+    monkeypatch.setattr("engram_ref.cli.walk.MOST_BYTES", 10)
+    for argv, text, code in ((["walk", "-"], b"ten bytes.", 0), (["walk", "-"], b"ten and one", 2),
+                             (["ids", "-"], b"ten and one", 0)):
+        monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text)))
+        assert run(capsys, *argv)[0] == code
+
+
+def test_a_piece_of_a_letter_is_shown_as_its_bytes(capsys):
+    code, out, _ = run(capsys, "walk", "✈é")
+    assert code == 0 and "'<E2 9C>'" in out and "'<88>'" in out and "â" not in out
+    shown = json.loads(run(capsys, "walk", "✈é", "--json")[1])["tokens"]
+    assert [token["bytes"] for token in shown] == ["e2 9c", "88", "c3 a9"]
+    assert [token["text"] for token in shown] == ["<E2 9C>", "<88>", "é"]
+    assert shown[1]["ngrams"]["2"] == ["<E2 9C>", "<88>"]
+    assert "".join(token["bytes"] for token in shown).replace(" ", "") == "✈é".encode().hex()
+
+
+def test_pieces_of_letters_are_bytes_in_the_figure(capsys, tmp_path):
+    run(capsys, "walk", "✈é", "--plot", str(tmp_path / "walk.svg"))
+    assert "&lt;E2 9C&gt;" in (tmp_path / "walk.svg").read_text()
+
+
+def test_bytes_are_those_that_the_tokenizer_decodes(vocabulary):
+    """Of every token of the vocabulary that is spelled in byte-level letters."""
+    from tokenizers.pre_tokenizers import ByteLevel
+
+    assert set(bytes_of_letters()) == set(ByteLevel.alphabet())
+    spelled = {i: token_bytes(vocabulary.spelling(i)) for i in range(vocabulary.size)}
+    assert sum(data is None for data in spelled.values()) < 1000
+    assert [i for i, data in spelled.items() if data is not None
+            and data.decode("utf-8", "replace") != vocabulary.text(i)] == []
+
+
+def test_a_spelling_of_another_kind_stays_readable(monkeypatch, vocabulary, rng):
+    walk = followed(vocabulary, rng.integers(0, 100, 3), range(3))
+    monkeypatch.setattr(Vocabulary, "text", lambda *_: REPLACEMENT)
+    monkeypatch.setattr(Vocabulary, "spelling", lambda *_: "<0xE2>")
+    assert walk.token(0) == "<E2>" and walk.token_bytes(5) == b"\xe2"
+    monkeypatch.setattr(Vocabulary, "spelling", lambda *_: "語")
+    assert walk.token(0) == REPLACEMENT
+
+
+@pytest.mark.parametrize("command", ["walk", "ids"])
+def test_a_byte_order_mark_is_said_and_kept(capsys, command):
+    plain, marked = (run(capsys, command, text, "--json") for text in ("horse", "\ufeffhorse"))
+    assert plain[2] == "" and "byte-order mark (U+FEFF)" in marked[2] and marked[2].count("\n") == 1
+    assert marked[0] == 0 and marked[1] != plain[1]
+    assert "byte-order mark" in " ".join(run(capsys, command, "--help")[1].split()).replace("byte- ", "byte-")
+
+
+def test_text_in_utf_16_is_recognised(capsys, monkeypatch):
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("horse".encode("utf-16"))))
+    code, _, err = run(capsys, "ids")
+    assert code == 2 and "is it UTF-16?" in err
+
+
+TEXTS = {
+    "wide": "日本語の長い文章です。馬は草原を走る。" * 3,
+    "emoji": "🙂 ❤️ 👩‍👩‍👧 ✈️ 🇯🇵 👍🏽 1️⃣",
+    "marks": "e\u0301\u0302 \u0301x हिन्दी ไทย 한국어 \u1112\u1161\u11ab",
+    "long tokens": "=" * 500 + "-" * 500,
+    "control": "a\tb\nc\x00\x1b[31m\u200d\u202e\ufeff\u00ad",
+}
+
+
+SHOWN = {name: (["walk", "--step", "--preset", "tiny", "--model", "tiny", text], True) for name, text in TEXTS.items()}
+SHOWN |= {
+    "wide, ascii": (["walk", "--step", TEXTS["wide"]], False),
+    "marks, ascii": (["walk", TEXTS["marks"]], False),
+    "far": (["walk", "--step", LONG * 2, "--position", "1500"], True),
+    "flat ids": (["ids", "--flat", TEXTS["wide"]], True),
+}
+
+
+@pytest.mark.parametrize("argv, unicode", SHOWN.values(), ids=SHOWN)
+def test_every_page_fits_80_columns(capsys, monkeypatch, argv, unicode):
+    monkeypatch.setenv("COLUMNS", "80")
+    for module in ("terminal", "walk_text"):
+        monkeypatch.setattr(f"engram_ref.cli.{module}.speaks_unicode", lambda: unicode)
+    code, out, _ = run(capsys, *argv)
+    assert code == 0 and max(map(terminal.columns, out.splitlines())) <= 80 and (unicode or out.isascii())
+
+
+def test_every_preset_and_help_page_fits_80_columns(capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
+    commands = ["walk", "ids", "presets", "count", "golden", "bench", "doctor"]
+    pages = [["--help"], ["presets"], ["count"], *([command, "--help"] for command in commands)]
+    walks = [["walk", "--step", "--preset", name] for name in presets() if preset(name).vocabulary is not None]
+    wide = {" ".join(argv): line for argv in (*pages, *walks) for line in run(capsys, *argv)[1].splitlines()
+            if terminal.columns(line) > 80}
+    assert wide == {}
+
+
+@pytest.mark.parametrize("columns, widest", [(60, 80), (100, 100), (300, 120)])
+def test_a_terminal_is_used_up_to_120_columns(capsys, monkeypatch, columns, widest):
+    monkeypatch.setenv("COLUMNS", str(columns))
+    texts = [run(capsys, *argv)[1] for argv in (["walk"], ["walk", "--help"], ["presets"])]
+    found = [max(map(terminal.columns, text.splitlines())) for text in texts]
+    assert max(found) <= widest and (columns == 60 or max(found) > 80)
+
+
+def test_marks_and_joined_letters_take_no_column():
+    widths = {"한": 2, "\u1112\u1161\u11ab": 2, "1\ufe0f\u20e3": 2, "é": 1, "e\u0301": 1}
+    assert {text: terminal.columns(text) for text in widths} == widths
+    for text, room in itertools.product(TEXTS.values(), range(4, 30)):
+        assert {terminal.columns(terminal.fit(text, room, side)) for side in ("left", "right")} == {room}
+
+
+def test_every_stage_as_json_has_the_positions_shown(capsys):
+    argv = ["walk", LONG, "--json", "--position", "333", "--model", "tiny", "--preset", "tiny"]
+    for name, stage in json.loads(run(capsys, *argv)[1])["stages"].items():
+        letters = stage["axes"].split()
+        assert stage["shape"][letters.index("T") - (len(letters) - len(stage["shape"]))] == 1, name
+        assert stage["values"] is None or list(np.shape(stage["values"])) == stage["shape"]

@@ -1,0 +1,106 @@
+"""A package that is absent is said to be; one that is there and cannot be imported is reported with its own reason."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+from engram_ref.errors import InputError
+from engram_ref.packages import fault, require
+
+REASON = "Needs NumPy 2.3 or less.\n\n    Got NumPy 2.4."
+SAID = "Needs NumPy 2.3 or less. Got NumPy 2.4."
+
+
+@pytest.fixture
+def broken(tmp_path, monkeypatch):
+    """Make a package that raises when it is imported, ahead of any other of its name, here and in child processes."""
+
+    def make(name, error=f"ImportError({REASON!r})"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "__init__.py").write_text(f"raise {error}")
+
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(tmp_path), *sys.path])))
+    return make
+
+
+@pytest.mark.parametrize("error, said", [
+    (f"ImportError({REASON!r})", f"ImportError: {SAID}"),
+    ("OSError('libx.so: cannot open shared object file')", "OSError: libx.so: cannot open shared object file"),
+    ("ModuleNotFoundError(\"No module named 'llvmlite'\", name='llvmlite')",
+     "ModuleNotFoundError: No module named 'llvmlite'"),
+    ("SystemError('built for another Python')", "SystemError: built for another Python"),
+], ids=["import error", "shared library", "its own dependency", "anything"])
+def test_a_broken_package_is_not_called_missing(broken, error, said):
+    broken("fragile", error)
+    assert fault("fragile") == f"cannot be imported: {said}"
+    for module in ("fragile", "fragile.part"):
+        with pytest.raises(InputError) as caught:
+            require(module, "this test", otherwise="nothing works")
+        assert str(caught.value) == ("this test: expected the package fragile, found one that cannot be imported: "
+                                     f"{said} (nothing works)")
+
+
+def test_a_missing_package_says_how_to_install_it():
+    with pytest.raises(InputError, match=r"found not installed \(pip install no_such_thing\)"):
+        require("no_such_thing.part", "this test")
+    with pytest.raises(InputError, match=r"found one that cannot be imported: .*json\.no_such_part"):
+        require("json.no_such_part", "this test")
+
+
+COMMANDS = {
+    "numba": ["golden", "verify", "--backend", "numba"],
+    "torch": ["golden", "verify", "--backend", "torch"],
+    "tokenizers": ["ids", "x"],
+    "safetensors": ["golden", "verify"],
+    "matplotlib": ["walk", "--plot", "x.svg"],
+    "ml_dtypes": ["presets"],
+    "numpy": ["presets"],
+}
+
+
+@pytest.mark.parametrize("package", COMMANDS)
+def test_a_command_that_needs_it_says_why_in_one_line(broken, package, tmp_path):
+    broken(package)
+    done = subprocess.run([sys.executable, "-m", "engram_ref", *COMMANDS[package]], capture_output=True, text=True,
+                          cwd=tmp_path)
+    assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1
+    assert SAID in done.stderr and "not installed" not in done.stderr and not (tmp_path / "x.svg").exists()
+
+
+def test_doctor_imports_every_package(broken):
+    broken("tokenizers")
+    broken("numba", "OSError('libllvm.so: cannot open shared object file: ' + 'no such file or folder ' * 3)")
+    run = [sys.executable, "-m", "engram_ref", "doctor"]
+    done = subprocess.run(run, capture_output=True, text=True, env=os.environ | {"COLUMNS": "80"})
+    told = " ".join(done.stdout.split())
+    assert done.returncode == 1 and max(map(len, done.stdout.splitlines())) <= 80
+    assert f"tokenizers cannot be imported: ImportError: {SAID}" in told and "numba broken" in told
+    assert "numba cannot be imported: OSError: libllvm.so" in told and "numpy works" in told
+    found = json.loads(subprocess.run([*run, "--json"], capture_output=True, text=True).stdout)
+    assert set(found["broken"]) == {"tokenizers", "numba"} and not found["whole"]
+    assert found["backends"]["numpy"] and not found["backends"]["numba"]
+
+
+def test_doctor_without_an_optional_package_is_whole():
+    code = ("import sys; sys.modules['torch'] = None\n"
+            "from engram_ref.cli.main import main\nsys.exit(main(['doctor', '--json']))")
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0 and json.loads(done.stdout)["backends"]["torch"] is False
+
+
+def test_bench_says_why_a_rival_is_left_out(broken, monkeypatch):
+    pytest.importorskip("numba", reason="numba is not installed")
+    from engram_ref.bench.setting import without_torch
+
+    without_torch.cache_clear()
+    monkeypatch.delitem(sys.modules, "torch", raising=False)
+    broken("torch")
+    assert without_torch() == f"torch cannot be imported: ImportError: {SAID}"
+    monkeypatch.setitem(sys.modules, "torch", None)
+    without_torch.cache_clear()
+    assert without_torch() == "needs torch"
+    without_torch.cache_clear()
