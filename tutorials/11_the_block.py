@@ -209,7 +209,7 @@ for dot, colour, found in (("o", "C0", seen), ("x", "C5", ~seen)):
     ax.plot(*np.nonzero(found)[::-1], dot, color=colour, markersize=9 if dot == "o" else 4)
 ax.set_xticks(range(T), map(str.strip, words), rotation=55, ha="right", fontsize=8)
 ax.set_yticks(range(len(asked)), asked, fontsize=9)
-ax.set(ylim=(4.5, -0.5), title="The first block's gate has seen three tokens, the second's all 13")
+ax.set(ylim=(4.5, -0.5), title="Block 0's gate has seen three tokens, block 1's all thirteen")
 fig.set_label("A grid, five stages down, 13 tokens across; a disc where the last position "
               "depends on the token. Gate in block 0: last 3. After Engram: last 12. After "
               "attention: all 13. Memory in block 1: last 3. Gate in block 1: all.")

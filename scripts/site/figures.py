@@ -29,11 +29,16 @@ def figures_as_svg() -> list[dict]:
 
 
 def describe(figure) -> dict:
-    """Refuse a figure that does not state its finding, or says nothing to those who cannot see it."""
+    """The drawing and its alt text; ValueError if the title is missing or cut off, or the alt text is missing."""
     titles = [figure.get_suptitle()]
     titles += [ax.get_title(loc=side) for ax in figure.axes for side in ("left", "center", "right")]
-    if not any(title.strip() for title in titles):
+    titles = [title for title in titles if title.strip()]
+    if not titles:
         raise ValueError("figure: expected a title that states the finding; use axes.set_title or figure.suptitle")
+    figure.draw_without_rendering()
+    for text in figure.findobj(lambda artist: getattr(artist, "get_text", str)() in titles):
+        if text.get_window_extent().x1 > figure.bbox.x1:
+            raise ValueError(f"figure: the title '{text.get_text()}' is wider than the figure; shorten or break it")
     alt = figure.get_label().strip()
     if not alt:
         raise ValueError("figure: expected an alt text; use figure.set_label('what the figure shows, in words')")

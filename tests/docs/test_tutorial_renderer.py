@@ -32,6 +32,8 @@ FAILURES = {
     "exit": ("# %%\nimport sys\nsys.exit(3)\n", r"07_topic\.py:5: SystemExit: 3"),
     "figure-without-title": (FIGURE + "fig.set_label('words')\n", r"07_topic\.py:4: figure: expected a title"),
     "figure-without-alt": (FIGURE + "ax.set_title('It rises')\n", r"07_topic\.py:4: figure: expected an alt text"),
+    "figure-with-a-cut-title": (FIGURE + "ax.set_title('It rises, ' * 20)\nfig.set_label('words')\n",
+                                r"07_topic\.py:4: figure: the title 'It rises, .* is wider than the figure"),
     "unknown-tag": ("# %% tags=[\"anser\"]\nx = 1\n", r"07_topic\.py:3: tags: expected some of"),
     "markdown-without-sign": ("# %% [markdown]\nwords\n", r"07_topic\.py:4: a line of a \[markdown\] cell"),
 }

@@ -12,8 +12,7 @@ def draw() -> str:
     bottom, right = STEP * len(rows), 0.0
     parts = [arrow([(18, bottom - STEP + HEIGHT), (18, 4)]),
              box(LEFT, bottom + 8, 16, 16, "", ORANGE, fill=True), text(LEFT + 24, bottom + 16, "folder", "start", 13),
-             box(LEFT + 84, bottom + 8, 16, 16, "", BLUE), text(LEFT + 108, bottom + 16, "single file", "start", 13),
-             text(LEFT, bottom + 42, "A module imports only from rows above its own.", "start", 13)]
+             box(LEFT + 84, bottom + 8, 16, 16, "", BLUE), text(LEFT + 108, bottom + 16, "single file", "start", 13)]
     for level, names in enumerate(rows):
         x = LEFT
         for name in names:
@@ -22,4 +21,4 @@ def draw() -> str:
             parts.append(box(x, STEP * level + 2, width, HEIGHT, name, ORANGE if folder else BLUE, fill=folder))
             x += width + GAP
         right = max(right, x)
-    return svg(right, bottom + 56, *parts)
+    return svg(right, bottom + 30, *parts)
