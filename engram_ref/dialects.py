@@ -26,10 +26,6 @@ def _fill(config: EngramConfig) -> str:
     return "EOS" if config.eos_id is not None else f"pad id {config.pad_id}"
 
 
-def _rounding(config: EngramConfig) -> str:
-    return config.rounding if config.rounding == "none" else f"{config.rounding}, floor {config.quantise_floor:g}"
-
-
 def _barrier(config: EngramConfig) -> str:
     found = [word for word, on in (("DEAD", config.dead_barrier), ("EOS", config.eos_id is not None)) if on]
     return ", ".join(found) or "none"
@@ -54,7 +50,8 @@ DIALECT_FIELDS: tuple[tuple[str, Callable[[EngramConfig], str]], ...] = (
     ("convolution", _conv),
     ("conv eps", lambda c: f"{c.conv_norm_eps:g}" if c.conv_kernel else "-"),
     ("conv at start", lambda c: c.conv_init if c.conv_kernel else "-"),
-    ("rounding", _rounding),
+    ("rounding", lambda c: c.rounding),
+    ("quantiser's floor", lambda c: "-" if c.rounding == "none" else f"{c.quantise_floor:g}"),
 )
 """Label and value of every choice in which presets differ."""
 

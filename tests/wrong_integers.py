@@ -122,8 +122,8 @@ def truncated(original, mixes, primes):
     return np.fmod(mixes.repeat(len(primes) // mixes.shape[-1], axis=-1), primes)
 
 
-def layer_plus_one(original, config, ordinal):
-    return original(replace(config, layer_ids=tuple(layer + 1 for layer in config.layer_ids)), ordinal)
+def layer_plus_one(original, config, layer_id):
+    return original(replace(config, layer_ids=tuple(layer + 1 for layer in config.layer_ids)), layer_id + 1)
 
 
 def two_namespaces(original, text, raw_token):
@@ -158,12 +158,12 @@ def signed(original, state):
     return original(state) - 2**64 * (original(state) >> 63)
 
 
-def layer_as_ordinal(original, config, ordinal):
-    return original(replace(config, seed_index="layer_id"), ordinal)
+def layer_as_ordinal(original, config, layer_id):
+    return original(replace(config, seed_index="layer_id"), layer_id)
 
 
-def for_raw_size(original, config, ordinal):
-    return original(replace(config, canonical_size=config.vocab_size), ordinal)
+def for_raw_size(original, config, layer_id):
+    return original(replace(config, canonical_size=config.vocab_size), layer_id)
 
 
 def filled_with_zero(original, ids, history, pad_id, eos_id=None):

@@ -77,7 +77,7 @@ for a in names:
 same = [label for label, in_words in DIALECT_FIELDS
         if len({in_words(config) for config in DIALECTS.values()}) == 1]
 print(len(DIALECT_FIELDS), "choices; the same in all four:", same or "none")
-assert len(DIALECT_FIELDS) == 19 and not same
+assert len(DIALECT_FIELDS) == 20 and not same
 larger = differing(preset("engram-27b"), preset("engram-40b"))
 assert larger == ["nominal table size"]
 

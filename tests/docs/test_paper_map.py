@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from engram_ref.errors import InputError
+
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
 MAP = (DOCS / "paper" / "map.md").read_text(encoding="utf-8")
@@ -22,18 +24,24 @@ def missing(text: str) -> list[str]:
     """What a text names and the project lacks."""
     functions = [name for name in re.findall(r"\]\[(engram_ref[\w.]*)\]", text) if not function_exists(name)]
     tests = [name for name in re.findall(r"`(tests/[^`]*)`", text) if not has_test(name)]
-    links = re.findall(r"\]\(([^)#]+)(?:#[^)]*)?\)", text)
+    links = re.findall(r"\]\((?!https:)([^)#]+)(?:#[^)]*)?\)", text)
     return functions + tests + [link for link in links if not page_exists(link)]
 
 
 def function_exists(name: str) -> bool:
-    """Does a dotted name lead to something, by importing modules as far as they go?"""
+    """Does a dotted name lead to something, by importing modules as far as they go?
+
+    A backend whose package is not installed counts as far as its files go.
+    """
     parts = name.split(".")
     for cut in range(len(parts), 0, -1):
         try:
             thing = importlib.import_module(".".join(parts[:cut]))
         except ImportError:
             continue
+        except InputError:
+            file = ROOT.joinpath(*parts[:cut])
+            return file.is_dir() or file.with_suffix(".py").exists()
         for part in parts[cut:]:
             thing = getattr(thing, part, None)
         return thing is not None

@@ -63,7 +63,7 @@ def test_a_command_that_prints_nothing_needs_no_output(tmp_path):
 
 def test_a_closed_stream_never_becomes_the_file_that_is_written(tmp_path):
     done = shell(f"$run walk hi --plot {tmp_path}/walk.svg >&- 2>&- <&-")
-    assert done.returncode == 2 and (tmp_path / "walk.svg").read_text().endswith("</svg>\n")
+    assert done.returncode == 2 and (tmp_path / "walk.svg").read_text(encoding="utf-8").endswith("</svg>\n")
 
 
 def test_a_progress_line_that_cannot_be_told_stops_nothing(capsys, monkeypatch):

@@ -127,7 +127,7 @@ def test_a_piece_of_a_letter_is_shown_as_its_bytes(capsys):
 
 def test_pieces_of_letters_are_bytes_in_the_figure(capsys, tmp_path):
     run(capsys, "walk", "✈é", "--plot", str(tmp_path / "walk.svg"))
-    assert "&lt;E2 9C&gt;" in (tmp_path / "walk.svg").read_text()
+    assert "&lt;E2 9C&gt;" in (tmp_path / "walk.svg").read_text(encoding="utf-8")
 
 
 def test_bytes_are_those_that_the_tokenizer_decodes(vocabulary):

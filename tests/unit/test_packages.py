@@ -20,7 +20,7 @@ def broken(tmp_path, monkeypatch):
 
     def make(name, error=f"ImportError({REASON!r})"):
         (tmp_path / name).mkdir()
-        (tmp_path / name / "__init__.py").write_text(f"raise {error}")
+        (tmp_path / name / "__init__.py").write_text(f"raise {error}", encoding="utf-8")
 
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join(filter(None, [str(tmp_path), *sys.path])))

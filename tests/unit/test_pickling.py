@@ -95,7 +95,7 @@ OBJECTS = {
 
 
 def public_classes():
-    names = (m.name for m in pkgutil.walk_packages(engram_ref.__path__, "engram_ref.")
+    names = (m.name for m in pkgutil.walk_packages(engram_ref.__path__, "engram_ref.", onerror=lambda name: None)
              if m.name.split(".")[1] not in TOOLS)
     return {value for name in names for key, value in vars(importlib.import_module(name)).items()
             if isinstance(value, type) and value.__module__ == name and not key.startswith("_")}
