@@ -104,6 +104,15 @@ def test_it_is_refused_before_any_work(refused, save, monkeypatch, capsys):
     assert said in f"{stop.value} {capsys.readouterr().err}"
 
 
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write to any folder")
+def test_a_read_only_folder_is_refused(tmp_path):
+    (tmp_path / "folder").mkdir(mode=0o555)
+    with pytest.raises(InputError, match="a folder that can be written"):
+        write_whole(tmp_path / "folder" / "file", NEW)
+    with pytest.raises(InputError, match="a folder that can be written"):
+        write_folder(tmp_path / "folder", {"a": NEW})
+
+
 def test_a_link_stays_and_its_target_is_written(tmp_path):
     (tmp_path / "folder").mkdir()
     target = tmp_path / "folder" / "target"
