@@ -31,7 +31,7 @@ def missing(text: str) -> list[str]:
 def function_exists(name: str) -> bool:
     """Does a dotted name lead to something, by importing modules as far as they go?
 
-    A backend whose package is not installed counts as far as its files go.
+    A backend whose package is not installed counts as far as its folder goes.
     """
     parts = name.split(".")
     for cut in range(len(parts), 0, -1):
@@ -40,8 +40,9 @@ def function_exists(name: str) -> bool:
         except ImportError:
             continue
         except InputError:
-            file = ROOT.joinpath(*parts[:cut])
-            return file.is_dir() or file.with_suffix(".py").exists()
+            if ROOT.joinpath(*parts[:cut]).is_dir():
+                return True
+            continue
         for part in parts[cut:]:
             thing = getattr(thing, part, None)
         return thing is not None
