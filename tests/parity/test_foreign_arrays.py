@@ -181,7 +181,7 @@ def test_torch_wants_its_parameters_as_tensors():
 def test_a_table_of_bfloat16_may_be_a_tensor():
     p, (hidden, rows) = random_parameters(QWEN, np.random.default_rng(3)), random_inputs(QWEN, np.random.default_rng(4))
     table = torch.tensor(p["table"].astype(np.float32)).bfloat16()
-    for backend in BACKENDS[:2]:
+    for backend in (name for name in BACKENDS if name != "torch"):
         found = engram(p | {"table": table}, hidden, rows, QWEN, ops=backends.load(backend))
         assert_close("Y", engram(p, hidden, rows, QWEN), found, "model")
 
