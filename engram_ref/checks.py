@@ -11,6 +11,7 @@ The annotation of a field says what it takes, and `check_fields` enforces it:
 A bool is not an integer, and text is not a number. NumPy scalars become Python numbers.
 """
 
+import contextlib
 import functools
 import math
 import os
@@ -136,10 +137,10 @@ def check_ops(ops: object) -> None:
 
 def float_name(argument: str, dtype: object) -> str:
     """"float32" or "float64", from a dtype of NumPy or PyTorch; InputError for any other dtype."""
-    try:
-        name = np.dtype(dtype).name
-    except (TypeError, ValueError):                          # PyTorch's, or none
-        name = str(dtype).removeprefix("torch.")
+    name = str(dtype).removeprefix("torch.")
+    if name not in ("float32", "float64"):                   # torch.compile cannot trace np.dtype of PyTorch's
+        with contextlib.suppress(TypeError, ValueError):
+            name = np.dtype(dtype).name
     if dtype is None or name not in ("float32", "float64"):
         raise InputError(argument, "float32 or float64", name)
     return name

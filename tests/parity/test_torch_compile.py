@@ -2,7 +2,7 @@
 
 import pytest
 
-from engram_ref.model.engram import through_module
+from engram_ref.model.engram import engram, through_module
 from tests.cases import DIALECTS, V41
 from tests.compare import assert_close
 from tests.op_cases import op_of
@@ -52,6 +52,14 @@ def test_a_module_is_one_graph(config):
     p, hidden, rows, taps = module_arguments(config)
     run = lambda *a: through_module(*a, None, config, 2, torch_ops, torch_ops.ignore)[0]
     assert_same(config.name, run(p, hidden, rows, taps), compiled(run)(p, hidden, rows, taps))
+
+
+@pytest.mark.parametrize("config", [*DIALECTS.values(), V41], ids=lambda config: config.name)
+@pytest.mark.usefixtures("fresh_compiler")
+def test_engram_without_checks_is_one_graph(config):
+    p, hidden, rows, _ = module_arguments(config)
+    run = lambda *a: engram(*a, config, ops=torch_ops, check=False)
+    assert_same(config.name, run(p, hidden, rows), compiled(run)(p, hidden, rows))
 
 
 @pytest.mark.parametrize("shape", [(2, 5), (2, 0)], ids=lambda s: f"T={s[1]}")
