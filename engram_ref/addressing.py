@@ -134,7 +134,6 @@ class Addressing(ReadOnlyArrays):
         """
         check_layer(self.config, layer_id)
         fast = self.ops.stepper(self.multipliers[layer_id], self.primes[layer_id], self.pad_id, self.eos_id)
-
         array = type(self.start(0))
 
         def step(ids: np.ndarray, history: np.ndarray) -> np.ndarray:

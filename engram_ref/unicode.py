@@ -4,8 +4,8 @@ Python's own tables (`unicodedata`, `str.lower`) change from one Python version 
 the canonical ids of a vocabulary would change. The demo computes its map with the `tokenizers` library. So
 the library's tables ship with this package, as data.
 
-Source: tokenizers 0.23.3, by scripts/freeze_unicode.py. From 0.21.0 to 0.23.3 the tables are the same except
-that versions before 0.22.2 do not know 28 to 55 of the newest capital letters.
+Source: tokenizers 0.23.3, by scripts/freeze_unicode.py. Of the versions from 0.21.0 on, those before 0.22.2 lack
+some of the newest capital letters; the other tables are the same.
 """
 
 import functools

@@ -3,6 +3,7 @@
 import argparse
 import json
 import sys
+from dataclasses import replace
 
 import numpy as np
 
@@ -10,7 +11,7 @@ from engram_ref.cli.source import add_preset, add_text, configured, output_path,
 from engram_ref.cli.streams import is_terminal
 from engram_ref.cli.terminal import escaped, style
 from engram_ref.cli.walk_block import BLOCK_PAGES, block_heading
-from engram_ref.cli.walk_data import DEFAULT_TEXT, Walk, at_positions, follow, with_vocabulary_of
+from engram_ref.cli.walk_data import DEFAULT_TEXT, Walk, at_positions, follow
 from engram_ref.cli.walk_text import PAGES, heading, source_lines, title, values_notice
 from engram_ref.config import EngramConfig, check_layer
 from engram_ref.errors import InputError, unknown_name
@@ -20,6 +21,7 @@ from engram_ref.model_config import ModelConfig
 from engram_ref.model_presets import model_preset
 from engram_ref.packages import require
 from engram_ref.stages import BY_NAME
+from engram_ref.text.vocabulary import Vocabulary
 
 MOST_BYTES = 2_000_000   # of a text: tokenised as a whole, since the tokens are counted; a second or two
 
@@ -64,7 +66,7 @@ def run(options: argparse.Namespace) -> int:
                          "it hashes raw ids of a tokenizer that is not shipped: engram-ref ids --tokens")
     path = None if options.plot is None else output_path(options.plot, ".svg", "--plot")
     names = stage_names(options)
-    model = None if options.model is None else walkable(options, config)
+    model = None if options.model is None else walkable(options, config, vocabulary)
     if path is not None:
         require("matplotlib", "--plot")
     text = DEFAULT_TEXT if not options.text else read_text(options.text, MOST_BYTES)
@@ -86,15 +88,18 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def walkable(options: argparse.Namespace, config: EngramConfig) -> ModelConfig:
-    """The model that --model names: it has Engram, the preset's vocabulary, and fits into memory."""
+def walkable(options: argparse.Namespace, config: EngramConfig, vocabulary: Vocabulary) -> ModelConfig:
+    """The model that --model names, on the vocabulary of --tokenizer or else its own, which must be the preset's."""
     model = model_preset(options.model)
     if model.engram is None or (options.tokenizer is None and model.engram.vocabulary != config.vocabulary):
         raise InputError("--model", f"one with Engram and the vocabulary {config.vocabulary}", options.model)
     if summarise(model).total > MOST_PARAMETERS:
         raise InputError("--model", "one that runs on a desk: tiny or small", options.model,
                          f"engram-ref count {options.model} shows its sizes")
-    return model if options.tokenizer is None else with_vocabulary_of(model, config)
+    if options.tokenizer is None:
+        return model
+    return replace(model, engram=vocabulary.configure(model.engram, config.pad_id),
+                   backbone=replace(model.backbone, vocab_size=vocabulary.size))
 
 
 def stage_names(options: argparse.Namespace) -> list[str]:

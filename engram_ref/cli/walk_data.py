@@ -6,7 +6,7 @@ computed, and what they depend on: the ids and convolution taps just before them
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -105,21 +105,9 @@ def follow(text: str, raw_ids: np.ndarray, vocabulary: Vocabulary, config: Engra
     if model is not None:
         values, block = model_stages(model, vocabulary, raw_ids[: span.stop], span)
         return Walk(config, layer, text, vocabulary, raw_ids, span, addressing, model.engram, values, model, block)
-    tiny = with_vocabulary(preset("tiny"), config)
+    tiny = vocabulary.configure(preset("tiny"), config.pad_id)
     values = value_stages(Addressing(tiny, vocabulary), canonical_ids, span.start)
     return Walk(config, layer, text, vocabulary, raw_ids, span, addressing, tiny, values)
-
-
-def with_vocabulary(config: EngramConfig, other: EngramConfig) -> EngramConfig:
-    """A configuration that hashes the ids of another one's vocabulary."""
-    return replace(config, vocabulary=other.vocabulary, vocab_size=other.vocab_size,
-                   canonical_size=other.canonical_size, pad_id=other.pad_id)
-
-
-def with_vocabulary_of(model: ModelConfig, config: EngramConfig) -> ModelConfig:
-    """A model that reads the vocabulary of an Engram configuration."""
-    return replace(model, engram=with_vocabulary(model.engram, config),
-                   backbone=replace(model.backbone, vocab_size=config.vocab_size))
 
 
 def address_stages(addressing: Addressing, layer: int, canonical_ids: np.ndarray, first: int = 0) -> Trace:
