@@ -5,15 +5,13 @@ from canonical ids, and a short history makes any cut of a stream give the rows 
 """
 
 import functools
-import importlib
 from collections.abc import Callable
 from types import ModuleType, NoneType
-from typing import Any
 
 import numpy as np
 
 from engram_ref import ops as numpy_ops
-from engram_ref.checks import check_kind, check_kinds, check_ops, integer
+from engram_ref.checks import as_ops, check_kind, check_kinds, integer
 from engram_ref.config import EngramConfig, check_layer
 from engram_ref.errors import InputError
 from engram_ref.layout import layouts, module_order
@@ -48,7 +46,7 @@ class Addressing(ReadOnlyArrays):
     """
 
     def __init__(self, config: EngramConfig, vocabulary: Vocabulary | None = None, *, ops: ModuleType = numpy_ops):
-        check_ops(ops)
+        ops = as_ops(ops)
         check_kinds(config=(config, EngramConfig), vocabulary=(vocabulary, Vocabulary, NoneType))
         self.config, self.ops = config, ops
         self.canonical = canonical = _canonical_map(config, vocabulary)
@@ -58,14 +56,6 @@ class Addressing(ReadOnlyArrays):
         self.offsets = {layer: found.offsets for layer, found in layouts(config).items()}
         self.table_rows = {layer: found.table_rows for layer, found in layouts(config).items()}
         self.multipliers = {layer: _multipliers(config, layer) for layer in config.layer_ids}
-
-    def __getstate__(self) -> dict[str, Any]:
-        """For pickle and copy: a module is stored by its name."""
-        return self.__dict__ | {"ops": self.ops.__name__ if isinstance(self.ops, ModuleType) else self.ops}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        ops = state["ops"]
-        super().__setstate__(state | {"ops": importlib.import_module(ops) if isinstance(ops, str) else ops})
 
     def start(self, batch: int) -> np.ndarray:
         """The history of a stream that has not begun: int64 [batch, N-1] of -1."""
@@ -86,10 +76,11 @@ class Addressing(ReadOnlyArrays):
         check_layer(self.config, layer_id)
         check_kinds(flat=(flat, bool), trace=(trace, Trace, NoneType))
         ids, history, batched = self._checked(canonical_ids, history)
-        record = self.ops.ignore if trace is None else trace.record
+        ops = as_ops(self.ops, trace is not None)
+        record = ops.ignore if trace is None else trace.record
         record("canonical_ids", ids)
-        rows = self.ops.address(ids, history, self.multipliers[layer_id], self.primes[layer_id],
-                                self.offsets[layer_id] if flat else None, self.pad_id, self.eos_id, record)
+        rows = ops.address(ids, history, self.multipliers[layer_id], self.primes[layer_id],
+                           self.offsets[layer_id] if flat else None, self.pad_id, self.eos_id, record)
         return rows if batched else rows[0]
 
     def rows_of_tokens(self, ids: np.ndarray, history: np.ndarray | None = None, flat: bool = False) -> np.ndarray:

@@ -128,11 +128,18 @@ def check_shapes(**arrays: tuple) -> None:
             raise InputError(name, f"shape {list(shape)}", list(array.shape))
 
 
-def check_ops(ops: object) -> None:
-    """Raise InputError unless `ops` is a namespace of ops."""
-    if not hasattr(ops, "as_array"):
+def as_ops(ops: Any, traced: bool = False) -> Any:
+    """The namespace to compute with.
+
+    ops       a namespace, or a module of ops: engram_ref.ops, or a backend
+    traced    whether a trace wants to see the steps: then no fused op may hide them
+    raises    InputError for anything else
+    """
+    found = getattr(ops, "NAMESPACE", ops)
+    if not hasattr(found, "as_array"):
         raise InputError("ops", "a namespace of ops, such as engram_ref.ops", described(ops),
                          "engram_ref.backends.load(name) returns a backend's")
+    return getattr(found, "steps", found) if traced else found
 
 
 def float_name(argument: str, dtype: object) -> str:

@@ -8,11 +8,14 @@ import importlib
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from types import MethodType
 
 import pytest
 
+from engram_ref import ops
 from engram_ref.errors import InputError
 from engram_ref.layout import layouts
+from engram_ref.ops.small import Small
 from tests import mutants_backbone, mutants_backends, mutants_floats, mutants_integers
 
 
@@ -39,19 +42,36 @@ def replace_everywhere(monkeypatch, original, replacement, owner=None):
     """Rebind every name of the package and of the tests that is bound to `original`, or its class's own."""
     if owner is not None:
         monkeypatch.setattr(owner, original.__name__, replacement)
+    plain = unbound(original)
+    for kind in namespaces(Small):
+        for attribute, value in list(vars(kind).items()):
+            if unbound(value) is plain:
+                monkeypatch.setattr(kind, attribute, staticmethod(replacement))
     for name, module in list(sys.modules.items()):
         if name.split(".")[0] in ("engram_ref", "tests"):
             for attribute, value in list(vars(module).items()):
-                if value is original:
+                if value is original or (isinstance(value, MethodType) and unbound(value) is plain):
                     monkeypatch.setattr(module, attribute, replacement)
 
 
+def unbound(function):
+    """The function itself, of a method or a static method."""
+    return getattr(function, "__func__", function)
+
+
+def namespaces(kind):
+    """A class of ops and all that derive from it."""
+    return [kind, *(below for derived in kind.__subclasses__() for below in namespaces(derived))]
+
+
 def resolve(path, package):
-    """(what the path names, the class it belongs to or None)."""
+    """(what the path names, the class it belongs to or None); an op that is a method counts as its file's function."""
     module, name = path.split(":")
     owner, _, method = name.rpartition(".")
     found = importlib.import_module(f"{package}.{module}")
-    return (getattr(getattr(found, owner), method), getattr(found, owner)) if owner else (getattr(found, name), None)
+    if owner:
+        return getattr(getattr(found, owner), method), getattr(found, owner)
+    return (getattr(found, name) if hasattr(found, name) else getattr(ops, name)), None
 
 
 @pytest.mark.parametrize("name", MUTANTS)

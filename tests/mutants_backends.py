@@ -106,7 +106,7 @@ MUTANTS: dict[str, tuple] = {
     "numba-decodes-ahead": (NUMBA + "tables:_decode", decodes_the_row_asked_for_ahead,
                             TABLES + "every_pair_of_code_and_scale", (False,)),
     "numba-not-rounded": (NUMBA + "tables:_decode", never_rounded, TABLES + "every_pair_of_code_and_scale", (True,)),
-    "numba-memory-not-rounded": (NUMBA + "composite:gather_decode", memory_not_rounded, TABLES +
+    "numba-memory-not-rounded": ("backends.numba:gather_decode", memory_not_rounded, TABLES +
                                  "a_table_of_plain_numbers_is_rounded_if_the_configuration_rounds", (RNG(0),)),
     "numba-eps-inside-the-gates-square": (NUMBA + "conv:branch_factors", eps_inside_the_gates_square, FUSED,
                                           (*DEMO_64, RNG(0))),

@@ -109,7 +109,7 @@ def latent_eps(eps):
 # experts
 
 def biased_weights(original, parameters, x, config):
-    from engram_ref.ops.experts import expert_weights, router_scores
+    from engram_ref.ops import expert_weights, router_scores
 
     chosen, _ = original(parameters, x, config)
     biased = router_scores(x, parameters["gate.weight"], config.scoring_func) + parameters["gate.bias"]
@@ -118,7 +118,7 @@ def biased_weights(original, parameters, x, config):
 
 def weights_by_subtraction(original, parameters, x, config):
     """An expert's own score found as (score + bias) - bias."""
-    from engram_ref.ops.experts import expert_weights, router_scores
+    from engram_ref.ops import expert_weights, router_scores
 
     chosen, _ = original(parameters, x, config)
     bias = parameters["gate.bias"] if config.router_bias else 0.0

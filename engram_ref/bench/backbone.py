@@ -11,7 +11,7 @@ from engram_ref.bench.judge import OURS, Case, Comparison
 from engram_ref.bench.setting import Setting, Sides, aligned
 from engram_ref.model_config import AttentionConfig, ExpertsConfig
 from engram_ref.model_presets import model_preset
-from engram_ref.ops.experts import route
+from engram_ref.ops import route
 from engram_ref.ops.rope import softmax_scale
 
 LOOP = "a torch expert loop"

@@ -2,12 +2,12 @@
 
 import inspect
 from collections.abc import Callable
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
 
 import engram_ref
+from engram_ref import ops
 from engram_ref.cli.terminal import (
     MOST_WIDTH,
     columns,
@@ -37,10 +37,9 @@ def heading(number: int, name: str, walk: Walk) -> list[str]:
 
 def source_lines(stage: Stage) -> list[str]:
     """The formula, and where in the source the op stands."""
-    module, function = stage.op.rsplit(".", 1)
-    op = getattr(import_module(f"engram_ref.{module}"), function)
+    op = getattr(ops, stage.op)
     file = Path(inspect.getsourcefile(op)).relative_to(Path(engram_ref.__file__).parent.parent)
-    return [f"   {stage.formula}", style(f"   {file}:{inspect.getsourcelines(op)[1]}  {function}()", "2")]
+    return [f"   {stage.formula}", style(f"   {file}:{inspect.getsourcelines(op)[1]}  {stage.op}()", "2")]
 
 
 def tokens_page(walk: Walk, positions: list[int]) -> list[str]:

@@ -14,7 +14,7 @@ from types import ModuleType, NoneType
 import numpy as np
 
 from engram_ref import ops as numpy_ops
-from engram_ref.checks import check_kind, check_kinds, check_ops, float_name, integer
+from engram_ref.checks import as_ops, check_kind, check_kinds, float_name, integer
 from engram_ref.config import EngramConfig
 from engram_ref.errors import InputError
 from engram_ref.model.engram_parameters import as_parameters, check_parameters, column_sizes
@@ -39,7 +39,7 @@ def start_state(config: EngramConfig, batch: int, dtype: type = np.float64, *, l
 
     like   an array in whose place the state shall be, for backends with devices
     """
-    check_ops(ops)
+    ops = as_ops(ops)
     check_kind("config", config, EngramConfig)
     shape = (integer("batch", batch), config.conv_span, config.n_branches, config.hidden_size)
     return EngramState(ops.zeros(shape, float_name("dtype", dtype), like))
@@ -73,7 +73,7 @@ def engram(parameters: Mapping[str, np.ndarray], hidden: np.ndarray, rows: np.nd
     >>> engram(initialise(config, 1, rng), rng.normal(size=(3, 4, 16)), rows, config, layer_id=1).shape
     (3, 4, 16)
     """
-    check_ops(ops)
+    ops = as_ops(ops, trace is not None)
     check_kinds(config=(config, EngramConfig), state=(state, EngramState, NoneType), trace=(trace, Trace, NoneType),
                 check=(check, bool))
     hidden, rows = ops.as_array("hidden", hidden), ops.as_int64("rows", rows)
@@ -110,7 +110,7 @@ def residual(hidden: np.ndarray, update: np.ndarray, config: EngramConfig, *, op
 
     raises   InputError for arrays of different shapes or dtypes
     """
-    check_ops(ops)
+    ops = as_ops(ops)
     check_kinds(config=(config, EngramConfig), trace=(trace, Trace, NoneType))
     hidden, update = ops.as_array("hidden", hidden), ops.as_array("update", update)
     ops.check_together({"hidden": hidden, "update": update})

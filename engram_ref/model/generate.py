@@ -7,7 +7,7 @@ import numpy as np
 
 from engram_ref import ops as numpy_ops
 from engram_ref.addressing import Addressing
-from engram_ref.checks import NonNegative, check_kind, check_ops, checked, integer
+from engram_ref.checks import NonNegative, as_ops, check_kind, checked, integer
 from engram_ref.errors import InputError
 from engram_ref.model.engram_parameters import as_parameters
 from engram_ref.model.state import DecodeState
@@ -29,7 +29,7 @@ def generate(parameters: Mapping[str, np.ndarray], prompt: np.ndarray, config: M
     returns       int64 [B, new_tokens] or [new_tokens]
     raises        InputError for an empty prompt, a negative count or temperature, or a missing rng
     """
-    check_ops(ops)
+    ops = as_ops(ops)
     check_kind("config", config, ModelConfig)
     prompt = ops.as_int64("prompt", prompt)
     if prompt.ndim not in (1, 2) or prompt.shape[-1] == 0:

@@ -12,7 +12,7 @@ import numpy as np
 
 from engram_ref import ops as numpy_ops
 from engram_ref.addressing import Addressing, addressing_of
-from engram_ref.checks import check_kinds, check_ops
+from engram_ref.checks import as_ops, check_kinds
 from engram_ref.errors import InputError
 from engram_ref.model.block import Step, below, block, cache_shapes, under
 from engram_ref.model.engram_parameters import as_parameters
@@ -43,7 +43,7 @@ def forward(parameters: Mapping[str, np.ndarray], ids: np.ndarray, config: Model
     returns        [B, T, V] or [T, V], the dtype of the parameters
     raises         InputError naming the argument that does not fit; the state is then as it was
     """
-    check_ops(ops)
+    ops = as_ops(ops, trace is not None)
     check_kinds(config=(config, ModelConfig), state=(state, DecodeState, NoneType), absorbed=(absorbed, bool),
                 addressing=(addressing, Addressing, NoneType), trace=(trace, Trace, NoneType),
                 check_values=(check_values, bool))

@@ -20,7 +20,7 @@ from types import ModuleType
 import numpy as np
 
 from engram_ref import ops as numpy_ops
-from engram_ref.checks import check_kind, check_kinds, check_ops, is_file
+from engram_ref.checks import as_ops, check_kind, check_kinds, is_file
 from engram_ref.errors import InputError
 from engram_ref.files import check_file, write_whole
 from engram_ref.memory import check_fits
@@ -60,7 +60,7 @@ def initialise(config: ModelConfig, rng: "np.random.Generator",
 def check(parameters: Mapping[str, np.ndarray], config: ModelConfig, ops: ModuleType = numpy_ops) -> None:
     """Raise InputError unless the parameters fit the configuration, naming the first that does not."""
     check_kind("config", config, ModelConfig)
-    check_ops(ops)
+    ops = as_ops(ops)
     parameters = engram_parameters.as_parameters(parameters, ops)
     declared = {p.name: p for p in declarations.model(config)}
     for name in [*declared, *parameters]:

@@ -1,97 +1,127 @@
-"""The definition of Engram and its backbone in NumPy, one idea a file; what models compose.
+"""The definition of Engram and its backbone in NumPy, one idea a file.
 
-Reading order: arrays, canonical, primes, hashing, codecs, tables, linear, norm, gate, conv, composite; then
-the backbone: rope, attention, experts, branches, caches, loss, sampling.
+Reading order: canonical, primes, hashing, codecs, tables, linear, norm, gate, conv, composite: that is Engram. Then
+the backbone: rope, attention, experts, branches, caches, loss, sampling. What holds them together comes last: basic,
+arrays, record, small, namespace.
+
+Formulas are plain functions. What calls another op is a method, so that every such call goes through the namespace that
+the method belongs to: see namespace.py. The names below are those of the NumPy namespace, `NAMESPACE`.
 
 An op raises InputError for a shape that would broadcast where it must not, and for a dtype that would be rounded; it
 looks at no values, but for the check_ functions. Other arrays that do not fit raise NumPy's own errors.
 """
 
-from engram_ref.ops.arrays import (
-    as_array,
-    as_int64,
-    check_together,
-    constant,
-    dtype_name,
-    first_non_finite,
-    to_numpy,
-    zeros,
-)
-from engram_ref.ops.attention import (
-    attend_absorbed,
-    attend_expanded,
-    latents,
-    mla,
-    queries,
-    softmax,
-    up_projections,
-    visible,
-)
-from engram_ref.ops.branches import (
-    branch_maps,
-    collapse,
-    expand,
-    read_branches,
-    read_single,
-    sinkhorn,
-    write_branches,
-    write_single,
-)
-from engram_ref.ops.caches import last, place, positions_after
-from engram_ref.ops.canonical import DEAD, canonical_key, canonical_map, canonicalise, check_ids, mark_dead, normalise
-from engram_ref.ops.codecs import dequantise, quantise, requantise, round_bf16
-from engram_ref.ops.composite import (
-    address,
-    address_layers,
-    gate_score,
-    gated_conv,
-    gated_update,
-    gather_decode,
-    project,
-    project_and_gate,
-    stepper,
-)
-from engram_ref.ops.conv import conv_silu, next_taps, short_conv, silu
-from engram_ref.ops.experts import (
-    expert_weights,
-    moe,
-    route,
-    routed_grouped,
-    routed_naive,
-    router_scores,
-    select_experts,
-    swiglu,
-)
-from engram_ref.ops.gate import apply_gate, copysign_sqrt, factored_score, gate, score, sigmoid, signed_sqrt
-from engram_ref.ops.hashing import (
-    mix,
-    next_history,
-    pcg64_multipliers,
-    splitmix64_multipliers,
-    table_rows,
-    windows,
-)
-from engram_ref.ops.linear import add_residual, embed, linear
-from engram_ref.ops.loss import cross_entropy
-from engram_ref.ops.norm import effective_gain, inverse_rms, rms_norm
-from engram_ref.ops.primes import column_offsets, is_prime, table_primes
-from engram_ref.ops.record import ignore
-from engram_ref.ops.rope import angles, frequencies, half_split_order, rotate, softmax_scale, yarn_mscale
-from engram_ref.ops.sampling import join, sample
-from engram_ref.ops.tables import check_rows, concatenate, decode, gather
+from engram_ref.ops.namespace import NUMPY as NAMESPACE
 
-__all__ = [
-    "DEAD", "add_residual", "address", "address_layers", "angles", "apply_gate", "as_array", "as_int64",
-    "attend_absorbed", "attend_expanded", "branch_maps", "canonical_key", "canonical_map", "canonicalise", "check_ids",
-    "check_rows", "check_together", "collapse", "column_offsets", "concatenate", "constant", "conv_silu",
-    "copysign_sqrt", "cross_entropy", "decode", "dequantise", "dtype_name", "effective_gain", "embed", "expand",
-    "expert_weights", "factored_score", "first_non_finite", "frequencies", "gate", "gate_score", "gated_conv",
-    "gated_update", "gather", "gather_decode", "half_split_order", "ignore", "inverse_rms", "is_prime", "join", "last",
-    "latents", "linear", "mark_dead", "mix", "mla", "moe", "next_history", "next_taps", "normalise",
-    "pcg64_multipliers", "place", "positions_after", "project", "project_and_gate", "quantise", "queries",
-    "read_branches", "read_single", "requantise", "rms_norm", "rotate", "round_bf16", "route", "routed_grouped",
-    "routed_naive", "router_scores", "sample", "score", "select_experts", "short_conv", "sigmoid", "signed_sqrt",
-    "silu", "sinkhorn", "softmax", "softmax_scale", "splitmix64_multipliers", "stepper", "swiglu", "table_primes",
-    "table_rows", "to_numpy", "up_projections", "visible", "windows", "write_branches", "write_single", "yarn_mscale",
-    "zeros",
-]
+DEAD = NAMESPACE.DEAD
+add = NAMESPACE.add
+add_residual = NAMESPACE.add_residual
+address = NAMESPACE.address
+address_layers = NAMESPACE.address_layers
+angles = NAMESPACE.angles
+apply_gate = NAMESPACE.apply_gate
+as_array = NAMESPACE.as_array
+as_int64 = NAMESPACE.as_int64
+attend_absorbed = NAMESPACE.attend_absorbed
+attend_expanded = NAMESPACE.attend_expanded
+branch_maps = NAMESPACE.branch_maps
+canonical_key = NAMESPACE.canonical_key
+canonical_map = NAMESPACE.canonical_map
+canonicalise = NAMESPACE.canonicalise
+cast = NAMESPACE.cast
+check_ids = NAMESPACE.check_ids
+check_rows = NAMESPACE.check_rows
+check_together = NAMESPACE.check_together
+collapse = NAMESPACE.collapse
+column_offsets = NAMESPACE.column_offsets
+concatenate = NAMESPACE.concatenate
+constant = NAMESPACE.constant
+conv_silu = NAMESPACE.conv_silu
+copysign_sqrt = NAMESPACE.copysign_sqrt
+cross_entropy = NAMESPACE.cross_entropy
+decode = NAMESPACE.decode
+dequantise = NAMESPACE.dequantise
+dtype_name = NAMESPACE.dtype_name
+effective_gain = NAMESPACE.effective_gain
+einsum = NAMESPACE.einsum
+embed = NAMESPACE.embed
+exp = NAMESPACE.exp
+expand = NAMESPACE.expand
+expert_weights = NAMESPACE.expert_weights
+factored_score = NAMESPACE.factored_score
+first_non_finite = NAMESPACE.first_non_finite
+frequencies = NAMESPACE.frequencies
+gate = NAMESPACE.gate
+gate_score = NAMESPACE.gate_score
+gated_conv = NAMESPACE.gated_conv
+gated_update = NAMESPACE.gated_update
+gather = NAMESPACE.gather
+gather_decode = NAMESPACE.gather_decode
+half_split_order = NAMESPACE.half_split_order
+ignore = NAMESPACE.ignore
+inverse_rms = NAMESPACE.inverse_rms
+is_prime = NAMESPACE.is_prime
+join = NAMESPACE.join
+last = NAMESPACE.last
+latents = NAMESPACE.latents
+linear = NAMESPACE.linear
+log_normalise = NAMESPACE.log_normalise
+mark_dead = NAMESPACE.mark_dead
+merge_branches = NAMESPACE.merge_branches
+mix = NAMESPACE.mix
+mla = NAMESPACE.mla
+moe = NAMESPACE.moe
+multiply = NAMESPACE.multiply
+next_history = NAMESPACE.next_history
+next_taps = NAMESPACE.next_taps
+normalise = NAMESPACE.normalise
+pcg64_multipliers = NAMESPACE.pcg64_multipliers
+place = NAMESPACE.place
+positions_after = NAMESPACE.positions_after
+project = NAMESPACE.project
+project_and_gate = NAMESPACE.project_and_gate
+quantise = NAMESPACE.quantise
+queries = NAMESPACE.queries
+read_branches = NAMESPACE.read_branches
+read_single = NAMESPACE.read_single
+repeat = NAMESPACE.repeat
+requantise = NAMESPACE.requantise
+reshape = NAMESPACE.reshape
+rms_norm = NAMESPACE.rms_norm
+rotate = NAMESPACE.rotate
+round_bf16 = NAMESPACE.round_bf16
+route = NAMESPACE.route
+routed_grouped = NAMESPACE.routed_grouped
+routed_naive = NAMESPACE.routed_naive
+router_scores = NAMESPACE.router_scores
+sample = NAMESPACE.sample
+score = NAMESPACE.score
+select_experts = NAMESPACE.select_experts
+short_conv = NAMESPACE.short_conv
+sigmoid = NAMESPACE.sigmoid
+signed_sqrt = NAMESPACE.signed_sqrt
+silu = NAMESPACE.silu
+sinkhorn = NAMESPACE.sinkhorn
+softmax = NAMESPACE.softmax
+softmax_scale = NAMESPACE.softmax_scale
+split = NAMESPACE.split
+splitmix64_multipliers = NAMESPACE.splitmix64_multipliers
+sqrt_softplus = NAMESPACE.sqrt_softplus
+stack = NAMESPACE.stack
+stepper = NAMESPACE.stepper
+swiglu = NAMESPACE.swiglu
+table_primes = NAMESPACE.table_primes
+table_rows = NAMESPACE.table_rows
+tail = NAMESPACE.tail
+take = NAMESPACE.take
+to_numpy = NAMESPACE.to_numpy
+up_projections = NAMESPACE.up_projections
+visible = NAMESPACE.visible
+windows = NAMESPACE.windows
+write_branches = NAMESPACE.write_branches
+write_single = NAMESPACE.write_single
+yarn_mscale = NAMESPACE.yarn_mscale
+zero_dead = NAMESPACE.zero_dead
+zeros = NAMESPACE.zeros
+
+__all__ = list(NAMESPACE.names())

@@ -18,54 +18,11 @@ from collections.abc import Mapping
 import numpy as np
 
 from engram_ref.model_config import AttentionConfig
-from engram_ref.ops.linear import linear
-from engram_ref.ops.norm import rms_norm
+from engram_ref.ops.composite import Composite
 from engram_ref.ops.record import Record, ignore
-from engram_ref.ops.rope import rotate, softmax_scale
+from engram_ref.ops.rope import softmax_scale
 
 Parameters = Mapping[str, np.ndarray]
-
-
-def queries(parameters: Parameters, x: np.ndarray, angle: np.ndarray,
-            config: AttentionConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Every head's query: the part without position, and the turned part.
-
-    parameters   "wq.weight" [A*(dn+dr), D]; with a query latent "wq_a.weight" [rq, D], "q_norm.weight" [rq],
-                 "wq_b.weight" [A*(dn+dr), rq]
-    x            [B, T, D] normalised hidden state
-    angle        float64 [B, T, dr/2]
-    returns      q_nope [B, T, A, dn], q_pe [B, T, A, dr]
-    source       DeepSeek-V2, V3
-    """
-    if config.q_lora_rank is None:
-        q = linear(x, parameters["wq.weight"])
-    else:
-        latent = rms_norm(linear(x, parameters["wq_a.weight"]), parameters["q_norm.weight"], config.latent_norm_eps)
-        q = linear(latent, parameters["wq_b.weight"])
-    B, T, _ = q.shape
-    q = q.reshape(B, T, config.n_heads, config.qk_head_dim)
-    nope, pe = q[..., : config.qk_nope_head_dim], q[..., config.qk_nope_head_dim :]
-    return nope, rotate(pe, angle)
-
-
-def latents(parameters: Parameters, x: np.ndarray, angle: np.ndarray,
-            config: AttentionConfig) -> tuple[np.ndarray, np.ndarray]:
-    """What a token leaves behind for later ones: its normalised latent and its turned key.
-
-    parameters   "wkv_a.weight" [r+dr, D], "kv_norm.weight" [r]
-    x            [B, T, D]
-    angle        float64 [B, T, dr/2]
-    returns      c_kv [B, T, r] after its norm, k_pe [B, T, dr] after RoPE and without any norm
-    """
-    kv = linear(x, parameters["wkv_a.weight"])               # [B, T, r+dr]
-    c, pe = kv[..., : config.kv_lora_rank], kv[..., config.kv_lora_rank :]
-    return rms_norm(c, parameters["kv_norm.weight"], config.latent_norm_eps), rotate(pe, angle)
-
-
-def up_projections(parameters: Parameters, config: AttentionConfig) -> tuple[np.ndarray, np.ndarray]:
-    """W_UK [A, dn, r] and W_UV [A, dv, r]: "wkv_b.weight" [A*(dn+dv), r] holds each head's K rows, then its V rows."""
-    heads = parameters["wkv_b.weight"].reshape(config.n_heads, -1, config.kv_lora_rank)     # [A, dn+dv, r]
-    return heads[:, : config.qk_nope_head_dim], heads[:, config.qk_nope_head_dim :]
 
 
 def visible(positions: np.ndarray, n_keys: int) -> np.ndarray:
@@ -81,61 +38,117 @@ def visible(positions: np.ndarray, n_keys: int) -> np.ndarray:
     return np.arange(n_keys) <= positions[..., None]
 
 
-def softmax(scores: np.ndarray, allowed: np.ndarray) -> np.ndarray:
-    """Weights over the last axis, zero where not allowed: scores [B, A, T, S], allowed bool [B, T, S]."""
-    masked = np.where(allowed[:, None], scores, -np.inf)
+def softmax(scores: np.ndarray, allowed: np.ndarray | None = None) -> np.ndarray:
+    """Weights over the last axis, zero where not allowed.
+
+    scores    [..., S]; with a mask [B, A, T, S]
+    allowed   bool [B, T, S], or None: everywhere
+    returns   as scores; each row sums to one
+    """
+    masked = scores if allowed is None else np.where(allowed[:, None], scores, -np.inf)
     weights = np.exp(masked - masked.max(axis=-1, keepdims=True, initial=-np.inf))   # S may be 0 where T is
     return weights / weights.sum(axis=-1, keepdims=True)
 
 
-def attend_expanded(q_nope: np.ndarray, q_pe: np.ndarray, c_kv: np.ndarray, k_pe: np.ndarray, w_uk: np.ndarray,
-                    w_uv: np.ndarray, allowed: np.ndarray, scale: float, record: Record = ignore) -> np.ndarray:
-    """Attention with every head's keys and values written out.
+class Attention(Composite):
+    """Latent attention, in its two forms."""
 
-    q_nope, q_pe   [B, T, A, dn], [B, T, A, dr]
-    c_kv, k_pe     [B, S, r], [B, S, dr]
-    w_uk, w_uv     [A, dn, r], [A, dv, r]
-    allowed        bool [B, T, S]
-    scale          on the whole score
-    returns        [B, T, A, dv]
-    """
-    k_nope = np.einsum("bsr,anr->bsan", c_kv, w_uk)          # [B, S, A, dn]
-    value = np.einsum("bsr,avr->bsav", c_kv, w_uv)           # [B, S, A, dv]
-    scores = np.einsum("btan,bsan->bats", q_nope, k_nope) + np.einsum("btap,bsp->bats", q_pe, k_pe)
-    weights = softmax(scale * scores, allowed)               # [B, A, T, S]
-    record("attention_weights", weights)
-    return np.einsum("bats,bsav->btav", weights, value)
+    __slots__ = ()
+    visible = staticmethod(visible)
+    softmax = staticmethod(softmax)
 
+    def queries(self, parameters: Parameters, x: np.ndarray, angle: np.ndarray,
+                config: AttentionConfig) -> tuple[np.ndarray, np.ndarray]:
+        """Every head's query: the part without position, and the turned part.
 
-def attend_absorbed(q_nope: np.ndarray, q_pe: np.ndarray, c_kv: np.ndarray, k_pe: np.ndarray, w_uk: np.ndarray,
-                    w_uv: np.ndarray, allowed: np.ndarray, scale: float, record: Record = ignore) -> np.ndarray:
-    """The same, heads attending to the latents themselves; arguments and result as attend_expanded."""
-    q_latent = np.einsum("btan,anr->btar", q_nope, w_uk)     # [B, T, A, r]
-    scores = np.einsum("btar,bsr->bats", q_latent, c_kv) + np.einsum("btap,bsp->bats", q_pe, k_pe)
-    weights = softmax(scale * scores, allowed)               # [B, A, T, S]
-    record("attention_weights", weights)
-    context = np.einsum("bats,bsr->btar", weights, c_kv)     # [B, T, A, r]
-    return np.einsum("btar,avr->btav", context, w_uv)
+        parameters   "wq.weight" [A*(dn+dr), D]; with a query latent "wq_a.weight" [rq, D], "q_norm.weight" [rq],
+                     "wq_b.weight" [A*(dn+dr), rq]
+        x            [B, T, D] normalised hidden state
+        angle        float64 [B, T, dr/2]
+        returns      q_nope [B, T, A, dn], q_pe [B, T, A, dr]
+        source       DeepSeek-V2, V3
+        """
+        if config.q_lora_rank is None:
+            q = self.linear(x, parameters["wq.weight"])
+        else:
+            latent = self.linear(x, parameters["wq_a.weight"])
+            latent = self.rms_norm(latent, parameters["q_norm.weight"], config.latent_norm_eps)
+            q = self.linear(latent, parameters["wq_b.weight"])
+        B, T, _ = q.shape
+        q = self.reshape(q, (B, T, config.n_heads, config.qk_head_dim))
+        nope, pe = self.split(q, config.qk_nope_head_dim)
+        return nope, self.rotate(pe, angle)
 
+    def latents(self, parameters: Parameters, x: np.ndarray, angle: np.ndarray,
+                config: AttentionConfig) -> tuple[np.ndarray, np.ndarray]:
+        """What a token leaves behind for later ones: its normalised latent and its turned key.
 
-def mla(parameters: Parameters, x: np.ndarray, c_kv: np.ndarray, k_pe: np.ndarray, positions: np.ndarray,
-        angle: np.ndarray, config: AttentionConfig, absorbed: bool = False, record: Record = ignore) -> np.ndarray:
-    """The attention of one layer, given the latents of all tokens so far.
+        parameters   "wkv_a.weight" [r+dr, D], "kv_norm.weight" [r]
+        x            [B, T, D]
+        angle        float64 [B, T, dr/2]
+        returns      c_kv [B, T, r] after its norm, k_pe [B, T, dr] after RoPE and without any norm
+        """
+        c, pe = self.split(self.linear(x, parameters["wkv_a.weight"]), config.kv_lora_rank)
+        return self.rms_norm(c, parameters["kv_norm.weight"], config.latent_norm_eps), self.rotate(pe, angle)
 
-    parameters   those of `queries` and `up_projections`, and "wo.weight" [D, A*dv]
-    x            [B, T, D] normalised hidden state of the new tokens
-    c_kv, k_pe   [B, S, r], [B, S, dr] latents of every position up to the newest, the new ones included
-    positions    int64 [B, T] of the new tokens
-    angle        float64 [B, T, dr/2]
-    absorbed     which of the two equal forms computes it
-    returns      [B, T, D]
-    """
-    q_nope, q_pe = queries(parameters, x, angle, config)
-    record("q_nope", q_nope)
-    record("q_pe", q_pe)
-    w_uk, w_uv = up_projections(parameters, config)
-    attend = attend_absorbed if absorbed else attend_expanded
-    heads = attend(q_nope, q_pe, c_kv, k_pe, w_uk, w_uv, visible(positions, c_kv.shape[1]),
-                   softmax_scale(config.qk_head_dim, config.yarn), record)
-    B, T, A, dv = heads.shape
-    return linear(heads.reshape(B, T, A * dv), parameters["wo.weight"])      # [B, T, A*dv] -> [B, T, D]
+    def up_projections(self, parameters: Parameters, config: AttentionConfig) -> tuple[np.ndarray, np.ndarray]:
+        """The key half and the value half of every head's up-projection.
+
+        parameters   "wkv_b.weight" [A*(dn+dv), r]: each head's key rows, then its value rows
+        returns      W_UK [A, dn, r], W_UV [A, dv, r]
+        """
+        width = config.qk_nope_head_dim + config.v_head_dim
+        heads = self.reshape(parameters["wkv_b.weight"], (config.n_heads, width, config.kv_lora_rank))
+        return self.split(heads, config.qk_nope_head_dim, axis=-2)
+
+    def attend_expanded(self, q_nope: np.ndarray, q_pe: np.ndarray, c_kv: np.ndarray, k_pe: np.ndarray,
+                        w_uk: np.ndarray, w_uv: np.ndarray, allowed: np.ndarray, scale: float,
+                        record: Record = ignore) -> np.ndarray:
+        """Attention with every head's keys and values written out.
+
+        q_nope, q_pe   [B, T, A, dn], [B, T, A, dr]
+        c_kv, k_pe     [B, S, r], [B, S, dr]
+        w_uk, w_uv     [A, dn, r], [A, dv, r]
+        allowed        bool [B, T, S]
+        scale          on the whole score
+        returns        [B, T, A, dv]
+        """
+        k_nope = self.einsum("bsr,anr->bsan", c_kv, w_uk)               # [B, S, A, dn]
+        value = self.einsum("bsr,avr->bsav", c_kv, w_uv)                # [B, S, A, dv]
+        scores = self.add(self.einsum("btan,bsan->bats", q_nope, k_nope), self.einsum("btap,bsp->bats", q_pe, k_pe))
+        weights = self.softmax(self.multiply(scale, scores), allowed)    # [B, A, T, S]
+        record("attention_weights", weights)
+        return self.einsum("bats,bsav->btav", weights, value)
+
+    def attend_absorbed(self, q_nope: np.ndarray, q_pe: np.ndarray, c_kv: np.ndarray, k_pe: np.ndarray,
+                        w_uk: np.ndarray, w_uv: np.ndarray, allowed: np.ndarray, scale: float,
+                        record: Record = ignore) -> np.ndarray:
+        """The same, heads attending to the latents themselves; arguments and result as attend_expanded."""
+        q_latent = self.einsum("btan,anr->btar", q_nope, w_uk)     # [B, T, A, r]
+        scores = self.add(self.einsum("btar,bsr->bats", q_latent, c_kv), self.einsum("btap,bsp->bats", q_pe, k_pe))
+        weights = self.softmax(self.multiply(scale, scores), allowed)    # [B, A, T, S]
+        record("attention_weights", weights)
+        context = self.einsum("bats,bsr->btar", weights, c_kv)     # [B, T, A, r]
+        return self.einsum("btar,avr->btav", context, w_uv)
+
+    def mla(self, parameters: Parameters, x: np.ndarray, c_kv: np.ndarray, k_pe: np.ndarray, positions: np.ndarray,
+            angle: np.ndarray, config: AttentionConfig, absorbed: bool = False, record: Record = ignore) -> np.ndarray:
+        """The attention of one layer, given the latents of all tokens so far.
+
+        parameters   those of `queries` and `up_projections`, and "wo.weight" [D, A*dv]
+        x            [B, T, D] normalised hidden state of the new tokens
+        c_kv, k_pe   [B, S, r], [B, S, dr] latents of every position up to the newest, the new ones included
+        positions    int64 [B, T] of the new tokens
+        angle        float64 [B, T, dr/2]
+        absorbed     which of the two equal forms computes it
+        returns      [B, T, D]
+        """
+        q_nope, q_pe = self.queries(parameters, x, angle, config)
+        record("q_nope", q_nope)
+        record("q_pe", q_pe)
+        w_uk, w_uv = self.up_projections(parameters, config)
+        attend = self.attend_absorbed if absorbed else self.attend_expanded
+        heads = attend(q_nope, q_pe, c_kv, k_pe, w_uk, w_uv, self.visible(positions, c_kv.shape[1]),
+                       softmax_scale(config.qk_head_dim, config.yarn), record)
+        B, T, A, dv = heads.shape
+        return self.linear(self.reshape(heads, (B, T, A * dv)), parameters["wo.weight"])     # [B, T, D]

@@ -18,11 +18,13 @@ import numpy as np
 
 from engram_ref.checks import check_shapes
 from engram_ref.model_config import HyperConfig
-from engram_ref.ops.gate import sigmoid
-from engram_ref.ops.linear import linear
-from engram_ref.ops.norm import inverse_rms
+from engram_ref.ops.experts import Experts
 
 Parameters = Mapping[str, np.ndarray]
+
+
+HEAD_FLOOR = 1e-6
+"""What DeepSeek-V4 adds to every weight of its learned collapse."""
 
 
 def expand(x: np.ndarray, n_branches: int) -> np.ndarray:
@@ -36,94 +38,9 @@ def log_normalise(logits: np.ndarray, axis: int) -> np.ndarray:
     return logits - largest - np.log(np.exp(logits - largest).sum(axis=axis, keepdims=True))
 
 
-def sinkhorn(logits: np.ndarray, iterations: int, eps: float = 0.0) -> np.ndarray:
-    """exp(logits), columns and rows normalised in turn: rows sum to one, columns nearly.
-
-    logits       [..., M, M]
-    iterations   how often both are normalised, columns first
-    eps          0: the paper's form, in logarithms so that large logits cannot divide zero by zero;
-                 else added in every division, as DeepSeek-V4's code does
-    returns      [..., M, M]
-    source       mHC Eq. 8 and 9
-
-    >>> sinkhorn(np.array([[0.0, 1.0], [2.0, 3.0]]), 20).round(3)
-    array([[0.5, 0.5],
-           [0.5, 0.5]])
-    """
-    if eps:
-        return sinkhorn_with_eps(logits, iterations, eps)
-    for _ in range(iterations):
-        logits = log_normalise(log_normalise(logits, axis=-2), axis=-1)
-    return np.exp(logits)
-
-
-def sinkhorn_with_eps(logits: np.ndarray, iterations: int, eps: float) -> np.ndarray:
-    """DeepSeek-V4's form: eps is added to the first column-normalised matrix, and to every later sum."""
-    matrix = np.exp(log_normalise(logits, axis=-2)) + eps
-    matrix = matrix / (matrix.sum(axis=-1, keepdims=True) + eps)
-    for _ in range(iterations - 1):
-        matrix = matrix / (matrix.sum(axis=-2, keepdims=True) + eps)
-        matrix = matrix / (matrix.sum(axis=-1, keepdims=True) + eps)
-    return matrix
-
-
-def branch_maps(parameters: Parameters, X: np.ndarray, eps: float,
-                config: HyperConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """How one site reads, writes and carries on the branches.
-
-    parameters   "phi" [2M+M*M, M*D], "bias" [2M+M*M], rows ordered pre, post, res; "alpha" [3], likewise
-    X            [B, T, M, D]
-    eps          of the norm over all M*D channels together
-    returns      H_pre [B, T, M], H_post [B, T, M], H_res [B, T, M, M] with rows for the branch written
-    """
-    B, T, M, D = X.shape
-    v = X.reshape(B, T, M * D)                                               # branch after branch
-    raw = linear(v * inverse_rms(v, eps), parameters["phi"])                 # [B, T, 2M+M*M]
-    alpha = np.repeat(parameters["alpha"], [M, M, M * M])
-    logits = alpha * raw + parameters["bias"]
-    pre = sigmoid(logits[..., :M]) + config.pre_eps
-    post = config.post_mult * sigmoid(logits[..., M : 2 * M])
-    res = sinkhorn(logits[..., 2 * M :].reshape(B, T, M, M), config.iterations, config.sinkhorn_eps)
-    return pre, post, res
-
-
-def read_branches(X: np.ndarray, pre: np.ndarray) -> np.ndarray:
-    """u = sum_i H_pre[i] X_i: [B, T, M, D], [B, T, M] -> [B, T, D]."""
-    return np.einsum("btm,btmd->btd", pre, X)
-
-
-def write_branches(X: np.ndarray, y: np.ndarray, post: np.ndarray, res: np.ndarray) -> np.ndarray:
-    """X'_i = sum_j H_res[i, j] X_j + H_post[i] y.
-
-    X           [B, T, M, D]
-    y           [B, T, D]
-    post, res   [B, T, M], [B, T, M, M]
-    returns     [B, T, M, D]
-    """
-    return np.einsum("btij,btjd->btid", res, X) + post[..., None] * y[:, :, None, :]
-
-
-def collapse(X: np.ndarray, form: str, parameters: Parameters, eps: float) -> np.ndarray:
-    """The branches as one stream again, before the final norm.
-
-    X            [B, T, M, D]
-    form         "sum", "mean", or "head": sum_i w_i X_i with w = sigmoid(alpha W v/rms(v) + b) + 1e-6
-    parameters   for "head": "phi" [M, M*D], "bias" [M], "alpha" [1]
-    returns      [B, T, D]
-    source       not stated in the mHC paper; "head" is DeepSeek-V4's
-    """
-    if form == "sum":
-        return X.sum(axis=2)
-    if form == "mean":
-        return X.mean(axis=2)
-    B, T, M, D = X.shape
-    v = X.reshape(B, T, M * D)
-    raw = linear(v * inverse_rms(v, eps), parameters["phi"])
-    return read_branches(X, sigmoid(parameters["alpha"] * raw + parameters["bias"]) + HEAD_FLOOR)
-
-
-HEAD_FLOOR = 1e-6
-"""What DeepSeek-V4 adds to every weight of its learned collapse."""
+def merge_branches(X: np.ndarray, form: str) -> np.ndarray:
+    """The "sum" or the "mean" of all branches: [B, T, M, D] -> [B, T, D]."""
+    return X.sum(axis=2) if form == "sum" else X.mean(axis=2)
 
 
 def read_single(X: np.ndarray) -> np.ndarray:
@@ -135,3 +52,95 @@ def write_single(X: np.ndarray, y: np.ndarray) -> np.ndarray:
     """A plain residual stream after one site, X + y: [B, T, 1, D], [B, T, D] -> [B, T, 1, D]."""
     check_shapes(y=(y, (*X.shape[:2], X.shape[-1])))
     return X + y[:, :, None]
+
+
+class Branches(Experts):
+    """How a site reads the branches, writes to them and carries them on."""
+
+    __slots__ = ()
+    expand = staticmethod(expand)
+    log_normalise = staticmethod(log_normalise)
+    merge_branches = staticmethod(merge_branches)
+    read_single = staticmethod(read_single)
+    write_single = staticmethod(write_single)
+
+    def sinkhorn(self, logits: np.ndarray, iterations: int, eps: float = 0.0) -> np.ndarray:
+        """exp(logits), columns and rows normalised in turn: rows sum to one, columns nearly.
+
+        logits       [..., M, M]
+        iterations   how often both are normalised, columns first
+        eps          0: the paper's form, in logarithms so that large logits cannot divide zero by zero;
+                     else added in every division, as DeepSeek-V4's code does
+        returns      [..., M, M]
+        source       mHC Eq. 8 and 9
+
+        >>> from engram_ref import ops
+        >>> ops.sinkhorn(np.array([[0.0, 1.0], [2.0, 3.0]]), 20).round(3)
+        array([[0.5, 0.5],
+               [0.5, 0.5]])
+        """
+        if eps:
+            return self._with_eps(logits, iterations, eps)
+        for _ in range(iterations):
+            logits = self.log_normalise(self.log_normalise(logits, axis=-2), axis=-1)
+        return self.exp(logits)
+
+    def _with_eps(self, logits: np.ndarray, iterations: int, eps: float) -> np.ndarray:
+        """DeepSeek-V4's form: eps is added to the first column-normalised matrix, and to every later sum."""
+        matrix = self.exp(self.log_normalise(logits, axis=-2)) + eps
+        matrix = matrix / (matrix.sum(axis=-1, keepdims=True) + eps)
+        for _ in range(iterations - 1):
+            matrix = matrix / (matrix.sum(axis=-2, keepdims=True) + eps)
+            matrix = matrix / (matrix.sum(axis=-1, keepdims=True) + eps)
+        return matrix
+
+    def _mapped(self, parameters: Parameters, X: np.ndarray, alpha: np.ndarray, eps: float) -> np.ndarray:
+        """alpha phi v/rms(v) + bias, v being all branches side by side: [B, T, M, D] -> [B, T, maps]."""
+        B, T, M, D = X.shape
+        v = self.reshape(X, (B, T, M * D))                                       # branch after branch
+        raw = self.linear(self.multiply(v, self.inverse_rms(v, eps)), parameters["phi"])
+        return self.add(self.multiply(alpha, raw), parameters["bias"])
+
+    def branch_maps(self, parameters: Parameters, X: np.ndarray, eps: float,
+                    config: HyperConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """How one site reads, writes and carries on the branches.
+
+        parameters   "phi" [2M+M*M, M*D], "bias" [2M+M*M], rows ordered pre, post, res; "alpha" [3], likewise
+        X            [B, T, M, D]
+        eps          of the norm over all M*D channels together
+        returns      H_pre [B, T, M], H_post [B, T, M], H_res [B, T, M, M] with rows for the branch written
+        """
+        B, T, M, _ = X.shape
+        logits = self._mapped(parameters, X, self.repeat(parameters["alpha"], (M, M, M * M)), eps)    # [B, T, 2M+M*M]
+        pre, others = self.split(logits, M)
+        post, res = self.split(others, M)
+        pre, post = self.add(self.sigmoid(pre), config.pre_eps), self.multiply(config.post_mult, self.sigmoid(post))
+        return pre, post, self.sinkhorn(self.reshape(res, (B, T, M, M)), config.iterations, config.sinkhorn_eps)
+
+    def read_branches(self, X: np.ndarray, pre: np.ndarray) -> np.ndarray:
+        """u = sum_i H_pre[i] X_i: [B, T, M, D], [B, T, M] -> [B, T, D]."""
+        return self.einsum("btm,btmd->btd", pre, X)
+
+    def write_branches(self, X: np.ndarray, y: np.ndarray, post: np.ndarray, res: np.ndarray) -> np.ndarray:
+        """X'_i = sum_j H_res[i, j] X_j + H_post[i] y.
+
+        X           [B, T, M, D]
+        y           [B, T, D]
+        post, res   [B, T, M], [B, T, M, M]
+        returns     [B, T, M, D]
+        """
+        return self.add(self.einsum("btij,btjd->btid", res, X), self.apply_gate(post, y))
+
+    def collapse(self, X: np.ndarray, form: str, parameters: Parameters, eps: float) -> np.ndarray:
+        """The branches as one stream again, before the final norm.
+
+        X            [B, T, M, D]
+        form         "sum", "mean", or "head": sum_i w_i X_i with w = sigmoid(alpha W v/rms(v) + b) + 1e-6
+        parameters   for "head": "phi" [M, M*D], "bias" [M], "alpha" [1]
+        returns      [B, T, D]
+        source       not stated in the mHC paper; "head" is DeepSeek-V4's
+        """
+        if form != "head":
+            return self.merge_branches(X, form)
+        weights = self.sigmoid(self._mapped(parameters, X, parameters["alpha"], eps))
+        return self.read_branches(X, self.add(weights, HEAD_FLOOR))

@@ -14,6 +14,7 @@ import ml_dtypes
 import numpy as np
 
 from engram_ref.errors import InputError
+from engram_ref.ops.small import Small
 
 BLOCK = 32          # channels that share one scale
 E4M3_MAX = 448.0    # the largest finite E4M3FN number
@@ -119,14 +120,22 @@ def quantise(x: np.ndarray, floor: float = QUANTISE_FLOOR) -> tuple[np.ndarray, 
     return narrow.view(np.uint8).reshape(x.shape), scales
 
 
-def requantise(x: np.ndarray, floor: float = QUANTISE_FLOOR) -> np.ndarray:
-    """Round to what FP8 with a scale per 32 channels can hold: quantise, then dequantise.
+class Codecs(Small):
+    """Codecs that use other ops."""
 
-    x         [..., W] float32
-    floor     as for quantise
-    returns   [..., W] float32. Rows of an FP8 table in blocks of 32 come back unchanged if their scales are at least
-              the floor's, byte 105 for the default; fainter ones lose digits
-    raises    as quantise
-    source    V4.1 release
-    """
-    return dequantise(*quantise(x, floor))
+    __slots__ = ()
+    round_bf16 = staticmethod(round_bf16)
+    dequantise = staticmethod(dequantise)
+    quantise = staticmethod(quantise)
+
+    def requantise(self, x: np.ndarray, floor: float = QUANTISE_FLOOR) -> np.ndarray:
+        """Round to what FP8 with a scale per 32 channels can hold: quantise, then dequantise.
+
+        x         [..., W] float32
+        floor     as for quantise
+        returns   [..., W] float32. Rows of an FP8 table in blocks of 32 come back unchanged if their scales are at
+                  least the floor's, byte 105 for the default; fainter ones lose digits
+        raises    as quantise
+        source    V4.1 release
+        """
+        return self.dequantise(*self.quantise(x, floor))

@@ -1,7 +1,8 @@
-"""Composite ops: the few compositions that models call.
+"""The module as a composition: the few functions that models call, each of small ops one after the other.
 
-Each is defined here as small ops, one after the other; a fast backend may replace a whole composite.
-`record(stage, array)` is called with every stage on the way, so that it can be looked at.
+They are written once, as methods over the namespace they belong to: a backend brings its own small ops, and may replace
+a whole composition by something fused. `record(stage, array)` is called with every stage on the way, so that it can be
+looked at.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,203 +11,197 @@ import numpy as np
 
 from engram_ref.config import EngramConfig
 from engram_ref.errors import InputError
-from engram_ref.ops.canonical import canonicalise
-from engram_ref.ops.codecs import requantise, round_bf16
-from engram_ref.ops.conv import conv_silu
-from engram_ref.ops.gate import apply_gate, factored_score, gate, score
-from engram_ref.ops.hashing import mix, table_rows, windows
-from engram_ref.ops.linear import linear
-from engram_ref.ops.norm import effective_gain, rms_norm
+from engram_ref.ops.conv import Conv
 from engram_ref.ops.record import Record, ignore
-from engram_ref.ops.tables import concatenate, decode, gather
 
 Parameters = Mapping[str, np.ndarray]
 
 
-def address(ids: np.ndarray, history: np.ndarray, multipliers: np.ndarray, primes: np.ndarray,
-            offsets: np.ndarray | None, pad_id: int, eos_id: int | None = None,
-            record: Record = ignore) -> np.ndarray:
-    """From canonical ids to rows: windows, mix, modulus, offsets.
-
-    ids           int64 [B, T] canonical, DEAD allowed
-    history       int64 [B, N-1], oldest first
-    multipliers   int64 [N], newest token's first
-    primes        int64 [C]
-    offsets       int64 [C], the column offsets, for flat rows; None for rows per column
-    pad_id        canonical id that replaces hidden tokens if eos_id is None
-    eos_id        canonical id that ends a document and replaces hidden tokens, or None
-    returns       int64 [B, T, C]
-    source        demo, its hash; V4.1 release
-    """
-    shifts = windows(ids, history, pad_id, eos_id)           # [B, T, N]
-    record("windows", shifts)
-    mixes = mix(shifts, multipliers)                         # [B, T, N-1]
-    record("mix", mixes)
-    rows = table_rows(mixes, primes)                         # [B, T, C]
-    record("rows", rows)
-    return rows if offsets is None else rows + offsets
-
-
-def address_layers(ids: np.ndarray, canonical: np.ndarray | None, history: np.ndarray, multipliers: np.ndarray,
-                   primes: np.ndarray, offsets: np.ndarray | None, pad_id: int,
-                   eos_id: int | None = None) -> np.ndarray:
-    """From raw ids to the rows of several layers: canonicalise once, then address in each.
-
-    ids           int64 [B, T] raw, DEAD allowed
-    canonical     int64 [V], the canonical id of every raw id; None where raw ids are hashed
-    history       int64 [B, N-1] canonical, oldest first
-    multipliers   int64 [Y, N], of Y layers
-    primes        int64 [Y, C]
-    offsets       int64 [Y, C] for flat rows; None for rows per column
-    pad_id        canonical id that replaces hidden tokens if eos_id is None
-    eos_id        canonical id that ends a document and replaces hidden tokens, or None
-    returns       int64 [Y, B, T, C]
-    raises        InputError for an id outside the map
-    """
-    hashed = ids if canonical is None else canonicalise(ids, canonical)      # [B, T]
-    return np.stack([address(hashed, history, m, p, None if offsets is None else offsets[y], pad_id, eos_id)
-                     for y, (m, p) in enumerate(zip(multipliers, primes, strict=True))])
-
-
-def check_step(ids: np.ndarray, history: np.ndarray, max_ngram: int, int64: object = np.int64) -> None:
+def check_step(ops: Conv, ids: np.ndarray, history: np.ndarray, max_ngram: int) -> None:
     """Raise InputError unless the arrays are those of one token: ids [B] and history [B, N-1], both int64."""
-    if not (ids.dtype == history.dtype == int64 and ids.ndim == 1 and history.shape == (len(ids), max_ngram - 1)):
+    found = ops.dtype_name(ids), ops.dtype_name(history)
+    if found != ("int64", "int64") or ids.ndim != 1 or history.shape != (len(ids), max_ngram - 1):
         raise InputError("ids, history", f"int64, shapes [B] and [B, {max_ngram - 1}]",
-                         f"{ids.dtype} {list(ids.shape)} and {history.dtype} {list(history.shape)}")
+                         f"{found[0]} {list(ids.shape)} and {found[1]} {list(history.shape)}")
 
 
-def stepper(multipliers: np.ndarray, primes: np.ndarray, pad_id: int,
-            eos_id: int | None = None) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    """A function for one-token decoding: step(ids int64 [B], history int64 [B, N-1]) -> rows int64 [B, C].
+class Composite(Conv):
+    """From ids to rows, from rows to memory, from memory to what is added to the residual stream."""
 
-    multipliers, primes, pad_id, eos_id   as for address
-    raises                                step: InputError for other shapes or dtypes
-    """
-    def step(ids: np.ndarray, history: np.ndarray) -> np.ndarray:
-        check_step(ids, history, len(multipliers))
-        return address(ids[:, None], history, multipliers, primes, None, pad_id, eos_id)[:, 0]
+    __slots__ = ()
 
-    return step
+    def address(self, ids: np.ndarray, history: np.ndarray, multipliers: np.ndarray, primes: np.ndarray,
+                offsets: np.ndarray | None, pad_id: int, eos_id: int | None = None,
+                record: Record = ignore) -> np.ndarray:
+        """From canonical ids to rows: windows, mix, modulus, offsets.
 
+        ids           int64 [B, T] canonical, DEAD allowed
+        history       int64 [B, N-1], oldest first
+        multipliers   int64 [N], newest token's first
+        primes        int64 [C]
+        offsets       int64 [C], the column offsets, for flat rows; None for rows per column
+        pad_id        canonical id that replaces hidden tokens if eos_id is None
+        eos_id        canonical id that ends a document and replaces hidden tokens, or None
+        returns       int64 [B, T, C]
+        source        demo, its hash; V4.1 release
+        """
+        shifts = self.windows(ids, history, pad_id, eos_id)           # [B, T, N]
+        record("windows", shifts)
+        mixes = self.mix(shifts, multipliers)                         # [B, T, N-1]
+        record("mix", mixes)
+        rows = self.table_rows(mixes, primes)                         # [B, T, C]
+        record("rows", rows)
+        return rows if offsets is None else self.add(rows, self.constant(offsets, rows))
 
-def gather_decode(parameters: Parameters, rows: np.ndarray, config: EngramConfig, dtype: type,
-                  record: Record = ignore) -> np.ndarray:
-    """From rows to the memory of each token: gather, decode, concatenate.
+    def address_layers(self, ids: np.ndarray, canonical: np.ndarray | None, history: np.ndarray,
+                       multipliers: np.ndarray, primes: np.ndarray, offsets: np.ndarray | None, pad_id: int,
+                       eos_id: int | None = None) -> np.ndarray:
+        """From raw ids to the rows of several layers: canonicalise once, then address in each.
 
-    parameters   "table" [R, W], or "table_codes" uint8 [R, W] and "table_scales" uint8 [R, W/32];
-                 "column_offsets" int64 [C]
-    rows         int64 [B, T, C], without offsets
-    dtype        float32 or float64, of the result
-    config       names the codec and the rounding
-    returns      [B, T, C*W]; rounded to bfloat16 where the dialect rounds
-    source       Paper Eq. 1 and 2; V4.1 release
-    """
-    names = ("table_codes", "table_scales") if config.table_codec == "fp8_e8m0" else ("table",)
-    gathered = tuple(gather(parameters[name], rows, parameters["column_offsets"]) for name in names)
-    memory = concatenate(decode(gathered, config.table_codec, dtype))
-    if config.rounding == "fp8_bf16":
-        memory = round_bf16(memory)
-    record("memory", memory)
-    return memory
+        ids           int64 [B, T] raw, DEAD allowed
+        canonical     int64 [V], the canonical id of every raw id; None where raw ids are hashed
+        history       int64 [B, N-1] canonical, oldest first
+        multipliers   int64 [Y, N], of Y layers
+        primes        int64 [Y, C]
+        offsets       int64 [Y, C] for flat rows; None for rows per column
+        pad_id        canonical id that replaces hidden tokens if eos_id is None
+        eos_id        canonical id that ends a document and replaces hidden tokens, or None
+        returns       int64 [Y, B, T, C]
+        raises        InputError for an id outside the map
+        """
+        hashed = ids if canonical is None else self.canonicalise(ids, canonical)      # [B, T]
+        return self.stack([self.address(hashed, history, m, p, None if offsets is None else offsets[y], pad_id, eos_id)
+                           for y, (m, p) in enumerate(zip(multipliers, primes, strict=True))], 0)
 
+    def stepper(self, multipliers: np.ndarray, primes: np.ndarray, pad_id: int,
+                eos_id: int | None = None) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+        """A function for one-token decoding: step(ids int64 [B], history int64 [B, N-1]) -> rows int64 [B, C].
 
-def project(parameters: Parameters, memory: np.ndarray, config: EngramConfig) -> tuple[np.ndarray, np.ndarray]:
-    """Keys and value of each memory.
+        multipliers, primes, pad_id, eos_id   as for address
+        raises                                step: InputError for other shapes or dtypes
+        """
+        def step(ids: np.ndarray, history: np.ndarray) -> np.ndarray:
+            check_step(self, ids, history, len(multipliers))
+            return self.address(ids[:, None], history, multipliers, primes, None, pad_id, eos_id)[:, 0]
 
-    parameters   "key_weight" [M, D, C*W], "value_weight" [D, C*W]; with biases "key_bias" [M, D],
-                 "value_bias" [D]
-    memory       [B, T, C*W]
-    returns      key [B, T, M, D], value [B, T, D]
-    source       Paper Eq. 3; the V4.1 release quantises the input to FP8 and rounds the result to bfloat16
-    """
-    emulated = config.rounding == "fp8_bf16"
-    M = config.n_branches
-    x = requantise(memory, config.quantise_floor) if emulated else memory
-    key_bias = parameters["key_bias"] if config.projection_bias else [None] * M
-    value_bias = parameters["value_bias"] if config.projection_bias else None
-    keys = [linear(x, parameters["key_weight"][m], key_bias[m]) for m in range(M)]    # M of [B, T, D]
-    key, value = np.stack(keys, axis=2), linear(x, parameters["value_weight"], value_bias)
-    return (round_bf16(key), round_bf16(value)) if emulated else (key, value)
+        return step
 
+    def gather_decode(self, parameters: Parameters, rows: np.ndarray, config: EngramConfig, dtype: type,
+                      record: Record = ignore) -> np.ndarray:
+        """From rows to the memory of each token: gather, decode, concatenate.
 
-def gate_score(parameters: Parameters, hidden: np.ndarray, key: np.ndarray, config: EngramConfig,
-               record: Record = ignore) -> np.ndarray:
-    """How well each branch's state and key agree, by the configuration's form of the norms.
+        parameters   "table" [R, W], or "table_codes" uint8 [R, W] and "table_scales" uint8 [R, W/32];
+                     "column_offsets" int64 [C]
+        rows         int64 [B, T, C], without offsets
+        dtype        float32 or float64, of the result
+        config       names the codec and the rounding
+        returns      [B, T, C*W]; rounded to bfloat16 where the dialect rounds
+        source       Paper Eq. 1 and 2; V4.1 release
+        """
+        names = ("table_codes", "table_scales") if config.table_codec == "fp8_e8m0" else ("table",)
+        gathered = tuple(self.gather(parameters[name], rows, parameters["column_offsets"]) for name in names)
+        memory = self.concatenate(self.decode(gathered, config.table_codec, dtype))
+        if config.rounding == "fp8_bf16":
+            memory = self.round_bf16(memory)
+        record("memory", memory)
+        return memory
 
-    parameters    "query_gain" [M, D], "key_gain" [M, D]
-    hidden, key   [B, T, M, D]
-    returns       [B, T, M]
-    source        Paper Eq. 4 and 6; V4.1 release (factored)
-    """
-    query_gain = effective_gain(parameters["query_gain"], config.gain_form)
-    key_gain = effective_gain(parameters["key_gain"], config.gain_form)
-    if config.score_form == "factored":
-        return factored_score(hidden, key, query_gain, key_gain, config.norm_eps)
-    query_norm = rms_norm(hidden, query_gain, config.norm_eps)
-    record("query_norm", query_norm)
-    key_norm = rms_norm(key, key_gain, config.norm_eps)
-    record("key_norm", key_norm)
-    return score(query_norm, key_norm)
+    def project(self, parameters: Parameters, memory: np.ndarray,
+                config: EngramConfig) -> tuple[np.ndarray, np.ndarray]:
+        """Keys and value of each memory.
 
+        parameters   "key_weight" [M, D, C*W], "value_weight" [D, C*W]; with biases "key_bias" [M, D],
+                     "value_bias" [D]
+        memory       [B, T, C*W]
+        returns      key [B, T, M, D], value [B, T, D]
+        source       Paper Eq. 3; the V4.1 release quantises the input to FP8 and rounds the result to bfloat16
+        """
+        emulated = config.rounding == "fp8_bf16"
+        x = self.requantise(memory, config.quantise_floor) if emulated else memory
+        keys = []
+        for m in range(config.n_branches):
+            bias = self.take(parameters["key_bias"], m) if config.projection_bias else None
+            keys.append(self.linear(x, self.take(parameters["key_weight"], m), bias))     # [B, T, D]
+        bias = parameters["value_bias"] if config.projection_bias else None
+        key, value = self.stack(keys, 2), self.linear(x, parameters["value_weight"], bias)
+        return (self.round_bf16(key), self.round_bf16(value)) if emulated else (key, value)
 
-def project_and_gate(parameters: Parameters, memory: np.ndarray, hidden: np.ndarray, dead: np.ndarray | None,
-                     config: EngramConfig, record: Record = ignore) -> np.ndarray:
-    """From memory to gated value: project, compare with the state, let in.
+    def gate_score(self, parameters: Parameters, hidden: np.ndarray, key: np.ndarray, config: EngramConfig,
+                   record: Record = ignore) -> np.ndarray:
+        """How well each branch's state and key agree, by the configuration's form of the norms.
 
-    parameters   those of `project` and `gate_score`
-    memory       [B, T, C*W]
-    hidden       [B, T, M, D]
-    dead         bool [B, T] or None; a dead position lets nothing in
-    returns      [B, T, M, D]
-    source       Paper Eq. 3, 4 and 6
-    """
-    key, value = project(parameters, memory, config)
-    record("key", key)
-    record("value", value)
-    s = gate_score(parameters, hidden, key, config, record)
-    record("score", s)
-    alpha = gate(s, config.gate_form, dead)
-    record("gate", alpha)
-    gated = apply_gate(alpha, value)
-    record("gated", gated)
-    return gated
+        parameters    "query_gain" [M, D], "key_gain" [M, D]
+        hidden, key   [B, T, M, D]
+        returns       [B, T, M]
+        source        Paper Eq. 4 and 6; V4.1 release (factored)
+        """
+        query_gain = self.effective_gain(parameters["query_gain"], config.gain_form)
+        key_gain = self.effective_gain(parameters["key_gain"], config.gain_form)
+        if config.score_form == "factored":
+            return self.factored_score(hidden, key, query_gain, key_gain, config.norm_eps)
+        query_norm = self.rms_norm(hidden, query_gain, config.norm_eps)
+        record("query_norm", query_norm)
+        key_norm = self.rms_norm(key, key_gain, config.norm_eps)
+        record("key_norm", key_norm)
+        return self.score(query_norm, key_norm)
 
+    def project_and_gate(self, parameters: Parameters, memory: np.ndarray, hidden: np.ndarray, dead: np.ndarray | None,
+                         config: EngramConfig, record: Record = ignore) -> np.ndarray:
+        """From memory to gated value: project, compare with the state, let in.
 
-def gated_conv(parameters: Parameters, gated: np.ndarray, taps: np.ndarray, config: EngramConfig,
-               record: Record = ignore) -> tuple[np.ndarray, np.ndarray]:
-    """Y = SiLU(conv(RMSNorm(u))) + u, and the normalised values, of which the next chunk needs the last.
+        parameters   those of `project` and `gate_score`
+        memory       [B, T, C*W]
+        hidden       [B, T, M, D]
+        dead         bool [B, T] or None; a dead position lets nothing in
+        returns      [B, T, M, D]
+        source       Paper Eq. 3, 4 and 6
+        """
+        key, value = self.project(parameters, memory, config)
+        record("key", key)
+        record("value", value)
+        s = self.gate_score(parameters, hidden, key, config, record)
+        record("score", s)
+        alpha = self.gate(s, config.gate_form, dead)
+        record("gate", alpha)
+        gated = self.apply_gate(alpha, value)
+        record("gated", gated)
+        return gated
 
-    parameters   "conv_gain" [M, D], "conv_weight" [M, D, L]
-    gated        [B, T, M, D]
-    taps         [B, (L-1)*dilation, M, D] normalised gated values before these
-    returns      Y [B, T, M, D], RMSNorm(u) [B, T, M, D]
-    source       Paper Eq. 5; demo
-    """
-    normalised = rms_norm(gated, effective_gain(parameters["conv_gain"], config.gain_form), config.conv_norm_eps)
-    record("conv_norm", normalised)
-    branch = conv_silu(normalised, parameters["conv_weight"], config.conv_dilation, taps)
-    record("conv", branch)
-    return branch + gated, normalised
+    def gated_conv(self, parameters: Parameters, gated: np.ndarray, taps: np.ndarray, config: EngramConfig,
+                   record: Record = ignore) -> tuple[np.ndarray, np.ndarray]:
+        """Y = SiLU(conv(RMSNorm(u))) + u, and the normalised values, of which the next chunk needs the last.
 
+        parameters   "conv_gain" [M, D], "conv_weight" [M, D, L]
+        gated        [B, T, M, D]
+        taps         [B, (L-1)*dilation, M, D] normalised gated values before these
+        returns      Y [B, T, M, D], RMSNorm(u) [B, T, M, D]
+        source       Paper Eq. 5; demo
+        """
+        gain = self.effective_gain(parameters["conv_gain"], config.gain_form)
+        normalised = self.rms_norm(gated, gain, config.conv_norm_eps)
+        record("conv_norm", normalised)
+        branch = self.conv_silu(normalised, parameters["conv_weight"], config.conv_dilation, taps)
+        record("conv", branch)
+        return self.add(branch, gated), normalised
 
-def gated_update(parameters: Parameters, memory: np.ndarray, hidden: np.ndarray, taps: np.ndarray,
-                 dead: np.ndarray | None, config: EngramConfig, keep: int,
-                 record: Record = ignore) -> tuple[np.ndarray, np.ndarray | None]:
-    """From memory to Y: project, gate and, where the dialect has one, convolve.
+    def gated_update(self, parameters: Parameters, memory: np.ndarray, hidden: np.ndarray, taps: np.ndarray,
+                     dead: np.ndarray | None, config: EngramConfig, keep: int,
+                     record: Record = ignore) -> tuple[np.ndarray, np.ndarray | None]:
+        """From memory to Y: project, gate and, where the dialect has one, convolve.
 
-    parameters   those of `project_and_gate` and `gated_conv`
-    memory       [B, T, C*W]
-    hidden       [B, T, M, D]
-    taps         [B, (L-1)*dilation, M, D] normalised gated values before these
-    dead         bool [B, T] or None
-    keep         how many of the last normalised gated values to hand back, for the next chunk's taps
-    returns      Y [B, T, M, D]; [B, min(keep, T), M, D], or None without a convolution
-    source       Paper section 2; demo; V4.1 release
-    """
-    gated = project_and_gate(parameters, memory, hidden, dead, config, record)
-    if not config.conv_kernel:
-        record("output", gated)
-        return gated, None
-    Y, normalised = gated_conv(parameters, gated, taps, config, record)
-    record("output", Y)
-    return Y, normalised[:, max(normalised.shape[1] - keep, 0) :]
+        parameters   those of `project_and_gate` and `gated_conv`
+        memory       [B, T, C*W]
+        hidden       [B, T, M, D]
+        taps         [B, (L-1)*dilation, M, D] normalised gated values before these
+        dead         bool [B, T] or None
+        keep         how many of the last normalised gated values to hand back, for the next chunk's taps
+        returns      Y [B, T, M, D]; [B, min(keep, T), M, D], or None without a convolution
+        source       Paper section 2; demo; V4.1 release
+        """
+        gated = self.project_and_gate(parameters, memory, hidden, dead, config, record)
+        if not config.conv_kernel:
+            record("output", gated)
+            return gated, None
+        Y, normalised = self.gated_conv(parameters, gated, taps, config, record)
+        record("output", Y)
+        return Y, self.tail(normalised, keep)

@@ -13,7 +13,7 @@ Left of the sequence it reads zeros. To go on later, it must remember the last (
 import numpy as np
 
 from engram_ref.checks import check_shapes
-from engram_ref.ops.gate import sigmoid
+from engram_ref.ops.gate import Gate
 
 
 def short_conv(x: np.ndarray, weight: np.ndarray, dilation: int, taps: np.ndarray) -> np.ndarray:
@@ -51,11 +51,17 @@ def next_taps(x: np.ndarray, taps: np.ndarray) -> np.ndarray:
     return seen[:, seen.shape[1] - taps.shape[1] :]
 
 
-def silu(x: np.ndarray) -> np.ndarray:
-    """x * sigma(x): [...] -> [...].  Source: Hendrycks and Gimpel 2016."""
-    return x * sigmoid(x)
+class Conv(Gate):
+    """The convolution's activation, which uses other ops."""
 
+    __slots__ = ()
+    short_conv = staticmethod(short_conv)
+    next_taps = staticmethod(next_taps)
 
-def conv_silu(x: np.ndarray, weight: np.ndarray, dilation: int, taps: np.ndarray) -> np.ndarray:
-    """SiLU(conv(x)): arguments and result as short_conv.  Source: paper Eq. 5."""
-    return silu(short_conv(x, weight, dilation, taps))
+    def silu(self, x: np.ndarray) -> np.ndarray:
+        """x * sigma(x): [...] -> [...].  Source: Hendrycks and Gimpel 2016."""
+        return x * self.sigmoid(x)
+
+    def conv_silu(self, x: np.ndarray, weight: np.ndarray, dilation: int, taps: np.ndarray) -> np.ndarray:
+        """SiLU(conv(x)): arguments and result as short_conv.  Source: paper Eq. 5."""
+        return self.silu(self.short_conv(x, weight, dilation, taps))

@@ -14,9 +14,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from engram_ref.model_config import ExpertsConfig
-from engram_ref.ops.conv import silu
-from engram_ref.ops.gate import sigmoid
-from engram_ref.ops.linear import linear
+from engram_ref.ops.attention import Attention
 from engram_ref.ops.record import Record, ignore
 
 NORM_FLOOR = 1e-20      # added to the sum of the chosen scores: if all are 0, so are the weights
@@ -26,31 +24,9 @@ GROUP_BEST = {"best": 1, "best_two": 2}
 Parameters = Mapping[str, np.ndarray]
 
 
-def swiglu(x: np.ndarray, w1: np.ndarray, w2: np.ndarray, w3: np.ndarray) -> np.ndarray:
-    """W2 (silu(W1 x) * W3 x): one feed-forward network, expert or dense.
-
-    x         [..., D]
-    w1, w3    [F, D]
-    w2        [D, F]
-    returns   [..., D]
-    source    Shazeer 2020
-    """
-    return linear(silu(linear(x, w1)) * linear(x, w3), w2)
-
-
-def router_scores(x: np.ndarray, weight: np.ndarray, scoring_func: str) -> np.ndarray:
-    """How well each expert suits each token.
-
-    x              [N, D] tokens
-    weight         [E, D]
-    scoring_func   "sigmoid" (V3), "sqrt_softplus": sqrt(ln(1 + e^z)) (V4), or "softmax" over the experts (V2)
-    returns        [N, E], at least 0
-    """
-    z = linear(x, weight)
-    if scoring_func == "softmax":
-        weights = np.exp(z - z.max(axis=-1, keepdims=True))
-        return weights / weights.sum(axis=-1, keepdims=True)
-    return sigmoid(z) if scoring_func == "sigmoid" else np.sqrt(np.logaddexp(z, 0.0))
+def sqrt_softplus(z: np.ndarray) -> np.ndarray:
+    """sqrt(ln(1 + e^z)), for large z as well: [...] -> [...].  Source: DeepSeek-V4's router."""
+    return np.sqrt(np.logaddexp(z, 0.0))
 
 
 def select_experts(scores: np.ndarray, bias: np.ndarray | None, config: ExpertsConfig) -> np.ndarray:
@@ -96,61 +72,92 @@ def expert_weights(scores: np.ndarray, chosen: np.ndarray, config: ExpertsConfig
     return weights * config.routed_scaling_factor
 
 
-def route(parameters: Parameters, x: np.ndarray, config: ExpertsConfig) -> tuple[np.ndarray, np.ndarray]:
-    """The experts of each token and their weights.
+class Experts(Attention):
+    """Feed-forward networks, the router, and the sum over the chosen experts."""
 
-    parameters   "gate.weight" [E, D]; with a router bias "gate.bias" [E]
-    x            [N, D]
-    returns      int64 [N, K], [N, K]
-    """
-    scores = router_scores(x, parameters["gate.weight"], config.scoring_func)
-    chosen = select_experts(scores, parameters["gate.bias"] if config.router_bias else None, config)
-    return chosen, expert_weights(scores, chosen, config)
+    __slots__ = ()
+    sqrt_softplus = staticmethod(sqrt_softplus)
+    select_experts = staticmethod(select_experts)
+    expert_weights = staticmethod(expert_weights)
 
+    def swiglu(self, x: np.ndarray, w1: np.ndarray, w2: np.ndarray, w3: np.ndarray) -> np.ndarray:
+        """W2 (silu(W1 x) * W3 x): one feed-forward network, expert or dense.
 
-def routed_naive(parameters: Parameters, x: np.ndarray, chosen: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """The routed experts' sum, one token and one expert at a time: the definition.
+        x         [..., D]
+        w1, w3    [F, D]
+        w2        [D, F]
+        returns   [..., D]
+        source    Shazeer 2020
+        """
+        return self.linear(self.multiply(self.silu(self.linear(x, w1)), self.linear(x, w3)), w2)
 
-    parameters   "experts.w1", "experts.w3" [E, F, D], "experts.w2" [E, D, F]
-    x            [N, D]
-    chosen       int64 [N, K]
-    weights      [N, K]
-    returns      [N, D]
-    """
-    w1, w2, w3 = (parameters[f"experts.w{i}"] for i in (1, 2, 3))
-    y = np.zeros_like(x)
-    for n, experts in enumerate(chosen):
-        for k, e in enumerate(experts):
-            y[n] = y[n] + weights[n, k] * swiglu(x[n], w1[e], w2[e], w3[e])
-    return y
+    def router_scores(self, x: np.ndarray, weight: np.ndarray, scoring_func: str) -> np.ndarray:
+        """How well each expert suits each token.
 
+        x              [N, D] tokens
+        weight         [E, D]
+        scoring_func   "sigmoid" (V3), "sqrt_softplus": sqrt(ln(1 + e^z)) (V4), or "softmax" over the experts (V2)
+        returns        [N, E], at least 0
+        """
+        z = self.linear(x, weight)
+        if scoring_func == "softmax":
+            return self.softmax(z)
+        return self.sigmoid(z) if scoring_func == "sigmoid" else self.sqrt_softplus(z)
 
-def routed_grouped(parameters: Parameters, x: np.ndarray, chosen: np.ndarray, weights: np.ndarray) -> np.ndarray:
-    """The same, all tokens of one expert at once; arguments and result as routed_naive."""
-    w1, w2, w3 = (parameters[f"experts.w{i}"] for i in (1, 2, 3))
-    y = np.zeros_like(x)
-    for e in range(len(w1)):
-        token, slot = np.nonzero(chosen == e)
-        if len(token):
-            y[token] = y[token] + weights[token, slot, None] * swiglu(x[token], w1[e], w2[e], w3[e])
-    return y
+    def route(self, parameters: Parameters, x: np.ndarray, config: ExpertsConfig) -> tuple[np.ndarray, np.ndarray]:
+        """The experts of each token and their weights.
 
+        parameters   "gate.weight" [E, D]; with a router bias "gate.bias" [E]
+        x            [N, D]
+        returns      int64 [N, K], [N, K]
+        """
+        scores = self.router_scores(x, parameters["gate.weight"], config.scoring_func)
+        chosen = self.select_experts(scores, parameters["gate.bias"] if config.router_bias else None, config)
+        return chosen, self.expert_weights(scores, chosen, config)
 
-def moe(parameters: Parameters, x: np.ndarray, config: ExpertsConfig, record: Record = ignore) -> np.ndarray:
-    """Routed and shared experts of one layer.
+    def routed_naive(self, parameters: Parameters, x: np.ndarray, chosen: np.ndarray,
+                     weights: np.ndarray) -> np.ndarray:
+        """The routed experts' sum, one token and one expert at a time: the definition.
 
-    parameters   those of `route` and `routed_grouped`; with shared experts "shared_experts.w1.weight"
-                 and "w3" [S*F, D], "w2" [D, S*F]
-    x            [B, T, D]
-    returns      [B, T, D]; the shared experts' answer is neither weighted nor scaled
-    source       DeepSeekMoE; DeepSeek-V3
-    """
-    B, T, D = x.shape
-    tokens = x.reshape(B * T, D)                             # [N, D]
-    chosen, weights = route(parameters, tokens, config)
-    record("experts", chosen.reshape(B, T, config.num_experts_per_tok))
-    record("expert_weights", weights.reshape(B, T, config.num_experts_per_tok))
-    y = routed_grouped(parameters, tokens, chosen, weights)
-    if config.n_shared_experts:
-        y = y + swiglu(tokens, *(parameters[f"shared_experts.w{i}.weight"] for i in (1, 2, 3)))
-    return y.reshape(B, T, D)
+        parameters   "experts.w1", "experts.w3" [E, F, D], "experts.w2" [E, D, F]
+        x            [N, D]
+        chosen       int64 [N, K]
+        weights      [N, K]
+        returns      [N, D]
+        """
+        w1, w2, w3 = (parameters[f"experts.w{i}"] for i in (1, 2, 3))
+        y = np.zeros_like(x)
+        for n, experts in enumerate(chosen):
+            for k, e in enumerate(experts):
+                y[n] = y[n] + weights[n, k] * self.swiglu(x[n], w1[e], w2[e], w3[e])
+        return y
+
+    def routed_grouped(self, parameters: Parameters, x: np.ndarray, chosen: np.ndarray,
+                       weights: np.ndarray) -> np.ndarray:
+        """The same, all tokens of one expert at once; arguments and result as routed_naive."""
+        w1, w2, w3 = (parameters[f"experts.w{i}"] for i in (1, 2, 3))
+        y = np.zeros_like(x)
+        for e in range(len(w1)):
+            token, slot = np.nonzero(chosen == e)
+            if len(token):
+                y[token] = y[token] + weights[token, slot, None] * self.swiglu(x[token], w1[e], w2[e], w3[e])
+        return y
+
+    def moe(self, parameters: Parameters, x: np.ndarray, config: ExpertsConfig, record: Record = ignore) -> np.ndarray:
+        """Routed and shared experts of one layer.
+
+        parameters   those of `route` and `routed_grouped`; with shared experts "shared_experts.w1.weight"
+                     and "w3" [S*F, D], "w2" [D, S*F]
+        x            [B, T, D]
+        returns      [B, T, D]; the shared experts' answer is neither weighted nor scaled
+        source       DeepSeekMoE; DeepSeek-V3
+        """
+        B, T, D = x.shape
+        tokens = self.reshape(x, (B * T, D))                          # [N, D]
+        chosen, weights = self.route(parameters, tokens, config)
+        record("experts", self.reshape(chosen, (B, T, config.num_experts_per_tok)))
+        record("expert_weights", self.reshape(weights, (B, T, config.num_experts_per_tok)))
+        y = self.routed_grouped(parameters, tokens, chosen, weights)
+        if config.n_shared_experts:
+            y = self.add(y, self.swiglu(tokens, *(parameters[f"shared_experts.w{i}.weight"] for i in (1, 2, 3))))
+        return self.reshape(y, (B, T, D))

@@ -20,7 +20,7 @@ import numpy as np
 
 from engram_ref.checks import check_shapes
 from engram_ref.config import check_choice
-from engram_ref.ops.norm import inverse_rms
+from engram_ref.ops.norm import Norm
 
 ROOT_CLAMP = 1e-6
 """The least |s| that the root is taken of, so that its slope stays finite."""
@@ -48,24 +48,6 @@ def score(query: np.ndarray, key: np.ndarray) -> np.ndarray:
     return np.einsum("btmd,btmd->btm", query, key) / math.sqrt(D)
 
 
-def factored_score(hidden: np.ndarray, key: np.ndarray, query_gain: np.ndarray, key_gain: np.ndarray,
-                   eps: float | None) -> np.ndarray:
-    """The same score with both norms pulled out of the dot product; only the product of gains enters.
-
-        s = sum(h * (gq gk) * k) * rsqrt(mean h^2 + eps) * rsqrt(mean k^2 + eps) / sqrt(D)
-
-    hidden, key            [B, T, M, D], neither normalised
-    query_gain, key_gain   [M, D]
-    eps                    inside both roots
-    returns                [B, T, M]
-    source                 TileKernels; V4.1 release
-    """
-    D, gains = hidden.shape[-1], hidden.shape[2:]
-    check_shapes(key=(key, hidden.shape), query_gain=(query_gain, gains), key_gain=(key_gain, gains))
-    dot = np.einsum("btmd,md,btmd->btm", hidden, query_gain * key_gain, key)
-    return dot * inverse_rms(hidden, eps)[..., 0] * inverse_rms(key, eps)[..., 0] / math.sqrt(D)
-
-
 def signed_sqrt(s: np.ndarray) -> np.ndarray:
     """sign(s) * sqrt(max(|s|, 1e-6)): [...] -> [...]; exactly 0 stays 0.  Source: demo."""
     return np.sign(s) * np.sqrt(np.maximum(np.abs(s), ROOT_CLAMP))
@@ -76,25 +58,9 @@ def copysign_sqrt(s: np.ndarray) -> np.ndarray:
     return np.copysign(np.sqrt(np.maximum(np.abs(s), ROOT_CLAMP)), s)
 
 
-def gate(s: np.ndarray, form: str, dead: np.ndarray | None = None) -> np.ndarray:
-    """The factor that lets the memory in.
-
-    s         [B, T, M] scores
-    form      "sigmoid", "signed_sqrt" or "copysign_sqrt"
-    dead      bool [B, T] or None; a dead position's gate is exactly 0
-    returns   [B, T, M] in [0, 1], same dtype
-    raises    InputError for another form
-    source    Paper Eq. 4; demo; V4.1 release
-
-    >>> gate(np.array([[[0.0, -0.0, 4.0]]]), "copysign_sqrt").round(5)
-    array([[[0.50025, 0.49975, 0.8808 ]]])
-    """
-    check_choice("gate_form", form)
-    if dead is not None:
-        check_shapes(dead=(dead, s.shape[:-1]))
-    roots = {"sigmoid": lambda x: x, "signed_sqrt": signed_sqrt, "copysign_sqrt": copysign_sqrt}
-    alpha = sigmoid(roots[form](s))
-    return alpha if dead is None else np.where(dead[..., None], alpha.dtype.type(0), alpha)
+def zero_dead(alpha: np.ndarray, dead: np.ndarray) -> np.ndarray:
+    """Gates [B, T, M] with exact zeros at dead positions, bool [B, T]."""
+    return np.where(dead[..., None], alpha.dtype.type(0), alpha)
 
 
 def apply_gate(alpha: np.ndarray, value: np.ndarray) -> np.ndarray:
@@ -107,3 +73,53 @@ def apply_gate(alpha: np.ndarray, value: np.ndarray) -> np.ndarray:
     """
     check_shapes(value=(value, (*alpha.shape[:-1], value.shape[-1])))
     return alpha[..., None] * value[:, :, None, :]
+
+
+class Gate(Norm):
+    """Gates and scores that use other ops."""
+
+    __slots__ = ()
+    sigmoid = staticmethod(sigmoid)
+    score = staticmethod(score)
+    signed_sqrt = staticmethod(signed_sqrt)
+    copysign_sqrt = staticmethod(copysign_sqrt)
+    zero_dead = staticmethod(zero_dead)
+    apply_gate = staticmethod(apply_gate)
+
+    def factored_score(self, hidden: np.ndarray, key: np.ndarray, query_gain: np.ndarray, key_gain: np.ndarray,
+                       eps: float | None) -> np.ndarray:
+        """The same score with both norms pulled out of the dot product; only the product of gains enters.
+
+            s = sum(h * (gq gk) * k) * rsqrt(mean h^2 + eps) * rsqrt(mean k^2 + eps) / sqrt(D)
+
+        hidden, key            [B, T, M, D], neither normalised
+        query_gain, key_gain   [M, D]
+        eps                    inside both roots
+        returns                [B, T, M]
+        source                 TileKernels; V4.1 release
+        """
+        D, gains = hidden.shape[-1], hidden.shape[2:]
+        check_shapes(key=(key, hidden.shape), query_gain=(query_gain, gains), key_gain=(key_gain, gains))
+        dot = np.einsum("btmd,md,btmd->btm", hidden, query_gain * key_gain, key)
+        return dot * self.inverse_rms(hidden, eps)[..., 0] * self.inverse_rms(key, eps)[..., 0] / math.sqrt(D)
+
+    def gate(self, s: np.ndarray, form: str, dead: np.ndarray | None = None) -> np.ndarray:
+        """The factor that lets the memory in.
+
+        s         [B, T, M] scores
+        form      "sigmoid", "signed_sqrt" or "copysign_sqrt"
+        dead      bool [B, T] or None; a dead position's gate is exactly 0
+        returns   [B, T, M] in [0, 1], same dtype
+        raises    InputError for another form
+        source    Paper Eq. 4; demo; V4.1 release
+
+        >>> from engram_ref import ops
+        >>> ops.gate(np.array([[[0.0, -0.0, 4.0]]]), "copysign_sqrt").round(5)
+        array([[[0.50025, 0.49975, 0.8808 ]]])
+        """
+        check_choice("gate_form", form)
+        if dead is not None:
+            check_shapes(dead=(dead, s.shape[:-1]))
+        roots = {"sigmoid": lambda x: x, "signed_sqrt": self.signed_sqrt, "copysign_sqrt": self.copysign_sqrt}
+        alpha = self.sigmoid(roots[form](s))
+        return alpha if dead is None else self.zero_dead(alpha, dead)

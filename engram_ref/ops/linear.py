@@ -5,7 +5,7 @@ import numpy as np
 from engram_ref.checks import check_shapes
 from engram_ref.config import check_choice
 from engram_ref.errors import InputError
-from engram_ref.ops.codecs import round_bf16
+from engram_ref.ops.tables import Tables
 
 
 def linear(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
@@ -27,22 +27,29 @@ def linear(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None) ->
     return y if bias is None else y + bias
 
 
-def add_residual(hidden: np.ndarray, update: np.ndarray, rounding: str = "none") -> np.ndarray:
-    """H + Y, rounded once where the dialect rounds.
-
-    hidden, update   [B, T, M, D] float
-    rounding         "none", or "fp8_bf16": the sum is rounded to bfloat16, here and nowhere before
-    returns          [B, T, M, D]
-    raises           InputError for shapes that differ, an unknown rounding, or rounding of a wider dtype
-    source           Paper section 2.4; V4.1 release (the rounding)
-    """
-    check_choice("rounding", rounding)
-    if hidden.shape != update.shape:
-        raise InputError("update", f"the shape of hidden, {list(hidden.shape)}", list(update.shape))
-    total = hidden + update
-    return round_bf16(total) if rounding == "fp8_bf16" else total
-
-
 def embed(table: np.ndarray, ids: np.ndarray) -> np.ndarray:
     """The embedding of each id, not scaled: [V, D], int64 [B, T] -> [B, T, D]."""
     return table[ids]
+
+
+class Linear(Tables):
+    """Sums and projections, where they use other ops."""
+
+    __slots__ = ()
+    linear = staticmethod(linear)
+    embed = staticmethod(embed)
+
+    def add_residual(self, hidden: np.ndarray, update: np.ndarray, rounding: str = "none") -> np.ndarray:
+        """H + Y, rounded once where the dialect rounds.
+
+        hidden, update   [B, T, M, D] float
+        rounding         "none", or "fp8_bf16": the sum is rounded to bfloat16, here and nowhere before
+        returns          [B, T, M, D]
+        raises           InputError for shapes that differ, an unknown rounding, or rounding of a wider dtype
+        source           Paper section 2.4; V4.1 release (the rounding)
+        """
+        check_choice("rounding", rounding)
+        if hidden.shape != update.shape:
+            raise InputError("update", f"the shape of hidden, {list(hidden.shape)}", list(update.shape))
+        total = self.add(hidden, update)
+        return self.round_bf16(total) if rounding == "fp8_bf16" else total

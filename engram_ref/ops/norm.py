@@ -8,21 +8,7 @@ eps stands inside the root. Engram normalises each residual branch by itself, ov
 import numpy as np
 
 from engram_ref.config import check_choice
-
-
-def rms_norm(x: np.ndarray, gain: np.ndarray, eps: float | None) -> np.ndarray:
-    """x over its root mean square, times the gain.
-
-    x         [..., D] float
-    gain      [D], or any shape that broadcasts against x, such as [M, D]
-    eps       inside the root; None takes the machine epsilon of x's dtype, as PyTorch does
-    returns   [..., D] the wider dtype of x and gain
-    source    Zhang and Sennrich 2019; eps per dialect
-
-    >>> rms_norm(np.array([3.0, 4.0]), np.ones(2), eps=0.0)
-    array([0.84852814, 1.13137085])
-    """
-    return gain * (x * inverse_rms(x, eps))
+from engram_ref.ops.linear import Linear
 
 
 def inverse_rms(x: np.ndarray, eps: float | None) -> np.ndarray:
@@ -42,3 +28,26 @@ def effective_gain(weight: np.ndarray, gain_form: str) -> np.ndarray:
     """
     check_choice("gain_form", gain_form)
     return 1.0 + weight if gain_form == "zero_centred" else weight
+
+
+class Norm(Linear):
+    """The norm itself, which uses `inverse_rms`."""
+
+    __slots__ = ()
+    inverse_rms = staticmethod(inverse_rms)
+    effective_gain = staticmethod(effective_gain)
+
+    def rms_norm(self, x: np.ndarray, gain: np.ndarray, eps: float | None) -> np.ndarray:
+        """x over its root mean square, times the gain.
+
+        x         [..., D] float
+        gain      [D], or any shape that broadcasts against x, such as [M, D]
+        eps       inside the root; None takes the machine epsilon of x's dtype, as PyTorch does
+        returns   [..., D] the wider dtype of x and gain
+        source    Zhang and Sennrich 2019; eps per dialect
+
+        >>> from engram_ref import ops
+        >>> ops.rms_norm(np.array([3.0, 4.0]), np.ones(2), eps=0.0)
+        array([0.84852814, 1.13137085])
+        """
+        return gain * (x * self.inverse_rms(x, eps))

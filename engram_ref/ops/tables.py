@@ -13,7 +13,7 @@ import numpy as np
 from engram_ref.checks import check_shapes
 from engram_ref.config import check_choice
 from engram_ref.errors import InputError
-from engram_ref.ops.codecs import dequantise
+from engram_ref.ops.codecs import Codecs
 
 
 def gather(table: np.ndarray, rows: np.ndarray, offsets: np.ndarray) -> np.ndarray:
@@ -31,22 +31,6 @@ def gather(table: np.ndarray, rows: np.ndarray, offsets: np.ndarray) -> np.ndarr
     """
     check_shapes(offsets=(offsets, rows.shape[-1:]))
     return table[rows + offsets]                             # [B, T, C, W]
-
-
-def decode(gathered: tuple[np.ndarray, ...], codec: str, dtype: type) -> np.ndarray:
-    """Gathered rows as numbers.
-
-    gathered   (values,) for "fp32" and "bf16" (an ml_dtypes.bfloat16 array); (codes, scales) for "fp8_e8m0"
-    codec      "fp32", "bf16" or "fp8_e8m0"
-    dtype      float32 or float64, of the result
-    returns    [B, T, C, W]
-    raises     InputError for another codec, or codes and scales that do not belong together
-    source     demo (fp32); V4.1 release (FP8)
-    """
-    check_choice("table_codec", codec)
-    if codec == "fp8_e8m0":
-        return dequantise(*gathered, dtype)
-    return gathered[0].astype(dtype, copy=False)
 
 
 def concatenate(decoded: np.ndarray) -> np.ndarray:
@@ -69,3 +53,27 @@ def check_rows(rows: np.ndarray, sizes: np.ndarray) -> None:
         b, t, c = map(int, wrong[0])
         raise InputError("rows", f"values in [0, {sizes[c]}) in column {c}", f"{rows[b, t, c]} at {(b, t, c)}",
                          "rows are taken per column, without offsets (flat=False)")
+
+
+class Tables(Codecs):
+    """Reading tables, where it uses other ops."""
+
+    __slots__ = ()
+    gather = staticmethod(gather)
+    concatenate = staticmethod(concatenate)
+    check_rows = staticmethod(check_rows)
+
+    def decode(self, gathered: tuple[np.ndarray, ...], codec: str, dtype: type) -> np.ndarray:
+        """Gathered rows as numbers.
+
+        gathered   (values,) for "fp32" and "bf16" (an ml_dtypes.bfloat16 array); (codes, scales) for "fp8_e8m0"
+        codec      "fp32", "bf16" or "fp8_e8m0"
+        dtype      float32 or float64, of the result
+        returns    [B, T, C, W]
+        raises     InputError for another codec, or codes and scales that do not belong together
+        source     demo (fp32); V4.1 release (FP8)
+        """
+        check_choice("table_codec", codec)
+        if codec == "fp8_e8m0":
+            return self.dequantise(*gathered, dtype)
+        return self.cast(gathered[0], dtype)

@@ -6,9 +6,10 @@ from types import ModuleType
 
 import numpy as np
 
-from engram_ref import ops
 from engram_ref.addressing import Addressing
+from engram_ref.checks import as_ops
 from engram_ref.model.state import DecodeState
+from engram_ref.ops.namespace import CONSTANTS
 from engram_ref.oracle.cases import Case, Vectors
 from engram_ref.oracle.encoding import decode_all
 from engram_ref.oracle.streams import ModelStream, ModuleStream, RowStream, play
@@ -18,8 +19,6 @@ Stages = dict[str, np.ndarray]
 Record = Callable[[str, object], None] | None
 HOST = ("lengths",)
 """Arguments that are NumPy arrays in every backend: a state counts its tokens itself."""
-
-NOT_THERE = object()
 
 
 @dataclass(frozen=True)
@@ -51,8 +50,9 @@ def run(case: Case, vectors: Vectors, namespace: ModuleType, adapter: Adapter, t
     A case of the whole model or module hands the namespace over as `ops`; where a trace records, backends take
     the way of the small ops, so that a case with a trace is to be run both ways.
     """
-    if getattr(namespace, case.op, None) is getattr(ops, case.op, NOT_THERE):
-        adapter = Adapter()         # what a backend takes over from NumPy, for constants, takes NumPy's arrays
+    namespace = as_ops(namespace, traced)
+    if case.op in CONSTANTS:
+        adapter = Adapter()         # every backend makes these by NumPy
     arguments = decode_all(case.arguments, vectors.arrays, vectors.configurations)
     moved = {name: part if name in HOST else convert(part, adapter) for name, part in arguments.items()}
     return call(case.op, moved, case.outputs, namespace, adapter, traced)

@@ -31,8 +31,14 @@ def stages_page() -> str | None:
 
 def stage_table(stages: tuple) -> str:
     rows = [[f"`{s.name}`<br>`[{', '.join(s.axes.split())}]`<br>{s.kind}", f"{plain(s.about)}<br>`{s.formula}`",
-             f"[`{s.op}`][{PACKAGE}.{s.op}]"] for s in stages]
+             f"[`{s.op}`][{address_of(s.op)}]"] for s in stages]
     return table(["stage", "what it is", "computed by"], rows)
+
+
+def address_of(op: str) -> str:
+    """Where an op is written, as the API pages know it: a function of a file, or a method of its class."""
+    function = getattr(load("ops"), op)
+    return f"{function.__module__}.{function.__qualname__}"
 
 
 def axes_section() -> str:

@@ -18,6 +18,7 @@ from engram_ref.errors import InputError
 from engram_ref.ops.canonical import DEAD
 
 BLOCK = 512             # tokens whose mixes are held at a time: they fit the first-level cache
+NO_MAP = np.empty(0, dtype=np.int64)
 INT64 = np.dtype(np.int64)
 NO_EOS = -2             # stands for "no end of document": no id equals it
 

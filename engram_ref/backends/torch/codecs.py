@@ -44,11 +44,6 @@ def quantise(x: torch.Tensor, floor: float = QUANTISE_FLOOR) -> tuple[torch.Tens
     return narrow.view(torch.uint8).reshape(x.shape), scales
 
 
-def requantise(x: torch.Tensor, floor: float = QUANTISE_FLOOR) -> torch.Tensor:
-    """Twin of ops.codecs.requantise."""
-    return dequantise(*quantise(x, floor))
-
-
 def _check_float32(x: torch.Tensor) -> None:
     """Refuse another dtype than float32."""
     if x.dtype != torch.float32:

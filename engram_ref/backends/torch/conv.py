@@ -1,8 +1,7 @@
-"""Twin of ops/conv.py."""
+"""Twin of ops/conv.py, of its formulas."""
 
 import torch
 
-from engram_ref.backends.torch.gate import sigmoid
 from engram_ref.checks import check_shapes
 
 
@@ -21,13 +20,3 @@ def next_taps(x: torch.Tensor, taps: torch.Tensor) -> torch.Tensor:
     """Twin of ops.conv.next_taps."""
     seen = torch.cat([taps, x], dim=1)
     return seen[:, seen.shape[1] - taps.shape[1] :]
-
-
-def silu(x: torch.Tensor) -> torch.Tensor:
-    """Twin of ops.conv.silu."""
-    return x * sigmoid(x)
-
-
-def conv_silu(x: torch.Tensor, weight: torch.Tensor, dilation: int, taps: torch.Tensor) -> torch.Tensor:
-    """Twin of ops.conv.conv_silu."""
-    return silu(short_conv(x, weight, dilation, taps))

@@ -1,12 +1,10 @@
-"""Twin of ops/gate.py."""
+"""Twin of ops/gate.py, of its formulas."""
 
 import math
 
 import torch
 
-from engram_ref.backends.torch.norm import inverse_rms
 from engram_ref.checks import check_shapes
-from engram_ref.config import check_choice
 from engram_ref.ops.gate import ROOT_CLAMP
 
 
@@ -20,15 +18,6 @@ def score(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
     check_shapes(key=(key, query.shape))
     D = query.shape[-1]
     return dot(query, key) / math.sqrt(D)
-
-
-def factored_score(hidden: torch.Tensor, key: torch.Tensor, query_gain: torch.Tensor, key_gain: torch.Tensor,
-                   eps: float | None) -> torch.Tensor:
-    """Twin of ops.gate.factored_score."""
-    D, gains = hidden.shape[-1], hidden.shape[2:]
-    check_shapes(key=(key, hidden.shape), query_gain=(query_gain, gains), key_gain=(key_gain, gains))
-    product = dot(hidden * (query_gain * key_gain), key)
-    return product * inverse_rms(hidden, eps)[..., 0] * inverse_rms(key, eps)[..., 0] / math.sqrt(D)
 
 
 def dot(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
@@ -46,17 +35,6 @@ def copysign_sqrt(s: torch.Tensor) -> torch.Tensor:
     return torch.copysign(torch.sqrt(s.abs().clamp(min=ROOT_CLAMP)), s)
 
 
-def gate(s: torch.Tensor, form: str, dead: torch.Tensor | None = None) -> torch.Tensor:
-    """Twin of ops.gate.gate."""
-    check_choice("gate_form", form)
-    if dead is not None:
-        check_shapes(dead=(dead, s.shape[:-1]))
-    roots = {"sigmoid": lambda x: x, "signed_sqrt": signed_sqrt, "copysign_sqrt": copysign_sqrt}
-    alpha = sigmoid(roots[form](s))
-    return alpha if dead is None else alpha.masked_fill(dead[..., None], 0.0)
-
-
-def apply_gate(alpha: torch.Tensor, value: torch.Tensor) -> torch.Tensor:
-    """Twin of ops.gate.apply_gate."""
-    check_shapes(value=(value, (*alpha.shape[:-1], value.shape[-1])))
-    return alpha[..., None] * value[:, :, None, :]
+def zero_dead(alpha: torch.Tensor, dead: torch.Tensor) -> torch.Tensor:
+    """Twin of ops.gate.zero_dead."""
+    return alpha.masked_fill(dead[..., None], 0.0)

@@ -2,11 +2,9 @@
 
 import torch
 
-from engram_ref.backends.torch._tensors import Constant, torch_dtype
+from engram_ref.backends.torch._tensors import Constant
 from engram_ref.backends.torch.arrays import constant, dtype_name
-from engram_ref.backends.torch.codecs import dequantise
 from engram_ref.checks import check_shapes
-from engram_ref.config import check_choice
 from engram_ref.errors import InputError
 
 
@@ -14,20 +12,6 @@ def gather(table: torch.Tensor, rows: torch.Tensor, offsets: Constant) -> torch.
     """Twin of ops.tables.gather; a row behind the table's end is refused by torch itself."""
     check_shapes(offsets=(offsets, rows.shape[-1:]))
     return table[rows + constant(offsets, rows)]             # [B, T, C, W]
-
-
-def decode(gathered: tuple[torch.Tensor, ...], codec: str, dtype: torch.dtype | type) -> torch.Tensor:
-    """Twin of ops.tables.decode; "bf16" is a torch.bfloat16 tensor here."""
-    check_choice("table_codec", codec)
-    if codec == "fp8_e8m0":
-        return dequantise(*gathered, dtype)
-    return gathered[0].to(torch_dtype(dtype))
-
-
-def concatenate(decoded: torch.Tensor) -> torch.Tensor:
-    """Twin of ops.tables.concatenate."""
-    B, T, C, W = decoded.shape
-    return decoded.reshape(B, T, C * W)
 
 
 def check_rows(rows: torch.Tensor, sizes: Constant) -> None:

@@ -1,0 +1,197 @@
+"""The namespaces of the Numba backend: the definition with the hot loops compiled.
+
+Whatever has no kernel is the definition's own. In `Fused`, what lies between two matrix products is one pass.
+"""
+
+from collections.abc import Callable, Mapping
+
+import numpy as np
+
+from engram_ref.backends.numba import attention, conv, experts, gate, hashing, loss, norm, tables
+from engram_ref.backends.numba._buffers import aligned, result
+from engram_ref.backends.numba._threads import thread_count, threads
+from engram_ref.checks import check_shapes
+from engram_ref.config import EngramConfig
+from engram_ref.ops.namespace import Ops
+from engram_ref.ops.record import Record, ignore
+
+GEMM_TOKENS = 512       # tokens whose keys are made at a time, and used while they are in the cache
+
+Parameters = Mapping[str, np.ndarray]
+
+
+class Small(Ops):
+    """Small ops that hide no other."""
+
+    __slots__ = ()
+    backend = "numba"
+    threads, thread_count = staticmethod(threads), staticmethod(thread_count)
+
+    apply_gate = staticmethod(gate.apply_gate)
+    cross_entropy = staticmethod(loss.cross_entropy)
+    gather = staticmethod(tables.gather)
+    table_rows = staticmethod(hashing.table_rows)
+
+    def attend_expanded(self, q_nope: np.ndarray, q_pe: np.ndarray, c_kv: np.ndarray, k_pe: np.ndarray,
+                        w_uk: np.ndarray, w_uv: np.ndarray, allowed: np.ndarray, scale: float,
+                        record: Record = ignore) -> np.ndarray:
+        """Twin of ops.attend_expanded: a matrix product for each head."""
+        k_nope, value = attention.per_head(c_kv, w_uk), attention.per_head(c_kv, w_uv)     # [B, A, S, dn or dv]
+        q_nope, q_pe = q_nope.transpose(0, 2, 1, 3), q_pe.transpose(0, 2, 1, 3)            # [B, A, T, dn or dr]
+        scores = q_nope @ k_nope.swapaxes(2, 3) + q_pe @ k_pe[:, None].swapaxes(2, 3)      # [B, A, T, S]
+        weights = self.softmax(scale * scores, allowed)
+        record("attention_weights", weights)
+        return (weights @ value).transpose(0, 2, 1, 3)                                     # [B, T, A, dv]
+
+    def attend_absorbed(self, q_nope: np.ndarray, q_pe: np.ndarray, c_kv: np.ndarray, k_pe: np.ndarray,
+                        w_uk: np.ndarray, w_uv: np.ndarray, allowed: np.ndarray, scale: float,
+                        record: Record = ignore) -> np.ndarray:
+        """Twin of ops.attend_absorbed: all heads read the latents together, as rows of one matrix."""
+        (B, T, A, _), together = q_nope.shape, attention.together
+        q_latent = np.matmul(q_nope.transpose(0, 2, 1, 3), w_uk)                           # [B, A, T, r]
+        scores = (together(q_latent) @ c_kv.swapaxes(1, 2)
+                  + together(q_pe.transpose(0, 2, 1, 3)) @ k_pe.swapaxes(1, 2))
+        weights = self.softmax(scale * scores.reshape(B, A, T, c_kv.shape[1]), allowed)    # [B, A, T, S]
+        record("attention_weights", weights)
+        context = (together(weights) @ c_kv).reshape(B, A, T, c_kv.shape[2])               # [B, A, T, r]
+        return np.matmul(context, w_uv.swapaxes(1, 2)).transpose(0, 2, 1, 3)               # [B, T, A, dv]
+
+    def routed_grouped(self, parameters: Parameters, x: np.ndarray, chosen: np.ndarray,
+                       weights: np.ndarray) -> np.ndarray:
+        """Twin of ops.routed_grouped: tokens are sorted by expert once; experts add to a token in the same order."""
+        w1, w2, w3 = (parameters[f"experts.w{i}"] for i in (1, 2, 3))
+        K, y = chosen.shape[1], np.zeros_like(x)
+        check_shapes(chosen=(chosen, (len(x), K)), weights=(weights, (len(x), K)))
+        order = np.argsort(chosen.reshape(-1), kind="stable")            # slots, expert by expert
+        ends = np.cumsum(np.bincount(chosen.reshape(-1), minlength=len(w1)))
+        token, share = order // K, weights.reshape(-1)[order]
+        for e, end in enumerate(ends):
+            slots = slice(ends[e - 1] if e else 0, end)
+            if slots.start < end:
+                answer = self.swiglu(x[token[slots]], w1[e], w2[e], w3[e])
+                experts.combine(answer, token[slots], share[slots], y)
+        return y
+
+
+class Steps(Small):
+    """Also small ops that hide another: a norm its sum of squares, the convolution with SiLU both of its parts."""
+
+    __slots__ = ()
+    conv_silu = staticmethod(conv.conv_silu)
+    factored_score = staticmethod(gate.factored_score)
+    rms_norm = staticmethod(norm.rms_norm)
+    silu = staticmethod(conv.silu)
+
+    @property
+    def small(self) -> Small:
+        """The namespace in which no op hides another."""
+        return SMALL
+
+
+class Fused(Steps):
+    """Also whole compositions, each in one pass; with a record, they are taken step by step."""
+
+    __slots__ = ()
+    swiglu = staticmethod(experts.swiglu)
+
+    @property
+    def steps(self) -> Steps:
+        """The namespace that a run with a trace uses."""
+        return STEPS
+
+    def address(self, ids: np.ndarray, history: np.ndarray, multipliers: np.ndarray, primes: np.ndarray,
+                offsets: np.ndarray | None, pad_id: int, eos_id: int | None = None, record: Record = ignore,
+                out: np.ndarray | None = None) -> np.ndarray:
+        """Twin of ops.address, fused into one pass."""
+        if record is not ignore:
+            return STEPS.address(ids, history, multipliers, primes, offsets, pad_id, eos_id, record)
+        written = None if out is None else result(out, (*ids.shape, len(primes)), np.int64, ids, history)[None]
+        shifts = None if offsets is None else offsets[None]
+        return self.address_layers(ids, None, history, multipliers[None], primes[None], shifts, pad_id, eos_id,
+                                   written)[0]
+
+    def address_layers(self, ids: np.ndarray, canonical: np.ndarray | None, history: np.ndarray,
+                       multipliers: np.ndarray, primes: np.ndarray, offsets: np.ndarray | None, pad_id: int,
+                       eos_id: int | None = None, out: np.ndarray | None = None) -> np.ndarray:
+        """Twin of ops.address_layers: every token is looked up once, and all layers' rows follow."""
+        if canonical is None:
+            canonical = hashing.NO_MAP
+        elif ids.dtype.kind != "i" or (ids.size and (ids.min() < self.DEAD or ids.max() >= len(canonical))):
+            self.check_ids(ids, len(canonical), allow_dead=True)         # two fast passes say whether it is needed
+        return hashing.layers_of_rows(ids, canonical, history, multipliers, primes, offsets, pad_id, eos_id, out)
+
+    def stepper(self, multipliers: np.ndarray, primes: np.ndarray, pad_id: int,
+                eos_id: int | None = None) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
+        """Twin of ops.stepper; step takes C-contiguous int64 arrays."""
+        return hashing.step_function(multipliers, primes, pad_id, eos_id)
+
+    def gather_decode(self, parameters: Parameters, rows: np.ndarray, config: EngramConfig, dtype: type,
+                      record: Record = ignore, out: np.ndarray | None = None) -> np.ndarray:
+        """Twin of ops.gather_decode: FP8 rows are decoded as they are read."""
+        if config.table_codec == "fp8_e8m0" and np.dtype(dtype) == np.float32 and record is ignore:
+            return tables.gather_dequantise(parameters["table_codes"], parameters["table_scales"], rows,
+                                            parameters["column_offsets"], config.rounding == "fp8_bf16", out)
+        memory = STEPS.gather_decode(parameters, rows, config, dtype, record)
+        if out is None:
+            return memory
+        result(out, memory.shape, dtype, rows)[:] = memory
+        return out
+
+    def project_and_gate(self, parameters: Parameters, memory: np.ndarray, hidden: np.ndarray,
+                         dead: np.ndarray | None, config: EngramConfig, record: Record = ignore,
+                         out: np.ndarray | None = None) -> np.ndarray:
+        """Twin of ops.project_and_gate; keys live for a block of tokens only."""
+        if record is not ignore:
+            return STEPS.project_and_gate(parameters, memory, hidden, dead, config, record)
+        gated = result(out, hidden.shape, hidden.dtype, memory, hidden)
+        return self.apply_gate(*self._gates_and_value(parameters, memory, hidden, dead, config), out=gated)
+
+    def gated_update(self, parameters: Parameters, memory: np.ndarray, hidden: np.ndarray, taps: np.ndarray,
+                     dead: np.ndarray | None, config: EngramConfig, keep: int, record: Record = ignore,
+                     out: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray | None]:
+        """Twin of ops.gated_update: of the normalised gated values only the last `keep` are written."""
+        if record is not ignore:
+            return STEPS.gated_update(parameters, memory, hidden, taps, dead, config, keep, record)
+        if not config.conv_kernel:
+            return self.project_and_gate(parameters, memory, hidden, dead, config, out=out), None
+        Y, (B, _, M, D) = result(out, hidden.shape, hidden.dtype, memory, hidden, taps), hidden.shape
+        check_shapes(taps=(taps, (B, config.conv_span, M, D)), conv_gain=(parameters["conv_gain"], (M, D)),
+                     conv_weight=(parameters["conv_weight"], (M, D, config.conv_kernel)))
+        alpha, value = self._gates_and_value(parameters, memory, hidden, dead, config)
+        gain = self.effective_gain(parameters["conv_gain"], config.gain_form)
+        kept = conv.update(value, alpha, gain, parameters["conv_weight"], config.conv_dilation, taps,
+                           config.conv_norm_eps, keep, Y)
+        return Y, kept
+
+    def _gates_and_value(self, parameters: Parameters, memory: np.ndarray, hidden: np.ndarray,
+                         dead: np.ndarray | None, config: EngramConfig) -> tuple[np.ndarray, np.ndarray]:
+        """The factor of every branch and the value they share: alpha [B, T, M], value [B, T, D]."""
+        B, T, M, D = hidden.shape
+        check_shapes(memory=(memory, (B, T, config.memory_width)), query_gain=(parameters["query_gain"], (M, D)),
+                     key_gain=(parameters["key_gain"], (M, D)),
+                     dead=(hidden[..., 0, 0] if dead is None else dead, (B, T)))
+        emulated, tokens = config.rounding == "fp8_bf16", B * T
+        x = memory.reshape(tokens, memory.shape[-1])
+        x = self.requantise(x, config.quantise_floor) if emulated else x
+        rounded = self.round_bf16 if emulated else lambda array: array
+        biases = parameters if config.projection_bias else {}
+        value = rounded(self.linear(x, parameters["value_weight"], biases.get("value_bias")))
+        key_weight = parameters["key_weight"].reshape(M * D, x.shape[1]).T
+        key_bias = biases["key_bias"].reshape(M * D) if biases else None
+        gain = (self.effective_gain(parameters["query_gain"], config.gain_form)
+                * self.effective_gain(parameters["key_gain"], config.gain_form))
+        alpha, keys = aligned((tokens, M), hidden.dtype), aligned((min(GEMM_TOKENS, tokens), M * D), hidden.dtype)
+        states = hidden.reshape(tokens, M, D)
+        for first in range(0, tokens, GEMM_TOKENS):
+            block = slice(first, min(first + GEMM_TOKENS, tokens))
+            key = np.matmul(x[block], key_weight, out=keys[: block.stop - first])
+            if key_bias is not None:
+                key += key_bias
+            gate.score_and_gate(states[block], rounded(key).reshape(-1, M, D), gain, config.norm_eps,
+                                gate.FORMS[config.gate_form], alpha[block])
+        if dead is not None:
+            alpha[dead.reshape(tokens)] = 0
+        return alpha.reshape(B, T, M), value.reshape(B, T, D)
+
+
+SMALL, STEPS, FUSED = Small(), Steps(), Fused()

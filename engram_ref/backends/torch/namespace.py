@@ -1,0 +1,193 @@
+"""The namespaces of the torch backend: the definition's compositions, over small ops on tensors of any device.
+
+Where an op of the definition does the same to tensors as to arrays, it is taken over. Where nothing is recorded and
+nothing differentiated, `kernels` has a Triton kernel for the V4.1 path of three compositions.
+"""
+
+import math
+
+import torch
+
+from engram_ref.backends.torch import (
+    arrays,
+    basic,
+    caches,
+    canonical,
+    codecs,
+    conv,
+    experts,
+    gate,
+    hashing,
+    kernels,
+    loss,
+    rope,
+    sampling,
+    tables,
+)
+from engram_ref.backends.torch._tensors import Constant, Parameters, tensors, torch_dtype
+from engram_ref.checks import check_shapes
+from engram_ref.config import EngramConfig
+from engram_ref.ops.namespace import Ops
+from engram_ref.ops.record import Record, ignore
+
+
+class Small(Ops):
+    """Small ops on tensors."""
+
+    __slots__ = ()
+    backend = "torch"
+    tensors = staticmethod(tensors)
+
+    as_array = staticmethod(arrays.as_array)
+    as_int64 = staticmethod(arrays.as_int64)
+    check_together = staticmethod(arrays.check_together)
+    constant = staticmethod(arrays.constant)
+    dtype_name = staticmethod(arrays.dtype_name)
+    first_non_finite = staticmethod(arrays.first_non_finite)
+    to_numpy = staticmethod(arrays.to_numpy)
+    zeros = staticmethod(arrays.zeros)
+
+    cast = staticmethod(basic.cast)
+    einsum = staticmethod(basic.einsum)
+    exp = staticmethod(basic.exp)
+    expand = staticmethod(basic.expand)
+    inverse_rms = staticmethod(basic.inverse_rms)
+    log_normalise = staticmethod(basic.log_normalise)
+    repeat = staticmethod(basic.repeat)
+    softmax = staticmethod(basic.softmax)
+    stack = staticmethod(basic.stack)
+    visible = staticmethod(basic.visible)
+
+    canonicalise = staticmethod(canonical.canonicalise)
+    check_ids = staticmethod(canonical.check_ids)
+    check_rows = staticmethod(tables.check_rows)
+    dequantise = staticmethod(codecs.dequantise)
+    gather = staticmethod(tables.gather)
+    mark_dead = staticmethod(canonical.mark_dead)
+    mix = staticmethod(hashing.mix)
+    next_history = staticmethod(hashing.next_history)
+    quantise = staticmethod(codecs.quantise)
+    round_bf16 = staticmethod(codecs.round_bf16)
+    table_rows = staticmethod(hashing.table_rows)
+    windows = staticmethod(hashing.windows)
+
+    copysign_sqrt = staticmethod(gate.copysign_sqrt)
+    next_taps = staticmethod(conv.next_taps)
+    score = staticmethod(gate.score)
+    short_conv = staticmethod(conv.short_conv)
+    sigmoid = staticmethod(gate.sigmoid)
+    signed_sqrt = staticmethod(gate.signed_sqrt)
+    zero_dead = staticmethod(gate.zero_dead)
+
+    angles = staticmethod(rope.angles)
+    cross_entropy = staticmethod(loss.cross_entropy)
+    expert_weights = staticmethod(experts.expert_weights)
+    join = staticmethod(sampling.join)
+    last = staticmethod(caches.last)
+    place = staticmethod(caches.place)
+    positions_after = staticmethod(caches.positions_after)
+    rotate = staticmethod(rope.rotate)
+    sample = staticmethod(sampling.sample)
+    select_experts = staticmethod(experts.select_experts)
+    sqrt_softplus = staticmethod(experts.sqrt_softplus)
+
+    def factored_score(self, hidden: torch.Tensor, key: torch.Tensor, query_gain: torch.Tensor, key_gain: torch.Tensor,
+                       eps: float | None) -> torch.Tensor:
+        """Twin of ops.factored_score."""
+        D, gains = hidden.shape[-1], hidden.shape[2:]
+        check_shapes(key=(key, hidden.shape), query_gain=(query_gain, gains), key_gain=(key_gain, gains))
+        product = gate.dot(hidden * (query_gain * key_gain), key)
+        return product * self.inverse_rms(hidden, eps)[..., 0] * self.inverse_rms(key, eps)[..., 0] / math.sqrt(D)
+
+    def routed_naive(self, parameters: Parameters, x: torch.Tensor, chosen: torch.Tensor,
+                     weights: torch.Tensor) -> torch.Tensor:
+        """Twin of ops.routed_naive; it reads the choice on the host, so it waits for the device."""
+        w1, w2, w3 = (parameters[f"experts.w{i}"] for i in (1, 2, 3))
+        y = list(torch.zeros_like(x))
+        for n, served in enumerate(chosen.tolist()):
+            for k, e in enumerate(served):
+                y[n] = y[n] + weights[n, k] * self.swiglu(x[n], w1[e], w2[e], w3[e])
+        return torch.stack(y) if y else torch.zeros_like(x)
+
+    def routed_grouped(self, parameters: Parameters, x: torch.Tensor, chosen: torch.Tensor,
+                       weights: torch.Tensor) -> torch.Tensor:
+        """Twin of ops.routed_grouped; every expert answers every token, E/K times the work.
+
+        Which tokens an expert serves is known on the device alone: to take only those, the host would have to wait.
+        """
+        w1, w2, w3 = (parameters[f"experts.w{i}"] for i in (1, 2, 3))
+        y = torch.zeros_like(x)
+        for e in range(len(w1)):
+            serves = chosen == e                                                 # [N, K], at most one of a row
+            weight = weights.masked_fill(~serves, 0.0).sum(dim=-1, keepdim=True)
+            answer = weight * self.swiglu(x, w1[e], w2[e], w3[e])                # [N, D]
+            y = y + answer.masked_fill(~serves.any(dim=-1, keepdim=True), 0.0)   # NaN of an expert not asked stays out
+        return y
+
+
+class Steps(Small):
+    """What a run with a trace calls: no small op hides another."""
+
+    __slots__ = ()
+
+
+class Fused(Steps):
+    """Three compositions in one kernel each, where Triton has one for the tensors at hand."""
+
+    __slots__ = ()
+
+    @property
+    def small(self) -> Small:
+        """The same without kernels."""
+        return SMALL
+
+    @property
+    def steps(self) -> Steps:
+        """The same without kernels."""
+        return STEPS
+
+    def address(self, ids: torch.Tensor, history: torch.Tensor, multipliers: Constant, primes: Constant,
+                offsets: Constant | None, pad_id: int, eos_id: int | None = None,
+                record: Record = ignore) -> torch.Tensor:
+        """Twin of ops.address; rows are computed where the ids are."""
+        if record is not ignore or not kernels.usable(ids, history):
+            return STEPS.address(ids, history, multipliers, primes, offsets, pad_id, eos_id, record)
+        from engram_ref.backends.torch.kernels.rows import rows as kernel
+
+        constants = (None if c is None else self.constant(c, ids).contiguous() for c in (multipliers, primes, offsets))
+        return kernel(ids, history, *constants, pad_id, eos_id)
+
+    def gather_decode(self, parameters: Parameters, rows: torch.Tensor, config: EngramConfig,
+                      dtype: torch.dtype | type, record: Record = ignore) -> torch.Tensor:
+        """Twin of ops.gather_decode."""
+        single = config.table_codec == "fp8_e8m0" and torch_dtype(dtype) == torch.float32
+        stored = [parameters[name] for name in ("table_codes", "table_scales")] if single else []
+        if not stored or record is not ignore or not kernels.usable(rows, *stored):
+            return STEPS.gather_decode(parameters, rows, config, dtype, record)
+        from engram_ref.backends.torch.kernels.dequantise import gather_dequantise
+
+        offsets = self.constant(parameters["column_offsets"], rows).contiguous()
+        return gather_dequantise(rows, offsets, *stored, config.rounding == "fp8_bf16")
+
+    def project_and_gate(self, parameters: Parameters, memory: torch.Tensor, hidden: torch.Tensor,
+                         dead: torch.Tensor | None, config: EngramConfig, record: Record = ignore) -> torch.Tensor:
+        """Twin of ops.project_and_gate."""
+        if record is not ignore or not _kernel_gates(parameters, memory, hidden, config):
+            return STEPS.project_and_gate(parameters, memory, hidden, dead, config, record)
+        from engram_ref.backends.torch.kernels.gate import gate as kernel
+
+        key, value = self.project(parameters, memory, config)
+        gains = (self.effective_gain(parameters[name], config.gain_form) for name in ("query_gain", "key_gain"))
+        return kernel(hidden, key, value, *gains, config.norm_eps, None if dead is None else dead.contiguous())
+
+
+def _kernel_gates(parameters: Parameters, memory: torch.Tensor, hidden: torch.Tensor, config: EngramConfig) -> bool:
+    """Has the gate a kernel: the V4.1 forms, in float32?"""
+    used = ["key_weight", "value_weight", "query_gain", "key_gain"]
+    used += ["key_bias", "value_bias"] if config.projection_bias else []
+    floats = memory, hidden, *(parameters[name] for name in used)
+    forms = (config.score_form, config.gate_form) == ("factored", "copysign_sqrt")
+    return forms and all(x.dtype == torch.float32 for x in floats) and kernels.usable(*floats)
+
+
+SMALL, STEPS, FUSED = Small(), Steps(), Fused()

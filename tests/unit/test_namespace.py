@@ -1,0 +1,193 @@
+"""The namespace of ops: every call of an op goes through it, so that an op can be replaced, recorded, made wrong."""
+
+import collections
+import copy
+import pickle
+import sys
+
+import numpy as np
+import pytest
+
+from engram_ref import Addressing, InputError, Trace, engram, model_preset, ops, preset
+from engram_ref.backends import BACKENDS, load, replace
+from engram_ref.model import engram_parameters
+from engram_ref.model.engram import start_state
+from engram_ref.model.parameters import initialise
+from engram_ref.model.transformer import forward
+from engram_ref.ops.namespace import FIXED, NUMPY
+from tests.cases import V41
+from tests.compare import assert_close
+
+TINY = model_preset("tiny")
+
+
+def backend(name):
+    if name != "numpy":
+        pytest.importorskip(name, reason=f"{name} is not installed")
+    return load(name)
+
+
+def run_tiny(namespace, **options):
+    """Logits of five tokens and, in the absorbed form, of one more."""
+    parameters, ids = initialise(TINY, np.random.default_rng(0)), np.array([[1, 2, 3, 4, 5]])
+    if hasattr(namespace, "tensors"):
+        parameters, ids = namespace.tensors(parameters), namespace.as_array("ids", ids)
+    return [forward(parameters, part, TINY, absorbed=absorbed, ops=namespace, check_values=False, **options)
+            for part, absorbed in ((ids, False), (ids[:, :1], True))]
+
+
+def code_of(function):
+    return getattr(function, "__func__", function).__code__
+
+
+def calls_made(namespace):
+    """How often each op runs, seen from outside: by the interpreter's own profiling hook."""
+    names = {code_of(getattr(namespace, name)): name for name in set(namespace.names()) - FIXED}
+    made = collections.Counter()
+
+    def see(frame, event, argument):
+        if event == "call" and frame.f_code in names:
+            made[names[frame.f_code]] += 1
+
+    sys.setprofile(see)
+    try:
+        run_tiny(namespace)
+    finally:
+        sys.setprofile(None)
+    return made
+
+
+def calls_seen(namespace, name):
+    """How often one op is called where it is replaced."""
+    seen, original = [], getattr(namespace, name)
+
+    def counted(*arguments, **options):
+        seen.append(name)
+        return original(*arguments, **options)
+
+    run_tiny(replace(namespace, **{name: counted}))
+    return len(seen)
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_a_replaced_op_sees_every_call(name):
+    small = backend(name).small
+    made = calls_made(small)
+    assert len(made) > 45 and made["linear"] > 20
+    assert {op: calls_seen(small, op) for op in made} == made
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_what_replace_returns_starts_from_the_small_ops(name):
+    namespace = backend(name)
+    made = replace(namespace, sigmoid=namespace.sigmoid)
+    assert isinstance(made, type(namespace.small)) and made.small is made and made.steps is made
+    twice = replace(made, exp=namespace.exp)
+    assert twice.sigmoid is namespace.sigmoid and type(twice).exp is namespace.exp
+
+
+def test_a_replacement_changes_what_the_model_computes():
+    doubled = replace(NUMPY, sigmoid=lambda x: 2 * ops.sigmoid(x))
+    plain, changed = run_tiny(NUMPY)[0], run_tiny(doubled)[0]
+    assert not np.allclose(plain, changed)
+    assert_close("unchanged", plain, run_tiny(NUMPY)[0], "exact")
+
+
+@pytest.mark.parametrize("name, function", [("nothing", abs), ("as_array", abs), ("frequencies", abs), ("names", abs),
+                                            ("sigmoid", 3)])
+def test_what_is_no_op_cannot_be_replaced(name, function):
+    with pytest.raises(InputError, match="replace"):
+        replace(NUMPY, **{name: function})
+
+
+@pytest.mark.parametrize("wrong", [None, "numpy", object()])
+def test_only_a_namespace_has_ops_to_replace(wrong):
+    with pytest.raises(InputError, match="ops"):
+        replace(wrong, sigmoid=abs)
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_namespaces_are_pickled_by_name(name):
+    namespace = backend(name)
+    for one in (namespace, namespace.steps, namespace.small):
+        assert pickle.loads(pickle.dumps(one)) is one and copy.deepcopy(one) is one
+        assert len(pickle.dumps(one)) < 80
+    again = pickle.loads(pickle.dumps(replace(namespace, sigmoid=np.tanh)))
+    assert again.sigmoid is np.tanh and type(again).__bases__ == (type(namespace.small),)
+    addressing = pickle.loads(pickle.dumps(Addressing(preset("tiny"), ops=namespace)))
+    assert addressing.ops is namespace
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_the_names_of_a_module_are_those_of_its_namespace(name):
+    namespace = backend(name)
+    module = ops if name == "numpy" else sys.modules[f"engram_ref.backends.{name}"]
+    assert set(namespace.names()) == set(ops.__all__) <= set(module.__all__)
+    assert [n for n in namespace.names() if getattr(module, n) != getattr(namespace, n)] == []
+    assert repr(namespace) == f"<{type(namespace).__name__} of the backend {name}>"
+
+
+@pytest.mark.parametrize("name", ["numba", "torch"])
+def test_a_module_of_ops_stands_for_its_namespace(name):
+    backend(name)
+    assert Addressing(preset("tiny"), ops=sys.modules[f"engram_ref.backends.{name}"]).ops is load(name)
+
+
+def traced_and_not(namespace, run, monkeypatch):
+    """Names of the backend's own ops that a run with a trace calls, and that one without calls."""
+    kinds = [kind for kind in type(namespace).__mro__ if kind.__module__.startswith("engram_ref.backends")]
+    called = []
+    for kind in kinds:
+        for name in set(vars(kind)) & set(namespace.names()) - FIXED:
+            original = getattr(kind, name) if isinstance(vars(kind)[name], staticmethod) else vars(kind)[name]
+            wrapped = noting(called, name, kind, original)
+            monkeypatch.setattr(kind, name, staticmethod(wrapped) if isinstance(vars(kind)[name], staticmethod)
+                                else wrapped)
+    run(None)
+    without = set(called)
+    called.clear()
+    run(Trace())
+    return set(called), without
+
+
+def noting(called, name, kind, original):
+    def op(*arguments, **options):
+        called.append((kind.__name__, name))
+        return original(*arguments, **options)
+    return op
+
+
+def run_everything(namespace, trace):
+    """`forward`, `engram` and `Addressing`, in a dialect with FP8 tables and a plain one."""
+    tensors = getattr(namespace, "tensors", dict)
+    options = {} if trace is None else {"trace": trace}
+    run_tiny(namespace, **options)
+    for config in (preset("tiny"), V41):
+        rng = np.random.default_rng(0)
+        addressing, layer = Addressing(config, ops=namespace), config.layer_ids[0]
+        ids = np.array([[3, 4, 5]])
+        rows = addressing.rows(ids, layer, trace=trace)
+        addressing.rows_of_tokens(ids)
+        addressing.stepper(layer)(namespace.as_array("ids", ids[0, :1]), addressing.start(1))
+        dtype = np.float32 if config is V41 else np.float64
+        hidden = namespace.as_array("hidden", rng.normal(size=(1, 3, config.n_branches, config.hidden_size)).astype(dtype))
+        module = tensors(engram_parameters.initialise(config, layer, rng, dtype))
+        state = start_state(config, 1, dtype, ops=namespace)
+        engram(module, hidden, rows, config, layer_id=layer, state=state, ops=namespace, **options)
+
+
+@pytest.mark.parametrize("name", ["numba", "torch"])
+def test_what_is_fused_runs_without_a_trace_and_the_steps_with_one(name, monkeypatch):
+    namespace = backend(name)
+    traced, untraced = traced_and_not(namespace, lambda trace: run_everything(namespace, trace), monkeypatch)
+    fused = {("Fused", op) for op in vars(type(namespace)) if op in namespace.names()}
+    steps = {(kind, op) for kind, op in traced if kind != "Fused"}
+    assert fused <= untraced and len(fused) >= 3
+    assert {op for _, op in steps} >= OWN_STEPS[name]
+    assert {op for kind, op in traced if kind == "Fused"} <= WITHOUT_A_TRACE
+
+
+OWN_STEPS = {"numba": {"rms_norm", "silu", "apply_gate", "gather", "table_rows", "routed_grouped", "attend_expanded"},
+             "torch": {"inverse_rms", "sigmoid", "short_conv", "gather", "table_rows", "windows", "mix", "score"}}
+WITHOUT_A_TRACE = {"address", "address_layers", "stepper"}
+"""What Addressing calls where no trace can be handed over."""
