@@ -5,11 +5,11 @@ import json
 import freeze_golden
 import numpy as np
 import pytest
-from golden_cases import make
 
 from engram_ref import ops
 from engram_ref.backends import load
 from engram_ref.errors import InputError
+from engram_ref.oracle.builders import make
 from engram_ref.oracle.compare import assert_close, compare
 from engram_ref.oracle.flags import FLAGS
 from engram_ref.oracle.run import adapter_of

@@ -8,9 +8,9 @@ import pytest
 from engram_ref import ops
 from engram_ref.model.declarations import attention_shapes
 from engram_ref.model_config import AttentionConfig
-from tests.cases_backbone import MLA, MLA_LATENT, slow_attention_config
+from engram_ref.oracle.slow import attention as slow
+from engram_ref.oracle.small_models import MLA, MLA_LATENT, slow_attention_config
 from tests.compare import assert_close
-from tests.slow import attention as slow
 
 ONE = AttentionConfig(1, 1, 2, 1, 1, None, 1e-20)
 WIDE = AttentionConfig(5, 2, 8, 9, 3, 4, 1e-6)

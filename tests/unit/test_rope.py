@@ -9,8 +9,8 @@ from engram_ref import InputError
 from engram_ref.model_config import YarnConfig
 from engram_ref.ops import angles, frequencies, half_split_order, rotate, softmax_scale, yarn_mscale
 from engram_ref.ops.rope import yarn_range
+from engram_ref.oracle.slow import rope as slow
 from tests.compare import assert_close
-from tests.slow import rope as slow
 
 PAPER = YarnConfig(factor=10.0, mscale=0.707)
 V3 = YarnConfig(factor=40.0, mscale=1.0)

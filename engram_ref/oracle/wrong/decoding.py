@@ -1,4 +1,4 @@
-"""Wrong variants of decoding and of whole answers, one mistake each; see wrong_backbone.py."""
+"""Wrong variants of decoding and of whole answers, one mistake each; see backbone.py."""
 
 from contextlib import suppress
 

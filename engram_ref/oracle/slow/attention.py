@@ -2,8 +2,8 @@
 
 import math
 
-from tests.slow import rope
-from tests.slow.module import dot, rms_norm
+from engram_ref.oracle.slow import rope
+from engram_ref.oracle.slow.module import dot, rms_norm
 
 
 def times(weight, x):

@@ -1,12 +1,12 @@
-"""Number formats and tables: answers by exact fractions, tests/slow/codecs.py; everything here is exact."""
+"""Number formats and tables: answers by exact fractions, oracle/slow/codecs.py; everything here is exact."""
 
 import math
 
 import ml_dtypes
 import numpy as np
 
-from golden_cases.make import Other, case, each, lines, rng_of
-from tests.slow import codecs as slow
+from engram_ref.oracle.builders.make import Other, case, each, lines, rng_of
+from engram_ref.oracle.slow import codecs as slow
 
 SOME_CODES = (0, 128, 1, 129, 7, 8, 56, 126, 127, 255, 254, 64, 3, 131, 12, 88)
 SOME_SCALES = (0, 1, 7, 118, 119, 127, 128, 240, 246, 247, 254, 255)

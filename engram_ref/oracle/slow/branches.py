@@ -3,8 +3,8 @@
 import math
 from decimal import Decimal, localcontext
 
-from tests.slow.attention import times
-from tests.slow.module import dot, sigmoid
+from engram_ref.oracle.slow.attention import times
+from engram_ref.oracle.slow.module import dot, sigmoid
 
 
 def sinkhorn(logits, iterations):

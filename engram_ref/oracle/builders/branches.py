@@ -1,10 +1,10 @@
-"""Hyper-connections: answers by tests/slow/branches.py."""
+"""Hyper-connections: answers by oracle/slow/branches.py."""
 
 import numpy as np
 
 from engram_ref.model_config import HyperConfig
-from golden_cases.make import case, rng_of
-from tests.slow import branches as slow
+from engram_ref.oracle.builders.make import case, rng_of
+from engram_ref.oracle.slow import branches as slow
 
 EPS = 1e-6
 SHAPES = {"batch": (2, 3, 3, 5), "one-token": (1, 1, 4, 2), "empty": (2, 0, 2, 3), "one-branch": (1, 2, 1, 3)}

@@ -1,8 +1,8 @@
 """A whole model for one sequence on nested lists."""
 
-from tests.slow import attention, branches, experts
-from tests.slow.attention import times
-from tests.slow.module import (
+from engram_ref.oracle.slow import attention, branches, experts
+from engram_ref.oracle.slow.attention import times
+from engram_ref.oracle.slow.module import (
     add_branches,
     gated_values,
     normalised_flat,

@@ -1,4 +1,4 @@
-"""RoPE and MLA: answers by tests/slow/rope.py and attention.py, in full attention without a cache."""
+"""RoPE and MLA: answers by oracle/slow/rope.py and attention.py, in full attention without a cache."""
 
 import math
 
@@ -7,10 +7,10 @@ import numpy as np
 from engram_ref import ops
 from engram_ref.model.declarations import attention_shapes
 from engram_ref.model_config import YarnConfig
-from golden_cases.make import case, rng_of
-from tests.cases_backbone import MLA, MLA_LATENT, YARN, slow_attention_config
-from tests.slow import attention as slow
-from tests.slow import rope
+from engram_ref.oracle.builders.make import case, rng_of
+from engram_ref.oracle.slow import attention as slow
+from engram_ref.oracle.slow import rope
+from engram_ref.oracle.small_models import MLA, MLA_LATENT, YARN, slow_attention_config
 
 WIDTH = 7
 WIDE_YARN = YarnConfig(factor=40.0, mscale=1.0)

@@ -8,8 +8,8 @@ import numpy as np
 from engram_ref.addressing import Addressing
 from engram_ref.config import EngramConfig
 from engram_ref.model.engram_parameters import shapes
+from engram_ref.oracle.slow import module as slow
 from engram_ref.presets import GATES, preset
-from tests.slow import module as slow
 
 DEMO = replace(preset("tiny"), name="demo-like", layer_ids=(1,), hidden_size=10, n_branches=3, n_heads=2,
                table_sizes=(23, 31), row_width=5)

@@ -1,4 +1,4 @@
-"""Routing and experts: answers by tests/slow/experts.py."""
+"""Routing and experts: answers by oracle/slow/experts.py."""
 
 from dataclasses import replace
 
@@ -6,9 +6,9 @@ import numpy as np
 
 from engram_ref.model.declarations import expert_shapes
 from engram_ref.model_config import ExpertsConfig
-from golden_cases.make import case, lines, rng_of
-from tests.cases_backbone import EXPERTS, GROUPED, V2_EXPERTS, slow_experts_config
-from tests.slow import experts as slow
+from engram_ref.oracle.builders.make import case, lines, rng_of
+from engram_ref.oracle.slow import experts as slow
+from engram_ref.oracle.small_models import EXPERTS, GROUPED, V2_EXPERTS, slow_experts_config
 
 WIDTH = 7
 V4 = replace(EXPERTS, n_shared_experts=0, scoring_func="sqrt_softplus", norm_topk_prob=False)

@@ -6,7 +6,7 @@ engram_ref/oracle/streams.py.
 
 import numpy as np
 
-from golden_cases.make import case, rng_of
+from engram_ref.oracle.builders.make import case, rng_of
 
 ONE = ["main", "feed", 1]
 STEPS = {

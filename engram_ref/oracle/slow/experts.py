@@ -2,8 +2,8 @@
 
 import math
 
-from tests.slow.attention import times
-from tests.slow.module import sigmoid, silu
+from engram_ref.oracle.slow.attention import times
+from engram_ref.oracle.slow.module import sigmoid, silu
 
 
 def network(w1, w2, w3, x):

@@ -1,6 +1,6 @@
 """A golden case before it is frozen: its answer, its tolerance class, its scale, and the checks on all three.
 
-The answer is computed in float64: by the slow implementation of tests/slow where there is one for that stage, else by
+The answer is computed in float64: by the slow implementation of oracle/slow where there is one for that stage, else by
 engram_ref.ops. Either way the NumPy definition must meet it within the class, or nothing is frozen.
 """
 
