@@ -23,7 +23,7 @@ from engram_ref import __version__  # noqa: E402
 from engram_ref.addressing import addressing_of  # noqa: E402
 from engram_ref.config import EngramConfig  # noqa: E402
 from engram_ref.files import write_whole  # noqa: E402
-from engram_ref.oracle.builders.make import SEED, freeze  # noqa: E402
+from engram_ref.oracle.builders.planned import SEED, freeze  # noqa: E402
 from engram_ref.oracle.compare import RULES  # noqa: E402
 from engram_ref.oracle.flags import FLAGS  # noqa: E402
 from engram_ref.oracle.vectors import GOLDEN, INTEGERS, MANIFEST, SCHEMA, manifest_digest  # noqa: E402

@@ -1,8 +1,8 @@
-"""The released model's roundings, bit for bit: FP8 rows, FP8 projection input, bfloat16 out, one rounding at the end.
+"""The released model's roundings, bit for bit: FP8 rows, FP8 projection input, bfloat16 projections.
 
-The inputs are chosen so that every float32 sum is exact, in whatever order it is taken: small whole
-numbers, states of one magnitude per branch, widths that are powers of four. What is left are the
-roundings at the stated boundaries, and those are emulated one by one with exact fractions.
+The inputs are chosen so that every float32 sum is exact in any order: small whole numbers, hidden states of one
+magnitude per branch, widths that are powers of four. Only the roundings at the stated boundaries remain, and each is
+emulated with exact fractions.
 """
 
 from dataclasses import replace
@@ -15,23 +15,10 @@ from engram_ref.oracle.slow import codecs
 from engram_ref.oracle.small_modules import V41, random_inputs, random_parameters
 
 
-def single(x):
-    """A number rounded to float32."""
-    return codecs.to_float32(Fraction(x))
-
-
-def brain(x):
-    return codecs.to_bfloat16(Fraction(x))
-
-
-def config_of(width):
-    return replace(V41, hidden_size=width)
-
-
 @cache
 def whole_number_case(width):
     """Rows of whole numbers up to 30, projections that add at most 16 of them, states of one magnitude."""
-    config, rng = config_of(width), np.random.default_rng(width)
+    config, rng = replace(V41, hidden_size=width), np.random.default_rng(width)
     hidden, rows = random_inputs(config, rng, 2, 3)
     signs = np.where(hidden < 0, -1.0, 1.0)
     magnitudes = 2.0 ** rng.integers(-3, 4, hidden.shape[:3])[..., None]
@@ -76,4 +63,5 @@ def emulated_requantise(memory, floor=1e-4):
 
 def emulated_projection(weight, x):
     """Exact sums, rounded to bfloat16 at the end."""
-    return [brain(sum(Fraction(w) * Fraction(a) for w, a in zip(line, x, strict=True))) for line in weight.tolist()]
+    return [codecs.to_bfloat16(sum(Fraction(w) * Fraction(a) for w, a in zip(line, x, strict=True)))
+            for line in weight.tolist()]

@@ -17,7 +17,6 @@ from engram_ref.model_config import (
 from engram_ref.ops.canonical import DEAD
 from engram_ref.oracle import small_modules
 from engram_ref.oracle.slow import addressing as slow_addressing
-from engram_ref.oracle.slow import module as slow_module
 from engram_ref.oracle.slow import transformer as slow
 
 VOCABULARY = 61
@@ -110,9 +109,8 @@ def slow_modules(parameters, ids, dead, config):
         hashed = [DEAD if mark else token for token, mark in zip(ids, dead, strict=True)]
         rows = slow_addressing.rows(engram, layer_id, hashed, engram.pad_id, (), engram.eos_id, flat=True)
         memory = [[value for row in line for value in own["table"][row].tolist()] for line in rows]
-        named = {name: array.tolist() for name, array in small_modules.demo_names(own, engram).items()}
-        eps = slow_module.FLOAT64_EPS if engram.norm_eps is None else engram.norm_eps
-        constants = {"eps": eps, "form": engram.gate_form, "conv_eps": engram.conv_norm_eps,
+        named = small_modules.as_lists(small_modules.demo_names(own, engram))
+        constants = {"eps": small_modules.norm_eps(engram), "form": engram.gate_form, "conv_eps": engram.conv_norm_eps,
                      "dilation": engram.conv_dilation if engram.conv_kernel else None}
         found[index] = (named, memory, dead, constants)
     return found
@@ -120,7 +118,7 @@ def slow_modules(parameters, ids, dead, config):
 
 def slow_forward(parameters, ids, config, dead=None):
     """Logits [B, T, V] by the slow model, one row after the other."""
-    plain = {name: array.tolist() for name, array in parameters.items() if ".engram." not in name}
+    plain = small_modules.as_lists({name: array for name, array in parameters.items() if ".engram." not in name})
     dead = np.zeros(ids.shape, dtype=bool) if dead is None else dead
     found = [slow.forward(plain, row, slow_config(config) | {
         "modules": slow_modules(parameters, row, marks, config)})

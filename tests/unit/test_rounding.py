@@ -11,14 +11,14 @@ import pytest
 from engram_ref import Trace, engram, residual
 from engram_ref.ops import project
 from engram_ref.oracle.emulated_rounding import (
-    brain,
     emulated_memory,
     emulated_projection,
     emulated_requantise,
-    single,
     whole_number_case,
 )
 from engram_ref.oracle.slow import module as slow
+from engram_ref.oracle.slow.codecs import to_bfloat16 as brain
+from engram_ref.oracle.slow.codecs import to_float32 as single
 from engram_ref.oracle.small_modules import slow_gated
 from tests.bounds import module_scale
 from tests.compare import assert_close

@@ -5,7 +5,7 @@ import math
 import ml_dtypes
 import numpy as np
 
-from engram_ref.oracle.builders.make import Other, case, each, lines, rng_of
+from engram_ref.oracle.builders.planned import Other, case, each, lines, rng_of
 from engram_ref.oracle.slow import codecs as slow
 
 SOME_CODES = (0, 128, 1, 129, 7, 8, 56, 126, 127, 255, 254, 64, 3, 131, 12, 88)
@@ -90,7 +90,7 @@ def slow_quantise(x, floor):
 
 
 def tables():
-    """Rows read, decoded, laid side by side."""
+    """Rows gathered, decoded and concatenated."""
     rng = rng_of("gather/table")
     table, offsets = rng.standard_normal((12, 3)), np.array([0, 5])
     rows = np.array([[[4, 0], [1, 6]], [[0, 3], [2, 2]]])

@@ -6,8 +6,8 @@ import numpy as np
 
 from engram_ref import ops
 from engram_ref.oracle.builders.codecs import NO_FLOOR
-from engram_ref.oracle.builders.make import Other, case, rng_of
 from engram_ref.oracle.builders.modules import ALL, module, terms_of
+from engram_ref.oracle.builders.planned import Other, case, rng_of
 from engram_ref.oracle.emulated_rounding import emulated_projection, emulated_requantise, whole_number_case
 from engram_ref.oracle.small_modules import slow_gated
 

@@ -5,7 +5,7 @@ import math
 import numpy as np
 
 from engram_ref.config import CHOICES
-from engram_ref.oracle.builders.make import case, each, lines, rng_of
+from engram_ref.oracle.builders.planned import case, each, lines, rng_of
 from engram_ref.oracle.slow import module as slow
 
 EDGES = [0.0, -0.0, 1e-6, -1e-6, math.nextafter(1e-6, 0), -math.nextafter(1e-6, 1), 1e-30, -1e-30, 5e-324, 0.25, -0.25,

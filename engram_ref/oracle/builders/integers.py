@@ -1,4 +1,4 @@
-"""Everything whole: text to canonical ids, multipliers, primes, windows, rows, caches."""
+"""Integers: text to canonical ids, multipliers, primes, windows, rows, caches."""
 
 from dataclasses import replace
 
@@ -6,7 +6,7 @@ import numpy as np
 
 from engram_ref.addressing import Addressing, addressing_of
 from engram_ref.ops import DEAD
-from engram_ref.oracle.builders.make import case, rng_of
+from engram_ref.oracle.builders.planned import case, rng_of
 from engram_ref.oracle.builders.streams import STEPS, columns_of, marked, stream_case
 from engram_ref.oracle.slow import addressing as slow_addressing
 from engram_ref.oracle.slow import hashing, primes

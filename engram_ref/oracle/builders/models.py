@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from engram_ref.oracle.builders.make import case, rng_of
+from engram_ref.oracle.builders.planned import case, rng_of
 from engram_ref.oracle.builders.streams import RAGGED, STEPS, columns_of, dead_of, stream_case
 from engram_ref.oracle.small_models import (
     DENSE,

@@ -6,7 +6,7 @@ import numpy as np
 
 from engram_ref import ops
 from engram_ref.oracle.builders.codecs import NO_FLOOR
-from engram_ref.oracle.builders.make import Other, case, rng_of
+from engram_ref.oracle.builders.planned import Other, case, rng_of
 from engram_ref.oracle.builders.streams import STEPS, columns_of, dead_of, stream_case
 from engram_ref.oracle.emulated_rounding import (
     emulated_memory,
