@@ -2,9 +2,9 @@
 
     python scripts/freeze_golden.py
 
-Integers are computed by the slow implementations of tests/slow on Python's own integers, floats by those in float64,
-or, for stages that have none, by engram_ref.ops in float64. The NumPy definition must meet every answer within its
-class, or nothing is written. What a case is made of: scripts/golden_cases/.
+Integers are computed by the slow implementations of engram_ref/oracle/slow on Python's own integers, floats by
+those in float64, or, for stages that have none, by engram_ref.ops in float64. The NumPy definition must meet every
+answer within its class, or nothing is written. What a case is made of: engram_ref/oracle/builders/.
 """
 
 import hashlib
@@ -17,14 +17,13 @@ from pathlib import Path
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path[:0] = [str(ROOT), str(ROOT / "scripts")]
-
-from golden_cases.make import SEED, freeze  # noqa: E402
+sys.path.insert(0, str(ROOT))
 
 from engram_ref import __version__  # noqa: E402
 from engram_ref.addressing import addressing_of  # noqa: E402
 from engram_ref.config import EngramConfig  # noqa: E402
 from engram_ref.files import write_whole  # noqa: E402
+from engram_ref.oracle.builders.planned import SEED, freeze  # noqa: E402
 from engram_ref.oracle.compare import RULES  # noqa: E402
 from engram_ref.oracle.flags import FLAGS  # noqa: E402
 from engram_ref.oracle.vectors import GOLDEN, INTEGERS, MANIFEST, SCHEMA, manifest_digest  # noqa: E402
@@ -148,7 +147,7 @@ def narrowed(scale):
 
 def plan(area):
     """Every case of an area."""
-    return [case for part in importlib.import_module(f"golden_cases.{area}").AREA for case in part()]
+    return [case for part in importlib.import_module(f"engram_ref.oracle.builders.{area}").AREA for case in part()]
 
 
 def make(areas=AREAS):

@@ -65,7 +65,7 @@ def logit_scale(final_norm, head):
 
     Roundings inside the blocks reach the logits through the residual stream, which the last norm divides by
     its own length; the count above takes the blocks to pass a relative change on as it came. Measured errors of
-    the models in tests/parity/hf_models.py are 0.8% to 10% of the allowance, which itself is about 1e-5 of the
+    the models in engram_ref/oracle/hf_models.py are 0.8% to 10% of the allowance, which itself is about 1e-5 of the
     largest logit.
     """
     return (np.abs(final_norm) @ np.abs(head).T).max()

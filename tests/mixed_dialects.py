@@ -18,8 +18,9 @@ from engram_ref import Addressing, Vocabulary, ops, preset
 from engram_ref.config import CHOICES, EngramConfig
 from engram_ref.model.engram_parameters import shapes
 from engram_ref.ops import DEAD
-from tests import enclosures, slow_addressing
-from tests.slow import primes as slow_primes
+from engram_ref.oracle.slow import addressing as slow_addressing
+from engram_ref.oracle.slow import primes as slow_primes
+from tests import enclosures
 
 SEED = int(os.environ.get("ENGRAM_REF_MIXED_SEED", "20260112"))
 COMPILED = os.environ.get("NUMBA_DISABLE_JIT", "0") == "0"

@@ -1,12 +1,13 @@
 """Mutants of the backbone: rotation, attention, experts, hyper-connections, decoding.
 
-The wrong variants stand in wrong_backbone.py and decoding.py; see mutants.py for how an entry is read.
+The wrong variants stand in engram_ref/oracle/wrong, backbone.py and decoding.py; see mutants.py for how an entry is
+read.
 """
 
 import numpy as np
 
-from tests import wrong_backbone as wrong
-from tests import wrong_decoding as decoding
+from engram_ref.oracle.wrong import backbone as wrong
+from engram_ref.oracle.wrong import decoding as decoding
 
 ROPE, ATTENTION = "unit.test_rope:test_", "unit.test_attention:test_"
 EXPERTS, BRANCHES = "unit.test_experts:test_", "unit.test_branches:test_"

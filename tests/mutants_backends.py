@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from tests.cases_backbone import EXPERTS
+from engram_ref.oracle.small_models import EXPERTS
 
 
 def one_inverse_is_rounded_to_float32(original, primes, offsets, lines):

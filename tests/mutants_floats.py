@@ -6,8 +6,8 @@ tests/mutants.py replaces the function and expects the test to fail.
 
 import numpy as np
 
-from tests import cases
-from tests import wrong_floats as wrong
+from engram_ref.oracle import small_modules
+from engram_ref.oracle.wrong import floats as wrong
 
 CODECS = "unit.test_codecs:test_"
 EVERY_PAIR = CODECS + "every_pair_decodes_to_the_float32_product"
@@ -125,7 +125,7 @@ CONVOLUTIONS: dict[str, tuple] = {
     "conv-state-of-one-chunk": (NEXT_TAPS, wrong.state_of_one_chunk, CUTS, ((1,) * 11,)),
     "conv-state-not-normalised": (GATED_CONV, wrong.state_not_normalised,
                                   "unit.test_state:test_any_cut_gives_the_output_of_the_whole",
-                                  (cases.DEMO, (2, 0, 3, 1, 7))),
+                                  (small_modules.DEMO, (2, 0, 3, 1, 7))),
     "silu-missing": ("ops.conv:silu", lambda original, x: x, MODULE, DEMO),
     "sigmoid-for-silu": ("ops.conv:silu", lambda original, x: original(x) / np.where(x == 0, 1, x), MODULE, DEMO),
     "gated-value-not-added": (GATED_CONV, wrong.gated_value_not_added, MODULE, DEMO),

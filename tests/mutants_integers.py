@@ -1,12 +1,12 @@
 """Mutants of the integer half: canonical ids, primes, multipliers, windows, rows and history.
 
-The wrong variants stand in wrong_integers.py; see mutants.py for how an entry is read.
+The wrong variants stand in engram_ref/oracle/wrong/integers.py; see mutants.py for how an entry is read.
 """
 
 import numpy as np
 
 from engram_ref.ops.canonical import DEAD, normalise
-from tests import wrong_integers as wrong
+from engram_ref.oracle.wrong import integers as wrong
 
 PRESETS = "unit.test_addressing:test_presets_against_the_slow_oracle"
 DRAWN = "unit.test_hashing:test_generated_multipliers_against_the_slow_oracle"

@@ -5,9 +5,9 @@ import numpy as np
 from engram_ref.model.declarations import attention_shapes, expert_shapes
 from engram_ref.model_config import HyperConfig
 from engram_ref.ops import frequencies, softmax_scale
+from engram_ref.oracle.small_models import EXPERTS, GROUPED, MLA, MLA_LATENT, V2_EXPERTS
+from engram_ref.oracle.small_modules import DEMO, NO_CONV, PAPER, QWEN, TILEKERNELS, random_parameters
 from tests.bounds_backbone import sinkhorn_terms
-from tests.cases import DEMO, NO_CONV, PAPER, QWEN, TILEKERNELS, random_parameters
-from tests.cases_backbone import EXPERTS, GROUPED, MLA, MLA_LATENT, V2_EXPERTS
 from tests.op_cases import ALL, DATA, INTEGERS, VOCABULARY, Case, D, M, floats
 
 HYPER, HYPER_WITH_EPS = HyperConfig(M, 7), HyperConfig(M, 7, pre_eps=1e-6, sinkhorn_eps=1e-6)

@@ -6,7 +6,7 @@ A case of this kind has columns of tokens, and steps that consume them from the 
     [stream, "feed", T, counts]     likewise; only the first counts[b] tokens of row b are real, the others are padding
     [stream, "rollback", tokens]    forget the newest tokens[b] tokens of row b, as after rejected drafts
     [stream, "reorder", rows]       the batch becomes these rows, in this order (beams)
-    [stream, "fork", name]          a copy that goes on by itself under that name
+    [stream, "fork", name]          an independent copy under that name
 
 The first stream is called "main". The answer of a feed is that of its real tokens, row after row. Only the model takes
 counts and rolls rows back by different amounts; the others go back by whole feeds.
@@ -44,7 +44,7 @@ class Remembering:
         self.state, self.past = self.state[rows], []
 
     def fork(self) -> "Remembering":
-        """A copy that goes on by itself."""
+        """An independent copy."""
         made = copy.copy(self)
         made.past = list(self.past)
         return made
@@ -108,7 +108,7 @@ class ModelStream:
         self.state.reorder(rows)
 
     def fork(self) -> "ModelStream":
-        """A copy that goes on by itself."""
+        """An independent copy."""
         made = copy.copy(self)
         made.state = self.state.fork()
         return made

@@ -4,8 +4,8 @@
     integers.json            {key: {"dtype", "shape", "values"}}, values in C order
     floats-*.safetensors     the float arrays
 
-A reader checks the schema first, then the manifest's own digest and its structure, then the digest of every file. What
-is read is complete: every array, configuration, op and argument that a case names is there.
+A reader checks the schema first, then the manifest's own digest and its structure, then the digest of every file, and
+last that every array, configuration, op and argument named in a case exists.
 """
 
 import hashlib
@@ -41,7 +41,7 @@ def read(folder: Path = GOLDEN) -> Vectors:
     manifest, arrays, configurations = read_manifest(folder), {}, {}
     for name, entry in manifest["files"].items():
         arrays |= read_arrays(folder / name, entry["sha256"])
-    with blamed(folder / MANIFEST):
+    with named_in_errors(folder / MANIFEST):
         for key, entry in manifest["configurations"].items():
             configurations[key] = as_configuration(entry)
         vectors = Vectors(arrays, configurations, tuple(as_case(entry, arrays) for entry in manifest["cases"]))
@@ -83,17 +83,17 @@ def read_arrays(path: Path, sha256: str) -> dict[str, np.ndarray]:
     if path.suffix == ".json":
         entries = parse_json(data, path)
         check_structure(entries, INTEGERS_FIELDS, f"file {path}")
-        with blamed(path):
+        with named_in_errors(path):
             return {key: from_json(entry) for key, entry in entries.items()}
     from safetensors.numpy import load
 
-    with blamed(path):
+    with named_in_errors(path):
         return load(data)
 
 
 @contextmanager
-def blamed(path: Path) -> Iterator[None]:
-    """Turn whatever a file's content raises into an InputError that names the file."""
+def named_in_errors(path: Path) -> Iterator[None]:
+    """Turn any error about a file's content into an InputError that names the file."""
     try:
         yield
     except Exception as error:      # numpy, safetensors and the configurations each raise their own kinds
@@ -119,7 +119,7 @@ def parse_json(data: bytes, path: Path) -> object:
 
 
 def changed(path: Path) -> InputError:
-    """The refusal of a file whose digest is another."""
+    """The error for a file whose digest differs from the manifest's."""
     return InputError(f"file {path}", "the digest in the manifest", "another", "changed or cut after it was written")
 
 

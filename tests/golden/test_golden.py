@@ -5,11 +5,11 @@ import json
 import freeze_golden
 import numpy as np
 import pytest
-from golden_cases import make
 
 from engram_ref import ops
 from engram_ref.backends import load
 from engram_ref.errors import InputError
+from engram_ref.oracle.builders.planned import condition
 from engram_ref.oracle.compare import assert_close, compare
 from engram_ref.oracle.flags import FLAGS
 from engram_ref.oracle.run import adapter_of
@@ -89,7 +89,7 @@ def test_the_measured_condition_is_the_derived_one():
 def measured(op, **arguments):
     """The generator's condition in float32, whose roundings are larger than those of a difference quotient."""
     evaluate = lambda **a: {"y": op(**a)}
-    return make.condition(evaluate, arguments, evaluate(**arguments))["y"].astype(np.float32)
+    return condition(evaluate, arguments, evaluate(**arguments))["y"].astype(np.float32)
 
 
 def test_answers_would_notice_a_change_of_a_millionth(vectors):

@@ -33,7 +33,7 @@ def test_every_kind_of_step_is_among_them(kind):
 
 def test_texts_that_steps_amount_to():
     """Row 0 goes on with column 3 after a rollback of 1 and 2; the rows change places; a copy goes on."""
-    from golden_cases.streams import feeds
+    from engram_ref.oracle.builders.streams import feeds
 
     steps = [["main", "feed", 3], ["main", "rollback", [2, 0]], ["main", "feed", 1], ["main", "reorder", [1, 0]],
              ["main", "fork", "copy"], ["copy", "feed", 1], ["main", "feed", 2, [0, 1]]]

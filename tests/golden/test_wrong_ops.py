@@ -10,7 +10,7 @@ from engram_ref import ops
 from engram_ref.oracle.run import Adapter
 from engram_ref.oracle.vectors import read
 from engram_ref.oracle.verify import verify
-from tests import wrong_backbone, wrong_floats, wrong_integers
+from engram_ref.oracle.wrong import backbone, floats, integers
 from tests.mutants import replace_everywhere, resolve
 
 
@@ -56,18 +56,18 @@ WRONG = {
                     "moe/plain-batch", "expert_weights"),
     "rows-then-columns": ("ops.branches:sinkhorn", lambda f, logits, iterations, eps=0.0: f(
         logits.swapaxes(-1, -2), iterations, eps).swapaxes(-1, -2), "branch_maps/batch", "branch_residual"),
-    "weights-by-subtraction": ("ops.experts:route", wrong_backbone.weights_by_subtraction, "route/sigmoid-bias-12",
+    "weights-by-subtraction": ("ops.experts:route", backbone.weights_by_subtraction, "route/sigmoid-bias-12",
                                "expert_weights"),
-    "weights-without-a-floor": ("ops.experts:expert_weights", wrong_backbone.weights_without_a_floor, "moe/all-zero",
+    "weights-without-a-floor": ("ops.experts:expert_weights", backbone.weights_without_a_floor, "moe/all-zero",
                                 "expert_weights"),
-    "groups-by-their-best-two": ("ops.experts:select_experts", wrong_backbone.judged_by_two,
+    "groups-by-their-best-two": ("ops.experts:select_experts", backbone.judged_by_two,
                                  "select_experts/groups-by-best", "output"),
-    "padded-where-eos-fills": ("ops.hashing:windows", wrong_integers.always_padded, "windows/eos-then-dead", "output"),
-    "eos-not-hidden": ("ops.hashing:windows", wrong_integers.never_reset, "windows/dead-then-eos", "output"),
-    "eos-hides-itself": ("ops.hashing:windows", wrong_integers.eos_hides_itself, "windows/eos-then-dead", "output"),
-    "scale-to-the-nearest": ("ops.codecs:quantise", wrong_floats.scale_to_the_nearest_power, "quantise/blocks",
+    "padded-where-eos-fills": ("ops.hashing:windows", integers.always_padded, "windows/eos-then-dead", "output"),
+    "eos-not-hidden": ("ops.hashing:windows", integers.never_reset, "windows/dead-then-eos", "output"),
+    "eos-hides-itself": ("ops.hashing:windows", integers.eos_hides_itself, "windows/eos-then-dead", "output"),
+    "scale-to-the-nearest": ("ops.codecs:quantise", floats.scale_to_the_nearest_power, "quantise/blocks",
                              "codes"),
-    "scale-for-480": ("ops.codecs:quantise", wrong_floats.scale_for_480, "quantise/scale-edges", "codes"),
+    "scale-for-480": ("ops.codecs:quantise", floats.scale_for_480, "quantise/scale-edges", "codes"),
     "two-roundings": ("ops.linear:round_bf16", lambda f, x: f(f(x) * np.float32(1 + 2**-8)), "add_residual/fp8_bf16",
                       "output"),
 }

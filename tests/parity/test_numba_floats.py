@@ -17,8 +17,8 @@ from numba import config
 from engram_ref.backends import numba as fast
 from engram_ref.backends.numba import _exp
 from engram_ref.model.declarations import expert_shapes
-from tests.cases import DIALECTS, V41, random_inputs, random_parameters
-from tests.cases_backbone import EXPERTS, GROUPED
+from engram_ref.oracle.small_models import EXPERTS, GROUPED
+from engram_ref.oracle.small_modules import DIALECTS, V41, random_inputs, random_parameters
 from tests.op_cases_floats import EXACT, FLOATS, SHAPES
 from tests.parity.numba_kernels import dots, exponentials, triples
 

@@ -3,7 +3,7 @@
 import pytest
 
 from engram_ref.model.engram import engram, through_module
-from tests.cases import DIALECTS, V41
+from engram_ref.oracle.small_modules import DIALECTS, V41
 from tests.compare import assert_close
 from tests.op_cases import op_of
 from tests.op_cases_floats import CASES, FLOATS

@@ -10,8 +10,8 @@ from engram_ref import Addressing, InputError, Trace, engram, ops, start_state
 from engram_ref.model.state import DecodeState
 from engram_ref.model.transformer import forward
 from engram_ref.ops import DEAD
-from tests.cases import DEMO, QWEN, random_inputs
-from tests.cases_backbone import FULL, random_ids, random_model
+from engram_ref.oracle.small_models import FULL, random_ids, random_model
+from engram_ref.oracle.small_modules import DEMO, QWEN, random_inputs
 from tests.compare import assert_close
 from tests.unit.test_streaming import STREAMS
 

@@ -5,8 +5,8 @@ import pytest
 
 from engram_ref import Trace, engram
 from engram_ref.ops import dequantise
+from engram_ref.oracle.small_modules import DEMO, DIALECTS, PAPER, QWEN, TILEKERNELS, random_inputs, random_parameters
 from tests.bounds import module_scale
-from tests.cases import DEMO, DIALECTS, PAPER, QWEN, TILEKERNELS, random_inputs, random_parameters
 from tests.compare import assert_close
 
 torch = pytest.importorskip("torch", reason="torch is not installed")

@@ -8,8 +8,8 @@ import pytest
 
 from engram_ref.addressing import addressing_of
 from engram_ref.ops import DEAD, address, gather_decode, project_and_gate
+from engram_ref.oracle.small_modules import V41, random_inputs, random_parameters
 from tests.bounds import module_scale
-from tests.cases import V41, random_inputs, random_parameters
 from tests.compare import assert_close
 
 torch = pytest.importorskip("torch", reason="torch is not installed")

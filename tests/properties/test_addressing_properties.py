@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from engram_ref import Addressing, Vocabulary, preset
 from engram_ref.ops.canonical import DEAD, canonicalise
 from engram_ref.ops.primes import is_prime, table_primes
-from tests import slow_addressing
-from tests.slow import primes as slow_primes
+from engram_ref.oracle.slow import addressing as slow_addressing
+from engram_ref.oracle.slow import primes as slow_primes
 
 # The same examples in every run, and no folder of remembered ones.
 few = settings(derandomize=True, deadline=None, database=None, max_examples=60)

@@ -16,9 +16,9 @@ from engram_ref.model_config import (
     YarnConfig,
 )
 from engram_ref.ops import routed_grouped, routed_naive, select_experts, sinkhorn
-from tests.cases_backbone import ENGRAM, VOCABULARY, random_ids, random_model
+from engram_ref.oracle.slow import experts as slow_experts
+from engram_ref.oracle.small_models import ENGRAM, VOCABULARY, random_ids, random_model
 from tests.compare import assert_close
-from tests.slow import experts as slow_experts
 
 few = settings(derandomize=True, deadline=None, database=None, max_examples=25)
 many = settings(few, max_examples=100)

@@ -9,11 +9,11 @@ import pytest
 from engram_ref import Addressing, Vocabulary, preset, presets
 from engram_ref.literals import MULTIPLIERS
 from engram_ref.ops.canonical import DEAD, canonicalise
+from engram_ref.oracle.slow import addressing as slow_addressing
+from engram_ref.oracle.slow.addressing import digest
 from engram_ref.text.maps import int64_digest
-from tests import slow_addressing
 from tests.compare import assert_close
 from tests.conftest import DEMO_MODULE, GOLDEN
-from tests.slow_addressing import digest
 
 RELEASE = "deepseek-v4.1-flash"
 

@@ -8,9 +8,9 @@ import pytest
 from engram_ref import ops
 from engram_ref.model.declarations import attention_shapes
 from engram_ref.model_config import AttentionConfig
-from tests.cases_backbone import MLA, MLA_LATENT, slow_attention_config
+from engram_ref.oracle.slow import attention as slow
+from engram_ref.oracle.small_models import MLA, MLA_LATENT, slow_attention_config
 from tests.compare import assert_close
-from tests.slow import attention as slow
 
 ONE = AttentionConfig(1, 1, 2, 1, 1, None, 1e-20)
 WIDE = AttentionConfig(5, 2, 8, 9, 3, 4, 1e-6)
@@ -54,10 +54,10 @@ def test_weights_match_the_slow_ones(absorbed):
     seen, c = {}, slow_attention_config(MLA_LATENT)
     attend(p, x, MLA_LATENT, absorbed, record=seen.__setitem__)
     lists = {key: array.tolist() for key, array in p.items()}
-    memories = [slow.remembered(lists, row, t, c) for t, row in enumerate(x[0].tolist())]
+    cached = [slow.latent_and_key(lists, row, t, c) for t, row in enumerate(x[0].tolist())]
     for t, row in enumerate(x[0].tolist()):
         for head, q in enumerate(slow.query(lists, row, t, c)):
-            weights = np.array(slow.one_head(lists, q, memories[: t + 1], head, c)[1])
+            weights = np.array(slow.one_head(lists, q, cached[: t + 1], head, c)[1])
             assert_close("weights", weights, seen["attention_weights"][0, head, t, : t + 1], "forms")
     assert not seen["attention_weights"][0, :, 0, 1:].any()
 

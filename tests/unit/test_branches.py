@@ -14,9 +14,9 @@ from engram_ref.ops import (
     write_branches,
     write_single,
 )
+from engram_ref.oracle.slow import branches as slow
 from tests.bounds_backbone import logit_scale_of_maps, matrix_scale, sinkhorn_terms, weight_scale
 from tests.compare import assert_close
-from tests.slow import branches as slow
 
 SHAPES = [(1, 0, 3, 5), (1, 1, 1, 1), (2, 3, 2, 7), (1, 2, 4, 3)]
 EPS = 1e-6

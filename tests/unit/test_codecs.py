@@ -9,8 +9,8 @@ import pytest
 
 from engram_ref.errors import InputError
 from engram_ref.ops import dequantise, quantise, round_bf16
+from engram_ref.oracle.slow import codecs as slow
 from tests.compare import assert_close
-from tests.slow import codecs as slow
 
 WIDTH, BLOCKS = 256, 8
 ALL_CODES = np.tile(np.arange(256, dtype=np.uint8), (256, 1))                         # [scale byte, code]

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from engram_ref.ops import next_taps, short_conv, silu
+from engram_ref.oracle.slow import module as slow
 from tests.compare import assert_close
-from tests.slow import module as slow
 
 SHAPES = [(1, 0, 1, 1, 4, 3), (1, 1, 1, 1, 4, 3), (2, 11, 3, 5, 4, 3), (1, 7, 2, 1, 2, 4), (1, 6, 1, 3, 3, 1),
           (2, 5, 2, 3, 1, 3)]

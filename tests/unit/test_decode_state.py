@@ -6,7 +6,7 @@ import pytest
 from engram_ref import InputError
 from engram_ref.model.state import DecodeState
 from engram_ref.model.transformer import forward
-from tests.cases_backbone import FULL, MODELS, PLAIN, random_ids, random_model
+from engram_ref.oracle.small_models import FULL, MODELS, PLAIN, random_ids, random_model
 from tests.compare import assert_close
 
 LENGTH = 13

@@ -17,9 +17,9 @@ from engram_ref.ops import (
     select_experts,
     swiglu,
 )
-from tests.cases_backbone import EXPERTS, GROUPED, V2_EXPERTS, slow_experts_config
+from engram_ref.oracle.slow import experts as slow
+from engram_ref.oracle.small_models import EXPERTS, GROUPED, V2_EXPERTS, slow_experts_config
 from tests.compare import assert_close
-from tests.slow import experts as slow
 
 D = 7
 CONFIGS = {

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from engram_ref.ops import apply_gate, copysign_sqrt, factored_score, gate, rms_norm, score, sigmoid, signed_sqrt
+from engram_ref.oracle.slow import module as slow
 from tests.bounds import norm_scale
 from tests.compare import assert_close
-from tests.slow import module as slow
 
 FORMS = ("sigmoid", "signed_sqrt", "copysign_sqrt")
 EPSILONS = (2.0**-52, 1e-20, 1e-6, 1e-5)

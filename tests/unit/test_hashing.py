@@ -9,9 +9,9 @@ from engram_ref import Addressing, preset, presets
 from engram_ref.literals import MULTIPLIERS
 from engram_ref.ops import hashing
 from engram_ref.ops.canonical import DEAD
-from tests import slow_addressing
-from tests.slow import hashing as slow
-from tests.slow_addressing import digest
+from engram_ref.oracle.slow import addressing as slow_addressing
+from engram_ref.oracle.slow import hashing as slow
+from engram_ref.oracle.slow.addressing import digest
 
 FRESH = np.full((1, 3), DEAD)
 PAD = 2

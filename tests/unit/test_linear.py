@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 
 from engram_ref.ops import add_residual, linear
+from engram_ref.oracle.slow import codecs as slow_codecs
+from engram_ref.oracle.slow import module as slow
 from tests.compare import assert_close
-from tests.slow import codecs as slow_codecs
-from tests.slow import module as slow
 
 
 @pytest.mark.parametrize("biased", [False, True], ids=["plain", "biased"])

@@ -11,9 +11,17 @@ from safetensors import safe_open
 from engram_ref import Addressing, InputError, Trace, engram, preset
 from engram_ref.config import EngramConfig
 from engram_ref.model.parameters import from_engram_demo
+from engram_ref.oracle.small_modules import (
+    DEMO,
+    DIALECTS,
+    NO_CONV,
+    SHORT,
+    random_inputs,
+    random_parameters,
+    slow_engram,
+)
 from engram_ref.text.maps import load_map
 from tests.bounds import module_scale
-from tests.cases import DEMO, DIALECTS, NO_CONV, SHORT, random_inputs, random_parameters, slow_engram
 from tests.compare import assert_close
 from tests.conftest import DEMO_MODULE
 

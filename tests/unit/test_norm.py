@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from engram_ref.ops import effective_gain, inverse_rms, rms_norm
+from engram_ref.oracle.slow import module as slow
 from tests.compare import assert_close
-from tests.slow import module as slow
 
 EPSILONS = {"machine": None, "1e-20": 1e-20, "1e-6": 1e-6, "1e-5": 1e-5}
 

@@ -24,6 +24,7 @@ from engram_ref.model.state import DecodeState
 from engram_ref.model_config import YarnConfig
 from engram_ref.oracle import vectors
 from engram_ref.oracle.compare import Difference
+from engram_ref.oracle.slow.pcg import Pcg64, WordHash
 from engram_ref.oracle.verify import Result
 from engram_ref.readonly import ReadOnlyArrays, read_only
 from engram_ref.stages import STAGES
@@ -32,9 +33,10 @@ from engram_ref.trace import Stopped
 from engram_ref.unicode import load_tables
 
 TOOLS = ("backends", "bench", "cli", "__main__")
-HOLD_FUNCTIONS = ("Adapter", "Step", "Remembering", "RowStream", "ModuleStream", "ModelStream")
+HOLD_FUNCTIONS = ("Adapter", "Step", "Remembering", "RowStream", "ModuleStream", "ModelStream", "Planned", "Other",
+                  "Frozen")
 """A set of functions, which may be a caller's own; what the blocks of one call share, and the streams of golden cases,
-both with the namespace under test."""
+both with the namespace under test; golden cases in the making, with the functions that compute their answers."""
 
 TINY, MODEL = preset("tiny"), model_preset("tiny")
 
@@ -76,8 +78,10 @@ OBJECTS = {
     "BackboneConfig": lambda: MODEL.backbone,
     "ExpertsConfig": lambda: MODEL.backbone.experts,
     "HyperConfig": lambda: MODEL.backbone.hyper,
+    "WordHash": lambda: WordHash(1, 3),
     "YarnConfig": lambda: YarnConfig(4.0, 1.0),
     "Parameter": lambda: next(declarations.model(MODEL)),
+    "Pcg64": lambda: Pcg64(7),
     "Part": lambda: count(MODEL)["attention"],
     "Range": lambda: Range(0, 1),
     "ReadOnlyArrays": ReadOnlyArrays,

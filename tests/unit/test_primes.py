@@ -8,8 +8,8 @@ import pytest
 from engram_ref import Addressing, InputError, preset, presets
 from engram_ref.dialects import sizes
 from engram_ref.ops.primes import WITNESSES, column_offsets, is_prime, table_primes
-from tests.slow import primes as slow
-from tests.slow_addressing import digest
+from engram_ref.oracle.slow import primes as slow
+from engram_ref.oracle.slow.addressing import digest
 
 CARMICHAEL = (561, 1105, 1729, 2465, 2821, 6601, 8911, 41041, 825265, 321197185, 5394826801, 232250619601)
 # The least composites that pass Miller-Rabin for all of the first 1, 2, ..., 7, 9 prime bases (OEIS A014233).

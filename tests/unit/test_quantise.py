@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from engram_ref.ops import dequantise, quantise, requantise, round_bf16
+from engram_ref.oracle.slow import codecs as slow
 from tests.compare import assert_close
-from tests.slow import codecs as slow
 
 
 def midpoints():

@@ -9,8 +9,8 @@ from engram_ref import InputError
 from engram_ref.model_config import YarnConfig
 from engram_ref.ops import angles, frequencies, half_split_order, rotate, softmax_scale, yarn_mscale
 from engram_ref.ops.rope import yarn_range
+from engram_ref.oracle.slow import rope as slow
 from tests.compare import assert_close
-from tests.slow import rope as slow
 
 PAPER = YarnConfig(factor=10.0, mscale=0.707)
 V3 = YarnConfig(factor=40.0, mscale=1.0)
@@ -22,7 +22,7 @@ STEP = YarnConfig(factor=2.0, mscale=1.0, original_length=6, beta_fast=2.0, beta
 @pytest.mark.parametrize("theta", [10_000.0, 7.0])
 @pytest.mark.parametrize("dim", [2, 6, 10, 64])
 def test_frequencies_match_the_slow_ones(dim, theta, yarn):
-    expected = np.array(slow.speeds(dim, theta, yarn and vars(yarn)))
+    expected = np.array(slow.frequencies(dim, theta, yarn and vars(yarn)))
     found = frequencies(dim, theta, yarn)
     assert_close("frequencies", expected, found, "f64", 3, expected * (1 + math.log(theta)))   # exp(a) carries a u
 
@@ -68,7 +68,7 @@ def test_rotation_matches_complex_numbers(shape):
     speeds = frequencies(shape[-1], 10_000.0, SHORT)
     expected = np.zeros(shape)
     for index in np.ndindex(shape[:-1]):
-        expected[index] = slow.turn(x[index].tolist(), int(positions[index[:2]]), speeds.tolist())
+        expected[index] = slow.rotate(x[index].tolist(), int(positions[index[:2]]), speeds.tolist())
     assert_close("turned", expected, rotate(x, angles(positions, speeds)), "f64", 2)
 
 

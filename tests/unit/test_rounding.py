@@ -1,9 +1,4 @@
-"""The released model's roundings, bit for bit: FP8 rows, FP8 projection input, bfloat16 out, one rounding at the end.
-
-The inputs are chosen so that every float32 sum is exact, in whatever order it is taken: small whole
-numbers, states of one magnitude per branch, widths that are powers of four. What is left are the
-roundings at the stated boundaries, and those are emulated one by one with exact fractions.
-"""
+"""The released model's roundings, bit for bit, against those emulated in engram_ref/oracle/emulated_rounding.py."""
 
 import math
 from dataclasses import replace
@@ -15,82 +10,25 @@ import pytest
 
 from engram_ref import Trace, engram, residual
 from engram_ref.ops import project
+from engram_ref.oracle.emulated_rounding import (
+    emulated_memory,
+    emulated_projection,
+    emulated_requantise,
+    whole_number_case,
+)
+from engram_ref.oracle.slow import module as slow
+from engram_ref.oracle.slow.codecs import to_bfloat16 as brain
+from engram_ref.oracle.slow.codecs import to_float32 as single
+from engram_ref.oracle.small_modules import slow_gated
 from tests.bounds import module_scale
-from tests.cases import V41, random_inputs, random_parameters, slow_gated
 from tests.compare import assert_close
-from tests.slow import codecs
-from tests.slow import module as slow
 
 WIDTHS = (1, 4, 16)
-
-
-def single(x):
-    """A number rounded to float32."""
-    return codecs.to_float32(Fraction(x))
-
-
-def brain(x):
-    return codecs.to_bfloat16(Fraction(x))
 
 
 def root(x):
     """The square root rounded to float32: float64's has more than twice the digits, so rounding again is safe."""
     return single(math.sqrt(x))
-
-
-def config_of(width):
-    return replace(V41, hidden_size=width)
-
-
-@cache
-def whole_number_case(width):
-    """Rows of whole numbers up to 30, projections that add at most 16 of them, states of one magnitude."""
-    config, rng = config_of(width), np.random.default_rng(width)
-    hidden, rows = random_inputs(config, rng, 2, 3)
-    signs = np.where(hidden < 0, -1.0, 1.0)
-    magnitudes = 2.0 ** rng.integers(-3, 4, hidden.shape[:3])[..., None]
-    parameters = random_parameters(replace(config, table_codec="fp32"), rng, dtype=np.float32)
-    R = len(parameters.pop("table"))
-    codes = [code for code in range(127) if codecs.e4m3(code)[1] in range(16)]
-    M, D, memory = config.n_branches, config.hidden_size, config.memory_width
-    parameters |= {
-        "table_codes": rng.choice(codes, (R, config.row_width)).astype(np.uint8),
-        "table_scales": rng.integers(127, 129, (R, config.row_width // 32)).astype(np.uint8),
-        "key_weight": sparse(rng, (M, D, memory)), "value_weight": sparse(rng, (D, memory)) * np.float32(1.25),
-        "query_gain": rng.integers(1, 3, (M, D)).astype(np.float32),
-        "key_gain": rng.choice([-2, -1, 1, 2], (M, D)).astype(np.float32),
-    }
-    return config, parameters, (signs * magnitudes).astype(np.float32), rows
-
-
-def sparse(rng, shape):
-    """Sixteen ones and minus ones in every line, twelve of them ones, and zeros."""
-    signs = np.array([1.0] * 12 + [-1.0] * 4 + [0.0] * (shape[-1] - 16), dtype=np.float32)
-    return rng.permuted(np.broadcast_to(signs, shape), axis=-1)
-
-
-def emulated_memory(parameters, rows):
-    """One position's rows: decoded to float32, rounded to bfloat16."""
-    memory = []
-    for row in (rows + parameters["column_offsets"]).tolist():
-        pairs = zip(parameters["table_codes"][row].tolist(),
-                    np.repeat(parameters["table_scales"][row], 32).tolist(), strict=True)
-        memory += [codecs.dequantise(code, byte)[1] for code, byte in pairs]
-    return memory
-
-
-def emulated_requantise(memory, floor=1e-4):
-    """Blocks of 32 to FP8 and back."""
-    found = []
-    for begin in range(0, len(memory), 32):
-        line, byte = codecs.quantise_block(memory[begin : begin + 32], floor)
-        found += [codecs.dequantise(code, byte)[0] for code in line]
-    return found
-
-
-def emulated_projection(weight, x):
-    """Exact sums, rounded to bfloat16 at the end."""
-    return [brain(sum(Fraction(w) * Fraction(a) for w, a in zip(line, x, strict=True))) for line in weight.tolist()]
 
 
 def emulated_score(h, key, gains, eps=1e-20):

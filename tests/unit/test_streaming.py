@@ -7,7 +7,7 @@ import pytest
 
 from engram_ref import Addressing, preset
 from engram_ref.ops.canonical import DEAD
-from tests import slow_addressing
+from engram_ref.oracle.slow import addressing as slow_addressing
 
 RELEASE, QWEN = "deepseek-v4.1-flash", "qwen4exp-ple"
 EOS = 248_044

@@ -6,9 +6,9 @@ import pytest
 
 from engram_ref.errors import InputError
 from engram_ref.ops import check_rows, concatenate, decode, gather
+from engram_ref.oracle.slow import codecs as slow_codecs
+from engram_ref.oracle.slow import module as slow
 from tests.compare import assert_close
-from tests.slow import codecs as slow_codecs
-from tests.slow import module as slow
 
 SIZES = np.array([5, 7, 11])
 OFFSETS = np.array([0, 5, 12])

@@ -10,7 +10,7 @@ from safetensors.numpy import load_file, save_file
 from engram_ref import InputError
 from engram_ref.model.parameters import check, initialise, load, save, shapes
 from engram_ref.model_presets import model_preset, model_presets
-from tests.cases_backbone import DENSE, FULL, HEAD, MODELS, PLAIN, random_model
+from engram_ref.oracle.small_models import DENSE, FULL, HEAD, MODELS, PLAIN, random_model
 from tests.compare import assert_close
 
 BF16 = replace(FULL, name="bf16-tables", engram=replace(FULL.engram, table_codec="bf16"))

@@ -10,8 +10,8 @@ import pytest
 
 from engram_ref import Addressing, InputError, Vocabulary, preset
 from engram_ref.ops.canonical import normalise
+from engram_ref.oracle.slow.addressing import digest
 from engram_ref.text import maps
-from tests.slow_addressing import digest
 
 NAMES = ("deepseek-v3", "deepseek-v4")
 SIZES = {"deepseek-v3": (128_815, 98_627, 23.435), "deepseek-v4": (129_280, 99_092, 23.351)}

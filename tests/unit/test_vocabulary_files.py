@@ -15,9 +15,9 @@ from engram_ref.model.engram_parameters import initialise
 from engram_ref.model.generate import generate
 from engram_ref.model.transformer import forward
 from engram_ref.ops.canonical import REPLACEMENT, canonical_map, normalise
+from engram_ref.oracle.slow.addressing import digest
 from engram_ref.text import maps
 from engram_ref.text.vocabulary import packaged_tokenizer_file
-from tests.slow_addressing import digest
 from tests.unit.test_unicode import library_normaliser
 from tests.unit.test_vocabulary import DIGESTS, NAMES, SIZES
 

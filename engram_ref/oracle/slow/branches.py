@@ -3,12 +3,11 @@
 import math
 from decimal import Decimal, localcontext
 
-from tests.slow.attention import times
-from tests.slow.module import dot, sigmoid
+from engram_ref.oracle.slow.module import dot, sigmoid, times
 
 
 def sinkhorn(logits, iterations):
-    """exp, then columns and rows brought to one in turn, in 60 digits with a huge exponent range."""
+    """exp, then columns and rows normalised in turn, in 60 digits with a huge exponent range."""
     with localcontext() as context:
         context.prec, context.Emin, context.Emax = 60, -10**9, 10**9
         matrix = [[Decimal(x).exp() for x in row] for row in logits]
@@ -26,8 +25,8 @@ def release_matrix(logits, iterations, eps):
     """
     size, matrix = range(len(logits)), []
     for row in logits:
-        grown = [math.exp(x - max(row)) for x in row]
-        matrix.append([g / math.fsum(grown) + eps for g in grown])
+        powers = [math.exp(x - max(row)) for x in row]
+        matrix.append([power / math.fsum(powers) + eps for power in powers])
     for step in range(2 * iterations - 1):
         if step % 2 == 0:
             sums = [math.fsum(matrix[i][j] for i in size) + eps for j in size]
@@ -38,7 +37,7 @@ def release_matrix(logits, iterations, eps):
 
 
 def raw_maps(phi, bias, alphas, branches, eps):
-    """alpha * (phi v / rms(v)) + b for all branches laid end to end."""
+    """alpha * (phi v / rms(v)) + b for v, all branches concatenated."""
     v = [a for branch in branches for a in branch]
     root = math.sqrt(dot(v, v) / len(v) + eps)
     projected = times(phi, [a / root for a in v])
@@ -63,16 +62,20 @@ def weighted(weights, branches):
     return [dot(weights, column) for column in zip(*branches, strict=True)]
 
 
-def site(p, branches, c, function):
-    """One site: read, apply, carry on and write."""
-    pre, post, res = maps(p, branches, c)
-    y = function(weighted(pre, branches))
+def write(branches, y, post, res):
+    """Branch i becomes sum_j res_ij branch_j + post_i y."""
     return [[a + w * b for a, b in zip(weighted(row, branches), y, strict=True)]
-            for row, w in zip(res, post, strict=True)]  # fmt: skip
+            for row, w in zip(res, post, strict=True)]
+
+
+def site(p, branches, c, function):
+    """One site: the branches are read, the function is applied, and its output is written."""
+    pre, post, res = maps(p, branches, c)
+    return write(branches, function(weighted(pre, branches)), post, res)
 
 
 def collapse(p, branches, form, eps):
-    """One stream again."""
+    """The branches summed, averaged, or weighted as DeepSeek-V4 does before its head."""
     n = len(branches)
     if form in ("sum", "mean"):
         return weighted([1.0 if form == "sum" else 1 / n] * n, branches)

@@ -1,16 +1,21 @@
-"""The Engram module of every dialect: answers by tests/slow/module.py."""
+"""The Engram module of every dialect: answers by oracle/slow/module.py."""
 
 from dataclasses import replace
 
 import numpy as np
 
 from engram_ref import ops
+from engram_ref.oracle.builders.codecs import NO_FLOOR
+from engram_ref.oracle.builders.planned import Other, case, rng_of
+from engram_ref.oracle.builders.streams import STEPS, columns_of, dead_of, stream_case
+from engram_ref.oracle.emulated_rounding import (
+    emulated_memory,
+    emulated_projection,
+    emulated_requantise,
+    whole_number_case,
+)
 from engram_ref.oracle.run import Adapter, call
-from golden_cases.codecs import NO_FLOOR
-from golden_cases.make import Other, case, rng_of
-from golden_cases.streams import STEPS, columns_of, dead_of, stream_case
-from tests.cases import DIALECTS, V41, random_inputs, random_parameters, slow_engram
-from tests.unit.test_rounding import emulated_memory, emulated_projection, emulated_requantise, whole_number_case
+from engram_ref.oracle.small_modules import DIALECTS, V41, random_inputs, random_parameters, slow_engram
 
 PLAIN_V41 = replace(V41, name="v4.1-like-unrounded", table_codec="fp32", rounding="none")
 ALL = {**DIALECTS, PLAIN_V41.name: PLAIN_V41}

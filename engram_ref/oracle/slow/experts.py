@@ -2,8 +2,7 @@
 
 import math
 
-from tests.slow.attention import times
-from tests.slow.module import sigmoid, silu
+from engram_ref.oracle.slow.module import sigmoid, silu, times
 
 
 def network(w1, w2, w3, x):
@@ -19,7 +18,7 @@ def score(z, form):
 
 
 def scores_of(logits, form):
-    """Every expert's score: softmax over all of them, or each by itself."""
+    """Every expert's score: a softmax over all of them, or an elementwise function."""
     if form != "softmax":
         return [score(z, form) for z in logits]
     total = math.fsum(math.exp(z - max(logits)) for z in logits)
@@ -27,7 +26,7 @@ def scores_of(logits, form):
 
 
 def best(numbers, count):
-    """Places of the largest, best first; of equals the one that stands first."""
+    """Indices of the largest, best first; ties go to the lowest index."""
     return sorted(range(len(numbers)), key=lambda i: (-numbers[i], i))[:count]
 
 
@@ -44,7 +43,7 @@ def choose(scores, bias, top_k, n_group=1, topk_group=1, judges=2):
 
 
 def weigh(scores, chosen, scale, normalised=True):
-    """What each chosen expert counts."""
+    """The weight of each chosen expert."""
     picked = [scores[e] for e in chosen]
     total = math.fsum(picked) + 1e-20 if normalised else 1.0
     return [s / total * scale for s in picked]

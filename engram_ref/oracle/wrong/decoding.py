@@ -1,4 +1,4 @@
-"""Wrong variants of decoding and of whole answers, one mistake each; see wrong_backbone.py."""
+"""Wrong variants of decoding: caches, states, streams; and of whole answers."""
 
 from contextlib import suppress
 
@@ -18,13 +18,13 @@ def history_lost(original, cache, lengths, count, before):
 
 
 def history_of_zeros(original, cache, lengths, count, before):
-    """Padding where a text begins, instead of the mark."""
+    """Zeros before the start of a text, instead of DEAD."""
     found = original(cache, lengths, count, before)
     return found if cache.ndim > 2 else np.where(found == DEAD, 0, found)
 
 
 def stale(dimensions):
-    """The newest slots of a cache, whether or not they were rolled back."""
+    """The last slots of a cache, even if they were rolled back."""
     def wrong(original, cache, lengths, count, before):
         if cache.ndim not in dimensions:
             return original(cache, lengths, count, before)
@@ -46,6 +46,7 @@ def lengths_not_reordered(original, self, rows):
 
 
 def shared_fork(original, self):
+    """A fork that is the same object."""
     return self
 
 
@@ -88,7 +89,7 @@ def nothing_done(original, self, *arguments):
 
 
 def checked_too_late(original, parameters, config, *others):
-    """Damage is found, and passed over."""
+    """Errors of the check are suppressed."""
     with suppress(ValueError):
         original(parameters, config)
 

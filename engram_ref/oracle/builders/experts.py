@@ -1,4 +1,4 @@
-"""Routing and experts: answers by tests/slow/experts.py."""
+"""Routing and experts: answers by oracle/slow/experts.py."""
 
 from dataclasses import replace
 
@@ -6,9 +6,10 @@ import numpy as np
 
 from engram_ref.model.declarations import expert_shapes
 from engram_ref.model_config import ExpertsConfig
-from golden_cases.make import case, lines, rng_of
-from tests.cases_backbone import EXPERTS, GROUPED, V2_EXPERTS, slow_experts_config
-from tests.slow import experts as slow
+from engram_ref.oracle.builders.planned import case, lines, rng_of
+from engram_ref.oracle.slow import experts as slow
+from engram_ref.oracle.small_models import EXPERTS, GROUPED, V2_EXPERTS, slow_experts_config
+from engram_ref.oracle.small_modules import as_lists
 
 WIDTH = 7
 V4 = replace(EXPERTS, n_shared_experts=0, scoring_func="sqrt_softplus", norm_topk_prob=False)
@@ -53,8 +54,6 @@ def choices():
                    chosen=chosen, config=config, slow=lambda scores, chosen, config: [
                        slow.weigh(s, c, config.routed_scaling_factor, config.norm_topk_prob)
                        for s, c in zip(scores.tolist(), chosen.tolist(), strict=True)])
-
-
     two_good = np.array([[0.9, 0.1, 0.1, 0.6, 0.6, 0.0]])                # the best alone in group 0, the best pair in 1
     for score in ("best", "best_two"):
         config = ExpertsConfig(6, 1, 0, 1, n_group=2, topk_group=1, group_score=score)
@@ -126,12 +125,8 @@ def faint_mixtures():
                    flags="bias faint-scores", parameters=p | changed, x=x, config=EXPERTS, slow=slow_moe)
 
 
-def plain(parameters):
-    return {name: array.tolist() for name, array in parameters.items()}
-
-
 def slow_moe(parameters, x, config):
-    found = lines(lambda v: slow.mixture(plain(parameters), v, slow_experts_config(config)), x)
+    found = lines(lambda v: slow.mixture(as_lists(parameters), v, slow_experts_config(config)), x)
     return {stage: [f[i] for f in found] for i, stage in enumerate(("feed_forward", "experts", "expert_weights"))}
 
 

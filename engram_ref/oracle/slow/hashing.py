@@ -1,6 +1,6 @@
 """Multipliers, n-gram windows and table rows, one position at a time."""
 
-from .pcg import MASK64, Pcg64
+from engram_ref.oracle.slow.pcg import MASK64, Pcg64
 
 DEAD = -1
 GOLDEN = 0x9E3779B97F4A7C15

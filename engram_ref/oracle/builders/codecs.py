@@ -1,12 +1,12 @@
-"""Number formats and tables: answers by exact fractions, tests/slow/codecs.py; everything here is exact."""
+"""Number formats and tables: answers by exact fractions, oracle/slow/codecs.py; everything here is exact."""
 
 import math
 
 import ml_dtypes
 import numpy as np
 
-from golden_cases.make import Other, case, each, lines, rng_of
-from tests.slow import codecs as slow
+from engram_ref.oracle.builders.planned import Other, case, each, lines, rng_of
+from engram_ref.oracle.slow import codecs as slow
 
 SOME_CODES = (0, 128, 1, 129, 7, 8, 56, 126, 127, 255, 254, 64, 3, 131, 12, 88)
 SOME_SCALES = (0, 1, 7, 118, 119, 127, 128, 240, 246, 247, 254, 255)
@@ -90,7 +90,7 @@ def slow_quantise(x, floor):
 
 
 def tables():
-    """Rows read, decoded, laid side by side."""
+    """Rows gathered, decoded and concatenated."""
     rng = rng_of("gather/table")
     table, offsets = rng.standard_normal((12, 3)), np.array([0, 5])
     rows = np.array([[[4, 0], [1, 6]], [[0, 3], [2, 2]]])

@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 
 from engram_ref import ops
-from golden_cases.codecs import NO_FLOOR
-from golden_cases.make import Other, case, rng_of
-from golden_cases.modules import ALL, module, terms_of
-from tests.cases import slow_gated
-from tests.unit.test_rounding import emulated_projection, emulated_requantise, whole_number_case
+from engram_ref.oracle.builders.codecs import NO_FLOOR
+from engram_ref.oracle.builders.modules import ALL, module, terms_of
+from engram_ref.oracle.builders.planned import Other, case, rng_of
+from engram_ref.oracle.emulated_rounding import emulated_projection, emulated_requantise, whole_number_case
+from engram_ref.oracle.small_modules import slow_gated
 
 
 def composites():

@@ -1,12 +1,12 @@
-"""Streams: the steps of a case, the texts that they amount to, and answers from each whole text.
+"""Streams: the steps of a case, the texts that result from them, and the answers.
 
-Every answer is that of a text read in one go, by slow code that remembers nothing. Steps are those of
+Every answer is computed from a whole text in one call, by slow code without state. Steps are those of
 engram_ref/oracle/streams.py.
 """
 
 import numpy as np
 
-from golden_cases.make import case, rng_of
+from engram_ref.oracle.builders.planned import case, rng_of
 
 ONE = ["main", "feed", 1]
 STEPS = {

@@ -7,7 +7,7 @@ import hashlib
 
 import numpy as np
 
-from tests.slow import hashing, primes
+from engram_ref.oracle.slow import hashing, primes
 
 DEAD = hashing.DEAD
 

@@ -1,19 +1,11 @@
 """A whole model for one sequence on nested lists."""
 
-from tests.slow import attention, branches, experts
-from tests.slow.attention import times
-from tests.slow.module import (
-    add_branches,
-    gated_values,
-    normalised_flat,
-    rms_norm,
-    short_conv,
-    silu,
-)
+from engram_ref.oracle.slow import attention, branches, experts
+from engram_ref.oracle.slow.module import gated_values, rms_norm, times, with_conv
 
 
 def under(p, prefix):
-    """The parameters below a path."""
+    """The parameters whose names start with the prefix and a dot, without these."""
     return {name[len(prefix) + 1 :]: array for name, array in p.items() if name.startswith(prefix + ".")}
 
 
@@ -21,13 +13,8 @@ def engram(p, states, memory, dead, c):
     """The [T][M][D] that one module adds. `c` is a dictionary: eps, form, conv_eps, dilation or None."""
     nothing = [[0.0] * len(states[0][0]) for _ in states[0]] if states else []
     gated = [nothing if dead[t] else gated_values(p, e, h, c["eps"], c["form"])
-             for t, (e, h) in enumerate(zip(memory, states, strict=True))]  # fmt: skip
-    if c["dilation"] is None:
-        return gated
-    flat = [normalised_flat(p, u, c["conv_eps"]) for u in gated]
-    kernels = [channel[0] for channel in p["short_conv.conv.weight"]]
-    convolved = short_conv(flat, kernels, c["dilation"])
-    return [add_branches(u, [silu(v) for v in line]) for u, line in zip(gated, convolved, strict=True)]
+             for t, (e, h) in enumerate(zip(memory, states, strict=True))]
+    return gated if c["dilation"] is None else with_conv(p, gated, c["conv_eps"], c["dilation"])
 
 
 def through_site(p, states, name, c, function):
@@ -42,13 +29,12 @@ def through_site(p, states, name, c, function):
     answers = function([rms_norm(x, gain, c["eps"]) for x in read])
     if c["hyper"] is None:
         return [[[a + b for a, b in zip(state[0], y, strict=True)]] for state, y in zip(states, answers, strict=True)]
-    return [[[a + w * b for a, b in zip(branches.weighted(row, state), y, strict=True)]
-             for row, w in zip(res, post, strict=True)]
-            for (_, post, res), state, y in zip(maps, states, answers, strict=True)]  # fmt: skip
+    return [branches.write(state, y, post, res)
+            for (_, post, res), state, y in zip(maps, states, answers, strict=True)]
 
 
 def feed_forward(p, sequence, c):
-    """Dense where there is no router."""
+    """The mixture of experts, or a dense network if the layer has no router."""
     if "gate.weight" in p:
         return [experts.mixture(p, x, c["experts"])[0] for x in sequence]
     return [experts.network(*(p[f"w{i}.weight"] for i in (1, 2, 3)), x) for x in sequence]
@@ -67,7 +53,7 @@ def forward(p, ids, c):
             own, memory, dead, constants = c["modules"][i]
             update = engram(own, states, memory, dead, constants)
             states = [[[a + b for a, b in zip(*pair, strict=True)] for pair in zip(*both, strict=True)]
-                      for both in zip(states, update, strict=True)]  # fmt: skip
+                      for both in zip(states, update, strict=True)]
         states = through_site(layer, states, "attn", c,
                               lambda x, layer=layer: attention.attention(under(layer, "attn"), x, c["attention"]))
         states = through_site(layer, states, "ffn", c, lambda x, layer=layer: feed_forward(under(layer, "ffn"), x, c))

@@ -1,13 +1,12 @@
-"""Whole tiny models: logits by tests/slow/transformer.py, every stage by the NumPy definition in float64."""
+"""Whole tiny models: logits by oracle/slow/transformer.py, every stage by the NumPy definition in float64."""
 
 from dataclasses import replace
 
 import numpy as np
 
-from engram_ref.presets import GATES
-from golden_cases.make import case, rng_of
-from golden_cases.streams import RAGGED, STEPS, columns_of, dead_of, stream_case
-from tests.cases_backbone import (
+from engram_ref.oracle.builders.planned import case, rng_of
+from engram_ref.oracle.builders.streams import RAGGED, STEPS, columns_of, dead_of, stream_case
+from engram_ref.oracle.small_models import (
     DENSE,
     FULL,
     MODELS,
@@ -18,6 +17,7 @@ from tests.cases_backbone import (
     random_model,
     slow_forward,
 )
+from engram_ref.presets import GATES
 
 BARRED = {name: config for name, config in MODELS.items() if config.engram is not None and config.engram.dead_barrier}
 """The models that take DEAD marks."""

@@ -1,10 +1,11 @@
-"""Hyper-connections: answers by tests/slow/branches.py."""
+"""Hyper-connections: answers by oracle/slow/branches.py."""
 
 import numpy as np
 
 from engram_ref.model_config import HyperConfig
-from golden_cases.make import case, rng_of
-from tests.slow import branches as slow
+from engram_ref.oracle.builders.planned import case, rng_of
+from engram_ref.oracle.slow import branches as slow
+from engram_ref.oracle.small_modules import as_lists
 
 EPS = 1e-6
 SHAPES = {"batch": (2, 3, 3, 5), "one-token": (1, 1, 4, 2), "empty": (2, 0, 2, 3), "one-branch": (1, 2, 1, 3)}
@@ -20,12 +21,11 @@ def sinkhorns():
         yield case(f"sinkhorn/{title}", terms=terms, flags=flags, logits=logits, iterations=iterations, eps=0.0,
                    slow=lambda logits, iterations, eps: [slow.sinkhorn(m, iterations) for m in matrices(logits)])
     logits = rng.standard_normal((2, 4, 4))
-    yield case("sinkhorn/release", terms=320, flags="eps", logits=logits, iterations=20, eps=EPS,
-               slow=release)
+    yield case("sinkhorn/release", terms=320, flags="eps", logits=logits, iterations=20, eps=EPS, slow=slow_release)
 
 
-def release(logits, iterations, eps):
-    """Their matrix is [read, written], ours its transpose."""
+def slow_release(logits, iterations, eps):
+    """The releases' matrix is [read, written], ours its transpose."""
     return [np.transpose(slow.release_matrix(m.T.tolist(), iterations, eps)) for m in logits]
 
 
@@ -74,23 +74,18 @@ def rows(x, axes=1):
     return x.reshape(-1, *x.shape[-axes:]).tolist() if x.size else []
 
 
-def plain(parameters):
-    return {name: array.tolist() for name, array in parameters.items()}
-
-
 def slow_maps(parameters, X, eps, config):
     c = {"eps": eps, "iterations": config.iterations, "post_mult": config.post_mult}
-    found = [slow.maps(plain(parameters), b, c) for b in rows(X, 2)]
+    found = [slow.maps(as_lists(parameters), b, c) for b in rows(X, 2)]
     return tuple([part[i] for part in found] for i in range(3))
 
 
 def slow_write(X, y, post, res):
-    return [[[a + w * c for a, c in zip(slow.weighted(line, b), v, strict=True)] for line, w in zip(r, p, strict=True)]
-            for b, v, p, r in zip(rows(X, 2), rows(y), rows(post), rows(res, 2), strict=True)]
+    return [slow.write(*parts) for parts in zip(rows(X, 2), rows(y), rows(post), rows(res, 2), strict=True)]
 
 
 def slow_collapse(X, form, parameters, eps):
-    return [slow.collapse(plain(parameters), b, form, eps) for b in rows(X, 2)]
+    return [slow.collapse(as_lists(parameters), b, form, eps) for b in rows(X, 2)]
 
 
 AREA = (sinkhorns, sites)

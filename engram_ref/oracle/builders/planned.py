@@ -1,7 +1,7 @@
 """A golden case before it is frozen: its answer, its tolerance class, its scale, and the checks on all three.
 
-The answer is computed in float64: by the slow implementation of tests/slow where there is one for that stage, else by
-engram_ref.ops. Either way the NumPy definition must meet it within the class, or nothing is frozen.
+The answer is computed in float64: by the slow implementation of oracle/slow where there is one for that stage, else by
+engram_ref.ops. Either way the NumPy definition must agree within the class, or nothing is frozen.
 """
 
 import zlib
@@ -21,7 +21,7 @@ STEP = 2.0**-20
 
 @dataclass
 class Planned:
-    """What `case` was told."""
+    """One case before its answers are computed; made by `case`, whose arguments explain the fields."""
 
     name: str
     op: str
@@ -73,7 +73,7 @@ def case(name, *, outputs=("output",), kind="f64", terms=1, slow=None, truth=Non
 
 
 def rng_of(name):
-    """Random numbers of one case, whatever stands before it."""
+    """Random numbers of one case, which no other case changes."""
     return np.random.default_rng([SEED, zlib.crc32(name.encode())])
 
 
@@ -112,7 +112,7 @@ def class_of(planned, name, array):
 
 
 def by_stage(planned, stages, arguments):
-    """What the slow implementation says, in the shapes of the definition's answer."""
+    """The slow implementation's answers, in the shapes of the definition's."""
     if planned.slow is None:
         return {}
     found = planned.slow(**arguments)

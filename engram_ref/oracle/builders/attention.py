@@ -1,4 +1,4 @@
-"""RoPE and MLA: answers by tests/slow/rope.py and attention.py, in full attention without a cache."""
+"""RoPE and MLA: answers by oracle/slow/rope.py and attention.py, in full attention without a cache."""
 
 import math
 
@@ -7,26 +7,27 @@ import numpy as np
 from engram_ref import ops
 from engram_ref.model.declarations import attention_shapes
 from engram_ref.model_config import YarnConfig
-from golden_cases.make import case, rng_of
-from tests.cases_backbone import MLA, MLA_LATENT, YARN, slow_attention_config
-from tests.slow import attention as slow
-from tests.slow import rope
+from engram_ref.oracle.builders.planned import case, rng_of
+from engram_ref.oracle.slow import attention as slow
+from engram_ref.oracle.slow import rope
+from engram_ref.oracle.small_models import MLA, MLA_LATENT, YARN, slow_attention_config
+from engram_ref.oracle.small_modules import as_lists
 
 WIDTH = 7
 WIDE_YARN = YarnConfig(factor=40.0, mscale=1.0)
 
 
 def rotations():
-    """Frequencies, angles and turned pairs."""
+    """Frequencies, angles and rotated pairs."""
     for title, dim, theta, yarn in (("plain", 6, 10_000.0, None), ("pair", 2, 500.0, None),
                                     ("yarn", 64, 10_000.0, WIDE_YARN), ("yarn-narrow", 6, 100.0, YARN)):
         flags = "positions" if yarn is None else "positions yarn"
         yield case(f"frequencies/{title}", terms=math.ceil(math.log(theta)), flags=flags, dim=dim, theta=theta,
-                   yarn=yarn, slow=lambda dim, theta, yarn: rope.speeds(dim, theta, yarn and vars(yarn)))
-        yield case(f"softmax_scale/{title}", flags=flags, dim=dim, yarn=yarn, slow=lambda dim, yarn: rope.sharpening(
+                   yarn=yarn, slow=lambda dim, theta, yarn: rope.frequencies(dim, theta, yarn and vars(yarn)))
+        yield case(f"softmax_scale/{title}", flags=flags, dim=dim, yarn=yarn, slow=lambda dim, yarn: rope.yarn_mscale(
             yarn and vars(yarn)) ** 2 / math.sqrt(dim))
         yield case(f"yarn_mscale/{title}", flags=flags, yarn=yarn,
-                   slow=lambda yarn: rope.sharpening(yarn and vars(yarn)))
+                   slow=lambda yarn: rope.yarn_mscale(yarn and vars(yarn)))
         yield case(f"half_split_order/{title}", flags="positions", dim=dim,
                    slow=lambda dim: [*range(0, dim, 2), *range(1, dim, 2)])
     positions, speeds = np.array([[0, 1, 2], [40_000, 40_001, 40_002]]), np.array([1.0, 0.01])
@@ -42,7 +43,7 @@ def rotations():
 
 def slow_rotate(x, angle):
     flat = x.reshape(*x.shape[:2], -1, x.shape[-1]) if x.size else x
-    return [[[rope.turn(head, 1, a) for head in heads] for heads, a in zip(row, angles, strict=True)]
+    return [[[rope.rotate(head, 1, a) for head in heads] for heads, a in zip(row, angles, strict=True)]
             for row, angles in zip(flat.tolist(), angle.tolist(), strict=True)] if x.size else []
 
 
@@ -106,10 +107,6 @@ def inside(name, p, config, x, c_kv, k_pe, positions, angle, flags):
                slow=slow_softmax)
 
 
-def plain(parameters):
-    return {name: array.tolist() for name, array in parameters.items()}
-
-
 def positioned(x, positions):
     """Every token with its position."""
     return [(v, t) for row, places in zip(x.tolist(), positions.tolist(), strict=True)
@@ -119,7 +116,7 @@ def positioned(x, positions):
 def slow_queries(positions):
     def found(parameters, x, angle, config):
         c = slow_attention_config(config)
-        heads = [slow.query(plain(parameters), v, t, c) for v, t in positioned(x, positions)]
+        heads = [slow.query(as_lists(parameters), v, t, c) for v, t in positioned(x, positions)]
         return ([[h[: c["nope"]] for h in q] for q in heads], [[h[c["nope"] :] for h in q] for q in heads])
     return found
 
@@ -127,21 +124,21 @@ def slow_queries(positions):
 def slow_latents(positions):
     def found(parameters, x, angle, config):
         c = slow_attention_config(config)
-        both = [slow.remembered(plain(parameters), v, t, c) for v, t in positioned(x, positions)]
+        both = [slow.latent_and_key(as_lists(parameters), v, t, c) for v, t in positioned(x, positions)]
         return [b[0] for b in both], [b[1] for b in both]
     return found
 
 
 def slow_layer(all_parameters, whole, T):
-    """The slow layer over everything, of which the last T tokens are asked for."""
+    """The slow layer over the whole sequence; the last T tokens of its output."""
     def found(config, **_):
-        c = slow_attention_config(config)
-        return [slow.attention(plain(all_parameters), sequence, c)[len(sequence) - T :] for sequence in whole.tolist()]
+        p, c = as_lists(all_parameters), slow_attention_config(config)
+        return [slow.attention(p, sequence, c)[len(sequence) - T :] for sequence in whole.tolist()]
     return found
 
 
 def slow_attend(q_nope, q_pe, c_kv, k_pe, w_uk, w_uv, allowed, scale):
-    """Head by head, token by token, only over what may be seen."""
+    """Head by head, token by token, over the allowed keys only."""
     answers = []
     for b, t, head in np.ndindex(*q_nope.shape[:3]):
         q = q_nope[b, t, head].tolist() + q_pe[b, t, head].tolist()

@@ -8,8 +8,8 @@ import numpy as np
 from engram_ref.addressing import Addressing
 from engram_ref.config import EngramConfig
 from engram_ref.model.engram_parameters import shapes
+from engram_ref.oracle.slow import module as slow
 from engram_ref.presets import GATES, preset
-from tests.slow import module as slow
 
 DEMO = replace(preset("tiny"), name="demo-like", layer_ids=(1,), hidden_size=10, n_branches=3, n_heads=2,
                table_sizes=(23, 31), row_width=5)
@@ -71,9 +71,8 @@ def demo_names(parameters, config):
 
 def slow_gated(parameters, memory, hidden, config, dead=None):
     """The gated values [T][M][D] of one sequence, by the slow module."""
-    eps = slow.FLOAT64_EPS if config.norm_eps is None else config.norm_eps
-    p = {name: array.tolist() for name, array in demo_names(parameters, config).items()}
-    gated = [slow.gated_values(p, e, h, eps, config.gate_form)
+    p = as_lists(demo_names(parameters, config))
+    gated = [slow.gated_values(p, e, h, norm_eps(config), config.gate_form)
              for e, h in zip(memory.tolist(), hidden.tolist(), strict=True)]
     for t in np.flatnonzero(np.zeros(len(gated)) if dead is None else dead):
         gated[t] = [[0.0] * config.hidden_size for _ in range(config.n_branches)]
@@ -90,11 +89,17 @@ def slow_engram(parameters, hidden, rows, config, dead=None):
 
 
 def slow_tail(parameters, gated, config):
-    """What follows the gate: SiLU(conv(RMSNorm(u))) + u, or u alone where there is no convolution."""
+    """What follows the gate: the convolution, or nothing where the dialect has none."""
     if not config.conv_kernel:
         return gated
-    p = {name: array.tolist() for name, array in demo_names(parameters, config).items()}
-    flat = [slow.normalised_flat(p, u, config.conv_norm_eps) for u in gated]
-    kernels = [channel[0] for channel in p["short_conv.conv.weight"]]
-    convolved = slow.short_conv(flat, kernels, config.conv_dilation)
-    return [slow.add_branches(u, [slow.silu(c) for c in line]) for u, line in zip(gated, convolved, strict=True)]
+    return slow.with_conv(as_lists(demo_names(parameters, config)), gated, config.conv_norm_eps, config.conv_dilation)
+
+
+def as_lists(parameters):
+    """The same parameters as nested lists, which the slow versions take."""
+    return {name: array.tolist() for name, array in parameters.items()}
+
+
+def norm_eps(config):
+    """The eps of the norms around the gate in float64."""
+    return slow.FLOAT64_EPS if config.norm_eps is None else config.norm_eps

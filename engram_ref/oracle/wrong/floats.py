@@ -1,7 +1,4 @@
-"""Wrong variants of the float ops, one mistake each; tests/mutants_floats.py says which test catches it.
-
-Every function is called as wrong(original, *arguments of the op).
-"""
+"""Wrong variants of the float ops: codecs, tables, norms, gate, roundings, convolution."""
 
 import ml_dtypes
 import numpy as np
@@ -31,6 +28,7 @@ def nan_codes_are_480(original, codes, scales, dtype=np.float32):
 
 
 def fnuz_bias(original, codes, scales, dtype=np.float32):
+    """The exponent bias of E4M3FNUZ, and its NaN."""
     with np.errstate(**QUIET):
         return np.where(codes == 0x80, np.nan, original(codes, scales, dtype) / 2).astype(dtype)
 
@@ -63,6 +61,7 @@ def scale_to_the_nearest_power(original, x, floor):
 
 
 def scale_of_the_power_below(original, x, floor):
+    """Scales half as large, so that large values saturate."""
     return with_scales(x, original(x, floor)[1] - np.uint8(1))
 
 
@@ -96,6 +95,7 @@ def eps_outside(original, x, eps):
 
 
 def joint_norm(original, x, eps):
+    """One mean square over all branches."""
     eps = float(np.finfo(x.dtype).eps) if eps is None else eps
     return 1.0 / np.sqrt(np.mean(x * x, axis=(-2, -1), keepdims=True) + eps)
 
@@ -124,6 +124,7 @@ def copysign_of_root(original, s):
 
 
 def less_than_zero(original, s):
+    """The sign of -0.0 lost: only s < 0 counts as negative."""
     return np.where(s < 0, -1.0, 1.0) * clamped_root(s)
 
 
@@ -133,10 +134,12 @@ def unclamped(original, s):
 
 
 def clamp_added(original, s):
+    """The clamp added to |s| instead of a maximum with it."""
     return np.sign(original(s)) * np.sqrt(np.abs(s) + CLAMP)
 
 
 def clamped_after_the_root(original, s):
+    """The maximum taken after the root."""
     return np.sign(s) * np.maximum(np.sqrt(np.abs(s)), CLAMP)
 
 
@@ -149,6 +152,7 @@ def dead_ignored(original, s, form, dead=None):
 
 
 def dead_score_is_zero(original, s, form, dead=None):
+    """The score of a DEAD position set to 0: its gate is then near 1/2."""
     return original(s if dead is None else s * ~dead[..., None], form)
 
 
@@ -178,6 +182,7 @@ def without_dilation(original, x, weight, dilation, taps):
 
 
 def looking_ahead(original, x, weight, dilation, taps):
+    """A convolution that reads later positions."""
     return original(x[:, ::-1], weight, dilation, taps)[:, ::-1]
 
 
@@ -190,6 +195,7 @@ def state_lost(original, x, taps):
 
 
 def state_of_one_chunk(original, x, taps):
+    """Taps of this call's inputs alone."""
     return original(x, np.zeros_like(taps))
 
 

@@ -1,12 +1,12 @@
-"""Norms, gates, convolution, projections and the loss: answers by tests/slow/module.py."""
+"""Norms, gates, convolution, projections and the loss: answers by oracle/slow/module.py."""
 
 import math
 
 import numpy as np
 
 from engram_ref.config import CHOICES
-from golden_cases.make import case, each, lines, rng_of
-from tests.slow import module as slow
+from engram_ref.oracle.builders.planned import case, each, lines, rng_of
+from engram_ref.oracle.slow import module as slow
 
 EDGES = [0.0, -0.0, 1e-6, -1e-6, math.nextafter(1e-6, 0), -math.nextafter(1e-6, 1), 1e-30, -1e-30, 5e-324, 0.25, -0.25,
          3.0, -3.0]

@@ -1,7 +1,4 @@
-"""Wrong variants of the backbone, one mistake each; tests/mutants_backbone.py says which test catches it.
-
-Every function is called as wrong(original, *arguments of the op or method).
-"""
+"""Wrong variants of the backbone: RoPE, attention, experts, hyper-connections."""
 
 from dataclasses import replace
 
@@ -13,7 +10,7 @@ from engram_ref.ops.norm import inverse_rms
 # rotary positions
 
 def halves_turned(original, x, angle):
-    """rotate_half: channel i with channel i + dim/2, the same weights."""
+    """rotate_half: channel i with channel i + dim/2, with the weights of the other layout."""
     half = x.shape[-1] // 2
     pairs = np.stack([x[..., :half], x[..., half:]], axis=-1).reshape(x.shape)
     found = original(pairs, angle)
@@ -25,7 +22,7 @@ def turned_back(original, x, angle):
 
 
 def ramp_swapped(original, dim, theta, yarn=None):
-    """Fast pairs slowed down, slow ones kept."""
+    """High frequencies interpolated, low ones kept."""
     plain = original(dim, theta)
     return plain if yarn is None else plain * (1 + 1 / yarn.factor) - original(dim, theta, yarn)
 
@@ -53,7 +50,7 @@ def inverse_order(original, dim):
 # attention
 
 def sharpened_once(original, dim, yarn=None):
-    """m where m^2 belongs."""
+    """m instead of m^2."""
     return (original(dim, yarn) * original(dim)) ** 0.5
 
 
@@ -70,6 +67,7 @@ def keys_then_values(original, parameters, config):
 
 
 def turned_part_first(original, parameters, x, angle, config):
+    """The rotary channels of each head before the others."""
     name = "wq.weight" if config.q_lora_rank is None else "wq_b.weight"
     heads = parameters[name].reshape(config.n_heads, config.qk_head_dim, -1)
     rolled = np.roll(heads, -config.qk_rope_head_dim, axis=1).reshape(parameters[name].shape)
@@ -77,6 +75,7 @@ def turned_part_first(original, parameters, x, angle, config):
 
 
 def mask_without_start(original, positions, n_keys):
+    """Positions counted from the start of the chunk."""
     return original(positions - positions[:, :1], n_keys)
 
 
@@ -139,11 +138,12 @@ def normalised_for_all(original, scores, chosen, config):
 
 
 def judged_by_two(original, scores, bias, config):
+    """A group scored by its two best experts, whatever the configuration says."""
     return original(scores, bias, replace(config, group_score="best_two"))
 
 
 def by_groups(original, scores, bias, config, best, closed):
-    """Selection with another judgement of a group, or another mask."""
+    """Groups scored by the sum of their `best` best experts, closed ones masked with `closed`."""
     if config.n_group == 1:
         return original(scores, bias, config)
     biased = scores if bias is None else scores + bias
@@ -156,14 +156,17 @@ def by_groups(original, scores, bias, config, best, closed):
 
 
 def closed_with_zero(original, scores, bias, config):
+    """Closed groups masked with 0, which wins if every biased score is negative."""
     return by_groups(original, scores, bias, config, 2, 0.0)
 
 
 def judged_by_the_best(original, scores, bias, config):
+    """A group scored by its best expert alone."""
     return by_groups(original, scores, bias, config, 1, -np.inf)
 
 
 def judged_by_all(original, scores, bias, config):
+    """A group scored by the sum over all its experts."""
     return by_groups(original, scores, bias, config, scores.shape[-1] // config.n_group, -np.inf)
 
 
@@ -195,6 +198,7 @@ def not_normalised(original, scores, chosen, config):
 
 
 def normalised_over_all(original, scores, chosen, config):
+    """Divided by the sum over all experts instead of the chosen ones."""
     picked = original(scores, chosen, replace(config, norm_topk_prob=False))
     return picked / scores.sum(axis=-1, keepdims=True)
 
@@ -210,10 +214,12 @@ def transposed(original, X, y, post, res):
 
 
 def not_applied(original, X, y, post, res):
+    """The residual map left out: branches keep their own values."""
     return X + post[..., None] * y[:, :, None, :]
 
 
 def steps(count):
+    """Sinkhorn-Knopp with at most `count` iterations."""
     return lambda original, logits, iterations, *eps: original(logits, min(iterations, count), *eps)
 
 
@@ -240,5 +246,5 @@ def alphas_swapped(original, parameters, X, eps, config):
 
 
 def normalised_by_branch(original, parameters, X, eps, config):
-    """Each branch by itself; what the joint norm then does is undone by nothing."""
+    """Each branch normalised separately, before the joint norm."""
     return original(parameters, X * inverse_rms(X, eps), eps, config)

@@ -15,9 +15,9 @@ from engram_ref.model_config import (
     YarnConfig,
 )
 from engram_ref.ops.canonical import DEAD
-from tests import cases, slow_addressing
-from tests.slow import module as slow_module
-from tests.slow import transformer as slow
+from engram_ref.oracle import small_modules
+from engram_ref.oracle.slow import addressing as slow_addressing
+from engram_ref.oracle.slow import transformer as slow
 
 VOCABULARY = 61
 YARN = YarnConfig(factor=10.0, mscale=0.707, original_length=64)
@@ -27,7 +27,7 @@ EXPERTS = ExpertsConfig(5, 2, 1, 3, routed_scaling_factor=2.5)
 GROUPED = ExpertsConfig(8, 3, 2, 3, n_group=4, topk_group=2, routed_scaling_factor=1.5)
 V2_EXPERTS = ExpertsConfig(9, 2, 1, 3, n_group=3, topk_group=2, routed_scaling_factor=16.0, scoring_func="softmax",
                            norm_topk_prob=False, group_score="best", router_bias=False)
-ENGRAM = replace(cases.DEMO, name="raw-ids", vocabulary=None, vocab_size=VOCABULARY, canonical_size=VOCABULARY,
+ENGRAM = replace(small_modules.DEMO, name="raw-ids", vocabulary=None, vocab_size=VOCABULARY, canonical_size=VOCABULARY,
                  pad_id=7, layer_ids=(1, 3), layer_base=1, hidden_size=9, n_branches=3, dead_barrier=True,
                  table_sizes=(23, 31), n_heads=2, row_width=3)
 
@@ -109,9 +109,8 @@ def slow_modules(parameters, ids, dead, config):
         hashed = [DEAD if mark else token for token, mark in zip(ids, dead, strict=True)]
         rows = slow_addressing.rows(engram, layer_id, hashed, engram.pad_id, (), engram.eos_id, flat=True)
         memory = [[value for row in line for value in own["table"][row].tolist()] for line in rows]
-        named = {name: array.tolist() for name, array in cases.demo_names(own, engram).items()}
-        eps = slow_module.FLOAT64_EPS if engram.norm_eps is None else engram.norm_eps
-        constants = {"eps": eps, "form": engram.gate_form, "conv_eps": engram.conv_norm_eps,
+        named = small_modules.as_lists(small_modules.demo_names(own, engram))
+        constants = {"eps": small_modules.norm_eps(engram), "form": engram.gate_form, "conv_eps": engram.conv_norm_eps,
                      "dilation": engram.conv_dilation if engram.conv_kernel else None}
         found[index] = (named, memory, dead, constants)
     return found
@@ -119,7 +118,7 @@ def slow_modules(parameters, ids, dead, config):
 
 def slow_forward(parameters, ids, config, dead=None):
     """Logits [B, T, V] by the slow model, one row after the other."""
-    plain = {name: array.tolist() for name, array in parameters.items() if ".engram." not in name}
+    plain = small_modules.as_lists({name: array for name, array in parameters.items() if ".engram." not in name})
     dead = np.zeros(ids.shape, dtype=bool) if dead is None else dead
     found = [slow.forward(plain, row, slow_config(config) | {
         "modules": slow_modules(parameters, row, marks, config)})

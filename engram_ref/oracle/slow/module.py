@@ -7,15 +7,19 @@ FLOAT64_EPS = 2.0**-52
 
 
 def dot(x, y):
+    """The sum of the products, rounded once."""
     return math.fsum(a * b for a, b in zip(x, y, strict=True))
+
+
+def times(weight, x):
+    """weight [out][in] times x."""
+    return [dot(line, x) for line in weight]
 
 
 def linear(weight, bias, x):
     """weight [out][in] times x, plus bias."""
-    return [
-        math.fsum([b, *(w * a for w, a in zip(line, x, strict=True))])
-        for line, b in zip(weight, bias, strict=True)
-    ]
+    return [math.fsum([b, *(w * a for w, a in zip(line, x, strict=True))])
+            for line, b in zip(weight, bias, strict=True)]
 
 
 def rms_norm(x, gain, eps):
@@ -55,6 +59,7 @@ def gate(s, form):
 
 
 def silu(x):
+    """x sigmoid(x)."""
     return x * sigmoid(x)
 
 
@@ -62,23 +67,20 @@ def short_conv(sequence, kernels, dilation):
     """Causal convolution of each channel with its own kernel.
 
     `sequence` is [T][channels], `kernels` [channels][taps]; the last tap
-    meets the current position, the one before it `dilation` positions back.
-    What lies before the sequence is zero.
+    multiplies the current position, the one before it the position `dilation`
+    steps back. Positions before the sequence are zero.
     """
     taps = len(kernels[0])
     result = []
     for t in range(len(sequence)):
         sources = [t - (taps - 1 - tap) * dilation for tap in range(taps)]
-        result.append([
-            math.fsum(kernel[tap] * sequence[p][channel]
-                      for tap, p in enumerate(sources) if p >= 0)
-            for channel, kernel in enumerate(kernels)
-        ])  # fmt: skip
+        result.append([math.fsum(kernel[tap] * sequence[p][channel] for tap, p in enumerate(sources) if p >= 0)
+                       for channel, kernel in enumerate(kernels)])
     return result
 
 
 def gather(table, rows, offsets):
-    """The table rows of one position, joined into one vector."""
+    """The table rows of one position, concatenated."""
     memory = []
     for row, offset in zip(rows, offsets, strict=True):
         memory += table[offset + row]
@@ -86,13 +88,12 @@ def gather(table, rows, offsets):
 
 
 def gated_values(parameters, memory, hidden, eps, form):
-    """alpha * value for every branch of one position: [M][d]."""
+    """alpha * value for every branch of one position: [M][d]; `parameters` have the demo's names."""
     p = parameters
     value = linear(p["value_proj.weight"], p["value_proj.bias"], memory)
     branches = []
     for m, h in enumerate(hidden):
-        weight, bias = p[f"key_projs.{m}.weight"], p[f"key_projs.{m}.bias"]
-        key = linear(weight, bias, memory)
+        key = linear(p[f"key_projs.{m}.weight"], p[f"key_projs.{m}.bias"], memory)
         gains = p[f"norm2.{m}.weight"], p[f"norm1.{m}.weight"]
         alpha = gate(score(h, key, *gains, eps), form)
         branches.append([alpha * v for v in value])
@@ -100,34 +101,22 @@ def gated_values(parameters, memory, hidden, eps, form):
 
 
 def normalised_flat(parameters, branches, eps):
-    """Each branch normalised by itself, then joined branch after branch."""
+    """Each branch normalised separately, then concatenated."""
     flat = []
     for m, u in enumerate(branches):
         flat += rms_norm(u, parameters[f"short_conv.norms.{m}.weight"], eps)
     return flat
 
 
-def engram_module(parameters, hidden, rows, offsets, dilation,
-                  form="signed_sqrt", eps=FLOAT64_EPS, conv_eps=1e-5):  # fmt: skip
-    """Y [T][M][d] of the demo's module, without the residual.
-
-    `parameters` maps the demo's names to nested lists, `hidden` is [T][M][d],
-    `rows` [T][C] without offsets and `offsets` [C] places them in the table.
-    """
-    table = parameters["multi_head_embedding.embedding.weight"]
-    gated = [
-        gated_values(parameters, gather(table, r, offsets), h, eps, form)
-        for r, h in zip(rows, hidden, strict=True)
-    ]
-    flat = [normalised_flat(parameters, u, conv_eps) for u in gated]
-    kernels = [channel[0] for channel in parameters["short_conv.conv.weight"]]
-    convolved = short_conv(flat, kernels, dilation)
-    return [add_branches(u, [silu(c) for c in line]) for u, line in zip(gated, convolved, strict=True)]
-
-
 def add_branches(branches, flat):
     """Add a branch-major flat vector to the [M][d] branches."""
     d = len(branches[0])
-    return [
-        [a + b for a, b in zip(u, flat[m * d : (m + 1) * d], strict=True)] for m, u in enumerate(branches)
-    ]
+    return [[a + b for a, b in zip(u, flat[m * d : (m + 1) * d], strict=True)] for m, u in enumerate(branches)]
+
+
+def with_conv(parameters, gated, eps, dilation):
+    """SiLU(conv(RMSNorm(u))) + u for the gated values u, [T][M][d]."""
+    flat = [normalised_flat(parameters, u, eps) for u in gated]
+    kernels = [channel[0] for channel in parameters["short_conv.conv.weight"]]
+    convolved = short_conv(flat, kernels, dilation)
+    return [add_branches(u, [silu(c) for c in line]) for u, line in zip(gated, convolved, strict=True)]

@@ -1,0 +1,67 @@
+"""The released model's roundings, bit for bit: FP8 rows, FP8 projection input, bfloat16 projections.
+
+The inputs are chosen so that every float32 sum is exact in any order: small whole numbers, hidden states of one
+magnitude per branch, widths that are powers of four. Only the roundings at the stated boundaries remain, and each is
+emulated with exact fractions.
+"""
+
+from dataclasses import replace
+from fractions import Fraction
+from functools import cache
+
+import numpy as np
+
+from engram_ref.oracle.slow import codecs
+from engram_ref.oracle.small_modules import V41, random_inputs, random_parameters
+
+
+@cache
+def whole_number_case(width):
+    """Rows of whole numbers up to 30, projections that add at most 16 of them, states of one magnitude."""
+    config, rng = replace(V41, hidden_size=width), np.random.default_rng(width)
+    hidden, rows = random_inputs(config, rng, 2, 3)
+    signs = np.where(hidden < 0, -1.0, 1.0)
+    magnitudes = 2.0 ** rng.integers(-3, 4, hidden.shape[:3])[..., None]
+    parameters = random_parameters(replace(config, table_codec="fp32"), rng, dtype=np.float32)
+    R = len(parameters.pop("table"))
+    codes = [code for code in range(127) if codecs.e4m3(code)[1] in range(16)]
+    M, D, memory = config.n_branches, config.hidden_size, config.memory_width
+    parameters |= {
+        "table_codes": rng.choice(codes, (R, config.row_width)).astype(np.uint8),
+        "table_scales": rng.integers(127, 129, (R, config.row_width // 32)).astype(np.uint8),
+        "key_weight": sparse(rng, (M, D, memory)), "value_weight": sparse(rng, (D, memory)) * np.float32(1.25),
+        "query_gain": rng.integers(1, 3, (M, D)).astype(np.float32),
+        "key_gain": rng.choice([-2, -1, 1, 2], (M, D)).astype(np.float32),
+    }
+    return config, parameters, (signs * magnitudes).astype(np.float32), rows
+
+
+def sparse(rng, shape):
+    """Sixteen ones and minus ones in every line, twelve of them ones, and zeros."""
+    signs = np.array([1.0] * 12 + [-1.0] * 4 + [0.0] * (shape[-1] - 16), dtype=np.float32)
+    return rng.permuted(np.broadcast_to(signs, shape), axis=-1)
+
+
+def emulated_memory(parameters, rows):
+    """One position's rows: decoded to float32, rounded to bfloat16."""
+    memory = []
+    for row in (rows + parameters["column_offsets"]).tolist():
+        pairs = zip(parameters["table_codes"][row].tolist(),
+                    np.repeat(parameters["table_scales"][row], 32).tolist(), strict=True)
+        memory += [codecs.dequantise(code, byte)[1] for code, byte in pairs]
+    return memory
+
+
+def emulated_requantise(memory, floor=1e-4):
+    """Blocks of 32 to FP8 and back."""
+    found = []
+    for begin in range(0, len(memory), 32):
+        line, byte = codecs.quantise_block(memory[begin : begin + 32], floor)
+        found += [codecs.dequantise(code, byte)[0] for code in line]
+    return found
+
+
+def emulated_projection(weight, x):
+    """Exact sums, rounded to bfloat16 at the end."""
+    return [codecs.to_bfloat16(sum(Fraction(w) * Fraction(a) for w, a in zip(line, x, strict=True)))
+            for line in weight.tolist()]

@@ -1,0 +1,61 @@
+"""Multi-head latent attention for one sequence on nested lists: every key and value written out."""
+
+import math
+
+from engram_ref.oracle.slow import rope
+from engram_ref.oracle.slow.module import dot, rms_norm, times
+
+
+def latent_and_key(p, x, position, c):
+    """What the cache holds of one token: the normalised latent and the rotated key.
+
+    `c` is a dictionary: heads, nope, rope, value, rank, eps, theta, yarn.
+    """
+    both = times(p["wkv_a.weight"], x)
+    latent = rms_norm(both[: c["rank"]], p["kv_norm.weight"], c["eps"])
+    return latent, rope.rotate(both[c["rank"] :], position, rope.frequencies(c["rope"], c["theta"], c["yarn"]))
+
+
+def query(p, x, position, c):
+    """[heads][nope + rope], the last part rotated."""
+    if "wq.weight" in p:
+        flat = times(p["wq.weight"], x)
+    else:
+        flat = times(p["wq_b.weight"], rms_norm(times(p["wq_a.weight"], x), p["q_norm.weight"], c["eps"]))
+    width, frequencies = c["nope"] + c["rope"], rope.frequencies(c["rope"], c["theta"], c["yarn"])
+    heads = [flat[h * width : (h + 1) * width] for h in range(c["heads"])]
+    return [head[: c["nope"]] + rope.rotate(head[c["nope"] :], position, frequencies) for head in heads]
+
+
+def key_and_value(p, cached, head, c):
+    """One head's key and value of one cached token."""
+    latent, rotated = cached
+    width = c["nope"] + c["value"]
+    rows = p["wkv_b.weight"][head * width : (head + 1) * width]
+    return times(rows[: c["nope"]], latent) + rotated, times(rows[c["nope"] :], latent)
+
+
+def softmax(scores):
+    """Positive numbers that sum to one."""
+    top = max(scores)
+    powers = [math.exp(s - top) for s in scores]
+    total = math.fsum(powers)
+    return [power / total for power in powers]
+
+
+def one_head(p, q, cache, head, c):
+    """One head's output for one token, and its attention weights."""
+    pairs = [key_and_value(p, cached, head, c) for cached in cache]
+    scale = rope.yarn_mscale(c["yarn"]) ** 2
+    weights = softmax([dot(q, key) * scale / math.sqrt(c["nope"] + c["rope"]) for key, _ in pairs])
+    return [dot(weights, [value[j] for _, value in pairs]) for j in range(c["value"])], weights
+
+
+def attention(p, sequence, c):
+    """[T][D] normalised hidden states to [T][D]: each token attends to itself and to earlier ones."""
+    cache = [latent_and_key(p, x, t, c) for t, x in enumerate(sequence)]
+    answers = []
+    for t, x in enumerate(sequence):
+        heads = [one_head(p, q, cache[: t + 1], h, c)[0] for h, q in enumerate(query(p, x, t, c))]
+        answers.append(times(p["wo.weight"], [value for head in heads for value in head]))
+    return answers

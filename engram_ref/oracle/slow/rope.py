@@ -1,0 +1,58 @@
+"""Rotary position embeddings by complex numbers, and YaRN pair by pair."""
+
+import cmath
+import math
+
+
+def rotate(channels, position, frequencies):
+    """One vector at one position: channels 2i and 2i + 1 as a complex number, rotated."""
+    rotated = []
+    for i, frequency in enumerate(frequencies):
+        number = complex(channels[2 * i], channels[2 * i + 1]) * cmath.rect(1.0, position * frequency)
+        rotated += [number.real, number.imag]
+    return rotated
+
+
+def frequencies(dim, theta, yarn=None):
+    """Radians per position of each pair.
+
+    `yarn` maps factor, original_length, beta_fast and beta_slow to numbers.
+    """
+    plain = [math.exp(-2 * i / dim * math.log(theta)) for i in range(dim // 2)]
+    if yarn is None:
+        return plain
+    low, high = ramp_ends(dim, theta, yarn)
+    found = []
+    for i, frequency in enumerate(plain):
+        share = share_interpolated(i, low, high)
+        found.append(math.fsum([frequency * (1 - share), frequency * share / yarn["factor"]]))
+    return found
+
+
+def share_interpolated(i, low, high):
+    """0 below the ramp, 1 above it."""
+    if low == high:
+        high = low + 0.001
+    return min(max((i - low) / (high - low), 0.0), 1.0)
+
+
+def ramp_ends(dim, theta, yarn):
+    """The pairs between which the ramp rises: those that rotate beta times over the trained length."""
+    ends = [pair_that_rotates(beta, dim, theta, yarn["original_length"])
+            for beta in (yarn["beta_fast"], yarn["beta_slow"])]
+    return max(math.floor(ends[0]), 0), min(math.ceil(ends[1]), dim - 1)
+
+
+def pair_that_rotates(times, dim, theta, length):
+    """The i, found by bisection, whose pair rotates so many times: length * theta^(-2i/dim) = 2 pi times."""
+    left, right = -4.0 * dim, 4.0 * dim
+    for _ in range(200):
+        middle = (left + right) / 2
+        rotations = length * math.exp(-2 * middle / dim * math.log(theta)) / (2 * math.pi)
+        left, right = (middle, right) if rotations > times else (left, middle)
+    return (left + right) / 2
+
+
+def yarn_mscale(yarn):
+    """m, by which YaRN multiplies queries and keys."""
+    return 1.0 if yarn is None or yarn["factor"] <= 1 else 1 + yarn["mscale"] * math.log(yarn["factor"]) / 10

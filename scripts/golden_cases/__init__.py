@@ -1,1 +1,0 @@
-"""The golden cases, one file an area; each function yields cases made with `make.case`."""
