@@ -92,7 +92,7 @@ DEMO_64 = ("demo-like", (2, 7), np.float64)
 MUTANTS: dict[str, tuple] = {
     "numba-one-inverse-off": (NUMBA + "hashing:_reductions", one_inverse_is_rounded_to_float32, ONE_LAYER,
                               ("demo", False, RNG(0))),
-    "numba-modulus-outside-its-range": (NUMBA + "_modulus:is_fast", any_prime_is_fast,
+    "numba-modulus-outside-its-range": (NUMBA + "vectors.modulus:is_fast", any_prime_is_fast,
                                         "parity.test_numba_modulus:test_rows_by_any_primes_and_any_sign",
                                         ("2^61", RNG(0))),
     "numba-offsets-of-the-first-half": (NUMBA + "hashing:_reductions", one_line_of_offsets_for_all_layers, ONE_LAYER,

@@ -11,7 +11,7 @@ pytest.importorskip("numba", reason="numba is not installed")
 from numba import config
 
 from engram_ref.backends.numba import hashing
-from engram_ref.backends.numba._modulus import FAST_PRIMES, is_fast
+from engram_ref.backends.numba.vectors.modulus import FAST_PRIMES, is_fast
 from tests.parity.numba_kernels import rows_of, streamed_remainders
 
 TOP = 2**63 - 1

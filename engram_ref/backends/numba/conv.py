@@ -12,12 +12,12 @@ import numpy as np
 from numba import njit
 
 from engram_ref.backends.numba._buffers import aligned, result, streams
-from engram_ref.backends.numba._exp import sigmoid
-from engram_ref.backends.numba._lines import add_line, sum_lines, write_line
-from engram_ref.backends.numba._memory import prefetch
-from engram_ref.backends.numba._sums import dot
 from engram_ref.backends.numba._threads import over_tokens
-from engram_ref.backends.numba._vectors import BYTES
+from engram_ref.backends.numba.vectors.exp import sigmoid
+from engram_ref.backends.numba.vectors.instructions import BYTES
+from engram_ref.backends.numba.vectors.lines import add_line, sum_lines, write_line
+from engram_ref.backends.numba.vectors.memory import prefetch
+from engram_ref.backends.numba.vectors.sums import dot
 from engram_ref.checks import check_shapes
 
 CHANNELS = 2560     # convolved at a time

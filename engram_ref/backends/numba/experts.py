@@ -9,8 +9,8 @@ import numpy as np
 from numba import njit
 
 from engram_ref import ops
-from engram_ref.backends.numba._exp import sigmoid
 from engram_ref.backends.numba._threads import over_tokens
+from engram_ref.backends.numba.vectors.exp import sigmoid
 from engram_ref.checks import check_shapes
 from engram_ref.model_config import ExpertsConfig
 from engram_ref.ops.record import Record, ignore

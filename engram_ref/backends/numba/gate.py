@@ -12,10 +12,10 @@ import numpy as np
 from numba import njit
 
 from engram_ref.backends.numba._buffers import aligned, result
-from engram_ref.backends.numba._exp import sigmoid
-from engram_ref.backends.numba._sums import triple
 from engram_ref.backends.numba._threads import over_tokens
 from engram_ref.backends.numba.norm import machine_eps
+from engram_ref.backends.numba.vectors.exp import sigmoid
+from engram_ref.backends.numba.vectors.sums import triple
 from engram_ref.checks import check_shapes
 from engram_ref.errors import InputError
 from engram_ref.ops.gate import ROOT_CLAMP

@@ -1,7 +1,7 @@
 """Rows, a block of tokens at a time: look up, see how far back each position sees, mix, reduce.
 
 The twin of ops/hashing.py. One pass over a block keeps everything but the result in the cache; the eight
-heads of an order are reduced together (_modulus.py). Primes outside the fast range, and numbers of heads that
+heads of an order are reduced together (vectors/modulus.py). Primes outside the fast range, and numbers of heads that
 are no multiple of eight, take the processor's own remainder.
 """
 
@@ -11,8 +11,8 @@ import numpy as np
 from numba import config, njit
 
 from engram_ref.backends.numba._buffers import PADDING, result, streams
-from engram_ref.backends.numba._modulus import WIDTH, is_fast, store_remainders, stream_remainders
 from engram_ref.backends.numba._threads import over_tokens
+from engram_ref.backends.numba.vectors.modulus import WIDTH, is_fast, store_remainders, stream_remainders
 from engram_ref.checks import check_shapes
 from engram_ref.errors import InputError
 from engram_ref.ops.canonical import DEAD

@@ -7,9 +7,9 @@ import numpy as np
 from numba import njit
 
 from engram_ref import ops
-from engram_ref.backends.numba._exp import exp_negative
-from engram_ref.backends.numba._sums import dot
 from engram_ref.backends.numba._threads import over_tokens
+from engram_ref.backends.numba.vectors.exp import exp_negative
+from engram_ref.backends.numba.vectors.sums import dot
 from engram_ref.checks import check_shapes
 
 CHUNK = 512     # exponentials that are kept and added at a time

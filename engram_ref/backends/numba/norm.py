@@ -8,8 +8,8 @@ from numba import njit
 
 from engram_ref import ops
 from engram_ref.backends.numba._buffers import aligned
-from engram_ref.backends.numba._sums import dot
 from engram_ref.backends.numba._threads import over_tokens
+from engram_ref.backends.numba.vectors.sums import dot
 
 jit = njit(nogil=True, error_model="numpy")
 

@@ -8,10 +8,10 @@ import numpy as np
 from numba import njit
 
 from engram_ref.backends.numba._buffers import result, streams
-from engram_ref.backends.numba._fp8 import WIDTH, store_decoded, stream_decoded
-from engram_ref.backends.numba._memory import copy_line, prefetch, stream_line
 from engram_ref.backends.numba._threads import over_tokens
-from engram_ref.backends.numba._vectors import BYTES
+from engram_ref.backends.numba.vectors.fp8 import WIDTH, store_decoded, stream_decoded
+from engram_ref.backends.numba.vectors.instructions import BYTES
+from engram_ref.backends.numba.vectors.memory import copy_line, prefetch, stream_line
 from engram_ref.checks import check_shapes
 from engram_ref.errors import InputError
 from engram_ref.ops.codecs import BLOCK, E8M0_VALUES

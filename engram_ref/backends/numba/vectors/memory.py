@@ -4,7 +4,7 @@ from llvmlite import ir
 from numba import types
 from numba.core import cgutils
 
-from engram_ref.backends.numba._vectors import BYTES, I8, I32, Code, vector_code, vector_of
+from engram_ref.backends.numba.vectors.instructions import BYTES, I8, I32, Code, vector_code, vector_of
 
 
 def prefetch(array, index):

@@ -18,7 +18,7 @@ in [0, p) also where x is negative.
 import numpy as np
 from numba import types
 
-from engram_ref.backends.numba._vectors import F64, I32, I64, Code, every, lanes, vector_code
+from engram_ref.backends.numba.vectors.instructions import F64, I32, I64, Code, every, lanes, vector_code
 
 FAST_PRIMES = (2**12, 2**31)
 """The trick is proved for primes strictly between these two."""

@@ -12,7 +12,7 @@ are NaN, not 480.
 import numpy as np
 from numba import types
 
-from engram_ref.backends.numba._vectors import F16, F32, I8, I16, I32, Code, every, lanes, vector_code
+from engram_ref.backends.numba.vectors.instructions import F16, F32, I8, I16, I32, Code, every, lanes, vector_code
 from engram_ref.ops.codecs import E4M3_VALUES, round_bf16
 
 WIDTH = 16

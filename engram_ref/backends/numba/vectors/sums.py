@@ -9,7 +9,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import register_jitable
 
-from engram_ref.backends.numba._vectors import BYTES, I32, I64, Code, every, lanes, vector_code, vector_of
+from engram_ref.backends.numba.vectors.instructions import BYTES, I32, I64, Code, every, lanes, vector_code, vector_of
 
 
 def lane_sum(products, count):

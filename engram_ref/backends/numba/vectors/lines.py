@@ -7,8 +7,8 @@ vectors of a loop. So a line is an array and where in it the line begins.
 from numba import njit, types
 from numba.core import cgutils
 
-from engram_ref.backends.numba._memory import stream_line
-from engram_ref.backends.numba._vectors import BYTES, I64, Code, every, vector_code, vector_of
+from engram_ref.backends.numba.vectors.instructions import BYTES, I64, Code, every, vector_code, vector_of
+from engram_ref.backends.numba.vectors.memory import stream_line
 
 inlined = njit(inline="always")     # a call would count references to every array it is given
 
