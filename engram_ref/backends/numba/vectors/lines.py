@@ -1,99 +1,71 @@
-"""Lines of channels: sum several, weighted; add one, weighted, to another; copy one out.
+"""Lines of channels: sum several, weighted; copy one out.
 
-Slices of arrays cost a count of references each, and an index that might be negative keeps LLVM from making
-vectors of a loop. So a line is an array and where in it the line begins.
+Slices of arrays cost a reference count each, and an index that might be negative keeps LLVM from vectorising a loop.
+So lines are an array, the element where the first begins, and the distance to the next.
 """
 
-from numba import njit, types
+from typing import NamedTuple
+
+import numpy as np
 from numba.core import cgutils
 
-from engram_ref.backends.numba.vectors.instructions import BYTES, I64, Code, every, vector_code, vector_of
-from engram_ref.backends.numba.vectors.memory import stream_line
-
-inlined = njit(inline="always")     # a call would count references to every array it is given
+from engram_ref.backends.numba.vectors.instructions import BYTES, inlined, vector_code
+from engram_ref.backends.numba.vectors.memory import copy_line
 
 
-def whole_add(weight, i, source, j, factor, total, count):
-    """total[c] += weight[i + c] * (factor * source[j + c]) for c in range(count), a whole number of vectors."""
-    total[:count] += weight[i : i + count] * (factor * source[j : j + count])
+class Lines(NamedTuple):
+    """Line n of `array` [...] begins at element first + n * step."""
+
+    array: np.ndarray
+    first: int
+    step: int
 
 
-@vector_code(whole_add)
-def whole_add(typing, weight, i, source, j, factor, total, count):
-    """One product, one fused multiply-add."""
-    def generate(context, builder, signature, arguments):
-        code, kind = Code(context, builder, signature, arguments), vector_of(total)
-        _, i_at, _, j_at, scale, _, n = arguments
-        scales = code.spread(scale, kind)
-        with cgutils.for_range(builder, builder.udiv(n, I64(kind.count))) as loop:
-            at = builder.mul(loop.index, I64(kind.count))
-            w, x = code.load(0, builder.add(i_at, at), kind), code.load(2, builder.add(j_at, at), kind)
-            code.store(code.multiply_add(w, builder.fmul(scales, x), code.load(5, at, kind)), 5, at)
-        return context.get_dummy_value()
+def add_whole(weight, source, factor, count, total, size):
+    """total[c] += sum over n < count of weight[n, c] * (factor[n] * source[n, c]), for c < size, whole vectors.
 
-    intp = types.intp
-    return types.void(weight, intp, source, intp, total.dtype, total, intp), generate
+    weight, source, factor   Lines; of a line of `factor`, the first element counts
+    """
+    for n in range(count):
+        w, x, k = (lines.first + n * lines.step for lines in (weight, source, factor))
+        total[:size] += weight.array[w : w + size] * (factor.array[k] * source.array[x : x + size])
 
 
-def whole_taps(weight, i, i_step, source, j, j_step, factor, k, k_step, taps, total, count):
-    """total[c] = sum over n < taps of weight[i + n i_step + c] * (factor[k + n k_step] * source[j + n j_step + c])."""
-    total[:count] = 0
-    for n in range(taps):
-        whole_add(weight, i + n * i_step, source, j + n * j_step, factor[k + n * k_step], total, count)
+@vector_code(add_whole)
+def add_whole(code, weight, source, factor, count, total, size):
+    """The sum of one vector of channels stays in a register while the lines are read."""
+    builder, kind = code.builder, total.kind
+    running = cgutils.alloca_once(builder, kind)
 
+    def start(lines, n):
+        return builder.add(lines.first, builder.mul(n, lines.step))
 
-@vector_code(whole_taps)
-def whole_taps(typing, weight, i, i_step, source, j, j_step, factor, k, k_step, taps, total, count):
-    """The sum of one vector of channels stays in a register while its taps are read."""
-    def generate(context, builder, signature, arguments):
-        code, kind = Code(context, builder, signature, arguments), vector_of(total)
-        _, i_at, i_by, _, j_at, j_by, _, k_at, k_by, n_taps, _, size = arguments
-        running = cgutils.alloca_once(builder, kind)
-
-        def element(start, step, n, at):
-            return builder.add(builder.add(start, builder.mul(n, step)), at)
-
-        with cgutils.for_range(builder, builder.udiv(size, I64(kind.count))) as channel:
-            at = builder.mul(channel.index, I64(kind.count))
-            builder.store(every(kind.element, kind.count, 0.0), running)
-            with cgutils.for_range(builder, n_taps) as tap:
-                w, x = code.load(0, element(i_at, i_by, tap.index, at), kind), code.load(
-                    3, element(j_at, j_by, tap.index, at), kind)
-                scale = builder.load(code.address(6, element(k_at, k_by, tap.index, I64(0))))
-                product = builder.fmul(code.spread(scale, kind), x)
-                builder.store(code.multiply_add(w, product, builder.load(running)), running)
-            code.store(builder.load(running), 10, at)
-        return context.get_dummy_value()
-
-    intp = types.intp
-    return types.void(weight, intp, intp, source, intp, intp, factor, intp, intp, intp, total, intp), generate
+    with code.vectors(size, kind) as c:
+        builder.store(code.load(total, c), running)
+        with cgutils.for_range(builder, count) as line:
+            w, x = (code.load(lines.array, builder.add(start(lines, line.index), c)) for lines in (weight, source))
+            scale = builder.load(code.place(factor.array, start(factor, line.index), kind.element))
+            product = builder.fmul(code.spread(scale, kind), x)
+            builder.store(code.multiply_add(w, product, builder.load(running)), running)
+        code.store(builder.load(running), total, c)
 
 
 @inlined
-def sum_lines(weight, i, i_step, source, j, j_step, factor, k, k_step, taps, total):
-    """The sum that `whole_taps` states, for all of `total`."""
+def add_lines(weight, source, factor, count, total):
+    """The sum that `add_whole` states, for all of `total`."""
     whole = total.size - total.size % (BYTES // total.itemsize)
-    whole_taps(weight, i, i_step, source, j, j_step, factor, k, k_step, taps, total, whole)
+    add_whole(weight, source, factor, count, total, whole)
     for c in range(whole, total.size):
-        total[c] = 0
-        for n in range(taps):
-            total[c] += weight[i + n * i_step + c] * (factor[k + n * k_step] * source[j + n * j_step + c])
-
-
-@inlined
-def add_line(weight, i, source, j, factor, total):
-    """total[c] += weight[i + c] * (factor * source[j + c]) for all of `total`."""
-    whole = total.size - total.size % (BYTES // total.itemsize)
-    whole_add(weight, i, source, j, factor, total, whole)
-    for c in range(whole, total.size):
-        total[c] += weight[i + c] * (factor * source[j + c])
+        for n in range(count):
+            scaled = factor.array[factor.first + n * factor.step] * source.array[source.first + n * source.step + c]
+            total[c] += weight.array[weight.first + n * weight.step + c] * scaled
 
 
 @inlined
 def write_line(line, stream, y, first):
-    """Copy a line to y from `first` on; `stream` writes past the cache, whole vectors to aligned places."""
+    """Copy a line to y from `first` on; `stream` uses non-temporal stores, which need whole, aligned vectors."""
     if stream:
         for c in range(0, line.size, BYTES // line.itemsize):
-            stream_line(line, c, y, first + c)
+            copy_line(line, c, y, first + c, True)
     else:
         y[first : first + line.size] = line

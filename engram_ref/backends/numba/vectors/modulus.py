@@ -15,10 +15,11 @@ negative r, read as unsigned, exceeds r + p; for r >= 0, r + p < 2^32 exceeds r:
 in [0, p) also where x is negative.
 """
 
-import numpy as np
-from numba import types
+from typing import NamedTuple
 
-from engram_ref.backends.numba.vectors.instructions import F64, I32, I64, Code, every, lanes, vector_code
+import numpy as np
+
+from engram_ref.backends.numba.vectors.instructions import F64, I32, I64, every, lanes, vector_code
 
 FAST_PRIMES = (2**12, 2**31)
 """The trick is proved for primes strictly between these two."""
@@ -27,42 +28,47 @@ WIDTH = 8
 SHIFT = 1.5 * 2.0**52
 
 
+
+class Columns(NamedTuple):
+    """Constants of columns, for `store_remainders`.
+
+    primes, offsets   int64 [C]
+    inverses          float64 [C], 1 / primes
+    fast              whether the vector code may be used: primes in its range, columns of a mix in eights
+    """
+
+    primes: np.ndarray
+    inverses: np.ndarray
+    offsets: np.ndarray
+    fast: bool
+
+
 def is_fast(primes: np.ndarray) -> bool:
     """Whether the trick holds for all of these primes."""
     low, high = FAST_PRIMES
     return bool(((primes > low) & (primes < high)).all())
 
 
-def plain_remainders(mix, real, primes, inverses, offsets, column, rows, index):
-    """rows[index + i] = mix mod primes[column + i] + offsets[column + i], for i in 0..7."""
-    here = slice(column, column + WIDTH)
-    rows[index : index + WIDTH] = int(mix) % primes[here].astype(np.int64) + offsets[here]
+def store_remainders(mix, columns, column, rows, index, stream):
+    """rows[index + i] = mix mod primes[column + i] + offsets[column + i], for i in 0..7.
 
-
-def remainders(stream: bool):
-    """The vector code of `plain_remainders`; `stream` writes past the cache, to 64-byte aligned places.
-
-    mix, real  int64, and the nearest float64
-    primes     uint32 [...], inverses float64 [...] of them, offsets int64 [...]; `column` is the first used
-    rows       int64 [...], written from `index` on
+    mix      int64
+    rows     int64 [...], written from `index` on
+    stream   use a non-temporal store, which needs 64-byte alignment
     """
-    def build(typing, mix, real, primes, inverses, offsets, column, rows, index):
-        def generate(context, builder, signature, arguments):
-            code, whole, half = Code(context, builder, signature, arguments), lanes(I64, WIDTH), lanes(I32, WIDTH)
-            x, nearest, _, _, _, first, _, at = arguments
-            p, inverse = code.load(2, first, half), code.load(3, first, lanes(F64, WIDTH))
-            t = code.multiply_add(code.spread(nearest, inverse.type), inverse, every(F64, WIDTH, SHIFT))
-            q = builder.trunc(builder.bitcast(t, whole), half)
-            r = builder.sub(code.spread(builder.trunc(x, I32), half), builder.mul(q, p))
-            wrapped = builder.add(r, p)
-            r = builder.select(builder.icmp_unsigned("<", r, wrapped), r, wrapped)
-            code.store(builder.add(builder.zext(r, whole), code.load(4, first, whole)), 6, at, stream)
-            return context.get_dummy_value()
-
-        signature = types.void(types.int64, types.float64, primes, inverses, offsets, types.intp, rows, types.intp)
-        return signature, generate
-
-    return vector_code(plain_remainders)(build)
+    here = slice(column, column + WIDTH)
+    rows[index : index + WIDTH] = int(mix) % columns.primes[here] + columns.offsets[here]
 
 
-store_remainders, stream_remainders = remainders(stream=False), remainders(stream=True)
+@vector_code(store_remainders)
+def store_remainders(code, mix, columns, column, rows, index, stream):
+    """The formulas at the top of this file."""
+    builder, whole, half = code.builder, lanes(I64, WIDTH), lanes(I32, WIDTH)
+    p, inverse = builder.trunc(code.load(columns.primes, column), half), code.load(columns.inverses, column)
+    real = code.spread(builder.sitofp(mix, F64), inverse.type)
+    t = code.multiply_add(real, inverse, every(F64, WIDTH, SHIFT))
+    q = builder.trunc(builder.bitcast(t, whole), half)
+    r = builder.sub(code.spread(builder.trunc(mix, I32), half), builder.mul(q, p))
+    wrapped = builder.add(r, p)
+    r = builder.select(builder.icmp_unsigned("<", r, wrapped), r, wrapped)
+    code.store(builder.add(builder.zext(r, whole), code.load(columns.offsets, column)), rows, index, stream)
