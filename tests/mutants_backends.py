@@ -12,9 +12,9 @@ from engram_ref.oracle.small_models import EXPERTS
 
 
 def one_inverse_is_rounded_to_float32(original, primes, offsets, lines):
-    flat, narrow, inverses, shifts, vector = original(primes, offsets, lines)
-    inverses[3] = np.float32(inverses[3])
-    return flat, narrow, inverses, shifts, vector
+    columns = original(primes, offsets, lines)
+    columns.inverses[3] = np.float32(columns.inverses[3])
+    return columns
 
 
 def any_prime_is_fast(original, primes):
@@ -22,9 +22,9 @@ def any_prime_is_fast(original, primes):
 
 
 def one_line_of_offsets_for_all_layers(original, primes, offsets, lines):
-    flat, narrow, inverses, shifts, vector = original(primes, offsets, lines)
-    shifts[:] = np.resize(shifts[: len(shifts) // 2], len(shifts))
-    return flat, narrow, inverses, shifts, vector
+    columns = original(primes, offsets, lines)
+    columns.offsets[:] = np.resize(columns.offsets[: columns.offsets.size // 2], columns.offsets.size)
+    return columns
 
 
 def the_window_starts_at_the_piece(original, ids, canonical, history, *others):
@@ -61,8 +61,8 @@ def eps_outside_the_root(original, alpha, squares, eps):
     return alpha / (np.sqrt(alpha * alpha * squares) + eps)
 
 
-def taps_normed_again(original, value, alpha, factor, taps, normed_weight, weight, *others):
-    return original(value, alpha, factor, taps, normed_weight, normed_weight, *others)
+def taps_normed_again(original, value, alpha, factor, conv, normed_weight, *others):
+    return original(value, alpha, factor, conv._replace(weight=normed_weight), normed_weight, *others)
 
 
 def no_eps(original, dtype, eps):
@@ -90,12 +90,12 @@ RNG = np.random.default_rng
 DEMO_64 = ("demo-like", (2, 7), np.float64)
 
 MUTANTS: dict[str, tuple] = {
-    "numba-one-inverse-off": (NUMBA + "hashing:_reductions", one_inverse_is_rounded_to_float32, ONE_LAYER,
+    "numba-one-inverse-off": (NUMBA + "hashing:columns_of", one_inverse_is_rounded_to_float32, ONE_LAYER,
                               ("demo", False, RNG(0))),
-    "numba-modulus-outside-its-range": (NUMBA + "_modulus:is_fast", any_prime_is_fast,
+    "numba-modulus-outside-its-range": (NUMBA + "vectors.modulus:is_fast", any_prime_is_fast,
                                         "parity.test_numba_modulus:test_rows_by_any_primes_and_any_sign",
                                         ("2^61", RNG(0))),
-    "numba-offsets-of-the-first-half": (NUMBA + "hashing:_reductions", one_line_of_offsets_for_all_layers, ONE_LAYER,
+    "numba-offsets-of-the-first-half": (NUMBA + "hashing:columns_of", one_line_of_offsets_for_all_layers, ONE_LAYER,
                                         ("demo", True, RNG(0))),
     "numba-history-forgotten": (NUMBA + "hashing:_rows", the_window_starts_at_the_piece, ONE_LAYER,
                                 ("demo", False, RNG(0))),

@@ -27,8 +27,9 @@ import numpy as np
 
 from engram_ref import Addressing, ops, preset
 from engram_ref.backends import numba as fast
-from engram_ref.backends.numba import _modulus, _sums, _threads, hashing
+from engram_ref.backends.numba import _threads, hashing
 from engram_ref.backends.numba.conv import branch_factors
+from engram_ref.backends.numba.vectors import modulus, sums
 from engram_ref.bench.report import amount, machine_text, newest
 from engram_ref.oracle.compare import assert_close
 
@@ -101,7 +102,7 @@ for v, bits in zip(some.tolist(), patterns(some, p).tolist(), strict=True):
     print(f"x {v:19}   t {bits:#x}   q {q:13}   x - qp {v - q * p:4}")
     assert abs(q - Fraction(v, p)) < 1
 assert (patterns(some, p) - BITS).tolist()[:2] == [7, -2]
-assert np.spacing(2.0**52) == 1 == np.spacing(2.0**53 - 1) and SHIFT == _modulus.SHIFT
+assert np.spacing(2.0**52) == 1 == np.spacing(2.0**53 - 1) and SHIFT == modulus.SHIFT
 
 # %% [markdown]
 # The first $t$ ends in 7. The second ends in `fffe`: that is $-2$ in *two's complement*, the usual code of signed
@@ -126,7 +127,7 @@ assert modulo(probes, p).tolist() == [v % p for v in probes.tolist()]    # Pytho
 for eight in primes.reshape(4, 8):                       # compiled
     found = fast.table_rows(probes.reshape(1, -1, 1), eight)[0]
     assert found.tolist() == [[v % d for d in eight.tolist()] for v in probes.tolist()]
-assert _modulus.WIDTH == paper.n_heads == 8
+assert modulus.WIDTH == paper.n_heads == 8
 r = np.array([-5]).astype(np.uint32)
 print(f"r = -5 reads {r[0]:,}; r + p reads {(r + np.uint32(p))[0]:,}")
 
@@ -155,7 +156,7 @@ print(f"r = -5 reads {r[0]:,}; r + p reads {(r + np.uint32(p))[0]:,}")
 # 6. **A negative $x$ is no exception.** No step asked for its sign. The result lies in $[0, p)$, like that of `%`.
 
 # %%
-u, (low, high) = Fraction(1, 2**53), _modulus.FAST_PRIMES
+u, (low, high) = Fraction(1, 2**53), modulus.FAST_PRIMES
 share, largest = u / (1 + u), Fraction(2**63, low + 1)
 assert all(abs(Fraction(1 / d) * d - 1) <= share for d in primes.tolist())           # 1
 assert all(abs(Fraction(float(v)) / v - 1) <= share for v in probes.tolist() if v)
@@ -277,10 +278,10 @@ vectors = rng.integers(-127, 128, (600, 64)) * 2.0 ** rng.integers(-3, 4, (600, 
 vectors, ones = vectors.astype(np.float32), np.ones(64, np.float32)      # exact squares
 normed, same = fast.rms_norm(vectors, ones, 0.0), {"in lanes": 0, "left to right": 0}
 for v, y in zip(vectors, normed, strict=True):
-    same["in lanes"] += norm(v, _sums.lane_sum(v * v, 64)).tobytes() == y.tobytes()
+    same["in lanes"] += norm(v, sums.lane_sum(v * v, 64)).tobytes() == y.tobytes()
     same["left to right"] += norm(v, np.cumsum(v * v)[-1]).tobytes() == y.tobytes()
 print("of 600 vectors the norm's bits are those of a sum", same)
-assert same["in lanes"] == 600 > same["left to right"] + 100 and _sums.BYTES // 4 == 16
+assert same["in lanes"] == 600 > same["left to right"] + 100 and sums.BYTES // 4 == 16
 for count in (1, 3):
     with fast.threads(count), patch.object(_threads, "WORTH_A_THREAD", 0):
         assert fast.rms_norm(vectors, ones, 0.0).tobytes() == normed.tobytes()

@@ -3,54 +3,48 @@
 import numpy as np
 from numba import njit
 
-from engram_ref.backends.numba import _exp, _fp8, _memory, _modulus, _sums
+from engram_ref.backends.numba.vectors import exp, fp8, memory, modulus, sums
 
 
 @njit(error_model="numpy")
-def remainders(mixes, primes, inverses, offsets, column, rows):
+def remainders(mixes, columns, stream, rows):
     """Eight rows of every mix, one after the other."""
     for i in range(mixes.size):
-        _modulus.store_remainders(mixes[i], float(mixes[i]), primes, inverses, offsets, column, rows, 8 * i)
-
-
-@njit(error_model="numpy")
-def streamed_remainders(mixes, primes, inverses, offsets, column, rows):
-    for i in range(mixes.size):
-        _modulus.stream_remainders(mixes[i], float(mixes[i]), primes, inverses, offsets, column, rows, 8 * i)
+        modulus.store_remainders(mixes[i], columns, 0, rows, 8 * i, stream)
 
 
 @njit(error_model="numpy")
 def decoded(codes, scale, rounded, memory):
-    for i in range(0, codes.size, _fp8.WIDTH):
-        _fp8.store_decoded(codes, i, scale, rounded, memory, i)
+    for i in range(0, codes.size, fp8.WIDTH):
+        fp8.store_decoded(codes, i, scale, rounded, memory, i, False)
 
 
 @njit(error_model="numpy")
 def copied(source, i, target, j):
-    _memory.prefetch(source, i)
-    _memory.copy_line(source, i, target, j)
+    memory.prefetch(source, i)
+    memory.copy_line(source, i, target, j, False)
 
 
 @njit(error_model="numpy")
 def exponentials(x, y):
     for i in range(x.size):
-        y[i] = _exp.exp_negative(x[i])
+        y[i] = exp.exp_negative(x[i])
 
 
 @njit(error_model="numpy")
 def dots(a, i, b, j, count):
-    return _sums.dot(a, i, b, j, count)
+    return sums.dot(a, i, b, j, count)
 
 
 @njit(error_model="numpy")
 def triples(a, i, b, j, c, k, count):
-    return _sums.triple(a, i, b, j, c, k, count)
+    return sums.triple(a, i, b, j, c, k, count)
 
 
-def rows_of(mixes, primes, kernel=remainders):
-    """Mixes [n] modulo eight primes: int64 [n, 8], by one of the compiled doors."""
+def rows_of(mixes, primes, stream=False):
+    """Mixes [n] modulo eight primes: int64 [n, 8]."""
     from engram_ref.backends.numba._buffers import aligned
 
     rows = aligned((len(mixes), 8), np.int64)
-    kernel(mixes, primes.astype(np.uint32), 1.0 / primes, np.zeros(8, np.int64), 0, rows.reshape(-1))
+    remainders(mixes, modulus.Columns(primes, 1.0 / primes, np.zeros(8, np.int64), True), stream, rows.reshape(-1))
     return rows

@@ -15,7 +15,7 @@ pytest.importorskip("numba", reason="numba is not installed")
 from numba import config
 
 from engram_ref.backends import numba as fast
-from engram_ref.backends.numba import _exp
+from engram_ref.backends.numba.vectors import exp
 from engram_ref.model.declarations import expert_shapes
 from engram_ref.oracle.small_models import EXPERTS, GROUPED
 from engram_ref.oracle.small_modules import DIALECTS, V41, random_inputs, random_parameters
@@ -24,7 +24,7 @@ from tests.parity.numba_kernels import dots, exponentials, triples
 
 COUNT = 3_000 if config.DISABLE_JIT else 3_000_000
 EXP_ROUNDINGS = 3
-"""What _exp.py states, in units of 2^-24 relative to the result."""
+"""What vectors/exp.py states, in units of 2^-24 relative to the result."""
 
 
 def exp_of(x):
@@ -38,29 +38,29 @@ def test_exp_keeps_to_its_stated_error(rng):
     breaks = (np.arange(-125, 1) + 0.5) * math.log(2)
     near = (breaks[:, None] + rng.normal(0, 1e-5, (126, 50))).ravel()
     x = np.concatenate([-rng.uniform(0, 87.3, COUNT), near, -rng.exponential(0.1, 1000), [0.0, -0.0, -87.3]])
-    x = np.minimum(np.maximum(x.astype(np.float32), _exp.LOWEST), np.float32(0))
+    x = np.minimum(np.maximum(x.astype(np.float32), exp.LOWEST), np.float32(0))
     expected = np.exp(x.astype(np.float64))
     error = np.abs(exp_of(x) - expected)
     assert (error <= EXP_ROUNDINGS * 2.0**-24 * expected).all(), (error / expected).max() * 2**24
 
 
 def test_exp_is_zero_where_the_result_would_not_be_normal():
-    below = np.array([np.nextafter(_exp.LOWEST, np.float32(-100)), -100, -1e30, -np.inf], dtype=np.float32)
+    below = np.array([np.nextafter(exp.LOWEST, np.float32(-100)), -100, -1e30, -np.inf], dtype=np.float32)
     assert exp_of(below).tolist() == [0.0] * 4
-    assert exp_of(np.array([_exp.LOWEST]))[0] >= np.finfo(np.float32).smallest_normal
+    assert exp_of(np.array([exp.LOWEST]))[0] >= np.finfo(np.float32).smallest_normal
     assert np.isnan(exp_of(np.array([np.nan], dtype=np.float32)))[0]
 
 
 def test_two_parts_of_ln_2_lose_nothing():
-    high, low = Fraction(float(_exp.LN2_HIGH)), Fraction(float(_exp.LN2_LOW))
+    high, low = Fraction(float(exp.LN2_HIGH)), Fraction(float(exp.LN2_LOW))
     assert abs(high + low - Fraction(math.log(2))) < Fraction(1, 2**34)
-    assert all(Fraction(float(np.float32(n) * _exp.LN2_HIGH)) == n * high for n in range(-127, 1))
+    assert all(Fraction(float(np.float32(n) * exp.LN2_HIGH)) == n * high for n in range(-127, 1))
 
 
 def test_the_polynomial_is_as_near_as_stated():
     """In float64, which hides nothing of its own: below 2^-28 of e^r, all over the range that is left."""
     r = np.linspace(-math.log(2) / 2, math.log(2) / 2, 100_001)
-    p = np.polyval([float(getattr(_exp, name)) for name in ("P4", "P3", "P2", "P1", "P0")], r)
+    p = np.polyval([float(getattr(exp, name)) for name in ("P4", "P3", "P2", "P1", "P0")], r)
     assert np.abs((1 + r + r * r * p) / np.exp(r) - 1).max() < 2.0**-28
 
 

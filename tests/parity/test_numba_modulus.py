@@ -11,8 +11,8 @@ pytest.importorskip("numba", reason="numba is not installed")
 from numba import config
 
 from engram_ref.backends.numba import hashing
-from engram_ref.backends.numba._modulus import FAST_PRIMES, is_fast
-from tests.parity.numba_kernels import rows_of, streamed_remainders
+from engram_ref.backends.numba.vectors.modulus import FAST_PRIMES, is_fast
+from tests.parity.numba_kernels import rows_of
 
 TOP = 2**63 - 1
 COUNT = 20 if config.DISABLE_JIT else 2000
@@ -34,11 +34,10 @@ def probes(prime, rng):
     return np.array([*around, *rng.integers(-TOP - 1, TOP, COUNT)], dtype=np.int64)
 
 
-def assert_exact(prime, rng, kernel=None):
+def assert_exact(prime, rng, stream=False):
     mixes, primes = probes(prime, rng), np.full(8, prime, dtype=np.int64)
     expected = np.array([[x % prime] * 8 for x in mixes.tolist()])
-    found = rows_of(mixes, primes) if kernel is None else rows_of(mixes, primes, kernel)
-    assert_close(f"modulo {prime}", expected, found, "exact")
+    assert_close(f"modulo {prime}", expected, rows_of(mixes, primes, stream), "exact")
 
 
 def test_all_large_presets_are_in_the_fast_range():
@@ -64,7 +63,7 @@ def test_the_ends_of_the_proved_range(prime, rng):
 
 
 def test_streamed_rows_are_the_same(rng):
-    assert_exact(EDGES[0], rng, streamed_remainders)
+    assert_exact(EDGES[0], rng, stream=True)
 
 
 def test_lanes_keep_to_their_own_prime(rng):

@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from engram_ref.backends.numba._vectors import BYTES
+from engram_ref.backends.numba.vectors.instructions import BYTES
 from engram_ref.errors import InputError
 
 PADDING = 16

@@ -15,7 +15,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
+from numba import njit
+
 from engram_ref.errors import InputError
+
+jit = njit(nogil=True, error_model="numpy")
+"""Decorates every kernel."""
 
 WORTH_A_THREAD = 2**24
 """Bytes a call must go through before other threads pay: waking one takes longer than a megabyte."""

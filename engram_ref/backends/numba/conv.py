@@ -1,101 +1,129 @@
 """The short convolution and its SiLU in one pass over the channels.
 
-The twin of ops/conv.py. Inside the module the convolution's input is RMSNorm(alpha v), the same v for every
-branch, and mean((alpha v)^2) = alpha^2 mean(v^2): so a branch needs only one factor a token,
+Fast versions of ops/conv.py. Inside the module the convolution's input is RMSNorm(alpha v), with the same v for every
+branch, and mean((alpha v)^2) = alpha^2 mean(v^2). So a branch needs only one factor per token,
 
     RMSNorm(alpha v) = gain * f * v,    f = alpha / sqrt(alpha^2 mean(v^2) + eps)
 
 and the convolution reads the D-wide v and M factors instead of M times D normalised values.
 """
 
+from typing import NamedTuple
+
 import numpy as np
-from numba import njit
 
 from engram_ref.backends.numba._buffers import aligned, result, streams
-from engram_ref.backends.numba._exp import sigmoid
-from engram_ref.backends.numba._lines import add_line, sum_lines, write_line
-from engram_ref.backends.numba._memory import prefetch
-from engram_ref.backends.numba._sums import dot
-from engram_ref.backends.numba._threads import over_tokens
-from engram_ref.backends.numba._vectors import BYTES
+from engram_ref.backends.numba._threads import jit, over_tokens
+from engram_ref.backends.numba.vectors.exp import sigmoid
+from engram_ref.backends.numba.vectors.instructions import BYTES, inlined
+from engram_ref.backends.numba.vectors.lines import Lines, add_lines, write_line
+from engram_ref.backends.numba.vectors.memory import prefetch
+from engram_ref.backends.numba.vectors.sums import dot
 from engram_ref.checks import check_shapes
 
 CHANNELS = 2560     # convolved at a time
 
-jit = njit(nogil=True, error_model="numpy")
+
+class Convolution(NamedTuple):
+    """A short convolution over C = M*D channels, and the values it reads before each sequence.
+
+    weight           [L*C], one line of channels per tap
+    before           [B*span*C], already normalised
+    one              [1], a factor for lines that have none
+    T, span, C       sizes; span is (L-1) * dilation
+    """
+
+    weight: np.ndarray
+    before: np.ndarray
+    one: np.ndarray
+    T: int
+    span: int
+    C: int
+    dilation: int
+
+
+def convolution(weight: np.ndarray, taps: np.ndarray, dilation: int, shape: tuple[int, ...],
+                dtype: np.dtype) -> Convolution:
+    """The constants for x of that shape [B, T, M, D]: weight [M, D, L], taps [B, span, M, D]."""
+    (B, T, M, D), L = shape, weight.shape[-1]
+    span = (L - 1) * dilation
+    check_shapes(weight=(weight, (M, D, L)), taps=(taps, (B, span, M, D)))
+    lines = np.ascontiguousarray(weight.reshape(M * D, L).T, dtype=dtype)                  # [L, M*D]
+    before = np.ascontiguousarray(taps, dtype=dtype)
+    return Convolution(lines.reshape(-1), before.reshape(-1), np.ones(1, dtype), T, span, M * D, dilation)
 
 
 def silu(x: np.ndarray) -> np.ndarray:
-    """Twin of ops.conv.silu."""
-    x = np.ascontiguousarray(x)
-    y = result(None, x.shape, x.dtype)
-    flat, written = x.reshape(-1), y.reshape(-1)
-    over_tokens(lambda a, b: _silu(flat[a:b], written[a:b]), x.size, y.nbytes)
+    """Fast version of ops.conv.silu."""
+    y = np.array(x, order="C")
+    flat = y.reshape(-1)
+    over_tokens(lambda a, b: _silu(flat[a:b]), y.size, y.nbytes)
     return y
 
 
 def conv_silu(x: np.ndarray, weight: np.ndarray, dilation: int, taps: np.ndarray,
               out: np.ndarray | None = None) -> np.ndarray:
-    """Twin of ops.conv.conv_silu."""
-    (B, T, M, D), L = x.shape, weight.shape[-1]
-    check_shapes(weight=(weight, (M, D, L)), taps=(taps, (B, (L - 1) * dilation, M, D)))
+    """Fast version of ops.conv.conv_silu."""
     dtype = np.result_type(x, weight, taps)
-    y = result(out, x.shape, dtype, x, taps)
-    lines, before = (np.ascontiguousarray(array, dtype=dtype).reshape(-1) for array in (x, taps))
-    sizes, weights, stream = (T, M * D, taps.shape[1], dilation), tap_weights(weight, dtype), streams_lines(y, M * D)
-    over_tokens(lambda a, b: _conv_silu(lines, before, weights, sizes, stream, y.reshape(-1), a, b), B * T,
-                y.nbytes)
+    conv = convolution(weight, taps, dilation, x.shape, dtype)
+    y, lines = result(out, x.shape, dtype, x, taps), np.ascontiguousarray(x, dtype=dtype).reshape(-1)
+    stream = streams_lines(y, conv.C)
+    over_tokens(lambda a, b: _conv_silu(lines, conv, stream, y.reshape(-1), a, b), len(x) * conv.T, y.nbytes)
     return y
 
 
 def streams_lines(y: np.ndarray, length: int) -> bool:
-    """Whether to write lines of that length past the cache: each must begin on a cache line."""
+    """Whether to write lines of that length with non-temporal stores: each must start on a cache line."""
     return streams(y) and length * y.itemsize % BYTES == 0
 
 
-def tap_weights(weight: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """[M, D, L] -> [L * M*D]: channels side by side, one line a tap."""
-    return np.ascontiguousarray(weight.reshape(-1, weight.shape[-1]).T, dtype=dtype).reshape(-1)
-
-
 @jit
-def _silu(x, y):
+def _silu(x):
+    """In place."""
     one = x.dtype.type(1)
     for i in range(x.size):
-        y[i] = x[i] * sigmoid(x[i], one)
+        x[i] = x[i] * sigmoid(x[i], one)
+
+
+@inlined
+def _convolve(conv, position, channel, weight, source, factor, total):
+    """total = the convolution at a position, counted through all sequences, for the channels from `channel` on.
+
+    weight           [L*C], for the positions of the sequence; those before it have conv.weight
+    source, factor   Lines: a line of these channels and a factor per position
+    """
+    b = position // conv.T
+    t = position - b * conv.T
+    held = max((conv.span - t + conv.dilation - 1) // conv.dilation, 0)      # taps that fall before the sequence
+    first = position - conv.span + held * conv.dilation                      # where the others begin
+    total[:] = 0
+    add_lines(Lines(weight, held * conv.C + channel, conv.C),
+              Lines(source.array, source.first + first * source.step, conv.dilation * source.step),
+              Lines(factor.array, factor.first + first * factor.step, conv.dilation * factor.step),
+              weight.size // conv.C - held, total)
+    add_lines(Lines(conv.weight, channel, conv.C),
+              Lines(conv.before, (b * conv.span + t) * conv.C + channel, conv.dilation * conv.C),
+              Lines(conv.one, 0, 0), held, total)
 
 
 @jit
-def _conv_silu(x, taps, weight, sizes, stream, y, start, stop):
-    """Positions `start` to `stop`-1, counted through all sequences: x [B*T*M*D], taps [B*span*M*D], y [B*T*M*D].
+def _conv_silu(x, conv, stream, y, start, stop):
+    """Positions `start` to `stop`-1, counted through all sequences: x and y [B*T*M*D].
 
     A block of channels at a time, so that their sum stays in the first-level cache.
     """
-    T, channels, span, dilation = sizes
-    L, ones, space = weight.size // channels, np.ones(1, x.dtype), np.empty(min(CHANNELS, channels), x.dtype)
+    space = np.empty(min(CHANNELS, conv.C), x.dtype)
     for position in range(start, stop):
-        b = position // T
-        t = position - b * T
-        for first in range(0, channels, CHANNELS):
-            total = space[: min(CHANNELS, channels - first)]
-            held = max((span - t + dilation - 1) // dilation, 0)         # taps that fall before the sequence
-            sum_lines(weight, held * channels + first, channels, x,
-                      (position - span + held * dilation) * channels + first, dilation * channels, ones, 0, 0, L - held,
-                      total)
-            for j in range(held):
-                add_line(weight, j * channels + first, taps, (b * span + t + j * dilation) * channels + first, ones[0],
-                         total)
+        for first in range(0, conv.C, CHANNELS):
+            # Sum the taps
+            total = space[: min(CHANNELS, conv.C - first)]
+            _convolve(conv, position, first, conv.weight, Lines(x, first, conv.C), Lines(conv.one, 0, 0), total)
+            # Prefetch the next position; after the last one there is nothing, which is harmless
             for c in range(0, total.size, BYTES // x.itemsize):
-                prefetch(x, (position + 1) * channels + first + c)       # of nothing, after the last one: harmless
-            _activate(total)
-            write_line(total, stream, y, position * channels + first)
-
-
-@jit
-def _activate(total):
-    one = total.dtype.type(1)
-    for c in range(total.size):
-        total[c] = total[c] * sigmoid(total[c], one)
+                prefetch(x, (position + 1) * conv.C + first + c)
+            # Activate and store
+            _silu(total)
+            write_line(total, stream, y, position * conv.C + first)
 
 
 def update(value: np.ndarray, alpha: np.ndarray, gain: np.ndarray, weight: np.ndarray, dilation: int, taps: np.ndarray,
@@ -107,15 +135,17 @@ def update(value: np.ndarray, alpha: np.ndarray, gain: np.ndarray, weight: np.nd
     returns   RMSNorm(alpha v) of the last `keep` positions [B, min(keep, T), M, D]
     """
     (B, T, M, D), dtype = y.shape, y.dtype
+    # One factor per token and branch
     squares, flat, gates = aligned((B * T, 1), dtype), value.reshape(B * T, D), alpha.reshape(B * T, M)
     over_tokens(lambda a, b: _mean_squares(flat[a:b], squares[a:b]), B * T, value.nbytes)
     factor = branch_factors(gates, squares, dtype.type(eps))
-    weights, gains = tap_weights(weight, dtype), np.ascontiguousarray(gain, dtype=dtype)
-    normed_weights = (weights.reshape(-1, M * D) * gains.reshape(-1)).reshape(-1)
-    before = np.ascontiguousarray(taps, dtype=dtype).reshape(-1)
-    sizes, stream = (T, M, taps.shape[1], dilation), streams_lines(y, D)
-    over_tokens(lambda a, b: _update(flat, gates, factor, before, normed_weights, weights, sizes, stream, y.reshape(-1),
-                                     a, b), B * T, y.nbytes)
+    # Convolve: the norm's gain is multiplied into the weights of v; the taps have it already
+    conv, gains = convolution(weight, taps, dilation, y.shape, dtype), np.ascontiguousarray(gain, dtype=dtype)
+    normed_weight = (conv.weight.reshape(-1, M * D) * gains.reshape(-1)).reshape(-1)
+    stream = streams_lines(y, D)
+    over_tokens(lambda a, b: _update(flat, gates, factor, conv, normed_weight, stream, y.reshape(-1), a, b), B * T,
+                y.nbytes)
+    # Only the last normalised values are needed: they are the next call's taps
     last = slice(max(T - keep, 0), T)
     return gains * (factor.reshape(B, T, M)[:, last, :, None] * value[:, last, None, :])
 
@@ -135,24 +165,19 @@ def _mean_squares(value, squares):
 
 
 @jit
-def _update(value, alpha, factor, taps, normed_weight, weight, sizes, stream, y, start, stop):
+def _update(value, alpha, factor, conv, normed_weight, stream, y, start, stop):
     """Positions `start` to `stop`-1, counted through all sequences: the convolution reads v and one factor a token.
 
-    value [B*T, D], alpha and factor [B*T, M]; weight [L*M*D], and times the norm's gain for v: taps have it already
+    value           [B*T, D], alpha and factor [B*T, M], y [B*T*M*D]
+    normed_weight   conv.weight times the norm's gain, for v
     """
-    (T, M, span, dilation), D = sizes, value.shape[1]
-    flat, one, total = value.reshape(value.size), value.dtype.type(1), np.empty(D, value.dtype)
-    L, factors = weight.size // (M * D), factor.reshape(factor.size)
+    D, M = value.shape[1], alpha.shape[1]
+    flat, factors, total = value.reshape(value.size), factor.reshape(factor.size), np.empty(D, value.dtype)
     for position in range(start, stop):
-        b = position // T
-        t = position - b * T
         for m in range(M):
-            held = max((span - t + dilation - 1) // dilation, 0)         # taps that fall before the sequence
-            first = position - span + held * dilation                    # where the others begin
-            sum_lines(normed_weight, (held * M + m) * D, M * D, flat, first * D, dilation * D, factors, first * M + m,
-                      dilation * M, L - held, total)
-            for j in range(held):
-                add_line(weight, (j * M + m) * D, taps, ((b * span + t + j * dilation) * M + m) * D, one, total)
+            # Sum the taps of one branch
+            _convolve(conv, position, m * D, normed_weight, Lines(flat, 0, D), Lines(factors, m, M), total)
+            # Activate, add the gated value and store
             _finish(total, value[position], alpha[position, m])
             write_line(total, stream, y, (position * M + m) * D)
 

@@ -4,12 +4,9 @@ The twin of ops/experts.py. The products are BLAS's.
 """
 
 import numpy as np
-from numba import njit
 
-from engram_ref.backends.numba._exp import sigmoid
-from engram_ref.backends.numba._threads import over_tokens
-
-jit = njit(nogil=True, error_model="numpy")
+from engram_ref.backends.numba._threads import jit, over_tokens
+from engram_ref.backends.numba.vectors.exp import sigmoid
 
 
 def swiglu(x: np.ndarray, w1: np.ndarray, w2: np.ndarray, w3: np.ndarray) -> np.ndarray:

@@ -9,13 +9,12 @@ gives all three sums that a score needs:
 import math
 
 import numpy as np
-from numba import njit
 
 from engram_ref.backends.numba._buffers import aligned, result
-from engram_ref.backends.numba._exp import sigmoid
-from engram_ref.backends.numba._sums import triple
-from engram_ref.backends.numba._threads import over_tokens
+from engram_ref.backends.numba._threads import jit, over_tokens
 from engram_ref.backends.numba.norm import machine_eps
+from engram_ref.backends.numba.vectors.exp import sigmoid
+from engram_ref.backends.numba.vectors.sums import triple
 from engram_ref.checks import check_shapes
 from engram_ref.errors import InputError
 from engram_ref.ops.gate import ROOT_CLAMP
@@ -23,8 +22,6 @@ from engram_ref.ops.gate import ROOT_CLAMP
 SCORE, SIGMOID, SIGNED_ROOT, COPYSIGN_ROOT = range(4)
 FORMS = {"sigmoid": SIGMOID, "signed_sqrt": SIGNED_ROOT, "copysign_sqrt": COPYSIGN_ROOT}
 """What the kernel makes of a score, by the name of the gate's form."""
-
-jit = njit(nogil=True, error_model="numpy")
 
 
 def factored_score(hidden: np.ndarray, key: np.ndarray, query_gain: np.ndarray, key_gain: np.ndarray,

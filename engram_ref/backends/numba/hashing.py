@@ -1,18 +1,20 @@
 """Rows, a block of tokens at a time: look up, see how far back each position sees, mix, reduce.
 
 The twin of ops/hashing.py. One pass over a block keeps everything but the result in the cache; the eight
-heads of an order are reduced together (_modulus.py). Primes outside the fast range, and numbers of heads that
+heads of an order are reduced together (vectors/modulus.py). Primes outside the fast range, and numbers of heads that
 are no multiple of eight, take the processor's own remainder.
 """
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
-from numba import config, njit
+from numba import config
 
 from engram_ref.backends.numba._buffers import PADDING, result, streams
-from engram_ref.backends.numba._modulus import WIDTH, is_fast, store_remainders, stream_remainders
-from engram_ref.backends.numba._threads import over_tokens
+from engram_ref.backends.numba._threads import jit, over_tokens
+from engram_ref.backends.numba.vectors.instructions import inlined
+from engram_ref.backends.numba.vectors.modulus import WIDTH, Columns, is_fast, store_remainders
 from engram_ref.checks import check_shapes
 from engram_ref.errors import InputError
 from engram_ref.ops.canonical import DEAD
@@ -22,7 +24,19 @@ NO_MAP = np.empty(0, dtype=np.int64)
 INT64 = np.dtype(np.int64)
 NO_EOS = -2             # stands for "no end of document": no id equals it
 
-jit = njit(nogil=True, error_model="numpy")
+
+class Hashing(NamedTuple):
+    """What turns tokens into rows.
+
+    multipliers   int64 [Y, N] of Y layers, or [N] of one
+    columns       of all Y layers
+    fill, eos     the id that replaces hidden tokens, and the one that ends a document
+    """
+
+    multipliers: np.ndarray
+    columns: Columns
+    fill: int
+    eos: int
 
 
 def wrapped_product(a, b):
@@ -31,7 +45,7 @@ def wrapped_product(a, b):
 
 
 if not config.DISABLE_JIT:
-    wrapped_product = njit(inline="always")(lambda a, b: a * b)
+    wrapped_product = inlined(lambda a, b: a * b)
 
 
 def table_rows(mixes: np.ndarray, primes: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
@@ -40,8 +54,8 @@ def table_rows(mixes: np.ndarray, primes: np.ndarray, out: np.ndarray | None = N
     check_shapes(primes=(primes, (len(primes) // orders * orders,)))
     rows = result(out, (B, T, len(primes)), np.int64, mixes, primes)
     lines = np.ascontiguousarray(mixes.reshape(B * T, orders).T)                       # [N-1, B*T]
-    constants, flat, reals = _reductions(primes, None, orders), rows.reshape(-1), lines.astype(np.float64)
-    over_tokens(lambda a, b: _reduce(lines[:, a:b], reals[:, a:b], 1, *constants, False, flat, a * len(primes), 0),
+    columns = columns_of(primes, None, orders)
+    over_tokens(lambda a, b: _reduce(lines[:, a:b], 1, columns, False, rows.reshape(-1), a * len(primes), 0),
                 B * T, rows.nbytes)
     return rows
 
@@ -58,24 +72,23 @@ def layers_of_rows(ids: np.ndarray, canonical: np.ndarray, history: np.ndarray, 
     check_shapes(history=(history, (B, N - 1)), multipliers=(multipliers, (Y, N)),
                  offsets=(primes if offsets is None else offsets, (Y, C)))
     rows = result(out, (Y, B, T, C), np.int64, ids, canonical, history)
-    constants, (fill, eos) = _reductions(primes, offsets, Y * (N - 1)), _fill_and_eos(pad_id, eos_id)
-    flat = rows.reshape(-1)
-    over_tokens(lambda a, b: _rows(ids, canonical, history, multipliers, *constants, streams(rows), fill, eos, flat,
-                                   a, b), B * T, rows.nbytes)
+    columns = columns_of(primes, offsets, Y * (N - 1))
+    hashing = Hashing(multipliers, columns, *fill_and_eos(pad_id, eos_id))
+    over_tokens(lambda a, b: _rows(ids, canonical, history, hashing, streams(rows), rows.reshape(-1), a, b), B * T,
+                rows.nbytes)
     return rows
 
 
 def step_function(multipliers: np.ndarray, primes: np.ndarray, pad_id: int,
                   eos_id: int | None) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
     """step(ids int64 [B], history int64 [B, N-1]) -> rows int64 [B, C]; InputError for other shapes or dtypes."""
-    flat, narrow, inverses, offsets, vector = _reductions(primes, None, len(multipliers) - 1)
-    fill, eos = _fill_and_eos(pad_id, eos_id)
-    whole = np.concatenate([offsets, flat, multipliers, [fill, eos, vector]])       # one array: each costs a call time
+    columns = columns_of(primes, None, len(multipliers) - 1)
+    packed = pack(Hashing(multipliers, columns, *fill_and_eos(pad_id, eos_id)))
 
     def step(ids: np.ndarray, history: np.ndarray) -> np.ndarray:
         if ids.ndim == 1 == history.ndim - 1 and ids.dtype == INT64 == history.dtype:
             rows = np.empty((len(ids), len(primes)), np.int64)
-            if _step(ids, history, whole, narrow, inverses, rows):
+            if _step(ids, history, packed, rows):
                 return rows
         raise InputError("ids, history", f"int64, shapes [B] and [B, {len(multipliers) - 1}]",
                          f"{ids.dtype} {list(ids.shape)} and {history.dtype} {list(history.shape)}")
@@ -83,42 +96,51 @@ def step_function(multipliers: np.ndarray, primes: np.ndarray, pad_id: int,
     return step
 
 
-def _fill_and_eos(pad_id: int, eos_id: int | None) -> tuple[int, int]:
+def fill_and_eos(pad_id: int, eos_id: int | None) -> tuple[int, int]:
     """The id that replaces hidden tokens, and the one that ends a document."""
     return (pad_id, NO_EOS) if eos_id is None else (eos_id, eos_id)
 
 
-def _reductions(primes: np.ndarray, offsets: np.ndarray | None,
-                lines: int) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, bool]:
-    """Constants of all columns, flat, and whether eight go at once.
+def columns_of(primes: np.ndarray, offsets: np.ndarray | None, lines: int) -> Columns:
+    """Constants of all columns, of every layer one after the other.
 
-    lines     how many mixes a token has; each is reduced by as many columns
-    returns   primes int64, their low 32 bits uint32, their inverses float64, offsets int64, bool
+    lines     number of mixes per token; each is reduced by as many columns
     """
     flat = primes.flatten()
     shifts = np.zeros_like(flat) if offsets is None else offsets.flatten()
-    return flat, flat.astype(np.uint32), 1.0 / flat, shifts, is_fast(flat) and len(flat) // lines % WIDTH == 0
+    return Columns(flat, 1.0 / flat, shifts, is_fast(flat) and len(flat) // lines % WIDTH == 0)
+
+
+def pack(hashing: Hashing) -> np.ndarray:
+    """One layer's constants as one int64 array: passing a named tuple would take longer than one token's work."""
+    multipliers, columns, fill, eos = hashing
+    return np.concatenate([columns.primes, columns.inverses.view(np.int64), columns.offsets, multipliers,
+                           [fill, eos, columns.fast]])
 
 
 @jit
-def _rows(ids, canonical, history, multipliers, primes, narrow, inverses, offsets, vector, stream, fill, eos, rows,
-          start, stop):
+def unpack(packed, C):
+    """What `pack` packed: a Hashing of C columns."""
+    columns = Columns(packed[:C], packed[C : 2 * C].view(np.float64), packed[2 * C : 3 * C], packed[-1] == 1)
+    return Hashing(packed[3 * C : -3], columns, packed[-3], packed[-2])
+
+
+@jit
+def _rows(ids, canonical, history, hashing, stream, rows, start, stop):
     """Rows of the positions start..stop-1, counted through all sequences."""
-    B, T = ids.shape
-    Y, N = multipliers.shape
-    C = primes.size // Y
+    (B, T), (Y, N), C = ids.shape, hashing.multipliers.shape, hashing.columns.primes.size // len(hashing.multipliers)
     tokens, sight = np.empty(BLOCK + N - 1, np.int64), np.empty(BLOCK, np.int64)
     windows, mixes = np.empty((N, BLOCK + PADDING), np.int64), np.empty((Y * (N - 1), BLOCK + PADDING), np.int64)
-    reals = np.empty(mixes.shape, np.float64)
     while start < stop:
+        # A block lies in one sequence
         b = start // T
         t = start - b * T
         n = min(BLOCK, T - t, stop - start)
         _look_up(ids[b], canonical, history[b], t, tokens[: n + N - 1])
-        _see(tokens[: n + N - 1], eos, N - 1, sight[:n])
-        _show(tokens, sight[:n], fill, windows)
-        _mix(windows, multipliers, n, mixes, reals)
-        _reduce(mixes[:, :n], reals, Y, primes, narrow, inverses, offsets, vector, stream, rows, start * C, B * T * C)
+        _see(tokens[: n + N - 1], hashing.eos, N - 1, sight[:n])
+        _show(tokens, sight[:n], hashing.fill, windows)
+        _mix(windows, hashing.multipliers, n, mixes)
+        _reduce(mixes[:, :n], Y, hashing.columns, stream, rows, start * C, B * T * C)
         start += n
 
 
@@ -162,59 +184,54 @@ def _show(tokens, sight, fill, windows):
 
 
 @jit
-def _mix(windows, multipliers, n, mixes, reals):
-    """The mixes of every layer and order [Y*(N-1), n], and the nearest doubles."""
+def _mix(windows, multipliers, n, mixes):
+    """The mixes of every layer and order [Y*(N-1), n]."""
     N = windows.shape[0]
     for y in range(multipliers.shape[0]):
+        # The newest token's product, then one more token per order
         newest, product = windows[0], mixes[y * (N - 1)]
         for t in range(n):
             product[t] = wrapped_product(newest[t], multipliers[y, 0])
         for i in range(1, N):
             mixed, before, older = mixes[y * (N - 1) + i - 1], mixes[y * (N - 1) + max(i - 2, 0)], windows[i]
-            real = reals[y * (N - 1) + i - 1]
             for t in range(n):
                 mixed[t] = before[t] ^ wrapped_product(older[t], multipliers[y, i])
-                real[t] = mixed[t]
 
 
 @jit
-def _reduce(mixes, reals, Y, primes, narrow, inverses, offsets, vector, stream, rows, start, layer_stride):
+def _reduce(mixes, Y, columns, stream, rows, start, layer_stride):
     """Mixes [Y*(N-1), n] to rows; token t of layer y writes its C rows from start + y * layer_stride + t * C on."""
     lines, n = mixes.shape
-    C, H, orders = primes.size // Y, primes.size // lines, lines // Y
+    C, H, orders = columns.primes.size // Y, columns.primes.size // lines, lines // Y
     for line in range(lines):
-        first = start + line // orders * layer_stride + line % orders * H
+        at = start + line // orders * layer_stride + line % orders * H
+        for t in range(n):
+            _heads(mixes[line, t], columns, line * H, H, rows, at + t * C, stream)
+
+
+@inlined
+def _heads(mix, columns, column, H, rows, at, stream):
+    """The rows of the H heads of one order: a mix modulo the primes from `column` on, eight at once if possible."""
+    if columns.fast:
         for h in range(0, H, WIDTH):
-            column, at = line * H + h, first + h
-            for t in range(n):
-                if not vector:
-                    _divide(mixes[line, t], primes, offsets, column, min(WIDTH, H - h), rows, at)
-                elif stream:
-                    stream_remainders(mixes[line, t], reals[line, t], narrow, inverses, offsets, column, rows, at)
-                else:
-                    store_remainders(mixes[line, t], reals[line, t], narrow, inverses, offsets, column, rows, at)
-                at += C
+            store_remainders(mix, columns, column + h, rows, at + h, stream)
+    else:
+        for h in range(H):
+            rows[at + h] = mix % columns.primes[column + h] + columns.offsets[column + h]
 
 
 @jit
-def _divide(mix, primes, offsets, column, count, rows, at):
-    """Floor remainders by the processor's own division, also of a negative mix."""
-    for i in range(count):
-        rows[at + i] = mix % primes[column + i] + offsets[column + i]
-
-
-@jit
-def _step(ids, history, whole, narrow, inverses, rows):
+def _step(ids, history, packed, rows):
     """One token of every sequence: walk back until something blocks the view.
 
-    whole     offsets [C], all zero, primes [C], multipliers [N], then fill, eos and whether eight go at once
+    packed    see `pack`
     returns   False if the history has another shape; nothing is read then
     """
-    N, C = history.shape[1] + 1, narrow.size
-    if len(history) != ids.size or whole.size != 2 * C + N + 3:
+    N, C = history.shape[1] + 1, rows.shape[1]
+    if len(history) != ids.size or packed.size != 3 * C + N + 3:
         return False
-    primes, multipliers, fill, eos, vector = whole[C:], whole[2 * C :], whole[-3], whole[-2], whole[-1] == 1
-    H, flat = C // (N - 1), rows.reshape(rows.size)
+    hashing, H, flat = unpack(packed, C), C // (N - 1), rows.reshape(rows.size)
+    multipliers, columns, fill, eos = hashing
     for b in range(ids.size):
         hidden = ids[b] == DEAD
         mix = wrapped_product(fill if hidden else ids[b], multipliers[0])
@@ -222,10 +239,5 @@ def _step(ids, history, whole, narrow, inverses, rows):
             token = history[b, N - 1 - i]
             hidden = hidden or token in (DEAD, eos)
             mix = mix ^ wrapped_product(fill if hidden else token, multipliers[i])
-            for h in range(0, H, WIDTH):
-                column = (i - 1) * H + h
-                if vector:
-                    store_remainders(mix, float(mix), narrow, inverses, whole, column, flat, b * C + column)
-                else:
-                    _divide(mix, primes, whole, column, min(WIDTH, H - h), flat, b * C + column)
+            _heads(mix, columns, (i - 1) * H, H, flat, b * C + (i - 1) * H, False)
     return True

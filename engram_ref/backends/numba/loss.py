@@ -4,17 +4,14 @@ The twin of ops/loss.py.
 """
 
 import numpy as np
-from numba import njit
 
 from engram_ref import ops
-from engram_ref.backends.numba._exp import exp_negative
-from engram_ref.backends.numba._sums import dot
-from engram_ref.backends.numba._threads import over_tokens
+from engram_ref.backends.numba._threads import jit, over_tokens
+from engram_ref.backends.numba.vectors.exp import exp_negative
+from engram_ref.backends.numba.vectors.sums import dot
 from engram_ref.checks import check_shapes
 
 CHUNK = 512     # exponentials that are kept and added at a time
-
-jit = njit(nogil=True, error_model="numpy")
 
 
 def cross_entropy(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:

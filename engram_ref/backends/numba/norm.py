@@ -4,14 +4,11 @@ The twin of ops/norm.py.
 """
 
 import numpy as np
-from numba import njit
 
 from engram_ref import ops
 from engram_ref.backends.numba._buffers import aligned
-from engram_ref.backends.numba._sums import dot
-from engram_ref.backends.numba._threads import over_tokens
-
-jit = njit(nogil=True, error_model="numpy")
+from engram_ref.backends.numba._threads import jit, over_tokens
+from engram_ref.backends.numba.vectors.sums import dot
 
 
 def rms_norm(x: np.ndarray, gain: np.ndarray, eps: float | None) -> np.ndarray:

@@ -5,21 +5,18 @@ asking ahead, each one costs a wait for main memory.
 """
 
 import numpy as np
-from numba import njit
 
 from engram_ref.backends.numba._buffers import result, streams
-from engram_ref.backends.numba._fp8 import WIDTH, store_decoded, stream_decoded
-from engram_ref.backends.numba._memory import copy_line, prefetch, stream_line
-from engram_ref.backends.numba._threads import over_tokens
-from engram_ref.backends.numba._vectors import BYTES
+from engram_ref.backends.numba._threads import jit, over_tokens
+from engram_ref.backends.numba.vectors.fp8 import WIDTH, store_decoded
+from engram_ref.backends.numba.vectors.instructions import BYTES
+from engram_ref.backends.numba.vectors.memory import copy_line, prefetch
 from engram_ref.checks import check_shapes
 from engram_ref.errors import InputError
 from engram_ref.ops.codecs import BLOCK, E8M0_VALUES
 
 AHEAD = 16              # rows asked for before they are copied
 AHEAD_DECODING = 8      # ... before they are decoded: more would crowd out what is being written
-
-jit = njit(nogil=True, error_model="numpy")
 
 
 def gather(table: np.ndarray, rows: np.ndarray, offsets: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
@@ -86,10 +83,7 @@ def _copy(stored, rows, stream, written, start, stop):
             prefetch(source, ahead + k)
         whole = width - width % BYTES
         for k in range(0, whole, BYTES):
-            if stream:
-                stream_line(source, rows[i] * width + k, target, i * width + k)
-            else:
-                copy_line(source, rows[i] * width + k, target, i * width + k)
+            copy_line(source, rows[i] * width + k, target, i * width + k, stream)
         for k in range(whole, width):
             target[i * width + k] = source[rows[i] * width + k]
 
@@ -106,7 +100,4 @@ def _decode(codes, scales, rows, powers, width, rounded, stream, memory, start, 
         for block in range(blocks):
             scale = powers[scales[rows[i] * blocks + block]]
             for k in range(block * BLOCK, (block + 1) * BLOCK, WIDTH):
-                if stream:
-                    stream_decoded(codes, rows[i] * width + k, scale, rounded, memory, i * width + k)
-                else:
-                    store_decoded(codes, rows[i] * width + k, scale, rounded, memory, i * width + k)
+                store_decoded(codes, rows[i] * width + k, scale, rounded, memory, i * width + k, stream)

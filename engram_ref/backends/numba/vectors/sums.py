@@ -9,7 +9,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import register_jitable
 
-from engram_ref.backends.numba._vectors import BYTES, I32, I64, Code, every, lanes, vector_code, vector_of
+from engram_ref.backends.numba.vectors.instructions import BYTES, I32, every, lanes, vector_code
 
 
 def lane_sum(products, count):
@@ -33,12 +33,11 @@ def whole_triple(a, i, b, j, c, k, count):
 
 
 def accumulate(code, count, kind, sums, step):
-    """Run step(offset, sums) -> sums over vectors 0..count-1 and return each sum's lanes, added in pairs."""
+    """Run step(offset, sums) -> sums for the vectors of `count` elements; return each sum's lanes, added in pairs."""
     builder = code.builder
     places = [cgutils.alloca_once_value(builder, every(kind.element, kind.count, 0.0)) for _ in range(sums)]
-    with cgutils.for_range(builder, builder.udiv(count, I64(kind.count))) as loop:
-        before = [builder.load(place) for place in places]
-        for place, value in zip(places, step(builder.mul(loop.index, I64(kind.count)), before), strict=True):
+    with code.vectors(count, kind) as offset:
+        for place, value in zip(places, step(offset, [builder.load(place) for place in places]), strict=True):
             builder.store(value, place)
     return [pairwise(builder, builder.load(place)) for place in places]
 
@@ -53,39 +52,27 @@ def pairwise(builder, vector):
     return builder.extract_element(vector, I32(0))
 
 
-@vector_code(whole_dot)
-def whole_dot(typing, a, i, b, j, count):
+@vector_code(whole_dot, lambda a, *others: a.dtype)
+def whole_dot(code, a, i, b, j, count):
     """Fused multiply-adds."""
-    def generate(context, builder, signature, arguments):
-        code, kind = Code(context, builder, signature, arguments), vector_of(a)
-        _, i_at, _, j_at, n = arguments
+    def step(offset, sums):
+        x, y = code.load(a, code.builder.add(i, offset)), code.load(b, code.builder.add(j, offset))
+        return [code.multiply_add(x, y, sums[0])]
 
-        def step(offset, sums):
-            x, y = code.load(0, builder.add(i_at, offset), kind), code.load(2, builder.add(j_at, offset), kind)
-            return [code.multiply_add(x, y, sums[0])]
-
-        return accumulate(code, n, kind, 1, step)[0]
-
-    return a.dtype(a, types.intp, b, types.intp, types.intp), generate
+    return accumulate(code, count, a.kind, 1, step)[0]
 
 
-@vector_code(whole_triple)
-def whole_triple(typing, a, i, b, j, c, k, count):
+@vector_code(whole_triple, lambda a, *others: types.UniTuple(a.dtype, 3))
+def whole_triple(code, a, i, b, j, c, k, count):
     """Fused multiply-adds."""
-    def generate(context, builder, signature, arguments):
-        code, kind = Code(context, builder, signature, arguments), vector_of(a)
-        _, i_at, _, j_at, _, k_at, n = arguments
+    builder = code.builder
 
-        def step(offset, sums):
-            x, y, z = (code.load(array, builder.add(at, offset), kind)
-                       for array, at in ((0, i_at), (2, j_at), (4, k_at)))
-            return [code.multiply_add(x, x, sums[0]), code.multiply_add(y, y, sums[1]),
-                    code.multiply_add(x, builder.fmul(z, y), sums[2])]
+    def step(offset, sums):
+        x, y, z = (code.load(array, builder.add(start, offset)) for array, start in ((a, i), (b, j), (c, k)))
+        return [code.multiply_add(x, x, sums[0]), code.multiply_add(y, y, sums[1]),
+                code.multiply_add(x, builder.fmul(z, y), sums[2])]
 
-        return context.make_tuple(builder, signature.return_type, accumulate(code, n, kind, 3, step))
-
-    intp = types.intp
-    return types.UniTuple(a.dtype, 3)(a, intp, b, intp, c, intp, intp), generate
+    return cgutils.pack_array(builder, accumulate(code, count, a.kind, 3, step))
 
 
 @register_jitable

@@ -10,9 +10,8 @@ are NaN, not 480.
 """
 
 import numpy as np
-from numba import types
 
-from engram_ref.backends.numba._vectors import F16, F32, I8, I16, I32, Code, every, lanes, vector_code
+from engram_ref.backends.numba.vectors.instructions import F16, F32, I16, I32, every, lanes, vector_code
 from engram_ref.ops.codecs import E4M3_VALUES, round_bf16
 
 WIDTH = 16
@@ -20,31 +19,25 @@ REBIAS = 2.0**8
 QUIET_NAN = 0x7FC00000
 
 
-def plain_decode(codes, first, scale, rounded, memory, index):
-    """memory[index + i] = e4m3(codes[first + i]) * scale for i in 0..15, to bfloat16 numbers where `rounded`."""
+def store_decoded(codes, first, scale, rounded, memory, index, stream):
+    """memory[index + i] = e4m3(codes[first + i]) * scale for i in 0..15.
+
+    codes    uint8 [...], scale float32
+    rounded  round to the nearest bfloat16 numbers
+    memory   float32 [...], written from `index` on
+    stream   use a non-temporal store, which needs 64-byte alignment
+    """
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         values = E4M3_VALUES[codes[first : first + WIDTH]] * np.float32(scale)
     memory[index : index + WIDTH] = round_bf16(values) if rounded else values
 
 
-def decoders(stream: bool):
-    """The vector code of `plain_decode`; `stream` writes past the cache, to 64-byte aligned places.
-
-    codes    uint8 [...], scale float32, rounded bool
-    memory   float32 [...], written from `index` on
-    """
-    def build(typing, codes, first, scale, rounded, memory, index):
-        def generate(context, builder, signature, arguments):
-            code = Code(context, builder, signature, arguments)
-            _, at, factor, to_bf16, _, place = arguments
-            value = decode(code, code.load(0, at, lanes(I8, WIDTH)), factor)
-            value = builder.select(to_bf16, nearest_bf16(builder, value), value)
-            code.store(builder.bitcast(value, lanes(F32, WIDTH)), 4, place, stream)
-            return context.get_dummy_value()
-
-        return types.void(codes, types.intp, types.float32, types.boolean, memory, types.intp), generate
-
-    return vector_code(plain_decode)(build)
+@vector_code(store_decoded)
+def store_decoded(code, codes, first, scale, rounded, memory, index, stream):
+    """The bits are decoded as float16, then scaled."""
+    value = decode(code, code.load(codes, first, WIDTH), scale)
+    value = code.builder.select(rounded, nearest_bf16(code.builder, value), value)
+    code.store(code.builder.bitcast(value, lanes(F32, WIDTH)), memory, index, stream)
 
 
 def decode(code, codes, scale):
@@ -65,6 +58,3 @@ def nearest_bf16(builder, bits):
     odd = builder.and_(builder.lshr(bits, every(I32, WIDTH, 16)), every(I32, WIDTH, 1))
     raised = builder.add(builder.add(bits, odd), every(I32, WIDTH, 0x7FFF))
     return builder.and_(raised, every(I32, WIDTH, 0xFFFF0000))
-
-
-store_decoded, stream_decoded = decoders(stream=False), decoders(stream=True)

@@ -1,0 +1,124 @@
+"""What vector code is written with: the decorator, the array arguments, and the instructions by name."""
+
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import NamedTuple
+
+from llvmlite import ir
+from numba import config, njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+BYTES = 64
+"""Bytes of one vector: 16 float32 or 8 float64; also one cache line."""
+
+I1, I8, I16, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
+F16, F32, F64 = ir.HalfType(), ir.FloatType(), ir.DoubleType()
+NEVER = I1(0)
+
+inlined = njit(inline="always")
+"""Decorates what kernels call in their innermost loops: a call would count references to every array it is given."""
+
+
+def vector_code(plain: Callable, returns: Callable = lambda *arguments: types.void) -> Callable[[Callable], Callable]:
+    """Decorate generate(code, *arguments), which builds the instructions of `plain`.
+
+    The generator gets an `Array` for each array, a named tuple for a named tuple, and an LLVM value for anything
+    else. It has the argument names of `plain` and returns the result's LLVM value, or None.
+
+    plain     the plain Python body; without the JIT, it is what the decorated name refers to
+    returns   from the Numba types of the arguments to the result's
+    """
+    def decorate(generate):
+        def typed(typing, *arguments):
+            def lower(context, builder, signature, values):
+                code = Code(context, builder)
+                answer = generate(code, *map(code.argument, signature.args, values))
+                return context.get_dummy_value() if answer is None else answer
+
+            accepted = [types.intp if isinstance(kind, types.Integer) else kind for kind in arguments]
+            return returns(*arguments)(*accepted), lower
+
+        typed.__signature__ = inspect.signature(generate)       # Numba matches arguments by it
+        return intrinsic(typed)
+
+    return (lambda generate: plain) if config.DISABLE_JIT else decorate
+
+
+def lanes(element: ir.Type, count: int) -> ir.VectorType:
+    """The type of a vector of `count` numbers."""
+    return ir.VectorType(element, count)
+
+
+def every(element: ir.Type, count: int, value: float) -> ir.Constant:
+    """A vector with the same constant in every lane."""
+    return ir.Constant(lanes(element, count), [value] * count)
+
+
+class Array(NamedTuple):
+    """An array argument: a pointer to its first element, and the vector of its elements that fills 64 bytes."""
+
+    data: ir.Value
+    kind: ir.VectorType
+
+
+class Code:
+    """The instructions of one intrinsic, by what they do.
+
+    context, builder   as Numba hands them to a code generator
+    """
+
+    def __init__(self, context, builder):
+        self.context, self.builder = context, builder
+
+    def argument(self, kind: types.Type, value: ir.Value) -> object:
+        """An argument as a generator gets it."""
+        if isinstance(kind, types.BaseNamedTuple):
+            fields = [self.builder.extract_value(value, i) for i in range(len(kind))]
+            return kind.instance_class(*map(self.argument, kind, fields))
+        if not isinstance(kind, types.Array):
+            return value
+        element = self.context.get_data_type(kind.dtype)
+        data = self.context.make_array(kind)(self.context, self.builder, value).data
+        return Array(data, lanes(element, BYTES // self.size(element)))
+
+    def size(self, element: ir.Type) -> int:
+        """Bytes of a number."""
+        return element.get_abi_size(self.context.target_data)
+
+    def place(self, array: Array, index: ir.Value, kind: ir.Type) -> ir.Value:
+        """Pointer to a `kind` at element `index` of an array."""
+        return self.builder.bitcast(self.builder.gep(array.data, [index]), kind.as_pointer())
+
+    def load(self, array: Array, index: ir.Value, count: int | None = None) -> ir.Value:
+        """The elements of an array from `index` on as one vector: `count` of them, or as many as fill 64 bytes."""
+        kind = lanes(array.kind.element, count or array.kind.count)
+        return self.builder.load(self.place(array, index, kind), align=self.size(kind.element))
+
+    def store(self, value: ir.Value, array: Array, index: ir.Value, stream: ir.Value = NEVER) -> None:
+        """Write a vector to an array; if `stream`, by a non-temporal store, which needs 64-byte alignment."""
+        place = self.place(array, index, value.type)
+        with self.builder.if_else(stream) as (bypassing, cached):
+            with bypassing:
+                stored = self.builder.store(value, place, align=BYTES)
+                stored.set_metadata("nontemporal", self.builder.module.add_metadata([I32(1)]))
+            with cached:
+                self.builder.store(value, place, align=self.size(value.type.element))
+
+    def spread(self, value: ir.Value, kind: ir.VectorType) -> ir.Value:
+        """The same number in every lane."""
+        first = self.builder.insert_element(ir.Constant(kind, ir.Undefined), value, I32(0))
+        return self.builder.shuffle_vector(first, ir.Constant(kind, ir.Undefined), every(I32, kind.count, 0))
+
+    def multiply_add(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
+        """a * b + c in every lane, rounded once."""
+        name = f"llvm.fma.v{a.type.count}f{64 if a.type.element == F64 else 32}"
+        function = cgutils.get_or_insert_function(self.builder.module, ir.FunctionType(a.type, [a.type] * 3), name)
+        return self.builder.call(function, [a, b, c])
+
+    @contextmanager
+    def vectors(self, count: ir.Value, kind: ir.VectorType) -> Iterator[ir.Value]:
+        """A loop over `count` elements, one vector at a time: gives the index of the vector's first element."""
+        with cgutils.for_range(self.builder, self.builder.udiv(count, I64(kind.count))) as loop:
+            yield self.builder.mul(loop.index, I64(kind.count))

@@ -1,0 +1,34 @@
+"""Moving rows: prefetch what is needed soon, copy one cache line at a time."""
+
+from llvmlite import ir
+from numba.core import cgutils
+
+from engram_ref.backends.numba.vectors.instructions import BYTES, I8, I32, vector_code
+
+
+def prefetch(array, index):
+    """Prefetch the cache line of array[index]; changes nothing."""
+
+
+@vector_code(prefetch)
+def prefetch(code, array, index):
+    """The instruction, for reading, into every level of cache."""
+    place = code.place(array, index, I8)
+    kind = ir.FunctionType(ir.VoidType(), [place.type, I32, I32, I32])
+    function = cgutils.get_or_insert_function(code.builder.module, kind, "llvm.prefetch.p0")
+    code.builder.call(function, [place, I32(0), I32(3), I32(1)])            # for reading; keep in cache; data
+
+
+def copy_line(source, i, target, j, stream):
+    """target[j : j + n] = source[i : i + n], where n elements are 64 bytes; of uint8, float32 or float64.
+
+    stream   use a non-temporal store, which needs 64-byte alignment
+    """
+    n = BYTES // source.itemsize
+    target[j : j + n] = source[i : i + n]
+
+
+@vector_code(copy_line)
+def copy_line(code, source, i, target, j, stream):
+    """One load, one store."""
+    code.store(code.load(source, i), target, j, stream)
