@@ -1,8 +1,8 @@
 """The named configurations, each with its source.
 
 A value that neither the source nor code by its authors or in HF transformers gives is marked "choice" in the
-comment beside it. What the paper leaves open is taken from its authors' demo. The presets' multipliers are in
-literals.py.
+comment beside it. What the paper leaves open is taken from its authors' demo. A preset that is made from another
+takes over every value it does not name. The presets' multipliers are in literals.py.
 """
 
 from dataclasses import replace

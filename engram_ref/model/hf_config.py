@@ -72,21 +72,20 @@ def config_from_hf(hf_config: Mapping[str, object]) -> ModelConfig:
     raises   InputError naming the option, if one is missing, unknown, of a wrong type or not supported
     """
     hf = checked_options(hf_config)
+    named = lambda *options: {option: hf[option] for option in options}
     attention = AttentionConfig(
-        n_heads=hf["num_attention_heads"], qk_nope_head_dim=hf["qk_nope_head_dim"],
-        qk_rope_head_dim=hf["qk_rope_head_dim"], v_head_dim=hf["v_head_dim"], kv_lora_rank=hf["kv_lora_rank"],
-        q_lora_rank=hf["q_lora_rank"], latent_norm_eps=LATENT_EPS, **rope_from_hf(hf))
+        n_heads=hf["num_attention_heads"], latent_norm_eps=LATENT_EPS, **rope_from_hf(hf),
+        **named("qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim", "kv_lora_rank", "q_lora_rank"))
     experts = ExpertsConfig(
-        n_routed_experts=hf["n_routed_experts"], num_experts_per_tok=hf["num_experts_per_tok"],
-        n_shared_experts=hf["n_shared_experts"], moe_intermediate_size=hf["moe_intermediate_size"],
-        n_group=hf["n_group"], topk_group=hf["topk_group"], routed_scaling_factor=hf["routed_scaling_factor"],
-        norm_topk_prob=switch(hf, "norm_topk_prob", True))
+        norm_topk_prob=switch(hf, "norm_topk_prob", True),
+        **named("n_routed_experts", "num_experts_per_tok", "n_shared_experts", "moe_intermediate_size", "n_group",
+                "topk_group", "routed_scaling_factor"))
     layers = hf["num_hidden_layers"]
     dense = min(max(hf["first_k_dense_replace"], 0), layers)
     backbone = BackboneConfig(
-        n_layers=layers, n_dense_layers=dense, hidden_size=hf["hidden_size"], vocab_size=hf["vocab_size"],
-        intermediate_size=hf["intermediate_size"], attention=attention, experts=None if dense == layers else experts,
-        hyper=None, rms_norm_eps=hf["rms_norm_eps"], tie_embeddings=hf.get("tie_word_embeddings", False))
+        n_layers=layers, n_dense_layers=dense, attention=attention, experts=None if dense == layers else experts,
+        hyper=None, tie_embeddings=hf.get("tie_word_embeddings", False),
+        **named("hidden_size", "vocab_size", "intermediate_size", "rms_norm_eps"))
     return ModelConfig("hf-deepseek-v3", "an HF transformers configuration", backbone)
 
 
