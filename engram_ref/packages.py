@@ -26,10 +26,7 @@ def require(module: str, argument: str, otherwise: str = "") -> ModuleType:
 
 
 def unusable(error: Exception, package: str, argument: str, install: str = "", otherwise: str = "") -> InputError:
-    """The error to raise when importing a package raised `error`.
-
-    install   how to install it; default: pip install PACKAGE. The other arguments are those of `require`
-    """
+    """The error to raise when importing a package raised `error`; `install` replaces the hint "pip install PACKAGE"."""
     why = fault_of(error, package)
     hints = [install or f"pip install {package}", otherwise] if why == ABSENT else [otherwise]
     return InputError(argument, f"the package {package}", why if why == ABSENT else f"one that {why}",
