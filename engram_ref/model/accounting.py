@@ -105,9 +105,9 @@ def expert_parameters(config: ModelConfig) -> int:
 
 def allocation(config: ModelConfig) -> float | None:
     """rho: inactive routed experts over inactive routed experts and tables. None without experts."""
-    if config.backbone.experts is None:
-        return None
     experts = config.backbone.experts
+    if experts is None:
+        return None
     idle = (experts.n_routed_experts - experts.num_experts_per_tok) * expert_parameters(config)
     tables = 0 if config.engram is None else table_sizes(config.engram)["parameters"]
     return idle / (idle + tables)

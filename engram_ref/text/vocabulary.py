@@ -194,8 +194,5 @@ def file_digest(path: Path) -> str:
 
 def known_name(path: Path) -> str:
     """The known vocabulary that this very file is, by digest; else the file's own name."""
-    digest = file_digest(path)
-    for name, known in KNOWN_VOCABULARIES.items():
-        if known.file_digest == digest:
-            return name
-    return path.name if path.stem in KNOWN_VOCABULARIES else path.stem
+    digest, own = file_digest(path), path.name if path.stem in KNOWN_VOCABULARIES else path.stem
+    return next((name for name, known in KNOWN_VOCABULARIES.items() if known.file_digest == digest), own)
