@@ -92,13 +92,11 @@ def number(argument: str, value: object, kind: type, limits: Range) -> int | flo
     allowed, expected = (int, np.integer), "an integer"
     if kind is float:
         allowed, expected = (int, float, np.integer, np.floating), "a finite number that a float64 holds"
-    if isinstance(value, bool) or not isinstance(value, allowed):
-        raise InputError(argument, expected, described(value))
     try:
-        found = kind(value)
+        found = kind(value) if isinstance(value, allowed) and not isinstance(value, bool) else None
     except OverflowError:                                    # an int beyond every float
         found = None
-    if found != value or (kind is float and not math.isfinite(found)):
+    if found is None or found != value or (kind is float and not math.isfinite(found)):
         raise InputError(argument, expected, described(value))
     if found < limits.least or (limits.above and found == limits.least):
         raise InputError(argument, f"{'above' if limits.above else 'at least'} {limits.least}", described(value))

@@ -96,8 +96,7 @@ def load_map(name: str) -> np.ndarray:
     """
     known = known_vocabulary(name)
     try:
-        packed = PACKED_MAP.read_bytes()
-        canonical = unpack_map(packed)[: known.size]
+        canonical = unpack_map(PACKED_MAP.read_bytes())[: known.size]
     except Exception as error:  # zipfile, zlib and NumPy each raise their own kinds
         raise InputError("canonical map", "the packed map of this package", f"a damaged file: {error}",
                          "reinstall engram_ref") from error
