@@ -145,7 +145,7 @@ def float_name(argument: str, dtype: object) -> str:
 
 
 def check_is_file(argument: str, path: object, expected: str, hint: str = "") -> None:
-    """Raise InputError unless a value is the path of a file; any value may come, even a name that is too long."""
+    """Raise InputError unless `path` is the path of a file; any object is accepted, and a name of any length."""
     if not (isinstance(path, str | os.PathLike) and os.path.isfile(path)):
         raise InputError(argument, expected, "no such file", hint)
 
