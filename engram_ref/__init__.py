@@ -26,24 +26,22 @@ __all__ = [
 ]
 
 _HOMES = {
-    "addressing": ("Addressing",), "config": ("EngramConfig",), "errors": ("InputError",),
-    "model.engram": ("EngramState", "engram", "residual", "start_state"), "model_config": ("ModelConfig",),
-    "model_presets": ("model_preset", "model_presets"), "presets": ("preset", "presets"),
-    "text.vocabulary": ("Vocabulary",), "trace": ("Trace",),
+    "Addressing": "addressing", "EngramConfig": "config", "InputError": "errors", "ModelConfig": "model_config",
+    "Trace": "trace", "Vocabulary": "text.vocabulary", "model_preset": "model_presets",
+    "model_presets": "model_presets", "preset": "presets", "presets": "presets",
+    **dict.fromkeys(("EngramState", "engram", "residual", "start_state"), "model.engram"),
 }
-"""File below this package -> the public names it holds."""
+"""Public name -> the file below this package that holds it."""
 
 
 def __getattr__(name: str) -> object:
     """A public name, from its file; kept, so that it is looked up once."""
     import importlib
 
-    for home, names in _HOMES.items():
-        if name in names:
-            found = getattr(importlib.import_module(f"engram_ref.{home}"), name)
-            globals()[name] = found
-            return found
-    raise AttributeError(f"module 'engram_ref' has no attribute {name!r}")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'engram_ref' has no attribute {name!r}")
+    found = globals()[name] = getattr(importlib.import_module(f"engram_ref.{_HOMES[name]}"), name)
+    return found
 
 
 def __dir__() -> list[str]:

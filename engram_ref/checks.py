@@ -92,13 +92,11 @@ def number(argument: str, value: object, kind: type, limits: Range) -> int | flo
     allowed, expected = (int, np.integer), "an integer"
     if kind is float:
         allowed, expected = (int, float, np.integer, np.floating), "a finite number that a float64 holds"
-    if isinstance(value, bool) or not isinstance(value, allowed):
-        raise InputError(argument, expected, described(value))
     try:
-        found = kind(value)
+        found = kind(value) if isinstance(value, allowed) and not isinstance(value, bool) else None
     except OverflowError:                                    # an int beyond every float
         found = None
-    if found != value or (kind is float and not math.isfinite(found)):
+    if found is None or found != value or (kind is float and not math.isfinite(found)):
         raise InputError(argument, expected, described(value))
     if found < limits.least or (limits.above and found == limits.least):
         raise InputError(argument, f"{'above' if limits.above else 'at least'} {limits.least}", described(value))
@@ -153,9 +151,10 @@ def float_name(argument: str, dtype: object) -> str:
     return name
 
 
-def is_file(path: object) -> bool:
-    """Whether a value is the path of a file; no value raises, not even a name that is too long."""
-    return isinstance(path, str | os.PathLike) and os.path.isfile(path)
+def check_is_file(argument: str, path: object, expected: str, hint: str = "") -> None:
+    """Raise InputError unless `path` is the path of a file; any object is accepted, and a name of any length."""
+    if not (isinstance(path, str | os.PathLike) and os.path.isfile(path)):
+        raise InputError(argument, expected, "no such file", hint)
 
 
 def check_kind(argument: str, value: object, *kinds: type) -> None:

@@ -6,48 +6,28 @@ from engram_ref.addressing import Addressing
 from engram_ref.config import EngramConfig
 
 
-def _layers(config: EngramConfig) -> str:
-    return f"{', '.join(map(str, config.layer_ids))} ({config.layer_base}-based)"
-
-
-def _ids(config: EngramConfig) -> str:
-    return "raw ids" if config.vocabulary is None else config.vocabulary
-
-
-def _conv(config: EngramConfig) -> str:
-    return f"{config.conv_kernel} taps, dilation {config.conv_dilation}" if config.conv_kernel else "none"
-
-
-def _eps(config: EngramConfig) -> str:
-    return "dtype's epsilon" if config.norm_eps is None else f"{config.norm_eps:g}"
-
-
-def _fill(config: EngramConfig) -> str:
-    return "EOS" if config.eos_id is not None else f"pad id {config.pad_id}"
-
-
 def _barrier(config: EngramConfig) -> str:
     found = [word for word, on in (("DEAD", config.dead_barrier), ("EOS", config.eos_id is not None)) if on]
     return ", ".join(found) or "none"
 
 
 DIALECT_FIELDS: tuple[tuple[str, Callable[[EngramConfig], str]], ...] = (
-    ("layers", _layers),
-    ("vocabulary", _ids),
+    ("layers", lambda c: f"{', '.join(map(str, c.layer_ids))} ({c.layer_base}-based)"),
+    ("vocabulary", lambda c: "raw ids" if c.vocabulary is None else c.vocabulary),
     ("hidden, branches", lambda c: f"{c.hidden_size} x {c.n_branches}"),
     ("n-gram orders", lambda c: f"2..{c.max_ngram}"),
     ("heads x row width", lambda c: f"{c.n_heads} x {c.row_width}"),
     ("nominal table size", lambda c: ", ".join(f"{size:,}" for size in dict.fromkeys(c.table_sizes))),
     ("multipliers", lambda c: f"{c.multiplier_generator} ({c.seed_index})"),
-    ("left fill", _fill),
+    ("left fill", lambda c: f"pad id {c.pad_id}" if c.eos_id is None else "EOS"),
     ("barriers", _barrier),
     ("table storage", lambda c: c.table_codec),
     ("projection bias", lambda c: "yes" if c.projection_bias else "no"),
     ("score", lambda c: c.score_form),
     ("gate", lambda c: c.gate_form),
     ("norm gain", lambda c: c.gain_form),
-    ("query/key eps", _eps),
-    ("convolution", _conv),
+    ("query/key eps", lambda c: "dtype's epsilon" if c.norm_eps is None else f"{c.norm_eps:g}"),
+    ("convolution", lambda c: f"{c.conv_kernel} taps, dilation {c.conv_dilation}" if c.conv_kernel else "none"),
     ("conv eps", lambda c: f"{c.conv_norm_eps:g}" if c.conv_kernel else "-"),
     ("conv at start", lambda c: c.conv_init if c.conv_kernel else "-"),
     ("rounding", lambda c: c.rounding),

@@ -5,7 +5,7 @@ text as one line and exits with 2.
 """
 
 import difflib
-from collections.abc import Collection, Iterable
+from collections.abc import Collection
 from numbers import Number
 
 LONGEST = 300
@@ -36,18 +36,18 @@ def shortened(text: str) -> str:
     return text if len(text) <= LONGEST + 3 else f"{text[: LONGEST // 2]}...{text[-LONGEST // 2 :]}"
 
 
-def unknown_name(argument: str, name: object, known: Iterable[str]) -> InputError:
-    """The error for a name that is not in a list: shows the list and the nearest entry."""
-    known = list(known)
-    near = difflib.get_close_matches(name, known, n=1, cutoff=0.45) if isinstance(name, str) else []
-    hint = f"did you mean {near[0]}?" if near else ""
-    return InputError(argument, f"one of {', '.join(known)}", described(name), hint)
-
-
 def check_name(argument: str, name: object, known: Collection[str]) -> None:
-    """Raise InputError unless the name is one of those known."""
+    """Raise InputError unless the name is one of those known; the message lists them and suggests the nearest."""
     if not isinstance(name, str) or name not in known:
-        raise unknown_name(argument, name, known)
+        near = difflib.get_close_matches(name, known, n=1, cutoff=0.45) if isinstance(name, str) else []
+        hint = f"did you mean {near[0]}?" if near else ""
+        raise InputError(argument, f"one of {', '.join(known)}", described(name), hint)
+
+
+def check_sha256(argument: str, found: str, expected: str, hint: str, whose: str = "") -> None:
+    """Raise InputError unless two sha256 digests are the same; the message shows how each begins."""
+    if found != expected:
+        raise InputError(argument, f"{whose}sha256 {expected[:16]}...", f"sha256 {found[:16]}...", hint)
 
 
 def described(value: object) -> str:

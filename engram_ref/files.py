@@ -1,8 +1,7 @@
 """Writing files: the one place that does, completely or not at all.
 
 Data goes to a temporary name in the same folder first, then takes the target's name. Symbolic links are followed
-and stay. A file that is replaced keeps its mode and, where the system permits it, its owner. Whatever is neither
-a regular file nor a new name is refused before anything is written, and so is a file that nobody may write.
+and stay. A file that is replaced keeps its mode and, where the system permits it, its owner.
 """
 
 import os

@@ -46,8 +46,9 @@ def layouts(config: EngramConfig) -> Mapping[int, Layout]:
     >>> {layer: layout.table_rows for layer, layout in layouts(preset("deepseek-v4.1-flash")).items()}
     {1: 384006168, 14: 384016682}
     """
+    multiple = config.row_multiple
     primes = table_primes(config.table_sizes, config.n_heads, len(config.layer_ids))
-    made = {layer_id: _layout(p, config.row_multiple)
+    made = {layer_id: Layout(p, read_only(column_offsets(p)), -(-int(p.sum()) // multiple) * multiple)
             for layer_id, p in zip(module_order(config), primes, strict=True)}
     return MappingProxyType({layer_id: made[layer_id] for layer_id in config.layer_ids})
 
@@ -56,7 +57,3 @@ def layout(config: EngramConfig, layer_id: int) -> Layout:
     """The layout of one layer. Raises InputError for a layer without an Engram module."""
     check_layer(config, layer_id)
     return layouts(config)[layer_id]
-
-
-def _layout(primes: np.ndarray, row_multiple: int) -> Layout:
-    return Layout(primes, read_only(column_offsets(primes)), -(-int(primes.sum()) // row_multiple) * row_multiple)

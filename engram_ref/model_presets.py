@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from engram_ref.errors import check_name
 from engram_ref.model_config import AttentionConfig, BackboneConfig, ExpertsConfig, HyperConfig, ModelConfig
-from engram_ref.presets import preset
+from engram_ref.presets import ALIASES, preset
 
 _MLA_27B = AttentionConfig(
     n_heads=32,
@@ -123,5 +123,5 @@ def model_preset(name: str) -> ModelConfig:
     >>> model_preset("moe-27b").backbone.experts.n_routed_experts
     72
     """
-    check_name("model", name, [*_PRESETS, "paper"])
-    return _PRESETS["engram-27b" if name == "paper" else name]
+    check_name("model", name, [*_PRESETS, *ALIASES])
+    return _PRESETS[ALIASES.get(name, name)]

@@ -8,12 +8,11 @@ from engram_ref.errors import InputError
 ABSENT = "not installed"
 
 
-def require(module: str, argument: str, install: str = "", otherwise: str = "") -> ModuleType:
+def require(module: str, argument: str, otherwise: str = "") -> ModuleType:
     """Import a package or one of its modules.
 
     module      such as "numba" or "safetensors.numpy"
     argument    what needs it, for the error
-    install     how to install it; default: pip install PACKAGE
     otherwise   what works without it
     raises      InputError: "not installed" only if there is no such package, else the error of its own import
 
@@ -23,11 +22,11 @@ def require(module: str, argument: str, install: str = "", otherwise: str = "") 
     try:
         return importlib.import_module(module)
     except Exception as error:
-        raise unusable(error, module.partition(".")[0], argument, install, otherwise) from error
+        raise unusable(error, module.partition(".")[0], argument, otherwise=otherwise) from error
 
 
 def unusable(error: Exception, package: str, argument: str, install: str = "", otherwise: str = "") -> InputError:
-    """The error to raise when importing a package raised `error`; the other arguments are those of `require`."""
+    """The error to raise when importing a package raised `error`; `install` replaces the hint "pip install PACKAGE"."""
     why = fault_of(error, package)
     hints = [install or f"pip install {package}", otherwise] if why == ABSENT else [otherwise]
     return InputError(argument, f"the package {package}", why if why == ABSENT else f"one that {why}",

@@ -1,8 +1,8 @@
 """The named configurations, each with its source.
 
 A value that neither the source nor code by its authors or in HF transformers gives is marked "choice" in the
-comment beside it. What the paper leaves open is taken from its authors' demo. The presets' multipliers are in
-literals.py.
+comment beside it. What the paper leaves open is taken from its authors' demo. A preset that is made from another
+takes over every value it does not name. The presets' multipliers are in literals.py.
 """
 
 from dataclasses import replace
@@ -82,69 +82,48 @@ _DEMO = replace(
     conv_init="uniform",
 )
 
-_DEEPSEEK_V41_FLASH = EngramConfig(
+_DEEPSEEK_V41_FLASH = replace(
+    _ENGRAM_27B,
     name="deepseek-v4.1-flash",
     source="DeepSeek-V4.1-Flash release, September 2026",
     layer_ids=(1, 14),
     layer_base=0,
     hidden_size=5120,
-    n_branches=4,
     **_deepseek_vocabulary("deepseek-v4"),
     dead_barrier=True,
-    eos_id=None,
     max_ngram=4,
-    n_heads=8,
     table_sizes=(16_000_000, 16_000_000, 16_000_000),
-    seed=0,
-    multiplier_generator="pcg64",
-    seed_index="layer_id",
-    multipliers=None,
     row_width=256,
     table_codec="fp8_e8m0",
-    row_multiple=1,
-    projection_bias=False,
     **GATES["deepseek-v4.1"],
     conv_kernel=0,
     conv_dilation=1,
     conv_norm_eps=1e-20,
-    conv_init="zeros",
     rounding="fp8_bf16",
     # As in DeepSeek's act_quant (V3 and V4 inference), TileKernels' clamp_min_value and NeMo's V4.1 quantisation;
     # V4.1's own kernel file was not seen.
     quantise_floor=1e-4,
 )
 
-_QWEN4EXP_PLE = EngramConfig(
+_QWEN4EXP_PLE = replace(
+    _ENGRAM_27B,
     name="qwen4exp-ple",
     source="Qwen3.8-Flash-Next / Qwen4Exp release, per-layer embedding; HF transformers 5.23, qwen4_exp",
     layer_ids=(2,),
-    layer_base=1,
-    hidden_size=2560,
-    n_branches=4,
     vocabulary=None,
     vocab_size=248_320,
     canonical_size=248_320,
     pad_id=248_044,                           # the EOS id fills the window
-    dead_barrier=False,
     eos_id=248_044,
-    max_ngram=3,
-    n_heads=8,
     table_sizes=(20_000_000, 20_000_000),
     seed=1234,
     multiplier_generator="splitmix64",
     seed_index="ordinal",
-    multipliers=None,
     row_width=160,
     table_codec="bf16",                       # choice: two bytes a value, as HF's "95 GiB" means; which is not said
     row_multiple=128,
-    projection_bias=False,
     **GATES["qwen"],
-    conv_kernel=4,
-    conv_dilation=3,
     conv_norm_eps=1e-6,                       # HF's rms_norm_eps, like the other norms
-    conv_init="zeros",
-    rounding="none",
-    quantise_floor=1e-4,                      # the release's; nothing is quantised here
 )
 
 _TINY = replace(

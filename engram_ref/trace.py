@@ -12,7 +12,7 @@ from types import NoneType
 import numpy as np
 
 from engram_ref.axes import describe_shape
-from engram_ref.checks import check_kind, check_kinds, is_file
+from engram_ref.checks import check_is_file, check_kind, check_kinds
 from engram_ref.errors import InputError, described
 from engram_ref.files import check_file, write_whole
 from engram_ref.packages import require
@@ -93,8 +93,7 @@ class Trace:
     @classmethod
     def load(cls, path: str | Path) -> "Trace":
         """Read a saved trace, stages in their order. InputError where the file is missing or damaged."""
-        if not is_file(path):
-            raise InputError(f"trace file {path}", "a safetensors file", "no such file")
+        check_is_file(f"trace file {path}", path, "a safetensors file")
         trace, safe_open = cls(), require("safetensors", f"trace file {path}").safe_open
         try:
             with safe_open(path, framework="numpy") as stored:

@@ -16,7 +16,7 @@ import zlib
 from pathlib import Path
 from typing import NamedTuple
 
-from engram_ref.errors import InputError
+from engram_ref.errors import InputError, check_sha256
 
 TABLES = Path(__file__).parent / "data" / "unicode.json.gz"
 DIGEST = "03fb3adb7a2c1fb7b8d71d79ffaf90f4bfc5e37dc0228fcc104ffba5c067a71e"
@@ -48,10 +48,7 @@ def load_tables() -> UnicodeTables:
         data = gzip.decompress(TABLES.read_bytes())
     except (OSError, EOFError, zlib.error) as error:
         raise InputError("unicode tables", "the file of this package", str(error), "reinstall engram_ref") from error
-    found = hashlib.sha256(data).hexdigest()
-    if found != DIGEST:
-        raise InputError("unicode tables", f"sha256 {DIGEST[:16]}...", f"sha256 {found[:16]}...",
-                         "reinstall engram_ref")
+    check_sha256("unicode tables", hashlib.sha256(data).hexdigest(), DIGEST, "reinstall engram_ref")
     stored = json.loads(data)
     return UnicodeTables(
         fold=by_number(stored["fold"]),

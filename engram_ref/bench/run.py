@@ -10,7 +10,7 @@ from engram_ref.bench.clock import interleaved
 from engram_ref.bench.judge import Case, record
 from engram_ref.bench.machine import has_avx512, machine, threading, versions
 from engram_ref.bench.setting import Setting, blas_threads, cores
-from engram_ref.errors import unknown_name
+from engram_ref.errors import check_name
 
 SCHEMA = 1
 LEAST_ROUNDS = 7
@@ -56,8 +56,7 @@ def chosen_rows(text: str | None) -> list[str]:
         return list(ROWS)
     names = [part.strip().upper() for part in text.split(",")]
     for name in names:
-        if name not in ROWS:
-            raise unknown_name("--only", name, ROWS)
+        check_name("--only", name, ROWS)
     return [name for name in ROWS if name in names]
 
 

@@ -7,7 +7,7 @@ from engram_ref import __version__
 from engram_ref.cli import bench, count, doctor, golden, ids, presets, walk
 from engram_ref.cli.streams import fail
 from engram_ref.cli.terminal import width
-from engram_ref.errors import InputError, unknown_name
+from engram_ref.errors import InputError, check_name
 
 COMMANDS = {"walk": walk, "ids": ids, "presets": presets, "count": count, "golden": golden, "bench": bench,
             "doctor": doctor}
@@ -46,8 +46,8 @@ def parser() -> argparse.ArgumentParser:
 
 def run(argv: list[str]) -> int:
     """Parse the arguments and run the command they name; returns its exit code."""
-    if argv and not argv[0].startswith("-") and argv[0] not in COMMANDS:
-        raise unknown_name("command", argv[0], COMMANDS)
+    if argv and not argv[0].startswith("-"):
+        check_name("command", argv[0], COMMANDS)
     options = parser().parse_args(argv)
     for name, value in vars(options).items():
         if value == [] and name != "text":                  # what argparse makes of --name=--

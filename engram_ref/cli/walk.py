@@ -14,7 +14,7 @@ from engram_ref.cli.walk_block import BLOCK_PAGES, block_heading
 from engram_ref.cli.walk_data import DEFAULT_TEXT, Walk, at_positions, follow
 from engram_ref.cli.walk_text import PAGES, heading, source_lines, title, values_notice
 from engram_ref.config import EngramConfig, check_layer
-from engram_ref.errors import InputError, unknown_name
+from engram_ref.errors import InputError, check_name
 from engram_ref.files import write_whole
 from engram_ref.model.accounting import summarise
 from engram_ref.model_config import ModelConfig
@@ -106,8 +106,7 @@ def stage_names(options: argparse.Namespace) -> list[str]:
     """The stages that the options ask for, in their order."""
     if options.stage is None:
         return [name for name in PAGES if options.step or options.json or name in BRIEF]
-    if options.stage not in PAGES:
-        raise unknown_name("--stage", options.stage, PAGES)
+    check_name("--stage", options.stage, PAGES)
     return [options.stage]
 
 

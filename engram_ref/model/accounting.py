@@ -12,8 +12,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-
 from engram_ref.config import EngramConfig
 from engram_ref.dialects import sizes as table_sizes
 from engram_ref.errors import InputError
@@ -85,19 +83,17 @@ class Summary:
 
 def summarise(config: ModelConfig) -> Summary:
     """The totals of a model."""
-    parts = count(config)
+    parts, a = count(config), config.backbone.attention
     total = sum(part.total for part in parts.values())
-    vocab = config.backbone.vocab_size * config.backbone.hidden_size
-    n_vocab = 1 if config.backbone.tie_embeddings else 2
+    vocab, both = parts["embedding"].total, parts["embedding"].total + parts["output matrix"].total
     active = sum(part.active for name, part in parts.items()
                  if name not in ("embedding", "output matrix", "engram tables"))
-    tables = parts["engram tables"].total if "engram tables" in parts else 0
-    stored = {"rows": [0], "bytes": 0} if config.engram is None else table_sizes(config.engram)
-    a = config.backbone.attention
-    per_cached = 2 * config.backbone.n_layers * a.n_heads * (a.qk_head_dim + a.v_head_dim)
-    return Summary(total, total - (n_vocab - 1) * vocab, active, active + vocab, total - n_vocab * vocab - active,
-                   tables, sum(stored["rows"]), stored["bytes"], allocation(config),
-                   sum(part.flops for part in parts.values()), per_cached)
+    tables = {"rows": [], "parameters": 0, "bytes": 0} if config.engram is None else table_sizes(config.engram)
+    return Summary(
+        total=total, total_one_vocab=total - both + vocab, active=active, active_one_vocab=active + vocab,
+        sparse=total - both - active, tables=tables["parameters"], table_rows=sum(tables["rows"]),
+        table_bytes=tables["bytes"], rho=allocation(config), flops=sum(part.flops for part in parts.values()),
+        flops_per_cached_token=2 * config.backbone.n_layers * a.n_heads * (a.qk_head_dim + a.v_head_dim))
 
 
 def expert_parameters(config: ModelConfig) -> int:
@@ -109,9 +105,9 @@ def expert_parameters(config: ModelConfig) -> int:
 
 def allocation(config: ModelConfig) -> float | None:
     """rho: inactive routed experts over inactive routed experts and tables. None without experts."""
-    if config.backbone.experts is None:
-        return None
     experts = config.backbone.experts
+    if experts is None:
+        return None
     idle = (experts.n_routed_experts - experts.num_experts_per_tok) * expert_parameters(config)
     tables = 0 if config.engram is None else table_sizes(config.engram)["parameters"]
     return idle / (idle + tables)
@@ -177,7 +173,7 @@ def agreement(found: float, printed: str) -> str:
     value = found / unit
     if f"{value:.{digits}f}" == printed[:-1]:
         return "rounded"
-    truncated = np.floor(value * 10**digits + 1e-9) / 10**digits
+    truncated = math.floor(value * 10**digits + 1e-9) / 10**digits
     return "truncated" if f"{truncated:.{digits}f}" == printed[:-1] else "no"
 
 

@@ -27,7 +27,6 @@ DEMO_NAMES = {
 }
 """Our name -> the demo's; {m} counts branches. The demo's conv weight is [M*D, 1, L], branch-major."""
 
-
 DEMO_OFFSETS = "multi_head_embedding.offsets"
 """A buffer of the demo that some state dicts carry."""
 
@@ -43,11 +42,18 @@ def from_engram_demo(state_dict: Mapping[str, np.ndarray], config: EngramConfig,
     returns      the dictionary of engram_ref.model.engram_parameters, in float64 if any array is, else in float32
     raises       InputError for a missing, extra, misshapen or wrongly typed array
     """
-    layer_id = _only_layer(config) if layer_id is None else layer_id
+    if layer_id is None:
+        if len(config.layer_ids) != 1:
+            raise InputError("layer_id", f"one of {config.layer_ids}", "none", "this configuration has several layers")
+        [layer_id] = config.layer_ids
     named = shapes(config, layer_id)
     left = without_prefix(state_dict, DEMO_NAMES["table"])
     made = {"column_offsets": layout(config, layer_id).offsets}
-    check_offsets(left.pop(DEMO_OFFSETS, None), made["column_offsets"])
+    if (found := left.pop(DEMO_OFFSETS, None)) is not None:
+        name = f"state_dict {DEMO_OFFSETS}"
+        if not np.array_equal(as_array(name, found), made["column_offsets"]):
+            raise InputError(name, "this layer's column offsets", "other numbers",
+                             "made for a different layer or configuration?")
     for name, pattern in DEMO_NAMES.items():
         if name in named:
             theirs = [pattern.format(m=m) for m in range(config.n_branches if "{m}" in pattern else 1)]
@@ -67,17 +73,3 @@ def demo_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
     if name == "conv_weight":
         return (shape[0] * shape[1], 1, shape[2])
     return shape[1:] if "{m}" in DEMO_NAMES[name] else shape
-
-
-def check_offsets(found: object, offsets: np.ndarray) -> None:
-    """Refuse a buffer of offsets that are not this layer's."""
-    name = f"state_dict {DEMO_OFFSETS}"
-    if found is not None and not np.array_equal(as_array(name, found), offsets):
-        raise InputError(name, "this layer's column offsets", "other numbers", "made for a different layer or "
-                         "configuration?")
-
-
-def _only_layer(config: EngramConfig) -> int:
-    if len(config.layer_ids) != 1:
-        raise InputError("layer_id", f"one of {config.layer_ids}", "none", "this configuration has several layers")
-    return config.layer_ids[0]

@@ -72,21 +72,20 @@ def config_from_hf(hf_config: Mapping[str, object]) -> ModelConfig:
     raises   InputError naming the option, if one is missing, unknown, of a wrong type or not supported
     """
     hf = checked_options(hf_config)
+    named = lambda *options: {option: hf[option] for option in options}
     attention = AttentionConfig(
-        n_heads=hf["num_attention_heads"], qk_nope_head_dim=hf["qk_nope_head_dim"],
-        qk_rope_head_dim=hf["qk_rope_head_dim"], v_head_dim=hf["v_head_dim"], kv_lora_rank=hf["kv_lora_rank"],
-        q_lora_rank=hf["q_lora_rank"], latent_norm_eps=LATENT_EPS, **rope_from_hf(hf))
+        n_heads=hf["num_attention_heads"], latent_norm_eps=LATENT_EPS, **rope_from_hf(hf),
+        **named("qk_nope_head_dim", "qk_rope_head_dim", "v_head_dim", "kv_lora_rank", "q_lora_rank"))
     experts = ExpertsConfig(
-        n_routed_experts=hf["n_routed_experts"], num_experts_per_tok=hf["num_experts_per_tok"],
-        n_shared_experts=hf["n_shared_experts"], moe_intermediate_size=hf["moe_intermediate_size"],
-        n_group=hf["n_group"], topk_group=hf["topk_group"], routed_scaling_factor=hf["routed_scaling_factor"],
-        norm_topk_prob=switch(hf, "norm_topk_prob", True))
+        norm_topk_prob=switch(hf, "norm_topk_prob", True),
+        **named("n_routed_experts", "num_experts_per_tok", "n_shared_experts", "moe_intermediate_size", "n_group",
+                "topk_group", "routed_scaling_factor"))
     layers = hf["num_hidden_layers"]
     dense = min(max(hf["first_k_dense_replace"], 0), layers)
     backbone = BackboneConfig(
-        n_layers=layers, n_dense_layers=dense, hidden_size=hf["hidden_size"], vocab_size=hf["vocab_size"],
-        intermediate_size=hf["intermediate_size"], attention=attention, experts=None if dense == layers else experts,
-        hyper=None, rms_norm_eps=hf["rms_norm_eps"], tie_embeddings=hf.get("tie_word_embeddings", False))
+        n_layers=layers, n_dense_layers=dense, attention=attention, experts=None if dense == layers else experts,
+        hyper=None, tie_embeddings=hf.get("tie_word_embeddings", False),
+        **named("hidden_size", "vocab_size", "intermediate_size", "rms_norm_eps"))
     return ModelConfig("hf-deepseek-v3", "an HF transformers configuration", backbone)
 
 
@@ -107,17 +106,14 @@ def checked_options(hf_config: Mapping[str, object]) -> dict[str, object]:
     derived = {"num_key_value_heads": (hf["num_attention_heads"], None), "head_dim": (hf["qk_rope_head_dim"],),
                "qk_head_dim": (hf["qk_nope_head_dim"] + hf["qk_rope_head_dim"],)}
     for option, supported in derived.items():
-        if hf.get(option, supported[0]) not in supported:
-            raise InputError(option, " or ".join(map(repr, supported)), repr(hf[option]), "as the other sizes say")
+        check_value(option, hf.get(option, supported[0]), supported, "as the other sizes say")
     return hf
 
 
 def check_option(option: str, value: object) -> None:
     """Refuse an option that is not known, not supported or of a wrong type."""
     if option in FIXED:
-        supported, hint = FIXED[option]
-        if value not in supported:
-            raise InputError(option, " or ".join(map(repr, supported)), repr(value), hint)
+        check_value(option, value, *FIXED[option])
     elif option not in READ and option not in IGNORED:
         raise InputError("hf_config", "options of DeepSeek-V3's configuration", f"an unknown option {option}",
                          "it might change the function; if it does not, leave it out of the dictionary")
@@ -127,6 +123,12 @@ def check_option(option: str, value: object) -> None:
         number(option, value)
     elif option == "tie_word_embeddings" and not isinstance(value, bool):
         raise InputError(option, "true or false", repr(value))
+
+
+def check_value(option: str, value: object, supported: tuple[object, ...], hint: str = "") -> None:
+    """Raise InputError unless the value is one of those supported."""
+    if value not in supported:
+        raise InputError(option, " or ".join(map(repr, supported)), repr(value), hint)
 
 
 def number(option: str, value: object, whole: bool = False) -> float:
@@ -162,8 +164,7 @@ def rope_from_hf(hf: Mapping[str, object]) -> dict[str, object]:
 def yarn_from_hf(rope: Mapping[str, object], hf: Mapping[str, object]) -> YarnConfig:
     """YaRN's options."""
     for option, only in (("truncate", True), ("partial_rotary_factor", 1.0)):
-        if rope.get(option, only) != only:
-            raise InputError(option, repr(only), repr(rope[option]))
+        check_value(option, rope.get(option, only), (only,))
     length = number("original_max_position_embeddings",
                     rope.get("original_max_position_embeddings", hf.get("max_position_embeddings")), whole=True)
     given = {"factor": rope.get("factor"), "mscale": rope.get("mscale_all_dim") or 0,

@@ -16,9 +16,6 @@ LOG = logging.getLogger(__name__)
 WIDENED = {"float16": np.float32, "bfloat16": np.float32, "float32": np.float32, "float64": np.float64}
 """Dtype of a state dict's array -> the dtype it is read as."""
 
-FP8_HINT = "FP8 weights need their scales: convert the checkpoint to bfloat16"
-
-
 def exact_array(name: str, value: object) -> np.ndarray:
     """A parameter as a NumPy array of float32 or float64 with exactly its values.
 
@@ -30,7 +27,8 @@ def exact_array(name: str, value: object) -> np.ndarray:
     array([1.5, 2. ])
     """
     if "float8" in str(getattr(value, "dtype", "")):
-        raise InputError(name, f"dtype {', '.join(WIDENED)}", value.dtype, FP8_HINT)
+        raise InputError(name, f"dtype {', '.join(WIDENED)}", value.dtype,
+                         "FP8 weights need their scales: convert the checkpoint to bfloat16")
     array = as_array(name, value)
     if array.dtype.name not in WIDENED:
         raise InputError(name, f"dtype {', '.join(WIDENED)}", array.dtype)

@@ -20,7 +20,7 @@ from types import ModuleType
 import numpy as np
 
 from engram_ref import ops as numpy_ops
-from engram_ref.checks import as_ops, check_kind, check_kinds, is_file
+from engram_ref.checks import as_ops, check_is_file, check_kind, check_kinds
 from engram_ref.errors import InputError
 from engram_ref.files import check_file, write_whole
 from engram_ref.memory import check_fits
@@ -100,8 +100,7 @@ def load(path: str | Path, config: ModelConfig) -> dict[str, np.ndarray]:
 
     raises   InputError for a file that is missing, truncated or tampered with, or does not fit
     """
-    if not is_file(path):
-        raise InputError(f"parameter file {path}", "a safetensors file", "no such file")
+    check_is_file(f"parameter file {path}", path, "a safetensors file")
     safe_open = require("safetensors", f"parameter file {path}").safe_open
     try:
         with safe_open(path, framework="numpy") as stored:

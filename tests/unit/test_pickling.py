@@ -16,7 +16,7 @@ import pytest
 import engram_ref
 from engram_ref import Addressing, EngramState, InputError, Trace, Vocabulary, backends, model_preset, preset
 from engram_ref.checks import Range
-from engram_ref.errors import unknown_name
+from engram_ref.errors import check_name
 from engram_ref.layout import layout
 from engram_ref.model import declarations
 from engram_ref.model.accounting import BUDGETS, count, summarise
@@ -57,6 +57,12 @@ def golden_case():
     return vectors.read().cases[0]
 
 
+def unknown_name():
+    with pytest.raises(InputError) as caught:
+        check_name("preset", ["tiny"], ("tiny",))
+    return caught.value
+
+
 OBJECTS = {
     **{f"Addressing on {name}": lambda name=name: Addressing(TINY, ops=backends.load(name))
        for name in backends.BACKENDS if importlib.util.find_spec(name)},
@@ -68,7 +74,7 @@ OBJECTS = {
     "EngramConfig": lambda: TINY,
     "EngramState": lambda: EngramState(np.arange(4.0)),
     "InputError": lambda: InputError("ids", "integers", object(), hint="a\nhint"),
-    "InputError of an unknown name": lambda: unknown_name("preset", ["tiny"], ("tiny",)),
+    "InputError of an unknown name": unknown_name,
     "InputError about much": lambda: InputError("ids", "few", list(range(10**4))),
     "KnownVocabulary": lambda: KNOWN_VOCABULARIES["deepseek-v4"],
     "Layout": lambda: layout(TINY, 1),
