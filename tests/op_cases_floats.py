@@ -126,6 +126,27 @@ MODULE = {
                           lambda ops, s, dead, form=form: ops.gate(s, form, dead), 1)
      for form in ("sigmoid", "signed_sqrt", "copysign_sqrt")}
 
+BASIC = {
+    "add": Case(floats((ALL, D), (D,)), lambda ops, x, y: ops.add(x, y)),
+    "multiply": Case(floats((ALL, D), (D,)), lambda ops, x, y: ops.multiply(x, y)),
+    "exp": Case(floats((ALL, D)), lambda ops, x: ops.exp(x), 1),
+    "einsum": Case(floats((ALL, D), (5, D)), lambda ops, x, w: ops.einsum("btd,ed->bte", x, w), D),
+    "cast": Case(floats((ALL, D)), lambda ops, x: ops.cast(x, np.float32)),
+    "stack": Case(floats((ALL, D), (ALL, D)), lambda ops, x, y: ops.stack([x, y], 2)),
+    "take": Case(floats((M, D)), lambda ops, x: ops.take(x, 1)),
+    "tail": Case(floats((ALL, D)), lambda ops, x: ops.tail(x, 3)),
+    "split": Case(floats((ALL, D)), lambda ops, x: ops.split(x, 2)),
+    "split of the axis before": Case(floats((ALL, M, D)), lambda ops, x: ops.split(x, 1, axis=-2)),
+    "reshape": Case(floats((ALL, M, D)), lambda ops, x: ops.reshape(x, (*x.shape[:2], M * D))),
+    "repeat": Case(floats((3,)), lambda ops, x: ops.repeat(x, (2, 1, 4))),
+    "softmax without a mask": Case(floats((ALL, D)), lambda ops, x: ops.softmax(x), D),
+    "zero_dead": Case(lambda r, B, T: (r.standard_normal((B, T, M)), r.random((B, T)) < 0.3),
+                      lambda ops, s, dead: ops.zero_dead(s, dead)),
+    "sqrt_softplus": Case(floats((ALL, D)), lambda ops, x: ops.sqrt_softplus(9 * x), 2),
+    "log_normalise": Case(floats((ALL, M, M)), lambda ops, x: ops.log_normalise(x, -2), M),
+    "merge_branches": Case(floats((ALL, M, D)), lambda ops, X: ops.merge_branches(X, "mean"), M),
+}
+
 BACKBONE = {
     "angles": Case(lambda r, B, T: (r.integers(0, 99, (B, T)), frequencies(6, 100.0)),
                    lambda ops, p, f: ops.angles(p, f), 1),
@@ -175,8 +196,8 @@ BACKBONE = {
                           lambda ops, x, t: ops.cross_entropy(x, t), VOCABULARY),
 }
 
-CASES = INTEGERS | DATA | MODULE | BACKBONE
-FLOATS = {name: case for name, case in (MODULE | BACKBONE).items() if case.terms}
+CASES = INTEGERS | DATA | BASIC | MODULE | BACKBONE
+FLOATS = {name: case for name, case in (BASIC | MODULE | BACKBONE).items() if case.terms}
 EXACT = {name: case for name, case in CASES.items() if not case.terms}
 SHAPES = ((2, 5), (1, 1), (2, 0), (1, 7))
 """Batch and tokens; batches of caches have three rows whatever B is."""

@@ -79,7 +79,7 @@ def engram(parameters: Mapping[str, np.ndarray], hidden: np.ndarray, rows: np.nd
     hidden, rows = ops.as_array("hidden", hidden), ops.as_int64("rows", rows)
     dead = None if dead is None else ops.as_array("dead", dead)
     check_inputs(hidden, rows, dead, config, ops)
-    parameters = as_parameters(parameters, ops, {"hidden": hidden})
+    parameters = as_parameters(parameters, ops, {"hidden": hidden, "rows": rows, "dead": dead})
     check_dtypes(parameters, hidden, ops)
     batched = hidden.ndim == 4
     if not batched:
@@ -88,6 +88,7 @@ def engram(parameters: Mapping[str, np.ndarray], hidden: np.ndarray, rows: np.nd
         check_values(parameters, hidden, rows, config, layer_id, ops)
     state = start_state(config, len(hidden), hidden.dtype, like=hidden, ops=ops) if state is None else state
     taps = ops.as_array("state.taps", state.taps)
+    ops.check_together({"hidden": hidden, "state.taps": taps})
     check_taps(taps, hidden, config, ops)
     record = ops.ignore if trace is None else trace.record
     output, kept = through_module(parameters, hidden, rows, taps, dead, config, config.conv_span, ops, record)

@@ -2,14 +2,12 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import ModuleType
 
 import numpy as np
 
 from engram_ref.addressing import Addressing
-from engram_ref.checks import as_ops
 from engram_ref.model.state import DecodeState
-from engram_ref.ops.namespace import CONSTANTS
+from engram_ref.ops.namespace import CONSTANTS, Ops
 from engram_ref.oracle.cases import Case, Vectors
 from engram_ref.oracle.encoding import decode_all
 from engram_ref.oracle.streams import ModelStream, ModuleStream, RowStream, play
@@ -35,7 +33,7 @@ class Adapter:
     dtype: Callable[[type], object] = lambda dtype: dtype
 
 
-def adapter_of(namespace: ModuleType) -> Adapter:
+def adapter_of(namespace: Ops) -> Adapter:
     """The adapter of a backend: one that has a function `tensors` takes tensors, the others arrays."""
     tensors = getattr(namespace, "tensors", None)
     if tensors is None:
@@ -44,13 +42,15 @@ def adapter_of(namespace: ModuleType) -> Adapter:
     return Adapter(to, dtype=lambda dtype: to(np.zeros(0, dtype=dtype)).dtype)
 
 
-def run(case: Case, vectors: Vectors, namespace: ModuleType, adapter: Adapter, traced: bool) -> Stages:
+def run(case: Case, vectors: Vectors, namespace: Ops, adapter: Adapter, traced: bool) -> Stages:
     """What a namespace answers: the stages of the trace if asked for, then what the call returns.
 
     A case of the whole model or module hands the namespace over as `ops`; where a trace records, backends take
     the way of the small ops, so that a case with a trace is to be run both ways.
     """
-    namespace = as_ops(namespace, traced)
+    namespace = getattr(namespace, "NAMESPACE", namespace)
+    if traced:
+        namespace = getattr(namespace, "steps", namespace)
     if case.op in CONSTANTS:
         adapter = Adapter()         # every backend makes these by NumPy
     arguments = decode_all(case.arguments, vectors.arrays, vectors.configurations)
@@ -71,7 +71,7 @@ def convert(argument: object, adapter: Adapter) -> object:
     return argument
 
 
-def call(op: str, arguments: Mapping[str, object], outputs: tuple[str, ...], namespace: ModuleType,
+def call(op: str, arguments: Mapping[str, object], outputs: tuple[str, ...], namespace: Ops,
          adapter: Adapter, traced: bool) -> Stages:
     """Call a function of the namespace, or one of RUNNERS, with arguments by name."""
     stages: Stages = {}
@@ -88,13 +88,13 @@ def call(op: str, arguments: Mapping[str, object], outputs: tuple[str, ...], nam
     return stages | {name: adapter.back(part) for name, part in zip(outputs, parts, strict=True)}
 
 
-def through_stepper(namespace: ModuleType, adapter: Adapter, record: Record, ids: object, history: object,
+def through_stepper(namespace: Ops, adapter: Adapter, record: Record, ids: object, history: object,
                     **constants: object) -> object:
     """One decoding step of the function that `stepper` makes: rows [B, C]."""
     return namespace.stepper(**constants)(ids, history)
 
 
-def through_addressing(namespace: ModuleType, adapter: Adapter, record: Record, config: object, canonical_ids: object,
+def through_addressing(namespace: Ops, adapter: Adapter, record: Record, config: object, canonical_ids: object,
                        layer_id: int, history: object, flat: bool) -> tuple:
     """The constants of one layer, and the rows [B, T, C] of some canonical ids."""
     addressing = Addressing(config, ops=namespace)
@@ -103,7 +103,7 @@ def through_addressing(namespace: ModuleType, adapter: Adapter, record: Record, 
             np.asarray(addressing.table_rows[layer_id]), rows)
 
 
-def through_engram(namespace: ModuleType, adapter: Adapter, record: Record, parameters: dict, hidden: object,
+def through_engram(namespace: Ops, adapter: Adapter, record: Record, parameters: dict, hidden: object,
                    rows: object, config: object, dead: object, chunks: list[int]) -> tuple:
     """The module, in one go or in `chunks` of a stream: Y of the last chunk, and the taps after it."""
     stream = ModuleStream.start(parameters, config, hidden, namespace)
@@ -111,7 +111,7 @@ def through_engram(namespace: ModuleType, adapter: Adapter, record: Record, para
     return Y, stream.state
 
 
-def through_model(namespace: ModuleType, adapter: Adapter, record: Record, parameters: dict, ids: object,
+def through_model(namespace: Ops, adapter: Adapter, record: Record, parameters: dict, ids: object,
                   config: object, dead: object, chunks: list[int], absorbed: bool) -> object:
     """The whole model, in one go or in `chunks` of a text: logits of the last chunk."""
     stream = ModelStream(parameters, config, DecodeState.start(len(ids)), namespace, absorbed)
@@ -130,21 +130,21 @@ def last_of_chunks(stream: ModuleStream | ModelStream, columns: dict, chunks: li
     return answer
 
 
-def through_row_stream(namespace: ModuleType, adapter: Adapter, record: Record, config: object, layer_id: int,
+def through_row_stream(namespace: Ops, adapter: Adapter, record: Record, config: object, layer_id: int,
                        canonical_ids: object, steps: list) -> tuple:
     """Rows of one layer, step by step."""
     stream = RowStream(Addressing(config, ops=namespace), layer_id, len(canonical_ids))
     return play(steps, {"canonical_ids": canonical_ids}, stream, adapter.back)
 
 
-def through_module_stream(namespace: ModuleType, adapter: Adapter, record: Record, parameters: dict, hidden: object,
+def through_module_stream(namespace: Ops, adapter: Adapter, record: Record, parameters: dict, hidden: object,
                           rows: object, config: object, dead: object, steps: list) -> tuple:
     """The module, step by step."""
     stream = ModuleStream.start(parameters, config, hidden, namespace)
     return play(steps, {"hidden": hidden, "rows": rows, "dead": dead}, stream, adapter.back)
 
 
-def through_model_stream(namespace: ModuleType, adapter: Adapter, record: Record, parameters: dict, ids: object,
+def through_model_stream(namespace: Ops, adapter: Adapter, record: Record, parameters: dict, ids: object,
                          config: object, dead: object, steps: list, absorbed: bool) -> tuple:
     """The whole model, step by step."""
     stream = ModelStream(parameters, config, DecodeState.start(len(ids)), namespace, absorbed)

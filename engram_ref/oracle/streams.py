@@ -14,7 +14,6 @@ counts and rolls rows back by different amounts; the others go back by whole fee
 
 import copy
 from collections.abc import Callable, Mapping, Sequence
-from types import ModuleType
 
 import numpy as np
 
@@ -23,6 +22,7 @@ from engram_ref.errors import InputError
 from engram_ref.model.engram import EngramState, engram, start_state
 from engram_ref.model.state import DecodeState
 from engram_ref.model.transformer import forward
+from engram_ref.ops.namespace import Ops
 from engram_ref.trace import Trace
 
 
@@ -68,12 +68,12 @@ class RowStream(Remembering):
 class ModuleStream(Remembering):
     """The Engram module; the state is its taps."""
 
-    def __init__(self, parameters: Mapping, config: object, taps: np.ndarray, ops: ModuleType):
+    def __init__(self, parameters: Mapping, config: object, taps: np.ndarray, ops: Ops):
         super().__init__(taps)
         self.parameters, self.config, self.ops = parameters, config, ops
 
     @classmethod
-    def start(cls, parameters: Mapping, config: object, hidden: np.ndarray, ops: ModuleType) -> "ModuleStream":
+    def start(cls, parameters: Mapping, config: object, hidden: np.ndarray, ops: Ops) -> "ModuleStream":
         """Before the first token; `hidden` gives batch, dtype and device."""
         return cls(parameters, config, start_state(config, len(hidden), hidden.dtype, like=hidden, ops=ops).taps, ops)
 
@@ -90,7 +90,7 @@ class ModuleStream(Remembering):
 class ModelStream:
     """The whole model; its DecodeState does all the remembering."""
 
-    def __init__(self, parameters: Mapping, config: object, state: DecodeState, ops: ModuleType, absorbed: bool):
+    def __init__(self, parameters: Mapping, config: object, state: DecodeState, ops: Ops, absorbed: bool):
         self.parameters, self.config, self.state, self.ops, self.absorbed = parameters, config, state, ops, absorbed
 
     def feed(self, ids: np.ndarray, dead: np.ndarray | None, counts: Sequence[int] | None = None,

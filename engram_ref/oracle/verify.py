@@ -6,8 +6,8 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from types import ModuleType
 
+from engram_ref.ops.namespace import Ops
 from engram_ref.oracle.cases import Case, Stage, Vectors
 from engram_ref.oracle.compare import Difference, compare
 from engram_ref.oracle.run import Adapter, Stages, run
@@ -46,7 +46,7 @@ class Result:
         return f"{self.case.name}{way}: first differs at {self.stage} [{kind}], {self.difference}"
 
 
-def verify(namespace: ModuleType, adapter: Adapter, vectors: Vectors,
+def verify(namespace: Ops, adapter: Adapter, vectors: Vectors,
            progress: Callable[[int, int], None] = lambda done, total: None) -> list[Result]:
     """Every case, those with stages twice: with a trace, which shows each, and without, which may be fused.
 
@@ -63,7 +63,7 @@ def verify(namespace: ModuleType, adapter: Adapter, vectors: Vectors,
     return results
 
 
-def verify_case(case: Case, vectors: Vectors, namespace: ModuleType, adapter: Adapter, traced: bool) -> Result:
+def verify_case(case: Case, vectors: Vectors, namespace: Ops, adapter: Adapter, traced: bool) -> Result:
     """One case, one way. Whatever the namespace raises is a result as well."""
     try:
         found = run(case, vectors, namespace, adapter, traced)

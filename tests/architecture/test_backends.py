@@ -1,78 +1,164 @@
-"""A backend is the definition over again: the same files, the same functions, the same parameters."""
+"""A backend is the definition over again: the same ops with the same parameters, each call through the namespace."""
 
 import ast
-import importlib
+import inspect
+import re
+from types import FunctionType
 
 import pytest
 
 import engram_ref
 from engram_ref import ops
-from tests.architecture.test_architecture import PACKAGE
+from engram_ref.backends import BACKENDS, load
+from engram_ref.ops.namespace import CONSTANTS, FIXED, NUMPY
+from engram_ref.ops.small import Small
+from tests.architecture.test_architecture import PACKAGE, arithmetic
 
-BACKENDS = sorted(path.parent.name for path in (PACKAGE / "backends").glob("*/__init__.py"))
+CHAIN = [kind for kind in type(NUMPY).__mro__ if issubclass(kind, Small)]
+OF_SEVERAL_LINES = {"routed_naive", "routed_grouped", "stepper"}
+"""Compositions that are formulas over parameters, or take single tokens apart: differentiated as a whole."""
 
 
-def public_functions(path):
-    """Name -> definition of every function of a file that is not private."""
-    body = ast.parse(path.read_text(encoding="utf-8")).body
-    return {node.name: node for node in body if isinstance(node, ast.FunctionDef) and not node.name.startswith("_")}
+def backend(name):
+    if name != "numpy":
+        pytest.importorskip(name, reason=f"{name} is not installed")
+    return load(name)
+
+
+def kinds(namespace):
+    """The classes of a namespace that its own backend brings."""
+    return [kind for kind in type(namespace).__mro__ if kind.__module__.startswith("engram_ref.backends")]
 
 
 def parameters(function):
-    """Names and defaults in order, as they are written; annotations may differ."""
-    arguments = function.args
-    plain = arguments.posonlyargs + arguments.args
-    defaults = [None] * (len(plain) - len(arguments.defaults)) + arguments.defaults
-    pairs = [*zip(plain, defaults, strict=True), *zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)]
-    return [(argument.arg, None if default is None else ast.unparse(default)) for argument, default in pairs]
+    """Names and defaults in order; annotations may differ."""
+    found = [(p.name, p.default) for p in inspect.signature(function).parameters.values()]
+    return [pair for pair in found if pair[0] != "self"]
 
 
-DEFINED = {name: (path.stem, function) for path in (PACKAGE / "ops").glob("*.py")
-           for name, function in public_functions(path).items()}
-TWINS = [(backend, path.stem, name, function) for backend in BACKENDS
-         for path in sorted((PACKAGE / "backends" / backend).glob("[!_]*.py"))
-         for name, function in public_functions(path).items() if name in DEFINED]
-"""Every function of a backend that has the name of an op's; private files and other names serve these."""
+@pytest.mark.parametrize("name", ["numba", "torch"])
+def test_an_op_of_a_backend_has_the_parameters_of_the_definitions(name):
+    namespace = backend(name)
+    for one in (namespace, namespace.steps, namespace.small):
+        wrong = {op: parameters(getattr(one, op)) for op in one.names() if op not in ("DEAD",)
+                 and parameters(getattr(one, op)) not in (expected := parameters(getattr(NUMPY, op)),
+                                                          [*expected, ("out", None)])}
+        assert wrong == {}
 
 
-def test_backends_are_found():
-    assert "torch" in BACKENDS and len(TWINS) > 80
-
-
-@pytest.mark.parametrize("backend, file, name, function", TWINS, ids=[".".join(twin[:3]) for twin in TWINS])
-def test_a_twin_has_the_file_and_the_parameters_of_its_op(backend, file, name, function):
-    home, definition = DEFINED[name]
-    assert file == home
-    found, expected = parameters(function), parameters(definition)
-    assert found in (expected, [*expected, ("out", "None")])
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_what_a_namespace_has_of_its_own_are_twins(backend):
-    """An op's name stands for the definition itself or for its twin: no other function goes by it."""
-    pytest.importorskip(backend, reason=f"{backend} is not installed")
-    namespace = importlib.import_module(f"engram_ref.backends.{backend}")
-    own = {name for name in ops.__all__ if getattr(namespace, name) is not getattr(ops, name)}
-    assert own and own <= {name for other, _, name, _ in TWINS if other == backend}
-
-
-@pytest.mark.parametrize("backend", BACKENDS)
-def test_a_backend_has_every_name_of_ops(backend):
-    pytest.importorskip(backend, reason=f"{backend} is not installed")
-    namespace = importlib.import_module(f"engram_ref.backends.{backend}")
-    assert [name for name in ops.__all__ if not hasattr(namespace, name)] == []
-    assert set(ops.__all__) <= set(namespace.__all__)
-
-
-@pytest.mark.parametrize("written", ["x, out=None, more=1", "y", "x, y", "x=1", "x, *, out=2"])
+@pytest.mark.parametrize("written", [lambda x, out=None, more=1: x, lambda y: y, lambda x, y: x, lambda x=1: x])
 def test_another_signature_would_be_noticed(written):
-    function = ast.parse(f"def f({written}): pass").body[0]
-    assert parameters(function) not in ([("x", None)], [("x", None), ("out", "None")])
+    assert parameters(written) not in (parameters(lambda x: x), parameters(lambda x, out=None: x))
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_what_a_class_of_ops_holds_is_a_function_of_its_own_kind(name):
+    """A plain function as an attribute would take the namespace as its first argument."""
+    for kind in [*CHAIN, *kinds(backend(name))]:
+        assert vars(kind)["__slots__"] == (), kind
+        for attribute, value in vars(kind).items():
+            if isinstance(value, FunctionType):
+                assert next(iter(inspect.signature(value).parameters)) == "self", f"{kind.__name__}.{attribute}"
+                assert value.__qualname__ == f"{kind.__name__}.{attribute}"
+
+
+@pytest.mark.parametrize("name", BACKENDS)
+def test_constants_are_made_by_the_same_functions_everywhere(name):
+    namespace = backend(name)
+    assert {op for op in CONSTANTS if getattr(namespace, op) is not getattr(NUMPY, op)} == set()
+    assert set(namespace.names()) >= FIXED >= CONSTANTS
+
+
+def folders(*names):
+    return [(path, ast.parse(path.read_text(encoding="utf-8"))) for name in names
+            for path in sorted((PACKAGE / name).rglob("*.py"))]
+
+
+def methods(tree):
+    """(class, method) of every class of ops in a file."""
+    return [(kind, node) for kind in tree.body if isinstance(kind, ast.ClassDef)
+            and any(ast.unparse(base) in {k.__name__ for k in CHAIN} | {"Steps"} for base in kind.bases)
+            for node in kind.body if isinstance(node, ast.FunctionDef)]
+
+
+def calls_around_the_namespace(function):
+    """Ops that a method calls by their plain names, or by a module's."""
+    for node in ast.walk(function):
+        if isinstance(node, ast.Call):
+            text = ast.unparse(node.func)
+            owner, _, name = text.rpartition(".")
+            if name in set(ops.__all__) - CONSTANTS and owner in ("", "ops", "numpy_ops", "NUMPY"):
+                yield f"line {node.lineno}: {text}"
+
+
+def test_a_method_calls_ops_through_its_namespace():
+    found = {f"{path.name} {kind.name}.{method.name}": list(calls_around_the_namespace(method))
+             for path, tree in folders("ops", "backends") for kind, method in methods(tree)}
+    assert len(found) > 40
+    assert {name: calls for name, calls in found.items() if calls} == {}
+
+
+@pytest.mark.parametrize("line", ["y = sigmoid(x)", "y = ops.rms_norm(x, g, e)", "return NUMPY.gate(s, form)"])
+def test_a_call_around_the_namespace_would_be_noticed(line):
+    assert list(calls_around_the_namespace(ast.parse(line)))
+
+
+def test_a_composition_computes_with_ops_alone():
+    """A method that takes parameters: no operator, no slice, no function of NumPy."""
+    found = {f"{path.name} {method.name}": [*operators(method), *slices(method)]
+             for path, tree in folders("ops") for _, method in methods(tree)
+             if any(a.arg == "parameters" for a in method.args.args) and method.name not in OF_SEVERAL_LINES}
+    assert len(found) > 10
+    assert {name: lines for name, lines in found.items() if lines} == {}
+
+
+def operators(function):
+    """Arithmetic on anything but sizes, which a line such as `B, T, D = x.shape` names."""
+    sizes = {name.id for node in ast.walk(function) if isinstance(node, ast.Assign) and ".shape" in ast.unparse(node)
+             for target in node.targets for name in ast.walk(target) if isinstance(name, ast.Name)}
+    for line in arithmetic(function):
+        if not set(re.findall(r"[A-Za-z_]\w*", line.partition(": ")[2])) <= sizes:
+            yield line
+
+
+def slices(function):
+    """Elements and slices of anything but parameters, shapes and per-layer constants."""
+    for node in ast.walk(function):
+        if isinstance(node, ast.Subscript) and not ast.unparse(node.value).endswith((".shape", "parameters", "tuple")):
+            yield f"line {node.lineno}: {ast.unparse(node)}"
+
+
+@pytest.mark.parametrize("line", ["y = B * x", "y = x @ w", "y = np.exp(x)", "y += x"])
+def test_an_operator_would_be_noticed(line):
+    assert list(operators(ast.parse(f"B, T = x.shape\n{line}")))
+    assert not list(operators(ast.parse("B, T = x.shape\ny = B * T")))
+
+
+@pytest.mark.parametrize("line", ["y = x[:, 1:]", "y = weights[m]"])
+def test_a_slice_would_be_noticed(line):
+    assert list(slices(ast.parse(line)))
+
+
+def test_no_helper_goes_by_the_name_of_an_op():
+    """A function in a file of ops that has an op's name is that op."""
+    helpers = {f"{path.name} {node.name}" for path, tree in folders("ops") if path.name != "__init__.py"
+               for node in tree.body if isinstance(node, ast.FunctionDef) and node.name in ops.__all__
+               and inspect.getsourcefile(inspect.unwrap(getattr(ops, node.name))) != str(path)}
+    assert helpers == set()
+
+
+def test_no_op_is_a_default_argument():
+    defaults = [ast.unparse(default) for _, tree in folders("ops", "backends", "model") for node in ast.walk(tree)
+                if isinstance(node, ast.FunctionDef) for default in [*node.args.defaults, *node.args.kw_defaults]
+                if default is not None]
+    assert len(defaults) > 50
+    assert set(defaults) & (set(ops.__all__) - {"ignore", "DEAD"}) == set()
 
 
 def test_ops_and_models_import_no_backend():
     for folder in ("ops", "model"):
-        sources = [path.read_text(encoding="utf-8") for path in (PACKAGE / folder).rglob("*.py")]
-        assert sources and not any("engram_ref.backends" in source for source in sources)
-        assert not any("torch" in line and "import" in line for source in sources for line in source.splitlines())
-    assert engram_ref.engram.__kwdefaults__["ops"] is ops
+        trees = [tree for _, tree in folders(folder)]
+        targets = {alias for tree in trees for node in ast.walk(tree) if isinstance(node, ast.ImportFrom | ast.Import)
+                   for alias in ([node.module] if isinstance(node, ast.ImportFrom) else [a.name for a in node.names])}
+        assert targets and not any(t.startswith(("engram_ref.backends", "torch")) for t in targets)
+    assert engram_ref.engram.__kwdefaults__["ops"] is NUMPY

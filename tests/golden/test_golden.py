@@ -21,6 +21,10 @@ NO_CASE = {
     **dict.fromkeys(("check_ids", "check_rows", "check_together"), "raises or not; tested with what it refuses"),
     **dict.fromkeys(("as_array", "as_int64", "constant", "dtype_name", "first_non_finite", "to_numpy", "zeros"),
                     "holds arrays for models; computes nothing"),
+    **dict.fromkeys(("add", "cast", "einsum", "exp", "multiply", "repeat", "reshape", "split", "stack", "tail", "take"),
+                    "an operation of the array library; parts of what has cases"),
+    **dict.fromkeys(("log_normalise", "merge_branches", "sqrt_softplus", "zero_dead"),
+                    "a part of sinkhorn, collapse, router_scores, gate, which have cases for each of their forms"),
 }
 """Names of the ops namespace without a case of their own, and why."""
 
@@ -40,12 +44,10 @@ def failures(vectors, namespace, adapter):
 
 
 def namespace_of(name):
-    """A backend, or a skip that says why."""
-    try:
-        namespace = load(name)
-    except InputError as error:
-        pytest.skip(str(error))
-    return namespace if hasattr(namespace, "__all__") else pytest.skip(f"{name}: no such backend yet")
+    """A backend, or a skip that says that its package is not installed."""
+    if name != "numpy":
+        pytest.importorskip(name, reason=f"{name} is not installed")
+    return load(name)
 
 
 @pytest.mark.parametrize("name", ["numpy", "numba", "torch"])

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import engram_ref
-from engram_ref import Addressing, InputError, Trace, engram, ops, start_state
+from engram_ref import Addressing, EngramState, InputError, Trace, engram, ops, start_state
 from engram_ref.model.state import DecodeState
 from engram_ref.model.transformer import forward
 from engram_ref.ops import DEAD
@@ -92,20 +92,18 @@ def apart(name, function):
 
 
 def test_tensors_on_two_devices_are_refused_by_name():
+    """Every entry looks at all it is given, before any work."""
     p, hidden, rows, taps = module_arguments(DEMO)
-    history, ids = torch.zeros((2, 2), dtype=torch.int64), torch.zeros((2, 5), dtype=torch.int64)
-    memory = torch_ops.gather_decode(p, rows, DEMO, torch.float64)
-    constants = np.array([3, 5, 7]), np.array([11, 13])
-    apart("ids and history", lambda: torch_ops.address(ids, history.to(META), *constants, None, 0))
-    apart("ids and history", lambda: torch_ops.address_layers(ids, None, history.to(META), [constants[0]],
-                                                              [constants[1]], None, 0))
-    apart("parameter table and rows", lambda: torch_ops.gather_decode(p, rows.to(META), DEMO, torch.float64))
-    apart("memory and hidden", lambda: torch_ops.project_and_gate(p, memory, hidden.to(META), None, DEMO))
-    apart("and memory", lambda: torch_ops.project_and_gate(p, memory.to(META), hidden.to(META), None, DEMO))
-    apart("parameter conv_gain and taps", lambda: torch_ops.gated_conv(p, hidden, taps.to(META), DEMO))
-    apart("hidden and parameter table", lambda: engram(p | {"table": p["table"].to(META)}, hidden, rows, DEMO,
-                                                       ops=torch_ops))
-    apart("memory and hidden", lambda: torch_ops.gated_update(p, memory, hidden.to(META), taps, None, DEMO, 0))
+    dead, table = torch.zeros(rows.shape[:2], dtype=torch.bool), {"table": p["table"].to(META)}
+    module = lambda *a, p=p, **k: engram(p, *a, DEMO, ops=torch_ops, check=False, **k)
+    apart("hidden and rows", lambda: module(hidden, rows.to(META)))
+    apart("hidden and rows", lambda: module(hidden.to(META), rows))
+    apart("hidden and dead", lambda: module(hidden, rows, dead=dead.to(META)))
+    apart("hidden and state.taps", lambda: module(hidden, rows, state=EngramState(taps.to(META))))
+    apart("hidden and parameter table", lambda: module(hidden, rows, p=p | table))
+    addressing, ids = Addressing(DEMO, ops=torch_ops), torch.zeros((2, 5), dtype=torch.int64)
+    history = addressing.start(2).to(META)
+    apart("ids and history", lambda: addressing.rows_of_tokens(ids, history))
 
 
 def test_a_model_on_two_devices_is_refused_and_its_state_is_as_it_was():
@@ -120,12 +118,10 @@ def test_a_model_on_two_devices_is_refused_and_its_state_is_as_it_was():
 
 
 def test_numpy_parameters_are_refused_with_the_remedy():
-    p, hidden, rows, taps = module_arguments(DEMO)
+    p, hidden, rows, _ = module_arguments(DEMO)
     p["key_weight"] = p["key_weight"].numpy()
-    for call in (lambda: engram(p, hidden, rows, DEMO, ops=torch_ops), lambda: torch_ops.gated_update(
-            p, torch_ops.gather_decode(p, rows, DEMO, torch.float64), hidden, taps, None, DEMO, 0)):
-        with pytest.raises(InputError, match=r"parameter key_weight: expected a tensor, found ndarray .*\.tensors"):
-            call()
+    with pytest.raises(InputError, match=r"parameter key_weight: expected a tensor, found ndarray .*\.tensors"):
+        engram(p, hidden, rows, DEMO, ops=torch_ops)
 
 
 def test_a_state_lies_where_it_is_asked_for():

@@ -14,7 +14,7 @@ from tests.compare import assert_close
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("triton", reason="triton is not installed")
-twin = importlib.import_module("engram_ref.backends.torch.composite")
+twin = importlib.import_module("engram_ref.backends.torch")
 KERNELS = {name: importlib.import_module(f"engram_ref.backends.torch.kernels.{name}")
            for name in ("rows", "dequantise", "gate")}
 
