@@ -65,3 +65,10 @@ def emulated_projection(weight, x):
     """Exact sums, rounded to bfloat16 at the end."""
     return [codecs.to_bfloat16(sum(Fraction(w) * Fraction(a) for w, a in zip(line, x, strict=True)))
             for line in weight.tolist()]
+
+
+def emulated_project(parameters, memories, floor=1e-4):
+    """Keys [T][M][D] and values [T][D] of memories [T][E]."""
+    inputs = [emulated_requantise(memory, floor) for memory in memories]
+    return ([[emulated_projection(weight, x) for weight in parameters["key_weight"]] for x in inputs],
+            [emulated_projection(parameters["value_weight"], x) for x in inputs])

@@ -12,7 +12,7 @@ from engram_ref import Trace, engram, residual
 from engram_ref.ops import project
 from engram_ref.oracle.emulated_rounding import (
     emulated_memory,
-    emulated_projection,
+    emulated_project,
     emulated_requantise,
     whole_number_case,
 )
@@ -55,10 +55,8 @@ def emulated(width):
     found = {"memory": [], "key": [], "value": [], "score": []}
     for position in np.ndindex(rows.shape[:2]):
         memory = emulated_memory(parameters, rows[position])
-        x = emulated_requantise(memory)
-        keys = [emulated_projection(weight, x) for weight in parameters["key_weight"]]
+        [keys], [value] = emulated_project(parameters, [memory])
         scores = [emulated_score(h, k, g) for h, k, g in zip(hidden[position].tolist(), keys, gains, strict=True)]
-        value = emulated_projection(parameters["value_weight"], x)
         parts = {"memory": memory, "key": keys, "value": value, "score": scores}
         for name, part in parts.items():
             found[name].append(part)
@@ -103,12 +101,10 @@ def test_the_projection_input_is_rounded_to_fp8_blocks(size, floor):
     config, rng = replace(config, quantise_floor=floor), np.random.default_rng(5)
     memory = size * rng.integers(-60, 61, (1, 3, config.memory_width)).astype(np.float32)
     key, value = project(parameters, memory, config)
-    x = [emulated_requantise(line, floor) for line in memory[0].tolist()]
-    assert x != memory[0].tolist()
-    expected = [[emulated_projection(weight, line) for weight in parameters["key_weight"]] for line in x]
-    assert_close("key", np.float32([expected]), key, "exact")
-    expected = [emulated_projection(parameters["value_weight"], line) for line in x]
-    assert_close("value", np.float32([expected]), value, "exact")
+    assert [emulated_requantise(line, floor) for line in memory[0].tolist()] != memory[0].tolist()
+    keys, values = emulated_project(parameters, memory[0].tolist(), floor)
+    assert_close("key", np.float32([keys]), key, "exact")
+    assert_close("value", np.float32([values]), value, "exact")
 
 
 @pytest.mark.parametrize("width", WIDTHS)

@@ -6,16 +6,16 @@ import numpy as np
 
 from engram_ref import ops
 from engram_ref.oracle.builders.codecs import NO_FLOOR
-from engram_ref.oracle.builders.modules import ALL, module, terms_of
+from engram_ref.oracle.builders.modules import CONFIGS, module_arguments, terms_of
 from engram_ref.oracle.builders.planned import Other, case, rng_of
-from engram_ref.oracle.emulated_rounding import emulated_projection, emulated_requantise, whole_number_case
+from engram_ref.oracle.emulated_rounding import emulated_project, whole_number_case
 from engram_ref.oracle.small_modules import slow_gated
 
 
 def composites():
     """Each composite by itself, on what the one before it gives."""
-    for label, config in ALL.items():
-        a = module(f"gated_update/{label}", config, 1, 3)
+    for label, config in CONFIGS.items():
+        a = module_arguments(f"gated_update/{label}", config, 1, 3)
         p, hidden, rng = a["parameters"], a["hidden"], rng_of(f"taps/{label}")
         memory = ops.gather_decode(p, a["rows"], config, np.float64)
         dead = np.array([[False, True, False]])
@@ -54,9 +54,7 @@ def faint_memory():
 
 def slow_project(parameters, memory, config):
     """Keys and values by exact fractions."""
-    lines = [emulated_requantise(line, config.quantise_floor) for line in memory.reshape(-1, memory.shape[-1]).tolist()]
-    return ([[emulated_projection(weight, line) for weight in parameters["key_weight"]] for line in lines],
-            [emulated_projection(parameters["value_weight"], line) for line in lines])
+    return emulated_project(parameters, memory.reshape(-1, memory.shape[-1]).tolist(), config.quantise_floor)
 
 
 def split(parameters):

@@ -8,18 +8,13 @@ from engram_ref import ops
 from engram_ref.oracle.builders.codecs import NO_FLOOR
 from engram_ref.oracle.builders.planned import Other, case, rng_of
 from engram_ref.oracle.builders.streams import STEPS, columns_of, dead_of, stream_case
-from engram_ref.oracle.emulated_rounding import (
-    emulated_memory,
-    emulated_projection,
-    emulated_requantise,
-    whole_number_case,
-)
+from engram_ref.oracle.emulated_rounding import emulated_memory, emulated_project, whole_number_case
 from engram_ref.oracle.run import Adapter, call
 from engram_ref.oracle.small_modules import DIALECTS, V41, random_inputs, random_parameters, slow_engram
 
 PLAIN_V41 = replace(V41, name="v4.1-like-unrounded", table_codec="fp32", rounding="none")
-ALL = {**DIALECTS, PLAIN_V41.name: PLAIN_V41}
-WITH_BARRIER = [name for name, config in ALL.items() if config.dead_barrier]
+CONFIGS = {**DIALECTS, PLAIN_V41.name: PLAIN_V41}
+WITH_BARRIER = [name for name, config in CONFIGS.items() if config.dead_barrier]
 
 
 def terms_of(config):
@@ -27,7 +22,7 @@ def terms_of(config):
     return config.memory_width + 1 + 4 * config.hidden_size + config.conv_kernel
 
 
-def module(name, config, B, T, chunks=None, dead=None, dtype=np.float64):
+def module_arguments(name, config, B, T, chunks=None, dead=None, dtype=np.float64):
     """Arguments of one module: random parameters, branches of different size."""
     parameters = random_parameters(config, rng_of(config.name), dtype=dtype)       # one set a dialect
     hidden, rows = random_inputs(config, rng_of(name), B, T, dtype)
@@ -37,25 +32,26 @@ def module(name, config, B, T, chunks=None, dead=None, dtype=np.float64):
 
 def whole():
     """Each dialect: a batch, one token, none, two chunks, DEAD positions, a hidden state of zeros, float32."""
-    for label, config in ALL.items():
+    for label, config in CONFIGS.items():
         shared = {"outputs": ("output", "taps"), "terms": terms_of(config), "dialect": label, "traced": True}
         for title, B, T, chunks, flags in (("batch", 2, 4, None, "batch unequal-branches"),
                                            ("one-token", 1, 1, None, "one-token short"),
                                            ("empty", 2, 0, None, "empty"), ("chunked", 1, 5, [3, 2], "chunked")):
             name = f"engram/{label}-{title}"
-            yield case(name, slow=slow_module, flags=f"dialect {flags}", **shared, **module(name, config, B, T, chunks))
+            yield case(name, slow=slow_module, flags=f"dialect {flags}", **shared,
+                       **module_arguments(name, config, B, T, chunks))
         if config.gate_form != "copysign_sqrt":      # there, a score of zero has the sign that the sum's order gives
-            arguments = module(f"engram/{label}-zero", config, 1, 2)
+            arguments = module_arguments(f"engram/{label}-zero", config, 1, 2)
             arguments["hidden"][:] = 0.0
             yield case(f"engram/{label}-zero-state", slow=slow_module, flags="clamp eps dialect", **shared, **arguments)
         name = f"engram/{label}-float32"
         yield case(name, slow=in_float32(slow_module), truth=in_float32(through_ops), kind="f32",
-                   flags="float32 dialect", **shared, **module(name, config, 1, 2, dtype=np.float32))
+                   flags="float32 dialect", **shared, **module_arguments(name, config, 1, 2, dtype=np.float32))
     for label in WITH_BARRIER:
         dead = np.array([[False, True, False, True], [True, False, False, False]])
         name = f"engram/{label}-dead"
         yield case(name, slow=slow_module, flags="dead dialect", outputs=("output", "taps"), traced=True, dialect=label,
-                   terms=terms_of(ALL[label]), **module(name, ALL[label], 2, 4, dead=dead))
+                   terms=terms_of(CONFIGS[label]), **module_arguments(name, CONFIGS[label], 2, 4, dead=dead))
 
 
 def in_float32(function):
@@ -94,12 +90,12 @@ def released():
 def streams():
     """The module over a stream: every kind of step in one dialect, one token at a time in others."""
     for label in ("demo-like", "qwen-like", "short-kernel"):
-        config = ALL[label]
+        config = CONFIGS[label]
         for title, (flags, steps) in STEPS.items():
             if title != "one-by-one" and label != "demo-like":
                 continue
             name, T = f"engram_stream/{label}-{title}", columns_of(steps)
-            a = module(name, config, 2, T, dead=dead_of(name, config, (2, T)))
+            a = module_arguments(name, config, 2, T, dead=dead_of(name, config, (2, T)))
             yield stream_case(name, "output", 2, steps, lambda p=a["parameters"], config=config, **text: slow_engram(
                 p, text["hidden"], text["rows"], config, text["dead"])[0],
                 {key: a[key] for key in ("hidden", "rows", "dead")}, f"dialect {flags}", dialect=label, kind="model",
@@ -127,9 +123,8 @@ def slow_released(parameters, hidden, rows, config, dead, chunks):
     """Memory, keys and values by exact fractions."""
     single = in_single(parameters)
     memories = [emulated_memory(single, rows[position]) for position in np.ndindex(rows.shape[:2])]
-    inputs = [emulated_requantise(memory, config.quantise_floor) for memory in memories]
-    return {"memory": memories, "key": [[emulated_projection(w, x) for w in single["key_weight"]] for x in inputs],
-            "value": [emulated_projection(single["value_weight"], x) for x in inputs]}
+    keys, values = emulated_project(single, memories, config.quantise_floor)
+    return {"memory": memories, "key": keys, "value": values}
 
 
 AREA = (whole, released, streams)

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from engram_ref.ops import expert_weights, router_scores
 from engram_ref.ops.linear import linear
 from engram_ref.ops.norm import inverse_rms
 
@@ -108,8 +109,6 @@ def latent_eps(eps):
 # experts
 
 def biased_weights(original, parameters, x, config):
-    from engram_ref.ops import expert_weights, router_scores
-
     chosen, _ = original(parameters, x, config)
     biased = router_scores(x, parameters["gate.weight"], config.scoring_func) + parameters["gate.bias"]
     return chosen, expert_weights(biased, chosen, config)
@@ -117,8 +116,6 @@ def biased_weights(original, parameters, x, config):
 
 def weights_by_subtraction(original, parameters, x, config):
     """An expert's own score found as (score + bias) - bias."""
-    from engram_ref.ops import expert_weights, router_scores
-
     chosen, _ = original(parameters, x, config)
     bias = parameters["gate.bias"] if config.router_bias else 0.0
     scores = router_scores(x, parameters["gate.weight"], config.scoring_func)
