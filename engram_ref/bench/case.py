@@ -6,16 +6,14 @@ so the spread of a ratio is its own, not that of its parts.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 
-from engram_ref.bench.measure import Rounds, Side, launched
+from engram_ref.bench.measure import Rounds, Side
 
 OURS = "engram_ref"
 FRESH = f"{OURS}, fresh output"
-COPY = "the device copying as many bytes"
 
 
 class Kind(NamedTuple):
@@ -81,39 +79,13 @@ class Case:
         return {name: side for name, side in self.sides.items() if isinstance(side, str)}
 
 
-def device_case(what: str, sizes: Mapping[str, int | str], ours: Side, moved: int) -> Case:
-    """A case on a CUDA device: our side, and a copy that reads and writes as many bytes in all."""
-    import torch
-
-    source, target = (torch.zeros(moved // 2, dtype=torch.uint8, device="cuda") for _ in range(2))
-    return Case(what, {**sizes, "device": torch.cuda.get_device_name()}, 1,
-                {OURS: ours, COPY: partial(target.copy_, source)}, [Comparison("limit", COPY)], collect=launched)
-
-
-def on_device(value: object) -> object:
-    """Arrays, alone or by name, as tensors on the CUDA device; anything else as it is."""
-    import torch
-
-    if isinstance(value, dict):
-        return {name: on_device(array) for name, array in value.items()}
-    return torch.from_numpy(np.array(value, order="C")).to("cuda") if isinstance(value, np.ndarray) else value
-
-
-class Spread(NamedTuple):
-    """A median and the quartiles around it."""
-
-    median: float
-    q1: float
-    q3: float
-
-
-def spread(values: list[float]) -> Spread:
+def spread(values: list[float]) -> dict[str, float]:
     """Median and quartiles, linear between neighbours.
 
     >>> spread([4.0, 1.0, 2.0, 3.0])
-    Spread(median=2.5, q1=1.75, q3=3.25)
+    {'median': 2.5, 'q1': 1.75, 'q3': 3.25}
     """
-    return Spread(*np.quantile(values, [0.5, 0.25, 0.75]).tolist())
+    return {name: float(np.quantile(values, q)) for name, q in (("median", 0.5), ("q1", 0.25), ("q3", 0.75))}
 
 
 def record(row: str, case: Case, values: Rounds, excuse: str) -> dict[str, object]:
@@ -123,7 +95,7 @@ def record(row: str, case: Case, values: Rounds, excuse: str) -> dict[str, objec
     """
     return {
         "id": row, "what": case.what, "sizes": dict(case.sizes), "threads": case.threads, "unit": case.unit,
-        "sides": {name: spread(measured)._asdict() for name, measured in values.items()},
+        "sides": {name: spread(measured) for name, measured in values.items()},
         "comparisons": [compared(asked, values, case, excuse) for asked in case.compare],
         "note": case.note,
     }
@@ -147,6 +119,6 @@ def compared(asked: Comparison, values: Rounds, case: Case, excuse: str) -> dict
     found = spread([KINDS[kind].value(a, b) for a, b in zip(values[of], values[against], strict=True)])
     verdict = "not judged"
     if goal is not None and not excuse:
-        enough = found.median >= goal if KINDS[kind].at_least else found.median <= goal
+        enough = found["median"] >= goal if KINDS[kind].at_least else found["median"] <= goal
         verdict = "met" if enough and not case.failed else "missed"
-    return entry | found._asdict() | {"verdict": verdict, "why": "" if goal is None else excuse or case.failed}
+    return entry | found | {"verdict": verdict, "why": "" if goal is None else excuse or case.failed}

@@ -72,21 +72,6 @@ def read_all(array: np.ndarray, threads: int) -> Side:
     return split(lambda a, b: touch_lines(words, a * WORDS, b * WORDS), words.size // WORDS, threads)
 
 
-def divides(values: np.ndarray, divisors: np.ndarray) -> Side:
-    """One 64-bit remainder of each value by each divisor, kept nowhere."""
-    return lambda: sum_of_remainders(values.view(np.uint64), divisors.view(np.uint64))
-
-
-def dispatch(*arrays: np.ndarray) -> Side:
-    """Call a compiled function that does nothing with these arrays."""
-    return lambda: nothing(*arrays)
-
-
-def sgemm(a: np.ndarray, b: np.ndarray) -> Side:
-    """a @ b into an array that exists already."""
-    return functools.partial(np.matmul, a, b, out=np.zeros((a.shape[0], b.shape[1]), dtype=a.dtype))
-
-
 @njit(nogil=True)
 def touch_rows(words, rows, width, start, stop):
     """The exclusive or of one word of each cache line of rows[start:stop]."""
@@ -112,8 +97,8 @@ def touch_lines(words, start, stop):
 
 
 @njit(nogil=True, error_model="numpy")
-def sum_of_remainders(values, divisors):
-    """The sum of value % divisor over all pairs."""
+def divide(values, divisors):
+    """One 64-bit remainder of each value by each divisor: their sum."""
     total = np.uint64(0)
     for i in range(len(values)):
         for j in range(len(divisors)):

@@ -8,8 +8,8 @@ import numpy as np
 
 from engram_ref.addressing import Addressing
 from engram_ref.backends import load
-from engram_ref.bench import limits
-from engram_ref.bench.case import FRESH, OURS, Case, Comparison, device_case, on_device
+from engram_ref.bench import cuda, limits
+from engram_ref.bench.case import FRESH, OURS, Case, Comparison
 from engram_ref.bench.limits import aligned
 from engram_ref.bench.setting import Setting
 from engram_ref.config import EngramConfig
@@ -61,7 +61,7 @@ def beside_c(setting: Setting) -> Iterator[Case]:
     yield Case("rows, the released layout", sizes, 1, {
         OURS: partial(setting.ops.address_layers, *arguments, out=out),
         LOOP: setting.rival(lambda rivals: rivals.c_rows(*plain), "gcc"),
-        DIVIDE: limits.divides(rng.integers(0, 2**62, tokens), primes.reshape(-1)),
+        DIVIDE: partial(limits.divide, rng.integers(0, 2**62, tokens, np.uint64), primes.reshape(-1).view(np.uint64)),
     }, [Comparison("faster", LOOP, 5.0), Comparison("limit", DIVIDE)],
         note="a row without a division can pass the limit of one divide a row")
 
@@ -73,7 +73,7 @@ def step(setting: Setting) -> Iterator[Case]:
     yield Case("rows, one decode step", {"preset": config.name, "sequences": 1, "columns": config.columns}, 1, {
         OURS: partial(setting.ops.stepper(multipliers[0], primes[0], pad, None), ids, history),
         DEMO: setting.rival(lambda rivals: partial(rivals.demo_step, ids, history, multipliers[0], primes[0], pad)),
-        DISPATCH: limits.dispatch(ids, history),
+        DISPATCH: lambda: limits.nothing(ids, history),
     }, [Comparison("faster", DEMO, 60.0), Comparison("limit", DISPATCH)])
 
 
@@ -81,8 +81,8 @@ def on_cuda(setting: Setting) -> Iterator[Case]:
     """C1: rows of both layers of the released model, from raw ids."""
     shape = (8, setting.size(4096, 64))
     config, arguments, (ids, *_) = hashing("deepseek-v4.1-flash", np.random.default_rng(1), shape)
-    ours = partial(load("torch").address_layers, *map(on_device, arguments))
-    yield device_case("rows, on a CUDA device", {"preset": config.name, "tokens": ids.size}, ours,
+    ours = partial(load("torch").address_layers, *map(cuda.on_device, arguments))
+    yield cuda.case("rows, on a CUDA device", {"preset": config.name, "tokens": ids.size}, ours,
                       ids.nbytes * (1 + len(config.layer_ids) * config.columns))
 
 
@@ -137,9 +137,9 @@ def dequantise(setting: Setting) -> Iterator[Case]:
 def dequantise_on_cuda(setting: Setting) -> Iterator[Case]:
     """C2: FP8 rows gathered and decoded."""
     config, parameters, rows = fp8_rows(setting.size(2**22, 960), setting.size(4096, 64))
-    dtype = on_device(np.zeros(0, np.float32)).dtype
-    ours = partial(load("torch").gather_decode, on_device(parameters), on_device(rows), config, dtype)
-    yield device_case("gather and decode, on a CUDA device", {"rows read": rows.size, "row width": config.row_width},
+    dtype = cuda.on_device(np.zeros(0, np.float32)).dtype
+    ours = partial(load("torch").gather_decode, cuda.on_device(parameters), cuda.on_device(rows), config, dtype)
+    yield cuda.case("gather and decode, on a CUDA device", {"rows read": rows.size, "row width": config.row_width},
                       ours, rows.size * (config.bytes_per_row + 4 * config.row_width))
 
 

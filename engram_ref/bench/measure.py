@@ -1,4 +1,4 @@
-"""Measuring: seconds of sides that take turns, seconds on a CUDA device, bytes at the peak, other processes.
+"""Measuring: seconds of sides that take turns, bytes of memory at the peak, new processes.
 
 Sides take turns round after round, so that whatever slows the machine slows all of them.
 """
@@ -22,8 +22,6 @@ Rounds = dict[str, list[float]]
 
 PAUSE = 0.005
 """Seconds between two sides: time for the idle threads of the one before to stop spinning."""
-LAUNCHES, FIRST_LAUNCHES = 20, 3
-"""Calls in one measurement on a device, and before the first one."""
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 
@@ -54,24 +52,6 @@ def calls_for(side: Side, least: float) -> int:
 def timed(side: Side, calls: int) -> float:
     """Seconds of one call, as the mean of so many; `timeit` keeps the garbage collector from running meanwhile."""
     return timeit.timeit(side, timer=time.perf_counter, number=calls) / calls
-
-
-def launched(sides: Mapping[str, Side], rounds: int) -> Rounds:
-    """Seconds of one call of each side, round by round, by the CUDA device's own clock."""
-    import torch
-
-    seconds: Rounds = {name: [] for name in sides}
-    for number in range(-1, rounds):                    # round -1 compiles and is not counted
-        for name, side in sides.items():
-            start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
-            start.record()
-            for _ in range(FIRST_LAUNCHES if number < 0 else LAUNCHES):
-                side()
-            end.record()
-            torch.cuda.synchronize()
-            if number >= 0:
-                seconds[name].append(start.elapsed_time(end) / 1000 / LAUNCHES)
-    return seconds
 
 
 def extra(side: Side) -> int:

@@ -10,8 +10,8 @@ from types import ModuleType
 import numpy as np
 
 from engram_ref.backends import load
-from engram_ref.bench import limits
-from engram_ref.bench.case import FRESH, OURS, Case, Comparison, device_case, on_device
+from engram_ref.bench import cuda, limits
+from engram_ref.bench.case import FRESH, OURS, Case, Comparison
 from engram_ref.bench.limits import aligned
 from engram_ref.bench.measure import Side, can_reset, extra, fresh
 from engram_ref.bench.setting import Setting, load_rivals
@@ -45,7 +45,7 @@ def forward(setting: Setting) -> Iterator[Case]:
     yield Case("the whole Engram forward", sizes_of(config, rows), setting.threads, {
         OURS: partial(engram, parameters, hidden, rows, config, ops=setting.ops, check=False),
         MODULE: setting.rival(lambda rivals: partial(torch_module(rivals, parameters, config), rows, hidden), "torch"),
-        SGEMM: limits.sgemm(memory, weight.T),
+        SGEMM: partial(np.matmul, memory, weight.T, out=np.zeros((len(memory), len(weight)), np.float32)),
     }, [Comparison("faster", MODULE, 3.5), Comparison("limit", SGEMM, 0.8)], uses_blas=True)
 
 
@@ -62,7 +62,7 @@ def memory(setting: Setting) -> Iterator[Case]:
     sides[OUTPUT] = lambda rounds: [float(output)] * rounds
     yield Case("the whole Engram forward, extra memory", sizes, setting.threads, sides, [
         Comparison("memory", OUTPUT, 2.0), Comparison("memory", OUTPUT, of=MODULE), Comparison("limit", OUTPUT),
-    ], unit="B", collect=lambda sides, rounds: {name: side(rounds) for name, side in sides.items()},
+    ], unit="B", collect=lambda present, rounds: {name: side(rounds) for name, side in present.items()},
         note="the extra memory holds the output")
 
 
@@ -107,14 +107,14 @@ def conv(setting: Setting) -> Iterator[Case]:
 def gate_on_cuda(setting: Setting) -> Iterator[Case]:
     """C3: score, gate and gated value from projected keys."""
     config, parameters, hidden, _ = inputs(setting, setting.size(4096, 64))
-    ops, gains = load("torch"), on_device({name: parameters[name] for name in ("query_gain", "key_gain")})
-    state, key, value = map(on_device, (hidden, hidden[..., ::-1], hidden[:, :, 0]))
+    ops, gains = load("torch"), cuda.on_device({name: parameters[name] for name in ("query_gain", "key_gain")})
+    state, key, value = map(cuda.on_device, (hidden, hidden[..., ::-1], hidden[:, :, 0]))
 
     def run() -> None:
         score = ops.gate_score(gains, state, key, config)
         ops.apply_gate(ops.gate(score, config.gate_form), value)
 
-    yield device_case("gate, on a CUDA device", {"tokens": hidden.shape[1], "hidden size": config.hidden_size}, run,
+    yield cuda.case("gate, on a CUDA device", {"tokens": hidden.shape[1], "hidden size": config.hidden_size}, run,
                       3 * hidden.nbytes + hidden.nbytes // config.n_branches)
 
 
@@ -122,8 +122,8 @@ def forward_on_cuda(setting: Setting) -> Iterator[Case]:
     """C4: the whole module, from rows and hidden state to Y."""
     config, parameters, hidden, rows = inputs(setting, setting.size(4096, 64))
     taps = np.zeros((1, config.conv_span, config.n_branches, config.hidden_size), dtype=np.float32)
-    ops, arguments = load("torch"), map(on_device, (parameters, hidden, rows, taps))
-    yield device_case("the whole Engram forward, on a CUDA device", sizes_of(config, rows),
+    ops, arguments = load("torch"), map(cuda.on_device, (parameters, hidden, rows, taps))
+    yield cuda.case("the whole Engram forward, on a CUDA device", sizes_of(config, rows),
                       partial(through_module, *arguments, None, config, config.conv_span, ops, ops.ignore),
                       2 * hidden.nbytes + rows.size * config.bytes_per_row)
 

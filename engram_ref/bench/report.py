@@ -44,7 +44,10 @@ def comparison_cells(asked: Entry) -> list[str]:
     else:
         found = f"{amount(kind, asked['median'])} {phrase(asked)}"
         quartiles = " to ".join(amount(kind, asked[q]) for q in ("q1", "q3"))
-    return [found, quartiles, goal_text(asked), "" if asked["goal"] is None else str(asked["verdict"])]
+    if asked["goal"] is None:
+        return [found, quartiles, "", ""]
+    goal = f"at {'least' if KINDS[kind].at_least else 'most'} {amount(kind, asked['goal'])}"
+    return [found, quartiles, goal, asked["verdict"]]
 
 
 def amount(kind: str, value: float) -> str:
@@ -66,13 +69,6 @@ def phrase(asked: Entry) -> str:
     text = {"faster": f"as fast as {against}", "limit": f"of the limit: {against}", "memory": f"{against}",
             "later": f"more than {against}"}[asked["kind"]]
     return text if asked["of"] == OURS else f"{text} ({str(asked['of']).removeprefix(OURS + ', ')})"
-
-
-def goal_text(asked: Entry) -> str:
-    """The goal with its direction; "" where there is none."""
-    if asked["goal"] is None:
-        return ""
-    return f"at {'least' if KINDS[asked['kind']].at_least else 'most'} {amount(asked['kind'], asked['goal'])}"
 
 
 def sizes_text(row: Entry) -> str:

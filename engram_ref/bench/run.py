@@ -4,10 +4,10 @@ import datetime
 import time
 from collections.abc import Callable, Iterable
 
-from engram_ref.bench import lookup, model
+from engram_ref.bench import cuda, lookup, model
 from engram_ref.bench.case import Case, record
 from engram_ref.bench.measure import Rounds, interleaved
-from engram_ref.bench.setting import Setting, blas_threads, has_avx512, machine, versions, without_cuda
+from engram_ref.bench.setting import Setting, blas_threads, has_avx512, machine, versions
 from engram_ref.errors import check_name
 
 SCHEMA = 1
@@ -43,7 +43,7 @@ def measure(names: Iterable[str], setting: Setting, said: Callable[[str], None])
     found = []
     notes = ["rivals are left out: there is no scripts/baselines.py"] if setting.rivals is None else []
     for name in names:
-        absent = without_cuda() if name.startswith("C") else ""
+        absent = cuda.missing() if name.startswith("C") else ""
         if absent:
             notes.append(f"{name} is left out: {absent}")
             continue

@@ -46,15 +46,6 @@ def without_torch() -> str:
     return "needs torch" if why == ABSENT else why and f"torch {why}"
 
 
-def without_cuda() -> str:
-    """Why there is no CUDA device to measure; "" if there is one."""
-    if why := without_torch():
-        return why
-    import torch
-
-    return "" if torch.cuda.is_available() else "torch finds no CUDA device"
-
-
 @dataclass
 class Setting:
     """One run of the benchmark.
