@@ -83,7 +83,7 @@ def on_cuda(setting: Setting) -> Iterator[Case]:
     config, arguments, (ids, *_) = hashing("deepseek-v4.1-flash", np.random.default_rng(1), shape)
     ours = partial(load("torch").address_layers, *map(cuda.on_device, arguments))
     yield cuda.case("rows, on a CUDA device", {"preset": config.name, "tokens": ids.size}, ours,
-                      ids.nbytes * (1 + len(config.layer_ids) * config.columns))
+                    ids.nbytes * (1 + len(config.layer_ids) * config.columns))
 
 
 def hashing(name: str, rng: np.random.Generator, shape: tuple[int, int]) -> tuple[EngramConfig, tuple, tuple]:
@@ -140,7 +140,7 @@ def dequantise_on_cuda(setting: Setting) -> Iterator[Case]:
     dtype = cuda.on_device(np.zeros(0, np.float32)).dtype
     ours = partial(load("torch").gather_decode, cuda.on_device(parameters), cuda.on_device(rows), config, dtype)
     yield cuda.case("gather and decode, on a CUDA device", {"rows read": rows.size, "row width": config.row_width},
-                      ours, rows.size * (config.bytes_per_row + 4 * config.row_width))
+                    ours, rows.size * (config.bytes_per_row + 4 * config.row_width))
 
 
 def fp8_rows(rows_in_table: int, tokens: int) -> tuple[EngramConfig, dict[str, np.ndarray], np.ndarray]:

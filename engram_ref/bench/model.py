@@ -115,7 +115,7 @@ def gate_on_cuda(setting: Setting) -> Iterator[Case]:
         ops.apply_gate(ops.gate(score, config.gate_form), value)
 
     yield cuda.case("gate, on a CUDA device", {"tokens": hidden.shape[1], "hidden size": config.hidden_size}, run,
-                      3 * hidden.nbytes + hidden.nbytes // config.n_branches)
+                    3 * hidden.nbytes + hidden.nbytes // config.n_branches)
 
 
 def forward_on_cuda(setting: Setting) -> Iterator[Case]:
@@ -124,8 +124,8 @@ def forward_on_cuda(setting: Setting) -> Iterator[Case]:
     taps = np.zeros((1, config.conv_span, config.n_branches, config.hidden_size), dtype=np.float32)
     ops, arguments = load("torch"), map(cuda.on_device, (parameters, hidden, rows, taps))
     yield cuda.case("the whole Engram forward, on a CUDA device", sizes_of(config, rows),
-                      partial(through_module, *arguments, None, config, config.conv_span, ops, ops.ignore),
-                      2 * hidden.nbytes + rows.size * config.bytes_per_row)
+                    partial(through_module, *arguments, None, config, config.conv_span, ops, ops.ignore),
+                    2 * hidden.nbytes + rows.size * config.bytes_per_row)
 
 
 def inputs(setting: Setting, tokens: int) -> tuple[EngramConfig, Arrays, np.ndarray, np.ndarray]:
