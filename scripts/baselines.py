@@ -203,11 +203,12 @@ def torch_shifts(x, weight, dilation):
 
 
 def torch_experts(parameters, x, per_token, scaling):
-    """Sigmoid routing and a loop over experts, as the model classes in use write it: x [N, D]."""
+    """Sigmoid routing and a loop over experts, as the model classes in use write it: x [B, T, D]."""
     import torch
     from torch.nn.functional import linear, silu
 
-    p, x = {name: torch.from_numpy(a) for name, a in parameters.items()}, torch.from_numpy(x)
+    p, shape = {name: torch.from_numpy(a) for name, a in parameters.items()}, x.shape
+    x = torch.from_numpy(x).flatten(0, 1)
     w1, w2, w3 = (p[f"experts.w{i}"] for i in (1, 2, 3))
 
     @torch.inference_mode()
@@ -222,6 +223,6 @@ def torch_experts(parameters, x, per_token, scaling):
             part = x[token]
             answer = linear(silu(linear(part, w1[e])) * linear(part, w3[e]), w2[e])
             y.index_add_(0, token, answer * weights[token, slot, None])
-        return y.numpy()
+        return y.view(shape).numpy()
 
     return run

@@ -1,6 +1,6 @@
 """A benchmark result with made-up numbers, for tests of what is made from one."""
 
-from engram_ref.bench.judge import OURS, Case, Comparison, record
+from engram_ref.bench.case import OURS, Case, Comparison, record
 
 COMPARE = [Comparison("faster", "a rival", 3.0), Comparison("limit", "a wall", 0.8),
            Comparison("faster", "an absent rival", 2.0)]
@@ -9,7 +9,7 @@ COMPARE = [Comparison("faster", "a rival", 3.0), Comparison("limit", "a wall", 0
 def made_up(ours=(1.0, 1.1, 0.9)):
     """Two rows: one that is judged by a rival and a limit, one that is judged by nothing."""
     sizes = {"tokens": 4096, "preset": "none"}
-    judged = Case("some work", sizes, 2, {}, COMPARE, {"an absent rival": "needs patience"}, note="a fact")
+    judged = Case("some work", sizes, 2, {"an absent rival": "needs patience"}, COMPARE, note="a fact")
     shown = Case("other work", {"tokens": 1}, 1, {}, [Comparison("limit", "a wall")])
     seconds = {OURS: list(ours), "a rival": [4.0, 4.4, 4.0], "a wall": [0.5, 0.66, 0.5]}
     return {

@@ -1,38 +1,46 @@
 """What the machine allows: the same bytes or operations with nothing else around them.
 
-Each limit is a side like any other, so it is measured in the same rounds as what is held against it.
+Each limit is a side like any other, so it is measured in the same rounds as what is compared with it.
 """
 
 import ctypes
+import functools
 import itertools
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from llvmlite import ir
-from numba import njit, types
-from numba.core import cgutils
-from numba.extending import intrinsic
+from numba import njit
 
-from engram_ref.bench.clock import Side
+from engram_ref.backends.numba import _buffers
+from engram_ref.backends.numba.vectors.memory import prefetch
+from engram_ref.bench.measure import Side
 
-AHEAD = 16          # rows that are asked for before they are read
+AHEAD = 16          # rows that are prefetched before they are read
 WORDS = 8           # int64 numbers in a cache line
 
-_pools: dict[int, ThreadPoolExecutor] = {}
+pool = functools.cache(ThreadPoolExecutor)
+"""The same threads for every side that uses as many: starting one takes longer than some sides do."""
+
+
+def aligned(shape: tuple[int, ...], dtype: type) -> np.ndarray:
+    """An array that starts on a cache line, every page of it touched."""
+    array = _buffers.aligned(shape, dtype)
+    array.view(np.uint8).fill(1)
+    return array
 
 
 def split(kernel: Callable[[int, int], object], count: int, threads: int) -> Side:
-    """A side that calls kernel(start, stop) for pieces of range(count), one a thread."""
+    """A side that calls kernel(start, stop) for pieces of range(count), one per thread."""
     if threads == 1:
         return lambda: kernel(0, count)
-    pool = _pools.setdefault(threads, ThreadPoolExecutor(threads - 1))
-    edges = list(itertools.pairwise(i * count // threads for i in range(threads + 1)))
+    first, *others = itertools.pairwise(i * count // threads for i in range(threads + 1))
+    submit = pool(threads - 1).submit
 
     def run() -> None:
-        others = [pool.submit(kernel, a, b) for a, b in edges[1:]]
-        kernel(*edges[0])
-        for other in others:
+        waiting = [submit(kernel, *piece) for piece in others]
+        kernel(*first)
+        for other in waiting:
             other.result()
 
     return run
@@ -52,7 +60,7 @@ def copy(target: np.ndarray, source: np.ndarray, threads: int) -> Side:
 
 
 def read_rows(table: np.ndarray, rows: np.ndarray, threads: int) -> Side:
-    """Touch each cache line of these rows, asking for rows ahead of time; a row is a multiple of 64 bytes."""
+    """Touch each cache line of these rows, prefetching rows ahead; a row is a multiple of 64 bytes."""
     words, flat = table.view(np.int64).reshape(-1), rows.reshape(-1)
     width = table.nbytes // len(table) // 8
     return split(lambda a, b: touch_rows(words, flat, width, a, b), len(flat), threads)
@@ -62,42 +70,6 @@ def read_all(array: np.ndarray, threads: int) -> Side:
     """Touch each cache line of an array, from its first to its last."""
     words = array.view(np.int64).reshape(-1)
     return split(lambda a, b: touch_lines(words, a * WORDS, b * WORDS), words.size // WORDS, threads)
-
-
-def divides(values: np.ndarray, divisors: np.ndarray) -> Side:
-    """One 64-bit remainder of each value by each divisor, kept nowhere."""
-    return lambda: sum_of_remainders(values.view(np.uint64), divisors.view(np.uint64))
-
-
-def dispatch(*arrays: np.ndarray) -> Side:
-    """Call a compiled function that does nothing with these arrays."""
-    return lambda: nothing(*arrays)
-
-
-def sgemm(a: np.ndarray, b: np.ndarray) -> Side:
-    """a @ b into an array that is there already."""
-    out = aligned_product(a, b)
-    return lambda: np.matmul(a, b, out=out)
-
-
-def aligned_product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """An array for a @ b."""
-    return np.zeros((a.shape[0], b.shape[1]), dtype=a.dtype)
-
-
-@intrinsic
-def prefetch(typing, array, index):
-    """Ask for the cache line of array[index] without waiting for it."""
-    def generate(context, builder, signature, arguments):
-        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
-        place = builder.bitcast(builder.gep(data, [arguments[1]]), cgutils.voidptr_t)
-        number = ir.IntType(32)
-        kind = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, number, number, number])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
-        builder.call(function, [place, number(0), number(3), number(1)])        # to read, keep, data
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp), generate
 
 
 @njit(nogil=True)
@@ -125,8 +97,8 @@ def touch_lines(words, start, stop):
 
 
 @njit(nogil=True, error_model="numpy")
-def sum_of_remainders(values, divisors):
-    """The sum of value % divisor over all pairs."""
+def divide(values, divisors):
+    """One 64-bit remainder of each value by each divisor: their sum."""
     total = np.uint64(0)
     for i in range(len(values)):
         for j in range(len(divisors)):

@@ -2,49 +2,24 @@
 
 import datetime
 import time
-from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterable
 
-from engram_ref.bench import backbone, device, module, processes, rows, tables
-from engram_ref.bench.clock import interleaved
-from engram_ref.bench.judge import Case, record
-from engram_ref.bench.machine import has_avx512, machine, threading, versions
-from engram_ref.bench.setting import Setting, blas_threads, cores
+from engram_ref.bench import cuda, lookup, model
+from engram_ref.bench.case import Case, record
+from engram_ref.bench.measure import Rounds, interleaved
+from engram_ref.bench.setting import Setting, blas_threads, has_avx512, machine, versions
 from engram_ref.errors import check_name
 
 SCHEMA = 1
-LEAST_ROUNDS = 7
 MOST_THREADS = 2        # the goals are stated for one and two
 
-
-class Row(NamedTuple):
-    """One row of the table: what it is, and what yields its cases."""
-
-    what: str
-    cases: Callable[[Setting], Iterator[Case]]
-
-
 ROWS = {
-    "P1": Row("rows, bulk", rows.bulk),
-    "P2": Row("rows, a batch", rows.batch),
-    "P3": Row("rows, the released layout", rows.beside_c),
-    "P4": Row("rows, one decode step", rows.step),
-    "P5": Row("gather, fp32 rows", tables.gather),
-    "P6": Row("gather and decode, FP8 rows", tables.dequantise),
-    "P7": Row("the whole Engram forward", module.forward),
-    "P8": Row("the same, extra memory", processes.memory),
-    "P9": Row("convolution and SiLU", module.conv),
-    "P10": Row("mixture of experts", backbone.experts),
-    "P11": Row("latent attention, one decode step", backbone.latent_attention),
-    "P12": Row("import", processes.imports),
-    "C1": Row("rows, on a CUDA device", device.rows),
-    "C2": Row("gather and decode, on a CUDA device", device.dequantise),
-    "C3": Row("gate, on a CUDA device", device.gate),
-    "C4": Row("the whole Engram forward, on a CUDA device", device.forward),
+    "P1": lookup.bulk, "P2": lookup.batch, "P3": lookup.beside_c, "P4": lookup.step, "P5": lookup.gather,
+    "P6": lookup.dequantise, "P7": model.forward, "P8": model.memory, "P9": model.conv, "P10": model.experts,
+    "P11": model.latent_attention, "P12": model.imports,
+    "C1": lookup.on_cuda, "C2": lookup.dequantise_on_cuda, "C3": model.gate_on_cuda, "C4": model.forward_on_cuda,
 }
-"""Every row by its id, in the order of the table."""
-
-DEVICE_ROWS = ("C1", "C2", "C3", "C4")
+"""What yields the cases of every row, by its id, in the order of the table; C rows need a CUDA device."""
 
 
 def chosen_rows(text: str | None) -> list[str]:
@@ -52,9 +27,7 @@ def chosen_rows(text: str | None) -> list[str]:
 
     raises   InputError for a row that does not exist
     """
-    if text is None:
-        return list(ROWS)
-    names = [part.strip().upper() for part in text.split(",")]
+    names = list(ROWS) if text is None else [part.strip().upper() for part in text.split(",")]
     for name in names:
         check_name("--only", name, ROWS)
     return [name for name in ROWS if name in names]
@@ -67,34 +40,35 @@ def measure(names: Iterable[str], setting: Setting, said: Callable[[str], None])
     setting   rounds, sizes, threads, rivals
     said      is told what is being measured, many times
     """
-    found, notes = [], []
-    if setting.rivals is None:
-        notes.append("rivals are left out: there is no scripts/baselines.py")
+    found = []
+    notes = ["rivals are left out: there is no scripts/baselines.py"] if setting.rivals is None else []
     for name in names:
-        absent = device.lacking() if name in DEVICE_ROWS else ""
+        absent = cuda.missing() if name.startswith("C") else ""
         if absent:
             notes.append(f"{name} is left out: {absent}")
             continue
-        for case in ROWS[name].cases(setting):
+        for case in ROWS[name](setting):
             label = f"{name}  {case.what}, {case.threads} thread{'s' * (case.threads > 1)}"
             found.append(record(name, case, values(case, setting, label, said), excuse(case, setting)))
+    threading = {"threads": setting.threads, "kernels": "Python threads running serial kernels",
+                 "blas": blas_threads(setting.threads)}
     return {"schema": SCHEMA, "date": datetime.date.today().isoformat(), "quick": setting.quick,
-            "rounds": setting.rounds, "machine": machine(), "versions": versions(),
-            "threading": threading(setting.threads), "rows": found, "notes": notes}
+            "rounds": setting.rounds, "machine": machine(), "versions": versions(), "threading": threading,
+            "rows": found, "notes": notes}
 
 
-def values(case: Case, setting: Setting, label: str, said: Callable[[str], None]) -> dict[str, list[float]]:
-    """What every side of a case took, round by round."""
+def values(case: Case, setting: Setting, label: str, said: Callable[[str], None]) -> Rounds:
+    """What was measured of every side of a case, round by round."""
     said(label)
     if case.collect is not None:
-        return case.collect(setting.rounds)
+        return case.collect(case.present(), setting.rounds)
     with setting.using(case.threads):
-        return interleaved(case.sides, setting.rounds, setting.size(0.02, 0.0),
+        return interleaved(case.present(), max(case.rounds, setting.rounds), setting.size(0.02, 0.0),
                            lambda text: said(f"{label}: {text}"))
 
 
 def excuse(case: Case, setting: Setting) -> str:
-    """Why a case's goals are not judged here; "" where they are."""
+    """Why a case's goals are not judged here; "" if they are."""
     if setting.quick:
         return "small sizes (--quick)"
     if not has_avx512():
@@ -104,11 +78,6 @@ def excuse(case: Case, setting: Setting) -> str:
     if case.uses_blas and blas_threads(case.threads) != case.threads:
         return "BLAS takes another number of threads; threadpoolctl would set it"
     return ""
-
-
-def default_threads() -> int:
-    """As many as the goals are stated for, where there are so many cores."""
-    return min(MOST_THREADS, cores())
 
 
 class Progress:

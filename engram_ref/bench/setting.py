@@ -1,29 +1,49 @@
-"""Where a run takes place: backend, rivals, threads, sizes."""
+"""Where a run takes place: sizes, rivals, threads, and the machine. No host names, no paths."""
 
 import functools
-import importlib
 import importlib.util
 import os
+import platform
+import re
 import shutil
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from importlib import metadata
 from pathlib import Path
 from types import ModuleType
 from typing import TypeVar
 
-import numpy as np
-
-from engram_ref.backends import numba as fast_ops
-from engram_ref.bench.clock import Side
+import engram_ref
+from engram_ref.backends import load
+from engram_ref.backends.numba import threads as kernel_threads
+from engram_ref.bench.measure import Side
 from engram_ref.packages import ABSENT, fault
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "baselines.py"
-LINE = 64
-"""Bytes of a cache line."""
+BASELINES = (Path(__file__).with_name("baselines.py"), Path(__file__).parents[2] / "scripts" / "baselines.py")
+CPUINFO = Path("/proc/cpuinfo")
+CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 
 Size = TypeVar("Size")
+
+
+def load_rivals() -> ModuleType | None:
+    """The baselines: of the installed package, else of the clone that this package is in, else None."""
+    for path in BASELINES:
+        if path.is_file():
+            spec = importlib.util.spec_from_file_location("engram_ref_baselines", path)
+            module = importlib.util.module_from_spec(spec)
+            spec.loader.exec_module(module)
+            return module
+    return None
+
+
+@functools.cache
+def without_torch() -> str:
+    """Why torch cannot be used; "" if it can. Only importing it tells, so it is loaded if a row needs it."""
+    why = fault("torch")
+    return "needs torch" if why == ABSENT else why and f"torch {why}"
 
 
 @dataclass
@@ -32,34 +52,36 @@ class Setting:
 
     rounds    how often every side is measured
     quick     small sizes, to see that everything works; nothing is judged
-    threads   of the rows that do not say how many they take
-    rivals    the module of baselines; None where there is no such file
-    ops       the backend that is measured
+    threads   of the rows that do not say how many they use
+    rivals    the module of baselines; None if there is no such file
+    ops       the namespace of the backend that is measured
     """
 
     rounds: int = 7
     quick: bool = False
     threads: int = 1
     rivals: ModuleType | None = None
-    ops: ModuleType = field(default=fast_ops)
+    ops: ModuleType = field(default_factory=lambda: load("numba"))
 
     def size(self, full: Size, quick: Size) -> Size:
         """One of two sizes."""
         return quick if self.quick else full
 
-    def lacks(self, need: str = "") -> str:
-        """Why a rival cannot run here: no baselines, no torch or a broken one, no gcc; "" where it can."""
+    def rival(self, make: Callable[[ModuleType], Side], need: str = "") -> Side | str:
+        """The side that `make` builds from the baselines; why it cannot, if these or what they need are missing."""
         if self.rivals is None:
             return "needs scripts/baselines.py"
-        if need == "torch":
+        if need == "gcc" and shutil.which("gcc") is None:
+            return "needs gcc"
+        if need == "torch" and without_torch():
             return without_torch()
-        return "needs gcc" if need == "gcc" and shutil.which("gcc") is None else ""
+        return make(self.rivals)
 
     @contextmanager
     def using(self, threads: int) -> Iterator[None]:
-        """So many threads for our kernels, for BLAS where threadpoolctl is installed, and for torch if it is loaded."""
+        """Limit our kernels, BLAS if threadpoolctl is installed, and torch if it is loaded to so many threads."""
         with ExitStack() as stack:
-            stack.enter_context(self.ops.threads(threads))
+            stack.enter_context(kernel_threads(threads))
             if importlib.util.find_spec("threadpoolctl"):
                 from threadpoolctl import threadpool_limits
 
@@ -71,65 +93,59 @@ class Setting:
             yield
 
 
-@dataclass
-class Sides:
-    """The sides of a case as they are gathered: those that can run, and why others cannot."""
-
-    setting: Setting
-    there: dict[str, Side] = field(default_factory=dict)
-    missing: dict[str, str] = field(default_factory=dict)
-
-    def add(self, name: str, side: Side) -> None:
-        """A side that always runs."""
-        self.there[name] = side
-
-    def rival(self, name: str, make: Callable[[ModuleType], Side], need: str = "") -> None:
-        """A side that `make` builds from the baselines, where these and what they need are there."""
-        why = self.setting.lacks(need)
-        if why:
-            self.missing[name] = why
-        else:
-            self.there[name] = make(self.setting.rivals)
-
-
-def load_rivals() -> ModuleType | None:
-    """The baselines: of the installed package, else of the clone this package stands in, else None."""
-    try:
-        return importlib.import_module("engram_ref.bench.baselines")
-    except ModuleNotFoundError:
-        pass
-    if not SCRIPT.is_file():
-        return None
-    spec = importlib.util.spec_from_file_location("engram_ref_baselines", SCRIPT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-@functools.cache
-def without_torch() -> str:
-    """Why torch cannot be used; "" if it can. Only importing it tells, so it is loaded if a row needs it."""
-    why = fault("torch")
-    return "needs torch" if why == ABSENT else why and f"torch {why}"
-
-
 def cores() -> int:
     """Cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def blas_threads(wanted: int) -> int:
-    """Threads that NumPy's matrix products take while `wanted` are asked for."""
+    """Threads that NumPy's matrix products use when `wanted` are asked for."""
     if importlib.util.find_spec("threadpoolctl"):
         return wanted
-    told = os.environ.get("OPENBLAS_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS") or ""
-    return int(told) if told.isdigit() else cores()
+    said = os.environ.get("OPENBLAS_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS") or ""
+    return int(said) if said.isdigit() else cores()
 
 
-def aligned(shape: tuple[int, ...], dtype: type) -> np.ndarray:
-    """An array that starts on a cache line, every page of it touched."""
-    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
-    raw = np.zeros(size + LINE, dtype=np.uint8)
-    raw.fill(1)
-    start = -raw.ctypes.data % LINE
-    return raw[start : start + size].view(dtype).reshape(shape)
+def machine() -> dict[str, object]:
+    """Processor, cores, caches, memory."""
+    return {
+        "cpu": cpu_field("model name") or platform.processor() or platform.machine(),
+        "cores": cores(),
+        "avx512": has_avx512(),
+        "caches": caches(),
+        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        "system": platform.system(),
+    }
+
+
+def versions() -> dict[str, str]:
+    """Python, this package, and what does the arithmetic."""
+    found = {"python": platform.python_version(), "engram_ref": engram_ref.__version__}
+    for name in ("numpy", "numba", "torch"):
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            found[name] = "not installed"
+    return found
+
+
+def has_avx512() -> bool:
+    """Whether the processor has the vectors that the goals assume."""
+    return "avx512f" in cpu_field("flags").split()
+
+
+def cpu_field(name: str) -> str:
+    """One field of what Linux says about the first core; "" elsewhere."""
+    text = CPUINFO.read_text(encoding="utf-8") if CPUINFO.exists() else ""
+    found = re.search(rf"^{name}\s*:(.*)", text, re.M)
+    return found[1].strip() if found else ""
+
+
+def caches() -> dict[str, str]:
+    """{"L1 data": "48K", ...} of the first core; {} if the system does not say."""
+    found = {}
+    for folder in sorted(CACHES.glob("index*")):
+        level, kind, size = ((folder / name).read_text(encoding="ascii").strip() for name in ("level", "type", "size"))
+        if kind != "Instruction":
+            found[f"L{level}" + (" data" if kind == "Data" else "")] = size
+    return found

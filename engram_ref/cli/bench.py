@@ -41,26 +41,24 @@ def run(options: argparse.Namespace) -> int:
     integer("--rounds", options.rounds, LEAST_ROUNDS, MOST_ROUNDS)
     if os.environ.get(JIT_OFF, "0") != "0":
         raise InputError(JIT_OFF, "not set: there is nothing to measure without the compiler", os.environ[JIT_OFF])
-    from engram_ref.bench import report
     load("numba")                       # the side under test: its absence is said before anything is measured
     if plot is not None:
         require("matplotlib", "--plot")
-        from engram_ref.bench.chart import chart_svg
+    from engram_ref.bench import report
     from engram_ref.bench import run as benchmark
     from engram_ref.bench.setting import Setting, cores, load_rivals
 
     names = benchmark.chosen_rows(options.only)
-    threads = benchmark.default_threads() if options.threads is None else options.threads
+    threads = min(benchmark.MOST_THREADS, cores()) if options.threads is None else options.threads
     if not 1 <= threads <= cores():
         raise InputError("--threads", f"from 1 to {cores()}, the cores there are", threads)
     setting = Setting(options.rounds, options.quick, threads, load_rivals())
-    said = benchmark.Progress(say)
-    result = benchmark.measure(names, setting, said)
+    result = benchmark.measure(names, setting, benchmark.Progress(say))
     text = json.dumps(result, indent=1)
     if out is not None:
         write_whole(out, f"{text}\n".encode())
     if plot is not None:
-        write_whole(plot, chart_svg(result))
+        write_whole(plot, report.chart_svg(result))
     print(text if options.json else "\n".join(lines(result)))
     return 1 if report.verdicts(result)["missed"] else 0
 

@@ -13,8 +13,7 @@ import matplotlib
 from figures import describe
 from introspect import plain, table
 
-from engram_ref.bench.chart import chart
-from engram_ref.bench.report import cells, machine_text, newest, notes, sizes_text, time_text, verdicts
+from engram_ref.bench.report import cells, chart, machine_text, newest, notes, sizes_text, time_text, verdicts
 
 HERE = Path(__file__).parent
 

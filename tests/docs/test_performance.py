@@ -6,7 +6,7 @@ import re
 import performance
 import pytest
 
-from engram_ref.bench.judge import KINDS
+from engram_ref.bench.case import KINDS
 from engram_ref.bench.report import amount, newest
 from tests.bench_results import made_up
 

@@ -7,7 +7,7 @@ pytest.importorskip("numba", reason="numba is not installed")
 import numba
 
 from engram_ref import Trace, engram, ops
-from engram_ref.bench.judge import OURS
+from engram_ref.bench.case import OURS
 from engram_ref.bench.run import ROWS
 from engram_ref.bench.setting import Setting, load_rivals
 from tests.bounds import conv_scale, module_scale
@@ -18,12 +18,12 @@ pytestmark = pytest.mark.skipif(numba.config.DISABLE_JIT, reason="the benchmark 
 
 
 def cases(row):
-    return list(ROWS[row].cases(Setting(quick=True, threads=1, rivals=load_rivals())))
+    return list(ROWS[row](Setting(quick=True, threads=1, rivals=load_rivals())))
 
 
 def rivals_of(case):
     """{name: answer} of every rival that can run here, ours among them."""
-    rivals = {asked.against for asked in case.compare if asked.kind == "faster"} - set(case.missing)
+    rivals = {asked.against for asked in case.compare if asked.kind == "faster"} - set(case.missing())
     return {name: case.sides[name]() for name in (OURS, *sorted(rivals))}
 
 
@@ -38,7 +38,7 @@ def as_float64(value):
 def test_rows_and_tables_are_the_same_bits(row):
     for case in cases(row):
         found = rivals_of(case)
-        assert len(found) > 1 or case.missing, case.what
+        assert len(found) > 1 or case.missing(), case.what
         for name, answer in found.items():
             assert_close(f"{case.what}: {name}", found[OURS], np.asarray(answer), "exact")
 
@@ -47,8 +47,7 @@ def test_rows_and_tables_are_the_same_bits(row):
 def test_our_rows_are_those_of_the_definition(row):
     for case in cases(row):
         ours = case.sides[OURS]
-        _, ids = ours.args
-        assert_close("rows", ours.func(Setting(ops=ops), ids), ours(), "exact")
+        assert_close("rows", ops.address_layers(*ours.args), ours(), "exact")
 
 
 def test_the_module_gives_the_same_output():
