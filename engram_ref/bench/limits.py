@@ -9,11 +9,9 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
-from llvmlite import ir
-from numba import njit, types
-from numba.core import cgutils
-from numba.extending import intrinsic
+from numba import njit
 
+from engram_ref.backends.numba.vectors.memory import prefetch
 from engram_ref.bench.clock import Side
 
 AHEAD = 16          # rows that are asked for before they are read
@@ -83,21 +81,6 @@ def sgemm(a: np.ndarray, b: np.ndarray) -> Side:
 def aligned_product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """An array for a @ b."""
     return np.zeros((a.shape[0], b.shape[1]), dtype=a.dtype)
-
-
-@intrinsic
-def prefetch(typing, array, index):
-    """Ask for the cache line of array[index] without waiting for it."""
-    def generate(context, builder, signature, arguments):
-        data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
-        place = builder.bitcast(builder.gep(data, [arguments[1]]), cgutils.voidptr_t)
-        number = ir.IntType(32)
-        kind = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, number, number, number])
-        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0i8")
-        builder.call(function, [place, number(0), number(3), number(1)])        # to read, keep, data
-        return context.get_dummy_value()
-
-    return types.void(array, types.intp), generate
 
 
 @njit(nogil=True)

@@ -28,8 +28,8 @@ class Convolution(NamedTuple):
     """A short convolution over C = M*D channels, and the values it reads before each sequence.
 
     weight           [L*C], one line of channels per tap
-    before           [B*span*C], already normalised
-    T, span, C       sizes; span is (L-1) * dilation
+    before           [B*span*C], already normalised; span is (L-1) * dilation
+    T, span, C       sizes
     """
 
     weight: np.ndarray
