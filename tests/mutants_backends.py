@@ -45,8 +45,8 @@ def decodes_the_row_asked_for_ahead(original, codes, scales, rows, *others):
     return original(codes, scales, np.append(rows[1:], rows[-1:]), *others)
 
 
-def never_rounded(original, codes, scales, rows, powers, width, rounded, *others):
-    return original(codes, scales, rows, powers, width, False, *others)
+def never_rounded(original, codes, scales, rows, rounded, *others):
+    return original(codes, scales, rows, False, *others)
 
 
 def memory_not_rounded(original, parameters, rows, config, *others, **named):

@@ -1,4 +1,4 @@
-"""Where results go: arrays that start on a cache line, and a caller's own array, checked."""
+"""Arrays for results: new ones that start on a cache line, or the caller's own, checked."""
 
 import math
 
@@ -8,21 +8,15 @@ from engram_ref.backends.numba.vectors.instructions import BYTES
 from engram_ref.errors import InputError
 
 PADDING = 16
-"""Elements by which the lines of a work space are longer than a power of two: lines whose addresses differ by a
-multiple of 4096 bytes are taken for one another by the processor's store buffer."""
-
+"""Elements by which the lines of a work space are longer than a power of two: the processor's store buffer confuses
+addresses that differ by a multiple of 4096 bytes."""
 
 STREAM_ABOVE = 2**22
-"""Bytes of a result above which it is written past the cache."""
+"""Bytes of a result above which it is written with non-temporal stores."""
 
 
 def aligned(shape: tuple[int, ...], dtype: type) -> np.ndarray:
-    """An uninitialised array whose first element stands at a multiple of 64 bytes.
-
-    shape     of the array
-    dtype     of the array
-    returns   C-contiguous, writable
-    """
+    """An uninitialised C-contiguous array whose first element is at a multiple of 64 bytes."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
     raw = np.empty(size + BYTES, dtype=np.uint8)
     start = -raw.ctypes.data % BYTES
@@ -30,15 +24,15 @@ def aligned(shape: tuple[int, ...], dtype: type) -> np.ndarray:
 
 
 def streams(array: np.ndarray) -> bool:
-    """Whether to write the array past the cache: it would not fit there, and it starts on a cache line."""
+    """Whether to write the array with non-temporal stores: it exceeds the cache, and it starts on a cache line."""
     return array.nbytes > STREAM_ABOVE and array.ctypes.data % BYTES == 0
 
 
 def result(out: np.ndarray | None, shape: tuple[int, ...], dtype: type, *inputs: np.ndarray) -> np.ndarray:
-    """The array to write to: a new one, or the caller's where it fits.
+    """The array to write to: a new one, or the caller's.
 
     out       None, or a C-contiguous, writable array of that shape and dtype that shares no memory with `inputs`
-    raises    InputError where it does not fit; nothing is written then
+    raises    InputError for any other `out`; nothing is written then
     """
     if out is None:
         return aligned(shape, dtype)

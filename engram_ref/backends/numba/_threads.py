@@ -1,4 +1,4 @@
-"""Threads: kernels are serial and release the interpreter; large inputs are cut between a few of them.
+"""Threads: kernels are serial and release the interpreter lock; large inputs are split between a few threads.
 
 Numba's own parallel loops come in layers. With "omp", idle workers spin and take the cores from BLAS, whose
 matrix products stand between our kernels; "workqueue" ends the process when two Python threads call it at

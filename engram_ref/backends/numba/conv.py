@@ -28,14 +28,12 @@ class Convolution(NamedTuple):
     """A short convolution over C = M*D channels, and the values it reads before each sequence.
 
     weight           [L*C], one line of channels per tap
-    before           [B*span*C], already normalised
-    one              [1], a factor for lines that have none
-    T, span, C       sizes; span is (L-1) * dilation
+    before           [B*span*C], already normalised; span is (L-1) * dilation
+    T, span, C       sizes
     """
 
     weight: np.ndarray
     before: np.ndarray
-    one: np.ndarray
     T: int
     span: int
     C: int
@@ -45,30 +43,30 @@ class Convolution(NamedTuple):
 def convolution(weight: np.ndarray, taps: np.ndarray, dilation: int, shape: tuple[int, ...],
                 dtype: np.dtype) -> Convolution:
     """The constants for x of that shape [B, T, M, D]: weight [M, D, L], taps [B, span, M, D]."""
-    (B, T, M, D), L = shape, weight.shape[-1]
-    span = (L - 1) * dilation
-    check_shapes(weight=(weight, (M, D, L)), taps=(taps, (B, span, M, D)))
+    (_, T, M, D), L = shape, weight.shape[-1]
     lines = np.ascontiguousarray(weight.reshape(M * D, L).T, dtype=dtype)                  # [L, M*D]
     before = np.ascontiguousarray(taps, dtype=dtype)
-    return Convolution(lines.reshape(-1), before.reshape(-1), np.ones(1, dtype), T, span, M * D, dilation)
+    return Convolution(lines.reshape(-1), before.reshape(-1), T, taps.shape[1], M * D, dilation)
 
 
 def silu(x: np.ndarray) -> np.ndarray:
     """Fast version of ops.conv.silu."""
-    y = np.array(x, order="C")
-    flat = y.reshape(-1)
-    over_tokens(lambda a, b: _silu(flat[a:b]), y.size, y.nbytes)
+    x = np.ascontiguousarray(x)
+    y = result(None, x.shape, x.dtype)
+    flat, written = x.reshape(-1), y.reshape(-1)
+    over_tokens(lambda a, b: _silu(flat[a:b], written[a:b]), x.size, y.nbytes)
     return y
 
 
 def conv_silu(x: np.ndarray, weight: np.ndarray, dilation: int, taps: np.ndarray,
               out: np.ndarray | None = None) -> np.ndarray:
     """Fast version of ops.conv.conv_silu."""
-    dtype = np.result_type(x, weight, taps)
+    (B, T, M, D), L, dtype = x.shape, weight.shape[-1], np.result_type(x, weight, taps)
+    check_shapes(weight=(weight, (M, D, L)), taps=(taps, (B, (L - 1) * dilation, M, D)))
     conv = convolution(weight, taps, dilation, x.shape, dtype)
     y, lines = result(out, x.shape, dtype, x, taps), np.ascontiguousarray(x, dtype=dtype).reshape(-1)
-    stream = streams_lines(y, conv.C)
-    over_tokens(lambda a, b: _conv_silu(lines, conv, stream, y.reshape(-1), a, b), len(x) * conv.T, y.nbytes)
+    stream = streams_lines(y, M * D)
+    over_tokens(lambda a, b: _conv_silu(lines, conv, stream, y.reshape(-1), a, b), B * T, y.nbytes)
     return y
 
 
@@ -78,19 +76,27 @@ def streams_lines(y: np.ndarray, length: int) -> bool:
 
 
 @jit
-def _silu(x):
-    """In place."""
+def _silu(x, y):
     one = x.dtype.type(1)
     for i in range(x.size):
-        x[i] = x[i] * sigmoid(x[i], one)
+        y[i] = x[i] * sigmoid(x[i], one)
+
+
+@jit
+def _activate(total):
+    """silu in place; with _silu, LLVM would test for the overlap and not vectorise."""
+    one = total.dtype.type(1)
+    for c in range(total.size):
+        total[c] = total[c] * sigmoid(total[c], one)
 
 
 @inlined
-def _convolve(conv, position, channel, weight, source, factor, total):
+def _convolve(conv, position, channel, weight, source, factor, one, total):
     """total = the convolution at a position, counted through all sequences, for the channels from `channel` on.
 
     weight           [L*C], for the positions of the sequence; those before it have conv.weight
     source, factor   Lines: a line of these channels and a factor per position
+    one              [1], the factor of the positions before the sequence
     """
     b = position // conv.T
     t = position - b * conv.T
@@ -103,7 +109,7 @@ def _convolve(conv, position, channel, weight, source, factor, total):
               weight.size // conv.C - held, total)
     add_lines(Lines(conv.weight, channel, conv.C),
               Lines(conv.before, (b * conv.span + t) * conv.C + channel, conv.dilation * conv.C),
-              Lines(conv.one, 0, 0), held, total)
+              Lines(one, 0, 0), held, total)
 
 
 @jit
@@ -112,17 +118,17 @@ def _conv_silu(x, conv, stream, y, start, stop):
 
     A block of channels at a time, so that their sum stays in the first-level cache.
     """
-    space = np.empty(min(CHANNELS, conv.C), x.dtype)
+    one, space = np.ones(1, x.dtype), np.empty(min(CHANNELS, conv.C), x.dtype)
     for position in range(start, stop):
         for first in range(0, conv.C, CHANNELS):
             # Sum the taps
             total = space[: min(CHANNELS, conv.C - first)]
-            _convolve(conv, position, first, conv.weight, Lines(x, first, conv.C), Lines(conv.one, 0, 0), total)
+            _convolve(conv, position, first, conv.weight, Lines(x, first, conv.C), Lines(one, 0, 0), one, total)
             # Prefetch the next position; after the last one there is nothing, which is harmless
             for c in range(0, total.size, BYTES // x.itemsize):
                 prefetch(x, (position + 1) * conv.C + first + c)
             # Activate and store
-            _silu(total)
+            _activate(total)
             write_line(total, stream, y, position * conv.C + first)
 
 
@@ -172,11 +178,12 @@ def _update(value, alpha, factor, conv, normed_weight, stream, y, start, stop):
     normed_weight   conv.weight times the norm's gain, for v
     """
     D, M = value.shape[1], alpha.shape[1]
-    flat, factors, total = value.reshape(value.size), factor.reshape(factor.size), np.empty(D, value.dtype)
+    flat, factors = value.reshape(value.size), factor.reshape(factor.size)
+    one, total = np.ones(1, value.dtype), np.empty(D, value.dtype)
     for position in range(start, stop):
         for m in range(M):
             # Sum the taps of one branch
-            _convolve(conv, position, m * D, normed_weight, Lines(flat, 0, D), Lines(factors, m, M), total)
+            _convolve(conv, position, m * D, normed_weight, Lines(flat, 0, D), Lines(factors, m, M), one, total)
             # Activate, add the gated value and store
             _finish(total, value[position], alpha[position, m])
             write_line(total, stream, y, (position * M + m) * D)

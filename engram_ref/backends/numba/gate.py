@@ -1,6 +1,6 @@
 """The gate in one pass: both norms, the dot product, the root and the sigmoid of a branch, from one reading.
 
-The twin of ops/gate.py. With the norms pulled out of the dot product, one pass over the state and the key
+Fast versions of ops/gate.py. With the norms pulled out of the dot product, one pass over the state and the key
 gives all three sums that a score needs:
 
     s = sum(h (gq gk) k) / sqrt(mean h^2 + eps) / sqrt(mean k^2 + eps) / sqrt(D)
@@ -21,12 +21,12 @@ from engram_ref.ops.gate import ROOT_CLAMP
 
 SCORE, SIGMOID, SIGNED_ROOT, COPYSIGN_ROOT = range(4)
 FORMS = {"sigmoid": SIGMOID, "signed_sqrt": SIGNED_ROOT, "copysign_sqrt": COPYSIGN_ROOT}
-"""What the kernel makes of a score, by the name of the gate's form."""
+"""Gate form -> number by which the kernel knows it."""
 
 
 def factored_score(hidden: np.ndarray, key: np.ndarray, query_gain: np.ndarray, key_gain: np.ndarray,
                    eps: float | None) -> np.ndarray:
-    """Twin of ops.gate.factored_score."""
+    """Fast version of ops.gate.factored_score."""
     B, T, M, D = hidden.shape
     if hidden.dtype.kind != "f":
         raise InputError("hidden", "float32 or float64", str(hidden.dtype))
@@ -51,7 +51,7 @@ def score_and_gate(hidden: np.ndarray, key: np.ndarray, gain: np.ndarray, eps: f
 
 
 def apply_gate(alpha: np.ndarray, value: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-    """Twin of ops.gate.apply_gate."""
+    """Fast version of ops.gate.apply_gate."""
     check_shapes(value=(value, (*alpha.shape[:-1], value.shape[-1])))
     gated = result(out, (*alpha.shape, value.shape[-1]), np.result_type(alpha, value), alpha, value)
     return np.multiply(alpha[..., None], value[:, :, None, :], out=gated)
@@ -66,15 +66,17 @@ def _gate(hidden, key, gain, eps, form, gates, start, stop):
     one, width, root_width = real(1), real(D), real(math.sqrt(D))
     for t in range(start, stop):
         for m in range(M):
+            # Read state and key once
             at = (t * M + m) * D
             hh, kk, hgk = triple(h, at, k, at, g, m * D, D)
+            # Normalise the product, then apply the gate's form
             s = hgk * (one / np.sqrt(hh / width + eps)) * (one / np.sqrt(kk / width + eps)) / root_width
             gates[t, m] = s if form == SCORE else sigmoid(_root(s, form, real(ROOT_CLAMP)), one)
 
 
 @jit
 def _root(s, form, clamp):
-    """The score as the gate's form wants it."""
+    """What the sigmoid of a gate's form is applied to: the score, or its signed root."""
     if form == SIGMOID or s != s:
         return s
     root = np.sqrt(max(abs(s), clamp))

@@ -1,6 +1,6 @@
-"""Rows, a block of tokens at a time: look up, see how far back each position sees, mix, reduce.
+"""Rows, a block of tokens at a time: look up, count how far back each position sees, mix, reduce.
 
-The twin of ops/hashing.py. One pass over a block keeps everything but the result in the cache; the eight
+Fast versions of ops/hashing.py. One pass over a block keeps everything but the result in the cache; the eight
 heads of an order are reduced together (vectors/modulus.py). Primes outside the fast range, and numbers of heads that
 are no multiple of eight, take the processor's own remainder.
 """
@@ -49,7 +49,7 @@ if not config.DISABLE_JIT:
 
 
 def table_rows(mixes: np.ndarray, primes: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-    """Twin of ops.hashing.table_rows."""
+    """Fast version of ops.hashing.table_rows."""
     B, T, orders = mixes.shape
     check_shapes(primes=(primes, (len(primes) // orders * orders,)))
     rows = result(out, (B, T, len(primes)), np.int64, mixes, primes)
@@ -132,13 +132,14 @@ def _rows(ids, canonical, history, hashing, stream, rows, start, stop):
     tokens, sight = np.empty(BLOCK + N - 1, np.int64), np.empty(BLOCK, np.int64)
     windows, mixes = np.empty((N, BLOCK + PADDING), np.int64), np.empty((Y * (N - 1), BLOCK + PADDING), np.int64)
     while start < stop:
-        # A block lies in one sequence
+        # Take a block of one sequence: canonical ids, how far back each sees, what it then reads
         b = start // T
         t = start - b * T
         n = min(BLOCK, T - t, stop - start)
         _look_up(ids[b], canonical, history[b], t, tokens[: n + N - 1])
         _see(tokens[: n + N - 1], hashing.eos, N - 1, sight[:n])
         _show(tokens, sight[:n], hashing.fill, windows)
+        # Mix, and reduce to the rows of every layer
         _mix(windows, hashing.multipliers, n, mixes)
         _reduce(mixes[:, :n], Y, hashing.columns, stream, rows, start * C, B * T * C)
         start += n
@@ -233,6 +234,7 @@ def _step(ids, history, packed, rows):
     hashing, H, flat = unpack(packed, C), C // (N - 1), rows.reshape(rows.size)
     multipliers, columns, fill, eos = hashing
     for b in range(ids.size):
+        # The newest token, then one older one per order; behind a barrier, everything is hidden
         hidden = ids[b] == DEAD
         mix = wrapped_product(fill if hidden else ids[b], multipliers[0])
         for i in range(1, N):

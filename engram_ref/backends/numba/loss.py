@@ -1,6 +1,6 @@
-"""Cross-entropy in two readings of the logits: the largest, then the sum of exponentials.
+"""Cross-entropy in two passes over the logits: the maximum, then the sum of exponentials.
 
-The twin of ops/loss.py.
+Fast versions of ops/loss.py.
 """
 
 import numpy as np
@@ -15,7 +15,7 @@ CHUNK = 512     # exponentials that are kept and added at a time
 
 
 def cross_entropy(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Twin of ops.loss.cross_entropy."""
+    """Fast version of ops.loss.cross_entropy."""
     logits, targets = np.asarray(logits), np.asarray(targets)
     V = logits.shape[-1]
     ops.check_ids(targets, V, False, "targets")
@@ -30,12 +30,14 @@ def cross_entropy(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
 
 @jit
 def _cross_entropy(logits, targets, losses, start, stop):
+    """Lines `start` to `stop`-1: log(sum(exp(x - max))) + max - x[target]."""
     V = logits.shape[1]
     space, ones = np.empty(CHUNK, logits.dtype), np.ones(CHUNK, logits.dtype)
     for i in range(start, stop):
         line = logits[i]
         largest = line.max()
         total = logits.dtype.type(0)
+        # Exponentials a chunk at a time, so that their sum has the stated order of `dot`
         for first in range(0, V, CHUNK):
             part = line[first : first + CHUNK]
             for v in range(part.size):

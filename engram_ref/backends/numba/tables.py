@@ -1,7 +1,7 @@
-"""Reading rows: the next ones are asked for while the present ones are copied or decoded.
+"""Reading rows: the next ones are prefetched while the present ones are copied or decoded.
 
-The twin of ops/tables.py. A table is far larger than the caches, and every row lies somewhere else: without
-asking ahead, each one costs a wait for main memory.
+Fast versions of ops/tables.py. A table is far larger than the caches, and its rows are read in random order:
+without prefetching, each one costs a wait for main memory.
 """
 
 import numpy as np
@@ -15,12 +15,12 @@ from engram_ref.checks import check_shapes
 from engram_ref.errors import InputError
 from engram_ref.ops.codecs import BLOCK, E8M0_VALUES
 
-AHEAD = 16              # rows asked for before they are copied
-AHEAD_DECODING = 8      # ... before they are decoded: more would crowd out what is being written
+AHEAD = 16              # rows prefetched before they are copied
+AHEAD_DECODING = 8      # rows prefetched before they are decoded: more would evict what is being written
 
 
 def gather(table: np.ndarray, rows: np.ndarray, offsets: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-    """Twin of ops.tables.gather; InputError for a row outside the table."""
+    """Fast version of ops.tables.gather; InputError for a row outside the table."""
     shape = (*rows.shape, table.shape[1])
     flat = flat_rows(rows, offsets, len(table))
     found = result(out, shape, table.dtype, table, rows)
@@ -49,14 +49,14 @@ def gather_dequantise(codes: np.ndarray, scales: np.ndarray, rows: np.ndarray, o
     B, T, C = rows.shape
     flat = flat_rows(rows, offsets, len(codes))
     memory = result(out, (B, T, C * codes.shape[1]), np.float32, codes, scales, rows)
-    codes, scales, written = np.ascontiguousarray(codes), np.ascontiguousarray(scales), memory.reshape(-1)
-    over_tokens(lambda a, b: _decode(codes.reshape(-1), scales.reshape(-1), flat, E8M0_VALUES, codes.shape[1], rounded,
-                                     streams(memory), written, a, b), flat.size, memory.nbytes)
+    codes, scales, stream = np.ascontiguousarray(codes), np.ascontiguousarray(scales), streams(memory)
+    over_tokens(lambda a, b: _decode(codes, scales, flat, rounded, stream, memory.reshape(-1), a, b), flat.size,
+                memory.nbytes)
     return memory
 
 
 def flat_rows(rows: np.ndarray, offsets: np.ndarray, count: int) -> np.ndarray:
-    """Rows of the flat table int64 [B*T*C], each seen to lie in it: a kernel would read past its end."""
+    """Rows of the flat table int64 [B*T*C], all checked: for a wrong one, a kernel would read outside the table."""
     check_shapes(offsets=(offsets, rows.shape[-1:]))
     flat = (rows + offsets).reshape(-1)
     if flat.dtype != np.int64:
@@ -74,13 +74,15 @@ def as_bytes(array: np.ndarray) -> np.ndarray:
 
 @jit
 def _copy(stored, rows, stream, written, start, stop):
-    """Rows `start` to `stop`-1 of the result, in bytes."""
+    """Rows `start` to `stop`-1 of the result, in bytes: stored [R, width], written [rows, width]."""
     width = stored.shape[1]
     source, target = stored.reshape(stored.size), written.reshape(written.size)
     for i in range(start, stop):
+        # Prefetch a later row
         ahead = rows[min(i + AHEAD, stop - 1)] * width
         for k in range(0, width, BYTES):
             prefetch(source, ahead + k)
+        # Copy this one: whole cache lines, then the bytes left over
         whole = width - width % BYTES
         for k in range(0, whole, BYTES):
             copy_line(source, rows[i] * width + k, target, i * width + k, stream)
@@ -89,15 +91,18 @@ def _copy(stored, rows, stream, written, start, stop):
 
 
 @jit
-def _decode(codes, scales, rows, powers, width, rounded, stream, memory, start, stop):
-    """Rows `start` to `stop`-1 of the result."""
-    blocks = width // BLOCK
+def _decode(codes, scales, rows, rounded, stream, memory, start, stop):
+    """Rows `start` to `stop`-1 of the result: codes [R, W], scales [R, W/32], memory [rows*W]."""
+    (width, blocks), stored = (codes.shape[1], scales.shape[1]), codes.reshape(codes.size)
+    exponents = scales.reshape(scales.size)
     for i in range(start, stop):
+        # Prefetch a later row: its codes, and its scales, which fit in one cache line
         ahead = rows[min(i + AHEAD_DECODING, stop - 1)]
         for k in range(0, width, BYTES):
-            prefetch(codes, ahead * width + k)
-        prefetch(scales, ahead * blocks)
+            prefetch(stored, ahead * width + k)
+        prefetch(exponents, ahead * blocks)
+        # Decode this one, block by block
         for block in range(blocks):
-            scale = powers[scales[rows[i] * blocks + block]]
+            scale = E8M0_VALUES[exponents[rows[i] * blocks + block]]
             for k in range(block * BLOCK, (block + 1) * BLOCK, WIDTH):
-                store_decoded(codes, rows[i] * width + k, scale, rounded, memory, i * width + k, stream)
+                store_decoded(stored, rows[i] * width + k, scale, rounded, memory, i * width + k, stream)

@@ -1,12 +1,12 @@
-"""e^x that a vector loop can take in: no call, no table, no branch.
+"""e^x in a form that LLVM can vectorise: no call, no table, no branch.
 
-The library's exp is a call, which keeps a loop scalar. In float32, with n the whole number nearest x / ln 2:
+The library's exp is a call, so a loop around it stays scalar. In float32, with n the whole number nearest x / ln 2:
 
     e^x = 2^n e^r,   r = x - n ln 2 in [-ln 2 / 2, ln 2 / 2],   e^r ~ 1 + r + r^2 P(r)
 
-ln 2 is taken off in two parts, the first so short that n times it is exact. P, of degree 4, was fitted to the
-relative error of e^r, which it keeps below 2^-28: far less than the roundings of its own evaluation. Below
--87.3, where the result would no longer be a normal number, it is 0.
+n ln 2 is subtracted in two parts, the first so short that its product with n is exact. P, of degree 4, was fitted to
+the relative error of e^r, which it keeps below 2^-28: far less than the roundings of its own evaluation. Below -87.3,
+where the result would no longer be a normal number, it is 0.
 """
 
 import math
@@ -45,7 +45,7 @@ def exp_negative(x):
 
 @overload(exp_negative)
 def compiled_exp_negative(x):
-    """The same choice, made where the type is known: before the loop."""
+    """The same choice, made when the kernel is compiled."""
     return (lambda x: exp32(x)) if x == types.float32 else (lambda x: math.exp(x))
 
 

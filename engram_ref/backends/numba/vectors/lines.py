@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 from numba.core import cgutils
 
-from engram_ref.backends.numba.vectors.instructions import BYTES, inlined, vector_code
+from engram_ref.backends.numba.vectors.instructions import BYTES, I64, inlined, vector_code
 from engram_ref.backends.numba.vectors.memory import copy_line
 
 
@@ -40,7 +40,8 @@ def add_whole(code, weight, source, factor, count, total, size):
     def start(lines, n):
         return builder.add(lines.first, builder.mul(n, lines.step))
 
-    with code.vectors(size, kind) as c:
+    needed = builder.select(builder.icmp_signed(">", count, I64(0)), size, I64(0))
+    with code.vectors(needed, kind) as c:
         builder.store(code.load(total, c), running)
         with cgutils.for_range(builder, count) as line:
             w, x = (code.load(lines.array, builder.add(start(lines, line.index), c)) for lines in (weight, source))

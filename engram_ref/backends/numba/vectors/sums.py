@@ -1,7 +1,7 @@
 """Sums of products in a stated order: lane i adds the elements i, i + L, i + 2L, ...; then lanes are added in pairs.
 
-A plain loop adds one number after the other, and each waits for the one before. L sums side by side (16 in
-float32, 8 in float64) do not, and their order is always the same: no choice is left to the compiler.
+In a plain loop, each addition waits for the one before. L independent sums (16 in float32, 8 in float64) do not
+wait, and their order is always the same, because the compiler has no choice.
 """
 
 from llvmlite import ir
