@@ -168,8 +168,8 @@ class Addressing(ReadOnlyArrays):
         expected = (batch, span) if batched else (span,)
         if history.shape != expected:
             raise InputError("history", f"shape {list(expected)}, the N-1 ids before these", list(history.shape))
-        self.ops.check_ids(history, self.config.canonical_size, True, "history")
         self.ops.check_together({"ids": ids, "history": history})
+        self.ops.check_ids(history, self.config.canonical_size, True, "history")
         masked = history == DEAD
         if not self.config.dead_barrier and (masked[..., 1:] & ~masked[..., :-1]).any():
             raise InputError("history", "-1 before the stream's start only", history.tolist(),
