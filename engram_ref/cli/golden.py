@@ -86,12 +86,14 @@ def report(name: str, results: list[Result]) -> Iterator[str]:
     yield ""
     failed = [result for result in results if not result.ok]
     for result in failed:
-        means = (f"  {flag}: {FLAGS.get(flag, flag)}" for flag in result.case.flags)
-        yield from (*(line for text in (str(result), *means) for line in wrap(text)), "")
+        for text in (str(result), *(f"  {flag}: {FLAGS.get(flag, flag)}" for flag in result.case.flags)):
+            yield from wrap(text)
+        yield ""
     accepted = [f"  {result}" for result in results if result.accepted is not None]
     if accepted:
-        head = f"{len(accepted)} of {len(results)} runs gave another acceptable answer:"
-        yield from (*(line for text in (head, *accepted) for line in wrap(text)), "")
+        for text in (f"{len(accepted)} of {len(results)} runs gave another acceptable answer:", *accepted):
+            yield from wrap(text)
+        yield ""
     yield style(f"{len(failed)} of {len(results)} runs differ" if failed else "all agree", BOLD)
 
 

@@ -113,8 +113,8 @@ def chosen_positions(length: int, max_ngram: int, options: argparse.Namespace) -
     if position is None and options.json and length > most:
         raise InputError("TEXT", f"at most {most} tokens, if all are printed as JSON", length,
                          "--position P prints one; engram-ref ids --json prints the rows of any number")
-    first = list(range(length if options.json else min(length, MOST_POSITIONS)))
-    positions = first if position is None else [position]
+    first = range(length if options.json else min(length, MOST_POSITIONS))
+    positions = list(first) if position is None else [position]
     focus = positions[0] if len(positions) == 1 else min(max_ngram, length) - 1
     span = range(positions[0], positions[-1] + 1)
     if options.plot is not None:

@@ -68,13 +68,12 @@ class Walk:
 
     def spell(self, raw_id: int) -> str:
         """The text of a raw id; bytes that are no whole letter in angle brackets, such as <E2 82>."""
-        text = self.vocabulary.text(raw_id)
-        return show_bytes(self.token_bytes(raw_id)) if REPLACEMENT in text else text
+        return show_bytes(self.token_bytes(raw_id))
 
     def token_bytes(self, raw_id: int) -> bytes:
         """The bytes that a raw id stands for."""
-        text, spelling = self.vocabulary.text(raw_id), self.vocabulary.spelling(raw_id)
-        data = token_bytes(spelling) if REPLACEMENT in text else None
+        text = self.vocabulary.text(raw_id)
+        data = token_bytes(self.vocabulary.spelling(raw_id)) if REPLACEMENT in text else None
         return text.encode() if data is None else data
 
     def canonical_text(self, canonical_id: int) -> str:
