@@ -96,15 +96,15 @@ def wrap(text: str, code: str = "") -> list[str]:
     return [style(line, code) for line in textwrap.wrap(text, width(), break_on_hyphens=False)]
 
 
-def table(heading: Sequence[str], rows: Iterable[Sequence[object]]) -> list[str]:
+def table(heading: Sequence[str], rows: Iterable[Sequence[object]], narrow: bool = False) -> list[str]:
     """Lines of a table whose columns are as wide as their widest cell.
 
     heading   one text a column, after the side to which the column is aligned: "<name", ">size"
-    rows      two blanks go between columns, one if the terminal is too narrow for two
+    narrow    whether one blank is left between columns, instead of two, if two do not fit the terminal
     """
     cells = [[title[1:] for title in heading], *([str(cell) for cell in row] for row in rows)]
     widths = [max(map(columns, column)) for column in zip(*cells, strict=True)]
-    gap = "  " if sum(widths) + 2 * (len(widths) - 1) <= width() else " "
+    gap = " " if narrow and sum(widths) + 2 * (len(widths) - 1) > width() else "  "
     pad = lambda cell, room, title: fit(cell, room) if title[0] == "<" else " " * (room - columns(cell)) + cell
     head, *lines = [gap.join(map(pad, row, widths, heading)).rstrip() for row in cells]
     return [style(head, DIM), *lines]

@@ -65,7 +65,7 @@ def rows_page(walk: Walk, positions: list[int]) -> list[str]:
     H = walk.config.n_heads
     return table([">pos", ">n", *(f">head {h}" for h in range(H))],
                  ([t if i == 0 else "", n, *walk.at("rows", t)[i * H : (i + 1) * H]]
-                  for t in positions for i, n in enumerate(walk.config.orders)))
+                  for t in positions for i, n in enumerate(walk.config.orders)), narrow=True)
 
 
 def vector_page(name: str, walk: Walk, positions: list[int]) -> list[str]:
