@@ -13,6 +13,7 @@ import pytest
 
 from engram_ref import Addressing, EngramState, Trace, engram, ops, residual
 from engram_ref.backends import load
+from engram_ref.config import CHOICES
 from tests.compare import assert_close
 from tests.enclosures import assert_inside
 from tests.mixed_dialects import CASES, SEED, module_case, random_config, reproducible, rows_case
@@ -33,11 +34,11 @@ def test_every_field_is_drawn():
 def paths(number, backend, monkeypatch):
     """In odd cases, small arrays take the paths of large ones: threads, blocks, and stores that bypass the cache."""
     if backend == "numba" and number % 2:
-        from engram_ref.backends.numba import _buffers, _threads, composite
+        from engram_ref.backends.numba import _buffers, _threads, namespace
 
         monkeypatch.setattr(_threads, "WORTH_A_THREAD", 0)
         monkeypatch.setattr(_buffers, "STREAM_ABOVE", 0)
-        monkeypatch.setattr(composite, "GEMM_TOKENS", 5)
+        monkeypatch.setattr(namespace, "GEMM_TOKENS", 5)
 
 
 def as_given(backend):
@@ -93,6 +94,13 @@ def check_streams(case, space, given, addressing, ids, history):
 def test_module(backend, number, paths):
     with reproducible(number):
         check_module(module_case(number), load(backend), as_given(backend))
+
+
+@EVERY_BACKEND
+@pytest.mark.parametrize("number", range(8))
+@pytest.mark.parametrize("form", CHOICES["gate_form"])
+def test_every_gate_form(form, backend, number, paths):
+    check_module(module_case(number, gate_form=form), load(backend), as_given(backend))
 
 
 def check_module(case, space, given):
