@@ -5,10 +5,10 @@ import inspect
 import json
 import sys
 from dataclasses import replace
-from importlib import import_module
 from pathlib import Path
 
 import engram_ref
+from engram_ref import ops
 from engram_ref.cli.source import add_input, configured, output_path, read_text
 from engram_ref.cli.streams import is_terminal
 from engram_ref.cli.terminal import BOLD, DIM, MOST_WIDTH, escaped, fit, speaks_unicode, style, visible, width, wrap
@@ -170,10 +170,9 @@ def heading(walk: Walk, key: str, step: bool) -> list[str]:
     lines = [style(number + described, BOLD), f"   {stage.about}"]
     if not step:
         return lines
-    module, function = stage.op.rsplit(".", 1)
-    op = getattr(import_module(f"engram_ref.{module}"), function)
+    op = getattr(ops, stage.op)
     file = Path(inspect.getsourcefile(op)).relative_to(Path(engram_ref.__file__).parent.parent)
-    place = f"   {file}:{inspect.getsourcelines(op)[1]}  {function}()"
+    place = f"   {file}:{inspect.getsourcelines(op)[1]}  {stage.op}()"
     return [*lines, f"   {stage.formula}", style(place, DIM)]
 
 

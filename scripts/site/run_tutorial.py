@@ -83,8 +83,6 @@ def used_names(path: Path, namespace: dict) -> list[dict]:
     nodes = [node for node in ast.walk(tree) if isinstance(node, (ast.Name, ast.Attribute))]
     for node in sorted(nodes, key=lambda n: (n.lineno, n.col_offset)):
         thing = look_up(ast.unparse(node).split("."), namespace)
-        if isinstance(thing, (types.MethodType, staticmethod)) and not isinstance(getattr(thing, "__self__", None), type):
-            thing = thing.__func__                 # an op is often a method of a namespace
         home = getattr(thing, "__module__", None) or ""
         name = f"{home}.{getattr(thing, '__qualname__', '')}"
         public = not any(part.startswith(("_", "<")) for part in name.split("."))      # "<lambda>" has no page
