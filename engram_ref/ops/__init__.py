@@ -37,7 +37,7 @@ from engram_ref.ops.branches import (
     write_branches,
     write_single,
 )
-from engram_ref.ops.caches import last, place, positions_after
+from engram_ref.ops.caches import append, last, place, positions_after, writable
 from engram_ref.ops.canonical import DEAD, canonical_key, canonical_map, canonicalise, check_ids, mark_dead, normalise
 from engram_ref.ops.codecs import dequantise, quantise, requantise, round_bf16
 from engram_ref.ops.composite import (
@@ -81,7 +81,7 @@ from engram_ref.ops.sampling import join, sample
 from engram_ref.ops.tables import check_rows, concatenate, decode, gather
 
 __all__ = [
-    "DEAD", "add_residual", "address", "address_layers", "angles", "apply_gate", "as_array", "as_int64",
+    "DEAD", "add_residual", "address", "address_layers", "angles", "append", "apply_gate", "as_array", "as_int64",
     "attend_absorbed", "attend_expanded", "branch_maps", "canonical_key", "canonical_map", "canonicalise", "check_ids",
     "check_rows", "check_together", "collapse", "column_offsets", "concatenate", "constant", "conv_silu",
     "copysign_sqrt", "cross_entropy", "decode", "dequantise", "dtype_name", "effective_gain", "embed", "expand",
@@ -92,6 +92,6 @@ __all__ = [
     "read_branches", "read_single", "requantise", "rms_norm", "rotate", "round_bf16", "route", "routed_grouped",
     "routed_naive", "router_scores", "sample", "score", "select_experts", "short_conv", "sigmoid", "signed_sqrt",
     "silu", "sinkhorn", "softmax", "softmax_scale", "splitmix64_multipliers", "stepper", "swiglu", "table_primes",
-    "table_rows", "to_numpy", "up_projections", "visible", "windows", "write_branches", "write_single", "yarn_mscale",
-    "zeros",
+    "table_rows", "to_numpy", "up_projections", "visible", "windows", "writable", "write_branches", "write_single",
+    "yarn_mscale", "zeros",
 ]
