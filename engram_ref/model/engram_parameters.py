@@ -76,17 +76,33 @@ def check_parameters(parameters: Mapping[str, np.ndarray], config: EngramConfig,
     layers = config.layer_ids if layer_id is None else (layer_id,)
     declared = {p.name: p for p in engram_module(config, layers[0])}
     allowed = [shapes(config, layer) for layer in layers]
-    for name in [*declared, *parameters]:
-        if name not in parameters:
-            raise InputError("parameters", f"an array {name} {list(declared[name].shape)}", "none of that name")
-        if name not in declared:
-            raise InputError("parameters", f"only {', '.join(declared)}", f"an array {name}")
-        fitting = dict.fromkeys(named[name] for named in allowed)
-        if tuple(parameters[name].shape) not in fitting:
+    check_names(parameters, declared, ", ".join(declared))
+    for name, p in declared.items():
+        array, fitting = parameters[name], dict.fromkeys(named[name] for named in allowed)
+        if tuple(array.shape) not in fitting:
             raise InputError(f"parameter {name}", f"shape {' or '.join(str(list(shape)) for shape in fitting)}",
-                             list(parameters[name].shape))
-        check_dtype(name, declared[name], ops.dtype_name(parameters[name]))
+                             list(array.shape))
+        check_dtype(name, p, ops.dtype_name(array))
     check_offsets("column_offsets", ops.to_numpy(parameters["column_offsets"]), config, layers)
+
+
+def check_names(parameters: Mapping[str, np.ndarray], declared: Mapping[str, Parameter], listed: str) -> None:
+    """Raise unless there is an array of every declared name and no other.
+
+    listed   the declared names in words, for the message
+    """
+    for name, p in declared.items():
+        if name not in parameters:
+            raise InputError("parameters", f"an array {name} {list(p.shape)}", "none of that name")
+    for name in parameters:
+        if name not in declared:
+            raise InputError("parameters", f"only {listed}", f"an array {name}")
+
+
+def check_finite(name: str, array: np.ndarray, ops: ModuleType) -> None:
+    """Raise unless every value of a parameter is finite."""
+    if ops.first_non_finite(array) is not None:
+        raise InputError(f"parameter {name}", "finite values", "NaN or infinity")
 
 
 def check_offsets(name: str, offsets: np.ndarray, config: EngramConfig, layers: Sequence[int]) -> None:
@@ -101,12 +117,35 @@ def column_sizes(parameters: Mapping[str, np.ndarray], config: EngramConfig, lay
                  ops: ModuleType = numpy_ops) -> np.ndarray:
     """Rows of each column's table: int64 [C].
 
-    layer_id   None: by the offsets and the stored table alone; the last column then includes the padding rows
+    layer_id   None: the only layer, or of several by the offsets and the stored table alone; the last column then
+               includes the padding rows
     """
-    if layer_id is not None:
-        return layout(config, layer_id).primes
+    layers = config.layer_ids if layer_id is None else (layer_id,)
+    if len(layers) == 1:
+        return layout(config, layers[0]).primes
     table = parameters["table_codes" if config.table_codec == "fp8_e8m0" else "table"]
     return np.diff(ops.to_numpy(parameters["column_offsets"]), append=table.shape[0])
+
+
+def check_rows(rows: np.ndarray, sizes: np.ndarray, flat: bool, ops: ModuleType) -> None:
+    """Raise unless every row lies in its own column's table.
+
+    rows    int64 [B, T, C], without offsets
+    sizes   int64 [C], rows of each column's table
+    flat    whether the caller gave rows of the flat table, for the message
+    """
+    try:
+        ops.check_rows(rows, sizes)
+    except InputError as error:
+        if not flat:
+            raise
+        expected = f"flat rows inside their own column's table: minus the column's offset, {error.expected}"
+        raise InputError("rows", expected, error.found, "flat_rows=False takes rows without offsets") from error
+
+
+def without_offsets(rows: np.ndarray, parameters: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Rows of the flat table as rows of each column's own: int64 [B, T, C] -> the same."""
+    return rows - parameters["column_offsets"]
 
 
 def check_dtype(name: str, declared: Parameter, dtype: str) -> None:
