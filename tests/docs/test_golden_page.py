@@ -43,7 +43,9 @@ def test_a_port_in_python_is_tested_as_told(capsys):
     run_block(PORT, silu)
     assert capsys.readouterr().out == ""
     run_block(PORT, lambda x: np.maximum(x, 0))
-    assert capsys.readouterr().out.startswith("silu/edges: first differs at output [f64]")
+    wrong = capsys.readouterr().out
+    assert wrong.startswith("silu/edges: first differs at output [f64]")
+    assert {"silu", "conv_silu", "engram", "forward"} <= set(re.findall(r"^(\w+)/", wrong, re.M))
 
 
 def test_every_flag_is_on_the_page_with_its_meaning():

@@ -8,10 +8,9 @@ import introspect
 import pytest
 import structure
 from diagrams import draw
-from reference import READING_ORDER
 
 from engram_ref import Addressing, preset, presets
-from tests.architecture.test_architecture import MAX_FILE, MAX_FUNCTION
+from tests.architecture.test_architecture import HELD_TOGETHER_BY, MAX_FILE, MAX_FUNCTION, READING_ORDER
 from tests.docs.test_paper_map import function_exists
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -65,11 +64,14 @@ def test_the_limits_on_the_design_page_are_those_that_are_tested():
     assert f"at most {MAX_FILE} lines and functions at most {MAX_FUNCTION}; a test checks both" in DESIGN
 
 
-def test_the_files_of_ops_that_readers_are_sent_to_exist():
-    ops = {path.stem for path in (ROOT / "engram_ref" / "ops").glob("[a-z]*.py")}
-    assert set(READING_ORDER) <= ops
-    order = (ROOT / "README.md").read_text(encoding="utf-8").split("To read the code")[1].split("\n\n")[0]
-    assert set(re.findall(r"`([a-z]+)`", order)) <= ops
+def test_docstring_readme_and_design_page_give_the_same_reading_order():
+    """The order is tested against the imports in tests/architecture."""
+    order = [*READING_ORDER, *HELD_TOGETHER_BY]
+    assert [name for part in structure.reading_order() for name in part] == order
+    paragraph = (ROOT / "README.md").read_text(encoding="utf-8").split("To read the code")[1].split("\n\n")[0]
+    assert re.findall(r"`([a-z]+)`", paragraph) == order
+    assert re.findall(r"reference/api/ops/(\w+)\.md", structure.reading_tables()) == order
+    assert "\n{{ reading order }}\n" in DESIGN
 
 
 def test_the_drawing_of_tutorial_01_numbers_the_tutorials_that_it_names():
