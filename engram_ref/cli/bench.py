@@ -9,7 +9,7 @@ from engram_ref.backends import load
 from engram_ref.checks import integer
 from engram_ref.cli.source import output_path
 from engram_ref.cli.streams import say
-from engram_ref.cli.terminal import style, table, wrap
+from engram_ref.cli.terminal import BOLD, DIM, table, wrap
 from engram_ref.errors import InputError
 from engram_ref.files import write_whole
 from engram_ref.packages import require
@@ -36,8 +36,8 @@ def arguments(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Measure; exit code 1 where a judged goal is missed."""
-    out = None if options.out is None else output_path(options.out, ".json", "--out")
-    plot = None if options.plot is None else output_path(options.plot, ".svg", "--plot")
+    out = output_path(options.out, ".json", "--out")
+    plot = output_path(options.plot, ".svg", "--plot")
     integer("--rounds", options.rounds, LEAST_ROUNDS, MOST_ROUNDS)
     if os.environ.get(JIT_OFF, "0") != "0":
         raise InputError(JIT_OFF, "not set: there is nothing to measure without the compiler", os.environ[JIT_OFF])
@@ -70,14 +70,11 @@ def lines(result: Mapping[str, object]) -> list[str]:
     shown = []
     for row in result["rows"]:
         threads = f"{row['threads']} thread{'s' * (row['threads'] > 1)}"
-        shown += ["", *(style(line, "1") for line in wrap(f"{row['id']}  {row['what']}, {threads}"))]
-        shown += [style(line, "2") for line in wrap(report.sizes_text(row))]
-        found = [report.comparison_cells(asked) for asked in row["comparisons"]]
-        for what, quartiles, goal, verdict in found:
+        shown += ["", *wrap(f"{row['id']}  {row['what']}, {threads}", BOLD), *wrap(report.sizes_text(row), DIM)]
+        for what, quartiles, goal, verdict in map(report.comparison_cells, row["comparisons"]):
             shown += wrap(f"  {what}" + (f", quartiles {quartiles}" if quartiles else ""))
-            if goal:
-                shown.append(f"      goal {goal}: {verdict}")
+            shown += [f"      goal {goal}: {verdict}"] if goal else []
     shown += ["", *(line for note in report.notes(result) for line in wrap(note))]
     shown += ["", *wrap(report.machine_text(result)), ""]
     counts = report.verdicts(result)
-    return [*shown, *table([["goals", *counts], ["", *map(str, counts.values())]], "<>>>")]
+    return [*shown, *table(["<goals", *(f">{verdict}" for verdict in counts)], [["", *counts.values()]])]

@@ -39,7 +39,8 @@ def parser() -> argparse.ArgumentParser:
     commands = top.add_subparsers(dest="command", metavar="COMMAND", required=True, parser_class=OneLineParser)
     for name, module in COMMANDS.items():
         command = commands.add_parser(name, help=module.HELP, description=module.DESCRIPTION)
-        module.arguments(command)
+        if hasattr(module, "arguments"):
+            module.arguments(command)
         command.add_argument("--json", action="store_true", help="print JSON, for programs")
     return top
 

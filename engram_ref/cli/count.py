@@ -2,10 +2,11 @@
 
 import argparse
 import json
+from collections.abc import Iterator
 from dataclasses import asdict
 
-from engram_ref.cli.terminal import bytes_text, style, table, wrap
-from engram_ref.model.accounting import BUDGETS, PRINTED, Summary, agreement, budget_experts, count, summarise
+from engram_ref.cli.terminal import BOLD, bytes_text, style, table, wrap
+from engram_ref.model.accounting import BUDGETS, PRINTED, agreement, budget_experts, count, summarise
 from engram_ref.model_config import ModelConfig
 from engram_ref.model_presets import model_preset, model_presets
 from engram_ref.presets import preset
@@ -34,24 +35,63 @@ def arguments(command: argparse.ArgumentParser) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Count one model in full, or all in brief."""
-    configs = [model_preset(name) for name in (model_presets() if options.preset is None else [options.preset])]
+    models = [counted(model_preset(n)) for n in (model_presets() if options.preset is None else [options.preset])]
     if options.json:
-        print(json.dumps([as_json(config) for config in configs]))
-    elif options.preset is None:
-        print("\n".join(overview(configs)))
+        print(json.dumps(models))
     else:
-        print("\n".join(in_full(configs[0])))
+        print("\n".join(overview(models) if options.preset is None else in_full(*models)))
     return 0
 
 
-def as_json(config: ModelConfig) -> dict[str, object]:
-    """Everything `count` shows of one model."""
-    summary = summarise(config)
+def counted(config: ModelConfig) -> dict[str, object]:
+    """Everything `count` shows of one model; what the papers print of it agrees rounded, truncated, or not."""
+    summary = asdict(summarise(config))
     return {"model": config.name, "source": config.source,
-            "parts": {name: asdict(part) for name, part in count(config).items()}, "summary": asdict(summary),
-            "printed": [{"field": field, "printed": figure, "where": where, "found": getattr(summary, field),
-                         "agrees": agreement(getattr(summary, field), figure)}
+            "parts": {name: asdict(part) for name, part in count(config).items()}, "summary": summary,
+            "printed": [{"field": field, "printed": figure, "where": where, "found": summary[field],
+                         "agrees": agreement(summary[field], figure)}
                         for field, figure, where in PRINTED.get(config.name, ())]}
+
+
+def overview(models: list[dict]) -> Iterator[str]:
+    """One line a model, then every printed figure beside the count, then the two budgets at rho = 40%."""
+    summaries = {model["model"]: model["summary"] for model in models}
+    yield from table(["<model", ">total", ">one vocab", ">active", ">tables", ">rho", ">FLOPs/token"],
+                     ([name, short(s["total"]), short(s["total_one_vocab"]), short(s["active"]),
+                       short(s["tables"]) if s["tables"] else "-", rho_text(s["rho"]), f"{s['flops']:.3g}"]
+                      for name, s in summaries.items()))
+    for model in models:
+        if model["printed"]:
+            yield from ("", style(model["model"], BOLD), *printed_lines(model))
+    yield from ("", style("budgets of the allocation study (Engram, section 3)", BOLD))
+    yield from table([">FLOPs", ">P_tot", ">P_act", ">rho 100%", ">rho 40%", ">printed"],
+                     ([b.flops, short(b.p_total), short(b.p_active), b.experts_without_engram,
+                       budget_experts(b, 0.4, preset("paper")), b.experts_at_40] for b in BUDGETS))
+
+
+def in_full(model: dict) -> Iterator[str]:
+    """Part by part, then the totals, then what is printed."""
+    summary = model["summary"]
+    yield from (*wrap(f"{model['model']}: {model['source']}", BOLD), "")
+    yield from table(["<part", ">parameters", ">active a token", ">FLOPs a token"],
+                     ([name, *(f"{part[field]:,}" for field in ("total", "active", "flops"))]
+                      for name, part in model["parts"].items()))
+    yield ""
+    yield from table(["<total", ">"], [
+        *([label, f"{summary[field]:,}"] for field, label in TOTALS.items()),
+        ["their stored size", bytes_text(summary["table_bytes"])], ["rho", rho_text(summary["rho"])],
+        ["FLOPs a token", f"{summary['flops']:,}"],
+        ["and for each token in the cache", f"{summary['flops_per_cached_token']:,}"]])
+    if model["printed"]:
+        yield from ("", *printed_lines(model))
+
+
+def printed_lines(model: dict) -> list[str]:
+    """What the papers print of a model, beside our count."""
+    value = lambda p: f"{100 * p['found']:.2f}%" if p["printed"].endswith("%") else short(p["found"])
+    return table([">printed", ">counted", "<agrees", "<what", "<where"],
+                 ([p["printed"], value(p), p["agrees"], TOTALS.get(p["field"], p["field"]), p["where"]]
+                  for p in model["printed"]))
 
 
 def short(number: float) -> str:
@@ -59,55 +99,6 @@ def short(number: float) -> str:
     return f"{number / 1e9:.3f}B" if number >= 1e9 else f"{number / 1e6:.1f}M" if number >= 1e6 else f"{number:,}"
 
 
-def rho_text(summary: Summary) -> str:
+def rho_text(rho: float | None) -> str:
     """rho in per cent, or that there is none."""
-    return "-" if summary.rho is None else f"{100 * summary.rho:.1f}%"
-
-
-def overview(configs: list[ModelConfig]) -> list[str]:
-    """One line a model, then every printed figure beside the count."""
-    rows: list[list[object]] = [["model", "total", "one vocab", "active", "tables", "rho", "FLOPs/token"]]
-    for config in configs:
-        s = summarise(config)
-        rows.append([config.name, short(s.total), short(s.total_one_vocab), short(s.active),
-                     short(s.tables) if s.tables else "-", rho_text(s), f"{s.flops:.3g}"])
-    lines = table(rows, "<>>>>>>")
-    for config in configs:
-        if config.name in PRINTED:
-            lines += ["", style(config.name, "1"), *printed_lines(config)]
-    return [*lines, "", style("budgets of the allocation study (Engram, section 3)", "1"), *budget_lines()]
-
-
-def budget_lines() -> list[str]:
-    """The two budgets: how many experts at rho = 40%, counted and printed."""
-    rows: list[list[object]] = [["FLOPs", "P_tot", "P_act", "rho 100%", "rho 40%", "printed"]]
-    for b in BUDGETS:
-        rows.append([b.flops, short(b.p_total), short(b.p_active), b.experts_without_engram,
-                     budget_experts(b, 0.4, preset("paper")), b.experts_at_40])
-    return table(rows, ">>>>>>")
-
-
-def in_full(config: ModelConfig) -> list[str]:
-    """Part by part, then the totals, then what is printed."""
-    summary = summarise(config)
-    rows: list[list[object]] = [["part", "parameters", "active a token", "FLOPs a token"]]
-    for name, part in count(config).items():
-        rows.append([name, f"{part.total:,}", f"{part.active:,}", f"{part.flops:,}"])
-    lines = [*(style(line, "1") for line in wrap(f"{config.name}: {config.source}")), "", *table(rows, "<>>>"), ""]
-    totals = [[label, f"{getattr(summary, field):,}"] for field, label in TOTALS.items()]
-    totals += [["their stored size", bytes_text(summary.table_bytes)], ["rho", rho_text(summary)],
-               ["FLOPs a token", f"{summary.flops:,}"],
-               ["and for each token in the cache", f"{summary.flops_per_cached_token:,}"]]
-    lines += table([["total", ""], *totals], "<>")
-    return [*lines, "", *printed_lines(config)] if config.name in PRINTED else lines
-
-
-def printed_lines(config: ModelConfig) -> list[str]:
-    """What the papers print of a model, and whether our count agrees by rounding, by truncation, or not."""
-    summary = summarise(config)
-    rows: list[list[object]] = [["printed", "counted", "agrees", "what", "where"]]
-    for field, figure, where in PRINTED[config.name]:
-        found = getattr(summary, field)
-        shown = f"{100 * found:.2f}%" if figure.endswith("%") else short(found)
-        rows.append([figure, shown, agreement(found, figure), TOTALS.get(field, field), where])
-    return table(rows, ">><<<")
+    return "-" if rho is None else f"{100 * rho:.1f}%"

@@ -1,17 +1,16 @@
 """engram-ref doctor: is this installation whole? Versions, backends, and digests re-derived."""
 
 import argparse
-import functools
 import json
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib import metadata
 
 import numpy as np
 
 from engram_ref import __version__
 from engram_ref.addressing import Addressing
-from engram_ref.cli.terminal import style, table, wrap
+from engram_ref.cli.terminal import BOLD, style, table, wrap
 from engram_ref.errors import InputError
 from engram_ref.ops.canonical import DEAD
 from engram_ref.packages import ABSENT, fault
@@ -37,45 +36,35 @@ PUBLISHED = {
 """Digests of DeepSeek-V4.1-Flash's addressing, both layers; rows are flat, of canonical ids, [1, T, 2, 24]."""
 
 
-def arguments(command: argparse.ArgumentParser) -> None:
-    """`doctor` has no options of its own."""
-
-
 def run(options: argparse.Namespace) -> int:
     """Print what was found; exit code 1 if a check failed or a package is broken."""
     faults = {name: why for name in IMPORTED if (why := fault(name))}
-    versions = {name: installed(name, faults.get(name, "")) for name in PACKAGES}
-    checks = {name: outcome(check) for name, check in CHECKS.items()}
     broken = {name: why for name, why in faults.items() if why != ABSENT}
-    whole = not broken and all(result.startswith("ok") for result in checks.values())
-    if options.json:
-        print(json.dumps({"engram_ref": __version__, "python": platform.python_version(), "packages": versions,
-                          "backends": {name: name not in faults for name in BACKENDS}, "broken": broken,
-                          "checks": checks, "whole": whole}))
-    else:
-        print("\n".join(lines(versions, faults, checks)))
-        print(style("everything checked is as published" if whole else "something is wrong: see the results", "1"))
+    results = {name: outcome(*check) for name, check in checks().items()}
+    whole = not broken and all(result.startswith("ok") for result in results.values())
+    found = {"engram_ref": __version__, "python": platform.python_version(),
+             "packages": {name: installed(name, faults.get(name, "")) for name in PACKAGES},
+             "backends": {name: name not in faults for name in BACKENDS}, "broken": broken, "checks": results,
+             "whole": whole}
+    print(json.dumps(found) if options.json else "\n".join(lines(found)))
     return 0 if whole else 1
 
 
-def lines(versions: Mapping[str, str], faults: Mapping[str, str], checks: Mapping[str, str]) -> list[str]:
-    """The same for a terminal: packages, backends, then checks."""
-    states = {name: "works" if name not in faults else ABSENT if faults[name] == ABSENT else "broken"
-              for name in BACKENDS}
-    return [
-        f"engram_ref {__version__}, Python {platform.python_version()}, {platform.machine()}",
-        *table([["package", "version"], *versions.items()], "<<"),
-        *(line for name, why in faults.items() if why != ABSENT for line in wrap(f"{name} {why}")),
-        "", *table([["backend", "", ""], *([name, states[name], BACKENDS[name]] for name in BACKENDS)], "<<<"),
-        "", *checks_lines(checks),
-    ]
-
-
-def checks_lines(checks: Mapping[str, str]) -> list[str]:
-    """One line per check that ran; what kept one from running is a sentence and goes below its name."""
-    short = {name: result if result.startswith(("ok", "differs")) else "failed" for name, result in checks.items()}
-    return [*table([["check", "result"], *short.items()], "<<"),
-            *(line for name in checks if short[name] == "failed" for line in wrap(f"{name}: {checks[name]}"))]
+def lines(found: Mapping[str, object]) -> Iterator[str]:
+    """The same for a terminal: packages, backends, checks. What kept a check from running goes below its table."""
+    broken, results = found["broken"], found["checks"]
+    yield f"engram_ref {found['engram_ref']}, Python {found['python']}, {platform.machine()}"
+    yield from table(["<package", "<version"], found["packages"].items())
+    for name, why in broken.items():
+        yield from wrap(f"{name} {why}")
+    states = {name: "works" if works else "broken" if name in broken else ABSENT
+              for name, works in found["backends"].items()}
+    yield from ("", *table(["<backend", "<", "<"], ([name, states[name], BACKENDS[name]] for name in BACKENDS)))
+    failed = {name: why for name, why in results.items() if not why.startswith(("ok", "differs"))}
+    yield from ("", *table(["<check", "<result"], (results | dict.fromkeys(failed, "failed")).items()))
+    for name, why in failed.items():
+        yield from wrap(f"{name}: {why}")
+    yield style("everything checked is as published" if found["whole"] else "something is wrong: see the results", BOLD)
 
 
 def installed(name: str, why: str) -> str:
@@ -86,39 +75,30 @@ def installed(name: str, why: str) -> str:
         return ABSENT if why == ABSENT or name not in IMPORTED else "unknown"
 
 
-def outcome(check: Callable[[], tuple[str, str]]) -> str:
-    """ "ok" or "differs" with the digest found, or why the check could not run."""
+def outcome(published: str, derive: Callable[..., str], *arguments: str) -> str:
+    """ "ok" or "differs" with the digest derived here, or why it could not be derived."""
     try:
-        found, expected = check()
+        found = derive(*arguments)
     except InputError as error:
         return str(error)
-    return f"ok  {found[:16]}..." if found == expected else f"differs: {found[:16]}..., published {expected[:16]}..."
+    return f"ok  {found[:16]}..." if found == published else f"differs: {found[:16]}..., published {published[:16]}..."
 
 
-def addressing_digest(name: str) -> tuple[str, str]:
-    """One digest of DeepSeek-V4.1-Flash's addressing as derived here, and as published."""
+def checks() -> dict[str, tuple]:
+    """What is checked -> the published digest, the function that derives it, and that one's arguments."""
+    known = KNOWN_VOCABULARIES
+    return {**{f"canonical map {name}": (known[name].map_digest, lambda name: int64_digest(load_map(name)), name)
+               for name in known},
+            "tokenizer file": (known["deepseek-v4"].file_digest, lambda: file_digest(packaged_tokenizer_file())),
+            **{f"V4.1 {name}": (published, addressing_digest, name) for name, published in PUBLISHED.items()}}
+
+
+def addressing_digest(name: str) -> str:
+    """One digest of DeepSeek-V4.1-Flash's addressing."""
     config = preset("deepseek-v4.1-flash")
-    addressing, layers = Addressing(config), config.layer_ids
+    addressing = Addressing(config)
     if name in ("multipliers", "primes", "offsets"):
-        found = np.stack(list(getattr(addressing, name).values()))
-    else:
-        ids, history = ([15], [DEAD, 0, 3]) if name == "step to id 15" else ([0, 3], None)
-        found = np.stack([addressing.rows(ids, layer, history, flat=True) for layer in layers], axis=1)[None]
-    return int64_digest(found), PUBLISHED[name]
-
-
-def map_digest(name: str) -> tuple[str, str]:
-    """The digest of a canonical map as shipped, and as published."""
-    return int64_digest(load_map(name)), KNOWN_VOCABULARIES[name].map_digest
-
-
-def tokenizer_digest() -> tuple[str, str]:
-    """The digest of the packaged tokenizer file, and that of the known one."""
-    return file_digest(packaged_tokenizer_file()), KNOWN_VOCABULARIES["deepseek-v4"].file_digest
-
-
-CHECKS: dict[str, Callable[[], tuple[str, str]]] = {
-    **{f"canonical map {name}": functools.partial(map_digest, name) for name in KNOWN_VOCABULARIES},
-    "tokenizer file": tokenizer_digest,
-    **{f"V4.1 {name}": functools.partial(addressing_digest, name) for name in PUBLISHED},
-}
+        return int64_digest(np.stack(list(getattr(addressing, name).values())))
+    ids, history = ([15], [DEAD, 0, 3]) if name == "step to id 15" else ([0, 3], None)
+    rows = [addressing.rows(ids, layer, history, flat=True) for layer in config.layer_ids]
+    return int64_digest(np.stack(rows, axis=1)[None])

@@ -5,12 +5,12 @@ import json
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from engram_ref.backends import BACKENDS, load
 from engram_ref.cli.streams import is_terminal, say
-from engram_ref.cli.terminal import escaped, style, width, wrap
+from engram_ref.cli.terminal import BOLD, escaped, style, width, wrap
 from engram_ref.errors import InputError
 from engram_ref.oracle.flags import FLAGS
 from engram_ref.oracle.run import adapter_of
@@ -44,10 +44,7 @@ def run(options: argparse.Namespace) -> int:
     namespace = load(name)
     vectors = read(GOLDEN if options.source is None else Path(options.source))
     results = verify(namespace, adapter_of(namespace), vectors, told_to_terminal())
-    if options.json:
-        print(json.dumps(as_json(name, results)))
-    else:
-        print("\n".join(report(name, results)))
+    print(json.dumps(as_json(name, results)) if options.json else "\n".join(report(name, results)))
     return 0 if all(result.ok for result in results) else 1
 
 
@@ -60,10 +57,8 @@ def run_export(options: argparse.Namespace) -> int:
         if given is not None:
             raise InputError(option, "nothing, for export", given, "it belongs to verify")
     names = export(Path(options.folder))
-    if options.json:
-        print(json.dumps({"folder": options.folder, "files": names}))
-    else:
-        print("\n".join([f"{escaped(options.folder)}: {len(names)} files", *(f"  {name}" for name in names)]))
+    print(json.dumps({"folder": options.folder, "files": names}) if options.json else
+          "\n  ".join([f"{escaped(options.folder)}: {len(names)} files", *names]))
     return 0
 
 
@@ -78,51 +73,40 @@ def told_to_terminal() -> Callable[[int, int], None]:
     return progress
 
 
-def report(name: str, results: list[Result]) -> list[str]:
-    """How many runs of each op agree, then every failure in a few lines."""
+def report(name: str, results: list[Result]) -> Iterator[str]:
+    """How many runs of each op agree; every failure with what it usually means; other acceptable answers."""
+    cases = len({result.case.name for result in results})
+    yield style(f"backend {name}: {cases} cases, {len(results)} runs (with a trace and without)", BOLD)
     runs, good = Counter(r.case.op for r in results), Counter(r.case.op for r in results if r.ok)
     cells = [f"{op} {good[op]}/{runs[op]}" for op in sorted(runs)]
-    failed = [result for result in results if not result.ok]
-    cases = len({result.case.name for result in results})
-    head = f"backend {name}: {cases} cases, {len(results)} runs (with a trace and without)"
-    lines = [style(head, "1"), *grid(cells), ""]
-    for result in failed:
-        lines += [*failure(result), ""]
-    accepted = [result for result in results if result.accepted is not None]
-    if accepted:
-        lines += [*wrap(f"{len(accepted)} of {len(results)} runs gave another acceptable answer:"),
-                  *(line for result in accepted for line in wrap(f"  {result}")), ""]
-    verdict = f"{len(failed)} of {len(results)} runs differ" if failed else "all agree"
-    return [*lines, style(verdict, "1")]
-
-
-def grid(cells: list[str]) -> list[str]:
-    """Cells side by side, as many as fit a line."""
     room = max(map(len, cells), default=0) + 2
     per_line = max(width() // room, 1)
-    return ["".join(cell.ljust(room) for cell in cells[i : i + per_line]).rstrip()
-            for i in range(0, len(cells), per_line)]
-
-
-def failure(result: Result) -> list[str]:
-    """One case that differs: where, by how much, and what that usually means."""
-    means = [f"  {flag}: {FLAGS.get(flag, flag)}" for flag in result.case.flags]
-    return [line for text in (str(result), *means) for line in wrap(text)]
+    for i in range(0, len(cells), per_line):
+        yield "".join(cell.ljust(room) for cell in cells[i : i + per_line]).rstrip()
+    yield ""
+    failed = [result for result in results if not result.ok]
+    for result in failed:
+        for text in (str(result), *(f"  {flag}: {FLAGS.get(flag, flag)}" for flag in result.case.flags)):
+            yield from wrap(text)
+        yield ""
+    accepted = [f"  {result}" for result in results if result.accepted is not None]
+    if accepted:
+        for text in (f"{len(accepted)} of {len(results)} runs gave another acceptable answer:", *accepted):
+            yield from wrap(text)
+        yield ""
+    yield style(f"{len(failed)} of {len(results)} runs differ" if failed else "all agree", BOLD)
 
 
 def as_json(name: str, results: list[Result]) -> dict[str, object]:
     """The same for programs. Elements are written as text, since JSON has neither NaN nor large integers."""
-    failed = [result for result in results if not result.ok]
-    return {"backend": name, "runs": len(results), "ok": not failed, "failures": [
-        {"case": r.case.name, "op": r.case.op, "traced": r.traced, "flags": list(r.case.flags), "stage": r.stage,
-         "error": r.error, **difference_json(r)} for r in failed], "accepted": [
-        {"case": r.case.name, "traced": r.traced, "answer": r.accepted} for r in results if r.accepted is not None]}
-
-
-def difference_json(result: Result) -> dict[str, object]:
-    """The worst element of a failure, where there is one."""
-    difference = result.difference
-    if difference is None:
-        return {}
-    return {"index": difference.index, "expected": repr(difference.expected), "found": repr(difference.found),
-            "ulps": difference.ulps, "allowed": difference.allowed}
+    failures = []
+    for r in (result for result in results if not result.ok):
+        failure = {"case": r.case.name, "op": r.case.op, "traced": r.traced, "flags": list(r.case.flags),
+                   "stage": r.stage, "error": r.error}
+        if (worst := r.difference) is not None:
+            failure |= {"index": worst.index, "expected": repr(worst.expected), "found": repr(worst.found),
+                        "ulps": worst.ulps, "allowed": worst.allowed}
+        failures.append(failure)
+    return {"backend": name, "runs": len(results), "ok": not failures, "failures": failures,
+            "accepted": [{"case": r.case.name, "traced": r.traced, "answer": r.accepted}
+                         for r in results if r.accepted is not None]}

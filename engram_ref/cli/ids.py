@@ -8,21 +8,12 @@ from collections.abc import Iterator
 import numpy as np
 
 from engram_ref.addressing import Addressing
-from engram_ref.cli.source import (
-    add_preset,
-    add_text,
-    configured,
-    encode,
-    output_path,
-    parse_ids,
-    read_text,
-    to_canonical,
-)
-from engram_ref.cli.terminal import style, width, wrap
+from engram_ref.cli.source import add_input, configured, output_path, read_text
+from engram_ref.cli.terminal import DIM, width, wrap
 from engram_ref.config import EngramConfig, check_layer
 from engram_ref.errors import InputError
 from engram_ref.files import write_whole
-from engram_ref.ops.canonical import DEAD, check_ids
+from engram_ref.ops.canonical import DEAD, canonicalise, check_ids
 from engram_ref.text.maps import int64_digest
 from engram_ref.text.vocabulary import Vocabulary
 
@@ -35,10 +26,9 @@ Only a configuration and a tokenizer are needed, no weights."""
 
 def arguments(command: argparse.ArgumentParser) -> None:
     """The options of `ids`."""
-    add_text(command)
     command.add_argument("--tokens", metavar="IDS", help="token ids instead of text, such as 1,2,dead,3")
     command.add_argument("--canonical", action="store_true", help="the ids are canonical already")
-    add_preset(command)
+    add_input(command)
     command.add_argument("--layer", default="all", metavar="ID", help="one layer, or all (default)")
     command.add_argument("--flat", action="store_true", help="add column offsets: rows of the layer's flat table")
     command.add_argument("--history", metavar="IDS", help="the ids before these, oldest first, at most N-1")
@@ -51,31 +41,25 @@ def run(options: argparse.Namespace) -> int:
     """Print, digest or write the rows."""
     config, vocabulary = configured(options)
     layers = chosen_layers(config, options.layer)
-    path = None if options.out is None else output_path(options.out, ".npy", "--out")
+    path = output_path(options.out, ".npy", "--out")
     addressing = Addressing(config, None if config.vocabulary is None else vocabulary)
-    ids, history = canonical_input(options, addressing, vocabulary)
-    rows = all_rows(addressing, layers, ids, history, options.flat)
+    ids, history = given_ids(options, addressing, vocabulary)
+    per_layer = [addressing.rows(ids, layer, history=history, flat=options.flat) for layer in layers]
+    rows = np.stack(per_layer, axis=1)[None]                 # [1, T, layers, C]
     if path is not None:
         buffer = io.BytesIO()
         np.save(buffer, rows)
         write_whole(path, buffer.getvalue())
-    if options.json:
-        print(json.dumps(as_json(options, config, layers, ids, rows)))
-    elif options.digest:
-        print(int64_digest(rows))
+    if options.digest:
+        print(json.dumps({"sha256": int64_digest(rows)}) if options.json else int64_digest(rows))
+    elif options.json:
+        print(json.dumps({"preset": config.name, "layers": layers, "flat": options.flat,
+                          "axes": ["batch", "position", "layer", "column"], "canonical_ids": ids.tolist(),
+                          "rows": rows.tolist()}))
     elif path is None:
         for line in lines(config, layers, ids, rows, options.flat):
             print(line)
     return 0
-
-
-def as_json(options: argparse.Namespace, config: EngramConfig, layers: list[int], ids: np.ndarray,
-            rows: np.ndarray) -> dict[str, object]:
-    """What a program reads: the digest alone, or everything."""
-    if options.digest:
-        return {"sha256": int64_digest(rows)}
-    return {"preset": config.name, "layers": layers, "flat": options.flat,
-            "axes": ["batch", "position", "layer", "column"], "canonical_ids": ids.tolist(), "rows": rows.tolist()}
 
 
 def chosen_layers(config: EngramConfig, text: str) -> list[int]:
@@ -90,48 +74,61 @@ def chosen_layers(config: EngramConfig, text: str) -> list[int]:
     return [layer]
 
 
-def canonical_input(options: argparse.Namespace, addressing: Addressing,
-                    vocabulary: Vocabulary | None) -> tuple[np.ndarray, np.ndarray]:
+def given_ids(options: argparse.Namespace, addressing: Addressing,
+              vocabulary: Vocabulary | None) -> tuple[np.ndarray, np.ndarray]:
     """Canonical ids [T] and history [N-1] from the options."""
     config = addressing.config
     if options.text and options.tokens is not None:
         raise InputError("TEXT", "either a text or --tokens", "both")
     if options.tokens is not None:
-        ids = given_ids(options.tokens, "--tokens", options, addressing)
+        ids, option = parse_ids(options.tokens, "--tokens"), "--tokens"
+    elif options.canonical:
+        raise InputError("--canonical", "ids given with --tokens", "a text")
     else:
-        if options.canonical:
-            raise InputError("--canonical", "ids given with --tokens", "a text")
-        ids = to_canonical(encode(read_text(options.text), config, vocabulary), addressing, "TEXT")
-    span = config.max_ngram - 1
-    before = np.zeros(0, np.int64) if options.history is None else \
-        given_ids(options.history, "--history", options, addressing)
+        text, option = read_text(options.text), "TEXT"
+        if vocabulary is None:
+            raise InputError("TEXT", f"--tokens or --tokenizer: {config.name} hashes raw ids of a tokenizer that is "
+                             "not shipped", "a text")
+        ids = vocabulary.encode(text)
+    ids = to_canonical(ids, addressing, option, options.canonical)
+    span, before = config.max_ngram - 1, np.zeros(0, np.int64)
+    if options.history is not None:
+        before = to_canonical(parse_ids(options.history, "--history"), addressing, "--history", options.canonical)
     if len(before) > span:
         raise InputError("--history", f"at most {span} ids, those just before", len(before))
     return ids, np.concatenate([np.full(span - len(before), DEAD), before])
 
 
-def given_ids(text: str, option: str, options: argparse.Namespace, addressing: Addressing) -> np.ndarray:
-    """Ids from an option, made canonical unless they are."""
-    ids = parse_ids(text, option)
-    if options.canonical:
-        check_ids(ids, addressing.config.canonical_size, addressing.config.dead_barrier, option)
-        return ids
-    return to_canonical(ids, addressing, option)
+def parse_ids(text: str, option: str) -> np.ndarray:
+    """ "1,2,dead,3" as int64 ids; the word dead marks a masked position."""
+    ids = []
+    for position, part in enumerate(text.split(",")):
+        word = part.strip()
+        try:
+            ids.append(DEAD if word == "dead" else int(word))
+        except ValueError as error:
+            raise InputError(option, "integers separated by commas", f"{word!r} at position {position}") from error
+        if word != "dead" and ids[-1] < 0:
+            raise InputError(option, "ids of at least 0", f"{word} at position {position}",
+                             "a masked position is written as the word dead")
+    too_large = [i for i in ids if i > np.iinfo(np.int64).max]
+    if too_large:
+        raise InputError(option, "ids below 2^63", f"{too_large[0]} at position {ids.index(too_large[0])}")
+    return np.array(ids, dtype=np.int64)
 
 
-def all_rows(addressing: Addressing, layers: list[int], ids: np.ndarray, history: np.ndarray,
-             flat: bool) -> np.ndarray:
-    """Rows of all layers: int64 [1, T, layers, C]."""
-    per_layer = [addressing.rows(ids, layer, history=history, flat=flat) for layer in layers]
-    return np.stack(per_layer, axis=1)[None]         # [1, T, layers, C]
+def to_canonical(ids: np.ndarray, addressing: Addressing, option: str, already: bool) -> np.ndarray:
+    """Ids through the configuration's map, unless they are canonical already; DEAD only if there is a barrier."""
+    config = addressing.config
+    check_ids(ids, config.canonical_size if already else config.vocab_size, config.dead_barrier, option)
+    return ids if already or addressing.canonical is None else canonicalise(ids, addressing.canonical)
 
 
 def lines(config: EngramConfig, layers: list[int], ids: np.ndarray, rows: np.ndarray, flat: bool) -> Iterator[str]:
     """The rows as a person reads them: one line per position, layer and order, wrapped if there are many heads."""
     kind = "flat rows, offsets added" if flat else "rows per head"
-    for line in wrap(f"{config.name}, {kind}; columns: position, canonical id, layer, order, "
-                     f"heads 0..{config.n_heads - 1}"):
-        yield style(line, "2")
+    yield from wrap(f"{config.name}, {kind}; columns: position, canonical id, layer, order, "
+                    f"heads 0..{config.n_heads - 1}", DIM)
     digits, places = len(str(rows.max(initial=0))), max(5, len(str(len(ids) - 1)))
     room = places + 17                                       # of the label and the spaces after it
     n_lines = -(-config.n_heads * (digits + 1) // (width() - room))

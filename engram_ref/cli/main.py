@@ -9,7 +9,7 @@ Everything slow is imported inside `main`, where Ctrl-C is handled.
 import os
 import sys
 
-from engram_ref.cli.streams import discard, escape_unknown_letters, fail, flush_output, reserve_closed, say
+from engram_ref.cli.streams import discard, fail, reserve_closed, say
 
 INTERRUPTED = 130
 
@@ -31,6 +31,8 @@ def main(argv: list[str] | None = None) -> int:
 def own_process() -> int:
     """The command as a process of its own, which Ctrl-C ends at any moment."""
     try:
+        import signal
+
         handle_interrupts()
         reserve_closed()
         code = outcome(sys.argv[1:])
@@ -38,7 +40,7 @@ def own_process() -> int:
         code = stop.code
     except KeyboardInterrupt:
         end_interrupted()
-    ignore_interrupts()                                 # the work is done and written
+    signal.signal(signal.SIGINT, signal.SIG_IGN)        # the work is done and written: Ctrl-C comes too late
     return code
 
 
@@ -46,12 +48,15 @@ def outcome(argv: list[str]) -> int:
     """The exit code of a command, or SystemExit after a line that says what is wrong."""
     from engram_ref.errors import InputError
 
-    escape_unknown_letters()
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")       # for a letter that the encoding lacks
     try:
         from engram_ref.cli import commands
 
         code = commands.run(argv)
-        flush_output()
+        if sys.stdout is not None:
+            sys.stdout.flush()
         return code
     except InputError as error:
         fail(str(error))
@@ -98,13 +103,6 @@ def end_interrupted() -> None:
     """End this process at once: sys.exit would wait for threads that compile or compute."""
     say("")                                             # the prompt starts on a line of its own
     os._exit(INTERRUPTED)
-
-
-def ignore_interrupts() -> None:
-    """From here on Ctrl-C comes too late to change anything."""
-    import signal
-
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 if __name__ == "__main__":

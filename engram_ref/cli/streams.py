@@ -22,13 +22,6 @@ def reserve_closed() -> None:
             setattr(sys, name, os.fdopen(number, "w", encoding="utf-8"))
 
 
-def escape_unknown_letters() -> None:
-    """Write a letter that the encoding of an output lacks as an escape, instead of raising."""
-    for stream in (sys.stdout, sys.stderr):
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
-
-
 def say(line: str, end: str = "\n") -> None:
     """Print a line to standard error, if there is one that can be written to."""
     if sys.stderr is None:
@@ -43,12 +36,6 @@ def fail(message: str) -> None:
     """Say what is wrong, in one line; exit code 2."""
     say(" ".join(f"engram-ref: {message}".split()))
     raise SystemExit(2)
-
-
-def flush_output() -> None:
-    """Write what is left in standard output; OSError if that fails."""
-    if sys.stdout is not None:
-        sys.stdout.flush()
 
 
 def discard(stream: object) -> None:

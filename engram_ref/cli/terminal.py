@@ -5,16 +5,15 @@ import shutil
 import sys
 import textwrap
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from engram_ref.cli.streams import is_terminal
 
 LEAST_WIDTH, MOST_WIDTH = 80, 120
-SHADES = {True: " ░▒▓█", False: " .:*#"}
+BOLD, DIM = "1", "2"
 EMOJI_STYLE = "\N{VARIATION SELECTOR-16}"
 JOINED = frozenset(map(chr, (*range(0x1160, 0x1200), *range(0xD7B0, 0xD800))))
 """Korean vowels and finals, which share the columns of the letter before them."""
-ELLIPSIS = {True: "…", False: "..."}
 
 
 def width() -> int:
@@ -28,14 +27,14 @@ def speaks_unicode() -> bool:
 
 
 def style(text: str, code: str) -> str:
-    """Bold ("1") or dim ("2") text, where the output is a terminal and NO_COLOR is not set."""
+    """BOLD or DIM text, where the output is a terminal and NO_COLOR is not set."""
     plain = os.environ.get("NO_COLOR") or not is_terminal(sys.stdout) or os.environ.get("TERM") == "dumb"
-    return text if plain else f"\033[{code}m{text}\033[0m"
+    return text if plain or not code else f"\033[{code}m{text}\033[0m"
 
 
 def shade(value: float) -> str:
     """A block that is the darker, the nearer value in [0, 1] is to 1."""
-    shades = SHADES[speaks_unicode()]
+    shades = " ░▒▓█" if speaks_unicode() else " .:*#"
     return shades[min(int(value * len(shades)), len(shades) - 1)]
 
 
@@ -63,7 +62,7 @@ def fit(text: str, room: int, keep: str = "left") -> str:
     """Text padded or cut to `room` columns; `keep` says which end of it stays."""
     if columns(text) <= room:
         return text + " " * (room - columns(text))
-    dots = ELLIPSIS[speaks_unicode()]
+    dots = "…" if speaks_unicode() else "..."
     letters = text[:room] if keep == "left" else text[-room:]        # no letter is less than a column, but for marks
     while columns(letters) > room - len(dots):
         letters = letters[:-1] if keep == "left" else letters[1:]
@@ -92,26 +91,23 @@ def visible(text: str) -> str:
     return f"'{escaped(text)}'"
 
 
-def wrap(text: str) -> list[str]:
-    """A sentence over as many lines as the terminal needs."""
-    return textwrap.wrap(text, width(), break_on_hyphens=False)
+def wrap(text: str, code: str = "") -> list[str]:
+    """A sentence over as many lines as the terminal needs, all of one style."""
+    return [style(line, code) for line in textwrap.wrap(text, width(), break_on_hyphens=False)]
 
 
-def table(rows: Sequence[Sequence[object]], align: str, gap: int = 2) -> list[str]:
+def table(heading: Sequence[str], rows: Iterable[Sequence[object]], narrow: bool = False) -> list[str]:
     """Lines of a table whose columns are as wide as their widest cell.
 
-    rows    the first is the heading
-    align   one letter a column: "<" or ">"
-    gap     blanks between columns
+    heading   one text a column, after the side to which the column is aligned: "<name", ">size"
+    narrow    whether one blank is left between columns, instead of two, if two do not fit the terminal
     """
-    cells = [[str(cell) for cell in row] for row in rows]
-    widths = [max(columns(row[i]) for row in cells) for i in range(len(align))]
-    lines = []
-    for row in cells:
-        padded = [" " * (w - columns(cell)) + cell if side == ">" else cell + " " * (w - columns(cell))
-                  for cell, w, side in zip(row, widths, align, strict=True)]
-        lines.append((" " * gap).join(padded).rstrip())
-    return [style(lines[0], "2"), *lines[1:]]
+    cells = [[title[1:] for title in heading], *([str(cell) for cell in row] for row in rows)]
+    widths = [max(map(columns, column)) for column in zip(*cells, strict=True)]
+    gap = " " if narrow and sum(widths) + 2 * (len(widths) - 1) > width() else "  "
+    pad = lambda cell, room, title: fit(cell, room) if title[0] == "<" else " " * (room - columns(cell)) + cell
+    head, *lines = [gap.join(map(pad, row, widths, heading)).rstrip() for row in cells]
+    return [style(head, DIM), *lines]
 
 
 def bytes_text(count: int) -> str:

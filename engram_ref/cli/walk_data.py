@@ -28,69 +28,59 @@ from engram_ref.trace import Trace
 DEFAULT_TEXT = "Only Alexander the Great could tame the horse Bucephalus."
 SEED = 0
 PAD = "<pad>"            # shown where an n-gram begins before the text
+MOST_TOKENS = 24         # of a figure; a wider one could not be read
 DRAWN_AT_ONCE = 4096     # positions whose random state is drawn and dropped in one go
 
 
 @dataclass(frozen=True)
 class Walk:
-    """Some positions of a text on their way through Engram."""
+    """Some positions of a text on their way through Engram: what the pages, the JSON and the figure read."""
 
     config: EngramConfig
     layer: int
     text: str
     vocabulary: Vocabulary
     raw_ids: np.ndarray          # int64 [T] of the whole text
-    span: range                  # the positions that the arrays below hold
-    addressing: Trace            # canonical_ids, windows, mix, rows of the chosen preset, [span, ...]
-    tiny: EngramConfig
-    values: Trace                # memory ... residual of the tiny preset or the model's, [span, ...]
-    model: ModelConfig | None = None
-    block: Trace | None = None   # the whole block of that layer and the logits, with B, T = span
+    span: range                  # the positions that the stages hold
+    model: ModelConfig | None
+    module: EngramConfig         # of the module that computed the values: the preset tiny, or the model's
+    stages: Trace                # canonical_ids ... rows of config, memory ... residual of module: [T = span, ...];
+                                 # of a model also its whole block and the logits, with a batch axis
 
-    @property
-    def length(self) -> int:
-        """The number of tokens of the whole text."""
-        return len(self.raw_ids)
+    def take(self, key: str, positions: Sequence[int]) -> np.ndarray:
+        """A stage at some positions."""
+        return at_positions(key, self.stages[key], [self.span.index(t) for t in positions])
 
-    def index(self, position: int) -> int:
-        """Where the arrays hold a position."""
-        return self.span.index(position)
+    def at(self, key: str, position: int) -> np.ndarray:
+        """A stage at one position, without the axes B and T."""
+        array = self.take(key, [position])
+        return array.squeeze(tuple(i for i, letter in enumerate(axes_of(key, array)) if letter in ("B", "T")))
 
-    def at(self, name: str, position: int) -> np.ndarray:
-        """A stage of the module at one position."""
-        return (self.addressing if name in self.addressing else self.values)[name][self.index(position)]
-
-    def token(self, position: int) -> str:
-        """What the token at a position says."""
-        return self.spell(int(self.raw_ids[position]))
+    def token(self, position: int) -> dict[str, object]:
+        """What is shown of a token, as in the JSON; n-grams are canonical texts, oldest first, PAD before the text."""
+        raw_id, canonical_id = int(self.raw_ids[position]), int(self.at("canonical_ids", position))
+        mates = [int(i) for i in self.vocabulary.members(canonical_id) if i != raw_id]
+        back = [self.canonical_text(int(c)) if i <= position else PAD
+                for i, c in enumerate(self.at("windows", position))]
+        return {"position": position, "text": self.spell(raw_id), "bytes": self.token_bytes(raw_id).hex(" "),
+                "raw_id": raw_id, "canonical_id": canonical_id, "shares_its_id_with": list(map(self.spell, mates)),
+                "ngrams": {str(n): back[:n][::-1] for n in self.config.orders}}
 
     def spell(self, raw_id: int) -> str:
         """The text of a raw id; bytes that are no whole letter in angle brackets, such as <E2 82>."""
-        text = self.vocabulary.text(raw_id)
-        return show_bytes(self.token_bytes(raw_id)) if REPLACEMENT in text else text
+        return show_bytes(self.token_bytes(raw_id))
 
     def token_bytes(self, raw_id: int) -> bytes:
         """The bytes that a raw id stands for."""
-        text, spelling = self.vocabulary.text(raw_id), self.vocabulary.spelling(raw_id)
-        data = token_bytes(spelling) if REPLACEMENT in text else None
+        text = self.vocabulary.text(raw_id)
+        data = token_bytes(self.vocabulary.spelling(raw_id)) if REPLACEMENT in text else None
         return text.encode() if data is None else data
-
-    def ngram(self, position: int, order: int) -> list[str]:
-        """The canonical texts of an n-gram, oldest first; PAD to the left of the text."""
-        window = self.at("windows", position)[:order][::-1]
-        tokens = [position - order + 1 + i for i in range(order)]
-        return [self.canonical_text(int(c)) if t >= 0 else PAD for t, c in zip(tokens, window, strict=True)]
 
     def canonical_text(self, canonical_id: int) -> str:
         """The key that the members of a class share; the bytes of a piece of a letter."""
         first = int(self.vocabulary.members(canonical_id)[0])
         text = self.spell(first)
         return text if REPLACEMENT in self.vocabulary.text(first) else canonical_key(text, "")
-
-    def mates(self, position: int) -> list[str]:
-        """The other tokens of this one's class."""
-        canonical_id = int(self.at("canonical_ids", position))
-        return [self.spell(int(i)) for i in self.vocabulary.members(canonical_id) if i != self.raw_ids[position]]
 
 
 def follow(text: str, raw_ids: np.ndarray, vocabulary: Vocabulary, config: EngramConfig, layer: int, span: range,
@@ -101,21 +91,27 @@ def follow(text: str, raw_ids: np.ndarray, vocabulary: Vocabulary, config: Engra
     span      the positions to compute, one after the other
     """
     canonical_ids = canonicalise(raw_ids[: span.stop], vocabulary.canonical)
-    addressing = address_stages(Addressing(config, vocabulary), layer, canonical_ids, span.start)
-    if model is not None:
-        values, block = model_stages(model, vocabulary, raw_ids[: span.stop], span)
-        return Walk(config, layer, text, vocabulary, raw_ids, span, addressing, model.engram, values, model, block)
-    tiny = vocabulary.configure(preset("tiny"), config.pad_id)
-    values = value_stages(Addressing(tiny, vocabulary), canonical_ids, span.start)
-    return Walk(config, layer, text, vocabulary, raw_ids, span, addressing, tiny, values)
+    stages = address_stages(Addressing(config, vocabulary), layer, canonical_ids, span.start)
+    module = vocabulary.configure(preset("tiny"), config.pad_id) if model is None else model.engram
+    if model is None:
+        stages.arrays |= value_stages(Addressing(module, vocabulary), canonical_ids, span.start)
+    else:
+        stages.arrays |= model_stages(model, vocabulary, raw_ids[: span.stop], span)
+    return Walk(config, layer, text, vocabulary, raw_ids, span, model, module, stages)
+
+
+def figure_span(focus: int, length: int) -> range:
+    """The positions around `focus` that the figure shows."""
+    first = max(0, min(focus - MOST_TOKENS // 2, length - MOST_TOKENS))
+    return range(first, min(first + MOST_TOKENS, length))
 
 
 def address_stages(addressing: Addressing, layer: int, canonical_ids: np.ndarray, first: int = 0) -> Trace:
     """canonical_ids, windows, mix and rows from one position of a text on, all without a batch axis."""
-    batched = Trace()
-    history = before(canonical_ids, first, addressing.config)
-    addressing.rows(canonical_ids[first:], layer, history, trace=batched)
-    return without_batch(batched)
+    trace = Trace()
+    addressing.rows(canonical_ids[first:], layer, before(canonical_ids, first, addressing.config), trace=trace)
+    trace.arrays = {name: array[0] for name, array in trace.arrays.items()}
+    return trace
 
 
 def before(canonical_ids: np.ndarray, position: int, config: EngramConfig) -> np.ndarray:
@@ -124,7 +120,7 @@ def before(canonical_ids: np.ndarray, position: int, config: EngramConfig) -> np
     return np.concatenate([np.full(span, DEAD), canonical_ids[:position]])[-span:]
 
 
-def value_stages(addressing: Addressing, canonical_ids: np.ndarray, first: int = 0) -> Trace:
+def value_stages(addressing: Addressing, canonical_ids: np.ndarray, first: int) -> dict[str, np.ndarray]:
     """memory ... residual of the tiny module on random weights and a random hidden state, from a position on."""
     rng, tiny = np.random.default_rng(SEED), addressing.config
     layer = tiny.layer_ids[0]
@@ -134,42 +130,34 @@ def value_stages(addressing: Addressing, canonical_ids: np.ndarray, first: int =
         rng.standard_normal((min(DRAWN_AT_ONCE, start - drawn), tiny.n_branches, tiny.hidden_size))
     hidden = rng.standard_normal((1, len(canonical_ids) - start, tiny.n_branches, tiny.hidden_size))
     rows = addressing.rows(canonical_ids[start:], layer, before(canonical_ids, start, tiny))[None]
-    batched = Trace()
-    residual(hidden, engram(parameters, hidden, rows, tiny, trace=batched), tiny, trace=batched)
-    return without_batch(batched, first - start)
-
-
-def without_batch(batched: Trace, skip: int = 0) -> Trace:
-    """The first row of every stage, its first positions left out."""
     trace = Trace()
-    for name in batched:
-        trace.record(name, batched[name][0, skip:])
-    return trace
+    residual(hidden, engram(parameters, hidden, rows, tiny, trace=trace), tiny, trace=trace)
+    return {name: array[0, first - start :] for name, array in trace.arrays.items()}
 
 
-def model_stages(model: ModelConfig, vocabulary: Vocabulary, raw_ids: np.ndarray,
-                 span: range) -> tuple[Trace, Trace]:
+def model_stages(model: ModelConfig, vocabulary: Vocabulary, raw_ids: np.ndarray, span: range) -> dict[str, np.ndarray]:
     """Of the last block with an Engram module: that module's values, then the whole block and the logits."""
     parameters = tree.initialise(model, np.random.default_rng(SEED))
     with Trace(stop="final_norm") as whole:                 # before the logits, which few positions need
         forward(parameters, raw_ids, model, addressing=Addressing(model.engram, vocabulary), trace=whole,
                 check_values=False)
     index = max(i for i in range(model.backbone.n_layers) if model.engram_layer(i) is not None)
-    values, block = Trace(), Trace()
-    for key in whole:
+    stages = {}
+    for key, array in whole.arrays.items():
         below = key.removeprefix(f"layers.{index}.")
-        if below == key and key != "final_norm":
-            continue
-        shown = at_positions(key, whole[key], span)
         if below.startswith("engram.") and stage_of(key).kind == "float":
-            values.record(below.removeprefix("engram."), shown[0])
-        else:
-            block.record(below, shown)
+            stages[below.removeprefix("engram.")] = at_positions(key, array, span)[0]
+        elif below != key or key == "final_norm":
+            stages[below] = at_positions(key, array, span)
     head = parameters["embed.weight" if model.backbone.tie_embeddings else "head.weight"]
-    block.record("logits", ops.linear(block["final_norm"], head))
-    return values, block
+    return stages | {"logits": ops.linear(stages["final_norm"], head)}
+
+
+def axes_of(key: str, array: np.ndarray) -> list[str]:
+    """The axis letters of a stage's array, which may come without B."""
+    return stage_of(key).axes.split()[-array.ndim :]
 
 
 def at_positions(key: str, array: np.ndarray, positions: Sequence[int]) -> np.ndarray:
     """The part of a stage that belongs to some positions, wherever its axis T is."""
-    return array.take(positions, axis=stage_of(key).axes.split().index("T"))
+    return array.take(positions, axis=axes_of(key, array).index("T"))

@@ -1,166 +1,150 @@
-"""The pages that `walk` prints: one function a stage, each giving lines of text."""
+"""The pages that `walk` prints: one function a stage, each giving lines of text; then those of a model's block."""
 
-import inspect
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Sequence
+from functools import partial
 
 import numpy as np
 
-import engram_ref
-from engram_ref import ops
-from engram_ref.cli.terminal import (
-    MOST_WIDTH,
-    columns,
-    escaped,
-    fit,
-    shade,
-    speaks_unicode,
-    style,
-    table,
-    visible,
-    width,
-    wrap,
-)
+from engram_ref.cli.terminal import DIM, columns, escaped, fit, shade, style, table, visible, width
 from engram_ref.cli.walk_data import Walk
-from engram_ref.stages import BY_NAME, Stage
+from engram_ref.stages import STAGES
 
 MOST_MATES = 40          # tokens of a class that are listed before they are counted
 MOST_TOKEN = 24          # columns of a token in a table; some are 128 letters long
 SHOWN_VALUES = 6         # first channels of a vector that are printed
-
-
-def heading(number: int, name: str, walk: Walk) -> list[str]:
-    """A stage's title line: number, name, shape, and what it is."""
-    trace = walk.addressing if name in walk.addressing else walk.values
-    return [style(f"{number}. {trace.describe(name)}", "1"), f"   {BY_NAME[name].about}"]
-
-
-def source_lines(stage: Stage) -> list[str]:
-    """The formula, and where in the source the op stands."""
-    op = getattr(ops, stage.op)
-    file = Path(inspect.getsourcefile(op)).relative_to(Path(engram_ref.__file__).parent.parent)
-    return [f"   {stage.formula}", style(f"   {file}:{inspect.getsourcelines(op)[1]}  {stage.op}()", "2")]
-
-
-def tokens_page(walk: Walk, positions: list[int]) -> list[str]:
-    """Every token with its raw and canonical id, and what it shares its canonical id with."""
-    rows: list[list[object]] = [["pos", "token", "raw", "canonical", "shares its id with"]]
-    for t in positions:
-        rows.append([t, token_cell(walk, t), walk.raw_ids[t], walk.at("canonical_ids", t), ""])
-    lines = table(rows, "><>><")
-    start = max(columns(line) for line in lines[1:]) + 2
-    for line, t in enumerate(positions, start=1):
-        lines[line] = fit(lines[line], start) + mates_text(walk, t, width() - start)
-    return lines
+MOST_WATCHED = 3         # positions or next tokens that are named
 
 
 def token_cell(walk: Walk, position: int) -> str:
     """A token between quotes, cut if it would take too much of a line."""
-    shown = visible(walk.token(position))
+    shown = visible(walk.spell(walk.raw_ids[position]))
     return shown if columns(shown) <= MOST_TOKEN else fit(shown, MOST_TOKEN)
 
 
-def position_width(positions: list[int]) -> int:
-    """Columns of the first column of a page."""
-    return max(len("pos"), len(str(positions[-1])))
+def wide_table(titles: Sequence[str], positions: list[int], cells: Callable[[int], Sequence[str]],
+               keep: str = "left") -> list[str]:
+    """A table as wide as the terminal, its columns all of one width, to which the cells of a position are cut."""
+    room = (width() - max(len("pos"), len(str(positions[-1])))) // len(titles) - 2
+    return table([">pos", *(f"<{fit(title, room)}" for title in titles)],
+                 ([t, *(fit(cell, room, keep) for cell in cells(t))] for t in positions))
 
 
-def mates_text(walk: Walk, position: int, room: int) -> str:
-    """As many tokens of the class as fit, then how many more there are."""
-    mates = walk.mates(position)
-    if not mates:
-        return "-"
-    shown = [visible(mate) for mate in mates[:MOST_MATES]]
-    for kept in range(len(shown), -1, -1):
-        more = len(mates) - kept
-        text = " ".join(shown[:kept]) + (f" +{more}" if more else "")
-        if columns(text) <= room:
-            return text.strip()
-    return f"+{len(mates)}"
+def tokens_page(walk: Walk, positions: list[int]) -> list[str]:
+    """Every token with its raw and canonical id, and as many of those that it shares its canonical id with as fit."""
+    tokens = [walk.token(t) for t in positions]
+    head, *lines = table([">pos", "<token", ">raw", ">canonical", "<shares its id with"],
+                         ([token["position"], token_cell(walk, token["position"]), token["raw_id"],
+                           token["canonical_id"], ""] for token in tokens))
+    for i, token in enumerate(tokens):
+        mates = token["shares_its_id_with"]
+        shown = [visible(mate) for mate in mates[:MOST_MATES]]
+        for kept in range(len(shown), -1, -1):
+            more = [f"+{len(mates) - kept}"] if kept < len(mates) else []
+            line = f"{lines[i]}  {' '.join([*shown[:kept], *more]) or '-'}"
+            if columns(line) <= width():
+                break
+        lines[i] = line
+    return [head, *lines]
 
 
 def ngrams_page(walk: Walk, positions: list[int]) -> list[str]:
-    """The n-grams that end at each position, one column an order; the end of a long one is kept."""
-    orders, digits = walk.config.orders, position_width(positions)
-    room = (width() - digits) // len(orders) - 2
-    lines = [style(f"{'pos':>{digits}}  " + "  ".join(fit(f"{n}-gram", room) for n in orders).rstrip(), "2")]
-    for t in positions:              # as texts, oldest first, which is how they are read
-        cells = [fit(" | ".join(map(escaped, walk.ngram(t, n))), room, keep="right") for n in orders]
-        lines.append(f"{t:>{digits}}  {'  '.join(cells)}".rstrip())
-    return lines
+    """The n-grams that end at each position as texts, oldest first; the end of a long one is kept."""
+    ngrams = {t: walk.token(t)["ngrams"].values() for t in positions}
+    return wide_table([f"{n}-gram" for n in walk.config.orders], positions,
+                      lambda t: [" | ".join(map(escaped, ngram)) for ngram in ngrams[t]], keep="right")
 
 
 def mix_page(walk: Walk, positions: list[int]) -> list[str]:
     """The mix of every order in hexadecimal, where an exclusive or can be seen."""
-    rows: list[list[object]] = [["pos", *(f"{n}-gram" for n in walk.config.orders)]]
-    rows += [[t, *(f"{int(m):016x}" for m in walk.at("mix", t))] for t in positions]
-    return table(rows, ">" * len(rows[0]))
+    return table([">pos", *(f">{n}-gram" for n in walk.config.orders)],
+                 ([t, *(f"{int(m):016x}" for m in walk.at("mix", t))] for t in positions))
 
 
 def rows_page(walk: Walk, positions: list[int]) -> list[str]:
     """The row that each head reads, one line an order."""
     H = walk.config.n_heads
-    rows: list[list[object]] = [["pos", "n", *(f"head {h}" for h in range(H))]]
-    for t in positions:
-        heads = walk.at("rows", t).reshape(-1, H)
-        rows += [[t if i == 0 else "", n, *heads[i]] for i, n in enumerate(walk.config.orders)]
-    lines = table(rows, ">" * (H + 2))
-    return lines if columns(lines[1]) <= width() else table(rows, ">" * (H + 2), gap=1)
+    return table([">pos", ">n", *(f">head {h}" for h in range(H))],
+                 ([t if i == 0 else "", n, *walk.at("rows", t)[i * H : (i + 1) * H]]
+                  for t in positions for i, n in enumerate(walk.config.orders)), narrow=True)
+
+
+def vector_page(name: str, walk: Walk, positions: list[int]) -> list[str]:
+    """Of any stage of floats: root mean square and first values at each position."""
+    vectors = [walk.at(name, t) for t in positions]          # [D] or [M, D]
+    where = "" if vectors[0].ndim == 1 else " of branch 0"
+    count = min(SHOWN_VALUES, vectors[0].shape[-1])
+    return table([">pos", ">rms", f"<first {count} values{where}"],
+                 ([t, f"{np.sqrt(np.mean(x.ravel() ** 2)):.4f}", " ".join(f"{v:>8.4f}" for v in x.ravel()[:count])]
+                  for t, x in zip(positions, vectors, strict=True)))
 
 
 def gates_page(walk: Walk, positions: list[int]) -> list[str]:
     """One gate a branch: the factor, and a bar that is the darker, the wider the gate is open."""
-    M = walk.values["gate"].shape[1]
-    rows: list[list[object]] = [["pos", "token", *(f"branch {m}" for m in range(M))]]
-    for t in positions:
-        rows.append([t, token_cell(walk, t), *(f"{shade(a) * 2} {a:.3f}" for a in walk.at("gate", t))])
-    return table(rows, "><" + ">" * M)
+    return table([">pos", "<token", *(f">branch {m}" for m in range(walk.module.n_branches))],
+                 ([t, token_cell(walk, t), *(f"{shade(a) * 2} {a:.3f}" for a in walk.at("gate", t))]
+                  for t in positions))
 
 
-def vector_page(name: str) -> Callable[[Walk, list[int]], list[str]]:
-    """A page for any stage of floats: root mean square and first values at each position."""
-
-    def page(walk: Walk, positions: list[int]) -> list[str]:
-        array = walk.values[name]                            # [span, D] or [span, M, D]
-        where = "" if array.ndim == 2 else " of branch 0"
-        count = min(SHOWN_VALUES, array.shape[-1])
-        rows: list[list[object]] = [["pos", "rms", f"first {count} values{where}"]]
-        for t in positions:
-            vector = walk.at(name, t).ravel()
-            values = " ".join(f"{x:>8.4f}" for x in vector[:count])
-            rows.append([t, f"{np.sqrt(np.mean(vector ** 2)):.4f}", values])
-        return table(rows, ">><")
-
-    return page
+def maps_page(site: str, walk: Walk, positions: list[int]) -> list[str]:
+    """How one site reads the branches and writes back; H_res of the last position shown."""
+    kinds = {kind: f"{site}_branches.branch_{kind}" for kind in ("pre", "post")}
+    M, last = walk.module.n_branches, positions[-1]
+    lines = table([">pos", *(f">{kind} {m}" for kind in kinds for m in range(M))],
+                  ([t, *(f"{x:.3f}" for key in kinds.values() for x in walk.at(key, t))] for t in positions))
+    residual = walk.at(f"{site}_branches.branch_residual", last)         # [M, M]
+    return [*lines, style(f"H_res at {last}: row i is written, column j read", DIM),
+            *("  " + "  ".join(f"{x:.3f}" for x in row) for row in residual)]
 
 
-PAGES: dict[str, Callable[[Walk, list[int]], list[str]]] = {
-    "canonical_ids": tokens_page,
-    "windows": ngrams_page,
-    "mix": mix_page,
-    "rows": rows_page,
-    **{name: vector_page(name) for name in ("memory", "key", "value", "query_norm", "key_norm", "score")},
-    "gate": gates_page,
-    **{name: vector_page(name) for name in ("gated", "conv_norm", "conv", "output", "residual")},
+def attention_page(walk: Walk, positions: list[int]) -> list[str]:
+    """Where each head looks from each position: the most watched tokens."""
+
+    def most_watched(t: int) -> list[str]:
+        weights = walk.at("attention.attention_weights", t)              # [A, S]
+        best = np.argsort(-weights, axis=-1, kind="stable")[:, : min(MOST_WATCHED, t + 1)]
+        return [" ".join(f"{visible(walk.spell(walk.raw_ids[s]))} {looks[s]:.2f}" for s in seen)
+                for looks, seen in zip(weights, best.tolist(), strict=True)]
+
+    heads = walk.model.backbone.attention.n_heads
+    return wide_table([f"head {h}" for h in range(heads)], positions, most_watched)
+
+
+def routing_page(walk: Walk, positions: list[int]) -> list[str]:
+    """Which experts serve each token, and with which weight; a dense block has none."""
+    if "experts.experts" not in walk.stages:
+        return ["this block's feed-forward network is dense: every token passes through all of it"]
+    pairs = {t: zip(walk.at("experts.experts", t), walk.at("experts.expert_weights", t), strict=True)
+             for t in positions}
+    return table([">pos", "<token", "<expert: weight"],
+                 ([t, token_cell(walk, t), "  ".join(f"{e}: {w:.3f}" for e, w in pairs[t])] for t in positions))
+
+
+def logits_page(walk: Walk, positions: list[int]) -> list[str]:
+    """The likeliest next tokens, with their probabilities; of random weights they mean nothing."""
+
+    def likeliest(t: int) -> list[str]:
+        logits = walk.at("logits", t)                                    # [V]
+        p = np.exp(logits - logits.max())
+        p = p / p.sum()
+        best = np.argsort(-p, kind="stable")[:MOST_WATCHED].tolist()
+        return ["  ".join(f"{visible(walk.spell(i))} {p[i]:.5f}" for i in best)]
+
+    return wide_table(["likeliest next tokens (random weights)"], positions, likeliest)
+
+
+Page = Callable[[Walk, list[int]], list[str]]
+
+OTHER_THAN_VECTORS: dict[str, Page] = {"canonical_ids": tokens_page, "windows": ngrams_page, "mix": mix_page,
+                                       "rows": rows_page, "gate": gates_page}
+PAGES: dict[str, Page] = {stage.name: OTHER_THAN_VECTORS.get(stage.name, partial(vector_page, stage.name))
+                          for stage in STAGES}
+"""The module's stages and their pages, in the order they are computed."""
+
+BLOCK_PAGES: dict[str, Page] = {
+    "attn_branches.branch_residual": partial(maps_page, "attn"),
+    "attention.attention_weights": attention_page,
+    "ffn_branches.branch_residual": partial(maps_page, "ffn"),
+    "experts.experts": routing_page,
+    "logits": logits_page,
 }
-"""Every stage's page, in the order of the stages."""
-
-
-def title(walk: Walk) -> list[str]:
-    """What is being followed, and through which tables."""
-    c = walk.config
-    named = f"preset {c.name}, layer {walk.layer} (blocks count from {c.layer_base}), vocabulary {c.vocabulary}"
-    counted = f"{walk.length} tokens, each reading {c.columns} rows: {len(c.orders)} orders x {c.n_heads} heads"
-    text = visible(walk.text[:MOST_WIDTH])                  # so much of it at most is shown
-    return [*(style(line, "1") for line in wrap(named)), fit(text, width()).rstrip(), *wrap(counted)]
-
-
-def values_notice(walk: Walk) -> list[str]:
-    """Said before the first value: which numbers are real and which are not."""
-    dash = "─" if speaks_unicode() else "-"
-    what = "the module of the preset tiny" if walk.model is None else f"the whole model {walk.model.name}"
-    state = "and a random state" if walk.model is None else "from the embedding of the text on"
-    notice = (f"Rows above are those of {walk.config.name}. From here on {what} ({walk.tiny.n_branches} branches of "
-              f"{walk.tiny.hidden_size}, with its own small tables and a convolution) computes on seeded random "
-              f"weights {state}: every step is real, gate values are not learned.")
-    return [dash * width(), *wrap(notice)]
+"""What a model adds: keys below the block (or the model), and their pages."""

@@ -12,9 +12,8 @@ import pytest
 from engram_ref import Vocabulary, model_preset, preset, presets
 from engram_ref.cli import terminal, walk_data
 from engram_ref.cli.walk import MOST_BYTES, MOST_COMPUTED
-from engram_ref.cli.walk_block import BLOCK_PAGES
 from engram_ref.cli.walk_data import follow
-from engram_ref.cli.walk_text import PAGES
+from engram_ref.cli.walk_text import BLOCK_PAGES, PAGES
 from engram_ref.ops.canonical import REPLACEMENT
 from engram_ref.text.pieces import bytes_of_letters, token_bytes
 from tests.unit.test_cli import run
@@ -35,8 +34,8 @@ def followed(vocabulary, ids, span, model=None):
 
 def pages(walk, positions):
     """Everything that walk prints of some positions."""
-    shown = {name: page(walk, positions) for name, page in PAGES.items()}
-    return shown | {key: page(walk, positions) for key, _, page in BLOCK_PAGES if walk.block is not None}
+    shown = PAGES if walk.model is None else PAGES | BLOCK_PAGES
+    return {key: page(walk, positions) for key, page in shown.items()}
 
 
 @pytest.mark.parametrize("name", [None, "tiny"], ids=["module", "model"])
@@ -48,7 +47,7 @@ def test_a_part_of_a_text_is_shown_like_the_whole(vocabulary, rng, name):
     for span in (range(0, 1), range(3, 4), range(25, 30)):
         part = followed(vocabulary, ids, span, model)
         assert pages(part, list(span)) == pages(whole, list(span))
-        assert len(part.values["gate"]) == len(part.addressing["rows"]) == len(span)
+        assert len(part.stages["gate"]) == len(part.stages["rows"]) == len(span)
 
 
 def test_a_far_position_is_computed_from_what_it_needs(vocabulary, rng, monkeypatch):
@@ -58,7 +57,7 @@ def test_a_far_position_is_computed_from_what_it_needs(vocabulary, rng, monkeypa
                         seen.append(hidden.shape[1]) or plain(parameters, hidden, rows, config, **more))
     ids = rng.integers(0, 128_000, 250_000)
     walk = followed(vocabulary, ids, range(249_999, 250_000))
-    assert seen == [1 + walk.tiny.conv_span] and walk.length == 250_000
+    assert seen == [1 + walk.module.conv_span] and len(walk.raw_ids) == 250_000
     assert max(terminal.columns(line) for lines in pages(walk, [249_999]).values() for line in lines) <= 80
 
 
@@ -145,9 +144,9 @@ def test_a_spelling_of_another_kind_stays_readable(monkeypatch, vocabulary, rng)
     walk = followed(vocabulary, rng.integers(0, 100, 3), range(3))
     monkeypatch.setattr(Vocabulary, "text", lambda *_: REPLACEMENT)
     monkeypatch.setattr(Vocabulary, "spelling", lambda *_: "<0xE2>")
-    assert walk.token(0) == "<E2>" and walk.token_bytes(5) == b"\xe2"
+    assert walk.spell(0) == "<E2>" and walk.token_bytes(5) == b"\xe2"
     monkeypatch.setattr(Vocabulary, "spelling", lambda *_: "語")
-    assert walk.token(0) == REPLACEMENT
+    assert walk.spell(0) == REPLACEMENT
 
 
 @pytest.mark.parametrize("command", ["walk", "ids"])
@@ -185,7 +184,7 @@ SHOWN |= {
 @pytest.mark.parametrize("argv, unicode", SHOWN.values(), ids=SHOWN)
 def test_every_page_fits_80_columns(capsys, monkeypatch, argv, unicode):
     monkeypatch.setenv("COLUMNS", "80")
-    for module in ("terminal", "walk_text"):
+    for module in ("terminal", "walk"):
         monkeypatch.setattr(f"engram_ref.cli.{module}.speaks_unicode", lambda: unicode)
     code, out, _ = run(capsys, *argv)
     assert code == 0 and max(map(terminal.columns, out.splitlines())) <= 80 and (unicode or out.isascii())
