@@ -10,6 +10,8 @@ import structure
 from diagrams import draw
 
 from engram_ref import Addressing, preset, presets
+from engram_ref.ops.namespace import Ops
+from engram_ref.ops.small import Small
 from tests.architecture.test_architecture import HELD_TOGETHER_BY, MAX_FILE, MAX_FUNCTION, READING_ORDER
 from tests.docs.test_paper_map import function_exists
 
@@ -72,6 +74,8 @@ def test_docstring_readme_and_design_page_give_the_same_reading_order():
     assert re.findall(r"`([a-z]+)`", paragraph) == order
     assert re.findall(r"reference/api/ops/(\w+)\.md", structure.reading_tables()) == order
     assert "\n{{ reading order }}\n" in DESIGN
+    homes = [kind.__module__.rpartition(".")[2] for kind in reversed(Ops.__mro__) if kind not in (object, Ops, Small)]
+    assert homes == [name for name in order if name in homes]      # each class derives from the one before it
 
 
 def test_the_drawing_of_tutorial_01_numbers_the_tutorials_that_it_names():
