@@ -8,6 +8,7 @@ import introspect
 import pytest
 import structure
 from diagrams import draw
+from reference import find_modules
 
 from engram_ref import Addressing, preset, presets
 from engram_ref.ops.namespace import Ops
@@ -76,6 +77,12 @@ def test_docstring_readme_and_design_page_give_the_same_reading_order():
     assert "\n{{ reading order }}\n" in DESIGN
     homes = [kind.__module__.rpartition(".")[2] for kind in reversed(Ops.__mro__) if kind not in (object, Ops, Small)]
     assert homes == [name for name in order if name in homes]      # each class derives from the one before it
+
+
+def test_the_reference_has_the_slow_versions_and_leaves_out_the_tools_of_contributors():
+    named = {name for name, _ in find_modules(ROOT)}
+    assert {"oracle.slow", "oracle.slow.hashing", "oracle.verify"} <= named
+    assert [name for name in named if name.startswith(("oracle.wrong", "oracle.builders"))] == []
 
 
 def test_the_drawing_of_tutorial_01_numbers_the_tutorials_that_it_names():
