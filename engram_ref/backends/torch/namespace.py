@@ -45,6 +45,7 @@ class Small(Ops):
     dtype_name = staticmethod(arrays.dtype_name)
     first_non_finite = staticmethod(arrays.first_non_finite)
     to_numpy = staticmethod(arrays.to_numpy)
+    writable = staticmethod(caches.writable)
     zeros = staticmethod(arrays.zeros)
 
     cast = staticmethod(basic.cast)
@@ -83,6 +84,7 @@ class Small(Ops):
     cross_entropy = staticmethod(loss.cross_entropy)
     expert_weights = staticmethod(experts.expert_weights)
     join = staticmethod(sampling.join)
+    append = staticmethod(caches.append)
     last = staticmethod(caches.last)
     place = staticmethod(caches.place)
     positions_after = staticmethod(caches.positions_after)
