@@ -60,7 +60,8 @@ def method(function):
 
 NAMES = {
     "address": "result logits", "address_layers": "result logits", "angles": "k_pe", "append": "logits",
-    "apply_gate": "gated branches", "attend_absorbed": "attention", "attend_expanded": "attention", "cast": "memory", "conv_silu": "conv",
+    "apply_gate": "gated branches", "attend_absorbed": "attention", "attend_expanded": "attention", "cast": "memory",
+    "conv_silu": "conv",
     "copysign_sqrt": "gate", "dequantise": "memory", "einsum": "attention_weights k_pe branches",
     "exp": "branch_residual", "expand": "branch_pre residual k_pe", "expert_weights": "expert_weights",
     "factored_score": "score", "gather": "memory", "gather_decode": "output logits",
