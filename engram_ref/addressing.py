@@ -6,18 +6,19 @@ from canonical ids, and a short history makes any cut of a stream give the rows 
 
 import functools
 from collections.abc import Callable
-from types import ModuleType, NoneType
+from types import NoneType
 
 import numpy as np
 
-from engram_ref import ops as numpy_ops
-from engram_ref.checks import as_ops, check_kind, check_kinds, integer
+from engram_ref.checks import as_batch, as_ops, check_kind, check_kinds, integer
 from engram_ref.config import EngramConfig, check_layer
 from engram_ref.errors import InputError
 from engram_ref.layout import layouts, module_order
 from engram_ref.literals import MULTIPLIERS
 from engram_ref.ops.canonical import DEAD
 from engram_ref.ops.hashing import GENERATORS
+from engram_ref.ops.namespace import NUMPY, Ops
+from engram_ref.ops.record import Record
 from engram_ref.readonly import ReadOnlyArrays, read_only
 from engram_ref.text.maps import KNOWN_VOCABULARIES, check_digest
 from engram_ref.text.vocabulary import Vocabulary
@@ -45,7 +46,7 @@ class Addressing(ReadOnlyArrays):
            [13136173,  1031422,  4294690]])
     """
 
-    def __init__(self, config: EngramConfig, vocabulary: Vocabulary | None = None, *, ops: ModuleType = numpy_ops):
+    def __init__(self, config: EngramConfig, vocabulary: Vocabulary | None = None, *, ops: Ops = NUMPY):
         ops = as_ops(ops)
         check_kinds(config=(config, EngramConfig), vocabulary=(vocabulary, Vocabulary, NoneType))
         self.config, self.ops = config, ops
@@ -79,9 +80,20 @@ class Addressing(ReadOnlyArrays):
         ops = as_ops(self.ops, trace is not None)
         record = ops.ignore if trace is None else trace.record
         record("canonical_ids", ids)
-        rows = ops.address(ids, history, self.multipliers[layer_id], self.primes[layer_id],
-                           self.offsets[layer_id] if flat else None, self.pad_id, self.eos_id, record)
+        rows = self.unchecked_rows(ids, history, layer_id, ops, record, flat)
         return rows if batched else rows[0]
+
+    def unchecked_rows(self, ids: np.ndarray, history: np.ndarray, layer_id: int, ops: Ops, record: Record,
+                       flat: bool = False) -> np.ndarray:
+        """The same rows of arrays that were checked, in any namespace: what `rows` and the whole model compute.
+
+        ids       int64 [B, T] canonical
+        history   int64 [B, N-1]
+        record    called with windows, mix and rows
+        returns   int64 [B, T, C]
+        """
+        return ops.address(ids, history, self.multipliers[layer_id], self.primes[layer_id],
+                           self.offsets[layer_id] if flat else None, self.pad_id, self.eos_id, record)
 
     def rows_of_tokens(self, ids: np.ndarray, history: np.ndarray | None = None, flat: bool = False) -> np.ndarray:
         """The rows of every layer, from raw ids, in one go.
@@ -149,12 +161,9 @@ class Addressing(ReadOnlyArrays):
     def _checked(self, canonical_ids: np.ndarray, history: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, bool]:
         """ids [B, T], history [B, N-1], and whether the caller's had a batch axis."""
         ids = self.ops.as_int64("canonical_ids", canonical_ids)
-        if ids.ndim not in (1, 2):
-            raise InputError("canonical_ids", "shape [B, T] or [T]", list(ids.shape))
+        batched, batch = as_batch("canonical_ids", "T", ids)
         self.ops.check_ids(ids, self.config.canonical_size, self.config.dead_barrier, "canonical_ids")
-        batched = ids.ndim == 2
-        ids = ids if batched else ids[None]
-        return ids, self._checked_history(history, ids, batched), batched
+        return batch, self._checked_history(history, batch, batched), batched
 
     def _unseen(self, batch: int) -> np.ndarray:
         return np.full((batch, self.config.max_ngram - 1), DEAD, dtype=np.int64)

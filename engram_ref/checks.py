@@ -126,6 +126,21 @@ def check_shapes(**arrays: tuple) -> None:
             raise InputError(name, f"shape {list(shape)}", list(array.shape))
 
 
+def as_batch(argument: str, axes: str, array: Any, *others: Any) -> tuple:
+    """Whether an array has a batch axis, then the array and those that come with it, each with such an axis.
+
+    argument   its name, for the message
+    axes       of the array without a batch, a letter each: "T"
+    others     arrays that have a batch axis if the first has one; None stays None
+    raises     InputError if the first array has neither these axes nor one more
+    """
+    batched = array.ndim == len(axes) + 1
+    if not batched and array.ndim != len(axes):
+        letters = ", ".join(axes)
+        raise InputError(argument, f"shape [B, {letters}] or [{letters}]", list(array.shape))
+    return batched, *(x if batched or x is None else x[None] for x in (array, *others))
+
+
 def as_ops(ops: Any, traced: bool = False) -> Any:
     """The namespace to compute with.
 

@@ -130,7 +130,7 @@ HYPER: dict[str, tuple] = {
                               MODEL, ("learned-collapse", (2, 7), False)),
 }
 
-LAST, PLACE, STATE = "ops.caches:last", "ops.caches:place", "model.state:DecodeState."
+LAST, PLACE, APPEND, STATE = "ops.caches:last", "ops.caches:place", "ops.caches:append", "model.state:DecodeState."
 ROLLBACK, REORDER = DECODE + "rollback_and_replay_is_straight_on", DECODE + "reorder_moves_all_that_is_remembered"
 DECODING: dict[str, tuple] = {
     "conv-taps-lost-over-a-chunk": (LAST, decoding.conv_taps_lost, CUTS, CHUNKS),
@@ -144,7 +144,11 @@ DECODING: dict[str, tuple] = {
     "beam-reorder, lengths": (STATE + "reorder", decoding.lengths_not_reordered, REORDER, ("plain", [1, 0])),
     "fork-shared": (STATE + "fork", decoding.shared_fork, DECODE + "forks_are_separate_runs", ("plain",)),
     "finished-rows-advance": (STATE + "advance", decoding.all_rows_advanced, DECODE + "a_finished_row_stays_as_it_is"),
-    "ragged-rows-of-one-length": (PLACE, decoding.one_length_for_all_rows, RAGGED, ("plain", 0)),
+    "ragged-rows-of-one-length": (APPEND, decoding.one_length_for_all_rows, RAGGED, ("plain", 0)),
+    "shared-caches-written-into": (PLACE, decoding.in_place, DECODE + "a_snapshot_never_sees_what_its_origin_writes",
+                                   ("fork",)),
+    "held-caches-written-into": (PLACE, decoding.in_place, DECODE + "a_cache_that_was_read_is_not_written_into"),
+    "always-copied": (APPEND, decoding.copied, DECODE + "a_step_copies_no_cache_but_at_doublings"),
     "positions-from-zero": ("ops.caches:positions_after", decoding.positions_from_zero, CUTS,
                             ("plain", (1, 12), False)),
     "rollback-past-the-start": (STATE + "rollback", lambda original, self, tokens: None,
@@ -175,7 +179,7 @@ GOLDEN_STREAMS: dict[str, tuple] = {
     "rollback-stale-taps, golden": (LAST, decoding.stale((4,)), STREAMS, ("forward_stream/full-rollback",)),
     "beam-reorder, golden": (STATE + "reorder", decoding.attention_caches_reordered_only, STREAMS,
                              ("forward_stream/full-reorder",)),
-    "ragged-rows-of-one-length, golden": (PLACE, decoding.one_length_for_all_rows, STREAMS,
+    "ragged-rows-of-one-length, golden": (APPEND, decoding.one_length_for_all_rows, STREAMS,
                                           ("forward_stream/full-ragged",)),
     "positions-of-row-0, golden": ("ops.caches:positions_after", decoding.positions_of_row_0, STREAMS,
                                    ("forward_stream/plain-drafts",)),
@@ -185,7 +189,7 @@ FORWARD = "model.transformer:forward"
 ANSWERS: dict[str, tuple] = {
     "logits-all-zeros": (FORWARD, decoding.all_zeros, MODEL, FULL),
     "logits-of-the-last-position": (FORWARD, decoding.last_position_everywhere, MODEL, FULL),
-    "damage-passed-over": ("model.tree:check", decoding.checked_too_late,
+    "damage-passed-over": ("model.tree:check_converted", decoding.checked_too_late,
                            "unit.test_transformer:test_parameters_are_looked_at_first",
                            (lambda p: p.update({"norm.weight": np.full(9, np.nan)}),)),
     "temperature-upside-down": ("ops.sampling:sample", decoding.multiplied_by_the_temperature,

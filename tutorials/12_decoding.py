@@ -197,7 +197,7 @@ assert error > 0.3
 #
 # *Beam search* follows the few best continuations at once. After every step the best new ones may all come from one old
 # beam, and others die. `reorder` makes the batch anew from these parents, all that is remembered included. (`fork`
-# copies a whole state; nothing stored is ever written into, so both share it.)
+# makes a second state. Both share what is stored, and each copies it before it writes.)
 
 # %%
 def log_softmax(x: np.ndarray) -> np.ndarray:

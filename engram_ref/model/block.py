@@ -9,32 +9,55 @@ Composition only: every number is computed by an op.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import ModuleType
 
 import numpy as np
 
 from engram_ref.addressing import Addressing
 from engram_ref.model.engram import through_module
-from engram_ref.model.state import DecodeState
-from engram_ref.model_config import BackboneConfig, ModelConfig
+from engram_ref.model.state import Caches
+from engram_ref.model_config import ModelConfig
+from engram_ref.ops.namespace import Ops
 from engram_ref.trace import Trace
 
 Parameters = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
+class Model:
+    """What does not depend on the text: converted and checked once, for any number of calls."""
+
+    modules: Mapping[str, Parameters]       # path of a module -> its arrays, see by_module
+    config: ModelConfig
+    addressing: Addressing | None           # None without Engram modules
+    ops: Ops
+
+
+@dataclass(frozen=True)
 class Step:
     """What all blocks of one forward call share."""
 
-    config: ModelConfig
-    state: DecodeState
-    ops: ModuleType
+    model: Model
+    caches: Caches
     angle: np.ndarray               # float64 [B, T, dr/2], of the new positions
     positions: np.ndarray           # int64 [B, T]
     canonical_ids: np.ndarray       # int64 [B, T], DEAD where masked
+    history: np.ndarray | None      # int64 [B, N-1], the canonical ids before these; None without Engram modules
     dead: np.ndarray | None         # bool [B, T]
-    addressing: Addressing | None
     absorbed: bool
+
+
+def by_module(parameters: Parameters) -> dict[str, dict[str, np.ndarray]]:
+    """The parameters of every module, under its path: {"embed": {"weight": ...}, "layers.0.attn": {"wo.weight": ...}}.
+
+    >>> list(by_module({"norm.weight": np.ones(2), "layers.0.ffn.shared_experts.w1.weight": np.ones((2, 2))}).items())
+    [('norm', {'weight': array([1., 1.])}), ('layers.0.ffn', {'shared_experts.w1.weight': array([[1., 1.],
+           [1., 1.]])})]
+    """
+    modules: dict[str, dict[str, np.ndarray]] = {}
+    for name, array in parameters.items():
+        *path, rest = name.split(".", 3 if name.startswith("layers.") else 1)
+        modules.setdefault(".".join(path), {})[rest] = array
+    return modules
 
 
 def below(parameters: Parameters, prefix: str) -> dict[str, np.ndarray]:
@@ -62,33 +85,32 @@ def under(trace: Trace | None, path: str) -> Trace | None:
     return None if trace is None else trace.at(path)
 
 
-def block(parameters: Parameters, X: np.ndarray, index: int, step: Step, trace: Trace | None) -> np.ndarray:
+def block(X: np.ndarray, index: int, step: Step, trace: Trace | None) -> np.ndarray:
     """The residual branches after one block.
 
-    parameters   those of this layer, without "layers.<index>."
-    X            [B, T, M, D]
-    index        of the block, from 0
-    returns      [B, T, M, D]
+    X         [B, T, M, D]
+    index     of the block, from 0
+    returns   [B, T, M, D]
     """
-    backbone = step.config.backbone
-    layer_id = step.config.engram_layer(index)
+    layer_id = step.model.config.engram_layer(index)
     if layer_id is not None:
-        X = engram_site(below(parameters, "engram"), X, index, layer_id, step, under(trace, "engram"))
-    X = site(parameters, X, "attn", backbone, step.ops, trace,
-             lambda x: attention(below(parameters, "attn"), x, index, step, under(trace, "attention")))
-    return site(parameters, X, "ffn", backbone, step.ops, trace,
-                lambda x: feed_forward(below(parameters, "ffn"), x, index, step, under(trace, "experts")))
+        X = engram_site(X, index, layer_id, step, under(trace, "engram"))
+    X = site(X, f"layers.{index}.attn", step.model, under(trace, "attn_branches"),
+             lambda x: attention(x, index, step, under(trace, "attention")))
+    return site(X, f"layers.{index}.ffn", step.model, under(trace, "ffn_branches"),
+                lambda x: feed_forward(x, index, step.model, under(trace, "experts")))
 
 
-def site(parameters: Parameters, X: np.ndarray, name: str, config: BackboneConfig, ops: ModuleType,
-         trace: Trace | None, function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
+def site(X: np.ndarray, path: str, model: Model, trace: Trace | None,
+         function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
     """Read the branches, normalise, apply one function, write its answer back: [B, T, M, D] -> the same."""
-    record = ops.ignore if trace is None else trace.at(f"{name}_branches").record
-    gain = parameters[f"{name}_norm.weight"]
+    config, ops = model.config.backbone, model.ops
+    record = ops.ignore if trace is None else trace.record
+    gain = model.modules[f"{path}_norm"]["weight"]
     if config.hyper is None:
         X = ops.write_single(X, function(ops.rms_norm(ops.read_single(X), gain, config.rms_norm_eps)))
     else:
-        maps = ops.branch_maps(below(parameters, f"{name}_hc"), X, config.rms_norm_eps, config.hyper)
+        maps = ops.branch_maps(model.modules[f"{path}_hc"], X, config.rms_norm_eps, config.hyper)
         for stage, array in zip(("branch_pre", "branch_post", "branch_residual"), maps, strict=True):
             record(stage, array)
         pre, post, res = maps
@@ -98,24 +120,23 @@ def site(parameters: Parameters, X: np.ndarray, name: str, config: BackboneConfi
     return X
 
 
-def attention(parameters: Parameters, x: np.ndarray, index: int, step: Step, trace: Trace | None) -> np.ndarray:
+def attention(x: np.ndarray, index: int, step: Step, trace: Trace | None) -> np.ndarray:
     """MLA over everything this row has seen; the new latents enter the cache: [B, T, D] -> [B, T, D]."""
-    config, ops, caches = step.config.backbone.attention, step.ops, step.state.caches
+    config, ops = step.model.config.backbone.attention, step.model.ops
+    parameters = step.model.modules[f"layers.{index}.attn"]
     record = ops.ignore if trace is None else trace.record
+    seen = []
     for name, new in zip(("c_kv", "k_pe"), ops.latents(parameters, x, step.angle, config), strict=True):
-        key = f"layers.{index}.{name}"
-        old = caches.get(key, new[:, :0])
-        caches[key] = ops.place(old, new, step.state.lengths)
         record(name, new)
-    y = ops.mla(parameters, x, caches[f"layers.{index}.c_kv"], caches[f"layers.{index}.k_pe"], step.positions,
-                step.angle, config, step.absorbed, record)
+        seen.append(step.caches.add(f"layers.{index}.{name}", new))
+    y = ops.mla(parameters, x, *seen, step.positions, step.angle, config, step.absorbed, record)
     record("attention", y)
     return y
 
 
-def feed_forward(parameters: Parameters, x: np.ndarray, index: int, step: Step, trace: Trace | None) -> np.ndarray:
+def feed_forward(x: np.ndarray, index: int, model: Model, trace: Trace | None) -> np.ndarray:
     """Dense SwiGLU in the first layers, experts in the others: [B, T, D] -> [B, T, D]."""
-    ops, backbone = step.ops, step.config.backbone
+    ops, backbone, parameters = model.ops, model.config.backbone, model.modules[f"layers.{index}.ffn"]
     record = ops.ignore if trace is None else trace.record
     if index < backbone.n_dense_layers:
         y = ops.swiglu(x, *(parameters[f"w{i}.weight"] for i in (1, 2, 3)))
@@ -125,21 +146,17 @@ def feed_forward(parameters: Parameters, x: np.ndarray, index: int, step: Step, 
     return y
 
 
-def engram_site(parameters: Parameters, X: np.ndarray, index: int, layer_id: int, step: Step,
-                trace: Trace | None) -> np.ndarray:
+def engram_site(X: np.ndarray, index: int, layer_id: int, step: Step, trace: Trace | None) -> np.ndarray:
     """X + Y, the Engram module of one layer on the branches: [B, T, M, D] -> [B, T, M, D]."""
-    config, ops, state = step.config.engram, step.ops, step.state
+    config, ops, key = step.model.config.engram, step.model.ops, f"layers.{index}.conv_norm"
     record = ops.ignore if trace is None else trace.record
-    history = ops.last(state.caches.get("canonical_ids", step.canonical_ids[:, :0]), state.lengths,
-                       config.max_ngram - 1, ops.DEAD)
-    constants = step.addressing
-    rows = ops.address(step.canonical_ids, history, constants.multipliers[layer_id], constants.primes[layer_id],
-                       None, constants.pad_id, constants.eos_id, record)
-    key = f"layers.{index}.conv_norm"
-    taps = ops.last(state.caches.get(key, X[:, :0]), state.lengths, config.conv_span, 0)
-    Y, normalised = through_module(parameters, X, rows, taps, step.dead, config, X.shape[1], ops, record)
+    rows = step.model.addressing.unchecked_rows(step.canonical_ids, step.history, layer_id, ops, record)
+    taps = step.caches.last(key, X, config.conv_span, 0)
+    keep = 0 if step.caches.state is None else X.shape[1]
+    Y, normalised = through_module(step.model.modules[f"layers.{index}.engram"], X, rows, taps, step.dead, config,
+                                   keep, ops, record)
     if normalised is not None:
-        state.caches[key] = ops.place(state.caches.get(key, X[:, :0]), normalised, state.lengths)
+        step.caches.add(key, normalised)
     X = ops.add_residual(X, Y, config.rounding)
     record("residual", X)
     return X

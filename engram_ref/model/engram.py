@@ -9,15 +9,22 @@ Composition only: every number is computed by an op.
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import ModuleType, NoneType
+from types import NoneType
 
 import numpy as np
 
-from engram_ref import ops as numpy_ops
-from engram_ref.checks import as_ops, check_kind, check_kinds, float_name, integer
+from engram_ref.checks import as_batch, as_ops, check_kind, check_kinds, float_name, integer
 from engram_ref.config import EngramConfig
 from engram_ref.errors import InputError
-from engram_ref.model.engram_parameters import as_parameters, check_parameters, column_sizes
+from engram_ref.model.engram_parameters import (
+    as_parameters,
+    check_finite,
+    check_parameters,
+    check_rows,
+    column_sizes,
+    without_offsets,
+)
+from engram_ref.ops.namespace import NUMPY, Ops
 from engram_ref.ops.record import Record
 from engram_ref.trace import Trace
 
@@ -34,7 +41,7 @@ class EngramState:
 
 
 def start_state(config: EngramConfig, batch: int, dtype: type = np.float64, *, like: np.ndarray | None = None,
-                ops: ModuleType = numpy_ops) -> EngramState:
+                ops: Ops = NUMPY) -> EngramState:
     """The state of a stream that has not begun: the convolution sees zeros on its left.
 
     like   an array in whose place the state shall be, for backends with devices
@@ -47,18 +54,20 @@ def start_state(config: EngramConfig, batch: int, dtype: type = np.float64, *, l
 
 def engram(parameters: Mapping[str, np.ndarray], hidden: np.ndarray, rows: np.ndarray, config: EngramConfig, *,
            layer_id: int | None = None, state: EngramState | None = None, dead: np.ndarray | None = None,
-           ops: ModuleType = numpy_ops, trace: Trace | None = None, check: bool = True) -> np.ndarray:
+           flat_rows: bool = False, ops: Ops = NUMPY, trace: Trace | None = None,
+           check: bool = True) -> np.ndarray:
     """Y, what the Engram module of one layer adds to the residual stream.
 
     parameters   the module's arrays, see engram_ref.model.parameters
     hidden       [B, T, M, D] float32 or float64, the residual stream before the module; B may be missing
-    rows         int64 [B, T, C] from Addressing.rows, without offsets
+    rows         int64 [B, T, C] from Addressing.rows, without offsets unless flat_rows
     config       the dialect
     layer_id     the layer that parameters and rows belong to, for the checks; None: the configuration's only layer,
                  or any of several
     state        the stream so far; its taps are replaced. None: the sequence starts here
     dead         bool [B, T] or None; a dead position's gate is 0. Marking ids DEAD changes the rows only: the same
                  positions must be passed here
+    flat_rows    the rows are those of the layer's flat table, from Addressing.rows(flat=True); the result is the same
     ops          the backend's namespace
     trace        records every stage
     check        look at values (finite, rows in range) as well as shapes
@@ -74,18 +83,19 @@ def engram(parameters: Mapping[str, np.ndarray], hidden: np.ndarray, rows: np.nd
     (3, 4, 16)
     """
     ops = as_ops(ops, trace is not None)
-    check_kinds(config=(config, EngramConfig), state=(state, EngramState, NoneType), trace=(trace, Trace, NoneType),
-                check=(check, bool))
+    check_kinds(config=(config, EngramConfig), state=(state, EngramState, NoneType), flat_rows=(flat_rows, bool),
+                trace=(trace, Trace, NoneType), check=(check, bool))
     hidden, rows = ops.as_array("hidden", hidden), ops.as_int64("rows", rows)
     dead = None if dead is None else ops.as_array("dead", dead)
     check_inputs(hidden, rows, dead, config, ops)
     parameters = as_parameters(parameters, ops, {"hidden": hidden, "rows": rows, "dead": dead})
     check_dtypes(parameters, hidden, ops)
-    batched = hidden.ndim == 4
-    if not batched:
-        hidden, rows, dead = hidden[None], rows[None], None if dead is None else dead[None]
+    batched, hidden, rows, dead = as_batch("hidden", "TMD", hidden, rows, dead)
     if check:
-        check_values(parameters, hidden, rows, config, layer_id, ops)
+        check_values(parameters, hidden, config, layer_id, ops)
+    rows = without_offsets(rows, parameters) if flat_rows else rows
+    if check:
+        check_rows(rows, column_sizes(parameters, config, layer_id, ops), flat_rows, ops)
     state = start_state(config, len(hidden), hidden.dtype, like=hidden, ops=ops) if state is None else state
     taps = ops.as_array("state.taps", state.taps)
     ops.check_together({"hidden": hidden, "state.taps": taps})
@@ -98,14 +108,14 @@ def engram(parameters: Mapping[str, np.ndarray], hidden: np.ndarray, rows: np.nd
 
 
 def through_module(parameters: Mapping[str, np.ndarray], hidden: np.ndarray, rows: np.ndarray, taps: np.ndarray,
-                   dead: np.ndarray | None, config: EngramConfig, keep: int, ops: ModuleType,
+                   dead: np.ndarray | None, config: EngramConfig, keep: int, ops: Ops,
                    record: Record) -> tuple[np.ndarray, np.ndarray | None]:
     """Y [B, T, M, D], and the last `keep` normalised gated values where there is a convolution."""
     memory = ops.gather_decode(parameters, rows, config, hidden.dtype, record)
     return ops.gated_update(parameters, memory, hidden, taps, dead, config, keep, record)
 
 
-def residual(hidden: np.ndarray, update: np.ndarray, config: EngramConfig, *, ops: ModuleType = numpy_ops,
+def residual(hidden: np.ndarray, update: np.ndarray, config: EngramConfig, *, ops: Ops = NUMPY,
              trace: Trace | None = None) -> np.ndarray:
     """H + Y with the dialect's one rounding: [B, T, M, D] -> [B, T, M, D].
 
@@ -125,7 +135,7 @@ def residual(hidden: np.ndarray, update: np.ndarray, config: EngramConfig, *, op
 
 
 def check_inputs(hidden: np.ndarray, rows: np.ndarray, dead: np.ndarray | None, config: EngramConfig,
-                 ops: ModuleType) -> None:
+                 ops: Ops) -> None:
     """Shapes and dtypes of what streams through."""
     M, D = config.n_branches, config.hidden_size
     if hidden.ndim not in (3, 4) or hidden.shape[-2:] != (M, D):
@@ -142,7 +152,7 @@ def check_inputs(hidden: np.ndarray, rows: np.ndarray, dead: np.ndarray | None, 
         raise InputError("dead", f"bool {list(places)}", f"{ops.dtype_name(dead)} {list(dead.shape)}")
 
 
-def check_dtypes(parameters: Mapping[str, np.ndarray], hidden: np.ndarray, ops: ModuleType) -> None:
+def check_dtypes(parameters: Mapping[str, np.ndarray], hidden: np.ndarray, ops: Ops) -> None:
     """Weights of the dtype that streams through: a mixture would quietly compute in the wider one."""
     wanted = ops.dtype_name(hidden)
     for name, array in parameters.items():
@@ -151,22 +161,19 @@ def check_dtypes(parameters: Mapping[str, np.ndarray], hidden: np.ndarray, ops: 
             raise InputError(f"parameter {name}", f"the dtype of hidden, {wanted}", found)
 
 
-def check_values(parameters: Mapping[str, np.ndarray], hidden: np.ndarray, rows: np.ndarray, config: EngramConfig,
-                 layer_id: int | None, ops: ModuleType) -> None:
-    """Parameters that fit and rows that exist; weights and a hidden state that are finite."""
-    if layer_id is None and len(config.layer_ids) == 1:
-        layer_id = config.layer_ids[0]
+def check_values(parameters: Mapping[str, np.ndarray], hidden: np.ndarray, config: EngramConfig,
+                 layer_id: int | None, ops: Ops) -> None:
+    """Parameters that fit; weights and a hidden state that are finite. Tables may be too large to read."""
     check_parameters(parameters, config, layer_id, ops)
-    ops.check_rows(rows, column_sizes(parameters, config, layer_id, ops))
     for name, array in parameters.items():
-        if not name.startswith("table") and ops.first_non_finite(array) is not None:   # tables may be too large to read
-            raise InputError(f"parameter {name}", "finite values", "NaN or infinity")
+        if not name.startswith("table"):
+            check_finite(name, array, ops)
     position = ops.first_non_finite(hidden)
     if position is not None:
         raise InputError("hidden", "finite values", f"{hidden[position].item()} at {position}")
 
 
-def check_taps(taps: np.ndarray, hidden: np.ndarray, config: EngramConfig, ops: ModuleType) -> None:
+def check_taps(taps: np.ndarray, hidden: np.ndarray, config: EngramConfig, ops: Ops) -> None:
     """Taps that belong to this batch, dialect and dtype."""
     expected = (len(hidden), config.conv_span, config.n_branches, config.hidden_size)
     found, wanted = ops.dtype_name(taps), ops.dtype_name(hidden)

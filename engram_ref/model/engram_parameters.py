@@ -14,12 +14,10 @@
 import hashlib
 import math
 from collections.abc import Mapping, Sequence
-from types import ModuleType
 
 import ml_dtypes
 import numpy as np
 
-from engram_ref import ops as numpy_ops
 from engram_ref.checks import check_kind, check_kinds, float_name
 from engram_ref.config import EngramConfig
 from engram_ref.errors import InputError
@@ -27,6 +25,7 @@ from engram_ref.layout import layout
 from engram_ref.memory import check_fits
 from engram_ref.model.declarations import Parameter, engram_module, shapes_of
 from engram_ref.ops.codecs import BLOCK, quantise
+from engram_ref.ops.namespace import NUMPY, Ops
 
 ROWS_AT_A_TIME = 65_536
 """Rows of a random table that are drawn and encoded at a time."""
@@ -53,7 +52,7 @@ def bytes_needed(config: EngramConfig, layer_id: int, dtype: type) -> int:
     return sum(math.prod(p.shape) * sizes[p.dtype] for p in engram_module(config, layer_id))
 
 
-def as_parameters(parameters: Mapping[str, np.ndarray], ops: ModuleType = numpy_ops,
+def as_parameters(parameters: Mapping[str, np.ndarray], ops: Ops = NUMPY,
                   others: Mapping[str, np.ndarray | None] | None = None) -> dict[str, np.ndarray]:
     """Parameters as arrays of the backend, converted only if their numbers stay the same.
 
@@ -67,7 +66,7 @@ def as_parameters(parameters: Mapping[str, np.ndarray], ops: ModuleType = numpy_
 
 
 def check_parameters(parameters: Mapping[str, np.ndarray], config: EngramConfig, layer_id: int | None = None,
-                     ops: ModuleType = numpy_ops) -> None:
+                     ops: Ops = NUMPY) -> None:
     """Raise unless the parameters fit one layer of the configuration, naming the first that does not.
 
     layer_id   the layer; None: any layer of the configuration
@@ -76,17 +75,33 @@ def check_parameters(parameters: Mapping[str, np.ndarray], config: EngramConfig,
     layers = config.layer_ids if layer_id is None else (layer_id,)
     declared = {p.name: p for p in engram_module(config, layers[0])}
     allowed = [shapes(config, layer) for layer in layers]
-    for name in [*declared, *parameters]:
-        if name not in parameters:
-            raise InputError("parameters", f"an array {name} {list(declared[name].shape)}", "none of that name")
-        if name not in declared:
-            raise InputError("parameters", f"only {', '.join(declared)}", f"an array {name}")
-        fitting = dict.fromkeys(named[name] for named in allowed)
-        if tuple(parameters[name].shape) not in fitting:
+    check_names(parameters, declared, ", ".join(declared))
+    for name, p in declared.items():
+        array, fitting = parameters[name], dict.fromkeys(named[name] for named in allowed)
+        if tuple(array.shape) not in fitting:
             raise InputError(f"parameter {name}", f"shape {' or '.join(str(list(shape)) for shape in fitting)}",
-                             list(parameters[name].shape))
-        check_dtype(name, declared[name], ops.dtype_name(parameters[name]))
+                             list(array.shape))
+        check_dtype(name, p, ops.dtype_name(array))
     check_offsets("column_offsets", ops.to_numpy(parameters["column_offsets"]), config, layers)
+
+
+def check_names(parameters: Mapping[str, np.ndarray], declared: Mapping[str, Parameter], listed: str) -> None:
+    """Raise unless there is an array of every declared name and no other.
+
+    listed   the declared names in words, for the message
+    """
+    for name, p in declared.items():
+        if name not in parameters:
+            raise InputError("parameters", f"an array {name} {list(p.shape)}", "none of that name")
+    for name in parameters:
+        if name not in declared:
+            raise InputError("parameters", f"only {listed}", f"an array {name}")
+
+
+def check_finite(name: str, array: np.ndarray, ops: Ops) -> None:
+    """Raise unless every value of a parameter is finite."""
+    if ops.first_non_finite(array) is not None:
+        raise InputError(f"parameter {name}", "finite values", "NaN or infinity")
 
 
 def check_offsets(name: str, offsets: np.ndarray, config: EngramConfig, layers: Sequence[int]) -> None:
@@ -98,15 +113,38 @@ def check_offsets(name: str, offsets: np.ndarray, config: EngramConfig, layers: 
 
 
 def column_sizes(parameters: Mapping[str, np.ndarray], config: EngramConfig, layer_id: int | None,
-                 ops: ModuleType = numpy_ops) -> np.ndarray:
+                 ops: Ops = NUMPY) -> np.ndarray:
     """Rows of each column's table: int64 [C].
 
-    layer_id   None: by the offsets and the stored table alone; the last column then includes the padding rows
+    layer_id   None: the only layer, or of several by the offsets and the stored table alone; the last column then
+               includes the padding rows
     """
-    if layer_id is not None:
-        return layout(config, layer_id).primes
+    layers = config.layer_ids if layer_id is None else (layer_id,)
+    if len(layers) == 1:
+        return layout(config, layers[0]).primes
     table = parameters["table_codes" if config.table_codec == "fp8_e8m0" else "table"]
     return np.diff(ops.to_numpy(parameters["column_offsets"]), append=table.shape[0])
+
+
+def check_rows(rows: np.ndarray, sizes: np.ndarray, flat: bool, ops: Ops) -> None:
+    """Raise unless every row lies in its own column's table.
+
+    rows    int64 [B, T, C], without offsets
+    sizes   int64 [C], rows of each column's table
+    flat    whether the caller gave rows of the flat table, for the message
+    """
+    try:
+        ops.check_rows(rows, sizes)
+    except InputError as error:
+        if not flat:
+            raise
+        expected = f"flat rows inside their own column's table: minus the column's offset, {error.expected}"
+        raise InputError("rows", expected, error.found, "flat_rows=False takes rows without offsets") from error
+
+
+def without_offsets(rows: np.ndarray, parameters: Mapping[str, np.ndarray]) -> np.ndarray:
+    """Rows of the flat table as rows of each column's own: int64 [B, T, C] -> the same."""
+    return rows - parameters["column_offsets"]
 
 
 def check_dtype(name: str, declared: Parameter, dtype: str) -> None:

@@ -5,34 +5,33 @@
 
 A slot's index is its position, and row b has lengths[b] of them. A deployment keeps only the last N-1 ids
 and the last (L-1)*dilation gated values; here all stay, so that a rollback can go back to the start.
-Arrays are replaced, never written into: a fork shares them with its origin.
+
+A step writes its tokens into the arrays after each row's end, where nothing counts, and moves the lengths on
+when all of it is done. Reading `caches` hands the arrays out: the next step then starts from copies, so what
+a fork or anyone else holds never changes.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
-from types import ModuleType
+from typing import Any
 
 import numpy as np
 
 from engram_ref.checks import check_kind, integer
 from engram_ref.errors import InputError
 from engram_ref.ops.arrays import as_int64
+from engram_ref.ops.namespace import Ops
 
 
-@dataclass
 class DecodeState:
     """The stream so far of every row of a batch.
 
     lengths   int64 [B], tokens seen by each row
-    caches    name of the cache -> [B, S, ...]
+    caches    name of the cache -> [B, S, ...], with S at least the longest row; {} at the start
     """
 
-    lengths: np.ndarray
-    caches: dict[str, np.ndarray] = field(default_factory=dict)
-
-    def __post_init__(self):
-        check_kind("caches", self.caches, dict)
-        self.lengths = as_int64("lengths", self.lengths)
+    def __init__(self, lengths: np.ndarray, caches: dict[str, np.ndarray] | None = None):
+        self.caches = {} if caches is None else caches
+        self.lengths = as_int64("lengths", lengths)
         if self.lengths.ndim != 1 or (self.lengths < 0).any():
             raise InputError("lengths", "int64 [B], at least 0", self.lengths.tolist())
 
@@ -46,9 +45,22 @@ class DecodeState:
         """B, rows of the batch."""
         return len(self.lengths)
 
+    @property
+    def caches(self) -> dict[str, np.ndarray]:
+        """Name -> [B, S, ...]. The arrays are not written into from now on: the next step copies them."""
+        if self._slots is not None:
+            self.caches = {name: cache[:, : self._slots] for name, cache in self._arrays.items()}
+        return self._arrays
+
+    @caches.setter
+    def caches(self, caches: dict[str, np.ndarray]) -> None:
+        check_kind("caches", caches, dict)
+        self._arrays = caches
+        self._slots: int | None = None     # slots in use of arrays that nobody else holds; None if somebody may
+
     def fork(self) -> "DecodeState":
-        """An independent continuation from here: it shares what is stored, and changes nothing of it."""
-        return replace(self, lengths=self.lengths.copy(), caches=dict(self.caches))
+        """An independent continuation from here. Both share what is stored until their next step."""
+        return type(self)(self.lengths.copy(), dict(self.caches))
 
     def advance(self, counts: np.ndarray) -> None:
         """Each row has seen `counts` tokens more: int64 [B]."""
@@ -78,6 +90,74 @@ class DecodeState:
         self.lengths = self.lengths[index]
         self.caches = {name: cache[index.tolist()] for name, cache in self.caches.items()}
 
+    def __getstate__(self) -> dict[str, Any]:
+        """For pickle and copy: the slots in use, shared as in a fork."""
+        return vars(self) | {"_arrays": dict(self.caches), "_slots": None}
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(lengths={self.lengths!r}, caches={self.caches!r})"
+
+
+class Caches:
+    """The caches during one forward call; without a state nothing is stored, and the new tokens are all there is.
+
+    state        the stream so far, or None
+    shape        (B, T) of the new tokens
+    parameters   of the model: while their gradients are recorded, nothing is written in place
+    traced       whether the call has a trace. It may end the call at a stage with NaN, which must not stay in
+                 the state, not even in unused slots: nothing is written in place
+    """
+
+    def __init__(self, state: DecodeState | None, shape: tuple[int, int], parameters: Sequence[np.ndarray],
+                 traced: bool, ops: Ops):
+        self.state, self.ops = state, ops
+        self.lengths = np.zeros(shape[0], dtype=np.int64) if state is None else state.lengths
+        self.slots = int(self.lengths.max(initial=0)) + shape[1]             # in use after this call
+        self.arrays = {} if state is None else {
+            name: (ops.as_int64 if name == "canonical_ids" else ops.as_array)(f"state cache {name}", cache)
+            for name, cache in state._arrays.items()}
+        self.writable = ops.writable([*parameters, *self.arrays.values()])
+        ours = state is not None and state._slots is not None
+        self.place = ops.append if ours and self.writable and not traced else ops.place
+
+    def last(self, name: str, like: np.ndarray, count: int, before: object) -> np.ndarray:
+        """The last `count` entries of each row before the new ones: [B, count, ...]; `before` where there are fewer."""
+        return self.ops.last(self.arrays.get(name, like[:, :0]), self.lengths, count, before)
+
+    def add(self, name: str, new: np.ndarray) -> np.ndarray:
+        """Store the new entries, [B, T, ...]; returns all of the cache up to the newest, [B, S, ...]."""
+        if self.state is None:
+            return new
+        self.arrays[name] = self.place(self.arrays.get(name, new[:, :0]), new, self.lengths)
+        return self.arrays[name][:, : self.slots]
+
+    def commit(self, counts: np.ndarray) -> None:
+        """Move the state on by `counts` tokens per row. Before this, it is as it was."""
+        if self.state is not None:
+            self.state.caches = self.arrays
+            self.state._slots = self.slots if self.writable else None
+            self.state.advance(counts)
+
+    def check(self, expected: dict[str, tuple[int, ...]], dtype: str) -> None:
+        """Raise unless the caches are those of the model and at least as long as the state's lengths.
+
+        expected   name -> shape of one slot; () for ids
+        dtype      of the floats, by its name
+        """
+        B, seen = len(self.lengths), int(self.lengths.max(initial=0))
+        for name in sorted(set(self.arrays) - set(expected)):
+            raise InputError("state", f"the caches of this model: {', '.join(expected)}", f"a cache {name}")
+        for name, tail in expected.items():
+            cache = self.arrays.get(name)
+            if cache is None:
+                if seen:
+                    raise InputError("state", f"a cache {name} with {seen} slots", "none")
+                continue
+            wanted, found = "int64" if tail == () else dtype, self.ops.dtype_name(cache)
+            if cache.shape[0] != B or cache.shape[1] < seen or cache.shape[2:] != tail or found != wanted:
+                raise InputError(f"state cache {name}", f"{wanted} [{B}, at least {seen}, *{list(tail)}]",
+                                 f"{found} {list(cache.shape)}")
+
 
 def whole_numbers(argument: str, values: object, shape: tuple[int, ...] | None) -> np.ndarray:
     """Values as int64, one number repeated if a shape asks for more; InputError for anything else."""
@@ -95,24 +175,3 @@ def new_tokens(counts: object, batch: int, most: int) -> np.ndarray:
     if array.shape != (batch,) or ((array < 0) | (array > most)).any():
         raise InputError("counts", f"{batch} numbers from 0 to {most}", array.tolist())
     return array
-
-
-def check_caches(state: DecodeState, expected: dict[str, tuple[int, ...]], dtype: str, ops: ModuleType) -> None:
-    """Refuse a state that has not stored what it claims to have seen, or that another model filled.
-
-    expected   name -> shape of one slot; () for ids
-    dtype      of the floats, by its name
-    """
-    seen = int(state.lengths.max(initial=0))
-    for name in sorted(set(state.caches) - set(expected)):
-        raise InputError("state", f"the caches of this model: {', '.join(expected)}", f"a cache {name}")
-    for name, tail in expected.items():
-        cache = state.caches.get(name)
-        if cache is None:
-            if seen:
-                raise InputError("state", f"a cache {name} with {seen} slots", "none")
-            continue
-        wanted, found = "int64" if tail == () else dtype, ops.dtype_name(cache)
-        if cache.shape[0] != state.batch or cache.shape[1] < seen or cache.shape[2:] != tail or found != wanted:
-            raise InputError(f"state cache {name}", f"{wanted} [{state.batch}, at least {seen}, *{list(tail)}]",
-                             f"{found} {list(cache.shape)}")

@@ -6,25 +6,25 @@ With a state, the call goes on where the last one stopped, and any cut of a text
 """
 
 from collections.abc import Mapping, Sequence
-from types import ModuleType, NoneType
+from types import NoneType
 
 import numpy as np
 
-from engram_ref import ops as numpy_ops
 from engram_ref.addressing import Addressing, addressing_of
-from engram_ref.checks import as_ops, check_kinds
+from engram_ref.checks import as_batch, as_ops, check_kinds
 from engram_ref.errors import InputError
-from engram_ref.model.block import Step, below, block, cache_shapes, under
+from engram_ref.model.block import Model, Step, block, by_module, cache_shapes, under
 from engram_ref.model.engram_parameters import as_parameters
-from engram_ref.model.state import DecodeState, check_caches, new_tokens
-from engram_ref.model.tree import check
+from engram_ref.model.state import Caches, DecodeState, new_tokens
+from engram_ref.model.tree import check_converted
 from engram_ref.model_config import ModelConfig
+from engram_ref.ops.namespace import NUMPY, Ops
 from engram_ref.trace import Trace
 
 
 def forward(parameters: Mapping[str, np.ndarray], ids: np.ndarray, config: ModelConfig, *,
             state: DecodeState | None = None, counts: Sequence[int] | None = None, dead: np.ndarray | None = None,
-            absorbed: bool = False, addressing: Addressing | None = None, ops: ModuleType = numpy_ops,
+            absorbed: bool = False, addressing: Addressing | None = None, ops: Ops = NUMPY,
             trace: Trace | None = None, check_values: bool = True) -> np.ndarray:
     """Logits of every new position.
 
@@ -47,47 +47,56 @@ def forward(parameters: Mapping[str, np.ndarray], ids: np.ndarray, config: Model
     check_kinds(config=(config, ModelConfig), state=(state, DecodeState, NoneType), absorbed=(absorbed, bool),
                 addressing=(addressing, Addressing, NoneType), trace=(trace, Trace, NoneType),
                 check_values=(check_values, bool))
-    ids, dead, batched = as_batch(ids, dead, ops)
-    state = DecodeState.start(len(ids)) if state is None else state
-    counts = check_call(ids, counts, dead, state, config, ops)
-    addressing = addressing_for(config, addressing)
-    working = state.fork()
-    working.caches = {name: (ops.as_int64 if name == "canonical_ids" else ops.as_array)(f"state cache {name}", cache)
-                      for name, cache in state.caches.items()}
-    parameters = as_parameters(parameters, ops, {"ids": ids, "dead": dead, **{
-        f"state cache {name}": cache for name, cache in working.caches.items()}})
-    if check_values:
-        check(parameters, config, ops)
-    check_caches(working, cache_shapes(config), ops.dtype_name(parameters["embed.weight"]), ops)
-    step = prepare(ids, dead, working, config, addressing, ops, absorbed)
-    if trace is not None and config.engram is not None:
-        trace.record("canonical_ids", step.canonical_ids)
-    X = ops.expand(ops.embed(parameters["embed.weight"], ids), config.backbone.n_branches)
-    for index in range(config.backbone.n_layers):
-        X = block(below(parameters, f"layers.{index}"), X, index, step, under(trace, f"layers.{index}"))
-    logits = head(parameters, X, config, ops, trace)
-    keep(step, state, counts)
+    ids = ops.as_int64("ids", ids)
+    dead = None if dead is None else ops.as_array("dead", dead)
+    batched, ids, dead = as_batch("ids", "T", ids, dead)
+    model = open_model(parameters, config, addressing, ops, {"ids": ids, "dead": dead}, check_values)
+    logits = run(model, ids, state, counts, dead, absorbed, trace)
     return logits if batched else logits[0]
 
 
-def as_batch(ids: np.ndarray, dead: np.ndarray | None,
-             ops: ModuleType) -> tuple[np.ndarray, np.ndarray | None, bool]:
-    """ids and dead with a batch axis, and whether they came with one."""
-    ids = ops.as_int64("ids", ids)
-    if ids.ndim not in (1, 2):
-        raise InputError("ids", "shape [B, T] or [T]", list(ids.shape))
-    batched = ids.ndim == 2
-    dead = None if dead is None else ops.as_array("dead", dead)
-    return (ids, dead, True) if batched else (ids[None], None if dead is None else dead[None], False)
+def open_model(parameters: Mapping[str, np.ndarray], config: ModelConfig, addressing: Addressing | None,
+               ops: Ops, others: Mapping[str, np.ndarray | None], check_values: bool = True) -> Model:
+    """Parameters converted, checked and sorted by module, and the model's Addressing: once for any number of calls.
+
+    addressing     the caller's, or None
+    others         further arrays of the call: a backend with devices wants all of them on one
+    check_values   look at every parameter
+    """
+    parameters = as_parameters(parameters, ops, others)
+    if check_values:
+        check_converted(parameters, config, ops)
+    return Model(by_module(parameters), config, addressing_for(config, addressing), ops)
 
 
-def check_call(ids: np.ndarray, counts: Sequence[int] | None, dead: np.ndarray | None, state: DecodeState,
-               config: ModelConfig, ops: ModuleType) -> np.ndarray:
+def run(model: Model, ids: np.ndarray, state: DecodeState | None, counts: Sequence[int] | None = None,
+        dead: np.ndarray | None = None, absorbed: bool = False, trace: Trace | None = None) -> np.ndarray:
+    """Logits of every new position, [B, T, V]; arguments as for forward, arrays of the backend with a batch axis."""
+    config, ops, weights = model.config, model.ops, [x for arrays in model.modules.values() for x in arrays.values()]
+    counts = check_call(ids, counts, dead, state, config, ops)
+    caches = Caches(state, ids.shape, weights, trace is not None, ops)
+    ops.check_together({"ids": ids, **{f"state cache {name}": array for name, array in caches.arrays.items()}})
+    caches.check(cache_shapes(config), ops.dtype_name(model.modules["embed"]["weight"]))
+    step = prepare(model, ids, dead, caches, absorbed)
+    if trace is not None and config.engram is not None:
+        trace.record("canonical_ids", step.canonical_ids)
+    X = ops.expand(ops.embed(model.modules["embed"]["weight"], ids), config.backbone.n_branches)
+    for index in range(config.backbone.n_layers):
+        X = block(X, index, step, under(trace, f"layers.{index}"))
+    logits = head(model, X, trace)
+    if config.engram is not None:
+        caches.add("canonical_ids", step.canonical_ids)
+    caches.commit(counts)
+    return logits
+
+
+def check_call(ids: np.ndarray, counts: Sequence[int] | None, dead: np.ndarray | None, state: DecodeState | None,
+               config: ModelConfig, ops: Ops) -> np.ndarray:
     """Refuse arguments that do not fit each other; returns counts, int64 [B]."""
     B, T = ids.shape
     known = config.backbone.vocab_size if config.engram is None else config.engram.vocab_size
     ops.check_ids(ids, known, False)
-    if state.batch != B:
+    if state is not None and state.batch != B:
         raise InputError("state", f"{B} rows, as ids have", state.batch)
     if dead is not None:
         if dead.shape != ids.shape or ops.dtype_name(dead) != "bool":
@@ -106,36 +115,27 @@ def addressing_for(config: ModelConfig, given: Addressing | None) -> Addressing 
     return given
 
 
-def prepare(ids: np.ndarray, dead: np.ndarray | None, state: DecodeState, config: ModelConfig,
-            addressing: Addressing | None, ops: ModuleType, absorbed: bool) -> Step:
-    """What all blocks share: positions, angles, canonical ids, addressing."""
-    attention = config.backbone.attention
-    positions = ops.constant(ops.positions_after(state.lengths, ids.shape[1]), ids)
+def prepare(model: Model, ids: np.ndarray, dead: np.ndarray | None, caches: Caches, absorbed: bool) -> Step:
+    """What all blocks share: positions, angles, canonical ids and those before them."""
+    attention, config, ops = model.config.backbone.attention, model.config.engram, model.ops
+    positions = ops.constant(ops.positions_after(caches.lengths, ids.shape[1]), ids)
     angle = ops.angles(positions, ops.frequencies(attention.qk_rope_head_dim, attention.rope_theta, attention.yarn))
-    marked = ids if dead is None else ops.mark_dead(ids, dead)
-    hashed = addressing is not None and addressing.canonical is not None
-    canonical = ops.canonicalise(marked, addressing.canonical) if hashed else marked
-    return Step(config, state, ops, angle, positions, canonical, dead, addressing, absorbed)
+    canonical, history = ids if dead is None else ops.mark_dead(ids, dead), None
+    if config is not None:
+        if model.addressing.canonical is not None:
+            canonical = ops.canonicalise(canonical, model.addressing.canonical)
+        history = caches.last("canonical_ids", canonical, config.max_ngram - 1, ops.DEAD)
+    return Step(model, caches, angle, positions, canonical, history, dead, absorbed)
 
 
-def head(parameters: Mapping[str, np.ndarray], X: np.ndarray, config: ModelConfig, ops: ModuleType,
-         trace: Trace | None) -> np.ndarray:
+def head(model: Model, X: np.ndarray, trace: Trace | None) -> np.ndarray:
     """Collapse the branches, normalise, project to the vocabulary: [B, T, M, D] -> [B, T, V]."""
-    backbone = config.backbone
+    backbone, ops, modules = model.config.backbone, model.ops, model.modules
     record = ops.ignore if trace is None else trace.record
     form = "sum" if backbone.hyper is None else backbone.hyper.collapse
-    x = ops.collapse(X, form, below(parameters, "head_hc"), backbone.rms_norm_eps)
-    x = ops.rms_norm(x, parameters["norm.weight"], backbone.rms_norm_eps)
+    x = ops.collapse(X, form, modules.get("head_hc", {}), backbone.rms_norm_eps)
+    x = ops.rms_norm(x, modules["norm"]["weight"], backbone.rms_norm_eps)
     record("final_norm", x)
-    logits = ops.linear(x, parameters["embed.weight" if backbone.tie_embeddings else "head.weight"])
+    logits = ops.linear(x, modules["embed" if backbone.tie_embeddings else "head"]["weight"])
     record("logits", logits)
     return logits
-
-
-def keep(step: Step, state: DecodeState, counts: np.ndarray) -> None:
-    """Make the caller's state what the working copy became: nothing of it changes before this point."""
-    if step.config.engram is not None:
-        old = step.state.caches.get("canonical_ids", step.canonical_ids[:, :0])
-        step.state.caches["canonical_ids"] = step.ops.place(old, step.canonical_ids, step.state.lengths)
-    state.caches = step.state.caches
-    state.advance(counts)

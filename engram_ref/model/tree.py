@@ -15,18 +15,17 @@ DeepSeek-V3's inference code has the same names but for the experts, which it ke
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from types import ModuleType
 
 import numpy as np
 
-from engram_ref import ops as numpy_ops
-from engram_ref.checks import as_ops, check_is_file, check_kind, check_kinds
+from engram_ref.checks import as_ops, check_is_file, check_kinds
 from engram_ref.errors import InputError
 from engram_ref.files import check_file, write_whole
 from engram_ref.memory import check_fits
 from engram_ref.model import declarations, engram_parameters
 from engram_ref.model.declarations import Parameter, shapes_of
 from engram_ref.model_config import ModelConfig
+from engram_ref.ops.namespace import NUMPY, Ops
 from engram_ref.packages import require
 
 
@@ -57,33 +56,40 @@ def initialise(config: ModelConfig, rng: "np.random.Generator",
     return made
 
 
-def check(parameters: Mapping[str, np.ndarray], config: ModelConfig, ops: ModuleType = numpy_ops) -> None:
-    """Raise InputError unless the parameters fit the configuration, naming the first that does not."""
-    check_kind("config", config, ModelConfig)
+def check(parameters: Mapping[str, np.ndarray], config: ModelConfig, ops: Ops = NUMPY, *,
+          tables: bool = False) -> None:
+    """Raise InputError unless the parameters fit the configuration, naming the first that does not.
+
+    tables   look for NaN and infinity in the Engram tables too, which may be too large to read
+    """
+    check_kinds(config=(config, ModelConfig), tables=(tables, bool))
     ops = as_ops(ops)
-    parameters = engram_parameters.as_parameters(parameters, ops)
+    check_converted(engram_parameters.as_parameters(parameters, ops), config, ops, tables)
+
+
+def check_converted(parameters: Mapping[str, np.ndarray], config: ModelConfig, ops: Ops,
+                    tables: bool = False) -> None:
+    """The same for arrays of the backend, as as_parameters makes them."""
     declared = {p.name: p for p in declarations.model(config)}
-    for name in [*declared, *parameters]:
-        if name not in parameters:
-            raise InputError("parameters", f"an array {name} {list(declared[name].shape)}", "none of that name")
-        if name not in declared:
-            raise InputError("parameters", f"only the names of {config.name}", f"an array {name}")
-        check_array(name, parameters[name], declared[name], parameters["embed.weight"], config, ops)
+    engram_parameters.check_names(parameters, declared, f"the names of {config.name}")
+    for name, p in declared.items():
+        check_array(parameters[name], p, parameters["embed.weight"], config, ops)
+        if tables or p.group != "table":
+            engram_parameters.check_finite(name, parameters[name], ops)
 
 
-def check_array(name: str, array: np.ndarray, declared: Parameter, embedding: np.ndarray, config: ModelConfig,
-                ops: ModuleType) -> None:
-    """Raise InputError unless one array has the declared shape and dtype, and finite values."""
+def check_array(array: np.ndarray, declared: Parameter, embedding: np.ndarray, config: ModelConfig,
+                ops: Ops) -> None:
+    """Raise InputError unless one array has the declared shape and dtype."""
+    name, dtype = declared.name, ops.dtype_name(array)
     if array.shape != declared.shape:
         raise InputError(f"parameter {name}", f"shape {list(declared.shape)}", list(array.shape))
     if declared.start == "offsets":
         engram_parameters.check_offsets(name, ops.to_numpy(array), config.engram, (declared.layer,))
     if declared.kind in ("table", "constant"):
-        engram_parameters.check_dtype(name, declared, ops.dtype_name(array))
-    elif ops.dtype_name(array) not in declared.dtypes or array.dtype != embedding.dtype:
-        raise InputError(f"parameter {name}", "the dtype of embed.weight, float32 or float64", ops.dtype_name(array))
-    if ops.first_non_finite(array) is not None:
-        raise InputError(f"parameter {name}", "finite values", "NaN or infinity")
+        engram_parameters.check_dtype(name, declared, dtype)
+    elif dtype not in declared.dtypes or array.dtype != embedding.dtype:
+        raise InputError(f"parameter {name}", "the dtype of embed.weight, float32 or float64", dtype)
 
 
 def save(parameters: Mapping[str, np.ndarray], path: str | Path) -> None:
@@ -96,7 +102,7 @@ def save(parameters: Mapping[str, np.ndarray], path: str | Path) -> None:
 
 
 def load(path: str | Path, config: ModelConfig) -> dict[str, np.ndarray]:
-    """Read parameters and check them: digests, names, shapes, finite values.
+    """Read parameters and check them: digests, names, shapes, finite values, also in tables.
 
     raises   InputError for a file that is missing, truncated or tampered with, or does not fit
     """
@@ -112,5 +118,5 @@ def load(path: str | Path, config: ModelConfig) -> dict[str, np.ndarray]:
         if digests.get(f"sha256 {name}") != engram_parameters.digest(array):
             raise InputError(f"parameter file {path}", f"the digest stored for {name}", "another",
                              "changed after it was written, or not written by engram_ref")
-    check(parameters, config)
+    check(parameters, config, tables=True)
     return {name: parameters[name] for name in shapes(config)}

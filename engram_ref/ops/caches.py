@@ -1,8 +1,13 @@
 """Caches: what a stream has seen, one slot a position.
 
-Rows of a batch may have different lengths: row b holds positions 0 .. lengths[b]-1, and what stands in
+Rows of a batch may have different lengths: row b holds positions 0 .. lengths[b]-1, and what is stored in
 later slots means nothing. So rolling back is making a row shorter, and nothing is ever moved.
+
+`place` copies the cache, so it costs more with every token. `append` writes into the cache itself and doubles it
+when it is full, so a token costs the same on average however long the text is.
 """
+
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -24,14 +29,55 @@ def place(cache: np.ndarray, new: np.ndarray, lengths: np.ndarray) -> np.ndarray
     array([[1, 2, 7],
            [3, 8, 0]])
     """
-    T = new.shape[1]
-    slots = int(lengths.max(initial=0)) + T
-    grown = np.zeros((len(cache), slots, *cache.shape[2:]), dtype=new.dtype)
+    return _written(_resized(cache, new, slots_needed(new, lengths)), new, lengths)
+
+
+def append(cache: np.ndarray, new: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """The cache with new tokens in the slots after each row's end, written in place if there is room.
+
+    cache     [B, S, ...], changed; no one else may rely on what is stored after a row's end
+    new       [B, T, ...]
+    lengths   int64 [B], tokens that each row holds already
+    returns   `cache`, or if it has fewer than max(lengths) + T slots a copy with at least twice as many
+
+    >>> cache = np.array([[1, 2, 0], [3, 0, 0]])
+    >>> append(cache, np.array([[7], [8]]), np.array([2, 1])) is cache
+    True
+    >>> append(cache, np.array([[9], [9]]), np.array([3, 2]))
+    array([[1, 2, 7, 9, 0, 0],
+           [3, 8, 9, 0, 0, 0]])
+    """
+    slots, S = slots_needed(new, lengths), cache.shape[1]
+    return _written(cache if slots <= S else _resized(cache, new, max(slots, 2 * S)), new, lengths)
+
+
+def slots_needed(new: np.ndarray, lengths: np.ndarray) -> int:
+    """Slots up to the end of the longest row, the new tokens included: max(lengths) + T."""
+    return int(lengths.max(initial=0)) + new.shape[1]
+
+
+def _resized(cache: np.ndarray, new: np.ndarray, slots: int) -> np.ndarray:
+    """A copy of the cache with that many slots; new ones are zeros, since attention reads them with weight 0."""
+    resized = np.zeros((len(cache), slots, *cache.shape[2:]), dtype=new.dtype)
     kept = min(slots, cache.shape[1])
-    grown[:, :kept] = cache[:, :kept]
-    rows = np.arange(len(cache))[:, None]
-    grown[rows, positions_after(lengths, T)] = new
-    return grown
+    resized[:, :kept] = cache[:, :kept]
+    return resized
+
+
+def _written(cache: np.ndarray, new: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+    """The same array, with new tokens in the slots after each row's end."""
+    slots = lengths[:, None] + np.arange(new.shape[1])       # [B, T]
+    cache[np.arange(len(cache))[:, None], slots] = new
+    return cache
+
+
+def writable(arrays: Sequence[np.ndarray]) -> bool:
+    """Whether a cache computed from these arrays may later be written into: always, where no gradients are recorded.
+
+    >>> writable([np.zeros(1)])
+    True
+    """
+    return True
 
 
 def last(cache: np.ndarray, lengths: np.ndarray, count: int, before: object) -> np.ndarray:

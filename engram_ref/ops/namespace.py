@@ -19,7 +19,7 @@ CONSTANTS = frozenset((
 
 FIXED = CONSTANTS | {
     "DEAD", "as_array", "as_int64", "check_ids", "check_rows", "check_together", "constant", "dtype_name",
-    "first_non_finite", "ignore", "to_numpy", "zeros",
+    "first_non_finite", "ignore", "to_numpy", "writable", "zeros",
 }
 """What `backends.replace` leaves as it is: constants, and ops that look at arrays or bring them to the others."""
 

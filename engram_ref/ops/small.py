@@ -22,6 +22,7 @@ class Small:
     dtype_name = staticmethod(arrays.dtype_name)
     first_non_finite = staticmethod(arrays.first_non_finite)
     to_numpy = staticmethod(arrays.to_numpy)
+    writable = staticmethod(caches.writable)
     zeros = staticmethod(arrays.zeros)
 
     # basic operations
@@ -60,6 +61,7 @@ class Small:
     frequencies = staticmethod(rope.frequencies)
     half_split_order = staticmethod(rope.half_split_order)
     join = staticmethod(sampling.join)
+    append = staticmethod(caches.append)
     last = staticmethod(caches.last)
     place = staticmethod(caches.place)
     positions_after = staticmethod(caches.positions_after)

@@ -99,8 +99,9 @@ def on_files(files, config):
 
 
 def on_page_markdown(markdown, page, config, files):
-    """The table of modules, as Markdown, so that its links are checked."""
-    return markdown.replace("{{ modules }}", structure.modules_table())
+    """The tables of modules and of the files of ops, as Markdown, so that their links are checked."""
+    markdown = markdown.replace("{{ modules }}", structure.modules_table())
+    return markdown.replace("{{ reading order }}", structure.reading_tables())
 
 
 def on_page_content(html, page, config, files):

@@ -18,8 +18,8 @@ import structure
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 PACKAGE = "engram_ref"
-READING_ORDER = ["canonical", "primes", "hashing", "codecs", "tables", "linear", "norm", "gate", "conv", "rope",
-                 "attention", "experts", "branches", "loss", "composite"]
+READING_ORDER = [name for part in structure.reading_order() for name in part]
+LEFT_OUT = ("oracle.builders", "oracle.wrong")     # tools of those who make the golden vectors and the tests
 
 
 def api_pages(root: Path = ROOT) -> dict[str, str]:
@@ -36,10 +36,10 @@ def find_modules(root: Path) -> list[tuple[str, bool]]:
     for file in sorted((root / PACKAGE).rglob("*.py")):
         parts = file.relative_to(root / PACKAGE).with_suffix("").parts
         is_package = parts[-1] == "__init__"
-        parts = parts[:-1] if is_package else parts
-        if any(part.startswith("_") for part in parts) or not _says_something(file, is_package):
-            continue
-        found.append((".".join(parts) or PACKAGE, is_package))
+        name = ".".join(parts[:-1] if is_package else parts)
+        hidden = name.startswith(LEFT_OUT) or any(part.startswith("_") for part in name.split("."))
+        if not hidden and _says_something(file, is_package):
+            found.append((name or PACKAGE, is_package))
     return found
 
 

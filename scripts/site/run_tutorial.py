@@ -82,7 +82,7 @@ def used_names(path: Path, namespace: dict) -> list[dict]:
     tree = ast.parse(path.read_text(encoding="utf-8"))
     nodes = [node for node in ast.walk(tree) if isinstance(node, (ast.Name, ast.Attribute))]
     for node in sorted(nodes, key=lambda n: (n.lineno, n.col_offset)):
-        thing = look_up(ast.unparse(node).split("."), namespace)
+        thing = function_of(look_up(ast.unparse(node).split("."), namespace))
         home = getattr(thing, "__module__", None) or ""
         name = f"{home}.{getattr(thing, '__qualname__', '')}"
         public = not any(part.startswith(("_", "<")) for part in name.split("."))      # "<lambda>" has no page
@@ -100,6 +100,12 @@ def look_up(parts: list[str], namespace: dict):
         else:
             thing = inspect.getattr_static(type(thing), part, None)
     return thing
+
+
+def function_of(thing):
+    """The function of a static method or of an instance's method, as ops are; anything else as it is."""
+    of_class = isinstance(getattr(thing, "__self__", None), type)
+    return thing if of_class else getattr(thing, "__func__", thing)
 
 
 def first_line(thing) -> str:

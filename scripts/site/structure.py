@@ -1,10 +1,11 @@
-"""The structure of the package, read off its source: what each module holds, and which one imports which.
+"""The structure of the package, read off its source: what modules hold, which imports which, how to read `ops`.
 
-The Design page shows both, so neither can name a module that does not exist or leave one out.
+The Design page shows all three, so it can neither name a module that does not exist nor leave one out.
 """
 
 import ast
 import functools
+import re
 from pathlib import Path
 
 from introspect import plain, table
@@ -49,6 +50,24 @@ def modules_table(root: Path = ROOT) -> str:
     rows = [[f"[`{name}`](reference/api/{name}.md)", plain(_summary(files[name]))]
             for layer in layers(root) for name in layer]
     return table(["module", "what it holds"], rows)
+
+
+def reading_order(root: Path = ROOT) -> list[list[str]]:
+    """The files of ops in the order of its docstring: Engram, the backbone, and what holds them together."""
+    text = (root / PACKAGE / "ops" / "__init__.py").read_text(encoding="utf-8")
+    words = " ".join(ast.get_docstring(ast.parse(text)).split())
+    return [part.split(", ") for part in re.findall(r": (\w+(?:, \w+)+)[.:]", words)]
+
+
+def reading_tables() -> str:
+    """Markdown: a table for each part of that order, with the first sentence of every file."""
+    titles = "Engram", "The backbone", "What holds them together"
+    parts = []
+    for title, names in zip(titles, reading_order(), strict=True):
+        rows = [[f"[`{name}`](reference/api/ops/{name}.md)", plain(_summary(ROOT / PACKAGE / "ops" / f"{name}.py"))]
+                for name in names]
+        parts.append(table([title, "the idea"], rows))
+    return "\n\n".join(parts)
 
 
 def _summary(path: Path) -> str:

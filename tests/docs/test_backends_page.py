@@ -1,13 +1,15 @@
 """The page about backends: its code runs, and what it says about threads can be measured."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from engram_ref.backends import BACKENDS
+from engram_ref.backends import BACKENDS, load
 
 pytest.importorskip("numba", reason="numba is not installed")
 ROOT = Path(__file__).parents[2]
@@ -16,8 +18,21 @@ PAGE = (ROOT / "docs" / "reference" / "backends.md").read_text(encoding="utf-8")
 
 def test_its_code_runs():
     space = {}
-    exec(PAGE.split("```python\n")[1].split("```")[0], space)
-    assert space["rows"].shape == (3, 16)
+    blocks = [part.split("```")[0] for part in PAGE.split("```python\n")[1:]]
+    for block in blocks:
+        exec(block, space)
+    assert len(blocks) == 2 and space["rows"].shape == (3, 16)
+    assert np.array_equal(space["doubled"].sigmoid(np.zeros(1)), [1.0])
+
+
+def test_the_classes_on_the_design_page_override_what_it_says():
+    design = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(Small|Steps|Fused)` \|[^`|]*(?:`(\w+)`)?.*\|$", design, re.M)
+    assert rows == [("Small", ""), ("Steps", "rms_norm"), ("Fused", "gather_decode")]
+    fused = load("numba")
+    assert [type(namespace).__name__ for namespace in (fused.small, fused.steps, fused)] == [name for name, _ in rows]
+    for kind, (_, op) in zip((type(fused.steps), type(fused)), rows[1:], strict=True):
+        assert op in vars(kind) and op not in vars(kind.__base__)
 
 
 @pytest.mark.parametrize("name", BACKENDS)
@@ -28,7 +43,7 @@ def test_it_names_every_backend(name):
 def test_it_names_every_fused_kernel():
     kernels = {path.stem for path in (ROOT / "engram_ref/backends/torch/kernels").glob("[a-z]*.py")} - {"blocks"}
     assert kernels == {"rows", "dequantise", "gate"}                     # blocks: how kernels divide their work
-    assert "three composites" in " ".join(PAGE.split())
+    assert "three compositions" in " ".join(PAGE.split())
     assert "run as fused kernels: rows, gather with FP8 decoding, and the gate" in PAGE
 
 

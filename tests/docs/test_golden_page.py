@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from engram_ref.backends import load, replace
 from engram_ref.ops import silu
 from engram_ref.oracle.compare import RULES, compare
 from engram_ref.oracle.flags import FLAGS
-from engram_ref.oracle.run import RUNNERS
+from engram_ref.oracle.run import RUNNERS, adapter_of
 from engram_ref.oracle.vectors import GOLDEN, export, read, read_manifest
+from engram_ref.oracle.verify import verify_case
 
 DOCS = Path(__file__).parents[2] / "docs"
 FORMAT = (DOCS / "reference" / "golden.md").read_text(encoding="utf-8")
@@ -43,7 +45,29 @@ def test_a_port_in_python_is_tested_as_told(capsys):
     run_block(PORT, silu)
     assert capsys.readouterr().out == ""
     run_block(PORT, lambda x: np.maximum(x, 0))
-    assert capsys.readouterr().out.startswith("silu/edges: first differs at output [f64]")
+    wrong = capsys.readouterr().out
+    assert wrong.startswith("silu/edges: first differs at output [f64]")
+    assert {"silu", "conv_silu", "engram", "forward"} <= set(re.findall(r"^(\w+)/", wrong, re.M))
+
+
+def test_a_port_that_takes_tensors_is_tested_as_told():
+    torch, vectors = pytest.importorskip("torch"), read()
+    mine = replace(load("torch"), silu=lambda x: torch.nn.functional.silu(x))
+    results = [verify_case(case, vectors, mine, adapter_of(mine), traced=False) for case in vectors.cases
+               if case.op in ("silu", "conv_silu")]
+    assert results and [str(result) for result in results if not result.ok] == []
+
+
+def test_a_replaced_composition_has_to_record_its_stages():
+    numpy, vectors = load("numpy"), read()
+
+    def gated_conv(parameters, gated, taps, config, record=None):
+        return numpy.gated_conv(parameters, gated, taps, config)
+
+    mine = replace(numpy, gated_conv=gated_conv)
+    case = next(case for case in vectors.cases if case.op == "engram")
+    plain, traced = (verify_case(case, vectors, mine, adapter_of(mine), traced) for traced in (False, True))
+    assert plain.ok and traced.stage == "conv_norm" and "none of that name" in str(traced)
 
 
 def test_every_flag_is_on_the_page_with_its_meaning():

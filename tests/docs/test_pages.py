@@ -8,10 +8,12 @@ import introspect
 import pytest
 import structure
 from diagrams import draw
-from reference import READING_ORDER
+from reference import find_modules
 
 from engram_ref import Addressing, preset, presets
-from tests.architecture.test_architecture import MAX_FILE, MAX_FUNCTION
+from engram_ref.ops.namespace import Ops
+from engram_ref.ops.small import Small
+from tests.architecture.test_architecture import HELD_TOGETHER_BY, MAX_FILE, MAX_FUNCTION, READING_ORDER
 from tests.docs.test_paper_map import function_exists
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -65,11 +67,22 @@ def test_the_limits_on_the_design_page_are_those_that_are_tested():
     assert f"at most {MAX_FILE} lines and functions at most {MAX_FUNCTION}; a test checks both" in DESIGN
 
 
-def test_the_files_of_ops_that_readers_are_sent_to_exist():
-    ops = {path.stem for path in (ROOT / "engram_ref" / "ops").glob("[a-z]*.py")}
-    assert set(READING_ORDER) <= ops
-    order = (ROOT / "README.md").read_text(encoding="utf-8").split("To read the code")[1].split("\n\n")[0]
-    assert set(re.findall(r"`([a-z]+)`", order)) <= ops
+def test_docstring_readme_and_design_page_give_the_same_reading_order():
+    """The order is tested against the imports in tests/architecture."""
+    order = [*READING_ORDER, *HELD_TOGETHER_BY]
+    assert [name for part in structure.reading_order() for name in part] == order
+    paragraph = (ROOT / "README.md").read_text(encoding="utf-8").split("To read the code")[1].split("\n\n")[0]
+    assert re.findall(r"`([a-z]+)`", paragraph) == order
+    assert re.findall(r"reference/api/ops/(\w+)\.md", structure.reading_tables()) == order
+    assert "\n{{ reading order }}\n" in DESIGN
+    homes = [kind.__module__.rpartition(".")[2] for kind in reversed(Ops.__mro__) if kind not in (object, Ops, Small)]
+    assert homes == [name for name in order if name in homes]      # each class derives from the one before it
+
+
+def test_the_reference_has_the_slow_versions_and_leaves_out_the_tools_of_contributors():
+    named = {name for name, _ in find_modules(ROOT)}
+    assert {"oracle.slow", "oracle.slow.hashing", "oracle.verify"} <= named
+    assert [name for name in named if name.startswith(("oracle.wrong", "oracle.builders"))] == []
 
 
 def test_the_drawing_of_tutorial_01_numbers_the_tutorials_that_it_names():

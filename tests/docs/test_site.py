@@ -16,6 +16,7 @@ import percent
 import pytest
 import tutorial
 from browser import Browser, find_chromium, requests_in, served, site_pages
+from reference import LEFT_OUT
 
 from engram_ref.literals import MULTIPLIERS
 
@@ -111,6 +112,7 @@ def constants_of(file: Path) -> list[str]:
 def test_every_constant_is_on_its_page_with_its_value(site):
     modules = {file: f"{'/'.join(file.relative_to(ROOT / 'engram_ref').with_suffix('').parts)}"
                for file in sorted((ROOT / "engram_ref").rglob("*.py")) if "_" not in {p[0] for p in file.parts[-3:]}}
+    modules = {file: name for file, name in modules.items() if not name.replace("/", ".").startswith(LEFT_OUT)}
     wanted = [(name, constant) for file, name in modules.items() for constant in constants_of(file)]
     shown = {name: (site / "reference/api" / name / "index.html").read_text(encoding="utf-8")
              for name in dict(wanted)}
@@ -118,6 +120,13 @@ def test_every_constant_is_on_its_page_with_its_value(site):
     assert [at for at in wanted if f'id="engram_ref.{at[0].replace("/", ".")}.{at[1]}"' not in shown[at[0]]] == []
     literals = re.sub("<[^>]+>", "", (site / "reference/api/literals/index.html").read_text(encoding="utf-8"))
     assert [m for numbers in MULTIPLIERS.values() for m in numbers if str(m) not in literals] == []
+
+
+def test_a_page_of_ops_shows_formulas_and_methods_in_the_order_of_the_source(site):
+    tags = Tags(site / "reference/api/ops/gate/index.html").found
+    shown = [a["id"].removeprefix("engram_ref.ops.gate.") for tag, a in tags if tag in ("h2", "h3") and "id" in a]
+    assert shown == ["ROOT_CLAMP", "sigmoid", "score", "signed_sqrt", "copysign_sqrt", "zero_dead", "apply_gate",
+                     "Gate", "Gate.factored_score", "Gate.gate"]
 
 
 SCRIPTS = sorted((ROOT / "tutorials").glob("[0-9]*.py")) + tutorial.scripts_in(ROOT / "docs")

@@ -97,6 +97,21 @@ def test_ops_are_found_at_their_place_of_definition(script):
     assert [op["path"] for op in tutorial.run(path)["ops"]] == ["engram_ref.ops.gate.sigmoid"]
 
 
+METHODS = """\
+# %%
+from engram_ref import Vocabulary, ops
+from engram_ref.backends import load
+numpy, make = load("numpy"), Vocabulary.load
+print(ops.gate, numpy.silu, numpy.score)
+"""
+
+
+def test_ops_that_are_methods_are_found_in_the_file_of_their_topic(script):
+    found = [op["path"] for op in tutorial.run(script(METHODS))["ops"]]
+    assert found[-3:] == ["engram_ref.ops.gate.Gate.gate", "engram_ref.ops.conv.Conv.silu", "engram_ref.ops.gate.score"]
+    assert not [name for name in found if name.endswith("Vocabulary.load")]
+
+
 def test_a_lambda_of_the_package_is_no_op(script):
     path = script("# %%\nfrom engram_ref.config import BYTES_PER_ROW\nf = BYTES_PER_ROW['bf16']\nprint(f(4))\n")
     assert tutorial.run(path)["ops"] == []

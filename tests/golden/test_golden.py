@@ -18,6 +18,7 @@ from engram_ref.oracle.verify import verify
 
 NO_CASE = {
     "DEAD": "a constant", "ignore": "does nothing",
+    "append": "writes into its argument; tested against place", "writable": "a question about gradients",
     **dict.fromkeys(("check_ids", "check_rows", "check_together"), "raises or not; tested with what it refuses"),
     **dict.fromkeys(("as_array", "as_int64", "constant", "dtype_name", "first_non_finite", "to_numpy", "zeros"),
                     "holds arrays for models; computes nothing"),

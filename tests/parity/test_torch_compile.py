@@ -13,7 +13,7 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 from engram_ref.backends import torch as torch_ops  # noqa: E402  needs torch
 from tests.torch_cases import arguments_of, mapped, module_arguments, outputs, tensor  # noqa: E402
 
-ON_THE_HOST = {"routed_naive", "place", "last"}
+ON_THE_HOST = {"routed_naive", "place", "append", "last"}
 """Ops whose docstrings say that they read indices or lengths on the host."""
 
 WITHOUT_DATA = [name for name in CASES if op_of(name) != "routed_naive"]

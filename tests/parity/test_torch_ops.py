@@ -17,7 +17,7 @@ from engram_ref.backends import torch as torch_ops  # noqa: E402  needs torch
 from tests.torch_cases import arguments_of, carried, mapped, outputs, tensor  # noqa: E402
 
 ELSEWHERE = {"as_array", "as_int64", "check_ids", "check_rows", "check_together", "constant", "dtype_name",
-             "first_non_finite", "to_numpy", "zeros"}
+             "first_non_finite", "to_numpy", "writable", "zeros"}
 """Ops that compute nothing: the models and refusals show them."""
 
 

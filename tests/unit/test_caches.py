@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from engram_ref.ops import last, place, positions_after
+from engram_ref.ops import append, last, place, positions_after
 
 
 @pytest.mark.parametrize("inner", [(), (3,), (2, 5)], ids=lambda s: f"entries {list(s)}")
@@ -32,6 +32,37 @@ def test_place_writes_over_what_was_rolled_back():
     cache = np.array([[1, 2, 3, 4], [5, 6, 7, 8]])
     assert place(cache, np.array([[9], [9]]), np.array([1, 3]))[0, :2].tolist() == [1, 9]
     assert place(cache, np.array([[9], [9]]), np.array([1, 3]))[1].tolist() == [5, 6, 7, 9]
+
+
+@pytest.mark.parametrize("T", [0, 1, 4])
+@pytest.mark.parametrize("room", [0, 1, 3, 50])
+@pytest.mark.parametrize("lengths", [[0], [3], [2, 0, 5], [5, 5]], ids=str)
+def test_append_is_place_with_room_to_spare(lengths, room, T):
+    rng, B, used = np.random.default_rng(0), len(lengths), max(lengths)
+    cache, new, lengths = rng.standard_normal((B, used + room, 2)), rng.standard_normal((B, T, 2)), np.array(lengths)
+    expected, before = place(cache, new, lengths), cache.copy()
+    found = append(cache, new, lengths)
+    assert found[:, : used + T].tolist() == expected.tolist()
+    assert (found is cache) == (room >= T)
+    if room < T:
+        assert found.shape == (B, max(used + T, 2 * (used + room)), 2)
+        assert (cache == before).all()
+
+
+def test_append_allocates_at_doublings_only():
+    cache, made = np.zeros((1, 0), dtype=np.int64), []
+    for t in range(1000):
+        grown = append(cache, np.array([[t]]), np.array([t]))
+        if grown is not cache:
+            made.append(grown.shape[1])
+        cache = grown
+    assert cache[0, :1000].tolist() == list(range(1000))
+    assert made == [2**n for n in range(11)]
+
+
+def test_new_room_is_zero():
+    """Attention multiplies what it hides by 0, so it must be finite."""
+    assert not append(np.ones((2, 3)), np.ones((2, 1)), np.array([3, 0]))[:, 4:].any()
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 9])

@@ -1,9 +1,13 @@
 """Decoding: whatever the schedule, the logits are those of the whole text at once."""
 
+import copy
+import pickle
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
-from engram_ref import InputError
+from engram_ref import InputError, Trace, ops
 from engram_ref.model.state import DecodeState
 from engram_ref.model.transformer import forward
 from engram_ref.oracle.small_models import FULL, MODELS, PLAIN, random_ids, random_model
@@ -119,6 +123,113 @@ def test_forks_are_separate_runs(name):
         assert_close(key, expected, np.concatenate(found[key], axis=1), "model")
     state.rollback(3)
     assert branch.lengths.tolist() == [LENGTH] * 2
+
+
+def stepped(state, parameters, ids, steps, namespace=ops):
+    """Logits of some steps of one token."""
+    return [forward(parameters, ids[:, t : t + 1], FULL, state=state, ops=namespace) for t in steps]
+
+
+SNAPSHOTS = {
+    "fork": lambda state: state.fork(),
+    "copy": copy.copy,
+    "deepcopy": copy.deepcopy,
+    "pickle": lambda state: pickle.loads(pickle.dumps(state)),
+    "by hand": lambda state: DecodeState(state.lengths, state.caches),
+    "dictionary": lambda state: DecodeState(state.lengths.copy(), dict(state.caches)),
+}
+
+
+@pytest.mark.parametrize("way", SNAPSHOTS)
+def test_a_snapshot_never_sees_what_its_origin_writes(way):
+    """After a rollback the origin writes over slots that the snapshot still counts, and the other way round."""
+    parameters, (ids, _), (other, _) = random_model(FULL), text(FULL), text(FULL, seed=2)
+    state = DecodeState.start(2)
+    stepped(state, parameters, ids, range(9))
+    snapshot = SNAPSHOTS[way](state)
+    kept = {name: cache[:, :9].copy() for name, cache in snapshot.caches.items()}
+    for one, two in ((state, snapshot), (snapshot, state)):
+        one.rollback(4)
+        stepped(one, parameters, other, range(4))
+        assert two.lengths.tolist() == [9, 9]
+        if two is snapshot:
+            for name, cache in kept.items():
+                assert_close(name, cache, two.caches[name][:, :9], "exact")
+    text_of_both = np.concatenate([ids[:, :5], other[:, :4]], axis=1)
+    for one in (state, snapshot):
+        logits = forward(parameters, ids[:, 9:10], FULL, state=one)
+        expected = forward(parameters, np.concatenate([text_of_both, ids[:, 9:10]], axis=1), FULL)[:, -1:]
+        assert_close("logits", expected, logits, "model")
+
+
+def test_a_cache_that_was_read_is_not_written_into():
+    parameters, (ids, _) = random_model(FULL), text(FULL)
+    state = DecodeState.start(2)
+    stepped(state, parameters, ids, range(6))
+    held = dict(state.caches)
+    kept = {name: cache.copy() for name, cache in held.items()}
+    state.rollback(3)
+    stepped(state, parameters, ids, range(6))
+    for name, cache in held.items():
+        assert_close(name, kept[name], cache, "exact")
+
+
+class Allocations:
+    """The namespace, and every new array that a cache was moved to."""
+
+    def __init__(self):
+        self.made = []
+        spied = {name: self.spy(getattr(ops, name)) for name in ("append", "place")}
+        self.ops = SimpleNamespace(**{name: getattr(ops, name) for name in ops.__all__} | spied)
+
+    def spy(self, op):
+        def call(cache, new, lengths):
+            found = op(cache, new, lengths)
+            if found is not cache:
+                self.made.append(found.shape[1])
+            return found
+        return call
+
+
+def test_a_step_copies_no_cache_but_at_doublings():
+    parameters, (ids, _) = random_model(FULL), text(FULL)
+    state, allocations, per_step = DecodeState.start(2), Allocations(), []
+    forward(parameters, ids[:, :8], FULL, state=state)
+    for t in range(8, 40):
+        stepped(state, parameters, ids[:, t % 13 :], [0], allocations.ops)
+        per_step.append(len(set(allocations.made)))
+        if t in (10, 20):                                    # drafts that are rejected cost no copy either
+            state.rollback([1, 0])
+    caches = 3 * 2 + 2 + 1
+    assert sorted(allocations.made) == [16] * caches + [32] * caches + [64] * caches
+    assert per_step.count(per_step[0]) > 5
+
+
+def test_reading_the_caches_costs_the_next_step_a_copy_and_no_more():
+    parameters, (ids, _) = random_model(FULL), text(FULL)
+    state, allocations = DecodeState.start(2), Allocations()
+    stepped(state, parameters, ids, range(5))
+    assert {cache.shape[:2] for cache in state.caches.values()} == {(2, 5)}
+    stepped(state, parameters, ids, [5, 6, 7, 8], allocations.ops)
+    caches = 3 * 2 + 2 + 1
+    assert allocations.made == [6] * caches + [12] * caches
+
+
+@pytest.mark.parametrize("stop", ["layers.2.attention.c_kv", "logits"])
+def test_a_call_that_ends_early_leaves_nothing_behind(stop):
+    """Not even after a row's end: the values may be NaN, and attention reads hidden slots with weight 0."""
+    parameters, (ids, _) = random_model(FULL), text(FULL)
+    bad = parameters | {"embed.weight": np.where(np.arange(61)[:, None] == 5, np.nan, parameters["embed.weight"])}
+    state = DecodeState.start(2)
+    forward(parameters, ids[:, :9], FULL, state=state, counts=[9, 2])
+    stepped(state, parameters, ids, [9])
+    before = {name: cache.copy() for name, cache in state._arrays.items()}
+    with Trace(stop=stop) as trace:
+        forward(bad, np.full((2, 4), 5), FULL, state=state, trace=trace, check_values=False)
+    assert np.isnan(trace[stop]).any()
+    for name, cache in before.items():
+        assert_close(name, cache, state._arrays[name], "exact")
+    assert np.isfinite(stepped(state, parameters, ids, [10])).all()
 
 
 @pytest.mark.parametrize("rows", [[1, 0], [1, 1], [2], [0, 2, 1, 1, 0]], ids=str)

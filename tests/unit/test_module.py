@@ -1,5 +1,6 @@
 """The Engram module as a whole: the recorded demo module, and the slow module in every dialect."""
 
+import importlib.util
 import json
 from dataclasses import replace
 from functools import cache
@@ -8,8 +9,10 @@ import numpy as np
 import pytest
 from safetensors import safe_open
 
-from engram_ref import Addressing, InputError, Trace, engram, preset
+from engram_ref import Addressing, InputError, Trace, backends, engram, preset
 from engram_ref.config import EngramConfig
+from engram_ref.layout import layout
+from engram_ref.model.engram_parameters import initialise
 from engram_ref.model.parameters import from_engram_demo
 from engram_ref.oracle.small_modules import (
     DEMO,
@@ -139,6 +142,32 @@ def test_without_a_batch_axis_the_output_has_none():
     whole = engram(parameters, hidden, rows, DEMO, dead=dead)
     found = engram(parameters, hidden[0], rows[0], DEMO, dead=dead[0])
     assert_close("output", whole[0], found, "exact")
+
+
+@pytest.mark.parametrize("check", [True, False], ids=["checked", "unchecked"])
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("backend", [name for name in backends.BACKENDS if importlib.util.find_spec(name)])
+def test_rows_of_the_flat_table_give_the_same(backend, dialect, check):
+    ops, config, rng = backends.load(backend), DIALECTS[dialect], np.random.default_rng(7)
+    layer = config.layer_ids[0]
+    parameters = initialise(config, layer, rng)
+    hidden, rows = random_inputs(config, rng, dtype=parameters["key_weight"].dtype)
+    if hasattr(ops, "tensors"):
+        parameters, hidden, rows = ops.tensors(parameters), ops.as_array("hidden", hidden), ops.as_array("rows", rows)
+    flat = rows + ops.constant(layout(config, layer).offsets, rows)
+    found = [ops.to_numpy(engram(parameters, h, r, config, flat_rows=is_flat, ops=ops, check=check))
+             for h, r, is_flat in ((hidden, rows, False), (hidden, flat, True), (hidden[0], flat[0], True))]
+    assert_close("flat", found[0], found[1], "exact")
+    assert_close("one", found[0][0], found[2], "model")
+
+
+def test_rows_of_addressing_are_taken_either_way():
+    config, rng = preset("tiny"), np.random.default_rng(7)
+    addressing, parameters = Addressing(config), initialise(config, 2, rng)
+    hidden, ids = rng.standard_normal((2, 3, 4, 16)), np.array([[1, 2, 3], [4, 5, 6]])
+    found = [engram(parameters, hidden, addressing.rows(ids, 2, flat=flat), config, layer_id=2, flat_rows=flat)
+             for flat in (False, True)]
+    assert_close("flat", *found, "exact")
 
 
 def test_a_dead_mask_may_be_a_list():

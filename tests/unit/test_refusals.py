@@ -92,6 +92,43 @@ def test_values_are_checked(name):
     refused(arguments, message)
 
 
+FLAT_ROWS = {
+    "rows without offsets": (lambda flat: flat - FLAT, "flat rows inside their own column's table.*found -"),
+    "a row of the column before": (lambda flat: with_value(flat, (1, 2, 1), FLAT[1] - 1), r"found -1 at \(1, 2, 1\)"),
+    "a row of the column after": (lambda flat: with_value(flat, (0, 1, 0), FLAT[1]), "in column 0, found 23"),
+    "a row beyond the table": (lambda flat: with_value(flat, (0, 1, 3), FLAT[3] + 37), r"column 3, found 37"),
+    "a row below zero": (lambda flat: with_value(flat, (0, 0, 0), -1), "column 0, found -1"),
+    "the least integer": (lambda flat: with_value(flat, (0, 0, 3), -(2**63)), "rows: expected flat rows"),
+}
+
+
+@pytest.mark.parametrize("name", FLAT_ROWS)
+def test_flat_rows_lie_in_their_own_columns(name):
+    change, message = FLAT_ROWS[name]
+    arguments = case()
+    arguments["rows"] = arguments["rows"] + FLAT
+    engram(**arguments, flat_rows=True)
+    arguments["rows"] = change(arguments["rows"])
+    refused(arguments, message, flat_rows=True)
+
+
+@pytest.mark.parametrize("name", [name for name in SHAPES_AND_DTYPES if name.startswith("rows")])
+def test_flat_rows_have_the_shape_and_dtype_of_rows(name):
+    _, change, message = SHAPES_AND_DTYPES[name]
+    arguments = case()
+    arguments["rows"] = change(arguments["rows"] + FLAT)
+    for check in (True, False):
+        refused(arguments, message, flat_rows=True, check=check)
+
+
+def test_flat_rows_need_the_offsets_of_the_layer():
+    for change, message in (PARAMETERS["no offsets"], PARAMETERS["offsets of another layer"]):
+        arguments = case()
+        arguments["rows"] = arguments["rows"] + FLAT
+        change(arguments["parameters"])
+        refused(arguments, message, flat_rows=True)
+
+
 def test_unchecked_nan_is_passed_on():
     arguments = case()
     arguments["hidden"] = with_value(arguments["hidden"], (1, 0, 2, 4), np.nan)

@@ -9,8 +9,9 @@ from safetensors.numpy import load_file, save_file
 
 from engram_ref import InputError
 from engram_ref.model.parameters import check, initialise, load, save, shapes
+from engram_ref.model.transformer import forward
 from engram_ref.model_presets import model_preset, model_presets
-from engram_ref.oracle.small_models import DENSE, FULL, HEAD, MODELS, PLAIN, random_model
+from engram_ref.oracle.small_models import DENSE, FULL, HEAD, MODELS, PLAIN, random_ids, random_model
 from tests.compare import assert_close
 
 BF16 = replace(FULL, name="bf16-tables", engram=replace(FULL.engram, table_codec="bf16"))
@@ -137,10 +138,18 @@ DAMAGE = {
 def test_parameters_that_do_not_fit_are_refused_by_name(damage, words, tmp_path):
     parameters = damage(dict(random_model(FULL)))
     with pytest.raises(InputError, match=words):
-        check(parameters, FULL)
+        check(parameters, FULL, tables=True)
     with pytest.raises(InputError, match=words):
         save(parameters, tmp_path / "model.safetensors")
         load(tmp_path / "model.safetensors", FULL)
+
+
+def test_tables_are_read_only_on_request():
+    parameters = changed(TABLE, with_value(np.nan))(dict(random_model(FULL)))
+    check(parameters, FULL)
+    forward(parameters, random_ids(FULL), FULL)
+    with pytest.raises(InputError, match=f"{TABLE}: expected finite values"):
+        check(parameters, FULL, tables=True)
 
 
 def test_a_model_of_another_configuration_is_refused(tmp_path):

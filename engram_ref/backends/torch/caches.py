@@ -1,11 +1,13 @@
 """Twin of ops/caches.py: caches are tensors, `lengths` stays a NumPy array of the host, which decides on sizes."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 
-from engram_ref import ops
 from engram_ref.backends.torch._tensors import Constant
 from engram_ref.backends.torch.arrays import as_array, constant
+from engram_ref.ops.caches import slots_needed
 
 
 def positions_after(lengths: Constant, T: int) -> torch.Tensor:
@@ -16,14 +18,35 @@ def positions_after(lengths: Constant, T: int) -> torch.Tensor:
 
 def place(cache: torch.Tensor, new: torch.Tensor, lengths: np.ndarray) -> torch.Tensor:
     """Twin of ops.caches.place; lengths int64 [B] of NumPy."""
-    T = new.shape[1]
-    slots = int(lengths.max(initial=0)) + T
-    grown = new.new_zeros((len(cache), slots, *cache.shape[2:]))
+    return _written(_resized(cache, new, slots_needed(new, lengths)), new, lengths)
+
+
+def append(cache: torch.Tensor, new: torch.Tensor, lengths: np.ndarray) -> torch.Tensor:
+    """Twin of ops.caches.append; lengths int64 [B] of NumPy."""
+    slots, S = slots_needed(new, lengths), cache.shape[1]
+    return _written(cache if slots <= S else _resized(cache, new, max(slots, 2 * S)), new, lengths)
+
+
+def _resized(cache: torch.Tensor, new: torch.Tensor, slots: int) -> torch.Tensor:
+    resized = new.new_zeros((len(cache), slots, *cache.shape[2:]))
     kept = min(slots, cache.shape[1])
-    grown[:, :kept] = cache[:, :kept]
+    resized[:, :kept] = cache[:, :kept]
+    return resized
+
+
+def _written(cache: torch.Tensor, new: torch.Tensor, lengths: np.ndarray) -> torch.Tensor:
     rows = torch.arange(len(cache), device=new.device)[:, None]
-    grown[rows, constant(ops.positions_after(lengths, T), new)] = new
-    return grown
+    cache[rows, constant(lengths[:, None] + np.arange(new.shape[1]), new)] = new
+    return cache
+
+
+def writable(arrays: Sequence[torch.Tensor]) -> bool:
+    """Twin of ops.caches.writable: not while gradients of any are recorded, since the backward pass reads the values
+    of the forward pass; nor outside inference mode if any was made in it, which torch refuses.
+    """
+    if torch.is_grad_enabled() and any(x.requires_grad for x in arrays):
+        return False
+    return torch.is_inference_mode_enabled() or not any(x.is_inference() for x in arrays)
 
 
 def last(cache: torch.Tensor, lengths: np.ndarray, count: int, before: object) -> torch.Tensor:

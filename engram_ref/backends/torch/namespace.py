@@ -41,6 +41,7 @@ class Small(gate.Gate):
     dtype_name = staticmethod(arrays.dtype_name)
     first_non_finite = staticmethod(arrays.first_non_finite)
     to_numpy = staticmethod(arrays.to_numpy)
+    writable = staticmethod(caches.writable)
     zeros = staticmethod(arrays.zeros)
 
     cast = staticmethod(basic.cast)
@@ -74,6 +75,7 @@ class Small(gate.Gate):
     cross_entropy = staticmethod(loss.cross_entropy)
     expert_weights = staticmethod(experts.expert_weights)
     join = staticmethod(sampling.join)
+    append = staticmethod(caches.append)
     last = staticmethod(caches.last)
     place = staticmethod(caches.place)
     positions_after = staticmethod(caches.positions_after)

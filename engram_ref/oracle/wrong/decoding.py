@@ -4,6 +4,7 @@ from contextlib import suppress
 
 import numpy as np
 
+from engram_ref.ops.caches import append, place
 from engram_ref.ops.canonical import DEAD
 
 
@@ -66,6 +67,14 @@ def one_length_for_all_rows(original, cache, new, lengths):
     return original(cache, new, np.full_like(lengths, lengths.max(initial=0)))
 
 
+def in_place(original, cache, new, lengths):
+    return append(cache, new, lengths)
+
+
+def copied(original, cache, new, lengths):
+    return place(cache, new, lengths)
+
+
 # state that a wrapper loses
 
 def history_lost_for_one_token(original, self, canonical_ids, layer_id, history=None, *others, **named):
@@ -91,7 +100,7 @@ def nothing_done(original, self, *arguments):
 def checked_too_late(original, parameters, config, *others):
     """Errors of the check are suppressed."""
     with suppress(ValueError):
-        original(parameters, config)
+        original(parameters, config, *others)
 
 
 # whole answers
