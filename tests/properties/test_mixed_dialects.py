@@ -33,11 +33,11 @@ def test_every_field_is_drawn():
 def paths(number, backend, monkeypatch):
     """In odd cases, small arrays take the paths of large ones: threads, blocks, and stores that bypass the cache."""
     if backend == "numba" and number % 2:
-        from engram_ref.backends.numba import _buffers, _threads, composite
+        from engram_ref.backends.numba import _buffers, _threads, namespace
 
         monkeypatch.setattr(_threads, "WORTH_A_THREAD", 0)
         monkeypatch.setattr(_buffers, "STREAM_ABOVE", 0)
-        monkeypatch.setattr(composite, "GEMM_TOKENS", 5)
+        monkeypatch.setattr(namespace, "GEMM_TOKENS", 5)
 
 
 def as_given(backend):
