@@ -19,8 +19,9 @@ def norm_scale(x, x_scale, gain, eps):
 
 def gate_scale(s, s_scale, form):
     """The sigmoid's slope is at most 1/4; the root's is 1 / (2 sqrt|s|), at most 500."""
-    slope = 1.0 if form == "sigmoid" else 0.5 / np.sqrt(np.maximum(np.abs(s), 1e-6))
-    return 1.0 + 0.25 * slope * s_scale
+    root = lambda size: 0.5 / np.sqrt(np.maximum(size, 1e-6))
+    slopes = {"sigmoid": np.ones_like, "signed_sqrt": root, "copysign_sqrt": root}
+    return 1.0 + 0.25 * slopes[form](np.abs(s)) * s_scale
 
 
 def conv_scale(x, x_scale, weight, dilation):

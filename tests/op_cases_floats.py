@@ -2,9 +2,11 @@
 
 import numpy as np
 
+from engram_ref.config import CHOICES
 from engram_ref.model.declarations import attention_shapes, expert_shapes
 from engram_ref.model_config import HyperConfig
 from engram_ref.ops import frequencies, softmax_scale
+from engram_ref.ops.gate import ROOTS
 from engram_ref.oracle.small_models import EXPERTS, GROUPED, MLA, MLA_LATENT, V2_EXPERTS
 from engram_ref.oracle.small_modules import DEMO, NO_CONV, PAPER, QWEN, TILEKERNELS, random_parameters
 from tests.bounds_backbone import sinkhorn_terms
@@ -108,8 +110,6 @@ MODULE = {
     "score": Case(floats((ALL, M, D), (ALL, M, D)), lambda ops, q, k: ops.score(q, k), D),
     "factored_score": Case(floats((ALL, M, D), (ALL, M, D), (M, D), (M, D)),
                            lambda ops, h, k, g, f: ops.factored_score(h, k, g, f, 1e-6), 3 * D),
-    "signed_sqrt": Case(floats((ALL, M)), lambda ops, s: ops.signed_sqrt(s), 1),
-    "copysign_sqrt": Case(floats((ALL, M)), lambda ops, s: ops.copysign_sqrt(s), 1),
     "short_conv": Case(floats((ALL, M, D), (M, D, 4), (2, 9, M, D)),
                        lambda ops, x, w, t: ops.short_conv(x, w, 3, t[: x.shape[0]]), 4),
     "silu": Case(floats((ALL, D)), lambda ops, x: ops.silu(x), 1),
@@ -124,7 +124,8 @@ MODULE = {
     "gated_update": updated(DEMO), "gated_update without convolution": updated(NO_CONV),
 } | {f"gate {form}": Case(lambda r, B, T: (r.standard_normal((B, T, M)), r.random((B, T)) < 0.3),
                           lambda ops, s, dead, form=form: ops.gate(s, form, dead), 1)
-     for form in ("sigmoid", "signed_sqrt", "copysign_sqrt")}
+     for form in CHOICES["gate_form"]}
+MODULE |= {root: Case(floats((ALL, M)), lambda ops, s, root=root: getattr(ops, root)(s), 1) for root in ROOTS}
 
 BASIC = {
     "add": Case(floats((ALL, D), (D,)), lambda ops, x, y: ops.add(x, y)),

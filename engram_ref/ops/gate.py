@@ -19,11 +19,14 @@ import math
 import numpy as np
 
 from engram_ref.checks import check_shapes
-from engram_ref.config import check_choice
+from engram_ref.config import CHOICES, check_choice
 from engram_ref.ops.norm import Norm
 
 ROOT_CLAMP = 1e-6
 """The least |s| that the root is taken of, so that its slope stays finite."""
+
+ROOTS = tuple(form for form in CHOICES["gate_form"] if form != "sigmoid")
+"""The gate forms that take a root of the score first; each root is an op of that name."""
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:

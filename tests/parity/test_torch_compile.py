@@ -3,6 +3,7 @@
 import pytest
 
 from engram_ref.model.engram import engram, through_module
+from engram_ref.ops.gate import ROOTS
 from engram_ref.oracle.small_modules import DIALECTS, V41
 from tests.compare import assert_close
 from tests.op_cases import op_of
@@ -89,7 +90,7 @@ def test_a_look_at_a_value_would_be_noticed():
 
 
 CHECKED = [name for name in FLOATS if op_of(name) in (
-    "sigmoid", "gate", "signed_sqrt", "copysign_sqrt", "score", "factored_score", "rms_norm", "short_conv", "conv_silu",
+    "sigmoid", "gate", *ROOTS, "score", "factored_score", "rms_norm", "short_conv", "conv_silu",
     "moe", "routed_grouped", "routed_naive", "softmax", "sinkhorn", "branch_maps", "collapse", "cross_entropy", "mla",
     "project_and_gate", "gated_update", "swiglu", "rotate")]
 

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from engram_ref import ops
+from engram_ref.config import CHOICES
 from engram_ref.ops import DEAD
 from engram_ref.ops.namespace import CONSTANTS
 from tests.compare import assert_close
@@ -111,7 +112,7 @@ def test_round_bf16_is_equal_bit_for_bit():
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-@pytest.mark.parametrize("form", ["sigmoid", "signed_sqrt", "copysign_sqrt"])
+@pytest.mark.parametrize("form", CHOICES["gate_form"])
 def test_gate_at_zeros_and_ends(form, dtype):
     s = np.array([0.0, -0.0, 1e-30, -1e-30, 1e-6, -1e-6, 80.0, -80.0, np.inf, -np.inf, np.nan], dtype=dtype)
     s = s.reshape(1, -1, 1)

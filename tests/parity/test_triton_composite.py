@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from engram_ref.addressing import addressing_of
+from engram_ref.config import CHOICES
 from engram_ref.ops import DEAD, address, gather_decode, project_and_gate
 from engram_ref.oracle.small_modules import V41, random_inputs, random_parameters
 from tests.bounds import module_scale
@@ -84,8 +85,8 @@ def test_memory_is_rounded_where_the_dialect_rounds(monkeypatch):
 
 @pytest.mark.parametrize(("change", "expected"), [
     ({"score_form": "normalised"}, ["rows", "dequantise"]),
-    ({"gate_form": "signed_sqrt"}, ["rows", "dequantise"]),
-    ({"gate_form": "sigmoid"}, ["rows", "dequantise"])], ids=str)
+    *(({"gate_form": form}, ["rows", "dequantise"]) for form in CHOICES["gate_form"] if form != "copysign_sqrt")],
+    ids=str)
 def test_other_forms_take_the_operations_of_torch(change, expected, monkeypatch):
     made = calls(monkeypatch)
     run_all(replace(TILEKERNELS, **change))

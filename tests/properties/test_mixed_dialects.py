@@ -13,6 +13,7 @@ import pytest
 
 from engram_ref import Addressing, EngramState, Trace, engram, ops, residual
 from engram_ref.backends import load
+from engram_ref.config import CHOICES
 from tests.compare import assert_close
 from tests.enclosures import assert_inside
 from tests.mixed_dialects import CASES, SEED, module_case, random_config, reproducible, rows_case
@@ -93,6 +94,13 @@ def check_streams(case, space, given, addressing, ids, history):
 def test_module(backend, number, paths):
     with reproducible(number):
         check_module(module_case(number), load(backend), as_given(backend))
+
+
+@EVERY_BACKEND
+@pytest.mark.parametrize("number", range(8))
+@pytest.mark.parametrize("form", CHOICES["gate_form"])
+def test_every_gate_form(form, backend, number, paths):
+    check_module(module_case(number, gate_form=form), load(backend), as_given(backend))
 
 
 def check_module(case, space, given):

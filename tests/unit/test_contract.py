@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 
 from engram_ref import ops
+from engram_ref.config import CHOICES
+from engram_ref.ops.gate import ROOTS
 from tests.compare import assert_close
 
 FLOATS = ("float32", "float64")
@@ -34,10 +36,8 @@ OPS = {
     "score": lambda a: ops.score(a["x"], a["y"]),
     "factored_score": lambda a: ops.factored_score(a["x"], a["y"], a["gain"], a["gain2"], 1e-20),
     "factored_score, machine epsilon": lambda a: ops.factored_score(a["x"], a["y"], a["gain"], a["gain2"], None),
-    "signed_sqrt": lambda a: ops.signed_sqrt(a["x"]),
-    "copysign_sqrt": lambda a: ops.copysign_sqrt(a["x"]),
-    "gate sigmoid": lambda a: ops.gate(a["x"][..., 0], "sigmoid"),
-    "gate signed_sqrt": lambda a: ops.gate(a["x"][..., 0], "signed_sqrt"),
+    **{root: lambda a, root=root: getattr(ops, root)(a["x"]) for root in ROOTS},
+    **{f"gate {form}": lambda a, form=form: ops.gate(a["x"][..., 0], form) for form in CHOICES["gate_form"]},
     "gate copysign_sqrt, dead": lambda a: ops.gate(a["x"][..., 0], "copysign_sqrt", a["dead"]),
     "apply_gate": lambda a: ops.apply_gate(a["s"], a["x"][:, :, 0]),
     "short_conv": lambda a: ops.short_conv(a["x"], a["kernel"], 2, a["taps"]),
@@ -47,8 +47,9 @@ OPS = {
     "concatenate": lambda a: ops.concatenate(a["x"]),
 }
 MAY_BE_VIEWS = ("gather", "concatenate")       # nothing is computed
-FIRST_ELEMENT_FEEDS_ALL = ("linear", "rms_norm", "sigmoid", "score", "factored_score", "signed_sqrt", "copysign_sqrt",
-                           "gate sigmoid", "gate signed_sqrt", "apply_gate", "short_conv", "next_taps", "silu")
+FIRST_ELEMENT_FEEDS_ALL = ("linear", "rms_norm", "sigmoid", "score", "factored_score", *ROOTS,
+                           *(f"gate {form}" for form in CHOICES["gate_form"]), "apply_gate", "short_conv", "next_taps",
+                           "silu")
 
 
 @pytest.mark.parametrize("dtype", FLOATS)

@@ -1,22 +1,29 @@
 """The gate: scores, their roots, and the inputs where the forms part."""
 
+import inspect
 import math
 
 import numpy as np
 import pytest
 
+from engram_ref.config import CHOICES
 from engram_ref.ops import apply_gate, copysign_sqrt, factored_score, gate, rms_norm, score, sigmoid, signed_sqrt
 from engram_ref.oracle.slow import module as slow
 from tests.bounds import norm_scale
 from tests.compare import assert_close
 
-FORMS = ("sigmoid", "signed_sqrt", "copysign_sqrt")
+FORMS = CHOICES["gate_form"]
 EPSILONS = (2.0**-52, 1e-20, 1e-6, 1e-5)
 CLAMP = 1e-6
 EDGES = np.array([0.0, -0.0, CLAMP, -CLAMP, np.nextafter(CLAMP, 0), np.nextafter(CLAMP, 1), -np.nextafter(CLAMP, 0),
                   1e-7, -1e-7, 1e-12, -1e-12, 5e-324, -5e-324, 2e-6, -2e-6, 1e-4, -1e-4, 1.0, -1.0, 4.0, -4.0,
                   900.0, -900.0, 1e6, -1e6, 1e300, -1e300])
-"""Scores solved to fall on each side of every branch of the three forms."""
+"""Scores solved to fall on each side of every branch of the roots."""
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_every_form_is_described(form):
+    assert f"\n    {form} " in inspect.getmodule(signed_sqrt).__doc__ and f'"{form}"' in gate.__doc__
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -162,6 +162,12 @@ def test_published_multipliers(name, known_addressing):
 @pytest.mark.parametrize("name", presets())
 def test_every_preset_ships_its_literals(name, monkeypatch):
     """No preset draws: its multipliers are written down."""
+    config, drawn = preset(name), slow_addressing.drawn_multipliers(preset(name))
+    indices = config.layer_ids if config.seed_index == "layer_id" else range(len(config.layer_ids))
+    keys = [(config.multiplier_generator, config.seed, index, config.canonical_size) for index in indices]
+    unwritten = {key: tuple(drawn[layer]) for key, layer in zip(keys, config.layer_ids, strict=True)
+                 if config.multipliers is None and key not in MULTIPLIERS}
+    assert unwritten == {}, "these belong into engram_ref/literals.py"
     monkeypatch.setattr("engram_ref.addressing.GENERATORS", {})
     assert list(Addressing(preset(name)).multipliers) == list(preset(name).layer_ids)
 

@@ -238,19 +238,21 @@ def test_a_state_dict_that_does_not_fit_is_refused(case):
         from_engram_demo(state_dict, DEMO)
 
 
-GATE_FIELDS = ("score_form", "gate_form", "gain_form", "norm_eps", "projection_bias", "conv_kernel", "rounding")
+GATE_FIELDS = ("score_form", "gate_form", "gain_form", "norm_eps", "projection_bias", "conv_kernel",
+               "conv_dilation", "rounding")
 SOURCES = {
-    "paper": ("normalised", "sigmoid", "plain", 1e-20, False, 4, "none"),
-    "demo": ("normalised", "signed_sqrt", "plain", None, True, 4, "none"),
-    "deepseek-v4.1-flash": ("factored", "copysign_sqrt", "plain", 1e-20, False, 0, "fp8_bf16"),
-    "qwen4exp-ple": ("normalised", "signed_sqrt", "zero_centred", 1e-6, False, 4, "none"),
+    **dict.fromkeys(("paper", "engram-27b", "engram-40b"),
+                    ("normalised", "sigmoid", "plain", 1e-20, False, 4, 3, "none")),
+    **dict.fromkeys(("demo", "tiny"), ("normalised", "signed_sqrt", "plain", None, True, 4, 3, "none")),
+    "deepseek-v4.1-flash": ("factored", "copysign_sqrt", "plain", 1e-20, False, 0, 1, "fp8_bf16"),
+    "qwen4exp-ple": ("normalised", "signed_sqrt", "zero_centred", 1e-6, False, 4, 3, "none"),
 }
 
 
-@pytest.mark.parametrize("name", SOURCES)
+@pytest.mark.parametrize("name", ["paper", *presets()])
 def test_presets_make_the_choices_of_their_sources(name):
+    assert name in SOURCES, f"SOURCES has to say what the source of {name} states"
     assert tuple(getattr(preset(name), field) for field in GATE_FIELDS) == SOURCES[name]
-    assert preset(name).conv_dilation == (1 if name == "deepseek-v4.1-flash" else preset(name).max_ngram)
 
 
 @pytest.mark.parametrize("dtype", ["float32", np.dtype("<f8"), np.float64, float], ids=repr)

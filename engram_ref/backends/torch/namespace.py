@@ -4,8 +4,6 @@ Where an op of the definition does the same to tensors as to arrays, it is taken
 nothing differentiated, `kernels` has a Triton kernel for the V4.1 path of three compositions.
 """
 
-import math
-
 import torch
 
 from engram_ref.backends.torch import (
@@ -25,13 +23,11 @@ from engram_ref.backends.torch import (
     tables,
 )
 from engram_ref.backends.torch._tensors import Constant, Parameters, tensors, torch_dtype
-from engram_ref.checks import check_shapes
 from engram_ref.config import EngramConfig
-from engram_ref.ops.namespace import Ops
 from engram_ref.ops.record import Record, ignore
 
 
-class Small(Ops):
+class Small(gate.Gate):
     """Small ops on tensors."""
 
     __slots__ = ()
@@ -72,13 +68,8 @@ class Small(Ops):
     table_rows = staticmethod(hashing.table_rows)
     windows = staticmethod(hashing.windows)
 
-    copysign_sqrt = staticmethod(gate.copysign_sqrt)
     next_taps = staticmethod(conv.next_taps)
-    score = staticmethod(gate.score)
     short_conv = staticmethod(conv.short_conv)
-    sigmoid = staticmethod(gate.sigmoid)
-    signed_sqrt = staticmethod(gate.signed_sqrt)
-    zero_dead = staticmethod(gate.zero_dead)
 
     angles = staticmethod(rope.angles)
     cross_entropy = staticmethod(loss.cross_entropy)
@@ -92,14 +83,6 @@ class Small(Ops):
     sample = staticmethod(sampling.sample)
     select_experts = staticmethod(experts.select_experts)
     sqrt_softplus = staticmethod(experts.sqrt_softplus)
-
-    def factored_score(self, hidden: torch.Tensor, key: torch.Tensor, query_gain: torch.Tensor, key_gain: torch.Tensor,
-                       eps: float | None) -> torch.Tensor:
-        """Twin of ops.factored_score."""
-        D, gains = hidden.shape[-1], hidden.shape[2:]
-        check_shapes(key=(key, hidden.shape), query_gain=(query_gain, gains), key_gain=(key_gain, gains))
-        product = gate.dot(hidden * (query_gain * key_gain), key)
-        return product * self.inverse_rms(hidden, eps)[..., 0] * self.inverse_rms(key, eps)[..., 0] / math.sqrt(D)
 
     def routed_naive(self, parameters: Parameters, x: torch.Tensor, chosen: torch.Tensor,
                      weights: torch.Tensor) -> torch.Tensor:

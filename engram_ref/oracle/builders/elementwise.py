@@ -5,6 +5,7 @@ import math
 import numpy as np
 
 from engram_ref.config import CHOICES
+from engram_ref.ops.gate import ROOTS
 from engram_ref.oracle.builders.planned import case, each, lines, rng_of
 from engram_ref.oracle.slow import module as slow
 
@@ -55,11 +56,9 @@ def gates():
     yield case("sigmoid/float32", slow=lambda x: each(slow.sigmoid, x), kind="f32", flags="float32 saturated",
                x=np.array([0.0, -0.0, 3.5, -3.5, 90.0, -80.0], dtype=np.float32))
     yield case("silu/edges", slow=lambda x: each(slow.silu, x), flags="saturated", x=edges)
-    root = lambda s: math.sqrt(max(abs(s), slow.CLAMP))
-    yield case("signed_sqrt/edges", flags="clamp minus-zero", s=edges,
-               slow=lambda s: each(lambda v: root(v) * ((v > 0) - (v < 0)), s))
-    yield case("copysign_sqrt/edges", flags="clamp minus-zero", s=edges,
-               slow=lambda s: each(lambda v: math.copysign(root(v), v), s))
+    for form in ROOTS:
+        yield case(f"{form}/edges", flags="clamp minus-zero", s=edges,
+                   slow=lambda s, form=form: each(lambda v: slow.root(v, form), s))
     for form in CHOICES["gate_form"]:
         slow_gate = lambda s, form, dead: each(lambda v: slow.gate(v, form), s) if dead is None else np.where(
             dead[..., None], 0.0, each(lambda v: slow.gate(v, form), s).reshape(s.shape))

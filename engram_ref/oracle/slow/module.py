@@ -42,20 +42,25 @@ def sigmoid(x):
     return grown / (1 + grown)
 
 
-def gate(s, form):
-    """alpha for a score s.
+def root(s, form):
+    """What the sigmoid of a gate is taken of, for a score s.
 
-    'sigmoid': no root.  'signed_sqrt': clamped root times sign(s), where
+    'sigmoid': s itself.  'signed_sqrt': clamped root times sign(s), where
     sign(0) is 0.  'copysign_sqrt': clamped root with the sign bit of s.
     """
+    clamped = math.sqrt(max(abs(s), CLAMP))
     if form == "sigmoid":
-        return sigmoid(s)
-    root = math.sqrt(max(abs(s), CLAMP))
+        return s
     if form == "signed_sqrt":
-        return sigmoid(root * ((s > 0) - (s < 0)))
+        return clamped * ((s > 0) - (s < 0))
     if form == "copysign_sqrt":
-        return sigmoid(math.copysign(root, s))
+        return math.copysign(clamped, s)
     raise ValueError(f"unknown gate form {form!r}")
+
+
+def gate(s, form):
+    """alpha for a score s."""
+    return sigmoid(root(s, form))
 
 
 def silu(x):
