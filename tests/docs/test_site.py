@@ -122,11 +122,24 @@ def test_every_constant_is_on_its_page_with_its_value(site):
     assert [m for numbers in MULTIPLIERS.values() for m in numbers if str(m) not in literals] == []
 
 
-def test_a_page_of_ops_shows_formulas_and_methods_in_the_order_of_the_source(site):
-    tags = Tags(site / "reference/api/ops/gate/index.html").found
-    shown = [a["id"].removeprefix("engram_ref.ops.gate.") for tag, a in tags if tag in ("h2", "h3") and "id" in a]
-    assert shown == ["ROOT_CLAMP", "sigmoid", "score", "signed_sqrt", "copysign_sqrt", "zero_dead", "apply_gate",
-                     "Gate", "Gate.factored_score", "Gate.gate"]
+def lines_of(file: Path) -> dict[str, int]:
+    """The line where each name of a module is defined, and each method as Class.method."""
+    nodes = ast.parse(file.read_text(encoding="utf-8")).body
+    found = {node.targets[0].id: node.lineno for node in nodes if isinstance(node, ast.Assign)}
+    for node in nodes:
+        if isinstance(node, ast.FunctionDef | ast.ClassDef):
+            found[node.name] = node.lineno
+            methods = [part for part in node.body if isinstance(part, ast.FunctionDef)]
+            found |= {f"{node.name}.{method.name}": method.lineno for method in methods}
+    return found
+
+
+@pytest.mark.parametrize("name, some", [("gate", {"ROOT_CLAMP", "sigmoid", "apply_gate", "Gate", "Gate.gate"}),
+                                        ("composite", {"check_step", "Composite", "Composite.address"})])
+def test_a_page_of_ops_shows_formulas_and_methods_in_the_order_of_the_source(site, name, some):
+    tags = Tags(site / "reference/api/ops" / name / "index.html").found
+    shown = [a["id"].removeprefix(f"engram_ref.ops.{name}.") for tag, a in tags if tag in ("h2", "h3") and "id" in a]
+    assert some <= set(shown) and shown == sorted(shown, key=lines_of(ROOT / f"engram_ref/ops/{name}.py").get)
 
 
 SCRIPTS = sorted((ROOT / "tutorials").glob("[0-9]*.py")) + tutorial.scripts_in(ROOT / "docs")
