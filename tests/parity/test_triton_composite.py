@@ -50,7 +50,7 @@ def calls(monkeypatch):
 
 
 def run_all(config=TILEKERNELS, record=None, dtype=np.float32):
-    """Rows, memory and gated values by the backend, as NumPy arrays; by the definition; a function of the last scale."""
+    """Rows, memory and gated values by the backend and by the definition, and a function that returns their scale."""
     parameters, hidden, rows, dead = case(dtype)
     addressing, extra = addressing_of(V41), () if record is None else (record,)
     ids, history = np.array([[5, DEAD, 7, 8]]), np.array([[3, 4, DEAD]])
