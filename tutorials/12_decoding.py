@@ -29,6 +29,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from engram_ref import Addressing, Vocabulary, ops, preset
+from engram_ref.backends import replace
 from engram_ref.model.generate import generate
 from engram_ref.model.state import DecodeState
 from engram_ref.model.transformer import forward
@@ -239,6 +240,27 @@ history = 8 * (e.max_ngram - 1)
 assert (latents, taps, history) == (34_560, 368_640, 16)
 assert taps // e.conv_span == 40_960 > latents                   # the taps of one token
 assert (taps + history) / (32_768 * latents) < 0.0004
+
+# %% [markdown]
+# In time, only attention's part grows: it reads all latents. Everything else computes with the new token alone, and its
+# entries are written into the caches in place. To see that, we replace `append`, the op that writes, by a function
+# that also counts the numbers it is given ([Backends](../reference/backends.md#replace-an-op)).
+
+# %%
+def numbers_written(position: int) -> int:
+    """By the step of one token at a position, into caches that the steps before it made."""
+    written, text, state = [], np.resize(ids, (1, position + 1)), DecodeState.start(1)
+
+    def append(cache: np.ndarray, new: np.ndarray, lengths: np.ndarray) -> np.ndarray:
+        written.append(new.size)
+        return ops.append(cache, new, lengths)
+
+    logits_of(text[:, :position], state=state)
+    logits_of(text[:, position:], state=state, ops=replace(ops, append=append))
+    return sum(written)
+
+print("at position 10:", numbers_written(10), "numbers; at position 1,000:", numbers_written(1_000))
+assert numbers_written(10) == numbers_written(1_000) > 0
 
 # %% tags=["fold"]
 fig, ax = plt.subplots(figsize=(6.2, 2.9))
