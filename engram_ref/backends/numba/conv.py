@@ -102,14 +102,13 @@ def _convolve(conv, position, channel, weight, source, factor, one, total):
     t = position - b * conv.T
     held = max((conv.span - t + conv.dilation - 1) // conv.dilation, 0)      # taps that fall before the sequence
     first = position - conv.span + held * conv.dilation                      # where the others begin
-    total[:] = 0
     add_lines(Lines(weight, held * conv.C + channel, conv.C),
               Lines(source.array, source.first + first * source.step, conv.dilation * source.step),
               Lines(factor.array, factor.first + first * factor.step, conv.dilation * factor.step),
-              weight.size // conv.C - held, total)
+              weight.size // conv.C - held, True, total)
     add_lines(Lines(conv.weight, channel, conv.C),
               Lines(conv.before, (b * conv.span + t) * conv.C + channel, conv.dilation * conv.C),
-              Lines(one, 0, 0), held, total)
+              Lines(one, 0, 0), held, False, total)
 
 
 @jit
