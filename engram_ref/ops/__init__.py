@@ -11,6 +11,8 @@ An op raises InputError for a shape that would broadcast where it must not, and 
 looks at no values, but for the check_ functions. Other arrays that do not fit raise NumPy's own errors.
 """
 
+import sys
+
 from engram_ref.ops.namespace import NUMPY as NAMESPACE
 
 DEAD = NAMESPACE.DEAD
@@ -127,3 +129,9 @@ zero_dead = NAMESPACE.zero_dead
 zeros = NAMESPACE.zeros
 
 __all__ = list(NAMESPACE.names())
+
+for name in __all__:            # an op that is a method is also found in the file that states it: ops.experts.route
+    op = globals()[name]
+    if hasattr(op, "__self__"):
+        setattr(sys.modules[op.__func__.__module__], name, op)
+del name, op

@@ -2,6 +2,7 @@
 
 import collections
 import copy
+import inspect
 import pickle
 import sys
 
@@ -192,3 +193,11 @@ OWN_STEPS = {"numba": {"rms_norm", "silu", "apply_gate", "gather", "table_rows",
              "torch": {"inverse_rms", "sigmoid", "short_conv", "gather", "table_rows", "windows", "mix", "score"}}
 WITHOUT_A_TRACE = {"address", "address_layers", "stepper"}
 """What Addressing calls where no trace can be handed over."""
+
+
+def test_an_op_is_found_in_the_file_that_states_it():
+    """Also where it is a method: engram_ref.ops.experts.route."""
+    files = {name: inspect.getmodule(inspect.unwrap(getattr(getattr(ops, name), "__func__", getattr(ops, name))))
+             for name in ops.__all__ if name != "DEAD"}
+    assert [name for name, file in files.items() if getattr(file, name) != getattr(ops, name)] == []
+    assert len(set(files.values())) > 15
