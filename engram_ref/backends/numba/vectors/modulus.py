@@ -57,7 +57,8 @@ def store_remainders(mix, columns, column, rows, index, stream):
     stream   use a non-temporal store, which needs 64-byte alignment
     """
     here = slice(column, column + WIDTH)
-    rows[index : index + WIDTH] = int(mix) % columns.primes[here] + columns.offsets[here]
+    primes = columns.primes[here] & (2**32 - 1)         # only their low 32 bits are read, as in the vector code
+    rows[index : index + WIDTH] = int(mix) % primes + columns.offsets[here]
 
 
 @vector_code(store_remainders)
