@@ -28,7 +28,6 @@ WIDTH = 8
 SHIFT = 1.5 * 2.0**52
 
 
-
 class Columns(NamedTuple):
     """Constants of columns, for `store_remainders`.
 
