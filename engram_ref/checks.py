@@ -149,7 +149,7 @@ def as_ops(ops: Any, traced: bool = False) -> Any:
     raises    InputError for anything else
     """
     found = getattr(ops, "NAMESPACE", ops)
-    if not hasattr(found, "as_array"):
+    if isinstance(getattr(found, "steps", None), property) or not hasattr(found, "as_array"):     # a class of ops
         raise InputError("ops", "a namespace of ops, such as engram_ref.ops", described(ops),
                          "engram_ref.backends.load(name) returns a backend's")
     return getattr(found, "steps", found) if traced else found

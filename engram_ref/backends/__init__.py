@@ -34,7 +34,7 @@ def load(name: str) -> Ops:
     return module.NAMESPACE
 
 
-def replace(ops: Ops, **functions: Callable) -> Ops:
+def replace(ops: Ops, /, **functions: Callable) -> Ops:
     """A namespace in which every call of an op goes to another function.
 
     It starts from the backend's small ops: what is fused, or hides the call of an op otherwise, is left out.

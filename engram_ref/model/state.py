@@ -8,7 +8,7 @@ and the last (L-1)*dilation gated values; here all stay, so that a rollback can 
 
 A step writes its tokens into the arrays after each row's end, where nothing counts, and moves the lengths on
 when all of it is done. Reading `caches` hands the arrays out: the next step then starts from copies, so what
-a fork or anyone else holds never changes.
+a fork or anyone else holds never changes. Ops get the arrays themselves, and must not keep them.
 """
 
 from collections.abc import Sequence
@@ -57,6 +57,7 @@ class DecodeState:
         check_kind("caches", caches, dict)
         self._arrays = caches
         self._slots: int | None = None     # slots in use of arrays that nobody else holds; None if somebody may
+        self._written = 0                  # slots of these arrays that a step has written, also one taken back
 
     def fork(self) -> "DecodeState":
         """An independent continuation from here. Both share what is stored until their next step."""
@@ -112,13 +113,35 @@ class Caches:
                  traced: bool, ops: Ops):
         self.state, self.ops = state, ops
         self.lengths = np.zeros(shape[0], dtype=np.int64) if state is None else state.lengths
-        self.slots = int(self.lengths.max(initial=0)) + shape[1]             # in use after this call
+        self.T = shape[1]
+        self.slots = int(self.lengths.max(initial=0)) + self.T               # in use after this call
         self.arrays = {} if state is None else {
             name: (ops.as_int64 if name == "canonical_ids" else ops.as_array)(f"state cache {name}", cache)
             for name, cache in state._arrays.items()}
         self.writable = ops.writable([*parameters, *self.arrays.values()])
         ours = state is not None and state._slots is not None
-        self.place = ops.append if ours and self.writable and not traced else ops.place
+        self.in_place = ours and self.writable and not traced
+        self.place = ops.append if self.in_place else ops.place
+        self._clear()
+
+    def _clear(self) -> None:
+        """Forget what is stored after the longest row, since attention reads it with weight 0, and 0 * NaN is NaN."""
+        seen = int(self.lengths.max(initial=0))
+        if not self.in_place:
+            self.arrays = {name: cache[:, :seen] for name, cache in self.arrays.items()}
+            return
+        for cache in self.arrays.values():
+            cache[:, seen : self.state._written] = 0
+
+    def __enter__(self) -> "Caches":
+        return self
+
+    def __exit__(self, kind: type | None, *_: object) -> None:
+        """Forget what a call that failed has written."""
+        if kind is not None and self.in_place:
+            for cache in self.state._arrays.values():
+                for row, length in enumerate(self.lengths):
+                    cache[row, length : length + self.T] = 0
 
     def last(self, name: str, like: np.ndarray, count: int, before: object) -> np.ndarray:
         """The last `count` entries of each row before the new ones: [B, count, ...]; `before` where there are fewer."""
@@ -135,7 +158,7 @@ class Caches:
         """Move the state on by `counts` tokens per row. Before this, it is as it was."""
         if self.state is not None:
             self.state.caches = self.arrays
-            self.state._slots = self.slots if self.writable else None
+            self.state._slots, self.state._written = self.slots if self.writable else None, self.slots
             self.state.advance(counts)
 
     def check(self, expected: dict[str, tuple[int, ...]], dtype: str) -> None:

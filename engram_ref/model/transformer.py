@@ -74,19 +74,19 @@ def run(model: Model, ids: np.ndarray, state: DecodeState | None, counts: Sequen
     """Logits of every new position, [B, T, V]; arguments as for forward, arrays of the backend with a batch axis."""
     config, ops, weights = model.config, model.ops, [x for arrays in model.modules.values() for x in arrays.values()]
     counts = check_call(ids, counts, dead, state, config, ops)
-    caches = Caches(state, ids.shape, weights, trace is not None, ops)
-    ops.check_together({"ids": ids, **{f"state cache {name}": array for name, array in caches.arrays.items()}})
-    caches.check(cache_shapes(config), ops.dtype_name(model.modules["embed"]["weight"]))
-    step = prepare(model, ids, dead, caches, absorbed)
-    if trace is not None and config.engram is not None:
-        trace.record("canonical_ids", step.canonical_ids)
-    X = ops.expand(ops.embed(model.modules["embed"]["weight"], ids), config.backbone.n_branches)
-    for index in range(config.backbone.n_layers):
-        X = block(X, index, step, under(trace, f"layers.{index}"))
-    logits = head(model, X, trace)
-    if config.engram is not None:
-        caches.add("canonical_ids", step.canonical_ids)
-    caches.commit(counts)
+    with Caches(state, ids.shape, weights, trace is not None, ops) as caches:
+        ops.check_together({"ids": ids, **{f"state cache {name}": array for name, array in caches.arrays.items()}})
+        caches.check(cache_shapes(config), ops.dtype_name(model.modules["embed"]["weight"]))
+        step = prepare(model, ids, dead, caches, absorbed)
+        if trace is not None and config.engram is not None:
+            trace.record("canonical_ids", step.canonical_ids)
+        X = ops.expand(ops.embed(model.modules["embed"]["weight"], ids), config.backbone.n_branches)
+        for index in range(config.backbone.n_layers):
+            X = block(X, index, step, under(trace, f"layers.{index}"))
+        logits = head(model, X, trace)
+        if config.engram is not None:
+            caches.add("canonical_ids", step.canonical_ids)
+        caches.commit(counts)
     return logits
 
 

@@ -1,7 +1,8 @@
 """Basic array operations, each an op by itself.
 
-A composition computes with ops alone and writes no arithmetic of its own, so that every step it takes can be recorded,
-replaced and differentiated. What other ops are too large for is done by these.
+A composition over parameters computes with ops alone, so that every step it takes can be recorded, replaced and
+differentiated. What other ops are too large for is done by these. A formula that calls another op, such as `rms_norm`,
+writes its arithmetic out, and is differentiated as a whole.
 """
 
 from collections.abc import Sequence

@@ -53,9 +53,10 @@ class Ops(Branches):
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of the backend {self.backend}>"
 
-    def __reduce__(self) -> str:
-        """For pickle and copy: a namespace is stored by the name it has in the file of its class."""
-        return next(name for name, value in vars(sys.modules[type(self).__module__]).items() if value is self)
+    def __reduce__(self) -> str | tuple:
+        """For pickle and copy: a namespace is stored by its name in the file of its class, or else by its class."""
+        file = vars(sys.modules[type(self).__module__])
+        return next((name for name, value in file.items() if value is self), (type(self), ()))
 
 
 NUMPY = Ops()

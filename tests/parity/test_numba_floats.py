@@ -7,7 +7,7 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
-from engram_ref import EngramState, Trace, engram, ops
+from engram_ref import EngramState, InputError, Trace, engram, ops
 from tests import bounds
 from tests.compare import assert_close
 
@@ -184,3 +184,24 @@ def test_the_released_path_rounds_where_the_definition_does(lowest, floor, rng):
     scale = bounds.gate_scale(trace["score"], 2 * np.abs(trace["score"]) + 1, V41.gate_form)[..., None]
     scale = scale * np.abs(trace["value"][:, :, None]) * (1 + np.abs(wide["query_gain"] * wide["key_gain"]).max())
     assert_close("output", expected.astype(np.float64), found, "f32", 3 * V41.hidden_size, scale)
+
+
+def test_swiglu_of_axes_in_another_order(rng):
+    """NumPy's matrix product keeps the order of the axes in memory, so that a reshaped product may be a copy."""
+    x, w1, w3, w2 = (rng.normal(size=shape) for shape in ((2, 3, 4, 5), (7, 5), (7, 5), (5, 7)))
+    turned = x.transpose(1, 0, 2, 3)
+    assert_close("swiglu", fast.swiglu(np.ascontiguousarray(turned), w1, w2, w3), fast.swiglu(turned, w1, w2, w3),
+                 "exact")
+
+
+@pytest.mark.parametrize("name, shape", [("w1", (7, 4)), ("w2", (5, 6)), ("w3", (1, 5))])
+def test_swiglu_refuses_weights_of_another_shape(name, shape, rng):
+    weights = {"w1": (7, 5), "w2": (5, 7), "w3": (7, 5)} | {name: shape}
+    with pytest.raises(InputError, match=name):
+        fast.swiglu(rng.normal(size=(7, 5)), **{key: rng.normal(size=shape) for key, shape in weights.items()})
+
+
+def test_rows_by_primes_of_32_bits(rng):
+    primes = np.array([5003, 5009, 5011, 5021, 5023, 5039, 5051, 5059], dtype=np.int32)
+    mixes = rng.integers(-2**62, 2**62, (2, 3, 1))
+    assert_close("rows", ops.table_rows(mixes, primes), fast.table_rows(mixes, primes), "exact")

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from engram_ref import InputError, Trace, ops
+from engram_ref.backends import replace
 from engram_ref.model.state import DecodeState
 from engram_ref.model.transformer import forward
 from engram_ref.oracle.small_models import FULL, MODELS, PLAIN, random_ids, random_model
@@ -331,3 +332,41 @@ def test_a_state_of_another_model_is_refused():
     with pytest.raises(InputError, match="cache"):
         forward(random_model(FULL), ids[:, 5:], FULL, state=state)
     assert state.lengths.tolist() == [5, 5]
+
+
+def nan_token():
+    """A model whose token 60 is embedded as NaN, ids without it, and a forward call that takes it."""
+    parameters = random_model(PLAIN)
+    parameters["embed.weight"][60] = np.nan
+    ids = np.random.default_rng(0).integers(0, 60, (2, 12))
+    return ids, lambda x, **options: forward(parameters, x, PLAIN, check_values=False, **options)
+
+
+def test_a_draft_of_nan_that_was_taken_back_leaves_nothing():
+    """Attention reads what is stored after a shorter row's end with weight 0, and 0 * NaN is NaN."""
+    ids, run = nan_token()
+    state = DecodeState.start(2)
+    run(ids[:, :4], state=state)
+    run(ids[:, 4:5], state=state)
+    run(np.full((2, 5), 60), state=state)
+    state.rollback(5)
+    for i in (5, 6, 7):
+        run(ids[:, i : i + 1], state=state, counts=[1, 0])
+    assert np.isfinite(run(ids[:, 8:9], state=state)).all()
+
+
+def test_a_call_that_failed_leaves_nothing_in_unused_slots():
+    ids, run = nan_token()
+    state = DecodeState.start(2)
+    run(ids[:, :4], state=state, counts=[4, 1])
+    run(ids[:, 4:5], state=state)
+
+    def fails(*arguments, **options):
+        raise FloatingPointError
+
+    with pytest.raises(FloatingPointError):
+        run(np.full((2, 3), 60), state=state, ops=replace(ops, collapse=fails))
+    assert state.lengths.tolist() == [5, 2]
+    expected = [run(ids[:1, :6])[0, -1], run(np.concatenate([ids[1:, :1], ids[1:, 4:6]], axis=1))[0, -1]]
+    found = run(ids[:, 5:6], state=state)[:, 0]
+    assert np.abs(found - np.stack(expected)).max() < 1e-9

@@ -201,3 +201,46 @@ def test_an_op_is_found_in_the_file_that_states_it():
              for name in ops.__all__ if name != "DEAD"}
     assert [name for name, file in files.items() if getattr(file, name) != getattr(ops, name)] == []
     assert len(set(files.values())) > 15
+
+
+class Mine(type(NUMPY)):
+    """A namespace of one's own."""
+
+    __slots__ = ()
+
+    def sigmoid(self, x):
+        return np.ones_like(x)
+
+
+def test_a_namespace_of_ones_own_is_copied_by_its_class():
+    for again in (pickle.loads(pickle.dumps(Mine())), copy.copy(Mine()), copy.deepcopy(Mine())):
+        assert type(again) is Mine and (again.silu(np.full(2, 3.0)) == 3).all()
+
+
+@pytest.mark.parametrize("name", ["numba", "torch"])
+def test_what_derives_from_fused_keeps_its_own_ops_in_what_is_recorded(name):
+    """A composition that is not fused, or recorded, runs on the namespace that was asked."""
+    namespace = backend(name)
+    calls = []
+
+    class Own(type(namespace)):
+        __slots__ = ()
+
+        def windows(self, *arguments):
+            calls.append("windows")
+            return super().windows(*arguments)
+
+    ids, history = (namespace.as_array("ids", x) for x in (np.array([[1, 2]]), np.array([[0]])))
+    Own().address(ids, history, np.array([3, 5]), np.array([7, 11]), None, 0, record=lambda stage, array: None)
+    assert calls == ["windows"]
+
+
+@pytest.mark.parametrize("wrong", [type(NUMPY), Mine])
+def test_a_class_of_ops_is_no_namespace(wrong):
+    with pytest.raises(InputError, match="ops: expected a namespace of ops"):
+        run_tiny(wrong)
+
+
+def test_an_op_named_like_an_argument_is_refused_as_an_op():
+    with pytest.raises(InputError, match="replace"):
+        replace(NUMPY, ops=abs)

@@ -3,19 +3,23 @@
 The twin of ops/experts.py. The products are BLAS's.
 """
 
+import math
+
 import numpy as np
 
 from engram_ref.backends.numba._threads import jit, over_tokens
 from engram_ref.backends.numba.vectors.exp import sigmoid
+from engram_ref.checks import check_shapes
 
 
 def swiglu(x: np.ndarray, w1: np.ndarray, w2: np.ndarray, w3: np.ndarray) -> np.ndarray:
     """Twin of ops.swiglu; the product of both halves overwrites the first."""
-    gate, up = x @ w1.T, x @ w3.T
-    halves = gate.reshape(-1, gate.shape[-1]), up.reshape(-1, gate.shape[-1])
-    over_tokens(lambda a, b: _swiglu(halves[0][a:b].reshape(-1), halves[1][a:b].reshape(-1)), len(halves[0]),
-                gate.nbytes)
-    return gate @ w2.T
+    F, D = len(w1), x.shape[-1]
+    check_shapes(w1=(w1, (F, D)), w2=(w2, (len(w2), F)), w3=(w3, (F, D)))
+    tokens = x.reshape(math.prod(x.shape[:-1]), D)           # else the products may come in another order of axes
+    gate, up = tokens @ w1.T, tokens @ w3.T
+    over_tokens(lambda a, b: _swiglu(gate[a:b].reshape(-1), up[a:b].reshape(-1)), len(gate), gate.nbytes)
+    return (gate @ w2.T).reshape(*x.shape[:-1], len(w2))
 
 
 def combine(answer: np.ndarray, token: np.ndarray, share: np.ndarray, y: np.ndarray) -> None:

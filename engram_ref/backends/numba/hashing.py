@@ -106,8 +106,8 @@ def columns_of(primes: np.ndarray, offsets: np.ndarray | None, lines: int) -> Co
 
     lines     number of mixes per token; each is reduced by as many columns
     """
-    flat = primes.flatten()
-    shifts = np.zeros_like(flat) if offsets is None else offsets.flatten()
+    flat = np.asarray(primes, dtype=np.int64).flatten()
+    shifts = np.zeros_like(flat) if offsets is None else np.asarray(offsets, dtype=np.int64).flatten()
     return Columns(flat, 1.0 / flat, shifts, is_fast(flat) and len(flat) // lines % WIDTH == 0)
 
 

@@ -32,6 +32,37 @@ class Small(Ops):
     gather = staticmethod(tables.gather)
     table_rows = staticmethod(hashing.table_rows)
 
+    def routed_grouped(self, parameters: Parameters, x: np.ndarray, chosen: np.ndarray,
+                       weights: np.ndarray) -> np.ndarray:
+        """Twin of ops.routed_grouped: tokens are sorted by expert once; experts add to a token in the same order."""
+        w1, w2, w3 = (parameters[f"experts.w{i}"] for i in (1, 2, 3))
+        K, y = chosen.shape[1], np.zeros_like(x)
+        check_shapes(chosen=(chosen, (len(x), K)), weights=(weights, (len(x), K)))
+        order = np.argsort(chosen.reshape(-1), kind="stable")            # slots, expert by expert
+        ends = np.cumsum(np.bincount(chosen.reshape(-1), minlength=len(w1)))
+        token, share = order // K, weights.reshape(-1)[order]
+        for e, end in enumerate(ends):
+            slots = slice(ends[e - 1] if e else 0, end)
+            if slots.start < end:
+                answer = self.swiglu(x[token[slots]], w1[e], w2[e], w3[e])
+                experts.combine(answer, token[slots], share[slots], y)
+        return y
+
+
+class Steps(Small):
+    """Also ops that hide others: a norm its sum of squares, conv_silu both of its parts, attention its products."""
+
+    __slots__ = ()
+    conv_silu = staticmethod(conv.conv_silu)
+    factored_score = staticmethod(gate.factored_score)
+    rms_norm = staticmethod(norm.rms_norm)
+    silu = staticmethod(conv.silu)
+
+    @property
+    def small(self) -> Small:
+        """The namespace in which no op hides another."""
+        return SMALL
+
     def attend_expanded(self, q_nope: np.ndarray, q_pe: np.ndarray, c_kv: np.ndarray, k_pe: np.ndarray,
                         w_uk: np.ndarray, w_uv: np.ndarray, allowed: np.ndarray, scale: float,
                         record: Record = ignore) -> np.ndarray:
@@ -56,40 +87,12 @@ class Small(Ops):
         context = (together(weights) @ c_kv).reshape(B, A, T, c_kv.shape[2])               # [B, A, T, r]
         return np.matmul(context, w_uv.swapaxes(1, 2)).transpose(0, 2, 1, 3)               # [B, T, A, dv]
 
-    def routed_grouped(self, parameters: Parameters, x: np.ndarray, chosen: np.ndarray,
-                       weights: np.ndarray) -> np.ndarray:
-        """Twin of ops.routed_grouped: tokens are sorted by expert once; experts add to a token in the same order."""
-        w1, w2, w3 = (parameters[f"experts.w{i}"] for i in (1, 2, 3))
-        K, y = chosen.shape[1], np.zeros_like(x)
-        check_shapes(chosen=(chosen, (len(x), K)), weights=(weights, (len(x), K)))
-        order = np.argsort(chosen.reshape(-1), kind="stable")            # slots, expert by expert
-        ends = np.cumsum(np.bincount(chosen.reshape(-1), minlength=len(w1)))
-        token, share = order // K, weights.reshape(-1)[order]
-        for e, end in enumerate(ends):
-            slots = slice(ends[e - 1] if e else 0, end)
-            if slots.start < end:
-                answer = self.swiglu(x[token[slots]], w1[e], w2[e], w3[e])
-                experts.combine(answer, token[slots], share[slots], y)
-        return y
-
-
-class Steps(Small):
-    """Also small ops that hide another: a norm its sum of squares, the convolution with SiLU both of its parts."""
-
-    __slots__ = ()
-    conv_silu = staticmethod(conv.conv_silu)
-    factored_score = staticmethod(gate.factored_score)
-    rms_norm = staticmethod(norm.rms_norm)
-    silu = staticmethod(conv.silu)
-
-    @property
-    def small(self) -> Small:
-        """The namespace in which no op hides another."""
-        return SMALL
-
 
 class Fused(Steps):
-    """Also whole compositions, each in one pass; with a record, they are taken step by step."""
+    """Also whole compositions, each in one pass; with a record, they are taken step by step.
+
+    A namespace of one's own derives from Small or Steps: `replace` and traces leave this class out.
+    """
 
     __slots__ = ()
     swiglu = staticmethod(experts.swiglu)
@@ -104,7 +107,7 @@ class Fused(Steps):
                 out: np.ndarray | None = None) -> np.ndarray:
         """Twin of ops.address, fused into one pass."""
         if record is not ignore:
-            return STEPS.address(ids, history, multipliers, primes, offsets, pad_id, eos_id, record)
+            return super().address(ids, history, multipliers, primes, offsets, pad_id, eos_id, record)
         written = None if out is None else result(out, (*ids.shape, len(primes)), np.int64, ids, history)[None]
         shifts = None if offsets is None else offsets[None]
         return self.address_layers(ids, None, history, multipliers[None], primes[None], shifts, pad_id, eos_id,
@@ -131,7 +134,7 @@ class Fused(Steps):
         if config.table_codec == "fp8_e8m0" and np.dtype(dtype) == np.float32 and record is ignore:
             return tables.gather_dequantise(parameters["table_codes"], parameters["table_scales"], rows,
                                             parameters["column_offsets"], config.rounding == "fp8_bf16", out)
-        memory = STEPS.gather_decode(parameters, rows, config, dtype, record)
+        memory = super().gather_decode(parameters, rows, config, dtype, record)
         if out is None:
             return memory
         result(out, memory.shape, dtype, rows)[:] = memory
@@ -142,7 +145,7 @@ class Fused(Steps):
                          out: np.ndarray | None = None) -> np.ndarray:
         """Twin of ops.project_and_gate; keys live for a block of tokens only."""
         if record is not ignore:
-            return STEPS.project_and_gate(parameters, memory, hidden, dead, config, record)
+            return super().project_and_gate(parameters, memory, hidden, dead, config, record)
         gated = result(out, hidden.shape, hidden.dtype, memory, hidden)
         return self.apply_gate(*self._gates_and_value(parameters, memory, hidden, dead, config), out=gated)
 
@@ -151,7 +154,7 @@ class Fused(Steps):
                      out: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray | None]:
         """Twin of ops.gated_update: of the normalised gated values only the last `keep` are written."""
         if record is not ignore:
-            return STEPS.gated_update(parameters, memory, hidden, taps, dead, config, keep, record)
+            return super().gated_update(parameters, memory, hidden, taps, dead, config, keep, record)
         if not config.conv_kernel:
             return self.project_and_gate(parameters, memory, hidden, dead, config, out=out), None
         Y, (B, _, M, D) = result(out, hidden.shape, hidden.dtype, memory, hidden, taps), hidden.shape

@@ -136,7 +136,7 @@ class Fused(Steps):
                 record: Record = ignore) -> torch.Tensor:
         """Twin of ops.address; rows are computed where the ids are."""
         if record is not ignore or not kernels.usable(ids, history):
-            return STEPS.address(ids, history, multipliers, primes, offsets, pad_id, eos_id, record)
+            return super().address(ids, history, multipliers, primes, offsets, pad_id, eos_id, record)
         from engram_ref.backends.torch.kernels.rows import rows as kernel
 
         constants = (None if c is None else self.constant(c, ids).contiguous() for c in (multipliers, primes, offsets))
@@ -148,7 +148,7 @@ class Fused(Steps):
         single = config.table_codec == "fp8_e8m0" and torch_dtype(dtype) == torch.float32
         stored = [parameters[name] for name in ("table_codes", "table_scales")] if single else []
         if not stored or record is not ignore or not kernels.usable(rows, *stored):
-            return STEPS.gather_decode(parameters, rows, config, dtype, record)
+            return super().gather_decode(parameters, rows, config, dtype, record)
         from engram_ref.backends.torch.kernels.dequantise import gather_dequantise
 
         offsets = self.constant(parameters["column_offsets"], rows).contiguous()
@@ -158,7 +158,7 @@ class Fused(Steps):
                          dead: torch.Tensor | None, config: EngramConfig, record: Record = ignore) -> torch.Tensor:
         """Twin of ops.project_and_gate."""
         if record is not ignore or not _kernel_gates(parameters, memory, hidden, config):
-            return STEPS.project_and_gate(parameters, memory, hidden, dead, config, record)
+            return super().project_and_gate(parameters, memory, hidden, dead, config, record)
         from engram_ref.backends.torch.kernels.gate import gate as kernel
 
         key, value = self.project(parameters, memory, config)
