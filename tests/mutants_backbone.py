@@ -130,7 +130,8 @@ HYPER: dict[str, tuple] = {
                               MODEL, ("learned-collapse", (2, 7), False)),
 }
 
-LAST, PLACE, APPEND, STATE = "ops.caches:last", "ops.caches:place", "ops.caches:append", "model.state:DecodeState."
+LAST, APPEND, STATE = "ops.caches:last", "ops.caches:append", "model.state:DecodeState."
+CACHES = "model.state:Caches.__init__"
 ROLLBACK, REORDER = DECODE + "rollback_and_replay_is_straight_on", DECODE + "reorder_moves_all_that_is_remembered"
 DECODING: dict[str, tuple] = {
     "conv-taps-lost-over-a-chunk": (LAST, decoding.conv_taps_lost, CUTS, CHUNKS),
@@ -145,9 +146,10 @@ DECODING: dict[str, tuple] = {
     "fork-shared": (STATE + "fork", decoding.shared_fork, DECODE + "forks_are_separate_runs", ("plain",)),
     "finished-rows-advance": (STATE + "advance", decoding.all_rows_advanced, DECODE + "a_finished_row_stays_as_it_is"),
     "ragged-rows-of-one-length": (APPEND, decoding.one_length_for_all_rows, RAGGED, ("plain", 0)),
-    "shared-caches-written-into": (PLACE, decoding.in_place, DECODE + "a_snapshot_never_sees_what_its_origin_writes",
-                                   ("fork",)),
-    "held-caches-written-into": (PLACE, decoding.in_place, DECODE + "a_cache_that_was_read_is_not_written_into"),
+    "shared-caches-written-into": (CACHES, decoding.always_in_place,
+                                   DECODE + "a_snapshot_never_sees_what_its_origin_writes", ("fork",)),
+    "held-caches-written-into": (CACHES, decoding.always_in_place,
+                                 DECODE + "a_cache_that_was_read_is_not_written_into"),
     "always-copied": (APPEND, decoding.copied, DECODE + "a_step_copies_no_cache_but_at_doublings"),
     "positions-from-zero": ("ops.caches:positions_after", decoding.positions_from_zero, CUTS,
                             ("plain", (1, 12), False)),

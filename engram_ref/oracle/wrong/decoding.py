@@ -67,8 +67,11 @@ def one_length_for_all_rows(original, cache, new, lengths):
     return original(cache, new, np.full_like(lengths, lengths.max(initial=0)))
 
 
-def in_place(original, cache, new, lengths):
-    return append(cache, new, lengths)
+def always_in_place(original, self, state, *others):
+    """Caches that write into the state's arrays whoever holds them too."""
+    original(self, state, *others)
+    if state is not None:
+        self.in_place, self.place, self.arrays = True, append, dict(state._arrays)
 
 
 def copied(original, cache, new, lengths):
