@@ -13,6 +13,7 @@ import json
 import sys
 from pathlib import Path
 
+import hf_models
 import numpy as np
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -22,7 +23,6 @@ from engram_ref import ops  # noqa: E402
 from engram_ref.files import write_whole  # noqa: E402
 from engram_ref.model.hf import from_hf_deepseek_v3  # noqa: E402
 from engram_ref.model.transformer import forward  # noqa: E402
-from engram_ref.oracle import hf_models  # noqa: E402
 
 GOLDEN = ROOT / "tests" / "golden"
 FIELDS = (*hf_models.BASE, "rms_norm_eps", "rope_parameters", "hidden_act", "attention_bias", "tie_word_embeddings",

@@ -9,7 +9,7 @@ from engram_ref.model.state import DecodeState
 from engram_ref.model.transformer import forward
 from engram_ref.model_config import ExpertsConfig
 from engram_ref.ops import route, router_scores
-from engram_ref.oracle import hf_models
+from scripts import hf_models
 from tests.bounds_backbone import float32_roundings, logit_scale
 from tests.compare import assert_close
 from tests.golden.test_hf_frozen import check_branches, check_logits
