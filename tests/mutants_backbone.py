@@ -157,7 +157,7 @@ DECODING: dict[str, tuple] = {
                                 DECODE + "a_rollback_past_the_start_is_refused", (6, "tokens")),
 }
 
-STREAMS, REMEMBERING = "golden.test_streams:test_answers_are_met", "oracle.streams:Remembering."
+STREAMS, SNAPSHOTS = "golden.test_streams:test_answers_are_met", "oracle.streams:SnapshotStream."
 SINGLE = ("forward_stream/full-one-by-one",)
 GOLDEN_STREAMS: dict[str, tuple] = {
     "history-lost-T1": ("addressing:Addressing.rows", decoding.history_lost_for_one_token, STREAMS,
@@ -168,12 +168,12 @@ GOLDEN_STREAMS: dict[str, tuple] = {
     "taps-ignored-T1": ("ops.conv:short_conv", decoding.taps_ignored_for_one_token, STREAMS,
                         ("engram_stream/qwen-like-one-by-one",)),
     "taps-ignored-T1, model": ("ops.conv:short_conv", decoding.taps_ignored_for_one_token, STREAMS, SINGLE),
-    **{f"{step}-ignored, {kind}": (f"{REMEMBERING}{step}", decoding.nothing_done, STREAMS,
+    **{f"{step}-ignored, {kind}": (f"{SNAPSHOTS}{step}", decoding.nothing_done, STREAMS,
                                    (f"{kind}_stream/demo-like-{step}",))
        for step in ("rollback", "reorder") for kind in ("addressing", "engram")},
     **{f"{step}-ignored, model": (f"model.state:DecodeState.{step}", decoding.nothing_done, STREAMS,
                                   (f"forward_stream/full-{step}",)) for step in ("rollback", "reorder")},
-    **{f"fork-shared, {kind}": (f"{REMEMBERING}fork", decoding.shared_fork, STREAMS, (f"{kind}_stream/demo-like-fork",))
+    **{f"fork-shared, {kind}": (f"{SNAPSHOTS}fork", decoding.shared_fork, STREAMS, (f"{kind}_stream/demo-like-fork",))
        for kind in ("addressing", "engram")},
     "fork-shared, model": ("oracle.streams:ModelStream.fork", decoding.shared_fork, STREAMS,
                            ("forward_stream/full-fork",)),

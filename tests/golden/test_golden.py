@@ -155,7 +155,7 @@ def test_a_flipped_bit_is_refused(copied, name):
     data = bytearray((copied / name).read_bytes())
     data[-10] ^= 1
     (copied / name).write_bytes(data)
-    assert name in refusal(copied) and "changed or cut" in refusal(copied)
+    assert name in refusal(copied) and "changed or truncated" in refusal(copied)
 
 
 @pytest.mark.parametrize("name", [INTEGERS, "floats-branches.safetensors", MANIFEST])
@@ -174,7 +174,7 @@ def test_a_missing_file_is_named(copied, name):
 def test_a_widened_tolerance_is_refused(copied):
     text = (copied / MANIFEST).read_text(encoding="utf-8").replace('"class":"f64"', '"class":"model"', 1)
     (copied / MANIFEST).write_text(text, encoding="utf-8")
-    assert "changed or cut" in refusal(copied)
+    assert "changed or truncated" in refusal(copied)
 
 
 def test_a_newer_schema_says_what_to_do(copied):
@@ -182,7 +182,7 @@ def test_a_newer_schema_says_what_to_do(copied):
     (copied / MANIFEST).write_text(json.dumps(manifest | {"schema": SCHEMA + 1, "what": "ever"}), encoding="utf-8")
     assert f"found schema {SCHEMA + 1} (pip install -U engram_ref)" in refusal(copied)
     (copied / MANIFEST).write_text(json.dumps(manifest | {"schema": 1}), encoding="utf-8")
-    assert "found schema 1 (write it again: engram-ref golden export)" in refusal(copied)
+    assert "found schema 1 (export again: engram-ref golden export)" in refusal(copied)
 
 
 @pytest.mark.parametrize("text", ["[]", "{}", '{"schema": "1"}', "", "nonsense"])

@@ -97,7 +97,7 @@ def test_a_manifest_without_its_digest_is_refused(copied, shipped):
     manifest = json.loads(shipped)
     del manifest["sha256"]
     (copied / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
-    with pytest.raises(InputError, match="changed or cut"):
+    with pytest.raises(InputError, match="changed or truncated"):
         read(copied)
 
 
@@ -131,7 +131,7 @@ CONTENT = {
     "a scale of another shape": (lambda m: case_of(m, "silu/edges")["stages"][0].update(
         scale=case_of(m, "swiglu/odd-width")["stages"][0]["scale"]), "a scale of shape"),
     "an unknown class": (lambda m: m["cases"][0]["stages"][0].update({"class": "f16"}), "'f16'"),
-    "a class for floats": (lambda m: case_of(m, "windows/dead")["stages"][0].update({"class": "f64"}), "suits int64"),
+    "a class for floats": (lambda m: case_of(m, "windows/dead")["stages"][0].update({"class": "f64"}), "fits int64"),
     "an output that is no stage": (lambda m: m["cases"][0].update(outputs=["y"]), "outputs that are stages"),
     "an unknown configuration class": (lambda m: next(iter(m["configurations"].values())).update(config="C"), "'C'"),
     "a field too few": (lambda m: values(m, "ExpertsConfig").pop("n_group"), "n_group missing"),

@@ -35,7 +35,7 @@ from engram_ref.trace import Stopped
 from engram_ref.unicode import load_tables
 
 TOOLS = ("backends", "bench", "cli", "__main__")
-HOLD_FUNCTIONS = ("Adapter", "Model", "Step", "Caches", "Remembering", "RowStream", "ModuleStream", "ModelStream",
+HOLD_FUNCTIONS = ("Adapter", "Model", "Step", "Caches", "SnapshotStream", "RowStream", "ModuleStream", "ModelStream",
                   "Planned", "Other", "Frozen")
 """A set of functions, which may be a caller's own; a model while it runs, its blocks' common part and its caches, and
 the streams of golden cases, all with the namespace under test; golden cases in the making, with the functions that
