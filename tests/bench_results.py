@@ -1,4 +1,4 @@
-"""A benchmark result with made-up numbers, for tests of what is made from one."""
+"""A benchmark result with invented numbers, for tests of reports."""
 
 from engram_ref.bench.case import OURS, Case, Comparison, record
 
@@ -7,7 +7,7 @@ COMPARE = [Comparison("faster", "a rival", 3.0), Comparison("limit", "a wall", 0
 
 
 def made_up(ours=(1.0, 1.1, 0.9)):
-    """Two rows: one that is judged by a rival and a limit, one that is judged by nothing."""
+    """Return a result with two rows: one with goals for a rival and a limit, one without goals."""
     sizes = {"tokens": 4096, "preset": "none"}
     judged = Case("some work", sizes, 2, {"an absent rival": "needs patience"}, COMPARE, note="a fact")
     shown = Case("other work", {"tokens": 1}, 1, {}, [Comparison("limit", "a wall")])

@@ -60,7 +60,7 @@ WRONG = {
                                "expert_weights"),
     "weights-without-a-floor": ("ops.experts:expert_weights", backbone.weights_without_a_floor, "moe/all-zero",
                                 "expert_weights"),
-    "groups-by-their-best-two": ("ops.experts:select_experts", backbone.judged_by_two,
+    "groups-by-their-best-two": ("ops.experts:select_experts", backbone.groups_by_best_two,
                                  "select_experts/groups-by-best", "output"),
     "padded-where-eos-fills": ("ops.hashing:windows", integers.always_padded, "windows/eos-then-dead", "output"),
     "eos-not-hidden": ("ops.hashing:windows", integers.never_reset, "windows/dead-then-eos", "output"),
