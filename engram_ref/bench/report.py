@@ -159,11 +159,11 @@ def chart(result: Entry) -> "Figure":
                     fontsize=8)
     axes.set_ylim(len(found) - 0.5, -0.6)
     scale(axes, [comparison["median"] for _, comparison in found])
-    axes.set_xlabel("speed as a fraction of the limit (100% = as fast as the machine allows)", fontsize=9)
+    axes.set_xlabel("fraction of the limit (100% = what the machine allows)", fontsize=9)
     axes.grid(axis="x", color=QUIET, alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
     legend(axes)
-    figure.suptitle(textwrap.fill(finding(result), 84), x=0.01, ha="left", fontsize=10, color=INK)
+    figure.suptitle(textwrap.fill(finding(result), 92), x=0.01, ha="left", fontsize=10, color=INK)
     figure.set_label(alt_text(result))
     return figure
 
@@ -177,7 +177,7 @@ def draw(axes: "Axes", y: int, comparison: Entry) -> None:
     axes.annotate(amount("limit", median), (median, y), xytext=(0, 6), textcoords="offset points", ha="center",
                   fontsize=8, color=INK)
     if comparison["goal"] is not None:
-        axes.plot([comparison["goal"]] * 2, [y - 0.28, y + 0.28], color=GOAL_COLOUR, linewidth=2.4, linestyle="-")
+        axes.plot([comparison["goal"]] * 2, [y, y + 0.32], color=GOAL_COLOUR, linewidth=2.4, linestyle="-")
 
 
 def legend(axes: "Axes") -> None:
