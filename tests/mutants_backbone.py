@@ -15,8 +15,8 @@ MODEL = "unit.test_transformer:test_logits_match_the_slow_model"
 DECODE = "unit.test_decode_state:test_"
 CUTS = DECODE + "any_cut_gives_the_logits_of_the_whole"
 RAGGED = DECODE + "rows_of_different_lengths_do_not_disturb_each_other"
-FROZEN = "golden.test_hf_frozen:test_frozen_logits_are_met"
-FROZEN_BRANCHES = "golden.test_hf_frozen:test_frozen_hyper_connections_are_met"
+FROZEN = "golden.test_hf_frozen:test_frozen_logits_agree"
+FROZEN_BRANCHES = "golden.test_hf_frozen:test_frozen_hyper_connections_agree"
 PLAIN, ALL = ("hf-v3-plain-wide",), ("hf-v3-q-lora-groups-yarn-wide",)
 SMALL, HALVES = ("hf-v3-q-lora-groups-yarn-default",), ("hf-v3-q-lora-groups-yarn-halves-wide",)
 
@@ -157,7 +157,7 @@ DECODING: dict[str, tuple] = {
                                 DECODE + "a_rollback_past_the_start_is_refused", (6, "tokens")),
 }
 
-STREAMS, SNAPSHOTS = "golden.test_streams:test_answers_are_met", "oracle.streams:SnapshotStream."
+STREAMS, SNAPSHOTS = "golden.test_streams:test_answers_agree", "oracle.streams:SnapshotStream."
 SINGLE = ("forward_stream/full-one-by-one",)
 GOLDEN_STREAMS: dict[str, tuple] = {
     "history-lost-T1": ("addressing:Addressing.rows", decoding.history_lost_for_one_token, STREAMS,

@@ -86,14 +86,14 @@ def layer(module):
     return ranks[room(module)]
 
 
-def test_imports_run_one_way():
+def test_imports_follow_the_layers():
     arrows = [(module, target) for module, tree in trees().items() for target in imported(tree)
               if target.split(".")[0] == "engram_ref"]
     assert len(arrows) > 50
     assert [f"{a} -> {b}" for a, b in arrows if layer(a) < layer(b)] == []
 
 
-def test_ops_are_read_in_order():
+def test_ops_follow_the_reading_order():
     found = {path.stem for path in (PACKAGE / "ops").glob("*.py")} - {"__init__"}
     assert found == {*READING_ORDER, *HELD_TOGETHER_BY}
     assert ", ".join(READING_ORDER[:10]) in " ".join(ops.__doc__.split())
@@ -103,7 +103,7 @@ def test_ops_are_read_in_order():
     assert back == []
 
 
-def test_ops_need_numpy_and_the_standard_library_only():
+def test_ops_import_numpy_and_the_standard_library_only():
     allowed = {"engram_ref", "numpy", "ml_dtypes"} | set(sys.stdlib_module_names)
     outside = {target for module, tree in trees().items() if room(module) == "ops"
                for target in imported(tree) if target.split(".")[0] not in allowed}
@@ -117,14 +117,14 @@ def in_fresh_process(code):
 
 
 @pytest.mark.parametrize("module", ["engram_ref", "engram_ref.cli.main"])
-def test_importing_the_package_loads_nothing_heavy(module):
+def test_import_loads_no_heavy_packages(module):
     """Not even NumPy: until the command line's `main` runs, Ctrl-C is Python's own and prints a traceback."""
     loaded = in_fresh_process(f"import sys, {module}; print(*sys.modules)")
     assert module in loaded
     assert sorted({*HEAVY, "numpy"} & set(loaded)) == []
 
 
-def test_addressing_needs_no_tokenizer():
+def test_addressing_loads_no_tokenizer():
     loaded = in_fresh_process("import sys, engram_ref as e; e.Addressing(e.preset('tiny')).rows([1, 2], 1); "
                               "print(*sys.modules)")
     assert sorted(set(HEAVY) & set(loaded)) == []
@@ -163,18 +163,18 @@ def is_size(node):
 
 
 @pytest.mark.parametrize("file", ["engram.py", "block.py", "transformer.py", "generate.py"])
-def test_a_model_composes_and_does_not_compute(file):
+def test_model_code_has_no_arithmetic(file):
     tree = ast.parse((PACKAGE / "model" / file).read_text(encoding="utf-8"))
     assert list(arithmetic(tree)) == []
 
 
 @pytest.mark.parametrize("line", ["y = a + b", "y = w @ x", "y = np.exp(x)", "y = -1.0 * x", "y += x"])
-def test_arithmetic_would_be_noticed(line):
+def test_arithmetic_is_detected(line):
     assert list(arithmetic(ast.parse(line)))
 
 
 @pytest.mark.parametrize("line", ["y = len(x) - 1", "y = config.n_heads * 2", "def f(x: A | None) -> B | None: pass"])
-def test_sizes_and_annotations_are_no_arithmetic(line):
+def test_sizes_and_annotations_are_not_arithmetic(line):
     assert not list(arithmetic(ast.parse(line)))
 
 
@@ -219,21 +219,21 @@ def test_names_of_the_namespace_exist():
 
 
 @pytest.mark.parametrize("stage", BY_NAME.values(), ids=list(BY_NAME))
-def test_every_stage_names_the_function_that_computes_it(stage):
+def test_every_stage_has_an_existing_op(stage):
     assert stage.op in ops.__all__ and callable(getattr(ops, stage.op))
 
 
-def test_stages_are_named_once():
+def test_stage_names_are_unique():
     assert len(BY_NAME) == len(STAGES) + len(BACKBONE_STAGES)
 
 
 @pytest.mark.parametrize("first", ["engram_ref.presets", "engram_ref.model_presets", "engram_ref.model.engram"])
-def test_a_public_name_is_the_function_whatever_was_imported_first(first):
+def test_public_names_do_not_depend_on_import_order(first):
     found = in_fresh_process(f"import {first}, engram_ref as e; print(e.presets()[0], e.model_presets()[0], "
                              "callable(e.engram), 'Vocabulary' in dir(e))")
     assert found == ["deepseek-v4.1-flash", "tiny", "True", "True"]
 
 
-def test_an_unknown_public_name_is_an_attribute_error():
+def test_unknown_public_name_raises_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         engram_ref.nothing  # noqa: B018

@@ -37,7 +37,7 @@ def parameters(function):
 
 
 @pytest.mark.parametrize("name", ["numba", "torch"])
-def test_an_op_of_a_backend_has_the_parameters_of_the_definitions(name):
+def test_backend_ops_have_the_parameters_of_the_definition(name):
     namespace = backend(name)
     for one in (namespace, namespace.steps, namespace.small):
         wrong = {op: parameters(getattr(one, op)) for op in one.names() if op not in ("DEAD",)
@@ -47,12 +47,12 @@ def test_an_op_of_a_backend_has_the_parameters_of_the_definitions(name):
 
 
 @pytest.mark.parametrize("written", [lambda x, out=None, more=1: x, lambda y: y, lambda x, y: x, lambda x=1: x])
-def test_another_signature_would_be_noticed(written):
+def test_different_signature_is_detected(written):
     assert parameters(written) not in (parameters(lambda x: x), parameters(lambda x, out=None: x))
 
 
 @pytest.mark.parametrize("name", BACKENDS)
-def test_what_a_class_of_ops_holds_is_a_function_of_its_own_kind(name):
+def test_functions_in_op_classes_are_methods_or_static(name):
     """A plain function as an attribute would take the namespace as its first argument."""
     for kind in [*CHAIN, *kinds(backend(name))]:
         assert vars(kind)["__slots__"] == (), kind
@@ -63,7 +63,7 @@ def test_what_a_class_of_ops_holds_is_a_function_of_its_own_kind(name):
 
 
 @pytest.mark.parametrize("name", BACKENDS)
-def test_constants_are_made_by_the_same_functions_everywhere(name):
+def test_constants_use_the_same_functions_in_all_backends(name):
     namespace = backend(name)
     assert {op for op in CONSTANTS if getattr(namespace, op) is not getattr(NUMPY, op)} == set()
     assert set(namespace.names()) >= FIXED >= CONSTANTS
@@ -81,7 +81,7 @@ def methods(tree):
             for node in kind.body if isinstance(node, ast.FunctionDef)]
 
 
-def calls_around_the_namespace(function):
+def direct_calls(function):
     """Ops that a method calls by their plain names, or by a module's."""
     for node in ast.walk(function):
         if isinstance(node, ast.Call):
@@ -91,19 +91,19 @@ def calls_around_the_namespace(function):
                 yield f"line {node.lineno}: {text}"
 
 
-def test_a_method_calls_ops_through_its_namespace():
-    found = {f"{path.name} {kind.name}.{method.name}": list(calls_around_the_namespace(method))
+def test_methods_call_ops_through_the_namespace():
+    found = {f"{path.name} {kind.name}.{method.name}": list(direct_calls(method))
              for path, tree in folders("ops", "backends") for kind, method in methods(tree)}
     assert len(found) > 40
     assert {name: calls for name, calls in found.items() if calls} == {}
 
 
 @pytest.mark.parametrize("line", ["y = sigmoid(x)", "y = ops.rms_norm(x, g, e)", "return NUMPY.gate(s, form)"])
-def test_a_call_around_the_namespace_would_be_noticed(line):
-    assert list(calls_around_the_namespace(ast.parse(line)))
+def test_direct_call_is_detected(line):
+    assert list(direct_calls(ast.parse(line)))
 
 
-def test_a_composition_computes_with_ops_alone():
+def test_compositions_compute_with_ops_only():
     """A method that takes parameters: no operator, no slice, no function of NumPy."""
     found = {f"{path.name} {method.name}": [*operators(method), *slices(method)]
              for path, tree in folders("ops") for _, method in methods(tree)
@@ -129,17 +129,17 @@ def slices(function):
 
 
 @pytest.mark.parametrize("line", ["y = B * x", "y = x @ w", "y = np.exp(x)", "y += x"])
-def test_an_operator_would_be_noticed(line):
+def test_operator_is_detected(line):
     assert list(operators(ast.parse(f"B, T = x.shape\n{line}")))
     assert not list(operators(ast.parse("B, T = x.shape\ny = B * T")))
 
 
 @pytest.mark.parametrize("line", ["y = x[:, 1:]", "y = weights[m]"])
-def test_a_slice_would_be_noticed(line):
+def test_slice_is_detected(line):
     assert list(slices(ast.parse(line)))
 
 
-def test_no_helper_goes_by_the_name_of_an_op():
+def test_no_helper_has_the_name_of_an_op():
     """A function in a file of ops that has an op's name is that op."""
     helpers = {f"{path.name} {node.name}" for path, tree in folders("ops") if path.name != "__init__.py"
                for node in tree.body if isinstance(node, ast.FunctionDef) and node.name in ops.__all__

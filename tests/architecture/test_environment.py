@@ -40,25 +40,25 @@ def found_in(paths, reads):
             for line in reads(ast.parse(path.read_text(encoding="utf-8")))]
 
 
-def test_the_definition_does_not_read_pythons_unicode_tables():
+def test_definition_does_not_use_pythons_unicode_tables():
     assert found_in(DEFINITION, unicode_reads) == []
 
 
-def test_every_text_file_names_its_encoding():
+def test_text_files_are_opened_with_an_encoding():
     assert found_in(SOURCES, locale_reads) == []
 
 
 @pytest.mark.parametrize("line", ["import unicodedata", "from unicodedata import normalize", "x = text.lower()",
                                   "map(str.isspace, text)"])
-def test_a_read_of_the_unicode_tables_is_noticed(line):
+def test_use_of_unicode_tables_is_detected(line):
     assert list(unicode_reads(ast.parse(line))) == [1]
 
 
 @pytest.mark.parametrize("line", ["open(name)", "open(name, 'w')", "path.read_text()", "path.write_text(text)"])
-def test_a_file_in_the_locales_encoding_is_noticed(line):
+def test_locale_encoding_is_detected(line):
     assert list(locale_reads(ast.parse(line))) == [1]
 
 
 @pytest.mark.parametrize("line", ["open(name, 'rb')", "open(name, encoding='utf-8')", "read_text(words)"])
-def test_bytes_and_named_encodings_are_not(line):
+def test_bytes_and_explicit_encodings_pass(line):
     assert list(locale_reads(ast.parse(line))) == []

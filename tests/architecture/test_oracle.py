@@ -30,7 +30,7 @@ def of_the_tests(tree):
     return [name for name in imported(tree) if name.split(".")[0] in ("tests", "conftest")]
 
 
-def test_the_slow_versions_share_no_code_with_the_package():
+def test_slow_versions_share_no_code_with_the_package():
     assert len(slow_versions()) > 9
     found = {module: borrowed(tree, module) for module, tree in slow_versions().items()}
     assert {module: names for module, names in found.items() if names} == {}
@@ -38,21 +38,21 @@ def test_the_slow_versions_share_no_code_with_the_package():
 
 @pytest.mark.parametrize("line", ["import engram_ref", "from engram_ref import ops", "import numpy", "import torch",
                                   "from engram_ref.oracle import run", "from engram_ref.oracle.slower import x"])
-def test_a_slow_version_that_borrows_would_be_noticed(line):
+def test_forbidden_import_in_slow_version_is_detected(line):
     assert borrowed(ast.parse(line))
 
 
-def test_neither_the_package_nor_a_script_imports_the_tests():
+def test_package_and_scripts_do_not_import_tests():
     found = {path.relative_to(ROOT): of_the_tests(ast.parse(path.read_text(encoding="utf-8"))) for path in SOURCES}
     assert {path: names for path, names in found.items() if names} == {}
 
 
 @pytest.mark.parametrize("line", ["import tests", "from tests.bounds import rms", "def f():\n    from tests import x"])
-def test_an_import_of_the_tests_would_be_noticed(line):
+def test_import_of_tests_is_detected(line):
     assert of_the_tests(ast.parse(line))
 
 
-def test_checking_against_frozen_answers_builds_none():
+def test_verify_loads_neither_slow_nor_wrong_versions():
     """Who holds a port against the golden vectors loads neither the slow versions nor the wrong ones."""
     loaded = in_fresh_process("import sys, engram_ref.oracle.verify, engram_ref.oracle.vectors; print(*sys.modules)")
     folders = tuple(f"engram_ref.oracle.{name}" for name in ("slow", "wrong", "builders"))

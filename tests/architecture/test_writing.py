@@ -52,7 +52,7 @@ def opens_to_write(call, owner):
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=[str(path.relative_to(ROOT)) for path in SOURCES])
-def test_nothing_else_writes_files(path):
+def test_only_listed_files_write_files(path):
     name = path.relative_to(ROOT).as_posix()
     found = written(ast.parse(path.read_text(encoding="utf-8")))
     assert bool(found) == (name in {THE_PLACE, *ELSEWHERE}), found
@@ -67,7 +67,7 @@ READING = ["open(p)", "open(p, 'rb')", "p.open()", "np.save(buffer, a)", "text.r
 
 
 @pytest.mark.parametrize("line", WRITING)
-def test_writing_would_be_noticed(line):
+def test_writing_is_detected(line):
     assert written(ast.parse(line)) == [line]
 
 

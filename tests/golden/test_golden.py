@@ -52,7 +52,7 @@ def namespace_of(name):
 
 
 @pytest.mark.parametrize("name", ["numpy", "numba", "torch"])
-def test_a_backend_meets_every_vector(name, vectors):
+def test_backend_agrees_with_every_vector(name, vectors):
     namespace = namespace_of(name)
     assert [str(result) for result in failures(vectors, namespace, adapter_of(namespace))] == []
 
@@ -61,7 +61,7 @@ def test_every_op_has_a_case(vectors):
     assert set(ops.__all__) - {case.op for case in vectors.cases} == set(NO_CASE)
 
 
-def test_every_flag_is_explained_and_used(vectors):
+def test_flags_are_documented_and_used(vectors):
     assert {flag for case in vectors.cases for flag in case.flags} == set(FLAGS)
 
 
@@ -70,7 +70,7 @@ def test_answers_are_independent_of_the_code_under_test():
     assert {case["op"] for case in cases if case["answers"] != "slow"} == BY_OPS
 
 
-def test_classes_and_scales_are_there(vectors):
+def test_stages_have_valid_classes_and_scales(vectors):
     """Floats have a class that computes in their dtype; those that reorder sums have a derived scale."""
     for case in vectors.cases:
         for stage in case.stages:
@@ -79,7 +79,7 @@ def test_classes_and_scales_are_there(vectors):
                 assert stage.tolerance_class == "exact"
 
 
-def test_the_measured_condition_is_the_derived_one():
+def test_measured_condition_equals_derived_condition():
     """|y| + sum |x dy/dx|: twice the sum of absolute products for a linear map, x silu'(x) for a curved function."""
     rng = np.random.default_rng(0)
     x, weight, bias = rng.standard_normal((2, 5)), rng.standard_normal((3, 5)), rng.standard_normal(3)
@@ -95,7 +95,7 @@ def measured(op, **arguments):
     return condition(evaluate, arguments, evaluate(**arguments))["y"].astype(np.float32)
 
 
-def test_answers_would_notice_a_change_of_a_millionth(vectors):
+def test_relative_changes_of_1e_6_are_detected(vectors):
     """No class is so wide that it means nothing: a relative 1e-6, and 1e-3 in float32, is always seen."""
     for case in vectors.cases:
         for stage in case.stages:
@@ -111,14 +111,14 @@ def test_files_stay_small():
     assert max(sizes.values()) < LARGEST_FILE and sum(sizes.values()) < LARGEST_FOLDER
 
 
-def test_the_generator_plans_what_ships(vectors):
+def test_generator_plans_the_shipped_cases(vectors):
     planned = [case.name for area in freeze_golden.AREAS for case in freeze_golden.plan(area)]
     shipped = [case.name for case in vectors.cases]
     assert set(planned) ^ set(shipped) == set(), "scripts/freeze_golden.py has to be run"
     assert planned == shipped
 
 
-def test_a_part_frozen_again_is_the_same(vectors, tmp_path):
+def test_freezing_is_reproducible(vectors, tmp_path):
     """Twice the same bytes here; integers and inputs as shipped, floats to their class: machines round differently."""
     areas = ("integers", "branches")
     files = freeze_golden.make(areas)
@@ -151,7 +151,7 @@ def refusal(folder):
 
 
 @pytest.mark.parametrize("name", [INTEGERS, "floats-branches.safetensors"])
-def test_a_flipped_bit_is_refused(copied, name):
+def test_flipped_bit_raises(copied, name):
     data = bytearray((copied / name).read_bytes())
     data[-10] ^= 1
     (copied / name).write_bytes(data)
@@ -159,25 +159,25 @@ def test_a_flipped_bit_is_refused(copied, name):
 
 
 @pytest.mark.parametrize("name", [INTEGERS, "floats-branches.safetensors", MANIFEST])
-def test_a_truncated_file_is_refused(copied, name):
+def test_truncated_file_raises(copied, name):
     data = (copied / name).read_bytes()
     (copied / name).write_bytes(data[: len(data) // 2])
     assert name in refusal(copied)
 
 
 @pytest.mark.parametrize("name", [INTEGERS, "floats-branches.safetensors", MANIFEST])
-def test_a_missing_file_is_named(copied, name):
+def test_missing_file_raises(copied, name):
     (copied / name).unlink()
     assert name in refusal(copied) and "No such file" in refusal(copied)
 
 
-def test_a_widened_tolerance_is_refused(copied):
+def test_widened_tolerance_raises(copied):
     text = (copied / MANIFEST).read_text(encoding="utf-8").replace('"class":"f64"', '"class":"model"', 1)
     (copied / MANIFEST).write_text(text, encoding="utf-8")
     assert "changed or truncated" in refusal(copied)
 
 
-def test_a_newer_schema_says_what_to_do(copied):
+def test_wrong_schema_error_has_a_hint(copied):
     manifest = json.loads((copied / MANIFEST).read_bytes())
     (copied / MANIFEST).write_text(json.dumps(manifest | {"schema": SCHEMA + 1, "what": "ever"}), encoding="utf-8")
     assert f"found schema {SCHEMA + 1} (pip install -U engram_ref)" in refusal(copied)
@@ -186,6 +186,6 @@ def test_a_newer_schema_says_what_to_do(copied):
 
 
 @pytest.mark.parametrize("text", ["[]", "{}", '{"schema": "1"}', "", "nonsense"])
-def test_what_is_no_manifest_is_refused(copied, text):
+def test_invalid_manifest_raises(copied, text):
     (copied / MANIFEST).write_text(text, encoding="utf-8")
     assert MANIFEST in refusal(copied)

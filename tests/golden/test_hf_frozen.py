@@ -74,14 +74,14 @@ def check_branches(arrays):
                  weight_scale(logit_scale_of_maps(head, X, EPS).max(axis=-1))[..., None] * reach)
 
 
-def test_the_files_are_there():
+def test_frozen_files_exist():
     assert len(MODELS) == 4
     for path in FOLDER.glob("hf-*.safetensors"):
         assert path.stat().st_size < LARGEST_FILE
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_frozen_logits_are_met(name):
+def test_frozen_logits_agree(name):
     arrays, metadata = read(name)
     weights = {key.removeprefix("weight."): array.astype(np.float64) for key, array in arrays.items()
                if key.startswith("weight.")}
@@ -89,17 +89,17 @@ def test_frozen_logits_are_met(name):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_frozen_file_says_where_it_is_from(name):
+def test_frozen_file_records_its_origin(name):
     _, metadata = read(name)
     assert metadata["class"] == "transformers 5.23.0 DeepseekV3ForCausalLM"
     assert metadata["script"] == "scripts/freeze_hf.py"
 
 
-def test_frozen_hyper_connections_are_met():
+def test_frozen_hyper_connections_agree():
     check_branches(read("hf-v4-branches")[0])
 
 
-def test_their_matrix_is_ours_transposed():
+def test_hf_matrix_is_transposed():
     """Untransposed it is another function, by far more than any rounding."""
     arrays, _ = read("hf-v4-branches")
     site = {"phi": arrays["site.fn"], "bias": arrays["site.base"], "alpha": arrays["site.scale"]}

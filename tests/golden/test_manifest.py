@@ -43,7 +43,7 @@ def write(folder, manifest):
     (folder / MANIFEST).write_text(json.dumps(manifest | {"sha256": manifest_digest(manifest)}), encoding="utf-8")
 
 
-def test_the_manifest_as_it_stands_is_read(copied, shipped):
+def test_unchanged_manifest_is_read(copied, shipped):
     write(copied, json.loads(shipped))
     assert {case.name for case in read(copied).cases} == set(USED)
 
@@ -93,7 +93,7 @@ def test_every_field_is_checked(part, field, wrong, copied, shipped):
         assert re.search(rf"\b{field}\b", refused(copied, manifest))
 
 
-def test_a_manifest_without_its_digest_is_refused(copied, shipped):
+def test_manifest_without_digest_raises(copied, shipped):
     manifest = json.loads(shipped)
     del manifest["sha256"]
     (copied / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
@@ -148,7 +148,7 @@ CONTENT = {
 
 
 @pytest.mark.parametrize("what", CONTENT)
-def test_what_a_case_names_must_be_there(what, copied, shipped):
+def test_invalid_content_raises(what, copied, shipped):
     manifest = json.loads(shipped)
     spoil, words = CONTENT[what]
     spoil(manifest)
@@ -163,13 +163,13 @@ ARRAYS = {"no list": [], "no values": {"x": {"dtype": "int64", "shape": [1]}},
 
 
 @pytest.mark.parametrize("what", ARRAYS)
-def test_arrays_that_cannot_be_made_are_refused(what, copied, shipped):
+def test_invalid_arrays_raise(what, copied, shipped):
     respell(copied, shipped, INTEGERS, json.dumps(ARRAYS[what]).encode())
     with pytest.raises(InputError, match=INTEGERS):
         read(copied)
 
 
-def test_a_broken_float_file_under_its_right_digest_is_refused(copied, shipped):
+def test_invalid_float_file_with_correct_digest_raises(copied, shipped):
     respell(copied, shipped, "floats-branches.safetensors", b"nothing")
     with pytest.raises(InputError, match="floats-branches"):
         read(copied)
@@ -192,7 +192,7 @@ def nested(entry):
             yield from nested(value)
 
 
-def test_an_export_has_every_number_of_its_configurations():
+def test_configurations_are_complete():
     """No preset to look up: all fields, and what an Engram dialect derives from them."""
     manifest, vectors = read_manifest(GOLDEN), read()
     assert "preset" not in set(re.findall(r'"(\w+)":', (GOLDEN / MANIFEST).read_text(encoding="utf-8")))

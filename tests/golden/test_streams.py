@@ -16,7 +16,7 @@ KINDS = ("addressing_stream", "engram_stream", "forward_stream")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_answers_are_met(kind):
+def test_answers_agree(kind):
     """Also called by mutants, which pass the name of one case."""
     found = [verify_case(case, vectors(), ops, Adapter(), False) for case in vectors().cases
              if case.name == kind or case.op == kind]
@@ -24,14 +24,14 @@ def test_answers_are_met(kind):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_of_step_is_among_them(kind):
+def test_every_kind_of_step_is_covered(kind):
     steps = [step for case in vectors().cases if case.op == kind for step in case.arguments["steps"]]
     assert {step[1] for step in steps} == {"feed", "rollback", "fork", "reorder"}
     assert {0, 1, 2} <= {step[2] for step in steps if step[1] == "feed"}
     assert (kind == "forward_stream") == any(len(step) == 4 for step in steps)
 
 
-def test_texts_that_steps_amount_to():
+def test_texts_of_steps():
     """Row 0 goes on with column 3 after a rollback of 1 and 2; the rows change places; a copy goes on."""
     from engram_ref.oracle.builders.streams import feeds
 
@@ -46,6 +46,6 @@ def test_texts_that_steps_amount_to():
 @pytest.mark.parametrize("steps", [None, [[]], [["main"]], [["main", "feed"]], [["main", "feed", "1"]],
                                    [["main", "feed", 1, 2]], [["main", "feed", 1, [1.5]]], [["main", "rollback", 2]],
                                    [["main", "fork", "a"], ["b", "feed", 1]], [["main", "reorder", [True]]]], ids=str)
-def test_other_steps_are_refused(steps):
+def test_invalid_steps_raise(steps):
     with pytest.raises(InputError, match="steps"):
         check_steps(steps)

@@ -88,7 +88,7 @@ ERRORS = {"select_experts": {"an error"}}
 
 @pytest.mark.parametrize("name, kind, op", [(name, *own) for name in ("numba", "torch") for own in own_ops(name)],
                          ids=lambda part: getattr(part, "__name__", part))
-def test_a_wrong_op_is_named(name, kind, op, vectors, monkeypatch):
+def test_wrong_op_is_detected(name, kind, op, vectors, monkeypatch):
     namespace, traced = load(name), kind.__name__ != "Fused" and op not in WITHOUT_A_TRACE
     chosen = replace(vectors, cases=tuple(case for case in vectors.cases if case.op == op
                                           or (case.name in CASES and op in NAMES)))

@@ -75,7 +75,7 @@ WRONG = {
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_a_wrong_op_is_found_and_its_first_stage_named(name, vectors, monkeypatch):
+def test_wrong_op_is_reported_at_its_first_stage(name, vectors, monkeypatch):
     target, wrong, case, stage = WRONG[name]
     only = chosen(vectors, case)
     original, owner = resolve(target, "engram_ref")
@@ -86,7 +86,7 @@ def test_a_wrong_op_is_found_and_its_first_stage_named(name, vectors, monkeypatc
     assert found[0].difference is not None and not found[0].ok
 
 
-def test_a_wrong_fused_path_is_found_without_a_trace(vectors):
+def test_wrong_fused_path_is_detected_without_a_trace(vectors):
     """What a backend fuses, a trace never sees: the case is run both ways."""
     def fused(*arguments, **named):
         Y, kept = ops.gated_update(*arguments, **named)
@@ -102,7 +102,7 @@ def with_ops(**replaced):
     return SimpleNamespace(**{name: getattr(ops, name) for name in ops.__all__} | replaced)
 
 
-def test_a_second_acceptable_answer_passes_and_is_named(vectors):
+def test_alternative_answer_passes_and_is_reported(vectors):
     """Only as a whole: codes made with the floor under scales made without it are wrong."""
     only = chosen(vectors, "quantise/faint")
     unfloored = with_ops(quantise=lambda x, floor: ops.quantise(x, 0.0))
@@ -117,7 +117,7 @@ def test_a_second_acceptable_answer_passes_and_is_named(vectors):
 @pytest.mark.parametrize(("floor", "ok", "answer"), [(0.0, True, "without a floor"), (1e-4, True, None),
                                                      (1e-2, False, None)])
 @pytest.mark.parametrize("name", ["project/v4.1-faint", "engram/v4.1-rounded-faint-16"])
-def test_faint_rows_show_the_floor(name, floor, ok, answer, vectors):
+def test_faint_rows_depend_on_the_floor(name, floor, ok, answer, vectors):
     def project(parameters, memory, config):
         return ops.project(parameters, memory, replace(config, quantise_floor=floor))
 
@@ -128,14 +128,14 @@ def test_faint_rows_show_the_floor(name, floor, ok, answer, vectors):
     assert {(result.ok, result.accepted) for result in found} == {(ok, answer)}
 
 
-def test_an_op_that_raises_is_a_result_and_not_the_end(vectors):
+def test_exception_is_reported_as_a_result(vectors):
     namespace = SimpleNamespace(linear=ops.linear)
     [found] = failures(chosen(vectors, "linear"), namespace) + failures(chosen(vectors, "silu"), namespace)
     assert found.error == "AttributeError: 'types.SimpleNamespace' object has no attribute 'silu'"
     assert str(found) == f"silu/edges: raised {found.error}"
 
 
-def test_a_stage_that_is_never_recorded_is_named(vectors):
+def test_missing_stage_is_reported(vectors):
     namespace = SimpleNamespace(**{name: getattr(ops, name) for name in ops.__all__} | {
         "moe": lambda parameters, x, config, record=None: ops.moe(parameters, x, config)})
     [found] = failures(chosen(vectors, "moe/plain-batch"), namespace)
