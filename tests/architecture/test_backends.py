@@ -1,4 +1,4 @@
-"""A backend is the definition over again: the same ops with the same parameters, each call through the namespace."""
+"""Backends have the ops of the definition with the same parameters, and call ops through the namespace."""
 
 import ast
 import inspect
@@ -15,8 +15,8 @@ from engram_ref.ops.small import Small
 from tests.architecture.test_architecture import PACKAGE, arithmetic
 
 CHAIN = [kind for kind in type(NUMPY).__mro__ if issubclass(kind, Small)]
-OF_SEVERAL_LINES = {"routed_naive", "routed_grouped", "stepper"}
-"""Compositions that are formulas over parameters, or take single tokens apart: differentiated as a whole."""
+WITH_ARITHMETIC = {"routed_naive", "routed_grouped", "stepper"}
+"""Compositions that contain arithmetic or slices."""
 
 
 def backend(name):
@@ -26,14 +26,13 @@ def backend(name):
 
 
 def kinds(namespace):
-    """The classes of a namespace that its own backend brings."""
+    """Return the classes of a namespace that are defined in its backend."""
     return [kind for kind in type(namespace).__mro__ if kind.__module__.startswith("engram_ref.backends")]
 
 
 def parameters(function):
-    """Names and defaults in order; annotations may differ."""
-    found = [(p.name, p.default) for p in inspect.signature(function).parameters.values()]
-    return [pair for pair in found if pair[0] != "self"]
+    """Return names and defaults in order; annotations may differ."""
+    return [(p.name, p.default) for p in inspect.signature(function).parameters.values() if p.name != "self"]
 
 
 @pytest.mark.parametrize("name", ["numba", "torch"])
@@ -53,7 +52,7 @@ def test_different_signature_is_detected(written):
 
 @pytest.mark.parametrize("name", BACKENDS)
 def test_functions_in_op_classes_are_methods_or_static(name):
-    """A plain function as an attribute would take the namespace as its first argument."""
+    """A plain function as a class attribute would receive the namespace as its first argument."""
     for kind in [*CHAIN, *kinds(backend(name))]:
         assert vars(kind)["__slots__"] == (), kind
         for attribute, value in vars(kind).items():
@@ -75,14 +74,14 @@ def folders(*names):
 
 
 def methods(tree):
-    """(class, method) of every class of ops in a file."""
+    """Return (class, method) for every method of an op class in a file."""
     return [(kind, node) for kind in tree.body if isinstance(kind, ast.ClassDef)
             and any(ast.unparse(base) in {k.__name__ for k in CHAIN} | {"Steps"} for base in kind.bases)
             for node in kind.body if isinstance(node, ast.FunctionDef)]
 
 
 def direct_calls(function):
-    """Ops that a method calls by their plain names, or by a module's."""
+    """Yield ops that a method calls by their plain name or through a module."""
     for node in ast.walk(function):
         if isinstance(node, ast.Call):
             text = ast.unparse(node.func)
@@ -92,10 +91,10 @@ def direct_calls(function):
 
 
 def test_methods_call_ops_through_the_namespace():
-    found = {f"{path.name} {kind.name}.{method.name}": list(direct_calls(method))
-             for path, tree in folders("ops", "backends") for kind, method in methods(tree)}
-    assert len(found) > 40
-    assert {name: calls for name, calls in found.items() if calls} == {}
+    calls_of = {f"{path.name} {kind.name}.{method.name}": list(direct_calls(method))
+                for path, tree in folders("ops", "backends") for kind, method in methods(tree)}
+    assert len(calls_of) > 40
+    assert {name: calls for name, calls in calls_of.items() if calls} == {}
 
 
 @pytest.mark.parametrize("line", ["y = sigmoid(x)", "y = ops.rms_norm(x, g, e)", "return NUMPY.gate(s, form)"])
@@ -104,16 +103,16 @@ def test_direct_call_is_detected(line):
 
 
 def test_compositions_compute_with_ops_only():
-    """A method that takes parameters: no operator, no slice, no function of NumPy."""
-    found = {f"{path.name} {method.name}": [*operators(method), *slices(method)]
-             for path, tree in folders("ops") for _, method in methods(tree)
-             if any(a.arg == "parameters" for a in method.args.args) and method.name not in OF_SEVERAL_LINES}
-    assert len(found) > 10
-    assert {name: lines for name, lines in found.items() if lines} == {}
+    """Methods with an argument `parameters` use no operator, slice or NumPy function."""
+    lines_of = {f"{path.name} {method.name}": [*operators(method), *slices(method)]
+                for path, tree in folders("ops") for _, method in methods(tree)
+                if any(a.arg == "parameters" for a in method.args.args) and method.name not in WITH_ARITHMETIC}
+    assert len(lines_of) > 10
+    assert {name: lines for name, lines in lines_of.items() if lines} == {}
 
 
 def operators(function):
-    """Arithmetic on anything but sizes, which a line such as `B, T, D = x.shape` names."""
+    """Yield arithmetic on anything but sizes, which are assigned as in `B, T, D = x.shape`."""
     sizes = {name.id for node in ast.walk(function) if isinstance(node, ast.Assign) and ".shape" in ast.unparse(node)
              for target in node.targets for name in ast.walk(target) if isinstance(name, ast.Name)}
     for line in arithmetic(function):
@@ -122,7 +121,7 @@ def operators(function):
 
 
 def slices(function):
-    """Elements and slices of anything but parameters, shapes and per-layer constants."""
+    """Yield subscripts of anything but parameters, shapes and the annotation `tuple`."""
     for node in ast.walk(function):
         if isinstance(node, ast.Subscript) and not ast.unparse(node.value).endswith((".shape", "parameters", "tuple")):
             yield f"line {node.lineno}: {ast.unparse(node)}"
@@ -140,7 +139,7 @@ def test_slice_is_detected(line):
 
 
 def test_no_helper_has_the_name_of_an_op():
-    """A function in a file of ops that has an op's name is that op."""
+    """A function in `ops` with the name of an op is that op."""
     helpers = {f"{path.name} {node.name}" for path, tree in folders("ops") if path.name != "__init__.py"
                for node in tree.body if isinstance(node, ast.FunctionDef) and node.name in ops.__all__
                and inspect.getsourcefile(inspect.unwrap(getattr(ops, node.name))) != str(path)}

@@ -1,4 +1,4 @@
-"""The comparator: what each class lets pass, and what it says of the worst element."""
+"""The comparator: the bounds of the classes, and the report of the worst element."""
 
 import math
 
@@ -13,14 +13,14 @@ ONE = np.ones(3)
 
 @pytest.mark.parametrize(("kind", "dtype"), [("f64", np.float64), ("f32", np.float32)])
 def test_bound_is_exact(kind, dtype):
-    """Exactly 2 (n + 16) u is let through, the next float of the dtype is not."""
+    """A difference of exactly 2 (n + 16) u passes; the next float fails."""
     allowed = 2 * (5 + 16) * UNIT_ROUNDOFF[kind]
     inside = np.array([1, 1 + allowed, 1 - allowed], dtype=dtype)
     assert compare(ONE, inside, kind, terms=5) is None
     outside = inside.copy()
     outside[1] = np.nextafter(inside[1], dtype(2))
-    found = compare(ONE, outside, kind, terms=5)
-    assert found.index == (1,) and found.ulps == round(allowed / np.finfo(dtype).eps) + 1
+    difference = compare(ONE, outside, kind, terms=5)
+    assert difference.index == (1,) and difference.ulps == round(allowed / np.finfo(dtype).eps) + 1
 
 
 def test_scale_is_elementwise():

@@ -1,4 +1,4 @@
-"""engram-ref golden as a user meets it."""
+"""The command `engram-ref golden`."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from engram_ref.oracle.vectors import GOLDEN, MANIFEST, manifest_digest
 
 
 def run(capsys, *argv):
-    """Exit code, standard output, standard error."""
+    """Run the command and return exit code, standard output and standard error."""
     try:
         code = main(["golden", *map(str, argv)])
     except SystemExit as stop:
@@ -28,9 +28,9 @@ def run(capsys, *argv):
     return code, *capsys.readouterr()
 
 
-def verify_with(monkeypatch, **wrong):
-    """The NumPy backend, some of whose public names stand for other functions."""
-    namespace = SimpleNamespace(**{name: getattr(ops, name) for name in ops.__all__} | wrong)
+def verify_with(monkeypatch, **replaced):
+    """Make `golden verify` use the NumPy ops with some of them replaced."""
+    namespace = SimpleNamespace(**{name: getattr(ops, name) for name in ops.__all__} | replaced)
     monkeypatch.setattr(golden, "load", lambda name: namespace)
 
 
@@ -44,13 +44,13 @@ def test_failure_report_is_complete(capsys, monkeypatch):
     verify_with(monkeypatch, silu=lambda x: np.maximum(x, 0))
     code, out, _ = run(capsys, "verify")
     assert code == 1 and "silu 0/1" in out and re.search(r"\n1 of \d+ runs differ\n$", out)
-    told = " ".join(out.split())
-    assert "silu/edges: first differs at output [f64], at (" in told and "ULP apart; allowed difference" in told
-    assert "saturated: values so large that a naive exp overflows" in told
+    report = " ".join(out.split())
+    assert "silu/edges: first differs at output [f64], at (" in report and "ULP apart; allowed difference" in report
+    assert "saturated: values so large that a naive exp overflows" in report
     code, out, _ = run(capsys, "verify", "--json")
-    found = json.loads(out)
-    [failure] = found["failures"]
-    assert code == 1 and not found["ok"] and failure["case"] == "silu/edges" and failure["ulps"] > 1e6
+    report = json.loads(out)
+    [failure] = report["failures"]
+    assert code == 1 and not report["ok"] and failure["case"] == "silu/edges" and failure["ulps"] > 1e6
 
 
 def test_alternative_answer_is_reported(capsys, monkeypatch):
@@ -58,8 +58,8 @@ def test_alternative_answer_is_reported(capsys, monkeypatch):
     code, out, _ = run(capsys, "verify")
     assert code == 0 and out.endswith("all agree\n")
     assert "runs gave another acceptable answer:\n  quantise/faint: ok, by the acceptable answer without a" in out
-    found = json.loads(run(capsys, "verify", "--json")[1])
-    assert found["accepted"] == [{"case": "quantise/faint", "traced": False, "answer": "without a floor"}]
+    report = json.loads(run(capsys, "verify", "--json")[1])
+    assert report["accepted"] == [{"case": "quantise/faint", "traced": False, "answer": "without a floor"}]
 
 
 @pytest.mark.parametrize("field", ["files", "cases", "configurations"])
@@ -141,7 +141,7 @@ def test_wrong_usage_gives_a_one_line_error(capsys, argv):
 
 
 def test_missing_backend_error_names_the_extra():
-    """In a process of its own, where the package cannot be found."""
+    """Run in a separate process that cannot import torch."""
     code = ("import sys; sys.modules['torch'] = None; from engram_ref.cli.main import main; "
             "sys.exit(main(['golden', 'verify', '--backend', 'torch']))")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""The golden cases of state: every kind of step is among them, and their answers need no state to be made."""
+"""The golden cases of streams: NumPy agrees with them, and they cover every kind of step."""
 
 from functools import cache
 
@@ -17,10 +17,10 @@ KINDS = ("addressing_stream", "engram_stream", "forward_stream")
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_answers_agree(kind):
-    """Also called by mutants, which pass the name of one case."""
-    found = [verify_case(case, vectors(), ops, Adapter(), False) for case in vectors().cases
-             if case.name == kind or case.op == kind]
-    assert found and [str(result) for result in found if not result.ok] == []
+    """Mutants call this test with the name of one case."""
+    results = [verify_case(case, vectors(), ops, Adapter(), False) for case in vectors().cases
+               if case.name == kind or case.op == kind]
+    assert results and [str(result) for result in results if not result.ok] == []
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -32,13 +32,13 @@ def test_every_kind_of_step_is_covered(kind):
 
 
 def test_texts_of_steps():
-    """Row 0 goes on with column 3 after a rollback of 1 and 2; the rows change places; a copy goes on."""
+    """Row 0 rolls back columns 1 and 2 and continues with column 3; the rows are swapped; a copy continues."""
     from engram_ref.oracle.builders.streams import feeds
 
     steps = [["main", "feed", 3], ["main", "rollback", [2, 0]], ["main", "feed", 1], ["main", "reorder", [1, 0]],
              ["main", "fork", "copy"], ["copy", "feed", 1], ["main", "feed", 2, [0, 1]]]
-    found = {i: [[column for _, column in text] for text, _ in rows] for i, rows in feeds(steps, 2)}
-    assert found == {0: [[0, 1, 2]] * 2, 2: [[0, 3], [0, 1, 2, 3]], 5: [[0, 1, 2, 3, 4], [0, 3, 4]],
+    texts = {i: [[column for _, column in text] for text, _ in rows] for i, rows in feeds(steps, 2)}
+    assert texts == {0: [[0, 1, 2]] * 2, 2: [[0, 3], [0, 1, 2, 3]], 5: [[0, 1, 2, 3, 4], [0, 3, 4]],
                      6: [[0, 1, 2, 3], [0, 3, 5]]}
     assert [new for _, new in dict(feeds(steps, 2))[6]] == [0, 1]
 
