@@ -52,8 +52,8 @@ def forward(p, ids, c):
     for i in range(c["layers"]):
         layer = under(p, f"layers.{i}")
         if i in c["modules"]:
-            own, memory, dead, constants = c["modules"][i]
-            update = engram(own, states, memory, dead, constants)
+            module, memory, dead, constants = c["modules"][i]
+            update = engram(module, states, memory, dead, constants)
             states = [[[a + b for a, b in zip(*pair, strict=True)] for pair in zip(*both, strict=True)]
                       for both in zip(states, update, strict=True)]
         states = through_site(layer, states, "attn", c,
