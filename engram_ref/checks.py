@@ -17,11 +17,13 @@ import math
 import os
 import types
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
 from engram_ref.errors import InputError, check_name, described
+
+Number = TypeVar("Number", int, float)
 
 
 @dataclass(frozen=True)
@@ -43,12 +45,12 @@ NonNegative = Annotated[float, Range(0, math.inf)]
 Positive = Annotated[float, Range(0, math.inf, above=True)]
 
 
-def check_fields(config: object) -> None:
+def check_fields(config: Any) -> None:
     """Check each field of a dataclass against its annotation, and store it converted.
 
     raises   InputError naming the first field that does not fit
     """
-    for field, annotation in annotations(type(config)).items():
+    for field, annotation in annotations(type(config)).items():      # type: ignore[arg-type]
         object.__setattr__(config, field, checked(field, getattr(config, field), annotation))
 
 
@@ -63,7 +65,7 @@ def choices(kind: type) -> dict[str, tuple[str, ...]]:
     return {field: get_args(wanted) for field, wanted in annotations(kind).items() if get_origin(wanted) is Literal}
 
 
-def checked(argument: str, value: object, wanted: Any) -> Any:
+def checked(argument: str, value: Any, wanted: Any) -> Any:
     """The value as its annotation asks for it, converted only where nothing is lost.
 
     argument   its name, for the message
@@ -87,13 +89,15 @@ def checked(argument: str, value: object, wanted: Any) -> Any:
     return value
 
 
-def number(argument: str, value: object, kind: type, limits: Range) -> int | float:
+def number(argument: str, value: Any, kind: type[Number], limits: Range) -> Number:
     """The value as a Python int or a finite float, of the same value and within limits; InputError otherwise."""
-    allowed, expected = (int, np.integer), "an integer"
+    allowed: tuple[type, ...] = (int, np.integer)
+    expected = "an integer"
     if kind is float:
-        allowed, expected = (int, float, np.integer, np.floating), "a finite number that a float64 holds"
+        allowed, expected = (*allowed, float, np.floating), "a finite number that a float64 holds"
+    is_number = isinstance(value, allowed) and not isinstance(value, bool)
     try:
-        found = kind(value) if isinstance(value, allowed) and not isinstance(value, bool) else None
+        found = kind(value) if is_number else None
     except OverflowError:                                    # an int beyond every float
         found = None
     if found is None or found != value or (kind is float and not math.isfinite(found)):
@@ -155,7 +159,7 @@ def as_ops(ops: Any, traced: bool = False) -> Any:
     return getattr(found, "steps", found) if traced else found
 
 
-def float_name(argument: str, dtype: object) -> str:
+def float_name(argument: str, dtype: Any) -> str:
     """"float32" or "float64", from a dtype of NumPy or PyTorch; InputError for any other dtype."""
     name = str(dtype).removeprefix("torch.")
     if name not in ("float32", "float64"):                   # torch.compile cannot trace np.dtype of PyTorch's

@@ -8,6 +8,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 from types import NoneType
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,7 @@ class Stopped(Exception):
     """Raised inside a traced computation at the stage named by `stop`; `with trace` swallows it."""
 
 
-def copied(array: np.ndarray) -> np.ndarray:
+def copied(array: Any) -> np.ndarray:
     """A copy as a NumPy array; a tensor of any device comes without its graph, bfloat16 as float32."""
     if hasattr(array, "detach"):
         array = array.detach().cpu()

@@ -7,9 +7,11 @@ dtypes, refuse what is not finite, and start from zeros.
 
 import functools
 from collections.abc import Mapping
+from typing import Any
 
 import ml_dtypes
 import numpy as np
+from numpy.typing import DTypeLike
 
 from engram_ref.errors import InputError
 
@@ -41,7 +43,7 @@ def as_array(argument: str, values: object) -> np.ndarray:
     return array
 
 
-def _converted(values: object) -> np.ndarray:
+def _converted(values: Any) -> np.ndarray:
     """NumPy's array of the values, in the processor's byte order."""
     if hasattr(values, "detach"):                            # a tensor of PyTorch, perhaps with a graph
         values = values.detach().cpu()
@@ -78,7 +80,7 @@ def constant(values: np.ndarray, like: np.ndarray) -> np.ndarray:
     return values
 
 
-def zeros(shape: tuple[int, ...], dtype: type, like: np.ndarray | None = None) -> np.ndarray:
+def zeros(shape: tuple[int, ...], dtype: DTypeLike, like: np.ndarray | None = None) -> np.ndarray:
     """An array of zeros, where `like` is."""
     return np.zeros(shape, dtype=dtype)
 
