@@ -11,7 +11,7 @@ from typing import Annotated, Literal
 from engram_ref.checks import INT64_MAX, Count, Int64, NonNegative, Range, Whole, check_fields, check_kind, choices
 from engram_ref.errors import InputError, check_name, described
 
-MOST_ROWS = 2**62
+ROW_LIMIT = 2**62
 """Exclusive upper bound on the rows of a layer's flat table; row indices and offsets are int64."""
 
 BYTES_PER_ROW = {
@@ -117,7 +117,7 @@ def _check_sizes(config: EngramConfig) -> None:
     """Check the fields that depend on each other."""
     if config.vocabulary is None and config.canonical_size != config.vocab_size:
         raise InputError("canonical_size", f"{config.vocab_size}, the vocab_size, for raw ids", config.canonical_size)
-    if sum(config.table_sizes) * config.n_heads >= MOST_ROWS:
+    if sum(config.table_sizes) * config.n_heads >= ROW_LIMIT:
         raise InputError("table_sizes", "fewer than 2^62 rows in a layer", config.table_sizes)
     if len(config.table_sizes) != config.max_ngram - 1:
         raise InputError("table_sizes", f"{config.max_ngram - 1} sizes, one per order", len(config.table_sizes))

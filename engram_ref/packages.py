@@ -22,31 +22,31 @@ def require(module: str, argument: str, otherwise: str = "") -> ModuleType:
     try:
         return importlib.import_module(module)
     except Exception as error:
-        raise unusable(error, module.partition(".")[0], argument, otherwise=otherwise) from error
+        raise package_error(error, module.partition(".")[0], argument, otherwise=otherwise) from error
 
 
-def unusable(error: Exception, package: str, argument: str, install: str = "", otherwise: str = "") -> InputError:
+def package_error(error: Exception, package: str, argument: str, install: str = "", otherwise: str = "") -> InputError:
     """Return the error to raise for a failed import; `install` replaces the hint "pip install PACKAGE"."""
-    why = fault_of(error, package)
+    why = failure_text(error, package)
     hints = [install or f"pip install {package}", otherwise] if why == ABSENT else [otherwise]
     return InputError(argument, f"the package {package}", why if why == ABSENT else f"one that {why}",
                       "; ".join(filter(None, hints)))
 
 
-def fault(package: str) -> str:
+def import_failure(package: str) -> str:
     """Return why a package cannot be imported, "not installed" or its own error in one line; "" if it can be.
 
-    >>> fault("math"), fault("no_such_package")
+    >>> import_failure("math"), import_failure("no_such_package")
     ('', 'not installed')
     """
     try:
         importlib.import_module(package)
     except Exception as error:
-        return fault_of(error, package)
+        return failure_text(error, package)
     return ""
 
 
-def fault_of(error: Exception, package: str) -> str:
+def failure_text(error: Exception, package: str) -> str:
     """Return the reason in an import's error, of any type: a missing shared library, for example, raises OSError."""
     if isinstance(error, ModuleNotFoundError) and error.name == package:
         return ABSENT

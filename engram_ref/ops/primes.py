@@ -11,7 +11,7 @@ import functools
 
 import numpy as np
 
-from engram_ref.config import MOST_ROWS
+from engram_ref.config import ROW_LIMIT
 from engram_ref.errors import InputError
 
 WITNESSES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37)
@@ -63,7 +63,7 @@ def table_primes(table_sizes: tuple[int, ...], n_heads: int, n_layers: int) -> n
     >>> table_primes((7, 7), n_heads=2, n_layers=1)
     array([[ 7, 11, 13, 17]])
     """
-    if min(table_sizes) < 1 or sum(table_sizes) * n_heads >= MOST_ROWS:
+    if min(table_sizes) < 1 or sum(table_sizes) * n_heads >= ROW_LIMIT:
         raise InputError("table_sizes", "sizes of at least 1, fewer than 2^62 rows in a layer", table_sizes)
     used: set[int] = set()
     sizes = [_next_primes(size, n_heads, used) for _ in range(n_layers) for size in table_sizes]
