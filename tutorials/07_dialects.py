@@ -423,7 +423,7 @@ for at in mine.layer_ids:
     assert (here == there).all()
 print("differs in:", ", ".join(differing(mine, demo)), "- and in no row")
 assert differing(mine, demo) == ["score", "gate", "query/key eps",
-                                 "convolution", "conv eps", "conv at start"]
+                                 "convolution", "conv eps", "conv init"]
 
 # %% [markdown]
 # **2.** A port's rows are right on every text of three documents, except for the first position of the second and the

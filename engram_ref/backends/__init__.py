@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from engram_ref.errors import InputError, check_name
 from engram_ref.ops.namespace import FIXED, Ops
-from engram_ref.packages import fault_of
+from engram_ref.packages import failure_text
 
 BACKENDS = ("numpy", "numba", "torch")
 """The backends; the last two need the package they are named after."""
@@ -29,7 +29,7 @@ def load(name: str) -> Ops:
     try:
         module = importlib.import_module("engram_ref.ops" if name == "numpy" else f"engram_ref.backends.{name}")
     except ImportError as error:        # the package is there and lacks something that its backend takes from it
-        raise InputError(f"backend {name}", f"the package {name}", f"one whose backend {fault_of(error, name)}",
+        raise InputError(f"backend {name}", f"the package {name}", f"one whose backend {failure_text(error, name)}",
                          f"pip install -U {name}") from error
     return module.NAMESPACE
 

@@ -13,7 +13,7 @@ from engram_ref.addressing import Addressing
 from engram_ref.cli.terminal import BOLD, style, table, wrap
 from engram_ref.errors import InputError
 from engram_ref.ops.canonical import DEAD
-from engram_ref.packages import ABSENT, fault
+from engram_ref.packages import ABSENT, import_failure
 from engram_ref.presets import preset
 from engram_ref.text.maps import KNOWN_VOCABULARIES, int64_digest, load_map
 from engram_ref.text.vocabulary import file_digest, packaged_tokenizer_file
@@ -38,7 +38,7 @@ PUBLISHED = {
 
 def run(options: argparse.Namespace) -> int:
     """Print what was found; exit code 1 if a check failed or a package is broken."""
-    faults = {name: why for name in IMPORTED if (why := fault(name))}
+    faults = {name: why for name in IMPORTED if (why := import_failure(name))}
     broken = {name: why for name, why in faults.items() if why != ABSENT}
     results = {name: outcome(*check) for name, check in checks().items()}
     whole = not broken and all(result.startswith("ok") for result in results.values())

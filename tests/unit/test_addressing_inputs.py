@@ -25,7 +25,7 @@ BAD_IDS = {
 }
 
 BAD_HISTORIES = {
-    "too short": (np.array([3]), r"history: expected shape \[2\], the N-1 ids before these, found \[1\]"),
+    "too short": (np.array([3]), r"history: expected shape \[2\], the N-1 preceding ids, found \[1\]"),
     "too long": (np.array([1, 2, 3]), r"found \[3\]"),
     "empty": ([], r"found \[0\]"),
     "with a batch axis": (np.array([[1, 2]]), r"found \[1, 2\]"),

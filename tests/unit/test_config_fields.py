@@ -80,7 +80,7 @@ def test_numpy_scalars_become_python_numbers(kind):
 def test_a_float_field_keeps_what_it_can_hold_only():
     assert type(replace(BACKBONE, rms_norm_eps=0).rms_norm_eps) is float
     assert replace(BACKBONE, rms_norm_eps=np.float32(1e-6)).rms_norm_eps == float(np.float32(1e-6))
-    with pytest.raises(InputError, match="rms_norm_eps: expected a finite number that a float64 holds, found "):
+    with pytest.raises(InputError, match="rms_norm_eps: expected a finite number that float64 can represent, found "):
         replace(BACKBONE, rms_norm_eps=2**53 + 1)
 
 

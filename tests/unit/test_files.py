@@ -107,9 +107,9 @@ def test_it_is_refused_before_any_work(refused, save, monkeypatch, capsys):
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write to any folder")
 def test_a_read_only_folder_is_refused(tmp_path):
     (tmp_path / "folder").mkdir(mode=0o555)
-    with pytest.raises(InputError, match="a folder that can be written"):
+    with pytest.raises(InputError, match="a writable folder"):
         write_whole(tmp_path / "folder" / "file", NEW)
-    with pytest.raises(InputError, match="a folder that can be written"):
+    with pytest.raises(InputError, match="a writable folder"):
         write_folder(tmp_path / "folder", {"a": NEW})
 
 
@@ -129,7 +129,7 @@ def test_a_dangling_link_gets_its_target(tmp_path):
     write_whole(tmp_path / "link", NEW)
     assert (tmp_path / "link").is_symlink() and (tmp_path / "target").read_bytes() == NEW
     (tmp_path / "lost").symlink_to("nowhere/target")
-    with pytest.raises(InputError, match="a folder that exists"):
+    with pytest.raises(InputError, match="an existing folder"):
         write_whole(tmp_path / "lost", NEW)
 
 

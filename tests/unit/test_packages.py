@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from engram_ref.errors import InputError
-from engram_ref.packages import fault, require
+from engram_ref.packages import import_failure, require
 
 REASON = "Needs NumPy 2.3 or less.\n\n    Got NumPy 2.4."
 SAID = "Needs NumPy 2.3 or less. Got NumPy 2.4."
@@ -36,7 +36,7 @@ def broken(tmp_path, monkeypatch):
 ], ids=["import error", "shared library", "its own dependency", "anything"])
 def test_a_broken_package_is_not_called_missing(broken, error, said):
     broken("fragile", error)
-    assert fault("fragile") == f"cannot be imported: {said}"
+    assert import_failure("fragile") == f"cannot be imported: {said}"
     for module in ("fragile", "fragile.part"):
         with pytest.raises(InputError) as caught:
             require(module, "this test", otherwise="nothing works")

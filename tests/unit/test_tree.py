@@ -98,7 +98,7 @@ def test_a_file_that_is_no_model_is_refused(tmp_path, content):
 def test_a_missing_file_and_a_missing_folder_are_named(tmp_path):
     with pytest.raises(InputError, match=r"nowhere\.safetensors.*no such file"):
         load(tmp_path / "nowhere.safetensors", PLAIN)
-    with pytest.raises(InputError, match="a folder that exists"):
+    with pytest.raises(InputError, match="an existing folder"):
         save(random_model(PLAIN), tmp_path / "no" / "model.safetensors")
 
 

@@ -5,12 +5,12 @@ to arrays, and what touches no data, is taken over from there. Functions that lo
 device, say so; no other does. The names of this module are those of its namespace, `NAMESPACE`.
 """
 
-from engram_ref.packages import unusable
+from engram_ref.packages import package_error
 
 try:
     import torch  # noqa: F401
 except Exception as error:
-    raise unusable(error, "torch", "backend torch", "pip install 'engram_ref[torch]'",
+    raise package_error(error, "torch", "backend torch", "pip install 'engram_ref[torch]'",
                    "the NumPy backend works without it") from error
 
 from engram_ref.backends.torch.namespace import FUSED as NAMESPACE
