@@ -90,27 +90,27 @@ def module_by_hand(config):
 
 @pytest.mark.parametrize("config", [*map(model_preset, model_presets()), *MODELS.values()], ids=lambda c: c.name)
 def test_totals_against_an_independent_count(config):
-    b, found = config.backbone, summarise(config)
+    b, result = config.backbone, summarise(config)
     vocabulary = b.vocab_size * b.hidden_size
     backbone, used = matrices_by_hand(b)
     module, module_used, tables = module_by_hand(config)
-    assert found.total == backbone + module + vocabulary * (1 if b.tie_embeddings else 2)
-    assert found.total_one_vocab == backbone + module + vocabulary
-    assert found.active == used + module_used
-    assert found.active_one_vocab == used + module_used + vocabulary
-    assert found.tables == tables
-    assert found.sparse == backbone + module - used - module_used
+    assert result.total == backbone + module + vocabulary * (1 if b.tie_embeddings else 2)
+    assert result.total_one_vocab == backbone + module + vocabulary
+    assert result.active == used + module_used
+    assert result.active_one_vocab == used + module_used + vocabulary
+    assert result.tables == tables
+    assert result.sparse == backbone + module - used - module_used
 
 
 @pytest.mark.parametrize("config", [*map(model_preset, model_presets()), *MODELS.values()], ids=lambda c: c.name)
 def test_parts_sum_to_the_total(config):
-    parts, found = count(config), summarise(config)
+    parts, result = count(config), summarise(config)
     assert list(parts) == [name for name in PARTS if name in parts], "in their order"
-    assert sum(part.total for part in parts.values()) == found.total
-    assert sum(part.flops for part in parts.values()) == found.flops
+    assert sum(part.total for part in parts.values()) == result.total
+    assert sum(part.flops for part in parts.values()) == result.flops
     assert all(part.active <= part.total or name == "output matrix" for name, part in parts.items())
     outside = ("embedding", "output matrix", "engram tables")
-    assert sum(part.active for name, part in parts.items() if name not in outside) == found.active
+    assert sum(part.active for name, part in parts.items() if name not in outside) == result.active
 
 
 @pytest.mark.parametrize("config", [PLAIN, FULL, HEAD, DENSE], ids=lambda c: c.name)
@@ -143,9 +143,9 @@ def test_the_context_costs_scores_and_values_of_every_head():
 
 
 def test_tables_as_they_are_stored():
-    found = summarise(model_preset("engram-27b"))
-    assert found.table_rows == 72_404_232
-    assert found.table_bytes == 4 * found.tables == 4 * 80 * 72_404_232
+    result = summarise(model_preset("engram-27b"))
+    assert result.table_rows == 72_404_232
+    assert result.table_bytes == 4 * result.tables == 4 * 80 * 72_404_232
 
 
 def test_rho_is_the_idle_experts_share():
@@ -163,8 +163,8 @@ def test_the_papers_two_budgets(experts, at_40_percent):
     expert, engram = 51_300_000, preset("paper")
     total, active = 568e6 + (experts - 6) * expert, 568e6
     assert allocate(total, active, 1.0, expert, 6, engram) == (experts, 0)
-    found, rows = allocate(total, active, 0.4, expert, 6, engram)
-    assert found == at_40_percent
+    result, rows = allocate(total, active, 0.4, expert, 6, engram)
+    assert result == at_40_percent
     spent = rows * engram.memory_width * len(engram.layer_ids)
     assert abs(spent - 0.6 * (total - active)) <= engram.memory_width * len(engram.layer_ids) / 2
     nothing, most = allocate(total, active, 0.0, expert, 6, engram)
@@ -176,13 +176,13 @@ def test_the_papers_two_budgets(experts, at_40_percent):
 def test_the_inverse_gives_a_preset_back(name):
     """From its own budget and rho: its number of experts, and its tables up to the primes' excess."""
     config = model_preset(name)
-    found, experts = summarise(config), config.backbone.experts
+    result, experts = summarise(config), config.backbone.experts
     idle = (experts.n_routed_experts - experts.num_experts_per_tok) * expert_parameters(config)
-    total = found.active + idle + found.tables
-    count_, rows = allocate(total, found.active, found.rho, expert_parameters(config), experts.num_experts_per_tok,
+    total = result.active + idle + result.tables
+    count_, rows = allocate(total, result.active, result.rho, expert_parameters(config), experts.num_experts_per_tok,
                             config.engram)
     assert count_ == experts.n_routed_experts
-    assert abs(rows - found.table_rows / config.engram.columns / len(config.engram.layer_ids)) < 1
+    assert abs(rows - result.table_rows / config.engram.columns / len(config.engram.layer_ids)) < 1
 
 
 @pytest.mark.parametrize(("changes", "words"), [
@@ -194,9 +194,9 @@ def test_impossible_budgets_are_refused(changes, words):
                     "engram": preset("paper")} | changes)
 
 
-@pytest.mark.parametrize(("found", "printed", "how"), [
+@pytest.mark.parametrize(("result", "printed", "how"), [
     (1.25e9, "1.2B", "rounded"), (1.26e9, "1.2B", "truncated"), (1.31e9, "1.2B", "no"), (1.16e9, "1.2B", "rounded"),
     (999.6e6, "1000M", "rounded"), (999.6e6, "999M", "truncated"), (0.743, "74.3%", "rounded"),
     (0.7436, "74.3%", "truncated"), (0.7400, "74%", "rounded"), (2e9, "2.00B", "rounded")], ids=str)
-def test_agreement(found, printed, how):
-    assert agreement(found, printed) == how
+def test_agreement(result, printed, how):
+    assert agreement(result, printed) == how

@@ -36,9 +36,10 @@ def test_published_rows():
 
 def test_published_first_rows():
     rows = flat_rows_of_the_release(np.array([[0, 3]]))[0]
-    found = {f"layer {layer}, position {t}": rows[t, i, :3].tolist() for i, layer in enumerate((1, 14)) for t in (0, 1)}
+    result = {f"layer {layer}, position {t}": rows[t, i, :3].tolist()
+              for i, layer in enumerate((1, 14)) for t in (0, 1)}
     expected = known()["first_flat_rows"]
-    assert {key: found[key] for key in expected} == expected
+    assert {key: result[key] for key in expected} == expected
 
 
 def test_published_decode_step():
@@ -111,9 +112,9 @@ def test_a_layer_number_off_by_one_addresses_other_rows():
 
 def test_modules_count_from_zero_where_the_ordinal_seeds():
     config = replace(preset("qwen4exp-ple"), layer_ids=(5, 9), multipliers=None)
-    found = {layer: m.tolist() for layer, m in Addressing(config).multipliers.items()}
-    assert found[5] == list(MULTIPLIERS["splitmix64", 1234, 0, 248_320])
-    assert found == slow_addressing.drawn_multipliers(config)
+    result = {layer: m.tolist() for layer, m in Addressing(config).multipliers.items()}
+    assert result[5] == list(MULTIPLIERS["splitmix64", 1234, 0, 248_320])
+    assert result == slow_addressing.drawn_multipliers(config)
 
 
 def test_the_window_is_filled_with_the_canonical_pad():

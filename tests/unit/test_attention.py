@@ -43,8 +43,8 @@ def test_mla_matches_the_slow_one(name, length, absorbed):
     p, x = case(config, 2, length)
     lists = {key: array.tolist() for key, array in p.items()}
     expected = np.array([slow.attention(lists, row, slow_attention_config(config)) for row in x.tolist()])
-    found, _ = attend(p, x, config, absorbed)
-    assert_close("attention", expected, found, "forms")
+    result, _ = attend(p, x, config, absorbed)
+    assert_close("attention", expected, result, "forms")
 
 
 @pytest.mark.parametrize("absorbed", [False, True], ids=["expanded", "absorbed"])
@@ -91,25 +91,25 @@ def test_later_tokens_do_not_matter():
 
 
 def test_every_row_has_its_own_mask():
-    found = ops.visible(np.array([[0, 1], [3, 4]]), 6).astype(int).tolist()
-    assert found == [[[1, 0, 0, 0, 0, 0], [1, 1, 0, 0, 0, 0]], [[1, 1, 1, 1, 0, 0], [1, 1, 1, 1, 1, 0]]]
+    result = ops.visible(np.array([[0, 1], [3, 4]]), 6).astype(int).tolist()
+    assert result == [[[1, 0, 0, 0, 0, 0], [1, 1, 0, 0, 0, 0]], [[1, 1, 1, 1, 0, 0], [1, 1, 1, 1, 1, 0]]]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_softmax_of_large_scores(dtype):
     scores = np.array([[[[1e4, -1e4, 9999.0], [-3e38, 3e38, 0.0]]]], dtype=dtype)
     with np.errstate(over="raise", invalid="raise"):
-        found = ops.softmax(scores, np.array([[[True, True, True], [True, False, True]]]))
-    assert found.dtype == dtype
-    assert_close("sums", np.ones((1, 1, 2)), found.sum(axis=-1), "f32" if dtype is np.float32 else "f64", 3)
-    assert found[0, 0, 1].tolist() == [0, 0, 1]
-    assert found[0, 0, 0, 1] == 0
+        result = ops.softmax(scores, np.array([[[True, True, True], [True, False, True]]]))
+    assert result.dtype == dtype
+    assert_close("sums", np.ones((1, 1, 2)), result.sum(axis=-1), "f32" if dtype is np.float32 else "f64", 3)
+    assert result[0, 0, 1].tolist() == [0, 0, 1]
+    assert result[0, 0, 0, 1] == 0
 
 
 @pytest.mark.parametrize("keys", [0, 3])
 def test_no_new_tokens_have_no_weights(keys):
-    found = ops.softmax(np.zeros((2, 3, 0, keys)), np.zeros((2, 0, keys), dtype=bool))
-    assert found.shape == (2, 3, 0, keys)
+    result = ops.softmax(np.zeros((2, 3, 0, keys)), np.zeros((2, 0, keys), dtype=bool))
+    assert result.shape == (2, 3, 0, keys)
 
 
 def test_each_head_has_its_key_rows_then_its_value_rows():

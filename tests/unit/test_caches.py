@@ -13,19 +13,19 @@ def test_place_appends_to_each_row(lengths, T, inner):
     rng, B = np.random.default_rng(0), len(lengths)
     cache, new = rng.standard_normal((B, 6, *inner)), rng.standard_normal((B, T, *inner))
     before = cache.copy()
-    found = place(cache, new, np.array(lengths))
-    assert found.shape == (B, max(lengths) + T, *inner)
+    result = place(cache, new, np.array(lengths))
+    assert result.shape == (B, max(lengths) + T, *inner)
     for b, length in enumerate(lengths):
-        assert found[b, :length].tolist() == cache[b, :length].tolist()
-        assert found[b, length : length + T].tolist() == new[b].tolist()
+        assert result[b, :length].tolist() == cache[b, :length].tolist()
+        assert result[b, length : length + T].tolist() == new[b].tolist()
     assert (cache == before).all()
 
 
 def test_place_starts_from_nothing():
     new = np.arange(6).reshape(2, 3)
-    found = place(new[:, :0], new, np.zeros(2, dtype=np.int64))
-    assert found.tolist() == new.tolist()
-    assert found is not new
+    result = place(new[:, :0], new, np.zeros(2, dtype=np.int64))
+    assert result.tolist() == new.tolist()
+    assert result is not new
 
 
 def test_place_writes_over_what_was_rolled_back():
@@ -41,11 +41,11 @@ def test_append_is_place_with_room_to_spare(lengths, room, T):
     rng, B, used = np.random.default_rng(0), len(lengths), max(lengths)
     cache, new, lengths = rng.standard_normal((B, used + room, 2)), rng.standard_normal((B, T, 2)), np.array(lengths)
     expected, before = place(cache, new, lengths), cache.copy()
-    found = append(cache, new, lengths)
-    assert found[:, : used + T].tolist() == expected.tolist()
-    assert (found is cache) == (room >= T)
+    result = append(cache, new, lengths)
+    assert result[:, : used + T].tolist() == expected.tolist()
+    assert (result is cache) == (room >= T)
     if room < T:
-        assert found.shape == (B, max(used + T, 2 * (used + room)), 2)
+        assert result.shape == (B, max(used + T, 2 * (used + room)), 2)
         assert (cache == before).all()
 
 
@@ -69,10 +69,10 @@ def test_new_room_is_zero():
 @pytest.mark.parametrize("lengths", [[0], [3], [2, 0, 5], [5, 5]], ids=str)
 def test_last_looks_back_from_each_rows_end(lengths, count):
     cache = np.random.default_rng(0).integers(0, 99, (len(lengths), 5))
-    found = last(cache, np.array(lengths), count, before=-1)
+    result = last(cache, np.array(lengths), count, before=-1)
     for b, length in enumerate(lengths):
         expected = ([-1] * count + cache[b, :length].tolist())[len(cache[b, :length]) :] if count else []
-        assert found[b].tolist() == (expected[-count:] if count else [])
+        assert result[b].tolist() == (expected[-count:] if count else [])
 
 
 def test_last_of_vectors_and_of_nothing():

@@ -94,9 +94,9 @@ def test_both_kinds_of_key_share_one_dictionary():
 
 
 def test_classes_are_numbered_as_first_seen():
-    found = canonical_map((text, text) for text in ["b", "a", "B", "c", "A"])
-    assert found.tolist() == [0, 1, 0, 2, 1]
-    assert found.dtype == np.int64
+    result = canonical_map((text, text) for text in ["b", "a", "B", "c", "A"])
+    assert result.tolist() == [0, 1, 0, 2, 1]
+    assert result.dtype == np.int64
 
 
 def test_no_tokens_give_an_empty_map():
@@ -107,10 +107,10 @@ def test_no_tokens_give_an_empty_map():
 @pytest.mark.parametrize("shape", [(0,), (1,), (2, 0), (1, 5), (2, 3)], ids=str)
 def test_canonicalise_keeps_the_shape(shape):
     ids = np.full(shape, 3)
-    found = canonicalise(ids, MAP)
-    assert found.shape == shape
-    assert found.dtype == np.int64
-    assert (found == 1).all()
+    result = canonicalise(ids, MAP)
+    assert result.shape == shape
+    assert result.dtype == np.int64
+    assert (result == 1).all()
 
 
 def test_dead_bypasses_the_map():

@@ -65,8 +65,8 @@ def test_ids_reads_standard_input():
 
 
 def test_dead_is_written_as_a_word(capsys):
-    found = json.loads(run(capsys, "ids", "--canonical", "--tokens", "5,dead,7", "--json")[1])
-    assert found["canonical_ids"] == [5, -1, 7]
+    result = json.loads(run(capsys, "ids", "--canonical", "--tokens", "5,dead,7", "--json")[1])
+    assert result["canonical_ids"] == [5, -1, 7]
 
 
 def test_walk_shows_real_rows_and_says_what_is_random(capsys):

@@ -25,11 +25,11 @@ def test_count_shows_every_model_and_every_printed_figure(capsys):
 
 
 def test_count_of_one_model_as_text_and_json(capsys):
-    found = summarise(model_preset("engram-27b"))
+    result = summarise(model_preset("engram-27b"))
     out = run(capsys, "count", "engram-27b")[1]
     [shown] = json.loads(run(capsys, "count", "engram-27b", "--json")[1])
-    assert f"{found.total:,}" in out and shown["summary"]["total"] == found.total
-    assert sum(part["total"] for part in shown["parts"].values()) == found.total
+    assert f"{result.total:,}" in out and shown["summary"]["total"] == result.total
+    assert sum(part["total"] for part in shown["parts"].values()) == result.total
     assert {entry["agrees"] for entry in shown["printed"]} == {"rounded", "truncated"}
 
 

@@ -204,8 +204,8 @@ def test_every_preset_and_help_page_fits_80_columns(capsys, monkeypatch):
 def test_a_terminal_is_used_up_to_120_columns(capsys, monkeypatch, columns, widest):
     monkeypatch.setenv("COLUMNS", str(columns))
     texts = [run(capsys, *argv)[1] for argv in (["walk"], ["walk", "--help"], ["presets"])]
-    found = [max(map(terminal.columns, text.splitlines())) for text in texts]
-    assert max(found) <= widest and (columns == 60 or max(found) > 80)
+    result = [max(map(terminal.columns, text.splitlines())) for text in texts]
+    assert max(result) <= widest and (columns == 60 or max(result) > 80)
 
 
 def test_marks_and_joined_letters_take_no_column():

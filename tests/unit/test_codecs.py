@@ -42,9 +42,9 @@ def test_every_pair_rounds_to_the_nearest_bfloat16():
 
 
 def test_every_pair_decodes_exactly_in_float64():
-    found = dequantise(ALL_CODES, ALL_SCALES, np.float64)
-    assert found.dtype == np.float64
-    assert_close("float64", exact_pairs(), found, "exact")
+    result = dequantise(ALL_CODES, ALL_SCALES, np.float64)
+    assert result.dtype == np.float64
+    assert_close("float64", exact_pairs(), result, "exact")
 
 
 def test_every_code_and_every_scale_agree_with_ml_dtypes():
@@ -61,8 +61,8 @@ def test_every_code_and_every_scale_agree_with_ml_dtypes():
     (0x7E, 247, np.inf), (0xFE, 247, -np.inf), (0x38, 254, 2.0**127), (0x7F, 127, np.nan), (0xFF, 127, np.nan),
     (0x38, 255, np.nan), (0x00, 255, np.nan)])
 def test_edges_of_the_formats(code, byte, expected):
-    found = dequantise(np.full(32, code, dtype=np.uint8), np.array([byte], dtype=np.uint8))
-    assert_close("value", np.full(32, expected, dtype=np.float32), found, "exact")
+    result = dequantise(np.full(32, code, dtype=np.uint8), np.array([byte], dtype=np.uint8))
+    assert_close("value", np.full(32, expected, dtype=np.float32), result, "exact")
 
 
 def test_overflow_begins_at_scale_byte_247():
@@ -80,8 +80,8 @@ def test_bfloat16_is_inexact_for_96_pairs_all_subnormal():
 
 def test_scales_belong_to_blocks_of_32_channels():
     scales = np.array([127, 128, 126, 130], dtype=np.uint8)
-    found = dequantise(np.full(128, 0x38, dtype=np.uint8), scales)
-    assert_close("blocks", np.repeat(np.float32([1, 2, 0.5, 8]), 32), found, "exact")
+    result = dequantise(np.full(128, 0x38, dtype=np.uint8), scales)
+    assert_close("blocks", np.repeat(np.float32([1, 2, 0.5, 8]), 32), result, "exact")
 
 
 @pytest.mark.parametrize("shape", [(0, 32), (1, 0, 64), (3, 2, 96)], ids=str)

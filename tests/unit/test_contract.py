@@ -65,18 +65,18 @@ def test_inputs_stay_as_they_are_and_dtype_is_kept(op, dtype):
 @pytest.mark.parametrize("op", [op for op in OPS if op not in MAY_BE_VIEWS])
 def test_no_result_can_be_used_to_change_an_input(op):
     inputs = arrays("float64")
-    found = OPS[op](inputs)
-    assert not any(np.shares_memory(found, array) for array in inputs.values())
+    result = OPS[op](inputs)
+    assert not any(np.shares_memory(result, array) for array in inputs.values())
 
 
 @pytest.mark.parametrize("T", [0, 1])
 @pytest.mark.parametrize("op", [op for op in OPS if op != "gather"])
 def test_short_sequences_are_legal(op, T):
     inputs = arrays("float64", T=T)
-    found = OPS[op](inputs)
-    assert found.dtype == np.float64
+    result = OPS[op](inputs)
+    assert result.dtype == np.float64
     if op not in ("effective_gain", "next_taps"):
-        assert found.shape[1] == T
+        assert result.shape[1] == T
 
 
 @pytest.mark.parametrize("op", FIRST_ELEMENT_FEEDS_ALL)
@@ -84,9 +84,9 @@ def test_nan_is_passed_on(op):
     inputs = arrays("float64")
     x = inputs["x"].copy()
     x[0, 0, 0, 0] = np.nan
-    found = OPS[op](inputs | {"x": x})
-    assert np.isnan(found[0]).any()
-    assert not np.isnan(found[1]).any()
+    result = OPS[op](inputs | {"x": x})
+    assert np.isnan(result[0]).any()
+    assert not np.isnan(result[1]).any()
 
 
 def test_repeated_calls_give_the_same_bits():

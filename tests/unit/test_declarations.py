@@ -27,10 +27,10 @@ def test_every_array_is_declared_once_and_in_known_words(name):
 
 def test_what_an_optimiser_and_a_gradient_must_not_touch():
     model = model_preset("tiny")
-    found = {p.name.split(".", 2)[-1]: (p.kind, p.group) for p in declarations.model(model)}
-    assert found["engram.column_offsets"] == ("constant", "")
-    assert found["engram.table"] == ("table", "table")
-    assert found["ffn.gate.bias"] == ("statistic", "")
+    result = {p.name.split(".", 2)[-1]: (p.kind, p.group) for p in declarations.model(model)}
+    assert result["engram.column_offsets"] == ("constant", "")
+    assert result["engram.table"] == ("table", "table")
+    assert result["ffn.gate.bias"] == ("statistic", "")
     codes = {p.name: p.kind for p in declarations.engram_module(preset("deepseek-v4.1-flash"), 14)}
     assert (codes["table_codes"], codes["table_scales"]) == ("table", "constant")
 

@@ -36,13 +36,13 @@ def part(ids, dead, begin, end):
 def test_any_cut_gives_the_logits_of_the_whole(name, lengths, absorbed):
     config = MODELS[name]
     parameters, (ids, dead) = random_model(config), text(config)
-    state, found, begin = DecodeState.start(2), [], 0
+    state, result, begin = DecodeState.start(2), [], 0
     for length in lengths:
-        found.append(forward(parameters, config=config, state=state, absorbed=absorbed,
-                             **part(ids, dead, begin, begin + length)))
+        result.append(forward(parameters, config=config, state=state, absorbed=absorbed,
+                              **part(ids, dead, begin, begin + length)))
         begin += length
     whole = forward(parameters, ids, config, dead=dead)
-    assert_close("logits", whole, np.concatenate(found, axis=1), "model")
+    assert_close("logits", whole, np.concatenate(result, axis=1), "model")
     assert state.lengths.tolist() == [LENGTH] * 2
 
 
@@ -84,9 +84,9 @@ def test_rollback_and_replay_is_straight_on(name, tokens):
     state.rollback(4)
     state.rollback(tokens)
     start = state.lengths.copy()
-    found = forward(parameters, config=config, state=state, **ragged(ids, dead, start, LENGTH - start))
+    result = forward(parameters, config=config, state=state, **ragged(ids, dead, start, LENGTH - start))
     for b in range(2):
-        assert_close(f"row {b}", whole[b, start[b] :], found[b, : LENGTH - start[b]], "model")
+        assert_close(f"row {b}", whole[b, start[b] :], result[b, : LENGTH - start[b]], "model")
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -115,13 +115,13 @@ def test_forks_are_separate_runs(name):
     state = DecodeState.start(2)
     forward(parameters, ids[:, :5], config, state=state)
     branch = state.fork()
-    found = {"one": [], "two": []}
+    result = {"one": [], "two": []}
     for t in range(5, LENGTH):                                          # in turns, so that sharing would show
-        found["one"].append(forward(parameters, ids[:, t : t + 1], config, state=state))
-        found["two"].append(forward(parameters, other[:, t : t + 1], config, state=branch))
+        result["one"].append(forward(parameters, ids[:, t : t + 1], config, state=state))
+        result["two"].append(forward(parameters, other[:, t : t + 1], config, state=branch))
     for key, whole in (("one", ids), ("two", other)):
         expected = forward(parameters, whole, config)[:, 5:]
-        assert_close(key, expected, np.concatenate(found[key], axis=1), "model")
+        assert_close(key, expected, np.concatenate(result[key], axis=1), "model")
     state.rollback(3)
     assert branch.lengths.tolist() == [LENGTH] * 2
 
@@ -185,10 +185,10 @@ class Allocations:
 
     def spy(self, op):
         def call(cache, new, lengths):
-            found = op(cache, new, lengths)
-            if found is not cache:
-                self.made.append(found.shape[1])
-            return found
+            result = op(cache, new, lengths)
+            if result is not cache:
+                self.made.append(result.shape[1])
+            return result
         return call
 
 
@@ -243,10 +243,10 @@ def test_reorder_moves_all_that_is_remembered(name, rows):
     forward(parameters, ids[:, :5], config, state=state, counts=[5, 3, 4])
     state.reorder(rows)
     assert state.lengths.tolist() == [(5, 3, 4)[row] for row in rows]
-    found = forward(parameters, rest[:, :6], config, state=state)
+    result = forward(parameters, rest[:, :6], config, state=state)
     for b, row in enumerate(rows):
         whole = np.concatenate([ids[row, : (5, 3, 4)[row]], rest[b, :6]])
-        assert_close(f"row {b}", forward(parameters, whole, config)[-6:], found[b], "model")
+        assert_close(f"row {b}", forward(parameters, whole, config)[-6:], result[b], "model")
 
 
 def test_a_finished_row_stays_as_it_is():
@@ -259,8 +259,8 @@ def test_a_finished_row_stays_as_it_is():
     assert state.lengths.tolist() == [6, 9]
     for name, cache in kept.items():
         assert_close(name, cache, state.caches[name][0, :6], "exact")
-    found = forward(parameters, ids[:, 6:9], FULL, state=state, counts=[3, 0])[0]
-    assert_close("row 0", forward(parameters, ids[0, :9], FULL)[6:], found, "model")
+    result = forward(parameters, ids[:, 6:9], FULL, state=state, counts=[3, 0])[0]
+    assert_close("row 0", forward(parameters, ids[0, :9], FULL)[6:], result, "model")
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.int32])
@@ -269,9 +269,9 @@ def test_narrow_ids_are_ids(config, dtype):
     """Ids from another library are often int32; the next chunk may be int64."""
     parameters, (ids, _) = random_model(config), text(config)
     state = DecodeState.start(2)
-    found = [forward(parameters, ids[:, :5].astype(dtype), config, state=state),
-             forward(parameters, ids[:, 5:], config, state=state)]
-    assert_close("logits", forward(parameters, ids, config), np.concatenate(found, axis=1), "model")
+    result = [forward(parameters, ids[:, :5].astype(dtype), config, state=state),
+              forward(parameters, ids[:, 5:], config, state=state)]
+    assert_close("logits", forward(parameters, ids, config), np.concatenate(result, axis=1), "model")
 
 
 def test_what_a_state_remembers():
@@ -368,5 +368,5 @@ def test_a_call_that_failed_leaves_nothing_in_unused_slots():
         run(np.full((2, 3), 60), state=state, ops=replace(ops, collapse=fails))
     assert state.lengths.tolist() == [5, 2]
     expected = [run(ids[:1, :6])[0, -1], run(np.concatenate([ids[1:, :1], ids[1:, 4:6]], axis=1))[0, -1]]
-    found = run(ids[:, 5:6], state=state)[:, 0]
-    assert_close("logits", np.stack(expected), found, "model")
+    result = run(ids[:, 5:6], state=state)[:, 0]
+    assert_close("logits", np.stack(expected), result, "model")

@@ -69,9 +69,9 @@ def test_mixture_matches_the_slow_one(name, shape):
     lists = {key: array.tolist() for key, array in p.items()}
     slow_answers = [slow.mixture(lists, row, slow_experts_config(config)) for row in x.tolist()]
     seen = {}
-    found = moe(p, x.reshape(*shape, D), config, record=seen.__setitem__)
+    result = moe(p, x.reshape(*shape, D), config, record=seen.__setitem__)
     expected = np.array([y for y, _, _ in slow_answers], dtype=float).reshape(*shape, D)
-    assert_close("mixture", expected, found, "f64", terms(config), answer_scale(p, x, config).reshape(*shape, D))
+    assert_close("mixture", expected, result, "f64", terms(config), answer_scale(p, x, config).reshape(*shape, D))
     assert seen["experts"].reshape(-1, config.num_experts_per_tok).tolist() == [c for _, c, _ in slow_answers]
     weights = np.array([w for _, _, w in slow_answers]).reshape(*shape, config.num_experts_per_tok)
     assert_close("weights", weights, seen["expert_weights"], "f64", 2 * D,
@@ -139,9 +139,9 @@ def test_a_group_is_judged_by_its_best_alone_in_v2():
 
 def test_softmax_scores_sum_to_one_and_do_not_overflow():
     z = np.array([[1000.0, 999.0, -1000.0], [0.0, 0.0, 0.0]])
-    found = router_scores(z, np.eye(3), "softmax")
+    result = router_scores(z, np.eye(3), "softmax")
     e = 1 / np.e
-    assert_close("scores", np.array([[1 / (1 + e), e / (1 + e), 0.0], [1 / 3] * 3]), found, "f64", 3)
+    assert_close("scores", np.array([[1 / (1 + e), e / (1 + e), 0.0], [1 / 3] * 3]), result, "f64", 3)
 
 
 @pytest.mark.parametrize("form", ["sigmoid", "sqrt_softplus"])
@@ -213,11 +213,11 @@ def test_shared_experts_are_one_network_of_all_their_widths():
 def test_scores_at_the_far_ends(form, dtype):
     z = np.array([[-1000.0], [-80.0], [-1.5], [0.0], [2.0], [40.0], [1000.0]], dtype=dtype)
     with np.errstate(over="raise", invalid="raise"):
-        found = router_scores(z, np.ones((1, 1), dtype=dtype), form)
-    assert found.dtype == dtype
-    for value, score in zip(z[1:, 0].tolist(), found[1:, 0], strict=True):
+        result = router_scores(z, np.ones((1, 1), dtype=dtype), form)
+    assert result.dtype == dtype
+    for value, score in zip(z[1:, 0].tolist(), result[1:, 0], strict=True):
         assert_close(f"score of {value}", slow.score(value, form), score, "f32" if dtype is np.float32 else "f64")
-    assert found[0] == 0
+    assert result[0] == 0
 
 
 def test_inputs_stay_as_they_are():

@@ -71,18 +71,18 @@ def test_sigmoid_at_the_far_ends(dtype):
     """exp would overflow here; a warning is an error in this suite."""
     x = np.array([1000, -1000, 100, -80, 1e30, -1e30, np.inf, -np.inf, 0], dtype=dtype)
     with np.errstate(over="raise", invalid="raise", divide="raise"):
-        found = sigmoid(x)
-    assert found.dtype == dtype
-    assert found[[0, 4, 6, 8]].tolist() == [1, 1, 1, 0.5]
-    assert found[[1, 5, 7]].tolist() == [0, 0, 0]
-    assert_close("far below", math.exp(-80), found[3], "f32" if dtype is np.float32 else "f64")
+        result = sigmoid(x)
+    assert result.dtype == dtype
+    assert result[[0, 4, 6, 8]].tolist() == [1, 1, 1, 0.5]
+    assert result[[1, 5, 7]].tolist() == [0, 0, 0]
+    assert_close("far below", math.exp(-80), result[3], "f32" if dtype is np.float32 else "f64")
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_sigmoid_is_accurate_on_both_sides(dtype):
     x = np.linspace(-80, 80, 81).astype(dtype)
-    for value, found in zip(x.tolist(), sigmoid(x), strict=True):
-        assert_close(f"sigmoid of {value}", slow.sigmoid(value), found, "f32" if dtype is np.float32 else "f64")
+    for value, result in zip(x.tolist(), sigmoid(x), strict=True):
+        assert_close(f"sigmoid of {value}", slow.sigmoid(value), result, "f32" if dtype is np.float32 else "f64")
 
 
 def score_case(shape, magnitude=1.0):
@@ -93,11 +93,11 @@ def score_case(shape, magnitude=1.0):
 
 
 def slow_scores(hidden, key, query_gain, key_gain, eps):
-    found = np.zeros(hidden.shape[:3])
-    for b, t, m in np.ndindex(found.shape):
+    result = np.zeros(hidden.shape[:3])
+    for b, t, m in np.ndindex(result.shape):
         h, k, gains = hidden[b, t, m], key[b, t, m], (query_gain[m], key_gain[m])
-        found[b, t, m] = slow.score(h.tolist(), k.tolist(), *(gain.tolist() for gain in gains), eps)
-    return found
+        result[b, t, m] = slow.score(h.tolist(), k.tolist(), *(gain.tolist() for gain in gains), eps)
+    return result
 
 
 def scale_of_score(hidden, key, query_gain, key_gain, eps):
@@ -113,9 +113,9 @@ def test_score_matches_exact_sums(shape, magnitude, eps, form):
     """Small states make every eps visible: at 1e-10 even 1e-20 halves the mean square."""
     case = score_case(shape, magnitude)
     hidden, key, query_gain, key_gain = case
-    found = factored_score(*case, eps) if form == "factored" else \
+    result = factored_score(*case, eps) if form == "factored" else \
         score(rms_norm(hidden, query_gain, eps), rms_norm(key, key_gain, eps))
-    assert_close("score", slow_scores(*case, eps), found, "f64", 2 * shape[-1], scale_of_score(*case, eps))
+    assert_close("score", slow_scores(*case, eps), result, "f64", 2 * shape[-1], scale_of_score(*case, eps))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -148,10 +148,10 @@ def test_branches_of_unequal_scale_score_alike():
 @pytest.mark.parametrize("form", FORMS)
 def test_a_dead_position_lets_nothing_in(form):
     s = np.array([[[np.nan, 1.0], [1.0, -0.0], [1e9, 2.0]]])
-    found = gate(s, form, np.array([[True, False, True]]))
-    assert found[0, [0, 2]].tolist() == [[0, 0], [0, 0]]
-    assert_close("alive", gate(s[:, 1:2], form), found[:, 1:2], "exact")
-    assert found.dtype == s.dtype
+    result = gate(s, form, np.array([[True, False, True]]))
+    assert result[0, [0, 2]].tolist() == [[0, 0], [0, 0]]
+    assert_close("alive", gate(s[:, 1:2], form), result[:, 1:2], "exact")
+    assert result.dtype == s.dtype
 
 
 @pytest.mark.parametrize("shape", [(1, 0, 2, 3), (1, 1, 1, 1), (2, 3, 4, 5)], ids=str)
@@ -159,7 +159,7 @@ def test_every_branch_opens_the_one_value_by_its_own_gate(shape):
     rng = np.random.default_rng(3)
     B, T, M, D = shape
     alpha, value = rng.uniform(size=(B, T, M)), rng.standard_normal((B, T, D))
-    found = apply_gate(alpha, value)
-    assert found.shape == shape
+    result = apply_gate(alpha, value)
+    assert result.shape == shape
     for b, t, m, d in np.ndindex(shape):
-        assert found[b, t, m, d] == alpha[b, t, m] * value[b, t, d]
+        assert result[b, t, m, d] == alpha[b, t, m] * value[b, t, d]

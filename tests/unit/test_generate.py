@@ -24,20 +24,20 @@ def step_by_step(parameters, prompt, config, new_tokens, temperature=0.0, rng=No
 def test_greedy_is_the_likeliest_token_of_the_whole_text(name, length):
     config = MODELS[name]
     parameters, prompt = random_model(config), random_ids(config, 2, length)
-    found = generate(parameters, prompt, config, 9)
-    assert found.dtype == np.int64
-    assert found.tolist() == step_by_step(parameters, prompt, config, 9).tolist()
-    assert found.tolist() == generate(parameters, prompt, config, 9, rng=np.random.default_rng(5)).tolist()
+    result = generate(parameters, prompt, config, 9)
+    assert result.dtype == np.int64
+    assert result.tolist() == step_by_step(parameters, prompt, config, 9).tolist()
+    assert result.tolist() == generate(parameters, prompt, config, 9, rng=np.random.default_rng(5)).tolist()
 
 
 @pytest.mark.parametrize("temperature", [0.7, 2.0])
 def test_sampling_draws_from_the_logits_of_the_whole_text(temperature):
     parameters, prompt = random_model(FULL), random_ids(FULL, 3, 4)
-    found, again, other = (generate(parameters, prompt, FULL, 8, temperature=temperature,
-                                    rng=np.random.default_rng(seed)).tolist() for seed in (1, 1, 2))
-    assert found == again != other
+    result, again, other = (generate(parameters, prompt, FULL, 8, temperature=temperature,
+                                     rng=np.random.default_rng(seed)).tolist() for seed in (1, 1, 2))
+    assert result == again != other
     expected = step_by_step(parameters, prompt, FULL, 8, temperature, np.random.default_rng(1))
-    assert found == expected.tolist()
+    assert result == expected.tolist()
 
 
 def test_shapes():

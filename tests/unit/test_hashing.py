@@ -40,8 +40,8 @@ WINDOWS = [
 
 @pytest.mark.parametrize("ids, history, eos, expected", [c[1:] for c in WINDOWS], ids=[c[0] for c in WINDOWS])
 def test_windows(ids, history, eos, expected):
-    found = hashing.windows(np.array([ids]), np.array([history]), PAD, eos)
-    assert found.tolist() == [expected]
+    result = hashing.windows(np.array([ids]), np.array([history]), PAD, eos)
+    assert result.tolist() == [expected]
     assert [slow.window(ids, history, t, 4, PAD, eos) for t in range(len(ids))] == expected
 
 
@@ -69,19 +69,19 @@ def test_mix_keeps_every_bit_of_a_product():
 
 def test_mix_wraps_like_a_register():
     windows, m = np.array([[[2**40 + 1, 3]]]), np.array([2**40 + 5, 2**62 + 1])
-    found = int(hashing.mix(windows, m)[0, 0, 0])
-    assert found == slow.wrap64((2**40 + 1) * (2**40 + 5)) ^ slow.wrap64(3 * (2**62 + 1))
-    assert found < 0
+    result = int(hashing.mix(windows, m)[0, 0, 0])
+    assert result == slow.wrap64((2**40 + 1) * (2**40 + 5)) ^ slow.wrap64(3 * (2**62 + 1))
+    assert result < 0
 
 
 def test_rows_use_a_floor_modulus():
-    found = hashing.table_rows(np.array([[[-1, -56]]]), np.array([11, 13, 11, 13]))
-    assert found.tolist() == [[[10, 12, 10, 9]]]
+    result = hashing.table_rows(np.array([[[-1, -56]]]), np.array([11, 13, 11, 13]))
+    assert result.tolist() == [[[10, 12, 10, 9]]]
 
 
 def test_columns_are_order_major_then_head():
-    found = hashing.table_rows(np.array([[[100, 200, 300]]]), np.array([7, 11, 7, 11, 7, 11]))
-    assert found.tolist() == [[[100 % 7, 100 % 11, 200 % 7, 200 % 11, 300 % 7, 300 % 11]]]
+    result = hashing.table_rows(np.array([[[100, 200, 300]]]), np.array([7, 11, 7, 11, 7, 11]))
+    assert result.tolist() == [[[100 % 7, 100 % 11, 200 % 7, 200 % 11, 300 % 7, 300 % 11]]]
 
 
 def test_rows_of_a_mix_of_63_bits():
@@ -94,8 +94,8 @@ def test_rows_of_a_mix_of_63_bits():
 ], ids=["no token", "one", "one and a DEAD", "N-1", "N"])  # fmt: skip
 def test_next_history(seen, expected):
     history = np.array([[DEAD, 3, 4]])
-    found = hashing.next_history(history, np.array([seen], dtype=np.int64))
-    assert found.tolist() == [expected]
+    result = hashing.next_history(history, np.array([seen], dtype=np.int64))
+    assert result.tolist() == [expected]
     assert history.tolist() == [[DEAD, 3, 4]]
 
 
@@ -118,18 +118,18 @@ def test_the_largest_multiplier_never_overflows(size):
 @pytest.mark.parametrize("index", [0, 1, 14, 10_007])
 @pytest.mark.parametrize("seed", [0, 7, 2**40])
 def test_pcg_multipliers_against_plain_integers(seed, index):
-    found = hashing.pcg64_multipliers(seed, index, 5, 99_092)
-    assert found.dtype == np.int64
-    assert found.tolist() == slow.pcg_multipliers(seed, index, 5, 99_092)
-    assert (found % 2 == 1).all()
+    result = hashing.pcg64_multipliers(seed, index, 5, 99_092)
+    assert result.dtype == np.int64
+    assert result.tolist() == slow.pcg_multipliers(seed, index, 5, 99_092)
+    assert (result % 2 == 1).all()
 
 
 @pytest.mark.parametrize("index", [0, 1, 14, 2**30])
 @pytest.mark.parametrize("seed", [0, 1234, 2**63])
 def test_splitmix_multipliers_against_plain_integers(seed, index):
-    found = hashing.splitmix64_multipliers(seed, index, 5, 248_320)
-    assert found.dtype == np.int64
-    assert found.tolist() == slow.splitmix_multipliers(seed, index, 5, 248_320)
+    result = hashing.splitmix64_multipliers(seed, index, 5, 248_320)
+    assert result.dtype == np.int64
+    assert result.tolist() == slow.splitmix_multipliers(seed, index, 5, 248_320)
 
 
 @pytest.mark.parametrize("name", presets())
@@ -147,8 +147,8 @@ def test_preset_multipliers_against_both_generators(name):
 def test_generated_multipliers_against_the_slow_oracle(name):
     """Each layer's own, where the configuration carries no literals."""
     config = replace(preset(name), multipliers=None)
-    found = {layer: m.tolist() for layer, m in Addressing(config).multipliers.items()}
-    assert found == slow_addressing.drawn_multipliers(config)
+    result = {layer: m.tolist() for layer, m in Addressing(config).multipliers.items()}
+    assert result == slow_addressing.drawn_multipliers(config)
 
 
 @pytest.mark.parametrize("name", ["deepseek-v4.1-flash", "qwen4exp-ple"])

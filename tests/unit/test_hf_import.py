@@ -40,14 +40,14 @@ def logits(state, hf=HF):
 def test_names_and_packing():
     state = state_dict()
     kept = dict(state)
-    config, found = from_hf_deepseek_v3(state, HF)
-    assert list(found) == list(shapes(config))
+    config, result = from_hf_deepseek_v3(state, HF)
+    assert list(result) == list(shapes(config))
     packed = state["model.layers.1.mlp.experts.gate_up_proj"]
-    assert_close("w1 is the gate, first", packed[:, :3], found["layers.1.ffn.experts.w1"], "exact")
-    assert_close("w3 is up, second", packed[:, 3:], found["layers.1.ffn.experts.w3"], "exact")
-    assert_close("w2", state["model.layers.1.mlp.experts.down_proj"], found["layers.1.ffn.experts.w2"], "exact")
-    assert_close("dense w2", state["model.layers.0.mlp.down_proj.weight"], found["layers.0.ffn.w2.weight"], "exact")
-    assert_close("dense w3", state["model.layers.0.mlp.up_proj.weight"], found["layers.0.ffn.w3.weight"], "exact")
+    assert_close("w1 is the gate, first", packed[:, :3], result["layers.1.ffn.experts.w1"], "exact")
+    assert_close("w3 is up, second", packed[:, 3:], result["layers.1.ffn.experts.w3"], "exact")
+    assert_close("w2", state["model.layers.1.mlp.experts.down_proj"], result["layers.1.ffn.experts.w2"], "exact")
+    assert_close("dense w2", state["model.layers.0.mlp.down_proj.weight"], result["layers.0.ffn.w2.weight"], "exact")
+    assert_close("dense w3", state["model.layers.0.mlp.up_proj.weight"], result["layers.0.ffn.w3.weight"], "exact")
     assert state.keys() == kept.keys(), "the caller's dictionary is not emptied"
 
 
@@ -93,9 +93,9 @@ def test_half_split_weights_are_reordered(q_lora_rank):
         halves[f"model.layers.{i}.{query}"] = np.concatenate([heads[:, :1], heads[:, 1:][:, order]], 1).reshape(14, -1)
         key = f"model.layers.{i}.self_attn.kv_a_proj_with_mqa.weight"
         halves[key] = np.concatenate([state[key][:3], state[key][3:][order]])
-    _, found = from_hf_deepseek_v3(halves, hf | {"rope_interleave": False})
+    _, result = from_hf_deepseek_v3(halves, hf | {"rope_interleave": False})
     for name, array in ours.items():
-        assert_close(name, array, found[name], "exact")
+        assert_close(name, array, result[name], "exact")
 
 
 def test_all_layers_dense_and_tied():
@@ -140,8 +140,8 @@ def test_a_shared_expert_of_width_0_is_none():
     for key, array in shared.items():
         del state[key]
         state[key] = np.zeros((0, 6) if "down" not in key else (6, 0), array.dtype)
-    config, found = from_hf_deepseek_v3(state, hf)
-    assert config.backbone.experts.n_shared_experts == 0 and list(found) == list(shapes(config))
+    config, result = from_hf_deepseek_v3(state, hf)
+    assert config.backbone.experts.n_shared_experts == 0 and list(result) == list(shapes(config))
 
 
 DAMAGE = {

@@ -32,9 +32,9 @@ def test_fields_of_the_configuration():
 def test_older_spellings_of_the_rotation():
     old = {key: value for key, value in HF.items() if key != "rope_parameters"}
     scaling = {"type": "yarn"} | {key: YARN[key] for key in YARN if key not in ("rope_type", "rope_theta")}
-    found = config_from_hf(old | {"rope_theta": 50.0, "rope_scaling": scaling})
-    assert found == config_from_hf(HF | {"rope_parameters": YARN})
-    assert config_from_hf(HF | {"rope_theta": 50.0, "rope_scaling": scaling}) == found, "it takes precedence"
+    result = config_from_hf(old | {"rope_theta": 50.0, "rope_scaling": scaling})
+    assert result == config_from_hf(HF | {"rope_parameters": YARN})
+    assert config_from_hf(HF | {"rope_theta": 50.0, "rope_scaling": scaling}) == result, "it takes precedence"
     plain = config_from_hf(old | {"rope_theta": 77.0, "rope_scaling": None})
     assert (plain.backbone.attention.rope_theta, plain.backbone.attention.yarn) == (77.0, None)
     assert config_from_hf(old).backbone.attention.rope_theta == 10_000.0

@@ -20,8 +20,8 @@ def test_linear_matches_exact_sums(count, inner, outer, biased):
     added = bias if biased else np.zeros(outer)
     expected = np.array([slow.linear(weight.tolist(), added.tolist(), line) for line in x.tolist()])
     scale = np.abs(x) @ np.abs(weight).T + np.abs(added)
-    found = linear(x, weight, bias if biased else None)
-    assert_close("linear", expected.reshape(count, outer), found, "f64", inner + 1, scale)
+    result = linear(x, weight, bias if biased else None)
+    assert_close("linear", expected.reshape(count, outer), result, "f64", inner + 1, scale)
 
 
 def test_linear_contracts_the_last_axis_of_both():
@@ -46,8 +46,8 @@ def test_residual_is_rounded_once():
     hidden = np.concatenate([[1.0, 1.0, 256.0], rng.integers(-200, 200, 300)]).astype(np.float32)
     update = np.concatenate([[2.0**-8 + 2.0**-20, -(2.0**-9) - 2.0**-20, 1.0 + 2.0**-10],
                              rng.standard_normal(300)]).astype(np.float32)
-    found = add_residual(hidden.reshape(1, 3, 1, 101), update.reshape(1, 3, 1, 101), "fp8_bf16").ravel()
-    assert found.dtype == np.float32
-    assert found[:3].tolist() == [1.0078125, 0.99609375, 258.0]
+    result = add_residual(hidden.reshape(1, 3, 1, 101), update.reshape(1, 3, 1, 101), "fp8_bf16").ravel()
+    assert result.dtype == np.float32
+    assert result[:3].tolist() == [1.0078125, 0.99609375, 258.0]
     expected = [slow_residual(float(h), float(u)) for h, u in zip(hidden, update, strict=True)]
-    assert_close("residual", np.float32(expected), found, "exact")
+    assert_close("residual", np.float32(expected), result, "exact")

@@ -22,12 +22,12 @@ def test_against_exact_sums(shape, spread, dtype):
     rng = np.random.default_rng(0)
     logits, targets = (spread * rng.standard_normal(shape)).astype(dtype), rng.integers(0, shape[-1], shape[:-1])
     with np.errstate(over="raise", invalid="raise", divide="raise"):
-        found = cross_entropy(logits, targets)
+        result = cross_entropy(logits, targets)
     expected = [slow(row, t) for row, t in zip(logits.reshape(-1, shape[-1]).tolist(), targets.ravel().tolist(),
                                                strict=True)]
     scale = 1 + 2 * np.abs(logits.astype(np.float64)).max(initial=0.0)
     kind = "f32" if dtype is np.float32 else "f64"
-    assert_close("loss", np.array(expected).reshape(shape[:-1]), found, kind, shape[-1], scale)
+    assert_close("loss", np.array(expected).reshape(shape[:-1]), result, kind, shape[-1], scale)
 
 
 def test_indifference_costs_the_logarithm_of_the_vocabulary():

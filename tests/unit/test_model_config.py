@@ -31,9 +31,9 @@ def test_an_unknown_model_is_met_with_the_list_and_the_nearest():
     ("engram-40b", (30, 1, 2560, 32, 55, 1536, 12_288)), ("v3-like", (61, 3, 7168, 128, 256, 2048, 18_432))])
 def test_published_sizes(name, fields):
     b = model_preset(name).backbone
-    found = (b.n_layers, b.n_dense_layers, b.hidden_size, b.attention.n_heads, b.experts.n_routed_experts,
-             b.experts.moe_intermediate_size, b.intermediate_size)
-    assert found == fields
+    result = (b.n_layers, b.n_dense_layers, b.hidden_size, b.attention.n_heads, b.experts.n_routed_experts,
+              b.experts.moe_intermediate_size, b.intermediate_size)
+    assert result == fields
     assert (b.attention.qk_nope_head_dim, b.attention.qk_rope_head_dim, b.attention.v_head_dim) == (128, 64, 128)
     assert b.attention.kv_lora_rank == 512
     assert b.attention.qk_head_dim == 192
@@ -54,9 +54,9 @@ def test_what_presets_share_and_where_they_differ():
 
 def test_engram_layers_count_from_the_dialects_base():
     """The paper's 2 and 15 count from 1: the blocks with index 1 and 14."""
-    found = [index for index in range(30) if model_preset("engram-27b").engram_layer(index) is not None]
-    assert found == [1, 14]
-    assert [model_preset("engram-27b").engram_layer(index) for index in found] == [2, 15]
+    result = [index for index in range(30) if model_preset("engram-27b").engram_layer(index) is not None]
+    assert result == [1, 14]
+    assert [model_preset("engram-27b").engram_layer(index) for index in result] == [2, 15]
     assert [DENSE.engram_layer(0), FULL.engram_layer(0), FULL.engram_layer(1), FULL.engram_layer(2)] == [0, 1, None, 3]
     assert PLAIN.engram_layer(0) is None
 

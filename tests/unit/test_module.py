@@ -51,8 +51,8 @@ def recorded_config(known: dict) -> EngramConfig:
 def test_recorded_rows_are_found():
     config, _, tensors = recorded()
     canonical = load_map(config.vocabulary)[tensors["input_ids"]]
-    found = Addressing(config).rows(canonical, config.layer_ids[0])
-    assert_close("rows", tensors["rows"], found, "exact")
+    result = Addressing(config).rows(canonical, config.layer_ids[0])
+    assert_close("rows", tensors["rows"], result, "exact")
 
 
 def run_recorded(dtype):
@@ -60,26 +60,26 @@ def run_recorded(dtype):
     config, state_dict, tensors = recorded()
     parameters = from_engram_demo({name: array.astype(dtype) for name, array in state_dict.items()}, config)
     trace = Trace()
-    found = engram(parameters, tensors["hidden"].astype(dtype), tensors["rows"], config, trace=trace)
+    result = engram(parameters, tensors["hidden"].astype(dtype), tensors["rows"], config, trace=trace)
     exact = from_engram_demo(state_dict, config)
     stages = {key: trace[key].astype(np.float64) for key in trace}
-    return found, module_scale(stages, exact, config, tensors["hidden"]), config.memory_width + 1
+    return result, module_scale(stages, exact, config, tensors["hidden"]), config.memory_width + 1
 
 
 def test_recorded_output_is_met():
     config, state_dict, tensors = recorded()
-    found = engram(from_engram_demo(state_dict, config), tensors["hidden"], tensors["rows"], config)
-    assert_close("output", tensors["output"], found, "golden")
+    result = engram(from_engram_demo(state_dict, config), tensors["hidden"], tensors["rows"], config)
+    assert_close("output", tensors["output"], result, "golden")
 
 
 def test_recorded_output_is_met_within_its_roundings():
-    found, scale, terms = run_recorded(np.float64)
-    assert_close("output", recorded()[2]["output"], found, "f64", terms, scale)
+    result, scale, terms = run_recorded(np.float64)
+    assert_close("output", recorded()[2]["output"], result, "f64", terms, scale)
 
 
 def test_recorded_output_is_met_in_float32():
-    found, scale, terms = run_recorded(np.float32)
-    assert_close("output", recorded()[2]["output"], found, "f32", terms, scale)
+    result, scale, terms = run_recorded(np.float32)
+    assert_close("output", recorded()[2]["output"], result, "f32", terms, scale)
 
 
 @pytest.mark.parametrize("shape", [(1, 0), (1, 1), (2, 5), (1, 12)], ids=lambda s: f"B={s[0]},T={s[1]}")
@@ -92,10 +92,10 @@ def test_module_matches_the_slow_one(dialect, shape):
 
 def assert_module(name, parameters, hidden, rows, config, dead=None):
     trace = Trace()
-    found = engram(parameters, hidden, rows, config, dead=dead, trace=trace)
+    result = engram(parameters, hidden, rows, config, dead=dead, trace=trace)
     scale = module_scale(trace, parameters, config, hidden)
     expected = slow_engram(parameters, hidden, rows, config, dead)
-    assert_close(name, expected, found, "f64", max(config.memory_width, config.hidden_size) + 1, scale)
+    assert_close(name, expected, result, "f64", max(config.memory_width, config.hidden_size) + 1, scale)
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
@@ -140,8 +140,8 @@ def test_without_a_batch_axis_the_output_has_none():
     parameters, (hidden, rows) = random_parameters(DEMO, rng), random_inputs(DEMO, rng, 1, 4)
     dead = np.array([[False, True, False, False]])
     whole = engram(parameters, hidden, rows, DEMO, dead=dead)
-    found = engram(parameters, hidden[0], rows[0], DEMO, dead=dead[0])
-    assert_close("output", whole[0], found, "exact")
+    result = engram(parameters, hidden[0], rows[0], DEMO, dead=dead[0])
+    assert_close("output", whole[0], result, "exact")
 
 
 @pytest.mark.parametrize("check", [True, False], ids=["checked", "unchecked"])
@@ -155,19 +155,19 @@ def test_rows_of_the_flat_table_give_the_same(backend, dialect, check):
     if hasattr(ops, "tensors"):
         parameters, hidden, rows = ops.tensors(parameters), ops.as_array("hidden", hidden), ops.as_array("rows", rows)
     flat = rows + ops.constant(layout(config, layer).offsets, rows)
-    found = [ops.to_numpy(engram(parameters, h, r, config, flat_rows=is_flat, ops=ops, check=check))
-             for h, r, is_flat in ((hidden, rows, False), (hidden, flat, True), (hidden[0], flat[0], True))]
-    assert_close("flat", found[0], found[1], "exact")
-    assert_close("one", found[0][0], found[2], "model")
+    result = [ops.to_numpy(engram(parameters, h, r, config, flat_rows=is_flat, ops=ops, check=check))
+              for h, r, is_flat in ((hidden, rows, False), (hidden, flat, True), (hidden[0], flat[0], True))]
+    assert_close("flat", result[0], result[1], "exact")
+    assert_close("one", result[0][0], result[2], "model")
 
 
 def test_rows_of_addressing_are_taken_either_way():
     config, rng = preset("tiny"), np.random.default_rng(7)
     addressing, parameters = Addressing(config), initialise(config, 2, rng)
     hidden, ids = rng.standard_normal((2, 3, 4, 16)), np.array([[1, 2, 3], [4, 5, 6]])
-    found = [engram(parameters, hidden, addressing.rows(ids, 2, flat=flat), config, layer_id=2, flat_rows=flat)
-             for flat in (False, True)]
-    assert_close("flat", *found, "exact")
+    result = [engram(parameters, hidden, addressing.rows(ids, 2, flat=flat), config, layer_id=2, flat_rows=flat)
+              for flat in (False, True)]
+    assert_close("flat", *result, "exact")
 
 
 def test_a_dead_mask_may_be_a_list():
@@ -202,12 +202,12 @@ def test_the_output_has_the_dtype_of_hidden_or_the_mixture_is_refused(hidden_dty
     parameters = random_parameters(DEMO, rng, dtype=parameter_dtype)
     hidden, rows = random_inputs(DEMO, rng, dtype=hidden_dtype)
     try:
-        found = engram(parameters, hidden, rows, DEMO)
+        result = engram(parameters, hidden, rows, DEMO)
     except InputError as refusal:
         assert hidden_dtype != parameter_dtype, refusal
         assert "dtype" in str(refusal)
     else:
-        assert found.dtype == hidden_dtype
+        assert result.dtype == hidden_dtype
 
 
 def test_nothing_is_written_into_the_arguments():

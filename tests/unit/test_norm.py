@@ -32,8 +32,8 @@ def test_eps_stands_inside_the_root(eps):
     lengths = 10.0 ** np.array([-160, -11, -10, -9, -8, -7, -4, -3, -2])
     x = np.array([0.5, -1.0, 2.0]) * lengths[:, None]
     expected = slow_norm(x, np.ones(3), EPSILONS[eps])
-    found = rms_norm(x, np.ones(3), EPSILONS[eps])
-    for e, f in zip(expected, found, strict=True):
+    result = rms_norm(x, np.ones(3), EPSILONS[eps])
+    for e, f in zip(expected, result, strict=True):
         assert_close("short vector", e, f, "f64", 3)
 
 
@@ -51,8 +51,8 @@ def test_each_branch_is_normalised_by_itself():
 
 
 def test_each_branch_has_its_own_gain():
-    found = rms_norm(np.ones((2, 3)), np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]), 0.0)
-    assert found.tolist() == [[1, 2, 3], [4, 5, 6]]
+    result = rms_norm(np.ones((2, 3)), np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]), 0.0)
+    assert result.tolist() == [[1, 2, 3], [4, 5, 6]]
 
 
 @pytest.mark.parametrize("eps", [e for e in EPSILONS if e != "1e-20"])
@@ -63,8 +63,8 @@ def test_a_zero_vector_stays_zero(dtype, eps):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_the_smallest_eps_survives_in_float32(dtype):
-    found = rms_norm(np.full(2, 1e-10, dtype=dtype), np.ones(2, dtype=dtype), 1e-20)
-    assert_close("short", np.full(2, 0.5**0.5), found, "f32" if dtype is np.float32 else "f64", 2)
+    result = rms_norm(np.full(2, 1e-10, dtype=dtype), np.ones(2, dtype=dtype), 1e-20)
+    assert_close("short", np.full(2, 0.5**0.5), result, "f32" if dtype is np.float32 else "f64", 2)
 
 
 def test_float32_stays_close_to_float64():
@@ -77,8 +77,8 @@ def test_float32_stays_close_to_float64():
 def test_nan_stays_in_its_own_vector():
     x = np.ones((3, 2))
     x[1, 0] = np.nan
-    found = rms_norm(x, np.ones(2), 1e-6)
-    assert np.isnan(found).all(axis=-1).tolist() == [False, True, False]
+    result = rms_norm(x, np.ones(2), 1e-6)
+    assert np.isnan(result).all(axis=-1).tolist() == [False, True, False]
 
 
 def test_a_zero_centred_weight_stands_for_one_more():

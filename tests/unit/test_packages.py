@@ -82,9 +82,9 @@ def test_doctor_imports_every_package(broken):
     assert done.returncode == 1 and max(map(len, done.stdout.splitlines())) <= 80
     assert f"tokenizers cannot be imported: ImportError: {SAID}" in told and "numba broken" in told
     assert "numba cannot be imported: OSError: libllvm.so" in told and "numpy works" in told
-    found = json.loads(subprocess.run([*run, "--json"], capture_output=True, text=True).stdout)
-    assert set(found["broken"]) == {"tokenizers", "numba"} and not found["whole"]
-    assert found["backends"]["numpy"] and not found["backends"]["numba"]
+    result = json.loads(subprocess.run([*run, "--json"], capture_output=True, text=True).stdout)
+    assert set(result["broken"]) == {"tokenizers", "numba"} and not result["whole"]
+    assert result["backends"]["numpy"] and not result["backends"]["numba"]
 
 
 def test_doctor_without_an_optional_package_is_whole():

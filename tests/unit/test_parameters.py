@@ -31,15 +31,15 @@ ONE_COLUMN = replace(TWO_LAYERS, name="one-column", max_ngram=2, n_heads=1, tabl
     ("qwen4exp-ple", 2, {"table": (320001536, 160)})], ids=str)
 def test_shapes_by_preset(name, layer, table):
     config = preset(name)
-    found = shapes(config, layer)
+    result = shapes(config, layer)
     M, D, memory = config.n_branches, config.hidden_size, config.memory_width
-    assert found["key_weight"] == (M, D, memory)
-    assert found["value_weight"] == (D, memory)
-    assert found["query_gain"] == found["key_gain"] == (M, D)
-    assert ("key_bias" in found) == ("value_bias" in found) == (name in ("demo", "tiny"))
-    assert ("conv_weight" in found) == ("conv_gain" in found) == (name != "deepseek-v4.1-flash")
+    assert result["key_weight"] == (M, D, memory)
+    assert result["value_weight"] == (D, memory)
+    assert result["query_gain"] == result["key_gain"] == (M, D)
+    assert ("key_bias" in result) == ("value_bias" in result) == (name in ("demo", "tiny"))
+    assert ("conv_weight" in result) == ("conv_gain" in result) == (name != "deepseek-v4.1-flash")
     if table and name != "engram-27b":
-        assert {key: found[key] for key in table} == table
+        assert {key: result[key] for key in table} == table
 
 
 def table_parameters(name):

@@ -60,10 +60,10 @@ def test_the_witnesses_themselves_are_prime():
 
 @pytest.mark.parametrize("table_sizes, heads, layers", [case[1:] for case in SEARCHES], ids=[c[0] for c in SEARCHES])
 def test_search_against_trial_division(table_sizes, heads, layers):
-    found = table_primes(table_sizes, heads, layers)
-    assert found.dtype == np.int64
-    assert found.tolist() == slow.table_primes(table_sizes, heads, layers)
-    assert len(np.unique(found)) == found.size, "no table shares its size"
+    result = table_primes(table_sizes, heads, layers)
+    assert result.dtype == np.int64
+    assert result.tolist() == slow.table_primes(table_sizes, heads, layers)
+    assert len(np.unique(result)) == result.size, "no table shares its size"
 
 
 def test_a_prime_of_one_order_is_not_used_by_the_next():
@@ -102,9 +102,9 @@ def test_offsets_of_several_layers_start_anew():
 @pytest.mark.parametrize("name", presets())
 def test_presets_against_trial_division(name):
     config = preset(name)
-    found = list(Addressing(config).primes.values())
+    result = list(Addressing(config).primes.values())
     expected = slow.table_primes(config.table_sizes, config.n_heads, len(config.layer_ids))
-    assert [primes.tolist() for primes in found] == expected
+    assert [primes.tolist() for primes in result] == expected
 
 
 @pytest.mark.parametrize("name", ["deepseek-v4.1-flash", "qwen4exp-ple"])
@@ -135,9 +135,9 @@ def test_table_parameters(name, total):
 
 
 def test_table_bytes_of_the_release():
-    found = sizes(preset("deepseek-v4.1-flash"))
-    assert found["bytes"] == 202_758_032_400
-    assert found["bytes"] == 264 * sum(found["rows"])
+    result = sizes(preset("deepseek-v4.1-flash"))
+    assert result["bytes"] == 202_758_032_400
+    assert result["bytes"] == 264 * sum(result["rows"])
 
 
 def test_tables_whose_sum_passes_int64_are_refused():

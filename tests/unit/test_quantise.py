@@ -70,8 +70,8 @@ def released_float32(x):
 @pytest.mark.parametrize("kind", BLOCKS)
 def test_the_default_is_the_releases_own_arithmetic(kind):
     x = BLOCKS[kind]()
-    for expected, found in zip(released_float32(x), quantise(x), strict=True):
-        assert_close("release", expected.astype(np.uint8), found, "exact")
+    for expected, result in zip(released_float32(x), quantise(x), strict=True):
+        assert_close("release", expected.astype(np.uint8), result, "exact")
 
 
 def test_no_scale_is_below_the_floors():
@@ -101,9 +101,9 @@ def test_a_block_with_nan_or_infinity_gets_the_nan_scale(bad):
     x[40] = bad
     codes, scales = quantise(x)
     assert scales.tolist() == [119, 255]
-    found = dequantise(codes, scales)
-    assert np.isnan(found[32:]).all()
-    assert (found[:32] == 1).all()
+    result = dequantise(codes, scales)
+    assert np.isnan(result[32:]).all()
+    assert (result[:32] == 1).all()
 
 
 @pytest.mark.parametrize("kind", BLOCKS)

@@ -58,7 +58,7 @@ TAPE = replace(NUMPY, **{name: recorded(name) for name in set(NUMPY.names()) - F
 
 def gradients(output, upstream, wanted):
     """For each wanted Value, the sum of upstream * d output / d value."""
-    order, seen, found = [], set(), {id(output): upstream}
+    order, seen, result = [], set(), {id(output): upstream}
 
     def visit(value):
         if isinstance(value, Value) and id(value) not in seen:
@@ -69,11 +69,11 @@ def gradients(output, upstream, wanted):
 
     visit(output)
     for value in reversed(order):
-        if value.back is not None and id(value) in found:
-            for parent, g in zip(value.parents, value.back(found[id(value)]), strict=False):
+        if value.back is not None and id(value) in result:
+            for parent, g in zip(value.parents, value.back(result[id(value)]), strict=False):
                 if isinstance(parent, Value) and g is not None:
-                    found[id(parent)] = found.get(id(parent), 0) + g
-    return [found.get(id(value), np.zeros_like(value.array)) for value in wanted]
+                    result[id(parent)] = result.get(id(parent), 0) + g
+    return [result.get(id(value), np.zeros_like(value.array)) for value in wanted]
 
 
 def summed(g, shape):
@@ -116,8 +116,8 @@ def gate(g, s, form, dead=None):
     large, size = np.abs(s) > 1e-6, np.maximum(np.abs(s), 1e-6)
     slope = 1 if form == "sigmoid" else np.where(large, 0.5 / np.sqrt(size), 0)
     alpha = ops.gate(s, form)
-    found = g * alpha * (1 - alpha) * slope
-    return (found if dead is None else np.where(dead[..., None], 0, found),)
+    result = g * alpha * (1 - alpha) * slope
+    return (result if dead is None else np.where(dead[..., None], 0, result),)
 
 
 def conv_silu(g, x, w, dilation, taps):
@@ -164,7 +164,7 @@ def test_recorded_gradients_are_those_of_autograd(config):
 
     values = {name: Value(array) for name, array in named.items()}
     Y = module(TAPE, parameters | values, values["hidden"], rows, values["taps"], dead, config)
-    found = dict(zip(values, gradients(Y, upstream, values.values()), strict=True))
+    result = dict(zip(values, gradients(Y, upstream, values.values()), strict=True))
 
     tensors = {name: torch.tensor(array, requires_grad=True) for name, array in named.items()}
     given = {name: torch.tensor(array) for name, array in parameters.items()} | tensors
@@ -174,8 +174,8 @@ def test_recorded_gradients_are_those_of_autograd(config):
     expected.backward(torch.tensor(upstream))
     for name, tensor in tensors.items():
         g = np.zeros(tensor.shape) if tensor.grad is None else tensor.grad.numpy()
-        assert np.abs(found[name] - g).max(initial=0) <= 1e-10 * max(1.0, np.abs(g).max(initial=0)), name
-    assert np.abs(found["table"]).max() > 0 and np.abs(found["hidden"]).max() > 0
+        assert np.abs(result[name] - g).max(initial=0) <= 1e-10 * max(1.0, np.abs(g).max(initial=0)), name
+    assert np.abs(result["table"]).max() > 0 and np.abs(result["hidden"]).max() > 0
 
 
 def test_arithmetic_on_a_recorded_value_raises():

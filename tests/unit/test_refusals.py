@@ -132,10 +132,10 @@ def test_flat_rows_need_the_offsets_of_the_layer():
 def test_unchecked_nan_is_passed_on():
     arguments = case()
     arguments["hidden"] = with_value(arguments["hidden"], (1, 0, 2, 4), np.nan)
-    found = engram(**arguments, check=False)
-    assert np.isnan(found[1, 0, 2]).all()
-    assert np.isfinite(found[0]).all()
-    assert np.isfinite(found[1, :, :2]).all()
+    result = engram(**arguments, check=False)
+    assert np.isnan(result[1, 0, 2]).all()
+    assert np.isfinite(result[0]).all()
+    assert np.isfinite(result[1, :, :2]).all()
 
 
 def test_unchecked_gives_the_same_output():

@@ -23,8 +23,8 @@ STEP = YarnConfig(factor=2.0, mscale=1.0, original_length=6, beta_fast=2.0, beta
 @pytest.mark.parametrize("dim", [2, 6, 10, 64])
 def test_frequencies_match_the_slow_ones(dim, theta, yarn):
     expected = np.array(slow.frequencies(dim, theta, yarn and vars(yarn)))
-    found = frequencies(dim, theta, yarn)
-    assert_close("frequencies", expected, found, "f64", 3, expected * (1 + math.log(theta)))   # exp(a) carries a u
+    result = frequencies(dim, theta, yarn)
+    assert_close("frequencies", expected, result, "f64", 3, expected * (1 + math.log(theta)))   # exp(a) carries a u
 
 
 @pytest.mark.parametrize("yarn", [PAPER, V3, SHORT, STEP], ids=["paper", "v3", "short", "step"])
@@ -74,9 +74,9 @@ def test_rotation_matches_complex_numbers(shape):
 
 def test_neighbours_are_turned_not_halves():
     angle = np.array([[[0.3, 0.8]]])
-    found = rotate(np.array([[[1.0, 0.0, 0.0, 1.0]]]), angle)
+    result = rotate(np.array([[[1.0, 0.0, 0.0, 1.0]]]), angle)
     expected = [math.cos(0.3), math.sin(0.3), -math.sin(0.8), math.cos(0.8)]
-    assert_close("turned", np.array(expected), found[0, 0], "f64")
+    assert_close("turned", np.array(expected), result[0, 0], "f64")
 
 
 def test_position_zero_changes_nothing():
@@ -88,11 +88,11 @@ def test_scores_depend_on_the_distance_only():
     rng = np.random.default_rng(0)
     q, k = rng.standard_normal((2, 1, 5, 6))
     speeds, positions = frequencies(6, 100.0), np.array([[0, 1, 2, 7, 30]])
-    found = [rotate(q, angles(positions + s, speeds)) @ rotate(k, angles(positions + s, speeds)).swapaxes(1, 2)
-             for s in (0, 1, 411)]
+    result = [rotate(q, angles(positions + s, speeds)) @ rotate(k, angles(positions + s, speeds)).swapaxes(1, 2)
+              for s in (0, 1, 411)]
     scale = (np.abs(q).sum(-1).max() * np.abs(k).max()) * (1 + 441)          # an angle a is rounded by a u
-    for shifted in found[1:]:
-        assert_close("scores", found[0], shifted, "f64", 6, scale)
+    for shifted in result[1:]:
+        assert_close("scores", result[0], shifted, "f64", 6, scale)
 
 
 def rotate_half(x, angle):

@@ -52,15 +52,15 @@ def emulated(width):
     """Memory, key, value and score of every position, as float32 arrays."""
     _, parameters, hidden, rows = whole_number_case(width)
     gains = (parameters["query_gain"] * parameters["key_gain"]).tolist()
-    found = {"memory": [], "key": [], "value": [], "score": []}
+    result = {"memory": [], "key": [], "value": [], "score": []}
     for position in np.ndindex(rows.shape[:2]):
         memory = emulated_memory(parameters, rows[position])
         [keys], [value] = emulated_project(parameters, [memory])
         scores = [emulated_score(h, k, g) for h, k, g in zip(hidden[position].tolist(), keys, gains, strict=True)]
         parts = {"memory": memory, "key": keys, "value": value, "score": scores}
         for name, part in parts.items():
-            found[name].append(part)
-    return {name: np.float32(parts).reshape(*rows.shape[:2], *np.shape(parts)[1:]) for name, parts in found.items()}
+            result[name].append(part)
+    return {name: np.float32(parts).reshape(*rows.shape[:2], *np.shape(parts)[1:]) for name, parts in result.items()}
 
 
 @pytest.mark.parametrize("width", WIDTHS)
@@ -112,13 +112,13 @@ def test_without_rounding_float64_is_exact(width):
     config, parameters, hidden, rows = whole_number_case(width)
     config = replace(config, rounding="none")
     trace, wide = Trace(), widened(parameters)
-    found = engram(wide, hidden.astype(np.float64), rows, config, trace=trace)
+    result = engram(wide, hidden.astype(np.float64), rows, config, trace=trace)
     expected = [slow_gated(wide, e, h, config) for e, h in zip(trace["memory"], hidden, strict=True)]
     memory = [emulated_memory(parameters, rows[position]) for position in np.ndindex(rows.shape[:2])]
     assert_close("memory", np.reshape(memory, trace["memory"].shape), trace["memory"], "exact")
     scale = module_scale(trace, wide, config, hidden.astype(np.float64))
-    assert_close("output", np.array(expected), found, "f64", config.memory_width, scale)
-    assert residual(hidden.astype(np.float64), found, config).dtype == np.float64
+    assert_close("output", np.array(expected), result, "f64", config.memory_width, scale)
+    assert residual(hidden.astype(np.float64), result, config).dtype == np.float64
 
 
 def widened(parameters):
@@ -129,23 +129,23 @@ def widened(parameters):
 @pytest.mark.parametrize("batch, length", [(1, 0), (0, 2), (1, 1)], ids=str)
 def test_empty_and_single_batches(batch, length):
     config, parameters, hidden, rows = whole_number_case(4)
-    found = engram(parameters, hidden[:batch, :length], rows[:batch, :length], config)
-    assert found.shape == (batch, length, 3, 4)
-    assert found.dtype == np.float32
+    result = engram(parameters, hidden[:batch, :length], rows[:batch, :length], config)
+    assert result.shape == (batch, length, 3, 4)
+    assert result.dtype == np.float32
 
 
 def test_a_dead_position_leaves_the_rounded_residual():
     config, parameters, hidden, rows = whole_number_case(4)
     dead = np.array([[True, False, False], [False, True, True]])
-    found = residual(hidden, engram(parameters, hidden, rows, config, dead=dead), config)
-    assert_close("dead", hidden[dead], found[dead], "exact")
-    assert (found[~dead] != hidden[~dead]).any()
+    result = residual(hidden, engram(parameters, hidden, rows, config, dead=dead), config)
+    assert_close("dead", hidden[dead], result[dead], "exact")
+    assert (result[~dead] != hidden[~dead]).any()
 
 
 def test_a_scale_that_is_nan_spoils_its_own_token_only():
     config, parameters, hidden, rows = whole_number_case(4)
     scales = parameters["table_scales"].copy()
     scales[(rows + parameters["column_offsets"])[0, 0, 0]] = 255
-    found = engram(parameters | {"table_scales": scales}, hidden, rows, config)
-    assert np.isnan(found[0, 0]).all()
-    assert np.isfinite(found).any()
+    result = engram(parameters | {"table_scales": scales}, hidden, rows, config)
+    assert np.isnan(result[0, 0]).all()
+    assert np.isfinite(result).any()

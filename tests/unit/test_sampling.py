@@ -10,9 +10,9 @@ DRAWS = 4000
 
 def test_greedy_takes_the_largest_and_of_equals_the_lowest():
     logits = np.array([[0.0, 3.0, 3.0], [-1.0, -2.0, -3.0], [5.0, 5.0, 5.0]])
-    found = sample(logits, 0.0, None)
-    assert found.tolist() == [1, 0, 0]
-    assert found.dtype == np.int64
+    result = sample(logits, 0.0, None)
+    assert result.tolist() == [1, 0, 0]
+    assert result.dtype == np.int64
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])

@@ -25,12 +25,12 @@ def stream(config):
 
 
 def in_chunks(config, parameters, hidden, rows, dead, lengths, state):
-    found, begin = [], 0
+    result, begin = [], 0
     for length in lengths:
         part = slice(begin, begin + length)
-        found.append(engram(parameters, hidden[:, part], rows[:, part], config, dead=dead[:, part], state=state))
+        result.append(engram(parameters, hidden[:, part], rows[:, part], config, dead=dead[:, part], state=state))
         begin += length
-    return np.concatenate(found, axis=1)
+    return np.concatenate(result, axis=1)
 
 
 @pytest.mark.parametrize("lengths", CUTS, ids=lambda c: "cut in " + ",".join(map(str, c)))
@@ -40,8 +40,8 @@ def test_any_cut_gives_the_output_of_the_whole(config, lengths):
     trace = Trace()
     whole = engram(parameters, hidden, rows, config, dead=dead, trace=trace)
     scale = module_scale(trace, parameters, config, hidden)      # the projections may sum in another order
-    found = in_chunks(config, parameters, hidden, rows, dead, lengths, start_state(config, 2))
-    assert_close("output", whole, found, "f64", max(config.memory_width, config.hidden_size) + 1, scale)
+    result = in_chunks(config, parameters, hidden, rows, dead, lengths, start_state(config, 2))
+    assert_close("output", whole, result, "f64", max(config.memory_width, config.hidden_size) + 1, scale)
 
 
 def test_a_new_state_is_the_start_of_a_sequence():

@@ -45,32 +45,32 @@ SPELLINGS = {
 @pytest.mark.parametrize(("spell", "dtype"), SPELLINGS.values(), ids=SPELLINGS)
 def test_arrays_are_read_exactly(make, load, spell, dtype):
     spelled = {name: spell(array) for name, array in make().items()}
-    found = load(spelled)
+    result = load(spelled)
     plain = load({name: np.array(array, dtype) for name, array in spelled.items()})
-    assert {array.dtype.str for name, array in found.items() if name != "column_offsets"} == {np.dtype(dtype).str}
+    assert {array.dtype.str for name, array in result.items() if name != "column_offsets"} == {np.dtype(dtype).str}
     for name, array in plain.items():
-        assert_close(name, array, found[name], "exact")
+        assert_close(name, array, result[name], "exact")
 
 
 @each_loader
 def test_mixed_dtypes_become_the_widest(make, load):
     state = make()
     first = next(iter(state))
-    found = load({name: array.astype(np.float64 if name == first else ml_dtypes.bfloat16)
-                  for name, array in state.items()})
-    assert {array.dtype.name for name, array in found.items() if name != "column_offsets"} == {"float64"}
+    result = load({name: array.astype(np.float64 if name == first else ml_dtypes.bfloat16)
+                   for name, array in state.items()})
+    assert {array.dtype.name for name, array in result.items() if name != "column_offsets"} == {"float64"}
     for name, array in load({name: array if name == first else array.astype(ml_dtypes.bfloat16).astype(float)
                              for name, array in state.items()}).items():
-        assert_close(name, array, found[name], "exact")
+        assert_close(name, array, result[name], "exact")
 
 
 @each_loader
 @pytest.mark.parametrize("prefix", ["module.", "model.layers.1.engram."])
 def test_a_prefix_is_removed(make, load, prefix, caplog):
     state = make()
-    found = load({prefix + name: array for name, array in state.items()})
+    result = load({prefix + name: array for name, array in state.items()})
     for name, array in load(state).items():
-        assert_close(name, array, found[name], "exact")
+        assert_close(name, array, result[name], "exact")
     assert not caplog.messages
     load({prefix + name: array for name, array in state.items()} | {"other.weight": np.ones(2)})
     assert caplog.messages == [f"1 of {len(state) + 1} entries left out: not below {prefix}"]
@@ -130,9 +130,9 @@ def test_a_bfloat16_table_is_kept_as_such():
     config, state = replace(DEMO, table_codec="bf16"), demo_state_dict()
     table = "multi_head_embedding.embedding.weight"
     state[table] = state[table].astype(ml_dtypes.bfloat16)
-    found = from_engram_demo(state, config)["table"]
-    assert found.dtype == ml_dtypes.bfloat16
-    assert_close("table", state[table].astype(float), found.astype(float), "exact")
+    result = from_engram_demo(state, config)["table"]
+    assert result.dtype == ml_dtypes.bfloat16
+    assert_close("table", state[table].astype(float), result.astype(float), "exact")
     with pytest.raises(InputError, match=r"embedding\.weight: expected values that bfloat16 holds"):
         from_engram_demo(demo_state_dict(), config)
     assert np.isnan(bfloat16_array("w", np.array([np.nan]))).all()

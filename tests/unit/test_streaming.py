@@ -99,9 +99,9 @@ def test_the_history_of_a_beam_moves_with_it():
     addressing = Addressing(preset(RELEASE))
     beams = np.array([IDS[:5], IDS[5:10]])
     history = addressing.advance(None, beams)[[1, 1]]
-    found = addressing.rows(np.array([[7], [9]]), 1, history)
+    result = addressing.rows(np.array([[7], [9]]), 1, history)
     for beam, token in enumerate((7, 9)):
-        assert np.array_equal(found[beam, 0], addressing.rows(np.array([*beams[1], token]), 1)[-1])
+        assert np.array_equal(result[beam, 0], addressing.rows(np.array([*beams[1], token]), 1)[-1])
 
 
 def orders_that_change(addressing, layer, ids, changed):

@@ -27,8 +27,8 @@ def test_logits_match_the_slow_model(name, shape, absorbed):
     config = MODELS[name]
     parameters, ids = random_model(config), random_ids(config, *shape)
     dead = dead_marks(config, ids)
-    found = forward(parameters, ids, config, dead=dead, absorbed=absorbed)
-    assert_close("logits", slow_forward(parameters, ids, config, dead), found, "model")
+    result = forward(parameters, ids, config, dead=dead, absorbed=absorbed)
+    assert_close("logits", slow_forward(parameters, ids, config, dead), result, "model")
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -37,8 +37,8 @@ def test_a_batch_may_be_missing(name):
     parameters, ids = random_model(config), random_ids(config, 1)
     dead = dead_marks(config, ids)
     whole = forward(parameters, ids, config, dead=dead)
-    found = forward(parameters, ids[0], config, dead=None if dead is None else dead[0])
-    assert_close("logits", whole[0], found, "exact")
+    result = forward(parameters, ids[0], config, dead=None if dead is None else dead[0])
+    assert_close("logits", whole[0], result, "exact")
 
 
 def test_no_tokens_and_no_rows():
@@ -56,12 +56,12 @@ def sums_on_the_way(config):
 @pytest.mark.parametrize("name", MODELS)
 def test_float32_in_float32_out(name):
     config = MODELS[name]
-    found = forward(random_model(config, dtype=np.float32), random_ids(config), config)
-    assert found.dtype == np.float32
+    result = forward(random_model(config, dtype=np.float32), random_ids(config), config)
+    assert result.dtype == np.float32
     rounded = {name: array.astype(np.float64) if array.dtype == np.float32 else array
                for name, array in random_model(config, dtype=np.float32).items()}
     exact, terms = forward(rounded, random_ids(config), config), sums_on_the_way(config)
-    assert_close("logits", exact, found, "f32", terms)
+    assert_close("logits", exact, result, "f32", terms)
 
 
 def test_rows_do_not_see_each_other():

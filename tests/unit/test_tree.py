@@ -27,20 +27,20 @@ def with_bf16_tables(config):
 def test_what_is_saved_comes_back(name, dtype, tmp_path):
     config, parameters = MODELS[name], random_model(MODELS[name], dtype=dtype)
     save(dict(reversed(parameters.items())), tmp_path / "model.safetensors")
-    found = load(tmp_path / "model.safetensors", config)
-    assert list(found) == list(shapes(config)), "in the order of the tree"
+    result = load(tmp_path / "model.safetensors", config)
+    assert list(result) == list(shapes(config)), "in the order of the tree"
     for key, array in parameters.items():
-        assert found[key].dtype == array.dtype
-        assert_close(key, array, found[key], "exact")
+        assert result[key].dtype == array.dtype
+        assert_close(key, array, result[key], "exact")
 
 
 def test_bf16_tables_come_back(tmp_path):
     parameters = with_bf16_tables(BF16)
     save(parameters, tmp_path / "model.safetensors")
-    found = load(tmp_path / "model.safetensors", BF16)
+    result = load(tmp_path / "model.safetensors", BF16)
     table = "layers.0.engram.table"
-    assert found[table].dtype == ml_dtypes.bfloat16
-    assert found[table].tobytes() == parameters[table].tobytes()
+    assert result[table].dtype == ml_dtypes.bfloat16
+    assert result[table].tobytes() == parameters[table].tobytes()
 
 
 def test_views_are_saved_as_what_they_show(tmp_path):
@@ -183,18 +183,18 @@ def test_a_failed_save_leaves_the_old_file(stored, monkeypatch):
 
 
 def test_a_saved_file_opens_in_other_programs(stored):
-    found = load_file(stored)
+    result = load_file(stored)
     for name, array in random_model(PLAIN).items():
-        assert_close(name, array, found[name], "exact")
+        assert_close(name, array, result[name], "exact")
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("config", [FULL, HEAD, DENSE], ids=lambda c: c.name)
 def test_initial_values(config, dtype):
-    found, again = (initialise(config, np.random.default_rng(3), dtype) for _ in range(2))
-    check(found, config)
-    assert list(found) == list(shapes(config))
-    for name, array in found.items():
+    result, again = (initialise(config, np.random.default_rng(3), dtype) for _ in range(2))
+    check(result, config)
+    assert list(result) == list(shapes(config))
+    for name, array in result.items():
         assert_close(name, again[name], array, "exact")
         assert array.dtype == (np.int64 if name.endswith("column_offsets") else dtype)
         if name.endswith(("norm.weight", "gain")):
@@ -208,22 +208,22 @@ def test_initial_values(config, dtype):
 @pytest.mark.parametrize("name", model_presets())
 def test_every_preset_has_a_tree(name):
     config = model_preset(name)
-    found, b = shapes(config), config.backbone
-    assert found["embed.weight"] == found["head.weight"] == (b.vocab_size, b.hidden_size)
-    assert ("layers.0.attn_hc.phi" in found) == (b.hyper is not None)
-    assert ("layers.0.attn.wq.weight" in found) == (b.attention.q_lora_rank is None)
-    assert ("layers.1.ffn.gate.bias" in found) == (b.experts is not None and b.n_dense_layers == 1)
+    result, b = shapes(config), config.backbone
+    assert result["embed.weight"] == result["head.weight"] == (b.vocab_size, b.hidden_size)
+    assert ("layers.0.attn_hc.phi" in result) == (b.hyper is not None)
+    assert ("layers.0.attn.wq.weight" in result) == (b.attention.q_lora_rank is None)
+    assert ("layers.1.ffn.gate.bias" in result) == (b.experts is not None and b.n_dense_layers == 1)
     last = f"layers.{b.n_layers - 1}."
-    assert any(key.startswith(last) for key in found)
+    assert any(key.startswith(last) for key in result)
 
 
 def test_the_27b_layer_has_the_published_shapes():
-    found = shapes(model_preset("engram-27b"))
-    assert [found[f"layers.1.attn.{name}.weight"] for name in ("wq", "wkv_a", "wkv_b", "wo")] == [
+    result = shapes(model_preset("engram-27b"))
+    assert [result[f"layers.1.attn.{name}.weight"] for name in ("wq", "wkv_a", "wkv_b", "wo")] == [
         (6144, 2560), (576, 2560), (8192, 512), (2560, 4096)]
-    assert found["layers.1.attn_hc.phi"] == (24, 10_240)
-    assert found["layers.1.ffn.experts.w2"] == (55, 2560, 1536)
-    assert found["layers.1.ffn.shared_experts.w1.weight"] == (3072, 2560)
+    assert result["layers.1.attn_hc.phi"] == (24, 10_240)
+    assert result["layers.1.ffn.experts.w2"] == (55, 2560, 1536)
+    assert result["layers.1.ffn.shared_experts.w1.weight"] == (3072, 2560)
 
 
 def test_a_model_that_does_not_fit_into_memory_is_refused_before_it_is_made():

@@ -48,9 +48,9 @@ def map_by_keys(keys):
 
 
 def rebuild_with_our_normaliser(name):
-    found = canonical_map(tokens(tokenizer_file(name)))
-    assert digest(found) == DIGESTS[name]
-    assert np.array_equal(found, maps.load_map(name))
+    result = canonical_map(tokens(tokenizer_file(name)))
+    assert digest(result) == DIGESTS[name]
+    assert np.array_equal(result, maps.load_map(name))
 
 
 def test_v4_map_from_the_file_with_our_normaliser():
