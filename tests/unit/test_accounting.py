@@ -48,7 +48,7 @@ def test_printed_figures(name, field, counted, printed, how):
     assert printed in [figure for known, figure, _ in PRINTED[name] if known == field]
 
 
-def test_no_printed_figure_is_left_out():
+def test_every_printed_figure_is_covered():
     listed = {(name, field) for name, entries in PRINTED.items() for field, _, _ in entries}
     assert listed == {(name, field) for name, field, *_ in FIGURES} | {("engram-27b", "rho")}
     assert agreement(allocation(model_preset("engram-27b")), "74.3%") == "rounded"
@@ -114,7 +114,7 @@ def test_parts_sum_to_the_total(config):
 
 
 @pytest.mark.parametrize("config", [PLAIN, FULL, HEAD, DENSE], ids=lambda c: c.name)
-def test_the_total_is_what_arrays_hold(config):
+def test_total_equals_the_size_of_all_arrays(config):
     """The router's bias and integer offsets are state, not parameters."""
     held = sum(array.size for name, array in random_model(config).items()
                if not name.endswith(("gate.bias", "column_offsets")))
@@ -129,7 +129,7 @@ def test_tied_embeddings_are_counted_once_and_used_twice():
     assert summarise(HEAD).total == summarise(HEAD).total_one_vocab
 
 
-def test_only_chosen_experts_cost_anything():
+def test_unused_experts_add_to_the_total_only():
     base, more = PLAIN, replace(PLAIN, backbone=replace(
         PLAIN.backbone, experts=replace(PLAIN.backbone.experts, n_routed_experts=50)))
     one, other = count(base)["routed experts"], count(more)["routed experts"]
@@ -137,12 +137,12 @@ def test_only_chosen_experts_cost_anything():
     assert (other.active, other.flops) == (one.active, one.flops)
 
 
-def test_the_context_costs_scores_and_values_of_every_head():
+def test_flops_per_cached_token():
     a, L = model_preset("moe-27b").backbone.attention, 30
     assert summarise(model_preset("moe-27b")).flops_per_cached_token == L * a.n_heads * 2 * (192 + 128)
 
 
-def test_tables_as_they_are_stored():
+def test_table_rows_and_bytes():
     result = summarise(model_preset("engram-27b"))
     assert result.table_rows == 72_404_232
     assert result.table_bytes == 4 * result.tables == 4 * 80 * 72_404_232
@@ -173,7 +173,7 @@ def test_the_papers_two_budgets(experts, at_40_percent):
 
 
 @pytest.mark.parametrize("name", ["engram-27b", "engram-40b", "tiny", "small"])
-def test_the_inverse_gives_a_preset_back(name):
+def test_allocate_inverts_allocation(name):
     """From its own budget and rho: its number of experts, and its tables up to the primes' excess."""
     config = model_preset(name)
     result, experts = summarise(config), config.backbone.experts
@@ -188,7 +188,7 @@ def test_the_inverse_gives_a_preset_back(name):
 @pytest.mark.parametrize(("changes", "words"), [
     ({"rho": -0.1}, "rho"), ({"rho": 1.1}, "rho"), ({"rho": float("nan")}, "rho"), ({"p_active": 2e9}, "p_active"),
     ({"p_active": 0}, "p_active"), ({"p_total": -1.0}, "p_active")], ids=str)
-def test_impossible_budgets_are_refused(changes, words):
+def test_impossible_budgets_raise(changes, words):
     with pytest.raises(InputError, match=words):
         allocate(**{"p_total": 1e9, "p_active": 1e8, "rho": 0.5, "expert": 1e6, "top_k": 2,
                     "engram": preset("paper")} | changes)

@@ -101,7 +101,7 @@ def test_presets_against_the_slow_oracle(name):
                 assert addressing.rows(ids, layer, flat=flat).tolist() == expected, (layer, T, flat)
 
 
-def test_a_layer_number_off_by_one_addresses_other_rows():
+def test_a_layer_number_off_by_one_gives_different_rows():
     """The paper counts blocks from 1, the demo from 0; the number itself seeds the multipliers."""
     here, there = [Addressing(replace(preset("demo"), layer_ids=layers, multipliers=None))
                    for layers in ((1, 15), (2, 16))]
@@ -110,14 +110,14 @@ def test_a_layer_number_off_by_one_addresses_other_rows():
     assert (here.rows([5, 6, 7], 1) != there.rows([5, 6, 7], 2)).any()
 
 
-def test_modules_count_from_zero_where_the_ordinal_seeds():
+def test_ordinal_seeds_count_from_zero():
     config = replace(preset("qwen4exp-ple"), layer_ids=(5, 9), multipliers=None)
     result = {layer: m.tolist() for layer, m in Addressing(config).multipliers.items()}
     assert result[5] == list(MULTIPLIERS["splitmix64", 1234, 0, 248_320])
     assert result == slow_addressing.drawn_multipliers(config)
 
 
-def test_the_window_is_filled_with_the_canonical_pad():
+def test_windows_are_padded_with_the_canonical_pad_id():
     """Raw id 455 is " The", whose class is 237; the presets' own pad id, 2, could not show the difference."""
     config = replace(preset("tiny"), pad_id=455)
     addressing = Addressing(config)
@@ -169,7 +169,7 @@ def test_shapes_with_and_without_batch(shape):
     assert (history.shape, history.dtype) == ((*shape[:-1], 2), np.int64)
 
 
-def test_sequences_of_a_batch_do_not_meet():
+def test_sequences_of_a_batch_are_independent():
     addressing = Addressing(preset("tiny"))
     ids = np.arange(15).reshape(3, 5)
     history = np.array([[DEAD, DEAD], [DEAD, 7], [8, 9]])
@@ -179,12 +179,12 @@ def test_sequences_of_a_batch_do_not_meet():
 
 
 @pytest.mark.parametrize("ids", [[], [5], [5, 6]], ids=["no token", "one", "two"])
-def test_lists_are_taken_too(ids):
+def test_lists_are_accepted(ids):
     addressing = Addressing(preset("tiny"))
     assert addressing.rows(ids, 1).tolist() == addressing.rows(np.array(ids, dtype=np.int32), 1).tolist()
 
 
-def test_inputs_are_untouched():
+def test_inputs_are_not_modified():
     addressing = Addressing(preset("tiny"))
     ids, history = np.array([[4, DEAD, 5]]), np.array([[3, DEAD]])
     addressing.rows(ids, 1, history, flat=True)
@@ -198,7 +198,7 @@ def test_layers_differ_in_multipliers_and_primes():
     assert not set(addressing.primes[1].tolist()) & set(addressing.primes[2].tolist())
 
 
-def test_modules_numbered_by_ordinal_are_numbered_by_ascending_layer():
+def test_ordinals_follow_ascending_layer_numbers():
     """HF's qwen4_exp sorts the layer list before it numbers modules and hands out primes."""
     config = replace(preset("qwen4exp-ple"), layer_ids=(9, 5), table_sizes=(97, 97))
     shuffled, ascending = Addressing(config), Addressing(replace(config, layer_ids=(5, 9)))

@@ -38,7 +38,7 @@ def attend(p, x, config, absorbed=False, start=0, cache=None, record=ops.ignore)
 @pytest.mark.parametrize("absorbed", [False, True], ids=["expanded", "absorbed"])
 @pytest.mark.parametrize("length", [1, 2, 5])
 @pytest.mark.parametrize("name", CONFIGS)
-def test_mla_matches_the_slow_one(name, length, absorbed):
+def test_mla_matches_the_slow_version(name, length, absorbed):
     config = CONFIGS[name]
     p, x = case(config, 2, length)
     lists = {key: array.tolist() for key, array in p.items()}
@@ -48,7 +48,7 @@ def test_mla_matches_the_slow_one(name, length, absorbed):
 
 
 @pytest.mark.parametrize("absorbed", [False, True], ids=["expanded", "absorbed"])
-def test_weights_match_the_slow_ones(absorbed):
+def test_weights_match_the_slow_version(absorbed):
     """Scores are scaled as a whole, YaRN's factor included."""
     p, x = case(MLA_LATENT, 1, 4)
     seen, c = {}, slow_attention_config(MLA_LATENT)
@@ -64,7 +64,7 @@ def test_weights_match_the_slow_ones(absorbed):
 
 @pytest.mark.parametrize("absorbed", [False, True], ids=["expanded", "absorbed"])
 @pytest.mark.parametrize("name", CONFIGS)
-def test_a_chunk_sees_the_cache_and_itself(name, absorbed):
+def test_a_chunk_attends_to_the_cache_and_itself(name, absorbed):
     config = CONFIGS[name]
     p, x = case(config, 2, 7)
     whole, (c_kv, k_pe) = attend(p, x, config)
@@ -77,13 +77,13 @@ def test_a_chunk_sees_the_cache_and_itself(name, absorbed):
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 2), (2, 17)], ids=lambda s: f"B={s[0]},T={s[1]}")
 @pytest.mark.parametrize("name", CONFIGS)
-def test_absorbed_is_expanded(name, shape):
+def test_absorbed_equals_expanded(name, shape):
     p, x = case(CONFIGS[name], *shape, seed=3)
     expanded, absorbed = (attend(p, x, CONFIGS[name], form)[0] for form in (False, True))
     assert_close("attention", expanded, absorbed, "forms")
 
 
-def test_later_tokens_do_not_matter():
+def test_later_tokens_do_not_change_earlier_outputs():
     p, x = case(MLA, 1, 6)
     other = x.copy()
     other[:, 4:] += 1
@@ -107,19 +107,19 @@ def test_softmax_of_large_scores(dtype):
 
 
 @pytest.mark.parametrize("keys", [0, 3])
-def test_no_new_tokens_have_no_weights(keys):
+def test_softmax_of_no_queries_is_empty(keys):
     result = ops.softmax(np.zeros((2, 3, 0, keys)), np.zeros((2, 0, keys), dtype=bool))
     assert result.shape == (2, 3, 0, keys)
 
 
-def test_each_head_has_its_key_rows_then_its_value_rows():
+def test_each_head_packs_key_rows_before_value_rows():
     config = replace(MLA, n_heads=2, qk_nope_head_dim=2, v_head_dim=1, kv_lora_rank=1)
     w_uk, w_uv = ops.up_projections({"wkv_b.weight": np.arange(6.0)[:, None]}, config)
     assert w_uk[..., 0].tolist() == [[0, 1], [3, 4]]
     assert w_uv[..., 0].tolist() == [[2], [5]]
 
 
-def test_a_query_has_its_unturned_part_first():
+def test_a_query_has_its_unrotated_part_first():
     config = replace(MLA, n_heads=2, qk_nope_head_dim=1, qk_rope_head_dim=2)
     nope, pe = ops.queries({"wq.weight": np.eye(6)}, np.arange(6.0)[None, None], np.zeros((1, 1, 1)), config)
     assert nope[0, 0].tolist() == [[0], [3]]
@@ -139,7 +139,7 @@ def test_the_latent_is_normalised_and_the_key_is_not():
     assert c_kv.shape[-1] + k_pe.shape[-1] == config.kv_lora_rank + config.qk_rope_head_dim
 
 
-def test_the_latents_eps_is_a_field_of_its_own():
+def test_latents_use_their_own_eps():
     p, x = case(MLA, 1, 2)
     angle = np.zeros((1, 2, 2))
     for eps in (1e-20, 1e-6, 1e-2):
@@ -149,7 +149,7 @@ def test_the_latents_eps_is_a_field_of_its_own():
         assert_close(f"eps {eps}", expected, c_kv, "f64", D + MLA.kv_lora_rank)
 
 
-def test_the_caches_are_much_smaller_than_keys_and_values():
+def test_cache_shapes():
     p, x = case(MLA, 1, 4)
     _, (c_kv, k_pe) = attend(p, x, MLA)
     assert c_kv.shape == (1, 4, 7)

@@ -171,7 +171,7 @@ ELSEWHERE = {
 }
 
 
-def test_every_public_name_is_tried():
+def test_every_public_name_is_covered():
     tried = {name.split(".")[0] for name in CALLS}
     assert set(engram_ref.__all__) - tried == set(ELSEWHERE)
     assert {name for name, _ in GOOD} <= {*CALLS, *FILES} and len(BAD) >= 20
@@ -187,7 +187,7 @@ ARGUMENTS = [(name, argument) for name, (_, valid) in (CALLS | FILES).items() fo
 
 
 @pytest.mark.parametrize(("name", "argument"), ARGUMENTS)
-def test_a_bad_value_is_an_input_error(name, argument):
+def test_bad_values_raise_input_error(name, argument):
     call, valid = (CALLS | FILES)[name]
     for bad, value in BAD.items():
         if bad in GOOD.get((name, argument), ()):
@@ -204,6 +204,6 @@ def test_a_bad_value_is_an_input_error(name, argument):
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_the_call_works(name):
+def test_valid_calls_succeed(name):
     call, valid = CALLS[name]
     call(**valid)

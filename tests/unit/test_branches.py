@@ -48,7 +48,7 @@ def slow_maps(p, X, config):
 @pytest.mark.parametrize("iterations", [1, 2, 20])
 @pytest.mark.parametrize("spread", [0.5, 4.0, 32.0, 128.0], ids=lambda s: f"logits of {s}")
 @pytest.mark.parametrize("M", [1, 2, 3, 4, 7])
-def test_sinkhorn_matches_long_decimals(M, spread, iterations):
+def test_sinkhorn_matches_decimal_arithmetic(M, spread, iterations):
     logits = spread * np.random.default_rng(M).standard_normal((3, M, M))
     expected = np.array([slow.sinkhorn(matrix, iterations) for matrix in logits.tolist()])
     scale = 1 + np.abs(logits).max()                       # a logarithm of size a is rounded by a u
@@ -57,7 +57,7 @@ def test_sinkhorn_matches_long_decimals(M, spread, iterations):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("spread", [0.5, 2.0, 32.0, 128.0, 1000.0], ids=lambda s: f"logits of {s}")
-def test_rows_are_exact(spread, dtype):
+def test_rows_sum_to_one(spread, dtype):
     """The last step divides rows by their sums; large logits must not divide zero by zero."""
     logits = (spread * np.random.default_rng(0).standard_normal((2000, 4, 4))).astype(dtype)
     with np.errstate(over="raise", invalid="raise", divide="raise"):
@@ -68,7 +68,7 @@ def test_rows_are_exact(spread, dtype):
     assert_close("row sums", np.ones((2000, 4)), result.sum(axis=-1), kind, 4)
 
 
-def test_columns_are_only_nearly_exact():
+def test_columns_sum_to_one_approximately():
     """Twenty steps are no convergence: the worst column is off by more, the larger the logits."""
     unit = np.random.default_rng(0).standard_normal((2000, 4, 4))
     worst = [np.abs(sinkhorn(spread * unit, 20).sum(axis=-2) - 1).max() for spread in (0.25, 1.0, 8.0)]
@@ -85,7 +85,7 @@ def test_columns_are_normalised_first():
 
 @pytest.mark.parametrize("iterations", [1, 2, 20])
 @pytest.mark.parametrize("eps", [1e-6, 1e-3])
-def test_with_eps_it_is_the_releases_matrix_transposed(eps, iterations):
+def test_sinkhorn_with_eps_is_the_transpose_of_the_releases(eps, iterations):
     logits = np.random.default_rng(0).standard_normal((5, 4, 4))
     expected = np.array([slow.release_matrix(matrix.T.tolist(), iterations, eps) for matrix in logits])
     result = sinkhorn(logits, iterations, eps)
@@ -95,7 +95,7 @@ def test_with_eps_it_is_the_releases_matrix_transposed(eps, iterations):
 
 @pytest.mark.parametrize("config", [HyperConfig(), HyperConfig(iterations=3, post_mult=1.0)], ids=["paper", "other"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_maps_match_the_slow_ones(shape, config):
+def test_maps_match_the_slow_version(shape, config):
     p, X = site(*shape[2:]), state(shape)
     M, D = shape[2:]
     logits = logit_scale_of_maps(p, X, EPS)
@@ -133,7 +133,7 @@ def test_options_of_the_releases():
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_a_site_matches_the_slow_one(shape):
+def test_a_site_matches_the_slow_version(shape):
     p, X, config = site(*shape[2:]), state(shape), HyperConfig(shape[2])
     lists, c = {n: a.tolist() for n, a in p.items()}, {"eps": EPS, "iterations": 20, "post_mult": 2.0}
     expected = [[slow.site(lists, branches, c, lambda u: [3 * a for a in u]) for branches in row]
@@ -148,7 +148,7 @@ def test_a_site_matches_the_slow_one(shape):
     assert_close("branches", np.array(expected, dtype=float).reshape(shape), result, "f64", M * D, scale)
 
 
-def test_rows_of_the_matrix_are_the_branches_written():
+def test_matrix_rows_are_the_written_branches():
     """A matrix that copies branch 1 to branch 0: not the other way round."""
     X = np.array([[[[1.0, 2.0], [3.0, 4.0]]]])
     result = write_branches(X, np.array([[[10.0, 20.0]]]), np.array([[[0.0, 1.0]]]), np.array([[[[0.0, 1], [0, 0]]]]))
@@ -158,7 +158,7 @@ def test_rows_of_the_matrix_are_the_branches_written():
 
 @pytest.mark.parametrize("form", ["sum", "mean", "head"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_collapse_matches_the_slow_one(shape, form):
+def test_collapse_matches_the_slow_version(shape, form):
     rng, X = np.random.default_rng(0), state(shape)
     M, D = shape[2:]
     p = {"phi": rng.standard_normal((M, M * D)), "bias": rng.standard_normal(M), "alpha": np.array([0.7])}
@@ -169,7 +169,7 @@ def test_collapse_matches_the_slow_one(shape, form):
     assert_close("stream", np.array(expected, dtype=float).reshape(*shape[:2], D), result, "f64", M * D + M, scale)
 
 
-def test_expand_gives_every_branch_the_same_start():
+def test_expand_copies_the_stream_to_every_branch():
     x = np.arange(6.0).reshape(1, 2, 3)
     assert_close("branches", np.stack([x, x, x, x], axis=2), expand(x, 4), "exact")
 

@@ -93,7 +93,7 @@ def test_both_kinds_of_key_share_one_dictionary():
     assert canonical_map(tokens).tolist() == [0, 0, 0, 1, 2]
 
 
-def test_classes_are_numbered_as_first_seen():
+def test_classes_are_numbered_by_first_appearance():
     result = canonical_map((text, text) for text in ["b", "a", "B", "c", "A"])
     assert result.tolist() == [0, 1, 0, 2, 1]
     assert result.dtype == np.int64
@@ -119,7 +119,7 @@ def test_dead_bypasses_the_map():
     assert ids.tolist() == [DEAD, 4, DEAD, 3], "the input is untouched"
 
 
-def test_an_id_out_of_range_is_named_with_its_position():
+def test_an_id_out_of_range_raises_with_its_position():
     with pytest.raises(InputError, match=r"ids: expected values in \[0, 5\), found 5 at position 2"):
         canonicalise(np.array([0, 1, 5]), MAP)
     with pytest.raises(InputError, match=r"found -2 at position \(1, 0\)"):
@@ -133,10 +133,10 @@ def test_ids_must_be_signed_integers(dtype):
 
 
 @pytest.mark.parametrize("dtype", ["int8", "int16", "int32", "int64"])
-def test_narrow_ids_are_compared_with_a_wide_size(dtype):
+def test_narrow_integer_ids_are_accepted(dtype):
     check_ids(np.array([127, 0], dtype=dtype), 129_280, allow_dead=False)
 
 
-def test_dead_is_refused_where_there_is_no_barrier():
+def test_dead_without_a_barrier_raises():
     with pytest.raises(InputError, match=r"words: .*found -1 at position 1 \(this dialect has no DEAD mark\)"):
         check_ids(np.array([0, DEAD]), 5, allow_dead=False, argument="words")

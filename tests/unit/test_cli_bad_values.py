@@ -53,13 +53,13 @@ def alone(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_every_command_and_its_options_are_tried():
+def test_every_command_and_its_options_are_covered():
     assert set(VALID) == set(COMMANDS) and len(BAD) >= 20
     assert {("walk", "layer"), ("ids", "history"), ("golden", "source"), ("bench", "rounds")} <= set(CASES)
 
 
 @pytest.mark.parametrize(("command", "name"), CASES)
-def test_a_bad_value_ends_with_code_2_and_one_line(capsys, command, name):
+def test_bad_values_print_one_line_and_exit_2(capsys, command, name):
     for bad, value in BAD.items():
         if bad in GOOD.get((command, name), ()):
             continue

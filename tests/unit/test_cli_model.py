@@ -33,7 +33,7 @@ def test_count_of_one_model_as_text_and_json(capsys):
     assert {entry["agrees"] for entry in shown["printed"]} == {"rounded", "truncated"}
 
 
-def test_walk_goes_on_through_the_block(capsys):
+def test_walk_with_a_model_shows_the_whole_block(capsys):
     out = run(capsys, "walk", "the horse", "--model", "tiny")[1]
     for key in ("attn_branches.branch_residual", "attention.attention_weights", "experts.experts", "logits"):
         assert key in out and BY_NAME[key.rsplit(".", 1)[-1]].about in out
@@ -45,7 +45,7 @@ def test_walk_goes_on_through_the_block(capsys):
 @pytest.mark.parametrize("columns", [80, 120])
 @pytest.mark.parametrize("argv", [["count"], ["count", "engram-40b"], ["walk", "--model", "tiny", "--step"]],
                          ids=["count", "count one", "walk"])
-def test_they_fit_the_terminal(capsys, monkeypatch, argv, columns):
+def test_output_fits_the_terminal(capsys, monkeypatch, argv, columns):
     monkeypatch.setenv("COLUMNS", str(columns))
     assert max(terminal.columns(line) for line in run(capsys, *argv)[1].splitlines()) <= columns
 
@@ -55,12 +55,12 @@ def test_they_fit_the_terminal(capsys, monkeypatch, argv, columns):
                                         (["walk", "--model", "moe-27b"], "one with Engram"),
                                         (["walk", "--model", "tiny", "--preset", "demo"], "deepseek-v3")],
                          ids=["unknown model", "unknown walk", "no Engram", "another vocabulary"])
-def test_bad_input_is_one_line_and_exit_2(capsys, argv, said):
+def test_bad_input_prints_one_line_and_exits_2(capsys, argv, said):
     code, out, err = run(capsys, *argv)
     assert (code, out) == (2, "") and said in err and err.count("\n") == 1
 
 
-def test_step_model_ends_where_forward_does():
+def test_step_model_runs_to_the_end():
     """The script's last line asserts it; here we see that it gets there."""
     done = subprocess.run([sys.executable, str(SCRIPT)], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr

@@ -26,7 +26,7 @@ def own(tmp_path_factory):
     return str(path)
 
 
-def test_ids_of_ones_own_vocabulary(capsys, own):
+def test_ids_with_a_custom_vocabulary(capsys, own):
     vocabulary = Vocabulary.from_file(own)
     config = vocabulary.configure(preset("demo"))
     ids = vocabulary.canonical[vocabulary.encode("the fox")]
@@ -40,13 +40,13 @@ def test_ids_of_ones_own_vocabulary(capsys, own):
     assert run(capsys, "ids", "--preset", "demo", "--layer", "15", "--json", "the fox")[1] != out
 
 
-def test_the_released_file_is_known_by_its_digest(capsys):
+def test_the_released_file_is_recognised_by_its_digest(capsys):
     text = "Only Alexander"
     assert run(capsys, "ids", "--digest", "--tokenizer", str(packaged_tokenizer_file()), text) == (
         run(capsys, "ids", "--digest", text))
 
 
-def test_a_dialect_of_raw_ids_takes_those_of_a_tokenizer(capsys, own):
+def test_a_raw_id_dialect_accepts_a_tokenizer(capsys, own):
     ids = Vocabulary.from_file(own).encode("the fox")
     code, out, _ = run(capsys, "ids", "--preset", "qwen4exp-ple", "--tokenizer", own, "--json", "the fox")
     assert code == 0
@@ -54,7 +54,7 @@ def test_a_dialect_of_raw_ids_takes_those_of_a_tokenizer(capsys, own):
 
 
 @pytest.mark.parametrize("model", [[], ["--model", "tiny"]], ids=["module", "whole model"])
-def test_walk_on_ones_own_vocabulary(capsys, own, model):
+def test_walk_with_a_custom_vocabulary(capsys, own, model):
     vocabulary = Vocabulary.from_file(own)
     config = vocabulary.configure(preset("deepseek-v4.1-flash"))
     code, out, err = run(capsys, "walk", "--tokenizer", own, *model, "the fox", "--json")
@@ -69,7 +69,7 @@ def test_walk_on_ones_own_vocabulary(capsys, own, model):
     assert "vocabulary own" in run(capsys, "walk", "--tokenizer", own, *model, "the fox")[1]
 
 
-def test_what_no_tokenizer_can_be_is_refused(capsys, own, tmp_path):
+def test_invalid_tokenizer_files_exit_2(capsys, own, tmp_path):
     words = tmp_path / "words.json"
     model = {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}
     words.write_text(json.dumps({"version": "1.0", "model": model}), encoding="utf-8")

@@ -106,13 +106,13 @@ BAD_STORED = {
 
 
 @pytest.mark.parametrize("case", BAD_STORED)
-def test_stored_numbers_of_a_wrong_kind_are_refused(case):
+def test_invalid_codes_and_scales_raise(case):
     codes, scales, message = BAD_STORED[case]
     with pytest.raises(InputError, match=message):
         dequantise(codes, scales)
 
 
 @pytest.mark.parametrize("width", [1, 31, 33])
-def test_quantise_refuses_a_broken_block(width):
+def test_quantise_raises_for_an_incomplete_block(width):
     with pytest.raises(InputError, match="multiple of 32"):
         quantise(np.zeros((2, width), dtype=np.float32))

@@ -35,12 +35,12 @@ CASES = [(kind, field.name, bad) for kind, config in CONFIGS.items() for field i
          if field.name not in GOOD.get(bad, ())]
 
 
-def test_the_values_of_every_field_are_tried():
+def test_every_field_is_covered():
     assert len(CASES) > 60 * 15
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
-def test_a_field_takes_no_other_value(kind):
+def test_invalid_field_values_raise(kind):
     for field, bad in [case[1:] for case in CASES if case[0] == kind]:
         try:
             replace(CONFIGS[kind], **{field: BAD[bad]})
@@ -51,7 +51,7 @@ def test_a_field_takes_no_other_value(kind):
 
 
 @pytest.mark.parametrize("bad", GOOD)
-def test_a_field_takes_the_values_it_should(bad):
+def test_valid_field_values_are_accepted(bad):
     for config in CONFIGS.values():
         for field in {field.name for field in fields(config)} & set(GOOD[bad]):
             assert getattr(replace(config, **{field: BAD[bad]}), field) == BAD[bad]
@@ -77,7 +77,7 @@ def test_numpy_scalars_become_python_numbers(kind):
     assert {name: type(getattr(made, name)) for name in given} == {name: type(value) for name, value in given.items()}
 
 
-def test_a_float_field_keeps_what_it_can_hold_only():
+def test_float_fields_accept_only_exact_values():
     assert type(replace(BACKBONE, rms_norm_eps=0).rms_norm_eps) is float
     assert replace(BACKBONE, rms_norm_eps=np.float32(1e-6)).rms_norm_eps == float(np.float32(1e-6))
     with pytest.raises(InputError, match="rms_norm_eps: expected a finite number that a float64 holds, found "):
@@ -89,12 +89,12 @@ def test_a_float_field_keeps_what_it_can_hold_only():
     ({"n_heads": 0}, "n_heads: expected at least 1, found 0"),
     ({"n_heads": 2**63}, "n_heads: expected at most 9223372036854775807"),
     ({"yarn": asdict(CONFIGS["YarnConfig"])}, "yarn: expected YarnConfig, found a value of type dict")], ids=str)
-def test_what_is_wrong_is_said(fields, words):
+def test_errors_state_the_expected_value(fields, words):
     with pytest.raises(InputError, match=words):
         replace(BACKBONE.attention, **fields)
 
 
-def test_the_item_of_a_list_is_named():
+def test_errors_name_the_list_item():
     with pytest.raises(InputError, match=r"multipliers\[1\]\[0\]: expected an integer, found '3'"):
         replace(preset("tiny"), multipliers=[[1, 3, 5], ["3", 5, 7]])
 

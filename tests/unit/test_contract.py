@@ -54,7 +54,7 @@ FIRST_ELEMENT_FEEDS_ALL = ("linear", "rms_norm", "sigmoid", "score", "factored_s
 
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("op", OPS)
-def test_inputs_stay_as_they_are_and_dtype_is_kept(op, dtype):
+def test_inputs_are_not_modified_and_dtype_is_kept(op, dtype):
     inputs = arrays(dtype)
     before = {name: array.copy() for name, array in inputs.items()}
     assert OPS[op](inputs).dtype == dtype
@@ -63,7 +63,7 @@ def test_inputs_stay_as_they_are_and_dtype_is_kept(op, dtype):
 
 
 @pytest.mark.parametrize("op", [op for op in OPS if op not in MAY_BE_VIEWS])
-def test_no_result_can_be_used_to_change_an_input(op):
+def test_results_share_no_memory_with_inputs(op):
     inputs = arrays("float64")
     result = OPS[op](inputs)
     assert not any(np.shares_memory(result, array) for array in inputs.values())
@@ -71,7 +71,7 @@ def test_no_result_can_be_used_to_change_an_input(op):
 
 @pytest.mark.parametrize("T", [0, 1])
 @pytest.mark.parametrize("op", [op for op in OPS if op != "gather"])
-def test_short_sequences_are_legal(op, T):
+def test_short_sequences_are_valid(op, T):
     inputs = arrays("float64", T=T)
     result = OPS[op](inputs)
     assert result.dtype == np.float64
@@ -80,7 +80,7 @@ def test_short_sequences_are_legal(op, T):
 
 
 @pytest.mark.parametrize("op", FIRST_ELEMENT_FEEDS_ALL)
-def test_nan_is_passed_on(op):
+def test_nan_propagates(op):
     inputs = arrays("float64")
     x = inputs["x"].copy()
     x[0, 0, 0, 0] = np.nan

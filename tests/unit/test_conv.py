@@ -41,7 +41,7 @@ def test_an_impulse_shows_the_taps_newest_first():
     assert result == [0, 0, 1, 0, 0, 2, 0, 0, 3, 0, 0, 4, 0]
 
 
-def test_nothing_looks_ahead():
+def test_convolution_is_causal():
     x, weight, start = case(1, 9, 2, 3, 4, 3)
     changed = x.copy()
     changed[:, 5:] = 1e6
@@ -50,7 +50,7 @@ def test_nothing_looks_ahead():
     assert (before[:, 5:] != after[:, 5:]).all()
 
 
-def test_branches_and_channels_keep_to_themselves():
+def test_branches_and_channels_are_independent():
     x, weight, start = case(1, 9, 3, 2, 4, 3)
     changed = x.copy()
     changed[:, :, 1, 0] += 1.0
@@ -69,7 +69,7 @@ def in_chunks(x, weight, dilation, taps, lengths):
 
 @pytest.mark.parametrize("lengths", [(11,), (1,) * 11, (0, 11), (11, 0, 0), (1, 10), (10, 1), (9, 2), (3, 0, 5, 3)],
                          ids=str)
-def test_any_cut_gives_the_answer_of_one_piece(lengths):
+def test_any_cut_gives_the_result_of_one_call(lengths):
     x, weight, start = case(2, 11, 3, 5, 4, 3)
     whole, last = in_chunks(x, weight, 3, start, (11,))
     result, taps = in_chunks(x, weight, 3, start, lengths)

@@ -15,7 +15,7 @@ GROUPS = {"weight": {"matrix", "vector", "conv", "embedding", "output"}, "table"
 
 
 @pytest.mark.parametrize("name", model_presets())
-def test_every_array_is_declared_once_and_in_known_words(name):
+def test_every_array_is_declared_once_with_known_attributes(name):
     declared = list(declarations.model(model_preset(name)))
     assert len({p.name for p in declared}) == len(declared)
     for p in declared:
@@ -25,7 +25,7 @@ def test_every_array_is_declared_once_and_in_known_words(name):
         assert (p.layer is not None) == (p.part.startswith("engram "))
 
 
-def test_what_an_optimiser_and_a_gradient_must_not_touch():
+def test_arrays_without_optimiser_or_gradient_are_marked():
     model = model_preset("tiny")
     result = {p.name.split(".", 2)[-1]: (p.kind, p.group) for p in declarations.model(model)}
     assert result["engram.column_offsets"] == ("constant", "")

@@ -33,7 +33,7 @@ def part(ids, dead, begin, end):
 @pytest.mark.parametrize("absorbed", [False, True], ids=["expanded", "absorbed"])
 @pytest.mark.parametrize("lengths", CUTS, ids=lambda c: "cut in " + ",".join(map(str, c)))
 @pytest.mark.parametrize("name", MODELS)
-def test_any_cut_gives_the_logits_of_the_whole(name, lengths, absorbed):
+def test_any_cut_gives_the_logits_of_one_call(name, lengths, absorbed):
     config = MODELS[name]
     parameters, (ids, dead) = random_model(config), text(config)
     state, result, begin = DecodeState.start(2), [], 0
@@ -58,7 +58,7 @@ def ragged(ids, dead, lengths, counts):
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("name", MODELS)
-def test_rows_of_different_lengths_do_not_disturb_each_other(name, seed):
+def test_rows_of_different_lengths_are_independent(name, seed):
     """Random ragged steps; a row that has run out is finished and takes part with a count of 0."""
     config, rng = MODELS[name], np.random.default_rng(seed)
     parameters, (ids, dead) = random_model(config), text(config, 3)
@@ -74,7 +74,7 @@ def test_rows_of_different_lengths_do_not_disturb_each_other(name, seed):
 
 @pytest.mark.parametrize("tokens", [0, 1, 4, 9, [0, 9], [5, 2]], ids=str)
 @pytest.mark.parametrize("name", MODELS)
-def test_rollback_and_replay_is_straight_on(name, tokens):
+def test_rollback_and_replay_equals_one_call(name, tokens):
     """Nine tokens, four drafts that are rejected, then more taken back, then the true rest."""
     config = MODELS[name]
     parameters, (ids, dead) = random_model(config), text(config)
@@ -90,7 +90,7 @@ def test_rollback_and_replay_is_straight_on(name, tokens):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_drafts_are_taken_one_by_one_or_not_at_all(name):
+def test_rows_accept_different_numbers_of_drafts(name):
     """Speculative decoding: three drafts a step, row 0 accepts one of them and row 1 two."""
     config = MODELS[name]
     parameters, (ids, dead) = random_model(config), text(config)
@@ -108,7 +108,7 @@ def test_drafts_are_taken_one_by_one_or_not_at_all(name):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_forks_are_separate_runs(name):
+def test_forks_are_independent(name):
     config = MODELS[name]
     parameters, (ids, _), (other, _) = random_model(config), text(config), text(config, seed=2)
     other[:, :5] = ids[:, :5]
@@ -142,7 +142,7 @@ SNAPSHOTS = {
 
 
 @pytest.mark.parametrize("way", SNAPSHOTS)
-def test_a_snapshot_never_sees_what_its_origin_writes(way):
+def test_snapshots_are_unaffected_by_later_writes(way):
     """After a rollback the origin writes over slots that the snapshot still counts, and the other way round."""
     parameters, (ids, _), (other, _) = random_model(FULL), text(FULL), text(FULL, seed=2)
     state = DecodeState.start(2)
@@ -163,7 +163,7 @@ def test_a_snapshot_never_sees_what_its_origin_writes(way):
         assert_close("logits", expected, logits, "model")
 
 
-def test_a_cache_that_was_read_is_not_written_into():
+def test_returned_caches_are_not_written_to():
     parameters, (ids, _) = random_model(FULL), text(FULL)
     state = DecodeState.start(2)
     stepped(state, parameters, ids, range(6))
@@ -192,7 +192,7 @@ class Allocations:
         return call
 
 
-def test_a_step_copies_no_cache_but_at_doublings():
+def test_a_step_copies_caches_only_to_double_them():
     parameters, (ids, _) = random_model(FULL), text(FULL)
     state, allocations, per_step = DecodeState.start(2), Allocations(), []
     forward(parameters, ids[:, :8], FULL, state=state)
@@ -206,7 +206,7 @@ def test_a_step_copies_no_cache_but_at_doublings():
     assert per_step.count(per_step[0]) > 5
 
 
-def test_reading_the_caches_costs_the_next_step_a_copy_and_no_more():
+def test_reading_the_caches_costs_one_copy_at_the_next_step():
     parameters, (ids, _) = random_model(FULL), text(FULL)
     state, allocations = DecodeState.start(2), Allocations()
     stepped(state, parameters, ids, range(5))
@@ -217,7 +217,7 @@ def test_reading_the_caches_costs_the_next_step_a_copy_and_no_more():
 
 
 @pytest.mark.parametrize("stop", ["layers.2.attention.c_kv", "logits"])
-def test_a_call_that_ends_early_leaves_nothing_behind(stop):
+def test_a_call_that_stops_early_leaves_the_caches_unchanged(stop):
     """Not even after a row's end: the values may be NaN, and attention reads hidden slots with weight 0."""
     parameters, (ids, _) = random_model(FULL), text(FULL)
     bad = parameters | {"embed.weight": np.where(np.arange(61)[:, None] == 5, np.nan, parameters["embed.weight"])}
@@ -235,7 +235,7 @@ def test_a_call_that_ends_early_leaves_nothing_behind(stop):
 
 @pytest.mark.parametrize("rows", [[1, 0], [1, 1], [2], [0, 2, 1, 1, 0]], ids=str)
 @pytest.mark.parametrize("name", MODELS)
-def test_reorder_moves_all_that_is_remembered(name, rows):
+def test_reorder_moves_every_cache(name, rows):
     """Beams: after five tokens each new row goes on from the row it came from."""
     config = MODELS[name]
     parameters, (ids, _), (rest, _) = random_model(config), text(config, 3), text(config, len(rows), 5)
@@ -249,7 +249,7 @@ def test_reorder_moves_all_that_is_remembered(name, rows):
         assert_close(f"row {b}", forward(parameters, whole, config)[-6:], result[b], "model")
 
 
-def test_a_finished_row_stays_as_it_is():
+def test_a_finished_row_does_not_change():
     parameters, (ids, _) = random_model(FULL), text(FULL)
     state = DecodeState.start(2)
     forward(parameters, ids[:, :6], FULL, state=state)
@@ -265,7 +265,7 @@ def test_a_finished_row_stays_as_it_is():
 
 @pytest.mark.parametrize("dtype", [np.int8, np.int32])
 @pytest.mark.parametrize("config", [FULL, PLAIN], ids=lambda c: c.name)
-def test_narrow_ids_are_ids(config, dtype):
+def test_narrow_integer_ids_are_accepted(config, dtype):
     """Ids from another library are often int32; the next chunk may be int64."""
     parameters, (ids, _) = random_model(config), text(config)
     state = DecodeState.start(2)
@@ -274,7 +274,7 @@ def test_narrow_ids_are_ids(config, dtype):
     assert_close("logits", forward(parameters, ids, config), np.concatenate(result, axis=1), "model")
 
 
-def test_what_a_state_remembers():
+def test_caches_of_a_state():
     parameters, (ids, _) = random_model(FULL), text(FULL)
     state = DecodeState.start(2)
     forward(parameters, ids, FULL, state=state)
@@ -286,7 +286,7 @@ def test_what_a_state_remembers():
 @pytest.mark.parametrize(("tokens", "words"), [
     (6, "tokens: expected 0 to 5, what row 0 has seen, found 6"), ([1, 4], "what row 1 has seen, found 4"),
     (-1, "tokens"), ([0, -2], "tokens"), (1.5, "tokens"), ([1, 2, 3], "tokens"), ("two", "tokens")], ids=str)
-def test_a_rollback_past_the_start_is_refused(tokens, words):
+def test_a_rollback_past_the_start_raises(tokens, words):
     parameters, (ids, _) = random_model(PLAIN), text(PLAIN)
     state = DecodeState.start(2)
     forward(parameters, ids[:, :5], PLAIN, state=state, counts=[5, 3])
@@ -296,7 +296,7 @@ def test_a_rollback_past_the_start_is_refused(tokens, words):
 
 
 @pytest.mark.parametrize("rows", [[2], [-1], [[0, 1]], [0.5], "one"], ids=str)
-def test_rows_that_are_not_there_are_refused(rows):
+def test_reorder_to_missing_rows_raises(rows):
     parameters, (ids, _) = random_model(PLAIN), text(PLAIN)
     state = DecodeState.start(2)
     forward(parameters, ids[:, :5], PLAIN, state=state)
@@ -307,7 +307,7 @@ def test_rows_that_are_not_there_are_refused(rows):
 
 @pytest.mark.parametrize("name", ["layers.1.c_kv", "layers.0.k_pe", "canonical_ids", "conv_norm"])
 @pytest.mark.parametrize("damage", ["short", "missing"])
-def test_a_cache_shorter_than_its_position_is_refused(name, damage):
+def test_a_cache_shorter_than_its_position_raises(name, damage):
     parameters, (ids, _) = random_model(FULL), text(FULL)
     state = DecodeState.start(2)
     forward(parameters, ids[:, :5], FULL, state=state)
@@ -320,13 +320,13 @@ def test_a_cache_shorter_than_its_position_is_refused(name, damage):
     assert state.lengths.tolist() == [5, 5]
 
 
-def test_a_state_that_only_claims_to_have_seen_something_is_refused():
+def test_a_state_with_lengths_but_no_caches_raises():
     parameters, (ids, _) = random_model(PLAIN), text(PLAIN)
     with pytest.raises(InputError, match="cache"):
         forward(parameters, ids, PLAIN, state=DecodeState(np.array([3, 3])))
 
 
-def test_a_state_of_another_model_is_refused():
+def test_a_state_of_a_different_model_raises():
     state, (ids, _) = DecodeState.start(2), text(PLAIN)
     forward(random_model(PLAIN), ids[:, :5], PLAIN, state=state)
     with pytest.raises(InputError, match="cache"):
@@ -342,7 +342,7 @@ def nan_token():
     return ids, lambda x, **options: forward(parameters, x, PLAIN, check_values=False, **options)
 
 
-def test_a_draft_of_nan_that_was_taken_back_leaves_nothing():
+def test_rolled_back_nan_has_no_effect():
     """Attention reads what is stored after a shorter row's end with weight 0, and 0 * NaN is NaN."""
     ids, run = nan_token()
     state = DecodeState.start(2)
@@ -355,7 +355,7 @@ def test_a_draft_of_nan_that_was_taken_back_leaves_nothing():
     assert np.isfinite(run(ids[:, 8:9], state=state)).all()
 
 
-def test_a_call_that_failed_leaves_nothing_in_unused_slots():
+def test_a_failed_call_leaves_no_nan_in_unused_slots():
     ids, run = nan_token()
     state = DecodeState.start(2)
     run(ids[:, :4], state=state, counts=[4, 1])

@@ -53,7 +53,7 @@ def floats(parameters):
 
 @pytest.mark.parametrize("check", [True, False], ids=["checked", "unchecked"])
 @pytest.mark.parametrize("config", [DEMO, V41], ids=lambda config: config.name)
-def test_a_module_looks_at_each_array_once(config, check):
+def test_engram_checks_each_array_once(config, check):
     rng, dtype = np.random.default_rng(1), np.float32 if config is V41 else np.float64
     parameters = initialise(config, config.layer_ids[0], rng, dtype)
     hidden, rows = random_inputs(config, rng, 2, 3, dtype)
@@ -68,7 +68,7 @@ def test_a_module_looks_at_each_array_once(config, check):
 
 
 @pytest.mark.parametrize("check_values", [True, False], ids=["checked", "unchecked"])
-def test_a_model_looks_at_each_array_once(check_values):
+def test_forward_checks_each_array_once(check_values):
     parameters, ids, dead = random_model(FULL), random_ids(FULL), np.zeros((2, 7), dtype=bool)
     state = DecodeState.start(2)
     forward(parameters, ids, FULL, state=state)
@@ -82,7 +82,7 @@ def test_a_model_looks_at_each_array_once(check_values):
 
 
 @pytest.mark.parametrize("new_tokens", [0, 1, 5])
-def test_generating_looks_at_parameters_once_however_many_tokens(new_tokens):
+def test_generate_checks_parameters_once(new_tokens):
     parameters, prompt = random_model(FULL), random_ids(FULL)
     counting = Counting(**parameters, prompt=prompt)
     generate(parameters, prompt, FULL, new_tokens, ops=counting.ops)
@@ -92,7 +92,7 @@ def test_generating_looks_at_parameters_once_however_many_tokens(new_tokens):
 
 
 @pytest.mark.parametrize("tables", [False, True])
-def test_a_check_looks_at_tables_if_asked(tables):
+def test_check_scans_tables_on_request(tables):
     parameters = random_model(FULL)
     counting = Counting(**parameters)
     files.check(parameters, FULL, counting.ops, tables=tables)
@@ -103,7 +103,7 @@ def test_a_check_looks_at_tables_if_asked(tables):
     assert stored & counting.scanned == (stored if tables else set())
 
 
-def test_a_text_without_a_state_is_stored_nowhere():
+def test_forward_without_a_state_stores_nothing():
     counting = Counting()
     forward(random_model(FULL), random_ids(FULL), FULL, ops=counting.ops)
     assert not counting.calls["place"] and not counting.calls["append"]
@@ -111,7 +111,7 @@ def test_a_text_without_a_state_is_stored_nowhere():
     assert counting.calls["place"]["all"] == 3 * 2 + 2 + 1, "latents of three layers, values of two modules, ids"
 
 
-def test_counting_notices_a_second_look():
+def test_counting_notices_a_second_scan():
     array = np.zeros(3)
     counting = Counting(array=array)
     for _ in range(2):

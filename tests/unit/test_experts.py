@@ -63,7 +63,7 @@ def terms(config):
 
 @pytest.mark.parametrize("shape", [(1, 0), (1, 1), (2, 3)], ids=lambda s: f"B={s[0]},T={s[1]}")
 @pytest.mark.parametrize("name", CONFIGS)
-def test_mixture_matches_the_slow_one(name, shape):
+def test_mixture_matches_the_slow_version(name, shape):
     config = CONFIGS[name]
     p, x = case(config, shape[0] * shape[1])
     lists = {key: array.tolist() for key, array in p.items()}
@@ -81,7 +81,7 @@ def test_mixture_matches_the_slow_one(name, shape):
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("tokens", [0, 1, 11])
 @pytest.mark.parametrize("name", CONFIGS)
-def test_grouped_is_naive(name, tokens, dtype):
+def test_grouped_equals_naive(name, tokens, dtype):
     config = CONFIGS[name]
     p, x = case(config, tokens, dtype=dtype)
     chosen, weights = route(p, x, config)
@@ -92,7 +92,7 @@ def test_grouped_is_naive(name, tokens, dtype):
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_choice_matches_the_slow_one_with_ties(name):
+def test_selection_matches_the_slow_version_with_ties(name):
     """Scores and biases are quarters: sums are exact, and ties come in every row."""
     config, rng = CONFIGS[name], np.random.default_rng(4)
     scores = rng.integers(1, 4, (200, config.n_routed_experts)) / 4
@@ -111,19 +111,19 @@ def test_ties_go_to_the_lowest_index():
     assert select_experts(np.full((1, 8), 0.5), np.zeros(8), grouped).tolist() == [[0, 1]]
 
 
-def test_the_best_comes_first():
+def test_chosen_experts_are_sorted_by_score():
     scores = np.array([[0.1, 0.9, 0.5, 0.7]])
     assert select_experts(scores, np.zeros(4), ExpertsConfig(4, 3, 0, 1)).tolist() == [[1, 3, 2]]
 
 
-def test_a_closed_group_stays_closed_when_all_scores_are_negative():
+def test_dropped_groups_stay_dropped_when_all_scores_are_negative():
     """A mask of 0 would beat every biased score of the group that was kept."""
     config = ExpertsConfig(4, 2, 0, 1, n_group=2, topk_group=1)
     scores = np.array([[0.5, 0.4, 0.2, 0.1]])
     assert select_experts(scores, np.full(4, -2.0), config).tolist() == [[0, 1]]
 
 
-def test_a_group_is_judged_by_its_best_two():
+def test_group_score_is_the_sum_of_the_best_two():
     """Group 0 has the single best expert; group 1 the best pair."""
     config = ExpertsConfig(6, 1, 0, 1, n_group=2, topk_group=1)
     assert select_experts(np.array([[0.9, 0.1, 0.1, 0.6, 0.6, 0.0]]), np.zeros(6), config).tolist() == [[3]]
@@ -131,7 +131,7 @@ def test_a_group_is_judged_by_its_best_two():
     assert select_experts(three, np.zeros(6), config).tolist() == [[3]]
 
 
-def test_a_group_is_judged_by_its_best_alone_in_v2():
+def test_group_score_of_v2_is_the_best_alone():
     """Group 0 has the single best expert; group 1 the best pair."""
     config = ExpertsConfig(6, 1, 0, 1, n_group=2, topk_group=1, group_score="best")
     assert select_experts(np.array([[0.9, 0.1, 0.1, 0.6, 0.6, 0.0]]), None, config).tolist() == [[0]]
@@ -146,7 +146,7 @@ def test_softmax_scores_sum_to_one_and_do_not_overflow():
 
 @pytest.mark.parametrize("form", ["sigmoid", "sqrt_softplus"])
 @pytest.mark.parametrize("size", [12.0, 1e4, 1e9])
-def test_weights_are_the_scores_own_however_large_the_bias(size, form):
+def test_weights_stay_accurate_with_a_large_bias(size, form):
     """Scores near 1e-8: found as (score + bias) - bias they would have lost most of their digits, or all."""
     z = np.array([-18.0, -17.0, -16.5, -30.0])
     p = {"gate.weight": z[:, None], "gate.bias": size * np.array([1.0, 1.5, 1.25, -1.0])}
@@ -158,19 +158,19 @@ def test_weights_are_the_scores_own_however_large_the_bias(size, form):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("form", ["sigmoid", "sqrt_softplus"])
-def test_scores_that_are_all_zero_weigh_nothing(form, dtype):
+def test_scores_of_zero_give_weights_of_zero(form, dtype):
     p = {"gate.weight": np.full((4, 1), -2000.0, dtype), "gate.bias": np.zeros(4, dtype)}
     config = ExpertsConfig(4, 2, 0, 1, scoring_func=form)
     chosen, weights = route(p, np.ones((1, 1), dtype), config)
     assert chosen.tolist() == [[0, 1]] and weights.tolist() == [[0.0, 0.0]] and weights.dtype == dtype
 
 
-def test_a_router_without_a_bias_has_no_such_parameter():
+def test_a_router_without_a_bias_has_no_bias_parameter():
     assert "gate.bias" not in expert_shapes(V2_EXPERTS, D)
     assert "gate.bias" in expert_shapes(EXPERTS, D)
 
 
-def test_the_bias_picks_but_does_not_weigh():
+def test_the_bias_affects_selection_but_not_weights():
     config = ExpertsConfig(3, 2, 0, 1, routed_scaling_factor=2.0)
     scores = np.array([[0.25, 0.5, 0.75]])
     chosen = select_experts(scores, np.array([9.0, 0.0, -9.0]), config)
@@ -199,7 +199,7 @@ def test_shared_experts_are_neither_weighted_nor_scaled():
     assert_close("shared", shared, moe(silent, x[None], EXPERTS)[0], "exact")
 
 
-def test_shared_experts_are_one_network_of_all_their_widths():
+def test_shared_experts_are_one_wider_network():
     config = replace(EXPERTS, n_shared_experts=3)
     p, x = case(config)
     F, scale = config.moe_intermediate_size, answer_scale(p, x, config)
@@ -210,7 +210,7 @@ def test_shared_experts_are_one_network_of_all_their_widths():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("form", ["sigmoid", "sqrt_softplus"])
-def test_scores_at_the_far_ends(form, dtype):
+def test_scores_of_extreme_logits(form, dtype):
     z = np.array([[-1000.0], [-80.0], [-1.5], [0.0], [2.0], [40.0], [1000.0]], dtype=dtype)
     with np.errstate(over="raise", invalid="raise"):
         result = router_scores(z, np.ones((1, 1), dtype=dtype), form)
@@ -220,7 +220,7 @@ def test_scores_at_the_far_ends(form, dtype):
     assert result[0] == 0
 
 
-def test_inputs_stay_as_they_are():
+def test_inputs_are_not_modified():
     p, x = case(GROUPED)
     kept = {name: array.copy() for name, array in (p | {"x": x}).items()}
     moe(p, x[None], GROUPED)

@@ -67,7 +67,7 @@ def described(folder):
             for path in folder.iterdir()}
 
 
-def test_what_is_no_file_is_refused_and_stays(refused, tmp_path):
+def test_unwritable_paths_raise_and_stay_unchanged(refused, tmp_path):
     path, said = refused
     before = described(tmp_path)
     with pytest.raises(InputError, match=said):
@@ -96,7 +96,7 @@ def save_trace(path):
     save_trace, lambda path: parameters.save({"a": Unread()}, path),
     lambda path: main(["ids", "x", "--out", str(path)]),
 ], ids=["a trace", "parameters", "ids --out"])
-def test_it_is_refused_before_any_work(refused, save, monkeypatch, capsys):
+def test_unwritable_paths_raise_before_any_work(refused, save, monkeypatch, capsys):
     path, said = refused
     monkeypatch.setattr("engram_ref.text.vocabulary.Vocabulary.encode", lambda *_: pytest.fail("it has begun"))
     with pytest.raises((InputError, SystemExit)) as stop:
@@ -105,7 +105,7 @@ def test_it_is_refused_before_any_work(refused, save, monkeypatch, capsys):
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write to any folder")
-def test_a_read_only_folder_is_refused(tmp_path):
+def test_a_read_only_folder_raises(tmp_path):
     (tmp_path / "folder").mkdir(mode=0o555)
     with pytest.raises(InputError, match="a folder that can be written"):
         write_whole(tmp_path / "folder" / "file", NEW)
@@ -124,7 +124,7 @@ def test_a_link_stays_and_its_target_is_written(tmp_path):
     assert sorted(path.name for path in target.parent.iterdir()) == ["target"]
 
 
-def test_a_dangling_link_gets_its_target(tmp_path):
+def test_writing_through_a_dangling_link_creates_its_target(tmp_path):
     (tmp_path / "link").symlink_to("target")
     write_whole(tmp_path / "link", NEW)
     assert (tmp_path / "link").is_symlink() and (tmp_path / "target").read_bytes() == NEW
@@ -145,7 +145,7 @@ def test_a_file_keeps_its_mode(tmp_path, mode):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a file away")
-def test_a_file_keeps_its_owner_where_that_is_permitted(tmp_path, monkeypatch):
+def test_a_file_keeps_its_owner_if_permitted(tmp_path, monkeypatch):
     path = tmp_path / "file"
     path.write_bytes(OLD)
     os.chown(path, 12345, 23456)
@@ -160,7 +160,7 @@ def test_a_file_keeps_its_owner_where_that_is_permitted(tmp_path, monkeypatch):
     assert path.read_bytes() == OLD and path.stat().st_uid == os.geteuid()
 
 
-def test_a_new_file_has_what_the_umask_leaves(tmp_path):
+def test_new_files_respect_the_umask(tmp_path):
     before = os.umask(0o027)
     try:
         write_whole(tmp_path / "file", NEW)
@@ -172,14 +172,14 @@ def test_a_new_file_has_what_the_umask_leaves(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["n" * 255, "é\n $'\" *", ".hidden", "-"], ids=["longest", "odd", "hidden", "dash"])
-def test_any_name_will_do(tmp_path, name):
+def test_unusual_file_names_work(tmp_path, name):
     write_whole(tmp_path / name, NEW)
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [(name, NEW)]
 
 
 @pytest.mark.parametrize("name", ["", "n" * 256, "a\0b", "\ud800", "file/", "file/x", "nowhere/x"],
                          ids=["empty", "too long", "zero byte", "surrogate", "slash", "below a file", "no folder"])
-def test_a_name_that_cannot_be_is_refused(tmp_path, monkeypatch, name):
+def test_invalid_names_raise(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_bytes(OLD)
     with pytest.raises(InputError):
@@ -203,7 +203,7 @@ for write in (lambda: write_whole("file", files["b"]), lambda: write_folder("fol
 """
 
 
-def test_a_full_disk_leaves_everything_as_it_was(tmp_path):
+def test_a_full_disk_leaves_everything_unchanged(tmp_path):
     (tmp_path / "file").write_bytes(OLD)
     (tmp_path / "empty").mkdir()
     before = described(tmp_path)
@@ -213,7 +213,7 @@ def test_a_full_disk_leaves_everything_as_it_was(tmp_path):
     assert described(tmp_path) == before and list((tmp_path / "empty").iterdir()) == []
 
 
-def test_ids_out_on_a_full_disk_is_one_line(tmp_path):
+def test_ids_out_on_a_full_disk_prints_one_line(tmp_path):
     code = ("import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300))\n"
             "from engram_ref.cli.main import main; sys.exit(main())")
     done = subprocess.run([sys.executable, "-c", code, "ids", "a horse", "--out", str(tmp_path / "rows.npy")],
@@ -222,7 +222,7 @@ def test_ids_out_on_a_full_disk_is_one_line(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_of_two_writers_one_wins_whole(tmp_path):
+def test_concurrent_writers_do_not_mix_their_data(tmp_path):
     path, wrong = tmp_path / "file", []
     contents = [bytes([i]) * 100_000 for i in range(4)]
     write_whole(path, contents[0])
@@ -252,7 +252,7 @@ def test_a_folder_can_be_new_or_empty_or_a_link(tmp_path, monkeypatch, where):
 
 
 @pytest.mark.parametrize("where", [".", "./"])
-def test_the_current_folder_is_filled_where_it_is(tmp_path, monkeypatch, where):
+def test_the_current_folder_is_filled_in_place(tmp_path, monkeypatch, where):
     monkeypatch.chdir(tmp_path)
     write_folder(where, {"a": NEW})
     assert os.listdir(".") == ["a"]                         # this process is still in it
@@ -275,7 +275,7 @@ def test_an_empty_folder_keeps_its_mode_and_place(tmp_path):
 
 @pytest.mark.parametrize("make", [os.mkfifo, make_read_only, lambda path: (path.mkdir(), (path / "mine").touch())],
                          ids=["a FIFO", "a file", "files"])
-def test_a_folder_that_is_taken_is_refused(tmp_path, make):
+def test_an_occupied_path_raises(tmp_path, make):
     make(tmp_path / "taken")
     with pytest.raises(InputError, match="a new or an empty folder"):
         write_folder(tmp_path / "taken", {"a": NEW})

@@ -67,7 +67,7 @@ def test_the_root_keeps_the_sign():
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_sigmoid_at_the_far_ends(dtype):
+def test_sigmoid_of_extreme_inputs(dtype):
     """exp would overflow here; a warning is an error in this suite."""
     x = np.array([1000, -1000, 100, -80, 1e30, -1e30, np.inf, -np.inf, 0], dtype=dtype)
     with np.errstate(over="raise", invalid="raise", divide="raise"):
@@ -119,7 +119,7 @@ def test_score_matches_exact_sums(shape, magnitude, eps, form):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_factored_is_the_normalised_score(dtype):
+def test_factored_equals_the_normalised_score(dtype):
     case = [array.astype(dtype) for array in score_case((2, 3, 4, 65))]
     hidden, key, query_gain, key_gain = case
     scale = scale_of_score(*[array.astype(np.float64) for array in case], 1e-6)
@@ -134,7 +134,7 @@ def test_score_is_divided_by_the_root_of_the_width():
     assert score(np.ones((1, 1, 1, 9)), np.ones((1, 1, 1, 9))).item() == 3.0
 
 
-def test_branches_of_unequal_scale_score_alike():
+def test_scores_are_independent_of_the_branches_scale():
     hidden, key, query_gain, key_gain = score_case((1, 2, 3, 5))
     stretched = hidden * np.array([1e-3, 1.0, 1e9])[:, None]
     scale = scale_of_score(hidden, key, query_gain, key_gain, 0.0)
@@ -146,7 +146,7 @@ def test_branches_of_unequal_scale_score_alike():
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_dead_position_lets_nothing_in(form):
+def test_a_dead_position_has_a_gate_of_zero(form):
     s = np.array([[[np.nan, 1.0], [1.0, -0.0], [1e9, 2.0]]])
     result = gate(s, form, np.array([[True, False, True]]))
     assert result[0, [0, 2]].tolist() == [[0, 0], [0, 0]]
@@ -155,7 +155,7 @@ def test_a_dead_position_lets_nothing_in(form):
 
 
 @pytest.mark.parametrize("shape", [(1, 0, 2, 3), (1, 1, 1, 1), (2, 3, 4, 5)], ids=str)
-def test_every_branch_opens_the_one_value_by_its_own_gate(shape):
+def test_each_branch_gates_the_shared_value(shape):
     rng = np.random.default_rng(3)
     B, T, M, D = shape
     alpha, value = rng.uniform(size=(B, T, M)), rng.standard_normal((B, T, D))

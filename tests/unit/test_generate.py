@@ -62,12 +62,12 @@ REFUSED = {
 
 
 @pytest.mark.parametrize(("changes", "words"), REFUSED.values(), ids=REFUSED)
-def test_what_cannot_be_done_is_refused(changes, words):
+def test_invalid_arguments_raise(changes, words):
     with pytest.raises(InputError, match=words):
         generate(random_model(FULL), config=FULL, **({"prompt": PROMPT, "new_tokens": 2} | changes))
 
 
-def test_parameters_are_looked_at_once_but_looked_at():
+def test_parameters_are_checked():
     parameters = random_model(FULL)
     parameters["norm.weight"] = np.full(9, np.inf)
     with pytest.raises(InputError, match=r"norm\.weight"):

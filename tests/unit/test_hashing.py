@@ -49,13 +49,13 @@ def test_windows_of_no_tokens():
     assert hashing.windows(np.zeros((2, 0), dtype=np.int64), np.full((2, 3), DEAD), PAD).shape == (2, 0, 4)
 
 
-def test_windows_leave_their_input_untouched():
+def test_windows_do_not_modify_their_inputs():
     ids, history = np.array([[DEAD, 5]]), FRESH.copy()
     hashing.windows(ids, history, PAD, 5)
     assert ids.tolist() == [[DEAD, 5]] and (history == DEAD).all()
 
 
-def test_mix_takes_the_newest_token_with_the_first_multiplier():
+def test_mix_multiplies_the_newest_token_by_the_first_multiplier():
     windows, m = np.array([[[3, 5, 6, 7]]]), np.array([11, 13, 17, 19])
     two, three = 3 * 11 ^ 5 * 13, 3 * 11 ^ 5 * 13 ^ 6 * 17
     assert hashing.mix(windows, m).tolist() == [[[two, three, three ^ 7 * 19]]]
@@ -67,7 +67,7 @@ def test_mix_keeps_every_bit_of_a_product():
     assert hashing.mix(windows, m).tolist() == [[[99_091 * 93078876567781 ^ 99_089 * 93078876567779]]]
 
 
-def test_mix_wraps_like_a_register():
+def test_mix_wraps_at_64_bits():
     windows, m = np.array([[[2**40 + 1, 3]]]), np.array([2**40 + 5, 2**62 + 1])
     result = int(hashing.mix(windows, m)[0, 0, 0])
     assert result == slow.wrap64((2**40 + 1) * (2**40 + 5)) ^ slow.wrap64(3 * (2**62 + 1))
@@ -173,7 +173,7 @@ def test_every_preset_ships_its_literals(name, monkeypatch):
 
 
 @pytest.mark.parametrize("key", MULTIPLIERS, ids=str)
-def test_literals_are_what_the_generators_and_the_slow_oracle_draw(key):
+def test_literals_match_the_generators_and_the_slow_oracle(key):
     generator, seed, index, size = key
     N = len(MULTIPLIERS[key])
     drawn = {"pcg64": slow.pcg_multipliers, "splitmix64": slow.splitmix_multipliers}[generator]

@@ -51,7 +51,7 @@ def test_names_and_packing():
     assert state.keys() == kept.keys(), "the caller's dictionary is not emptied"
 
 
-def test_experts_kept_apart_are_the_same_model():
+def test_separate_experts_give_the_same_model():
     state, prefix = state_dict(), "model.layers.1.mlp.experts."
     whole = logits(state)
     packed, down = state.pop(prefix + "gate_up_proj"), state.pop(prefix + "down_proj")
@@ -64,7 +64,7 @@ def test_experts_kept_apart_are_the_same_model():
         logits(state)
 
 
-def test_an_option_for_halves_that_is_none_means_halves():
+def test_rope_interleave_none_means_halves():
     """As in HF's class; without the option, channels are neighbouring pairs."""
     state = state_dict()
     halves, none = (logits(state, HF | {"rope_interleave": value}) for value in (False, None))
@@ -115,7 +115,7 @@ EXTRA = {f"model.layers.2.{name}": np.ones(3) for name in ("enorm.weight", "hnor
                                                            "shared_head.norm.weight", "embed_tokens.weight")}
 
 
-def test_prediction_layers_are_left_out_and_said_to_be(caplog):
+def test_prediction_layers_are_left_out_and_logged(caplog):
     state = state_dict()
     whole = logits(state)
     assert not caplog.records
@@ -128,12 +128,12 @@ def test_prediction_layers_are_left_out_and_said_to_be(caplog):
 
 @pytest.mark.parametrize("option", ["num_nextn_predict_layers", "num_mtp_layers"])
 @pytest.mark.parametrize("count", [0, None])
-def test_prediction_layers_that_are_not_announced_are_refused(option, count):
+def test_undeclared_prediction_layers_raise(option, count):
     with pytest.raises(InputError, match=r"an array model\.layers\.2\."):
         from_hf_deepseek_v3(state_dict() | EXTRA, HF | {option: count})
 
 
-def test_a_shared_expert_of_width_0_is_none():
+def test_a_shared_expert_of_width_0_is_omitted():
     """HF keeps three empty arrays for it."""
     hf, state = HF | {"n_shared_experts": 0}, state_dict()
     shared = {key: array for key, array in state.items() if "shared_experts" in key}
@@ -168,14 +168,14 @@ DAMAGE = {
 
 @pytest.mark.parametrize("interleave", [True, False], ids=["pairs", "halves"])
 @pytest.mark.parametrize(("damage", "words"), DAMAGE.values(), ids=DAMAGE)
-def test_a_state_dict_that_does_not_fit_is_refused(damage, words, interleave):
+def test_an_invalid_state_dict_raises(damage, words, interleave):
     state = state_dict()
     damage(state)
     with pytest.raises(InputError, match=words):
         from_hf_deepseek_v3(state, HF | {"rope_interleave": interleave})
 
 
-def test_misshapen_rotary_rows_are_refused_before_they_are_reordered():
+def test_misshapen_rotary_rows_raise_before_they_are_reordered():
     state = state_dict() | {Q: np.zeros((13, 6))}
     with pytest.raises(InputError, match=r"wq\.weight"):
         from_hf_deepseek_v3(state, HF | {"rope_interleave": False})

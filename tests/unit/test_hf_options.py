@@ -29,7 +29,7 @@ def test_fields_of_the_configuration():
     assert (b.experts.n_group, b.experts.topk_group, b.experts.routed_scaling_factor) == (2, 1, 2.5)
 
 
-def test_older_spellings_of_the_rotation():
+def test_older_rotation_options():
     old = {key: value for key, value in HF.items() if key != "rope_parameters"}
     scaling = {"type": "yarn"} | {key: YARN[key] for key in YARN if key not in ("rope_type", "rope_theta")}
     result = config_from_hf(old | {"rope_theta": 50.0, "rope_scaling": scaling})
@@ -79,23 +79,23 @@ OTHER_FUNCTIONS = {
 
 
 @pytest.mark.parametrize(("changes", "words"), OTHER_FUNCTIONS.values(), ids=OTHER_FUNCTIONS)
-def test_another_function_is_refused(changes, words):
+def test_unsupported_options_raise(changes, words):
     with pytest.raises(InputError, match=words):
         config_from_hf(HF | changes)
 
 
 @pytest.mark.parametrize("option", REQUIRED)
-def test_a_missing_option_is_named(option):
+def test_a_missing_option_raises(option):
     with pytest.raises(InputError, match=f"an option {option},"):
         config_from_hf({key: value for key, value in HF.items() if key != option})
 
 
-def test_a_configuration_that_is_no_dictionary_is_refused():
+def test_a_configuration_must_be_a_dictionary():
     with pytest.raises(InputError, match=r"hf_config: expected a dictionary, found list .*to_dict"):
         config_from_hf([HF])
 
 
-def test_none_means_what_it_means_to_hf():
+def test_none_is_read_as_in_hf():
     """To HF's class None is off, and for q_lora_rank no latent; a missing option is on."""
     assert config_from_hf(HF | {"norm_topk_prob": None}).backbone.experts.norm_topk_prob is False
     absent = {key: value for key, value in HF.items() if key != "norm_topk_prob"}
@@ -140,6 +140,6 @@ def test_ignored_options_change_nothing():
     assert not set(IGNORED) & set(READ) and not set(FIXED) & {*READ, *IGNORED}
 
 
-def test_other_names_of_an_option():
+def test_option_aliases():
     renamed = {"num_local_experts" if key == "n_routed_experts" else key: value for key, value in HF.items()}
     assert config_from_hf(renamed) == config_from_hf(HF) == config_from_hf(HF | {"num_local_experts": 4})

@@ -28,7 +28,7 @@ def test_linear_contracts_the_last_axis_of_both():
     assert linear(np.array([1.0, 10.0]), np.array([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])).tolist() == [21, 43, 65]
 
 
-def test_residual_is_a_plain_sum_where_nothing_rounds():
+def test_residual_is_a_plain_sum_without_rounding():
     rng = np.random.default_rng(1)
     hidden, update = rng.standard_normal((2, 1, 3, 2, 5))
     assert_close("sum", hidden + update, add_residual(hidden, update), "exact")

@@ -30,13 +30,13 @@ def test_against_exact_sums(shape, spread, dtype):
     assert_close("loss", np.array(expected).reshape(shape[:-1]), result, kind, shape[-1], scale)
 
 
-def test_indifference_costs_the_logarithm_of_the_vocabulary():
+def test_uniform_logits_give_the_log_of_the_vocabulary_size():
     assert_close("loss", np.full(2, math.log(129_280)), cross_entropy(np.zeros((2, 129_280)), np.array([0, 129_279])),
                  "f64", 20)                                  # NumPy sums pairwise
 
 
 @pytest.mark.parametrize("target", [-1, -100, 4])
-def test_a_target_outside_the_vocabulary_is_refused(target):
+def test_a_target_outside_the_vocabulary_raises(target):
     """-1 would read the last logit, and -100 is other libraries' mark for "leave this out"."""
     with pytest.raises(InputError, match="targets"):
         cross_entropy(np.zeros((2, 4)), np.array([0, target]))

@@ -20,7 +20,7 @@ def test_presets_by_name():
         assert model_preset(name).source
 
 
-def test_an_unknown_model_is_met_with_the_list_and_the_nearest():
+def test_unknown_model_suggests_the_nearest():
     with pytest.raises(InputError, match=r"model: expected one of tiny, small.*did you mean engram-27b\?"):
         model_preset("engram-27")
 
@@ -40,7 +40,7 @@ def test_published_sizes(name, fields):
     assert b.vocab_size == 129_280
 
 
-def test_what_presets_share_and_where_they_differ():
+def test_common_and_different_fields_of_presets():
     engram, moe, v3 = (model_preset(name).backbone for name in ("engram-27b", "moe-27b", "v3-like"))
     assert replace(engram, experts=moe.experts) == moe
     assert model_preset("engram-27b").engram == preset("engram-27b")
@@ -77,7 +77,7 @@ EXPERT_FIELDS = {
 
 
 @pytest.mark.parametrize(("fields", "words"), EXPERT_FIELDS.values(), ids=EXPERT_FIELDS)
-def test_experts_that_cannot_be_routed_are_refused(fields, words):
+def test_invalid_expert_fields_raise(fields, words):
     with pytest.raises(InputError, match=words):
         ExpertsConfig(**{"n_routed_experts": 6, "num_experts_per_tok": 2, "n_shared_experts": 0,
                          "moe_intermediate_size": 3} | fields)
@@ -92,7 +92,7 @@ BACKBONE_FIELDS = {
 
 
 @pytest.mark.parametrize(("fields", "words"), BACKBONE_FIELDS.values(), ids=BACKBONE_FIELDS)
-def test_a_backbone_that_is_none_is_refused(fields, words):
+def test_invalid_backbones_raise(fields, words):
     with pytest.raises(InputError, match=words):
         replace(PLAIN.backbone, **fields)
 
@@ -100,7 +100,7 @@ def test_a_backbone_that_is_none_is_refused(fields, words):
 @pytest.mark.parametrize(("fields", "words"), [
     ({"collapse": "max"}, "collapse: expected one of sum, mean, head, found 'max'"),
     ({"hc_mult": 0}, "hc_mult"), ({"iterations": 0}, "iterations")], ids=str)
-def test_hyper_connections_that_are_none_are_refused(fields, words):
+def test_invalid_hyper_connections_raise(fields, words):
     with pytest.raises(InputError, match=words):
         HyperConfig(**fields)
 
@@ -115,12 +115,12 @@ ENGRAM_FIELDS = {
 
 
 @pytest.mark.parametrize(("fields", "words"), ENGRAM_FIELDS.values(), ids=ENGRAM_FIELDS)
-def test_a_module_that_does_not_fit_its_backbone_is_refused(fields, words):
+def test_a_module_must_fit_its_backbone(fields, words):
     with pytest.raises(InputError, match=words):
         ModelConfig("unfit", "", FULL.backbone, replace(ENGRAM, **fields))
 
 
-def test_configurations_cannot_be_changed():
+def test_configurations_are_immutable():
     with pytest.raises(FrozenInstanceError):
         FULL.backbone.n_layers = 4
     assert isinstance(hash(FULL), int)

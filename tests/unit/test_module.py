@@ -48,7 +48,7 @@ def recorded_config(known: dict) -> EngramConfig:
                    conv_kernel=known["kernel"], conv_dilation=known["max_ngram"], norm_eps=None)
 
 
-def test_recorded_rows_are_found():
+def test_recorded_rows_are_reproduced():
     config, _, tensors = recorded()
     canonical = load_map(config.vocabulary)[tensors["input_ids"]]
     result = Addressing(config).rows(canonical, config.layer_ids[0])
@@ -66,25 +66,25 @@ def run_recorded(dtype):
     return result, module_scale(stages, exact, config, tensors["hidden"]), config.memory_width + 1
 
 
-def test_recorded_output_is_met():
+def test_recorded_output_is_reproduced():
     config, state_dict, tensors = recorded()
     result = engram(from_engram_demo(state_dict, config), tensors["hidden"], tensors["rows"], config)
     assert_close("output", tensors["output"], result, "golden")
 
 
-def test_recorded_output_is_met_within_its_roundings():
+def test_recorded_output_is_reproduced_within_rounding():
     result, scale, terms = run_recorded(np.float64)
     assert_close("output", recorded()[2]["output"], result, "f64", terms, scale)
 
 
-def test_recorded_output_is_met_in_float32():
+def test_recorded_output_is_reproduced_in_float32():
     result, scale, terms = run_recorded(np.float32)
     assert_close("output", recorded()[2]["output"], result, "f32", terms, scale)
 
 
 @pytest.mark.parametrize("shape", [(1, 0), (1, 1), (2, 5), (1, 12)], ids=lambda s: f"B={s[0]},T={s[1]}")
 @pytest.mark.parametrize("dialect", DIALECTS)
-def test_module_matches_the_slow_one(dialect, shape):
+def test_module_matches_the_slow_version(dialect, shape):
     config, rng = DIALECTS[dialect], np.random.default_rng(shape[1])
     parameters, (hidden, rows) = random_parameters(config, rng), random_inputs(config, rng, *shape)
     assert_module("output", parameters, hidden, rows, config)
@@ -99,7 +99,7 @@ def assert_module(name, parameters, hidden, rows, config, dead=None):
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-def test_short_states_and_short_keys_show_which_eps(dialect):
+def test_small_states_and_keys_distinguish_eps(dialect):
     """Around the square root of each eps in use, so that no two of them agree."""
     config, rng = DIALECTS[dialect], np.random.default_rng(3)
     for length in (1e-10, 1e-8, 1e-3):
@@ -123,7 +123,7 @@ def test_random_demo_configurations(seed):
 
 
 @pytest.mark.parametrize("dialect", [DEMO, NO_CONV, SHORT], ids=lambda config: config.name)
-def test_dead_positions_add_nothing_of_their_own(dialect):
+def test_dead_positions_have_no_gated_value(dialect):
     rng = np.random.default_rng(4)
     parameters, (hidden, rows) = random_parameters(dialect, rng), random_inputs(dialect, rng, 2, 6)
     dead = np.array([[True, False, False, True, True, False], [False] * 5 + [True]])
@@ -147,7 +147,7 @@ def test_without_a_batch_axis_the_output_has_none():
 @pytest.mark.parametrize("check", [True, False], ids=["checked", "unchecked"])
 @pytest.mark.parametrize("dialect", DIALECTS)
 @pytest.mark.parametrize("backend", [name for name in backends.BACKENDS if importlib.util.find_spec(name)])
-def test_rows_of_the_flat_table_give_the_same(backend, dialect, check):
+def test_flat_rows_give_the_same_output(backend, dialect, check):
     ops, config, rng = backends.load(backend), DIALECTS[dialect], np.random.default_rng(7)
     layer = config.layer_ids[0]
     parameters = initialise(config, layer, rng)
@@ -161,7 +161,7 @@ def test_rows_of_the_flat_table_give_the_same(backend, dialect, check):
     assert_close("one", result[0][0], result[2], "model")
 
 
-def test_rows_of_addressing_are_taken_either_way():
+def test_flat_and_column_rows_of_addressing_agree():
     config, rng = preset("tiny"), np.random.default_rng(7)
     addressing, parameters = Addressing(config), initialise(config, 2, rng)
     hidden, ids = rng.standard_normal((2, 3, 4, 16)), np.array([[1, 2, 3], [4, 5, 6]])
@@ -197,7 +197,7 @@ def test_float32_stays_float32_at_every_stage(dialect):
 
 @pytest.mark.parametrize("hidden_dtype", ["float32", "float64"])
 @pytest.mark.parametrize("parameter_dtype", ["float32", "float64"])
-def test_the_output_has_the_dtype_of_hidden_or_the_mixture_is_refused(hidden_dtype, parameter_dtype):
+def test_output_has_the_dtype_of_hidden_and_mixed_dtypes_raise(hidden_dtype, parameter_dtype):
     rng = np.random.default_rng(8)
     parameters = random_parameters(DEMO, rng, dtype=parameter_dtype)
     hidden, rows = random_inputs(DEMO, rng, dtype=hidden_dtype)
@@ -210,7 +210,7 @@ def test_the_output_has_the_dtype_of_hidden_or_the_mixture_is_refused(hidden_dty
         assert result.dtype == hidden_dtype
 
 
-def test_nothing_is_written_into_the_arguments():
+def test_arguments_are_not_modified():
     rng = np.random.default_rng(9)
     parameters, (hidden, rows) = random_parameters(DEMO, rng), random_inputs(DEMO, rng)
     for array in (*parameters.values(), hidden, rows):
@@ -224,7 +224,7 @@ ONE_COLUMN = replace(DEMO, name="one-column", layer_ids=(1, 4), max_ngram=2, n_h
 
 @pytest.mark.parametrize("layer", ONE_COLUMN.layer_ids)
 @pytest.mark.parametrize("given", [True, False], ids=["given", "left out"])
-def test_every_valid_row_is_taken_when_layers_cannot_be_told_apart(layer, given):
+def test_every_valid_row_is_accepted_for_ambiguous_layers(layer, given):
     """One column and padded tables: offsets and shapes of both layers are equal, the primes 11 and 13 are not."""
     rng, last = np.random.default_rng(1), int(Addressing(ONE_COLUMN).primes[layer][0]) - 1
     parameters = random_parameters(ONE_COLUMN, rng, layer)
@@ -233,7 +233,7 @@ def test_every_valid_row_is_taken_when_layers_cannot_be_told_apart(layer, given)
     assert engram(parameters, hidden, rows, ONE_COLUMN, layer_id=layer if given else None).shape == hidden.shape
 
 
-def test_a_given_layer_decides_which_rows_and_parameters_are_valid():
+def test_layer_id_determines_the_valid_rows_and_parameters():
     rng = np.random.default_rng(1)
     parameters, (hidden, _) = random_parameters(ONE_COLUMN, rng, 1), random_inputs(ONE_COLUMN, rng, 1, 1)
     rows = np.full((1, 1, 1), 11)

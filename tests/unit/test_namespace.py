@@ -71,7 +71,7 @@ def calls_seen(namespace, name):
 
 
 @pytest.mark.parametrize("name", BACKENDS)
-def test_a_replaced_op_sees_every_call(name):
+def test_a_replacement_receives_every_call(name):
     small = backend(name).small
     made = calls_made(small)
     assert len(made) > 45 and made["linear"] > 20
@@ -79,7 +79,7 @@ def test_a_replaced_op_sees_every_call(name):
 
 
 @pytest.mark.parametrize("name", BACKENDS)
-def test_what_replace_returns_starts_from_the_small_ops(name):
+def test_replace_returns_a_namespace_of_small_ops(name):
     namespace = backend(name)
     made = replace(namespace, sigmoid=namespace.sigmoid)
     assert isinstance(made, type(namespace.small)) and made.small is made and made.steps is made
@@ -96,13 +96,13 @@ def test_a_replacement_changes_what_the_model_computes():
 
 @pytest.mark.parametrize("name, function", [("nothing", abs), ("as_array", abs), ("frequencies", abs), ("names", abs),
                                             ("sigmoid", 3)])
-def test_what_is_no_op_cannot_be_replaced(name, function):
+def test_replacing_anything_but_an_op_raises(name, function):
     with pytest.raises(InputError, match="replace"):
         replace(NUMPY, **{name: function})
 
 
 @pytest.mark.parametrize("wrong", [None, "numpy", object()])
-def test_only_a_namespace_has_ops_to_replace(wrong):
+def test_replacing_in_anything_but_a_namespace_raises(wrong):
     with pytest.raises(InputError, match="ops"):
         replace(wrong, sigmoid=abs)
 
@@ -120,7 +120,7 @@ def test_namespaces_are_pickled_by_name(name):
 
 
 @pytest.mark.parametrize("name", BACKENDS)
-def test_the_names_of_a_module_are_those_of_its_namespace(name):
+def test_a_module_exports_the_names_of_its_namespace(name):
     namespace = backend(name)
     module = ops if name == "numpy" else sys.modules[f"engram_ref.backends.{name}"]
     assert set(namespace.names()) == set(ops.__all__) <= set(module.__all__)
@@ -129,7 +129,7 @@ def test_the_names_of_a_module_are_those_of_its_namespace(name):
 
 
 @pytest.mark.parametrize("name", ["numba", "torch"])
-def test_a_module_of_ops_stands_for_its_namespace(name):
+def test_a_backend_module_is_accepted_as_its_namespace(name):
     backend(name)
     assert Addressing(preset("tiny"), ops=sys.modules[f"engram_ref.backends.{name}"]).ops is load(name)
 
@@ -179,7 +179,7 @@ def run_everything(namespace, trace):
 
 
 @pytest.mark.parametrize("name", ["numba", "torch"])
-def test_what_is_fused_runs_without_a_trace_and_the_steps_with_one(name, monkeypatch):
+def test_fused_ops_run_without_a_trace_and_steps_with_one(name, monkeypatch):
     namespace = backend(name)
     traced, untraced = traced_and_not(namespace, lambda trace: run_everything(namespace, trace), monkeypatch)
     fused = {("Fused", op) for op in vars(type(namespace)) if op in namespace.names()}
@@ -195,7 +195,7 @@ WITHOUT_A_TRACE = {"address", "address_layers", "stepper"}
 """What Addressing calls where no trace can be handed over."""
 
 
-def test_an_op_is_found_in_the_file_that_states_it():
+def test_an_op_is_an_attribute_of_its_source_file():
     """Also where it is a method: engram_ref.ops.experts.route."""
     files = {name: inspect.getmodule(inspect.unwrap(getattr(getattr(ops, name), "__func__", getattr(ops, name))))
              for name in ops.__all__ if name != "DEAD"}
@@ -212,13 +212,13 @@ class Mine(type(NUMPY)):
         return np.ones_like(x)
 
 
-def test_a_namespace_of_ones_own_is_copied_by_its_class():
+def test_a_custom_namespace_is_copied_by_its_class():
     for again in (pickle.loads(pickle.dumps(Mine())), copy.copy(Mine()), copy.deepcopy(Mine())):
         assert type(again) is Mine and (again.silu(np.full(2, 3.0)) == 3).all()
 
 
 @pytest.mark.parametrize("name", ["numba", "torch"])
-def test_what_derives_from_fused_keeps_its_own_ops_in_what_is_recorded(name):
+def test_a_subclass_of_fused_keeps_its_ops_when_recording(name):
     """A composition that is not fused, or recorded, runs on the namespace that was asked."""
     namespace = backend(name)
     calls = []
@@ -236,11 +236,11 @@ def test_what_derives_from_fused_keeps_its_own_ops_in_what_is_recorded(name):
 
 
 @pytest.mark.parametrize("wrong", [type(NUMPY), Mine])
-def test_a_class_of_ops_is_no_namespace(wrong):
+def test_a_class_of_ops_is_not_a_namespace(wrong):
     with pytest.raises(InputError, match="ops: expected a namespace of ops"):
         run_tiny(wrong)
 
 
-def test_an_op_named_like_an_argument_is_refused_as_an_op():
+def test_replacing_an_op_named_like_an_argument_raises():
     with pytest.raises(InputError, match="replace"):
         replace(NUMPY, ops=abs)

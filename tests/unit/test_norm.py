@@ -27,7 +27,7 @@ def test_norm_matches_exact_sums(shape, eps):
 
 
 @pytest.mark.parametrize("eps", EPSILONS)
-def test_eps_stands_inside_the_root(eps):
+def test_eps_is_added_inside_the_root(eps):
     """Vectors so short that every eps of the dialects gives another answer, inside the root or outside."""
     lengths = 10.0 ** np.array([-160, -11, -10, -9, -8, -7, -4, -3, -2])
     x = np.array([0.5, -1.0, 2.0]) * lengths[:, None]
@@ -37,7 +37,7 @@ def test_eps_stands_inside_the_root(eps):
         assert_close("short vector", e, f, "f64", 3)
 
 
-def test_machine_epsilon_is_that_of_the_input():
+def test_machine_epsilon_is_that_of_the_input_dtype():
     for dtype, eps in ((np.float32, 2.0**-23), (np.float64, 2.0**-52)):
         zero = inverse_rms(np.zeros(3, dtype=dtype), None)
         assert zero.dtype == dtype
@@ -81,7 +81,7 @@ def test_nan_stays_in_its_own_vector():
     assert np.isnan(result).all(axis=-1).tolist() == [False, True, False]
 
 
-def test_a_zero_centred_weight_stands_for_one_more():
+def test_zero_centred_gains_are_stored_minus_one():
     weight = np.array([-0.5, 0.0, 0.25])
     assert effective_gain(weight, "zero_centred").tolist() == [0.5, 1.0, 1.25]
     assert effective_gain(weight, "plain").tolist() == [-0.5, 0.0, 0.25]

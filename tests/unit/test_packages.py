@@ -34,7 +34,7 @@ def broken(tmp_path, monkeypatch):
      "ModuleNotFoundError: No module named 'llvmlite'"),
     ("SystemError('built for another Python')", "SystemError: built for another Python"),
 ], ids=["import error", "shared library", "its own dependency", "anything"])
-def test_a_broken_package_is_not_called_missing(broken, error, said):
+def test_a_broken_package_is_not_reported_as_missing(broken, error, said):
     broken("fragile", error)
     assert fault("fragile") == f"cannot be imported: {said}"
     for module in ("fragile", "fragile.part"):
@@ -44,7 +44,7 @@ def test_a_broken_package_is_not_called_missing(broken, error, said):
                                      f"{said} (nothing works)")
 
 
-def test_a_missing_package_says_how_to_install_it():
+def test_a_missing_package_has_an_install_hint():
     with pytest.raises(InputError, match=r"found not installed \(pip install no_such_thing\)"):
         require("no_such_thing.part", "this test")
     with pytest.raises(InputError, match=r"found one that cannot be imported: .*json\.no_such_part"):
@@ -64,7 +64,7 @@ EVERYWHERE = ("numpy", "ml_dtypes", "safetensors")      # imported without a wor
 
 
 @pytest.mark.parametrize("package", COMMANDS)
-def test_a_command_that_needs_it_says_why_in_one_line(broken, package, tmp_path):
+def test_a_command_with_a_broken_package_prints_one_line(broken, package, tmp_path):
     broken(package)
     done = subprocess.run([sys.executable, "-m", "engram_ref", *COMMANDS[package]], capture_output=True, text=True,
                           cwd=tmp_path)
@@ -87,14 +87,14 @@ def test_doctor_imports_every_package(broken):
     assert result["backends"]["numpy"] and not result["backends"]["numba"]
 
 
-def test_doctor_without_an_optional_package_is_whole():
+def test_doctor_succeeds_without_an_optional_package():
     code = ("import sys; sys.modules['torch'] = None\n"
             "from engram_ref.cli.main import main\nsys.exit(main(['doctor', '--json']))")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 0 and json.loads(done.stdout)["backends"]["torch"] is False
 
 
-def test_a_broken_triton_is_reported_where_it_would_be_used(broken):
+def test_a_broken_triton_is_reported_only_if_used(broken):
     pytest.importorskip("torch", reason="torch is not installed")
     broken("triton")
     code = "from engram_ref.backends.torch import kernels; kernels.available('cpu')"
@@ -104,7 +104,7 @@ def test_a_broken_triton_is_reported_where_it_would_be_used(broken):
     assert used.returncode == 1 and f"one that cannot be imported: ImportError: {SAID}" in used.stderr
 
 
-def test_bench_says_why_a_rival_is_left_out(broken, monkeypatch):
+def test_bench_states_why_torch_is_unavailable(broken, monkeypatch):
     pytest.importorskip("numba", reason="numba is not installed")
     from engram_ref.bench.setting import without_torch
 

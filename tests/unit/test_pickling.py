@@ -115,7 +115,7 @@ def public_classes():
             and not issubclass(value, Small)}                 # tests/unit/test_namespace.py copies namespaces
 
 
-def test_every_public_class_is_copied_here():
+def test_every_public_class_is_covered():
     tried = {type(make()) for make in OBJECTS.values()}
     exported = {value for value in map(engram_ref.__dict__.get, engram_ref.__all__) if isinstance(value, type)}
     assert {kind.__name__ for kind in public_classes() | exported} - {kind.__name__ for kind in tried} == {
@@ -153,13 +153,13 @@ def test_a_copy_is_the_same(name, way):
     assert same(original, WAYS[way](original))
 
 
-def test_sameness_sees_a_flag_a_dtype_and_a_value():
+def test_same_compares_flags_dtypes_and_values():
     assert same(np.arange(2), np.arange(2))
     for other in (read_only(np.arange(2)), np.arange(2.0), np.array([0, 2])):
         assert not same({"a": (np.arange(2),)}, {"a": (other,)})
 
 
-def test_a_copied_addressing_computes():
+def test_a_copied_addressing_works():
     addressing = WAYS["pickle"](Addressing(TINY))
     assert addressing.rows([1, 2], 1).tolist() == Addressing(TINY).rows([1, 2], 1).tolist()
     with pytest.raises(ValueError, match="read-only"):
@@ -199,7 +199,7 @@ if __name__ == "__main__":
 """
 
 
-def test_an_error_in_a_worker_process_arrives(tmp_path):
+def test_errors_in_worker_processes_reach_the_parent(tmp_path):
     (tmp_path / "pools.py").write_text(POOLS, encoding="utf-8")
     done = subprocess.run([sys.executable, "pools.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     message = "canonical_ids canonical_ids: expected values in [0, 99092), found -5 at position 0"

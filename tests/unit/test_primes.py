@@ -78,13 +78,13 @@ def test_every_order_searches_from_its_own_nominal_size():
     assert table_primes((101, 5), 2, 1).tolist() == [[101, 103, 5, 7]]
 
 
-def test_the_shared_result_cannot_be_written_to():
+def test_the_cached_result_is_read_only():
     with pytest.raises(ValueError, match="read-only"):
         table_primes((7, 7), 2, 1)[0, 0] = 8
 
 
 @pytest.mark.parametrize("size", [0, -7, 2**62], ids=["zero", "negative", "too large"])
-def test_nominal_size_out_of_range(size):
+def test_nominal_size_out_of_range_raises(size):
     with pytest.raises(InputError, match="table_sizes: expected sizes of at least 1"):
         table_primes((7, size), 1, 1)
 
@@ -95,7 +95,7 @@ def test_offsets_are_an_exclusive_sum(primes, expected):
     assert column_offsets(np.array(primes, dtype=np.int64)).tolist() == expected
 
 
-def test_offsets_of_several_layers_start_anew():
+def test_offsets_of_each_layer_start_at_zero():
     assert column_offsets(np.array([[7, 11], [13, 17]])).tolist() == [[0, 7], [0, 13]]
 
 
@@ -140,6 +140,6 @@ def test_table_bytes_of_the_release():
     assert result["bytes"] == 264 * sum(result["rows"])
 
 
-def test_tables_whose_sum_passes_int64_are_refused():
+def test_offsets_beyond_int64_raise():
     with pytest.raises(InputError):
         column_offsets(table_primes((2**61, 2**61), 4, 1))

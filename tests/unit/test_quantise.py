@@ -68,7 +68,7 @@ def released_float32(x):
 
 
 @pytest.mark.parametrize("kind", BLOCKS)
-def test_the_default_is_the_releases_own_arithmetic(kind):
+def test_the_default_matches_the_releases_arithmetic(kind):
     x = BLOCKS[kind]()
     for expected, result in zip(released_float32(x), quantise(x), strict=True):
         assert_close("release", expected.astype(np.uint8), result, "exact")
@@ -87,7 +87,7 @@ def test_a_zero_keeps_its_sign_in_an_all_zero_block():
         assert quantise(zeros, floor)[0].tolist() == [0] * 16 + [128] * 16
 
 
-def test_blocks_do_not_touch_each_other():
+def test_blocks_are_independent():
     x = np.concatenate([np.full(32, 3.0), np.full(32, 3e-20), np.zeros(32)]).astype(np.float32)
     together = quantise(x)
     apart = [quantise(block) for block in x.reshape(3, 32)]
@@ -128,20 +128,20 @@ def stored_rows(lowest, highest):
 
 
 @pytest.mark.parametrize(("lowest", "floor"), [(105, 1e-4), (10, 0.0)], ids=["released", "without a floor"])
-def test_stored_rows_from_the_floor_on_pass_through_unchanged(lowest, floor):
+def test_stored_rows_at_or_above_the_floor_are_unchanged(lowest, floor):
     rows = stored_rows(lowest, 239)
     assert_close("rows", rows, requantise(rows, floor), "exact")
 
 
 @pytest.mark.parametrize("byte", [104, 100, 90])
-def test_faint_stored_rows_lose_digits(byte):
+def test_stored_rows_below_the_floor_lose_digits(byte):
     rows = stored_rows(byte, byte)
     unit = 2.0**-22 * 2.0**-9                                # the least step that the floor leaves
     assert (requantise(rows) != rows).any()
     assert (np.abs(requantise(rows) - rows) <= np.maximum(unit, np.abs(rows) * 2.0**-3) / 2).all()
 
 
-def test_requantise_is_off_by_half_a_step_at_most():
+def test_requantise_error_is_at_most_half_a_step():
     x = random_blocks()
     _, scales = quantise(x)
     exact, unit = x.astype(np.float64), np.ldexp(1.0, scales.astype(int) - 127)

@@ -156,7 +156,7 @@ def inputs(config):
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda c: c.name)
-def test_recorded_gradients_are_those_of_autograd(config):
+def test_recorded_gradients_match_autograd(config):
     torch = pytest.importorskip("torch", reason="torch is not installed")
     parameters, hidden, rows, taps, dead, upstream = inputs(config)
     named = {name: array for name, array in parameters.items() if array.dtype == np.float64}
@@ -185,7 +185,7 @@ def test_arithmetic_on_a_recorded_value_raises():
             around()
 
 
-def test_an_op_without_a_gradient_names_itself():
+def test_an_op_without_a_gradient_raises():
     with pytest.raises(NotImplementedError, match="windows has no gradient"):
         TAPE.windows(Value(np.zeros((1, 2), dtype=np.int64)), np.zeros((1, 1), dtype=np.int64), 0)
     assert (TAPE.sigmoid(np.zeros(2)) == 0.5).all()

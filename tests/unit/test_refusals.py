@@ -103,7 +103,7 @@ FLAT_ROWS = {
 
 
 @pytest.mark.parametrize("name", FLAT_ROWS)
-def test_flat_rows_lie_in_their_own_columns(name):
+def test_flat_rows_outside_their_columns_raise(name):
     change, message = FLAT_ROWS[name]
     arguments = case()
     arguments["rows"] = arguments["rows"] + FLAT
@@ -129,7 +129,7 @@ def test_flat_rows_need_the_offsets_of_the_layer():
         refused(arguments, message, flat_rows=True)
 
 
-def test_unchecked_nan_is_passed_on():
+def test_unchecked_nan_propagates():
     arguments = case()
     arguments["hidden"] = with_value(arguments["hidden"], (1, 0, 2, 4), np.nan)
     result = engram(**arguments, check=False)
@@ -143,7 +143,7 @@ def test_unchecked_gives_the_same_output():
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
-def test_parameters_that_do_not_fit(name):
+def test_invalid_parameters_raise(name):
     change, message = PARAMETERS[name]
     arguments = case()
     change(arguments["parameters"])
@@ -168,7 +168,7 @@ def test_a_rounding_configuration_needs_whole_blocks():
 
 
 @pytest.mark.parametrize("name", ["key_weight", "query_gain", "conv_weight"])
-def test_weights_that_are_not_finite_are_named(name):
+def test_non_finite_weights_raise(name):
     rng = np.random.default_rng(4)
     parameters, (hidden, rows) = random_parameters(DEMO, rng), random_inputs(DEMO, rng)
     parameters[name] = parameters[name] * np.nan
@@ -176,7 +176,7 @@ def test_weights_that_are_not_finite_are_named(name):
         engram(parameters, hidden, rows, DEMO)
 
 
-def test_a_stop_that_is_never_met_is_said():
+def test_an_unreached_stop_raises():
     rng = np.random.default_rng(4)
     parameters, (hidden, rows) = random_parameters(DEMO, rng), random_inputs(DEMO, rng)
     with pytest.raises(InputError, match=r"stop: expected a stage that was computed: memory.*found 'gates'"), \

@@ -65,7 +65,7 @@ def emulated(width):
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("stage", ["memory", "key", "value", "score"])
-def test_stages_before_the_gate_are_met_exactly(stage, width):
+def test_stages_before_the_gate_are_reproduced_exactly(stage, width):
     assert_close(stage, emulated(width)[stage], traced(width)[stage], "exact")
 
 
@@ -134,7 +134,7 @@ def test_empty_and_single_batches(batch, length):
     assert result.dtype == np.float32
 
 
-def test_a_dead_position_leaves_the_rounded_residual():
+def test_dead_positions_keep_the_residual():
     config, parameters, hidden, rows = whole_number_case(4)
     dead = np.array([[True, False, False], [False, True, True]])
     result = residual(hidden, engram(parameters, hidden, rows, config, dead=dead), config)
@@ -142,7 +142,7 @@ def test_a_dead_position_leaves_the_rounded_residual():
     assert (result[~dead] != hidden[~dead]).any()
 
 
-def test_a_scale_that_is_nan_spoils_its_own_token_only():
+def test_a_nan_scale_affects_only_its_own_token():
     config, parameters, hidden, rows = whole_number_case(4)
     scales = parameters["table_scales"].copy()
     scales[(rows + parameters["column_offsets"])[0, 0, 0]] = 255

@@ -8,7 +8,7 @@ from engram_ref.ops import join, sample
 DRAWS = 4000
 
 
-def test_greedy_takes_the_largest_and_of_equals_the_lowest():
+def test_greedy_takes_the_largest_logit_and_the_lowest_tied_index():
     logits = np.array([[0.0, 3.0, 3.0], [-1.0, -2.0, -3.0], [5.0, 5.0, 5.0]])
     result = sample(logits, 0.0, None)
     assert result.tolist() == [1, 0, 0]
@@ -41,7 +41,7 @@ def test_a_tiny_temperature_is_greedy(temperature, dtype):
         assert sample(logits, temperature, np.random.default_rng(0)).tolist() == [1]
 
 
-def test_join_of_nothing():
+def test_join_of_no_arrays():
     assert join([], 3).shape == (3, 0)
     assert join([], 3).dtype == np.int64
     assert join([np.array([[1], [2]]), np.array([[3], [4]])], 2).tolist() == [[1, 3], [2, 4]]

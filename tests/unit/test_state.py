@@ -35,7 +35,7 @@ def in_chunks(config, parameters, hidden, rows, dead, lengths, state):
 
 @pytest.mark.parametrize("lengths", CUTS, ids=lambda c: "cut in " + ",".join(map(str, c)))
 @pytest.mark.parametrize("config", STREAMS, ids=lambda config: config.name)
-def test_any_cut_gives_the_output_of_the_whole(config, lengths):
+def test_any_cut_gives_the_output_of_one_call(config, lengths):
     parameters, hidden, rows, dead = stream(config)
     trace = Trace()
     whole = engram(parameters, hidden, rows, config, dead=dead, trace=trace)
@@ -52,7 +52,7 @@ def test_a_new_state_is_the_start_of_a_sequence():
     assert np.abs(state.taps).min() > 0
 
 
-def test_the_state_reaches_exactly_as_far_as_the_kernel():
+def test_state_length_equals_the_kernel_span():
     for config, span in ((DEMO, 9), (SHORT, 4), (NO_CONV, 0)):
         assert start_state(config, 3).taps.shape == (3, span, config.n_branches, config.hidden_size)
 
@@ -68,7 +68,7 @@ def test_a_copy_of_the_state_is_a_snapshot():
     assert_close("state after", state.taps, snapshot.taps, "exact")
 
 
-def test_sequences_of_a_batch_have_states_of_their_own():
+def test_sequences_of_a_batch_have_separate_states():
     parameters, hidden, rows, _ = stream(DEMO)
     state = start_state(DEMO, 2)
     engram(parameters, hidden, rows, DEMO, state=state)
@@ -99,7 +99,7 @@ BAD_TAPS = {
 
 
 @pytest.mark.parametrize("case", BAD_TAPS)
-def test_a_state_that_does_not_fit_is_refused(case):
+def test_an_invalid_state_raises(case):
     parameters, hidden, rows, _ = stream(DEMO)
     state = EngramState(BAD_TAPS[case])
     for check in (True, False):

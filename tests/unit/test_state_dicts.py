@@ -77,20 +77,20 @@ def test_a_prefix_is_removed(make, load, prefix, caplog):
 
 
 @each_loader
-def test_two_modules_are_refused(make, load):
+def test_two_modules_raise(make, load):
     both = {prefix + name: array for name, array in make().items() for prefix in ("a.", "b.")}
     with pytest.raises(InputError, match=r"expected one module, found .* below a\. and b\."):
         load(both)
 
 
-def test_what_is_a_prefix():
+def test_prefix_rules():
     assert without_prefix({"a.w": 1, "a.b": 2}, "a.w") == {"a.w": 1, "a.b": 2}
     assert without_prefix({"x.a.w": 1, "a.w": 2}, "a.w") == {"x.a.w": 1, "a.w": 2}, "no prefix comes first"
     assert without_prefix({"xa.w": 1}, "a.w") == {"xa.w": 1}, "a prefix ends in a dot"
 
 
 @each_loader
-def test_a_missing_array_is_named_with_what_there_is(make, load):
+def test_a_missing_array_raises_with_examples_of_the_others(make, load):
     state = make()
     missing = next(reversed(state))
     del state[missing]
@@ -107,7 +107,7 @@ NO_PARAMETERS = {"text": "weights", "None": None, "a ragged list": [[1.0], [1.0,
 
 @each_loader
 @pytest.mark.parametrize("bad", NO_PARAMETERS.values(), ids=NO_PARAMETERS)
-def test_what_is_no_parameter_is_named(make, load, bad):
+def test_invalid_arrays_raise_with_their_name(make, load, bad):
     state = make()
     name = next(iter(state))
     with pytest.raises(InputError, match=f"^state_dict {name} "):
@@ -116,7 +116,7 @@ def test_what_is_no_parameter_is_named(make, load, bad):
 
 @each_loader
 @pytest.mark.parametrize("bad", [None, [("a", 1)], {1: np.ones(2)}], ids=["None", "pairs", "numbered"])
-def test_what_is_no_state_dict_is_refused(load, make, bad):
+def test_an_invalid_state_dict_raises(load, make, bad):
     with pytest.raises(InputError, match=r"^state_dict: .*state_dict\(\)"):
         load(bad)
 
@@ -126,7 +126,7 @@ def test_fp8_has_a_hint():
         exact_array("w", np.ones(3, ml_dtypes.float8_e4m3fn))
 
 
-def test_a_bfloat16_table_is_kept_as_such():
+def test_a_bfloat16_table_keeps_its_dtype():
     config, state = replace(DEMO, table_codec="bf16"), demo_state_dict()
     table = "multi_head_embedding.embedding.weight"
     state[table] = state[table].astype(ml_dtypes.bfloat16)

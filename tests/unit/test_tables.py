@@ -24,7 +24,7 @@ def rows_of(batch, length):
 
 
 @pytest.mark.parametrize(("batch", "length", "width"), [(1, 0, 3), (0, 4, 3), (1, 1, 1), (2, 5, 13)], ids=str)
-def test_memory_is_the_rows_side_by_side(batch, length, width):
+def test_memory_is_the_concatenated_rows(batch, length, width):
     table, rows = numbered_table(width), rows_of(batch, length)
     result = concatenate(decode((gather(table, rows, OFFSETS),), "fp32", np.float64))
     expected = [[slow.gather(table.tolist(), line, OFFSETS) for line in sequence] for sequence in rows.tolist()]
@@ -41,7 +41,7 @@ def test_first_and_last_row_of_every_column():
     assert gather(numbered_table(1), rows, OFFSETS)[0, :, :, 0].tolist() == [[0, 500, 1200], [400, 1100, 2200]]
 
 
-def test_rows_beyond_two_to_the_31_bytes_need_no_care():
+def test_row_indices_beyond_two_to_the_31_work():
     table = np.broadcast_to(np.float32(1), (2**32, 3))          # one number, seen as 48 GiB
     result = gather(table, np.array([[[2**31, 2**32 - 2]]]), np.array([0, 1]))
     assert result.tolist() == [[[[1] * 3, [1] * 3]]]
@@ -86,7 +86,7 @@ BAD_ROWS = {
 
 
 @pytest.mark.parametrize("case", BAD_ROWS)
-def test_other_rows_are_refused(case):
+def test_invalid_rows_raise(case):
     rows, message = BAD_ROWS[case]
     with pytest.raises(InputError, match=message):
         check_rows(rows, SIZES)

@@ -32,7 +32,7 @@ def test_logits_match_the_slow_model(name, shape, absorbed):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_batch_may_be_missing(name):
+def test_the_batch_axis_is_optional(name):
     config = MODELS[name]
     parameters, ids = random_model(config), random_ids(config, 1)
     dead = dead_marks(config, ids)
@@ -64,14 +64,14 @@ def test_float32_in_float32_out(name):
     assert_close("logits", exact, result, "f32", terms)
 
 
-def test_rows_do_not_see_each_other():
+def test_rows_are_independent():
     parameters, ids = random_model(FULL), random_ids(FULL, 3)
     whole = forward(parameters, ids, FULL)
     for b in range(3):
         assert_close("row", whole[b], forward(parameters, ids[b], FULL), "model")
 
 
-def test_nothing_is_written_into():
+def test_arguments_are_not_modified():
     parameters, ids = random_model(FULL), random_ids(FULL)
     kept = {name: array.copy() for name, array in parameters.items()}
     forward(parameters, ids, FULL)
@@ -111,7 +111,7 @@ def test_the_trace_has_every_stage_by_its_path():
     assert_close("weights", np.ones(weights.shape[:3]), weights.sum(axis=-1), "f64", 7)
 
 
-def test_a_trace_may_stop_and_the_state_stays():
+def test_a_stopped_trace_leaves_the_state_unchanged():
     state = DecodeState.start(2)
     with Trace(stop="layers.1.experts.expert_weights") as trace:
         forward(random_model(FULL), random_ids(FULL), FULL, state=state, trace=trace)
@@ -155,7 +155,7 @@ def started(parameters):
 
 
 @pytest.mark.parametrize(("changes", "words"), REFUSED.values(), ids=REFUSED)
-def test_what_does_not_fit_is_refused_and_the_state_stays(changes, words):
+def test_invalid_arguments_raise_and_leave_the_state_unchanged(changes, words):
     parameters = random_model(FULL)
     state, kept = started(parameters)
     with pytest.raises(InputError, match=words):
@@ -169,7 +169,7 @@ def test_what_does_not_fit_is_refused_and_the_state_stays(changes, words):
 @pytest.mark.parametrize("change", [lambda p: p.pop("layers.1.ffn.gate.bias"), lambda p: p.update(other=np.zeros(1)),
                                     lambda p: p.update({"norm.weight": np.full(9, np.nan)})],
                          ids=["missing", "extra", "not finite"])
-def test_parameters_are_looked_at_first(change):
+def test_parameters_are_checked_first(change):
     parameters = random_model(FULL)
     state, kept = started(parameters)
     change(parameters)
@@ -179,7 +179,7 @@ def test_parameters_are_looked_at_first(change):
     assert list(state.caches) == list(kept)
 
 
-def test_an_id_that_the_modules_do_not_know_is_refused():
+def test_an_id_without_a_canonical_id_raises():
     """Embeddings may be padded past the tokenizer's last id; such an id has no canonical id."""
     engram = replace(FULL.engram, vocab_size=50, canonical_size=50)
     config = replace(FULL, engram=engram)

@@ -24,7 +24,7 @@ def with_bf16_tables(config):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("name", MODELS)
-def test_what_is_saved_comes_back(name, dtype, tmp_path):
+def test_save_and_load_round_trip(name, dtype, tmp_path):
     config, parameters = MODELS[name], random_model(MODELS[name], dtype=dtype)
     save(dict(reversed(parameters.items())), tmp_path / "model.safetensors")
     result = load(tmp_path / "model.safetensors", config)
@@ -34,7 +34,7 @@ def test_what_is_saved_comes_back(name, dtype, tmp_path):
         assert_close(key, array, result[key], "exact")
 
 
-def test_bf16_tables_come_back(tmp_path):
+def test_bf16_tables_round_trip(tmp_path):
     parameters = with_bf16_tables(BF16)
     save(parameters, tmp_path / "model.safetensors")
     result = load(tmp_path / "model.safetensors", BF16)
@@ -43,7 +43,7 @@ def test_bf16_tables_come_back(tmp_path):
     assert result[table].tobytes() == parameters[table].tobytes()
 
 
-def test_views_are_saved_as_what_they_show(tmp_path):
+def test_views_are_saved_with_their_values(tmp_path):
     parameters = random_model(PLAIN)
     wanted = parameters["head.weight"].copy()
     parameters["head.weight"] = np.asfortranarray(wanted)
@@ -59,14 +59,14 @@ def stored(tmp_path):
 
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.999, 1.0], ids=lambda s: f"{s:.1%} left")
-def test_a_truncated_file_is_refused(stored, share):
+def test_a_truncated_file_raises(stored, share):
     data = stored.read_bytes()
     stored.write_bytes(data[: min(int(share * len(data)), len(data) - 1)])
     with pytest.raises(InputError, match=r"model\.safetensors: expected a whole safetensors file.*truncated"):
         load(stored, PLAIN)
 
 
-def test_a_changed_byte_is_found_and_its_tensor_named(stored):
+def test_a_changed_byte_raises_with_the_tensors_name(stored):
     """The last byte belongs to the tensor with the largest offset, the header says which."""
     import json
 
@@ -82,20 +82,20 @@ def test_a_changed_byte_is_found_and_its_tensor_named(stored):
             load(stored, PLAIN)
 
 
-def test_a_file_of_another_program_is_refused(tmp_path):
+def test_a_file_of_a_different_program_raises(tmp_path):
     save_file(random_model(PLAIN), tmp_path / "other.safetensors")
     with pytest.raises(InputError, match="not written by engram_ref"):
         load(tmp_path / "other.safetensors", PLAIN)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a model", b"\xff" * 100], ids=["empty", "text", "bytes"])
-def test_a_file_that_is_no_model_is_refused(tmp_path, content):
+def test_a_file_without_a_model_raises(tmp_path, content):
     (tmp_path / "other.safetensors").write_bytes(content)
     with pytest.raises(InputError, match="a whole safetensors file"):
         load(tmp_path / "other.safetensors", PLAIN)
 
 
-def test_a_missing_file_and_a_missing_folder_are_named(tmp_path):
+def test_a_missing_file_and_a_missing_folder_raise(tmp_path):
     with pytest.raises(InputError, match=r"nowhere\.safetensors.*no such file"):
         load(tmp_path / "nowhere.safetensors", PLAIN)
     with pytest.raises(InputError, match="a folder that exists"):
@@ -135,7 +135,7 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize(("damage", "words"), DAMAGE.values(), ids=DAMAGE)
-def test_parameters_that_do_not_fit_are_refused_by_name(damage, words, tmp_path):
+def test_invalid_parameters_raise_with_their_name(damage, words, tmp_path):
     parameters = damage(dict(random_model(FULL)))
     with pytest.raises(InputError, match=words):
         check(parameters, FULL, tables=True)
@@ -144,7 +144,7 @@ def test_parameters_that_do_not_fit_are_refused_by_name(damage, words, tmp_path)
         load(tmp_path / "model.safetensors", FULL)
 
 
-def test_tables_are_read_only_on_request():
+def test_table_values_are_checked_only_on_request():
     parameters = changed(TABLE, with_value(np.nan))(dict(random_model(FULL)))
     check(parameters, FULL)
     forward(parameters, random_ids(FULL), FULL)
@@ -152,14 +152,14 @@ def test_tables_are_read_only_on_request():
         check(parameters, FULL, tables=True)
 
 
-def test_a_model_of_another_configuration_is_refused(tmp_path):
+def test_a_model_of_a_different_configuration_raises(tmp_path):
     save(random_model(HEAD), tmp_path / "model.safetensors")
     with pytest.raises(InputError):
         load(tmp_path / "model.safetensors", PLAIN)
     assert load(tmp_path / "model.safetensors", HEAD)
 
 
-def test_a_failed_load_leaves_model_and_file_as_they_were(stored):
+def test_a_failed_load_leaves_model_and_file_unchanged(stored):
     model = load(stored, PLAIN)
     kept = {name: array.copy() for name, array in model.items()}
     data = stored.read_bytes()
@@ -226,6 +226,6 @@ def test_the_27b_layer_has_the_published_shapes():
     assert result["layers.1.ffn.shared_experts.w1.weight"] == (3072, 2560)
 
 
-def test_a_model_that_does_not_fit_into_memory_is_refused_before_it_is_made():
+def test_too_large_a_model_raises_before_allocation():
     with pytest.raises(InputError, match=r"v3-like, which needs .* GiB"):
         initialise(model_preset("v3-like"), np.random.default_rng(0))

@@ -63,12 +63,12 @@ def test_random_strings(seed):
 
 
 @pytest.mark.parametrize("text", [case[1] for case in NORMALISED], ids=[case[0] for case in NORMALISED])
-def test_library_normalises_alike(text):
+def test_library_gives_the_same_text(text):
     assert library_normaliser().normalize_str(text) == normalise(text)
 
 
 @pytest.mark.parametrize("damage", ["missing", "empty", "truncated", "not gzip", "one letter changed"])
-def test_damaged_tables_are_refused(damage, tmp_path, monkeypatch):
+def test_damaged_tables_raise(damage, tmp_path, monkeypatch):
     packed = unicode.TABLES.read_bytes()
     contents = {"empty": b"", "truncated": packed[:1000], "not gzip": b"{}",
                 "one letter changed": gzip.compress(gzip.decompress(packed).replace(b'"A":"a"', b'"A":"b"'))}
