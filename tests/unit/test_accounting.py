@@ -1,4 +1,4 @@
-"""Counts: every printed figure and how it agrees, parts that sum to the whole, and the allocation both ways."""
+"""Parameter counts: every printed figure, parts that sum to the total, and the allocation in both directions."""
 
 from dataclasses import replace
 
@@ -37,7 +37,7 @@ FIGURES = [
     ("mhc-9b", "total", 9_178_455_372, "9.18B", "rounded"),
     ("mhc-9b", "active_one_vocab", 1_660_656_972, "1.66B", "rounded"),
 ]
-"""Model, field of its summary, what we count, what is printed, and how the two agree."""
+"""Model, summary field, our count, printed figure, and how the two agree."""
 
 
 @pytest.mark.parametrize(("name", "field", "counted", "printed", "how"), FIGURES,
@@ -55,7 +55,7 @@ def test_every_printed_figure_is_covered():
 
 
 def matrices_by_hand(b):
-    """(all, used by one token) of a backbone without vocabulary and Engram, written out from its fields."""
+    """Parameters (total, active per token) of a backbone without vocabulary and Engram, from its fields."""
     a, D, L = b.attention, b.hidden_size, b.n_layers
     query = a.n_heads * (a.qk_nope_head_dim + a.qk_rope_head_dim)
     attention = D * query if a.q_lora_rank is None else a.q_lora_rank * (D + 1 + query)
@@ -76,7 +76,7 @@ def matrices_by_hand(b):
 
 
 def module_by_hand(config):
-    """(all, used by one token, tables) of the Engram modules, the last without the rows read."""
+    """Parameters (total, active per token without table rows, in tables) of the Engram modules."""
     e = config.engram
     if e is None:
         return 0, 0, 0
@@ -105,7 +105,7 @@ def test_totals_against_an_independent_count(config):
 @pytest.mark.parametrize("config", [*map(model_preset, model_presets()), *MODELS.values()], ids=lambda c: c.name)
 def test_parts_sum_to_the_total(config):
     parts, result = count(config), summarise(config)
-    assert list(parts) == [name for name in PARTS if name in parts], "in their order"
+    assert list(parts) == [name for name in PARTS if name in parts], "in the order of PARTS"
     assert sum(part.total for part in parts.values()) == result.total
     assert sum(part.flops for part in parts.values()) == result.flops
     assert all(part.active <= part.total or name == "output matrix" for name, part in parts.items())
@@ -159,7 +159,7 @@ def test_rho_is_the_idle_experts_share():
 
 @pytest.mark.parametrize(("experts", "at_40_percent"), [(106, 46), (99, 43)])
 def test_the_papers_two_budgets(experts, at_40_percent):
-    """A budget that buys so many experts and no table; at rho 40% it buys these, of which 6 are active."""
+    """The budget buys `experts` experts at rho = 1 and `at_40_percent` at rho = 0.4; 6 of them are active."""
     expert, engram = 51_300_000, preset("paper")
     total, active = 568e6 + (experts - 6) * expert, 568e6
     assert allocate(total, active, 1.0, expert, 6, engram) == (experts, 0)
@@ -167,29 +167,29 @@ def test_the_papers_two_budgets(experts, at_40_percent):
     assert result == at_40_percent
     spent = rows * engram.memory_width * len(engram.layer_ids)
     assert abs(spent - 0.6 * (total - active)) <= engram.memory_width * len(engram.layer_ids) / 2
-    nothing, most = allocate(total, active, 0.0, expert, 6, engram)
-    assert nothing == 6
-    assert most > rows
+    fewest, most_rows = allocate(total, active, 0.0, expert, 6, engram)
+    assert fewest == 6
+    assert most_rows > rows
 
 
 @pytest.mark.parametrize("name", ["engram-27b", "engram-40b", "tiny", "small"])
 def test_allocate_inverts_allocation(name):
-    """From its own budget and rho: its number of experts, and its tables up to the primes' excess."""
+    """A preset's own budget and rho give its number of experts, and its table rows up to the primes' excess."""
     config = model_preset(name)
     result, experts = summarise(config), config.backbone.experts
     idle = (experts.n_routed_experts - experts.num_experts_per_tok) * expert_parameters(config)
     total = result.active + idle + result.tables
-    count_, rows = allocate(total, result.active, result.rho, expert_parameters(config), experts.num_experts_per_tok,
-                            config.engram)
-    assert count_ == experts.n_routed_experts
+    n_experts, rows = allocate(total, result.active, result.rho, expert_parameters(config), experts.num_experts_per_tok,
+                               config.engram)
+    assert n_experts == experts.n_routed_experts
     assert abs(rows - result.table_rows / config.engram.columns / len(config.engram.layer_ids)) < 1
 
 
-@pytest.mark.parametrize(("changes", "words"), [
+@pytest.mark.parametrize(("changes", "message"), [
     ({"rho": -0.1}, "rho"), ({"rho": 1.1}, "rho"), ({"rho": float("nan")}, "rho"), ({"p_active": 2e9}, "p_active"),
     ({"p_active": 0}, "p_active"), ({"p_total": -1.0}, "p_active")], ids=str)
-def test_impossible_budgets_raise(changes, words):
-    with pytest.raises(InputError, match=words):
+def test_impossible_budgets_raise(changes, message):
+    with pytest.raises(InputError, match=message):
         allocate(**{"p_total": 1e9, "p_active": 1e8, "rho": 0.5, "expert": 1e6, "top_k": 2,
                     "engram": preset("paper")} | changes)
 

@@ -1,4 +1,4 @@
-"""Addressing: known answers of the releases and of the demo, shapes, and maps between raw and canonical ids."""
+"""Addressing: known answers of the releases and the demo, shapes, and canonical pad and EOS ids."""
 
 import json
 from dataclasses import replace
@@ -23,7 +23,7 @@ def known(name=RELEASE):
 
 
 def flat_rows_of_the_release(ids, history=None):
-    """[B, T, layer, C], the axes of the published digests."""
+    """Flat rows [B, T, layer, C], the axes of the published digests."""
     addressing = Addressing(preset(RELEASE))
     return np.stack([addressing.rows(ids, layer, history, flat=True) for layer in (1, 14)], axis=2)
 
@@ -60,20 +60,20 @@ def test_digest_is_of_little_endian_int64():
 
 
 def demo_module():
-    """The demo's small module: configuration from the file's own metadata, raw ids, rows."""
+    """Configuration, layer, raw ids and rows of the demo's small module, read from its file."""
     from safetensors import safe_open
 
     with safe_open(DEMO_MODULE, framework="numpy") as stored:
-        told = json.loads(stored.metadata()["config"])
+        meta = json.loads(stored.metadata()["config"])
         ids, rows = stored.get_tensor("input_ids"), stored.get_tensor("rows")
     config = replace(
-        preset("demo"), layer_ids=tuple(told["layer_ids"]), max_ngram=told["max_ngram"], n_heads=told["heads"],
-        table_sizes=tuple(told["table_sizes"]), seed=told["seed"], pad_id=told["pad_id"],
-        row_width=told["dims_per_ngram"] // told["heads"], hidden_size=told["hidden"], n_branches=told["branches"],
-        conv_kernel=told["kernel"], conv_dilation=told["max_ngram"], vocabulary=told["vocabulary"],
+        preset("demo"), layer_ids=tuple(meta["layer_ids"]), max_ngram=meta["max_ngram"], n_heads=meta["heads"],
+        table_sizes=tuple(meta["table_sizes"]), seed=meta["seed"], pad_id=meta["pad_id"],
+        row_width=meta["dims_per_ngram"] // meta["heads"], hidden_size=meta["hidden"], n_branches=meta["branches"],
+        conv_kernel=meta["kernel"], conv_dilation=meta["max_ngram"], vocabulary=meta["vocabulary"],
         multipliers=None,
     )  # fmt: skip
-    return config, told["layer"], ids, rows
+    return config, meta["layer"], ids, rows
 
 
 def test_rows_of_the_demo_module():
@@ -89,7 +89,7 @@ def test_demo_module_hashes_canonical_ids_not_raw_ones():
 
 @pytest.mark.parametrize("name", presets())
 def test_presets_against_the_slow_oracle(name):
-    """Odd sizes first: no token, one, fewer than N, more."""
+    """Lengths: no token, one, fewer than N, N and more."""
     config, addressing = preset(name), Addressing(preset(name))
     rng = np.random.default_rng(5)
     for layer in config.layer_ids:
@@ -102,12 +102,12 @@ def test_presets_against_the_slow_oracle(name):
 
 
 def test_a_layer_number_off_by_one_gives_different_rows():
-    """The paper counts blocks from 1, the demo from 0; the number itself seeds the multipliers."""
-    here, there = [Addressing(replace(preset("demo"), layer_ids=layers, multipliers=None))
+    """The paper counts blocks from 1, the demo from 0; the layer number seeds the multipliers."""
+    right, shifted = [Addressing(replace(preset("demo"), layer_ids=layers, multipliers=None))
                    for layers in ((1, 15), (2, 16))]
-    assert (here.multipliers[1] != there.multipliers[2]).all()
-    assert np.array_equal(here.primes[1], there.primes[2])
-    assert (here.rows([5, 6, 7], 1) != there.rows([5, 6, 7], 2)).any()
+    assert (right.multipliers[1] != shifted.multipliers[2]).all()
+    assert np.array_equal(right.primes[1], shifted.primes[2])
+    assert (right.rows([5, 6, 7], 1) != shifted.rows([5, 6, 7], 2)).any()
 
 
 def test_ordinal_seeds_count_from_zero():
@@ -118,7 +118,7 @@ def test_ordinal_seeds_count_from_zero():
 
 
 def test_windows_are_padded_with_the_canonical_pad_id():
-    """Raw id 455 is " The", whose class is 237; the presets' own pad id, 2, could not show the difference."""
+    """Raw id 455 is " The", class 237. The presets' pad id, 2, maps to itself and would not show the difference."""
     config = replace(preset("tiny"), pad_id=455)
     addressing = Addressing(config)
     assert addressing.pad_id == 237
@@ -199,7 +199,7 @@ def test_layers_differ_in_multipliers_and_primes():
 
 
 def test_ordinals_follow_ascending_layer_numbers():
-    """HF's qwen4_exp sorts the layer list before it numbers modules and hands out primes."""
+    """HF's qwen4_exp sorts the layer list before it numbers modules and assigns primes."""
     config = replace(preset("qwen4exp-ple"), layer_ids=(9, 5), table_sizes=(97, 97))
     shuffled, ascending = Addressing(config), Addressing(replace(config, layer_ids=(5, 9)))
     assert list(shuffled.primes) == [9, 5]

@@ -1,4 +1,4 @@
-"""What Addressing, presets and configurations refuse, and how they say it."""
+"""Invalid inputs of Addressing, presets and configurations, and their error messages."""
 
 from dataclasses import FrozenInstanceError, asdict, replace
 
@@ -43,17 +43,17 @@ BAD_CONFIGS = {
     "empty vocabulary": ({"vocab_size": 0}, "vocab_size"),
     "no classes": ({"canonical_size": 0}, "canonical_size"),
     "1-grams": ({"max_ngram": 1}, "max_ngram: expected at least 2, found 1"),
-    "a size too few": ({"table_sizes": (997,)}, "table_sizes: expected 2 sizes, one per order, found 1"),
-    "a size too many": ({"max_ngram": 2}, "table_sizes: expected 1 sizes"),
+    "too few sizes": ({"table_sizes": (997,)}, "table_sizes: expected 2 sizes, one per order, found 1"),
+    "too many sizes": ({"max_ngram": 2}, "table_sizes: expected 1 sizes"),
     "a size of 0": ({"table_sizes": (997, 0)}, "table_sizes"),
     "pad id out of range": ({"pad_id": 129_280}, r"pad_id: expected a raw id in \[0, 129280\), found 129280"),
     "negative pad id": ({"pad_id": -1}, "pad_id"),
     "EOS out of range": ({"eos_id": 129_280}, "eos_id"),
-    "rows without whole scales": ({"table_codec": "fp8_e8m0", "row_width": 40}, "row_width: expected a multiple of 32"),
+    "row width 40": ({"table_codec": "fp8_e8m0", "row_width": 40}, "row_width: expected a multiple of 32"),
     "negative kernel": ({"conv_kernel": -1}, "conv_kernel"),
     "dilation 0": ({"conv_dilation": 0}, "conv_dilation"),
     "no layers": ({"layer_ids": ()}, "layer_ids"),
-    "a layer twice": ({"layer_ids": (1, 1)}, "layer_ids: expected distinct block numbers from 1"),
+    "duplicate layer": ({"layer_ids": (1, 1)}, "layer_ids: expected distinct block numbers from 1"),
     "a layer below the base": ({"layer_ids": (0, 1)}, "layer_ids"),
     "literals for one layer only": ({"multipliers": ((1, 3, 5),)}, "multipliers: expected 2 layers of 3"),
     "literals too short": ({"multipliers": ((1, 3), (5, 7))}, "multipliers"),
@@ -108,7 +108,7 @@ def test_bad_configurations_raise(fields, message):
 
 
 @pytest.mark.parametrize("fields", [{"vocabulary": "deepseek-v3"}, {"canonical_size": 10}, {"vocab_size": 5}],
-                         ids=["V4's sizes for V3's map", "classes too few", "ids too few"])
+                         ids=["V4's sizes for V3's map", "too few classes", "too few ids"])
 def test_sizes_must_match_the_vocabulary(fields):
     with pytest.raises(InputError):
         Addressing(replace(preset("tiny"), **fields))

@@ -1,4 +1,4 @@
-"""MLA: both forms against the slow one, what is cached, who sees whom, and the order of packed weights."""
+"""MLA: both forms against the slow version, the caches, the causal mask, and the order of packed weights."""
 
 from dataclasses import replace
 
@@ -26,7 +26,7 @@ def case(config, batch=2, length=5, seed=0):
 
 
 def attend(p, x, config, absorbed=False, start=0, cache=None, record=ops.ignore):
-    """One layer over new tokens x, after what is in the cache."""
+    """Apply one layer to the new tokens x, which follow the cached ones."""
     positions = np.broadcast_to(start + np.arange(x.shape[1]), x.shape[:2])
     angle = ops.angles(positions, ops.frequencies(config.qk_rope_head_dim, config.rope_theta, config.yarn))
     c_kv, k_pe = ops.latents(p, x, angle, config)
@@ -49,7 +49,7 @@ def test_mla_matches_the_slow_version(name, length, absorbed):
 
 @pytest.mark.parametrize("absorbed", [False, True], ids=["expanded", "absorbed"])
 def test_weights_match_the_slow_version(absorbed):
-    """Scores are scaled as a whole, YaRN's factor included."""
+    """The scale, including YaRN's factor, applies to the whole score."""
     p, x = case(MLA_LATENT, 1, 4)
     seen, c = {}, slow_attention_config(MLA_LATENT)
     attend(p, x, MLA_LATENT, absorbed, record=seen.__setitem__)
@@ -131,7 +131,7 @@ def test_the_latent_is_normalised_and_the_key_is_not():
     p, x = case(config, 1, 3)
     angle = ops.angles(np.arange(3)[None], ops.frequencies(4, 1e4))
     c_kv, k_pe = ops.latents(p, x, angle, config)
-    c_large, k_large = ops.latents(p, 8 * x, angle, config)            # a power of two rounds nothing
+    c_large, k_large = ops.latents(p, 8 * x, angle, config)            # a power of two causes no rounding
     assert_close("c_kv", c_kv, c_large, "exact")
     assert_close("k_pe", 8 * k_pe, k_large, "exact")
     lengths = np.mean((c_kv / p["kv_norm.weight"]) ** 2, axis=-1)
@@ -153,4 +153,4 @@ def test_cache_shapes():
     p, x = case(MLA, 1, 4)
     _, (c_kv, k_pe) = attend(p, x, MLA)
     assert c_kv.shape == (1, 4, 7)
-    assert k_pe.shape == (1, 4, 4), "one turned key for all heads"
+    assert k_pe.shape == (1, 4, 4), "one rotated key for all heads"

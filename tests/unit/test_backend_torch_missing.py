@@ -1,4 +1,4 @@
-"""Without torch, the torch backend says what to install, and NumPy goes on."""
+"""Without torch, the torch backend raises with an install hint, and NumPy still works."""
 
 import subprocess
 import sys

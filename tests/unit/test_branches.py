@@ -1,4 +1,4 @@
-"""Hyper-connections: Sinkhorn-Knopp in its order, the three maps, reading, writing, collapsing."""
+"""Hyper-connections: the order of Sinkhorn-Knopp steps, the three maps, reading, writing, collapsing."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def site(M, D, seed=0):
 
 
 def state(shape, seed=1):
-    """Branches of unequal size: none can be mistaken for another."""
+    """Branches of different magnitude, so that swapped branches are noticed."""
     X = np.random.default_rng(seed).standard_normal(shape)
     return X * (1 + np.arange(shape[2]))[:, None]
 
@@ -51,14 +51,14 @@ def slow_maps(p, X, config):
 def test_sinkhorn_matches_decimal_arithmetic(M, spread, iterations):
     logits = spread * np.random.default_rng(M).standard_normal((3, M, M))
     expected = np.array([slow.sinkhorn(matrix, iterations) for matrix in logits.tolist()])
-    scale = 1 + np.abs(logits).max()                       # a logarithm of size a is rounded by a u
+    scale = 1 + np.abs(logits).max()                       # the rounding error of a logarithm a is a * u
     assert_close("matrix", expected, sinkhorn(logits, iterations), "f64", sinkhorn_terms(M, iterations), scale)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("spread", [0.5, 2.0, 32.0, 128.0, 1000.0], ids=lambda s: f"logits of {s}")
 def test_rows_sum_to_one(spread, dtype):
-    """The last step divides rows by their sums; large logits must not divide zero by zero."""
+    """The last step divides rows by their sums; large logits must not cause 0 / 0."""
     logits = (spread * np.random.default_rng(0).standard_normal((2000, 4, 4))).astype(dtype)
     with np.errstate(over="raise", invalid="raise", divide="raise"):
         result = sinkhorn(logits, 20)
@@ -69,7 +69,7 @@ def test_rows_sum_to_one(spread, dtype):
 
 
 def test_columns_sum_to_one_approximately():
-    """Twenty steps are no convergence: the worst column is off by more, the larger the logits."""
+    """Twenty steps do not converge: the error of the worst column sum grows with the logits."""
     unit = np.random.default_rng(0).standard_normal((2000, 4, 4))
     worst = [np.abs(sinkhorn(spread * unit, 20).sum(axis=-2) - 1).max() for spread in (0.25, 1.0, 8.0)]
     assert_close("columns of small logits", 1.0, 1.0 + worst[0], "model")
@@ -90,7 +90,7 @@ def test_sinkhorn_with_eps_is_the_transpose_of_the_releases(eps, iterations):
     expected = np.array([slow.release_matrix(matrix.T.tolist(), iterations, eps) for matrix in logits])
     result = sinkhorn(logits, iterations, eps)
     assert_close("matrix", expected.swapaxes(1, 2), result, "f64", sinkhorn_terms(4, iterations))
-    assert np.abs(expected - result).max() > 0.1, "untransposed it is another matrix"
+    assert np.abs(expected - result).max() > 0.1, "differs without the transpose"
 
 
 @pytest.mark.parametrize("config", [HyperConfig(), HyperConfig(iterations=3, post_mult=1.0)], ids=["paper", "other"])
@@ -149,7 +149,7 @@ def test_a_site_matches_the_slow_version(shape):
 
 
 def test_matrix_rows_are_the_written_branches():
-    """A matrix that copies branch 1 to branch 0: not the other way round."""
+    """The matrix copies branch 1 to branch 0, not branch 0 to branch 1."""
     X = np.array([[[[1.0, 2.0], [3.0, 4.0]]]])
     result = write_branches(X, np.array([[[10.0, 20.0]]]), np.array([[[0.0, 1.0]]]), np.array([[[[0.0, 1], [0, 0]]]]))
     assert result[0, 0].tolist() == [[3, 4], [10, 20]]

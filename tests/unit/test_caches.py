@@ -1,4 +1,4 @@
-"""Caches: every row has its own length, and a slot is a position."""
+"""Caches: each row has its own length, and slots are indexed by position."""
 
 import numpy as np
 import pytest
@@ -35,33 +35,33 @@ def test_place_overwrites_rolled_back_slots():
 
 
 @pytest.mark.parametrize("T", [0, 1, 4])
-@pytest.mark.parametrize("room", [0, 1, 3, 50])
+@pytest.mark.parametrize("spare", [0, 1, 3, 50])
 @pytest.mark.parametrize("lengths", [[0], [3], [2, 0, 5], [5, 5]], ids=str)
-def test_append_equals_place_with_spare_slots(lengths, room, T):
+def test_append_equals_place_with_spare_slots(lengths, spare, T):
     rng, B, used = np.random.default_rng(0), len(lengths), max(lengths)
-    cache, new, lengths = rng.standard_normal((B, used + room, 2)), rng.standard_normal((B, T, 2)), np.array(lengths)
+    cache, new, lengths = rng.standard_normal((B, used + spare, 2)), rng.standard_normal((B, T, 2)), np.array(lengths)
     expected, before = place(cache, new, lengths), cache.copy()
     result = append(cache, new, lengths)
     assert result[:, : used + T].tolist() == expected.tolist()
-    assert (result is cache) == (room >= T)
-    if room < T:
-        assert result.shape == (B, max(used + T, 2 * (used + room)), 2)
+    assert (result is cache) == (spare >= T)
+    if spare < T:
+        assert result.shape == (B, max(used + T, 2 * (used + spare)), 2)
         assert (cache == before).all()
 
 
 def test_append_reallocates_only_to_double():
-    cache, made = np.zeros((1, 0), dtype=np.int64), []
+    cache, sizes = np.zeros((1, 0), dtype=np.int64), []
     for t in range(1000):
         grown = append(cache, np.array([[t]]), np.array([t]))
         if grown is not cache:
-            made.append(grown.shape[1])
+            sizes.append(grown.shape[1])
         cache = grown
     assert cache[0, :1000].tolist() == list(range(1000))
-    assert made == [2**n for n in range(11)]
+    assert sizes == [2**n for n in range(11)]
 
 
 def test_spare_slots_are_zero():
-    """Attention multiplies what it hides by 0, so it must be finite."""
+    """Attention multiplies masked slots by 0, so they must be finite."""
     assert not append(np.ones((2, 3)), np.ones((2, 1)), np.array([3, 0]))[:, 4:].any()
 
 

@@ -1,4 +1,4 @@
-"""The command line as a user meets it: output, exit codes, one-line errors, pipes."""
+"""The command line: output, exit codes, one-line errors and standard input."""
 
 import json
 import os
@@ -19,7 +19,7 @@ ROWS_OF_0_3 = ["ids", "--layer", "all", "--flat", "--canonical", "--tokens", "0,
 
 
 def run(capsys, *argv):
-    """Exit code, standard output, standard error of one command, in this process."""
+    """Run one command in this process; return exit code, standard output and standard error."""
     try:
         code = main(list(argv))
     except SystemExit as stop:
@@ -29,7 +29,7 @@ def run(capsys, *argv):
 
 
 def spawn(*argv, env=None, **kwargs):
-    """The same in a fresh process."""
+    """Run one command in a new process."""
     return subprocess.run([sys.executable, "-m", "engram_ref", *argv], capture_output=True, text=True,
                           env=os.environ | (env or {}), timeout=60, **kwargs)
 
@@ -129,7 +129,7 @@ def test_json_contains_every_position_of_a_long_text(capsys):
 
 
 def test_fit_reads_only_what_it_keeps(capsys):
-    """Cutting a line looks at what is kept, not at what is cut."""
+    """Shortening a line must not read the part that is cut off."""
     from engram_ref.cli.terminal import fit
 
     assert fit("x" * 2_000_000, 80, keep="right").endswith("x") and len(fit("日" * 10**6, 80)) < 80
@@ -148,17 +148,17 @@ def test_ngrams_are_shown_as_canonical_text(capsys):
     assert "fi" in words and "ﬁ" not in words and not any("ç" in word for word in words)
 
 
-REFUSED = {
+BAD_INPUT = {
     "empty text": (["walk", ""], "empty text"),
     "negative id": (["ids", "--tokens", "5,-3"], "-3 at position 1"),
     "id too large": (["ids", "--tokens", "5,129280"], "129280 at position 1"),
     "id past int64": (["ids", "--tokens", "9" * 30], "position 0"),
-    "no number": (["ids", "--tokens", "1,x"], "'x' at position 1"),
+    "not a number": (["ids", "--tokens", "1,x"], "'x' at position 1"),
     "canonical id too large": (["ids", "--canonical", "--tokens", "99092"], "99092 at position 0"),
     "unknown preset": (["walk", "--preset", "deepseek-v4"], "did you mean deepseek-v4.1-flash?"),
     "layer not in preset": (["walk", "--layer", "15"], "1, 14"),
-    "layer no number": (["ids", "--layer", "one", "hi"], "'one'"),
-    "layer a superscript": (["ids", "--layer", "²", "hi"], "'²'"),
+    "layer not a number": (["ids", "--layer", "one", "hi"], "'one'"),
+    "superscript as layer": (["ids", "--layer", "²", "hi"], "'²'"),
     "dead without barrier": (["ids", "--preset", "demo", "--tokens", "1,dead"], "position 1"),
     "history too long": (["ids", "--tokens", "1", "--history", "1,2,3,4"], "at most 3"),
     "text and tokens": (["ids", "hi", "--tokens", "1"], "both"),
@@ -167,7 +167,7 @@ REFUSED = {
     "unknown stage": (["walk", "--stage", "gates"], "did you mean gate?"),
     "text for raw-id preset": (["ids", "hi", "--preset", "qwen4exp-ple"], "not shipped"),
     "walk of raw-id preset": (["walk", "--preset", "qwen4exp-ple"], "not shipped"),
-    "plot of another kind": (["walk", "--plot", "a.png"], ".svg"),
+    "unknown plot format": (["walk", "--plot", "a.png"], ".svg"),
     "plot without folder": (["walk", "--plot", "no/such/a.svg"], "folder"),
     "unknown command": (["wlak"], "did you mean walk?"),
     "unknown option": (["walk", "--fast"], "--fast"),
@@ -175,10 +175,10 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("argv, said", REFUSED.values(), ids=REFUSED)
-def test_bad_input_prints_one_line_and_exits_2(capsys, monkeypatch, tmp_path, argv, said):
+@pytest.mark.parametrize("argv, message", BAD_INPUT.values(), ids=BAD_INPUT)
+def test_bad_input_prints_one_line_and_exits_2(capsys, monkeypatch, tmp_path, argv, message):
     monkeypatch.chdir(tmp_path)
     code, out, err = run(capsys, *argv)
     assert (code, out) == (2, "")
-    assert said in err and err.count("\n") == 1 and "Traceback" not in err
+    assert message in err and err.count("\n") == 1 and "Traceback" not in err
     assert list(tmp_path.iterdir()) == []

@@ -1,4 +1,4 @@
-"""The commands of the whole model: count, walk --model, and the flat script."""
+"""Commands on whole models: count, walk --model, and scripts/step_model.py."""
 
 import json
 import subprocess
@@ -50,18 +50,18 @@ def test_output_fits_the_terminal(capsys, monkeypatch, argv, columns):
     assert max(terminal.columns(line) for line in run(capsys, *argv)[1].splitlines()) <= columns
 
 
-@pytest.mark.parametrize("argv, said", [(["count", "engram-27"], "did you mean engram-27b?"),
+@pytest.mark.parametrize("argv, message", [(["count", "engram-27"], "did you mean engram-27b?"),
                                         (["walk", "--model", "tyny"], "did you mean tiny?"),
                                         (["walk", "--model", "moe-27b"], "one with Engram"),
                                         (["walk", "--model", "tiny", "--preset", "demo"], "deepseek-v3")],
-                         ids=["unknown model", "unknown walk", "no Engram", "another vocabulary"])
-def test_bad_input_prints_one_line_and_exits_2(capsys, argv, said):
+                         ids=["unknown model", "unknown model of walk", "no Engram", "wrong vocabulary"])
+def test_bad_input_prints_one_line_and_exits_2(capsys, argv, message):
     code, out, err = run(capsys, *argv)
-    assert (code, out) == (2, "") and said in err and err.count("\n") == 1
+    assert (code, out) == (2, "") and message in err and err.count("\n") == 1
 
 
 def test_step_model_runs_to_the_end():
-    """The script's last line asserts it; here we see that it gets there."""
+    """The script asserts that its logits equal those of `forward`; this test checks that it gets there."""
     done = subprocess.run([sys.executable, str(SCRIPT)], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].startswith("next token")

@@ -1,4 +1,4 @@
-"""The command line in a fresh process: pipes, interrupts, terminals that are not UTF-8, missing files."""
+"""The command line in a new process: pipes, interrupts, terminals without UTF-8, missing files."""
 
 import os
 import signal
@@ -25,7 +25,7 @@ def test_a_closed_pipe_ends_quietly():
     assert done.stdout.count(b"\n") == 1 and done.stderr == b"" and done.returncode == 0
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 def test_a_full_disk_prints_one_line():
     command = [sys.executable, "-m", "engram_ref", "walk"]
     with open("/dev/full", "wb") as full:
@@ -40,7 +40,7 @@ def test_a_dash_reads_standard_input():
 def test_ctrl_c_exits_130_without_a_traceback():
     process = subprocess.Popen([sys.executable, "-m", "engram_ref", "ids"], stdin=subprocess.PIPE,
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    time.sleep(1.5)                      # it waits for standard input by now
+    time.sleep(1.5)                      # until it waits for standard input
     process.send_signal(signal.SIGINT)
     err = process.communicate(timeout=30)[1]
     assert process.returncode == 130 and b"Traceback" not in err
@@ -61,7 +61,7 @@ def test_invalid_utf8_input_exits_2():
     assert done.returncode == 2 and done.stderr.count(b"\n") == 1
 
 
-@pytest.mark.parametrize("damage", ["missing", "truncated", "another file"])
+@pytest.mark.parametrize("damage", ["missing", "truncated", "wrong content"])
 def test_a_damaged_vocabulary_file_prints_one_line(capsys, monkeypatch, tmp_path, damage):
     path = tmp_path / "tokenizer.json"
     if damage != "missing":

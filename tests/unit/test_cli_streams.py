@@ -1,4 +1,4 @@
-"""Standard streams that are closed or full, and Ctrl-C at any moment: documented exit codes and no traceback."""
+"""Standard streams that are closed or full, and Ctrl-C at any time: documented exit codes and no traceback."""
 
 import io
 import os
@@ -13,7 +13,7 @@ from engram_ref.cli.main import main
 WITHOUT_OUTPUT = [">&-", ">/dev/full", ">&- 2>&-", ">/dev/full 2>/dev/full", ">&- 2>&- <&-"]
 WITHOUT_THE_REST = ["2>&-", "2>/dev/full", "<&-", "2>&- <&-"]
 
-pytestmark = pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+pytestmark = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 
 
 def shell(line, **more):
@@ -23,7 +23,7 @@ def shell(line, **more):
 
 
 def program(code):
-    """Run Python code, then the command line as a process of its own: its arguments are in sys.argv."""
+    """argv of a process that runs Python code and then the command line; append the arguments."""
     return [sys.executable, "-c", f"import os, signal, sys\n{code}\nfrom engram_ref.cli.main import main\n"
                                   "sys.exit(main())"]
 
@@ -33,9 +33,9 @@ def run_program(code, *argv, **more):
 
 
 @pytest.mark.parametrize("streams", WITHOUT_OUTPUT)
-@pytest.mark.parametrize("command, unbuffered", [("presets", ""), ("ids --help", "1")], ids=["late", "at once"])
+@pytest.mark.parametrize("command, unbuffered", [("presets", ""), ("ids --help", "1")], ids=["buffered", "unbuffered"])
 def test_unwritable_output_exits_2(command, unbuffered, streams):
-    """Unbuffered, the failure comes in the middle: argparse would ignore it."""
+    """Without buffering the write fails inside argparse, which would ignore the error."""
     done = shell(f"$run {command} {streams}", PYTHONUNBUFFERED=unbuffered)
     assert done.returncode == 2 and done.stdout == ""
     if "2>" not in streams:
@@ -110,7 +110,7 @@ sys.meta_path.insert(0, Finder)
 
 @pytest.mark.parametrize("name", ["engram_ref.errors", "argparse", "numpy", "datetime", "tokenizers"])
 def test_ctrl_c_during_an_import_exits_130(name):
-    """NumPy's C code imports datetime, and makes another error of the one that Ctrl-C raises."""
+    """NumPy's C code imports datetime and replaces KeyboardInterrupt with a different exception."""
     done = run_program(INTERRUPT_AT.format(name=name), "walk")
     assert (done.returncode, done.stderr.strip()) == (130, "")
 
@@ -162,16 +162,16 @@ def test_ctrl_c_stays_ignored_if_the_shell_ignores_it():
     assert done.returncode == 0 and "engram-27b" in done.stdout
 
 
-@pytest.mark.parametrize("error, said", [
+@pytest.mark.parametrize("error, message", [
     (ImportError("no such symbol"), "the import of a package failed: no such symbol"),
     (MemoryError("8 GiB"), "out of memory: 8 GiB"),
     (PermissionError(13, "Permission denied", "x"), "x: Permission denied"),
 ], ids=["import", "memory", "file"])
-def test_system_errors_print_one_line(monkeypatch, capsys, error, said):
+def test_system_errors_print_one_line(monkeypatch, capsys, error, message):
     def fails(options):
         raise error
 
     monkeypatch.setattr("engram_ref.cli.presets.run", fails)
     with pytest.raises(SystemExit) as stop:
         main(["presets"])
-    assert stop.value.code == 2 and capsys.readouterr() == ("", f"engram-ref: {said}\n")
+    assert stop.value.code == 2 and capsys.readouterr() == ("", f"engram-ref: {message}\n")

@@ -1,4 +1,4 @@
-"""walk computes the positions that it shows, fits the terminal, and shows bytes as bytes."""
+"""walk: computes only the positions that it shows, fits the terminal, and shows partial characters as bytes."""
 
 import io
 import itertools
@@ -18,7 +18,7 @@ from engram_ref.ops.canonical import REPLACEMENT
 from engram_ref.text.pieces import bytes_of_letters, token_bytes
 from tests.unit.test_cli import run
 
-LONG = " ".join(f"w{i}" for i in range(400))            # 800 tokens and more
+LONG = " ".join(f"w{i}" for i in range(400))            # at least 800 tokens
 CONFIG = preset("deepseek-v4.1-flash")
 
 
@@ -27,36 +27,36 @@ def vocabulary():
     return Vocabulary.load("deepseek-v4")
 
 
-def followed(vocabulary, ids, span, model=None):
+def walk_of(vocabulary, ids, span, model=None):
     config = CONFIG if model is None else preset("tiny")
     return follow("", ids, vocabulary, config, config.layer_ids[0], span, model)
 
 
 def pages(walk, positions):
-    """Everything that walk prints of some positions."""
+    """Everything that walk prints for some positions."""
     shown = PAGES if walk.model is None else PAGES | BLOCK_PAGES
     return {key: page(walk, positions) for key, page in shown.items()}
 
 
 @pytest.mark.parametrize("name", [None, "tiny"], ids=["module", "model"])
 def test_some_positions_are_shown_as_in_the_whole_text(vocabulary, rng, name):
-    """Position 3 is within the reach of the convolution from the start, 29 is not."""
+    """The convolution at position 3 reaches the start of the text; at 29 it does not."""
     model = None if name is None else model_preset(name)
     ids = rng.integers(0, 128_000, 30)
-    whole = followed(vocabulary, ids, range(30), model)
+    whole = walk_of(vocabulary, ids, range(30), model)
     for span in (range(0, 1), range(3, 4), range(25, 30)):
-        part = followed(vocabulary, ids, span, model)
+        part = walk_of(vocabulary, ids, span, model)
         assert pages(part, list(span)) == pages(whole, list(span))
         assert len(part.stages["gate"]) == len(part.stages["rows"]) == len(span)
 
 
 def test_a_distant_position_costs_as_much_as_a_near_one(vocabulary, rng, monkeypatch):
-    """The cost of a position does not grow with the text before it, but for drawing the state."""
+    """The cost does not grow with the preceding text, except for drawing the hidden states."""
     seen, plain = [], walk_data.engram
     monkeypatch.setattr(walk_data, "engram", lambda parameters, hidden, rows, config, **more:
                         seen.append(hidden.shape[1]) or plain(parameters, hidden, rows, config, **more))
     ids = rng.integers(0, 128_000, 250_000)
-    walk = followed(vocabulary, ids, range(249_999, 250_000))
+    walk = walk_of(vocabulary, ids, range(249_999, 250_000))
     assert seen == [1 + walk.module.conv_span] and len(walk.raw_ids) == 250_000
     assert max(terminal.columns(line) for lines in pages(walk, [249_999]).values() for line in lines) <= 80
 
@@ -81,17 +81,17 @@ def test_the_token_count_is_that_of_the_whole_text(capsys, vocabulary):
     assert shown["length"] == length and [token["position"] for token in shown["tokens"]] == [700]
 
 
-@pytest.mark.parametrize("argv, said", [
+@pytest.mark.parametrize("argv, message", [
     (["--json"], f"at most {MOST_COMPUTED} tokens"),
     (["--model", "tiny", "--preset", "tiny", "--position", str(MOST_COMPUTED)], f"one below {MOST_COMPUTED} with"),
     (["--model", "tiny", "--preset", "tiny", "--position", str(MOST_COMPUTED - 5), "--plot", "x.svg"],
      f"one below {MOST_COMPUTED - 11} with"),
 ], ids=["json", "model", "plot"])
-def test_too_large_requests_exit_2_before_any_work(capsys, monkeypatch, tmp_path, argv, said):
+def test_too_large_requests_exit_2_before_any_work(capsys, monkeypatch, tmp_path, argv, message):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("engram_ref.cli.walk.follow", lambda *_: pytest.fail("it has begun"))
+    monkeypatch.setattr("engram_ref.cli.walk.follow", lambda *_: pytest.fail("work has started"))
     code, out, err = run(capsys, "walk", LONG, *argv)
-    assert (code, out) == (2, "") and said in err and err.count("\n") == 1 and list(tmp_path.iterdir()) == []
+    assert (code, out) == (2, "") and message in err and err.count("\n") == 1 and list(tmp_path.iterdir()) == []
 
 
 def test_the_last_position_allowed_with_a_model(capsys, monkeypatch):
@@ -130,7 +130,7 @@ def test_parts_of_characters_are_bytes_in_the_figure(capsys, tmp_path):
 
 
 def test_token_bytes_match_the_tokenizers_decoder(vocabulary):
-    """Of every token of the vocabulary that is spelled in byte-level letters."""
+    """Checks every token of the vocabulary that is spelled in byte-level letters."""
     from tokenizers.pre_tokenizers import ByteLevel
 
     assert set(bytes_of_letters()) == set(ByteLevel.alphabet())
@@ -141,7 +141,7 @@ def test_token_bytes_match_the_tokenizers_decoder(vocabulary):
 
 
 def test_other_spellings_stay_readable(monkeypatch, vocabulary, rng):
-    walk = followed(vocabulary, rng.integers(0, 100, 3), range(3))
+    walk = walk_of(vocabulary, rng.integers(0, 100, 3), range(3))
     monkeypatch.setattr(Vocabulary, "text", lambda *_: REPLACEMENT)
     monkeypatch.setattr(Vocabulary, "spelling", lambda *_: "<0xE2>")
     assert walk.spell(0) == "<E2>" and walk.token_bytes(5) == b"\xe2"
@@ -211,8 +211,8 @@ def test_output_uses_at_most_120_columns(capsys, monkeypatch, columns, widest):
 def test_combining_characters_have_no_width():
     widths = {"한": 2, "\u1112\u1161\u11ab": 2, "1\ufe0f\u20e3": 2, "é": 1, "e\u0301": 1}
     assert {text: terminal.columns(text) for text in widths} == widths
-    for text, room in itertools.product(TEXTS.values(), range(4, 30)):
-        assert {terminal.columns(terminal.fit(text, room, side)) for side in ("left", "right")} == {room}
+    for text, width in itertools.product(TEXTS.values(), range(4, 30)):
+        assert {terminal.columns(terminal.fit(text, width, side)) for side in ("left", "right")} == {width}
 
 
 def test_every_stage_as_json_has_the_positions_shown(capsys):

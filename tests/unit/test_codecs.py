@@ -1,4 +1,4 @@
-"""FP8 rows, power-of-two scales and bfloat16 rounding: every code pair against exact fractions."""
+"""FP8 rows, power-of-two scales and bfloat16 rounding: every pair of code and scale against exact fractions."""
 
 import functools
 import math
@@ -19,14 +19,14 @@ ALL_SCALES = np.repeat(np.arange(256, dtype=np.uint8)[:, None], BLOCKS, axis=1) 
 
 @functools.cache
 def slow_pairs():
-    """What each pair decodes to by the slow decoder, as float32 and after bfloat16: two [scale byte, code]."""
+    """Every pair decoded by the slow version, in float32 and rounded to bfloat16: two [scale byte, code]."""
     pairs = [[slow.dequantise(code, byte) for code in range(256)] for byte in range(256)]
     return np.array(pairs).transpose(2, 0, 1).astype(np.float32)
 
 
 @functools.cache
 def exact_pairs():
-    """The product of code and scale without any rounding; every one is a float64."""
+    """Exact products of code and scale, all representable in float64."""
     numbers = np.array([np.nan if slow.e4m3(c) == slow.NAN else math.copysign(float(slow.e4m3(c)[1]), slow.e4m3(c)[0])
                         for c in range(256)])
     scales = np.array([np.nan if slow.e8m0(b) == slow.NAN else float(slow.e8m0(b)) for b in range(256)])
@@ -101,7 +101,7 @@ BAD_STORED = {
     "a scale per 16": (np.zeros(32, dtype=np.uint8), np.zeros(2, dtype=np.uint8), "one per 32"),
     "a scale per 128": (np.zeros(128, dtype=np.uint8), np.zeros(1, dtype=np.uint8), "one per 32"),
     "31 channels": (np.zeros(31, dtype=np.uint8), np.zeros(1, dtype=np.uint8), "one per 32"),
-    "another batch": (np.zeros((2, 32), dtype=np.uint8), np.zeros((3, 1), dtype=np.uint8), "one per 32"),
+    "wrong batch size": (np.zeros((2, 32), dtype=np.uint8), np.zeros((3, 1), dtype=np.uint8), "one per 32"),
 }
 
 

@@ -1,4 +1,4 @@
-"""Every field of every configuration: wrong types, ranges and non-finite numbers are refused by name."""
+"""Every field of every configuration: wrong types, ranges and non-finite numbers raise with the field's name."""
 
 import json
 import math
@@ -29,7 +29,7 @@ FLOATS = ("norm_eps", "conv_norm_eps", "quantise_floor", "factor", "mscale", "be
 OPTIONAL = ("vocabulary", "eos_id", "multipliers", "norm_eps", "q_lora_rank", "yarn", "experts", "hyper", "engram")
 GOOD = {"True": FLAGS, "np.True_": FLAGS, "'3'": ("name", "source", "vocabulary"), "1.5": FLOATS,
         "-1": ("alpha_init",), "None": OPTIONAL}
-"""Fields that rightly take one of the values above."""
+"""Fields for which one of the values above is valid."""
 
 CASES = [(kind, field.name, bad) for kind, config in CONFIGS.items() for field in fields(config) for bad in BAD
          if field.name not in GOOD.get(bad, ())]
@@ -59,7 +59,7 @@ def test_valid_field_values_are_accepted(bad):
 
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_every_number_states_its_range(kind):
-    """A plain int or float would take a bool, and NaN."""
+    """A plain int or float annotation would accept bools and NaN."""
     config = CONFIGS[kind]
     assert set(annotations(type(config))) == {field.name for field in fields(config)}
     stated = " ".join(map(str, annotations(type(config)).values()))
@@ -84,13 +84,13 @@ def test_float_fields_accept_only_exact_values():
         replace(BACKBONE, rms_norm_eps=2**53 + 1)
 
 
-@pytest.mark.parametrize(("fields", "words"), [
+@pytest.mark.parametrize(("fields", "message"), [
     ({"rope_theta": 1}, "rope_theta: expected above 1, found 1"),
     ({"n_heads": 0}, "n_heads: expected at least 1, found 0"),
     ({"n_heads": 2**63}, "n_heads: expected at most 9223372036854775807"),
     ({"yarn": asdict(CONFIGS["YarnConfig"])}, "yarn: expected YarnConfig, found a value of type dict")], ids=str)
-def test_errors_state_the_expected_value(fields, words):
-    with pytest.raises(InputError, match=words):
+def test_errors_state_the_expected_value(fields, message):
+    with pytest.raises(InputError, match=message):
         replace(BACKBONE.attention, **fields)
 
 

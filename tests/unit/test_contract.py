@@ -1,4 +1,4 @@
-"""What every float op promises: inputs untouched, their dtype kept, NaN passed on, empty inputs taken."""
+"""Contract of every float op: inputs not modified, dtype kept, NaN propagated, empty inputs valid."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ FLOATS = ("float32", "float64")
 
 
 def arrays(dtype, T=3, B=2, M=3, D=5, L=4, dilation=2):
-    """Named inputs of odd sizes, each read-only: a write would raise."""
+    """Named read-only inputs of odd sizes; writing to one raises."""
     rng = np.random.default_rng(1)
     shapes = {"x": (B, T, M, D), "y": (B, T, M, D), "s": (B, T, M), "value": (B, T, D), "gain": (M, D),
               "gain2": (M, D), "weight": (7, D), "bias": (7,), "kernel": (M, D, L),
@@ -46,8 +46,8 @@ OPS = {
     "gather": lambda a: ops.gather(a["x"][0, 0], np.zeros((1, 1, 2), dtype=np.int64), np.array([0, 1])),
     "concatenate": lambda a: ops.concatenate(a["x"]),
 }
-MAY_BE_VIEWS = ("gather", "concatenate")       # nothing is computed
-FIRST_ELEMENT_FEEDS_ALL = ("linear", "rms_norm", "sigmoid", "score", "factored_score", *ROOTS,
+MAY_BE_VIEWS = ("gather", "concatenate")       # they compute nothing
+PROPAGATE_NAN = ("linear", "rms_norm", "sigmoid", "score", "factored_score", *ROOTS,
                            *(f"gate {form}" for form in CHOICES["gate_form"]), "apply_gate", "short_conv", "next_taps",
                            "silu")
 
@@ -79,7 +79,7 @@ def test_short_sequences_are_valid(op, T):
         assert result.shape[1] == T
 
 
-@pytest.mark.parametrize("op", FIRST_ELEMENT_FEEDS_ALL)
+@pytest.mark.parametrize("op", PROPAGATE_NAN)
 def test_nan_propagates(op):
     inputs = arrays("float64")
     x = inputs["x"].copy()

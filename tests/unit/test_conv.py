@@ -1,4 +1,4 @@
-"""The short convolution: taps, dilation, causality, and a state that makes cuts invisible."""
+"""The short convolution: taps, dilation, causality, and a state that makes results independent of cuts."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from tests.compare import assert_close
 
 SHAPES = [(1, 0, 1, 1, 4, 3), (1, 1, 1, 1, 4, 3), (2, 11, 3, 5, 4, 3), (1, 7, 2, 1, 2, 4), (1, 6, 1, 3, 3, 1),
           (2, 5, 2, 3, 1, 3)]
-"""B, T, M, D, taps, dilation."""
+"""B, T, M, D, number of taps, dilation."""
 
 
 def case(B, T, M, D, L, dilation):

@@ -1,4 +1,4 @@
-"""Declared parameters: every array of every model says what it is, in words that the package knows."""
+"""Declared parameters: every array of every model has a known part, kind and group."""
 
 from collections import Counter
 from dataclasses import replace
@@ -36,7 +36,7 @@ def test_arrays_without_optimiser_or_gradient_are_marked():
 
 
 def test_groups_of_the_tiny_model():
-    """Muon's matrices, and what is not one although it has two axes or more."""
+    """Matrices for Muon; some other arrays have two or more axes but are not matrices."""
     counted = Counter(p.group for p in declarations.model(model_preset("tiny")))
     assert counted == {"matrix": 26, "vector": 25, "conv": 2, "table": 2, "embedding": 1, "output": 1, "": 3}
     by_name = {p.name: p.group for p in declarations.engram_module(preset("demo"), 1)}
