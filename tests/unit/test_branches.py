@@ -51,7 +51,7 @@ def slow_maps(p, X, config):
 def test_sinkhorn_matches_decimal_arithmetic(M, spread, iterations):
     logits = spread * np.random.default_rng(M).standard_normal((3, M, M))
     expected = np.array([slow.sinkhorn(matrix, iterations) for matrix in logits.tolist()])
-    scale = 1 + np.abs(logits).max()                       # the rounding error of a logarithm a is a * u
+    scale = 1 + np.abs(logits).max()                       # a logarithm a is off by a * u
     assert_close("matrix", expected, sinkhorn(logits, iterations), "f64", sinkhorn_terms(M, iterations), scale)
 
 

@@ -1,4 +1,4 @@
-"""Decoding: whatever the schedule, the logits are those of the whole text at once."""
+"""Decoding: any schedule gives the logits of one call on the whole text."""
 
 import copy
 import pickle
@@ -19,7 +19,7 @@ CUTS = [(13,), (1,) * 13, (0, 13, 0), (1, 12), (12, 1), (2, 0, 3, 1, 7)]
 
 
 def text(config, batch=2, seed=1):
-    """Ids [B, 13], dead marks where the dialect has them."""
+    """Ids [B, 13] and dead marks, or None if the dialect has no DEAD."""
     ids = random_ids(config, batch, LENGTH, seed)
     if config.engram is None or not config.engram.dead_barrier:
         return ids, None
@@ -47,7 +47,7 @@ def test_any_cut_gives_the_logits_of_one_call(name, lengths, absorbed):
 
 
 def ragged(ids, dead, lengths, counts):
-    """The next counts[b] tokens of each row, padded on the right with an id that would disturb."""
+    """The next counts[b] tokens of each row, padded on the right with an id that would change the result if read."""
     T = int(max(counts))
     new, marks = np.full((len(ids), T), 60), np.zeros((len(ids), T), dtype=bool)
     for b, (start, count) in enumerate(zip(lengths, counts, strict=True)):
@@ -59,7 +59,7 @@ def ragged(ids, dead, lengths, counts):
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("name", MODELS)
 def test_rows_of_different_lengths_are_independent(name, seed):
-    """Random ragged steps; a row that has run out is finished and takes part with a count of 0."""
+    """Random ragged steps; a finished row takes part with a count of 0."""
     config, rng = MODELS[name], np.random.default_rng(seed)
     parameters, (ids, dead) = random_model(config), text(config, 3)
     whole, state = forward(parameters, ids, config, dead=dead), DecodeState.start(3)
@@ -75,7 +75,7 @@ def test_rows_of_different_lengths_are_independent(name, seed):
 @pytest.mark.parametrize("tokens", [0, 1, 4, 9, [0, 9], [5, 2]], ids=str)
 @pytest.mark.parametrize("name", MODELS)
 def test_rollback_and_replay_equals_one_call(name, tokens):
-    """Nine tokens, four drafts that are rejected, then more taken back, then the true rest."""
+    """Nine tokens, four rejected drafts, a further rollback, then the rest of the text."""
     config = MODELS[name]
     parameters, (ids, dead) = random_model(config), text(config)
     whole, state = forward(parameters, ids, config, dead=dead), DecodeState.start(2)
@@ -91,7 +91,7 @@ def test_rollback_and_replay_equals_one_call(name, tokens):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_rows_accept_different_numbers_of_drafts(name):
-    """Speculative decoding: three drafts a step, row 0 accepts one of them and row 1 two."""
+    """Speculative decoding: three drafts per step, of which the two rows accept different numbers."""
     config = MODELS[name]
     parameters, (ids, dead) = random_model(config), text(config)
     whole, state = forward(parameters, ids, config, dead=dead), DecodeState.start(2)
@@ -116,7 +116,7 @@ def test_forks_are_independent(name):
     forward(parameters, ids[:, :5], config, state=state)
     branch = state.fork()
     result = {"one": [], "two": []}
-    for t in range(5, LENGTH):                                          # in turns, so that sharing would show
+    for t in range(5, LENGTH):                                          # alternate, so that shared caches are noticed
         result["one"].append(forward(parameters, ids[:, t : t + 1], config, state=state))
         result["two"].append(forward(parameters, other[:, t : t + 1], config, state=branch))
     for key, whole in (("one", ids), ("two", other)):
@@ -127,7 +127,7 @@ def test_forks_are_independent(name):
 
 
 def stepped(state, parameters, ids, steps, namespace=ops):
-    """Logits of some steps of one token."""
+    """Logits of single-token steps at the positions `steps`."""
     return [forward(parameters, ids[:, t : t + 1], FULL, state=state, ops=namespace) for t in steps]
 
 
@@ -136,18 +136,18 @@ SNAPSHOTS = {
     "copy": copy.copy,
     "deepcopy": copy.deepcopy,
     "pickle": lambda state: pickle.loads(pickle.dumps(state)),
-    "by hand": lambda state: DecodeState(state.lengths, state.caches),
+    "constructor": lambda state: DecodeState(state.lengths, state.caches),
     "dictionary": lambda state: DecodeState(state.lengths.copy(), dict(state.caches)),
 }
 
 
-@pytest.mark.parametrize("way", SNAPSHOTS)
-def test_snapshots_are_unaffected_by_later_writes(way):
-    """After a rollback the origin writes over slots that the snapshot still counts, and the other way round."""
+@pytest.mark.parametrize("method", SNAPSHOTS)
+def test_snapshots_are_unaffected_by_later_writes(method):
+    """After a rollback the original overwrites slots that the snapshot still uses, and vice versa."""
     parameters, (ids, _), (other, _) = random_model(FULL), text(FULL), text(FULL, seed=2)
     state = DecodeState.start(2)
     stepped(state, parameters, ids, range(9))
-    snapshot = SNAPSHOTS[way](state)
+    snapshot = SNAPSHOTS[method](state)
     kept = {name: cache[:, :9].copy() for name, cache in snapshot.caches.items()}
     for one, two in ((state, snapshot), (snapshot, state)):
         one.rollback(4)
@@ -176,7 +176,7 @@ def test_returned_caches_are_not_written_to():
 
 
 class Allocations:
-    """The namespace, and every new array that a cache was moved to."""
+    """A namespace that records the length of every newly allocated cache."""
 
     def __init__(self):
         self.made = []
@@ -199,7 +199,7 @@ def test_a_step_copies_caches_only_to_double_them():
     for t in range(8, 40):
         stepped(state, parameters, ids[:, t % 13 :], [0], allocations.ops)
         per_step.append(len(set(allocations.made)))
-        if t in (10, 20):                                    # drafts that are rejected cost no copy either
+        if t in (10, 20):                                    # rejected drafts cost no copy either
             state.rollback([1, 0])
     caches = 3 * 2 + 2 + 1
     assert sorted(allocations.made) == [16] * caches + [32] * caches + [64] * caches
@@ -218,7 +218,7 @@ def test_reading_the_caches_costs_one_copy_at_the_next_step():
 
 @pytest.mark.parametrize("stop", ["layers.2.attention.c_kv", "logits"])
 def test_a_call_that_stops_early_leaves_the_caches_unchanged(stop):
-    """Not even after a row's end: the values may be NaN, and attention reads hidden slots with weight 0."""
+    """Even past a row's end: attention reads masked slots with weight 0, and NaN would spread."""
     parameters, (ids, _) = random_model(FULL), text(FULL)
     bad = parameters | {"embed.weight": np.where(np.arange(61)[:, None] == 5, np.nan, parameters["embed.weight"])}
     state = DecodeState.start(2)
@@ -236,7 +236,7 @@ def test_a_call_that_stops_early_leaves_the_caches_unchanged(stop):
 @pytest.mark.parametrize("rows", [[1, 0], [1, 1], [2], [0, 2, 1, 1, 0]], ids=str)
 @pytest.mark.parametrize("name", MODELS)
 def test_reorder_moves_every_cache(name, rows):
-    """Beams: after five tokens each new row goes on from the row it came from."""
+    """Beam search: each new row continues from the row that it was copied from."""
     config = MODELS[name]
     parameters, (ids, _), (rest, _) = random_model(config), text(config, 3), text(config, len(rows), 5)
     state = DecodeState.start(3)
@@ -266,7 +266,7 @@ def test_a_finished_row_does_not_change():
 @pytest.mark.parametrize("dtype", [np.int8, np.int32])
 @pytest.mark.parametrize("config", [FULL, PLAIN], ids=lambda c: c.name)
 def test_narrow_integer_ids_are_accepted(config, dtype):
-    """Ids from another library are often int32; the next chunk may be int64."""
+    """Ids from other libraries are often int32; the next chunk may be int64."""
     parameters, (ids, _) = random_model(config), text(config)
     state = DecodeState.start(2)
     result = [forward(parameters, ids[:, :5].astype(dtype), config, state=state),
@@ -283,14 +283,14 @@ def test_caches_of_a_state():
     assert {cache.shape[:2] for cache in state.caches.values()} == {(2, LENGTH)}
 
 
-@pytest.mark.parametrize(("tokens", "words"), [
+@pytest.mark.parametrize(("tokens", "message"), [
     (6, "tokens: expected 0 to 5, what row 0 has seen, found 6"), ([1, 4], "what row 1 has seen, found 4"),
     (-1, "tokens"), ([0, -2], "tokens"), (1.5, "tokens"), ([1, 2, 3], "tokens"), ("two", "tokens")], ids=str)
-def test_a_rollback_past_the_start_raises(tokens, words):
+def test_a_rollback_past_the_start_raises(tokens, message):
     parameters, (ids, _) = random_model(PLAIN), text(PLAIN)
     state = DecodeState.start(2)
     forward(parameters, ids[:, :5], PLAIN, state=state, counts=[5, 3])
-    with pytest.raises(InputError, match=words):
+    with pytest.raises(InputError, match=message):
         state.rollback(tokens)
     assert state.lengths.tolist() == [5, 3]
 
@@ -335,7 +335,7 @@ def test_a_state_of_a_different_model_raises():
 
 
 def nan_token():
-    """A model whose token 60 is embedded as NaN, ids without it, and a forward call that takes it."""
+    """Ids without token 60, and a forward call of a model that embeds token 60 as NaN."""
     parameters = random_model(PLAIN)
     parameters["embed.weight"][60] = np.nan
     ids = np.random.default_rng(0).integers(0, 60, (2, 12))
@@ -343,7 +343,7 @@ def nan_token():
 
 
 def test_rolled_back_nan_has_no_effect():
-    """Attention reads what is stored after a shorter row's end with weight 0, and 0 * NaN is NaN."""
+    """Attention reads slots past a shorter row's end with weight 0, and 0 * NaN is NaN."""
     ids, run = nan_token()
     state = DecodeState.start(2)
     run(ids[:, :4], state=state)

@@ -1,4 +1,4 @@
-"""Public entries: each array is converted once and looked at once a call, and tables only on request."""
+"""Public functions convert and check each array once per call, and tables only on request."""
 
 from collections import Counter
 from types import SimpleNamespace
@@ -19,7 +19,7 @@ COUNTED = ("as_array", "as_int64", "first_non_finite", "place", "append")
 
 
 class Counting:
-    """A namespace that counts how often some of its ops are called with an array, by the array's name."""
+    """A namespace that counts the calls of some ops, per named array."""
 
     def __init__(self, **arrays):
         self.arrays, self.calls = arrays, {name: Counter() for name in COUNTED}
@@ -46,7 +46,7 @@ class Counting:
 
 
 def floats(parameters):
-    """Names of the weights that must be finite: all but integers and tables."""
+    """Names of the weights that must be finite: all but integer arrays and tables."""
     return {name for name, array in parameters.items()
             if array.dtype.kind == "f" and not name.endswith(("table", "table_codes", "table_scales"))}
 
@@ -63,8 +63,8 @@ def test_engram_checks_each_array_once(config, check):
     assert set(counting.converted.values()) == {1}
     if check:
         counting.assert_at_most_one_scan()
-    wanted = floats(parameters) | {"hidden"} if check else set()
-    assert wanted <= counting.scanned <= wanted | {"column_offsets"}
+    scans = floats(parameters) | {"hidden"} if check else set()
+    assert scans <= counting.scanned <= scans | {"column_offsets"}
 
 
 @pytest.mark.parametrize("check_values", [True, False], ids=["checked", "unchecked"])
@@ -77,8 +77,8 @@ def test_forward_checks_each_array_once(check_values):
     assert set(counting.converted.values()) == {1}
     if check_values:
         counting.assert_at_most_one_scan()
-    wanted = floats(parameters) if check_values else set()
-    assert wanted <= counting.scanned <= wanted | {name for name in parameters if name.endswith("column_offsets")}
+    scans = floats(parameters) if check_values else set()
+    assert scans <= counting.scanned <= scans | {name for name in parameters if name.endswith("column_offsets")}
 
 
 @pytest.mark.parametrize("new_tokens", [0, 1, 5])

@@ -1,4 +1,4 @@
-"""DeepSeekMoE: who is chosen, what a choice weighs, and both ways to run the chosen experts."""
+"""DeepSeekMoE: the selection of experts, their weights, and both implementations of the routed experts."""
 
 from dataclasses import replace
 
@@ -46,7 +46,7 @@ def case(config, tokens=5, seed=0, dtype=np.float64):
 
 
 def answer_scale(p, x, config):
-    """Sums of absolute values through every expert and the shared ones, times the largest weight."""
+    """Error scale: absolute values summed through all routed and shared experts, times the largest weight."""
     a = np.abs(x)
     e = {i: np.abs(p[f"experts.w{i}"]) for i in (1, 2, 3)}
     inner = (1.1 * np.einsum("nd,efd->nef", a, e[1]) + 1) * (np.einsum("nd,efd->nef", a, e[3]) + 1)
@@ -93,7 +93,7 @@ def test_grouped_equals_naive(name, tokens, dtype):
 
 @pytest.mark.parametrize("name", CONFIGS)
 def test_selection_matches_the_slow_version_with_ties(name):
-    """Scores and biases are quarters: sums are exact, and ties come in every row."""
+    """Scores and biases are multiples of 1/4, so sums are exact and every row has ties."""
     config, rng = CONFIGS[name], np.random.default_rng(4)
     scores = rng.integers(1, 4, (200, config.n_routed_experts)) / 4
     none = np.zeros(config.n_routed_experts)
@@ -117,7 +117,7 @@ def test_chosen_experts_are_sorted_by_score():
 
 
 def test_dropped_groups_stay_dropped_when_all_scores_are_negative():
-    """A mask of 0 would beat every biased score of the group that was kept."""
+    """A mask value of 0 would exceed every biased score of the kept group."""
     config = ExpertsConfig(4, 2, 0, 1, n_group=2, topk_group=1)
     scores = np.array([[0.5, 0.4, 0.2, 0.1]])
     assert select_experts(scores, np.full(4, -2.0), config).tolist() == [[0, 1]]
@@ -127,7 +127,7 @@ def test_group_score_is_the_sum_of_the_best_two():
     """Group 0 has the single best expert; group 1 the best pair."""
     config = ExpertsConfig(6, 1, 0, 1, n_group=2, topk_group=1)
     assert select_experts(np.array([[0.9, 0.1, 0.1, 0.6, 0.6, 0.0]]), np.zeros(6), config).tolist() == [[3]]
-    three = np.array([[0.5, 0.5, 0.5, 0.6, 0.45, 0.0]])                  # of three, the best two: 1.0 against 1.05
+    three = np.array([[0.5, 0.5, 0.5, 0.6, 0.45, 0.0]])                  # the best two of three: 1.0 against 1.05
     assert select_experts(three, np.zeros(6), config).tolist() == [[3]]
 
 
@@ -147,7 +147,7 @@ def test_softmax_scores_sum_to_one_and_do_not_overflow():
 @pytest.mark.parametrize("form", ["sigmoid", "sqrt_softplus"])
 @pytest.mark.parametrize("size", [12.0, 1e4, 1e9])
 def test_weights_stay_accurate_with_a_large_bias(size, form):
-    """Scores near 1e-8: found as (score + bias) - bias they would have lost most of their digits, or all."""
+    """Scores are near 1e-8; computed as (score + bias) - bias they would lose most or all of their digits."""
     z = np.array([-18.0, -17.0, -16.5, -30.0])
     p = {"gate.weight": z[:, None], "gate.bias": size * np.array([1.0, 1.5, 1.25, -1.0])}
     chosen, weights = route(p, np.ones((1, 1)), ExpertsConfig(4, 2, 0, 1, scoring_func=form))

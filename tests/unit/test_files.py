@@ -1,4 +1,4 @@
-"""Files are written completely or not at all, through links, and only where a regular file is or can be."""
+"""Files are written completely or not at all, through links, and only as regular files."""
 
 import os
 import socket
@@ -38,52 +38,52 @@ def make_read_only(path):
     path.chmod(0o444)
 
 
-def make_circle(path):
+def make_link_loop(path):
     path.symlink_to(path.name)
 
 
-REFUSED = {
+UNWRITABLE = {
     "a FIFO": (os.mkfifo, "found a FIFO"),
     "a device": (make_device, "found a device"),
     "a socket": (make_socket, "found a socket"),
     "a folder": (os.mkdir, "found a folder"),
     "a read-only file": (make_read_only, "found a read-only file"),
-    "a circle of links": (make_circle, "symbolic links"),
+    "a loop of links": (make_link_loop, "symbolic links"),
 }
 
 
-@pytest.fixture(params=REFUSED)
-def refused(request, tmp_path):
-    """A path that cannot be written, and what is said of it."""
-    make, said = REFUSED[request.param]
+@pytest.fixture(params=UNWRITABLE)
+def unwritable(request, tmp_path):
+    """A path that cannot be written, and part of the error message."""
+    make, message = UNWRITABLE[request.param]
     path = tmp_path / "target.npy"
     make(path)
-    return path, said
+    return path, message
 
 
-def described(folder):
-    """Every path below a folder with its kind, mode and, for a file, data."""
+def contents_of(folder):
+    """Kind, mode and, for files, data of every path in a folder."""
     return {path.name: (stat.filemode(path.lstat().st_mode), path.read_bytes() if path.is_file() else None)
             for path in folder.iterdir()}
 
 
-def test_unwritable_paths_raise_and_stay_unchanged(refused, tmp_path):
-    path, said = refused
-    before = described(tmp_path)
-    with pytest.raises(InputError, match=said):
+def test_unwritablepaths_raise_and_stay_unchanged(unwritable, tmp_path):
+    path, message = unwritable
+    before = contents_of(tmp_path)
+    with pytest.raises(InputError, match=message):
         write_whole(path, NEW)
     (tmp_path / "link").symlink_to(path.name)
-    with pytest.raises(InputError, match=said):             # nor through a link
+    with pytest.raises(InputError, match=message):             # also through a link
         write_whole(tmp_path / "link", NEW)
     (tmp_path / "link").unlink()
-    assert described(tmp_path) == before
+    assert contents_of(tmp_path) == before
 
 
 class Unread:
-    """A parameter that nobody may look at."""
+    """A parameter that fails the test if it is read."""
 
     def __array__(self, *_, **__):
-        pytest.fail("it has begun")
+        pytest.fail("work has started")
 
 
 def save_trace(path):
@@ -96,12 +96,12 @@ def save_trace(path):
     save_trace, lambda path: parameters.save({"a": Unread()}, path),
     lambda path: main(["ids", "x", "--out", str(path)]),
 ], ids=["a trace", "parameters", "ids --out"])
-def test_unwritable_paths_raise_before_any_work(refused, save, monkeypatch, capsys):
-    path, said = refused
-    monkeypatch.setattr("engram_ref.text.vocabulary.Vocabulary.encode", lambda *_: pytest.fail("it has begun"))
+def test_unwritablepaths_raise_before_any_work(unwritable, save, monkeypatch, capsys):
+    path, message = unwritable
+    monkeypatch.setattr("engram_ref.text.vocabulary.Vocabulary.encode", lambda *_: pytest.fail("work has started"))
     with pytest.raises((InputError, SystemExit)) as stop:
         save(path)
-    assert said in f"{stop.value} {capsys.readouterr().err}"
+    assert message in f"{stop.value} {capsys.readouterr().err}"
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write to any folder")
@@ -186,7 +186,7 @@ def test_invalid_names_raise(tmp_path, monkeypatch, name):
         write_whole(name, NEW)
     with pytest.raises(InputError):
         write_folder(name, {"a": NEW})
-    assert described(tmp_path) == {"file": (stat.filemode((tmp_path / "file").stat().st_mode), OLD)}
+    assert contents_of(tmp_path) == {"file": (stat.filemode((tmp_path / "file").stat().st_mode), OLD)}
 
 
 FULL = """
@@ -206,11 +206,11 @@ for write in (lambda: write_whole("file", files["b"]), lambda: write_folder("fol
 def test_a_full_disk_leaves_everything_unchanged(tmp_path):
     (tmp_path / "file").write_bytes(OLD)
     (tmp_path / "empty").mkdir()
-    before = described(tmp_path)
+    before = contents_of(tmp_path)
     done = subprocess.run([sys.executable, "-c", FULL], cwd=tmp_path, capture_output=True, text=True,
                           env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))})
     assert done.stdout.count("File too large\n") == 3, done.stderr
-    assert described(tmp_path) == before and list((tmp_path / "empty").iterdir()) == []
+    assert contents_of(tmp_path) == before and list((tmp_path / "empty").iterdir()) == []
 
 
 def test_ids_out_on_a_full_disk_prints_one_line(tmp_path):
@@ -223,7 +223,7 @@ def test_ids_out_on_a_full_disk_prints_one_line(tmp_path):
 
 
 def test_concurrent_writers_do_not_mix_their_data(tmp_path):
-    path, wrong = tmp_path / "file", []
+    path, mixed = tmp_path / "file", []
     contents = [bytes([i]) * 100_000 for i in range(4)]
     write_whole(path, contents[0])
 
@@ -231,14 +231,14 @@ def test_concurrent_writers_do_not_mix_their_data(tmp_path):
         for _ in range(20):
             write_whole(path, data)
             if path.read_bytes() not in contents:
-                wrong.append(data)
+                mixed.append(data)
 
     threads = [threading.Thread(target=write, args=(data,)) for data in contents]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert wrong == [] and [p.name for p in tmp_path.iterdir()] == ["file"]
+    assert mixed == [] and [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
 @pytest.mark.parametrize("where", ["empty", "empty/", "link", "link/", "new", "new/", "empty/../new"])

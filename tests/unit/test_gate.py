@@ -1,4 +1,4 @@
-"""The gate: scores, their roots, and the inputs where the forms part."""
+"""The gate: scores, their roots, and the inputs at which the forms differ."""
 
 import inspect
 import math
@@ -18,7 +18,7 @@ CLAMP = 1e-6
 EDGES = np.array([0.0, -0.0, CLAMP, -CLAMP, np.nextafter(CLAMP, 0), np.nextafter(CLAMP, 1), -np.nextafter(CLAMP, 0),
                   1e-7, -1e-7, 1e-12, -1e-12, 5e-324, -5e-324, 2e-6, -2e-6, 1e-4, -1e-4, 1.0, -1.0, 4.0, -4.0,
                   900.0, -900.0, 1e6, -1e6, 1e300, -1e300])
-"""Scores solved to fall on each side of every branch of the roots."""
+"""Scores on each side of every case distinction of the roots."""
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -31,7 +31,7 @@ def test_gate_at_the_edges(form):
     s = EDGES.reshape(3, 9, 1)
     expected = np.array([slow.gate(x, form) for x in EDGES.tolist()])
     for x, e, f in zip(EDGES, expected, gate(s, form).ravel(), strict=True):
-        assert_close(f"gate of {x}", e, f, "f64")             # each at its own scale: tiny gates too
+        assert_close(f"gate of {x}", e, f, "f64")             # per element, so that tiny gates count too
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -43,7 +43,7 @@ def test_gate_of_random_scores(shape, form):
 
 
 def test_zero_by_form():
-    """The exact answers at zero: a half; then both sides of it."""
+    """At zero two forms give exactly 0.5; copysign_sqrt gives a value above and a value below it."""
     zeros = np.array([[[0.0, -0.0]]])
     assert gate(zeros, "sigmoid").tolist() == [[[0.5, 0.5]]]
     assert gate(zeros, "signed_sqrt").tolist() == [[[0.5, 0.5]]]
@@ -68,7 +68,7 @@ def test_the_root_keeps_the_sign():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_sigmoid_of_extreme_inputs(dtype):
-    """exp would overflow here; a warning is an error in this suite."""
+    """A plain exp would overflow; NumPy's warnings are errors in this suite."""
     x = np.array([1000, -1000, 100, -80, 1e30, -1e30, np.inf, -np.inf, 0], dtype=dtype)
     with np.errstate(over="raise", invalid="raise", divide="raise"):
         result = sigmoid(x)
@@ -110,7 +110,7 @@ def scale_of_score(hidden, key, query_gain, key_gain, eps):
 @pytest.mark.parametrize("magnitude", [1.0, 1e-3, 1e-8, 1e-10], ids=lambda m: f"states of {m}")
 @pytest.mark.parametrize("shape", [(1, 1, 1, 1), (1, 0, 2, 3), (2, 3, 4, 13)], ids=str)
 def test_score_matches_exact_sums(shape, magnitude, eps, form):
-    """Small states make every eps visible: at 1e-10 even 1e-20 halves the mean square."""
+    """Small states make every eps visible: for states of 1e-10, even an eps of 1e-20 doubles the mean square."""
     case = score_case(shape, magnitude)
     hidden, key, query_gain, key_gain = case
     result = factored_score(*case, eps) if form == "factored" else \

@@ -1,4 +1,4 @@
-"""Generating: the likeliest token after another, or draws that only the rng decides."""
+"""Generating: greedy decoding, and sampling that depends only on the rng."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from engram_ref.oracle.small_models import FULL, MODELS, random_ids, random_mode
 
 
 def step_by_step(parameters, prompt, config, new_tokens, temperature=0.0, rng=None):
-    """The whole text anew for every token, without any state."""
+    """Generate without a state: compute the whole text again for every token."""
     text = prompt
     for _ in range(new_tokens):
         newest = sample(forward(parameters, text, config)[:, -1], temperature, rng)
@@ -48,22 +48,22 @@ def test_shapes():
 
 
 PROMPT = np.array([[1, 2, 3]])
-REFUSED = {
+INVALID = {
     "an empty prompt": ({"prompt": PROMPT[:, :0]}, "prompt"),
-    "a prompt of numbers": ({"prompt": np.int64(3)}, "prompt"),
+    "a prompt without an axis": ({"prompt": np.int64(3)}, "prompt"),
     "a prompt of floats": ({"prompt": PROMPT.astype(float)}, "prompt: expected integers"),
-    "an id that is none": ({"prompt": PROMPT + 100}, "ids"),
+    "an id out of range": ({"prompt": PROMPT + 100}, "ids"),
     "a negative count": ({"new_tokens": -1}, "new_tokens"),
     "a negative temperature": ({"temperature": -1.0}, "temperature"),
-    "a temperature that is none": ({"temperature": float("nan")}, "temperature"),
-    "a temperature without end": ({"temperature": float("inf"), "rng": np.random.default_rng(0)}, "temperature"),
+    "a temperature of NaN": ({"temperature": float("nan")}, "temperature"),
+    "an infinite temperature": ({"temperature": float("inf"), "rng": np.random.default_rng(0)}, "temperature"),
     "no rng": ({"temperature": 1.0}, "temperature: expected 0, or above 0 together with an rng"),
 }
 
 
-@pytest.mark.parametrize(("changes", "words"), REFUSED.values(), ids=REFUSED)
-def test_invalid_arguments_raise(changes, words):
-    with pytest.raises(InputError, match=words):
+@pytest.mark.parametrize(("changes", "message"), INVALID.values(), ids=INVALID)
+def test_invalid_arguments_raise(changes, message):
+    with pytest.raises(InputError, match=message):
         generate(random_model(FULL), config=FULL, **({"prompt": PROMPT, "new_tokens": 2} | changes))
 
 

@@ -1,4 +1,4 @@
-"""Hashing: multipliers, windows, mixes, rows and the history, each op by itself."""
+"""Hashing: multipliers, windows, mixes, rows and the history, one op at a time."""
 
 from dataclasses import replace
 
@@ -22,16 +22,16 @@ WINDOWS = [
     ("shorter than N", [7, 8], [DEAD, DEAD, DEAD], None, [[7, 2, 2, 2], [8, 7, 2, 2]]),
     ("history of one", [7], [DEAD, DEAD, 5], None, [[7, 5, 2, 2]]),
     ("full history", [7], [3, 4, 5], None, [[7, 5, 4, 3]]),
-    ("DEAD hides all that is older", [7, DEAD, 8, 9], [3, 4, 5], None,
+    ("DEAD hides everything older", [7, DEAD, 8, 9], [3, 4, 5], None,
      [[7, 5, 4, 3], [2, 2, 2, 2], [8, 2, 2, 2], [9, 8, 2, 2]]),
-    ("DEAD in the history latches", [7, 8], [3, DEAD, 5], None, [[7, 5, 2, 2], [8, 7, 5, 2]]),
+    ("DEAD in the history hides everything older", [7, 8], [3, DEAD, 5], None, [[7, 5, 2, 2], [8, 7, 5, 2]]),
     ("two DEADs", [DEAD, DEAD, 8], [3, 4, 5], None, [[2, 2, 2, 2], [2, 2, 2, 2], [8, 2, 2, 2]]),
-    ("EOS sees its own segment", [7, 1, 8, 9], [3, 4, 5], 1,
+    ("the window of EOS contains its own document", [7, 1, 8, 9], [3, 4, 5], 1,
      [[7, 5, 4, 3], [1, 7, 5, 4], [8, 1, 1, 1], [9, 8, 1, 1]]),
     ("EOS in the history", [7, 8], [3, 1, 5], 1, [[7, 5, 1, 1], [8, 7, 5, 1]]),
     ("EOS after EOS", [1, 1, 7], [3, 4, 5], 1, [[1, 5, 4, 3], [1, 1, 1, 1], [7, 1, 1, 1]]),
-    ("EOS fills the stream's start", [7, 8], [DEAD, DEAD, 3], 1, [[7, 3, 1, 1], [8, 7, 3, 1]]),
-    ("no reset where there is no EOS", [7, 1, 8], [3, 4, 5], None, [[7, 5, 4, 3], [1, 7, 5, 4], [8, 1, 7, 5]]),
+    ("EOS pads the start of the stream", [7, 8], [DEAD, DEAD, 3], 1, [[7, 3, 1, 1], [8, 7, 3, 1]]),
+    ("no reset without an EOS id", [7, 1, 8], [3, 4, 5], None, [[7, 5, 4, 3], [1, 7, 5, 4], [8, 1, 7, 5]]),
     ("DEAD right after EOS", [1, DEAD, 8], [3, 4, 5], 1, [[1, 5, 4, 3], [1, 1, 1, 1], [8, 1, 1, 1]]),
     ("EOS nearer than DEAD", [DEAD, 6, 1, 8], [3, 4, 5], 1, [[1, 1, 1, 1], [6, 1, 1, 1], [1, 6, 1, 1], [8, 1, 1, 1]]),
     ("DEAD nearer than EOS", [1, DEAD, 6, 8], [3, 4, 5], 1, [[1, 5, 4, 3], [1, 1, 1, 1], [6, 1, 1, 1], [8, 6, 1, 1]]),
@@ -145,7 +145,7 @@ def test_preset_multipliers_against_both_generators(name):
 
 @pytest.mark.parametrize("name", presets())
 def test_generated_multipliers_against_the_slow_oracle(name):
-    """Each layer's own, where the configuration carries no literals."""
+    """Different for each layer, for a configuration without literals."""
     config = replace(preset(name), multipliers=None)
     result = {layer: m.tolist() for layer, m in Addressing(config).multipliers.items()}
     assert result == slow_addressing.drawn_multipliers(config)
@@ -161,13 +161,13 @@ def test_published_multipliers(name, known_addressing):
 
 @pytest.mark.parametrize("name", presets())
 def test_every_preset_ships_its_literals(name, monkeypatch):
-    """No preset draws: its multipliers are written down."""
+    """Presets use stored multipliers and draw none."""
     config, drawn = preset(name), slow_addressing.drawn_multipliers(preset(name))
     indices = config.layer_ids if config.seed_index == "layer_id" else range(len(config.layer_ids))
     keys = [(config.multiplier_generator, config.seed, index, config.canonical_size) for index in indices]
-    unwritten = {key: tuple(drawn[layer]) for key, layer in zip(keys, config.layer_ids, strict=True)
+    missing = {key: tuple(drawn[layer]) for key, layer in zip(keys, config.layer_ids, strict=True)
                  if config.multipliers is None and key not in MULTIPLIERS}
-    assert unwritten == {}, "these belong into engram_ref/literals.py"
+    assert missing == {}, "add these to engram_ref/literals.py"
     monkeypatch.setattr("engram_ref.addressing.GENERATORS", {})
     assert list(Addressing(preset(name)).multipliers) == list(preset(name).layer_ids)
 

@@ -1,4 +1,4 @@
-"""Reading HF's DeepSeek-V3 names and configurations, and refusing what would be another function."""
+"""Loading HF's DeepSeek-V3 names and configurations, and errors for state dicts that do not match."""
 
 import ml_dtypes
 import numpy as np
@@ -24,7 +24,7 @@ IDS = np.array([[3, 1, 4, 1, 5, 9, 2, 6]])
 
 
 def state_dict(seed=0):
-    """Random arrays under HF's names, written down from their classes."""
+    """Random arrays under the parameter names of HF's classes."""
     rng = np.random.default_rng(seed)
     named = {"model.embed_tokens.weight": (11, 6), "model.norm.weight": (6,), "lm_head.weight": (11, 6)}
     for i, feed_forward in enumerate((DENSE, EXPERTS)):
@@ -48,7 +48,7 @@ def test_names_and_packing():
     assert_close("w2", state["model.layers.1.mlp.experts.down_proj"], result["layers.1.ffn.experts.w2"], "exact")
     assert_close("dense w2", state["model.layers.0.mlp.down_proj.weight"], result["layers.0.ffn.w2.weight"], "exact")
     assert_close("dense w3", state["model.layers.0.mlp.up_proj.weight"], result["layers.0.ffn.w3.weight"], "exact")
-    assert state.keys() == kept.keys(), "the caller's dictionary is not emptied"
+    assert state.keys() == kept.keys(), "the caller's dictionary is not modified"
 
 
 def test_separate_experts_give_the_same_model():
@@ -65,7 +65,7 @@ def test_separate_experts_give_the_same_model():
 
 
 def test_rope_interleave_none_means_halves():
-    """As in HF's class; without the option, channels are neighbouring pairs."""
+    """As in HF's class. If the option is absent, channels are adjacent pairs."""
     state = state_dict()
     halves, none = (logits(state, HF | {"rope_interleave": value}) for value in (False, None))
     assert_close("None", halves, none, "exact")
@@ -76,7 +76,7 @@ def test_rope_interleave_none_means_halves():
 
 @pytest.mark.parametrize("q_lora_rank", [None, 4])
 def test_half_split_weights_are_reordered(q_lora_rank):
-    """A checkpoint for halves, made from ours by the published order, is read back as ours."""
+    """A half-split checkpoint, made from ours with the published order, loads as ours."""
     state, hf = state_dict(), HF | {"q_lora_rank": q_lora_rank}
     query = "self_attn.q_proj.weight" if q_lora_rank is None else "self_attn.q_b_proj.weight"
     rng, order = np.random.default_rng(5), half_split_order(6)
@@ -134,7 +134,7 @@ def test_undeclared_prediction_layers_raise(option, count):
 
 
 def test_a_shared_expert_of_width_0_is_omitted():
-    """HF keeps three empty arrays for it."""
+    """HF stores three empty arrays for it."""
     hf, state = HF | {"n_shared_experts": 0}, state_dict()
     shared = {key: array for key, array in state.items() if "shared_experts" in key}
     for key, array in shared.items():
@@ -153,8 +153,8 @@ DAMAGE = {
     "extra": (lambda s: s.update({"model.layers.2.input_layernorm.weight": np.zeros(6)}), r"model\.layers\.2"),
     "a query bias": (lambda s: s.update({"model.layers.0.self_attn.q_proj.bias": np.zeros(14)}), "q_proj.bias"),
     "misshapen": (lambda s: s.update({Q: np.zeros((14, 5))}), "wq.weight"),
-    "packed of odd width": (lambda s: s.update({PACKED: np.zeros((4, 5, 6))}), "gate_up_proj"),
-    "wrongly typed": (lambda s: s.update({Q: np.zeros((14, 6), int)}), r"q_proj\.weight \(.*wq.*int64"),
+    "packed with an odd width": (lambda s: s.update({PACKED: np.zeros((4, 5, 6))}), "gate_up_proj"),
+    "wrong dtype": (lambda s: s.update({Q: np.zeros((14, 6), int)}), r"q_proj\.weight \(.*wq.*int64"),
     "FP8": (lambda s: s.update({Q: np.zeros((14, 6), ml_dtypes.float8_e4m3fn)}), r"q_proj\.weight.*bfloat16"),
     "FP8 with scales": (lambda s: s.update({Q + "_scale_inv": np.ones((1, 1))}), r"weight_scale_inv.*bfloat16"),
     "one misshapen expert": (lambda s: s.update({f"model.layers.1.mlp.experts.{e}.{which}_proj.weight":
@@ -167,11 +167,11 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("interleave", [True, False], ids=["pairs", "halves"])
-@pytest.mark.parametrize(("damage", "words"), DAMAGE.values(), ids=DAMAGE)
-def test_an_invalid_state_dict_raises(damage, words, interleave):
+@pytest.mark.parametrize(("damage", "message"), DAMAGE.values(), ids=DAMAGE)
+def test_an_invalid_state_dict_raises(damage, message, interleave):
     state = state_dict()
     damage(state)
-    with pytest.raises(InputError, match=words):
+    with pytest.raises(InputError, match=message):
         from_hf_deepseek_v3(state, HF | {"rope_interleave": interleave})
 
 

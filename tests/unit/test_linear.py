@@ -1,4 +1,4 @@
-"""Projections, and the sum that is rounded once."""
+"""Projections, and the residual sum, which is rounded once."""
 
 from fractions import Fraction
 
@@ -35,13 +35,13 @@ def test_residual_is_a_plain_sum_without_rounding():
 
 
 def slow_residual(hidden, update):
-    """The float32 sum, then the nearest bfloat16, both from exact fractions."""
+    """The sum rounded to float32, then to bfloat16, from exact fractions."""
     single = slow_codecs.to_float32(Fraction(hidden) + Fraction(update))
     return slow_codecs.to_bfloat16(single)
 
 
 def test_residual_is_rounded_once():
-    """A product rounded to bfloat16 before the sum would give other bits in these and many more places."""
+    """Rounding the update to bfloat16 before the sum would change the first values and many others."""
     rng = np.random.default_rng(2)
     hidden = np.concatenate([[1.0, 1.0, 256.0], rng.integers(-200, 200, 300)]).astype(np.float32)
     update = np.concatenate([[2.0**-8 + 2.0**-20, -(2.0**-9) - 2.0**-20, 1.0 + 2.0**-10],

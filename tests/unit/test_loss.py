@@ -1,4 +1,4 @@
-"""Cross-entropy in nats, against exact sums, at the far ends, and with targets that are none."""
+"""Cross-entropy in nats: exact sums, extreme logits, and invalid targets."""
 
 import math
 
@@ -37,6 +37,6 @@ def test_uniform_logits_give_the_log_of_the_vocabulary_size():
 
 @pytest.mark.parametrize("target", [-1, -100, 4])
 def test_a_target_outside_the_vocabulary_raises(target):
-    """-1 would read the last logit, and -100 is other libraries' mark for "leave this out"."""
+    """-1 would index the last logit, and -100 is the ignore index of other libraries."""
     with pytest.raises(InputError, match="targets"):
         cross_entropy(np.zeros((2, 4)), np.array([0, target]))

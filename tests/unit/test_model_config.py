@@ -1,4 +1,4 @@
-"""ModelConfig and its presets: what fits together, what is refused, and with which words."""
+"""ModelConfig and its presets: published sizes, invalid configurations, and their error messages."""
 
 from dataclasses import FrozenInstanceError, replace
 
@@ -53,7 +53,7 @@ def test_common_and_different_fields_of_presets():
 
 
 def test_engram_layers_count_from_the_dialects_base():
-    """The paper's 2 and 15 count from 1: the blocks with index 1 and 14."""
+    """The paper's layers 2 and 15 count from 1; they are the blocks with index 1 and 14."""
     result = [index for index in range(30) if model_preset("engram-27b").engram_layer(index) is not None]
     assert result == [1, 14]
     assert [model_preset("engram-27b").engram_layer(index) for index in result] == [2, 15]
@@ -71,14 +71,14 @@ EXPERT_FIELDS = {
                                           "num_experts_per_tok: expected 1 to 2, what the kept groups hold, found 3"),
     "no expert": ({"num_experts_per_tok": 0}, "num_experts_per_tok"),
     "more experts than there are": ({"num_experts_per_tok": 7}, "num_experts_per_tok: expected 1 to 6"),
-    "another score": ({"scoring_func": "relu"}, "scoring_func: expected one of sigmoid, sqrt_softplus, softmax"),
-    "another group score": ({"group_score": "sum"}, "group_score: expected one of best_two, best"),
+    "unknown score": ({"scoring_func": "relu"}, "scoring_func: expected one of sigmoid, sqrt_softplus, softmax"),
+    "unknown group score": ({"group_score": "sum"}, "group_score: expected one of best_two, best"),
 }
 
 
-@pytest.mark.parametrize(("fields", "words"), EXPERT_FIELDS.values(), ids=EXPERT_FIELDS)
-def test_invalid_expert_fields_raise(fields, words):
-    with pytest.raises(InputError, match=words):
+@pytest.mark.parametrize(("fields", "message"), EXPERT_FIELDS.values(), ids=EXPERT_FIELDS)
+def test_invalid_expert_fields_raise(fields, message):
+    with pytest.raises(InputError, match=message):
         ExpertsConfig(**{"n_routed_experts": 6, "num_experts_per_tok": 2, "n_shared_experts": 0,
                          "moe_intermediate_size": 3} | fields)
 
@@ -91,32 +91,32 @@ BACKBONE_FIELDS = {
 }
 
 
-@pytest.mark.parametrize(("fields", "words"), BACKBONE_FIELDS.values(), ids=BACKBONE_FIELDS)
-def test_invalid_backbones_raise(fields, words):
-    with pytest.raises(InputError, match=words):
+@pytest.mark.parametrize(("fields", "message"), BACKBONE_FIELDS.values(), ids=BACKBONE_FIELDS)
+def test_invalid_backbones_raise(fields, message):
+    with pytest.raises(InputError, match=message):
         replace(PLAIN.backbone, **fields)
 
 
-@pytest.mark.parametrize(("fields", "words"), [
+@pytest.mark.parametrize(("fields", "message"), [
     ({"collapse": "max"}, "collapse: expected one of sum, mean, head, found 'max'"),
     ({"hc_mult": 0}, "hc_mult"), ({"iterations": 0}, "iterations")], ids=str)
-def test_invalid_hyper_connections_raise(fields, words):
-    with pytest.raises(InputError, match=words):
+def test_invalid_hyper_connections_raise(fields, message):
+    with pytest.raises(InputError, match=message):
         HyperConfig(**fields)
 
 
 ENGRAM_FIELDS = {
-    "another width": ({"hidden_size": 8}, "engram.hidden_size, n_branches"),
-    "other branches": ({"n_branches": 2}, "engram.hidden_size, n_branches"),
-    "a layer too many": ({"layer_ids": (1, 4)}, r"engram.layer_ids: expected blocks up to 3, found \(1, 4\)"),
-    "a layer too many, from 0": ({"layer_ids": (3,), "layer_base": 0}, "engram.layer_ids: expected blocks up to 2"),
+    "wrong width": ({"hidden_size": 8}, "engram.hidden_size, n_branches"),
+    "wrong number of branches": ({"n_branches": 2}, "engram.hidden_size, n_branches"),
+    "a layer past the end": ({"layer_ids": (1, 4)}, r"engram.layer_ids: expected blocks up to 3, found \(1, 4\)"),
+    "a layer past the end, from 0": ({"layer_ids": (3,), "layer_base": 0}, "engram.layer_ids: expected blocks up to 2"),
     "a larger vocabulary": ({"vocab_size": 62, "canonical_size": 62}, "engram.vocab_size"),
 }
 
 
-@pytest.mark.parametrize(("fields", "words"), ENGRAM_FIELDS.values(), ids=ENGRAM_FIELDS)
-def test_a_module_must_fit_its_backbone(fields, words):
-    with pytest.raises(InputError, match=words):
+@pytest.mark.parametrize(("fields", "message"), ENGRAM_FIELDS.values(), ids=ENGRAM_FIELDS)
+def test_a_module_must_fit_its_backbone(fields, message):
+    with pytest.raises(InputError, match=message):
         ModelConfig("unfit", "", FULL.backbone, replace(ENGRAM, **fields))
 
 

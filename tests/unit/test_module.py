@@ -1,4 +1,4 @@
-"""The Engram module as a whole: the recorded demo module, and the slow module in every dialect."""
+"""The whole Engram module against the recorded demo module, and against the slow version in every dialect."""
 
 import importlib.util
 import json
@@ -31,7 +31,7 @@ from tests.conftest import DEMO_MODULE
 
 @cache
 def recorded():
-    """The recorded module: its configuration, its parameters by the demo's names, and its other arrays."""
+    """The recorded module: configuration, parameters under the demo's names, and all arrays of the file."""
     with safe_open(DEMO_MODULE, "np") as file:
         known = json.loads(file.metadata()["config"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -56,7 +56,7 @@ def test_recorded_rows_are_reproduced():
 
 
 def run_recorded(dtype):
-    """Output, its scale, and its longest sum."""
+    """Output, its error scale, and the number of terms of its longest sum."""
     config, state_dict, tensors = recorded()
     parameters = from_engram_demo({name: array.astype(dtype) for name, array in state_dict.items()}, config)
     trace = Trace()
@@ -100,14 +100,14 @@ def assert_module(name, parameters, hidden, rows, config, dead=None):
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_small_states_and_keys_distinguish_eps(dialect):
-    """Around the square root of each eps in use, so that no two of them agree."""
+    """Magnitudes near the square root of each eps, so that any two eps give different outputs."""
     config, rng = DIALECTS[dialect], np.random.default_rng(3)
-    for length in (1e-10, 1e-8, 1e-3):
+    for magnitude in (1e-10, 1e-8, 1e-3):
         parameters, (hidden, rows) = random_parameters(config, rng), random_inputs(config, rng, 1, 2)
         for name in ("table", "key_bias", "value_bias"):
             if name in parameters:
-                parameters[name] = (parameters[name].astype(np.float64) * length).astype(parameters[name].dtype)
-        assert_module(f"length {length}", parameters, hidden * length, rows, config)
+                parameters[name] = (parameters[name].astype(np.float64) * magnitude).astype(parameters[name].dtype)
+        assert_module(f"magnitude {magnitude}", parameters, hidden * magnitude, rows, config)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -203,9 +203,9 @@ def test_output_has_the_dtype_of_hidden_and_mixed_dtypes_raise(hidden_dtype, par
     hidden, rows = random_inputs(DEMO, rng, dtype=hidden_dtype)
     try:
         result = engram(parameters, hidden, rows, DEMO)
-    except InputError as refusal:
-        assert hidden_dtype != parameter_dtype, refusal
-        assert "dtype" in str(refusal)
+    except InputError as error:
+        assert hidden_dtype != parameter_dtype, error
+        assert "dtype" in str(error)
     else:
         assert result.dtype == hidden_dtype
 
@@ -223,9 +223,9 @@ ONE_COLUMN = replace(DEMO, name="one-column", layer_ids=(1, 4), max_ngram=2, n_h
 
 
 @pytest.mark.parametrize("layer", ONE_COLUMN.layer_ids)
-@pytest.mark.parametrize("given", [True, False], ids=["given", "left out"])
+@pytest.mark.parametrize("given", [True, False], ids=["given", "omitted"])
 def test_every_valid_row_is_accepted_for_ambiguous_layers(layer, given):
-    """One column and padded tables: offsets and shapes of both layers are equal, the primes 11 and 13 are not."""
+    """One column and padded tables: both layers have equal offsets and shapes, but primes 11 and 13."""
     rng, last = np.random.default_rng(1), int(Addressing(ONE_COLUMN).primes[layer][0]) - 1
     parameters = random_parameters(ONE_COLUMN, rng, layer)
     hidden, _ = random_inputs(ONE_COLUMN, rng, 1, 1)

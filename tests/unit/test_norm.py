@@ -1,4 +1,4 @@
-"""RMSNorm: per branch, eps inside the root, and which eps."""
+"""RMSNorm: per branch, with eps inside the root, for every eps in use."""
 
 import numpy as np
 import pytest
@@ -28,7 +28,7 @@ def test_norm_matches_exact_sums(shape, eps):
 
 @pytest.mark.parametrize("eps", EPSILONS)
 def test_eps_is_added_inside_the_root(eps):
-    """Vectors so short that every eps of the dialects gives another answer, inside the root or outside."""
+    """Vectors so short that each eps gives a different result, and a different one outside the root."""
     lengths = 10.0 ** np.array([-160, -11, -10, -9, -8, -7, -4, -3, -2])
     x = np.array([0.5, -1.0, 2.0]) * lengths[:, None]
     expected = slow_norm(x, np.ones(3), EPSILONS[eps])

@@ -1,4 +1,4 @@
-"""Parameters: their shapes by preset, the demo's names, and what is refused before anything is computed."""
+"""Parameters: shapes per preset, the demo's names, and errors that are raised before any computation."""
 
 from dataclasses import replace
 
@@ -43,7 +43,7 @@ def test_shapes_by_preset(name, layer, table):
 
 
 def table_parameters(name):
-    """Values in all tables of a preset."""
+    """Number of values in all tables of a preset."""
     config = preset(name)
     return sum(rows * config.row_width for rows in Addressing(config).table_rows.values())
 
@@ -129,7 +129,7 @@ def test_initial_tables_are_stored_with_the_codec(monkeypatch):
         dtype = np.float64 if config.table_codec == "fp32" else np.float32
         drawn = np.random.default_rng(1).standard_normal(values.shape, dtype=dtype)
         step = {"fp32": 0, "bf16": 2.0**-8, "fp8_e8m0": 2.0**-4}[config.table_codec]     # half a step of the format
-        # Half of E4M3's smallest number, times the largest scale: below twice max|x| / 448.
+        # Half of E4M3's smallest number times the largest scale, which is less than 2 * max|x| / 448.
         smallest = 2.0**-10 * np.abs(drawn).max() / 224 if config.table_codec == "fp8_e8m0" else 0
         assert (np.abs(values - drawn) <= step * np.abs(drawn) + smallest).all()
         assert {array.dtype.type for name, array in made.items() if name.endswith("weight")} == {weight_dtype(config)}
@@ -251,7 +251,7 @@ SOURCES = {
 
 @pytest.mark.parametrize("name", ["paper", *presets()])
 def test_presets_match_their_sources(name):
-    assert name in SOURCES, f"SOURCES has to say what the source of {name} states"
+    assert name in SOURCES, f"add to SOURCES what the source of {name} states"
     assert tuple(getattr(preset(name), field) for field in GATE_FIELDS) == SOURCES[name]
 
 

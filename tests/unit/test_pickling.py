@@ -1,4 +1,4 @@
-"""Every public object pickles and copies, its constants still read-only; errors reach the parent process."""
+"""Every public object can be pickled and copied, with constants still read-only; errors reach the parent process."""
 
 import copy
 import importlib
@@ -37,9 +37,8 @@ from engram_ref.unicode import load_tables
 TOOLS = ("backends", "bench", "cli", "__main__")
 HOLD_FUNCTIONS = ("Adapter", "Model", "Step", "Caches", "Remembering", "RowStream", "ModuleStream", "ModelStream",
                   "Planned", "Other", "Frozen")
-"""A set of functions, which may be a caller's own; a model while it runs, its blocks' common part and its caches, and
-the streams of golden cases, all with the namespace under test; golden cases in the making, with the functions that
-compute their answers."""
+"""Classes that are not pickled, because they hold functions or a namespace: a caller's adapter, the parts of a running
+model, the streams of golden cases, and the generator's plans of golden cases."""
 
 TINY, MODEL = preset("tiny"), model_preset("tiny")
 
@@ -78,7 +77,7 @@ OBJECTS = {
     "EngramState": lambda: EngramState(np.arange(4.0)),
     "InputError": lambda: InputError("ids", "integers", object(), hint="a\nhint"),
     "InputError of an unknown name": unknown_name,
-    "InputError about much": lambda: InputError("ids", "few", list(range(10**4))),
+    "InputError with a long value": lambda: InputError("ids", "few", list(range(10**4))),
     "KnownVocabulary": lambda: KNOWN_VOCABULARIES["deepseek-v4"],
     "Layout": lambda: layout(TINY, 1),
     "ModelConfig": lambda: MODEL,
@@ -123,7 +122,7 @@ def test_every_public_class_is_covered():
 
 
 def same(a, b):
-    """Equality of all parts; arrays with their dtype and whether they can be written to."""
+    """Compare all parts; of arrays also the dtype and the writeable flag."""
     if isinstance(a, np.ndarray):
         return (a.dtype, a.flags.writeable, a.tobytes()) == (b.dtype, b.flags.writeable, b.tobytes())
     if type(a) is not type(b):
@@ -143,14 +142,14 @@ def same(a, b):
     return same(vars(a), vars(b)) if type(a).__module__.startswith("engram_ref") else a == b
 
 
-WAYS = {"pickle": lambda value: pickle.loads(pickle.dumps(value)), "copy": copy.copy, "deepcopy": copy.deepcopy}
+METHODS = {"pickle": lambda value: pickle.loads(pickle.dumps(value)), "copy": copy.copy, "deepcopy": copy.deepcopy}
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", OBJECTS)
-def test_a_copy_is_the_same(name, way):
+def test_copies_are_equal(name, method):
     original = OBJECTS[name]()
-    assert same(original, WAYS[way](original))
+    assert same(original, METHODS[method](original))
 
 
 def test_same_compares_flags_dtypes_and_values():
@@ -160,7 +159,7 @@ def test_same_compares_flags_dtypes_and_values():
 
 
 def test_a_copied_addressing_works():
-    addressing = WAYS["pickle"](Addressing(TINY))
+    addressing = METHODS["pickle"](Addressing(TINY))
     assert addressing.rows([1, 2], 1).tolist() == Addressing(TINY).rows([1, 2], 1).tolist()
     with pytest.raises(ValueError, match="read-only"):
         addressing.canonical[0] = 1
@@ -173,8 +172,8 @@ def test_a_vocabulary_of_a_file_keeps_its_tokenizer(tmp_path):
     Tokenizer(models.BPE({"a": 0, "b": 1, "ab": 2}, [("a", "b")])).save(str(path))
     vocabulary = Vocabulary.from_file(path)
     path.unlink()
-    for way in WAYS.values():
-        assert way(vocabulary).encode("abba").tolist() == vocabulary.encode("abba").tolist() == [2, 1, 0]
+    for method in METHODS.values():
+        assert method(vocabulary).encode("abba").tolist() == vocabulary.encode("abba").tolist() == [2, 1, 0]
 
 
 POOLS = """

@@ -1,4 +1,4 @@
-"""Primes: the test itself, the search for table sizes, and where the columns start."""
+"""Primes: the primality test, the search for table sizes, and the column offsets."""
 
 import math
 
@@ -63,7 +63,7 @@ def test_search_against_trial_division(table_sizes, heads, layers):
     result = table_primes(table_sizes, heads, layers)
     assert result.dtype == np.int64
     assert result.tolist() == slow.table_primes(table_sizes, heads, layers)
-    assert len(np.unique(result)) == result.size, "no table shares its size"
+    assert len(np.unique(result)) == result.size, "all tables differ in size"
 
 
 def test_a_prime_of_one_order_is_not_used_by_the_next():

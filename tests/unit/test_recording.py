@@ -1,7 +1,7 @@
-"""A namespace that records: gradients of the module by replaying its small ops backwards, against torch's autograd.
+"""A recording namespace: gradients of the module, from its recorded small ops, against torch's autograd.
 
-Every op that computes is replaced by one that remembers its inputs. A recorded value has no operators, so arithmetic
-around the namespace raises instead of losing a gradient.
+Every op that computes is replaced by one that records its inputs. A recorded value has no operators, so arithmetic
+outside the namespace raises instead of losing a gradient.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ CONFIGS = (preset("tiny"), *(dataclasses.replace(config, table_codec="fp32") for
 
 
 class Value:
-    """An array and where it came from: the values it was made of, and how a gradient goes back to them."""
+    """An array, the values that it was computed from, and a function that returns their gradients."""
 
     __array_ufunc__ = None
 
@@ -36,16 +36,16 @@ def bare(x):
 
 
 def recorded(name):
-    """The op of that name, which remembers its inputs where any of them is a Value."""
+    """Return the op of that name, changed to record its inputs if any of them is a Value."""
     def op(*arguments, **options):
         inputs = inspect.signature(getattr(NUMPY, name)).bind(*arguments, **options).args
         parents = [part for x in inputs for part in (x if isinstance(x, list | tuple) else [x])]
-        answer = getattr(NUMPY, name)(*map(bare, inputs))
+        array = getattr(NUMPY, name)(*map(bare, inputs))
         if not any(isinstance(parent, Value) for parent in parents):
-            return answer
+            return array
         if name not in VJPS:
             raise NotImplementedError(f"{name} has no gradient")
-        return Value(answer, parents, lambda g: VJPS[name](g, *map(bare, inputs)))
+        return Value(array, parents, lambda g: VJPS[name](g, *map(bare, inputs)))
     return op
 
 
@@ -83,7 +83,7 @@ def summed(g, shape):
 
 
 def put(g, like, index):
-    """Zeros of the shape of `like`, with g added where the index points."""
+    """Zeros with the shape of `like`, with g added at `index`."""
     made = np.zeros_like(like)
     np.add.at(made, index, g)
     return made
@@ -101,7 +101,7 @@ def rms_norm(g, x, gain, eps):
 
 
 def factored_score(g, h, k, query_gain, key_gain, eps):
-    """Of the product of the gains, of h and of k: the score is the plain one of normalised h and k."""
+    """Gradients of h, k and both gains; the factored score equals the score of the normalised h and k."""
     one = np.ones(h.shape[-1])
     gq, gk = score(g, query_gain * ops.rms_norm(h, one, eps), key_gain * ops.rms_norm(k, one, eps))
     (gh, of_query), (gk, of_key) = rms_norm(gq, h, query_gain, eps), rms_norm(gk, k, key_gain, eps)
@@ -180,9 +180,9 @@ def test_recorded_gradients_match_autograd(config):
 
 def test_arithmetic_on_a_recorded_value_raises():
     x = Value(np.ones(3))
-    for around in (lambda: x + 1, lambda: np.ones(3) * x, lambda: x @ x, lambda: x[0]):
+    for arithmetic in (lambda: x + 1, lambda: np.ones(3) * x, lambda: x @ x, lambda: x[0]):
         with pytest.raises(TypeError):
-            around()
+            arithmetic()
 
 
 def test_an_op_without_a_gradient_raises():

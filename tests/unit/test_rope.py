@@ -1,4 +1,4 @@
-"""RoPE and YaRN: neighbouring pairs, angles in float64, the ramp, and the published numbers."""
+"""RoPE and YaRN: adjacent pairs, float64 angles, the ramp, and published numbers."""
 
 import math
 
@@ -24,7 +24,7 @@ STEP = YarnConfig(factor=2.0, mscale=1.0, original_length=6, beta_fast=2.0, beta
 def test_frequencies_match_the_slow_version(dim, theta, yarn):
     expected = np.array(slow.frequencies(dim, theta, yarn and vars(yarn)))
     result = frequencies(dim, theta, yarn)
-    assert_close("frequencies", expected, result, "f64", 3, expected * (1 + math.log(theta)))   # exp(a) carries a u
+    assert_close("frequencies", expected, result, "f64", 3, expected * (1 + math.log(theta)))  # exp(a) is off by a * u
 
 
 @pytest.mark.parametrize("yarn", [PAPER, V3, SHORT, STEP], ids=["paper", "v3", "short", "step"])
@@ -65,38 +65,38 @@ def test_an_odd_number_of_channels_raises(dim):
 def test_rotation_matches_complex_numbers(shape):
     rng = np.random.default_rng(0)
     x, positions = rng.standard_normal(shape), rng.integers(0, 40_000, shape[:2])
-    speeds = frequencies(shape[-1], 10_000.0, SHORT)
+    freqs = frequencies(shape[-1], 10_000.0, SHORT)
     expected = np.zeros(shape)
     for index in np.ndindex(shape[:-1]):
-        expected[index] = slow.rotate(x[index].tolist(), int(positions[index[:2]]), speeds.tolist())
-    assert_close("turned", expected, rotate(x, angles(positions, speeds)), "f64", 2)
+        expected[index] = slow.rotate(x[index].tolist(), int(positions[index[:2]]), freqs.tolist())
+    assert_close("rotated", expected, rotate(x, angles(positions, freqs)), "f64", 2)
 
 
 def test_adjacent_channels_are_rotated_not_halves():
     angle = np.array([[[0.3, 0.8]]])
     result = rotate(np.array([[[1.0, 0.0, 0.0, 1.0]]]), angle)
     expected = [math.cos(0.3), math.sin(0.3), -math.sin(0.8), math.cos(0.8)]
-    assert_close("turned", np.array(expected), result[0, 0], "f64")
+    assert_close("rotated", np.array(expected), result[0, 0], "f64")
 
 
 def test_position_zero_changes_nothing():
     x = np.random.default_rng(0).standard_normal((1, 1, 3, 8))
-    assert_close("turned", x, rotate(x, angles(np.zeros((1, 1), dtype=np.int64), frequencies(8, 1e4))), "exact")
+    assert_close("rotated", x, rotate(x, angles(np.zeros((1, 1), dtype=np.int64), frequencies(8, 1e4))), "exact")
 
 
 def test_scores_depend_on_the_distance_only():
     rng = np.random.default_rng(0)
     q, k = rng.standard_normal((2, 1, 5, 6))
-    speeds, positions = frequencies(6, 100.0), np.array([[0, 1, 2, 7, 30]])
-    result = [rotate(q, angles(positions + s, speeds)) @ rotate(k, angles(positions + s, speeds)).swapaxes(1, 2)
+    freqs, positions = frequencies(6, 100.0), np.array([[0, 1, 2, 7, 30]])
+    result = [rotate(q, angles(positions + s, freqs)) @ rotate(k, angles(positions + s, freqs)).swapaxes(1, 2)
               for s in (0, 1, 411)]
-    scale = (np.abs(q).sum(-1).max() * np.abs(k).max()) * (1 + 441)          # an angle a is rounded by a u
+    scale = (np.abs(q).sum(-1).max() * np.abs(k).max()) * (1 + 441)          # an angle a is off by a * u
     for shifted in result[1:]:
         assert_close("scores", result[0], shifted, "f64", 6, scale)
 
 
 def rotate_half(x, angle):
-    """The form of other libraries: channel i is paired with channel i + dim/2."""
+    """RoPE as in other libraries: channel i is paired with channel i + dim/2."""
     half = x.shape[-1] // 2
     cos, sin = np.cos(angle), np.sin(angle)
     one, two = x[..., :half], x[..., half:]
@@ -124,4 +124,4 @@ def test_float32_vectors_are_rotated_by_float64_angles():
     x = rng.standard_normal((1, 2, 64)).astype(np.float32)
     angle = angles(positions, frequencies(64, 1e4))
     assert angle.dtype == np.float64
-    assert_close("turned", rotate(x.astype(np.float64), angle), rotate(x, angle), "f32", 2)
+    assert_close("rotated", rotate(x.astype(np.float64), angle), rotate(x, angle), "f32", 2)

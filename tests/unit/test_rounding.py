@@ -1,4 +1,4 @@
-"""The released model's roundings, bit for bit, against those emulated in engram_ref/oracle/emulated_rounding.py."""
+"""Rounding as in the released model, bit for bit, against the emulation in oracle/emulated_rounding.py."""
 
 import math
 from dataclasses import replace
@@ -17,7 +17,7 @@ from engram_ref.oracle.emulated_rounding import (
     whole_number_case,
 )
 from engram_ref.oracle.slow import module as slow
-from engram_ref.oracle.slow.codecs import to_bfloat16 as brain
+from engram_ref.oracle.slow.codecs import to_bfloat16
 from engram_ref.oracle.slow.codecs import to_float32 as single
 from engram_ref.oracle.small_modules import slow_gated
 from tests.bounds import module_scale
@@ -27,12 +27,12 @@ WIDTHS = (1, 4, 16)
 
 
 def root(x):
-    """The square root rounded to float32: float64's has more than twice the digits, so rounding again is safe."""
+    """Square root rounded to float32. Float64 has more than twice the digits, so rounding twice is safe."""
     return single(math.sqrt(x))
 
 
 def emulated_score(h, key, gains, eps=1e-20):
-    """Every step rounded to float32; the sums, and the state's own length, need no rounding."""
+    """Score with every step rounded to float32; the sums of products and squares are exact."""
     D = len(h)
     dot = single(sum(Fraction(a) * Fraction(b) * Fraction(g) for a, b, g in zip(h, key, gains, strict=True)))
     inverse = [single(1 / root(single(single(sum(Fraction(a) ** 2 for a in x) / D) + single(eps)))) for x in (h, key)]
@@ -88,15 +88,15 @@ def test_the_product_is_rounded_to_float32_only(width):
 @pytest.mark.parametrize("width", WIDTHS)
 def test_the_sum_with_the_residual_is_rounded_once(width):
     trace, hidden = traced(width), whole_number_case(width)[2]
-    sums = [brain(single(Fraction(h) + Fraction(u)))
+    sums = [to_bfloat16(single(Fraction(h) + Fraction(u)))
             for h, u in zip(hidden.ravel().tolist(), trace["output"].ravel().tolist(), strict=True)]
     assert_close("residual", np.reshape(np.float32(sums), hidden.shape), trace["residual"], "exact")
 
 
 @pytest.mark.parametrize(("size", "floor"), [(1.0, 1e-4), (2.0**-34, 1e-4), (2.0**-34, 0.0)],
-                         ids=["ordinary", "faint", "faint, without a floor"])
+                         ids=["ordinary", "small", "small, without a floor"])
 def test_the_projection_input_is_rounded_to_fp8_blocks(size, floor):
-    """Memory that FP8 cannot hold: rows of an FP8 table with scales from byte 105 on always can."""
+    """Uses memory that FP8 cannot represent exactly, unlike FP8 rows with scale bytes of at least 105."""
     config, parameters, _, _ = whole_number_case(4)
     config, rng = replace(config, quantise_floor=floor), np.random.default_rng(5)
     memory = size * rng.integers(-60, 61, (1, 3, config.memory_width)).astype(np.float32)

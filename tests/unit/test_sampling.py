@@ -1,4 +1,4 @@
-"""Sampling: the largest logit, or a draw that depends on nothing but the rng."""
+"""Sampling: the largest logit, or a draw that depends only on the rng."""
 
 import numpy as np
 import pytest
@@ -35,7 +35,7 @@ def test_the_rng_is_the_only_source_of_randomness():
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("temperature", [1e-3, 1e-30, 1e-309])
 def test_a_tiny_temperature_is_greedy(temperature, dtype):
-    """Logits far apart over a tiny temperature must not all become infinite."""
+    """Logits divided by a tiny temperature must not all become infinite."""
     logits = np.array([[1.0, 2.0, 0.0, -3.0]], dtype=dtype)
     with np.errstate(over="ignore"):
         assert sample(logits, temperature, np.random.default_rng(0)).tolist() == [1]

@@ -1,4 +1,4 @@
-"""Decoding: any cut of a sequence gives the output of the whole, and a snapshot can be gone back to."""
+"""Decoding a module: any cut of a sequence gives the output of one call, and snapshots can be restored."""
 
 import copy
 
@@ -39,7 +39,7 @@ def test_any_cut_gives_the_output_of_one_call(config, lengths):
     parameters, hidden, rows, dead = stream(config)
     trace = Trace()
     whole = engram(parameters, hidden, rows, config, dead=dead, trace=trace)
-    scale = module_scale(trace, parameters, config, hidden)      # the projections may sum in another order
+    scale = module_scale(trace, parameters, config, hidden)      # the projections may sum in a different order
     result = in_chunks(config, parameters, hidden, rows, dead, lengths, start_state(config, 2))
     assert_close("output", whole, result, "f64", max(config.memory_width, config.hidden_size) + 1, scale)
 
@@ -91,10 +91,10 @@ def test_an_unbatched_stream_has_a_state_of_batch_one():
 
 
 BAD_TAPS = {
-    "another batch": np.zeros((3, 9, 3, 10)),
-    "another dialect": np.zeros((2, 6, 3, 10)),
-    "other branches": np.zeros((2, 9, 4, 10)),
-    "another precision": np.zeros((2, 9, 3, 10), dtype=np.float32),
+    "wrong batch size": np.zeros((3, 9, 3, 10)),
+    "wrong dialect": np.zeros((2, 6, 3, 10)),
+    "wrong number of branches": np.zeros((2, 9, 4, 10)),
+    "wrong precision": np.zeros((2, 9, 3, 10), dtype=np.float32),
 }
 
 

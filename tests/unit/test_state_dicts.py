@@ -1,4 +1,4 @@
-"""State dicts of other implementations: every value exactly, below a prefix or none, for both loaders."""
+"""State dicts of other implementations: exact values, and optional prefixes, for both loaders."""
 
 from dataclasses import replace
 
@@ -29,7 +29,7 @@ def rounded(dtype):
     return lambda array: array.astype(dtype)
 
 
-SPELLINGS = {
+FORMATS = {
     "float64": (rounded(np.float64), "float64"),
     "float32": (rounded(np.float32), "float32"),
     "float16": (rounded(np.float16), "float32"),
@@ -42,11 +42,11 @@ SPELLINGS = {
 
 
 @each_loader
-@pytest.mark.parametrize(("spell", "dtype"), SPELLINGS.values(), ids=SPELLINGS)
-def test_arrays_are_read_exactly(make, load, spell, dtype):
-    spelled = {name: spell(array) for name, array in make().items()}
-    result = load(spelled)
-    plain = load({name: np.array(array, dtype) for name, array in spelled.items()})
+@pytest.mark.parametrize(("convert", "dtype"), FORMATS.values(), ids=FORMATS)
+def test_arrays_are_read_exactly(make, load, convert, dtype):
+    converted = {name: convert(array) for name, array in make().items()}
+    result = load(converted)
+    plain = load({name: np.array(array, dtype) for name, array in converted.items()})
     assert {array.dtype.str for name, array in result.items() if name != "column_offsets"} == {np.dtype(dtype).str}
     for name, array in plain.items():
         assert_close(name, array, result[name], "exact")
@@ -85,7 +85,7 @@ def test_two_modules_raise(make, load):
 
 def test_prefix_rules():
     assert without_prefix({"a.w": 1, "a.b": 2}, "a.w") == {"a.w": 1, "a.b": 2}
-    assert without_prefix({"x.a.w": 1, "a.w": 2}, "a.w") == {"x.a.w": 1, "a.w": 2}, "no prefix comes first"
+    assert without_prefix({"x.a.w": 1, "a.w": 2}, "a.w") == {"x.a.w": 1, "a.w": 2}, "the bare name takes precedence"
     assert without_prefix({"xa.w": 1}, "a.w") == {"xa.w": 1}, "a prefix ends in a dot"
 
 
@@ -100,13 +100,13 @@ def test_a_missing_array_raises_with_examples_of_the_others(make, load):
         load({})
 
 
-NO_PARAMETERS = {"text": "weights", "None": None, "a ragged list": [[1.0], [1.0, 2.0]], "int": np.ones((3, 3), int),
-                 "long double": np.ones(3, np.longdouble), "complex": np.ones(3, complex), "bool": np.ones(3, bool),
-                 "FP8": np.ones(3, ml_dtypes.float8_e4m3fn), "a number": 3}
+INVALID_ARRAYS = {"text": "weights", "None": None, "a ragged list": [[1.0], [1.0, 2.0]], "int": np.ones((3, 3), int),
+                  "long double": np.ones(3, np.longdouble), "complex": np.ones(3, complex), "bool": np.ones(3, bool),
+                  "FP8": np.ones(3, ml_dtypes.float8_e4m3fn), "a number": 3}
 
 
 @each_loader
-@pytest.mark.parametrize("bad", NO_PARAMETERS.values(), ids=NO_PARAMETERS)
+@pytest.mark.parametrize("bad", INVALID_ARRAYS.values(), ids=INVALID_ARRAYS)
 def test_invalid_arrays_raise_with_their_name(make, load, bad):
     state = make()
     name = next(iter(state))

@@ -1,4 +1,4 @@
-"""Streams: history over any cut, rollback, the one-token path, and what DEAD and EOS hide."""
+"""Streaming: history over any cut, rollback, the one-token path, and the effect of DEAD and EOS."""
 
 from dataclasses import replace
 
@@ -25,7 +25,7 @@ STREAMS = {
 
 
 def in_chunks(addressing, layer, ids, sizes):
-    """Rows of a stream cut into chunks of these sizes, history carried by `advance`."""
+    """Rows of a stream in chunks of these sizes, with the history passed on by `advance`."""
     history, start, rows = None, 0, []
     for size in sizes:
         chunk = np.array(ids[start : start + size], dtype=np.int64)
@@ -48,7 +48,7 @@ def test_every_cut_gives_the_rows_of_one_call(name, ids):
 
 
 def test_history_keeps_dead_as_dead():
-    """Four tokens, the second DEAD, cut after the third: the 4-gram must not see what lies before the mark."""
+    """Four tokens, the second DEAD, cut after the third: the 4-gram must not include ids before the mark."""
     config, addressing = preset(RELEASE), Addressing(preset(RELEASE))
     ids = [10, DEAD, 12, 13]
     history = addressing.advance(None, np.array(ids[:3]))
@@ -72,7 +72,7 @@ def test_advance_by_no_tokens_keeps_the_history():
 
 
 def test_rollback_and_replay():
-    """Draft tokens are rejected: the caller goes back to the history it kept."""
+    """After draft tokens are rejected, the caller restores the history that it kept."""
     addressing = Addressing(preset(RELEASE))
     kept = addressing.advance(None, np.array(IDS[:6]))
     before = kept.copy()
@@ -105,7 +105,7 @@ def test_histories_are_reordered_with_their_beams():
 
 
 def orders_that_change(addressing, layer, ids, changed):
-    """{(position, order)} whose rows differ, in any head, between two texts of one length."""
+    """{(position, order)} whose rows differ, in any head, between two texts of equal length."""
     H = addressing.config.n_heads
     differ = addressing.rows(ids, layer) != addressing.rows(changed, layer)
     return {(int(t), 2 + int(column) // H) for t, column in np.argwhere(differ)}
@@ -131,7 +131,7 @@ def test_text_after_dead_starts_a_new_window():
 
 
 def test_dead_is_not_the_same_as_the_pad_id():
-    """A DEAD latches; a pad id that stands in the text is a token like others."""
+    """DEAD hides all older ids; a pad id in the text is an ordinary token."""
     addressing = Addressing(preset(RELEASE))
     with_pad, with_dead = [10, addressing.pad_id, 12], [10, DEAD, 12]
     assert orders_that_change(addressing, 1, with_pad, with_dead) == {(1, 2), (1, 3), (1, 4), (2, 3), (2, 4)}
@@ -156,7 +156,7 @@ def test_the_window_of_eos_contains_its_own_document():
 
 
 def test_eos_reset_changes_one_order_at_one_position():
-    """The fill is EOS itself, so with N = 3 only the 3-gram right after it can tell."""
+    """The fill is EOS itself, so with N = 3 only the 3-gram right after it differs."""
     ids = [*IDS[:5], EOS, *IDS[5:]]
     with_reset, without = [Addressing(replace(preset(QWEN), eos_id=eos)) for eos in (EOS, None)]
     differ = np.argwhere(with_reset.rows(ids, 2) != without.rows(ids, 2))
@@ -170,7 +170,7 @@ def test_the_start_of_a_stream_is_padded_with_eos():
 
 
 def test_the_release_has_no_document_boundaries():
-    """Raw ids 0 and 1 begin and end a sequence in DeepSeek's vocabularies; hashing sees through both."""
+    """Raw ids 0 and 1 begin and end a sequence in DeepSeek's vocabularies; to hashing both are ordinary tokens."""
     config, addressing = preset(RELEASE), Addressing(preset(RELEASE))
     ids = [10, 11, 1, 0, 12, 13]
     assert addressing.eos_id is None

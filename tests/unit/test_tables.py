@@ -15,7 +15,7 @@ OFFSETS = np.array([0, 5, 12])
 
 
 def numbered_table(width, dtype=np.float64):
-    """Every value tells its own row and channel."""
+    """A table in which each value encodes its row and channel."""
     return (100 * np.arange(23)[:, None] + np.arange(width)).astype(dtype)
 
 
@@ -42,7 +42,7 @@ def test_first_and_last_row_of_every_column():
 
 
 def test_row_indices_beyond_two_to_the_31_work():
-    table = np.broadcast_to(np.float32(1), (2**32, 3))          # one number, seen as 48 GiB
+    table = np.broadcast_to(np.float32(1), (2**32, 3))          # one number, broadcast to 48 GiB
     result = gather(table, np.array([[[2**31, 2**32 - 2]]]), np.array([0, 1]))
     assert result.tolist() == [[[[1] * 3, [1] * 3]]]
 
@@ -77,10 +77,10 @@ def test_rows_within_their_columns_pass(length):
 BAD_ROWS = {
     "negative": (np.array([[[0, -1, 0]]]), r"\[0, 7\) in column 1, found -1 at \(0, 0, 1\)"),
     "one past the end": (np.array([[[0, 0, 0], [5, 0, 0]]]), r"column 0, found 5 at \(0, 1, 0\)"),
-    "offsets added already": (np.array([[[1, 1, 1]]]) + OFFSETS, "without offsets"),
+    "with offsets": (np.array([[[1, 1, 1]]]) + OFFSETS, "without offsets"),
     "int32": (np.zeros((1, 1, 3), dtype=np.int32), "int64"),
     "floats": (np.zeros((1, 1, 3)), "int64"),
-    "a column too few": (np.zeros((1, 1, 2), dtype=np.int64), r"\[B, T, 3\]"),
+    "a missing column": (np.zeros((1, 1, 2), dtype=np.int64), r"\[B, T, 3\]"),
     "no batch": (np.zeros((1, 3), dtype=np.int64), r"\[B, T, 3\]"),
 }
 

@@ -58,7 +58,7 @@ def test_a_trace_keeps_copies():
 def test_stop_ends_after_the_named_stage(stage):
     with Trace(stop=stage) as trace:
         run(trace=trace)
-        pytest.fail("went on after the stop")
+        pytest.fail("continued after the stop")
     assert list(trace) == NORMALISED[: NORMALISED.index(stage) + 1]
 
 

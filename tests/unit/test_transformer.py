@@ -1,4 +1,4 @@
-"""The whole model: against the slow one, its trace, and what it refuses before anything changes."""
+"""The whole model: against the slow version, its trace, and errors that are raised before any change."""
 
 from dataclasses import replace
 
@@ -14,7 +14,7 @@ from tests.compare import assert_close
 
 
 def dead_marks(config, ids):
-    """Some positions, where the dialect has the mark; never the first, whose window is all padding."""
+    """Some dead positions, or None without DEAD; never the first, whose window is all padding."""
     if config.engram is None or not config.engram.dead_barrier:
         return None
     return (np.random.default_rng(2).uniform(size=ids.shape) < 0.3) & (np.arange(ids.shape[1]) > 0)
@@ -48,8 +48,8 @@ def test_no_tokens_and_no_rows():
     assert forward(parameters, np.zeros(0, dtype=np.int64), FULL).shape == (0, VOCABULARY)
 
 
-def sums_on_the_way(config):
-    """All matrix products one after the other, as if each token went through every one of them."""
+def total_terms(config):
+    """Number of terms in all matrix products, as if each token passed through every matrix."""
     return sum(shape[-1] for name, shape in shapes(config).items() if len(shape) > 1 and not name.endswith("table"))
 
 
@@ -60,7 +60,7 @@ def test_float32_in_float32_out(name):
     assert result.dtype == np.float32
     rounded = {name: array.astype(np.float64) if array.dtype == np.float32 else array
                for name, array in random_model(config, dtype=np.float32).items()}
-    exact, terms = forward(rounded, random_ids(config), config), sums_on_the_way(config)
+    exact, terms = forward(rounded, random_ids(config), config), total_terms(config)
     assert_close("logits", exact, result, "f32", terms)
 
 
@@ -102,8 +102,8 @@ def test_the_trace_has_every_stage_by_its_path():
     trace = Trace(check_finite=True)
     logits = forward(random_model(FULL), random_ids(FULL), FULL, trace=trace)
     assert [key for key in STAGES if key not in trace] == []
-    assert not [key for key in trace if key.startswith("layers.1.engram")], "that layer has no module"
-    assert "layers.0.experts.experts" not in trace, "a dense layer"
+    assert not [key for key in trace if key.startswith("layers.1.engram")], "layer 1 has no Engram module"
+    assert "layers.0.experts.experts" not in trace, "layer 0 is dense"
     assert_close("logits", logits, trace["logits"], "exact")
     sums = trace["layers.2.ffn_branches.branch_residual"].sum(axis=-1)
     assert_close("rows", np.ones(sums.shape), sums, "f64", 3)
@@ -129,36 +129,36 @@ def test_the_trace_of_a_plain_stream_has_no_maps():
 
 
 IDS = np.array([[3, 4, 5], [6, 7, 8]])
-REFUSED = {
+INVALID = {
     "an id past the vocabulary": ({"ids": np.array([[3, VOCABULARY, 5], [6, 7, 8]])}, r"ids: .* at position \(0, 1\)"),
     "a negative id": ({"ids": np.array([[3, 4, 5], [6, -1, 8]])}, "ids: .*-1"),
     "ids as floats": ({"ids": IDS.astype(float)}, "ids: expected integers"),
-    "ids as truth values": ({"ids": IDS > 3}, "ids"),
-    "ids with an axis too many": ({"ids": IDS[None]}, "ids"),
-    "one id without an axis": ({"ids": np.int64(3)}, "ids"),
-    "a state of another batch": ({"ids": IDS[:1]}, "state: expected 1 rows"),
-    "counts of another batch": ({"counts": [1]}, "counts: expected 2 numbers from 0 to 3"),
+    "ids as bool": ({"ids": IDS > 3}, "ids"),
+    "ids with an extra axis": ({"ids": IDS[None]}, "ids"),
+    "ids as a scalar": ({"ids": np.int64(3)}, "ids"),
+    "a state of the wrong batch size": ({"ids": IDS[:1]}, "state: expected 1 rows"),
+    "counts of the wrong batch size": ({"counts": [1]}, "counts: expected 2 numbers from 0 to 3"),
     "a count too large": ({"counts": [1, 4]}, "counts: expected 2 numbers from 0 to 3"),
     "a negative count": ({"counts": [1, -1]}, "counts"),
-    "half a token": ({"counts": [1, 1.5]}, "counts"),
-    "a count as a word": ({"counts": ["one", 2]}, "counts"),
-    "dead of another length": ({"dead": np.zeros((2, 4), dtype=bool)}, "dead: expected bool"),
+    "a fractional count": ({"counts": [1, 1.5]}, "counts"),
+    "a count as text": ({"counts": ["one", 2]}, "counts"),
+    "dead of the wrong length": ({"dead": np.zeros((2, 4), dtype=bool)}, "dead: expected bool"),
     "dead as numbers": ({"dead": np.zeros((2, 3), dtype=int)}, "dead: expected bool"),
 }
 
 
 def started(parameters):
-    """A state with two rows of four tokens, and a copy of all it holds."""
+    """A state with two rows of four tokens, and a copy of its caches."""
     state = DecodeState.start(2)
     forward(parameters, random_ids(FULL, 2, 4), FULL, state=state)
     return state, {name: array.copy() for name, array in state.caches.items()}
 
 
-@pytest.mark.parametrize(("changes", "words"), REFUSED.values(), ids=REFUSED)
-def test_invalid_arguments_raise_and_leave_the_state_unchanged(changes, words):
+@pytest.mark.parametrize(("changes", "message"), INVALID.values(), ids=INVALID)
+def test_invalid_arguments_raise_and_leave_the_state_unchanged(changes, message):
     parameters = random_model(FULL)
     state, kept = started(parameters)
-    with pytest.raises(InputError, match=words):
+    with pytest.raises(InputError, match=message):
         forward(parameters, config=FULL, state=state, **({"ids": IDS} | changes))
     assert state.lengths.tolist() == [4, 4]
     assert list(state.caches) == list(kept)

@@ -1,4 +1,4 @@
-"""Whole models on disk: what is written comes back, and damage of every kind is refused by name."""
+"""Whole models on disk: round trips, and errors that name the damaged array."""
 
 from dataclasses import replace
 
@@ -67,7 +67,7 @@ def test_a_truncated_file_raises(stored, share):
 
 
 def test_a_changed_byte_raises_with_the_tensors_name(stored):
-    """The last byte belongs to the tensor with the largest offset, the header says which."""
+    """Flips one bit in the middle of a tensor, at the offsets in the file's header."""
     import json
 
     data = bytearray(stored.read_bytes())
@@ -123,23 +123,23 @@ DAMAGE = {
     "missing table": (changed(TABLE, None), f"an array {TABLE}"),
     "extra": (lambda p: p | {"layers.9.attn.wo.weight": np.zeros(3)}, r"layers\.9\.attn\.wo\.weight"),
     "transposed": (changed(WQ, lambda a: a.T), rf"{WQ}: expected shape \[18, 5\], found \[5, 18\]"),
-    "a row too few": (changed(TABLE, lambda a: a[:-1]), f"{TABLE}: expected shape"),
+    "a missing row": (changed(TABLE, lambda a: a[:-1]), f"{TABLE}: expected shape"),
     "NaN": (changed(WQ, with_value(np.nan)), f"{WQ}: expected finite values"),
     "infinite": (changed("norm.weight", with_value(-np.inf)), "norm.weight: expected finite values"),
     "infinite in a table": (changed(TABLE, with_value(np.inf)), f"{TABLE}: expected finite values"),
-    "offsets of another layer": (changed(OFFSETS, lambda a: a + 1), "column_offsets"),
-    "another precision": (changed(WQ, lambda a: a.astype(np.float32)), f"{WQ}.*dtype"),
-    "whole numbers": (changed(WQ, lambda a: a.astype(np.int64)), f"{WQ}.*dtype"),
+    "offsets of a different layer": (changed(OFFSETS, lambda a: a + 1), "column_offsets"),
+    "wrong precision": (changed(WQ, lambda a: a.astype(np.float32)), f"{WQ}.*dtype"),
+    "integers": (changed(WQ, lambda a: a.astype(np.int64)), f"{WQ}.*dtype"),
     "complex": (changed(WQ, lambda a: a.astype(np.complex64)), f"{WQ}.*complex64"),
 }
 
 
-@pytest.mark.parametrize(("damage", "words"), DAMAGE.values(), ids=DAMAGE)
-def test_invalid_parameters_raise_with_their_name(damage, words, tmp_path):
+@pytest.mark.parametrize(("damage", "message"), DAMAGE.values(), ids=DAMAGE)
+def test_invalid_parameters_raise_with_their_name(damage, message, tmp_path):
     parameters = damage(dict(random_model(FULL)))
-    with pytest.raises(InputError, match=words):
+    with pytest.raises(InputError, match=message):
         check(parameters, FULL, tables=True)
-    with pytest.raises(InputError, match=words):
+    with pytest.raises(InputError, match=message):
         save(parameters, tmp_path / "model.safetensors")
         load(tmp_path / "model.safetensors", FULL)
 

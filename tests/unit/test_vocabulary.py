@@ -1,4 +1,4 @@
-"""Vocabularies: the shipped maps and their counts, encoding, and maps that are refused."""
+"""Vocabularies: the shipped maps and their counts, encoding, and invalid maps."""
 
 import unicodedata
 from collections import Counter
@@ -69,7 +69,7 @@ def test_largest_classes(name):
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("text", ["", "a", "the The THE", " \n\t", "\u0928\u092e\u0938\u094d\u0924\u0947 \U0001f40e",
                                   "\ufeffthe"],
-                         ids=["empty", "one letter", "cases", "blanks", "not Latin", "byte-order mark"])
+                         ids=["empty", "one letter", "cases", "white space", "not Latin", "byte-order mark"])
 def test_encode_then_decode(name, text):
     vocabulary = loaded(name)
     ids = vocabulary.encode(text)
@@ -99,9 +99,9 @@ def test_v3_raises_for_text_that_v4_encodes_differently(text, token):
 @pytest.mark.parametrize("token", [128_798, 128_799, 128_815, 129_279])
 def test_v3_raises_for_ids_without_a_known_spelling(token):
     vocabulary = loaded("deepseek-v3")
-    for look in (vocabulary.text, vocabulary.spelling):
+    for method in (vocabulary.text, vocabulary.spelling):
         with pytest.raises(InputError, match=f"found id {token}"):
-            look(token)
+            method(token)
 
 
 def test_half_a_surrogate_pair_raises():
@@ -130,7 +130,7 @@ def test_damaged_packed_map_raises(damage, tmp_path, monkeypatch):
         (tmp_path / "map.npz").write_bytes(contents[damage])
     monkeypatch.setattr(maps, "PACKED_MAP", tmp_path / "map.npz")
     with pytest.raises(InputError, match="canonical map"):
-        maps.load_map.__wrapped__("deepseek-v4")  # past the cache
+        maps.load_map.__wrapped__("deepseek-v4")  # bypass the cache
 
 
 def test_map_of_the_same_size_with_a_different_digest_raises():
