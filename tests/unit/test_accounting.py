@@ -61,6 +61,7 @@ def matrices_by_hand(b):
     attention = D * query if a.q_lora_rank is None else a.q_lora_rank * (D + 1 + query)
     attention += D * (a.kv_lora_rank + a.qk_rope_head_dim) + a.kv_lora_rank
     attention += a.kv_lora_rank * a.n_heads * (a.qk_nope_head_dim + a.v_head_dim) + a.n_heads * a.v_head_dim * D
+    # attention, norms and dense feed-forward parts: every token uses all of them
     total = used = L * (attention + 2 * D) + D + b.n_dense_layers * 3 * D * b.intermediate_size
     if b.hyper is not None:
         M = b.hyper.hc_mult

@@ -51,15 +51,15 @@ def test_mla_matches_the_slow_version(name, length, absorbed):
 def test_weights_match_the_slow_version(absorbed):
     """The scale, including YaRN's factor, applies to the whole score."""
     p, x = case(MLA_LATENT, 1, 4)
-    seen, c = {}, slow_attention_config(MLA_LATENT)
-    attend(p, x, MLA_LATENT, absorbed, record=seen.__setitem__)
+    stages, c = {}, slow_attention_config(MLA_LATENT)
+    attend(p, x, MLA_LATENT, absorbed, record=stages.__setitem__)
     lists = {key: array.tolist() for key, array in p.items()}
     cached = [slow.latent_and_key(lists, row, t, c) for t, row in enumerate(x[0].tolist())]
     for t, row in enumerate(x[0].tolist()):
         for head, q in enumerate(slow.query(lists, row, t, c)):
             weights = np.array(slow.one_head(lists, q, cached[: t + 1], head, c)[1])
-            assert_close("weights", weights, seen["attention_weights"][0, head, t, : t + 1], "forms")
-    assert not seen["attention_weights"][0, :, 0, 1:].any()
+            assert_close("weights", weights, stages["attention_weights"][0, head, t, : t + 1], "forms")
+    assert not stages["attention_weights"][0, :, 0, 1:].any()
 
 
 @pytest.mark.parametrize("absorbed", [False, True], ids=["expanded", "absorbed"])

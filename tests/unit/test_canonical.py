@@ -116,7 +116,7 @@ def test_canonicalise_keeps_the_shape(shape):
 def test_dead_bypasses_the_map():
     ids = np.array([DEAD, 4, DEAD, 3])
     assert canonicalise(ids, MAP).tolist() == [DEAD, 0, DEAD, 1]
-    assert ids.tolist() == [DEAD, 4, DEAD, 3], "the input is untouched"
+    assert ids.tolist() == [DEAD, 4, DEAD, 3], "the input is not modified"
 
 
 def test_an_id_out_of_range_raises_with_its_position():

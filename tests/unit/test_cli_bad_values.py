@@ -13,16 +13,16 @@ BAD = {
     "empty": "", "space": " ", "negative": "-1", "fraction": "1.5", "nan": "nan", "inf": "inf", "exponent": "1e3",
     "10**30": str(10**30), "5000 digits": "9" * 5000, "word": "nosuch", "long word": "x" * 5000,
     "snowman": "\N{SNOWMAN}", "line end": "a\nb", "half a surrogate pair": "\ud800", "None": "None", "comma": ",",
-    "list": "[1]", "range": "1-3", "marks only": "--", "folder": "/", "below a device": "/dev/null/x.npy",
+    "list": "[1]", "range": "1-3", "dashes only": "--", "folder": "/", "below a device": "/dev/null/x.npy",
     "no such folder": "nowhere/x.json", "quotes": "'1'", "hexadecimal": "0x1",
 }
 VALID = {"walk": ["the fox"], "ids": ["--tokens=1,2"], "presets": [], "count": [], "golden": ["verify"],
          "bench": ["--quick"], "doctor": []}
 """Valid arguments of each command."""
 
-TEXTS = set(BAD) - {"empty", "half a surrogate pair", "marks only"}
-GOOD = {("walk", "text"): TEXTS | {"marks only"}, ("ids", "text"): TEXTS, ("count", "preset"): {"marks only"},
-        ("golden", "folder"): {"marks only"}}
+TEXTS = set(BAD) - {"empty", "half a surrogate pair", "dashes only"}
+GOOD = {("walk", "text"): TEXTS | {"dashes only"}, ("ids", "text"): TEXTS, ("count", "preset"): {"dashes only"},
+        ("golden", "folder"): {"dashes only"}}
 """Values that are valid: any string is a text, and "--" alone is not an argument."""
 
 

@@ -52,24 +52,24 @@ def test_some_positions_are_shown_as_in_the_whole_text(vocabulary, rng, name):
 
 def test_a_distant_position_costs_as_much_as_a_near_one(vocabulary, rng, monkeypatch):
     """The cost does not grow with the preceding text, except for drawing the hidden states."""
-    seen, plain = [], walk_data.engram
+    lengths, plain = [], walk_data.engram
     monkeypatch.setattr(walk_data, "engram", lambda parameters, hidden, rows, config, **more:
-                        seen.append(hidden.shape[1]) or plain(parameters, hidden, rows, config, **more))
+                        lengths.append(hidden.shape[1]) or plain(parameters, hidden, rows, config, **more))
     ids = rng.integers(0, 128_000, 250_000)
     walk = walk_of(vocabulary, ids, range(249_999, 250_000))
-    assert seen == [1 + walk.module.conv_span] and len(walk.raw_ids) == 250_000
+    assert lengths == [1 + walk.module.conv_span] and len(walk.raw_ids) == 250_000
     assert max(terminal.columns(line) for lines in pages(walk, [249_999]).values() for line in lines) <= 80
 
 
 def test_a_model_computes_no_position_after_those_shown(capsys, monkeypatch):
-    seen, plain = [], walk_data.forward
+    lengths, plain = [], walk_data.forward
     monkeypatch.setattr(walk_data, "forward", lambda parameters, ids, *more, **options:
-                        seen.append(len(ids)) or plain(parameters, ids, *more, **options))
+                        lengths.append(len(ids)) or plain(parameters, ids, *more, **options))
     code, out, _ = run(capsys, "walk", LONG, "--model", "tiny", "--preset", "tiny")
-    assert code == 0 and seen == [32] and "showing the first 32 positions" in out
+    assert code == 0 and lengths == [32] and "showing the first 32 positions" in out
     argv = ["walk", LONG, "--model", "tiny", "--preset", "tiny", "--position", "40", "--json"]
     shown = json.loads(run(capsys, *argv)[1])
-    assert seen == [32, 41] and shown["stages"]["attention.attention_weights"]["shape"] == [1, 2, 1, 41]
+    assert lengths == [32, 41] and shown["stages"]["attention.attention_weights"]["shape"] == [1, 2, 1, 41]
     assert shown["stages"]["logits"]["shape"] == [1, 1, 129_280] and shown["values_from"].startswith("model tiny")
 
 

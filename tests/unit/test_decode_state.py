@@ -149,6 +149,7 @@ def test_snapshots_are_unaffected_by_later_writes(method):
     stepped(state, parameters, ids, range(9))
     snapshot = SNAPSHOTS[method](state)
     kept = {name: cache[:, :9].copy() for name, cache in snapshot.caches.items()}
+    # write into either one and check that the other keeps its length and values
     for one, two in ((state, snapshot), (snapshot, state)):
         one.rollback(4)
         stepped(one, parameters, other, range(4))
@@ -156,6 +157,7 @@ def test_snapshots_are_unaffected_by_later_writes(method):
         if two is snapshot:
             for name, cache in kept.items():
                 assert_close(name, cache, two.caches[name][:, :9], "exact")
+    # both now hold the same text and must continue it alike
     text_of_both = np.concatenate([ids[:, :5], other[:, :4]], axis=1)
     for one in (state, snapshot):
         logits = forward(parameters, ids[:, 9:10], FULL, state=one)

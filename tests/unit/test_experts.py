@@ -68,13 +68,13 @@ def test_mixture_matches_the_slow_version(name, shape):
     p, x = case(config, shape[0] * shape[1])
     lists = {key: array.tolist() for key, array in p.items()}
     slow_answers = [slow.mixture(lists, row, slow_experts_config(config)) for row in x.tolist()]
-    seen = {}
-    result = moe(p, x.reshape(*shape, D), config, record=seen.__setitem__)
+    stages = {}
+    result = moe(p, x.reshape(*shape, D), config, record=stages.__setitem__)
     expected = np.array([y for y, _, _ in slow_answers], dtype=float).reshape(*shape, D)
     assert_close("mixture", expected, result, "f64", terms(config), answer_scale(p, x, config).reshape(*shape, D))
-    assert seen["experts"].reshape(-1, config.num_experts_per_tok).tolist() == [c for _, c, _ in slow_answers]
+    assert stages["experts"].reshape(-1, config.num_experts_per_tok).tolist() == [c for _, c, _ in slow_answers]
     weights = np.array([w for _, _, w in slow_answers]).reshape(*shape, config.num_experts_per_tok)
-    assert_close("weights", weights, seen["expert_weights"], "f64", 2 * D,
+    assert_close("weights", weights, stages["expert_weights"], "f64", 2 * D,
                  config.routed_scaling_factor * (1 + np.abs(x).sum(axis=-1).max(initial=0.0)))
 
 

@@ -67,7 +67,7 @@ def contents_of(folder):
             for path in folder.iterdir()}
 
 
-def test_unwritablepaths_raise_and_stay_unchanged(unwritable, tmp_path):
+def test_unwritable_paths_raise_and_stay_unchanged(unwritable, tmp_path):
     path, message = unwritable
     before = contents_of(tmp_path)
     with pytest.raises(InputError, match=message):
@@ -96,7 +96,7 @@ def save_trace(path):
     save_trace, lambda path: parameters.save({"a": Unread()}, path),
     lambda path: main(["ids", "x", "--out", str(path)]),
 ], ids=["a trace", "parameters", "ids --out"])
-def test_unwritablepaths_raise_before_any_work(unwritable, save, monkeypatch, capsys):
+def test_unwritable_paths_raise_before_any_work(unwritable, save, monkeypatch, capsys):
     path, message = unwritable
     monkeypatch.setattr("engram_ref.text.vocabulary.Vocabulary.encode", lambda *_: pytest.fail("work has started"))
     with pytest.raises((InputError, SystemExit)) as stop:

@@ -18,7 +18,7 @@ CLAMP = 1e-6
 EDGES = np.array([0.0, -0.0, CLAMP, -CLAMP, np.nextafter(CLAMP, 0), np.nextafter(CLAMP, 1), -np.nextafter(CLAMP, 0),
                   1e-7, -1e-7, 1e-12, -1e-12, 5e-324, -5e-324, 2e-6, -2e-6, 1e-4, -1e-4, 1.0, -1.0, 4.0, -4.0,
                   900.0, -900.0, 1e6, -1e6, 1e300, -1e300])
-"""Scores on each side of every case distinction of the roots."""
+"""Scores on both sides of every boundary between the cases of the roots."""
 
 
 @pytest.mark.parametrize("form", FORMS)

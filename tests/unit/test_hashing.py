@@ -89,12 +89,12 @@ def test_rows_of_a_mix_of_63_bits():
     assert hashing.table_rows(mixes, np.array([prime])).tolist() == [[[(2**63 - 1) % prime]]]
 
 
-@pytest.mark.parametrize("seen, expected", [
+@pytest.mark.parametrize("new_ids, expected", [
     ([], [DEAD, 3, 4]), ([5], [3, 4, 5]), ([5, DEAD], [4, 5, DEAD]), ([5, 6, 7], [5, 6, 7]), ([5, 6, 7, 8], [6, 7, 8]),
 ], ids=["no token", "one", "one and a DEAD", "N-1", "N"])  # fmt: skip
-def test_next_history(seen, expected):
+def test_next_history(new_ids, expected):
     history = np.array([[DEAD, 3, 4]])
-    result = hashing.next_history(history, np.array([seen], dtype=np.int64))
+    result = hashing.next_history(history, np.array([new_ids], dtype=np.int64))
     assert result.tolist() == [expected]
     assert history.tolist() == [[DEAD, 3, 4]]
 

@@ -80,6 +80,7 @@ def test_half_split_weights_are_reordered(q_lora_rank):
     state, hf = state_dict(), HF | {"q_lora_rank": q_lora_rank}
     query = "self_attn.q_proj.weight" if q_lora_rank is None else "self_attn.q_b_proj.weight"
     rng, order = np.random.default_rng(5), half_split_order(6)
+    # the checkpoint, with a query latent if asked for
     for i in range(2):
         if q_lora_rank is not None:
             del state[f"model.layers.{i}.self_attn.q_proj.weight"]
@@ -87,6 +88,7 @@ def test_half_split_weights_are_reordered(q_lora_rank):
             state[f"model.layers.{i}.self_attn.q_a_layernorm.weight"] = rng.standard_normal(4)
             state[f"model.layers.{i}.{query}"] = rng.standard_normal((14, 4))
     _, ours = from_hf_deepseek_v3(state, hf)
+    # the same with half-split channels: permute the rotary rows of queries and of the shared key
     halves = dict(state)
     for i in range(2):
         heads = state[f"model.layers.{i}.{query}"].reshape(2, 7, -1)

@@ -60,14 +60,14 @@ def calls_made(namespace):
 
 def calls_of_replacement(namespace, name):
     """Count how often the replacement of one op is called."""
-    seen, original = [], getattr(namespace, name)
+    calls, original = [], getattr(namespace, name)
 
     def counted(*arguments, **options):
-        seen.append(name)
+        calls.append(name)
         return original(*arguments, **options)
 
     run_tiny(replace(namespace, **{name: counted}))
-    return len(seen)
+    return len(calls)
 
 
 @pytest.mark.parametrize("name", BACKENDS)

@@ -122,7 +122,7 @@ def test_every_public_class_is_covered():
 
 
 def same(a, b):
-    """Compare all parts; of arrays also the dtype and the writeable flag."""
+    """Compare all parts, including the dtype and the writeable flag of arrays."""
     if isinstance(a, np.ndarray):
         return (a.dtype, a.flags.writeable, a.tobytes()) == (b.dtype, b.flags.writeable, b.tobytes())
     if type(a) is not type(b):

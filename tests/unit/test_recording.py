@@ -162,10 +162,12 @@ def test_recorded_gradients_match_autograd(config):
     named = {name: array for name, array in parameters.items() if array.dtype == np.float64}
     named |= {"hidden": hidden, "taps": taps}
 
+    # gradients through the recorded ops
     values = {name: Value(array) for name, array in named.items()}
     Y = module(TAPE, parameters | values, values["hidden"], rows, values["taps"], dead, config)
     result = dict(zip(values, gradients(Y, upstream, values.values()), strict=True))
 
+    # gradients of autograd through the torch backend
     tensors = {name: torch.tensor(array, requires_grad=True) for name, array in named.items()}
     given = {name: torch.tensor(array) for name, array in parameters.items()} | tensors
     expected = module(load("torch"), given, tensors["hidden"], torch.tensor(rows), tensors["taps"], torch.tensor(dead),

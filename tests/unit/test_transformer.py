@@ -14,7 +14,7 @@ from tests.compare import assert_close
 
 
 def dead_marks(config, ids):
-    """Some dead positions, or None without DEAD; never the first, whose window is all padding."""
+    """Random dead positions, or None if the dialect has no DEAD; never the first, whose window is all padding."""
     if config.engram is None or not config.engram.dead_barrier:
         return None
     return (np.random.default_rng(2).uniform(size=ids.shape) < 0.3) & (np.arange(ids.shape[1]) > 0)

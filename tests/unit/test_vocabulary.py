@@ -43,7 +43,7 @@ def test_first_ids_map_to_themselves(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_class_is_numbered_at_its_first_id(name):
+def test_classes_are_numbered_by_their_first_id(name):
     canonical = Vocabulary.load(name).canonical
     classes, first = np.unique(canonical, return_index=True)
     assert classes.tolist() == list(range(len(classes)))
