@@ -309,7 +309,7 @@ def test_reorder_to_missing_rows_raises(rows):
 
 @pytest.mark.parametrize("name", ["layers.1.c_kv", "layers.0.k_pe", "canonical_ids", "conv_norm"])
 @pytest.mark.parametrize("damage", ["short", "missing"])
-def test_a_cache_shorter_than_its_position_raises(name, damage):
+def test_a_cache_shorter_than_the_lengths_raises(name, damage):
     parameters, (ids, _) = random_model(FULL), text(FULL)
     state = DecodeState.start(2)
     forward(parameters, ids[:, :5], FULL, state=state)

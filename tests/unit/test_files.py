@@ -73,7 +73,7 @@ def test_unwritable_paths_raise_and_stay_unchanged(unwritable, tmp_path):
     with pytest.raises(InputError, match=message):
         write_whole(path, NEW)
     (tmp_path / "link").symlink_to(path.name)
-    with pytest.raises(InputError, match=message):             # also through a link
+    with pytest.raises(InputError, match=message):  # also through a link
         write_whole(tmp_path / "link", NEW)
     (tmp_path / "link").unlink()
     assert contents_of(tmp_path) == before
