@@ -72,7 +72,7 @@ def test_dead_is_accepted_as_a_word(capsys):
 def test_walk_shows_real_rows_and_labels_random_values(capsys):
     code, out, _ = run(capsys, "walk")
     shown = json.loads(run(capsys, "walk", "--json")[1])
-    assert code == 0 and "gate values are not learned" in out.replace("\n", " ")
+    assert code == 0 and "the gates are not trained" in out.replace("\n", " ")
     assert "preset deepseek-v4.1-flash, layer 1" in out
     for row in shown["stages"]["rows"]["values"][3]:
         assert str(row) in out
@@ -165,8 +165,8 @@ BAD_INPUT = {
     "canonical text": (["ids", "hi", "--canonical"], "a text"),
     "position past the end": (["walk", "hi", "--position", "9"], "9"),
     "unknown stage": (["walk", "--stage", "gates"], "did you mean gate?"),
-    "text for raw-id preset": (["ids", "hi", "--preset", "qwen4exp-ple"], "not shipped"),
-    "walk of raw-id preset": (["walk", "--preset", "qwen4exp-ple"], "not shipped"),
+    "text for raw-id preset": (["ids", "hi", "--preset", "qwen4exp-ple"], "not included"),
+    "walk of raw-id preset": (["walk", "--preset", "qwen4exp-ple"], "not included"),
     "unknown plot format": (["walk", "--plot", "a.png"], ".svg"),
     "plot without folder": (["walk", "--plot", "no/such/a.svg"], "folder"),
     "unknown command": (["wlak"], "did you mean walk?"),

@@ -66,7 +66,7 @@ def test_a_model_computes_no_position_after_those_shown(capsys, monkeypatch):
     monkeypatch.setattr(walk_data, "forward", lambda parameters, ids, *more, **options:
                         lengths.append(len(ids)) or plain(parameters, ids, *more, **options))
     code, out, _ = run(capsys, "walk", LONG, "--model", "tiny", "--preset", "tiny")
-    assert code == 0 and lengths == [32] and "showing the first 32 positions" in out
+    assert code == 0 and lengths == [32] and "the first 32 positions" in out
     argv = ["walk", LONG, "--model", "tiny", "--preset", "tiny", "--position", "40", "--json"]
     shown = json.loads(run(capsys, *argv)[1])
     assert lengths == [32, 41] and shown["stages"]["attention.attention_weights"]["shape"] == [1, 2, 1, 41]
@@ -76,7 +76,7 @@ def test_a_model_computes_no_position_after_those_shown(capsys, monkeypatch):
 def test_the_token_count_is_that_of_the_whole_text(capsys, vocabulary):
     length = len(vocabulary.encode(LONG))
     out = run(capsys, "walk", LONG)[1]
-    assert f"{length} tokens, each reading" in out and f"'{LONG[:70]}" in out
+    assert f"{length} tokens; each reads" in out and f"'{LONG[:70]}" in out
     shown = json.loads(run(capsys, "walk", LONG, "--position", "700", "--json")[1])
     assert shown["length"] == length and [token["position"] for token in shown["tokens"]] == [700]
 

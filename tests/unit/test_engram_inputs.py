@@ -93,7 +93,7 @@ def test_values_are_checked(name):
 
 
 FLAT_ROWS = {
-    "rows without offsets": (lambda flat: flat - FLAT, "flat rows inside their own column's table.*found -"),
+    "rows without offsets": (lambda flat: flat - FLAT, "flat rows within their column's table.*found -"),
     "a row of the previous column": (lambda flat: with_value(flat, (1, 2, 1), FLAT[1] - 1), r"found -1 at \(1, 2, 1\)"),
     "a row of the next column": (lambda flat: with_value(flat, (0, 1, 0), FLAT[1]), "in column 0, found 23"),
     "a row past the table": (lambda flat: with_value(flat, (0, 1, 3), FLAT[3] + 37), r"column 3, found 37"),

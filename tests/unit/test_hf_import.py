@@ -124,8 +124,7 @@ def test_prediction_layers_are_left_out_and_logged(caplog):
     for count in ({}, {"num_nextn_predict_layers": 1}, {"num_mtp_layers": 2}):
         caplog.clear()
         assert_close("logits", whole, logits(state | EXTRA, HF | count), "exact")
-        assert caplog.messages == ["5 entries model.layers.2.* left out: multi-token prediction is not part of "
-                                   "this model"]
+        assert caplog.messages == ["5 entries model.layers.2.* skipped: this model has no multi-token prediction"]
 
 
 @pytest.mark.parametrize("option", ["num_nextn_predict_layers", "num_mtp_layers"])

@@ -59,7 +59,7 @@ UNSUPPORTED = {
     "unsupported activation": ({"hidden_act": "gelu"}, "hidden_act"),
     "biases in attention": ({"attention_bias": True}, "attention_bias"),
     "too many experts for the groups": ({"num_experts_per_tok": 3}, "num_experts_per_tok"),
-    "no groups": ({"n_group": None}, "n_group: expected a whole number, found None"),
+    "no groups": ({"n_group": None}, "n_group: expected an integer, found None"),
     "a count as text": ({"n_routed_experts": "4"}, "n_routed_experts"),
     "a count as a bool": ({"num_hidden_layers": True}, "num_hidden_layers"),
     "an eps as text": ({"rms_norm_eps": "1e-6"}, "rms_norm_eps"),
@@ -74,7 +74,7 @@ UNSUPPORTED = {
     "an inconsistent head_dim": ({"head_dim": 7}, "head_dim"),
     "an inconsistent query width": ({"qk_head_dim": 8}, "qk_head_dim"),
     "conflicting numbers of experts": ({"num_local_experts": 8}, "num_local_experts.*n_routed_experts, 4"),
-    "an unknown option": ({"qk_norm": True}, "unknown option qk_norm.*leave it out"),
+    "an unknown option": ({"qk_norm": True}, "unknown option qk_norm.*remove it from the dictionary"),
 }
 
 

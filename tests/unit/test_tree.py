@@ -62,7 +62,7 @@ def stored(tmp_path):
 def test_a_truncated_file_raises(stored, share):
     data = stored.read_bytes()
     stored.write_bytes(data[: min(int(share * len(data)), len(data) - 1)])
-    with pytest.raises(InputError, match=r"model\.safetensors: expected a whole safetensors file.*truncated"):
+    with pytest.raises(InputError, match=r"model\.safetensors: expected a complete safetensors file.*truncated"):
         load(stored, PLAIN)
 
 
@@ -78,7 +78,7 @@ def test_a_changed_byte_raises_with_the_tensors_name(stored):
         damaged, (start, end) = data.copy(), header[name]["data_offsets"]
         damaged[begin + (start + end) // 2] ^= 1
         stored.write_bytes(damaged)
-        with pytest.raises(InputError, match=f"the digest stored for {name}, found another"):
+        with pytest.raises(InputError, match=f"the digest stored for {name}, found a different digest"):
             load(stored, PLAIN)
 
 
@@ -91,7 +91,7 @@ def test_a_file_of_a_different_program_raises(tmp_path):
 @pytest.mark.parametrize("content", [b"", b"not a model", b"\xff" * 100], ids=["empty", "text", "bytes"])
 def test_a_file_without_a_model_raises(tmp_path, content):
     (tmp_path / "other.safetensors").write_bytes(content)
-    with pytest.raises(InputError, match="a whole safetensors file"):
+    with pytest.raises(InputError, match="a complete safetensors file"):
         load(tmp_path / "other.safetensors", PLAIN)
 
 
