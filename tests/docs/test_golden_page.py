@@ -82,7 +82,7 @@ def test_every_field_of_a_case_is_described():
 
 def test_every_class_that_is_used_is_described():
     used = {stage.tolerance_class for case in read().cases for stage in case.stages}
-    assert table_after("## How near is near enough") == RULES == read_manifest(GOLDEN)["classes"] and set(RULES) == used
+    assert table_after("## Tolerances") == RULES == read_manifest(GOLDEN)["classes"] and set(RULES) == used
 
 
 def test_the_rules_are_what_the_comparator_does():
