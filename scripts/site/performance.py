@@ -1,9 +1,8 @@
-"""The page of performance, written from the newest committed result.
+"""The performance page, generated from the newest committed result.
 
     python performance.py    ->  {"pages": {"reference/performance.md": ...}, "figures": {"performance": ...}}
 
-Nothing on the page is typed by hand: numbers, verdicts, reasons and the machine are those of the newest file in
-engram_ref/bench/results/.
+All numbers, verdicts, reasons and machine details are read from the newest file in engram_ref/bench/results/.
 """
 
 import json
@@ -18,48 +17,47 @@ from engram_ref.bench.report import cells, chart, machine_text, newest, notes, s
 HERE = Path(__file__).parent
 
 HOW = """\
-How fast the Numba backend is, as ratios: beside plain versions of the same work, and beside what the machine
-itself allows. Sides take turns in one process, round after round; shown are the median of the rounds and the
-quartiles around it. Absolute times of a shared processor mean little, so no goal is one.
+This page shows the speed of the Numba backend as ratios: compared with simple implementations of the same work, and
+with the limits of the machine. All sides run alternately in one process, for several rounds; the tables show the median
+of the rounds and its quartiles. Absolute times on a shared processor mean little, so no goal is an absolute time.
 
-- **Rivals** are frozen in `scripts/baselines.py` and use nothing of this package: rows as the authors' demo computes
-  them, a C loop, and torch as a competent user writes it. A test holds that each gives the same answer as ours.
-- **Limits** are measured in the same rounds: writing or copying as many bytes, reading as many random rows, the bare
-  matrix product, a 64-bit divide for each row. They are the same work with nothing around it.
-- **Fresh output** means that the result array is made anew at every call; else it is passed in as `out`.
+- **Baselines** are fixed in `scripts/baselines.py` and do not use this package: rows as the authors' demo computes
+  them, a C loop, and torch code as a competent user writes it. A test checks that each gives the same answer as ours.
+- **Limits** are measured in the same rounds: writing or copying the same number of bytes, reading the same number of
+  random rows, the matrix product alone, a 64-bit division per row. Each is the minimum that the work requires.
+- **Fresh output** means that every call allocates its result array; otherwise the array is passed in as `out`.
 
-The goals assume AVX-512. Elsewhere, at small sizes, or where a rival is not installed, they are shown and not
+The goals assume AVX-512. On other machines, at small sizes, or if a baseline is not installed, they are shown but not
 judged."""
 
 RUN = """\
 ## Run it yourself
 
 ```sh
-engram-ref bench                              # some minutes; torch rows need torch, the C loop needs gcc
+engram-ref bench                              # takes minutes; torch rows need torch, the C loop needs gcc
 engram-ref bench --only P1,P5 --threads 1
 engram-ref bench --out result.json --plot result.svg
 ```
 
-The exit code is 1 where a judged goal is missed. Rows of a CUDA device appear where torch finds one."""
+The exit code is 1 if a judged goal is missed. If torch finds a CUDA device, its rows appear too."""
 
 
 def page(result: dict, file: str) -> str:
-    """The page as Markdown; `file` is the result's own name."""
-    counts = verdicts(result)
-    found = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
-    told = [f"- {plain(note)}" for note in notes(result)]
+    """The page as Markdown; `file` is the name of the result's file."""
+    counts = ", ".join(f"{count} {verdict}" for verdict, count in verdicts(result).items())
+    listed = [f"- {plain(note)}" for note in notes(result)]
     return "\n\n".join([
         "# Performance", HOW,
-        f"## Results of {result['date']}\n\nGoals: {found}. The file: [{file}](../performance/results/{file}).",
+        f"## Results of {result['date']}\n\nGoals: {counts}. Data: [{file}](../performance/results/{file}).",
         main_table(result), "{{ figure: performance }}",
-        *(["## Notes", "\n".join(told)] if told else []),
+        *(["## Notes", "\n".join(listed)] if listed else []),
         "## The machine", f"{plain(machine_text(result))}. {threads_text(result)}",
         "## Sizes and times", times_table(result), RUN]) + "\n"
 
 
 def main_table(result: dict) -> str:
-    """One line a comparison: what was found beside which goal."""
-    head = ["row", "work", "threads", "found", "quartiles", "goal", "verdict"]
+    """One line per comparison: the measured value, its goal and the verdict."""
+    head = ["row", "work", "threads", "measured", "quartiles", "goal", "verdict"]
     return table(head, [[plain(cell) for cell in line] for line in cells(result)])
 
 
@@ -74,10 +72,10 @@ def times_table(result: dict) -> str:
 
 
 def threads_text(result: dict) -> str:
-    """How many threads, of what."""
-    told = result["threading"]
-    return (f"Rows that do not say otherwise ran on {told['threads']} threads: {plain(told['kernels'])}, and "
-            f"{told['blas']} of BLAS. Every side was measured {result['rounds']} times or more.")
+    """The number and kind of threads, and the number of rounds."""
+    threading = result["threading"]
+    return (f"Unless stated otherwise, a row used {threading['threads']} threads ({plain(threading['kernels'])}) and "
+            f"{threading['blas']} BLAS threads. Every side was measured at least {result['rounds']} times.")
 
 
 def main() -> None:

@@ -170,7 +170,7 @@ def test_numbers_are_canonical_ids(node):
 
 
 EMPTY = "Type some words or numbers to see which rows they read."
-WHOLE = "is not a whole number: type canonical ids, or words of the list."
+WHOLE = "is not an integer: type canonical ids, or words from the list."
 LARGE = "is too large: the largest canonical id of engram-27b is 98626."
 REFUSED = {
     "": EMPTY, "  \n\t ": EMPTY,
@@ -191,7 +191,7 @@ REFUSED = {
     "２３": "Not in the word list below: “２３”.",
     ",": [[",", 14, "14"]],
     "1 " * 64: [[None, None, "1"]] * 64,
-    "1 " * 65: "This page takes up to 64 tokens; these are 65.",
+    "1 " * 65: "This page takes up to 64 tokens; your text has 65.",
 }
 
 
