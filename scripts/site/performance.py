@@ -1,8 +1,8 @@
-"""The performance page, generated from the newest committed result.
+"""Write the performance page from the newest committed result.
 
     python performance.py    ->  {"pages": {"reference/performance.md": ...}, "figures": {"performance": ...}}
 
-All numbers, verdicts, reasons and machine details are read from the newest file in engram_ref/bench/results/.
+All numbers, goals, reasons and machine data come from the newest file in engram_ref/bench/results/.
 """
 
 import json
@@ -12,70 +12,81 @@ import matplotlib
 from figures import describe
 from introspect import plain, table
 
-from engram_ref.bench.report import cells, chart, machine_text, newest, notes, sizes_text, time_text, verdicts
+from engram_ref.bench.report import (
+    cells,
+    chart,
+    heading,
+    machine_text,
+    newest,
+    notes,
+    sizes_text,
+    status_counts,
+    time_text,
+)
 
 HERE = Path(__file__).parent
 
 HOW = """\
-This page shows the speed of the Numba backend as ratios: compared with simple implementations of the same work, and
-with the limits of the machine. All sides run alternately in one process, for several rounds; the tables show the median
-of the rounds and its quartiles. Absolute times on a shared processor mean little, so no goal is an absolute time.
+The speed of the Numba backend, compared with plain implementations of the same work and with the limits of the
+machine. All variants take turns in one process. The tables show the median ratio over all rounds and its quartiles.
+Absolute times on a shared processor mean little, so every goal is a ratio.
 
-- **Baselines** are fixed in `scripts/baselines.py` and do not use this package: rows as the authors' demo computes
-  them, a C loop, and torch code as a competent user writes it. A test checks that each gives the same answer as ours.
+- **Baselines** are in `scripts/baselines.py` and use nothing from this package: the rows as the authors' demo computes
+  them, a C loop, and torch code as a competent user writes it. A test checks that they return the same answers as ours.
 - **Limits** are measured in the same rounds: writing or copying the same number of bytes, reading the same number of
-  random rows, the matrix product alone, a 64-bit division per row. Each is the minimum that the work requires.
-- **Fresh output** means that every call allocates its result array; otherwise the array is passed in as `out`.
+  random rows, the bare matrix product, one 64-bit divide per row.
+- **Fresh output** means that each call allocates its result. In all other cases the result is passed in as `out`.
 
-The goals assume AVX-512. On other machines, at small sizes, or if a baseline is not installed, they are shown but not
-judged."""
+The goals assume AVX-512. They are shown but not judged on other processors, at small sizes, or if a baseline is not
+installed."""
 
 RUN = """\
 ## Run it yourself
 
 ```sh
-engram-ref bench                              # takes minutes; torch rows need torch, the C loop needs gcc
-engram-ref bench --only P1,P5 --threads 1
+engram-ref bench                              # several minutes; the torch baselines need torch, the C loop gcc
+engram-ref bench --only rows-bulk,gather --threads 1
 engram-ref bench --out result.json --plot result.svg
 ```
 
-The exit code is 1 if a judged goal is missed. If torch finds a CUDA device, its rows appear too."""
+The exit code is 1 if a judged goal was missed. The rows of a CUDA device are included if torch finds one."""
 
 
 def page(result: dict, file: str) -> str:
-    """The page as Markdown; `file` is the name of the result's file."""
-    counts = ", ".join(f"{count} {verdict}" for verdict, count in verdicts(result).items())
+    """The page as Markdown; `file` is the name of the result file."""
+    counts = status_counts(result)
+    found = ", ".join(f"{count} {status}" for status, count in counts.items())
     listed = [f"- {plain(note)}" for note in notes(result)]
     return "\n\n".join([
         "# Performance", HOW,
-        f"## Results of {result['date']}\n\nGoals: {counts}. Data: [{file}](../performance/results/{file}).",
+        f"## Results of {result['date']}\n\nGoals: {found}. The file: [{file}](../performance/results/{file}).",
         main_table(result), "{{ figure: performance }}",
         *(["## Notes", "\n".join(listed)] if listed else []),
         "## The machine", f"{plain(machine_text(result))}. {threads_text(result)}",
-        "## Sizes and times", times_table(result), RUN]) + "\n"
+        "## Sizes and times", variants_table(result), RUN]) + "\n"
 
 
 def main_table(result: dict) -> str:
-    """One line per comparison: the measured value, its goal and the verdict."""
-    head = ["row", "work", "threads", "measured", "quartiles", "goal", "verdict"]
+    """One line per comparison."""
+    head = ["work", "result", "quartiles", "goal", "status"]
     return table(head, [[plain(cell) for cell in line] for line in cells(result)])
 
 
-def times_table(result: dict) -> str:
-    """The sizes of each row and the median of each side."""
+def variants_table(result: dict) -> str:
+    """Name and sizes of each row, and the median of each variant."""
     lines = []
     for row in result["rows"]:
         shown = (time_text if row["unit"] == "s" else "{:,.0f} bytes".format)
-        sides = "<br>".join(f"{plain(name)}: {shown(side['median'])}" for name, side in row["sides"].items())
-        lines.append([row["id"], str(row["threads"]), plain(sizes_text(row)), sides])
-    return table(["row", "threads", "sizes", "medians"], lines)
+        medians = "<br>".join(f"{plain(name)}: {shown(spread['median'])}" for name, spread in row["variants"].items())
+        lines.append([f"`{row['row']}`", plain(heading(row)), plain(sizes_text(row)), medians])
+    return table(["row", "work", "sizes", "medians"], lines)
 
 
 def threads_text(result: dict) -> str:
-    """The number and kind of threads, and the number of rounds."""
+    """Number and kind of threads, and of rounds."""
     threading = result["threading"]
-    return (f"Unless stated otherwise, a row used {threading['threads']} threads ({plain(threading['kernels'])}) and "
-            f"{threading['blas']} BLAS threads. Every side was measured at least {result['rounds']} times.")
+    return (f"Rows with more than one thread used {plain(threading['kernels'])} and {threading['blas']} BLAS threads. "
+            f"Every variant was measured at least {result['rounds']} times.")
 
 
 def main() -> None:
