@@ -137,7 +137,7 @@ def outputs(ops, found):
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", ARRAYS)
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_the_answer_is_that_of_numpys_own_arrays(backend, name, form):
+def test_results_equal_those_of_numpy_arrays(backend, name, form):
     ops, change = backends.load(backend), FORMS[form]
     more = {"change": change} if name == "forward" else {}
     given = {argument: change(array) for argument, array in ARRAYS[name].items()}
@@ -170,7 +170,7 @@ def test_tensors_of_any_layout_are_parameters(layout):
     assert found.requires_grad == (layout == "with a gradient")
 
 
-def test_torch_wants_its_parameters_as_tensors():
+def test_torch_requires_parameters_as_tensors():
     with pytest.raises(InputError, match="parameter table: expected a tensor, found ndarray"):
         engram(MODULE, HIDDEN, ROWS, DEMO, ops=backends.load("torch"))
     for form in ("big-endian", "reversed", "read-only", "misaligned"):
@@ -178,7 +178,7 @@ def test_torch_wants_its_parameters_as_tensors():
         assert all(np.array_equal(made[name].numpy(), MODULE[name]) for name in MODULE)
 
 
-def test_a_table_of_bfloat16_may_be_a_tensor():
+def test_a_bfloat16_table_may_be_a_tensor():
     p, (hidden, rows) = random_parameters(QWEN, np.random.default_rng(3)), random_inputs(QWEN, np.random.default_rng(4))
     table = torch.tensor(p["table"].astype(np.float32)).bfloat16()
     for backend in (name for name in BACKENDS if name != "torch"):
@@ -193,13 +193,13 @@ def test_saved_parameters_may_be_foreign(tmp_path):
         assert all(np.array_equal(found[name], MODEL[name]) for name in MODEL), form
 
 
-def test_memory_mapped_parameters_are_read_where_they_lie(tmp_path):
+def test_memory_mapped_parameters_are_not_copied(tmp_path):
     mapped = {name: memory_mapped(array, tmp_path) for name, array in MODULE.items()}
     assert_close("Y", engram(MODULE, HIDDEN, ROWS, DEMO), engram(mapped, HIDDEN, ROWS, DEMO), "exact")
     assert np.shares_memory(as_array("table", mapped["table"]), mapped["table"])
 
 
-def test_an_array_that_fits_is_not_copied():
+def test_suitable_arrays_are_not_copied():
     for array in (HIDDEN, HIDDEN[:, ::2], HIDDEN.astype(ml_dtypes.bfloat16), DEAD, IDS.astype(np.uint8)):
         assert as_array("x", array) is array
     assert as_int64("x", IDS) is IDS
@@ -232,7 +232,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("name", ARRAYS)
 @pytest.mark.parametrize("wrong", REFUSED)
-def test_what_cannot_be_converted_is_refused_alike_by_every_backend(name, wrong):
+def test_every_backend_raises_alike_for_unconvertible_arrays(name, wrong):
     for argument, array in ARRAYS[name].items():
         said = set()
         for backend in BACKENDS:
@@ -249,7 +249,7 @@ def test_what_cannot_be_converted_is_refused_alike_by_every_backend(name, wrong)
 @pytest.mark.parametrize(("ids", "history"), [
     ((), (1, 2)), ((1, 1), (1, 2)), ((2,), (1, 2)), ((1,), (2,)), ((2,), (2, 1)), ((2,), (2, 3)), ((1,), (1, 1, 2)),
     ((2, 2), (2, 2, 2))], ids=str)
-def test_a_step_refuses_other_shapes(backend, ids, history):
+def test_a_step_raises_for_wrong_shapes(backend, ids, history):
     """A kernel of Numba would read past the end of a history that is too short."""
     ops = backends.load(backend)
     for call in (Addressing(TINY, ops=ops).stepper(1), ops.stepper(np.array([3, 5, 7]), np.array([11, 13]), 2)):
@@ -257,6 +257,6 @@ def test_a_step_refuses_other_shapes(backend, ids, history):
             call(*(ops.as_int64("x", np.zeros(shape, np.int64)) for shape in (ids, history)))
 
 
-def test_rounding_is_named_as_the_way_from_a_long_double():
+def test_the_error_for_a_long_double_suggests_rounding():
     with pytest.raises(InputError, match=r"hidden: expected real numbers.*astype\(np.float64\)"):
         engram(MODULE, HIDDEN.astype(np.longdouble), ROWS, DEMO)

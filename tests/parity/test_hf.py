@@ -41,7 +41,7 @@ def test_decoding_with_their_cache_agrees_with_ours(name):
                  float32_roundings(config, ids.shape[1]), logit_scale(trace["final_norm"], parameters["head.weight"]))
 
 
-def test_every_case_is_another_model():
+def test_the_options_of_every_case_have_an_effect():
     """A case whose option did nothing would test nothing."""
     plain = hf_models.build("plain")[1]
     configs = {name: hf_models.build(name)[1] for name in hf_models.CASES}

@@ -47,7 +47,7 @@ def theirs(name, x):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_same_experts_and_weights(name):
+def test_experts_and_weights_agree(name):
     x = np.random.default_rng(7).standard_normal((TOKENS, D)).astype(np.float32)
     parameters, expected = theirs(name, x)
     config = ExpertsConfig(E, K, 0, 1, routed_scaling_factor=2.5, **CASES[name][1])

@@ -68,7 +68,7 @@ def test_any_number_of_threads_gives_the_same_bits(name, rng, monkeypatch):
     assert all(f.tobytes() == found[0].tobytes() for f in found)
 
 
-def test_threads_are_counted_and_put_back():
+def test_the_thread_count_is_set_and_restored():
     before = fast.thread_count()
     with fast.threads(3):
         assert fast.thread_count() == 3
@@ -79,12 +79,12 @@ def test_threads_are_counted_and_put_back():
 
 
 @pytest.mark.parametrize("count", [0, -1, 1.5, "2", None, True])
-def test_other_numbers_of_threads_are_refused(count):
+def test_invalid_numbers_of_threads_raise(count):
     with pytest.raises(InputError, match="threads: expected a whole number of at least 1"), fast.threads(count):
         pass
 
 
-def test_callers_on_several_threads_do_not_disturb_each_other(rng, monkeypatch):
+def test_concurrent_callers_do_not_interfere(rng, monkeypatch):
     monkeypatch.setattr(_threads, "WORTH_A_THREAD", 0)
     call = made(rng)["address"]
     expected, found = call(), [None] * 8
@@ -156,7 +156,7 @@ BAD_OUTS = {
 
 @pytest.mark.parametrize("bad", BAD_OUTS)
 @pytest.mark.parametrize("name", OUTS)
-def test_an_out_that_does_not_fit_is_refused_and_left_alone(name, bad, rng):
+def test_an_unsuitable_out_raises_and_is_not_modified(name, bad, rng):
     call, shape, dtype = with_out(rng)[name]
     make, message = BAD_OUTS[bad]
     out = make(shape, dtype)
@@ -169,7 +169,7 @@ def test_an_out_that_does_not_fit_is_refused_and_left_alone(name, bad, rng):
     assert np.array_equal(before, out)
 
 
-def test_an_out_that_is_an_input_is_refused(rng):
+def test_an_out_that_overlaps_an_input_raises(rng):
     x = rng.random((1, 5, 2, 3))
     with pytest.raises(InputError, match="shares memory"):
         fast.conv_silu(x, np.ones((2, 3, 2)), 1, np.zeros((1, 1, 2, 3)), out=x)
@@ -199,7 +199,7 @@ def misshapen(rng):
 
 
 @pytest.mark.parametrize("name", misshapen(np.random.default_rng(0)))
-def test_a_kernel_never_reads_past_an_array_of_another_shape(name, rng):
+def test_arguments_of_a_wrong_shape_raise(name, rng):
     call, argument = misshapen(rng)[name]
     with pytest.raises(InputError, match="shape") as caught:
         call()
@@ -216,7 +216,7 @@ def test_without_numba_the_import_says_what_to_install():
     assert "pip install numba" in done.stdout and "NumPy" in done.stdout and "(2, 8)" in done.stdout
 
 
-def test_the_namespace_is_whole():
+def test_the_namespace_is_complete():
     assert set(ops.__all__) <= set(fast.__all__)
     assert [name for name in fast.__all__ if not hasattr(fast, name)] == []
     assert engram_ref.Addressing(engram_ref.preset("tiny"), ops=fast).rows([5], 1).shape == (1, 8)

@@ -66,14 +66,14 @@ def test_streamed_rows_are_the_same(rng):
     assert_exact(EDGES[0], rng, stream=True)
 
 
-def test_lanes_keep_to_their_own_prime(rng):
+def test_each_lane_uses_its_prime(rng):
     primes, mixes = preset_primes("demo")[:8], rng.integers(0, TOP, 100)
     expected = np.array([[x % p for p in primes.tolist()] for x in mixes.tolist()])
     assert_close("lanes", expected, rows_of(mixes, primes), "exact")
 
 
 @pytest.mark.parametrize("prime", [FAST_PRIMES[0], FAST_PRIMES[1], 2**31 + 11, 997, 2])
-def test_other_numbers_are_refused_by_the_trick(prime):
+def test_other_primes_are_outside_the_fast_range(prime):
     assert not is_fast(np.array([4099, prime]))
 
 
@@ -82,7 +82,7 @@ ANY_PRIMES = {"small": [2, 3, 5, 7, 11, 13, 17, 4093], "above 2^31": [2**31 + 11
 
 
 @pytest.mark.parametrize("kind", ANY_PRIMES)
-def test_rows_by_any_primes_and_any_sign(kind, rng):
+def test_rows_for_any_primes_and_signs(kind, rng):
     """Outside the range, with other numbers of heads and for negative mixes it is the processor's division."""
     mixes = np.concatenate([rng.integers(-(2**63), TOP, 300), [-1, 0, 1, TOP, -TOP, -(2**63)]]).reshape(1, -1, 1)
     primes = ANY_PRIMES[kind]

@@ -55,7 +55,7 @@ def test_one_layer_from_canonical_ids(name, flat, rng):
 
 
 @pytest.mark.parametrize("name", presets())
-def test_the_stepper_walks_the_same_stream(name, rng):
+def test_the_stepper_gives_the_same_rows(name, rng):
     config = preset(name)
     slow = Addressing(config)
     step, ids = Addressing(config, ops=fast).stepper(config.layer_ids[0]), stream(config, rng, 40)
@@ -84,7 +84,7 @@ def layers(config, ids, out=None):
         a.multipliers, a.primes)), None, a.pad_id, a.eos_id, out=out)
 
 
-def test_rows_written_past_the_cache_and_unaligned_rows(rng, monkeypatch):
+def test_rows_with_non_temporal_stores_and_unaligned_rows(rng, monkeypatch):
     config = preset("demo")
     ids = stream(config, rng, 700)
     expected = layers(config, ids)
@@ -96,7 +96,7 @@ def test_rows_written_past_the_cache_and_unaligned_rows(rng, monkeypatch):
 
 
 @pytest.mark.parametrize("wrong", [-2, 129280])
-def test_an_id_outside_the_map_is_refused_before_anything_is_written(wrong, rng):
+def test_an_id_outside_the_map_raises_before_anything_is_written(wrong, rng):
     config = preset("demo")
     ids, out = stream(config, rng, 5), np.full((2, 1, 5, 16), 7)
     ids[0, 3] = wrong

@@ -52,7 +52,7 @@ def test_steps_without_gradients_write_in_place(mode):
 
 @pytest.mark.parametrize("trained", [("weight", "gain", "phi"), ("layers.2.attn.wq_b.weight",), ("embed.weight",)],
                          ids=["nearly all", "queries of the last layer", "embedding"])
-def test_gradients_through_many_steps_are_those_of_the_whole(trained):
+def test_gradients_through_many_steps_equal_those_of_one_call(trained):
     """With only the last queries trained no cache has a gradient, and yet the backward pass reads one."""
     def gradients(in_steps):
         p = parameters(*trained)
@@ -67,7 +67,7 @@ def test_gradients_through_many_steps_are_those_of_the_whole(trained):
         assert_close(name, gradient, found[name], "model")
 
 
-def test_steps_without_gradients_leave_those_before_them_intact():
+def test_steps_without_gradients_do_not_change_earlier_steps():
     """A step with gradients, drafts without, a rollback over both, then the backward pass of the first."""
     p, state = parameters("weight"), DecodeState.start(2)
     logits = torch.cat(steps(p, state, 0, 6), dim=1)
@@ -78,7 +78,7 @@ def test_steps_without_gradients_leave_those_before_them_intact():
     assert all(x.grad is not None for name, x in p.items() if name.endswith("wo.weight"))
 
 
-def test_a_state_of_inference_mode_goes_on_outside_of_it():
+def test_a_state_from_inference_mode_continues_outside_of_it():
     p, state = parameters(), DecodeState.start(2)
     with torch.inference_mode():
         steps(p, state, 0, 3)                                # which leave room for one token more

@@ -65,7 +65,7 @@ def test_engram_without_checks_is_one_graph(config):
 
 @pytest.mark.parametrize("shape", [(2, 5), (2, 0)], ids=lambda s: f"T={s[1]}")
 @pytest.mark.parametrize("name", WITHOUT_DATA)
-def test_an_op_looks_at_no_value(name, shape):
+def test_an_op_reads_no_values(name, shape):
     """Tensors of the device "meta" have shapes and no values: whatever needs one, as int() or if do, raises."""
     case = CASES[name]
     arguments = arguments_of(case, shape)
@@ -77,13 +77,13 @@ def test_an_op_looks_at_no_value(name, shape):
 
 
 @pytest.mark.parametrize("config", [*DIALECTS.values(), V41], ids=lambda config: config.name)
-def test_a_module_looks_at_no_value(config):
+def test_a_module_reads_no_values(config):
     p, hidden, rows, taps = module_arguments(config, "meta")
     Y, _ = through_module(p, hidden, rows, taps, None, config, 2, torch_ops, torch_ops.ignore)
     assert Y.shape == hidden.shape and Y.device.type == "meta"
 
 
-def test_a_look_at_a_value_would_be_noticed():
+def test_reading_a_value_of_a_meta_tensor_raises():
     for look in (bool, int, torch.Tensor.item, torch.nonzero):
         with pytest.raises((RuntimeError, NotImplementedError)):
             look(torch.ones((), device="meta"))
@@ -96,7 +96,7 @@ CHECKED = [name for name in FLOATS if op_of(name) in (
 
 
 @pytest.mark.parametrize("name", CHECKED)
-def test_gradients_are_those_of_the_formula(name):
+def test_gradients_match_finite_differences(name):
     """By finite differences, along a random direction; an argument is a leaf also inside a dictionary."""
     case, leaves = FLOATS[name], []
 
@@ -116,13 +116,13 @@ def test_gradients_are_those_of_the_formula(name):
     assert torch.autograd.gradcheck(call, leaves, fast_mode=True)
 
 
-def test_the_sigmoid_rises_at_zero():
+def test_the_slope_of_the_sigmoid_at_zero():
     x = torch.zeros(1, dtype=torch.float64, requires_grad=True)
     torch_ops.sigmoid(x).backward()
     assert x.grad.item() == 0.25
 
 
-def test_the_router_is_reached_through_the_weights():
+def test_gradients_reach_the_router_through_the_weights():
     p, x = mapped(lambda array: tensor(array).requires_grad_(), arguments_of(CASES["moe"]))
     CASES["moe"].call(torch_ops, p, x).sum().backward()
     assert p["gate.weight"].grad.abs().sum() > 0 and p["gate.bias"].grad is None

@@ -24,7 +24,7 @@ META = torch.device("meta")
 
 @pytest.mark.parametrize("flat", [False, True])
 @pytest.mark.parametrize("name, ids", STREAMS.values(), ids=STREAMS)
-def test_addressing_gives_the_same_rows(name, ids, flat):
+def test_addressing_rows_equal_numpy(name, ids, flat):
     numpy_way, torch_way = (Addressing(engram_ref.preset(name), ops=o) for o in (ops, torch_ops))
     layer = numpy_way.config.layer_ids[-1]
     expected = numpy_way.rows(ids, layer, flat=flat)
@@ -65,13 +65,13 @@ WRONG_IDS = {
 
 
 @pytest.mark.parametrize("ids, message", WRONG_IDS.values(), ids=WRONG_IDS)
-def test_wrong_ids_are_refused(ids, message):
+def test_wrong_ids_raise(ids, message):
     with pytest.raises(InputError) as error:
         Addressing(engram_ref.preset("deepseek-v4.1-flash"), ops=torch_ops).rows(ids, 1)
     assert message in str(error.value)
 
 
-def test_rows_behind_a_table_and_infinities_are_refused_with_their_place():
+def test_errors_for_wrong_rows_and_infinities_give_the_index():
     p, hidden, rows, _ = module_arguments(DEMO)
     rows[1, 2, 3] = 99
     with pytest.raises(InputError, match=r"found 99 at \(1, 2, 3\)"):
@@ -91,7 +91,7 @@ def apart(name, function):
     assert "cpu" in str(error.value) and "meta" in str(error.value)
 
 
-def test_tensors_on_two_devices_are_refused_by_name():
+def test_tensors_on_two_devices_raise_and_are_named():
     """Every entry looks at all it is given, before any work."""
     p, hidden, rows, taps = module_arguments(DEMO)
     dead, table = torch.zeros(rows.shape[:2], dtype=torch.bool), {"table": p["table"].to(META)}
@@ -106,7 +106,7 @@ def test_tensors_on_two_devices_are_refused_by_name():
     apart("ids and history", lambda: addressing.rows_of_tokens(ids, history))
 
 
-def test_a_model_on_two_devices_is_refused_and_its_state_is_as_it_was():
+def test_a_model_on_two_devices_raises_and_keeps_its_state():
     p, state = torch_ops.tensors(random_model(FULL)), DecodeState.start(2)
     forward(p, random_ids(FULL), FULL, state=state, ops=torch_ops)
     lengths, caches = state.lengths.copy(), dict(state.caches)
@@ -117,14 +117,14 @@ def test_a_model_on_two_devices_is_refused_and_its_state_is_as_it_was():
         p | {"embed.weight": p["embed.weight"].to(META)}, random_ids(FULL), FULL, ops=torch_ops, check_values=False))
 
 
-def test_numpy_parameters_are_refused_with_the_remedy():
+def test_numpy_parameters_raise_with_a_remedy():
     p, hidden, rows, _ = module_arguments(DEMO)
     p["key_weight"] = p["key_weight"].numpy()
     with pytest.raises(InputError, match=r"parameter key_weight: expected a tensor, found ndarray .*\.tensors"):
         engram(p, hidden, rows, DEMO, ops=torch_ops)
 
 
-def test_a_state_lies_where_it_is_asked_for():
+def test_a_state_is_on_the_requested_device():
     assert start_state(DEMO, 2, torch.float32, like=torch.zeros(1, device=META), ops=torch_ops).taps.device == META
     assert start_state(DEMO, 2, ops=torch_ops).taps.dtype == torch.float64
     p, hidden, rows, _ = module_arguments(DEMO)
@@ -146,7 +146,7 @@ def test_parameters_become_tensors():
     assert made["weight"][0] != 0.0
 
 
-def test_a_bfloat16_table_is_read_and_another_dtype_refused():
+def test_a_bfloat16_table_is_read_and_other_dtypes_raise():
     p, hidden, rows, _ = module_arguments(QWEN)
     assert p["table"].dtype == torch.bfloat16
     with pytest.raises(InputError, match="parameter table: expected dtype bfloat16, found float64"):
@@ -164,7 +164,7 @@ def test_a_bfloat16_tensor_is_traced_as_float32():
         trace.record("key", torch.tensor([1.0, torch.nan]))
 
 
-def test_targets_of_another_shape_or_dtype_are_refused():
+def test_targets_of_a_wrong_shape_or_dtype_raise():
     for targets in (torch.zeros(2, 4, dtype=torch.int64), torch.zeros(2, 3)):
         with pytest.raises(InputError, match=r"targets: expected int64 \[2, 3\]"):
             torch_ops.cross_entropy(torch.zeros(2, 3, 7), targets)

@@ -32,7 +32,7 @@ def module_case(config, dtype, length=9):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("dialect", DIALECTS)
-def test_a_module_gives_the_same(dialect, dtype):
+def test_module_output_equals_numpy(dialect, dtype):
     config = DIALECTS[dialect]
     p, hidden, rows, dead = module_case(config, dtype)
     trace, wide = Trace(), {name: a.astype(np.float64) if a.dtype == np.float32 else a for name, a in p.items()}
@@ -57,7 +57,7 @@ def test_a_module_in_chunks_and_without_a_batch(dialect):
     assert_close("one", whole[0].numpy(), engram(p, hidden[0], rows[0], config, ops=torch_ops).numpy(), "model")
 
 
-def test_the_release_rounds_where_the_definition_does():
+def test_the_release_rounds_like_the_definition():
     """With an exact projection, everything up to key and value is equal bit for bit; the rest rounds as float32."""
     p, hidden, rows, dead = module_case(V41, np.float32)
     p["table_codes"] = (0x38 + p["table_codes"] % 16) | (p["table_codes"] & 0x80)      # 1 to 3.75 and a sign
@@ -77,7 +77,7 @@ def test_the_release_rounds_where_the_definition_does():
 
 @pytest.mark.parametrize("floor", [1e-4, 0.0])
 @pytest.mark.parametrize("size", [1.0, 2.0**-34], ids=["ordinary", "faint"])
-def test_the_release_quantises_what_it_projects(size, floor):
+def test_the_release_quantises_the_input_of_its_projections(size, floor):
     """Of a memory with more bits than FP8 has; rounded to FP8, its sums are exact in any order."""
     config = replace(V41, quantise_floor=floor)
     rng = np.random.default_rng(2)
@@ -111,7 +111,7 @@ def run_model(name, dtype=np.float64, **options):
 
 @pytest.mark.parametrize("absorbed", [False, True], ids=["expanded", "absorbed"])
 @pytest.mark.parametrize("name", MODELS)
-def test_a_model_gives_the_same(name, absorbed):
+def test_model_logits_equal_numpy(name, absorbed):
     config, p, ids, found = run_model(name, absorbed=absorbed)
     assert_close("logits", forward(p, ids, config), found.numpy(), "model")
 
@@ -144,7 +144,7 @@ def test_a_model_in_chunks_with_ragged_rows(name):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_model_writes_the_same(name):
+def test_generated_tokens_equal_numpy(name):
     config, p = MODELS[name], random_model(MODELS[name])
     for prompt in (random_ids(config, 2, 5), [1, 2, 3]):
         found = generate(torch_ops.tensors(p), prompt, config, 4, ops=torch_ops)
@@ -161,7 +161,7 @@ def leaves(config):
             for name, x in torch_ops.tensors(random_model(config)).items()}
 
 
-def test_a_trace_holds_the_same_stages():
+def test_a_trace_has_the_same_stages():
     dead = random_ids(FULL, 2, 9) % 4 == 0
     traces = Trace(), Trace()
     forward(random_model(FULL), random_ids(FULL, 2, 9), FULL, dead=dead, trace=traces[0])

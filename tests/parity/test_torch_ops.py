@@ -21,14 +21,14 @@ ELSEWHERE = {"as_array", "as_int64", "check_ids", "check_rows", "check_together"
 """Ops that compute nothing: the models and refusals show them."""
 
 
-def test_every_twin_has_a_case():
+def test_every_torch_version_has_a_case():
     twins = set(ops.__all__) - CONSTANTS - {"DEAD", "ignore"}
     assert twins - {op_of(name) for name in CASES} == ELSEWHERE
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda s: f"B={s[0]},T={s[1]}")
 @pytest.mark.parametrize("name", EXACT)
-def test_what_is_exact(name, shape):
+def test_exact_ops_equal_the_definition(name, shape):
     arguments = arguments_of(EXACT[name], shape)
     with np.errstate(over="ignore"):          # products of hashes wrap, sums of huge numbers are infinite
         expected = outputs(EXACT[name].call(ops, *arguments))
@@ -126,12 +126,12 @@ def test_gate_at_zeros_and_ends(form, dtype):
         assert_close("zeros", *root, "exact")
 
 
-def test_a_dead_gate_is_zero_whatever_the_score():
+def test_the_gate_of_a_dead_position_is_zero_for_any_score():
     found = torch_ops.gate(torch.full((1, 2, 3), float("nan")), "sigmoid", torch.tensor([[True, False]]))
     assert found[0, 0].tolist() == [0.0, 0.0, 0.0] and found[0, 1].isnan().all()
 
 
-def test_nan_stays_with_the_token_it_belongs_to():
+def test_nan_does_not_spread_to_other_tokens():
     """An expert that no healthy token chose does not poison them."""
     case = CASES["routed_grouped"]
     p, x, chosen, weights = mapped(tensor, arguments_of(case))
@@ -152,13 +152,13 @@ def test_draws_follow_the_softmax():
     assert ((torch.bincount(draws[0], minlength=4) - n * expected).abs() <= 5 * deviation).all()
 
 
-def test_an_id_outside_the_map_is_refused_by_torch():
+def test_an_id_outside_the_map_raises():
     for wrong in (9, -2):
         with pytest.raises(IndexError):
             torch_ops.canonicalise(torch.tensor([DEAD, wrong]), np.arange(9))
 
 
-def test_a_router_score_is_no_straight_line_above_20():
+def test_router_scores_above_20_are_not_linear():
     x, one = np.linspace(19.0, 24.0, 11)[:, None], np.ones((1, 1))
     found = torch_ops.router_scores(tensor(x), tensor(one), "sqrt_softplus").numpy()
     assert_close("scores", ops.router_scores(x, one, "sqrt_softplus"), found, "f64")

@@ -62,7 +62,7 @@ def compiled(tmp_path_factory):
 
 
 @pytest.mark.parametrize("file", COMPILED)
-def test_kernels_compile_and_take_no_product_in_32_bits(compiled, file):
+def test_kernels_compile_without_32_bit_products(compiled, file):
     """Offsets into tables and outputs are products; past 2^31 one in 32 bits would wrap."""
     code = compiled(file)
     products = [line for line in code if "arith.muli" in line]
@@ -70,7 +70,7 @@ def test_kernels_compile_and_take_no_product_in_32_bits(compiled, file):
     assert [line for line in products if "i32" in line.split("loc(")[0]] == []
 
 
-def test_fp8_rows_are_read_16_bytes_at_a_time_and_their_subnormals_kept(compiled):
+def test_fp8_rows_are_read_16_bytes_at_a_time_and_subnormals_kept(compiled):
     code = compiled("dequantise")
     assert any("ld.global.v4.b32" in line for line in code)
     assert any("st.global.cs.v4.b32" in line for line in code)
@@ -108,7 +108,7 @@ def test_available_on_a_gpu_or_in_the_interpreter(monkeypatch):
 
 
 @pytest.mark.parametrize(("first", "there"), [("triton", "False"), ("os", "True")], ids=["too late", "in time"])
-def test_the_interpreter_counts_only_where_triton_itself_was_imported_with_it(first, there):
+def test_the_interpreter_must_be_enabled_before_triton_is_imported(first, there):
     code = (f"import os, {first}; os.environ['TRITON_INTERPRET'] = '1'; import torch; "
             "from engram_ref.backends.torch import kernels; print(kernels.available('cpu'))")
     clean = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
@@ -116,7 +116,7 @@ def test_the_interpreter_counts_only_where_triton_itself_was_imported_with_it(fi
     assert done.stdout.split() == [there]
 
 
-def test_usable_where_nobody_watches(monkeypatch):
+def test_kernels_are_not_used_with_gradients_or_compilation(monkeypatch):
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     plain, differentiated = torch.ones(2, 3), torch.ones(2, 3, requires_grad=True)
     assert kernels.usable(plain, plain)
@@ -128,7 +128,7 @@ def test_usable_where_nobody_watches(monkeypatch):
     assert not kernels.usable(plain)
 
 
-def test_one_launch_has_so_many_programs():
+def test_number_of_programs_per_launch():
     assert kernels.programs("rows", 129, 128) == (2,)
     assert kernels.programs("rows", (2**31 - 1) * 64, 64) == (2**31 - 1,)
     with pytest.raises(InputError, match="rows"):

@@ -66,7 +66,7 @@ def run_all(config=TILEKERNELS, record=None, dtype=np.float32):
     return [f.cpu().numpy() for f in found], (address(ids, history, *constants), memory, gated), scale
 
 
-def test_the_v41_path_takes_every_kernel(monkeypatch):
+def test_the_v41_path_uses_every_kernel(monkeypatch):
     made = calls(monkeypatch)
     found, expected, scale = run_all()
     assert made == ["rows", "dequantise", "gate"]
@@ -87,26 +87,26 @@ def test_memory_is_rounded_where_the_dialect_rounds(monkeypatch):
     ({"score_form": "normalised"}, ["rows", "dequantise"]),
     *(({"gate_form": form}, ["rows", "dequantise"]) for form in CHOICES["gate_form"] if form != "copysign_sqrt")],
     ids=str)
-def test_other_forms_take_the_operations_of_torch(change, expected, monkeypatch):
+def test_other_forms_use_torch_operations(change, expected, monkeypatch):
     made = calls(monkeypatch)
     run_all(replace(TILEKERNELS, **change))
     assert made == expected
 
 
-def test_a_record_sees_every_stage(monkeypatch):
+def test_a_recorded_run_has_every_stage_and_uses_no_kernel(monkeypatch):
     made, seen = calls(monkeypatch), []
     run_all(record=lambda stage, array: seen.append(stage))
     assert made == []
     assert {"windows", "mix", "rows", "memory", "key", "value", "score", "gate", "gated"} <= set(seen)
 
 
-def test_double_precision_takes_the_operations_of_torch(monkeypatch):
+def test_float64_uses_torch_operations(monkeypatch):
     made = calls(monkeypatch)
     run_all(dtype=np.float64)
     assert made == ["rows"]
 
 
-def test_gradients_take_the_operations_of_torch(monkeypatch):
+def test_gradients_use_torch_operations(monkeypatch):
     made = calls(monkeypatch)
     parameters, hidden, rows, dead = case()
     on_device = {name: tensor(array) for name, array in parameters.items()}
@@ -115,7 +115,7 @@ def test_gradients_take_the_operations_of_torch(monkeypatch):
     assert made == ["dequantise"] and gated.requires_grad
 
 
-def test_without_a_switch_the_cpu_takes_the_operations_of_torch(monkeypatch):
+def test_the_cpu_uses_torch_operations_without_the_interpreter(monkeypatch):
     if DEVICE == "cuda":
         pytest.skip("tensors on a GPU take the kernels")
     made = calls(monkeypatch)
@@ -124,7 +124,7 @@ def test_without_a_switch_the_cpu_takes_the_operations_of_torch(monkeypatch):
     assert made == []
 
 
-def test_a_traced_call_takes_the_operations_of_torch(monkeypatch):
+def test_compiled_code_uses_torch_operations(monkeypatch):
     made = calls(monkeypatch)
     parameters, hidden, rows, dead = case()
     on_device = {name: tensor(array) for name, array in parameters.items()}

@@ -75,7 +75,7 @@ def test_every_channel_has_the_scale_of_its_block():
     assert_close("memory", np.repeat(np.float32([1, 2, 0.5, 8]), 32)[None, None], found, "exact")
 
 
-def test_rows_that_lie_past_2_to_the_31_bytes():
+def test_rows_beyond_2_to_the_31_bytes():
     """The table is the upper half of a larger memory, so that a wrapped offset would read other, existing bytes."""
     half, W = 2**31, 256
     size = 2 * half + 64 * W
@@ -120,7 +120,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_what_the_kernel_would_read_wrongly_is_refused(case):
+def test_invalid_arguments_raise(case):
     name, wrong = BAD[case]
     given = arguments() | {name: wrong(arguments()[name])}
     with pytest.raises(InputError, match=name):
@@ -128,7 +128,7 @@ def test_what_the_kernel_would_read_wrongly_is_refused(case):
 
 
 @pytest.mark.parametrize("shape", [(0, 2, 3), (1, 0, 3), (1, 2, 0)], ids=str)
-def test_nothing_is_launched_for_no_rows(shape, monkeypatch):
+def test_no_kernel_is_launched_without_rows(shape, monkeypatch):
     monkeypatch.setattr(kernel, "dequantise_kernel", None)
     given = arguments() | {"rows": torch.zeros(shape, dtype=torch.int64),
                            "offsets": torch.zeros(shape[2], dtype=torch.int64)}

@@ -64,11 +64,11 @@ def test_gated_values(shape):
 
 @pytest.mark.parametrize("eps", [1e-20, 1e-6, 1e-5], ids=str)
 @pytest.mark.parametrize("magnitude", [1e-3, 1e-8, 1e-10], ids=lambda m: f"states of {m}")
-def test_small_states_show_which_eps(magnitude, eps):
+def test_small_states_depend_on_eps(magnitude, eps):
     assert_gated(case((1, 3, 2, 13), magnitude), eps)
 
 
-def test_no_eps_is_that_of_float32():
+def test_the_default_eps_is_that_of_float32():
     arrays = case((1, 3, 2, 13), 1e-4)
     assert_close("gated", run(arrays, float(np.finfo(np.float32).eps)), run(arrays, None), "exact")
     assert not np.array_equal(run(arrays, None), run(arrays, 1e-6))
@@ -104,7 +104,7 @@ def test_a_score_too_small_for_float32_keeps_its_sign():
     assert above > 0.5 > below
 
 
-def test_a_dead_position_lets_nothing_in():
+def test_a_dead_position_has_zero_output():
     arrays, dead = case((2, 3, 4, 9)), np.array([[True, False, True], [False, False, True]])
     arrays[0][0, 0], arrays[1][1, 2] = np.nan, np.inf
     found = run(arrays, 1e-20, dead)
@@ -113,7 +113,7 @@ def test_a_dead_position_lets_nothing_in():
     assert_gated(arrays, 1e-20, dead)
 
 
-def test_what_is_not_a_number_stays_in_its_branch():
+def test_nan_does_not_spread_to_other_branches():
     arrays = case((1, 2, 3, 9))
     arrays[0][0, 1, 2, 4] = np.nan
     found = run(arrays, 1e-20)
@@ -141,14 +141,14 @@ BAD = {
 
 
 @pytest.mark.parametrize("wrong", BAD)
-def test_what_the_kernel_would_read_wrongly_is_refused(wrong):
+def test_invalid_arguments_raise(wrong):
     name, change = BAD[wrong]
     with pytest.raises(InputError, match=name):
         kernel.gate(**arguments() | {name: change(arguments()[name])})
 
 
 @pytest.mark.parametrize("shape", [(0, 2, 3, 4), (1, 0, 3, 4)], ids=str)
-def test_nothing_is_launched_for_no_tokens(shape, monkeypatch):
+def test_no_kernel_is_launched_without_tokens(shape, monkeypatch):
     monkeypatch.setattr(kernel, "gate_kernel", None)
     given = {"hidden": torch.ones(shape), "key": torch.ones(shape), "value": torch.ones(*shape[:2], shape[3]),
              "dead": None}

@@ -60,7 +60,7 @@ def test_rows_of_more_tokens_than_a_program_takes():
         assert_rows(ids, history, *(c[14] for c in (addressing.multipliers, addressing.primes, addressing.offsets)), 2)
 
 
-def test_products_wrap_and_negative_mixes_keep_their_rows_positive():
+def test_products_wrap_and_rows_of_negative_mixes_are_not_negative():
     """Injected multipliers of any sign: half the mixes are negative, where `%` would truncate."""
     rng = np.random.default_rng(3)
     primes = np.array([11, 13, 2**31 - 1, 10_007, 3, 2])
@@ -82,7 +82,7 @@ def edges(primes):
 
 
 @pytest.mark.parametrize("name", presets())
-def test_the_remainder_is_exact_beside_every_multiple(name):
+def test_the_remainder_is_exact_near_every_multiple(name):
     """With multipliers 1 and 0 the mix is the id itself; Python's integers are the answer."""
     addressing = addressing_of(preset(name))
     for layer in addressing.config.layer_ids:
@@ -103,7 +103,7 @@ def test_the_remainder_is_exact_for_primes_of_any_size():
 
 @pytest.mark.parametrize("place", range(4))
 @pytest.mark.parametrize("mark", ["dead", "end of document"])
-def test_a_barrier_hides_all_that_is_older(mark, place):
+def test_a_barrier_hides_everything_before_it(mark, place):
     """One mark at each place in the history or the text; every later position is compared."""
     ids = np.array([[5, 6, 7, 8, 9, 10]])
     history = np.array([[3, 4, 5]])
@@ -132,7 +132,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_what_the_kernel_would_read_wrongly_is_refused(case):
+def test_invalid_arguments_raise(case):
     name, wrong = BAD[case]
     given = arguments() | {name: wrong(arguments()[name])}
     with pytest.raises(InputError, match=name):
@@ -140,7 +140,7 @@ def test_what_the_kernel_would_read_wrongly_is_refused(case):
 
 
 @pytest.mark.parametrize(("count", "orders"), [(0, 1), (3, 2), (4, 0)])
-def test_primes_are_as_many_for_every_order(count, orders):
+def test_every_order_needs_the_same_number_of_primes(count, orders):
     given = arguments() | {"multipliers": torch.ones(orders + 1, dtype=torch.int64),
                            "history": torch.zeros(2, orders, dtype=torch.int64), "primes": torch.full((count,), 7)}
     with pytest.raises(InputError, match="primes"):
@@ -148,7 +148,7 @@ def test_primes_are_as_many_for_every_order(count, orders):
 
 
 @pytest.mark.parametrize("shape", [(0, 3), (2, 0), (0, 0)], ids=str)
-def test_nothing_is_launched_for_no_tokens(shape, monkeypatch):
+def test_no_kernel_is_launched_without_tokens(shape, monkeypatch):
     monkeypatch.setattr(kernel, "rows_kernel", None)
     given = arguments() | {"ids": torch.zeros(shape, dtype=torch.int64),
                            "history": torch.zeros(shape[0], 1, dtype=torch.int64)}
