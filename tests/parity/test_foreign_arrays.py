@@ -1,4 +1,4 @@
-"""Arrays of any library, byte order and memory layout: the same answer as from NumPy's own, or one line of refusal."""
+"""Arrays of any library, byte order and memory layout give the results of NumPy arrays, or a one-line error."""
 
 import importlib.util
 import re
@@ -28,7 +28,7 @@ IDS, HISTORY = np.array([[5, 6, 7, 60, 9], [1, 2, 3, 4, 5]]), np.array([[-1, 3],
 
 
 class Array:
-    """An array of a library that NumPy can read by its __array__ method."""
+    """A foreign array that NumPy reads through its __array__ method."""
 
     def __init__(self, array):
         self.array = array
@@ -38,7 +38,7 @@ class Array:
 
 
 class Capsule:
-    """An array of a library that speaks DLPack only."""
+    """A foreign array that supports only DLPack."""
 
     def __init__(self, array):
         self.array = np.array(array)
@@ -104,7 +104,7 @@ def parameters_of(name, ops):
 
 
 def decode(ops, parameters, ids, dead, change):
-    """Logits after a state whose caches came from elsewhere."""
+    """Logits after a state whose caches are foreign arrays."""
     state = DecodeState.start(2)
     forward(parameters, IDS, FULL, state=state, ops=ops)
     state.caches = {name: change(np.array(ops.to_numpy(cache))) for name, cache in state.caches.items()}
@@ -140,9 +140,9 @@ def outputs(ops, found):
 def test_results_equal_those_of_numpy_arrays(backend, name, form):
     ops, change = backends.load(backend), FORMS[form]
     more = {"change": change} if name == "forward" else {}
-    given = {argument: change(array) for argument, array in ARRAYS[name].items()}
+    changed = {argument: change(array) for argument, array in ARRAYS[name].items()}
     expected = outputs(ops, CALLS[name](ops, **ARRAYS[name]))
-    for e, f in zip(expected, outputs(ops, CALLS[name](ops, **given, **more)), strict=True):
+    for e, f in zip(expected, outputs(ops, CALLS[name](ops, **changed, **more)), strict=True):
         assert f.dtype == e.dtype and f.dtype.isnative
         assert_close(name, e, f, "exact" if e.dtype.kind == "i" else "model")
 
@@ -154,8 +154,8 @@ def test_parameters_may_be_foreign(backend, form):
     ops = backends.load(backend)
     for name, call in (("engram", lambda p: engram(p, HIDDEN, ROWS, DEMO, ops=ops)),
                        ("forward", lambda p: forward(p, IDS, FULL, ops=ops))):
-        given = {key: FORMS[form](array) for key, array in PARAMETERS[name].items()}
-        assert_close(name, call(PARAMETERS[name]), call(given), "model")
+        changed = {key: FORMS[form](array) for key, array in PARAMETERS[name].items()}
+        assert_close(name, call(PARAMETERS[name]), call(changed), "model")
 
 
 @pytest.mark.parametrize("layout", ["transposed", "every other", "with a gradient"])
@@ -174,8 +174,8 @@ def test_torch_requires_parameters_as_tensors():
     with pytest.raises(InputError, match="parameter table: expected a tensor, found ndarray"):
         engram(MODULE, HIDDEN, ROWS, DEMO, ops=backends.load("torch"))
     for form in ("big-endian", "reversed", "read-only", "misaligned"):
-        made = backends.load("torch").tensors({name: FORMS[form](array) for name, array in MODULE.items()})
-        assert all(np.array_equal(made[name].numpy(), MODULE[name]) for name in MODULE)
+        tensors = backends.load("torch").tensors({name: FORMS[form](array) for name, array in MODULE.items()})
+        assert all(np.array_equal(tensors[name].numpy(), MODULE[name]) for name in MODULE)
 
 
 def test_a_bfloat16_table_may_be_a_tensor():
@@ -205,7 +205,7 @@ def test_suitable_arrays_are_not_copied():
     assert as_int64("x", IDS) is IDS
 
 
-REFUSED = {
+UNCONVERTIBLE = {
     "long doubles": lambda a: a.astype(np.longdouble),
     "complex": lambda a: a.astype(complex),
     "objects": lambda a: np.full(a.shape, None),
@@ -231,18 +231,18 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", ARRAYS)
-@pytest.mark.parametrize("wrong", REFUSED)
+@pytest.mark.parametrize("wrong", UNCONVERTIBLE)
 def test_every_backend_raises_alike_for_unconvertible_arrays(name, wrong):
     for argument, array in ARRAYS[name].items():
-        said = set()
+        messages = set()
         for backend in BACKENDS:
             with pytest.raises(InputError) as error:
-                CALLS[name](backends.load(backend), **ARRAYS[name] | {argument: REFUSED[wrong](array)})
+                CALLS[name](backends.load(backend), **ARRAYS[name] | {argument: UNCONVERTIBLE[wrong](array)})
             assert error.value.argument in (argument, f"canonical_{argument}", f"state.{argument}", "prompt",
                                             "hidden, update")
             assert "\n" not in str(error.value)
-            said.add(re.sub(r"found .*", "", str(error.value)))
-        assert len(said) == 1 or wrong in ("sparse", "a class"), said
+            messages.add(re.sub(r"found .*", "", str(error.value)))
+        assert len(messages) == 1 or wrong in ("sparse", "a class"), messages
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
@@ -250,7 +250,7 @@ def test_every_backend_raises_alike_for_unconvertible_arrays(name, wrong):
     ((), (1, 2)), ((1, 1), (1, 2)), ((2,), (1, 2)), ((1,), (2,)), ((2,), (2, 1)), ((2,), (2, 3)), ((1,), (1, 1, 2)),
     ((2, 2), (2, 2, 2))], ids=str)
 def test_a_step_raises_for_wrong_shapes(backend, ids, history):
-    """A kernel of Numba would read past the end of a history that is too short."""
+    """Without the check, a Numba kernel would read past the end of a history that is too short."""
     ops = backends.load(backend)
     for call in (Addressing(TINY, ops=ops).stepper(1), ops.stepper(np.array([3, 5, 7]), np.array([11, 13]), 2)):
         with pytest.raises(InputError, match=r"shape"):

@@ -1,4 +1,4 @@
-"""What the Numba backend promises beside its answers: threads, out=, refusals, a clear word where it is missing."""
+"""The Numba backend's threads, out= arguments, shape checks, and the error if Numba is missing."""
 
 import subprocess
 import sys
@@ -24,8 +24,8 @@ T = 40 if config.DISABLE_JIT else 1500
 EXPERTS = ExpertsConfig(5, 2, 1, 3)
 
 
-def made(rng):
-    """name -> a call without arguments of every function that has a kernel, on more tokens than one thread takes."""
+def kernel_calls(rng):
+    """{name: call without arguments} of every function with a kernel, on enough tokens for several threads."""
     p, (hidden, rows) = random_parameters(DEMO, rng, dtype=np.float32), random_inputs(DEMO, rng, 1, T, np.float32)
     p8 = random_parameters(V41, rng)
     for name in ("table_codes", "table_scales"):
@@ -55,17 +55,17 @@ def made(rng):
     }
 
 
-CALLS = tuple(made(np.random.default_rng(0)))
+CALLS = tuple(kernel_calls(np.random.default_rng(0)))
 
 
 @pytest.mark.parametrize("name", CALLS)
 def test_any_number_of_threads_gives_the_same_bits(name, rng, monkeypatch):
     monkeypatch.setattr(_threads, "WORTH_A_THREAD", 0)
-    call, found = made(rng)[name], []
+    call, results = kernel_calls(rng)[name], []
     for count in (1, 2, 3, 7):
         with fast.threads(count):
-            found.append(call())
-    assert all(f.tobytes() == found[0].tobytes() for f in found)
+            results.append(call())
+    assert all(result.tobytes() == results[0].tobytes() for result in results)
 
 
 def test_the_thread_count_is_set_and_restored():
@@ -86,19 +86,19 @@ def test_invalid_numbers_of_threads_raise(count):
 
 def test_concurrent_callers_do_not_interfere(rng, monkeypatch):
     monkeypatch.setattr(_threads, "WORTH_A_THREAD", 0)
-    call = made(rng)["address"]
-    expected, found = call(), [None] * 8
+    call = kernel_calls(rng)["address"]
+    expected, results = call(), [None] * 8
 
     def work(i):
         with fast.threads(1 + i % 3):
-            found[i] = call()
+            results[i] = call()
 
-    workers = [threading.Thread(target=work, args=(i,)) for i in range(len(found))]
+    workers = [threading.Thread(target=work, args=(i,)) for i in range(len(results))]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
-    assert all(np.array_equal(expected, f) for f in found)
+    assert all(np.array_equal(expected, result) for result in results)
 
 
 def test_an_error_in_a_worker_reaches_the_caller():
@@ -111,7 +111,7 @@ def test_an_error_in_a_worker_reaches_the_caller():
 
 
 def with_out(rng):
-    """name -> (a call that takes out=, the shape and dtype of its result)."""
+    """{name: (call that takes out=, shape of its result, dtype)}."""
     p, (hidden, rows) = random_parameters(DEMO, rng), random_inputs(DEMO, rng, 2, 5)
     memory, taps = fast.gather_decode(p, rows, DEMO, np.float64), np.zeros((2, 9, *hidden.shape[2:]))
     ids, history, m, primes = rng.integers(0, 50, (2, 5)), np.full((2, 2), -1), np.array([3, 5, 7]), np.array([23, 29])
@@ -146,8 +146,8 @@ def test_out_receives_the_result(name, rng):
 
 
 BAD_OUTS = {
-    "another shape": (lambda shape, dtype: np.zeros((*shape[:-1], shape[-1] + 1), dtype), "expected"),
-    "another dtype": (lambda shape, dtype: np.zeros(shape, np.int32), "found int32"),
+    "wrong shape": (lambda shape, dtype: np.zeros((*shape[:-1], shape[-1] + 1), dtype), "expected"),
+    "wrong dtype": (lambda shape, dtype: np.zeros(shape, np.int32), "found int32"),
     "a list": (lambda shape, dtype: [0], "found list"),
     "not contiguous": (lambda shape, dtype: np.zeros((*shape[:-1], 2 * shape[-1]), dtype)[..., ::2], "C-contiguous"),
     "read-only": (lambda shape, dtype: np.broadcast_to(dtype(0), shape).copy(), "read-only"),
@@ -176,7 +176,7 @@ def test_an_out_that_overlaps_an_input_raises(rng):
 
 
 def misshapen(rng):
-    """name -> (a call with one argument of a wrong shape, that argument's name)."""
+    """{name: (call with one argument of a wrong shape, name of that argument)}."""
     p, (hidden, _) = random_parameters(DEMO, rng), random_inputs(DEMO, rng, 2, 5)
     memory, taps = rng.random((2, 5, DEMO.memory_width)), np.zeros((2, 9, *hidden.shape[2:]))
     ids, history, m, primes = rng.integers(0, 50, (2, 5)), np.full((2, 2), -1), np.array([3, 5, 7]), np.array([23, 29])

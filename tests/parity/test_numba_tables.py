@@ -1,4 +1,4 @@
-"""Reading rows by the fused kernels: bytes and decoded numbers equal to the definition's."""
+"""Rows gathered by the fused kernels, as bytes and decoded, equal those of the definition."""
 
 from dataclasses import replace
 
@@ -46,7 +46,7 @@ def test_a_table_that_is_not_contiguous(rng):
 
 
 def test_rows_beyond_two_to_the_31_bytes(tmp_path):
-    """A file of 3 GiB that takes no space: its end is written, the rest is a hole."""
+    """Use a sparse file of 3 GiB, of which only the end is written."""
     table = np.memmap(tmp_path / "table", dtype=np.float32, mode="w+", shape=(3 * 2**22, 64))
     table[-1] = np.arange(64)
     found = fast.gather(table, np.array([[[len(table) - 1, 0]]]), np.array([0, 0]))
@@ -67,7 +67,7 @@ CODES, SCALES = (array.ravel().astype(np.uint8) for array in np.meshgrid(np.aran
 
 @pytest.mark.parametrize("rounded", [False, True])
 def test_every_pair_of_code_and_scale(rounded):
-    """65,536 pairs, 32 codes to a scale, written both ways."""
+    """All 65,536 pairs, 32 codes per scale, with and without rounding."""
     codes, scales = CODES.reshape(-1, 32), SCALES.reshape(-1, 32)[:, :1]
     expected = ops.dequantise(codes, scales)
     expected = ops.round_bf16(expected) if rounded else expected

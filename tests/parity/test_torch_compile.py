@@ -14,7 +14,7 @@ from engram_ref.backends import torch as torch_ops  # noqa: E402  needs torch
 from tests.torch_cases import arguments_of, mapped, module_arguments, outputs, tensor  # noqa: E402
 
 ON_THE_HOST = {"routed_naive", "place", "append", "last"}
-"""Ops whose docstrings say that they read indices or lengths on the host."""
+"""Ops that read indices or lengths on the host, according to their docstrings."""
 
 WITHOUT_DATA = [name for name in CASES if op_of(name) != "routed_naive"]
 COMPILED = [name for name in CASES if op_of(name) not in ON_THE_HOST]
@@ -22,7 +22,7 @@ COMPILED = [name for name in CASES if op_of(name) not in ON_THE_HOST]
 
 @pytest.fixture
 def fresh_compiler():
-    """Nothing compiled before counts, so that the order of tests does not matter."""
+    """Reset the compiler, so that the order of the tests does not matter."""
     torch._dynamo.reset()
     yield
     torch._dynamo.reset()
@@ -66,13 +66,13 @@ def test_engram_without_checks_is_one_graph(config):
 @pytest.mark.parametrize("shape", [(2, 5), (2, 0)], ids=lambda s: f"T={s[1]}")
 @pytest.mark.parametrize("name", WITHOUT_DATA)
 def test_an_op_reads_no_values(name, shape):
-    """Tensors of the device "meta" have shapes and no values: whatever needs one, as int() or if do, raises."""
+    """Tensors on the "meta" device have no values, so code that needs one, such as int() or if, raises."""
     case = CASES[name]
     arguments = arguments_of(case, shape)
     expected = outputs(case.call(torch_ops, *mapped(tensor, arguments)))
     found = outputs(case.call(torch_ops, *mapped(lambda x: tensor(x).to("meta"), arguments)))
     assert [(f.shape, f.dtype) for f in found] == [(e.shape, e.dtype) for e in expected]
-    if name not in ("positions_after", "join none"):                # they are given a tensor to be on
+    if name not in ("positions_after", "join none"):                # no tensor argument sets their device
         assert {f.device.type for f in found} == {"meta"}
 
 
@@ -84,9 +84,9 @@ def test_a_module_reads_no_values(config):
 
 
 def test_reading_a_value_of_a_meta_tensor_raises():
-    for look in (bool, int, torch.Tensor.item, torch.nonzero):
+    for read in (bool, int, torch.Tensor.item, torch.nonzero):
         with pytest.raises((RuntimeError, NotImplementedError)):
-            look(torch.ones((), device="meta"))
+            read(torch.ones((), device="meta"))
 
 
 CHECKED = [name for name in FLOATS if op_of(name) in (
@@ -97,7 +97,7 @@ CHECKED = [name for name in FLOATS if op_of(name) in (
 
 @pytest.mark.parametrize("name", CHECKED)
 def test_gradients_match_finite_differences(name):
-    """By finite differences, along a random direction; an argument is a leaf also inside a dictionary."""
+    """Along a random direction; arrays inside dictionaries are leaves too."""
     case, leaves = FLOATS[name], []
 
     def leaf(array):

@@ -1,4 +1,4 @@
-"""Tensors and parameters of PyTorch are read exactly by both loaders."""
+"""Both loaders read PyTorch tensors and parameters exactly."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What the kernels share: where they are available, the elements of a program, and a compilation for a real GPU."""
+"""Common parts of the kernels: availability, the elements of a program, and compilation for a GPU."""
 
 import functools
 import importlib
@@ -47,7 +47,7 @@ CONSTANTS = {
 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory):
-    """compiled(file): the intermediate code and PTX of a file's kernel, for a GPU that need not be there."""
+    """compiled(file): the lines of the intermediate code and PTX of a file's kernel; needs no GPU."""
     @functools.cache
     def run(file):
         code = COMPILE.format(file=file, kernel=f"{file}_kernel", types=COMPILED[file], constants=CONSTANTS[file])
@@ -63,7 +63,7 @@ def compiled(tmp_path_factory):
 
 @pytest.mark.parametrize("file", COMPILED)
 def test_kernels_compile_without_32_bit_products(compiled, file):
-    """Offsets into tables and outputs are products; past 2^31 one in 32 bits would wrap."""
+    """Offsets into tables and outputs are products, which would wrap past 2^31 in 32 bits."""
     code = compiled(file)
     products = [line for line in code if "arith.muli" in line]
     assert products
@@ -79,7 +79,7 @@ def test_fp8_rows_are_read_16_bytes_at_a_time_and_subnormals_kept(compiled):
 
 
 def test_rows_are_reduced_without_a_division_per_row(compiled):
-    """Left are those by the length and of 2^64 by each of the three orders' primes."""
+    """The remaining divisions are by the length, and of 2^64 by the primes of each of the three orders."""
     code = compiled("rows")
     divisions = [line for line in code if "div.u64" in line or "div.s64" in line or "rem.u64" in line]
     assert any("mul.hi.u64" in line for line in code)
@@ -87,7 +87,7 @@ def test_rows_are_reduced_without_a_division_per_row(compiled):
 
 
 def test_elements_are_numbered_in_int64(kernels_run, monkeypatch):
-    """A late program, as the interpreter would number it."""
+    """Use a large program id, of the dtype that the interpreter gives it."""
     interpreter = importlib.import_module("triton.runtime.interpreter")
     if torch.cuda.is_available():
         pytest.skip("the kernels are compiled, not interpreted")
@@ -107,13 +107,13 @@ def test_available_on_a_gpu_or_in_the_interpreter(monkeypatch):
     assert not kernels.available("cuda")
 
 
-@pytest.mark.parametrize(("first", "there"), [("triton", "False"), ("os", "True")], ids=["too late", "in time"])
-def test_the_interpreter_must_be_enabled_before_triton_is_imported(first, there):
+@pytest.mark.parametrize(("first", "available"), [("triton", "False"), ("os", "True")], ids=["too late", "in time"])
+def test_the_interpreter_must_be_enabled_before_triton_is_imported(first, available):
     code = (f"import os, {first}; os.environ['TRITON_INTERPRET'] = '1'; import torch; "
             "from engram_ref.backends.torch import kernels; print(kernels.available('cpu'))")
     clean = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=clean)
-    assert done.stdout.split() == [there]
+    assert done.stdout.split() == [available]
 
 
 def test_kernels_are_not_used_with_gradients_or_compilation(monkeypatch):

@@ -1,4 +1,4 @@
-"""The kernel of the gate, in float32, against the definition in float64."""
+"""The gate kernel in float32 compared with the definition in float64."""
 
 import importlib
 
@@ -20,14 +20,14 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 SHAPES = ((0, 3, 2, 4), (2, 0, 2, 4), (1, 1, 1, 1), (1, 2, 4, 1), (3, 2, 1, 7), (2, 5, 4, 33), (1, 2, 3, 1025),
           (1, 1, 2, 1500), (1, 1, 4, 5120))
 CLAMP = np.float32(1e-6)
-BESIDE = (np.nextafter(CLAMP, np.float32(0)), np.nextafter(CLAMP, np.float32(1)))
-EDGES = np.float32([0.0, -0.0, CLAMP, -CLAMP, *BESIDE, -BESIDE[0], -BESIDE[1], 1e-7, -1e-7, 1e-12, -1e-12, 1e-30,
+NEAR = (np.nextafter(CLAMP, np.float32(0)), np.nextafter(CLAMP, np.float32(1)))
+EDGES = np.float32([0.0, -0.0, CLAMP, -CLAMP, *NEAR, -NEAR[0], -NEAR[1], 1e-7, -1e-7, 1e-12, -1e-12, 1e-30,
                     2e-6, -2e-6, 1e-4, -1e-4, 1.0, -1.0, 4.0, -4.0, 900.0, -900.0, 7000.0, -7000.0, 1e30, -1e30])
 """Scores on each side of every branch of the root."""
 
 
 def case(shape, magnitude=1.0):
-    """float32 inputs whose branches differ in scale: hidden, key, value, query_gain, key_gain."""
+    """hidden, key, value, query_gain and key_gain in float32, with branches of different magnitudes."""
     (B, T, M, D), rng = shape, np.random.default_rng(1)
     hidden, key = magnitude * rng.standard_normal((2, *shape))
     hidden *= 10.0 ** np.linspace(-1, 1, M)[:, None]
@@ -36,14 +36,14 @@ def case(shape, magnitude=1.0):
 
 
 def run(arrays, eps, dead=None):
-    """The kernel's gated values, from and to NumPy."""
+    """Run the kernel on NumPy arrays."""
     tensors = (None if a is None else torch.tensor(a, device=DEVICE) for a in (*arrays, dead))
     *five, dead = tensors
     return kernel.gate(*five, eps, dead).cpu().numpy()
 
 
 def defined(arrays, eps, dead=None):
-    """The definition's gated values in float64, and the scale of a float32 computation's error."""
+    """The gated values of the definition in float64, and the error scale of a float32 computation."""
     hidden, key, value, query_gain, key_gain = (a.astype(np.float64) for a in arrays)
     s = factored_score(hidden, key, query_gain, key_gain, eps)
     gated = apply_gate(gate(s, "copysign_sqrt", dead), value)
@@ -75,7 +75,7 @@ def test_the_default_eps_is_that_of_float32():
 
 
 def unit_case(scores):
-    """Inputs whose score in branch m is scores[m] exactly: the norms are 1 and the gain is the score."""
+    """Inputs whose score in branch m is exactly scores[m]: the norms are 1 and the gain is the score."""
     one = np.ones((1, 1, len(scores), 1), dtype=np.float32)
     return one, one, np.ones((1, 1, 1), dtype=np.float32), scores[:, None], np.ones_like(scores[:, None])
 
@@ -134,15 +134,15 @@ BAD = {
     "one key for all branches": ("key", lambda a: a[:, :, 0]),
     "a value per branch": ("value", lambda a: torch.ones(1, 2, 3, 4)),
     "a gain for all branches": ("query_gain", lambda a: a[0]),
-    "gains elsewhere": ("key_gain", lambda a: a.to("meta")),
+    "gains on another device": ("key_gain", lambda a: a.to("meta")),
     "dead as bytes": ("dead", lambda a: a.byte()),
     "dead of fewer tokens": ("dead", lambda a: a[:, :1]),
 }
 
 
-@pytest.mark.parametrize("wrong", BAD)
-def test_invalid_arguments_raise(wrong):
-    name, change = BAD[wrong]
+@pytest.mark.parametrize("kind", BAD)
+def test_invalid_arguments_raise(kind):
+    name, change = BAD[kind]
     with pytest.raises(InputError, match=name):
         kernel.gate(**arguments() | {name: change(arguments()[name])})
 
@@ -150,6 +150,6 @@ def test_invalid_arguments_raise(wrong):
 @pytest.mark.parametrize("shape", [(0, 2, 3, 4), (1, 0, 3, 4)], ids=str)
 def test_no_kernel_is_launched_without_tokens(shape, monkeypatch):
     monkeypatch.setattr(kernel, "gate_kernel", None)
-    given = {"hidden": torch.ones(shape), "key": torch.ones(shape), "value": torch.ones(*shape[:2], shape[3]),
+    empty = {"hidden": torch.ones(shape), "key": torch.ones(shape), "value": torch.ones(*shape[:2], shape[3]),
              "dead": None}
-    assert kernel.gate(**arguments() | given).shape == shape
+    assert kernel.gate(**arguments() | empty).shape == shape

@@ -1,7 +1,7 @@
-"""Wrong variants of what the kernels are made of, each caught by a named test.
+"""Wrong variants of the kernels' helper functions, each caught by a named test.
 
-In the interpreter a kernel finds its helpers by name when it runs, so a mutant replaces them as tests/mutants.py does
-for the package; a compiled kernel would keep those it was compiled with.
+The interpreter looks up a kernel's helpers by name at every run, so a mutant can replace them as tests/mutants.py does
+in the package. A compiled kernel would keep the original ones.
 """
 
 import importlib
@@ -30,7 +30,7 @@ def truncated_remainder(original, x, p, reciprocal):
 
 
 def uncorrected_quotient(original, x, p, reciprocal):
-    """The quotient by the reciprocal as it is, one too small here and there."""
+    """The quotient by the reciprocal without correction, sometimes too small by one."""
     y = x.to(tl.uint64)
     return (y - tl.umulhi(y, reciprocal) * p.to(tl.uint64)).to(tl.int64)
 
