@@ -11,7 +11,7 @@ SOURCES = sorted([*PACKAGE.rglob("*.py"), *(ROOT / "scripts").rglob("*.py")])
 
 THE_PLACE = "engram_ref/files.py"
 ELSEWHERE = {
-    "engram_ref/bench/measure.py": "/proc/self/clear_refs, which is not a file but a switch",
+    "engram_ref/bench/timing.py": "/proc/self/clear_refs, which is not a file but a switch",
     "scripts/baselines.py": "C source in a temporary folder of its own; it imports nothing of the package on purpose",
     "scripts/site/run_tutorial.py": "a result in the temporary folder of the process that started it",
 }
