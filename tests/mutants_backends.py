@@ -85,7 +85,7 @@ def chunks_overlap(original, kernel, tokens, moved):
 
 NUMBA = "backends.numba."
 ROWS, TABLES, FLOATS = (f"parity.test_numba_{topic}:test_" for topic in ("rows", "tables", "floats"))
-ONE_LAYER, FUSED = ROWS + "one_layer_from_canonical_ids", FLOATS + "fused_is_unfused"
+ONE_LAYER, FUSED = ROWS + "one_layer_from_canonical_ids", FLOATS + "fused_equals_unfused"
 RNG = np.random.default_rng
 DEMO_64 = ("demo-like", (2, 7), np.float64)
 
@@ -93,31 +93,31 @@ MUTANTS: dict[str, tuple] = {
     "numba-one-inverse-off": (NUMBA + "hashing:columns_of", one_inverse_in_float32, ONE_LAYER,
                               ("demo", False, RNG(0))),
     "numba-modulus-outside-its-range": (NUMBA + "vectors.modulus:is_fast", every_prime_is_fast,
-                                        "parity.test_numba_modulus:test_rows_by_any_primes_and_any_sign",
+                                        "parity.test_numba_modulus:test_rows_for_any_primes_and_signs",
                                         ("2^61", RNG(0))),
     "numba-offsets-of-the-first-half": (NUMBA + "hashing:columns_of", offsets_of_the_first_half_repeated, ONE_LAYER,
                                         ("demo", True, RNG(0))),
     "numba-history-forgotten": (NUMBA + "hashing:_rows", history_ignored, ONE_LAYER,
                                 ("demo", False, RNG(0))),
     "numba-copies-ahead": (NUMBA + "tables:_copy", copies_the_next_row,
-                           TABLES + "gathered_rows_are_the_rows_as_cached", (64, RNG(0))),
+                           TABLES + "gathered_rows_equal_the_definition", (64, RNG(0))),
     "numba-last-row-missing": (NUMBA + "tables:_copy", last_row_omitted,
-                               TABLES + "gathered_rows_are_the_rows_as_cached", (64, RNG(0))),
+                               TABLES + "gathered_rows_equal_the_definition", (64, RNG(0))),
     "numba-decodes-ahead": (NUMBA + "tables:_decode", decodes_the_next_row,
                             TABLES + "every_pair_of_code_and_scale", (False,)),
     "numba-not-rounded": (NUMBA + "tables:_decode", never_rounded, TABLES + "every_pair_of_code_and_scale", (True,)),
     "numba-memory-not-rounded": ("backends.numba:gather_decode", memory_not_rounded, TABLES +
-                                 "a_table_of_plain_numbers_is_rounded_if_the_configuration_rounds", (RNG(0),)),
+                                 "an_fp32_table_is_rounded_if_the_configuration_rounds", (RNG(0),)),
     "numba-eps-inside-the-gates-square": (NUMBA + "conv:branch_factors", eps_inside_the_gates_square, FUSED,
                                           (*DEMO_64, RNG(0))),
     "numba-eps-outside-the-root": (NUMBA + "conv:branch_factors", eps_outside_the_root, FUSED, (*DEMO_64, RNG(0))),
-    "numba-taps-normed-again": (NUMBA + "conv:_update", taps_normalised_twice, FUSED, (*DEMO_64, RNG(0))),
+    "numba-taps-normed-again": (NUMBA + "conv:_convolve", taps_normalised_twice, FUSED, (*DEMO_64, RNG(0))),
     "numba-no-eps-in-the-gate": (NUMBA + "norm:machine_eps", no_eps, FUSED, (*DEMO_64, RNG(0))),
     "numba-one-gain-for-all-branches": (NUMBA + "gate:score_and_gate", gain_of_branch_0, FUSED,
                                         (*DEMO_64, RNG(0))),
     "numba-share-of-the-wrong-slot": (NUMBA + "experts:combine", share_of_the_previous_slot,
-                                    FLOATS + "experts_are_the_definitions", (EXPERTS, RNG(0))),
-    "numba-pieces-overlap": (NUMBA + "_threads:over_tokens", chunks_overlap, FLOATS + "experts_are_the_definitions",
+                                    FLOATS + "experts_equal_the_definition", (EXPERTS, RNG(0))),
+    "numba-pieces-overlap": (NUMBA + "_threads:over_tokens", chunks_overlap, FLOATS + "experts_equal_the_definition",
                              (EXPERTS, RNG(0))),
 }
 

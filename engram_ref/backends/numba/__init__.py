@@ -5,12 +5,12 @@ The names of this module are those of its namespace, `NAMESPACE`: pass either as
 otherwise; the answer has the same bits with any number.
 """
 
-from engram_ref.packages import unusable
+from engram_ref.packages import package_error
 
 try:
     import numba  # noqa: F401
 except Exception as error:
-    raise unusable(error, "numba", "backend numba", otherwise="the NumPy backend works without it") from error
+    raise package_error(error, "numba", "backend numba", otherwise="the NumPy backend works without it") from error
 
 from engram_ref.backends.numba.namespace import FUSED as NAMESPACE
 
