@@ -88,6 +88,7 @@ def freeze(planned):
 
 def answered(planned):
     """Return [(stage, array, class, terms, scale or None)] of one answer."""
+    # answers in float64
     wide = widened(planned.arguments) if planned.kind == "f32" else planned.arguments
     evaluate = planned.truth or (lambda **a: call(planned.op, a, planned.outputs, ops, Adapter(), planned.traced))
     stages = evaluate(**wide)
@@ -95,6 +96,7 @@ def answered(planned):
     classes = {name: class_of(planned, name, array) for name, array in stages.items()}
     measured = any(c in ("f64", "f32") for c in classes.values())
     scales = condition(evaluate, wide, stages) if measured else {}
+    # comparison with the op, computed in its own dtype
     result = call(planned.op, planned.arguments, planned.outputs, ops, Adapter(), planned.traced)
     frozen = []
     for name, array in expected.items():
