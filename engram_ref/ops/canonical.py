@@ -23,7 +23,7 @@ from engram_ref.errors import InputError
 from engram_ref.unicode import load_tables
 
 DEAD = -1
-"""Marks a position that takes no part, such as part of an image span or a masked token. It has no canonical id."""
+"""Marks a position that is left out, such as part of an image span or a masked token. It has no canonical id."""
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 """The character that decoding gives for bytes that are not UTF-8 by themselves."""

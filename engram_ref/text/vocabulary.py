@@ -192,5 +192,5 @@ def file_digest(path: Path) -> str:
 
 def known_name(path: Path) -> str:
     """Return the name of the known vocabulary with this file's digest, else the file's own name."""
-    digest, own = file_digest(path), path.name if path.stem in KNOWN_VOCABULARIES else path.stem
-    return next((name for name, known in KNOWN_VOCABULARIES.items() if known.file_digest == digest), own)
+    digest, file_name = file_digest(path), path.name if path.stem in KNOWN_VOCABULARIES else path.stem
+    return next((name for name, known in KNOWN_VOCABULARIES.items() if known.file_digest == digest), file_name)
