@@ -17,11 +17,13 @@ import math
 import os
 import types
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
 from engram_ref.errors import InputError, check_name, described
+
+Number = TypeVar("Number", int, float)
 
 
 @dataclass(frozen=True)
@@ -43,12 +45,12 @@ NonNegative = Annotated[float, Range(0, math.inf)]
 Positive = Annotated[float, Range(0, math.inf, above=True)]
 
 
-def check_fields(config: object) -> None:
+def check_fields(config: Any) -> None:
     """Check each field of a dataclass against its annotation, and store the converted value.
 
     raises   InputError naming the first invalid field
     """
-    for field, annotation in annotations(type(config)).items():
+    for field, annotation in annotations(type(config)).items():      # type: ignore[arg-type]
         object.__setattr__(config, field, checked(field, getattr(config, field), annotation))
 
 
@@ -63,7 +65,7 @@ def choices(kind: type) -> dict[str, tuple[str, ...]]:
     return {field: get_args(form) for field, form in annotations(kind).items() if get_origin(form) is Literal}
 
 
-def checked(argument: str, value: object, annotation: Any) -> Any:
+def checked(argument: str, value: Any, annotation: Any) -> Any:
     """Return the value as its annotation requires, converted if no information is lost.
 
     argument     name of the argument, for messages
@@ -87,13 +89,15 @@ def checked(argument: str, value: object, annotation: Any) -> Any:
     return value
 
 
-def number(argument: str, value: object, kind: type, limits: Range) -> int | float:
+def number(argument: str, value: Any, kind: type[Number], limits: Range) -> Number:
     """Convert a number to an equal Python int or finite float; raise InputError if there is none within the limits."""
-    allowed, expected = (int, np.integer), "an integer"
+    allowed: tuple[type, ...] = (int, np.integer)
+    expected = "an integer"
     if kind is float:
-        allowed, expected = (int, float, np.integer, np.floating), "a finite number that float64 can represent"
+        allowed, expected = (*allowed, float, np.floating), "a finite number that float64 can represent"
+    is_number = isinstance(value, allowed) and not isinstance(value, bool)
     try:
-        converted = kind(value) if isinstance(value, allowed) and not isinstance(value, bool) else None
+        converted = kind(value) if is_number else None
     except OverflowError:                                    # an int beyond the range of float64
         converted = None
     if converted is None or converted != value or (kind is float and not math.isfinite(converted)):
@@ -155,7 +159,7 @@ def as_ops(ops: Any, traced: bool = False) -> Any:
     return getattr(namespace, "steps", namespace) if traced else namespace
 
 
-def float_name(argument: str, dtype: object) -> str:
+def float_name(argument: str, dtype: Any) -> str:
     """Return "float32" or "float64" for a NumPy or PyTorch dtype; raise InputError for any other."""
     name = str(dtype).removeprefix("torch.")
     if name not in ("float32", "float64"):                   # torch.compile cannot trace np.dtype of a torch dtype

@@ -1,6 +1,7 @@
 """The dialect table: the differences between the presets, for the command line and the docs."""
 
 from collections.abc import Callable
+from typing import Any
 
 from engram_ref.addressing import Addressing
 from engram_ref.config import EngramConfig
@@ -36,7 +37,7 @@ DIALECT_FIELDS: tuple[tuple[str, Callable[[EngramConfig], str]], ...] = (
 """Label and value of every choice in which presets differ."""
 
 
-def sizes(config: EngramConfig) -> dict[str, object]:
+def sizes(config: EngramConfig) -> dict[str, Any]:
     """Return the size of a preset's tables, over all its layers.
 
     returns   layers, rows (per layer, as stored), parameters of the tables, bytes as stored

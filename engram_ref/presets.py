@@ -6,6 +6,7 @@ that it does not set. The presets' multipliers are in literals.py.
 """
 
 from dataclasses import replace
+from typing import Any
 
 from engram_ref.config import EngramConfig
 from engram_ref.errors import check_name
@@ -13,7 +14,7 @@ from engram_ref.text.maps import KNOWN_VOCABULARIES
 
 ALIASES = {"paper": "engram-27b"}
 
-GATES: dict[str, dict[str, object]] = {
+GATES: dict[str, dict[str, Any]] = {
     "paper": {"score_form": "normalised", "gate_form": "sigmoid", "gain_form": "plain",
               "norm_eps": 1e-20},             # choice: as in its backbone and in V4.1; the demo uses machine epsilon
     "demo": {"score_form": "normalised", "gate_form": "signed_sqrt", "gain_form": "plain", "norm_eps": None},
@@ -26,7 +27,7 @@ GATES: dict[str, dict[str, object]] = {
 """Gate settings by name; `dataclasses.replace(config, **GATES["tilekernels"])` changes the gate of a preset."""
 
 
-def _deepseek_vocabulary(name: str) -> dict[str, object]:
+def _deepseek_vocabulary(name: str) -> dict[str, Any]:
     known = KNOWN_VOCABULARIES[name]
     return {"vocabulary": name, "vocab_size": known.size, "canonical_size": known.canonical_size, "pad_id": 2}
 

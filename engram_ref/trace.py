@@ -8,6 +8,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 from types import NoneType
+from typing import Any
 
 import numpy as np
 
@@ -23,7 +24,7 @@ class Stopped(Exception):
     """Raised in a traced computation at the stage named by `stop`; the `with` block suppresses it."""
 
 
-def copied(array: np.ndarray) -> np.ndarray:
+def copied(array: Any) -> np.ndarray:
     """Return a copy as a NumPy array; tensors are detached and moved to the CPU, bfloat16 becomes float32."""
     if hasattr(array, "detach"):
         array = array.detach().cpu()

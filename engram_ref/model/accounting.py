@@ -11,6 +11,7 @@ Papers count differently, so every part is counted by itself, and the totals say
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from engram_ref.config import EngramConfig
 from engram_ref.dialects import sizes as table_sizes
@@ -88,7 +89,8 @@ def summarise(config: ModelConfig) -> Summary:
     vocab, both = parts["embedding"].total, parts["embedding"].total + parts["output matrix"].total
     active = sum(part.active for name, part in parts.items()
                  if name not in ("embedding", "output matrix", "engram tables"))
-    tables = {"rows": [], "parameters": 0, "bytes": 0} if config.engram is None else table_sizes(config.engram)
+    none: dict[str, Any] = {"rows": [], "parameters": 0, "bytes": 0}
+    tables = none if config.engram is None else table_sizes(config.engram)
     return Summary(
         total=total, total_one_vocab=total - both + vocab, active=active, active_one_vocab=active + vocab,
         sparse=total - both - active, tables=tables["parameters"], table_rows=sum(tables["rows"]),

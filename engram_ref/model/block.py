@@ -129,7 +129,8 @@ def attention(x: np.ndarray, index: int, step: Step, trace: Trace | None) -> np.
     for name, new in zip(("c_kv", "k_pe"), ops.latents(parameters, x, step.angle, config), strict=True):
         record(name, new)
         seen.append(step.caches.add(f"layers.{index}.{name}", new))
-    y = ops.mla(parameters, x, *seen, step.positions, step.angle, config, step.absorbed, record)
+    c_kv, k_pe = seen
+    y = ops.mla(parameters, x, c_kv, k_pe, step.positions, step.angle, config, step.absorbed, record)
     record("attention", y)
     return y
 

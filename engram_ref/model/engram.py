@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from types import NoneType
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from engram_ref.checks import as_batch, as_ops, check_kind, check_kinds, float_name, integer
 from engram_ref.config import EngramConfig
@@ -40,7 +41,7 @@ class EngramState:
     taps: np.ndarray
 
 
-def start_state(config: EngramConfig, batch: int, dtype: type = np.float64, *, like: np.ndarray | None = None,
+def start_state(config: EngramConfig, batch: int, dtype: DTypeLike = np.float64, *, like: np.ndarray | None = None,
                 ops: Ops = NUMPY) -> EngramState:
     """The state of a stream that has not begun: the convolution sees zeros on its left.
 

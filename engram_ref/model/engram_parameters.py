@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 
 import ml_dtypes
 import numpy as np
+from numpy.typing import DTypeLike
 
 from engram_ref.checks import check_kind, check_kinds, float_name
 from engram_ref.config import EngramConfig
@@ -46,7 +47,7 @@ def table_bytes(config: EngramConfig, layer_id: int) -> int:
     return layout(config, layer_id).table_rows * config.bytes_per_row
 
 
-def bytes_needed(config: EngramConfig, layer_id: int, dtype: type) -> int:
+def bytes_needed(config: EngramConfig, layer_id: int, dtype: DTypeLike) -> int:
     """What one layer's module takes in memory, weights of that dtype, in bytes."""
     sizes = {"float": np.dtype(dtype).itemsize, "bfloat16": 2, "uint8": 1, "int64": 8}
     return sum(math.prod(p.shape) * sizes[p.dtype] for p in engram_module(config, layer_id))
@@ -154,7 +155,7 @@ def check_dtype(name: str, declared: Parameter, dtype: str) -> None:
 
 
 def initialise(config: EngramConfig, layer_id: int, rng: "np.random.Generator",
-               dtype: type | None = None) -> dict[str, np.ndarray]:
+               dtype: DTypeLike | None = None) -> dict[str, np.ndarray]:
     """Random parameters of one layer's module.
 
     layer_id   one of the configuration's layers
@@ -195,7 +196,8 @@ def weight_dtype(config: EngramConfig | None, dtype: object = None) -> type:
     return np.dtype(float_name("dtype", dtype)).type
 
 
-def random_table(config: EngramConfig, rows: int, rng: "np.random.Generator", dtype: type) -> dict[str, np.ndarray]:
+def random_table(config: EngramConfig, rows: int, rng: "np.random.Generator",
+                 dtype: type) -> dict[str, np.ndarray]:
     """A table of N(0, 1) values as the codec stores it, filled in blocks so that only the result needs memory."""
     W, codec = config.row_width, config.table_codec
     if codec == "fp8_e8m0":

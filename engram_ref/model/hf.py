@@ -7,6 +7,7 @@ Options are in hf_config.py, dtypes and prefixes in state_dicts.py.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -77,7 +78,7 @@ def from_hf_deepseek_v3(state_dict: Mapping[str, np.ndarray],
     return config, made
 
 
-def leave_out_prediction_layers(left: dict[str, object], n_layers: int, count: int) -> None:
+def leave_out_prediction_layers(left: dict[str, Any], n_layers: int, count: int) -> None:
     """Remove the extra layers that predict further tokens. Each has a projection eh_proj; other layers stay."""
     for index in range(n_layers, n_layers + count):
         prefix = f"model.layers.{index}."
@@ -88,7 +89,7 @@ def leave_out_prediction_layers(left: dict[str, object], n_layers: int, count: i
             LOG.warning("%d entries %s* left out: multi-token prediction is not part of this model", len(keys), prefix)
 
 
-def take_parameter(name: str, shape: tuple[int, ...], left: dict[str, object]) -> np.ndarray:
+def take_parameter(name: str, shape: tuple[int, ...], left: dict[str, Any]) -> np.ndarray:
     """One of our parameters out of HF's; what is used up is removed."""
     if name in OUTER_NAMES:
         return take(left, OUTER_NAMES[name], shape, name)
@@ -99,7 +100,7 @@ def take_parameter(name: str, shape: tuple[int, ...], left: dict[str, object]) -
     return take(left, prefix + LAYER_NAMES[inner], shape, name)
 
 
-def take_experts(name: str, shape: tuple[int, ...], prefix: str, left: dict[str, object]) -> np.ndarray:
+def take_experts(name: str, shape: tuple[int, ...], prefix: str, left: dict[str, Any]) -> np.ndarray:
     """w1, w2 or w3 of all routed experts, stacked: packed, or one array per expert."""
     which, packed = name[-2:], prefix + "gate_up_proj"
     if prefix + "down_proj" not in left and packed not in left:

@@ -10,6 +10,7 @@ normalised, with `"norm_topk_prob": null` they are not.
 
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from engram_ref.errors import InputError
 from engram_ref.model_config import AttentionConfig, BackboneConfig, ExpertsConfig, ModelConfig, YarnConfig
@@ -66,7 +67,7 @@ ROPE_OPTIONS = ("rope_type", "type", "rope_theta", "factor", "original_max_posit
 """The options inside rope_parameters (rope_scaling in older files)."""
 
 
-def config_from_hf(hf_config: Mapping[str, object]) -> ModelConfig:
+def config_from_hf(hf_config: Mapping[str, Any]) -> ModelConfig:
     """The ModelConfig of an HF configuration dictionary (config.json).
 
     raises   InputError naming the option, if one is missing, unknown, of a wrong type or not supported
@@ -89,7 +90,7 @@ def config_from_hf(hf_config: Mapping[str, object]) -> ModelConfig:
     return ModelConfig("hf-deepseek-v3", "an HF transformers configuration", backbone)
 
 
-def checked_options(hf_config: Mapping[str, object]) -> dict[str, object]:
+def checked_options(hf_config: Mapping[str, Any]) -> dict[str, Any]:
     """The options under their main names, after every check that does not concern the rotation."""
     if not isinstance(hf_config, Mapping):
         raise InputError("hf_config", "a dictionary", type(hf_config).__name__, "config.to_dict(), or a config.json")
@@ -131,14 +132,14 @@ def check_value(option: str, value: object, supported: tuple[object, ...], hint:
         raise InputError(option, " or ".join(map(repr, supported)), repr(value), hint)
 
 
-def number(option: str, value: object, whole: bool = False) -> float:
+def number(option: str, value: object, whole: bool = False) -> Any:
     """The value of a numeric option; InputError if it is anything else, None included."""
     if isinstance(value, bool) or not isinstance(value, int if whole else int | float):
         raise InputError(option, "a whole number" if whole else "a number", repr(value))
     return value
 
 
-def switch(hf: Mapping[str, object], option: str, default: bool) -> bool:
+def switch(hf: Mapping[str, Any], option: str, default: bool) -> bool:
     """The value of an option that is on or off; None is off, as in HF's class."""
     value = hf.get(option, default)
     if value is not None and not isinstance(value, bool):
@@ -146,7 +147,7 @@ def switch(hf: Mapping[str, object], option: str, default: bool) -> bool:
     return bool(value)
 
 
-def rope_from_hf(hf: Mapping[str, object]) -> dict[str, object]:
+def rope_from_hf(hf: Mapping[str, Any]) -> dict[str, Any]:
     """The fields rope_theta and yarn. A rotation that scales the rotary part alone is refused."""
     rope = hf.get("rope_scaling") or hf.get("rope_parameters") or {}
     if not isinstance(rope, Mapping):
@@ -161,7 +162,7 @@ def rope_from_hf(hf: Mapping[str, object]) -> dict[str, object]:
     return {"rope_theta": theta, "yarn": None if kind == "default" else yarn_from_hf(rope, hf)}
 
 
-def yarn_from_hf(rope: Mapping[str, object], hf: Mapping[str, object]) -> YarnConfig:
+def yarn_from_hf(rope: Mapping[str, Any], hf: Mapping[str, Any]) -> YarnConfig:
     """YaRN's options."""
     for option, only in (("truncate", True), ("partial_rotary_factor", 1.0)):
         check_value(option, rope.get(option, only), (only,))
@@ -177,7 +178,7 @@ def yarn_from_hf(rope: Mapping[str, object], hf: Mapping[str, object]) -> YarnCo
     return yarn
 
 
-def rotary_scale(rope: Mapping[str, object], yarn: YarnConfig) -> float:
+def rotary_scale(rope: Mapping[str, Any], yarn: YarnConfig) -> float:
     """The factor by which HF multiplies cosines and sines: 1 if both mscales are given and equal."""
     if rope.get("attention_factor") is not None:
         return number("attention_factor", rope["attention_factor"])

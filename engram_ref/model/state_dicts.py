@@ -6,6 +6,7 @@ mixes float32 and float64, all of it becomes float64. Tensors of PyTorch are rea
 
 import logging
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -16,7 +17,7 @@ LOG = logging.getLogger(__name__)
 WIDENED = {"float16": np.float32, "bfloat16": np.float32, "float32": np.float32, "float64": np.float64}
 """Dtype of a state dict's array -> the dtype it is read as."""
 
-def exact_array(name: str, value: object) -> np.ndarray:
+def exact_array(name: str, value: Any) -> np.ndarray:
     """A parameter as a NumPy array of float32 or float64 with exactly its values.
 
     name      for errors
@@ -53,7 +54,7 @@ def one_dtype(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
             for name, array in arrays.items()}
 
 
-def without_prefix(state_dict: Mapping[str, object], anchor: str) -> dict[str, object]:
+def without_prefix(state_dict: Mapping[str, Any], anchor: str) -> dict[str, Any]:
     """The entries of one module, without the prefix that their names have in a larger one.
 
     state_dict   entries by name
@@ -81,7 +82,7 @@ def without_prefix(state_dict: Mapping[str, object], anchor: str) -> dict[str, o
     return inside
 
 
-def take(left: dict[str, object], key: str, shape: tuple[int, ...], ours: str) -> np.ndarray:
+def take(left: dict[str, Any], key: str, shape: tuple[int, ...], ours: str) -> np.ndarray:
     """Remove one entry and return it as an array.
 
     left     the entries not yet read

@@ -73,7 +73,7 @@ def run(model: Model, ids: np.ndarray, state: DecodeState | None, counts: Sequen
         dead: np.ndarray | None = None, absorbed: bool = False, trace: Trace | None = None) -> np.ndarray:
     """Logits of every new position, [B, T, V]; arguments as for forward, arrays of the backend with a batch axis."""
     config, ops, weights = model.config, model.ops, [x for arrays in model.modules.values() for x in arrays.values()]
-    counts = check_call(ids, counts, dead, state, config, ops)
+    real = check_call(ids, counts, dead, state, config, ops)
     with Caches(state, ids.shape, weights, trace is not None, ops) as caches:
         ops.check_together({"ids": ids, **{f"state cache {name}": array for name, array in caches.arrays.items()}})
         caches.check(cache_shapes(config), ops.dtype_name(model.modules["embed"]["weight"]))
@@ -86,7 +86,7 @@ def run(model: Model, ids: np.ndarray, state: DecodeState | None, counts: Sequen
         logits = head(model, X, trace)
         if config.engram is not None:
             caches.add("canonical_ids", step.canonical_ids)
-        caches.commit(counts)
+        caches.commit(real)
     return logits
 
 

@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from engram_ref.checks import as_ops, check_is_file, check_kinds
 from engram_ref.errors import InputError
@@ -35,7 +36,7 @@ def shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
 
 
 def initialise(config: ModelConfig, rng: "np.random.Generator",
-               dtype: type | None = None) -> dict[str, np.ndarray]:
+               dtype: DTypeLike | None = None) -> dict[str, np.ndarray]:
     """Random parameters: matrices N(0, 1/fan-in), embeddings N(0, 1), gains 1, biases 0; see declarations.py.
 
     dtype    float32 or float64; None: float32 if the Engram dialect rounds to bfloat16, else float64

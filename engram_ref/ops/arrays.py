@@ -7,9 +7,11 @@ inspect dtypes, reject values that are not finite, and start from zeros.
 
 import functools
 from collections.abc import Mapping
+from typing import Any
 
 import ml_dtypes
 import numpy as np
+from numpy.typing import DTypeLike
 
 from engram_ref.errors import InputError
 
@@ -41,7 +43,7 @@ def as_array(argument: str, values: object) -> np.ndarray:
     return array
 
 
-def _converted(values: object) -> np.ndarray:
+def _converted(values: Any) -> np.ndarray:
     """Return the values as a NumPy array in native byte order."""
     if hasattr(values, "detach"):                            # a PyTorch tensor, possibly with a graph
         values = values.detach().cpu()
@@ -78,7 +80,7 @@ def constant(values: np.ndarray, like: np.ndarray) -> np.ndarray:
     return values
 
 
-def zeros(shape: tuple[int, ...], dtype: type, like: np.ndarray | None = None) -> np.ndarray:
+def zeros(shape: tuple[int, ...], dtype: DTypeLike, like: np.ndarray | None = None) -> np.ndarray:
     """Return zeros on the device of `like`."""
     return np.zeros(shape, dtype=dtype)
 

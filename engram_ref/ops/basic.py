@@ -8,6 +8,7 @@ with operators and is differentiated as a whole.
 from collections.abc import Sequence
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 
 def add(x: np.ndarray, y: np.ndarray | float) -> np.ndarray:
@@ -30,7 +31,7 @@ def einsum(axes: str, *arrays: np.ndarray) -> np.ndarray:
     return np.einsum(axes, *arrays)
 
 
-def cast(x: np.ndarray, dtype: type) -> np.ndarray:
+def cast(x: np.ndarray, dtype: DTypeLike) -> np.ndarray:
     """Convert to float32 or float64: [...] -> [...]; x itself if it has that dtype."""
     return x.astype(dtype, copy=False)
 

@@ -12,6 +12,7 @@ only numbers of the narrow format.
 
 import ml_dtypes
 import numpy as np
+from numpy.typing import DTypeLike
 
 from engram_ref.errors import InputError
 from engram_ref.ops.small import Small
@@ -60,7 +61,7 @@ def round_bf16(x: np.ndarray) -> np.ndarray:
     return x.astype(ml_dtypes.bfloat16).astype(np.float32)
 
 
-def dequantise(codes: np.ndarray, scales: np.ndarray, dtype: type = np.float32) -> np.ndarray:
+def dequantise(codes: np.ndarray, scales: np.ndarray, dtype: DTypeLike = np.float32) -> np.ndarray:
     """Convert stored FP8 numbers to values.
 
     codes     uint8 [..., W], E4M3FN

@@ -8,6 +8,7 @@ store it.
 from collections.abc import Callable, Mapping
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from engram_ref.config import EngramConfig
 from engram_ref.errors import InputError
@@ -86,7 +87,7 @@ class Composite(Conv):
 
         return step
 
-    def gather_decode(self, parameters: Parameters, rows: np.ndarray, config: EngramConfig, dtype: type,
+    def gather_decode(self, parameters: Parameters, rows: np.ndarray, config: EngramConfig, dtype: DTypeLike,
                       record: Record = ignore) -> np.ndarray:
         """Compute the memory of each token from its rows: gather, decode, concatenate.
 

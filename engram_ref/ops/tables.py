@@ -9,6 +9,7 @@ Columns are order-major: all heads of the 2-grams first, then those of the 3-gra
 """
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from engram_ref.checks import check_shapes
 from engram_ref.config import check_choice
@@ -63,7 +64,7 @@ class Tables(Codecs):
     concatenate = staticmethod(concatenate)
     check_rows = staticmethod(check_rows)
 
-    def decode(self, gathered: tuple[np.ndarray, ...], codec: str, dtype: type) -> np.ndarray:
+    def decode(self, gathered: tuple[np.ndarray, ...], codec: str, dtype: DTypeLike) -> np.ndarray:
         """Convert gathered rows to numbers.
 
         gathered   (values,) for "fp32" and "bf16" (an ml_dtypes.bfloat16 array); (codes, scales) for "fp8_e8m0"
@@ -75,5 +76,6 @@ class Tables(Codecs):
         """
         check_choice("table_codec", codec)
         if codec == "fp8_e8m0":
-            return self.dequantise(*gathered, dtype)
+            codes, scales = gathered
+            return self.dequantise(codes, scales, dtype)
         return self.cast(gathered[0], dtype)
