@@ -14,7 +14,7 @@ from engram_ref.oracle.small_modules import DIALECTS, V41, random_inputs
 from tests.bounds import module_scale
 from tests.compare import assert_close
 from tests.op_cases import Case
-from tests.unit.test_transformer import sums_on_the_way
+from tests.unit.test_transformer import total_terms
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 from engram_ref.backends import torch as torch_ops  # noqa: E402  needs torch
@@ -120,7 +120,7 @@ def test_a_model_gives_the_same(name, absorbed):
 def test_a_model_in_float32(name):
     config, p, ids, found = run_model(name, np.float32)
     wide = {key: a.astype(np.float64) if a.dtype == np.float32 else a for key, a in p.items()}
-    assert_close("logits", forward(wide, ids, config), found.numpy(), "f32", sums_on_the_way(config))
+    assert_close("logits", forward(wide, ids, config), found.numpy(), "f32", total_terms(config))
 
 
 @pytest.mark.parametrize("name", MODELS)
