@@ -1,13 +1,13 @@
 """Mutants of the backbone: rotation, attention, experts, hyper-connections, decoding.
 
-The wrong variants stand in engram_ref/oracle/wrong, backbone.py and decoding.py; see mutants.py for how an entry is
-read.
+MUTANTS: name -> (function in engram_ref, wrong variant, test that must fail, the test's arguments); see mutants.py.
+The wrong variants are defined in engram_ref/oracle/wrong/backbone.py and decoding.py.
 """
 
 import numpy as np
 
 from engram_ref.oracle.wrong import backbone as wrong
-from engram_ref.oracle.wrong import decoding as decoding
+from engram_ref.oracle.wrong import decoding
 
 ROPE, ATTENTION = "unit.test_rope:test_", "unit.test_attention:test_"
 EXPERTS, BRANCHES = "unit.test_experts:test_", "unit.test_branches:test_"
@@ -15,8 +15,8 @@ MODEL = "unit.test_transformer:test_logits_match_the_slow_model"
 DECODE = "unit.test_decode_state:test_"
 CUTS = DECODE + "any_cut_gives_the_logits_of_one_call"
 RAGGED = DECODE + "rows_of_different_lengths_are_independent"
-FROZEN = "golden.test_hf_frozen:test_frozen_logits_are_met"
-FROZEN_BRANCHES = "golden.test_hf_frozen:test_frozen_hyper_connections_are_met"
+FROZEN = "golden.test_hf_frozen:test_frozen_logits_agree"
+FROZEN_BRANCHES = "golden.test_hf_frozen:test_frozen_hyper_connections_agree"
 PLAIN, ALL = ("hf-v3-plain-wide",), ("hf-v3-q-lora-groups-yarn-wide",)
 SMALL, HALVES = ("hf-v3-q-lora-groups-yarn-default",), ("hf-v3-q-lora-groups-yarn-halves-wide",)
 
@@ -26,21 +26,21 @@ CHUNKS, ONE_BY_ONE = ("full", (2, 0, 3, 1, 7), False), ("full", (1,) * 13, False
 
 ROTATE, FREQUENCIES, EXPANDED = "ops.rope:rotate", "ops.rope:frequencies", "ops.attention:attend_expanded"
 ROTATIONS: dict[str, tuple] = {
-    "rope-half-split": (ROTATE, wrong.halves_turned, ROPE + "adjacent_channels_are_rotated_not_halves"),
-    "rope-half-split, frozen": (ROTATE, wrong.halves_turned, FROZEN, PLAIN),
-    "rope-half-split, model": (ROTATE, wrong.halves_turned, MODEL, FULL),
-    "rope-turned-back": (ROTATE, wrong.turned_back, ROPE + "rotation_matches_complex_numbers", ((2, 5, 6),)),
+    "rope-half-split": (ROTATE, wrong.rotated_by_halves, ROPE + "adjacent_channels_are_rotated_not_halves"),
+    "rope-half-split, frozen": (ROTATE, wrong.rotated_by_halves, FROZEN, PLAIN),
+    "rope-half-split, model": (ROTATE, wrong.rotated_by_halves, MODEL, FULL),
+    "rope-backwards": (ROTATE, wrong.rotated_backwards, ROPE + "rotation_matches_complex_numbers", ((2, 5, 6),)),
     "half-split-order-inverted": ("ops.rope:half_split_order", wrong.inverse_order,
                                   ROPE + "reordered_weights_work_with_the_half_split_form", (6,)),
     "half-split-not-read": ("model.hf:from_half_split", lambda original, name, array, config: array, FROZEN, HALVES),
     "yarn-mscale-half": (EXPANDED, wrong.yarn_on_the_rotary_part,
                          ATTENTION + "weights_match_the_slow_version", (False,)),
     "yarn-mscale-half, frozen": (EXPANDED, wrong.yarn_on_the_rotary_part, FROZEN, ALL),
-    "yarn-mscale-once": ("ops.rope:softmax_scale", wrong.sharpened_once, ROPE + "the_papers_numbers"),
-    "yarn-mscale-once, frozen": ("ops.rope:softmax_scale", wrong.sharpened_once, FROZEN, ALL),
+    "yarn-mscale-once": ("ops.rope:softmax_scale", wrong.mscale_not_squared, ROPE + "the_papers_numbers"),
+    "yarn-mscale-once, frozen": ("ops.rope:softmax_scale", wrong.mscale_not_squared, FROZEN, ALL),
     "yarn-ramp-swapped": (FREQUENCIES, wrong.ramp_swapped, ROPE + "the_ramp_lowers_low_frequencies_only"),
-    "yarn-ramp-not-cut": ("ops.rope:yarn_range", wrong.ramp_not_cut, ROPE + "the_papers_numbers"),
-    "yarn-ramp-not-cut, frozen": ("ops.rope:yarn_range", wrong.ramp_not_cut, FROZEN, ALL),
+    "yarn-ramp-not-cut": ("ops.rope:yarn_range", wrong.ramp_not_rounded, ROPE + "the_papers_numbers"),
+    "yarn-ramp-not-cut, frozen": ("ops.rope:yarn_range", wrong.ramp_not_rounded, FROZEN, ALL),
     "yarn-missing": (FREQUENCIES, lambda original, dim, theta, yarn=None: original(dim, theta), FROZEN, ALL),
     "angles-in-float32": ("ops.rope:angles", wrong.angles_in_float32,
                           ROPE + "float32_vectors_are_rotated_by_float64_angles"),
@@ -51,20 +51,20 @@ SLOW_MLA, CHUNK = ATTENTION + "mla_matches_the_slow_version", ATTENTION + "a_chu
 ATTENTIONS: dict[str, tuple] = {
     "kv-split-order": (UP, wrong.keys_then_values, ATTENTION + "each_head_packs_key_rows_before_value_rows"),
     "kv-split-order, frozen": (UP, wrong.keys_then_values, FROZEN, PLAIN),
-    "query-turned-part-first": ("ops.attention:queries", wrong.turned_part_first,
+    "query-rope-part-first": ("ops.attention:queries", wrong.rope_part_first,
                                 ATTENTION + "a_query_has_its_unrotated_part_first"),
-    "score-scale": (EXPANDED, wrong.scaled_by_the_unturned_width, SLOW_MLA, MLA),
-    "score-scale, frozen": (EXPANDED, wrong.scaled_by_the_unturned_width, FROZEN, PLAIN),
-    "score-scale-absorbed": ("ops.attention:attend_absorbed", wrong.scaled_by_the_unturned_width, SLOW_MLA,
+    "score-scale": (EXPANDED, wrong.scaled_by_the_nope_width, SLOW_MLA, MLA),
+    "score-scale, frozen": (EXPANDED, wrong.scaled_by_the_nope_width, FROZEN, PLAIN),
+    "score-scale-absorbed": ("ops.attention:attend_absorbed", wrong.scaled_by_the_nope_width, SLOW_MLA,
                              ("three heads", 5, True)),
-    "mask-without-start": (VISIBLE, wrong.mask_without_start, CHUNK, ("three heads", False)),
-    "mask-without-start, model": (VISIBLE, wrong.mask_without_start, CUTS, CHUNKS),
+    "mask-without-start": (VISIBLE, wrong.mask_from_chunk_start, CHUNK, ("three heads", False)),
+    "mask-without-start, model": (VISIBLE, wrong.mask_from_chunk_start, CUTS, CHUNKS),
     "mask-of-the-first-row": (VISIBLE, wrong.mask_of_the_first_row, RAGGED, ("plain", 0)),
-    "mask-strict": (VISIBLE, wrong.itself_not_seen, SLOW_MLA, MLA),
-    "mask-missing": (VISIBLE, wrong.everything_seen, ATTENTION + "later_tokens_do_not_change_earlier_outputs"),
-    "k-pe-normalised": (LATENTS, wrong.turned_key_normalised,
+    "mask-strict": (VISIBLE, wrong.itself_masked, SLOW_MLA, MLA),
+    "mask-missing": (VISIBLE, wrong.nothing_masked, ATTENTION + "later_tokens_do_not_change_earlier_outputs"),
+    "k-pe-normalised": (LATENTS, wrong.rope_key_normalised,
                         ATTENTION + "the_latent_is_normalised_and_the_key_is_not"),
-    "k-pe-normalised, frozen": (LATENTS, wrong.turned_key_normalised, FROZEN, PLAIN),
+    "k-pe-normalised, frozen": (LATENTS, wrong.rope_key_normalised, FROZEN, PLAIN),
     "latent-cached-before-its-norm": (LATENTS, wrong.latent_not_normalised,
                                       ATTENTION + "the_latent_is_normalised_and_the_key_is_not"),
     "latent-cached-before-its-norm, model": (LATENTS, wrong.latent_not_normalised, MODEL, FULL),
@@ -83,18 +83,18 @@ MIXTURES: dict[str, tuple] = {
                                EXPERTS + "weights_stay_accurate_with_a_large_bias", (12.0, "sigmoid")),
     "weights-without-a-floor": ("ops.experts:expert_weights", wrong.weights_without_a_floor,
                                 EXPERTS + "scores_of_zero_give_weights_of_zero", ("sigmoid", np.float64)),
-    "group-score-sum2 for V2": (SELECT, wrong.judged_by_two,
+    "group-score-sum2 for V2": (SELECT, wrong.groups_by_best_two,
                                 EXPERTS + "group_score_of_v2_is_the_best_alone"),
     "softmax-of-the-chosen": ("ops.experts:expert_weights", wrong.normalised_for_all, MIXTURE, ("V2's router", (2, 3))),
     "sigmoid-for-softmax": ("ops.experts:router_scores", lambda original, x, w, form: original(x, w, "sigmoid"),
                             MIXTURE, ("V2's router", (2, 3))),
     "route-bias-missing": (SELECT, wrong.without_bias, EXPERTS + "the_bias_affects_selection_but_not_weights"),
-    "group-mask-zero": (SELECT, wrong.closed_with_zero,
+    "group-mask-zero": (SELECT, wrong.masked_with_zero,
                         EXPERTS + "dropped_groups_stay_dropped_when_all_scores_are_negative"),
-    "group-mask-zero, frozen": (SELECT, wrong.closed_with_zero, FROZEN, ALL),
-    "group-score-max": (SELECT, wrong.judged_by_the_best, EXPERTS + "group_score_is_the_sum_of_the_best_two"),
-    "group-score-max, frozen": (SELECT, wrong.judged_by_the_best, FROZEN, ALL),
-    "group-score-sum": (SELECT, wrong.judged_by_all, EXPERTS + "group_score_is_the_sum_of_the_best_two"),
+    "group-mask-zero, frozen": (SELECT, wrong.masked_with_zero, FROZEN, ALL),
+    "group-score-max": (SELECT, wrong.groups_by_best_one, EXPERTS + "group_score_is_the_sum_of_the_best_two"),
+    "group-score-max, frozen": (SELECT, wrong.groups_by_best_one, FROZEN, ALL),
+    "group-score-sum": (SELECT, wrong.groups_by_all, EXPERTS + "group_score_is_the_sum_of_the_best_two"),
     "groups-ignored": (SELECT, wrong.groups_ignored, CHOICE, ("groups of two",)),
     "topk-ties": ("ops.experts:descending", wrong.ties_to_the_highest, EXPERTS + "ties_go_to_the_lowest_index"),
     "shared-scaled": (MOE, SCALED, EXPERTS + "shared_experts_are_neither_weighted_nor_scaled"),
@@ -158,7 +158,7 @@ DECODING: dict[str, tuple] = {
                                 DECODE + "a_rollback_past_the_start_raises", (6, "tokens")),
 }
 
-STREAMS, REMEMBERING = "golden.test_streams:test_answers_are_met", "oracle.streams:Remembering."
+STREAMS, SNAPSHOTS = "golden.test_streams:test_answers_agree", "oracle.streams:SnapshotStream."
 SINGLE = ("forward_stream/full-one-by-one",)
 GOLDEN_STREAMS: dict[str, tuple] = {
     "history-lost-T1": ("addressing:Addressing.rows", decoding.history_lost_for_one_token, STREAMS,
@@ -169,12 +169,12 @@ GOLDEN_STREAMS: dict[str, tuple] = {
     "taps-ignored-T1": ("ops.conv:short_conv", decoding.taps_ignored_for_one_token, STREAMS,
                         ("engram_stream/qwen-like-one-by-one",)),
     "taps-ignored-T1, model": ("ops.conv:short_conv", decoding.taps_ignored_for_one_token, STREAMS, SINGLE),
-    **{f"{step}-ignored, {kind}": (f"{REMEMBERING}{step}", decoding.nothing_done, STREAMS,
+    **{f"{step}-ignored, {kind}": (f"{SNAPSHOTS}{step}", decoding.nothing_done, STREAMS,
                                    (f"{kind}_stream/demo-like-{step}",))
        for step in ("rollback", "reorder") for kind in ("addressing", "engram")},
     **{f"{step}-ignored, model": (f"model.state:DecodeState.{step}", decoding.nothing_done, STREAMS,
                                   (f"forward_stream/full-{step}",)) for step in ("rollback", "reorder")},
-    **{f"fork-shared, {kind}": (f"{REMEMBERING}fork", decoding.shared_fork, STREAMS, (f"{kind}_stream/demo-like-fork",))
+    **{f"fork-shared, {kind}": (f"{SNAPSHOTS}fork", decoding.shared_fork, STREAMS, (f"{kind}_stream/demo-like-fork",))
        for kind in ("addressing", "engram")},
     "fork-shared, model": ("oracle.streams:ModelStream.fork", decoding.shared_fork, STREAMS,
                            ("forward_stream/full-fork",)),
@@ -192,7 +192,7 @@ FORWARD = "model.transformer:forward"
 ANSWERS: dict[str, tuple] = {
     "logits-all-zeros": (FORWARD, decoding.all_zeros, MODEL, FULL),
     "logits-of-the-last-position": (FORWARD, decoding.last_position_everywhere, MODEL, FULL),
-    "damage-passed-over": ("model.tree:check_converted", decoding.checked_too_late,
+    "damage-ignored": ("model.tree:check_converted", decoding.errors_suppressed,
                            "unit.test_transformer:test_parameters_are_checked_first",
                            (lambda p: p.update({"norm.weight": np.full(9, np.nan)}),)),
     "temperature-upside-down": ("ops.sampling:sample", decoding.multiplied_by_the_temperature,

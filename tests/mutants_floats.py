@@ -1,7 +1,7 @@
-"""The float half of the mutants: codecs, tables, norms, gate, roundings, convolution, parameter names.
+"""Mutants of the float functions: codecs, tables, norms, gate, roundings, convolution, parameter names.
 
-MUTANTS: name -> (function below engram_ref, wrong variant, test below tests, the test's arguments).
-tests/mutants.py replaces the function and expects the test to fail.
+MUTANTS: name -> (function in engram_ref, wrong variant, test that must fail, the test's arguments); see mutants.py.
+The wrong variants are defined in engram_ref/oracle/wrong/floats.py.
 """
 
 import numpy as np
@@ -27,7 +27,7 @@ ROUNDED_INPUT = ROUNDING + "the_projection_input_is_rounded_to_fp8_blocks"
 BEFORE_GATE = ROUNDING + "stages_before_the_gate_are_reproduced_exactly"
 
 DEMO, PAPER, QWEN, TILEKERNELS = ((f"{name}-like", (2, 5)) for name in ("demo", "paper", "qwen", "tilekernels"))
-"""Arguments of MODULE: a dialect, and batch and length."""
+"""Arguments of MODULE: dialect, (batch, length)."""
 
 STORED: dict[str, tuple] = {
     "e8m0-shift": ("ops.codecs:dequantise", wrong.shifted_scale, EVERY_PAIR),
@@ -85,7 +85,7 @@ NORMS: dict[str, tuple] = {
 SIGNED, COPYSIGN, GATED = "ops.gate:signed_sqrt", "ops.gate:copysign_sqrt", "ops.gate:gate"
 GATES: dict[str, tuple] = {
     "sign-for-copysign": (COPYSIGN, wrong.sign_times_root, EDGES, ("copysign_sqrt",)),
-    "lt-for-copysign": (COPYSIGN, wrong.less_than_zero, EDGES, ("copysign_sqrt",)),
+    "lt-for-copysign": (COPYSIGN, wrong.sign_by_comparison, EDGES, ("copysign_sqrt",)),
     "copysign-for-sign": (SIGNED, wrong.copysign_of_root, EDGES, ("signed_sqrt",)),
     "no-signed-sqrt": (GATED, wrong.gate_of_form("sigmoid"), MODULE, DEMO),
     "signed-sqrt-in-the-paper": (GATED, wrong.gate_of_form("signed_sqrt"), MODULE, PAPER),
@@ -119,7 +119,7 @@ SHORT_CONV, NEXT_TAPS, GATED_CONV = "ops.conv:short_conv", "ops.conv:next_taps",
 CONVOLUTIONS: dict[str, tuple] = {
     "taps-reversed": (SHORT_CONV, wrong.reversed_taps, IMPULSE),
     "dilation-1": (SHORT_CONV, wrong.without_dilation, IMPULSE),
-    "non-causal": (SHORT_CONV, wrong.looking_ahead, CONV + "convolution_is_causal"),
+    "non-causal": (SHORT_CONV, wrong.non_causal, CONV + "convolution_is_causal"),
     "conv-kernel-shared": (SHORT_CONV, wrong.one_kernel_for_all_branches, MODULE, DEMO),
     "conv-state-lost": (NEXT_TAPS, wrong.state_lost, CUTS, ((3, 0, 5, 3),)),
     "conv-state-of-one-chunk": (NEXT_TAPS, wrong.state_of_one_chunk, CUTS, ((1,) * 11,)),
@@ -133,7 +133,7 @@ CONVOLUTIONS: dict[str, tuple] = {
 
 ENGRAM, FROM_DEMO = "model.engram:engram", "model.parameters:from_engram_demo"
 MODULES: dict[str, tuple] = {
-    "kv-swap": (FROM_DEMO, wrong.value_taken_first, RECORDED),
+    "kv-swap": (FROM_DEMO, wrong.key_and_value_swapped, RECORDED),
     "conv-channel-major": (FROM_DEMO, wrong.channels_before_branches, RECORDED),
     "all-zeros": (ENGRAM, wrong.all_zeros, RECORDED),
     "copy-of-input": (ENGRAM, wrong.copy_of_input, RECORDED),

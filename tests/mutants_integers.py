@@ -1,6 +1,7 @@
-"""Mutants of the integer half: canonical ids, primes, multipliers, windows, rows and history.
+"""Mutants of the integer functions: canonical ids, primes, multipliers, windows, rows and history.
 
-The wrong variants stand in engram_ref/oracle/wrong/integers.py; see mutants.py for how an entry is read.
+MUTANTS: name -> (function in engram_ref, wrong variant, test that must fail, the test's arguments); see mutants.py.
+The wrong variants are defined in engram_ref/oracle/wrong/integers.py.
 """
 
 import numpy as np
@@ -34,14 +35,14 @@ IDS_AND_PRIMES = {
                                       ("\u039f\u03a3", "\u03bf\u03c3")),
     "strip as Python does": ("ops.canonical:normalise", wrong.with_step("strip_ends", wrong.python_strip),
                              ONE_TEXT, ("\x1c", "\x1c")),
-    "NFKC of this Python": ("ops.canonical:normalise", wrong.with_step("fold_compatibility", wrong.fold_as_python_does),
+    "NFKC of this Python": ("ops.canonical:normalise", wrong.with_step("fold_compatibility", wrong.nfkc_of_python),
                             ONE_TEXT, ("\u32ff", "\u32ff")),
     "marks of this Python": ("ops.canonical:normalise",
-                             wrong.with_step("strip_accents", wrong.strip_accents_as_python_does),
+                             wrong.with_step("strip_accents", wrong.marks_of_python),
                              ONE_TEXT, ("a\u0898", "a\u0898")),
     "U+E000 kept": ("ops.canonical:normalise", wrong.with_step("strip_ends", wrong.private_use_kept), ONE_TEXT,
                     ("\ue000", " ")),
-    "lone blank stripped": ("ops.canonical:normalise", wrong.with_step("strip_ends", str.strip), WHOLE_MAP),
+    "single space stripped": ("ops.canonical:normalise", wrong.with_step("strip_ends", str.strip), WHOLE_MAP),
     "broken UTF-8 normalised": ("ops.canonical:canonical_key", lambda f, text, raw: normalise(text) or text,
                                 CANONICAL + "test_key_of_broken_utf8_is_the_raw_token"),
     "empty key kept": ("ops.canonical:canonical_key", lambda f, text, raw: raw if "\ufffd" in text else normalise(text),
@@ -87,9 +88,9 @@ MULTIPLIERS_AND_WINDOWS = {
     "reset dropped": (HASHING + "windows", wrong.never_reset, STREAM + "test_text_after_eos_starts_a_new_window"),
     "reset at the EOS itself": (HASHING + "windows", wrong.eos_hides_itself,
                                 STREAM + "test_the_window_of_eos_contains_its_own_document"),
-    "padded where EOS fills": (HASHING + "windows", wrong.always_padded, "unit.test_hashing:test_windows",
+    "padded instead of EOS": (HASHING + "windows", wrong.always_padded, "unit.test_hashing:test_windows",
                                ([7, 8], [3, 1, 5], 1, [[7, 5, 1, 1], [8, 7, 5, 1]])),
-    "reset where there is none": (HASHING + "windows", wrong.always_reset,
+    "reset without EOS": (HASHING + "windows", wrong.always_reset,
                                   STREAM + "test_the_release_has_no_document_boundaries"),
 }
 

@@ -35,7 +35,7 @@ from engram_ref.trace import Stopped
 from engram_ref.unicode import load_tables
 
 TOOLS = ("backends", "bench", "cli", "__main__")
-HOLD_FUNCTIONS = ("Adapter", "Model", "Step", "Caches", "Remembering", "RowStream", "ModuleStream", "ModelStream",
+HOLD_FUNCTIONS = ("Adapter", "Model", "Step", "Caches", "SnapshotStream", "RowStream", "ModuleStream", "ModelStream",
                   "Planned", "Other", "Frozen")
 """Classes that are not pickled, because they hold functions or a namespace: a caller's adapter, the parts of a running
 model, the streams of golden cases, and the generator's plans of golden cases."""

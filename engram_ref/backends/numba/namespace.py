@@ -103,6 +103,15 @@ class Fused(Steps):
         """The namespace that a run with a trace uses."""
         return STEPS
 
+    def attend_absorbed(self, q_nope: np.ndarray, q_pe: np.ndarray, c_kv: np.ndarray, k_pe: np.ndarray,
+                        w_uk: np.ndarray, w_uv: np.ndarray, allowed: np.ndarray, scale: float,
+                        record: Record = ignore) -> np.ndarray:
+        """Twin of ops.attend_absorbed; a few new tokens read the latents once."""
+        arguments = q_nope, q_pe, c_kv, k_pe, w_uk, w_uv
+        if record is ignore and attention.is_small(*arguments):
+            return attention.absorbed(*arguments, allowed, scale)
+        return super().attend_absorbed(*arguments, allowed, scale, record)
+
     def address(self, ids: np.ndarray, history: np.ndarray, multipliers: np.ndarray, primes: np.ndarray,
                 offsets: np.ndarray | None, pad_id: int, eos_id: int | None = None, record: Record = ignore,
                 out: np.ndarray | None = None) -> np.ndarray:
