@@ -423,7 +423,7 @@ for at in mine.layer_ids:
     assert (my_rows == demo_rows).all()
 print("differs in:", ", ".join(differing(mine, demo)), "- and in no row")
 assert differing(mine, demo) == ["score", "gate", "query/key eps",
-                                 "convolution", "conv eps", "conv at start"]
+                                 "convolution", "conv eps", "conv init"]
 
 # %% [markdown]
 # **2.** On texts of three documents, a port's rows are right except at the first position of the second and the third
