@@ -73,9 +73,9 @@ print("out:", response.astype(int))
 assert response.tolist() == [0, 1, 0, 0, 2, 0, 0, 3, 0, 0, 4, 0]
 
 # %% [markdown]
-# The demo pads both ends with nine zeros and keeps the first $T$ outputs, which is equivalent. A *port* (an
-# implementation of the same thing in another language or framework) that keeps the last $T$ outputs reads up to nine
-# positions ahead, including the tokens that it should predict.
+# The demo pads both ends with nine zeros and keeps the first $T$ outputs, which is equivalent. A *port* (a
+# reimplementation in another language or framework) that keeps the last $T$ outputs reads up to nine positions ahead,
+# including the tokens that it should predict.
 
 # %% tags=["fold"]
 spread = np.zeros(1 + (L - 1) * step)
