@@ -6,6 +6,7 @@ Whatever has no kernel is the definition's own. In `Fused`, what lies between tw
 from collections.abc import Callable, Mapping
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from engram_ref.backends.numba import attention, conv, experts, gate, hashing, loss, norm, tables
 from engram_ref.backends.numba._buffers import aligned, result
@@ -102,6 +103,15 @@ class Fused(Steps):
         """The namespace that a run with a trace uses."""
         return STEPS
 
+    def attend_absorbed(self, q_nope: np.ndarray, q_pe: np.ndarray, c_kv: np.ndarray, k_pe: np.ndarray,
+                        w_uk: np.ndarray, w_uv: np.ndarray, allowed: np.ndarray, scale: float,
+                        record: Record = ignore) -> np.ndarray:
+        """Twin of ops.attend_absorbed; a few new tokens read the latents once."""
+        arguments = q_nope, q_pe, c_kv, k_pe, w_uk, w_uv
+        if record is ignore and attention.is_small(*arguments):
+            return attention.absorbed(*arguments, allowed, scale)
+        return super().attend_absorbed(*arguments, allowed, scale, record)
+
     def address(self, ids: np.ndarray, history: np.ndarray, multipliers: np.ndarray, primes: np.ndarray,
                 offsets: np.ndarray | None, pad_id: int, eos_id: int | None = None, record: Record = ignore,
                 out: np.ndarray | None = None) -> np.ndarray:
@@ -128,7 +138,7 @@ class Fused(Steps):
         """Twin of ops.stepper; step takes C-contiguous int64 arrays."""
         return hashing.step_function(multipliers, primes, pad_id, eos_id)
 
-    def gather_decode(self, parameters: Parameters, rows: np.ndarray, config: EngramConfig, dtype: type,
+    def gather_decode(self, parameters: Parameters, rows: np.ndarray, config: EngramConfig, dtype: DTypeLike,
                       record: Record = ignore, out: np.ndarray | None = None) -> np.ndarray:
         """Twin of ops.gather_decode: FP8 rows are decoded as they are read."""
         if config.table_codec == "fp8_e8m0" and np.dtype(dtype) == np.float32 and record is ignore:
