@@ -1,7 +1,7 @@
-"""The benchmark, from a clone: the same as `engram-ref bench`, with the rivals of baselines.py beside this file.
+"""The benchmark, from a clone: the same as `engram-ref bench`, with baselines.py from this folder.
 
     python scripts/bench.py --quick
-    python scripts/bench.py --only P1,P7 --out result.json --plot result.svg
+    python scripts/bench.py --only rows-bulk,forward --out result.json --plot result.svg
 """
 
 import sys

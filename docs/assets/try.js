@@ -1,35 +1,35 @@
 /*
- * Type your own text: which table rows it reads, worked out in the page.
+ * Type your own text: compute the table rows that it reads, in the browser.
  *
  *     text -> tokens -> canonical ids -> n-grams -> mix -> rows
  *
- * Parts 1 and 2 need no page: tests run them under node and compare every row with the package. Whatever
- * is hashed is a BigInt: a plain JavaScript number is a float64 and loses the low bits of a product beyond
- * 2^53. Words, multipliers and primes come from try-data.js, written from the package with the site.
+ * Parts 1 and 2 need no page: tests run them under node and compare every row with the package. All hashed
+ * numbers are BigInts, because a JavaScript number is a float64 and loses the low bits of a product beyond
+ * 2^53. Words, multipliers and primes come from try-data.js, which is generated from the package.
  */
 "use strict";
 (() => {
   // 1. From tokens to rows ------------------------------------------------------------------------
 
-  /** The value in 64 bits, two's complement: what NumPy's int64 keeps of it. */
+  /** The value wrapped to 64 bits, two's complement, as NumPy's int64 does. */
   const int64 = (value) => BigInt.asIntN(64, value);
-  /** The remainder that is never negative; `%` alone takes the sign of its left side. */
+  /** The non-negative remainder; the result of `%` has the sign of its left operand. */
   const floorModulus = (value, prime) => ((value % prime) + prime) % prime;
   /** All 64 bits in hexadecimal. */
   const hex = (value) => "0x" + BigInt.asUintN(64, value).toString(16).padStart(16, "0");
 
-  /** The `order` tokens that end at a position, newest first; padding stands before the start. */
+  /** The `order` tokens that end at a position, newest first, padded before the start. */
   function ngram(tokens, position, order, pad) {
     return Array.from({ length: order }, (_, back) => tokens[position - back] ?? { text: "pad", id: pad });
   }
 
-  /** Each canonical id times the multiplier of its place, joined by exclusive or. */
+  /** The exclusive or of each canonical id times the multiplier of its position. */
   function mix(newestFirst, multipliers) {
     return newestFirst.reduce((mixed, token, back) => mixed ^ int64(token.id * multipliers[back]), 0n);
   }
 
   /**
-   * What one position of a text reads in one dialect, order by order.
+   * The n-grams, mixes and rows of one position in one dialect, by order.
    * @param {{id: bigint}[]} tokens   with their canonical ids
    * @param {number} position         counted from 0
    * @param {{pad: bigint, heads: number, multipliers: bigint[], primes: bigint[]}} dialect
@@ -43,34 +43,34 @@
     });
   }
 
-  // 2. From what was typed to tokens --------------------------------------------------------------
+  // 2. From the typed text to tokens --------------------------------------------------------------
 
   const MOST_TOKENS = 64;
-  /** Input that cannot be read; its message is the sentence that the page shows. */
+  /** The input cannot be read; the page shows the message. */
   class InputError extends Error {}
 
-  /** Text -> tokens {id} where it begins with a number, else {text, raw, id}. */
+  /** Text -> tokens: {id} if it begins with a number, else {text, raw, id}. */
   function read(text, data) {
     const typed = text.trim().replace(/\s+/g, " ");
     if (!typed) throw new InputError("Type some words or numbers to see which rows they read.");
     const tokens = /^[, ]*[-+]?\.?\d/.test(typed) ? readNumbers(typed, data) : readWords(typed, data);
     if (tokens.length <= MOST_TOKENS) return tokens;
-    throw new InputError(`This page takes up to ${MOST_TOKENS} tokens; these are ${tokens.length}.`);
+    throw new InputError(`This page takes up to ${MOST_TOKENS} tokens; your text has ${tokens.length}.`);
   }
 
-  /** Canonical ids with commas or blanks between them. */
+  /** Canonical ids separated by commas or spaces. */
   function readNumbers(typed, data) {
     const { name, size } = data.dialects.reduce((a, b) => (b.size < a.size ? b : a));
     return typed.split(/[, ]+/).filter(Boolean).map((part) => {
       const wrong = /^-\d+$/.test(part) ? "is negative, and canonical ids count from 0"
-        : !/^\d+$/.test(part) ? "is not a whole number: type canonical ids, or words of the list"
+        : !/^\d+$/.test(part) ? "is not an integer: type canonical ids, or words from the list"
         : BigInt(part) >= size ? `is too large: the largest canonical id of ${name} is ${size - 1n}` : "";
       if (wrong) throw new InputError(`“${part}” ${wrong}.`);
       return { id: BigInt(part) };
     });
   }
 
-  /** Words and marks of the list; a blank belongs to the word after it, as the tokenizer has it. */
+  /** Words and punctuation of the list; a space belongs to the next word, as in the tokenizer. */
   function readWords(typed, data) {
     const pieces = typed.match(/ ?[^ ,.;:!?]+| ?[,.;:!?][^ ]*/g);
     const parts = pieces.flatMap((piece) => (Object.hasOwn(data.split, piece) ? data.split[piece] : [piece]));
@@ -85,7 +85,7 @@
 
   const spelled = (token) => (token.text ?? "").replaceAll(" ", "␣");
   const shown = (token) => `${spelled(token)} ${token.id}`.trim();
-  /** Bring the page to life: `data-try` names its parts, `data-cell` the values that change. */
+  /** Make the page interactive: `data-try` marks its parts, `data-cell` the values that change. */
   function start(page, data) {
     const [form, figure, choice, status] = ["form", "figure", "tokens", "status"]
       .map((name) => page.querySelector(`[data-try="${name}"]`));
@@ -119,7 +119,7 @@
       status.textContent = `Token ${chosen + 1} of ${tokens.length} (${shown(tokens[chosen])}) reads ${reads}.`;
     }
 
-    /** Read the input and show its rows, or say what is wrong with it. */
+    /** Read the input and show its rows, or an error message. */
     function update() {
       const atEnd = chosen === tokens.length - 1;
       try {

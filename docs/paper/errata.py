@@ -2,33 +2,34 @@
 # # Errata: where paper, figures and code disagree
 #
 # The paper is [*Conditional Memory via Scalable Lookup*](https://arxiv.org/abs/2601.07372), arXiv 2601.07372, in its
-# version of 12 January 2026. This page lists the places where it disagrees with its own numbers, its own figures, or
-# the authors' code. Each entry shows its evidence, computed when this page is built. None of them overturns the paper's
-# main result. They matter to anyone who implements it, or quotes a number from it.
+# version of 12 January 2026. This page lists where it disagrees with its own numbers, its own figures, or the authors'
+# code. Each entry shows its evidence, which is computed when this page is built. None of them overturns the paper's
+# main result, but they matter if you implement the paper or quote its numbers.
 #
 # [*Demo*](https://github.com/deepseek-ai/Engram) is the code that the authors published with the paper, *V4.1* the
-# released model DeepSeek-V4.1-Flash. *MoE-27B* is the paper's plain model, a mixture of experts (MoE) without Engram;
-# MMLU, MMLU-Redux and C3 are tests with questions, scored in percent. The [glossary](../reference/glossary.md) explains
-# the other words.
+# released model DeepSeek-V4.1-Flash. *MoE-27B* is the paper's baseline, a mixture of experts (MoE) without Engram.
+# MMLU, MMLU-Redux and C3 are question-answering benchmarks, scored in percent. The
+# [glossary](../reference/glossary.md) explains the other terms.
 #
-# | the paper | what is found | |
+# | the paper | the evidence | |
 # |---|---|---|
 # | Eq. 4 has a plain sigmoid | demo and releases take a signed square root first | [1](#1-the-signed-square-root) |
 # | projections without bias | the demo has biases | [2](#2-the-biases) |
-# | no eps is given | three different ones in code | [3](#3-the-eps-of-the-norms) |
-# | convolution starts at zero | the demo leaves a random start | [4](#4-the-start-of-the-convolution) |
-# | Engram in layers 2 and 15 | the demo's second layer is the sixteenth | [5](#5-the-numbers-of-the-layers) |
+# | no eps is given | three different values in code | [3](#3-the-eps-of-the-norms) |
+# | convolution initialised to zero | the demo's initialisation is random | [4](#4-convolution-initialisation) |
+# | Engram in layers 2 and 15 | the demo's second layer is the sixteenth | [5](#5-layer-numbers) |
 # | 5.7B Engram parameters | 5.79B, truncated | [6](#6-57-billion-parameters) |
 # | abstract: MMLU +3.4 | MMLU +3.0; +3.4 is MMLU-Redux | [7](#7-mmlu-34) |
 # | Table 1: C3 60.1 and 63.6 | Fig. 8 ends at 76.25 and 82.24 | [8](#8-c3) |
-# | equal in computation (FLOPs) | 32.8M active parameters more, 0.86% | [9](#9-equal-flops) |
-# | best share of experts 75-80% | lowest measured at 85%, drawn minimum at 73-74% | [10](#10-where-the-minimum-lies) |
-# | a U-shaped curve | much of it is one step at pure MoE | [11](#11-a-u-or-a-step) |
+# | equal in computation (FLOPs) | 32.8M more active parameters, 0.86% | [9](#9-equal-flops) |
+# | best share of experts 75-80% | lowest measured at 85%, fitted minimum at 73-74% | [10](#10-the-lowest-loss) |
+# | a U-shaped curve | mostly a single step at pure MoE | [11](#11-a-u-or-a-step) |
 # | Engram scales better than OverEncoding | same slope, constant offset | [12](#12-slope-or-offset) |
-# | Engram is nearer to the final prediction in every layer | not at layers 18 to 20 | [13](#13-the-logitlens-curve) |
+# | Engram is closer to the final prediction in every layer | not in layers 18 to 20 | [13](#13-the-logitlens-curve) |
 #
-# Numbers of figures were read off the vector paths of the PDF. They are in [figures.json](figures.json), which says
-# how. The package contains this file and the recorded module below, so this page also runs as a script.
+# The numbers of the figures were extracted from the vector paths of the PDF. They are in [figures.json](figures.json),
+# which describes the method. The package contains this file and the recorded module below, so you can also run this
+# page as a script.
 
 # %% tags=["fold"]
 import json
@@ -57,9 +58,9 @@ release = preset("deepseek-v4.1-flash")
 # %% [markdown]
 # ## Formulas against code
 #
-# The evidence for the first entries is a recording: a small module of the authors' demo, run in float64, with all
-# its parameters, its input and its output. This package computes the same output. Then one choice at a time is
-# taken back or changed, and the output goes astray.
+# The evidence for the first entries is a recorded run of the authors' demo: a small module in float64, with all its
+# parameters, its input and its output. This package computes the same output. The entries below then change one
+# choice at a time and print how far the output deviates.
 
 # %% tags=["fold"]
 with safe_open(data / "demo-module.safetensors", "np") as file:
@@ -79,7 +80,7 @@ hidden, rows = recorded["hidden"], recorded["rows"]
 
 
 def error(changed: EngramConfig, weights: dict[str, np.ndarray]) -> float:
-    """Largest distance from the recorded output."""
+    """Largest deviation from the recorded output."""
     found = engram(weights, hidden, rows, changed)
     return float(abs(found - recorded["output"]).max())
 
@@ -92,7 +93,7 @@ assert error(config, parameters) < 1e-13
 # ### 1 The signed square root
 #
 # Eq. 4 and Eq. 6 print $\alpha = \sigma(s)$. The demo computes $\alpha = \sigma(\mathrm{sign}(s)\sqrt{\max(|s|,
-# 10^{-6})})$, and so, but for the sign of zero, does V4.1.
+# 10^{-6})})$. V4.1 does the same, except for the sign of zero.
 
 # %% tags=["fold"]
 plain = error(replace(config, gate_form="sigmoid"), parameters)
@@ -103,8 +104,8 @@ assert (demo.gate_form, release.gate_form) == ("signed_sqrt", "copysign_sqrt")
 # %% [markdown]
 # ### 2 The biases
 #
-# Eq. 3 prints $k = W_K e$ and $v = W_V e$. The demo's projections add biases, to every key and to the value, so
-# there even an empty memory has something to say. V4.1 has none.
+# Eq. 3 prints $k = W_K e$ and $v = W_V e$. The demo's projections add a bias to every key and to the value, so its
+# value is not zero even if the memory is. V4.1 has no biases.
 
 # %% tags=["fold"]
 biases = [name for name in state_dict if name.endswith("bias")]
@@ -119,8 +120,9 @@ assert demo.projection_bias and not (paper.projection_bias or release.projection
 # ### 3 The eps of the norms
 #
 # RMSNorm divides by $\sqrt{\mathrm{mean}(x^2) + \mathrm{eps}}$, and the paper gives no eps. The demo uses the
-# machine epsilon of the input's type for state and key, and $10^{-5}$ before the convolution. V4.1 uses
-# $10^{-20}$. On ordinary inputs the first hardly shows. On a hidden state $10^8$ times shorter it decides.
+# machine epsilon of the input's dtype for state and key, and $10^{-5}$ before the convolution. V4.1 uses
+# $10^{-20}$. The eps for state and key hardly matters for ordinary inputs, but dominates if the hidden state is
+# $10^8$ times smaller.
 
 # %% tags=["fold"]
 other = replace(config, norm_eps=release.norm_eps)
@@ -130,17 +132,17 @@ right, found = (engram(parameters, 1e-8 * hidden, rows, c) for c in (config, oth
 small = abs(found - right).max()
 conv = error(replace(config, conv_norm_eps=release.norm_eps), parameters)
 print(f"1e-20 for state and key:      off by {ordinary:.0e}")
-print(f"  with a state 1e8 times shorter:    {small:.0e}")
+print(f"  with a state 1e8 times smaller:    {small:.0e}")
 print(f"1e-20 before the convolution: off by {conv:.0e}")
 assert ordinary < 1e-13 and small > 0.01 and 1e-4 < conv < 1e-3
 
 # %% [markdown]
-# ### 4 The start of the convolution
+# ### 4 Convolution initialisation
 #
-# The paper starts the convolution's weights at zero (Table 5), so that its branch adds nothing at first:
-# $\mathrm{SiLU}(0) = 0$. The demo creates the layer and leaves PyTorch's random start, uniform within $\pm
-# 1/\sqrt{4}$. Anyone who trains from the demo's code starts elsewhere. The module as a whole is not silent in
-# either case: the gated value passes beside the convolution. V4.1 has no convolution at all.
+# The paper initialises the convolution's weights to zero (Table 5), so that the convolution adds nothing at first:
+# $\mathrm{SiLU}(0) = 0$. The demo keeps PyTorch's random initialisation, uniform within $\pm 1/\sqrt{4}$. Training
+# from the demo's code therefore starts from a different function. The module's output is not zero in either case,
+# because the gated value bypasses the convolution. V4.1 has no convolution.
 
 # %% tags=["fold"]
 zero = {**parameters, "conv_weight": np.zeros_like(parameters["conv_weight"])}
@@ -154,16 +156,14 @@ assert release.conv_kernel == 0
 print("zero weights: the same output as without a convolution, and not zero")
 
 # %% [markdown]
-# ### 5 The numbers of the layers
+# ### 5 Layer numbers
 #
-# The paper puts Engram in layers 2 and 15, and its text counts from 1: layer 2 is called the second block, and
-# the ablation runs over layers 1 to 12. The demo counts from 0 and has layers 1 and 15. That is the second block,
-# and the *sixteenth*. V4.1, which also counts from 0, has 1 and 14: the second and the fifteenth, as the paper
-# says.
+# The paper puts Engram in layers 2 and 15, and its text counts from 1: it calls layer 2 the second block, and the
+# ablation covers layers 1 to 12. The demo counts from 0 and has layers 1 and 15, which are the second and the
+# *sixteenth* block. V4.1, which also counts from 0, has 1 and 14: the second and the fifteenth, as in the paper.
 #
-# The number also seeds the hash. So "layer 2" and "layer 1" read different rows, though both name the second
-# block, and no source says which one seeded the paper's trained models. This package's preset takes the printed
-# one.
+# The number also seeds the hash. "Layer 2" and "layer 1" therefore read different rows, although both are the second
+# block. No source says which number seeded the paper's trained models. This package's preset uses the printed one.
 
 # %% tags=["fold"]
 for name, c in (("paper", paper), ("demo", demo), ("V4.1", release)):
@@ -177,7 +177,7 @@ ids = vocabulary.canonical[vocabulary.encode(sentence)]
 as_printed = Addressing(paper).rows(ids, 2)
 from_zero = replace(paper, layer_ids=(1, 14), layer_base=0)
 agree = int((as_printed == Addressing(from_zero).rows(ids, 1)).sum())
-print("rows of a sentence that agree in both ways of counting:", agree, "of", as_printed.size)
+print("rows of a sentence that are the same for both numberings:", agree, "of", as_printed.size)
 assert agree == 0
 
 # %% [markdown]
@@ -185,14 +185,15 @@ assert agree == 0
 #
 # ### 6 5.7 billion parameters
 #
-# Table 5 gives Engram-27B 5.7B parameters in its tables. Its sizes give 5.79B; the digit was cut off, not
-# rounded. For Engram-40B both ways give the printed 18.5B. (Table 1 cuts in the same manner; see entry 8.)
+# Table 5 states 5.7B parameters in the tables of Engram-27B. Its table sizes give 5.79B; the number was truncated,
+# not rounded. For Engram-40B, truncation and rounding both give the printed 18.5B. (Table 1 also truncates; see
+# entry 8.)
 
 # %% tags=["fold"]
 for name in ("engram-27b", "engram-40b"):
     billions = sizes(preset(name))["parameters"] / 1e9
     cut = np.floor(billions * 10) / 10
-    print(f"{name}: {billions:.3f}B, rounded {billions:.1f}B, cut {cut:.1f}B")
+    print(f"{name}: {billions:.3f}B, rounded {billions:.1f}B, truncated {cut:.1f}B")
 assert sizes(paper)["parameters"] == 5_792_338_560
 assert sizes(preset("engram-40b"))["parameters"] == 18_534_311_360
 nominal = 2 * paper.table_sizes[0] * paper.memory_width  # before sizes become primes
@@ -201,8 +202,8 @@ assert nominal == 5_791_744_000
 # %% [markdown]
 # ### 7 MMLU +3.4
 #
-# Abstract and introduction say that Engram-27B gains 3.4 points on MMLU. By Table 1, and by the paper's section
-# 4.2, it gains 3.0. The 3.4 is the gain on MMLU-Redux.
+# The abstract and the introduction say that Engram-27B gains 3.4 points on MMLU. According to Table 1 and section
+# 4.2, it gains 3.0. The gain of 3.4 is on MMLU-Redux.
 
 # %% tags=["fold"]
 gain = {}
@@ -215,9 +216,9 @@ assert gain == {"MMLU": 3.0, "MMLU-Redux": 3.4}
 # %% [markdown]
 # ### 8 C3
 #
-# Fig. 8 follows the last ten checkpoints. Its last point, step 50,000, is the model of Table 1. For MMLU and
-# MMLU-Redux, figure and table agree once digits are cut. For C3 they are sixteen points and more apart. Both
-# agree that Engram is better; which of the two levels is right cannot be seen from the paper.
+# Fig. 8 shows the last ten checkpoints. The last one, step 50,000, is the model of Table 1. For MMLU and
+# MMLU-Redux, the truncated values of the figure equal those of the table. For C3 they differ by more than sixteen
+# points. Engram is better in both; the paper does not show which values are right.
 
 # %% tags=["fold"]
 curves = figures["figure_8"]
@@ -233,9 +234,9 @@ assert curves["steps"]["MoE"][-1] == curves["steps"]["Engram"][-1] == 50_000
 # %% [markdown]
 # ### 9 Equal FLOPs
 #
-# Engram-27B and MoE-27B are called equal in FLOPs, the computation for a token: both activate 3.8B parameters.
-# Engram's projections are active too: five matrices a layer (four keys, one value), in two layers. The comparison
-# leaves them out. It is little, but not nothing.
+# The paper calls Engram-27B and MoE-27B equal in FLOPs, the computation per token: both activate 3.8B parameters.
+# Engram's projections are active too: five matrices per layer (four keys, one value), in two layers. The comparison
+# omits them. The difference is small but not zero.
 
 # %% tags=["fold"]
 extra = 0
@@ -249,17 +250,17 @@ assert f"{extra / ACTIVE_PARAMETERS:.2%}" == "0.86%"
 # %% [markdown]
 # ## Text against figures
 #
-# ### 10 Where the minimum lies
+# ### 10 The lowest loss
 #
-# Fig. 3 (left) shares a budget of inactive parameters between routed experts and Engram tables. $\rho$ is the
-# share of the experts: at $\rho = 1$ there is no Engram. The text puts the best at 75-80% and quotes 1.7109 for
-# about 80%; the figure draws a parabola. But the lowest *measured* loss stands at 85% in both budgets, and the
-# parabola through all ten points has its minimum at 73.8% and 72.6%. No point is shown with a second seed, so none
+# Fig. 3 (left) divides a budget of inactive parameters between routed experts and Engram tables. $\rho$ is the
+# share of the experts: at $\rho = 1$ there is no Engram. The text gives 75-80% as the best share and quotes 1.7109
+# for about 80%; the figure draws a parabola. But the lowest *measured* loss is at 85% for both budgets, and the
+# parabola fitted to all ten points has its minimum at 73.8% and 72.6%. No point is shown with a second seed, so none
 # of the three is certain.
 
 # %% tags=["fold"]
 def lowest(parabola: np.ndarray) -> float:
-    """Where a parabola, given as the coefficients of np.polyfit, has its minimum."""
+    """Position of the minimum of a parabola, given by the coefficients of np.polyfit."""
     return float(-parabola[1] / (2 * parabola[0]))
 
 
@@ -285,18 +286,18 @@ assert large["loss"][np.argmin(abs(large["rho"] - 0.8))] == 1.7109
 # %% [markdown]
 # ### 11 A U or a step?
 #
-# Where does the parabola get its right arm? From one point, pure MoE. Fit the other nine alone and it lies 0.011
-# and 0.009 above them; the first 5% given to Engram bring 77% and 66% of all that is gained. So the figure shows
-# a step, from no Engram to some, at least as much as a bowl. The minimum of the nine lies at 80.6% and 77.8%,
-# near what the text says.
+# The right arm of the parabola depends on one point, pure MoE. If we fit only the other nine points, pure MoE is
+# 0.011 and 0.009 above the fit. The first 5% given to Engram bring 77% and 66% of the total gain. The figure
+# therefore shows a step from no Engram to some Engram at least as much as a U. The fit of the nine points has its
+# minimum at 80.6% and 77.8%, close to the text.
 
 # %% tags=["fold"]
 fig, axes = plt.subplots(1, 2, figsize=(6.8, 3.7))
 for ax, (name, b) in zip(axes, budgets.items(), strict=True):
     x, best = np.linspace(b["rho"][0], 1.0, 200), b["loss"].argmin()
     bottom = 100 * b["drawn"], np.polyval(b["ten"], b["drawn"])
-    ax.plot(100 * x, np.polyval(b["ten"], x), "C0-", label="parabola of all ten")
-    ax.plot(100 * x, np.polyval(b["nine"], x), "C1--", label="of nine, without pure MoE")
+    ax.plot(100 * x, np.polyval(b["ten"], x), "C0-", label="fit to all ten points")
+    ax.plot(100 * x, np.polyval(b["nine"], x), "C1--", label="fit without pure MoE")
     ax.plot(100 * b["rho"], b["loss"], "o", color="C5", markersize=5)
     ax.plot(100 * b["rho"][best], b["loss"][best], "o", color="C2", markersize=9,
             label="lowest measured, 85%")
@@ -310,18 +311,18 @@ for ax, (name, b) in zip(axes, budgets.items(), strict=True):
 axes[0].set_ylabel("validation loss")
 fig.legend(*axes[0].get_legend_handles_labels(), fontsize=8, ncols=2,
            loc="outside lower center")
-fig.suptitle("The lowest point is not where the parabola is lowest,\n"
-             "and pure MoE stands apart", x=0.02, ha="left")
-fig.set_label("Two panels, validation loss against rho from 40 to 100 percent. Ten points "
-              "each fall to a lowest one at 85 percent; the parabola of all ten is lowest "
-              "at 73.8 and 72.6 percent; the last point, pure MoE, lies about 0.01 above "
-              "the parabola of the other nine.")
+fig.suptitle("The lowest point is not at the minimum of the parabola,\n"
+             "and pure MoE is an outlier", x=0.02, ha="left")
+fig.set_label("Two panels, validation loss against rho from 40 to 100 percent. Each has ten "
+              "points, the lowest at 85 percent. The parabola fitted to all ten has its minimum "
+              "at 73.8 and 72.6 percent. The last point, pure MoE, is about 0.01 above the "
+              "parabola fitted to the other nine.")
 assert all(abs(b["drawn"] - b["lowest"]) > 0.1 for b in (large, less))
 assert [round(b["above"], 3) for b in (large, less)] == [0.011, 0.009]
 
 # %% tags=["fold"]
-print("pure MoE above the nine:", *[f"{b['above']:.4f}" for b in (large, less)])
-print("gained by the first 5%: ", *[f"{b['first']:.0%}" for b in (large, less)])
+print("pure MoE above the fit of nine:", *[f"{b['above']:.4f}" for b in (large, less)])
+print("gained by the first 5%:        ", *[f"{b['first']:.0%}" for b in (large, less)])
 assert [f"{b['first']:.0%}" for b in (large, less)] == ["77%", "66%"]
 assert [f"{b['rest']:.1%}" for b in (large, less)] == ["80.6%", "77.8%"]
 assert np.allclose([1 - b["rho"][-2] for b in (large, less)], 0.05, atol=0.005)
@@ -329,10 +330,11 @@ assert np.allclose([1 - b["rho"][-2] for b in (large, less)], 0.05, atol=0.005)
 # %% [markdown]
 # ### 12 Slope or offset?
 #
-# Fig. 3 (right) grows the tables of Engram and of OverEncoding, which averages hashed n-gram embeddings with the
-# token's own at the input. The text says that Engram has the larger potential to scale. Loss falls by 0.028 for
-# each factor of ten with Engram, by 0.030 with OverEncoding: about the same, and if anything steeper. What Engram
-# has is a head start of 0.011 to 0.016, at every size measured. (A *slot* is a row of a table.)
+# Fig. 3 (right) scales the tables of Engram and of OverEncoding, which averages hashed n-gram embeddings with the
+# token embedding at the input. The text says that Engram has the larger scaling potential. Per factor of ten, the loss
+# falls by 0.028 with Engram and by 0.030 with OverEncoding: OverEncoding's slope is about the same, if anything
+# steeper. Engram's advantage is a constant offset of 0.011 to 0.016 at every size measured. (A *slot* is a row of a
+# table.)
 
 # %% tags=["fold"]
 right = figures["figure_3_right"]
@@ -349,16 +351,16 @@ for name, (label, colour, marker) in looks.items():
     slots, loss = series[name]
     ax.plot(10**span, np.polyval(fits[name], span), color=colour)
     ax.plot(10**slots, loss, marker, color=colour, linestyle="none",
-            label=f"{label}: {fits[name][0]:.4f} a decade")
+            label=f"{label}: {fits[name][0]:.4f} per decade")
 ax.axhline(right["no_memory"], color="C5", linewidth=1)
 ax.annotate("no memory", (10**5.3, right["no_memory"]), (0, 3),
             textcoords="offset points", fontsize=8)
 ax.set(xscale="log", xlabel="slots", ylabel="validation loss", ylim=(1.735, 1.816),
-       title="Both fall alike; Engram starts lower")
+       title="Both have the same slope; Engram is lower by a constant")
 ax.legend(fontsize=8)
-fig.set_label("Validation loss against the number of slots, logarithmic. Eight points of "
-              "Engram and four of OverEncoding lie near two almost parallel falling "
-              "lines, Engram's about 0.013 lower; both lie below the loss without memory.")
+fig.set_label("Validation loss against the number of slots, on a logarithmic axis. Eight points "
+              "of Engram and four of OverEncoding are close to two almost parallel falling "
+              "lines, Engram's about 0.013 lower. Both are below the loss without memory.")
 slope = {name: round(float(fit[0]), 4) for name, fit in fits.items()}
 slots, loss = series["overencoding"]
 gaps = loss - np.polyval(fits["engram"], slots)
@@ -371,22 +373,22 @@ print("OverEncoding's points above Engram's line:", gaps.round(4))
 for mult in (10, 20):                          # the sizes that both measured
     above, below = (right[name]["loss"][right[name]["mult"].index(mult)]
                     for name in ("overencoding", "engram"))
-    print(f"measured at {mult} x 129,280 slots: {above - below:.4f} apart")
+    print(f"measured at {mult} x 129,280 slots: difference {above - below:.4f}")
     assert 0.0105 < above - below < 0.0145
 
 # %% [markdown]
 # ### 13 The LogitLens curve
 #
-# Fig. 4 reads a prediction off every layer, a method called LogitLens, and measures how far it is from the final one
-# (KL divergence, a distance between probabilities). The text calls Engram's distance systematically smaller. It is,
-# from layer 1 to 17. It is larger at 18, 19 and 20, where the plain model's curve has dropped already, and at both
-# ends.
+# Fig. 4 computes a prediction from every layer, a method called LogitLens, and measures its distance from the final
+# prediction (KL divergence, a distance between probability distributions). The text calls Engram's distance
+# systematically smaller. This is true from layer 1 to 17. The distance is larger in layers 18, 19 and 20, where the
+# baseline's curve has already dropped, and in the first and last layer.
 
 # %% tags=["fold"]
 lens = figures["figure_4_logitlens"]
 moe, with_engram = np.array(lens["MoE-27B"]), np.array(lens["Engram-27B"])
 farther = np.flatnonzero(with_engram > moe).tolist()
-print("layers where Engram-27B is farther from the end:", *farther)
+print("layers where Engram-27B is farther from the final prediction:", *farther)
 for layer in (5, 17, 18, 19, 20):
     print(f"layer {layer:2}: MoE {moe[layer]:.2f}, Engram {with_engram[layer]:.2f}")
 assert (with_engram < moe)[1:18].all()
@@ -394,5 +396,5 @@ assert farther == [0, 18, 19, 20, 28]
 assert (moe[18], with_engram[18]) == (3.88, 4.88)
 
 # %% [markdown]
-# Next: [where each equation of the paper lives in this package](map.md), or [what differs between the
+# Next: [where to find each equation of the paper in this package](map.md), or [what differs between the
 # dialects](../learn/07_dialects.md).

@@ -1,6 +1,6 @@
-"""The benchmark: every row of the performance table, beside frozen rivals and the machine's own limits.
+"""The benchmark: each operation is compared with frozen baselines and with the limits of the machine.
 
-In reading order: `measure` (clocks, peaks, processes), `case` (sides, comparisons, verdicts), `setting` (sizes,
-rivals, threads, the machine), `limits` (what the machine allows), `lookup` and `model` (the rows), `run`, `report`
-(text and chart). Rivals come from scripts/baselines.py and never use this package.
+Reading order: `timing` (clocks, peak memory, fresh processes), `case` (variants and comparisons), `setting` (sizes,
+baselines, threads, the machine), `limits` (what the machine allows), `lookup`, `model` and `cuda` (the rows), `run`,
+and `report` (text and chart). The baselines are in scripts/baselines.py and never use this package.
 """

@@ -1,7 +1,7 @@
-"""A case: what is called, what is compared with what, and the verdict on what was measured.
+"""A case: variants of the same work, the comparisons between them, and whether the goals were met.
 
-Values are compared round by round, from measurements made one right after the other, and only then summarised;
-so the spread of a ratio is its own, not that of its parts.
+Each ratio is taken within one round, between measurements made one right after the other, and summarised afterwards.
+Its quartiles therefore describe the ratio itself and not its two parts.
 """
 
 from collections.abc import Callable, Mapping
@@ -10,31 +10,31 @@ from typing import NamedTuple
 
 import numpy as np
 
-from engram_ref.bench.measure import Rounds, Side
+from engram_ref.bench.timing import Rounds, Work
 
 OURS = "engram_ref"
 FRESH = f"{OURS}, fresh output"
 
 
-class Kind(NamedTuple):
-    """One way to compare two sides."""
+class Metric(NamedTuple):
+    """A way to compare two measured values."""
 
-    value: Callable[[float, float], float]     # of the side looked at and the one it is compared with
-    at_least: bool                             # is more better?
+    compute: Callable[[float, float], float]     # from our value and the other variant's
+    more_is_better: bool
 
 
-KINDS = {
-    "faster": Kind(lambda ours, other: other / ours, True),             # times as fast as a rival
-    "limit": Kind(lambda ours, other: other / ours, True),              # share of what the machine allows
-    "memory": Kind(lambda ours, output: ours / output, False),          # times the output's size
-    "later": Kind(lambda ours, other: 1000 * (ours - other), False),    # milliseconds more
+METRICS = {
+    "speedup": Metric(lambda ours, other: other / ours, True),              # times as fast as a baseline
+    "limit": Metric(lambda ours, other: other / ours, True),                # fraction of what the machine allows
+    "memory": Metric(lambda ours, output: ours / output, False),            # multiple of the output's size
+    "delay": Metric(lambda ours, other: 1000 * (ours - other), False),      # additional milliseconds
 }
 
 
 class Comparison(NamedTuple):
-    """One thing to find out about a case; without a goal it is shown and not judged."""
+    """Two variants and a metric. Without a goal, the result is reported but not judged."""
 
-    kind: str
+    metric: str
     against: str
     goal: float | None = None
     of: str = OURS
@@ -42,45 +42,45 @@ class Comparison(NamedTuple):
 
 @dataclass
 class Case:
-    """One row of the table at one number of threads.
+    """One row of the benchmark, for one number of threads.
 
-    what         the work, in words
+    title        name of the work, as printed
     sizes        its sizes by name
-    threads      of every side
-    sides        ours, rivals and limits by name: what to call, or why it cannot run here. Rivals give the same
-                 answer as ours
-    compare      what is asked of them
-    uses_blas    whether some side computes a matrix product
-    unit         of the measured values, "s" or "B"
-    rounds       how often to measure at least
-    collect      measures the sides, given them and the number of rounds; None: they are called in turn and timed
-    failed       why its goals are missed, however fast it is; "" if nothing else is asked
-    note         a fact that the reader of the result should know
+    threads      number of threads of every variant
+    variants     ours, baselines and limits by name: a callable, or the reason it cannot run here. Baselines return
+                 the same answer as ours
+    comparisons  what is reported
+    uses_blas    whether a variant computes a matrix product
+    unit         unit of the measured values, "s" or "B"
+    rounds       minimum number of rounds
+    collect      measures the variants, given them and the number of rounds; None: time them in turns
+    failure      reason to count its goals as missed regardless of speed; "" if there is none
+    note         printed after the results; "" if there is none
     """
 
-    what: str
+    title: str
     sizes: Mapping[str, int | str]
     threads: int
-    sides: Mapping[str, Side | str]
-    compare: list[Comparison]
+    variants: Mapping[str, Work | str]
+    comparisons: list[Comparison]
     uses_blas: bool = False
     unit: str = "s"
     rounds: int = 1
-    collect: Callable[[Mapping[str, Side], int], Rounds] | None = None
-    failed: str = ""
+    collect: Callable[[Mapping[str, Work], int], Rounds] | None = None
+    failure: str = ""
     note: str = ""
 
-    def present(self) -> dict[str, Side]:
-        """The sides that can run here."""
-        return {name: side for name, side in self.sides.items() if not isinstance(side, str)}
+    def available(self) -> dict[str, Work]:
+        """The variants that can run here."""
+        return {name: variant for name, variant in self.variants.items() if not isinstance(variant, str)}
 
     def missing(self) -> dict[str, str]:
-        """{side: why it cannot run here}"""
-        return {name: side for name, side in self.sides.items() if isinstance(side, str)}
+        """{variant: reason it cannot run here}"""
+        return {name: variant for name, variant in self.variants.items() if isinstance(variant, str)}
 
 
 def spread(values: list[float]) -> dict[str, float]:
-    """Median and quartiles, linear between neighbours.
+    """Median and quartiles, interpolated linearly.
 
     >>> spread([4.0, 1.0, 2.0, 3.0])
     {'median': 2.5, 'q1': 1.75, 'q3': 3.25}
@@ -88,37 +88,37 @@ def spread(values: list[float]) -> dict[str, float]:
     return {name: float(np.quantile(values, q)) for name, q in (("median", 0.5), ("q1", 0.25), ("q3", 0.75))}
 
 
-def record(row: str, case: Case, values: Rounds, excuse: str) -> dict[str, object]:
-    """What the result file says of one case.
+def record(row: str, case: Case, values: Rounds, not_judged: str) -> dict[str, object]:
+    """The entry of one case in the result file.
 
-    excuse   why nothing here is judged; "" if it is
+    not_judged   reason not to judge its goals; "" to judge them
     """
     return {
-        "id": row, "what": case.what, "sizes": dict(case.sizes), "threads": case.threads, "unit": case.unit,
-        "sides": {name: spread(measured) for name, measured in values.items()},
-        "comparisons": [compared(asked, values, case, excuse) for asked in case.compare],
+        "row": row, "title": case.title, "sizes": dict(case.sizes), "threads": case.threads, "unit": case.unit,
+        "variants": {name: spread(measured) for name, measured in values.items()},
+        "comparisons": [compare(comparison, values, case, not_judged) for comparison in case.comparisons],
         "note": case.note,
     }
 
 
-def compared(asked: Comparison, values: Rounds, case: Case, excuse: str) -> dict[str, object]:
-    """One comparison with its median, quartiles and verdict: "met", "missed" or "not judged".
+def compare(comparison: Comparison, values: Rounds, case: Case, not_judged: str) -> dict[str, object]:
+    """One comparison with its median, quartiles and status: "met", "missed" or "not judged".
 
-    >>> asked = Comparison("faster", "a rival", goal=3.0)
-    >>> measured = {"engram_ref": [1.0, 2.0, 1.0], "a rival": [4.0, 4.0, 5.0]}
-    >>> found = compared(asked, measured, Case("an example", {}, 1, {}, [asked]), "")
-    >>> found["median"], found["verdict"]
+    >>> comparison = Comparison("speedup", "a baseline", goal=3.0)
+    >>> measured = {"engram_ref": [1.0, 2.0, 1.0], "a baseline": [4.0, 4.0, 5.0]}
+    >>> entry = compare(comparison, measured, Case("an example", {}, 1, {}, [comparison]), "")
+    >>> entry["median"], entry["status"]
     (4.0, 'met')
     """
-    kind, against, goal, of = asked
-    entry = {"kind": kind, "of": of, "against": against, "goal": goal}
-    missing = case.missing()
+    name, against, goal, of = comparison
+    metric, missing = METRICS[name], case.missing()
+    entry = {"metric": name, "of": of, "against": against, "goal": goal}
     absent = missing.get(of) or missing.get(against)
     if absent:
-        return entry | {"median": None, "q1": None, "q3": None, "verdict": "not judged", "why": absent}
-    found = spread([KINDS[kind].value(a, b) for a, b in zip(values[of], values[against], strict=True)])
-    verdict = "not judged"
-    if goal is not None and not excuse:
-        enough = found["median"] >= goal if KINDS[kind].at_least else found["median"] <= goal
-        verdict = "met" if enough and not case.failed else "missed"
-    return entry | found | {"verdict": verdict, "why": "" if goal is None else excuse or case.failed}
+        return entry | {"median": None, "q1": None, "q3": None, "status": "not judged", "reason": absent}
+    ratios = spread([metric.compute(a, b) for a, b in zip(values[of], values[against], strict=True)])
+    status = "not judged"
+    if goal is not None and not not_judged:
+        reached = ratios["median"] >= goal if metric.more_is_better else ratios["median"] <= goal
+        status = "met" if reached and not case.failure else "missed"
+    return entry | ratios | {"status": status, "reason": "" if goal is None else not_judged or case.failure}

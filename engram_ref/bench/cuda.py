@@ -1,20 +1,23 @@
-"""Cases on a CUDA device: timed by the device's own clock, beside its own copy of as many bytes."""
+"""The rows of a CUDA device, timed with the device's clock and compared with its own copy of as many bytes."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 
 import numpy as np
 
+from engram_ref.backends import load
+from engram_ref.bench import lookup, model
 from engram_ref.bench.case import OURS, Case, Comparison
-from engram_ref.bench.measure import Rounds, Side
-from engram_ref.bench.setting import without_torch
+from engram_ref.bench.setting import Setting, without_torch
+from engram_ref.bench.timing import Rounds, Work
+from engram_ref.model.engram import through_module
 
-COPY = "the device copying as many bytes"
-CALLS, WARM = 20, 3     # in one measurement, and before the first one
+COPY = "copying as many bytes on the device"
+CALLS, WARM = 20, 3     # calls per measurement, and before the first one
 
 
 def missing() -> str:
-    """Why there is no CUDA device to measure; "" if there is one."""
+    """Reason that no CUDA device can be measured; "" if there is one."""
     if why := without_torch():
         return why
     import torch
@@ -22,17 +25,59 @@ def missing() -> str:
     return "" if torch.cuda.is_available() else "torch finds no CUDA device"
 
 
-def case(what: str, sizes: Mapping[str, int | str], ours: Side, moved: int) -> Case:
-    """A case on the device: our side, and a copy that reads and writes as many bytes in all."""
+def rows(setting: Setting) -> Iterator[Case]:
+    """Rows of both layers of the released model, from raw ids."""
+    shape = (8, setting.size(4096, 64))
+    config, arguments, (ids, *_) = lookup.hashing("deepseek-v4.1-flash", np.random.default_rng(1), shape)
+    ours = partial(load("torch").address_layers, *map(on_device, arguments))
+    yield case("rows, on a CUDA device", {"preset": config.name, "tokens": ids.size}, ours,
+               ids.nbytes * (1 + len(config.layer_ids) * config.columns))
+
+
+def dequantise(setting: Setting) -> Iterator[Case]:
+    """FP8 rows, gathered and decoded."""
+    config, parameters, rows = lookup.fp8_rows(setting.size(2**22, 960), setting.size(4096, 64))
+    dtype = on_device(np.zeros(0, np.float32)).dtype
+    ours = partial(load("torch").gather_decode, on_device(parameters), on_device(rows), config, dtype)
+    yield case("gather and decode, on a CUDA device", {"rows read": rows.size, "row width": config.row_width},
+               ours, rows.size * (config.bytes_per_row + 4 * config.row_width))
+
+
+def gate(setting: Setting) -> Iterator[Case]:
+    """Score, gate and gated value, given the projected keys."""
+    config, parameters, hidden, _ = model.inputs(setting, setting.size(4096, 64))
+    ops, gains = load("torch"), on_device({name: parameters[name] for name in ("query_gain", "key_gain")})
+    state, key, value = map(on_device, (hidden, hidden[..., ::-1], hidden[:, :, 0]))
+
+    def run() -> None:
+        score = ops.gate_score(gains, state, key, config)
+        ops.apply_gate(ops.gate(score, config.gate_form), value)
+
+    yield case("gate, on a CUDA device", {"tokens": hidden.shape[1], "hidden size": config.hidden_size}, run,
+               3 * hidden.nbytes + hidden.nbytes // config.n_branches)
+
+
+def forward(setting: Setting) -> Iterator[Case]:
+    """The whole module, from rows and hidden state to Y."""
+    config, parameters, hidden, rows = model.inputs(setting, setting.size(4096, 64))
+    taps = np.zeros((1, config.conv_span, config.n_branches, config.hidden_size), dtype=np.float32)
+    ops, arguments = load("torch"), map(on_device, (parameters, hidden, rows, taps))
+    yield case("Engram forward, on a CUDA device", model.sizes_of(config, rows),
+               partial(through_module, *arguments, None, config, config.conv_span, ops, ops.ignore),
+               2 * hidden.nbytes + rows.size * config.bytes_per_row)
+
+
+def case(title: str, sizes: Mapping[str, int | str], ours: Work, moved: int) -> Case:
+    """A case on the device: our work, and a copy that reads and writes `moved` bytes in total."""
     import torch
 
     source, target = (torch.zeros(moved // 2, dtype=torch.uint8, device="cuda") for _ in range(2))
-    return Case(what, {**sizes, "device": torch.cuda.get_device_name()}, 1,
+    return Case(title, {**sizes, "device": torch.cuda.get_device_name()}, 1,
                 {OURS: ours, COPY: partial(target.copy_, source)}, [Comparison("limit", COPY)], collect=launched)
 
 
 def on_device(value: object) -> object:
-    """Arrays, alone or by name, as tensors on the device; anything else as it is."""
+    """Move arrays, alone or in a dictionary, to the device; return other values unchanged."""
     import torch
 
     if isinstance(value, dict):
@@ -40,17 +85,17 @@ def on_device(value: object) -> object:
     return torch.from_numpy(np.array(value, order="C")).to("cuda") if isinstance(value, np.ndarray) else value
 
 
-def launched(sides: Mapping[str, Side], rounds: int) -> Rounds:
-    """Seconds of one call of each side, round by round, by the device's own clock."""
+def launched(variants: Mapping[str, Work], rounds: int) -> Rounds:
+    """Seconds per call of each variant in each round, by the device's clock."""
     import torch
 
-    seconds: Rounds = {name: [] for name in sides}
-    for number in range(-1, rounds):                    # the first round compiles and is not counted
-        for name, side in sides.items():
+    seconds: Rounds = {name: [] for name in variants}
+    for number in range(-1, rounds):                    # the first round compiles and does not count
+        for name, variant in variants.items():
             start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
             start.record()
             for _ in range(WARM if number < 0 else CALLS):
-                side()
+                variant()
             end.record()
             torch.cuda.synchronize()
             if number >= 0:

@@ -1,4 +1,4 @@
-"""P1 to P6, C1 and C2: rows, in bulk, in a batch, beside a C loop and one decode step; gather and decode them."""
+"""The rows of lookups: hashing (bulk, batch, released layout, one decode step), gather, and decode."""
 
 from collections.abc import Iterator
 from dataclasses import replace
@@ -7,8 +7,7 @@ from functools import partial
 import numpy as np
 
 from engram_ref.addressing import Addressing
-from engram_ref.backends import load
-from engram_ref.bench import cuda, limits
+from engram_ref.bench import limits
 from engram_ref.bench.case import FRESH, OURS, Case, Comparison
 from engram_ref.bench.limits import aligned
 from engram_ref.bench.setting import Setting
@@ -17,25 +16,25 @@ from engram_ref.memory import available
 from engram_ref.ops.codecs import E4M3_VALUES
 from engram_ref.presets import preset
 
-DEMO, LOOP, NUMPY, TORCH = "the demo's way", "a C loop with %", "NumPy", "torch, eager"
-MEMSET, DIVIDE, DISPATCH = "memset of the output", "a 64-bit divide for each row", "calling a compiled function"
+DEMO, LOOP, NUMPY, TORCH = "the demo's code", "a C loop with %", "NumPy", "torch, eager"
+MEMSET, DIVIDE, DISPATCH = "memset of the output", "one 64-bit divide per row", "calling an empty compiled function"
 READ, MOVE = "reading as many random rows", "copying as many bytes"
 TABLE_ROWS = 2**22      # of 256 bytes: 1 GiB
-ENOUGH = 4 * 2**30      # free bytes that allow it
+ENOUGH = 4 * 2**30      # free bytes that it needs
 
 
 def bulk(setting: Setting) -> Iterator[Case]:
-    """P1: rows of a corpus, on one thread and on several."""
-    yield from beside_demo(setting, "rows, bulk", setting.size((8, 65_536), (2, 700)), (20.0, 30.0))
+    """Rows of a corpus, with one thread and with several."""
+    yield from against_demo(setting, "rows, bulk", setting.size((8, 65_536), (2, 700)), (20.0, 30.0))
 
 
 def batch(setting: Setting) -> Iterator[Case]:
-    """P2: rows of a batch, on one thread and on several."""
-    yield from beside_demo(setting, "rows, a batch", setting.size((8, 4096), (3, 301)), (12.0, 16.0))
+    """Rows of a batch, with one thread and with several."""
+    yield from against_demo(setting, "rows, batch", setting.size((8, 4096), (3, 301)), (12.0, 16.0))
 
 
-def beside_demo(setting: Setting, what: str, shape: tuple[int, int], goals: tuple[float, float]) -> Iterator[Case]:
-    """Rows of both layers of the paper's preset beside the demo's way, on one thread, then on the setting's."""
+def against_demo(setting: Setting, title: str, shape: tuple[int, int], goals: tuple[float, float]) -> Iterator[Case]:
+    """Rows of both layers of the paper's preset against the demo's code, with one thread, then with the setting's."""
     config, arguments, plain = hashing("engram-27b", np.random.default_rng(1), shape)
     ours = partial(setting.ops.address_layers, *arguments)
     whole = (len(config.layer_ids), *shape, config.columns)
@@ -43,51 +42,42 @@ def beside_demo(setting: Setting, what: str, shape: tuple[int, int], goals: tupl
              "columns": config.columns}
     out = aligned(whole, np.int64)
     for threads, goal in zip(dict.fromkeys((1, setting.threads)), goals, strict=False):
-        yield Case(what, sizes, threads, {
+        yield Case(title, sizes, threads, {
             OURS: partial(ours, out=out),
             FRESH: ours,
-            DEMO: setting.rival(lambda rivals: partial(rivals.demo_rows, *plain)),
+            DEMO: setting.baseline(lambda base: partial(base.demo_rows, *plain)),
             MEMSET: limits.memset(aligned(whole, np.int64), threads),
-        }, [Comparison("faster", DEMO, goal), Comparison("faster", DEMO, of=FRESH), Comparison("limit", MEMSET)])
+        }, [Comparison("speedup", DEMO, goal), Comparison("speedup", DEMO, of=FRESH), Comparison("limit", MEMSET)])
 
 
-def beside_c(setting: Setting) -> Iterator[Case]:
-    """P3: rows of the released model's layout beside a C loop, on one thread."""
+def released_layout(setting: Setting) -> Iterator[Case]:
+    """Rows of the released model's layout against a C loop, with one thread."""
     rng, tokens = np.random.default_rng(3), setting.size(131_072, 517)
     config, arguments, plain = hashing("deepseek-v4.1-flash", rng, (1, tokens))
     *_, primes, _ = plain
     out = aligned((len(primes), 1, tokens, config.columns), np.int64)
     sizes = {"preset": config.name, "tokens": tokens, "layers": len(primes), "columns": config.columns}
-    yield Case("rows, the released layout", sizes, 1, {
+    yield Case("rows, V4.1 layout", sizes, 1, {
         OURS: partial(setting.ops.address_layers, *arguments, out=out),
-        LOOP: setting.rival(lambda rivals: rivals.c_rows(*plain), "gcc"),
+        LOOP: setting.baseline(lambda base: base.c_rows(*plain), "gcc"),
         DIVIDE: partial(limits.divide, rng.integers(0, 2**62, tokens, np.uint64), primes.reshape(-1).view(np.uint64)),
-    }, [Comparison("faster", LOOP, 5.0), Comparison("limit", DIVIDE)],
-        note="a row without a division can pass the limit of one divide a row")
+    }, [Comparison("speedup", LOOP, 5.0), Comparison("limit", DIVIDE)],
+        note="the kernel does not divide, so it can exceed the limit of one divide per row")
 
 
 def step(setting: Setting) -> Iterator[Case]:
-    """P4: the rows of one new token after a history, through a stepper made once."""
+    """Rows of one new token after a history, with a stepper created once."""
     config, _, (_, _, multipliers, primes, pad) = hashing("engram-27b", np.random.default_rng(4), (1, 1))
     ids, history = np.array([1234]), np.array([[77, 4321]])
     yield Case("rows, one decode step", {"preset": config.name, "sequences": 1, "columns": config.columns}, 1, {
         OURS: partial(setting.ops.stepper(multipliers[0], primes[0], pad, None), ids, history),
-        DEMO: setting.rival(lambda rivals: partial(rivals.demo_step, ids, history, multipliers[0], primes[0], pad)),
+        DEMO: setting.baseline(lambda base: partial(base.demo_step, ids, history, multipliers[0], primes[0], pad)),
         DISPATCH: lambda: limits.nothing(ids, history),
-    }, [Comparison("faster", DEMO, 60.0), Comparison("limit", DISPATCH)])
-
-
-def on_cuda(setting: Setting) -> Iterator[Case]:
-    """C1: rows of both layers of the released model, from raw ids."""
-    shape = (8, setting.size(4096, 64))
-    config, arguments, (ids, *_) = hashing("deepseek-v4.1-flash", np.random.default_rng(1), shape)
-    ours = partial(load("torch").address_layers, *map(cuda.on_device, arguments))
-    yield cuda.case("rows, on a CUDA device", {"preset": config.name, "tokens": ids.size}, ours,
-                    ids.nbytes * (1 + len(config.layer_ids) * config.columns))
+    }, [Comparison("speedup", DEMO, 60.0), Comparison("limit", DISPATCH)])
 
 
 def hashing(name: str, rng: np.random.Generator, shape: tuple[int, int]) -> tuple[EngramConfig, tuple, tuple]:
-    """A preset, and for random raw ids the arguments of address_layers and those of the rivals, layers stacked."""
+    """A preset and, for random raw ids, the arguments of address_layers and of the baselines, with layers stacked."""
     config = preset(name)
     addressing = Addressing(config)
     ids = rng.integers(0, config.vocab_size, shape)
@@ -98,7 +88,7 @@ def hashing(name: str, rng: np.random.Generator, shape: tuple[int, int]) -> tupl
 
 
 def gather(setting: Setting) -> Iterator[Case]:
-    """P5: fp32 rows of 256 bytes from a table of a GiB."""
+    """Float32 rows of 256 bytes from a table of one GiB."""
     columns, width = 16, 64
     rows_in_table = setting.size(TABLE_ROWS if available() > ENOUGH else TABLE_ROWS // 8, 1024)
     rng = np.random.default_rng(5)
@@ -107,16 +97,16 @@ def gather(setting: Setting) -> Iterator[Case]:
     rows, offsets = random_rows(rng, rows_in_table, setting.size(65_536, 300), columns)
     ours = partial(setting.ops.gather, table, rows, offsets)
     sizes = {"table bytes": table.nbytes, "row bytes": 4 * width, "rows read": rows.size}
-    yield Case("gather, fp32 rows", sizes, setting.threads, {
+    yield Case("gather, float32 rows", sizes, setting.threads, {
         OURS: partial(ours, out=aligned((*rows.shape, width), np.float32)),
         FRESH: ours,
-        NUMPY: setting.rival(lambda rivals: partial(rivals.numpy_gather, table, rows, offsets)),
+        NUMPY: setting.baseline(lambda base: partial(base.numpy_gather, table, rows, offsets)),
         READ: limits.read_rows(table, rows + offsets, setting.threads),
-    }, [Comparison("limit", READ, 0.75), Comparison("limit", READ, of=FRESH), Comparison("faster", NUMPY)])
+    }, [Comparison("limit", READ, 0.75), Comparison("limit", READ, of=FRESH), Comparison("speedup", NUMPY)])
 
 
 def dequantise(setting: Setting) -> Iterator[Case]:
-    """P6: FP8 rows with a scale per 32 channels, gathered and decoded to float32."""
+    """FP8 rows with one scale per 32 channels, gathered and decoded to float32."""
     config, parameters, rows = fp8_rows(setting.size(2**20, 960), setting.size(4096, 70))
     codes, scales, offsets = parameters.values()
     out = aligned((1, rows.shape[1], config.memory_width), np.float32)
@@ -126,25 +116,16 @@ def dequantise(setting: Setting) -> Iterator[Case]:
     yield Case("gather and decode, FP8 rows", sizes, setting.threads, {
         OURS: partial(ours, out=out),
         FRESH: ours,
-        NUMPY: setting.rival(lambda rivals: partial(rivals.numpy_dequantise, codes, scales, rows, offsets,
-                                                    E4M3_VALUES)),
-        TORCH: setting.rival(lambda rivals: rivals.torch_dequantise(codes, scales, rows, offsets), "torch"),
+        NUMPY: setting.baseline(lambda base: partial(base.numpy_dequantise, codes, scales, rows, offsets,
+                                                     E4M3_VALUES)),
+        TORCH: setting.baseline(lambda base: base.torch_dequantise(codes, scales, rows, offsets), "torch"),
         MOVE: limits.copy(aligned(half, np.uint8), aligned(half, np.uint8), setting.threads),
-    }, [Comparison("faster", TORCH, 15.0), Comparison("faster", NUMPY, 8.0), Comparison("faster", NUMPY, of=FRESH),
+    }, [Comparison("speedup", TORCH, 15.0), Comparison("speedup", NUMPY, 8.0), Comparison("speedup", NUMPY, of=FRESH),
         Comparison("limit", MOVE)])
 
 
-def dequantise_on_cuda(setting: Setting) -> Iterator[Case]:
-    """C2: FP8 rows gathered and decoded."""
-    config, parameters, rows = fp8_rows(setting.size(2**22, 960), setting.size(4096, 64))
-    dtype = cuda.on_device(np.zeros(0, np.float32)).dtype
-    ours = partial(load("torch").gather_decode, cuda.on_device(parameters), cuda.on_device(rows), config, dtype)
-    yield cuda.case("gather and decode, on a CUDA device", {"rows read": rows.size, "row width": config.row_width},
-                    ours, rows.size * (config.bytes_per_row + 4 * config.row_width))
-
-
 def fp8_rows(rows_in_table: int, tokens: int) -> tuple[EngramConfig, dict[str, np.ndarray], np.ndarray]:
-    """The released configuration without rounding, a table of FP8 codes and scales, and random rows of it."""
+    """The released configuration without rounding, a table of FP8 codes and scales, and random row indices."""
     config, rng = replace(preset("deepseek-v4.1-flash"), rounding="none"), np.random.default_rng(6)
     codes = rng.integers(0, 127, (rows_in_table, config.row_width), dtype=np.uint8) | rng.choice(
         np.array([0, 128], dtype=np.uint8), (rows_in_table, 1))
@@ -154,6 +135,6 @@ def fp8_rows(rows_in_table: int, tokens: int) -> tuple[EngramConfig, dict[str, n
 
 
 def random_rows(rng: np.random.Generator, rows: int, tokens: int, columns: int) -> tuple[np.ndarray, np.ndarray]:
-    """Rows [1, tokens, columns] anywhere in a table of so many rows cut into columns, and the columns' offsets."""
+    """Random row indices [1, tokens, columns] for a table of `rows` rows, and the offset of each column."""
     each = rows // columns
     return rng.integers(0, each, (1, tokens, columns)), np.arange(columns) * each

@@ -1,4 +1,4 @@
-"""P7 to P12, C3 and C4: the Engram module and its parts, experts, latent attention, the import of the package."""
+"""The rows of the model: the Engram module, its convolution, experts, latent attention; and the package's import."""
 
 import json
 import tempfile
@@ -9,15 +9,14 @@ from types import ModuleType
 
 import numpy as np
 
-from engram_ref.backends import load
-from engram_ref.bench import cuda, limits
+from engram_ref.bench import limits
 from engram_ref.bench.case import FRESH, OURS, Case, Comparison
 from engram_ref.bench.limits import aligned
-from engram_ref.bench.measure import Side, can_reset, extra, fresh
-from engram_ref.bench.setting import Setting, load_rivals
+from engram_ref.bench.setting import Setting, load_baselines
+from engram_ref.bench.timing import Work, can_reset, extra, fresh
 from engram_ref.config import EngramConfig
 from engram_ref.layout import layout
-from engram_ref.model.engram import engram, through_module
+from engram_ref.model.engram import engram
 from engram_ref.model.engram_parameters import initialise
 from engram_ref.model_config import AttentionConfig, ExpertsConfig
 from engram_ref.model_presets import model_preset
@@ -29,57 +28,57 @@ MODULE, CONV1D, SHIFTS = "the torch module", "torch Conv1d with transposes", "to
 LOOP, EXPANDED, NUMPY = "a torch expert loop", "our expanded form", "import numpy"
 SGEMM, GEMMS = "the bare matrix product", "the bare matrix products"
 OUTPUT, STREAM, LATENTS = "the output", "copying the input", "reading the latents"
-TOKENS = (4096, 37)     # in full, quick
-HEAVY = ("numba", "torch", "matplotlib", "tokenizers")      # what importing the package must not load
-STARTS = 15             # fresh processes at least
-WARM = (1024, 9)        # tokens of the call that compiles: more than small inputs, less than the whole
+TOKENS = (4096, 37)     # full, quick
+HEAVY = ("numba", "torch", "matplotlib", "tokenizers")      # importing the package must not load these
+STARTS = 15             # minimum number of fresh processes
+WARM = (1024, 9)        # tokens of the call that compiles: large enough for the code path of large inputs
 
 Arrays = Mapping[str, np.ndarray]
 
 
 def forward(setting: Setting) -> Iterator[Case]:
-    """P7: from rows and hidden state to Y."""
+    """The Engram module, from rows and hidden state to Y."""
     config, parameters, hidden, rows = inputs(setting, setting.size(*TOKENS))
     rng, width = np.random.default_rng(8), config.memory_width
     memory, weight = normal(rng, rows.shape[1], width), normal(rng, (config.n_branches + 1) * config.hidden_size, width)
-    yield Case("the whole Engram forward", sizes_of(config, rows), setting.threads, {
+    yield Case("Engram forward", sizes_of(config, rows), setting.threads, {
         OURS: partial(engram, parameters, hidden, rows, config, ops=setting.ops, check=False),
-        MODULE: setting.rival(lambda rivals: partial(torch_module(rivals, parameters, config), rows, hidden), "torch"),
+        MODULE: setting.baseline(lambda base: partial(torch_module(base, parameters, config), rows, hidden), "torch"),
         SGEMM: partial(np.matmul, memory, weight.T, out=np.zeros((len(memory), len(weight)), np.float32)),
-    }, [Comparison("faster", MODULE, 3.5), Comparison("limit", SGEMM, 0.8)], uses_blas=True)
+    }, [Comparison("speedup", MODULE, 3.5), Comparison("limit", SGEMM, 0.8)], uses_blas=True)
 
 
 def memory(setting: Setting) -> Iterator[Case]:
-    """P8: the peak of extra memory of the whole forward."""
+    """Peak extra memory of the Engram module's forward."""
     config, tokens = module_config(setting), setting.size(*TOKENS)
     output = 4 * tokens * config.n_branches * config.hidden_size
     sizes = {"tokens": tokens, "hidden size": config.hidden_size, "branches": config.n_branches,
              "output bytes": output}
-    sides = {OURS: partial(peaks_elsewhere, setting, OURS),
-             MODULE: setting.rival(lambda rivals: partial(peaks_elsewhere, setting, MODULE), "torch")}
+    variants = {OURS: partial(peaks_elsewhere, setting, OURS),
+                MODULE: setting.baseline(lambda _: partial(peaks_elsewhere, setting, MODULE), "torch")}
     if not can_reset():
-        sides = dict.fromkeys(sides, "needs Linux, which tells a process its peak")
-    sides[OUTPUT] = lambda rounds: [float(output)] * rounds
-    yield Case("the whole Engram forward, extra memory", sizes, setting.threads, sides, [
+        variants = dict.fromkeys(variants, "needs Linux, which reports peak memory")
+    variants[OUTPUT] = lambda rounds: [float(output)] * rounds
+    yield Case("Engram forward, extra memory", sizes, setting.threads, variants, [
         Comparison("memory", OUTPUT, 2.0), Comparison("memory", OUTPUT, of=MODULE), Comparison("limit", OUTPUT),
-    ], unit="B", collect=lambda present, rounds: {name: side(rounds) for name, side in present.items()},
-        note="the extra memory holds the output")
+    ], unit="B", collect=lambda available, rounds: {name: peaks(rounds) for name, peaks in available.items()},
+        note="the extra memory includes the output")
 
 
-def peaks_elsewhere(setting: Setting, side: str, rounds: int) -> list[float]:
-    """The bytes of `peaks`, measured in a new process, which has done nothing else."""
-    call = f"model.peaks(Setting(quick={setting.quick}, threads={setting.threads}), {side!r}, {rounds})"
+def peaks_elsewhere(setting: Setting, variant: str, rounds: int) -> list[float]:
+    """`peaks`, measured in a fresh process."""
+    call = f"model.peaks(Setting(quick={setting.quick}, threads={setting.threads}), {variant!r}, {rounds})"
     return json.loads(fresh("from engram_ref.bench import model; from engram_ref.bench.setting import Setting; "
                             f"print({call})"))
 
 
-def peaks(setting: Setting, side: str, rounds: int) -> list[int]:
-    """Bytes that one side's forward takes at its peak beyond what was in use before it, round by round."""
+def peaks(setting: Setting, variant: str, rounds: int) -> list[int]:
+    """Peak extra memory in bytes of one variant's forward, in each round."""
     config, parameters, hidden, rows = inputs(setting, setting.size(*TOKENS))
-    if side == OURS:
+    if variant == OURS:
         run = partial(engram, parameters, config=config, ops=setting.ops, check=False)
     else:
-        run = torch_module(load_rivals(), parameters, config)
+        run = torch_module(load_baselines(), parameters, config)
     few = setting.size(*WARM)
     with setting.using(setting.threads):
         run(hidden=hidden[:, :few], rows=rows[:, :few])
@@ -87,7 +86,7 @@ def peaks(setting: Setting, side: str, rounds: int) -> list[int]:
 
 
 def conv(setting: Setting) -> Iterator[Case]:
-    """P9: the dilated convolution and SiLU over all channels."""
+    """The dilated convolution and SiLU over all channels."""
     config, rng = module_config(setting), np.random.default_rng(9)
     M, D, L, dilation = config.n_branches, config.hidden_size, config.conv_kernel, config.conv_dilation
     x = normal(rng, 1, setting.size(*TOKENS), M, D)
@@ -97,35 +96,11 @@ def conv(setting: Setting) -> Iterator[Case]:
     yield Case("convolution and SiLU", sizes, setting.threads, {
         OURS: partial(ours, out=aligned(x.shape, np.float32)),
         FRESH: ours,
-        CONV1D: setting.rival(lambda rivals: rivals.torch_conv(x, weight, dilation), "torch"),
-        SHIFTS: setting.rival(lambda rivals: rivals.torch_shifts(x, weight, dilation), "torch"),
+        CONV1D: setting.baseline(lambda base: base.torch_conv(x, weight, dilation), "torch"),
+        SHIFTS: setting.baseline(lambda base: base.torch_shifts(x, weight, dilation), "torch"),
         STREAM: limits.copy(aligned(x.shape, np.float32), x, setting.threads),
-    }, [Comparison("faster", CONV1D, 30.0), Comparison("faster", SHIFTS, 8.0), Comparison("faster", SHIFTS, of=FRESH),
-        Comparison("limit", STREAM)])
-
-
-def gate_on_cuda(setting: Setting) -> Iterator[Case]:
-    """C3: score, gate and gated value from projected keys."""
-    config, parameters, hidden, _ = inputs(setting, setting.size(4096, 64))
-    ops, gains = load("torch"), cuda.on_device({name: parameters[name] for name in ("query_gain", "key_gain")})
-    state, key, value = map(cuda.on_device, (hidden, hidden[..., ::-1], hidden[:, :, 0]))
-
-    def run() -> None:
-        score = ops.gate_score(gains, state, key, config)
-        ops.apply_gate(ops.gate(score, config.gate_form), value)
-
-    yield cuda.case("gate, on a CUDA device", {"tokens": hidden.shape[1], "hidden size": config.hidden_size}, run,
-                    3 * hidden.nbytes + hidden.nbytes // config.n_branches)
-
-
-def forward_on_cuda(setting: Setting) -> Iterator[Case]:
-    """C4: the whole module, from rows and hidden state to Y."""
-    config, parameters, hidden, rows = inputs(setting, setting.size(4096, 64))
-    taps = np.zeros((1, config.conv_span, config.n_branches, config.hidden_size), dtype=np.float32)
-    ops, arguments = load("torch"), map(cuda.on_device, (parameters, hidden, rows, taps))
-    yield cuda.case("the whole Engram forward, on a CUDA device", sizes_of(config, rows),
-                    partial(through_module, *arguments, None, config, config.conv_span, ops, ops.ignore),
-                    2 * hidden.nbytes + rows.size * config.bytes_per_row)
+    }, [Comparison("speedup", CONV1D, 30.0), Comparison("speedup", SHIFTS, 8.0),
+        Comparison("speedup", SHIFTS, of=FRESH), Comparison("limit", STREAM)])
 
 
 def inputs(setting: Setting, tokens: int) -> tuple[EngramConfig, Arrays, np.ndarray, np.ndarray]:
@@ -138,43 +113,43 @@ def inputs(setting: Setting, tokens: int) -> tuple[EngramConfig, Arrays, np.ndar
 
 
 def module_config(setting: Setting) -> EngramConfig:
-    """The paper's module with tables that fit into memory, and weights in its convolution."""
+    """The paper's module with tables that fit into memory and nonzero convolution weights."""
     table, small = setting.size((50_021, {}), (997, {"hidden_size": 48, "row_width": 8}))
     return replace(preset("engram-27b"), name="engram-27b, small tables", table_sizes=(table, table),
                    conv_init="uniform", **small)
 
 
-def torch_module(rivals: ModuleType, parameters: Arrays, config: EngramConfig) -> Side:
-    """The rival's module with our parameters, to be called with rows and hidden."""
-    return rivals.torch_engram(parameters, config.norm_eps, config.conv_norm_eps, config.conv_dilation)
+def torch_module(baselines: ModuleType, parameters: Arrays, config: EngramConfig) -> Work:
+    """The torch module with our parameters; its arguments are rows and hidden."""
+    return baselines.torch_engram(parameters, config.norm_eps, config.conv_norm_eps, config.conv_dilation)
 
 
 def sizes_of(config: EngramConfig, rows: np.ndarray) -> dict[str, int | str]:
-    """What the size of a module's work depends on."""
+    """The sizes that determine the module's work."""
     return {"tokens": rows.shape[1], "hidden size": config.hidden_size, "memory width": config.memory_width,
             "branches": config.n_branches, "dtype": "float32"}
 
 
 def experts(setting: Setting) -> Iterator[Case]:
-    """P10: routing and routed experts of one layer; no shared expert."""
+    """Routing and routed experts of one layer, without a shared expert."""
     tokens, D, E, F = setting.size((4096, 1024, 64, 704), (33, 40, 8, 24))
     config, rng = ExpertsConfig(E, 6, 0, F, routed_scaling_factor=2.5), np.random.default_rng(10)
     parameters = {"gate.weight": normal(rng, E, D, fan_in=D), "gate.bias": np.zeros(E, np.float32),
                   "experts.w1": normal(rng, E, F, D, fan_in=D), "experts.w2": normal(rng, E, D, F, fan_in=F),
                   "experts.w3": normal(rng, E, F, D, fan_in=D)}
     x, per_token = normal(rng, 1, tokens, D), config.num_experts_per_tok
-    sizes = {"tokens": tokens, "experts": E, "experts a token": per_token, "hidden size": D, "expert width": F,
+    sizes = {"tokens": tokens, "experts": E, "experts per token": per_token, "hidden size": D, "expert width": F,
              "dtype": "float32"}
     yield Case("mixture of experts", sizes, setting.threads, {
         OURS: partial(setting.ops.moe, parameters, x, config),
-        LOOP: setting.rival(lambda rivals: rivals.torch_experts(parameters, x, per_token, config.routed_scaling_factor),
-                            "torch"),
+        LOOP: setting.baseline(lambda base: base.torch_experts(parameters, x, per_token, config.routed_scaling_factor),
+                               "torch"),
         GEMMS: bare_products(parameters, x[0], route(parameters, x[0], config)[0]),
-    }, [Comparison("faster", LOOP, 1.3), Comparison("limit", GEMMS, 0.75)], uses_blas=True)
+    }, [Comparison("speedup", LOOP, 1.3), Comparison("limit", GEMMS, 0.75)], uses_blas=True)
 
 
-def bare_products(parameters: Arrays, x: np.ndarray, chosen: np.ndarray) -> Side:
-    """The three products of every expert with as many tokens as it serves, into arrays that exist already."""
+def bare_products(parameters: Arrays, x: np.ndarray, chosen: np.ndarray) -> Work:
+    """The three matrix products of every expert with its tokens, into preallocated arrays."""
     w1, w2, w3 = (parameters[f"experts.w{i}"] for i in (1, 2, 3))
     parts = [np.ascontiguousarray(x[(chosen == e).any(axis=1)]) for e in range(len(w1))]
     most = max(map(len, parts))
@@ -191,22 +166,22 @@ def bare_products(parameters: Arrays, x: np.ndarray, chosen: np.ndarray) -> Side
 
 
 def latent_attention(setting: Setting) -> Iterator[Case]:
-    """P11: one new token over a cache of latents, both forms ours."""
+    """One new token attends to cached latents; both forms are ours."""
     config = setting.size(model_preset("mhc-3b"), model_preset("tiny")).backbone.attention
     for cached, goal in zip(setting.size((1024, 4096), (33, 70)), (15.0, 25.0), strict=True):
         arguments = step_of(config, cached)
         sizes = {"cached tokens": cached, "new tokens": 1, "heads": config.n_heads,
                  "latent width": config.kv_lora_rank, "head width": config.qk_nope_head_dim,
                  "rotary width": config.qk_rope_head_dim, "dtype": "float32"}
-        yield Case(f"latent attention, a step after {cached:,} tokens", sizes, setting.threads, {
+        yield Case(f"latent attention, decode after {cached:,} tokens", sizes, setting.threads, {
             OURS: partial(setting.ops.attend_absorbed, *arguments),
             EXPANDED: partial(setting.ops.attend_expanded, *arguments),
             LATENTS: limits.read_all(arguments[2], setting.threads),
-        }, [Comparison("faster", EXPANDED, goal), Comparison("limit", LATENTS)], uses_blas=True)
+        }, [Comparison("speedup", EXPANDED, goal), Comparison("limit", LATENTS)], uses_blas=True)
 
 
 def step_of(config: AttentionConfig, cached: int) -> tuple:
-    """The arguments of attend_absorbed and attend_expanded for one token that sees so many."""
+    """The arguments of attend_absorbed and attend_expanded for one new token after `cached` tokens."""
     A, r, dn, dr = config.n_heads, config.kv_lora_rank, config.qk_nope_head_dim, config.qk_rope_head_dim
     rng = np.random.default_rng(11)
     return (normal(rng, 1, 1, A, dn), normal(rng, 1, 1, A, dr), normal(rng, 1, cached, r), normal(rng, 1, cached, dr),
@@ -215,16 +190,16 @@ def step_of(config: AttentionConfig, cached: int) -> tuple:
 
 
 def imports(setting: Setting) -> Iterator[Case]:
-    """P12: a process that imports NumPy and this package beside one that imports NumPy."""
+    """A process that imports NumPy and this package, against one that imports only NumPy."""
     loaded = ", ".join(fresh(f"import sys, engram_ref; print(*sorted(set({HEAVY}) & set(sys.modules)))").split())
     starts = setting.size(max(setting.rounds, STARTS), setting.rounds)
-    with tempfile.TemporaryDirectory() as folder:       # of compiled bytes, which the first call of each side writes
+    with tempfile.TemporaryDirectory() as folder:       # for bytecode, which the first call of each variant writes
         start = partial(fresh, PYTHONPYCACHEPREFIX=folder, PYTHONDONTWRITEBYTECODE="")
-        yield Case("import", {"processes a side": starts}, 1,
+        yield Case("import", {"processes per variant": starts}, 1,
                    {OURS: partial(start, "import numpy, engram_ref"), NUMPY: partial(start, "import numpy")},
-                   [Comparison("later", NUMPY, 15.0)], rounds=starts,
-                   failed=f"loads {loaded} as well" if loaded else "",
-                   note="" if loaded else f"loads none of {', '.join(HEAVY)}")
+                   [Comparison("delay", NUMPY, 15.0)], rounds=starts,
+                   failure=f"it also loads {loaded}" if loaded else "",
+                   note="" if loaded else f"it loads none of {', '.join(HEAVY)}")
 
 
 def normal(rng: np.random.Generator, *shape: int, fan_in: int = 1) -> np.ndarray:

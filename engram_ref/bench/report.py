@@ -1,4 +1,4 @@
-"""A result in words and as a chart: the same cells for the terminal and for the page of the docs."""
+"""A result as text and as a chart; the terminal and the docs page print the same cells."""
 
 import html
 import io
@@ -7,18 +7,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from engram_ref.bench.case import KINDS, OURS
+from engram_ref.bench.case import METRICS, OURS
 
-if TYPE_CHECKING:       # matplotlib is imported only where a chart is drawn
+if TYPE_CHECKING:       # matplotlib is imported only to draw a chart
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
 Entry = Mapping[str, object]
 INK, OURS_COLOUR, GOAL_COLOUR, QUIET = "#16191d", "#0b4f8a", "#c8500a", "#6b7280"
-NEAR = 0.5              # from here on a row counts as near its limit
+NEAR = 0.5              # from this fraction on, a row counts as near its limit
 
 RESULTS = Path(__file__).parent / "results"
-"""Measured results that come with the package: one JSON file per run, its name beginning with the date."""
+"""Results shipped with the package: one JSON file per run; the file name begins with the date."""
 
 
 def newest(folder: Path = RESULTS) -> Path | None:
@@ -26,59 +26,64 @@ def newest(folder: Path = RESULTS) -> Path | None:
     return max(folder.glob("*.json"), key=lambda path: path.name, default=None)
 
 
-def compared(result: Entry) -> list[tuple[Entry, Entry]]:
-    """(row, comparison) of everything that was asked, in the table's order."""
-    return [(row, asked) for row in result["rows"] for asked in row["comparisons"]]
+def comparisons(result: Entry) -> list[tuple[Entry, Entry]]:
+    """Every (row, comparison) of a result, in the order of the table."""
+    return [(row, comparison) for row in result["rows"] for comparison in row["comparisons"]]
+
+
+def heading(row: Entry) -> str:
+    """Title and number of threads of a row."""
+    return f"{row['title']}, {row['threads']} thread{'s' * (row['threads'] > 1)}"
 
 
 def cells(result: Entry) -> list[list[str]]:
-    """One line a comparison: row, work, threads, what was found, its quartiles, goal, verdict."""
-    return [[row["id"], row["what"], str(row["threads"]), *comparison_cells(asked)] for row, asked in compared(result)]
+    """Per comparison: work and threads, result, quartiles, goal, status."""
+    return [[heading(row), *comparison_cells(comparison)] for row, comparison in comparisons(result)]
 
 
-def comparison_cells(asked: Entry) -> list[str]:
-    """What was found, its quartiles, goal, verdict."""
-    kind = asked["kind"]
-    if asked["median"] is None:
-        found, quartiles = f"{phrase(asked)}: {asked['why']}", ""
+def comparison_cells(comparison: Entry) -> list[str]:
+    """Result, quartiles, goal, status."""
+    metric = comparison["metric"]
+    if comparison["median"] is None:
+        text, quartiles = f"{phrase(comparison)}: {comparison['reason']}", ""
     else:
-        found = f"{amount(kind, asked['median'])} {phrase(asked)}"
-        quartiles = " to ".join(amount(kind, asked[q]) for q in ("q1", "q3"))
-    if asked["goal"] is None:
-        return [found, quartiles, "", ""]
-    goal = f"at {'least' if KINDS[kind].at_least else 'most'} {amount(kind, asked['goal'])}"
-    return [found, quartiles, goal, asked["verdict"]]
+        text = f"{amount(metric, comparison['median'])} {phrase(comparison)}"
+        quartiles = " to ".join(amount(metric, comparison[q]) for q in ("q1", "q3"))
+    if comparison["goal"] is None:
+        return [text, quartiles, "", ""]
+    goal = f"at {'least' if METRICS[metric].more_is_better else 'most'} {amount(metric, comparison['goal'])}"
+    return [text, quartiles, goal, comparison["status"]]
 
 
-def amount(kind: str, value: float) -> str:
-    """A value as a person reads it.
+def amount(metric: str, value: float) -> str:
+    """A value with its unit.
 
-    >>> amount("faster", 26.14), amount("limit", 0.834), amount("memory", 1.5), amount("later", 9.87)
+    >>> amount("speedup", 26.14), amount("limit", 0.834), amount("memory", 1.5), amount("delay", 9.87)
     ('26.1x', '83%', '1.50x', '9.9 ms')
     """
-    if kind == "limit":
+    if metric == "limit":
         return f"{100 * value:.0f}%" if value >= 0.1 else f"{100 * value:.1f}%"
-    if kind == "later":
+    if metric == "delay":
         return f"{value:.1f} ms"
     return f"{value:.0f}x" if value >= 99.5 else f"{value:.1f}x" if value >= 9.95 else f"{value:.2f}x"
 
 
-def phrase(asked: Entry) -> str:
-    """What a value is relative to."""
-    against = asked["against"]
-    text = {"faster": f"as fast as {against}", "limit": f"of the limit: {against}", "memory": f"{against}",
-            "later": f"more than {against}"}[asked["kind"]]
-    return text if asked["of"] == OURS else f"{text} ({str(asked['of']).removeprefix(OURS + ', ')})"
+def phrase(comparison: Entry) -> str:
+    """The words after a value: what it is relative to."""
+    against = comparison["against"]
+    text = {"speedup": f"as fast as {against}", "limit": f"of the limit: {against}", "memory": f"{against}",
+            "delay": f"more than {against}"}[comparison["metric"]]
+    return text if comparison["of"] == OURS else f"{text} ({str(comparison['of']).removeprefix(OURS + ', ')})"
 
 
 def sizes_text(row: Entry) -> str:
-    """The sizes of a row, in words."""
+    """The sizes of a row in one line."""
     return ", ".join(f"{name} {value:,}" if isinstance(value, int) else f"{name} {value}"
                      for name, value in row["sizes"].items())
 
 
 def machine_text(result: Entry) -> str:
-    """What it was measured on, in a sentence."""
+    """Machine and library versions in one sentence."""
     m, v = result["machine"], result["versions"]
     caches = ", ".join(f"{name} {size}" for name, size in m["caches"].items())
     vectors = "with AVX-512" if m["avx512"] else "without AVX-512"
@@ -87,25 +92,25 @@ def machine_text(result: Entry) -> str:
             f", {m['memory_gib']:g} GiB of memory, {m['system']}; {used}")
 
 
-def verdicts(result: Entry) -> dict[str, int]:
-    """How many goals were met, missed and not judged."""
-    found = [asked["verdict"] for _, asked in compared(result) if asked["goal"] is not None]
-    return {verdict: found.count(verdict) for verdict in ("met", "missed", "not judged")}
+def status_counts(result: Entry) -> dict[str, int]:
+    """Number of goals that were met, missed and not judged."""
+    found = [comparison["status"] for _, comparison in comparisons(result) if comparison["goal"] is not None]
+    return {status: found.count(status) for status in ("met", "missed", "not judged")}
 
 
 def notes(result: Entry) -> list[str]:
-    """Notes of rows; why goals were not judged, or missed whatever was measured; notes of the run."""
-    told = [f"{row['id']}: {row['note']}" for row in result["rows"] if row["note"]]
+    """Notes of the rows, reasons for goals that were not judged or always count as missed, notes of the run."""
+    lines = [f"{row['title']}: {row['note']}" for row in result["rows"] if row["note"]]
     reasons: dict[str, list[str]] = {}
-    for row, asked in compared(result):
-        if asked["goal"] is not None and asked["why"]:
-            reasons.setdefault(f"{asked['verdict']}: {asked['why']}", []).append(row["id"])
-    told += [f"{', '.join(dict.fromkeys(ids))} {reason}" for reason, ids in reasons.items()]
-    return list(dict.fromkeys([*told, *result["notes"]]))
+    for row, comparison in comparisons(result):
+        if comparison["goal"] is not None and comparison["reason"]:
+            reasons.setdefault(f"{comparison['status']}, {comparison['reason']}", []).append(row["title"])
+    lines += [f"{reason}: {'; '.join(dict.fromkeys(titles))}" for reason, titles in reasons.items()]
+    return list(dict.fromkeys([*lines, *result["notes"]]))
 
 
 def time_text(seconds: float) -> str:
-    """A time with the unit that fits it.
+    """A duration with a suitable unit.
 
     >>> time_text(9.3e-07), time_text(0.0123), time_text(2.5)
     ('930 ns', '12.3 ms', '2.5 s')
@@ -116,67 +121,76 @@ def time_text(seconds: float) -> str:
     return f"{seconds * 1e9:.3g} ns"
 
 
-def shares(result: Entry) -> list[tuple[str, Entry]]:
-    """(label, comparison) of everything held against a limit, in the table's order."""
-    return [(f"{row['id']}  {row['what']}" + (f", {row['threads']} threads" if row["threads"] > 1 else ""), asked)
-            for row, asked in compared(result)
-            if asked["kind"] == "limit" and asked["of"] == OURS and asked["median"] is not None]
+def fractions(result: Entry) -> list[tuple[str, Entry]]:
+    """(heading, comparison) of everything that was compared with a limit, in the order of the table."""
+    return [(heading(row), comparison) for row, comparison in comparisons(result)
+            if comparison["metric"] == "limit" and comparison["of"] == OURS and comparison["median"] is not None]
 
 
 def finding(result: Entry) -> str:
-    """What the chart shows, in a sentence made from its data."""
-    found = [asked["median"] for _, asked in shares(result)]
-    if not found:
-        return "Nothing was held against a limit"
-    near = sum(value >= NEAR for value in found)
+    """The chart's title: one sentence computed from its data."""
+    medians = [comparison["median"] for _, comparison in fractions(result)]
+    if not medians:
+        return "Nothing was compared with a limit"
+    near = sum(value >= NEAR for value in medians)
     quick = ", at small sizes that say nothing about speed" if result["quick"] else ""
-    return (f"{near} of {len(found)} measurements reach {NEAR:.0%} or more of what the machine allows; "
-            f"the least is {amount('limit', min(found))}{quick}")
+    return (f"{near} of {len(medians)} measurements reach {NEAR:.0%} or more of what the machine allows; "
+            f"the lowest is {amount('limit', min(medians))}{quick}")
 
 
 def alt_text(result: Entry) -> str:
     """The chart in words."""
-    parts = [f"{label}: {amount('limit', asked['median'])} of {asked['against']}"
-             for label, asked in shares(result)]
-    return "Dots on a logarithmic scale of shares of a limit, with quartiles. " + "; ".join(parts) + "."
+    parts = [f"{label}: {amount('limit', comparison['median'])} of the limit, {comparison['against']}"
+             for label, comparison in fractions(result)]
+    return "Dots on a logarithmic scale: fraction of a limit, with quartiles. " + "; ".join(parts) + "."
 
 
 def chart(result: Entry) -> "Figure":
-    """A dot a row with its quartiles, a line at the limit, a bar where a goal stands."""
+    """One line per row: median and quartiles as a fraction of the limit, and the goal."""
     from matplotlib.figure import Figure
 
-    found = shares(result)
-    figure = Figure(figsize=(7.6, 1.5 + 0.5 * max(len(found), 1)), layout="constrained")
+    found = fractions(result)
+    figure = Figure(figsize=(7.6, 1.9 + 0.5 * max(len(found), 1)), layout="constrained")
     axes = figure.subplots()
-    for place, (_, asked) in enumerate(found):
-        draw(axes, place, asked)
+    for y, (_, comparison) in enumerate(found):
+        draw(axes, y, comparison)
     axes.axvline(1.0, color=INK, linewidth=1.0, linestyle="-", zorder=0)
-    axes.set_yticks(range(len(found)), [f"{label}\nagainst {asked['against']}" for label, asked in found],
+    axes.set_yticks(range(len(found)), [f"{label}\nlimit: {comparison['against']}" for label, comparison in found],
                     fontsize=8)
     axes.set_ylim(len(found) - 0.5, -0.6)
-    scale(axes, [asked["median"] for _, asked in found])
-    axes.set_xlabel("share of the limit (dot: median, line: quartiles, bar: goal)", fontsize=9)
+    scale(axes, [comparison["median"] for _, comparison in found])
+    axes.set_xlabel("fraction of the limit (100% = what the machine allows)", fontsize=9)
     axes.grid(axis="x", color=QUIET, alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
-    figure.suptitle(textwrap.fill(finding(result), 84), x=0.01, ha="left", fontsize=10, color=INK)
+    legend(axes)
+    figure.suptitle(textwrap.fill(finding(result), 92), x=0.01, ha="left", fontsize=10, color=INK)
     figure.set_label(alt_text(result))
     return figure
 
 
-def draw(axes: "Axes", place: int, asked: Entry) -> None:
-    """One row: quartiles, median, its value, its goal; hollow where the goal was missed."""
-    median = asked["median"]
-    axes.plot([asked["q1"], asked["q3"]], [place, place], color=OURS_COLOUR, linewidth=1.6, linestyle="-")
-    face = "white" if asked["verdict"] == "missed" else OURS_COLOUR
-    axes.plot(median, place, marker="o", markersize=6.5, color=OURS_COLOUR, markerfacecolor=face, linestyle="none")
-    axes.annotate(amount("limit", median), (median, place), xytext=(0, 6), textcoords="offset points", ha="center",
+def draw(axes: "Axes", y: int, comparison: Entry) -> None:
+    """One row: quartiles, median with its value, goal; the dot is hollow if the goal was missed."""
+    median = comparison["median"]
+    axes.plot([comparison["q1"], comparison["q3"]], [y, y], color=OURS_COLOUR, linewidth=1.6, linestyle="-")
+    face = "white" if comparison["status"] == "missed" else OURS_COLOUR
+    axes.plot(median, y, marker="o", markersize=6.5, color=OURS_COLOUR, markerfacecolor=face, linestyle="none")
+    axes.annotate(amount("limit", median), (median, y), xytext=(0, 6), textcoords="offset points", ha="center",
                   fontsize=8, color=INK)
-    if asked["goal"] is not None:
-        axes.plot([asked["goal"]] * 2, [place - 0.28, place + 0.28], color=GOAL_COLOUR, linewidth=2.4, linestyle="-")
+    if comparison["goal"] is not None:
+        axes.plot([comparison["goal"]] * 2, [y, y + 0.32], color=GOAL_COLOUR, linewidth=2.4, linestyle="-")
+
+
+def legend(axes: "Axes") -> None:
+    """The meaning of dots, lines and bars, below the axis."""
+    dot = {"marker": "o", "linestyle": "none", "markersize": 6.5, "color": OURS_COLOUR}
+    marks = [axes.plot([], [], label=label, **style)[0] for label, style in (
+        ("median", dot), ("median, goal missed", dot | {"markerfacecolor": "white"}),
+        ("quartiles", {"color": OURS_COLOUR, "linewidth": 1.6}), ("goal", {"color": GOAL_COLOUR, "linewidth": 2.4}))]
+    axes.figure.legend(handles=marks, loc="outside lower center", ncols=4, fontsize=8, frameon=False)
 
 
 def scale(axes: "Axes", values: list[float]) -> None:
-    """A logarithmic scale of per cent that holds the limit and every value."""
+    """A logarithmic percent scale that covers the limit and every value."""
     axes.set_xscale("log")
     low, high = min([0.1, *values]) / 1.4, max([1.0, *values]) * 1.4
     ticks = [t for t in (0.001, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 100) if low <= t <= high]
@@ -186,7 +200,7 @@ def scale(axes: "Axes", values: list[float]) -> None:
 
 
 def chart_svg(result: Entry) -> bytes:
-    """The chart as an SVG file of its own, the same for the same result, with a title and a description."""
+    """The chart as a standalone SVG file with title and description; equal results give equal bytes."""
     import matplotlib
 
     with matplotlib.rc_context({"svg.hashsalt": "engram_ref", "svg.fonttype": "none"}):

@@ -1,4 +1,4 @@
-"""One run of the benchmark: the rows asked for, one after the other, as one result."""
+"""One run of the benchmark: the requested rows, one after the other, as one result."""
 
 import datetime
 import time
@@ -6,82 +6,82 @@ from collections.abc import Callable, Iterable
 
 from engram_ref.bench import cuda, lookup, model
 from engram_ref.bench.case import Case, record
-from engram_ref.bench.measure import Rounds, interleaved
 from engram_ref.bench.setting import Setting, blas_threads, has_avx512, machine, versions
+from engram_ref.bench.timing import Rounds, interleaved
 from engram_ref.errors import check_name
 
-SCHEMA = 1
-MOST_THREADS = 2        # the goals are stated for one and two
+SCHEMA = 2
+MOST_THREADS = 2        # the goals are stated for one and two threads
 
 ROWS = {
-    "P1": lookup.bulk, "P2": lookup.batch, "P3": lookup.beside_c, "P4": lookup.step, "P5": lookup.gather,
-    "P6": lookup.dequantise, "P7": model.forward, "P8": model.memory, "P9": model.conv, "P10": model.experts,
-    "P11": model.latent_attention, "P12": model.imports,
-    "C1": lookup.on_cuda, "C2": lookup.dequantise_on_cuda, "C3": model.gate_on_cuda, "C4": model.forward_on_cuda,
+    "rows-bulk": lookup.bulk, "rows-batch": lookup.batch, "rows-v4.1": lookup.released_layout, "rows-step": lookup.step,
+    "gather": lookup.gather, "dequantise": lookup.dequantise, "forward": model.forward, "memory": model.memory,
+    "conv": model.conv, "experts": model.experts, "attention": model.latent_attention, "import": model.imports,
+    "cuda-rows": cuda.rows, "cuda-dequantise": cuda.dequantise, "cuda-gate": cuda.gate, "cuda-forward": cuda.forward,
 }
-"""What yields the cases of every row, by its id, in the order of the table; C rows need a CUDA device."""
+"""The generator of each row's cases, by the row's name, in the order of the table."""
 
 
 def chosen_rows(text: str | None) -> list[str]:
-    """The rows that "P1,p5" names, in the table's order; all of them for None.
+    """The rows listed in "gather, rows-bulk", in the order of the table; all rows for None.
 
-    raises   InputError for a row that does not exist
+    raises   InputError if a row does not exist
     """
-    names = list(ROWS) if text is None else [part.strip().upper() for part in text.split(",")]
+    names = list(ROWS) if text is None else [part.strip().lower() for part in text.split(",")]
     for name in names:
         check_name("--only", name, ROWS)
     return [name for name in ROWS if name in names]
 
 
-def measure(names: Iterable[str], setting: Setting, said: Callable[[str], None]) -> dict[str, object]:
+def measure(names: Iterable[str], setting: Setting, progress: Callable[[str], None]) -> dict[str, object]:
     """The result of these rows, ready to be written as JSON.
 
-    names     ids of ROWS
-    setting   rounds, sizes, threads, rivals
-    said      is told what is being measured, many times
+    names      keys of ROWS
+    setting    rounds, sizes, threads, baselines
+    progress   called with a line of text, many times
     """
-    found = []
-    notes = ["rivals are left out: there is no scripts/baselines.py"] if setting.rivals is None else []
+    entries = []
+    notes = ["there are no baselines: scripts/baselines.py is missing"] if setting.baselines is None else []
+    no_cuda = cuda.missing() if any(name.startswith("cuda-") for name in names) else ""
     for name in names:
-        absent = cuda.missing() if name.startswith("C") else ""
-        if absent:
-            notes.append(f"{name} is left out: {absent}")
+        if no_cuda and name.startswith("cuda-"):
+            notes.append(f"{name} was skipped: {no_cuda}")
             continue
         for case in ROWS[name](setting):
-            label = f"{name}  {case.what}, {case.threads} thread{'s' * (case.threads > 1)}"
-            found.append(record(name, case, values(case, setting, label, said), excuse(case, setting)))
+            label = f"{case.title}, {case.threads} thread{'s' * (case.threads > 1)}"
+            entries.append(record(name, case, values(case, setting, label, progress), not_judged(case, setting)))
     threading = {"threads": setting.threads, "kernels": "Python threads running serial kernels",
                  "blas": blas_threads(setting.threads)}
     return {"schema": SCHEMA, "date": datetime.date.today().isoformat(), "quick": setting.quick,
             "rounds": setting.rounds, "machine": machine(), "versions": versions(), "threading": threading,
-            "rows": found, "notes": notes}
+            "rows": entries, "notes": notes}
 
 
-def values(case: Case, setting: Setting, label: str, said: Callable[[str], None]) -> Rounds:
-    """What was measured of every side of a case, round by round."""
-    said(label)
+def values(case: Case, setting: Setting, label: str, progress: Callable[[str], None]) -> Rounds:
+    """The measured values of every variant of a case, one per round."""
+    progress(label)
     if case.collect is not None:
-        return case.collect(case.present(), setting.rounds)
+        return case.collect(case.available(), setting.rounds)
     with setting.using(case.threads):
-        return interleaved(case.present(), max(case.rounds, setting.rounds), setting.size(0.02, 0.0),
-                           lambda text: said(f"{label}: {text}"))
+        return interleaved(case.available(), max(case.rounds, setting.rounds), setting.size(0.02, 0.0),
+                           lambda text: progress(f"{label}: {text}"))
 
 
-def excuse(case: Case, setting: Setting) -> str:
-    """Why a case's goals are not judged here; "" if they are."""
+def not_judged(case: Case, setting: Setting) -> str:
+    """Reason that a case's goals are not judged here; "" if they are."""
     if setting.quick:
         return "small sizes (--quick)"
     if not has_avx512():
-        return "the goals assume AVX-512, which this processor does not have"
+        return "the goals assume AVX-512, which this processor lacks"
     if case.threads > MOST_THREADS:
         return f"the goals are stated for at most {MOST_THREADS} threads"
     if case.uses_blas and blas_threads(case.threads) != case.threads:
-        return "BLAS takes another number of threads; threadpoolctl would set it"
+        return f"BLAS uses {blas_threads(case.threads)} threads; install threadpoolctl to set the number"
     return ""
 
 
 class Progress:
-    """Says what is being measured, at most every two seconds: `write` gets a line."""
+    """Passes a line of text to `write` at most every two seconds."""
 
     def __init__(self, write: Callable[[str], object], clock: Callable[[], float] = time.monotonic):
         self.write, self.clock, self.last = write, clock, clock()

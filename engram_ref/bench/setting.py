@@ -1,4 +1,4 @@
-"""Where a run takes place: sizes, rivals, threads, and the machine. No host names, no paths."""
+"""The setting of a run: sizes, baselines, threads, and the machine. No host names, no paths."""
 
 import functools
 import importlib.util
@@ -18,8 +18,8 @@ from typing import TypeVar
 import engram_ref
 from engram_ref.backends import load
 from engram_ref.backends.numba import threads as kernel_threads
-from engram_ref.bench.measure import Side
-from engram_ref.packages import ABSENT, fault
+from engram_ref.bench.timing import Work
+from engram_ref.packages import ABSENT, import_failure
 
 BASELINES = (Path(__file__).with_name("baselines.py"), Path(__file__).parents[2] / "scripts" / "baselines.py")
 CPUINFO = Path("/proc/cpuinfo")
@@ -28,8 +28,8 @@ CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 Size = TypeVar("Size")
 
 
-def load_rivals() -> ModuleType | None:
-    """The baselines: of the installed package, else of the clone that this package is in, else None."""
+def load_baselines() -> ModuleType | None:
+    """The module of baselines, from the installed package or from its clone; None if there is none."""
     for path in BASELINES:
         if path.is_file():
             spec = importlib.util.spec_from_file_location("engram_ref_baselines", path)
@@ -41,8 +41,8 @@ def load_rivals() -> ModuleType | None:
 
 @functools.cache
 def without_torch() -> str:
-    """Why torch cannot be used; "" if it can. Only importing it tells, so it is loaded if a row needs it."""
-    why = fault("torch")
+    """Reason that torch cannot be used; "" if it can. This imports torch, so it is called only if a row needs it."""
+    why = import_failure("torch")
     return "needs torch" if why == ABSENT else why and f"torch {why}"
 
 
@@ -50,36 +50,36 @@ def without_torch() -> str:
 class Setting:
     """One run of the benchmark.
 
-    rounds    how often every side is measured
-    quick     small sizes, to see that everything works; nothing is judged
-    threads   of the rows that do not say how many they use
-    rivals    the module of baselines; None if there is no such file
-    ops       the namespace of the backend that is measured
+    rounds      number of measurements of every variant
+    quick       use small sizes, to check that everything runs; no goal is judged
+    threads     number of threads, for rows that do not fix it
+    baselines   the module of baselines; None if the file is missing
+    ops         namespace of the measured backend
     """
 
     rounds: int = 7
     quick: bool = False
     threads: int = 1
-    rivals: ModuleType | None = None
+    baselines: ModuleType | None = None
     ops: ModuleType = field(default_factory=lambda: load("numba"))
 
     def size(self, full: Size, quick: Size) -> Size:
-        """One of two sizes."""
+        """`quick` in a quick run, else `full`."""
         return quick if self.quick else full
 
-    def rival(self, make: Callable[[ModuleType], Side], need: str = "") -> Side | str:
-        """The side that `make` builds from the baselines; why it cannot, if these or what they need are missing."""
-        if self.rivals is None:
+    def baseline(self, make: Callable[[ModuleType], Work], need: str = "") -> Work | str:
+        """The work that `make` builds from the baselines, or the reason it is unavailable."""
+        if self.baselines is None:
             return "needs scripts/baselines.py"
         if need == "gcc" and shutil.which("gcc") is None:
             return "needs gcc"
         if need == "torch" and without_torch():
             return without_torch()
-        return make(self.rivals)
+        return make(self.baselines)
 
     @contextmanager
     def using(self, threads: int) -> Iterator[None]:
-        """Limit our kernels, BLAS if threadpoolctl is installed, and torch if it is loaded to so many threads."""
+        """Set the number of threads of our kernels, of BLAS (with threadpoolctl) and of torch (if it is loaded)."""
         with ExitStack() as stack:
             stack.enter_context(kernel_threads(threads))
             if importlib.util.find_spec("threadpoolctl"):
@@ -94,16 +94,16 @@ class Setting:
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """Number of cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def blas_threads(wanted: int) -> int:
-    """Threads that NumPy's matrix products use when `wanted` are asked for."""
+    """Number of threads NumPy's matrix products use if `wanted` are requested."""
     if importlib.util.find_spec("threadpoolctl"):
         return wanted
-    said = os.environ.get("OPENBLAS_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS") or ""
-    return int(said) if said.isdigit() else cores()
+    value = os.environ.get("OPENBLAS_NUM_THREADS") or os.environ.get("OMP_NUM_THREADS") or ""
+    return int(value) if value.isdigit() else cores()
 
 
 def machine() -> dict[str, object]:
@@ -119,7 +119,7 @@ def machine() -> dict[str, object]:
 
 
 def versions() -> dict[str, str]:
-    """Python, this package, and what does the arithmetic."""
+    """Versions of Python, this package and the numerical libraries."""
     found = {"python": platform.python_version(), "engram_ref": engram_ref.__version__}
     for name in ("numpy", "numba", "torch"):
         try:
@@ -130,19 +130,19 @@ def versions() -> dict[str, str]:
 
 
 def has_avx512() -> bool:
-    """Whether the processor has the vectors that the goals assume."""
+    """Whether the processor has AVX-512, which the goals assume."""
     return "avx512f" in cpu_field("flags").split()
 
 
 def cpu_field(name: str) -> str:
-    """One field of what Linux says about the first core; "" elsewhere."""
+    """A field of /proc/cpuinfo for the first core; "" on other systems."""
     text = CPUINFO.read_text(encoding="utf-8") if CPUINFO.exists() else ""
     found = re.search(rf"^{name}\s*:(.*)", text, re.M)
     return found[1].strip() if found else ""
 
 
 def caches() -> dict[str, str]:
-    """{"L1 data": "48K", ...} of the first core; {} if the system does not say."""
+    """{"L1 data": "48K", ...} of the first core; {} if unknown."""
     found = {}
     for folder in sorted(CACHES.glob("index*")):
         level, kind, size = ((folder / name).read_text(encoding="ascii").strip() for name in ("level", "type", "size"))

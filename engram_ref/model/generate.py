@@ -1,4 +1,4 @@
-"""Generate: let the model write on, one token at a time."""
+"""Generate: autoregressive decoding, one token per step."""
 
 from collections.abc import Mapping
 from types import NoneType
@@ -17,12 +17,12 @@ from engram_ref.ops.namespace import NUMPY, Ops
 def generate(parameters: Mapping[str, np.ndarray], prompt: np.ndarray, config: ModelConfig, new_tokens: int, *,
              temperature: float = 0.0, rng: "np.random.Generator | None" = None,
              addressing: Addressing | None = None, ops: Ops = NUMPY) -> np.ndarray:
-    """The tokens that follow a prompt.
+    """Generate the continuation of a prompt.
 
     prompt        int64 [B, T] or [T], at least one token
-    new_tokens    how many to add
-    temperature   0 takes the likeliest token, ties to the lowest id; above 0 samples softmax(logits / temperature)
-    rng           the only source of randomness, of the kind that ops.sample takes; needed for a temperature above 0
+    new_tokens    number of tokens to generate
+    temperature   0: the most likely token, the lowest id on a tie; above 0: sample from softmax(logits / temperature)
+    rng           the only source of randomness, in the form that ops.sample takes; required if temperature is above 0
     addressing    as for forward
     returns       int64 [B, new_tokens] or [new_tokens]
     raises        InputError for an empty prompt, a negative count or temperature, or a missing rng

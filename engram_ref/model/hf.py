@@ -1,12 +1,13 @@
-"""Read a DeepSeek-V3 checkpoint in the form of the HF transformers library: the same numbers, our names.
+"""Import a DeepSeek-V3 checkpoint of the HF transformers library under this package's names.
 
 HF packs the routed experts as gate_up_proj [E, 2F, D], gate rows first, and down_proj [E, D, F]; older
-checkpoints keep them apart (experts.<e>.gate_proj.weight). Both are read. RoPE weights need no change:
-with rope_interleave (the default) HF reads neighbouring pairs as we do; without it, rows are reordered.
-Options are in hf_config.py, dtypes and prefixes in state_dicts.py.
+checkpoints store each expert separately (experts.<e>.gate_proj.weight). Both formats are supported. With
+rope_interleave (the default) HF rotates adjacent channel pairs, as this package does; without it, the rows of
+the rotary channels are reordered. hf_config.py converts the options, state_dicts.py dtypes and prefixes.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -42,18 +43,18 @@ LAYER_NAMES = {
     "ffn.shared_experts.w2.weight": "mlp.shared_experts.down_proj.weight",
     "ffn.shared_experts.w3.weight": "mlp.shared_experts.up_proj.weight",
 }
-"""Our name -> HF's, of everything but the routed experts."""
+"""Our name -> HF's, within one layer and without the routed experts."""
 
 
 def from_hf_deepseek_v3(state_dict: Mapping[str, np.ndarray],
-                        hf_config: Mapping[str, object]) -> tuple[ModelConfig, dict[str, np.ndarray]]:
-    """A whole HF DeepSeek-V3 model under our names.
+                        hf_config: Mapping[str, Any]) -> tuple[ModelConfig, dict[str, np.ndarray]]:
+    """Convert a whole HF DeepSeek-V3 model.
 
-    state_dict   arrays or tensors by HF's names, below one prefix or none. The layers for multi-token prediction
-                 that a full checkpoint ends with are left out, and a log message says so
+    state_dict   arrays or tensors under HF's names, with a common prefix or none. The multi-token prediction layers
+                 at the end of a full checkpoint are skipped, with a log message
     hf_config    the dictionary of its config.json
-    returns      configuration, and parameters in float64 if any array is, else in float32
-    raises       InputError for a missing, extra, misshapen or wrongly typed array, or an unsupported option
+    returns      configuration, and parameters: float64 if any array is float64, else float32
+    raises       InputError for a missing or extra array, a wrong shape or dtype, or an unsupported option
     """
     config = config_from_hf(hf_config)
     hf = checked_options(hf_config)
@@ -77,19 +78,19 @@ def from_hf_deepseek_v3(state_dict: Mapping[str, np.ndarray],
     return config, made
 
 
-def leave_out_prediction_layers(left: dict[str, object], n_layers: int, count: int) -> None:
-    """Remove the extra layers that predict further tokens. Each has a projection eh_proj; other layers stay."""
+def leave_out_prediction_layers(left: dict[str, Any], n_layers: int, count: int) -> None:
+    """Remove the multi-token prediction layers, recognised by their projection eh_proj."""
     for index in range(n_layers, n_layers + count):
         prefix = f"model.layers.{index}."
         if prefix + "eh_proj.weight" in left:
             keys = [key for key in left if key.startswith(prefix)]
             for key in keys:
                 del left[key]
-            LOG.warning("%d entries %s* left out: multi-token prediction is not part of this model", len(keys), prefix)
+            LOG.warning("%d entries %s* skipped: this model has no multi-token prediction", len(keys), prefix)
 
 
-def take_parameter(name: str, shape: tuple[int, ...], left: dict[str, object]) -> np.ndarray:
-    """One of our parameters out of HF's; what is used up is removed."""
+def take_parameter(name: str, shape: tuple[int, ...], left: dict[str, Any]) -> np.ndarray:
+    """Build one of our parameters from HF's arrays, removing those that are no longer needed."""
     if name in OUTER_NAMES:
         return take(left, OUTER_NAMES[name], shape, name)
     _, index, inner = name.split(".", 2)
@@ -99,8 +100,8 @@ def take_parameter(name: str, shape: tuple[int, ...], left: dict[str, object]) -
     return take(left, prefix + LAYER_NAMES[inner], shape, name)
 
 
-def take_experts(name: str, shape: tuple[int, ...], prefix: str, left: dict[str, object]) -> np.ndarray:
-    """w1, w2 or w3 of all routed experts, stacked: packed, or one array per expert."""
+def take_experts(name: str, shape: tuple[int, ...], prefix: str, left: dict[str, Any]) -> np.ndarray:
+    """w1, w2 or w3 of all routed experts, stacked; HF's arrays are packed or one per expert."""
     which, packed = name[-2:], prefix + "gate_up_proj"
     if prefix + "down_proj" not in left and packed not in left:
         theirs = {"w1": "gate_proj", "w2": "down_proj", "w3": "up_proj"}[which]
@@ -108,12 +109,12 @@ def take_experts(name: str, shape: tuple[int, ...], prefix: str, left: dict[str,
     if which == "w2":
         return take(left, prefix + "down_proj", shape, name)
     E, F, D = shape
-    both = take(dict(left) if which == "w1" else left, packed, (E, 2 * F, D), name)      # used up by w3
+    both = take(dict(left) if which == "w1" else left, packed, (E, 2 * F, D), name)      # removed by w3, read last
     return both[:, :F] if which == "w1" else both[:, F:]
 
 
 def from_half_split(name: str, array: np.ndarray, config: AttentionConfig) -> np.ndarray:
-    """Rows of the rotary channels, from halves back to neighbouring pairs."""
+    """The array with the rows of its rotary channels reordered from halves to adjacent pairs."""
     order = np.argsort(half_split_order(config.qk_rope_head_dim))
     if name.endswith(("attn.wq.weight", "attn.wq_b.weight")):
         heads = array.reshape(config.n_heads, config.qk_head_dim, -1).copy()

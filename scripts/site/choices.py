@@ -1,6 +1,6 @@
-"""The page of what no source decides: values marked "choice", and places marked `Deviation:`.
+"""The page of choices and deviations: values marked "choice", and places marked `Deviation:`.
 
-Both are written where they matter, in the source of the package. This file only collects them:
+Both kinds of mark are comments in the source of the package. This file collects them:
 
     table_codec="fp32",        # choice: the paper states no storage format         in presets.py
     q_lora_rank=None,          # choice: the printed active counts rule out ...     in model_presets.py
@@ -21,25 +21,26 @@ DEVIATION = re.compile(r"^[ \t#]*Deviation:[ \t]*((?:.+\n?)+)", re.M)
 
 
 INTRODUCTION = """\
-What this project decided by itself. All lists are read from the package's source when the site is built.
+This page lists the decisions made by this project. The lists are generated from the package's source when the site is
+built.
 
 ## Values that no source publishes: Engram
 
-Each stands in `engram_ref/presets.py`. Published means: by the source itself, in code of its authors, or in HF
-transformers, whose classes the tests compare with the presets.
+These values are set in `engram_ref/presets.py`. A value counts as published if it is in the source itself, in its
+authors' code, or in HF transformers, whose classes the tests compare with the presets.
 """
 
 MODELS = """\
 ## Values that no source publishes: the backbone
 
-Each stands in `engram_ref/model_presets.py`, beside the published value that it was tried against, where there is one.
-A name that begins with an underscore is a part that several [models](models.md) are made from; those that are made from
-another model take its values over.
+These values are set in `engram_ref/model_presets.py`, with the published figure that they were tested against, if there
+is one. A name that begins with an underscore is a part that several [models](models.md) share; a model derived from
+another one inherits its values.
 """
 
 
 def page(root: Path) -> dict[str, str]:
-    """{path of the page: Markdown}; empty where there is no package."""
+    """{path of the page: Markdown}; empty if there is no package."""
     presets, models = (root / PACKAGE / name for name in ("presets.py", "model_presets.py"))
     if not presets.exists():
         return {}
@@ -52,13 +53,13 @@ def page(root: Path) -> dict[str, str]:
 
 
 def _values_table(file: Path, owners: str) -> str:
-    found = choices(file.read_text(encoding="utf-8"))
-    return table([owners, "field", "value", "why"],
-                 [[f"`{owner}`", f"`{field}`", f"`{value}`", plain(why)] for owner, field, value, why in found])
+    rows = choices(file.read_text(encoding="utf-8"))
+    return table([owners, "field", "value", "reason"],
+                 [[f"`{owner}`", f"`{field}`", f"`{value}`", plain(reason)] for owner, field, value, reason in rows])
 
 
 def choices(source: str) -> list[tuple[str, str, str, str]]:
-    """(preset, gate or part, field, value, why) of each value whose line ends in a comment that says "choice".
+    """(preset, gate or part; field; value; reason) of each value whose line ends with a "choice" comment.
 
     >>> choices('P = Config(\\n  name="p",\\n  eps=1e-6,  # choice: usual\\n             # in ports\\n)\\n')
     [('p', 'eps', '1e-06', 'usual in ports')]
@@ -69,15 +70,15 @@ def choices(source: str) -> list[tuple[str, str, str, str]]:
 
 
 def _notes(source: str) -> dict[int, str]:
-    """{line: what its comment says after "choice"}; comments alone on the next lines go on with it."""
+    """{line: the text after "choice" in its comment}; comment-only lines after it continue the text."""
     notes: dict[int, str] = {}
-    last = 0                                       # the line whose note may still go on
+    last = 0                                       # the line whose note may still continue
     for token in tokenize.generate_tokens(io.StringIO(source).readline):
         if token.type == tokenize.COMMENT:
-            found = MARK.match(token.string)
-            if found:
+            match = MARK.match(token.string)
+            if match:
                 last = token.start[0]
-                notes[last] = found[1]
+                notes[last] = match[1]
             elif last and token.line.lstrip().startswith("#"):
                 notes[last] += " " + token.string.lstrip("# ")
         elif token.type != tokenize.NL or not token.line.strip():
@@ -86,7 +87,7 @@ def _notes(source: str) -> dict[int, str]:
 
 
 def _values(tree: ast.Module) -> list[tuple[str, str, ast.expr]]:
-    """(owner, field, value) of every preset, a call with `name=`, of every other call that a name is given to,
+    """(owner, field, value) of every preset, that is, a call with `name=`; of every other call assigned to a name;
     and of every named dictionary of fields."""
     found = []
     for node in ast.walk(tree):
@@ -108,16 +109,16 @@ def _values(tree: ast.Module) -> list[tuple[str, str, ast.expr]]:
 
 
 def deviations(source: str) -> list[str]:
-    """The paragraph after each `Deviation:`, in a docstring or in comments, on one line.
+    """The paragraph after each `Deviation:` in a docstring or comment, joined to one line.
 
     >>> deviations('# Deviation: the demo counts\\n# from 0.\\nx = 1\\n')
     ['the demo counts from 0.']
     """
-    return [" ".join(_paragraph(found[1]).split()) for found in DEVIATION.finditer(source)]
+    return [" ".join(_paragraph(match[1]).split()) for match in DEVIATION.finditer(source)]
 
 
 def _paragraph(text: str) -> str:
-    """Up to the end of the docstring, or of the comment."""
+    """The text up to the end of the docstring or comment."""
     lines = text.split('"""')[0].split("\n")
     first, *rest = lines
     comment = bool(rest) and rest[0].lstrip().startswith("#")
@@ -127,7 +128,7 @@ def _paragraph(text: str) -> str:
 
 
 def _link(file: Path, root: Path) -> str:
-    """The module's name, linked to its page."""
+    """The name of the module, linked to its page."""
     parts = file.relative_to(root / PACKAGE).with_suffix("").parts
     parts = parts[:-1] if parts[-1] == "__init__" else parts
     return f"[`{'.'.join([PACKAGE, *parts])}`](api/{'/'.join(parts or [PACKAGE])}.md)"

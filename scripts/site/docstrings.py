@@ -1,15 +1,15 @@
-"""Docstrings of this project are plain text for a terminal; here they become Markdown.
+"""Convert the project's docstrings, which are plain text for a terminal, to Markdown.
 
     scores        [..., S] any float dtype        a row of a table: name, shape, meaning
-    returns       [..., S] same dtype             likewise; so are raises and source
+    returns       [..., S] same dtype             likewise; also raises and source
 
     >>> softmax(np.zeros(2))                      a session: highlighted, with its output
     array([0.5, 0.5])
 
-        p = exp(s) / sum(exp(s))                  indented: stays as it is, a code block
+        p = exp(s) / sum(exp(s))                  indented: unchanged, a code block
 
-Everything else is prose. A constant of a module, such as BLOCK = 32, gets its page entry with its value even if it
-has no docstring: the comment that trails its line explains it. mkdocstrings loads this file as a Griffe extension.
+Everything else is prose. A module constant without a docstring, such as BLOCK = 32, is listed with its value and the
+comment at the end of its line. mkdocstrings loads this file as a Griffe extension.
 """
 
 import ast
@@ -23,7 +23,7 @@ WORDS = {"returns", "raises", "source", "warns", "yields", "units", "deviation",
 
 
 class PlainDocstrings(griffe.Extension):
-    """Rewrites every docstring once its object is loaded."""
+    """Rewrite every docstring after its object is loaded."""
 
     def on_object(self, *, obj, loader, **kwargs):
         if obj.docstring:
@@ -34,7 +34,7 @@ class PlainDocstrings(griffe.Extension):
 
 
 def constant_words(source: str) -> str:
-    """What explains a constant without a docstring; "" if it stays off the page, as a word or a computed value does.
+    """Text for a constant without a docstring; "" if the page omits it, as for strings and computed values.
 
     >>> constant_words("BLOCK = 32          # channels that share one scale")
     'channels that share one scale'
@@ -52,7 +52,7 @@ def constant_words(source: str) -> str:
 
 
 def to_markdown(text: str) -> str:
-    """Paragraph by paragraph; what is neither table nor session passes unchanged, as does the first."""
+    """Convert tables and sessions, paragraph by paragraph; leave the first paragraph and all prose unchanged."""
     first, *others = re.split(r"\n[ \t]*\n", text.strip("\n"))
     return "\n\n".join([first, *map(_paragraph, others)])
 
@@ -67,12 +67,12 @@ def _paragraph(text: str) -> str:
 
 
 def _rows(lines: list[str]) -> list[list[str]]:
-    """[[name, meaning], ...], or nothing where one line is not a row or the rest of one."""
+    """[[name, meaning], ...], or [] if any line is neither a row nor the continuation of one."""
     rows: list[list[str]] = []
     for line in lines:
-        found = ROW.match(line)
-        if found:
-            rows.append([found[1], found[2]])
+        match = ROW.match(line)
+        if match:
+            rows.append([match[1], match[2]])
         elif rows and line.startswith("    "):
             rows[-1][1] += " " + line.strip()
         else:
@@ -81,7 +81,7 @@ def _rows(lines: list[str]) -> list[list[str]]:
 
 
 def _table(rows: list[list[str]]) -> str:
-    """HTML, not Markdown: a shape such as [B, T] or a star must not turn into a link or a slant."""
+    """An HTML table, since Markdown would read a shape such as [B, T] as a link and a star as emphasis."""
     body = "".join(f"<tr><th scope=\"row\">{_name(name)}</th><td>{_meaning(text)}</td></tr>" for name, text in rows)
     return f'<table class="signature"><tbody>{body}</tbody></table>'
 
@@ -92,6 +92,6 @@ def _name(name: str) -> str:
 
 
 def _meaning(text: str) -> str:
-    """The leading shapes, [B, T, C], in code; the rest as words."""
+    """A leading shape, such as [B, T, C], as code; the rest as text."""
     text = html.escape(text, quote=False)
     return re.sub(r"^\[[^\]]*\]", lambda m: f"<code>{m[0]}</code>", text)

@@ -1,8 +1,8 @@
-"""Formulas become inline SVG when the site is built: no script, no font file, no request.
+"""Formulas, converted to inline SVG when the site is built, so that pages need no script and no font file.
 
-The Markdown parser finds `$...$` and `$$...$$` (pymdownx.arithmatex, so code is never touched)
-and leaves them marked in the HTML; this file draws each mark with ziamath. Ink is
-`currentColor`, lengths are in em, the LaTeX is the label for those who listen.
+The Markdown extension pymdownx.arithmatex finds `$...$` and `$$...$$` outside of code and marks them
+in the HTML; this file draws each of them with ziamath. The colour is `currentColor`, lengths are in
+em, and the LaTeX is the label for screen readers.
 """
 
 import html
@@ -10,20 +10,20 @@ import re
 import warnings
 from functools import cache
 
-with warnings.catch_warnings():                    # ziamath reads its font the old way
+with warnings.catch_warnings():                    # ziamath loads its font with a deprecated function
     warnings.simplefilter("ignore", DeprecationWarning)
     import ziamath
     from ziamath.tex import tex2mml
 
-ziamath.config.svg2 = False                        # plain paths: no ids that could clash on a page
+ziamath.config.svg2 = False                        # paths only, without ids that could clash on a page
 SIZE = 20.0                                        # drawn at 20 units per em
-REWRITES = [(r"\\bmod(?![A-Za-z])", r"\\;\\mathrm{mod}\\;"),          # drawn without its spaces
-            (r"\\operatorname\*?\{", r"\\mathrm{")]                 # drawn slanted where it holds a digit
+REWRITES = [(r"\\bmod(?![A-Za-z])", r"\\;\\mathrm{mod}\\;"),          # ziamath omits its spaces
+            (r"\\operatorname\*?\{", r"\\mathrm{")]                 # ziamath draws names with digits in italics
 MARK = re.compile(r'<(span|div) class="arithmatex">\\([(\[])(.*?)\\[)\]]</\1>', re.S)
 
 
 class FormulaError(ValueError):
-    """A formula that cannot be drawn; `latex` is the formula as its author wrote it."""
+    """A formula cannot be drawn; `latex` is the formula as written."""
 
     def __init__(self, latex: str, reason: str):
         super().__init__(f"formula '{latex}' does not convert: {reason}")
@@ -31,34 +31,34 @@ class FormulaError(ValueError):
 
 
 def replace_formulas(page_html: str) -> str:
-    """Every marked formula of a page as SVG; raises FormulaError at the first that fails."""
+    """Replace every marked formula of a page with SVG; FormulaError at the first that fails."""
     return MARK.sub(lambda m: draw(html.unescape(m[3]).strip(), inline=m[2] == "("), page_html)
 
 
 @cache
 def draw(latex: str, inline: bool) -> str:
-    """One formula: <span class="formula"> in a line, <div class="equation"> on its own."""
+    """One formula: <span class="formula"> if inline, else <div class="equation">."""
     label = html.escape(" ".join(latex.split()), quote=True)
     svg = _labelled(*_svg(latex, inline), label)
     return f'<span class="formula">{svg}</span>' if inline else f'<div class="equation">{svg}</div>'
 
 
 def _svg(latex: str, inline: bool) -> tuple[str, float]:
-    """(svg, depth): depth is how far it reaches below the baseline, in em, as a negative number."""
+    """(svg, depth): depth is the extent below the baseline in em, as a negative number."""
     written = latex
     for pattern, plain in REWRITES:
         latex = re.sub(pattern, plain, latex)
     try:
-        _refuse_silent_failures(latex, inline)
+        _check_supported(latex, inline)
         drawn = ziamath.Latex(latex, size=SIZE, inline=inline, color="currentColor", margin=0.0)
-        svg = drawn.svg().replace('fill="black"', 'fill="currentColor"')     # overlines come in black
+        svg = drawn.svg().replace('fill="black"', 'fill="currentColor"')     # ziamath draws overlines in black
         return svg, drawn.getyofst() / SIZE
-    except Exception as error:                     # the libraries raise a dozen kinds
+    except Exception as error:                     # the libraries raise many classes
         raise FormulaError(written, str(error) or type(error).__name__) from None
 
 
-def _refuse_silent_failures(latex: str, inline: bool) -> None:
-    """What the libraries would draw without a word, though wrongly."""
+def _check_supported(latex: str, inline: bool) -> None:
+    """Raise for LaTeX that the libraries draw wrongly without an error."""
     if r"\begin{aligned}" in latex:
         raise ValueError("aligned loses its columns; use align*")
     if len(re.findall(r"(?<!\\)\{", latex)) != len(re.findall(r"(?<!\\)\}", latex)):
@@ -72,6 +72,6 @@ def _labelled(svg: str, depth: float, label: str) -> str:
     head, body = svg.split(">", 1)
     width, height = (float(re.search(rf' {side}="([\d.]+)"', head)[1]) / SIZE for side in ("width", "height"))
     box = re.search(r'viewBox="[^"]*"', head)[0]
-    body = re.sub(r"-?\d+\.\d{3,}", lambda m: f"{float(m[0]):.2f}", body)     # a third of the bytes
+    body = re.sub(r"-?\d+\.\d{3,}", lambda m: f"{float(m[0]):.2f}", body)     # reduces the size to a third
     return (f'<svg role="img" aria-label="{label}" {box} fill="currentColor" '
             f'style="width:{width:.3f}em;height:{height:.3f}em;vertical-align:{depth:.3f}em">{body}')

@@ -1,11 +1,10 @@
-"""The page to type on: its word list and constants, and the rows it shows before anyone types.
+"""The page "Type your own text": its word list and constants, and the rows of the default sentence.
 
     python explorable.py    ->  {"assets": {"assets/try-data.js": ...}, "marks": {"try: rows": ..., ...}}
 
-All of it is asked of the package when the site is built: assets/try.js does the sums in the reader's
-browser, and nothing that it starts from is typed by hand. `marks` are the pieces of HTML that the
-page names as `{{ try: rows }}`; the table among them is also the form that try.js fills in anew, and
-what a reader without JavaScript sees.
+Everything is read from the package when the site is built; assets/try.js then computes in the browser.
+`marks` are the pieces of HTML that the page includes as `{{ try: rows }}`. One of them is the table:
+try.js updates its cells, and without JavaScript it is shown as it is.
 """
 
 import html
@@ -21,7 +20,7 @@ from engram_ref.presets import preset
 from engram_ref.text.vocabulary import Vocabulary
 
 DIALECTS = (("deepseek-v4.1-flash", 1), ("engram-27b", 2))      # preset and layer
-POSITION = 3                                                    # " Great", the token looked at first
+POSITION = 3                                                    # " Great", the token selected at first
 PUNCTUATION = [",", ".", ";", ":", "!", "?"]
 TEXT = """
     the of and a to in is was it for on with as by that this he she they we you I his her their our not but or if
@@ -41,15 +40,15 @@ WORDS = TEXT.split()
 
 
 def spellings(word: str) -> list[str]:
-    """A word in lower case, with a capital and as it is listed, each also after a blank."""
+    """A word in lower case, capitalised and as listed, each with and without a leading space."""
     forms = dict.fromkeys([word.lower(), word.capitalize(), word, *(["THE"] if word == "the" else [])])
-    return [blank + form for form in forms for blank in ("", " ")]
+    return [space + form for form in forms for space in ("", " ")]
 
 
 def word_list(vocabulary: Vocabulary) -> tuple[dict[str, tuple[int, int]], dict[str, list[str]]]:
-    """{token: (raw id, canonical id)}, and {word of several tokens: those tokens}."""
+    """{token: (raw id, canonical id)} and {word of several tokens: its tokens}."""
     tokens, split = {}, {}
-    for piece in [form for word in WORDS for form in spellings(word)] + [b + p for p in PUNCTUATION for b in ("", " ")]:
+    for piece in [form for word in WORDS for form in spellings(word)] + [s + p for p in PUNCTUATION for s in ("", " ")]:
         ids = [int(i) for i in vocabulary.encode(piece)]
         parts = [vocabulary.text(i) for i in ids]
         tokens.update({part: (i, int(vocabulary.canonical[i])) for part, i in zip(parts, ids, strict=True)})
@@ -59,24 +58,24 @@ def word_list(vocabulary: Vocabulary) -> tuple[dict[str, tuple[int, int]], dict[
 
 
 def script() -> str:
-    """assets/try-data.js. What is hashed is written as a BigInt literal, 237n."""
+    """assets/try-data.js. Numbers that are hashed are written as BigInt literals, such as 237n."""
     vocabulary = Vocabulary.load(preset(DIALECTS[0][0]).vocabulary)
     tokens, split = word_list(vocabulary)
     token_lines = lines({text: f"[{raw}, {canonical}n]" for text, (raw, canonical) in tokens.items()})
     split_lines = lines({piece: json.dumps(parts) for piece, parts in split.items()})
     dialects = ",\n".join(dialect_literal(name, layer) for name, layer in DIALECTS)
-    return ("// Written from engram_ref when the site was built; read by try.js.\n"
+    return ("// Generated from engram_ref when the site was built; read by try.js.\n"
             "globalThis.engramTry = {\n"
             f"  dialects: [\n{dialects}\n  ],\n"
             "  // token: [raw id, canonical id]\n"
             f"  tokens: {{\n{token_lines}\n  }},\n"
-            "  // words that the tokenizer cuts into several tokens\n"
+            "  // words that the tokenizer splits into several tokens\n"
             f"  split: {{\n{split_lines}\n  }},\n"
             "};\n")
 
 
 def lines(entries: dict[str, str]) -> str:
-    """`key: value` of a JavaScript object, one a line."""
+    """Lines `key: value` of a JavaScript object."""
     return ",\n".join(f"    {json.dumps(key)}: {value}" for key, value in entries.items())
 
 
@@ -94,7 +93,7 @@ def big(values: np.ndarray) -> str:
 
 
 class Column(NamedTuple):
-    """One dialect's side of the table: what the default sentence gives in one layer."""
+    """One dialect's column of the table: the results of the default sentence in one layer."""
 
     config: EngramConfig
     layer: int
@@ -111,7 +110,7 @@ def column(name: str, layer: int, ids: np.ndarray) -> Column:
 
 
 def figure() -> str:
-    """The tokens of the default sentence, and the rows that one of them reads in both dialects."""
+    """The tokens of the default sentence and the rows that one of them reads in both dialects."""
     vocabulary = Vocabulary.load(preset(DIALECTS[0][0]).vocabulary)
     raw_ids = vocabulary.encode(DEFAULT_TEXT)
     ids = vocabulary.canonical[raw_ids]
@@ -125,13 +124,13 @@ def figure() -> str:
         blocks += f"<tbody>{ngram_line(order, members, len(columns))}{block(order, columns)}</tbody>"
     return (f'<figure class="explorable" data-try="figure" data-search-exclude>'
             f'<fieldset data-try="tokens" disabled>'
-            f'<legend>Tokens with raw and canonical ids<span>: choose one to see its rows</span></legend>'
+            f'<legend>Tokens with raw and canonical ids<span>: select one to see its rows</span></legend>'
             f'<div>{chips}</div></fieldset>'
             f'<table class="rows"><thead><tr><td></td>{heads}</tr></thead>{blocks}</table></figure>')
 
 
 def chip(position: int, text: str, raw: int, canonical: int) -> str:
-    """One token as a radio button; try.js copies the first of them."""
+    """One token as a radio button; try.js clones the first one."""
     checked = " checked" if position == POSITION else ""
     return (f'<label><input type="radio" name="try-position" value="{position}"{checked}>'
             f'<code>{html.escape(text)}</code><small>raw {raw}</small><b>{canonical}</b></label>')
@@ -143,7 +142,7 @@ def ngram_line(order: int, members: str, width: int) -> str:
 
 
 def block(order: int, columns: list[Column]) -> str:
-    """The lines of one order: its mix, and a row for each head."""
+    """The lines of one order: the mix, then one row per head."""
     drawn = ""
     for head in [None, *range(columns[0].config.n_heads)]:
         name, label = ("mix", "mix") if head is None else (head, f"head {head}")
@@ -153,7 +152,7 @@ def block(order: int, columns: list[Column]) -> str:
 
 
 def cell(side: Column, name: str, order: int, head: int | None = None) -> str:
-    """A value that try.js can find by its name; empty where the dialect has no such order."""
+    """A value that try.js finds by its name; empty if the dialect lacks this order."""
     if order not in side.config.orders:
         return f"<td>no {order}-grams</td>" if head is None else "<td></td>"
     if head is None:
@@ -163,14 +162,14 @@ def cell(side: Column, name: str, order: int, head: int | None = None) -> str:
 
 
 def shown(text: str) -> str:
-    """A token with its blank made visible."""
+    """A token with spaces made visible."""
     return text.replace(" ", "\N{OPEN BOX}")
 
 
 def words_html() -> str:
-    """The words one can type, in the order of the alphabet."""
+    """The words of the list in alphabetical order."""
     ordered = sorted(WORDS, key=str.lower)
-    return (f'<p>{len(WORDS)} words, with or without a capital, and {len(PUNCTUATION)} marks: '
+    return (f'<p>{len(WORDS)} words, capitalised or not, and {len(PUNCTUATION)} punctuation marks: '
             f'{" ".join(PUNCTUATION)}</p><p>{" ".join(map(html.escape, ordered))}</p>')
 
 

@@ -1,9 +1,9 @@
-"""Turn the open matplotlib figures into SVG that lives inside a page.
+"""Convert the open matplotlib figures to inline SVG.
 
-The files of matplotlib are made for standing alone: white paper, black ink, a style sheet
-that would leak into the page, ids that clash. Here ink becomes `currentColor`, the palette
-becomes CSS variables (site.css gives them a light and a dark value), and every id gets a
-prefix. The colours themselves stand in the file `matplotlibrc` beside this one.
+Matplotlib's SVG files are made to be used alone: white background, black text, a style sheet that
+would affect the whole page, ids that clash. Here black becomes `currentColor`, the palette becomes
+CSS variables (with light and dark values in site.css), and every id gets a prefix. The colours are
+defined in `matplotlibrc` in this folder.
 """
 
 import hashlib
@@ -11,14 +11,14 @@ import io
 import re
 import sys
 
-INK = ("#16191d", "#000000")                       # the ink of matplotlibrc, and plain black
+INK = ("#16191d", "#000000")                       # the text colour of matplotlibrc, and black
 PAPER = "#ffffff"
 PALETTE = ("#0b4f8a", "#c8500a", "#1f9483", "#8e2a7e", "#a67c00", "#6b7280")   # C0 ... C5 of matplotlibrc
 
 
 def figures_as_svg() -> list[dict]:
-    """[{"svg", "alt"}, ...] of every open figure; closes them all."""
-    pyplot = sys.modules.get("matplotlib.pyplot")  # a script without figures pays nothing
+    """[{"svg", "alt"}, ...] of every open figure; closes all of them."""
+    pyplot = sys.modules.get("matplotlib.pyplot")  # not imported for scripts without figures
     if pyplot is None:
         return []
     figures = [pyplot.figure(number) for number in pyplot.get_fignums()]
@@ -29,7 +29,7 @@ def figures_as_svg() -> list[dict]:
 
 
 def describe(figure) -> dict:
-    """The drawing and its alt text; ValueError if the title is missing or cut off, or the alt text is missing."""
+    """The SVG and alt text of a figure; ValueError if the title is missing or too wide, or the alt text is missing."""
     titles = [figure.get_suptitle()]
     titles += [ax.get_title(loc=side) for ax in figure.axes for side in ("left", "center", "right")]
     titles = [title for title in titles if title.strip()]
@@ -41,12 +41,12 @@ def describe(figure) -> dict:
             raise ValueError(f"figure: the title '{text.get_text()}' is wider than the figure; shorten or break it")
     alt = figure.get_label().strip()
     if not alt:
-        raise ValueError("figure: expected an alt text; use figure.set_label('what the figure shows, in words')")
+        raise ValueError("figure: expected an alt text; use figure.set_label('a description of the figure')")
     return {"svg": to_svg(figure), "alt": " ".join(alt.split())}
 
 
 def to_svg(figure) -> str:
-    """One <svg> element: no date, no metadata, no style sheet, themed colours, own ids."""
+    """One <svg> element without date, metadata and style sheet, with themed colours and unique ids."""
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", metadata={"Date": None})
     svg = buffer.getvalue()
@@ -57,7 +57,7 @@ def to_svg(figure) -> str:
 
 
 def sized(svg: str) -> str:
-    """Points to CSS pixels; the page's style sheet may shrink it. Black is the default fill: inherit ink."""
+    """Convert points to CSS pixels, and let the default fill, black, be the page's text colour."""
     width = float(re.search(r'width="([\d.]+)pt"', svg)[1]) * 4 / 3
     head, rest = svg.split(">", 1)
     head = re.sub(r' (width|height|version|xmlns:xlink)="[^"]*"', "", head)
@@ -73,7 +73,7 @@ def themed(svg: str) -> str:
 
 
 def unique_ids(svg: str) -> str:
-    """Prefix ids with a digest of the drawing, so that two figures on one page never clash."""
+    """Prefix ids with a digest of the drawing, so that figures on one page do not clash."""
     prefix = "f" + hashlib.sha256(svg.encode()).hexdigest()[:8] + "-"
     svg = re.sub(r'\bid="', f'id="{prefix}', svg)
     return re.sub(r'(href="|url\()#', rf"\1#{prefix}", svg)

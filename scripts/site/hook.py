@@ -1,12 +1,11 @@
-"""What mkdocs calls: runs the tutorials, adds the generated pages, draws formulas and figures.
+"""The mkdocs hook: runs the tutorials, adds the generated pages, inserts formulas and figures.
 
-A percent script that lies in docs/ becomes a page where it lies, by the same renderer.
+A percent script in docs/ is rendered like a tutorial and becomes a page at its own path.
 
-Thin on purpose. Each idea has a file of its own here and none of them knows mkdocs or its
-theme, so a change of site generator costs this file only.
+Only this file depends on mkdocs, so a different site generator would need changes only here.
 
-In the navigation of mkdocs.yml an entry `folder/*` stands for all pages of that folder:
-those written here first, then those of docs/ by name. A section without pages disappears.
+In the navigation of mkdocs.yml, an entry `folder/*` denotes all pages of that folder: generated
+pages first, then those of docs/ by name. A section without pages is omitted.
 """
 
 import os
@@ -24,7 +23,7 @@ from mkdocs.structure.files import File
 
 ROOT = Path(__file__).resolve().parents[2]
 DOCS = ROOT / "docs"
-WHERE = os.environ.get("ENGRAM_TUTORIALS", str(ROOT / "tutorials"))        # tests add a folder of their own
+WHERE = os.environ.get("ENGRAM_TUTORIALS", str(ROOT / "tutorials"))        # tests set other folders
 FOLDERS = [Path(folder) for folder in WHERE.split(os.pathsep)]
 CACHE = ROOT / ".cache" / "tutorials"
 DATA = {"paper/figures.json": ROOT / "engram_ref" / "data" / "paper-figures.json",
@@ -35,7 +34,7 @@ built: dict = {}        # this build: {"pages": {path: Markdown}, "figures": {ke
 
 
 def on_config(config):
-    """Before anything is read: make the pages, so that the navigation can name them."""
+    """Generate the pages before any file is read, so that they can be listed in the navigation."""
     tutorials = [script for folder in FOLDERS for script in sorted(folder.glob("[0-9]*.py"))]
     scripts = tutorials + tutorial.scripts_in(DOCS)
     try:
@@ -60,13 +59,13 @@ def on_config(config):
 
 
 def page_of(script: Path) -> str:
-    """The page's path as if it were Markdown in docs/: beside a script of docs/, else in learn/."""
+    """The path of a script's page, relative to docs/: next to a script in docs/, else in learn/."""
     inside = script.is_relative_to(DOCS)
     return script.relative_to(DOCS).with_suffix(".md").as_posix() if inside else f"learn/{script.stem}.md"
 
 
 def _expanded(nav: list, docs: Path) -> list:
-    """The navigation with every `folder/*` spelled out."""
+    """The navigation with every `folder/*` expanded."""
     full = []
     for entry in nav:
         if isinstance(entry, str) and entry.endswith("/*"):
@@ -83,7 +82,7 @@ def _expanded(nav: list, docs: Path) -> list:
 
 
 def on_files(files, config):
-    """Add what is not in docs/: pages, scripts and data for download, diagrams."""
+    """Add the files that are not in docs/: pages, scripts and data for download, diagrams."""
     for path, text in built["pages"].items():
         files.append(File.generated(config, path, content=text))
     for path, text in built.get("assets", {}).items():
@@ -91,7 +90,7 @@ def on_files(files, config):
     for path, source in DATA.items():
         files.append(File.generated(config, path, abs_src_path=str(source)))
     for script in built["scripts"]:
-        if not script.is_relative_to(DOCS):             # those are among the files already
+        if not script.is_relative_to(DOCS):             # scripts in docs/ are among the files already
             files.append(File.generated(config, f"learn/{script.name}", abs_src_path=str(script)))
     for name in diagrams.names():
         files.append(File.generated(config, f"assets/diagrams/{name}.svg", content=diagrams.draw(name)))
@@ -99,13 +98,13 @@ def on_files(files, config):
 
 
 def on_page_markdown(markdown, page, config, files):
-    """The tables of modules and of the files of ops, as Markdown, so that their links are checked."""
+    """Insert the tables of modules and ops files as Markdown, so that mkdocs checks their links."""
     markdown = markdown.replace("{{ modules }}", structure.modules_table())
     return markdown.replace("{{ reading order }}", structure.reading_tables())
 
 
 def on_page_content(html, page, config, files):
-    """Marks in the finished HTML become figures, diagrams and formulas."""
+    """Replace marks in the finished HTML with figures, diagrams and formulas."""
     try:
         for name, text in built.get("marks", {}).items():
             html = html.replace(f"<p>{{{{ {name} }}}}</p>", text)
@@ -115,17 +114,17 @@ def on_page_content(html, page, config, files):
 
 
 def _place(page, words: str) -> str:
-    """`file:line` of these words, in the file that their author would open."""
+    """`file:line` of this text in the page's source file."""
     scripts = {page_of(script): script for script in built["scripts"]}
     file = scripts.get(page.file.src_uri, DOCS / page.file.src_uri)
     text = file.read_text(encoding="utf-8") if words and file.exists() else ""
-    found = text.find(words.split("\n")[0])
-    line = text.count("\n", 0, found) + 1 if found >= 0 else 1
+    start = text.find(words.split("\n")[0])
+    line = text.count("\n", 0, start) + 1 if start >= 0 else 1
     return f"{tutorial.short(file)}:{line}"
 
 
 def on_serve(server, config, builder):
-    """`mkdocs serve` also rebuilds when the code or a tutorial changes."""
+    """Make `mkdocs serve` rebuild when the code or a tutorial changes."""
     for folder in (ROOT / "engram_ref", ROOT / "scripts" / "site", *FOLDERS):
         if folder.exists():
             server.watch(str(folder), builder)

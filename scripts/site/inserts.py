@@ -1,7 +1,7 @@
-"""`{{ figure: KEY }}` and `{{ diagram: NAME | alt text }}`: drawings put into a finished page.
+"""`{{ figure: KEY }}` and `{{ diagram: NAME | alt text }}`: drawings inserted into a finished page.
 
-They wait until Markdown is done, for no parser should read through a hundred kilobytes of
-SVG, and they work inside a fold as well.
+They are inserted after the Markdown conversion, so that the parser need not read a hundred kilobytes
+of SVG. They also work inside a fold.
 """
 
 import html
@@ -13,14 +13,14 @@ MARK = re.compile(r"<p>\s*\{\{ (figure|diagram): (.*?) \}\}\s*</p>", re.S)
 
 
 class InsertError(ValueError):
-    """A mark that names nothing, or says nothing to those who cannot see."""
+    """A mark with an unknown name or without an alt text."""
 
 
 def replace_inserts(page_html: str, figures: dict[str, dict]) -> str:
-    """Each mark that stands alone in a paragraph becomes a <figure>."""
+    """Replace each mark that is a paragraph by itself with a <figure>."""
     def drawn(mark: re.Match) -> str:
-        words = html.unescape(re.sub("<[^>]+>", "", mark[2]))      # Markdown may have marked them up
-        return _figure(mark[1], *_find(mark[1], words, figures))
+        text = html.unescape(re.sub("<[^>]+>", "", mark[2]))       # Markdown may have added tags
+        return _figure(mark[1], *_find(mark[1], text, figures))
     return MARK.sub(drawn, page_html)
 
 
@@ -30,7 +30,7 @@ def _find(kind: str, text: str, figures: dict[str, dict]) -> tuple[str, str]:
     if kind == "figure":
         return figures[name]["svg"], figures[name]["alt"]
     if not alt:
-        raise InsertError(f"diagram '{name}': expected an alt text: {{{{ diagram: {name} | what it shows }}}}")
+        raise InsertError(f"diagram '{name}': expected an alt text: {{{{ diagram: {name} | alt text }}}}")
     try:
         return diagrams.draw(name), alt
     except ValueError as error:

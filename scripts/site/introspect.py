@@ -1,9 +1,9 @@
-"""Print, as JSON, the reference pages that only the running package can write.
+"""Print, as JSON, the reference pages that are generated from the imported package.
 
     python introspect.py        ->  {"reference/stages.md": "# Stages ...", ...}
 
-Each page is one small function that asks the code for what exists; a module that is not there
-gives no page. A module that is there and does not import is an error, not a missing page.
+Each page is one small function that reads the package. A missing module gives no page; a module
+that exists but fails to import is an error.
 """
 
 import argparse
@@ -20,7 +20,7 @@ PACKAGE = "engram_ref"
 
 
 def stages_page() -> str | None:
-    """Every intermediate result that has a public name, in the order they are computed."""
+    """Every intermediate result with a public name, in the order of computation."""
     module = load("stages")
     if module is None:
         return None
@@ -32,11 +32,11 @@ def stages_page() -> str | None:
 def stage_table(stages: tuple) -> str:
     rows = [[f"`{s.name}`<br>`[{', '.join(s.axes.split())}]`<br>{s.kind}", f"{plain(s.about)}<br>`{s.formula}`",
              f"[`{s.op}`][{address_of(s.op)}]"] for s in stages]
-    return table(["stage", "what it is", "computed by"], rows)
+    return table(["stage", "meaning", "computed by"], rows)
 
 
 def address_of(op: str) -> str:
-    """Where an op is written, as the API pages know it: a function of a file, or a method of its class."""
+    """Dotted name of an op as used by the API pages: a function of a file, or a method of its class."""
     function = getattr(load("ops"), op)
     return f"{function.__module__}.{function.__qualname__}"
 
@@ -48,7 +48,7 @@ def axes_section() -> str:
 
 
 def dialects_page() -> str | None:
-    """One column a preset: first what differs, in words; then how large it is; then every field."""
+    """One column per preset: the differences in words, the sizes, then every field."""
     presets, dialects = load("presets"), load("dialects")
     if presets is None or dialects is None:
         return None
@@ -56,36 +56,36 @@ def dialects_page() -> str | None:
     head = ["", *(f"`{name}`" for name in configs)]
     differ = [[label, *(plain(value(c)) for c in configs.values())] for label, value in dialects.DIALECT_FIELDS]
     sources = ["source", *(plain(c.source) for c in configs.values())]
-    parts = ["# Dialects and presets", prose(presets), "## What differs", table(head, [*differ, sources]),
-             "## How large they are", table(head, size_rows(dialects, configs)),
+    parts = ["# Dialects and presets", prose(presets), "## Differences", table(head, [*differ, sources]),
+             "## Sizes", table(head, size_rows(dialects, configs)),
              "## Multipliers and tables of every layer", CONSTANTS, *constant_tables(configs),
              "## Every field", table(head, field_rows(configs))]
     return "\n\n".join(parts) + "\n"
 
 
 CONSTANTS = """\
-A preset's multipliers, the newest token's first, and the sizes of its tables: one prime per column, 2-grams first. A
-layer's number is the one that its preset counts with; the table above says from which base. These numbers and the map
-of the vocabulary, whose digest is in [`KNOWN_VOCABULARIES`][engram_ref.text.maps.KNOWN_VOCABULARIES], decide every row.
-[`Addressing`][engram_ref.addressing.Addressing] holds the whole arrays."""
+The multipliers of each preset, newest token first, and its table sizes: one prime per column, 2-grams first. Layers are
+numbered as in the preset; the table above says whether from 0 or 1. Together with the map of the vocabulary,
+whose digest is in [`KNOWN_VOCABULARIES`][engram_ref.text.maps.KNOWN_VOCABULARIES], these numbers determine every row.
+[`Addressing`][engram_ref.addressing.Addressing] has the complete arrays."""
 
 DIGESTS = """\
 Each digest below is the sha256 of one array of a preset: little-endian int64, C order, layers in the order above. Those
-of `deepseek-v4.1-flash` equal the published ones. The offsets are where the columns start in a layer's flat table."""
+of `deepseek-v4.1-flash` equal the published ones. An offset is the first row of a column in a layer's flat table."""
 
 
 def constant_tables(configs: dict) -> list[str]:
-    """Multipliers and primes of every layer, then digests of all layers of a preset."""
-    addressing, maps = load("addressing"), load("text.maps")
+    """Multipliers and primes of every layer, then the digests over all layers of each preset."""
+    addressing_module, maps = load("addressing"), load("text.maps")
     layers, digests = [], []
     for name, config in configs.items():
-        found = addressing.Addressing(config)
+        addressing = addressing_module.Addressing(config)
         for layer in config.layer_ids:
-            primes = [int(p) for p in found.primes[layer]]
-            multipliers = "<br>".join(f"`{int(m)}`" for m in found.multipliers[layer])
+            primes = [int(p) for p in addressing.primes[layer]]
+            multipliers = "<br>".join(f"`{int(m)}`" for m in addressing.multipliers[layer])
             layers.append([f"`{name}`", str(layer), multipliers, f"`{primes[0]}` to `{primes[-1]}`"])
         for kind in ("multipliers", "primes", "offsets"):
-            rows = [[int(n) for n in getattr(found, kind)[layer]] for layer in config.layer_ids]
+            rows = [[int(n) for n in getattr(addressing, kind)[layer]] for layer in config.layer_ids]
             shape = f"[{len(rows)}, {len(rows[0])}]"
             digests.append([f"`{name}`", f"{kind} `{shape}`", f"`{maps.int64_digest(np.array(rows))}`"])
     return [table(["preset", "layer", "multipliers", "primes, first to last"], layers), DIGESTS,
@@ -93,7 +93,7 @@ def constant_tables(configs: dict) -> list[str]:
 
 
 def models_page() -> str | None:
-    """One column a model: where it comes from, how large it is, what papers print; then every field, part by part."""
+    """One column per model: source, size and printed figures, then every field, part by part."""
     presets, accounting = load("model_presets"), load("model") and load("model.accounting")
     if presets is None or accounting is None:
         return None
@@ -101,25 +101,24 @@ def models_page() -> str | None:
     head = ["", *(f"`{name}`" for name in configs)]
     sources = [["source", *(plain(c.source) for c in configs.values())],
                ["Engram", *("-" if c.engram is None else f"`{c.engram.name}`" for c in configs.values())]]
-    parts = ["# Models", prose(presets), MODELS, "## How large they are",
-             table(head, [*sources, *count_rows(accounting, configs)]),
-             "## Beside what the papers print", table(["model", "printed", "counted", "agrees", "what", "where"],
-                                                      printed_rows(accounting, configs)),
+    parts = ["# Models", prose(presets), MODELS, "## Sizes", table(head, [*sources, *count_rows(accounting, configs)]),
+             "## Comparison with the papers", table(["model", "printed", "counted", "agreement", "quantity", "source"],
+                                                    printed_rows(accounting, configs)),
              "## Every field", *part_sections({name: c.backbone for name, c in configs.items()})]
     return "\n\n".join(parts) + "\n"
 
 
 MODELS = """\
-Those values are listed among the [choices](choices.md). The Engram modules that are a preset of their own have
-all their fields on the page of [dialects](dialects.md). What a total includes, and what the printed figures decided, is
-told in [the tutorial on counting](../learn/13_counting.md).
+All values marked "choice" are listed under [choices](choices.md). Engram modules that have their own preset are listed
+with all fields under [dialects](dialects.md). [The tutorial on counting](../learn/13_counting.md) explains what a total
+includes and which values follow from the printed figures.
 
-[`model_preset`][engram_ref.model_presets.model_preset] gives a model by its name; `engram-ref count NAME` counts one
-part by part."""
+[`model_preset`][engram_ref.model_presets.model_preset] returns a model by name; `engram-ref count NAME` counts its
+parameters part by part."""
 
 
 def count_rows(accounting, configs: dict) -> list[list[str]]:
-    """The fields of Summary, one row each, with the comment that explains them."""
+    """The fields of Summary, one row each, with their comments."""
     meaning = {**field_comments(accounting.Summary), "total": "all parameters"}
     summaries = [accounting.summarise(config) for config in configs.values()]
     names = [field.name for field in dataclasses.fields(accounting.Summary)]
@@ -131,14 +130,14 @@ def printed_rows(accounting, configs: dict) -> list[list[str]]:
     for name, figures in accounting.PRINTED.items():
         summary = accounting.summarise(configs[name])
         for field, figure, where in figures:
-            found = getattr(summary, field)
-            rows.append([f"`{name}`", figure, number(found), accounting.agreement(found, figure), f"`{field}`",
+            counted = getattr(summary, field)
+            rows.append([f"`{name}`", figure, number(counted), accounting.agreement(counted, figure), f"`{field}`",
                          plain(where)])
     return rows
 
 
 def part_sections(configs: dict) -> list[str]:
-    """A heading and a table for a configuration, then likewise for each configuration that it holds."""
+    """A heading and a table for a configuration, then the same for each nested configuration."""
     kind = next(type(c) for c in configs.values() if c is not None)
     names = [field.name for field in dataclasses.fields(kind)]
     inner = [n for n in names if any(dataclasses.is_dataclass(getattr(c, n, None)) for c in configs.values())]
@@ -152,7 +151,7 @@ def part_sections(configs: dict) -> list[str]:
 
 
 def number(value: float | None) -> str:
-    """A count with commas, a share in per cent, a dash for nothing."""
+    """A count with commas, a share in percent, or a dash for None."""
     if isinstance(value, float):
         return f"{value:.2%}"
     return "-" if value is None else f"{value:,}"
@@ -167,7 +166,7 @@ def size_rows(dialects, configs: dict) -> list[list[str]]:
 
 
 def field_rows(configs: dict, leave_out: list[str] | tuple = ("name", "source")) -> list[list[str]]:
-    """Each field of the configuration with the comment that explains it."""
+    """Each field of the configuration with its comment."""
     kind = type(next(iter(configs.values())))
     meaning = field_comments(kind)
     names = [field.name for field in dataclasses.fields(kind) if field.name not in leave_out]
@@ -175,19 +174,19 @@ def field_rows(configs: dict, leave_out: list[str] | tuple = ("name", "source"))
 
 
 def note(meaning: dict[str, str], name: str) -> str:
-    """The explanation of a field, small, under its name; nothing where there is none."""
+    """The comment of a field, in small print under its name, or "" if it has none."""
     return f"<br><small>{plain(meaning[name])}</small>" if name in meaning else ""
 
 
 def field_comments(kind: type) -> dict[str, str]:
-    """{field: the comment that trails its line in the source}."""
+    """{field: the comment at the end of its line in the source}."""
     lines = inspect.getsource(kind).splitlines()
-    found = (re.match(r"\s+(\w+)\s*:[^#]*#\s*(.+)$", line) for line in lines)
-    return {match[1]: match[2] for match in found if match}
+    matches = (re.match(r"\s+(\w+)\s*:[^#]*#\s*(.+)$", line) for line in lines)
+    return {match[1]: match[2] for match in matches if match}
 
 
 def cli_page() -> str | None:
-    """The help text of every command, as the terminal shows it at 80 columns."""
+    """The help text of every command, formatted for a terminal of 80 columns."""
     module = load("cli") and load("cli.commands")
     if module is None or not hasattr(module, "parser"):
         return None
@@ -200,7 +199,7 @@ def cli_page() -> str | None:
 
 
 def load(name: str):
-    """The module, or None where the package has no such file."""
+    """The module, or None if the package has no such file."""
     if importlib.util.find_spec(PACKAGE) is None or importlib.util.find_spec(f"{PACKAGE}.{name}") is None:
         return None
     return importlib.import_module(f"{PACKAGE}.{name}")
@@ -213,7 +212,7 @@ def prose(module) -> str:
 
 
 def cell(value) -> str:
-    """A value in one table cell; a long sequence by its length and ends."""
+    """A value as a table cell; a long sequence as its length, first and last value."""
     if isinstance(value, str):
         return plain(value)
     text = repr(value)
@@ -224,7 +223,7 @@ def cell(value) -> str:
 
 
 def plain(text: str) -> str:
-    """Words that Markdown must leave as they are."""
+    """Text with Markdown's special characters escaped."""
     return re.sub(r"([\\`*_{}\[\]<>$|#])", r"\\\1", text.replace("\n", " "))
 
 

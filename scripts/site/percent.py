@@ -1,4 +1,4 @@
-"""Read a percent script: a plain Python file cut into cells by `# %%` lines.
+"""Read a percent script: a plain Python file divided into cells by `# %%` lines.
 
     # %% [markdown]
     # # A title
@@ -10,9 +10,9 @@
     # %% tags=["answer"]
     assert 1 + 1 == 2          # shown folded, under "Answer"
 
-A tutorial stays a script that anybody can run; only this file knows the marks.
-Tags: `answer` folds prose, code and output under "Answer"; `fold` folds the code alone
-and leaves its output open. Neighbouring cells tagged `answer` share one fold.
+A tutorial is also a script that runs by itself; only this file parses the marks.
+Tags: `answer` folds prose, code and output under "Answer"; `fold` folds only the code and
+shows its output. Consecutive cells tagged `answer` share one fold.
 """
 
 import json
@@ -26,7 +26,7 @@ TAG_LIST = re.compile(r"tags=(\[.*?\])")
 
 
 class PercentError(ValueError):
-    """A script that cannot be cut into cells; the text starts with `file:line:`."""
+    """A script cannot be divided into cells; the text starts with `file:line:`."""
 
 
 @dataclass(frozen=True)
@@ -35,8 +35,8 @@ class Cell:
 
     kind    "markdown" or "code"
     line    number of the first line of `text` in the file, counted from 1
-    text    the Markdown (comment signs taken off), or the code as written
-    tags    the words of tags=[...]
+    text    the Markdown (without comment signs), or the code as written
+    tags    the strings of tags=[...]
     """
 
     kind: str
@@ -46,14 +46,14 @@ class Cell:
 
 
 def read_cells(path: Path) -> list[Cell]:
-    """The cells of a script, in order; what stands before the first mark must be comments."""
+    """The cells of a script, in order; only comments may precede the first mark."""
     lines = path.read_text(encoding="utf-8").splitlines()
     marks = [i for i, line in enumerate(lines) if MARK.match(line)]
     if not marks:
         raise PercentError(f"{path}:1: no cell found; start one with '# %%' or '# %% [markdown]'")
     for i, line in enumerate(lines[:marks[0]]):
         if line.strip() and not line.startswith("#"):
-            raise PercentError(f"{path}:{i + 1}: code before the first '# %%' line; give it a cell")
+            raise PercentError(f"{path}:{i + 1}: code before the first '# %%' line; put it in a cell")
     ends = [*marks[1:], len(lines)]
     return [_cell(path, lines, start, end) for start, end in zip(marks, ends, strict=True)]
 
@@ -75,9 +75,9 @@ def _cell(path: Path, lines: list[str], start: int, end: int) -> Cell:
 
 
 def title(cells: list[Cell], path: Path) -> str:
-    """The page's title: the first heading of level one."""
+    """The page's title: the first level-one heading."""
     for cell in cells:
-        found = re.search(r"^# +(.+)$", cell.text, re.M) if cell.kind == "markdown" else None
-        if found:
-            return found[1].strip()
-    raise PercentError(f"{path}:1: no title; begin with a [markdown] cell that says '# # The title'")
+        match = re.search(r"^# +(.+)$", cell.text, re.M) if cell.kind == "markdown" else None
+        if match:
+            return match[1].strip()
+    raise PercentError(f"{path}:1: no title; start with a [markdown] cell that contains '# # The title'")

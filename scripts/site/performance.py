@@ -1,9 +1,8 @@
-"""The page of performance, written from the newest committed result.
+"""Write the performance page from the newest committed result.
 
     python performance.py    ->  {"pages": {"reference/performance.md": ...}, "figures": {"performance": ...}}
 
-Nothing on the page is typed by hand: numbers, verdicts, reasons and the machine are those of the newest file in
-engram_ref/bench/results/.
+All numbers, goals, reasons and machine data come from the newest file in engram_ref/bench/results/.
 """
 
 import json
@@ -13,71 +12,81 @@ import matplotlib
 from figures import describe
 from introspect import plain, table
 
-from engram_ref.bench.report import cells, chart, machine_text, newest, notes, sizes_text, time_text, verdicts
+from engram_ref.bench.report import (
+    cells,
+    chart,
+    heading,
+    machine_text,
+    newest,
+    notes,
+    sizes_text,
+    status_counts,
+    time_text,
+)
 
 HERE = Path(__file__).parent
 
 HOW = """\
-How fast the Numba backend is, as ratios: beside plain versions of the same work, and beside what the machine
-itself allows. Sides take turns in one process, round after round; shown are the median of the rounds and the
-quartiles around it. Absolute times of a shared processor mean little, so no goal is one.
+The speed of the Numba backend, compared with plain implementations of the same work and with the limits of the
+machine. All variants take turns in one process. The tables show the median ratio over all rounds and its quartiles.
+Absolute times on a shared processor mean little, so every goal is a ratio.
 
-- **Rivals** are frozen in `scripts/baselines.py` and use nothing of this package: rows as the authors' demo computes
-  them, a C loop, and torch as a competent user writes it. A test holds that each gives the same answer as ours.
-- **Limits** are measured in the same rounds: writing or copying as many bytes, reading as many random rows, the bare
-  matrix product, a 64-bit divide for each row. They are the same work with nothing around it.
-- **Fresh output** means that the result array is made anew at every call; else it is passed in as `out`.
+- **Baselines** are in `scripts/baselines.py` and use nothing from this package: the rows as the authors' demo computes
+  them, a C loop, and torch code as a competent user writes it. A test checks that they return the same answers as ours.
+- **Limits** are measured in the same rounds: writing or copying the same number of bytes, reading the same number of
+  random rows, the bare matrix product, one 64-bit divide per row.
+- **Fresh output** means that each call allocates its result. In all other cases the result is passed in as `out`.
 
-The goals assume AVX-512. Elsewhere, at small sizes, or where a rival is not installed, they are shown and not
-judged."""
+The goals assume AVX-512. They are shown but not judged on other processors, at small sizes, or if a baseline is not
+installed."""
 
 RUN = """\
 ## Run it yourself
 
 ```sh
-engram-ref bench                              # some minutes; torch rows need torch, the C loop needs gcc
-engram-ref bench --only P1,P5 --threads 1
+engram-ref bench                              # several minutes; the torch baselines need torch, the C loop gcc
+engram-ref bench --only rows-bulk,gather --threads 1
 engram-ref bench --out result.json --plot result.svg
 ```
 
-The exit code is 1 where a judged goal is missed. Rows of a CUDA device appear where torch finds one."""
+The exit code is 1 if a judged goal was missed. The rows of a CUDA device are included if torch finds one."""
 
 
 def page(result: dict, file: str) -> str:
-    """The page as Markdown; `file` is the result's own name."""
-    counts = verdicts(result)
-    found = ", ".join(f"{count} {verdict}" for verdict, count in counts.items())
-    told = [f"- {plain(note)}" for note in notes(result)]
+    """The page as Markdown; `file` is the name of the result file."""
+    counts = status_counts(result)
+    found = ", ".join(f"{count} {status}" for status, count in counts.items())
+    listed = [f"- {plain(note)}" for note in notes(result)]
     return "\n\n".join([
         "# Performance", HOW,
         f"## Results of {result['date']}\n\nGoals: {found}. The file: [{file}](../performance/results/{file}).",
         main_table(result), "{{ figure: performance }}",
-        *(["## Notes", "\n".join(told)] if told else []),
+        *(["## Notes", "\n".join(listed)] if listed else []),
         "## The machine", f"{plain(machine_text(result))}. {threads_text(result)}",
-        "## Sizes and times", times_table(result), RUN]) + "\n"
+        "## Sizes and times", variants_table(result), RUN]) + "\n"
 
 
 def main_table(result: dict) -> str:
-    """One line a comparison: what was found beside which goal."""
-    head = ["row", "work", "threads", "found", "quartiles", "goal", "verdict"]
+    """One line per comparison."""
+    head = ["work", "result", "quartiles", "goal", "status"]
     return table(head, [[plain(cell) for cell in line] for line in cells(result)])
 
 
-def times_table(result: dict) -> str:
-    """The sizes of each row and the median of each side."""
+def variants_table(result: dict) -> str:
+    """Name and sizes of each row, and the median of each variant."""
     lines = []
     for row in result["rows"]:
         shown = (time_text if row["unit"] == "s" else "{:,.0f} bytes".format)
-        sides = "<br>".join(f"{plain(name)}: {shown(side['median'])}" for name, side in row["sides"].items())
-        lines.append([row["id"], str(row["threads"]), plain(sizes_text(row)), sides])
-    return table(["row", "threads", "sizes", "medians"], lines)
+        medians = "<br>".join(f"{plain(name)}: {shown(spread['median'])}" for name, spread in row["variants"].items())
+        lines.append([f"`{row['row']}`", plain(heading(row)), plain(sizes_text(row)), medians])
+    return table(["row", "work", "sizes", "medians"], lines)
 
 
 def threads_text(result: dict) -> str:
-    """How many threads, of what."""
-    told = result["threading"]
-    return (f"Rows that do not say otherwise ran on {told['threads']} threads: {plain(told['kernels'])}, and "
-            f"{told['blas']} of BLAS. Every side was measured {result['rounds']} times or more.")
+    """Number and kind of threads, and of rounds."""
+    threading = result["threading"]
+    return (f"Rows with more than one thread used {plain(threading['kernels'])} and {threading['blas']} BLAS threads. "
+            f"Every variant was measured at least {result['rounds']} times.")
 
 
 def main() -> None:

@@ -1,8 +1,7 @@
-"""Reference pages that write themselves: one page a module, found by walking the package.
+"""Generated reference pages: one page per module, found by walking the package.
 
-A new module appears by itself; a package that does not exist yet gives no page. Pages about
-values (stages, dialects, command line) need the package imported and come from
-`introspect.py`, run in a process of its own so that `mkdocs serve` always sees the newest code.
+Pages about values (stages, dialects, command line) need the package imported. They come from
+`introspect.py`, which runs in a separate process so that `mkdocs serve` always uses the newest code.
 """
 
 import ast
@@ -19,11 +18,11 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 PACKAGE = "engram_ref"
 READING_ORDER = [name for part in structure.reading_order() for name in part]
-LEFT_OUT = ("oracle.builders", "oracle.wrong")     # tools of those who make the golden vectors and the tests
+LEFT_OUT = ("oracle.builders", "oracle.wrong")     # tools for making golden vectors and tests
 
 
 def api_pages(root: Path = ROOT) -> dict[str, str]:
-    """{source path of the page: Markdown}, in the order of reading."""
+    """{source path of the page: Markdown}, in reading order."""
     folders = [name for layer in structure.layers(root) for name in layer if (root / PACKAGE / name).is_dir()]
     modules = sorted(find_modules(root), key=lambda module: _place(module, folders))
     return {f"reference/api/{name.replace('.', '/')}.md": _api_page(name, is_package)
@@ -31,20 +30,20 @@ def api_pages(root: Path = ROOT) -> dict[str, str]:
 
 
 def find_modules(root: Path) -> list[tuple[str, bool]]:
-    """(dotted name without the package's own, is it a package) of each module worth a page."""
+    """(dotted name below the package, whether it is a package) of each module that gets a page."""
     found = []
     for file in sorted((root / PACKAGE).rglob("*.py")):
         parts = file.relative_to(root / PACKAGE).with_suffix("").parts
         is_package = parts[-1] == "__init__"
         name = ".".join(parts[:-1] if is_package else parts)
         hidden = name.startswith(LEFT_OUT) or any(part.startswith("_") for part in name.split("."))
-        if not hidden and _says_something(file, is_package):
+        if not hidden and _has_content(file, is_package):
             found.append((name or PACKAGE, is_package))
     return found
 
 
-def _says_something(file: Path, is_package: bool) -> bool:
-    """A package needs a docstring; a module, a docstring or a public definition."""
+def _has_content(file: Path, is_package: bool) -> bool:
+    """Whether a package has a docstring, or a module a docstring or a public definition."""
     tree = ast.parse(file.read_text(encoding="utf-8"), str(file))
     definitions = (ast.FunctionDef, ast.ClassDef)
     public = any(isinstance(node, definitions) and not node.name.startswith("_") for node in tree.body)
@@ -52,7 +51,7 @@ def _says_something(file: Path, is_package: bool) -> bool:
 
 
 def _place(module: tuple[str, bool], folders: list[str]) -> tuple:
-    """Sort key: the package, its own modules, then its folders by layer; ops in the order of reading."""
+    """Sort key: the package, its modules, then its folders by layer; the files of ops in reading order."""
     name, is_package = module
     if name == PACKAGE:
         return (-1,)
@@ -69,12 +68,12 @@ def _api_page(name: str, is_package: bool) -> str:
 
 
 def value_pages() -> dict[str, str]:
-    """Pages about what the package holds; empty while there is no package."""
+    """Pages generated from values of the package; empty if there is no package."""
     return {**ask_package("introspect.py"), **choices.page(ROOT)}
 
 
 def ask_package(script: str) -> dict:
-    """What a script of this folder prints as JSON, with the package as it is now; {} without one."""
+    """Run a script of this folder with the current package and return the JSON it prints; {} without a package."""
     if not (ROOT / PACKAGE).is_dir():
         return {}
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "COLUMNS": "80", "NO_COLOR": "1"}
@@ -83,12 +82,12 @@ def ask_package(script: str) -> dict:
     if done.returncode:
         lines = done.stderr.strip().splitlines()
         place = next((line.strip() for line in reversed(lines) if line.lstrip().startswith("File")), "")
-        raise RuntimeError(f"{script} needs the package to work: {lines[-1]} ({place})")
+        raise RuntimeError(f"{script} failed: {lines[-1]} ({place})")
     return json.loads(done.stdout)
 
 
 def navigation(pages: dict[str, str]) -> list:
-    """mkdocs navigation: the value pages, then the API nested as the package is."""
+    """mkdocs navigation: the value pages, then the API pages nested like the package."""
     plain = [path for path in pages if not path.startswith("reference/api/")]
     tree: list = []
     for path in pages:
@@ -105,7 +104,7 @@ def navigation(pages: dict[str, str]) -> list:
 
 
 def _section(level: list, name: str) -> list:
-    """The list of section `name` on this level; a new one at the end where there is none."""
+    """The list of section `name` on this level; a new one is appended if there is none."""
     for entry in level:
         if isinstance(entry.get(name), list):
             return entry[name]

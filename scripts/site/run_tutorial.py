@@ -1,9 +1,10 @@
-"""Run one percent script in this process, cell by cell, and write what it did as JSON.
+"""Run one percent script, cell by cell, and write its output as JSON.
 
     python run_tutorial.py SCRIPT RESULT.json
 
-Always a process of its own: no tutorial sees another's imports, figures or random state.
-Cells share one namespace and keep their line numbers, so a traceback points into the script.
+Each tutorial runs in a separate process, so tutorials do not share imports, figures or random state.
+The cells of a script share one namespace and keep their line numbers, so a traceback points into the
+script.
 """
 
 import ast
@@ -25,7 +26,7 @@ PACKAGE = "engram_ref"
 
 
 class CellError(Exception):
-    """A cell that failed: line and one-line reason."""
+    """A cell failed; has the line and a one-line reason."""
 
     def __init__(self, line: int, reason: str):
         super().__init__(reason)
@@ -46,13 +47,13 @@ def run(path: Path) -> dict:
 
 
 def run_cell(cell: percent.Cell, path: Path, namespace: dict) -> dict:
-    """Execute one cell; its printed text and the figures it left open."""
+    """Execute one cell and return its printed text and the figures that it left open."""
     if cell.kind == "markdown":
         return {"stdout": "", "figures": []}
     printed = io.StringIO()
     try:
         with contextlib.redirect_stdout(printed):
-            padded = "\n" * (cell.line - 1) + cell.text     # so that line numbers are the file's
+            padded = "\n" * (cell.line - 1) + cell.text     # keeps the line numbers of the file
             exec(compile(padded, str(path), "exec", dont_inherit=True), namespace)
     except (Exception, SystemExit) as error:
         raise CellError(*explain(error, cell, path)) from None
@@ -63,22 +64,22 @@ def run_cell(cell: percent.Cell, path: Path, namespace: dict) -> dict:
 
 
 def explain(error: BaseException, cell: percent.Cell, path: Path) -> tuple[int, str]:
-    """The script's line to look at, and the error in one line."""
+    """The line of the script that failed, and the error in one line."""
     if isinstance(error, SyntaxError) and error.filename == str(path):
         return error.lineno, f"SyntaxError: {error.msg}"
     frames = [f for f in traceback.extract_tb(error.__traceback__) if f.filename == str(path)]
     line = frames[-1].lineno if frames else cell.line
-    text = str(error) or linecache.getline(str(path), line).strip()   # a bare assert shows itself
+    text = str(error) or linecache.getline(str(path), line).strip()   # an assert without a message: its source
     return line, f"{type(error).__name__}: {text}"
 
 
 def used_names(path: Path, namespace: dict) -> list[dict]:
-    """Every public function and class of the package that the script names, in order of use.
+    """Every public function and class of the package that the script uses, in order of use.
 
-    The text says which names; the finished namespace says what they are, so an alias or a
-    re-export leads to the place of definition.
+    The names come from the script's source and are resolved in its final namespace, so an alias or a
+    re-export is listed under the place of its definition.
     """
-    found = {}
+    summaries = {}
     tree = ast.parse(path.read_text(encoding="utf-8"))
     nodes = [node for node in ast.walk(tree) if isinstance(node, (ast.Name, ast.Attribute))]
     for node in sorted(nodes, key=lambda n: (n.lineno, n.col_offset)):
@@ -87,12 +88,12 @@ def used_names(path: Path, namespace: dict) -> list[dict]:
         name = f"{home}.{getattr(thing, '__qualname__', '')}"
         public = not any(part.startswith(("_", "<")) for part in name.split("."))      # "<lambda>" has no page
         if isinstance(thing, (type, types.FunctionType)) and home.split(".")[0] == PACKAGE and public:
-            found.setdefault(name, first_line(thing))
-    return [{"path": name, "summary": text} for name, text in found.items()]
+            summaries.setdefault(name, first_line(thing))
+    return [{"path": name, "summary": text} for name, text in summaries.items()]
 
 
 def look_up(parts: list[str], namespace: dict):
-    """Follow a.b.c without running a property; None where it leads nowhere."""
+    """Resolve a.b.c without evaluating properties; None if there is no such object."""
     thing = namespace.get(parts[0])
     for part in parts[1:]:
         if isinstance(thing, (types.ModuleType, type, types.SimpleNamespace)):
@@ -103,7 +104,7 @@ def look_up(parts: list[str], namespace: dict):
 
 
 def function_of(thing):
-    """The function of a static method or of an instance's method, as ops are; anything else as it is."""
+    """The function behind a static method or a method of an instance, such as an op; other objects unchanged."""
     of_class = isinstance(getattr(thing, "__self__", None), type)
     return thing if of_class else getattr(thing, "__func__", thing)
 
@@ -114,7 +115,7 @@ def first_line(thing) -> str:
 
 def main() -> None:
     script, result = Path(sys.argv[1]), Path(sys.argv[2])
-    sys.path[0] = str(script.resolve().parent)     # as if the script had been started by hand
+    sys.path[0] = str(script.resolve().parent)     # as if the script had been run directly
     warnings.filterwarnings("ignore", message="FigureCanvasAgg is non-interactive")
     result.write_text(json.dumps(run(script)), encoding="utf-8")
 

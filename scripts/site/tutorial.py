@@ -1,8 +1,8 @@
-"""Tutorials: run each percent script in a fresh process, turn script and result into a page.
+"""Tutorials: run each percent script in a fresh process, then convert script and result to a page.
 
-Tests and site call the same two functions, `run_all` and `to_markdown`, so a page cannot show
-what a test did not see. A result is kept under the digest of everything it depends on: script,
-package, these files, versions. Nothing else is cached.
+Tests and site call the same functions, `run` and `to_markdown`, so every page has been tested.
+A result is cached under the digest of everything it depends on: script, package, these files and
+versions.
 """
 
 import ast
@@ -30,40 +30,40 @@ TIME_LIMIT = 300                                   # seconds for one script
 
 
 class TutorialError(RuntimeError):
-    """A tutorial that failed; the text is `file:line: reason`."""
+    """A tutorial failed; the text is `file:line: reason`."""
 
 
 def scripts_in(docs: Path) -> list[Path]:
-    """The percent scripts that lie among the pages of docs/, in the order of their names."""
+    """The percent scripts among the pages of docs/, sorted by name."""
     return sorted(docs.rglob("*.py"))
 
 
 def run_all(paths: list[Path], cache: Path | None = None) -> list[dict]:
-    """The result of every script (see run_tutorial.run), two at a time; the first failure raises."""
+    """Run every script, two at a time, and return the results (see run_tutorial.run); the first failure raises."""
     with ThreadPoolExecutor(PROCESSES) as pool:
         return list(pool.map(lambda path: run(path, cache), paths))
 
 
 def run(path: Path, cache: Path | None = None) -> dict:
-    """The result of one script, from the cache where nothing it depends on has changed."""
+    """The result of one script, from the cache if nothing that it depends on has changed."""
     try:
         percent.title(percent.read_cells(path), path)
     except percent.PercentError as error:
         raise TutorialError(str(error)) from None
-    kept = cache / f"{digest(path)}.json" if cache else None
-    if kept and kept.exists():
-        return json.loads(kept.read_text(encoding="utf-8"))
+    cached = cache / f"{digest(path)}.json" if cache else None
+    if cached and cached.exists():
+        return json.loads(cached.read_text(encoding="utf-8"))
     result = _run_fresh(path)
     if "error" in result:
         raise TutorialError(f"{short(path)}:{result['error']['line']}: {result['error']['reason']}")
-    if kept:
+    if cached:
         cache.mkdir(parents=True, exist_ok=True)
-        write_whole(kept, json.dumps(result).encode())
+        write_whole(cached, json.dumps(result).encode())
     return result
 
 
 def _run_fresh(path: Path) -> dict:
-    """Run a copy that lies alone in an empty folder, as it does for a reader who downloads it."""
+    """Run a copy of the script in an empty folder, as a reader who downloads it would."""
     with tempfile.TemporaryDirectory() as folder:
         alone, out = Path(folder) / "alone", Path(folder) / "result.json"
         alone.mkdir()
@@ -74,21 +74,21 @@ def _run_fresh(path: Path) -> dict:
         except subprocess.TimeoutExpired:
             raise TutorialError(f"{short(path)}:1: still running after {TIME_LIMIT} s") from None
         if done.returncode or not out.exists():
-            raise TutorialError(f"{short(path)}:1: the process ended with {done.returncode}\n{done.stderr[-2000:]}")
+            raise TutorialError(f"{short(path)}:1: the process exited with {done.returncode}\n{done.stderr[-2000:]}")
         if done.stderr.strip():
             print(f"{short(path)}: {done.stderr.strip()}", file=sys.stderr)
         return json.loads(out.read_text(encoding="utf-8"))
 
 
 def _environment() -> dict[str, str]:
-    """Ours, plus what makes two runs give the same bytes."""
+    """The current environment, plus settings that make the output reproducible."""
     path = os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]).rstrip(os.pathsep)
     return {**os.environ, "PYTHONPATH": path, "PYTHONHASHSEED": "0", "PYTHONIOENCODING": "utf-8",
             "MPLBACKEND": "agg", "MATPLOTLIBRC": str(HERE / "matplotlibrc"), "NO_COLOR": "1", "COLUMNS": "80"}
 
 
 def digest(path: Path) -> str:
-    """sha256 over the script, the package and its data, and whatever else can change the result."""
+    """sha256 of the script, the package and its data, the site's scripts and all versions."""
     total = hashlib.sha256(path.read_bytes())
     package = ROOT / "engram_ref"
     files = [p for p in sorted(package.rglob("*")) if p.is_file() and "__pycache__" not in p.parts]
@@ -100,13 +100,13 @@ def digest(path: Path) -> str:
 
 
 def short(path: Path) -> str:
-    """As one would type it from the project's root."""
+    """The path relative to the project's root, if it is inside."""
     path = path.resolve()
     return path.relative_to(ROOT).as_posix() if path.is_relative_to(ROOT) else str(path)
 
 
 def to_markdown(path: Path, result: dict) -> tuple[str, dict[str, dict]]:
-    """The page, and its figures by key; `{{ figure: KEY }}` marks where each one goes."""
+    """The page, and its figures by key; `{{ figure: KEY }}` marks the place of each."""
     cells = percent.read_cells(path)
     figures, parts, folded = {}, [], False
     for i, (cell, done) in enumerate(zip(cells, result["cells"], strict=True)):
@@ -135,13 +135,13 @@ def _cell_markdown(cell: percent.Cell, stdout: str, figure_keys: list[str]) -> s
 
 
 def _fence(language: str, text: str) -> str:
-    """A fence longer than any run of backticks inside."""
+    """A fenced block whose fence is longer than any run of backticks in the text."""
     ticks = "`" * max(3, 1 + max((len(run) for run in re.findall(r"`+", text)), default=0))
     return f"{ticks}{language}\n{text}\n{ticks}"
 
 
 def fold_title(code: str) -> str:
-    """ "Checks" where a folded cell only asserts, else "Code"."""
+    """ "Checks" if a folded cell has only assertions, else "Code"."""
     return "Checks" if all(isinstance(statement, ast.Assert) for statement in ast.parse(code).body) else "Code"
 
 
@@ -150,7 +150,7 @@ def _indented(text: str) -> str:
 
 
 def _with_download(body: str, path: Path) -> str:
-    """A link to the script itself, under the title."""
+    """The page with a link to its script under the title."""
     link = f"[Download this page as a script]({path.name}){{ .script download }} and run it: `python {path.name}`"
     head, line, tail = re.split(r"(?m)^(# .+)$", body, maxsplit=1)
     return f"{head}{line}\n\n{link}\n{{ .download }}\n{tail}"
@@ -159,12 +159,12 @@ def _with_download(body: str, path: Path) -> str:
 def _ops_section(ops: list[dict]) -> str:
     lines = []
     for op in ops:
-        name = op["path"].split(".", 1)[1]         # without the package's own
+        name = op["path"].split(".", 1)[1]         # without the package's name
         summary = f": {_plain(op['summary'])}" if op["summary"] else ""
         lines.append(f"- [`{name}`][{op['path']}]{summary}")
     return "\n\n## The ops on this page\n\n" + "\n".join(lines) + "\n" if lines else "\n"
 
 
 def _plain(text: str) -> str:
-    """Text that Markdown must leave as it is."""
+    """Text with Markdown's special characters escaped."""
     return re.sub(r"([\\`*_{}\[\]<>$|#])", r"\\\1", text)

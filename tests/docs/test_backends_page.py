@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "reference" / "backends.md").read_text(encoding="utf-8")
 
 
-def test_its_code_runs():
+def test_the_code_of_the_page_runs():
     space = {}
     blocks = [part.split("```")[0] for part in PAGE.split("```python\n")[1:]]
     for block in blocks:
@@ -36,11 +36,11 @@ def test_the_classes_on_the_design_page_override_what_it_says():
 
 
 @pytest.mark.parametrize("name", BACKENDS)
-def test_it_names_every_backend(name):
+def test_the_page_names_every_backend(name):
     assert f"`engram_ref.backends.{name}`" in PAGE or name == "numpy"
 
 
-def test_it_names_every_fused_kernel():
+def test_the_page_names_every_fused_kernel():
     kernels = {path.stem for path in (ROOT / "engram_ref/backends/torch/kernels").glob("[a-z]*.py")} - {"blocks"}
     assert kernels == {"rows", "dequantise", "gate"}                     # blocks: how kernels divide their work
     assert "three compositions" in " ".join(PAGE.split())
@@ -48,7 +48,7 @@ def test_it_names_every_fused_kernel():
 
 
 @pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT") == "1", reason="nothing to measure without the JIT")
-def test_the_script_measures_every_way():
+def test_the_script_measures_every_kind_of_threads():
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, str(ROOT / "scripts" / "threads.py"), "--quick"], capture_output=True,
                           text=True, check=True, env=environment)

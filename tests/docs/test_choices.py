@@ -46,7 +46,7 @@ def test_a_deviation_ends_with_its_paragraph():
     assert choices.deviations('"""Idea.\n\nDeviation: to the end."""\nx = 1\n') == ["to the end."]
 
 
-def test_every_mark_of_the_package_is_on_the_page():
+def test_every_mark_in_the_source_is_on_the_page():
     page = choices.page(ROOT)["reference/choices.md"]
     sections = page.split("\n## ")
     for name, title in (("presets.py", "Values that no source publishes: Engram"),

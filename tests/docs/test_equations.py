@@ -51,6 +51,6 @@ def test_docstring_tables_and_sessions():
         "\n\n```pycon\n>>> f(1)\n2\n```\n\n    p = q")
 
 
-def test_overlines_take_the_ink_of_the_page():
+def test_overlines_have_the_text_colour_of_the_page():
     html = page(r"A mean $\overline{x}$.")
     assert "<rect" in html and "black" not in html

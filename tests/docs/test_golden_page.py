@@ -41,7 +41,7 @@ def test_the_reader_without_the_package_works(tmp_path, monkeypatch):
     assert "import engram_ref" not in FORMAT and "from engram_ref" not in FORMAT
 
 
-def test_a_port_in_python_is_tested_as_told(capsys):
+def test_the_example_of_a_port_in_python_works(capsys):
     run_block(PORT, silu)
     assert capsys.readouterr().out == ""
     run_block(PORT, lambda x: np.maximum(x, 0))
@@ -50,7 +50,7 @@ def test_a_port_in_python_is_tested_as_told(capsys):
     assert {"silu", "conv_silu", "engram", "forward"} <= set(re.findall(r"^(\w+)/", wrong, re.M))
 
 
-def test_a_port_that_takes_tensors_is_tested_as_told():
+def test_the_example_of_a_port_with_tensors_works():
     torch, vectors = pytest.importorskip("torch"), read()
     mine = replace(load("torch"), silu=lambda x: torch.nn.functional.silu(x))
     results = [verify_case(case, vectors, mine, adapter_of(mine), traced=False) for case in vectors.cases
@@ -58,7 +58,7 @@ def test_a_port_that_takes_tensors_is_tested_as_told():
     assert results and [str(result) for result in results if not result.ok] == []
 
 
-def test_a_replaced_composition_has_to_record_its_stages():
+def test_a_replaced_composition_must_record_its_stages():
     numpy, vectors = load("numpy"), read()
 
     def gated_conv(parameters, gated, taps, config, record=None):
@@ -82,10 +82,10 @@ def test_every_field_of_a_case_is_described():
 
 def test_every_class_that_is_used_is_described():
     used = {stage.tolerance_class for case in read().cases for stage in case.stages}
-    assert table_after("## How near is near enough") == RULES == read_manifest(GOLDEN)["classes"] and set(RULES) == used
+    assert table_after("## Tolerances") == RULES == read_manifest(GOLDEN)["classes"] and set(RULES) == used
 
 
-def test_the_rules_are_what_the_comparator_does():
+def test_the_rules_match_the_comparator():
     """Each at its edge: a difference of what the rule allows passes, twice as much does not."""
     terms, scale, expected = 3, np.array([4.0]), np.array([1.0])
     allowed = {"f64": 2 * (terms + 16) * 2.0**-53 * scale, "f32": 2 * (terms + 16) * 2.0**-24 * scale, "model": 1e-10}

@@ -13,7 +13,7 @@ from reference import find_modules
 from engram_ref import Addressing, preset, presets
 from engram_ref.ops.namespace import Ops
 from engram_ref.ops.small import Small
-from tests.architecture.test_architecture import HELD_TOGETHER_BY, MAX_FILE, MAX_FUNCTION, READING_ORDER
+from tests.architecture.test_architecture import INFRASTRUCTURE, MAX_FILE, MAX_FUNCTION, READING_ORDER
 from tests.docs.test_paper_map import function_exists
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -38,11 +38,11 @@ def test_every_file_and_module_that_a_page_names_exists(page):
 
 @pytest.mark.parametrize("name", ["engram_ref/lab/", "engram_ref.training", "engram_ref.ops.gate.sigmoids",
                                   "tests/mutant_*.py", "docs/papers"])
-def test_a_name_that_leads_nowhere_is_found(name):
+def test_an_unknown_name_is_reported(name):
     assert missing(f"The folder `{name}` holds it.") == [name]
 
 
-def test_the_design_page_shows_every_module_and_no_other():
+def test_the_design_page_lists_exactly_the_modules():
     there = {path.stem for path in (ROOT / "engram_ref").iterdir() if not path.name.startswith("__")
              and (path.suffix == ".py" or (path / "__init__.py").exists())}
     rows = re.findall(r"^\| \[`(\w+)`\]\(reference/api/\w+\.md\) \| (\S.*) \|$", structure.modules_table(), re.M)
@@ -51,7 +51,7 @@ def test_the_design_page_shows_every_module_and_no_other():
     assert "{{ diagram: layers |" in DESIGN and "\n{{ modules }}\n" in DESIGN
 
 
-def test_the_layers_on_the_design_page_are_those_that_imports_need(tmp_path):
+def test_the_layers_follow_from_the_imports(tmp_path):
     package = tmp_path / "engram_ref"
     (package / "b").mkdir(parents=True)
     (package / "a.py").write_text("import numpy\n", encoding="utf-8")
@@ -63,13 +63,13 @@ def test_the_layers_on_the_design_page_are_those_that_imports_need(tmp_path):
     assert "| [`b`](reference/api/b.md) | B. |" in structure.modules_table(tmp_path)
 
 
-def test_the_limits_on_the_design_page_are_those_that_are_tested():
+def test_the_limits_on_the_design_page_are_the_tested_ones():
     assert f"at most {MAX_FILE} lines and functions at most {MAX_FUNCTION}; a test checks both" in DESIGN
 
 
 def test_docstring_readme_and_design_page_give_the_same_reading_order():
     """The order is tested against the imports in tests/architecture."""
-    order = [*READING_ORDER, *HELD_TOGETHER_BY]
+    order = [*READING_ORDER, *INFRASTRUCTURE]
     assert [name for part in structure.reading_order() for name in part] == order
     paragraph = (ROOT / "README.md").read_text(encoding="utf-8").split("To read the code")[1].split("\n\n")[0]
     assert re.findall(r"`([a-z]+)`", paragraph) == order
@@ -79,7 +79,7 @@ def test_docstring_readme_and_design_page_give_the_same_reading_order():
     assert homes == [name for name in order if name in homes]      # each class derives from the one before it
 
 
-def test_the_reference_has_the_slow_versions_and_leaves_out_the_tools_of_contributors():
+def test_the_reference_includes_slow_versions_but_no_contributor_tools():
     named = {name for name, _ in find_modules(ROOT)}
     assert {"oracle.slow", "oracle.slow.hashing", "oracle.verify"} <= named
     assert [name for name in named if name.startswith(("oracle.wrong", "oracle.builders"))] == []
@@ -143,6 +143,6 @@ def test_a_page_links_what_it_names(name, address):
     assert pages and [page.name for page in pages if address not in page.read_text(encoding="utf-8")] == []
 
 
-def test_paper_and_demo_are_linked_where_a_reader_meets_them_first():
+def test_paper_and_demo_are_linked_at_their_first_mention():
     assert [(page, address) for address, pages in LINKED.items() for page in pages
             if address not in (ROOT / page).read_text(encoding="utf-8")] == []

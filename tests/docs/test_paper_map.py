@@ -65,12 +65,12 @@ def page_exists(link: str) -> bool:
     return path.exists() or path.with_suffix(".py").exists() or tutorial.exists() or generated
 
 
-def test_everything_on_the_map_exists():
+def test_every_name_on_the_map_exists():
     assert missing(MAP) == []
 
 
 @pytest.mark.parametrize("label", MUST_HAVE)
-def test_the_map_leads_from_it_to_function_test_and_page(label):
+def test_every_entry_links_a_function_a_test_and_a_page(label):
     found = [body for name, body in entries(MAP).items() if re.match(rf"{re.escape(label)}\b", name)]
     assert found
     for body in found:
@@ -89,5 +89,5 @@ WRONG = {
 
 
 @pytest.mark.parametrize("text, named", WRONG.values(), ids=WRONG)
-def test_a_name_that_leads_nowhere_is_found(text, named):
+def test_an_unknown_name_is_reported(text, named):
     assert missing(f"**Eq. 1** {{: #eq-1 }}\n:   {text}\n") == [named]

@@ -1,4 +1,4 @@
-"""The page of performance shows what its result file says, number by number."""
+"""The performance page shows the numbers of its result file."""
 
 import json
 import re
@@ -6,8 +6,9 @@ import re
 import performance
 import pytest
 
-from engram_ref.bench.case import KINDS
-from engram_ref.bench.report import amount, newest
+from engram_ref.bench.case import METRICS
+from engram_ref.bench.report import amount, heading, newest
+from engram_ref.bench.run import ROWS
 from tests.bench_results import made_up
 
 NEWEST = newest()
@@ -21,40 +22,40 @@ each_result = pytest.mark.parametrize("result", RESULTS.values(), ids=list(RESUL
 
 
 def lines_of_table(page):
-    """The cells of every line of the page's first table, head left out, as a reader sees them."""
+    """The displayed cells of the page's first table, without its header."""
     first = re.search(r"(?:^\|.*\n)+", page, re.M)[0].splitlines()[2:]
     return [[re.sub(r"\\(.)", r"\1", cell.strip()) for cell in line[2:-1].split(" | ")] for line in first]
 
 
 @each_result
-def test_the_table_equals_the_file(result):
+def test_table_equals_the_file(result):
     compared = [(row, asked) for row in result["rows"] for asked in row["comparisons"]]
     lines = lines_of_table(performance.page(result, "file.json"))
     assert len(lines) == len(compared) > 0
-    for (row, asked), (name, what, threads, found, quartiles, goal, verdict) in zip(compared, lines, strict=True):
-        assert (name, what, threads) == (row["id"], row["what"], str(row["threads"])) and asked["against"] in found
+    for (row, asked), (work, found, quartiles, goal, status) in zip(compared, lines, strict=True):
+        assert work == heading(row) and asked["against"] in found
         if asked["median"] is None:
-            assert asked["why"] in found and quartiles == ""
+            assert asked["reason"] in found and quartiles == ""
         else:
-            shown = {amount(asked["kind"], asked[q]) for q in ("q1", "q3")}
-            assert found.startswith(amount(asked["kind"], asked["median"])) and set(quartiles.split(" to ")) == shown
+            shown = {amount(asked["metric"], asked[q]) for q in ("q1", "q3")}
+            assert found.startswith(amount(asked["metric"], asked["median"])) and set(quartiles.split(" to ")) == shown
         if asked["goal"] is None:
-            assert (goal, verdict) == ("", "")
+            assert (goal, status) == ("", "")
         else:
-            side = "least" if KINDS[asked["kind"]].at_least else "most"
-            assert (goal, verdict) == (f"at {side} {amount(asked['kind'], asked['goal'])}", asked["verdict"])
+            side = "least" if METRICS[asked["metric"]].more_is_better else "most"
+            assert (goal, status) == (f"at {side} {amount(asked['metric'], asked['goal'])}", asked["status"])
 
 
 @each_result
-def test_the_page_names_day_machine_notes_and_every_side(result):
+def test_page_shows_date_machine_notes_and_variants(result):
     page = re.sub(r"\\(.)", r"\1", performance.page(result, "file.json"))
-    told = [result["date"], result["machine"]["cpu"], *result["versions"].values(), *result["notes"],
-            *(row["note"] for row in result["rows"]), *(side for row in result["rows"] for side in row["sides"]),
+    expected = [result["date"], result["machine"]["cpu"], *result["versions"].values(), *result["notes"],
+            *(row["note"] for row in result["rows"]), *(name for row in result["rows"] for name in row["variants"]),
             "{{ figure: performance }}", "performance/results/file.json"]
-    assert [text for text in told if text not in page] == []
+    assert [text for text in expected if text not in page] == []
 
 
-def test_the_newest_result_is_the_last_day_s(tmp_path):
+def test_newest_result_has_the_latest_date(tmp_path):
     assert newest(tmp_path) is None
     for name in ("2026-01-31-b.json", "2026-02-01-a.json", "2026-01-02-c.json"):
         (tmp_path / name).touch()
@@ -62,7 +63,7 @@ def test_the_newest_result_is_the_last_day_s(tmp_path):
 
 
 @committed
-def test_the_committed_result_is_a_whole_run():
+def test_committed_result_is_a_full_run():
     result = json.loads(NEWEST.read_text(encoding="utf-8"))
     assert NEWEST.name.startswith(result["date"]) and not result["quick"] and result["rounds"] >= 7
-    assert {f"P{i}" for i in range(1, 13)} <= {row["id"] for row in result["rows"]}
+    assert {name for name in ROWS if not name.startswith("cuda-")} <= {row["row"] for row in result["rows"]}

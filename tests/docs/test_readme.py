@@ -11,7 +11,7 @@ from tests.compare import assert_close
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 
 
-def test_python_blocks_run_one_after_the_other(capsys):
+def test_python_blocks_run_in_order(capsys):
     blocks = re.findall(r"```python\n(.*?)```", README, re.S)
     scope = {}
     for block in blocks:
@@ -23,6 +23,6 @@ def test_python_blocks_run_one_after_the_other(capsys):
     assert "output [B=1, T=4, M=4, D=16]" in capsys.readouterr().out
 
 
-def test_every_command_it_names_exists():
+def test_every_command_in_the_readme_exists():
     named = set(re.findall(r"^engram-ref (\w+)", README, re.M))
     assert named == set(COMMANDS)

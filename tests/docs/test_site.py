@@ -71,7 +71,7 @@ def test_nothing_is_loaded_from_elsewhere(site):
     assert loaded and not [entry for entry in loaded if urlsplit(entry[2]).netloc]
 
 
-def test_every_image_speaks(site):
+def test_every_image_has_an_alt_text(site):
     images = [(page, a.get("alt") if tag == "img" else a.get("aria-label")) for page, tags in pages_with_tags(site)
               for tag, a in tags if tag == "img" or a.get("role") == "img"]
     assert images and not [entry for entry in images if not entry[1]]
@@ -184,7 +184,7 @@ def visit(folder: Path, netlog: Path) -> set[str]:
 
 
 @needs_chromium
-def test_no_request_leaves_the_origin(site, tmp_path):
+def test_pages_make_no_requests_to_other_origins(site, tmp_path):
     assert visit(site, tmp_path / "netlog.json") == set()
 
 
@@ -192,7 +192,7 @@ def test_no_request_leaves_the_origin(site, tmp_path):
 @pytest.mark.parametrize("tag, address", [('<img src="http://images.invalid/x.png">', "http://images.invalid/x.png"),
                                           ('<link rel="preconnect" href="https://fonts.invalid">', "https://fonts.invalid")],
                          ids=["image", "preconnect"])
-def test_a_request_that_leaves_is_caught(tmp_path, tag, address):
+def test_a_request_to_another_origin_is_caught(tmp_path, tag, address):
     folder = tmp_path / "page"
     folder.mkdir()
     (folder / "index.html").write_text(f"<!doctype html><title>page</title>{tag}", encoding="utf-8")

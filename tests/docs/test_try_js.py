@@ -93,11 +93,11 @@ GOLDEN = [expected(*case) for case in CASES]
 
 
 @needs_node
-def test_rows_are_those_of_the_package(node):
+def test_rows_equal_those_of_the_package(node):
     assert node(CASES)["cases"] == GOLDEN
 
 
-def test_golden_rows_reach_what_the_dialects_never_do():
+def test_expected_rows_cover_large_and_negative_mixes():
     mixes = {dialect: [int(order[0], 16) for case, golden in zip(CASES, GOLDEN, strict=True) if case[0] == dialect
                        for position in golden for order in position] for dialect in range(3)}
     assert max(mixes[0] + mixes[1]) < 2**63 <= max(mixes[2])         # negative as int64
@@ -149,7 +149,7 @@ def sentences() -> list[str]:
 
 
 @needs_node
-def test_words_become_the_tokenizers_ids(node):
+def test_words_get_the_ids_of_the_tokenizer(node):
     texts = [*sentences(), *explorable.WORDS]
     assert node(texts=texts)["texts"] == [tokens_of(text) for text in texts]
 
@@ -170,7 +170,7 @@ def test_numbers_are_canonical_ids(node):
 
 
 EMPTY = "Type some words or numbers to see which rows they read."
-WHOLE = "is not a whole number: type canonical ids, or words of the list."
+WHOLE = "is not an integer: type canonical ids, or words from the list."
 LARGE = "is too large: the largest canonical id of engram-27b is 98626."
 REFUSED = {
     "": EMPTY, "  \n\t ": EMPTY,
@@ -191,7 +191,7 @@ REFUSED = {
     "２３": "Not in the word list below: “２３”.",
     ",": [[",", 14, "14"]],
     "1 " * 64: [[None, None, "1"]] * 64,
-    "1 " * 65: "This page takes up to 64 tokens; these are 65.",
+    "1 " * 65: "This page takes up to 64 tokens; your text has 65.",
 }
 
 
@@ -202,7 +202,7 @@ def test_bad_input_gives_one_sentence(node):
 
 # The files --------------------------------------------------------------------------------------------
 
-def test_the_script_is_short_plain_and_alone():
+def test_the_script_is_short_and_self_contained():
     source = SCRIPT.read_text(encoding="utf-8")
     assert len(source.splitlines()) < 150
     assert max(map(len, source.splitlines())) <= 120

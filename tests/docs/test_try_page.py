@@ -19,7 +19,7 @@ PATH = "learn/type-your-own-text/"
 needs_chromium = pytest.mark.skipif(find_chromium() is None, reason="no Chromium on the PATH")
 
 
-def test_what_the_page_says():
+def test_the_statements_of_the_page():
     page = " ".join(PAGE.read_text(encoding="utf-8").split())
     v3, v4 = Vocabulary.load("deepseek-v3"), VOCABULARY
     for number in (v3.size, v3.canonical_size, v4.canonical_size, v3.canonical_size - 1, v4.size):
@@ -136,14 +136,14 @@ def test_the_page_shows_the_rows_of_the_package(page, text):
 
 
 @needs_chromium
-def test_the_script_starts_from_what_the_page_shows_without_it(page):
+def test_the_script_starts_with_the_static_content(page):
     static = """fetch(location).then((r) => r.text()).then((text) =>
       new DOMParser().parseFromString(text, "text/html").querySelector("figure.explorable").textContent)"""
     assert page.evaluate(static) == page.evaluate("document.querySelector('figure.explorable').textContent")
 
 
 @needs_chromium
-def test_the_page_says_what_is_wrong_and_recovers(page):
+def test_the_page_shows_errors_and_recovers(page):
     assert call(page, TYPE, "the zebra") == ["Not in the word list below: “zebra”.", False]
     assert page.evaluate("document.querySelector('#try-text').getAttribute('aria-invalid')") == "true"
     assert call(page, TYPE, "") == [EMPTY, False]
@@ -152,7 +152,7 @@ def test_the_page_says_what_is_wrong_and_recovers(page):
 
 
 @needs_chromium
-def test_the_keyboard_is_enough(page):
+def test_the_page_works_with_the_keyboard(page):
     def press(key):
         for kind in ("keyDown", "keyUp"):
             codes = {"Tab": 9, "ArrowRight": 39, "Enter": 13}
@@ -174,7 +174,7 @@ def test_the_keyboard_is_enough(page):
 @needs_chromium
 @pytest.mark.parametrize("page, width", [(width, width) for width in (320, 390, 1280)], indirect=["page"],
                          ids=["320", "390", "1280"])
-def test_nothing_is_wider_than_the_window(page, width):
+def test_no_element_is_wider_than_the_window(page, width):
     for text in (DEFAULT_TEXT, "98626 " * 40):
         call(page, TYPE, text)
         assert page.evaluate("[document.documentElement.scrollWidth, innerWidth]") == [width, width], text

@@ -62,14 +62,14 @@ def test_output_belongs_to_its_cell(script):
     assert [cell["stdout"] for cell in tutorial.run(path)["cells"]] == ["", "one\n", "", "three 3\n"]
 
 
-def test_each_script_has_a_process_of_its_own(script, tmp_path):
+def test_each_script_runs_in_a_separate_process(script, tmp_path):
     first = tmp_path / "01_first.py"
     first.write_text(TITLE + "# %%\nimport json\njson.leaked = True\n", encoding="utf-8")
     second = script("# %%\nimport json\nprint(hasattr(json, 'leaked'))\n")
     assert tutorial.run_all([first, second])[1]["cells"][1]["stdout"] == "False\n"
 
 
-def test_a_script_runs_alone_in_a_folder(script, tmp_path):
+def test_a_script_runs_in_an_empty_folder(script, tmp_path):
     (tmp_path / "data.json").write_text("{}", encoding="utf-8")
     path = script("# %%\nimport os\nfrom pathlib import Path\n"
                   "print(os.listdir(), os.listdir(Path(__file__).parent), end='')\n")
@@ -82,7 +82,7 @@ def test_two_runs_give_the_same_bytes(script):
     assert pages[0] == pages[1]
 
 
-def test_a_figure_takes_the_colours_of_the_page(script):
+def test_a_figure_has_the_colours_of_the_page(script):
     path = script(FIGURE + "ax.set_title('It rises')\nfig.set_label('a line')\n")
     (figure,) = tutorial.run(path)["cells"][1]["figures"]
     assert figure["alt"] == "a line"
@@ -112,7 +112,7 @@ def test_ops_that_are_methods_are_found_in_the_file_of_their_topic(script):
     assert not [name for name in found if name.endswith("Vocabulary.load")]
 
 
-def test_a_lambda_of_the_package_is_no_op(script):
+def test_a_lambda_of_the_package_is_not_an_op(script):
     path = script("# %%\nfrom engram_ref.config import BYTES_PER_ROW\nf = BYTES_PER_ROW['bf16']\nprint(f(4))\n")
     assert tutorial.run(path)["ops"] == []
 
@@ -137,7 +137,7 @@ def test_an_unchanged_script_is_not_run_again(script, tmp_path):
     assert first == second != tutorial.run(path, cache=tmp_path / "cache")
 
 
-def test_cells_know_their_lines(script):
+def test_cells_have_their_line_numbers(script):
     cells = percent.read_cells(script("# %%\nx = 1\n\n# %% A name for the cell\ny = 2\n"))
     assert [(cell.kind, cell.line, cell.text) for cell in cells] == [
         ("markdown", 2, "# Title"), ("code", 4, "x = 1"), ("code", 7, "y = 2")]

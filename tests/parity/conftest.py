@@ -1,7 +1,7 @@
-"""Where there is no GPU, Triton's interpreter runs the kernels.
+"""Run the Triton kernels in Triton's interpreter if there is no GPU.
 
-Triton decides when a kernel is defined, so the kernels are imported here, before anything else imports them, with the
-interpreter switched on; it is off again afterwards, so that other tests take torch's operations.
+Triton chooses the interpreter when a kernel is defined. The kernels are therefore imported here, before any other
+import of them, with the interpreter enabled. It is disabled afterwards, so that other tests use torch's operations.
 """
 
 import importlib
@@ -15,7 +15,7 @@ SWITCH = ("TRITON_INTERPRET", "1")
 
 
 def interpreted():
-    """Is there Triton, but no GPU to run it on?"""
+    """Whether Triton is installed but there is no GPU."""
     if not INSTALLED:
         return False
     import torch
@@ -32,10 +32,11 @@ if interpreted():
 
 @pytest.fixture
 def kernels_run(monkeypatch):
-    """Kernels are available in this test, and what the interpreter leaves unwritten is no number.
+    """Make kernels available in this test, and fill the memory of new outputs with NaN.
 
-    An output may be given the memory of one just like it, with the answers still in place; torch's deterministic
-    mode fills it first. The interpreter's overflows are silent, as a GPU's are.
+    Without the fill, a new output may reuse the memory of an earlier result with the same values, which would hide
+    elements that a kernel does not write. Torch's deterministic mode fills new tensors. The interpreter's overflows are
+    silenced, as on a GPU.
     """
     if not interpreted():
         yield

@@ -1,4 +1,4 @@
-"""HF transformers' Qwen4Exp per-layer embedding, small and random, and the preset at the same size."""
+"""Small random models of HF transformers' Qwen4Exp per-layer embedding, and the preset at the same size."""
 
 import os
 from dataclasses import replace
@@ -16,11 +16,11 @@ SIZES = {
     "2-grams": {"n_branches": 2, "hidden_size": 1, "max_ngram": 2, "n_heads": 3, "row_width": 5},
 }
 STRENGTHS = {"plain": 1.0, "faint": 1e-3}
-"""How large hidden states, rows and values are: faint ones show every eps."""
+"""Magnitude of hidden states, rows and values; the results of small ones depend on every eps."""
 
 
 def ours(name):
-    """The preset at a small size; its table is kept in full precision."""
+    """The preset at a small size, with a table in full precision."""
     sizes = SIZES[name]
     return replace(preset("qwen4exp-ple"), **sizes, vocab_size=211, canonical_size=211, pad_id=EOS, eos_id=EOS,
                    table_sizes=(97,) * (sizes["max_ngram"] - 1), row_multiple=16, conv_dilation=sizes["max_ngram"],
@@ -28,7 +28,7 @@ def ours(name):
 
 
 def theirs(config, **options):
-    """HF's configuration of the same sizes, everything else as the class has it."""
+    """HF's configuration with the same sizes and otherwise default values."""
     from transformers.models.qwen4_exp.configuration_qwen4_exp import Qwen4ExpTextConfig
 
     kept = {"layer_types": ["linear_attention"] * max(4, *config.layer_ids)} | options
@@ -41,7 +41,7 @@ def theirs(config, **options):
 
 
 def randomise(layer, rng, strength):
-    """Weights that are float32 numbers, in float64: their casts inside are exact."""
+    """Set random float64 weights that are exact in float32, so that HF's casts to float32 are exact."""
     import torch
 
     layer.double()
@@ -54,7 +54,7 @@ def randomise(layer, rng, strength):
 
 
 def build(name, strength, seed=0):
-    """(our configuration, HF's, HF's layer in float64)."""
+    """(our configuration, HF's configuration, HF's layer in float64)."""
     from transformers.models.qwen4_exp.modeling_qwen4_exp import Qwen4ExpTextPLELayer
 
     config = ours(name)
@@ -64,7 +64,7 @@ def build(name, strength, seed=0):
 
 
 def parameters_of(layer, config, offsets):
-    """Their weights under our names. Channels are branch-major, as ours."""
+    """HF's weights under our names; both have branch-major channels."""
     M, D = config.n_branches, config.hidden_size
     p = {key: value.detach().numpy() for key, value in layer.state_dict().items()}
     return {
@@ -76,7 +76,7 @@ def parameters_of(layer, config, offsets):
 
 
 def random_inputs(config, length, strength, seed=0, batch=2):
-    """Ids [B, T] of several documents, and hidden states [B, T, M, D] with a branch that is zero: its score is 0."""
+    """Ids [B, T] of several documents, and hidden states [B, T, M, D] with one zero branch, whose score is 0."""
     rng = np.random.default_rng(seed)
     ids = rng.integers(0, config.vocab_size, (batch, length))
     ids[rng.random(ids.shape) < 0.2] = EOS
@@ -86,7 +86,7 @@ def random_inputs(config, length, strength, seed=0, batch=2):
 
 
 def run(layer, hidden, ids, cache=None, mask=None):
-    """Y [B, T, M, D] by their layer."""
+    """Y [B, T, M, D] of HF's layer."""
     import torch
 
     with torch.no_grad():
@@ -95,7 +95,7 @@ def run(layer, hidden, ids, cache=None, mask=None):
 
 
 def build_model(config):
-    """HF's text model with the layer in its second block, as their own initialisation leaves it."""
+    """HF's text model with the layer in its second block and HF's default initialisation."""
     import torch
     from transformers.models.qwen4_exp.modeling_qwen4_exp import Qwen4ExpTextModel
 

@@ -1,4 +1,4 @@
-"""Compiled doors to the private vector functions of the Numba backend, for tests."""
+"""Compiled wrappers of the Numba backend's private vector functions, for tests."""
 
 import numpy as np
 from numba import njit
@@ -8,7 +8,7 @@ from engram_ref.backends.numba.vectors import exp, fp8, memory, modulus, sums
 
 @njit(error_model="numpy")
 def remainders(mixes, columns, stream, rows):
-    """Eight rows of every mix, one after the other."""
+    """Write the eight rows of every mix, one mix after another."""
     for i in range(mixes.size):
         modulus.store_remainders(mixes[i], columns, 0, rows, 8 * i, stream)
 

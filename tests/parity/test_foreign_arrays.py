@@ -1,4 +1,4 @@
-"""Arrays of any library, byte order and memory layout: the same answer as from NumPy's own, or one line of refusal."""
+"""Arrays of any library, byte order and memory layout give the results of NumPy arrays, or a one-line error."""
 
 import importlib.util
 import re
@@ -28,7 +28,7 @@ IDS, HISTORY = np.array([[5, 6, 7, 60, 9], [1, 2, 3, 4, 5]]), np.array([[-1, 3],
 
 
 class Array:
-    """An array of a library that NumPy can read by its __array__ method."""
+    """A foreign array that NumPy reads through its __array__ method."""
 
     def __init__(self, array):
         self.array = array
@@ -38,7 +38,7 @@ class Array:
 
 
 class Capsule:
-    """An array of a library that speaks DLPack only."""
+    """A foreign array that supports only DLPack."""
 
     def __init__(self, array):
         self.array = np.array(array)
@@ -104,7 +104,7 @@ def parameters_of(name, ops):
 
 
 def decode(ops, parameters, ids, dead, change):
-    """Logits after a state whose caches came from elsewhere."""
+    """Logits after a state whose caches are foreign arrays."""
     state = DecodeState.start(2)
     forward(parameters, IDS, FULL, state=state, ops=ops)
     state.caches = {name: change(np.array(ops.to_numpy(cache))) for name, cache in state.caches.items()}
@@ -137,12 +137,12 @@ def outputs(ops, found):
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", ARRAYS)
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_the_answer_is_that_of_numpys_own_arrays(backend, name, form):
+def test_results_equal_those_of_numpy_arrays(backend, name, form):
     ops, change = backends.load(backend), FORMS[form]
     more = {"change": change} if name == "forward" else {}
-    given = {argument: change(array) for argument, array in ARRAYS[name].items()}
+    changed = {argument: change(array) for argument, array in ARRAYS[name].items()}
     expected = outputs(ops, CALLS[name](ops, **ARRAYS[name]))
-    for e, f in zip(expected, outputs(ops, CALLS[name](ops, **given, **more)), strict=True):
+    for e, f in zip(expected, outputs(ops, CALLS[name](ops, **changed, **more)), strict=True):
         assert f.dtype == e.dtype and f.dtype.isnative
         assert_close(name, e, f, "exact" if e.dtype.kind == "i" else "model")
 
@@ -154,8 +154,8 @@ def test_parameters_may_be_foreign(backend, form):
     ops = backends.load(backend)
     for name, call in (("engram", lambda p: engram(p, HIDDEN, ROWS, DEMO, ops=ops)),
                        ("forward", lambda p: forward(p, IDS, FULL, ops=ops))):
-        given = {key: FORMS[form](array) for key, array in PARAMETERS[name].items()}
-        assert_close(name, call(PARAMETERS[name]), call(given), "model")
+        changed = {key: FORMS[form](array) for key, array in PARAMETERS[name].items()}
+        assert_close(name, call(PARAMETERS[name]), call(changed), "model")
 
 
 @pytest.mark.parametrize("layout", ["transposed", "every other", "with a gradient"])
@@ -170,15 +170,15 @@ def test_tensors_of_any_layout_are_parameters(layout):
     assert found.requires_grad == (layout == "with a gradient")
 
 
-def test_torch_wants_its_parameters_as_tensors():
+def test_torch_requires_parameters_as_tensors():
     with pytest.raises(InputError, match="parameter table: expected a tensor, found ndarray"):
         engram(MODULE, HIDDEN, ROWS, DEMO, ops=backends.load("torch"))
     for form in ("big-endian", "reversed", "read-only", "misaligned"):
-        made = backends.load("torch").tensors({name: FORMS[form](array) for name, array in MODULE.items()})
-        assert all(np.array_equal(made[name].numpy(), MODULE[name]) for name in MODULE)
+        tensors = backends.load("torch").tensors({name: FORMS[form](array) for name, array in MODULE.items()})
+        assert all(np.array_equal(tensors[name].numpy(), MODULE[name]) for name in MODULE)
 
 
-def test_a_table_of_bfloat16_may_be_a_tensor():
+def test_a_bfloat16_table_may_be_a_tensor():
     p, (hidden, rows) = random_parameters(QWEN, np.random.default_rng(3)), random_inputs(QWEN, np.random.default_rng(4))
     table = torch.tensor(p["table"].astype(np.float32)).bfloat16()
     for backend in (name for name in BACKENDS if name != "torch"):
@@ -193,19 +193,19 @@ def test_saved_parameters_may_be_foreign(tmp_path):
         assert all(np.array_equal(found[name], MODEL[name]) for name in MODEL), form
 
 
-def test_memory_mapped_parameters_are_read_where_they_lie(tmp_path):
+def test_memory_mapped_parameters_are_not_copied(tmp_path):
     mapped = {name: memory_mapped(array, tmp_path) for name, array in MODULE.items()}
     assert_close("Y", engram(MODULE, HIDDEN, ROWS, DEMO), engram(mapped, HIDDEN, ROWS, DEMO), "exact")
     assert np.shares_memory(as_array("table", mapped["table"]), mapped["table"])
 
 
-def test_an_array_that_fits_is_not_copied():
+def test_suitable_arrays_are_not_copied():
     for array in (HIDDEN, HIDDEN[:, ::2], HIDDEN.astype(ml_dtypes.bfloat16), DEAD, IDS.astype(np.uint8)):
         assert as_array("x", array) is array
     assert as_int64("x", IDS) is IDS
 
 
-REFUSED = {
+UNCONVERTIBLE = {
     "long doubles": lambda a: a.astype(np.longdouble),
     "complex": lambda a: a.astype(complex),
     "objects": lambda a: np.full(a.shape, None),
@@ -231,32 +231,32 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", ARRAYS)
-@pytest.mark.parametrize("wrong", REFUSED)
-def test_what_cannot_be_converted_is_refused_alike_by_every_backend(name, wrong):
+@pytest.mark.parametrize("wrong", UNCONVERTIBLE)
+def test_every_backend_raises_alike_for_unconvertible_arrays(name, wrong):
     for argument, array in ARRAYS[name].items():
-        said = set()
+        messages = set()
         for backend in BACKENDS:
             with pytest.raises(InputError) as error:
-                CALLS[name](backends.load(backend), **ARRAYS[name] | {argument: REFUSED[wrong](array)})
+                CALLS[name](backends.load(backend), **ARRAYS[name] | {argument: UNCONVERTIBLE[wrong](array)})
             assert error.value.argument in (argument, f"canonical_{argument}", f"state.{argument}", "prompt",
                                             "hidden, update")
             assert "\n" not in str(error.value)
-            said.add(re.sub(r"found .*", "", str(error.value)))
-        assert len(said) == 1 or wrong in ("sparse", "a class"), said
+            messages.add(re.sub(r"found .*", "", str(error.value)))
+        assert len(messages) == 1 or wrong in ("sparse", "a class"), messages
 
 
 @pytest.mark.parametrize("backend", BACKENDS)
 @pytest.mark.parametrize(("ids", "history"), [
     ((), (1, 2)), ((1, 1), (1, 2)), ((2,), (1, 2)), ((1,), (2,)), ((2,), (2, 1)), ((2,), (2, 3)), ((1,), (1, 1, 2)),
     ((2, 2), (2, 2, 2))], ids=str)
-def test_a_step_refuses_other_shapes(backend, ids, history):
-    """A kernel of Numba would read past the end of a history that is too short."""
+def test_a_step_raises_for_wrong_shapes(backend, ids, history):
+    """Without the check, a Numba kernel would read past the end of a history that is too short."""
     ops = backends.load(backend)
     for call in (Addressing(TINY, ops=ops).stepper(1), ops.stepper(np.array([3, 5, 7]), np.array([11, 13]), 2)):
         with pytest.raises(InputError, match=r"shape"):
             call(*(ops.as_int64("x", np.zeros(shape, np.int64)) for shape in (ids, history)))
 
 
-def test_rounding_is_named_as_the_way_from_a_long_double():
+def test_the_error_for_a_long_double_suggests_rounding():
     with pytest.raises(InputError, match=r"hidden: expected real numbers.*astype\(np.float64\)"):
         engram(MODULE, HIDDEN.astype(np.longdouble), ROWS, DEMO)

@@ -1,4 +1,4 @@
-"""HF transformers' DeepSeek classes, tiny and random, against the NumPy definition."""
+"""The NumPy definition compared with small random models of HF transformers' DeepSeek classes."""
 
 import numpy as np
 import pytest
@@ -16,7 +16,7 @@ from tests.golden.test_hf_frozen import check_branches, check_logits
 
 pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("transformers", reason="transformers is not installed")
-pytestmark = pytest.mark.filterwarnings("ignore")        # other people's deprecations are not ours
+pytestmark = pytest.mark.filterwarnings("ignore")        # deprecation warnings of transformers
 
 
 @pytest.mark.parametrize("weights", ["wide", "default"])
@@ -29,7 +29,7 @@ def test_logits_agree(name, weights):
 
 @pytest.mark.parametrize("name", ["plain", "q-lora-groups-yarn"])
 def test_decoding_with_their_cache_agrees_with_ours(name):
-    """A prefill of 20 tokens, then one at a time, each side with its own cache."""
+    """A prefill of 20 tokens, then single tokens; each implementation uses its own cache."""
     model, hf_config = hf_models.build(name)
     config, parameters = from_hf_deepseek_v3(hf_models.arrays(model), hf_config)
     ids, state, trace = hf_models.random_ids(name), DecodeState.start(2), Trace()
@@ -41,8 +41,8 @@ def test_decoding_with_their_cache_agrees_with_ours(name):
                  float32_roundings(config, ids.shape[1]), logit_scale(trace["final_norm"], parameters["head.weight"]))
 
 
-def test_every_case_is_another_model():
-    """A case whose option did nothing would test nothing."""
+def test_the_options_of_every_case_have_an_effect():
+    """A case whose options have no effect would test nothing."""
     plain = hf_models.build("plain")[1]
     configs = {name: hf_models.build(name)[1] for name in hf_models.CASES}
     assert configs["q-lora"]["q_lora_rank"] == 14
@@ -61,9 +61,10 @@ def test_hyper_connections_agree(seed, spread):
 
 
 def weight_bound(scores, chosen, logits, config):
-    """Of the chosen experts' weights R s / sum(s): each score carries its own rounding and a third of its logit's.
+    """Error bound of the selected experts' weights R s / sum(s).
 
-    The sigmoid's slope is at most 1/4, that of sqrt(softplus) less than 1/3.
+    Each score has its own rounding error and a third of its logit's: the slope of the sigmoid is at most 1/4, that of
+    sqrt(softplus) less than 1/3.
     """
     picked, errors = (np.take_along_axis(a, chosen, axis=-1) for a in (scores, scores + logits / 3))
     if not config.norm_topk_prob:
@@ -73,12 +74,12 @@ def weight_bound(scores, chosen, logits, config):
 
 
 def assert_routes(config, parameters, x, indices, weights, tolerance_class, slack):
-    """The same experts with the same weights. Theirs are in any order, so both are sorted by expert."""
+    """Experts and weights are the same. HF's order is arbitrary, so both are sorted by expert."""
     scores = router_scores(x, parameters["gate.weight"], config.scoring_func)
     groups = np.sort((scores + parameters["gate.bias"]).reshape(len(x), config.n_group, -1), axis=-1)
     for ranked in (groups.reshape(len(x), -1), groups[..., -2:].sum(axis=-1)):
         gaps = np.diff(np.sort(ranked, axis=-1), axis=-1)
-        assert gaps.min(initial=1.0) > slack, "a choice that a rounding could turn"
+        assert gaps.min(initial=1.0) > slack, "rounding could change the choice of experts"
     chosen, ours = route(parameters, x, config)
     order, theirs = np.argsort(chosen, axis=-1), np.argsort(indices, axis=-1)
     chosen, ours = (np.take_along_axis(a, order, axis=-1) for a in (chosen, ours))
@@ -90,7 +91,7 @@ def assert_routes(config, parameters, x, indices, weights, tolerance_class, slac
 
 
 def random_router(seed, experts, D=24):
-    """float32 numbers: tokens [N, D], weight [E, D], bias [E]; biases are of both signs."""
+    """Tokens [N, D], weight [E, D] and bias [E] in float32; biases have both signs."""
     rng = np.random.default_rng(seed)
     return [rng.normal(0, spread, shape).astype(np.float32)
             for spread, shape in ((1.0, (9, D)), (0.3, (experts, D)), (0.5, (experts,)))]
@@ -102,7 +103,7 @@ ROUTERS = {"plain": (1, 1, True), "groups": (4, 2, True), "unnormalised": (4, 2,
 @pytest.mark.parametrize(("n_group", "topk_group", "norm"), ROUTERS.values(), ids=ROUTERS)
 @pytest.mark.parametrize("seed", range(3))
 def test_v3_router_agrees(seed, n_group, topk_group, norm):
-    """It computes in float32 whatever it is given."""
+    """HF's router always computes in float32."""
     from transformers import DeepseekV3Config
     from transformers.models.deepseek_v3.modeling_deepseek_v3 import DeepseekV3TopkRouter
 
@@ -118,13 +119,13 @@ def test_v3_router_agrees(seed, n_group, topk_group, norm):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_v4_router_agrees(seed):
-    """In float64: no groups, and scores sqrt(softplus)."""
+    """In float64, without groups, and with sqrt(softplus) scores."""
     from transformers.models.deepseek_v4.configuration_deepseek_v4 import DeepseekV4Config
     from transformers.models.deepseek_v4.modeling_deepseek_v4 import DeepseekV4TopKRouter
 
     x, weight, bias = (array.astype(float) for array in random_router(seed, 16))
     hf = DeepseekV4Config(hidden_size=24, n_routed_experts=16)
-    assert np.abs(x @ weight.T).max() < 20, "torch's softplus is exact below 20 only"
+    assert np.abs(x @ weight.T).max() < 20, "torch's softplus is exact only below 20"
     indices, weights = run_router(DeepseekV4TopKRouter(hf).double(), x, weight, bias)
     config = ExpertsConfig(16, hf.num_experts_per_tok, hf.n_shared_experts, hf.moe_intermediate_size,
                            routed_scaling_factor=hf.routed_scaling_factor, scoring_func="sqrt_softplus",
@@ -133,7 +134,7 @@ def test_v4_router_agrees(seed):
 
 
 def run_router(router, x, weight, bias):
-    """Experts and weights [N, K] by their router with these parameters."""
+    """Experts and weights [N, K] of HF's router with these parameters."""
     import torch
 
     with torch.no_grad():

@@ -1,4 +1,4 @@
-"""Every preset field by field against HF transformers' configuration classes, with what those do not publish."""
+"""The fields of every preset compared with HF transformers' configuration classes, and the fields HF does not have."""
 
 from dataclasses import fields
 
@@ -14,7 +14,7 @@ from tests.parity import hf_qwen
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("transformers", reason="transformers is not installed")
-pytestmark = pytest.mark.filterwarnings("ignore")        # other people's deprecations are not ours
+pytestmark = pytest.mark.filterwarnings("ignore")        # deprecation warnings of transformers
 
 QWEN = {
     "n_branches": lambda hf: hf.hc_count,
@@ -30,7 +30,7 @@ QWEN = {
     "conv_norm_eps": lambda hf: hf.rms_norm_eps,
     "conv_kernel": lambda hf: hf.ple_conv_kernel_size,
 }
-"""Field -> what HF's configuration has, given the release's hidden size."""
+"""Field -> its value in HF's configuration for the release's hidden size."""
 
 QWEN_BY_CODE = {
     "layer_base": lambda layer: preset("qwen4exp-ple").layer_ids[0] - layer.layer_idx,
@@ -39,15 +39,15 @@ QWEN_BY_CODE = {
     "conv_init": lambda layer: "zeros" if not layer.conv1d.weight.any() else "uniform",
     "gain_form": lambda layer: "zero_centred" if not layer.norm_key.weight.any() else "plain",
 }
-"""Field -> what a layer has after HF's own initialisation."""
+"""Field -> its value in a layer after HF's initialisation."""
 
 QWEN_COMPARED_BY_VALUE = ("vocabulary", "dead_barrier", "multiplier_generator", "seed_index", "multipliers",
                           "score_form", "gate_form", "rounding")
-"""Fields that have no option there: multipliers, rows and outputs of test_hf_qwen.py are different with any other."""
+"""Fields without an option in HF: test_hf_qwen.py compares multipliers, rows and outputs, which depend on them."""
 
 QWEN_NOT_PUBLISHED = ("name", "source", "layer_ids", "hidden_size", "pad_id", "eos_id", "table_codec",
                       "quantise_floor")
-"""Fields that HF's class does not give, or gives a stand-in for: the release's, a choice, or without effect there."""
+"""Fields that HF's class lacks or replaces: values of the release, choices, or fields without effect in HF."""
 
 
 def qwen_config():
@@ -59,7 +59,7 @@ def qwen_config():
 
 
 def assert_all_covered(config_class, *groups):
-    """Each field is in exactly one group."""
+    """Every field is in exactly one group."""
     listed = [name for group in groups for name in group]
     assert sorted(listed) == sorted(field.name for field in fields(config_class))
 
@@ -90,7 +90,7 @@ V3_EXPERTS = {name: name for name in ("n_routed_experts", "num_experts_per_tok",
                                       "moe_intermediate_size", "n_group", "topk_group", "routed_scaling_factor",
                                       "norm_topk_prob")}
 V3_OTHERWISE = {"latent_norm_eps", "rope_theta", "yarn"}, {"attention", "experts", "hyper"}
-"""Fields compared one by one: the latents' eps is hard-wired, the rotation is nested, hyper-connections are none."""
+"""Fields compared separately: the latents' eps is hard-coded, RoPE is nested, and there are no hyper-connections."""
 
 
 def test_v3():
@@ -110,7 +110,7 @@ def test_v3():
     assert hf.rope_parameters == {"rope_type": "default", "rope_theta": attention.rope_theta}
     assert attention.yarn is None
     assert backbone.hyper is None
-    assert config_from_hf(hf.to_dict()).backbone == backbone, "the import reads the same model"
+    assert config_from_hf(hf.to_dict()).backbone == backbone, "the importer reads the same model"
 
 
 def test_every_option_of_hfs_v3_class_is_classified():
@@ -121,7 +121,7 @@ def test_every_option_of_hfs_v3_class_is_classified():
 
 
 def test_v4():
-    """The hyper-connections; V4.1's Engram has as many branches."""
+    """The hyper-connections; the Engram module of V4.1 has the same number of branches."""
     from transformers.models.deepseek_v4.configuration_deepseek_v4 import DeepseekV4Config
 
     hf = DeepseekV4Config()

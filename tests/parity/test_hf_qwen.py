@@ -1,4 +1,4 @@
-"""The Qwen dialect against HF transformers' Qwen4Exp classes: constants, rows, and the whole layer."""
+"""The Qwen dialect compared with HF transformers' Qwen4Exp classes: constants, rows, and the whole layer."""
 
 import math
 from dataclasses import replace
@@ -15,13 +15,12 @@ from tests.parity import hf_qwen
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("transformers", reason="transformers is not installed")
-pytestmark = pytest.mark.filterwarnings("ignore")        # other people's deprecations are not ours
-
+pytestmark = pytest.mark.filterwarnings("ignore")        # deprecation warnings of transformers
 
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """Their tiny convolutions wait for each other's threads far longer than they compute."""
+    """Use one thread: HF's small convolutions would spend most of their time waiting for threads."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -33,7 +32,7 @@ each_strength = pytest.mark.parametrize("strength", hf_qwen.STRENGTHS)
 
 
 def test_constants_at_the_published_size():
-    """Multipliers, primes, offsets and rows of every table; the classes' own are computed, nothing is allocated."""
+    """Multipliers, primes, offsets and rows of every table equal HF's, which are built without allocating the table."""
     from transformers.models.qwen4_exp.configuration_qwen4_exp import Qwen4ExpTextConfig
     from transformers.models.qwen4_exp.modeling_qwen4_exp import Qwen4ExpTextNGramEmbedding, _build_layer_multipliers
 
@@ -66,7 +65,7 @@ def test_constants_of_several_layers(index):
 @each_size
 @pytest.mark.parametrize("cuts", [(0, 40), (0, 1, 2, 3, 11, 12, 40)], ids=["whole", "chunks"])
 def test_rows_are_equal(size, cuts):
-    """Their embedding with its own row numbers as values, so that what it returns are the rows."""
+    """HF's embedding is filled with its row numbers, so it returns the rows that it reads."""
     config, hf, layer = hf_qwen.build(size, "plain")
     ids, _ = hf_qwen.random_inputs(config, cuts[-1], "plain")
     addressing, cache, history = Addressing(config), cache_of(hf), None
@@ -82,23 +81,23 @@ def test_rows_are_equal(size, cuts):
 
 
 def cache_of(hf):
-    """Their cache: window ids and convolution inputs of each layer."""
+    """HF's cache: window ids and convolution inputs of each layer."""
     from transformers import DynamicCache
 
     return DynamicCache(config=hf)
 
 
 def norm_roundings(D):
-    """How many float32 roundings one of their norms makes, of float64 input and gains that are float32 numbers.
+    """Number of float32 roundings in one of HF's norms, for float64 input and gains that are exact in float32.
 
-    The cast of x; through the root, half of the mean square's: the cast twice, a square, D - 1 additions, the
+    The cast of x; half of those of the mean square, because of the root: the cast twice, a square, D - 1 additions, the
     division, eps; the root and its reciprocal; the product; 1 + gain; the product with it.
     """
     return 1 + (2 + 1 + (D - 1) + 2) / 2 + 2 + 1 + 1 + 1
 
 
 def assert_layer(config, hf, layer, ids, hidden, cuts, tolerance):
-    """Their layer and ours, each with its own state, chunk by chunk."""
+    """HF's layer and ours agree chunk by chunk, each with its own state."""
     addressing = Addressing(config)
     parameters = hf_qwen.parameters_of(layer, config, addressing.offsets[2])
     chunks, history = list(pairwise(cuts)), None
@@ -114,7 +113,7 @@ def assert_layer(config, hf, layer, ids, hidden, cuts, tolerance):
 
 
 def whole_scale(parameters, hidden, rows, config, dead=None):
-    """What one rounding of every stage becomes at the output: [B, T, M, D]."""
+    """The effect of one rounding of every stage on the output: [B, T, M, D]."""
     trace = Trace()
     engram(parameters, hidden, rows, config, dead=dead, trace=trace)
     return module_scale(trace, parameters, config, hidden)
@@ -128,7 +127,7 @@ CUTS = {"one token": (0, 1), "short": (0, 5), "whole": (0, 40), "chunks": (0, 1,
 @each_strength
 @pytest.mark.parametrize("cuts", CUTS.values(), ids=CUTS)
 def test_the_layer_agrees(size, strength, cuts):
-    """HF computes the three norms in float32, everything else here in float64."""
+    """HF computes the three norms in float32; everything else is in float64."""
     config, hf, layer = hf_qwen.build(size, strength)
     ids, hidden = hf_qwen.random_inputs(config, cuts[-1], strength)
     assert_layer(config, hf, layer, ids, hidden, cuts, ("internals", norm_roundings(config.hidden_size)))
@@ -138,7 +137,7 @@ def test_the_layer_agrees(size, strength, cuts):
 @each_strength
 @pytest.mark.parametrize("cuts", CUTS.values(), ids=CUTS)
 def test_the_layer_agrees_in_float64(monkeypatch, size, strength, cuts):
-    """With the casts inside their norms to float64, nothing but float64 roundings is left."""
+    """If the casts in HF's norms are replaced by casts to float64, only float64 roundings remain."""
     config, hf, layer = hf_qwen.build(size, strength)
     ids, hidden = hf_qwen.random_inputs(config, cuts[-1], strength)
     monkeypatch.setattr(torch.Tensor, "float", torch.Tensor.double)
@@ -147,19 +146,19 @@ def test_the_layer_agrees_in_float64(monkeypatch, size, strength, cuts):
 
 
 def test_padding_in_the_whole_model():
-    """Padded on the left, then one token at a time: masked positions read EOS rows, and have gate 0."""
+    """A left-padded prefill, then single tokens: masked positions read EOS rows and have gate 0."""
     config = hf_qwen.ours("three branches")
-    model, seen = hf_qwen.build_model(config).double(), []
+    model, calls = hf_qwen.build_model(config).double(), []
     layer = hf_qwen.randomise(model.layers[1].ple, np.random.default_rng(0), 1.0)
-    layer.register_forward_hook(lambda module, given, output: seen.append((given[0].numpy(), output.numpy())))
+    layer.register_forward_hook(lambda module, inputs, output: calls.append((inputs[0].numpy(), output.numpy())))
     ids, _ = hf_qwen.random_inputs(config, 16, "plain", batch=3)
-    mask = np.arange(16) >= np.array([[0], [4], [11]])                       # [B, T], true where there is text
+    mask = np.arange(16) >= np.array([[0], [4], [11]])                       # [B, T], true at positions with text
     with torch.no_grad():
         cache = model(torch.tensor(ids[:, :12]), torch.tensor(mask[:, :12]).long(), use_cache=True).past_key_values
         for t in range(12, 16):
             model(torch.tensor(ids[:, t : t + 1]), torch.tensor(mask[:, : t + 1]).long(), past_key_values=cache)
     hidden, expected = (np.concatenate(part, axis=1).reshape(3, 16, config.n_branches, -1)
-                        for part in zip(*seen, strict=True))
+                        for part in zip(*calls, strict=True))
     addressing = Addressing(config)
     parameters = hf_qwen.parameters_of(layer, config, addressing.offsets[2])
     rows = addressing.rows(np.where(mask, ids, hf_qwen.EOS), 2)
@@ -167,17 +166,17 @@ def test_padding_in_the_whole_model():
     assert (expected[~mask] == 0).all()
     assert_close("Y", expected, found, "internals", norm_roundings(config.hidden_size),
                  whole_scale(parameters, hidden, rows, config, ~mask))
-    assert np.abs(engram(parameters, hidden, rows, config)[~mask]).min() > 0, "the mask did nothing"
+    assert np.abs(engram(parameters, hidden, rows, config)[~mask]).min() > 0, "the mask has no effect"
 
 
-@pytest.mark.parametrize("given", [(9, 5), (5, 9, 2)], ids=str)
-def test_layers_are_numbered_in_ascending_order(given):
-    """HF sorts its list of layers before it numbers the modules, so the order given does not matter."""
+@pytest.mark.parametrize("layer_ids", [(9, 5), (5, 9, 2)], ids=str)
+def test_layers_are_numbered_in_ascending_order(layer_ids):
+    """HF sorts its list of layers before it numbers the modules, so the order of the list does not matter."""
     from transformers.models.qwen4_exp.modeling_qwen4_exp import Qwen4ExpTextNGramEmbedding
 
-    config = replace(hf_qwen.ours("three branches"), layer_ids=given)
+    config = replace(hf_qwen.ours("three branches"), layer_ids=layer_ids)
     hf, addressing = hf_qwen.theirs(config), Addressing(config)
-    for layer in given:
+    for layer in layer_ids:
         module = Qwen4ExpTextNGramEmbedding(hf, config.memory_width, layer - 1, hf.ple_layer_ids.index(layer))
         assert_close("multipliers", module.layer_multipliers.numpy(), addressing.multipliers[layer], "exact")
         assert addressing.primes[layer].tolist() == module.head_vocab_sizes

@@ -1,4 +1,4 @@
-"""HF transformers' routers of DeepSeek-V2 and V3, random and tiny, against the definition: choices and weights."""
+"""Experts and weights of the definition compared with small random routers of HF's DeepSeek-V2 and V3 classes."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from tests.compare import assert_close
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 pytest.importorskip("transformers", reason="transformers is not installed")
-pytestmark = pytest.mark.filterwarnings("ignore")        # other people's deprecations are not ours
+pytestmark = pytest.mark.filterwarnings("ignore")        # deprecation warnings of transformers
 
 D, E, K, TOKENS = 6, 12, 3, 200
 V2 = {"scoring_func": "softmax", "norm_topk_prob": False, "group_score": "best", "router_bias": False}
@@ -20,11 +20,11 @@ CASES = {
     "v3-groups": (GROUPS, GROUPS),
     "v3-not-normalised": (GROUPS | {"norm_topk_prob": False}, GROUPS | {"norm_topk_prob": False}),
 }
-"""Name -> HF's options, and ours."""
+"""Name -> (HF's options, ours)."""
 
 
 def theirs(name, x):
-    """The router's weight and bias, and its weights [N, E] (0 for whom it did not choose)."""
+    """The router's parameters, and its weights [N, E], 0 for experts that are not selected."""
     version = name[:2].upper()
     package = f"transformers.models.deepseek_{version.lower()}"
     configuration = pytest.importorskip(f"{package}.configuration_deepseek_{version.lower()}")
@@ -47,7 +47,7 @@ def theirs(name, x):
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_the_same_experts_and_weights(name):
+def test_experts_and_weights_agree(name):
     x = np.random.default_rng(7).standard_normal((TOKENS, D)).astype(np.float32)
     parameters, expected = theirs(name, x)
     config = ExpertsConfig(E, K, 0, 1, routed_scaling_factor=2.5, **CASES[name][1])
@@ -60,7 +60,7 @@ def test_the_same_experts_and_weights(name):
 
 
 def test_the_groups_matter():
-    """Judged by two instead of one, or not limited at all, other experts would be chosen."""
+    """Scoring groups by their best two experts, or using no groups, selects different experts."""
     x = np.random.default_rng(7).standard_normal((TOKENS, D)).astype(np.float32)
     parameters, expected = theirs("v2-groups", x)
     for fields in (V2 | GROUPS | {"group_score": "best_two"}, V2):

@@ -1,4 +1,4 @@
-"""What the Numba backend promises beside its answers: threads, out=, refusals, a clear word where it is missing."""
+"""The Numba backend's threads, out= arguments, shape checks, and the error if Numba is missing."""
 
 import subprocess
 import sys
@@ -24,8 +24,8 @@ T = 40 if config.DISABLE_JIT else 1500
 EXPERTS = ExpertsConfig(5, 2, 1, 3)
 
 
-def made(rng):
-    """name -> a call without arguments of every function that has a kernel, on more tokens than one thread takes."""
+def kernel_calls(rng):
+    """{name: call without arguments} of every function with a kernel, on enough tokens for several threads."""
     p, (hidden, rows) = random_parameters(DEMO, rng, dtype=np.float32), random_inputs(DEMO, rng, 1, T, np.float32)
     p8 = random_parameters(V41, rng)
     for name in ("table_codes", "table_scales"):
@@ -63,20 +63,20 @@ def latent_step(rng, cached, r=32):
     return [*(rng.standard_normal(shape) for shape in shapes), np.ones((1, 1, cached), bool)]
 
 
-CALLS = tuple(made(np.random.default_rng(0)))
+CALLS = tuple(kernel_calls(np.random.default_rng(0)))
 
 
 @pytest.mark.parametrize("name", CALLS)
 def test_any_number_of_threads_gives_the_same_bits(name, rng, monkeypatch):
     monkeypatch.setattr(_threads, "WORTH_A_THREAD", 0)
-    call, found = made(rng)[name], []
+    call, results = kernel_calls(rng)[name], []
     for count in (1, 2, 3, 7):
         with fast.threads(count):
-            found.append(call())
-    assert all(f.tobytes() == found[0].tobytes() for f in found)
+            results.append(call())
+    assert all(result.tobytes() == results[0].tobytes() for result in results)
 
 
-def test_threads_are_counted_and_put_back():
+def test_the_thread_count_is_set_and_restored():
     before = fast.thread_count()
     with fast.threads(3):
         assert fast.thread_count() == 3
@@ -87,26 +87,26 @@ def test_threads_are_counted_and_put_back():
 
 
 @pytest.mark.parametrize("count", [0, -1, 1.5, "2", None, True])
-def test_other_numbers_of_threads_are_refused(count):
+def test_invalid_numbers_of_threads_raise(count):
     with pytest.raises(InputError, match="threads: expected a whole number of at least 1"), fast.threads(count):
         pass
 
 
-def test_callers_on_several_threads_do_not_disturb_each_other(rng, monkeypatch):
+def test_concurrent_callers_do_not_interfere(rng, monkeypatch):
     monkeypatch.setattr(_threads, "WORTH_A_THREAD", 0)
-    call = made(rng)["address"]
-    expected, found = call(), [None] * 8
+    call = kernel_calls(rng)["address"]
+    expected, results = call(), [None] * 8
 
     def work(i):
         with fast.threads(1 + i % 3):
-            found[i] = call()
+            results[i] = call()
 
-    workers = [threading.Thread(target=work, args=(i,)) for i in range(len(found))]
+    workers = [threading.Thread(target=work, args=(i,)) for i in range(len(results))]
     for worker in workers:
         worker.start()
     for worker in workers:
         worker.join()
-    assert all(np.array_equal(expected, f) for f in found)
+    assert all(np.array_equal(expected, result) for result in results)
 
 
 def test_an_error_in_a_worker_reaches_the_caller():
@@ -119,7 +119,7 @@ def test_an_error_in_a_worker_reaches_the_caller():
 
 
 def with_out(rng):
-    """name -> (a call that takes out=, the shape and dtype of its result)."""
+    """{name: (call that takes out=, shape of its result, dtype)}."""
     p, (hidden, rows) = random_parameters(DEMO, rng), random_inputs(DEMO, rng, 2, 5)
     memory, taps = fast.gather_decode(p, rows, DEMO, np.float64), np.zeros((2, 9, *hidden.shape[2:]))
     ids, history, m, primes = rng.integers(0, 50, (2, 5)), np.full((2, 2), -1), np.array([3, 5, 7]), np.array([23, 29])
@@ -154,8 +154,8 @@ def test_out_receives_the_result(name, rng):
 
 
 BAD_OUTS = {
-    "another shape": (lambda shape, dtype: np.zeros((*shape[:-1], shape[-1] + 1), dtype), "expected"),
-    "another dtype": (lambda shape, dtype: np.zeros(shape, np.int32), "found int32"),
+    "wrong shape": (lambda shape, dtype: np.zeros((*shape[:-1], shape[-1] + 1), dtype), "expected"),
+    "wrong dtype": (lambda shape, dtype: np.zeros(shape, np.int32), "found int32"),
     "a list": (lambda shape, dtype: [0], "found list"),
     "not contiguous": (lambda shape, dtype: np.zeros((*shape[:-1], 2 * shape[-1]), dtype)[..., ::2], "C-contiguous"),
     "read-only": (lambda shape, dtype: np.broadcast_to(dtype(0), shape).copy(), "read-only"),
@@ -164,7 +164,7 @@ BAD_OUTS = {
 
 @pytest.mark.parametrize("bad", BAD_OUTS)
 @pytest.mark.parametrize("name", OUTS)
-def test_an_out_that_does_not_fit_is_refused_and_left_alone(name, bad, rng):
+def test_an_unsuitable_out_raises_and_is_not_modified(name, bad, rng):
     call, shape, dtype = with_out(rng)[name]
     make, message = BAD_OUTS[bad]
     out = make(shape, dtype)
@@ -177,14 +177,14 @@ def test_an_out_that_does_not_fit_is_refused_and_left_alone(name, bad, rng):
     assert np.array_equal(before, out)
 
 
-def test_an_out_that_is_an_input_is_refused(rng):
+def test_an_out_that_overlaps_an_input_raises(rng):
     x = rng.random((1, 5, 2, 3))
     with pytest.raises(InputError, match="shares memory"):
         fast.conv_silu(x, np.ones((2, 3, 2)), 1, np.zeros((1, 1, 2, 3)), out=x)
 
 
 def misshapen(rng):
-    """name -> (a call with one argument of a wrong shape, that argument's name)."""
+    """{name: (call with one argument of a wrong shape, name of that argument)}."""
     p, (hidden, _) = random_parameters(DEMO, rng), random_inputs(DEMO, rng, 2, 5)
     memory, taps = rng.random((2, 5, DEMO.memory_width)), np.zeros((2, 9, *hidden.shape[2:]))
     ids, history, m, primes = rng.integers(0, 50, (2, 5)), np.full((2, 2), -1), np.array([3, 5, 7]), np.array([23, 29])
@@ -211,7 +211,7 @@ def misshapen(rng):
 
 
 @pytest.mark.parametrize("name", misshapen(np.random.default_rng(0)))
-def test_a_kernel_never_reads_past_an_array_of_another_shape(name, rng):
+def test_arguments_of_a_wrong_shape_raise(name, rng):
     call, argument = misshapen(rng)[name]
     with pytest.raises(InputError, match="shape") as caught:
         call()
@@ -228,7 +228,7 @@ def test_without_numba_the_import_says_what_to_install():
     assert "pip install numba" in done.stdout and "NumPy" in done.stdout and "(2, 8)" in done.stdout
 
 
-def test_the_namespace_is_whole():
+def test_the_namespace_is_complete():
     assert set(ops.__all__) <= set(fast.__all__)
     assert [name for name in fast.__all__ if not hasattr(fast, name)] == []
     assert engram_ref.Addressing(engram_ref.preset("tiny"), ops=fast).rows([5], 1).shape == (1, 8)

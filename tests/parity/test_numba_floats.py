@@ -1,4 +1,4 @@
-"""Float kernels: exp within its stated error, sums in their stated order, fused equal to unfused."""
+"""Float kernels: exp is within its stated error, sums have their stated order, and fused results equal unfused ones."""
 
 import math
 from dataclasses import replace
@@ -24,7 +24,7 @@ from tests.parity.numba_kernels import dots, exponentials, triples
 
 COUNT = 3_000 if config.DISABLE_JIT else 3_000_000
 EXP_ROUNDINGS = 3
-"""What vectors/exp.py states, in units of 2^-24 relative to the result."""
+"""The error bound stated in vectors/exp.py, in units of 2^-24 relative to the result."""
 
 
 def exp_of(x):
@@ -33,8 +33,8 @@ def exp_of(x):
     return y
 
 
-def test_exp_keeps_to_its_stated_error(rng):
-    """Anywhere in its range, beside the points where n changes, and close to 0."""
+def test_exp_is_within_its_stated_error(rng):
+    """Tested over the whole range, near the points where n changes, and close to 0."""
     breaks = (np.arange(-125, 1) + 0.5) * math.log(2)
     near = (breaks[:, None] + rng.normal(0, 1e-5, (126, 50))).ravel()
     x = np.concatenate([-rng.uniform(0, 87.3, COUNT), near, -rng.exponential(0.1, 1000), [0.0, -0.0, -87.3]])
@@ -44,27 +44,27 @@ def test_exp_keeps_to_its_stated_error(rng):
     assert (error <= EXP_ROUNDINGS * 2.0**-24 * expected).all(), (error / expected).max() * 2**24
 
 
-def test_exp_is_zero_where_the_result_would_not_be_normal():
+def test_exp_is_zero_if_the_result_would_be_subnormal():
     below = np.array([np.nextafter(exp.LOWEST, np.float32(-100)), -100, -1e30, -np.inf], dtype=np.float32)
     assert exp_of(below).tolist() == [0.0] * 4
     assert exp_of(np.array([exp.LOWEST]))[0] >= np.finfo(np.float32).smallest_normal
     assert np.isnan(exp_of(np.array([np.nan], dtype=np.float32)))[0]
 
 
-def test_two_parts_of_ln_2_lose_nothing():
+def test_the_two_parts_of_ln_2_multiply_exactly():
     high, low = Fraction(float(exp.LN2_HIGH)), Fraction(float(exp.LN2_LOW))
     assert abs(high + low - Fraction(math.log(2))) < Fraction(1, 2**34)
     assert all(Fraction(float(np.float32(n) * exp.LN2_HIGH)) == n * high for n in range(-127, 1))
 
 
-def test_the_polynomial_is_as_near_as_stated():
-    """In float64, which hides nothing of its own: below 2^-28 of e^r, all over the range that is left."""
+def test_the_polynomial_is_within_its_stated_error():
+    """The error, computed in float64, is below 2^-28 of e^r over the whole reduced range."""
     r = np.linspace(-math.log(2) / 2, math.log(2) / 2, 100_001)
     p = np.polyval([float(getattr(exp, name)) for name in ("P4", "P3", "P2", "P1", "P0")], r)
     assert np.abs((1 + r + r * r * p) / np.exp(r) - 1).max() < 2.0**-28
 
 
-def test_float64_takes_the_librarys_exp(rng):
+def test_float64_uses_the_library_exp(rng):
     x = -rng.uniform(0, 700, 300)
     assert exp_of(x).tolist() == [math.exp(v) for v in x.tolist()]
 
@@ -82,7 +82,7 @@ def test_sums_of_products(count, dtype, rng):
 
 
 def test_lanes_are_added_in_the_stated_order():
-    """One large number in lane 3 swallows what its own lane adds, and nothing of the others' before they meet."""
+    """A large number in lane 3 absorbs ones added in lane 3, but not those summed in lane 4."""
     a, ones = np.zeros(64, np.float32), np.ones(64, np.float32)
     a[3], a[19], a[35] = 2.0**24, 1.0, 1.0
     assert dots(a, 0, ones, 0, 64) == 2.0**24
@@ -92,7 +92,7 @@ def test_lanes_are_added_in_the_stated_order():
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("name", EXACT)
-def test_what_is_exact(name, shape):
+def test_exact_ops_equal_the_definition(name, shape):
     case = EXACT[name]
     arguments = case.arrays(np.random.default_rng(0), *shape)
     with np.errstate(over="ignore"):
@@ -101,37 +101,37 @@ def test_what_is_exact(name, shape):
         assert_close(name, e, f, "exact")
 
 
-MODULE = {"project_and_gate", "gated_update"}          # test_fused_is_unfused has a bound of its own for them
-TWINS = [name for name in FLOATS if name.split()[0] not in MODULE
-         and getattr(fast, name.split()[0]) is not getattr(ops, name.split()[0])]
+MODULE = {"project_and_gate", "gated_update"}          # tested by test_fused_equals_unfused with a special bound
+OVERRIDDEN = [name for name in FLOATS if name.split()[0] not in MODULE
+              and getattr(fast, name.split()[0]) is not getattr(ops, name.split()[0])]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("shape", [(2, 0), (2, 3)], ids=str)
-@pytest.mark.parametrize("name", TWINS)
+@pytest.mark.parametrize("name", OVERRIDDEN)
 def test_floats_against_the_definition(name, shape, dtype):
-    pytest.importorskip("torch", reason="torch is not installed: how far roundings carry is taken from its gradients")
-    from tests.torch_cases import arguments_of, carried, mapped, outputs
+    pytest.importorskip("torch", reason="torch is not installed; the error bounds need its gradients")
+    from tests.torch_cases import arguments_of, error_scales, mapped, outputs
 
     case, kind = FLOATS[name], "f32" if dtype is np.float32 else "f64"
     arguments = arguments_of(case, shape, dtype)
     wide = mapped(lambda x: x.astype(np.float64) if x.dtype == np.float32 else x, arguments)
     expected, found = outputs(case.call(ops, *wide)), outputs(case.call(fast, *arguments))
-    for e, f, scale in zip(expected, found, carried(case, arguments), strict=True):
+    for e, f, scale in zip(expected, found, error_scales(case, arguments), strict=True):
         assert_close(name, e, f, "exact" if scale is None else kind, case.terms, scale)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("shape", [(2, 0), (1, 1), (2, 7), (1, 530)], ids=str)
 @pytest.mark.parametrize("dialect", DIALECTS)
-def test_fused_is_unfused(dialect, shape, dtype, rng):
-    """One pass against one op after the other in float64, with a state on the left and some positions dead."""
+def test_fused_equals_unfused(dialect, shape, dtype, rng):
+    """The fused pass equals single ops in float64, with a previous state and some DEAD positions."""
     config, kind = DIALECTS[dialect], "f32" if dtype is np.float32 else "f64"
     p, (hidden, rows) = random_parameters(config, rng, dtype=dtype), random_inputs(config, rng, *shape, dtype)
     taps = rng.standard_normal((shape[0], config.conv_span, *hidden.shape[2:])).astype(dtype)
     dead = rng.random(shape) < 0.2 if config.dead_barrier else None
     if config.norm_eps is None and dtype is np.float32:
-        config = replace(config, norm_eps=float(np.finfo(dtype).eps))           # as float32 has it, in both
+        config = replace(config, norm_eps=float(np.finfo(dtype).eps))           # float32's eps in both runs
     wide = {name: array.astype(np.float64) if array.dtype == dtype else array for name, array in p.items()}
     trace, exact, state = Trace(), EngramState(taps.astype(np.float64)), EngramState(taps)
     expected = engram(wide, hidden.astype(np.float64), rows, config, state=exact, dead=dead, ops=fast, trace=trace)
@@ -145,7 +145,7 @@ def test_fused_is_unfused(dialect, shape, dtype, rng):
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-def test_a_trace_sees_every_stage_of_the_definition(dialect, rng):
+def test_a_trace_has_every_stage_of_the_definition(dialect, rng):
     config, traces = DIALECTS[dialect], (Trace(), Trace())
     p, (hidden, rows) = random_parameters(config, rng), random_inputs(config, rng, 1, 4)
     for space, trace in zip((ops, fast), traces, strict=True):
@@ -153,11 +153,9 @@ def test_a_trace_sees_every_stage_of_the_definition(dialect, rng):
     assert list(traces[0]) == list(traces[1])
 
 
-
-
 @pytest.mark.parametrize("config", [EXPERTS, GROUPED], ids=["plain", "in groups"])
-def test_experts_are_the_definitions(config, rng):
-    """Against the double loop over tokens and experts: a sum of K answers, each of three sums."""
+def test_experts_equal_the_definition(config, rng):
+    """Compared with the double loop over tokens and experts: a sum of K answers, each with three sums."""
     D, N, F = 9, 40, config.moe_intermediate_size
     p = {name: rng.standard_normal(shape) for name, shape in expert_shapes(config, D).items()}
     x = rng.standard_normal((N, D))
@@ -171,8 +169,8 @@ def test_experts_are_the_definitions(config, rng):
 
 @pytest.mark.parametrize(("lowest", "floor"), [(124, 1e-4), (97, 1e-4), (97, 0.0)],
                          ids=["ordinary", "faint", "faint, without a floor"])
-def test_the_released_path_rounds_where_the_definition_does(lowest, floor, rng):
-    """float32 with bfloat16 boundaries; states near 1, so that no gate stands on an edge."""
+def test_the_released_path_rounds_like_the_definition(lowest, floor, rng):
+    """Computed in float32 with bfloat16 rounding boundaries. States are near 1, so that no gate is near an edge."""
     config = replace(V41, quantise_floor=floor)
     p, (hidden, rows) = random_parameters(config, rng, dtype=np.float32), random_inputs(config, rng, 2, 9, np.float32)
     p["table_codes"] = rng.integers(0, 126, p["table_codes"].shape, dtype=np.uint8)
@@ -186,22 +184,22 @@ def test_the_released_path_rounds_where_the_definition_does(lowest, floor, rng):
     assert_close("output", expected.astype(np.float64), found, "f32", 3 * V41.hidden_size, scale)
 
 
-def test_swiglu_of_axes_in_another_order(rng):
-    """NumPy's matrix product keeps the order of the axes in memory, so that a reshaped product may be a copy."""
+def test_swiglu_of_transposed_axes(rng):
+    """NumPy's matrix product preserves the memory order of the axes, so reshaping the product may copy it."""
     x, w1, w3, w2 = (rng.normal(size=shape) for shape in ((2, 3, 4, 5), (7, 5), (7, 5), (5, 7)))
-    turned = x.transpose(1, 0, 2, 3)
-    assert_close("swiglu", fast.swiglu(np.ascontiguousarray(turned), w1, w2, w3), fast.swiglu(turned, w1, w2, w3),
-                 "exact")
+    transposed = x.transpose(1, 0, 2, 3)
+    expected = fast.swiglu(np.ascontiguousarray(transposed), w1, w2, w3)
+    assert_close("swiglu", expected, fast.swiglu(transposed, w1, w2, w3), "exact")
 
 
 @pytest.mark.parametrize("name, shape", [("w1", (7, 4)), ("w2", (5, 6)), ("w3", (1, 5))])
-def test_swiglu_refuses_weights_of_another_shape(name, shape, rng):
+def test_swiglu_raises_for_weights_of_a_wrong_shape(name, shape, rng):
     weights = {"w1": (7, 5), "w2": (5, 7), "w3": (7, 5)} | {name: shape}
     with pytest.raises(InputError, match=name):
         fast.swiglu(rng.normal(size=(7, 5)), **{key: rng.normal(size=shape) for key, shape in weights.items()})
 
 
-def test_rows_by_primes_of_32_bits(rng):
+def test_rows_for_int32_primes(rng):
     primes = np.array([5003, 5009, 5011, 5021, 5023, 5039, 5051, 5059], dtype=np.int32)
     mixes = rng.integers(-2**62, 2**62, (2, 3, 1))
     assert_close("rows", ops.table_rows(mixes, primes), fast.table_rows(mixes, primes), "exact")

@@ -1,4 +1,4 @@
-"""The vector modulus is the modulus: against Python's own integers, where its proof is tightest."""
+"""The vectorised modulus equals Python's integer arithmetic, tested at the limits of its proof."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ FAST_PRESETS = [name for name in engram_ref.presets() if is_fast(preset_primes(n
 
 
 def probes(prime, rng):
-    """Mixes where a quotient is easiest to get wrong: anywhere, beside multiples of the prime, at both ends."""
+    """Mixes whose quotient is most likely to be wrong: near multiples of the prime, at both ends, and random."""
     multiples = [m * prime for m in rng.integers(-(TOP // prime), TOP // prime, COUNT).tolist()]
     ends = [sign * end for end in (TOP // prime * prime, 2**62, 2**53, prime, TOP - 3, 0) for sign in (1, -1)]
     around = [m + d for m in multiples + ends for d in (-3, -2, -1, 0, 1, 2, 3) if -TOP - 1 <= m + d <= TOP]
@@ -66,14 +66,14 @@ def test_streamed_rows_are_the_same(rng):
     assert_exact(EDGES[0], rng, stream=True)
 
 
-def test_lanes_keep_to_their_own_prime(rng):
+def test_each_lane_uses_its_prime(rng):
     primes, mixes = preset_primes("demo")[:8], rng.integers(0, TOP, 100)
     expected = np.array([[x % p for p in primes.tolist()] for x in mixes.tolist()])
     assert_close("lanes", expected, rows_of(mixes, primes), "exact")
 
 
 @pytest.mark.parametrize("prime", [FAST_PRIMES[0], FAST_PRIMES[1], 2**31 + 11, 997, 2])
-def test_other_numbers_are_refused_by_the_trick(prime):
+def test_other_primes_are_outside_the_fast_range(prime):
     assert not is_fast(np.array([4099, prime]))
 
 
@@ -82,8 +82,8 @@ ANY_PRIMES = {"small": [2, 3, 5, 7, 11, 13, 17, 4093], "above 2^31": [2**31 + 11
 
 
 @pytest.mark.parametrize("kind", ANY_PRIMES)
-def test_rows_by_any_primes_and_any_sign(kind, rng):
-    """Outside the range, with other numbers of heads and for negative mixes it is the processor's division."""
+def test_rows_for_any_primes_and_signs(kind, rng):
+    """Outside the fast range, with other numbers of heads and for negative mixes, the kernel uses integer division."""
     mixes = np.concatenate([rng.integers(-(2**63), TOP, 300), [-1, 0, 1, TOP, -TOP, -(2**63)]]).reshape(1, -1, 1)
     primes = ANY_PRIMES[kind]
     found = hashing.table_rows(mixes, np.array(primes, dtype=np.int64))

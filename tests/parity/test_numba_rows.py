@@ -1,4 +1,4 @@
-"""Rows by the fused kernels: equal to the definition's, for every preset, cut and barrier."""
+"""Rows of the fused kernels equal those of the definition for every preset, chunking and barrier."""
 
 from dataclasses import replace
 
@@ -19,7 +19,7 @@ CHUNK = 100_003
 
 
 def stream(config, rng, length):
-    """Raw ids with the marks of the dialect among them."""
+    """Raw ids [1, length] that include the dialect's DEAD or EOS marks."""
     ids = rng.integers(0, config.vocab_size, (1, length))
     if config.dead_barrier:
         ids[rng.random(ids.shape) < 0.02] = fast.DEAD
@@ -30,7 +30,7 @@ def stream(config, rng, length):
 
 @pytest.mark.parametrize("name", presets())
 def test_a_million_random_positions(name, rng):
-    """In chunks, the history carried over every cut."""
+    """In chunks, with the history carried over from chunk to chunk."""
     config = preset(name)
     slow, quick, history = Addressing(config), Addressing(config, ops=fast), None
     for _ in range(0, POSITIONS, CHUNK):
@@ -55,7 +55,7 @@ def test_one_layer_from_canonical_ids(name, flat, rng):
 
 
 @pytest.mark.parametrize("name", presets())
-def test_the_stepper_walks_the_same_stream(name, rng):
+def test_the_stepper_gives_the_same_rows(name, rng):
     config = preset(name)
     slow = Addressing(config)
     step, ids = Addressing(config, ops=fast).stepper(config.layer_ids[0]), stream(config, rng, 40)
@@ -69,7 +69,7 @@ def test_the_stepper_walks_the_same_stream(name, rng):
 
 
 def test_multipliers_that_wrap(rng):
-    """Injected multipliers may overflow: products wrap, mixes turn negative, remainders stay floor remainders."""
+    """If injected multipliers overflow, products wrap, mixes are negative, and rows are still floor remainders."""
     config = replace(preset("demo"), multipliers=((2**62 + 1, -(2**61) + 1, 2**63 - 1),) * 2)
     ids = rng.integers(0, config.canonical_size, (2, 600))
     with np.errstate(over="ignore"):
@@ -84,7 +84,7 @@ def layers(config, ids, out=None):
         a.multipliers, a.primes)), None, a.pad_id, a.eos_id, out=out)
 
 
-def test_rows_written_past_the_cache_and_unaligned_rows(rng, monkeypatch):
+def test_rows_with_non_temporal_stores_and_unaligned_rows(rng, monkeypatch):
     config = preset("demo")
     ids = stream(config, rng, 700)
     expected = layers(config, ids)
@@ -96,7 +96,7 @@ def test_rows_written_past_the_cache_and_unaligned_rows(rng, monkeypatch):
 
 
 @pytest.mark.parametrize("wrong", [-2, 129280])
-def test_an_id_outside_the_map_is_refused_before_anything_is_written(wrong, rng):
+def test_an_id_outside_the_map_raises_before_anything_is_written(wrong, rng):
     config = preset("demo")
     ids, out = stream(config, rng, 5), np.full((2, 1, 5, 16), 7)
     ids[0, 3] = wrong

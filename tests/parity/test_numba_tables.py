@@ -1,4 +1,4 @@
-"""Reading rows by the fused kernels: bytes and decoded numbers equal to the definition's."""
+"""Rows gathered by the fused kernels, as bytes and decoded, equal those of the definition."""
 
 from dataclasses import replace
 
@@ -26,7 +26,7 @@ WIDTHS = [1, 5, 16, 33, 64, 80]
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_gathered_rows_are_the_rows_as_cached(width, rng):
+def test_gathered_rows_equal_the_definition(width, rng):
     for dtype in (np.float32, np.float64, np.uint8):
         table = rng.integers(0, 255, (230, width)).astype(dtype)
         for shape in ((1, 0), (0, 2), (1, 1), (2, 9), (2, 600)):
@@ -35,9 +35,9 @@ def test_gathered_rows_are_the_rows_as_cached(width, rng):
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_gathered_rows_are_the_rows_as_streamed(width, rng, monkeypatch):
+def test_streamed_rows_equal_the_definition(width, rng, monkeypatch):
     monkeypatch.setattr(_buffers, "STREAM_ABOVE", 0)
-    test_gathered_rows_are_the_rows_as_cached(width, rng)
+    test_gathered_rows_equal_the_definition(width, rng)
 
 
 def test_a_table_that_is_not_contiguous(rng):
@@ -46,7 +46,7 @@ def test_a_table_that_is_not_contiguous(rng):
 
 
 def test_rows_beyond_two_to_the_31_bytes(tmp_path):
-    """A file of 3 GiB that takes no space: its end is written, the rest is a hole."""
+    """Use a sparse file of 3 GiB, of which only the end is written."""
     table = np.memmap(tmp_path / "table", dtype=np.float32, mode="w+", shape=(3 * 2**22, 64))
     table[-1] = np.arange(64)
     found = fast.gather(table, np.array([[[len(table) - 1, 0]]]), np.array([0, 0]))
@@ -54,7 +54,7 @@ def test_rows_beyond_two_to_the_31_bytes(tmp_path):
 
 
 @pytest.mark.parametrize("row", [-1, 230])
-def test_a_row_outside_the_table_is_refused_before_anything_is_read(row, rng):
+def test_a_row_outside_the_table_raises_before_anything_is_written(row, rng):
     rows, out = rows_of(rng, 1, 4), np.full((1, 4, 3, 5), 7.0)
     rows[0, 2] = row - OFFSETS
     with pytest.raises(InputError, match=rf"rows in \[0, 230\), found {row}"):
@@ -67,7 +67,7 @@ CODES, SCALES = (array.ravel().astype(np.uint8) for array in np.meshgrid(np.aran
 
 @pytest.mark.parametrize("rounded", [False, True])
 def test_every_pair_of_code_and_scale(rounded):
-    """65,536 pairs, 32 codes to a scale, written both ways."""
+    """All 65,536 pairs, 32 codes per scale, with and without rounding."""
     codes, scales = CODES.reshape(-1, 32), SCALES.reshape(-1, 32)[:, :1]
     expected = ops.dequantise(codes, scales)
     expected = ops.round_bf16(expected) if rounded else expected
@@ -84,7 +84,7 @@ def test_the_vector_decoder_alone(scale):
     assert_close("codes", ops.dequantise(codes, np.full(8, scale, np.uint8)), memory, "exact")
 
 
-def test_a_line_is_copied_where_it_was_asked_for():
+def test_copy_line_writes_only_its_64_bytes():
     source, target = np.arange(200, dtype=np.uint8), np.zeros(200, np.uint8)
     copied(source, 3, target, 100)
     assert target.tolist() == [0] * 100 + list(range(3, 67)) + [0] * 36
@@ -92,7 +92,7 @@ def test_a_line_is_copied_where_it_was_asked_for():
 
 @pytest.mark.parametrize("stream_above", [0, 2**22], ids=["streamed", "cached"])
 @pytest.mark.parametrize("shape", [(1, 0), (1, 1), (2, 5), (1, 700)], ids=str)
-def test_fp8_memory_is_the_definitions(shape, stream_above, rng, monkeypatch):
+def test_fp8_memory_equals_the_definition(shape, stream_above, rng, monkeypatch):
     monkeypatch.setattr(_buffers, "STREAM_ABOVE", stream_above)
     p = random_parameters(V41, rng)
     p["table_codes"] = rng.integers(0, 256, p["table_codes"].shape, dtype=np.uint8)
@@ -103,7 +103,7 @@ def test_fp8_memory_is_the_definitions(shape, stream_above, rng, monkeypatch):
         assert_close("memory", expected, found, "exact")
 
 
-def test_a_table_of_plain_numbers_is_rounded_if_the_configuration_rounds(rng):
+def test_an_fp32_table_is_rounded_if_the_configuration_rounds(rng):
     config = replace(V41, table_codec="fp32")
     p, rows = random_parameters(config, rng, dtype=np.float32), rng.integers(0, 23, (2, 5, config.columns))
     expected, found = (space.gather_decode(p, rows, config, np.float32) for space in (ops, fast))
@@ -111,7 +111,7 @@ def test_a_table_of_plain_numbers_is_rounded_if_the_configuration_rounds(rng):
 
 
 @pytest.mark.parametrize(("codes", "scales"), [((4, 64), (4, 1)), ((4, 64), (3, 2)), ((4, 32), (4, 2))], ids=str)
-def test_scales_that_do_not_belong_to_the_codes(codes, scales):
+def test_scales_of_a_wrong_shape_raise(codes, scales):
     with pytest.raises(InputError, match="table_codes, table_scales"):
         tables.gather_dequantise(np.zeros(codes, np.uint8), np.zeros(scales, np.uint8), np.zeros((1, 1, 1), np.int64),
                                  np.zeros(1, np.int64), False)

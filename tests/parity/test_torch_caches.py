@@ -1,4 +1,4 @@
-"""Caches of tensors: written in place only where no gradient and no inference tensor forbids it."""
+"""Caches of tensors: written in place only if no gradients are recorded and no inference tensor is involved."""
 
 from types import SimpleNamespace
 
@@ -17,23 +17,23 @@ IDS = torch.tensor(random_ids(FULL, 2, 9))
 
 
 def parameters(*trained):
-    """Tensors, those whose names end so with gradients."""
+    """Tensors; those whose names end with one of `trained` require gradients."""
     return {name: x.requires_grad_(bool(trained) and x.is_floating_point() and name.endswith(trained))
             for name, x in torch_ops.tensors(random_model(FULL)).items()}
 
 
-def spied(made):
-    """The namespace; `made` gets the slots of every cache that was newly allocated."""
-    def spy(op):
+def recording_namespace(allocated):
+    """The torch namespace; the number of slots of every newly allocated cache is appended to `allocated`."""
+    def recorded(op):
         def call(cache, new, lengths):
-            found = op(cache, new, lengths)
-            if found is not cache:
-                made.append(found.shape[1])
-            return found
+            result = op(cache, new, lengths)
+            if result is not cache:
+                allocated.append(result.shape[1])
+            return result
         return call
 
-    own = {name: spy(getattr(torch_ops, name)) for name in ("append", "place")}
-    return SimpleNamespace(**{name: getattr(torch_ops, name) for name in torch_ops.__all__} | own)
+    changed = {name: recorded(getattr(torch_ops, name)) for name in ("append", "place")}
+    return SimpleNamespace(**{name: getattr(torch_ops, name) for name in torch_ops.__all__} | changed)
 
 
 def steps(p, state, begin, end, ops=torch_ops):
@@ -42,18 +42,18 @@ def steps(p, state, begin, end, ops=torch_ops):
 
 @pytest.mark.parametrize("mode", ["no gradients", "no_grad", "inference_mode"])
 def test_steps_without_gradients_write_in_place(mode):
-    p, state, made = parameters(*(("weight",) if mode != "no gradients" else ())), DecodeState.start(2), []
+    p, state, allocated = parameters(*(("weight",) if mode != "no gradients" else ())), DecodeState.start(2), []
     with {"no gradients": torch.enable_grad, "no_grad": torch.no_grad, "inference_mode": torch.inference_mode}[mode]():
-        steps(p, state, 0, 9, spied(made))
-    assert len(made) == 9 * 5 and sorted(set(made)) == [1, 2, 4, 8, 16]
+        steps(p, state, 0, 9, recording_namespace(allocated))
+    assert len(allocated) == 9 * 5 and sorted(set(allocated)) == [1, 2, 4, 8, 16]
     assert_close("logits", forward(random_model(FULL), IDS.numpy(), FULL)[:, -1],
                  steps(p, DecodeState.start(2), 0, 9)[-1][:, 0].detach().numpy(), "model")
 
 
 @pytest.mark.parametrize("trained", [("weight", "gain", "phi"), ("layers.2.attn.wq_b.weight",), ("embed.weight",)],
                          ids=["nearly all", "queries of the last layer", "embedding"])
-def test_gradients_through_many_steps_are_those_of_the_whole(trained):
-    """With only the last queries trained no cache has a gradient, and yet the backward pass reads one."""
+def test_gradients_through_many_steps_equal_those_of_one_call(trained):
+    """If only the last layer's queries are trained, no cache has a gradient, but the backward pass reads one."""
     def gradients(in_steps):
         p = parameters(*trained)
         state = DecodeState.start(2)
@@ -67,8 +67,8 @@ def test_gradients_through_many_steps_are_those_of_the_whole(trained):
         assert_close(name, gradient, found[name], "model")
 
 
-def test_steps_without_gradients_leave_those_before_them_intact():
-    """A step with gradients, drafts without, a rollback over both, then the backward pass of the first."""
+def test_steps_without_gradients_do_not_change_earlier_steps():
+    """Take steps with gradients, roll back, take steps without gradients, then run the backward pass of the former."""
     p, state = parameters("weight"), DecodeState.start(2)
     logits = torch.cat(steps(p, state, 0, 6), dim=1)
     state.rollback(3)
@@ -78,10 +78,10 @@ def test_steps_without_gradients_leave_those_before_them_intact():
     assert all(x.grad is not None for name, x in p.items() if name.endswith("wo.weight"))
 
 
-def test_a_state_of_inference_mode_goes_on_outside_of_it():
+def test_a_state_from_inference_mode_continues_outside_of_it():
     p, state = parameters(), DecodeState.start(2)
     with torch.inference_mode():
-        steps(p, state, 0, 3)                                # which leave room for one token more
+        steps(p, state, 0, 3)                                # leaves room for one more token
     outside = steps(p, state, 3, 6)
     with torch.inference_mode():
         inside = steps(p, state, 6, 9)

@@ -14,7 +14,7 @@ from engram_ref.backends import torch as torch_ops  # noqa: E402  needs torch
 from tests.torch_cases import arguments_of, mapped, module_arguments, outputs, tensor  # noqa: E402
 
 ON_THE_HOST = {"routed_naive", "place", "append", "last"}
-"""Ops whose docstrings say that they read indices or lengths on the host."""
+"""Ops that read indices or lengths on the host, according to their docstrings."""
 
 WITHOUT_DATA = [name for name in CASES if op_of(name) != "routed_naive"]
 COMPILED = [name for name in CASES if op_of(name) not in ON_THE_HOST]
@@ -22,7 +22,7 @@ COMPILED = [name for name in CASES if op_of(name) not in ON_THE_HOST]
 
 @pytest.fixture
 def fresh_compiler():
-    """Nothing compiled before counts, so that the order of tests does not matter."""
+    """Reset the compiler, so that the order of the tests does not matter."""
     torch._dynamo.reset()
     yield
     torch._dynamo.reset()
@@ -65,28 +65,28 @@ def test_engram_without_checks_is_one_graph(config):
 
 @pytest.mark.parametrize("shape", [(2, 5), (2, 0)], ids=lambda s: f"T={s[1]}")
 @pytest.mark.parametrize("name", WITHOUT_DATA)
-def test_an_op_looks_at_no_value(name, shape):
-    """Tensors of the device "meta" have shapes and no values: whatever needs one, as int() or if do, raises."""
+def test_an_op_reads_no_values(name, shape):
+    """Tensors on the "meta" device have no values, so code that needs one, such as int() or if, raises."""
     case = CASES[name]
     arguments = arguments_of(case, shape)
     expected = outputs(case.call(torch_ops, *mapped(tensor, arguments)))
     found = outputs(case.call(torch_ops, *mapped(lambda x: tensor(x).to("meta"), arguments)))
     assert [(f.shape, f.dtype) for f in found] == [(e.shape, e.dtype) for e in expected]
-    if name not in ("positions_after", "join none"):                # they are given a tensor to be on
+    if name not in ("positions_after", "join none"):                # no tensor argument sets their device
         assert {f.device.type for f in found} == {"meta"}
 
 
 @pytest.mark.parametrize("config", [*DIALECTS.values(), V41], ids=lambda config: config.name)
-def test_a_module_looks_at_no_value(config):
+def test_a_module_reads_no_values(config):
     p, hidden, rows, taps = module_arguments(config, "meta")
     Y, _ = through_module(p, hidden, rows, taps, None, config, 2, torch_ops, torch_ops.ignore)
     assert Y.shape == hidden.shape and Y.device.type == "meta"
 
 
-def test_a_look_at_a_value_would_be_noticed():
-    for look in (bool, int, torch.Tensor.item, torch.nonzero):
+def test_reading_a_value_of_a_meta_tensor_raises():
+    for read in (bool, int, torch.Tensor.item, torch.nonzero):
         with pytest.raises((RuntimeError, NotImplementedError)):
-            look(torch.ones((), device="meta"))
+            read(torch.ones((), device="meta"))
 
 
 CHECKED = [name for name in FLOATS if op_of(name) in (
@@ -96,8 +96,8 @@ CHECKED = [name for name in FLOATS if op_of(name) in (
 
 
 @pytest.mark.parametrize("name", CHECKED)
-def test_gradients_are_those_of_the_formula(name):
-    """By finite differences, along a random direction; an argument is a leaf also inside a dictionary."""
+def test_gradients_match_finite_differences(name):
+    """Along a random direction; arrays inside dictionaries are leaves too."""
     case, leaves = FLOATS[name], []
 
     def leaf(array):
@@ -116,13 +116,13 @@ def test_gradients_are_those_of_the_formula(name):
     assert torch.autograd.gradcheck(call, leaves, fast_mode=True)
 
 
-def test_the_sigmoid_rises_at_zero():
+def test_the_slope_of_the_sigmoid_at_zero():
     x = torch.zeros(1, dtype=torch.float64, requires_grad=True)
     torch_ops.sigmoid(x).backward()
     assert x.grad.item() == 0.25
 
 
-def test_the_router_is_reached_through_the_weights():
+def test_gradients_reach_the_router_through_the_weights():
     p, x = mapped(lambda array: tensor(array).requires_grad_(), arguments_of(CASES["moe"]))
     CASES["moe"].call(torch_ops, p, x).sum().backward()
     assert p["gate.weight"].grad.abs().sum() > 0 and p["gate.bias"].grad is None

@@ -1,5 +1,4 @@
-"""What the torch backend takes and what it refuses: rows of lists and tensors, devices, dtypes, a missing torch."""
-
+"""Inputs of the torch backend: ids as lists and tensors, devices, dtypes, and the errors for invalid input."""
 
 import ml_dtypes
 import numpy as np
@@ -24,33 +23,33 @@ META = torch.device("meta")
 
 @pytest.mark.parametrize("flat", [False, True])
 @pytest.mark.parametrize("name, ids", STREAMS.values(), ids=STREAMS)
-def test_addressing_gives_the_same_rows(name, ids, flat):
-    numpy_way, torch_way = (Addressing(engram_ref.preset(name), ops=o) for o in (ops, torch_ops))
-    layer = numpy_way.config.layer_ids[-1]
-    expected = numpy_way.rows(ids, layer, flat=flat)
-    assert_close("rows", expected, torch_way.rows(ids, layer, flat=flat).numpy(), "exact")
-    assert_close("rows", expected, torch_way.rows(torch.tensor(ids), layer, flat=flat).numpy(), "exact")
+def test_addressing_rows_equal_numpy(name, ids, flat):
+    by_numpy, by_torch = (Addressing(engram_ref.preset(name), ops=o) for o in (ops, torch_ops))
+    layer = by_numpy.config.layer_ids[-1]
+    expected = by_numpy.rows(ids, layer, flat=flat)
+    assert_close("rows", expected, by_torch.rows(ids, layer, flat=flat).numpy(), "exact")
+    assert_close("rows", expected, by_torch.rows(torch.tensor(ids), layer, flat=flat).numpy(), "exact")
     batch, trace = torch.tensor([ids, ids[::-1]]), Trace()
-    assert_close("batch", expected, torch_way.rows(batch, layer, flat=flat, trace=trace)[0].numpy(), "exact")
+    assert_close("batch", expected, by_torch.rows(batch, layer, flat=flat, trace=trace)[0].numpy(), "exact")
     assert list(trace) == ["canonical_ids", "windows", "mix", "rows"]
     cut = len(ids) // 2
-    history = torch_way.advance(None, torch.tensor(ids[:cut]))
-    assert_close("cut", expected[cut:], torch_way.rows(torch.tensor(ids[cut:]), layer, history, flat).numpy(), "exact")
+    history = by_torch.advance(None, torch.tensor(ids[:cut]))
+    assert_close("cut", expected[cut:], by_torch.rows(torch.tensor(ids[cut:]), layer, history, flat).numpy(), "exact")
 
 
 def test_rows_of_all_layers_from_raw_ids_and_step_by_step():
-    numpy_way, torch_way = (Addressing(engram_ref.preset("deepseek-v4.1-flash"), ops=o) for o in (ops, torch_ops))
+    by_numpy, by_torch = (Addressing(engram_ref.preset("deepseek-v4.1-flash"), ops=o) for o in (ops, torch_ops))
     raw = np.random.default_rng(0).integers(0, 128_000, (2, 6))
     raw[0, 2] = DEAD
-    expected = numpy_way.rows_of_tokens(raw, flat=True)
-    assert_close("layers", expected, torch_way.rows_of_tokens(torch.tensor(raw), flat=True).numpy(), "exact")
-    canonical = torch_ops.canonicalise(torch.tensor(raw), torch_way.canonical)
-    layer, history = torch_way.config.layer_ids[0], torch_way.start(2)
-    step, rows = torch_way.stepper(layer), numpy_way.rows(canonical.numpy(), layer)
+    expected = by_numpy.rows_of_tokens(raw, flat=True)
+    assert_close("layers", expected, by_torch.rows_of_tokens(torch.tensor(raw), flat=True).numpy(), "exact")
+    canonical = torch_ops.canonicalise(torch.tensor(raw), by_torch.canonical)
+    layer, history = by_torch.config.layer_ids[0], by_torch.start(2)
+    step, rows = by_torch.stepper(layer), by_numpy.rows(canonical.numpy(), layer)
     for t in range(6):
         assert_close(f"step {t}", rows[:, t], step(canonical[:, t], history).numpy(), "exact")
-        history = torch_way.advance(history, canonical[:, t : t + 1])
-    assert history.dtype == torch.int64 and torch_way.start(0).shape == (0, 3)
+        history = by_torch.advance(history, canonical[:, t : t + 1])
+    assert history.dtype == torch.int64 and by_torch.start(0).shape == (0, 3)
 
 
 WRONG_IDS = {
@@ -65,13 +64,13 @@ WRONG_IDS = {
 
 
 @pytest.mark.parametrize("ids, message", WRONG_IDS.values(), ids=WRONG_IDS)
-def test_wrong_ids_are_refused(ids, message):
+def test_wrong_ids_raise(ids, message):
     with pytest.raises(InputError) as error:
         Addressing(engram_ref.preset("deepseek-v4.1-flash"), ops=torch_ops).rows(ids, 1)
     assert message in str(error.value)
 
 
-def test_rows_behind_a_table_and_infinities_are_refused_with_their_place():
+def test_errors_for_wrong_rows_and_infinities_give_the_index():
     p, hidden, rows, _ = module_arguments(DEMO)
     rows[1, 2, 3] = 99
     with pytest.raises(InputError, match=r"found 99 at \(1, 2, 3\)"):
@@ -84,47 +83,49 @@ def test_rows_behind_a_table_and_infinities_are_refused_with_their_place():
         engram(p | {"key_gain": p["key_gain"] * torch.nan}, hidden, rows, DEMO, ops=torch_ops)
 
 
-def apart(name, function):
+def assert_error(name, function):
+    """The call raises an error that names the two arguments and their devices."""
     with pytest.raises(InputError) as error:
         function()
     assert name in str(error.value) and "tensors on one device" in str(error.value)
     assert "cpu" in str(error.value) and "meta" in str(error.value)
 
 
-def test_tensors_on_two_devices_are_refused_by_name():
-    """Every entry looks at all it is given, before any work."""
+def test_tensors_on_two_devices_raise_and_are_named():
+    """Every entry point checks all its arguments before any work."""
     p, hidden, rows, taps = module_arguments(DEMO)
     dead, table = torch.zeros(rows.shape[:2], dtype=torch.bool), {"table": p["table"].to(META)}
     module = lambda *a, p=p, **k: engram(p, *a, DEMO, ops=torch_ops, check=False, **k)
-    apart("hidden and rows", lambda: module(hidden, rows.to(META)))
-    apart("hidden and rows", lambda: module(hidden.to(META), rows))
-    apart("hidden and dead", lambda: module(hidden, rows, dead=dead.to(META)))
-    apart("hidden and state.taps", lambda: module(hidden, rows, state=EngramState(taps.to(META))))
-    apart("hidden and parameter table", lambda: module(hidden, rows, p=p | table))
+    assert_error("hidden and rows", lambda: module(hidden, rows.to(META)))
+    assert_error("hidden and rows", lambda: module(hidden.to(META), rows))
+    assert_error("hidden and dead", lambda: module(hidden, rows, dead=dead.to(META)))
+    assert_error("hidden and state.taps", lambda: module(hidden, rows, state=EngramState(taps.to(META))))
+    assert_error("hidden and parameter table", lambda: module(hidden, rows, p=p | table))
     addressing, ids = Addressing(DEMO, ops=torch_ops), torch.zeros((2, 5), dtype=torch.int64)
     history = addressing.start(2).to(META)
-    apart("ids and history", lambda: addressing.rows_of_tokens(ids, history))
+    assert_error("ids and history", lambda: addressing.rows_of_tokens(ids, history))
 
 
-def test_a_model_on_two_devices_is_refused_and_its_state_is_as_it_was():
+def test_a_model_on_two_devices_raises_and_keeps_its_state():
     p, state = torch_ops.tensors(random_model(FULL)), DecodeState.start(2)
     forward(p, random_ids(FULL), FULL, state=state, ops=torch_ops)
     lengths, caches = state.lengths.copy(), dict(state.caches)
     state.caches["layers.0.c_kv"] = state.caches["layers.0.c_kv"].to(META)
-    apart("ids and state cache layers.0.c_kv", lambda: forward(p, random_ids(FULL), FULL, state=state, ops=torch_ops))
+    assert_error("ids and state cache layers.0.c_kv", lambda: forward(
+        p, random_ids(FULL), FULL, state=state, ops=torch_ops))
     assert (state.lengths == lengths).all() and list(state.caches) == list(caches)
-    apart("ids and parameter embed.weight", lambda: forward(
+    assert_error("ids and parameter embed.weight", lambda: forward(
         p | {"embed.weight": p["embed.weight"].to(META)}, random_ids(FULL), FULL, ops=torch_ops, check_values=False))
 
 
-def test_numpy_parameters_are_refused_with_the_remedy():
+def test_numpy_parameters_raise_with_a_remedy():
     p, hidden, rows, _ = module_arguments(DEMO)
     p["key_weight"] = p["key_weight"].numpy()
     with pytest.raises(InputError, match=r"parameter key_weight: expected a tensor, found ndarray .*\.tensors"):
         engram(p, hidden, rows, DEMO, ops=torch_ops)
 
 
-def test_a_state_lies_where_it_is_asked_for():
+def test_a_state_is_on_the_requested_device():
     assert start_state(DEMO, 2, torch.float32, like=torch.zeros(1, device=META), ops=torch_ops).taps.device == META
     assert start_state(DEMO, 2, ops=torch_ops).taps.dtype == torch.float64
     p, hidden, rows, _ = module_arguments(DEMO)
@@ -146,7 +147,7 @@ def test_parameters_become_tensors():
     assert made["weight"][0] != 0.0
 
 
-def test_a_bfloat16_table_is_read_and_another_dtype_refused():
+def test_a_bfloat16_table_is_read_and_other_dtypes_raise():
     p, hidden, rows, _ = module_arguments(QWEN)
     assert p["table"].dtype == torch.bfloat16
     with pytest.raises(InputError, match="parameter table: expected dtype bfloat16, found float64"):
@@ -164,7 +165,7 @@ def test_a_bfloat16_tensor_is_traced_as_float32():
         trace.record("key", torch.tensor([1.0, torch.nan]))
 
 
-def test_targets_of_another_shape_or_dtype_are_refused():
+def test_targets_of_a_wrong_shape_or_dtype_raise():
     for targets in (torch.zeros(2, 4, dtype=torch.int64), torch.zeros(2, 3)):
         with pytest.raises(InputError, match=r"targets: expected int64 \[2, 3\]"):
             torch_ops.cross_entropy(torch.zeros(2, 3, 7), targets)

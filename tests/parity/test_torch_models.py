@@ -1,4 +1,4 @@
-"""Modules and whole models on the torch backend against NumPy: in one go and in chunks, values and gradients."""
+"""Modules and whole models on the torch backend compared with NumPy: whole and in chunks, values and gradients."""
 
 from dataclasses import replace
 
@@ -14,11 +14,11 @@ from engram_ref.oracle.small_modules import DIALECTS, V41, random_inputs
 from tests.bounds import module_scale
 from tests.compare import assert_close
 from tests.op_cases import Case
-from tests.unit.test_transformer import sums_on_the_way
+from tests.unit.test_transformer import total_terms
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 from engram_ref.backends import torch as torch_ops  # noqa: E402  needs torch
-from tests.torch_cases import carried, module_parameters  # noqa: E402
+from tests.torch_cases import error_scales, module_parameters  # noqa: E402
 
 CUTS = ((0, 3), (3, 4), (4, 4), (4, 9))
 
@@ -32,7 +32,7 @@ def module_case(config, dtype, length=9):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("dialect", DIALECTS)
-def test_a_module_gives_the_same(dialect, dtype):
+def test_module_output_equals_numpy(dialect, dtype):
     config = DIALECTS[dialect]
     p, hidden, rows, dead = module_case(config, dtype)
     trace, wide = Trace(), {name: a.astype(np.float64) if a.dtype == np.float32 else a for name, a in p.items()}
@@ -57,11 +57,11 @@ def test_a_module_in_chunks_and_without_a_batch(dialect):
     assert_close("one", whole[0].numpy(), engram(p, hidden[0], rows[0], config, ops=torch_ops).numpy(), "model")
 
 
-def test_the_release_rounds_where_the_definition_does():
-    """With an exact projection, everything up to key and value is equal bit for bit; the rest rounds as float32."""
+def test_the_release_rounds_like_the_definition():
+    """With an exact projection, all stages up to key and value are equal; later ones agree within float32 rounding."""
     p, hidden, rows, dead = module_case(V41, np.float32)
     p["table_codes"] = (0x38 + p["table_codes"] % 16) | (p["table_codes"] & 0x80)      # 1 to 3.75 and a sign
-    for name in ("key_weight", "value_weight"):              # sums of numbers of few bits are exact in any order
+    for name in ("key_weight", "value_weight"):              # sums of numbers with few bits are exact in any order
         p[name] = np.round(p[name] * 4) / 4
     numpy_trace, torch_trace = Trace(), Trace()
     engram(p, hidden, rows, V41, dead=dead, trace=numpy_trace)
@@ -77,8 +77,8 @@ def test_the_release_rounds_where_the_definition_does():
 
 @pytest.mark.parametrize("floor", [1e-4, 0.0])
 @pytest.mark.parametrize("size", [1.0, 2.0**-34], ids=["ordinary", "faint"])
-def test_the_release_quantises_what_it_projects(size, floor):
-    """Of a memory with more bits than FP8 has; rounded to FP8, its sums are exact in any order."""
+def test_the_release_quantises_the_input_of_its_projections(size, floor):
+    """The memory has more bits than FP8; after rounding to FP8, its sums are exact in any order."""
     config = replace(V41, quantise_floor=floor)
     rng = np.random.default_rng(2)
     p = {name: np.round(array * 4) / 4 for name, array in module_parameters(V41, rng, np.float32).items()
@@ -90,7 +90,7 @@ def test_the_release_quantises_what_it_projects(size, floor):
 
 
 def assert_after_the_projection(p, hidden, dead, numpy_trace, torch_trace):
-    """The gated values from the recorded keys, in float32 against float64."""
+    """The gated values of the recorded keys in float32 agree with those in float64."""
     gains = {name: p[name] for name in ("query_gain", "key_gain")}
 
     def gated(ops, gains, hidden, key, value, dead):
@@ -99,7 +99,7 @@ def assert_after_the_projection(p, hidden, dead, numpy_trace, torch_trace):
     arguments = (gains, hidden, numpy_trace["key"], numpy_trace["value"], dead)
     wide = ({name: a.astype(np.float64) for name, a in gains.items()},
             *(a.astype(np.float64) for a in arguments[1:4]), dead)
-    scale, = carried(Case(None, gated), arguments)
+    scale, = error_scales(Case(None, gated), arguments)
     assert_close("gated", gated(ops, *wide), torch_trace["gated"], "f32", 3 * V41.hidden_size, scale)
 
 
@@ -111,7 +111,7 @@ def run_model(name, dtype=np.float64, **options):
 
 @pytest.mark.parametrize("absorbed", [False, True], ids=["expanded", "absorbed"])
 @pytest.mark.parametrize("name", MODELS)
-def test_a_model_gives_the_same(name, absorbed):
+def test_model_logits_equal_numpy(name, absorbed):
     config, p, ids, found = run_model(name, absorbed=absorbed)
     assert_close("logits", forward(p, ids, config), found.numpy(), "model")
 
@@ -120,21 +120,21 @@ def test_a_model_gives_the_same(name, absorbed):
 def test_a_model_in_float32(name):
     config, p, ids, found = run_model(name, np.float32)
     wide = {key: a.astype(np.float64) if a.dtype == np.float32 else a for key, a in p.items()}
-    assert_close("logits", forward(wide, ids, config), found.numpy(), "f32", sums_on_the_way(config))
+    assert_close("logits", forward(wide, ids, config), found.numpy(), "f32", total_terms(config))
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_a_model_in_chunks_with_ragged_rows(name):
-    """Cuts, a finished row, a rollback and a change of rows give what NumPy gives."""
+    """Chunks, a finished row, a rollback and reordered rows give the same results as NumPy."""
     config, p, ids, _ = run_model(name)
     tensors, results = torch_ops.tensors(p), []
-    for namespace, parameters, given in ((ops, p, ids), (torch_ops, tensors, torch.tensor(ids))):
+    for namespace, parameters, text in ((ops, p, ids), (torch_ops, tensors, torch.tensor(ids))):
         state, parts = DecodeState.start(2), []
         for a, b in CUTS:
-            parts.append(forward(parameters, given[:, a:b], config, state=state, ops=namespace))
+            parts.append(forward(parameters, text[:, a:b], config, state=state, ops=namespace))
         state.rollback([2, 5])
         state.reorder([1, 0, 1])
-        more = given[[0, 1, 0]][:, :3]
+        more = text[[0, 1, 0]][:, :3]
         counts = [3, 0, 2]
         parts.append(forward(parameters, more, config, state=state, counts=counts, ops=namespace))
         parts.append(forward(parameters, more, config, state=state, absorbed=True, ops=namespace))
@@ -144,7 +144,7 @@ def test_a_model_in_chunks_with_ragged_rows(name):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_model_writes_the_same(name):
+def test_generated_tokens_equal_numpy(name):
     config, p = MODELS[name], random_model(MODELS[name])
     for prompt in (random_ids(config, 2, 5), [1, 2, 3]):
         found = generate(torch_ops.tensors(p), prompt, config, 4, ops=torch_ops)
@@ -156,12 +156,12 @@ def test_a_model_writes_the_same(name):
 
 
 def leaves(config):
-    """Parameters that gradients are asked of."""
+    """Parameters as tensors that require gradients."""
     return {name: x.requires_grad_(x.is_floating_point())
             for name, x in torch_ops.tensors(random_model(config)).items()}
 
 
-def test_a_trace_holds_the_same_stages():
+def test_a_trace_has_the_same_stages():
     dead = random_ids(FULL, 2, 9) % 4 == 0
     traces = Trace(), Trace()
     forward(random_model(FULL), random_ids(FULL, 2, 9), FULL, dead=dead, trace=traces[0])
@@ -178,4 +178,4 @@ def test_gradients_reach_every_parameter():
     logits = forward(p, random_ids(FULL), FULL, state=state, ops=torch_ops)
     torch_ops.cross_entropy(logits, torch.tensor(random_ids(FULL))).mean().backward()
     without = [name for name, x in p.items() if x.is_floating_point() and x.grad is None]
-    assert without == [name for name in p if name.endswith("gate.bias")]        # it picks, but never weighs
+    assert without == [name for name in p if name.endswith("gate.bias")]        # only selects experts

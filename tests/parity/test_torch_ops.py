@@ -1,4 +1,4 @@
-"""Every op of the torch backend against the definition: integers exactly, floats within their class."""
+"""Every op of the torch backend compared with the definition: integers exactly, floats within their class."""
 
 import ml_dtypes
 import numpy as np
@@ -14,21 +14,21 @@ from tests.op_cases_floats import CASES, EXACT, FLOATS, SHAPES
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 from engram_ref.backends import torch as torch_ops  # noqa: E402  needs torch
-from tests.torch_cases import arguments_of, carried, mapped, outputs, tensor  # noqa: E402
+from tests.torch_cases import arguments_of, error_scales, mapped, outputs, tensor  # noqa: E402
 
 ELSEWHERE = {"as_array", "as_int64", "check_ids", "check_rows", "check_together", "constant", "dtype_name",
              "first_non_finite", "to_numpy", "writable", "zeros"}
-"""Ops that compute nothing: the models and refusals show them."""
+"""Ops that only check or convert arrays; tests of models and errors cover them."""
 
 
-def test_every_twin_has_a_case():
-    twins = set(ops.__all__) - CONSTANTS - {"DEAD", "ignore"}
-    assert twins - {op_of(name) for name in CASES} == ELSEWHERE
+def test_every_torch_version_has_a_case():
+    torch_versions = set(ops.__all__) - CONSTANTS - {"DEAD", "ignore"}
+    assert torch_versions - {op_of(name) for name in CASES} == ELSEWHERE
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda s: f"B={s[0]},T={s[1]}")
 @pytest.mark.parametrize("name", EXACT)
-def test_what_is_exact(name, shape):
+def test_exact_ops_equal_the_definition(name, shape):
     arguments = arguments_of(EXACT[name], shape)
     with np.errstate(over="ignore"):          # products of hashes wrap, sums of huge numbers are infinite
         expected = outputs(EXACT[name].call(ops, *arguments))
@@ -42,7 +42,7 @@ def assert_floats(name, shape, dtype):
     case, kind = FLOATS[name], "f32" if dtype is np.float32 else "f64"
     arguments = arguments_of(case, shape, dtype)
     wide = mapped(lambda x: x.astype(np.float64) if x.dtype == np.float32 else x, arguments)
-    expected, scales = outputs(case.call(ops, *wide)), carried(case, arguments)
+    expected, scales = outputs(case.call(ops, *wide)), error_scales(case, arguments)
     found = outputs(case.call(torch_ops, *mapped(tensor, arguments)))
     for e, f, scale in zip(expected, found, scales, strict=True):
         if scale is None:
@@ -85,7 +85,7 @@ def bits(x):
 
 
 def test_quantise_at_the_edges_is_equal_bit_for_bit():
-    """Each edge alone among zeros, then each beside the largest finite code."""
+    """Each edge value alone in a block of zeros, then each in a block with the largest finite code."""
     blocks = np.zeros((2 * len(EDGES), 32), dtype=np.float32)
     blocks[:, 3] = np.tile(EDGES, 2)
     blocks[len(EDGES) :, 5] = 448.0
@@ -94,10 +94,10 @@ def test_quantise_at_the_edges_is_equal_bit_for_bit():
 
 
 def test_quantise_of_every_bfloat16_pattern():
-    """All 65,536 of them, 32 to a block, so that signs, subnormals and NaN meet every scale."""
+    """All 65,536 patterns, 32 per block, in two arrangements, to combine signs, subnormals and NaN with many scales."""
     patterns = np.arange(2**16, dtype=np.uint16).reshape(-1, 32).view(ml_dtypes.bfloat16).astype(np.float32)
     for blocks in (patterns, np.ascontiguousarray(patterns.T).reshape(-1, 32)):
-        with np.errstate(invalid="ignore"):       # signalling NaNs are among them
+        with np.errstate(invalid="ignore"):       # the patterns include signalling NaNs
             expected = ops.quantise(blocks)
         for e, f in zip(expected, torch_ops.quantise(tensor(blocks)), strict=True):
             assert_close("patterns", e, f.numpy(), "exact")
@@ -126,13 +126,13 @@ def test_gate_at_zeros_and_ends(form, dtype):
         assert_close("zeros", *root, "exact")
 
 
-def test_a_dead_gate_is_zero_whatever_the_score():
+def test_the_gate_of_a_dead_position_is_zero_for_any_score():
     found = torch_ops.gate(torch.full((1, 2, 3), float("nan")), "sigmoid", torch.tensor([[True, False]]))
     assert found[0, 0].tolist() == [0.0, 0.0, 0.0] and found[0, 1].isnan().all()
 
 
-def test_nan_stays_with_the_token_it_belongs_to():
-    """An expert that no healthy token chose does not poison them."""
+def test_nan_does_not_spread_to_other_tokens():
+    """NaN in an expert affects only the tokens that selected it."""
     case = CASES["routed_grouped"]
     p, x, chosen, weights = mapped(tensor, arguments_of(case))
     chosen[:] = torch.tensor([0, 1, 2])
@@ -143,7 +143,7 @@ def test_nan_stays_with_the_token_it_belongs_to():
 
 
 def test_draws_follow_the_softmax():
-    """Each count lies within five standard deviations of a binomial one, and a seed gives the same draws again."""
+    """Each count is within five standard deviations of its expectation, and a seed reproduces its draws."""
     logits, n = torch.tensor([[0.0, 1.0, 2.0, -torch.inf]]), 20_000
     draws = [torch_ops.sample(logits.repeat(n, 1), 0.5, torch.Generator().manual_seed(s)) for s in (1, 1, 2)]
     assert torch.equal(draws[0], draws[1]) and not torch.equal(draws[0], draws[2])
@@ -152,13 +152,13 @@ def test_draws_follow_the_softmax():
     assert ((torch.bincount(draws[0], minlength=4) - n * expected).abs() <= 5 * deviation).all()
 
 
-def test_an_id_outside_the_map_is_refused_by_torch():
+def test_an_id_outside_the_map_raises():
     for wrong in (9, -2):
         with pytest.raises(IndexError):
             torch_ops.canonicalise(torch.tensor([DEAD, wrong]), np.arange(9))
 
 
-def test_a_router_score_is_no_straight_line_above_20():
+def test_router_scores_above_20_are_not_linear():
     x, one = np.linspace(19.0, 24.0, 11)[:, None], np.ones((1, 1))
     found = torch_ops.router_scores(tensor(x), tensor(one), "sqrt_softplus").numpy()
     assert_close("scores", ops.router_scores(x, one, "sqrt_softplus"), found, "f64")

@@ -1,4 +1,4 @@
-"""Tensors and parameters of PyTorch are read exactly by both loaders."""
+"""Both loaders read PyTorch tensors and parameters exactly."""
 
 import numpy as np
 import pytest
@@ -37,7 +37,7 @@ UNREADABLE = {"no storage": lambda: torch.empty(3, device="meta"), "sparse": lam
 
 @each_loader
 @pytest.mark.parametrize("kind", UNREADABLE)
-def test_a_tensor_without_float_values_is_named(make, load, kind):
+def test_the_error_names_a_tensor_without_float_values(make, load, kind):
     state = make()
     name = next(iter(state))
     with pytest.raises(InputError, match=f"^state_dict {name} .*{'bfloat16' if kind == FP8 else ''}"):

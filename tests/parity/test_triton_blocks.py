@@ -1,4 +1,4 @@
-"""What the kernels share: where they are available, the elements of a program, and a compilation for a real GPU."""
+"""Common parts of the kernels: availability, the elements of a program, and compilation for a GPU."""
 
 import functools
 import importlib
@@ -47,7 +47,7 @@ CONSTANTS = {
 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory):
-    """compiled(file): the intermediate code and PTX of a file's kernel, for a GPU that need not be there."""
+    """compiled(file): the lines of the intermediate code and PTX of a file's kernel; needs no GPU."""
     @functools.cache
     def run(file):
         code = COMPILE.format(file=file, kernel=f"{file}_kernel", types=COMPILED[file], constants=CONSTANTS[file])
@@ -62,15 +62,15 @@ def compiled(tmp_path_factory):
 
 
 @pytest.mark.parametrize("file", COMPILED)
-def test_kernels_compile_and_take_no_product_in_32_bits(compiled, file):
-    """Offsets into tables and outputs are products; past 2^31 one in 32 bits would wrap."""
+def test_kernels_compile_without_32_bit_products(compiled, file):
+    """Offsets into tables and outputs are products, which would wrap past 2^31 in 32 bits."""
     code = compiled(file)
     products = [line for line in code if "arith.muli" in line]
     assert products
     assert [line for line in products if "i32" in line.split("loc(")[0]] == []
 
 
-def test_fp8_rows_are_read_16_bytes_at_a_time_and_their_subnormals_kept(compiled):
+def test_fp8_rows_are_read_16_bytes_at_a_time_and_subnormals_kept(compiled):
     code = compiled("dequantise")
     assert any("ld.global.v4.b32" in line for line in code)
     assert any("st.global.cs.v4.b32" in line for line in code)
@@ -79,7 +79,7 @@ def test_fp8_rows_are_read_16_bytes_at_a_time_and_their_subnormals_kept(compiled
 
 
 def test_rows_are_reduced_without_a_division_per_row(compiled):
-    """Left are those by the length and of 2^64 by each of the three orders' primes."""
+    """The remaining divisions are by the length, and of 2^64 by the primes of each of the three orders."""
     code = compiled("rows")
     divisions = [line for line in code if "div.u64" in line or "div.s64" in line or "rem.u64" in line]
     assert any("mul.hi.u64" in line for line in code)
@@ -87,7 +87,7 @@ def test_rows_are_reduced_without_a_division_per_row(compiled):
 
 
 def test_elements_are_numbered_in_int64(kernels_run, monkeypatch):
-    """A late program, as the interpreter would number it."""
+    """Use a large program id, of the dtype that the interpreter gives it."""
     interpreter = importlib.import_module("triton.runtime.interpreter")
     if torch.cuda.is_available():
         pytest.skip("the kernels are compiled, not interpreted")
@@ -107,16 +107,16 @@ def test_available_on_a_gpu_or_in_the_interpreter(monkeypatch):
     assert not kernels.available("cuda")
 
 
-@pytest.mark.parametrize(("first", "there"), [("triton", "False"), ("os", "True")], ids=["too late", "in time"])
-def test_the_interpreter_counts_only_where_triton_itself_was_imported_with_it(first, there):
+@pytest.mark.parametrize(("first", "available"), [("triton", "False"), ("os", "True")], ids=["too late", "in time"])
+def test_the_interpreter_must_be_enabled_before_triton_is_imported(first, available):
     code = (f"import os, {first}; os.environ['TRITON_INTERPRET'] = '1'; import torch; "
             "from engram_ref.backends.torch import kernels; print(kernels.available('cpu'))")
     clean = {name: value for name, value in os.environ.items() if name != "TRITON_INTERPRET"}
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, env=clean)
-    assert done.stdout.split() == [there]
+    assert done.stdout.split() == [available]
 
 
-def test_usable_where_nobody_watches(monkeypatch):
+def test_kernels_are_not_used_with_gradients_or_compilation(monkeypatch):
     monkeypatch.setenv("TRITON_INTERPRET", "1")
     plain, differentiated = torch.ones(2, 3), torch.ones(2, 3, requires_grad=True)
     assert kernels.usable(plain, plain)
@@ -128,7 +128,7 @@ def test_usable_where_nobody_watches(monkeypatch):
     assert not kernels.usable(plain)
 
 
-def test_one_launch_has_so_many_programs():
+def test_number_of_programs_per_launch():
     assert kernels.programs("rows", 129, 128) == (2,)
     assert kernels.programs("rows", (2**31 - 1) * 64, 64) == (2**31 - 1,)
     with pytest.raises(InputError, match="rows"):

@@ -1,4 +1,4 @@
-"""The kernel that gathers and decodes FP8 rows against the definition: every answer is exact."""
+"""The kernel that gathers and decodes FP8 rows equals the definition exactly."""
 
 import importlib
 
@@ -20,20 +20,20 @@ ROUNDINGS = pytest.mark.parametrize("bf16", [False, True], ids=["float32", "bflo
 
 
 def run(rows, offsets, codes, scales, bf16=False):
-    """The kernel's memory, from and to NumPy."""
+    """Run the kernel on NumPy arrays."""
     tensors = (torch.tensor(a, device=DEVICE) for a in (rows, offsets, codes, scales))
     return kernel.gather_dequantise(*tensors, bf16).cpu().numpy()
 
 
 def defined(rows, offsets, codes, scales, bf16=False):
-    """The same memory by the definition."""
+    """The memory computed by the definition."""
     memory = concatenate(decode((gather(codes, rows, offsets), gather(scales, rows, offsets)), "fp8_e8m0", np.float32))
     return round_bf16(memory) if bf16 else memory
 
 
 @ROUNDINGS
 def test_every_pair_of_code_and_scale(bf16):
-    """Row b of the table holds every code under scale byte b."""
+    """Row b of the table has every code with scale byte b."""
     codes = np.tile(np.arange(256, dtype=np.uint8), (256, 1))
     scales = np.repeat(np.arange(256, dtype=np.uint8)[:, None], 8, axis=1)
     found = run(np.arange(256).reshape(1, 256, 1), np.array([0]), codes, scales, bf16)[0]
@@ -44,7 +44,7 @@ def test_every_pair_of_code_and_scale(bf16):
 @ROUNDINGS
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda s: "B={},T={},C={},W={}".format(*s))
 def test_memory_of_random_tables(shape, bf16):
-    """Columns of unequal sizes, one after the other; the rows include each column's first and last."""
+    """Columns have different sizes; the rows include the first and last of each column."""
     (B, T, C, W), rng = shape, np.random.default_rng(1)
     sizes = 3 + 2 * np.arange(C)
     offsets = np.cumsum(sizes) - sizes
@@ -52,13 +52,13 @@ def test_memory_of_random_tables(shape, bf16):
     scales = rng.integers(0, 256, (sizes.sum(), W // 32), dtype=np.uint8)
     rows = rng.integers(0, sizes, (B, T, C))
     rows[:, :1], rows[:, 1:2] = 0, sizes - 1
-    given = (rows, offsets, codes, scales, bf16)
-    assert_close("memory", defined(*given), run(*given), "exact")
+    arguments = (rows, offsets, codes, scales, bf16)
+    assert_close("memory", defined(*arguments), run(*arguments), "exact")
 
 
 @pytest.mark.skipif(DEVICE == "cuda", reason="the kernels are compiled, not interpreted")
 def test_rounding_keeps_every_nan():
-    """A GPU's own NaN is 0x7FFFFFFF, which rounds to -0.0 where nothing keeps it."""
+    """The NaN of a GPU is 0x7FFFFFFF, which would round to -0.0 without a special case."""
     interpreter = importlib.import_module("triton.runtime.interpreter")
     tl = interpreter.tl
     x = np.uint32([0x7FFFFFFF, 0xFFFFFFFF, 0x7FC00000, 0x7F800001, 0x3F808000, 0x3F818000, 0x7F800000,
@@ -75,12 +75,12 @@ def test_every_channel_has_the_scale_of_its_block():
     assert_close("memory", np.repeat(np.float32([1, 2, 0.5, 8]), 32)[None, None], found, "exact")
 
 
-def test_rows_that_lie_past_2_to_the_31_bytes():
-    """The table is the upper half of a larger memory, so that a wrapped offset would read other, existing bytes."""
+def test_rows_beyond_2_to_the_31_bytes():
+    """The table is the upper half of a larger buffer, so a wrapped offset would read valid but wrong bytes."""
     half, W = 2**31, 256
     size = 2 * half + 64 * W
-    memory = torch.UntypedStorage(size, device=DEVICE)           # pages that nobody touches take no room
-    codes = torch.empty(0, dtype=torch.uint8, device=DEVICE).set_(memory, half, (half // W + 64, W), (W, 1))
+    buffer = torch.UntypedStorage(size, device=DEVICE)           # untouched pages take no memory
+    codes = torch.empty(0, dtype=torch.uint8, device=DEVICE).set_(buffer, half, (half // W + 64, W), (W, 1))
     scales = torch.full((len(codes), W // 32), 127, dtype=torch.uint8, device=DEVICE)
     last = len(codes) - 1
     chosen = [0, half // W - 1, half // W, half // W + 1, last]
@@ -112,7 +112,7 @@ BAD = {
     "rows with gaps": ("rows", lambda a: torch.zeros(1, 3, 2, dtype=torch.int64).mT),
     "offsets of more columns": ("offsets", lambda a: torch.zeros(4, dtype=torch.int64)),
     "codes as a float dtype": ("codes", lambda a: a.view(torch.float8_e4m3fn)),
-    "codes elsewhere": ("codes", lambda a: a.to("meta")),
+    "codes on another device": ("codes", lambda a: a.to("meta")),
     "a width of 48": ("codes", lambda a: a[:, :48].contiguous()),
     "a scale per 16": ("scales", lambda a: torch.zeros(4, 4, dtype=torch.uint8)),
     "scales of fewer rows": ("scales", lambda a: a[:3]),
@@ -120,16 +120,16 @@ BAD = {
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_what_the_kernel_would_read_wrongly_is_refused(case):
-    name, wrong = BAD[case]
-    given = arguments() | {name: wrong(arguments()[name])}
+def test_invalid_arguments_raise(case):
+    name, change = BAD[case]
+    changed = arguments() | {name: change(arguments()[name])}
     with pytest.raises(InputError, match=name):
-        kernel.gather_dequantise(*given.values())
+        kernel.gather_dequantise(*changed.values())
 
 
 @pytest.mark.parametrize("shape", [(0, 2, 3), (1, 0, 3), (1, 2, 0)], ids=str)
-def test_nothing_is_launched_for_no_rows(shape, monkeypatch):
+def test_no_kernel_is_launched_without_rows(shape, monkeypatch):
     monkeypatch.setattr(kernel, "dequantise_kernel", None)
-    given = arguments() | {"rows": torch.zeros(shape, dtype=torch.int64),
+    empty = arguments() | {"rows": torch.zeros(shape, dtype=torch.int64),
                            "offsets": torch.zeros(shape[2], dtype=torch.int64)}
-    assert kernel.gather_dequantise(*given.values()).shape == (*shape[:2], shape[2] * 64)
+    assert kernel.gather_dequantise(*empty.values()).shape == (*shape[:2], shape[2] * 64)

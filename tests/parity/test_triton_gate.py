@@ -1,4 +1,4 @@
-"""The kernel of the gate, in float32, against the definition in float64."""
+"""The gate kernel in float32 compared with the definition in float64."""
 
 import importlib
 
@@ -20,14 +20,14 @@ DEVICE = "cuda" if torch.cuda.is_available() else "cpu"
 SHAPES = ((0, 3, 2, 4), (2, 0, 2, 4), (1, 1, 1, 1), (1, 2, 4, 1), (3, 2, 1, 7), (2, 5, 4, 33), (1, 2, 3, 1025),
           (1, 1, 2, 1500), (1, 1, 4, 5120))
 CLAMP = np.float32(1e-6)
-BESIDE = (np.nextafter(CLAMP, np.float32(0)), np.nextafter(CLAMP, np.float32(1)))
-EDGES = np.float32([0.0, -0.0, CLAMP, -CLAMP, *BESIDE, -BESIDE[0], -BESIDE[1], 1e-7, -1e-7, 1e-12, -1e-12, 1e-30,
+NEAR = (np.nextafter(CLAMP, np.float32(0)), np.nextafter(CLAMP, np.float32(1)))
+EDGES = np.float32([0.0, -0.0, CLAMP, -CLAMP, *NEAR, -NEAR[0], -NEAR[1], 1e-7, -1e-7, 1e-12, -1e-12, 1e-30,
                     2e-6, -2e-6, 1e-4, -1e-4, 1.0, -1.0, 4.0, -4.0, 900.0, -900.0, 7000.0, -7000.0, 1e30, -1e30])
 """Scores on each side of every branch of the root."""
 
 
 def case(shape, magnitude=1.0):
-    """float32 inputs whose branches differ in scale: hidden, key, value, query_gain, key_gain."""
+    """hidden, key, value, query_gain and key_gain in float32, with branches of different magnitudes."""
     (B, T, M, D), rng = shape, np.random.default_rng(1)
     hidden, key = magnitude * rng.standard_normal((2, *shape))
     hidden *= 10.0 ** np.linspace(-1, 1, M)[:, None]
@@ -36,14 +36,14 @@ def case(shape, magnitude=1.0):
 
 
 def run(arrays, eps, dead=None):
-    """The kernel's gated values, from and to NumPy."""
+    """Run the kernel on NumPy arrays."""
     tensors = (None if a is None else torch.tensor(a, device=DEVICE) for a in (*arrays, dead))
     *five, dead = tensors
     return kernel.gate(*five, eps, dead).cpu().numpy()
 
 
 def defined(arrays, eps, dead=None):
-    """The definition's gated values in float64, and the scale of a float32 computation's error."""
+    """The gated values of the definition in float64, and the error scale of a float32 computation."""
     hidden, key, value, query_gain, key_gain = (a.astype(np.float64) for a in arrays)
     s = factored_score(hidden, key, query_gain, key_gain, eps)
     gated = apply_gate(gate(s, "copysign_sqrt", dead), value)
@@ -64,18 +64,18 @@ def test_gated_values(shape):
 
 @pytest.mark.parametrize("eps", [1e-20, 1e-6, 1e-5], ids=str)
 @pytest.mark.parametrize("magnitude", [1e-3, 1e-8, 1e-10], ids=lambda m: f"states of {m}")
-def test_small_states_show_which_eps(magnitude, eps):
+def test_small_states_depend_on_eps(magnitude, eps):
     assert_gated(case((1, 3, 2, 13), magnitude), eps)
 
 
-def test_no_eps_is_that_of_float32():
+def test_the_default_eps_is_that_of_float32():
     arrays = case((1, 3, 2, 13), 1e-4)
     assert_close("gated", run(arrays, float(np.finfo(np.float32).eps)), run(arrays, None), "exact")
     assert not np.array_equal(run(arrays, None), run(arrays, 1e-6))
 
 
 def unit_case(scores):
-    """Inputs whose score in branch m is scores[m] exactly: the norms are 1 and the gain is the score."""
+    """Inputs whose score in branch m is exactly scores[m]: the norms are 1 and the gain is the score."""
     one = np.ones((1, 1, len(scores), 1), dtype=np.float32)
     return one, one, np.ones((1, 1, 1), dtype=np.float32), scores[:, None], np.ones_like(scores[:, None])
 
@@ -104,7 +104,7 @@ def test_a_score_too_small_for_float32_keeps_its_sign():
     assert above > 0.5 > below
 
 
-def test_a_dead_position_lets_nothing_in():
+def test_a_dead_position_has_zero_output():
     arrays, dead = case((2, 3, 4, 9)), np.array([[True, False, True], [False, False, True]])
     arrays[0][0, 0], arrays[1][1, 2] = np.nan, np.inf
     found = run(arrays, 1e-20, dead)
@@ -113,7 +113,7 @@ def test_a_dead_position_lets_nothing_in():
     assert_gated(arrays, 1e-20, dead)
 
 
-def test_what_is_not_a_number_stays_in_its_branch():
+def test_nan_does_not_spread_to_other_branches():
     arrays = case((1, 2, 3, 9))
     arrays[0][0, 1, 2, 4] = np.nan
     found = run(arrays, 1e-20)
@@ -134,22 +134,22 @@ BAD = {
     "one key for all branches": ("key", lambda a: a[:, :, 0]),
     "a value per branch": ("value", lambda a: torch.ones(1, 2, 3, 4)),
     "a gain for all branches": ("query_gain", lambda a: a[0]),
-    "gains elsewhere": ("key_gain", lambda a: a.to("meta")),
+    "gains on another device": ("key_gain", lambda a: a.to("meta")),
     "dead as bytes": ("dead", lambda a: a.byte()),
     "dead of fewer tokens": ("dead", lambda a: a[:, :1]),
 }
 
 
-@pytest.mark.parametrize("wrong", BAD)
-def test_what_the_kernel_would_read_wrongly_is_refused(wrong):
-    name, change = BAD[wrong]
+@pytest.mark.parametrize("kind", BAD)
+def test_invalid_arguments_raise(kind):
+    name, change = BAD[kind]
     with pytest.raises(InputError, match=name):
         kernel.gate(**arguments() | {name: change(arguments()[name])})
 
 
 @pytest.mark.parametrize("shape", [(0, 2, 3, 4), (1, 0, 3, 4)], ids=str)
-def test_nothing_is_launched_for_no_tokens(shape, monkeypatch):
+def test_no_kernel_is_launched_without_tokens(shape, monkeypatch):
     monkeypatch.setattr(kernel, "gate_kernel", None)
-    given = {"hidden": torch.ones(shape), "key": torch.ones(shape), "value": torch.ones(*shape[:2], shape[3]),
+    empty = {"hidden": torch.ones(shape), "key": torch.ones(shape), "value": torch.ones(*shape[:2], shape[3]),
              "dead": None}
-    assert kernel.gate(**arguments() | given).shape == shape
+    assert kernel.gate(**arguments() | empty).shape == shape

@@ -1,4 +1,4 @@
-"""Mixed dialects on the Triton kernels, wherever the torch backend uses them; the bounds are in tests/enclosures.py."""
+"""Mixed dialects with the torch backend and its Triton kernels; the error bounds are in tests/enclosures.py."""
 
 import pytest
 
@@ -26,7 +26,7 @@ def test_rows(number):
 
 @EVERY_FIFTH_CASE
 def test_module(number):
-    """The forms that have a kernel; every other field is drawn."""
+    """Only forms with a kernel; all other fields are drawn at random."""
     with reproducible(number):
         case = module_case(number, score_form="factored", gate_form="copysign_sqrt")
         check_module(case, torch_ops, on_device)

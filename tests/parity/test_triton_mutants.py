@@ -1,7 +1,7 @@
-"""Wrong variants of what the kernels are made of, each caught by a named test.
+"""Wrong variants of the kernels' helper functions, each caught by a named test.
 
-In the interpreter a kernel finds its helpers by name when it runs, so a mutant replaces them as tests/mutants.py does
-for the package; a compiled kernel would keep those it was compiled with.
+The interpreter looks up a kernel's helpers by name at every run, so a mutant can replace them as tests/mutants.py does
+in the package. A compiled kernel would keep the original ones.
 """
 
 import importlib
@@ -30,7 +30,7 @@ def truncated_remainder(original, x, p, reciprocal):
 
 
 def uncorrected_quotient(original, x, p, reciprocal):
-    """The quotient by the reciprocal as it is, one too small here and there."""
+    """The quotient by the reciprocal without correction, sometimes too small by one."""
     y = x.to(tl.uint64)
     return (y - tl.umulhi(y, reciprocal) * p.to(tl.uint64)).to(tl.int64)
 
@@ -91,7 +91,7 @@ MUTANTS = {name: Mutant(f"backends.torch.kernels.{target}", wrong, f"parity.{cau
     "triton-mask-one-row-short-fp8": (IN_RANGE, one_short, FP8 + "memory_of_random_tables", (1, 2, 3, 96), False),
     "triton-mask-one-row-short-gate": (IN_RANGE, one_short, GATE + "gated_values", (2, 5, 4, 33)),
     "triton-modulus-truncates": ("rows:floor_mod", truncated_remainder,
-                                 ROWS + "products_wrap_and_negative_mixes_keep_their_rows_positive"),
+                                 ROWS + "products_wrap_and_rows_of_negative_mixes_are_not_negative"),
     "triton-quotient-uncorrected": ("rows:floor_mod", uncorrected_quotient, REMAINDER),
     "triton-e4m3-480": ("dequantise:e4m3", nan_codes_are_480, PAIRS, False),
     "triton-zero-without-a-sign": ("dequantise:e4m3", zero_without_a_sign, PAIRS, False),
@@ -103,7 +103,7 @@ MUTANTS = {name: Mutant(f"backends.torch.kernels.{target}", wrong, f"parity.{cau
     "triton-lt-for-copysign": ("gate:copysign_sqrt", negative_by_comparison,
                                GATE + "a_score_too_small_for_float32_keeps_its_sign"),
     "triton-clamp-missing": ("gate:copysign_sqrt", without_a_clamp, EDGES),
-    "triton-clamp-hides-nan": ("gate:copysign_sqrt", nan_is_clamped, GATE + "what_is_not_a_number_stays_in_its_branch"),
+    "triton-clamp-hides-nan": ("gate:copysign_sqrt", nan_is_clamped, GATE + "nan_does_not_spread_to_other_branches"),
     "triton-sigmoid-steeper": ("gate:sigmoid", plain_sigmoid, EDGES),
 }.items()}
 

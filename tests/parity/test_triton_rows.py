@@ -1,4 +1,4 @@
-"""The kernel of rows against the definition: integers, so every answer is exact."""
+"""The row kernel equals the definition exactly."""
 
 import importlib
 from itertools import product
@@ -23,14 +23,14 @@ NAMES = ("ids", "history", "multipliers", "primes", "offsets")
 
 
 def run(ids, history, multipliers, primes, offsets, pad_id, eos_id=None):
-    """The kernel's rows, from and to NumPy."""
+    """Run the kernel on NumPy arrays."""
     tensors = (None if a is None else torch.tensor(a, device=DEVICE)
                for a in (ids, history, multipliers, primes, offsets))
     return kernel.rows(*tensors, pad_id, eos_id).cpu().numpy()
 
 
 def stream(rng, shape, N, size, eos_id):
-    """Canonical ids and a history, one in five DEAD, one in five the end of a document where there is one."""
+    """Canonical ids and a history: one in five is DEAD and, if there is an EOS id, one in five is EOS."""
     special = rng.choice([DEAD, DEAD if eos_id is None else eos_id], (shape[0], N - 1 + shape[1]))
     ids = rng.integers(0, size, special.shape)
     ids = np.where(rng.random(ids.shape) < (0.2 if eos_id is None else 0.4), special, ids)
@@ -60,8 +60,8 @@ def test_rows_of_more_tokens_than_a_program_takes():
         assert_rows(ids, history, *(c[14] for c in (addressing.multipliers, addressing.primes, addressing.offsets)), 2)
 
 
-def test_products_wrap_and_negative_mixes_keep_their_rows_positive():
-    """Injected multipliers of any sign: half the mixes are negative, where `%` would truncate."""
+def test_products_wrap_and_rows_of_negative_mixes_are_not_negative():
+    """With injected multipliers of both signs, half the mixes are negative, for which `%` would truncate."""
     rng = np.random.default_rng(3)
     primes = np.array([11, 13, 2**31 - 1, 10_007, 3, 2])
     multipliers = rng.integers(-(2**63), 2**63 - 1, 4)
@@ -74,7 +74,7 @@ def test_products_wrap_and_negative_mixes_keep_their_rows_positive():
 
 
 def edges(primes):
-    """Numbers on and beside multiples of every prime, up to both ends of int64; none is DEAD."""
+    """Numbers at and near multiples of every prime and at both ends of int64, without DEAD."""
     near = [k * p + d for p in primes.tolist() for k in (0, 1, -1, 2**62 // p, 2**63 // p, -(2**63) // p)
             for d in (-2, -1, 0, 1, 2)]
     ends = [2**63 - 1, 2**63 - 2, -(2**63), -(2**63) + 1, 2**53 + 1, 2**32, -(2**32) - 1]
@@ -82,8 +82,8 @@ def edges(primes):
 
 
 @pytest.mark.parametrize("name", presets())
-def test_the_remainder_is_exact_beside_every_multiple(name):
-    """With multipliers 1 and 0 the mix is the id itself; Python's integers are the answer."""
+def test_the_remainder_is_exact_near_every_multiple(name):
+    """With multipliers 1 and 0, the mix is the id itself; Python's integers give the expected rows."""
     addressing = addressing_of(preset(name))
     for layer in addressing.config.layer_ids:
         primes = addressing.primes[layer]
@@ -103,14 +103,14 @@ def test_the_remainder_is_exact_for_primes_of_any_size():
 
 @pytest.mark.parametrize("place", range(4))
 @pytest.mark.parametrize("mark", ["dead", "end of document"])
-def test_a_barrier_hides_all_that_is_older(mark, place):
-    """One mark at each place in the history or the text; every later position is compared."""
+def test_a_barrier_hides_everything_before_it(mark, place):
+    """One mark at each place in the history or the text; every position is compared."""
     ids = np.array([[5, 6, 7, 8, 9, 10]])
     history = np.array([[3, 4, 5]])
-    seen = np.concatenate([history, ids], axis=1)
-    seen[0, 2 + place] = DEAD if mark == "dead" else 77
+    text = np.concatenate([history, ids], axis=1)
+    text[0, 2 + place] = DEAD if mark == "dead" else 77
     primes = np.arange(101, 107)
-    assert_rows(seen[:, 3:].copy(), seen[:, :3].copy(), np.array([7, 9, 11, 13]), primes, None, 2, 77)
+    assert_rows(text[:, 3:].copy(), text[:, :3].copy(), np.array([7, 9, 11, 13]), primes, None, 2, 77)
 
 
 def arguments():
@@ -124,32 +124,32 @@ BAD = {
     "ids without a batch": ("ids", lambda a: a[0]),
     "ids with gaps": ("ids", lambda a: torch.zeros(3, 2, dtype=torch.int64).T),
     "a longer history": ("history", lambda a: torch.zeros(2, 2, dtype=torch.int64)),
-    "a history of another batch": ("history", lambda a: a[:1]),
-    "a history elsewhere": ("history", lambda a: a.to("meta")),
+    "a history of a smaller batch": ("history", lambda a: a[:1]),
+    "a history on another device": ("history", lambda a: a.to("meta")),
     "multipliers as floats": ("multipliers", lambda a: a.double()),
     "offsets of fewer columns": ("offsets", lambda a: a[:3]),
 }
 
 
 @pytest.mark.parametrize("case", BAD)
-def test_what_the_kernel_would_read_wrongly_is_refused(case):
-    name, wrong = BAD[case]
-    given = arguments() | {name: wrong(arguments()[name])}
+def test_invalid_arguments_raise(case):
+    name, change = BAD[case]
+    changed = arguments() | {name: change(arguments()[name])}
     with pytest.raises(InputError, match=name):
-        kernel.rows(*given.values(), 2)
+        kernel.rows(*changed.values(), 2)
 
 
 @pytest.mark.parametrize(("count", "orders"), [(0, 1), (3, 2), (4, 0)])
-def test_primes_are_as_many_for_every_order(count, orders):
-    given = arguments() | {"multipliers": torch.ones(orders + 1, dtype=torch.int64),
-                           "history": torch.zeros(2, orders, dtype=torch.int64), "primes": torch.full((count,), 7)}
+def test_every_order_needs_the_same_number_of_primes(count, orders):
+    changed = arguments() | {"multipliers": torch.ones(orders + 1, dtype=torch.int64),
+                             "history": torch.zeros(2, orders, dtype=torch.int64), "primes": torch.full((count,), 7)}
     with pytest.raises(InputError, match="primes"):
-        kernel.rows(*given.values(), 2)
+        kernel.rows(*changed.values(), 2)
 
 
 @pytest.mark.parametrize("shape", [(0, 3), (2, 0), (0, 0)], ids=str)
-def test_nothing_is_launched_for_no_tokens(shape, monkeypatch):
+def test_no_kernel_is_launched_without_tokens(shape, monkeypatch):
     monkeypatch.setattr(kernel, "rows_kernel", None)
-    given = arguments() | {"ids": torch.zeros(shape, dtype=torch.int64),
+    empty = arguments() | {"ids": torch.zeros(shape, dtype=torch.int64),
                            "history": torch.zeros(shape[0], 1, dtype=torch.int64)}
-    assert kernel.rows(*given.values(), 2).shape == (*shape, 4)
+    assert kernel.rows(*empty.values(), 2).shape == (*shape, 4)

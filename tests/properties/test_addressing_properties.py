@@ -76,7 +76,7 @@ def histories(addressing):
 
 @many
 @given(data=st.data(), addressing=addressings())
-def test_rows_against_the_slow_oracle(data, addressing):
+def test_rows_equal_the_slow_implementation(data, addressing):
     ids, history = data.draw(streams(addressing)), data.draw(histories(addressing))
     layer, flat = data.draw(st.sampled_from(addressing.config.layer_ids)), data.draw(st.booleans())
     expected = slow_addressing.rows(addressing.config, layer, ids, addressing.pad_id, history, addressing.eos_id, flat)
@@ -87,7 +87,7 @@ def test_rows_against_the_slow_oracle(data, addressing):
 
 @few
 @given(addressing=addressings())
-def test_constants_against_the_slow_oracle(addressing):
+def test_constants_equal_the_slow_implementation(addressing):
     config = addressing.config
     assert {layer: m.tolist() for layer, m in addressing.multipliers.items()} == slow_addressing.multipliers(config)
     primes = slow_addressing.table_primes(config)
@@ -108,7 +108,7 @@ def test_pad_and_eos_are_canonical(drawn):
 
 @many
 @given(data=st.data(), addressing=addressings())
-def test_any_cuts_give_the_rows_of_the_whole(data, addressing):
+def test_rows_in_chunks_equal_those_of_the_whole(data, addressing):
     ids = np.array(data.draw(streams(addressing)), dtype=np.int64)
     layer = addressing.config.layer_ids[0]
     cuts = sorted(data.draw(st.lists(st.integers(0, len(ids)), max_size=4)))
@@ -122,7 +122,7 @@ def test_any_cuts_give_the_rows_of_the_whole(data, addressing):
 
 @few
 @given(data=st.data(), addressing=addressings())
-def test_rollback_forgets_the_draft(data, addressing):
+def test_rollback_removes_the_draft(data, addressing):
     layer = addressing.config.layer_ids[-1]
     said, draft, then = (np.array(data.draw(streams(addressing, 6)), dtype=np.int64) for _ in range(3))
     kept = addressing.advance(None, said)
@@ -144,7 +144,7 @@ def test_stepper_equals_rows(data, addressing):
 
 @few
 @given(data=st.data(), addressing=addressings())
-def test_a_token_reaches_no_farther_than_the_window(data, addressing):
+def test_a_token_affects_only_its_window(data, addressing):
     """A change at q, to DEAD or to anything else, leaves all rows before q and from q + N on as they were."""
     ids = np.array(data.draw(st.lists(tokens(addressing), min_size=1, max_size=12)), dtype=np.int64)
     q, other = data.draw(st.integers(0, len(ids) - 1)), ids.copy()
@@ -157,7 +157,7 @@ def test_a_token_reaches_no_farther_than_the_window(data, addressing):
 
 @few
 @given(data=st.data(), addressing=addressings())
-def test_what_a_barrier_hides_does_not_matter(data, addressing):
+def test_tokens_before_a_barrier_have_no_effect(data, addressing):
     """Behind a DEAD, or behind an EOS, any other past gives the same rows."""
     marks = [DEAD] if addressing.config.dead_barrier else []
     marks += [] if addressing.eos_id is None else [addressing.eos_id]

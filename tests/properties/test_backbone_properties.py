@@ -79,7 +79,7 @@ def run(parameters, ids, config, lengths, state, absorbed):
 
 @many
 @given(data=st.data(), config=models(), seed=st.integers(0, 99))
-def test_any_cut_in_either_form_is_the_whole_text(data, config, seed):
+def test_chunks_in_either_form_equal_the_whole_text(data, config, seed):
     parameters, ids = random_model(config, seed), random_ids(config, 2, data.draw(st.integers(1, 9)), seed)
     check(parameters, config)
     whole = forward(parameters, ids, config)
@@ -91,7 +91,7 @@ def test_any_cut_in_either_form_is_the_whole_text(data, config, seed):
 
 @few
 @given(data=st.data(), config=models(), seed=st.integers(0, 99))
-def test_rollback_and_replay_is_straight_on(data, config, seed):
+def test_rollback_and_replay_equal_the_whole_text(data, config, seed):
     """Any steps forwards with drafts, any steps back, row by row, then the true rest."""
     B, T = 3, 8
     parameters, ids, drafts = random_model(config, seed), random_ids(config, B, T, seed), random_ids(config, B, 3, 77)
@@ -132,7 +132,7 @@ def test_forks_and_reordered_rows_are_separate_runs(data, config, seed):
 
 @many
 @given(data=st.data(), config=mixtures(), seed=st.integers(0, 99))
-def test_routing_against_the_slow_one(data, config, seed):
+def test_routing_equals_the_slow_implementation(data, config, seed):
     """Quarters make ties, and negative biases make a zero in a mask win."""
     quarters = st.lists(st.integers(1, 4), min_size=config.n_routed_experts, max_size=config.n_routed_experts)
     scores = np.array([data.draw(quarters) for _ in range(3)]) / 4

@@ -6,12 +6,12 @@ where compiled ones are kept. They use every core unless `threads(n)` says other
 any number.
 """
 
-from engram_ref.packages import unusable
+from engram_ref.packages import package_error
 
 try:
     import numba  # noqa: F401
 except Exception as error:
-    raise unusable(error, "numba", "backend numba", otherwise="the NumPy backend works without it") from error
+    raise package_error(error, "numba", "backend numba", otherwise="the NumPy backend works without it") from error
 
 from engram_ref.backends.numba.namespace import FUSED as NAMESPACE
 

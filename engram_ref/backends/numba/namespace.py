@@ -6,6 +6,7 @@ Whatever has no kernel is the definition's own. In `Fused`, what lies between tw
 from collections.abc import Callable, Mapping
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from engram_ref.backends.numba import attention, conv, experts, gate, hashing, loss, norm, tables
 from engram_ref.backends.numba._buffers import aligned, result
@@ -137,7 +138,7 @@ class Fused(Steps):
         """Twin of ops.stepper; step takes C-contiguous int64 arrays."""
         return hashing.step_function(multipliers, primes, pad_id, eos_id)
 
-    def gather_decode(self, parameters: Parameters, rows: np.ndarray, config: EngramConfig, dtype: type,
+    def gather_decode(self, parameters: Parameters, rows: np.ndarray, config: EngramConfig, dtype: DTypeLike,
                       record: Record = ignore, out: np.ndarray | None = None) -> np.ndarray:
         """Twin of ops.gather_decode: FP8 rows are decoded as they are read."""
         if config.table_codec == "fp8_e8m0" and np.dtype(dtype) == np.float32 and record is ignore:

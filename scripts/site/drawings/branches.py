@@ -1,4 +1,4 @@
-"""What the residual branches share in one Engram module, and what each has for itself."""
+"""The parts of an Engram module that all residual branches share, and those that exist once per branch."""
 
 from diagrams import COLOURS, arrow, box, line, svg, text
 
@@ -25,5 +25,5 @@ def draw() -> str:
         parts.append(arrow([(372, y - 6), (372, centre - 9), (396, centre - 9)], BLUE))
     foot = rows[-1] + HEIGHT + 26
     parts += [box(130, foot - 8, 16, 16, "", BLUE, fill=True), text(154, foot, "shared by all branches", "start", 13),
-              box(340, foot - 8, 16, 16, "", ORANGE, fill=True), text(364, foot, "one for each branch", "start", 13)]
+              box(340, foot - 8, 16, 16, "", ORANGE, fill=True), text(364, foot, "one per branch", "start", 13)]
     return svg(660, foot + 16, *parts)

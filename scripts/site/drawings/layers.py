@@ -1,4 +1,4 @@
-"""The modules of the package in layers, as their imports order them."""
+"""The modules of the package in layers, ordered by their imports."""
 
 from diagrams import COLOURS, arrow, box, svg, text
 from structure import PACKAGE, ROOT, layers

@@ -1,4 +1,4 @@
-"""The way of the data through Engram, for the whole course: text, rows, tables, gate, residual stream.
+"""The data flow through Engram, an overview for all tutorials: text, rows, tables, gate, residual stream.
 
 Its numbers are those of the token " Great" in tutorial 01, which asserts them.
 """
@@ -9,11 +9,11 @@ BLUE, ORANGE, TEAL, VIOLET, _, GREY = COLOURS
 WIDTH, SMALL = 672, 12.5
 STEPS = [("text", "… the Great", None), ("raw ids", "9327", None), ("canonical\nids", "2049", 2),
          ("window", "2049, 237,\n15695, 1134", 3), ("mix", "one per order:\n2, 3, 4", 3),
-         ("rows", "8 per order,\n24 in all", 3)]
-# where the marked rows lie, in hundredths of their table
+         ("rows", "8 per order,\n24 in total", 3)]
+# positions of the marked rows, in hundredths of their table
 HEIGHTS = [67, 93, 14, 81, 35, 21, 64, 11, 11, 64, 43, 95, 99, 56, 46, 54, 11, 8, 42, 59, 71, 90, 22, 85]
 LEFT, COLUMN, GROUP = 126, 20, 186                                   # the tables: first x, pitch, pitch of an order
-STREAM, ADD = 446, 432                                               # y of the residual stream, x where Y joins it
+STREAM, ADD = 446, 432                                               # y of the residual stream, x where Y is added
 
 
 def draw() -> str:
@@ -21,14 +21,14 @@ def draw() -> str:
 
 
 def badge(x: float, y: float, number: int) -> str:
-    """The number of a tutorial, in a disc."""
+    """The number of a tutorial in a circle."""
     disc = f'<circle cx="{x:g}" cy="{y:g}" r="10" fill="{PAPER}" stroke="{INK}" stroke-width="1.2"/>'
     return disc + text(x, y, str(number), size=SMALL)
 
 
 def integers() -> list[str]:
-    """Top row: everything that follows from the text alone."""
-    parts = [text(1, 10, "Whole numbers, from the text alone", "start", SMALL, BLUE)]
+    """Top row: the integers, which depend on the text alone."""
+    parts = [text(1, 10, "Integers, from the text alone", "start", SMALL, BLUE)]
     width, gap, top, height = 93, 20, 30, 46
     for i, (label, example, tutorial) in enumerate(STEPS):
         x = 1 + i * (width + gap)
@@ -42,7 +42,7 @@ def integers() -> list[str]:
 
 
 def tables() -> list[str]:
-    """Middle: one row read in each of 24 tables, laid side by side."""
+    """Middle: one row of each of the 24 tables, concatenated."""
     bus, top, height, strip = 134, 150, 66, 252
     centres = [LEFT + order * GROUP + 4 * COLUMN - 2 for order in range(3)]
     last = LEFT + 2 * GROUP + 8 * COLUMN - 4
@@ -81,8 +81,8 @@ def module() -> list[str]:
             box(296, high - 20, 92, 40, "short\nconvolution", TEAL, fill=True), badge(388, high - 20, 6),
             line([(388, high), (ADD, high)]), arrow([(ADD, high), (ADD, STREAM - 14)]), text(ADD - 10, 364, "Y"),
             text(458, 318, "The Engram module", "start", SMALL, TEAL),
-            text(458, 345, "A number in a circle: the tutorial\nthat takes this step apart.", "start", SMALL),
-            text(458, 387, "The numbers are DeepSeek-V4.1's,\nwhich leaves out the convolution.", "start", SMALL)]
+            text(458, 345, "A circled number is the tutorial\nthat explains this step.", "start", SMALL),
+            text(458, 387, "The numbers are DeepSeek-V4.1's,\nwhich has no convolution.", "start", SMALL)]
 
 
 def stream() -> list[str]:

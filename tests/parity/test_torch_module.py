@@ -1,4 +1,4 @@
-"""A plain torch module, written from the paper and the demo's description, against the NumPy definition."""
+"""The NumPy definition compared with a plain torch module, written from the paper and the demo's description."""
 
 import numpy as np
 import pytest
@@ -13,8 +13,8 @@ torch = pytest.importorskip("torch", reason="torch is not installed")
 functional = torch.nn.functional
 
 
-class EngramTwin(torch.nn.Module):
-    """The module with torch's own norm, convolution and sigmoid; parameters as tensors by our names."""
+class TorchEngram(torch.nn.Module):
+    """The module built from torch's norm, convolution and sigmoid, with parameters under our names."""
 
     def __init__(self, parameters, config):
         super().__init__()
@@ -24,7 +24,7 @@ class EngramTwin(torch.nn.Module):
                         for name, array in parameters.items() if name != "column_offsets"}
 
     def norm(self, x, name, eps):
-        """Each branch by torch's norm, with its own gain: [B, T, M, D]."""
+        """Torch's norm of each branch, with the gain of that branch: [B, T, M, D]."""
         gains = self.weights[name] + (1.0 if self.config.gain_form == "zero_centred" else 0.0)
         branches = [functional.rms_norm(x[:, :, m], x.shape[-1:], gain, eps) for m, gain in enumerate(gains)]
         return torch.stack(branches, dim=2)
@@ -57,12 +57,12 @@ class EngramTwin(torch.nn.Module):
         return self.convolve(gated) if self.config.conv_kernel else gated
 
 
-def assert_twin(config, seed, batch, length, magnitude=1.0):
+def assert_same_output(config, seed, batch, length, magnitude=1.0):
     rng = np.random.default_rng(seed)
     parameters, (hidden, rows) = random_parameters(config, rng), random_inputs(config, rng, batch, length)
     hidden, trace = hidden * magnitude, Trace()
     found = engram(parameters, hidden, rows, config, trace=trace)
-    expected = EngramTwin(parameters, config)(torch.tensor(hidden), torch.tensor(rows)).numpy()
+    expected = TorchEngram(parameters, config)(torch.tensor(hidden), torch.tensor(rows)).numpy()
     scale = module_scale(trace, parameters, config, hidden)
     assert_close("output", expected, found, "f64", max(config.memory_width, config.hidden_size) + 1, scale)
 
@@ -70,13 +70,13 @@ def assert_twin(config, seed, batch, length, magnitude=1.0):
 @pytest.mark.parametrize("shape", [(1, 1), (2, 7), (3, 14)], ids=lambda s: f"B={s[0]},T={s[1]}")
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_torch_gives_the_same_output(dialect, shape):
-    assert_twin(DIALECTS[dialect], 1, *shape)
+    assert_same_output(DIALECTS[dialect], 1, *shape)
 
 
 @pytest.mark.parametrize("magnitude", [1e-10, 1e-8, 1e-3], ids=lambda m: f"states of {m}")
 @pytest.mark.parametrize("config", [DEMO, PAPER, TILEKERNELS, QWEN], ids=lambda config: config.name)
 def test_torch_has_the_same_eps(config, magnitude):
-    assert_twin(config, 2, 1, 4, magnitude)
+    assert_same_output(config, 2, 1, 4, magnitude)
 
 
 def test_torch_decodes_the_same_fp8_numbers():
