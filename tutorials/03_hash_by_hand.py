@@ -465,4 +465,4 @@ for t, expected in ((3, [3, 4]), (4, [4]), (5, [])):
 # in the 4-gram of the one after. The 2-grams are right, so a test of 2-grams alone would pass.
 
 # %% [markdown]
-# Next: [how often do n-grams share a row, and what do heads and primes do about it?](04_collisions.md)
+# Next: [collisions, heads and primes](04_collisions.md).

@@ -6,8 +6,7 @@
 # - compute the score of a memory against a context, and state the range of possible scores;
 # - distinguish the four published gates: near zero, for large scores, and by the meaning of a stored gain;
 # - say when `eps` matters, and why an ordinary test cannot detect a wrong one;
-# - recognise bugs of a *port* (an implementation of the same thing in another language or framework) by their numerical
-#   symptoms.
+# - recognise bugs of a *port* (a reimplementation in another language or framework) by their numerical symptoms.
 #
 # ## Rows are read without regard to context
 #

@@ -12,8 +12,8 @@
 # - describe a dialect as a list of choices, and define a new one;
 # - say whether a choice changes *addresses* (which rows are read), *values* (the output for given rows), or neither;
 # - compute the address of one n-gram in four dialects;
-# - infer from the pattern of wrong rows, or from the size of an error, which choice is wrong in a port (an
-#   implementation of the same thing in another language or framework).
+# - infer from the pattern of wrong rows, or from the size of an error, which choice is wrong in a port (a
+#   reimplementation in another language or framework).
 #
 # ## One configuration, many choices
 #

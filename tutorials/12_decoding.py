@@ -277,7 +277,7 @@ ax.loglog(tokens, np.full(200, history), label="history")
 ax.set(xlabel="tokens", ylabel="bytes", ylim=(4, 5e9),
        title="From the 11th token on, the latents exceed Engram's state")
 ax.legend(fontsize=8, loc="upper left")
-fig.set_label("Bytes kept against tokens seen, both logarithmic. Latents grow to 1.1 "
+fig.set_label("Bytes stored against tokens, both logarithmic. Latents grow to 1.1 "
               "billion at 32,768 tokens; taps stay at 369 thousand, history at 16.")
 assert 10 * latents < taps + history < 11 * latents and f"{32_768 * latents / 1e9:.1f}" == "1.1"
 

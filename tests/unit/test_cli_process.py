@@ -87,3 +87,17 @@ def test_without_numba_bench_exits_2_and_other_commands_work():
             "assert main(['presets']) == 0\nmain(['bench'])")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 2 and "pip install numba" in done.stderr and "Traceback" not in done.stderr
+
+
+NUMPY_ONLY = {"golden verify": 0, "golden export {}/vectors": 0, "walk --step": 0, "ids horse --out {}/rows.npy": 0,
+              "presets": 0, "count engram-27b": 0, "golden verify --backend nothing": 2, "bench --help": 0}
+
+
+@pytest.mark.parametrize("command", NUMPY_ONLY)
+def test_a_command_that_computes_with_numpy_imports_no_other_backend(command, tmp_path):
+    code = ("import sys; from engram_ref.cli.main import main\n"
+            "try:\n    code = main(sys.argv[1:])\nexcept SystemExit as stop:\n    code = stop.code\n"
+            "print(code, {'numba', 'llvmlite', 'torch', 'triton'} & set(sys.modules))")
+    done = subprocess.run([sys.executable, "-c", code, *command.format(tmp_path).split()], capture_output=True,
+                          text=True, timeout=60)
+    assert done.stdout.splitlines()[-1] == f"{NUMPY_ONLY[command]} set()"
