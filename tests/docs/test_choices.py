@@ -1,4 +1,4 @@
-"""The page of choices and deviations holds every mark of the source, and nothing else."""
+"""The page of choices and deviations lists exactly the marks in the source."""
 
 import re
 from pathlib import Path
