@@ -1,4 +1,4 @@
-"""Doctests are collected from every module; of what stands on a package, only where that is installed."""
+"""Collect doctests from every module, except those that need a missing package."""
 
 import importlib.util
 
@@ -11,4 +11,4 @@ NEEDS = {
 collect_ignore_glob = [pattern for package, patterns in NEEDS.items() for pattern in patterns
                        if importlib.util.find_spec(package) is None]
 
-collect_ignore = ["tests/without_numba.py"]     # a plugin: importing it takes Numba away
+collect_ignore = ["tests/without_numba.py"]     # a plugin that blocks the import of Numba

@@ -1,12 +1,12 @@
 """engram_ref: the reference implementation of Engram, conditional memory for language models.
 
-Importing this loads nothing else, not even NumPy: each public name loads its own file when it is first used. So
-the command line can handle Ctrl-C before anything slow is imported.
+Importing this package loads nothing else, not even NumPy; each public name loads its module on first use. The command
+line can therefore handle Ctrl-C before any slow import.
 """
 
 import sys
 
-TYPE_CHECKING = False           # type checkers take it for true; importing typing for it would take milliseconds
+TYPE_CHECKING = False           # type checkers assume True; importing typing for it would take milliseconds
 if TYPE_CHECKING:
     from engram_ref.addressing import Addressing
     from engram_ref.config import EngramConfig
@@ -25,35 +25,35 @@ __all__ = [
     "engram", "model_preset", "model_presets", "preset", "presets", "residual", "start_state",
 ]
 
-_HOMES = {
+_MODULES = {
     "Addressing": "addressing", "EngramConfig": "config", "InputError": "errors", "ModelConfig": "model_config",
     "Trace": "trace", "Vocabulary": "text.vocabulary", "model_preset": "model_presets",
     "model_presets": "model_presets", "preset": "presets", "presets": "presets",
     **dict.fromkeys(("EngramState", "engram", "residual", "start_state"), "model.engram"),
 }
-"""Public name -> the file below this package that holds it."""
+"""Public name -> the module of this package that defines it."""
 
 
 def __getattr__(name: str) -> object:
-    """A public name, from its file; kept, so that it is looked up once."""
+    """Import a public name from its module on first use, and keep it."""
     import importlib
 
-    if name not in _HOMES:
+    if name not in _MODULES:
         raise AttributeError(f"module 'engram_ref' has no attribute {name!r}")
-    found = globals()[name] = getattr(importlib.import_module(f"engram_ref.{_HOMES[name]}"), name)
-    return found
+    value = globals()[name] = getattr(importlib.import_module(f"engram_ref.{_MODULES[name]}"), name)
+    return value
 
 
 def __dir__() -> list[str]:
-    """All public names, loaded or not."""
+    """List all public names, loaded or not."""
     return sorted({*globals(), *__all__})
 
 
-class _Package(type(sys)):
-    """This package: `presets` and `model_presets` are functions in it, though files of these names hold them."""
+class _Package(type(sys)):      # type: ignore[misc]
+    """This package. `presets` and `model_presets` stay functions although modules of the same names define them."""
 
     def __setattr__(self, name: str, value: object) -> None:
-        """Importing a file binds its name here; a public function's name stays that function's."""
+        """Do not let the import of a submodule replace the public function of the same name."""
         if not (name in __all__ and isinstance(value, type(sys))):
             super().__setattr__(name, value)
 

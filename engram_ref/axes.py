@@ -1,34 +1,34 @@
-"""The axis letters: every shape in this package is written with these, and only these.
+"""Axis letters: every shape in this package is written with these letters and no others.
 
-A shape such as [B, T, M, D] means the same thing in a comment, a docstring, an error and the trace.
+A shape such as [B, T, M, D] means the same in a comment, a docstring, an error message and a trace.
 """
 
 AXES: dict[str, str] = {
     "B": "batch: independent sequences (inputs may come without it; the output then has none)",
     "T": "new tokens of this call",
-    "S": "tokens seen so far, cached and new",
+    "S": "all tokens of the stream so far, cached and new",
     "D": "width of one residual branch",
     "M": "residual branches (1 without hyper-connections)",
     "N": "largest n-gram order",
     "H": "hash heads per order",
-    "C": "columns of a row read: one per order and head, (N-1)*H, order-major",
+    "C": "columns: one table per order and head, (N-1)*H, order-major",
     "W": "width of one table row",
     "R": "rows of a table",
     "L": "taps of the short convolution",
     "A": "attention heads",
     "r": "width of the attention latent (kv_lora_rank)",
-    "dn": "channels of a head without position, dr: with, dv: of its value",
+    "dn": "channels per attention head without position; dr: with position; dv: of the value",
     "E": "routed experts",
-    "K": "experts that serve one token",
-    "V": "vocabulary: raw token ids",
+    "K": "experts chosen per token",
+    "V": "raw token ids in the vocabulary",
 }
-"""Letter -> what it counts."""
+"""Letter -> meaning."""
 
 
 def describe_shape(axes: str, shape: tuple[int, ...]) -> str:
-    """Axis letters beside their sizes, as the trace prints them.
+    """Format a shape with its axis letters, as the trace prints it.
 
-    axes     letters or expressions separated by blanks; a leading B may be missing from `shape`
+    axes     letters or expressions separated by spaces; `shape` may lack a leading B
     shape    the sizes
     returns  for example "[B=1, T=14, M=4]"
 

@@ -1,6 +1,6 @@
-"""Checks of single values: the fields of configurations and the plain arguments of public functions.
+"""Checks of configuration fields and of plain arguments of public functions.
 
-The annotation of a field says what it takes, and `check_fields` enforces it:
+The annotation of a field states which values it accepts, and `check_fields` enforces it:
 
     hidden_size: Count                       an integer, at least 1
     norm_eps: NonNegative | None             a finite number, at least 0, or None
@@ -8,7 +8,7 @@ The annotation of a field says what it takes, and `check_fields` enforces it:
     layer_ids: tuple[Whole, ...]             integers, at least 0; a list becomes a tuple
     attention: AttentionConfig               an instance of that class
 
-A bool is not an integer, and text is not a number. NumPy scalars become Python numbers.
+A bool is not accepted as an integer, nor text as a number. NumPy scalars become Python numbers.
 """
 
 import contextlib
@@ -17,16 +17,18 @@ import math
 import os
 import types
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 import numpy as np
 
 from engram_ref.errors import InputError, check_name, described
 
+Number = TypeVar("Number", int, float)
+
 
 @dataclass(frozen=True)
 class Range:
-    """The numbers that a field takes: least <= x <= most; least < x if `above`."""
+    """The numbers that a field accepts: least <= x <= most, or least < x <= most if `above`."""
 
     least: float
     most: float
@@ -43,34 +45,34 @@ NonNegative = Annotated[float, Range(0, math.inf)]
 Positive = Annotated[float, Range(0, math.inf, above=True)]
 
 
-def check_fields(config: object) -> None:
-    """Check each field of a dataclass against its annotation, and store it converted.
+def check_fields(config: Any) -> None:
+    """Check each field of a dataclass against its annotation, and store the converted value.
 
-    raises   InputError naming the first field that does not fit
+    raises   InputError naming the first invalid field
     """
-    for field, annotation in annotations(type(config)).items():
+    for field, annotation in annotations(type(config)).items():      # type: ignore[arg-type]
         object.__setattr__(config, field, checked(field, getattr(config, field), annotation))
 
 
 @functools.cache
 def annotations(kind: type) -> dict[str, Any]:
-    """Field -> annotation of a dataclass, ranges included."""
+    """Return field -> annotation of a dataclass, including the ranges."""
     return get_type_hints(kind, include_extras=True)
 
 
 def choices(kind: type) -> dict[str, tuple[str, ...]]:
-    """Field -> the names it takes, for the fields of a dataclass that take one of several."""
-    return {field: get_args(wanted) for field, wanted in annotations(kind).items() if get_origin(wanted) is Literal}
+    """Return field -> accepted names, for the `Literal` fields of a dataclass."""
+    return {field: get_args(form) for field, form in annotations(kind).items() if get_origin(form) is Literal}
 
 
-def checked(argument: str, value: object, wanted: Any) -> Any:
-    """The value as its annotation asks for it, converted only where nothing is lost.
+def checked(argument: str, value: Any, annotation: Any) -> Any:
+    """Return the value as its annotation requires, converted if no information is lost.
 
-    argument   its name, for the message
-    wanted     an annotation of one of the forms above
-    raises     InputError if the value does not fit
+    argument     name of the argument, for messages
+    annotation   one of the forms above
+    raises       InputError if the value does not fit
     """
-    form, inner = get_origin(wanted), get_args(wanted)
+    form, inner = get_origin(annotation), get_args(annotation)
     if form in (Union, types.UnionType):                     # X | None
         return None if value is None else checked(argument, value, inner[0])
     if form is Annotated:
@@ -81,45 +83,47 @@ def checked(argument: str, value: object, wanted: Any) -> Any:
     if form is tuple:
         check_kind(argument, value, list, tuple)
         return tuple(checked(f"{argument}[{i}]", item, inner[0]) for i, item in enumerate(value))
-    if wanted is bool and isinstance(value, np.bool_):
+    if annotation is bool and isinstance(value, np.bool_):
         return bool(value)
-    check_kind(argument, value, wanted)
+    check_kind(argument, value, annotation)
     return value
 
 
-def number(argument: str, value: object, kind: type, limits: Range) -> int | float:
-    """The value as a Python int or a finite float, of the same value and within limits; InputError otherwise."""
-    allowed, expected = (int, np.integer), "an integer"
+def number(argument: str, value: Any, kind: type[Number], limits: Range) -> Number:
+    """Convert a number to an equal Python int or finite float; raise InputError if there is none within the limits."""
+    allowed: tuple[type, ...] = (int, np.integer)
+    expected = "an integer"
     if kind is float:
-        allowed, expected = (int, float, np.integer, np.floating), "a finite number that a float64 holds"
+        allowed, expected = (*allowed, float, np.floating), "a finite number that float64 can represent"
+    is_number = isinstance(value, allowed) and not isinstance(value, bool)
     try:
-        found = kind(value) if isinstance(value, allowed) and not isinstance(value, bool) else None
-    except OverflowError:                                    # an int beyond every float
-        found = None
-    if found is None or found != value or (kind is float and not math.isfinite(found)):
+        converted = kind(value) if is_number else None
+    except OverflowError:                                    # an int beyond the range of float64
+        converted = None
+    if converted is None or converted != value or (kind is float and not math.isfinite(converted)):
         raise InputError(argument, expected, described(value))
-    if found < limits.least or (limits.above and found == limits.least):
+    if converted < limits.least or (limits.above and converted == limits.least):
         raise InputError(argument, f"{'above' if limits.above else 'at least'} {limits.least}", described(value))
-    if found > limits.most:
+    if converted > limits.most:
         raise InputError(argument, f"at most {limits.most}", described(value))
-    return found
+    return converted
 
 
 def integer(argument: str, value: object, least: int = 0, most: int = 2**31 - 1) -> int:
-    """A size or count as an int; InputError unless it is an integer in [least, most]."""
+    """Return a size or count as an int; raise InputError unless it is an integer in [least, most]."""
     return number(argument, value, int, Range(least, most))
 
 
 def check_kinds(**arguments: tuple) -> None:
     """Raise InputError unless each argument is an instance of one of its classes: name=(value, class, ...)."""
-    for name, given in arguments.items():
-        check_kind(name, *given)
+    for name, (value, *kinds) in arguments.items():
+        check_kind(name, value, *kinds)
 
 
 def check_shapes(**arrays: tuple) -> None:
     """Raise InputError unless each array has its shape: name=(array, shape).
 
-    Otherwise NumPy and PyTorch may broadcast it, and a Numba kernel would read past its end.
+    Without the check, NumPy and PyTorch might broadcast the array, and a Numba kernel would read past its end.
     """
     for name, (array, shape) in arrays.items():
         if array.shape != shape:
@@ -127,12 +131,12 @@ def check_shapes(**arrays: tuple) -> None:
 
 
 def as_batch(argument: str, axes: str, array: Any, *others: Any) -> tuple:
-    """Whether an array has a batch axis, then the array and those that come with it, each with such an axis.
+    """Return whether an array has a batch axis, followed by it and the other arrays, each with a batch axis.
 
-    argument   its name, for the message
-    axes       of the array without a batch, a letter each: "T"
+    argument   name of the array, for messages
+    axes       axis letters of the array without a batch, such as "T"
     others     arrays that have a batch axis if the first has one; None stays None
-    raises     InputError if the first array has neither these axes nor one more
+    raises     InputError if the first array has neither these axes nor a batch axis before them
     """
     batched = array.ndim == len(axes) + 1
     if not batched and array.ndim != len(axes):
@@ -142,23 +146,23 @@ def as_batch(argument: str, axes: str, array: Any, *others: Any) -> tuple:
 
 
 def as_ops(ops: Any, traced: bool = False) -> Any:
-    """The namespace to compute with.
+    """Return the namespace to compute with.
 
     ops       a namespace, or a module of ops: engram_ref.ops, or a backend
-    traced    whether a trace wants to see the steps: then no fused op may hide them
+    traced    return the namespace without fused ops, so that a trace records every step
     raises    InputError for anything else
     """
-    found = getattr(ops, "NAMESPACE", ops)
-    if isinstance(getattr(found, "steps", None), property) or not hasattr(found, "as_array"):     # a class of ops
+    namespace = getattr(ops, "NAMESPACE", ops)
+    if isinstance(getattr(namespace, "steps", None), property) or not hasattr(namespace, "as_array"):   # a class of ops
         raise InputError("ops", "a namespace of ops, such as engram_ref.ops", described(ops),
                          "engram_ref.backends.load(name) returns a backend's")
-    return getattr(found, "steps", found) if traced else found
+    return getattr(namespace, "steps", namespace) if traced else namespace
 
 
-def float_name(argument: str, dtype: object) -> str:
-    """"float32" or "float64", from a dtype of NumPy or PyTorch; InputError for any other dtype."""
+def float_name(argument: str, dtype: Any) -> str:
+    """Return "float32" or "float64" for a NumPy or PyTorch dtype; raise InputError for any other."""
     name = str(dtype).removeprefix("torch.")
-    if name not in ("float32", "float64"):                   # torch.compile cannot trace np.dtype of PyTorch's
+    if name not in ("float32", "float64"):                   # torch.compile cannot trace np.dtype of a torch dtype
         with contextlib.suppress(TypeError, ValueError):
             name = np.dtype(dtype).name
     if dtype is None or name not in ("float32", "float64"):
@@ -167,7 +171,7 @@ def float_name(argument: str, dtype: object) -> str:
 
 
 def check_is_file(argument: str, path: object, expected: str, hint: str = "") -> None:
-    """Raise InputError unless `path` is the path of a file; any object is accepted, and a name of any length."""
+    """Raise InputError unless `path` is the path of a file; accepts any object, and names of any length."""
     if not (isinstance(path, str | os.PathLike) and os.path.isfile(path)):
         raise InputError(argument, expected, "no such file", hint)
 

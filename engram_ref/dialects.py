@@ -1,14 +1,15 @@
-"""The dialect table: what differs between the presets, for the command line and the docs alike."""
+"""The dialect table: the differences between the presets, for the command line and the docs."""
 
 from collections.abc import Callable
+from typing import Any
 
 from engram_ref.addressing import Addressing
 from engram_ref.config import EngramConfig
 
 
 def _barrier(config: EngramConfig) -> str:
-    found = [word for word, on in (("DEAD", config.dead_barrier), ("EOS", config.eos_id is not None)) if on]
-    return ", ".join(found) or "none"
+    barriers = [name for name, on in (("DEAD", config.dead_barrier), ("EOS", config.eos_id is not None)) if on]
+    return ", ".join(barriers) or "none"
 
 
 DIALECT_FIELDS: tuple[tuple[str, Callable[[EngramConfig], str]], ...] = (
@@ -19,25 +20,25 @@ DIALECT_FIELDS: tuple[tuple[str, Callable[[EngramConfig], str]], ...] = (
     ("heads x row width", lambda c: f"{c.n_heads} x {c.row_width}"),
     ("nominal table size", lambda c: ", ".join(f"{size:,}" for size in dict.fromkeys(c.table_sizes))),
     ("multipliers", lambda c: f"{c.multiplier_generator} ({c.seed_index})"),
-    ("left fill", lambda c: f"pad id {c.pad_id}" if c.eos_id is None else "EOS"),
+    ("window fill", lambda c: f"pad id {c.pad_id}" if c.eos_id is None else "EOS"),
     ("barriers", _barrier),
     ("table storage", lambda c: c.table_codec),
     ("projection bias", lambda c: "yes" if c.projection_bias else "no"),
     ("score", lambda c: c.score_form),
     ("gate", lambda c: c.gate_form),
     ("norm gain", lambda c: c.gain_form),
-    ("query/key eps", lambda c: "dtype's epsilon" if c.norm_eps is None else f"{c.norm_eps:g}"),
+    ("query/key eps", lambda c: "machine epsilon" if c.norm_eps is None else f"{c.norm_eps:g}"),
     ("convolution", lambda c: f"{c.conv_kernel} taps, dilation {c.conv_dilation}" if c.conv_kernel else "none"),
     ("conv eps", lambda c: f"{c.conv_norm_eps:g}" if c.conv_kernel else "-"),
-    ("conv at start", lambda c: c.conv_init if c.conv_kernel else "-"),
+    ("conv init", lambda c: c.conv_init if c.conv_kernel else "-"),
     ("rounding", lambda c: c.rounding),
-    ("quantiser's floor", lambda c: "-" if c.rounding == "none" else f"{c.quantise_floor:g}"),
+    ("quantiser floor", lambda c: "-" if c.rounding == "none" else f"{c.quantise_floor:g}"),
 )
 """Label and value of every choice in which presets differ."""
 
 
-def sizes(config: EngramConfig) -> dict[str, object]:
-    """What a preset's tables amount to, over all its layers.
+def sizes(config: EngramConfig) -> dict[str, Any]:
+    """Return the size of a preset's tables, over all its layers.
 
     returns   layers, rows (per layer, as stored), parameters of the tables, bytes as stored
     """

@@ -1,15 +1,15 @@
-"""The one error for input that cannot be used: what it was, what was expected, what was found, and what to do.
+"""InputError, the error for unusable input: it states the argument, the expected and found values, and a remedy.
 
-Every public function raises InputError before any work and before any write. The command line prints its
-text as one line and exits with 2.
+Every public function raises it before it computes or writes anything. The command line prints the message on one line
+and exits with status 2.
 """
 
 import difflib
 from collections.abc import Collection
 from numbers import Number
 
-LONGEST = 300
-"""Characters of an argument's name (a path, say) or of a found value that a message shows."""
+MAX_LENGTH = 300
+"""Maximum number of characters that a message shows of an argument's name (such as a path) or of a value."""
 
 
 class InputError(ValueError):
@@ -27,31 +27,31 @@ class InputError(ValueError):
         super().__init__(" ".join((f"{text} ({hint})" if hint else text).splitlines()))
 
     def __reduce__(self) -> tuple[type["InputError"], tuple[str, ...]]:
-        """Pickle the four parts: the text alone, which exceptions pickle by default, does not make the error."""
+        """Pickle all four arguments; by default, an exception pickles only its message."""
         return type(self), (self.argument, self.expected, self.found, self.hint)
 
 
 def shortened(text: str) -> str:
-    """A text whose middle is left out if it is longer than LONGEST."""
-    return text if len(text) <= LONGEST + 3 else f"{text[: LONGEST // 2]}...{text[-LONGEST // 2 :]}"
+    """Return the text, without its middle if it is longer than MAX_LENGTH."""
+    return text if len(text) <= MAX_LENGTH + 3 else f"{text[: MAX_LENGTH // 2]}...{text[-MAX_LENGTH // 2 :]}"
 
 
 def check_name(argument: str, name: object, known: Collection[str]) -> None:
-    """Raise InputError unless the name is one of those known; the message lists them and suggests the nearest."""
+    """Raise InputError unless the name is known; the message lists the known names and suggests the closest."""
     if not isinstance(name, str) or name not in known:
-        near = difflib.get_close_matches(name, known, n=1, cutoff=0.45) if isinstance(name, str) else []
-        hint = f"did you mean {near[0]}?" if near else ""
+        close = difflib.get_close_matches(name, known, n=1, cutoff=0.45) if isinstance(name, str) else []
+        hint = f"did you mean {close[0]}?" if close else ""
         raise InputError(argument, f"one of {', '.join(known)}", described(name), hint)
 
 
-def check_sha256(argument: str, found: str, expected: str, hint: str, whose: str = "") -> None:
-    """Raise InputError unless two sha256 digests are the same; the message shows how each begins."""
+def check_sha256(argument: str, found: str, expected: str, hint: str, owner: str = "") -> None:
+    """Raise InputError unless two sha256 digests are equal; the message shows the first 16 digits of each."""
     if found != expected:
-        raise InputError(argument, f"{whose}sha256 {expected[:16]}...", f"sha256 {found[:16]}...", hint)
+        raise InputError(argument, f"{owner}sha256 {expected[:16]}...", f"sha256 {found[:16]}...", hint)
 
 
 def described(value: object) -> str:
-    """A value as a message shows it: a number or text as Python writes it, anything else by its type."""
-    if isinstance(value, int) and value.bit_length() > LONGEST:
-        return "a larger integer"
+    """Format a value for a message: numbers and text as Python writes them, anything else by its type."""
+    if isinstance(value, int) and value.bit_length() > MAX_LENGTH:
+        return f"an integer of {value.bit_length()} bits"
     return repr(value) if isinstance(value, Number | str | None) else f"a value of type {type(value).__name__}"

@@ -1,7 +1,7 @@
-"""Writing files: the one place that does, completely or not at all.
+"""Write files completely or not at all. No other module writes files.
 
-Data goes to a temporary name in the same folder first, then takes the target's name. Symbolic links are followed
-and stay. A file that is replaced keeps its mode and, where the system permits it, its owner.
+Data is written to a temporary file in the same folder, which then replaces the target. Symbolic links are followed and
+kept. A replaced file keeps its mode and, if the system permits it, its owner.
 """
 
 import os
@@ -15,28 +15,28 @@ from pathlib import Path
 from engram_ref.checks import check_kind
 from engram_ref.errors import InputError
 
-KINDS = {stat.S_IFREG: "a file", stat.S_IFDIR: "a folder", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device",
-         stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
-"""What can have a path."""
+FILE_TYPES = {stat.S_IFREG: "a file", stat.S_IFDIR: "a folder", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device",
+              stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket"}
+"""File type -> its name in messages."""
 
 
 def check_file(path: str | Path, argument: str = "") -> Path:
-    """The file that a path leads to, after all links, if `write_whole` can write it.
+    """Return the file that a path leads to, after all links, or raise InputError if `write_whole` cannot write it.
 
-    argument   how the error calls it; by default "file PATH"
-    returns    an absolute path of a regular file, or of none yet
+    argument   name of the argument, for messages; default: "file PATH"
+    returns    absolute path of a regular file, or of one that does not exist yet
     raises     InputError for a folder, a device, a FIFO, a socket, a read-only file, or a folder that is missing or
-               cannot be written to
+               not writable
     """
     check_kind(argument or "path", path, str, os.PathLike)
     argument = argument or f"file {path}"
-    target, found = followed(path, argument)
-    if found is not None and not stat.S_ISREG(found.st_mode):
-        raise InputError(argument, "a regular file or a new name", kind(found))
+    target, status = resolved(path, argument)
+    if status is not None and not stat.S_ISREG(status.st_mode):
+        raise InputError(argument, "a regular file or a new name", file_type(status))
     if os.fspath(path).endswith(os.sep):
-        raise InputError(argument, "a file name", f"a folder's: it ends in {os.sep}")
-    if found is not None and not (found.st_mode & 0o222 and os.access(target, os.W_OK)):    # root may write any file
-        raise InputError(argument, "a file that can be written", "a read-only file")
+        raise InputError(argument, "a file name", f"a folder name, which ends in {os.sep}")
+    if status is not None and not (status.st_mode & 0o222 and os.access(target, os.W_OK)):   # root may write any file
+        raise InputError(argument, "a writable file", "a read-only file")
     check_writable(target.parent, argument)
     return target
 
@@ -44,24 +44,24 @@ def check_file(path: str | Path, argument: str = "") -> Path:
 def write_whole(path: str | Path, data: bytes) -> None:
     """Write a file completely or not at all.
 
-    A new file gets the permissions that the umask leaves. Other names of the file (hard links) keep the old data.
+    A new file gets the permissions that the umask allows. Hard links to a replaced file keep the old data.
 
-    raises   InputError as check_file does, or where the disk is full; the old file is then as it was
+    raises   InputError like check_file, or if the disk is full; an existing file is then unchanged
     """
     target = check_file(path)
     old = target.stat() if target.exists() else None
     temporary = temporary_name(target.parent)
-    mode = 0o666 if old is None else 0o600              # never more open on the way than the file it replaces
+    mode = 0o666 if old is None else 0o600              # the temporary file must not be more accessible than the old
     try:
         with open(temporary, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as file:
             file.write(data)
             file.flush()
-            os.fsync(file.fileno())                     # some disks say only here that they are full
+            os.fsync(file.fileno())                     # some file systems report a full disk only here
         if old is not None:
             keep_owner_and_mode(temporary, old)
         os.replace(temporary, target)
     except OSError as error:
-        raise InputError(f"file {path}", "a file that can be written", error.strerror) from error
+        raise InputError(f"file {path}", "a writable file", error.strerror) from error
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -70,8 +70,8 @@ def write_whole(path: str | Path, data: bytes) -> None:
 def write_folder(path: str | Path, files: Mapping[str, bytes]) -> None:
     """Write a folder of files completely or not at all.
 
-    path     a folder that does not exist yet, or is empty: the current one and a link to one included
-    raises   InputError where it holds files, is not a folder, or cannot be written
+    path     a new or an empty folder, possibly the current one or a link to one
+    raises   InputError if it contains files, is not a folder, or is not writable
     """
     target = check_folder(path)
     existed = target.exists()
@@ -83,7 +83,7 @@ def write_folder(path: str | Path, files: Mapping[str, bytes]) -> None:
             write_whole(staged / name, data)
         if not existed:
             os.replace(staged, target)
-        else:                                           # it stays the folder it is: shells may be inside
+        else:                                           # keep the folder itself: it may be a current directory
             for name in files:
                 moved.append(target / name)
                 os.replace(staged / name, target / name)
@@ -91,25 +91,26 @@ def write_folder(path: str | Path, files: Mapping[str, bytes]) -> None:
         for file in moved:
             file.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            raise InputError(f"folder {path}", "a folder that can be written", error.strerror) from error
+            raise InputError(f"folder {path}", "a writable folder", error.strerror) from error
         raise
     finally:
         shutil.rmtree(staged, ignore_errors=True)
 
 
 def check_folder(path: str | Path) -> Path:
-    """The new or empty folder that a path leads to, after all links; InputError where it is anything else."""
+    """Return the new or empty folder that a path leads to, after all links; raise InputError for anything else."""
     argument = f"folder {path}"
-    target, found = followed(path, argument)
-    if found is not None and not (stat.S_ISDIR(found.st_mode) and not any(target.iterdir())):
+    target, status = resolved(path, argument)
+    is_folder = status is not None and stat.S_ISDIR(status.st_mode)
+    if status is not None and not (is_folder and not any(target.iterdir())):
         raise InputError(argument, "a new or an empty folder",
-                         "files in it" if stat.S_ISDIR(found.st_mode) else kind(found), "choose another name")
-    check_writable(target.parent if found is None else target, argument)
+                         "a folder that contains files" if is_folder else file_type(status), "choose a different name")
+    check_writable(target if is_folder else target.parent, argument)
     return target
 
 
-def followed(path: str | Path, argument: str) -> tuple[Path, os.stat_result | None]:
-    """Where a path leads after all links, and what is there; None where nothing is yet."""
+def resolved(path: str | Path, argument: str) -> tuple[Path, os.stat_result | None]:
+    """Return where a path leads after all links, and its status, or None if nothing exists there."""
     if not os.fspath(path):
         raise InputError(argument.strip(), "a name", "an empty one")
     try:
@@ -117,31 +118,31 @@ def followed(path: str | Path, argument: str) -> tuple[Path, os.stat_result | No
         return target, target.stat()
     except FileNotFoundError:
         return target, None
-    except (OSError, ValueError) as error:              # links in a circle, a zero byte, half a surrogate pair
+    except (OSError, ValueError) as error:              # a cycle of links, a zero byte, an unpaired surrogate
         raise InputError(argument, "a path", getattr(error, "strerror", None) or str(error)) from error
 
 
-def kind(found: os.stat_result) -> str:
-    """What it is that has a path."""
-    return KINDS.get(stat.S_IFMT(found.st_mode), "something else")
+def file_type(status: os.stat_result) -> str:
+    """Return the name of the file's type, such as "a folder"."""
+    return FILE_TYPES.get(stat.S_IFMT(status.st_mode), "something else")
 
 
 def check_writable(folder: Path, argument: str) -> None:
-    """Refuse a folder in which no file can be made."""
+    """Raise InputError unless files can be created in the folder."""
     if not folder.is_dir():
-        raise InputError(argument, "a folder that exists", repr(str(folder)))
+        raise InputError(argument, "an existing folder", repr(str(folder)))
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise InputError(argument, "a folder that can be written", repr(str(folder)))
+        raise InputError(argument, "a writable folder", repr(str(folder)))
 
 
 def temporary_name(folder: Path) -> Path:
-    """A hidden name in a folder that nothing else has. It does not grow with the target's, which may be the longest."""
+    """Return an unused hidden name in a folder. Its length is fixed: the target's name may have the maximum length."""
     return folder / f".{secrets.token_hex(8)}.part"
 
 
 def keep_owner_and_mode(path: Path, old: os.stat_result) -> None:
-    """Give a file the group, the owner and the mode of the one it replaces; the first two only where permitted."""
+    """Copy group, owner and mode from the replaced file's status; group and owner only if permitted."""
     for owner, group in ((-1, old.st_gid), (old.st_uid, -1)):
         with suppress(PermissionError):
             os.chown(path, owner, group)
-    os.chmod(path, stat.S_IMODE(old.st_mode))           # last: a new owner clears some of its bits
+    os.chmod(path, stat.S_IMODE(old.st_mode))           # last, since changing the owner clears some mode bits

@@ -1,7 +1,7 @@
-"""Layout: how many rows the tables of each layer have, and where each column starts in the flat table.
+"""Layout: the number of rows in each layer's tables, and where each column starts in the flat table.
 
-It follows from the configuration alone and needs no vocabulary, so parameters can be shaped, checked and
-made for any tokenizer.
+The layout follows from the configuration alone. It needs no vocabulary, so parameters can be created and checked for
+any tokenizer.
 """
 
 import functools
@@ -21,8 +21,8 @@ class Layout(ReadOnlyArrays):
     """The tables of one layer.
 
     primes       int64 [C] read-only, rows of each column's table
-    offsets      int64 [C] read-only, where each column starts in the flat table
-    table_rows   rows of the flat table as stored, padding included
+    offsets      int64 [C] read-only, first flat row of each column
+    table_rows   rows of the stored flat table, padding included
     """
 
     primes: np.ndarray
@@ -31,16 +31,16 @@ class Layout(ReadOnlyArrays):
 
 
 def module_order(config: EngramConfig) -> tuple[int, ...]:
-    """The layer ids in the order in which modules are numbered and primes are handed out.
+    """Return the layer ids in the order in which modules are numbered and primes assigned.
 
-    That is the order of the configuration. Qwen4Exp, which seeds by this number, sorts its layers first.
+    This is the order of the configuration, except that Qwen4Exp, which seeds by this number, sorts its layers first.
     """
     return tuple(sorted(config.layer_ids)) if config.seed_index == "ordinal" else config.layer_ids
 
 
 @functools.cache
 def layouts(config: EngramConfig) -> Mapping[int, Layout]:
-    """{layer id: Layout}, in the order of the configuration; computed once per configuration.
+    """Return {layer id: Layout} in the order of the configuration; computed once per configuration.
 
     >>> from engram_ref.presets import preset
     >>> {layer: layout.table_rows for layer, layout in layouts(preset("deepseek-v4.1-flash")).items()}
@@ -48,12 +48,12 @@ def layouts(config: EngramConfig) -> Mapping[int, Layout]:
     """
     multiple = config.row_multiple
     primes = table_primes(config.table_sizes, config.n_heads, len(config.layer_ids))
-    made = {layer_id: Layout(p, read_only(column_offsets(p)), -(-int(p.sum()) // multiple) * multiple)
-            for layer_id, p in zip(module_order(config), primes, strict=True)}
-    return MappingProxyType({layer_id: made[layer_id] for layer_id in config.layer_ids})
+    by_layer = {layer_id: Layout(p, read_only(column_offsets(p)), -(-int(p.sum()) // multiple) * multiple)
+                for layer_id, p in zip(module_order(config), primes, strict=True)}
+    return MappingProxyType({layer_id: by_layer[layer_id] for layer_id in config.layer_ids})
 
 
 def layout(config: EngramConfig, layer_id: int) -> Layout:
-    """The layout of one layer. Raises InputError for a layer without an Engram module."""
+    """Return the layout of one layer; raise InputError if it has no Engram module."""
     check_layer(config, layer_id)
     return layouts(config)[layer_id]

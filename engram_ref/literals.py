@@ -1,9 +1,9 @@
-"""The multipliers of the presets, written down.
+"""The multipliers of the presets, as literals.
 
-They are what the generators of engram_ref.ops.hashing give. NumPy does not promise to keep its PCG64
-stream for ever, and a changed multiplier would silently re-address every row; so the numbers stand here,
-and the generators are the cross-check. Each entry holds for this one combination only: another layer,
-seed or vocabulary size has other multipliers. A shorter window takes the first N of them.
+The generators of engram_ref.ops.hashing produce the same numbers. NumPy does not guarantee that its PCG64 stream never
+changes, and a changed multiplier would silently re-address every row. The literals are therefore used, and the
+generators cross-check them. An entry applies to one combination only: a different layer, seed or vocabulary size has
+different multipliers. A smaller N takes the first N of them.
 """
 
 MULTIPLIERS: dict[tuple[str, int, int, int], tuple[int, ...]] = {
@@ -15,6 +15,6 @@ MULTIPLIERS: dict[tuple[str, int, int, int], tuple[int, ...]] = {
     ("pcg64", 0, 14, 99_092): (67716810739261, 51510806800915, 30921347202721, 82619226485591),
     ("splitmix64", 1234, 0, 248_320): (23703573157769, 20109073645365, 8052911324071),
 }
-"""(generator, seed, index, canonical size) -> one layer's multipliers, the newest token's first.
+"""(generator, seed, index, canonical size) -> the multipliers of one layer, newest token first.
 
-The index is the layer's number, or with splitmix64 its place in the list of layers, from 0."""
+The index is the layer id; for splitmix64 it is the layer's position in the list of layers, from 0."""

@@ -1,4 +1,4 @@
-"""How much memory there is, so that what cannot fit is refused instead of killed."""
+"""Available memory, so that an allocation that does not fit raises an error before the system kills the process."""
 
 import os
 from pathlib import Path
@@ -10,9 +10,9 @@ CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 def available() -> int:
-    """Bytes that can be allocated now: what the kernel says is free, or the container's limit if smaller.
+    """Return the number of bytes that can be allocated: the kernel's estimate or, if smaller, the container's limit.
 
-    Elsewhere than on Linux: the machine's physical memory.
+    Outside Linux, it is the machine's physical memory.
     """
     try:
         fields = dict(line.split(":") for line in MEMINFO.read_text(encoding="ascii").splitlines())
@@ -21,13 +21,13 @@ def available() -> int:
         free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     try:
         return min(free, int(CGROUP_LIMIT.read_text(encoding="ascii")))
-    except (OSError, ValueError):     # no container, or one without a limit ("max")
+    except (OSError, ValueError):     # no container, or no limit ("max")
         return free
 
 
-def check_fits(what: str, needed: int) -> None:
-    """Refuse an allocation of `needed` bytes that does not fit, saying what it would take."""
+def check_fits(name: str, needed: int) -> None:
+    """Raise InputError if the parameters of `name` need more bytes than are available."""
     if needed > available():
         raise InputError("config", f"parameters that fit into {available() / 2**30:.1f} GiB of memory",
-                         f"{what}, which needs {needed / 2**30:.1f} GiB",
-                         "its layout, rows and sizes need no weights: see Addressing and shapes")
+                         f"{name}, which needs {needed / 2**30:.1f} GiB",
+                         "layout, rows and sizes need no weights: see Addressing and shapes")

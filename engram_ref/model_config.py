@@ -1,7 +1,7 @@
-"""ModelConfig: the backbone that Engram sits in, every choice a named field.
+"""ModelConfig: the backbone around Engram, with a named field for every choice.
 
-Names are those of the DeepSeek releases (kv_lora_rank, n_routed_experts, hc_mult, ...). What a paper does
-not publish is a field as well; the presets say which values were chosen.
+Names follow the DeepSeek releases (kv_lora_rank, n_routed_experts, hc_mult, ...). Values that no paper publishes are
+fields as well; the presets mark the values chosen for them.
 """
 
 import math
@@ -15,13 +15,13 @@ from engram_ref.errors import InputError
 
 @dataclass(frozen=True)
 class YarnConfig:
-    """YaRN: how a trained model is stretched to longer texts."""
+    """YaRN: extends a trained model to longer texts."""
 
-    factor: Positive                     # s, by how much
-    mscale: NonNegative                  # f; m = 0.1 f ln(s) + 1 sharpens queries and keys
-    original_length: Count = 4096        # L0, tokens the model was trained on
-    beta_fast: Positive = 32.0           # pairs that turn more often than this over L0 stay as they are
-    beta_slow: Positive = 1.0            # pairs that turn less often than this are slowed down fully
+    factor: Positive                     # s, the factor by which the context is extended
+    mscale: NonNegative                  # f; queries and keys are scaled by m = 0.1 f ln(s) + 1
+    original_length: Count = 4096        # L0, context length of the trained model
+    beta_fast: Positive = 32.0           # pairs with more rotations than this over L0 are unchanged
+    beta_slow: Positive = 1.0            # pairs with fewer rotations than this over L0 are slowed down by s
 
     def __post_init__(self):
         check_fields(self)
@@ -32,12 +32,12 @@ class AttentionConfig:
     """Multi-head latent attention (MLA)."""
 
     n_heads: Count                       # A
-    qk_nope_head_dim: Count              # channels of a head's query and key that carry no position
-    qk_rope_head_dim: Count              # channels that do
+    qk_nope_head_dim: Count              # channels per head of queries and keys without position
+    qk_rope_head_dim: Count              # channels per head with position
     v_head_dim: Count
-    kv_lora_rank: Count                  # r, width of the latent that is cached
-    q_lora_rank: Count | None            # width of the query's latent; None: straight from the hidden state
-    latent_norm_eps: NonNegative         # eps of the norms on both latents
+    kv_lora_rank: Count                  # r, width of the cached latent
+    q_lora_rank: Count | None            # width of the query latent; None: queries come from the hidden state
+    latent_norm_eps: NonNegative         # eps of both latents' norms
     rope_theta: Annotated[float, Range(1, math.inf, above=True)] = 10_000.0
     yarn: YarnConfig | None = None
 
@@ -48,7 +48,7 @@ class AttentionConfig:
 
     @property
     def qk_head_dim(self) -> int:
-        """Width of one head's query: the part without position, then the part with it."""
+        """Width of one head's query: the channels without position, then those with position."""
         return self.qk_nope_head_dim + self.qk_rope_head_dim
 
 
@@ -58,15 +58,15 @@ class ExpertsConfig:
 
     n_routed_experts: Count              # E
     num_experts_per_tok: Count           # K
-    n_shared_experts: Whole              # one SwiGLU of this many widths
+    n_shared_experts: Whole              # stored as one SwiGLU, this many times as wide
     moe_intermediate_size: Count         # F
-    n_group: Count = 1                   # experts come in this many contiguous groups
-    topk_group: Count = 1                # and only this many groups may serve one token
+    n_group: Count = 1                   # number of contiguous groups of experts
+    topk_group: Count = 1                # number of groups from which a token's experts are chosen
     routed_scaling_factor: NonNegative = 1.0
-    scoring_func: Literal["sigmoid", "sqrt_softplus", "softmax"] = "sigmoid"     # V3's; V4's; V2's
-    norm_topk_prob: bool = True          # do the chosen weights sum to one before scaling?
-    group_score: Literal["best_two", "best"] = "best_two"     # a group counts by its two best (V3) or its best (V2)
-    router_bias: bool = True             # is there a balancing bias? V2 has none, and no parameter "gate.bias"
+    scoring_func: Literal["sigmoid", "sqrt_softplus", "softmax"] = "sigmoid"     # V3, V4, V2
+    norm_topk_prob: bool = True          # whether the chosen weights are normalised to sum to one before scaling
+    group_score: Literal["best_two", "best"] = "best_two"     # sum of a group's two best scores (V3), or the best (V2)
+    router_bias: bool = True             # whether there is a load-balancing bias, parameter "gate.bias"; not in V2
 
     def __post_init__(self):
         check_fields(self)
@@ -75,22 +75,22 @@ class ExpertsConfig:
             raise InputError("n_group, topk_group", f"a divisor of {E} experts, and at most that many groups",
                              (G, self.topk_group))
         if G > 1 and E // G < 2 and self.group_score == "best_two":
-            raise InputError("n_group", "at least two experts per group", E // G, "a group's score is its best two")
+            raise InputError("n_group", "at least two experts per group", E // G, "a group is scored by its two best")
         if self.topk_group * E // G < K:
-            raise InputError("num_experts_per_tok", f"1 to {self.topk_group * E // G}, what the kept groups hold", K)
+            raise InputError("num_experts_per_tok", f"1 to {self.topk_group * E // G}, experts in the kept groups", K)
 
 
 @dataclass(frozen=True)
 class HyperConfig:
-    """Manifold-constrained hyper-connections (mHC): the residual stream as several branches."""
+    """Manifold-constrained hyper-connections (mHC): a residual stream with several branches."""
 
     hc_mult: Count = 4                   # M, branches
-    iterations: Count = 20               # Sinkhorn-Knopp steps, each a column and a row normalisation
+    iterations: Count = 20               # Sinkhorn-Knopp iterations, each normalising columns, then rows
     post_mult: NonNegative = 2.0         # H_post = post_mult * sigmoid
     pre_eps: NonNegative = 0.0           # added to H_pre; V4's code adds 1e-6
-    sinkhorn_eps: NonNegative = 0.0      # added in every Sinkhorn division; V4's code has 1e-6
-    alpha_init: Finite = 0.01            # what the dynamic part of the maps starts with
-    collapse: Literal["sum", "mean", "head"] = "sum"    # at the end; "head": a learned weighting
+    sinkhorn_eps: NonNegative = 0.0      # added in every Sinkhorn division; V4's code adds 1e-6
+    alpha_init: Finite = 0.01            # initial scale of the maps' state-dependent part
+    collapse: Literal["sum", "mean", "head"] = "sum"    # how branches are merged at the end; "head": learned weights
 
     def __post_init__(self):
         check_fields(self)
@@ -101,7 +101,7 @@ class BackboneConfig:
     """The transformer around Engram."""
 
     n_layers: Count
-    n_dense_layers: Whole                # the first so many have a dense SwiGLU instead of experts
+    n_dense_layers: Whole                # number of leading layers with a dense SwiGLU instead of experts
     hidden_size: Count                   # D
     vocab_size: Count                    # V
     intermediate_size: Count             # width of a dense SwiGLU
@@ -109,25 +109,25 @@ class BackboneConfig:
     experts: ExpertsConfig | None        # None: all layers are dense
     hyper: HyperConfig | None            # None: one plain residual stream
     rms_norm_eps: NonNegative
-    tie_embeddings: bool = False         # is the output matrix the embedding?
+    tie_embeddings: bool = False         # whether the output matrix is the embedding matrix
 
     def __post_init__(self):
         check_fields(self)
         if self.n_dense_layers > self.n_layers:
             raise InputError("n_dense_layers", f"at most n_layers, {self.n_layers}", self.n_dense_layers)
         if self.experts is None and self.n_dense_layers != self.n_layers:
-            raise InputError("n_dense_layers", f"{self.n_layers}, all layers, where there are no experts",
+            raise InputError("n_dense_layers", f"{self.n_layers}, all layers, if there are no experts",
                              self.n_dense_layers)
 
     @property
     def n_branches(self) -> int:
-        """M, residual branches: 1 without hyper-connections."""
+        """M, number of residual branches: 1 without hyper-connections."""
         return 1 if self.hyper is None else self.hyper.hc_mult
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """A whole model: a backbone, and the Engram modules in some of its layers."""
+    """A whole model: a backbone with Engram modules in some of its layers."""
 
     name: str
     source: str
@@ -149,7 +149,7 @@ class ModelConfig:
             raise InputError("engram.layer_ids", f"blocks up to {last}", engram.layer_ids)
 
     def engram_layer(self, index: int) -> int | None:
-        """The Engram layer id of the block with this index, counted from 0; None where it has no module."""
+        """Return the Engram layer id of block `index`, counted from 0, or None if it has no module."""
         if self.engram is None:
             return None
         layer_id = index + self.engram.layer_base

@@ -1,6 +1,6 @@
-"""The named models: a backbone and its Engram modules, each with its source.
+"""Named models: a backbone and its Engram modules, each with its source.
 
-Where a source does not publish a value, the comment beside it says "choice".
+A value that no source publishes is marked "choice" in a comment.
 """
 
 from dataclasses import replace
@@ -15,8 +15,8 @@ _MLA_27B = AttentionConfig(
     qk_rope_head_dim=64,
     v_head_dim=128,
     kv_lora_rank=512,
-    q_lora_rank=None,                 # choice: 768 and 1536 miss the mHC paper's active 612M, 1.66B and 4.14B
-    latent_norm_eps=1e-20,            # choice: the model's; HF's DeepSeek-V3 class has 1e-6
+    q_lora_rank=None,                 # choice: 768 and 1536 do not give the mHC paper's active 612M, 1.66B and 4.14B
+    latent_norm_eps=1e-20,            # choice: same as rms_norm_eps; HF's DeepSeek-V3 class uses 1e-6
 )
 
 _EXPERTS_72 = ExpertsConfig(
@@ -25,12 +25,12 @@ _EXPERTS_72 = ExpertsConfig(
     n_shared_experts=2,
     moe_intermediate_size=1536,
     n_group=1,                        # choice: no paper mentions groups, and 55 and 64 have no common divisor
-    routed_scaling_factor=2.5,        # choice: DeepSeek-V3's; Moonlight, with 64 experts, has 2.446
+    routed_scaling_factor=2.5,        # choice: DeepSeek-V3's; Moonlight, with 64 experts, uses 2.446
 )
 
 _HYPER_27B = HyperConfig(
     hc_mult=4,
-    collapse="sum",                   # choice: not stated; before a norm it equals the mean, V4 learns a weighting
+    collapse="sum",                   # choice: not stated; equivalent to "mean" before a norm; V4 learns weights
 )
 
 _BACKBONE_27B = BackboneConfig(
@@ -38,7 +38,7 @@ _BACKBONE_27B = BackboneConfig(
     n_dense_layers=1,
     hidden_size=2560,
     vocab_size=129_280,
-    intermediate_size=12_288,         # choice: 8 * 1536; of 4 to 12 times only 8 meets Dense-4B's 4.1B and 3.8B
+    intermediate_size=12_288,         # choice: 8 * 1536; of 4 to 12 times, only 8 gives Dense-4B's 4.1B and 3.8B
     attention=_MLA_27B,
     experts=_EXPERTS_72,
     hyper=_HYPER_27B,
@@ -48,7 +48,7 @@ _BACKBONE_27B = BackboneConfig(
 
 
 def _mhc(name: str, layers: int, hidden: int, heads: int, experts: ExpertsConfig) -> ModelConfig:
-    """A model of the mHC paper's Table 5; its dense layer is as wide as the experts that serve a token."""
+    """Return a model of the mHC paper's Table 5; its dense layer is as wide as the experts active per token."""
     width = (experts.num_experts_per_tok + experts.n_shared_experts) * experts.moe_intermediate_size
     backbone = replace(_BACKBONE_27B, n_layers=layers, hidden_size=hidden, intermediate_size=width,
                        attention=replace(_MLA_27B, n_heads=heads), experts=experts)
@@ -77,7 +77,7 @@ _TINY = BackboneConfig(
     intermediate_size=32,
     attention=AttentionConfig(2, 8, 4, 8, 12, None, 1e-6),
     experts=ExpertsConfig(6, 2, 1, 8, n_group=3, topk_group=2, routed_scaling_factor=1.5),
-    hyper=HyperConfig(alpha_init=1.0),    # so that the maps visibly depend on the state
+    hyper=HyperConfig(alpha_init=1.0),    # large, so that the maps visibly depend on the state
     rms_norm_eps=1e-6,
 )
 
@@ -94,7 +94,7 @@ _PRESETS: dict[str, ModelConfig] = {
     config.name: config
     for config in (
         ModelConfig("tiny", "this project: small enough to print", _TINY, preset("tiny")),
-        ModelConfig("small", "this project: small enough to train on a desk", _SMALL,
+        ModelConfig("small", "this project: small enough to train on a laptop", _SMALL,
                     replace(preset("tiny"), name="small", hidden_size=64, row_width=16, table_sizes=(9973, 19937))),
         ModelConfig("dense-4b", "paper arXiv 2601.07372, Table 5, column Dense-4B",
                     replace(_BACKBONE_27B, n_dense_layers=30, experts=None)),
@@ -111,14 +111,14 @@ _PRESETS: dict[str, ModelConfig] = {
 
 
 def model_presets() -> tuple[str, ...]:
-    """The names of all model presets."""
+    """Return the names of all model presets."""
     return tuple(_PRESETS)
 
 
 def model_preset(name: str) -> ModelConfig:
-    """The model of that name; "paper" is engram-27b.
+    """Return the model with this name; "paper" is an alias of engram-27b.
 
-    raises   InputError that lists the models and suggests the nearest
+    raises   InputError that lists the models and suggests the closest
 
     >>> model_preset("moe-27b").backbone.experts.n_routed_experts
     72

@@ -1,4 +1,4 @@
-"""Packages that may be absent or broken: importing one, or saying why that fails."""
+"""Optional packages: import one, or report why that fails."""
 
 import importlib
 from types import ModuleType
@@ -12,9 +12,9 @@ def require(module: str, argument: str, otherwise: str = "") -> ModuleType:
     """Import a package or one of its modules.
 
     module      such as "numba" or "safetensors.numpy"
-    argument    what needs it, for the error
-    otherwise   what works without it
-    raises      InputError: "not installed" only if there is no such package, else the error of its own import
+    argument    what needs the package, for the message
+    otherwise   what works without it, for the message
+    raises      InputError: "not installed" only if the package does not exist, else the error that its import raised
 
     >>> require("math", "example").sqrt(4.0)
     2.0
@@ -22,32 +22,32 @@ def require(module: str, argument: str, otherwise: str = "") -> ModuleType:
     try:
         return importlib.import_module(module)
     except Exception as error:
-        raise unusable(error, module.partition(".")[0], argument, otherwise=otherwise) from error
+        raise package_error(error, module.partition(".")[0], argument, otherwise=otherwise) from error
 
 
-def unusable(error: Exception, package: str, argument: str, install: str = "", otherwise: str = "") -> InputError:
-    """The error to raise when importing a package raised `error`; `install` replaces the hint "pip install PACKAGE"."""
-    why = fault_of(error, package)
+def package_error(error: Exception, package: str, argument: str, install: str = "", otherwise: str = "") -> InputError:
+    """Return the error to raise for a failed import; `install` replaces the hint "pip install PACKAGE"."""
+    why = failure_text(error, package)
     hints = [install or f"pip install {package}", otherwise] if why == ABSENT else [otherwise]
     return InputError(argument, f"the package {package}", why if why == ABSENT else f"one that {why}",
                       "; ".join(filter(None, hints)))
 
 
-def fault(package: str) -> str:
-    """Why a package cannot be imported, "not installed" or its own error in one line; "" if it can.
+def import_failure(package: str) -> str:
+    """Return why a package cannot be imported, "not installed" or its own error in one line; "" if it can be.
 
-    >>> fault("math"), fault("no_such_package")
+    >>> import_failure("math"), import_failure("no_such_package")
     ('', 'not installed')
     """
     try:
         importlib.import_module(package)
     except Exception as error:
-        return fault_of(error, package)
+        return failure_text(error, package)
     return ""
 
 
-def fault_of(error: Exception, package: str) -> str:
-    """What the error of an import says of the package; any kind may come: OSError, if a shared library is missing."""
+def failure_text(error: Exception, package: str) -> str:
+    """Return the reason for a failed import, whatever the error's type: a missing shared library raises OSError."""
     if isinstance(error, ModuleNotFoundError) and error.name == package:
         return ABSENT
     return " ".join(f"cannot be imported: {type(error).__name__}: {error}".split())

@@ -1,11 +1,12 @@
-"""The named configurations, each with its source.
+"""Named Engram configurations, each with its source.
 
-A value that neither the source nor code by its authors or in HF transformers gives is marked "choice" in the
-comment beside it. What the paper leaves open is taken from its authors' demo. A preset that is made from another
-takes over every value it does not name. The presets' multipliers are in literals.py.
+A value is marked "choice" in a comment if neither the source, nor code by its authors, nor HF transformers states it.
+What the paper leaves open is taken from its authors' demo. A preset that is derived from another inherits every value
+that it does not set. The presets' multipliers are in literals.py.
 """
 
 from dataclasses import replace
+from typing import Any
 
 from engram_ref.config import EngramConfig
 from engram_ref.errors import check_name
@@ -13,9 +14,9 @@ from engram_ref.text.maps import KNOWN_VOCABULARIES
 
 ALIASES = {"paper": "engram-27b"}
 
-GATES: dict[str, dict[str, object]] = {
+GATES: dict[str, dict[str, Any]] = {
     "paper": {"score_form": "normalised", "gate_form": "sigmoid", "gain_form": "plain",
-              "norm_eps": 1e-20},             # choice: as in its backbone and in V4.1; the demo has machine epsilon
+              "norm_eps": 1e-20},             # choice: as in its backbone and in V4.1; the demo uses machine epsilon
     "demo": {"score_form": "normalised", "gate_form": "signed_sqrt", "gain_form": "plain", "norm_eps": None},
     "tilekernels": {"score_form": "factored", "gate_form": "copysign_sqrt", "gain_form": "plain", "norm_eps": 1e-20},
     "deepseek-v4.1": {"score_form": "factored", "gate_form": "copysign_sqrt", "gain_form": "plain",
@@ -23,10 +24,10 @@ GATES: dict[str, dict[str, object]] = {
     "qwen": {"score_form": "normalised", "gate_form": "signed_sqrt", "gain_form": "zero_centred",
              "norm_eps": 1e-6},               # HF's rms_norm_eps
 }
-"""The gates by name; `dataclasses.replace(config, **GATES["tilekernels"])` gives a preset another one."""
+"""Gate settings by name; `dataclasses.replace(config, **GATES["tilekernels"])` changes the gate of a preset."""
 
 
-def _deepseek_vocabulary(name: str) -> dict[str, object]:
+def _deepseek_vocabulary(name: str) -> dict[str, Any]:
     known = KNOWN_VOCABULARIES[name]
     return {"vocabulary": name, "vocab_size": known.size, "canonical_size": known.canonical_size, "pad_id": 2}
 
@@ -58,7 +59,7 @@ _ENGRAM_27B = EngramConfig(
     conv_norm_eps=1e-5,                       # the demo's
     conv_init="zeros",
     rounding="none",
-    quantise_floor=1e-4,                      # the release's; nothing is quantised here
+    quantise_floor=1e-4,                      # as in the V4.1 release; unused, since nothing is quantised here
 )
 
 _ENGRAM_40B = replace(
@@ -101,7 +102,7 @@ _DEEPSEEK_V41_FLASH = replace(
     conv_norm_eps=1e-20,
     rounding="fp8_bf16",
     # As in DeepSeek's act_quant (V3 and V4 inference), TileKernels' clamp_min_value and NeMo's V4.1 quantisation;
-    # V4.1's own kernel file was not seen.
+    # V4.1's own kernel file was not available.
     quantise_floor=1e-4,
 )
 
@@ -113,17 +114,17 @@ _QWEN4EXP_PLE = replace(
     vocabulary=None,
     vocab_size=248_320,
     canonical_size=248_320,
-    pad_id=248_044,                           # the EOS id fills the window
+    pad_id=248_044,                           # the EOS id, which pads the window
     eos_id=248_044,
     table_sizes=(20_000_000, 20_000_000),
     seed=1234,
     multiplier_generator="splitmix64",
     seed_index="ordinal",
     row_width=160,
-    table_codec="bf16",                       # choice: two bytes a value, as HF's "95 GiB" means; which is not said
+    table_codec="bf16",                       # choice: HF's "95 GiB" implies two bytes per value, not which format
     row_multiple=128,
     **GATES["qwen"],
-    conv_norm_eps=1e-6,                       # HF's rms_norm_eps, like the other norms
+    conv_norm_eps=1e-6,                       # HF's rms_norm_eps, as for the other norms
 )
 
 _TINY = replace(
@@ -147,16 +148,16 @@ _PRESETS: dict[str, EngramConfig] = {
 
 
 def presets() -> tuple[str, ...]:
-    """The names of all presets, the default first; aliases left out."""
+    """Return the names of all presets, the default first, without aliases."""
     return tuple(_PRESETS)
 
 
 def preset(name: str) -> EngramConfig:
-    """The configuration of that name or alias.
+    """Return the configuration with this name or alias.
 
     name      one of presets(), or "paper" for engram-27b
     returns   EngramConfig
-    raises    InputError that lists the presets and suggests the nearest
+    raises    InputError that lists the presets and suggests the closest
 
     >>> preset("paper").table_sizes
     (2262400, 2262400)

@@ -1,4 +1,4 @@
-"""Read-only arrays: constants that are shared, and stay read-only when an object is pickled or copied."""
+"""Read-only arrays: shared constants that stay read-only when an object is pickled or copied."""
 
 from typing import Any
 
@@ -6,13 +6,13 @@ import numpy as np
 
 
 def read_only(array: np.ndarray) -> np.ndarray:
-    """The array itself, no longer writable."""
+    """Make an array read-only and return it."""
     array.setflags(write=False)
     return array
 
 
 class ReadOnlyArrays:
-    """Base of a class whose arrays, and dictionaries of arrays, are all read-only: NumPy pickles no such flag."""
+    """Base of classes whose arrays, and dictionaries of arrays, are read-only; restores the flag after unpickling."""
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         for value in state.values():

@@ -1,4 +1,4 @@
-"""Trace: look at every stage on the way, keep it, save it, or stop there.
+"""Trace: record every stage of a computation, save it, or stop at a stage.
 
     with Trace(stop="gate") as trace:
         engram(parameters, hidden, rows, config, trace=trace)
@@ -8,6 +8,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 from types import NoneType
+from typing import Any
 
 import numpy as np
 
@@ -20,11 +21,11 @@ from engram_ref.stages import stage_of
 
 
 class Stopped(Exception):
-    """Raised inside a traced computation at the stage named by `stop`; `with trace` swallows it."""
+    """Raised in a traced computation at the stage named by `stop`; the `with` block suppresses it."""
 
 
-def copied(array: np.ndarray) -> np.ndarray:
-    """A copy as a NumPy array; a tensor of any device comes without its graph, bfloat16 as float32."""
+def copied(array: Any) -> np.ndarray:
+    """Return a copy as a NumPy array; tensors are detached and moved to the CPU, bfloat16 becomes float32."""
     if hasattr(array, "detach"):
         array = array.detach().cpu()
         array = (array.float() if str(array.dtype) == "torch.bfloat16" else array).numpy()
@@ -35,12 +36,12 @@ def copied(array: np.ndarray) -> np.ndarray:
 
 
 class Trace:
-    """A dictionary of stages that a computation fills as it goes.
+    """A dictionary of stages that a computation fills as it runs.
 
-    stop           the key, or the stage's name, after which the computation ends; leaving the `with` block
-                   without having met it raises InputError
-    check_finite   refuse the first stage that holds NaN or infinity, naming it
-    prefix         put before every name, such as "layers.1.engram"
+    stop           the key or stage name after which the computation ends; leaving the `with` block raises
+                   InputError if that stage was not computed
+    check_finite   raise InputError at the first stage that contains NaN or infinity
+    prefix         prepended to every name, such as "layers.1.engram"
 
     >>> trace = Trace()
     >>> trace.record("gate", np.array([[[0.5, 0.25]]]))
@@ -54,36 +55,36 @@ class Trace:
         self.arrays: dict[str, np.ndarray] = {}
 
     def at(self, prefix: str) -> "Trace":
-        """The same trace, its names put below a path: trace.at("layers.1.engram")."""
-        below = Trace(self.stop, self.check_finite, self._path(prefix))
-        below.arrays = self.arrays
-        return below
+        """Return a trace that stores into this one, with names below a path: trace.at("layers.1.engram")."""
+        nested = Trace(self.stop, self.check_finite, self._path(prefix))
+        nested.arrays = self.arrays
+        return nested
 
     def record(self, name: str, array: np.ndarray) -> None:
-        """Keep a copy of one stage. Raises InputError on a non-finite one where that is asked for."""
+        """Store a copy of one stage; raise InputError if it is not finite and `check_finite` is set."""
         check_kind("name", name, str)
-        key, found = self._path(name), copied(array)
-        if found.dtype.kind in "OSU":
+        key, stored = self._path(name), copied(array)
+        if stored.dtype.kind in "OSU":
             raise InputError("array", "an array of numbers", described(array))
-        array = self.arrays[key] = found
-        if self.check_finite and not np.isfinite(array).all():
-            position = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
-            raise InputError(key, "finite values", f"{array[position]} at {position}", "the first stage that has one")
+        self.arrays[key] = stored
+        if self.check_finite and not np.isfinite(stored).all():
+            position = tuple(int(i) for i in np.argwhere(~np.isfinite(stored))[0])
+            raise InputError(key, "finite values", f"{stored[position]} at {position}", "the first stage that has one")
         if self.stop in (key, name):
             raise Stopped(key)
 
     def first_non_finite(self) -> str | None:
-        """The key of the first stage that holds NaN or infinity, or None."""
+        """Return the key of the first stage that contains NaN or infinity, or None."""
         return next((key for key, array in self.arrays.items() if not np.isfinite(array).all()), None)
 
     def describe(self, key: str) -> str:
-        """One line: key, shape in axis letters, dtype."""
+        """Return one line with key, shape in axis letters, and dtype."""
         array, stage = self[key], stage_of(key)
         shape = describe_shape(stage.axes, array.shape) if stage else str(list(array.shape))
         return f"{key} {shape} {array.dtype}"
 
     def save(self, path: str | Path) -> None:
-        """Write all stages to a safetensors file, whole or not at all; see engram_ref.files."""
+        """Write all stages to a safetensors file, completely or not at all; see engram_ref.files."""
         check_file(path)
         data = require("safetensors.numpy", f"trace file {path}").save(
             {key: np.array(array, order="C") for key, array in self.arrays.items()},
@@ -92,16 +93,16 @@ class Trace:
 
     @classmethod
     def load(cls, path: str | Path) -> "Trace":
-        """Read a saved trace, stages in their order. InputError where the file is missing or damaged."""
+        """Read a saved trace, stages in order; raise InputError if the file is missing or damaged."""
         check_is_file(f"trace file {path}", path, "a safetensors file")
         trace, safe_open = cls(), require("safetensors", f"trace file {path}").safe_open
         try:
             with safe_open(path, framework="numpy") as stored:
                 order = (stored.metadata() or {})["order"]
                 trace.arrays = {key: stored.get_tensor(key) for key in order.split("\n") if key}
-        except Exception as error:  # the library raises its own kind for every sort of damage
+        except Exception as error:  # the library has its own exception types
             raise InputError(f"trace file {path}", "a safetensors file written by Trace.save", str(error),
-                             "truncated, or no trace?") from error
+                             "is it truncated, or not a trace?") from error
         return trace
 
     def _path(self, name: str) -> str:

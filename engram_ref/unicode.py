@@ -1,11 +1,11 @@
-"""Unicode tables of the normaliser: which characters each of its steps changes, and into what.
+"""Unicode tables of the normaliser: the characters that each of its steps changes, and their replacements.
 
-Python's own tables (`unicodedata`, `str.lower`) change from one Python version to the next, and with them
-the canonical ids of a vocabulary would change. The demo computes its map with the `tokenizers` library. So
-the library's tables ship with this package, as data.
+Python's own tables (`unicodedata`, `str.lower`) differ between Python versions, and the canonical ids of a vocabulary
+would differ with them. The demo computes its map with the `tokenizers` library, so this package ships that library's
+tables as data.
 
-Source: tokenizers 0.23.3, by scripts/freeze_unicode.py. Of the versions from 0.21.0 on, those before 0.22.2 lack
-some of the newest capital letters; the other tables are the same.
+Source: tokenizers 0.23.3, extracted by scripts/freeze_unicode.py. The tables are the same from 0.21.0 on, except that
+versions before 0.22.2 lack some of the newest capital letters.
 """
 
 import functools
@@ -27,20 +27,20 @@ SYLLABLES = range(0xAC00, 0xD7A4)
 
 
 class UnicodeTables(NamedTuple):
-    """One table per step, in the form that `str.translate` takes: character number -> replacement.
+    """One table per step, as `str.translate` takes it: code point -> replacement.
 
-    A character that is not in a table stays as it is.
+    A character that is not in a table is unchanged.
     """
 
-    fold: dict[int, str]            # compatibility characters -> their plain form
-    decompose: dict[int, str]       # composed characters -> base character, then marks
+    fold: dict[int, str]            # compatibility characters -> plain characters
+    decompose: dict[int, str]       # composed characters -> base character, then its marks
     marks: dict[int, None]          # marks that strip_accents deletes
     lowercase: dict[int, str]       # capital letters -> small letters
 
 
 @functools.cache
 def load_tables() -> UnicodeTables:
-    """The shipped tables, checked against their digest; read at the first call.
+    """Load the shipped tables at the first call, and verify their digest.
 
     raises   InputError if the file is missing or damaged
     """
@@ -51,27 +51,27 @@ def load_tables() -> UnicodeTables:
     check_sha256("unicode tables", hashlib.sha256(data).hexdigest(), DIGEST, "reinstall engram_ref")
     stored = json.loads(data)
     return UnicodeTables(
-        fold=by_number(stored["fold"]),
-        decompose=by_number(stored["decompose"]) | {number: hangul_letters(number) for number in SYLLABLES},
+        fold=by_code_point(stored["fold"]),
+        decompose=by_code_point(stored["decompose"]) | {point: hangul_letters(point) for point in SYLLABLES},
         marks=dict.fromkeys(map(ord, stored["marks"])),
-        lowercase=by_number(stored["lowercase"]),
+        lowercase=by_code_point(stored["lowercase"]),
     )
 
 
-def by_number(table: dict[str, str]) -> dict[int, str]:
-    """The same table with character numbers as keys."""
+def by_code_point(table: dict[str, str]) -> dict[int, str]:
+    """Return the same table with code points as keys."""
     return {ord(character): replacement for character, replacement in table.items()}
 
 
-def hangul_letters(number: int) -> str:
-    """The two or three letters of a Hangul syllable: 19 leads, 21 vowels, 27 tails or none.
+def hangul_letters(point: int) -> str:
+    """Return the letters of a Hangul syllable: one of 19 leads, one of 21 vowels, and one of 27 tails or none.
 
-    number   in SYLLABLES
+    point    in SYLLABLES
     source   Unicode Standard, section 3.12
 
     >>> hangul_letters(ord("한")) == "\u1112\u1161\u11ab"
     True
     """
-    lead, rest = divmod(number - SYLLABLES.start, 21 * 28)
+    lead, rest = divmod(point - SYLLABLES.start, 21 * 28)
     vowel, tail = divmod(rest, 28)
     return chr(0x1100 + lead) + chr(0x1161 + vowel) + (chr(0x11A7 + tail) if tail else "")

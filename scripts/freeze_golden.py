@@ -1,10 +1,10 @@
-"""Write the golden vectors that ship: engram_ref/golden/. Run by hand; the same bytes every time.
+"""Write the golden vectors that ship with the package: engram_ref/golden/. Run by hand; the output is reproducible.
 
     python scripts/freeze_golden.py
 
-Integers are computed by the slow implementations of engram_ref/oracle/slow on Python's own integers, floats by
-those in float64, or, for stages that have none, by engram_ref.ops in float64. The NumPy definition must meet every
-answer within its class, or nothing is written. What a case is made of: engram_ref/oracle/builders/.
+The slow implementations in engram_ref/oracle/slow compute the answers, integers as Python integers and floats in
+float64; engram_ref.ops in float64 computes stages that they do not have. Files are written only if the NumPy definition
+agrees with every answer within its class. engram_ref/oracle/builders/ defines the cases.
 """
 
 import hashlib
@@ -32,13 +32,13 @@ AREAS = ("integers", "elementwise", "codecs", "attention", "experts", "branches"
 
 
 class Store:
-    """Arrays and configurations on their way to files; what is stored already is not stored twice."""
+    """Collected arrays and configurations; equal ones are stored once."""
 
     def __init__(self):
         self.integers, self.floats, self.known, self.configurations = {}, {}, {}, {}
 
     def reference(self, array, area, key):
-        """The key of an array, in whichever file it lies."""
+        """Store an array and return its key."""
         array = np.ascontiguousarray(array).reshape(np.shape(array))
         file = f"floats-{area}.safetensors" if array.dtype in (np.float32, np.float64) else INTEGERS
         content = (file, array.dtype.str, str(array.dtype), array.shape, array.tobytes())
@@ -51,34 +51,34 @@ class Store:
         return self.known[content]
 
     def configuration(self, config, key):
-        """The key of a configuration."""
+        """Store a configuration and return its key."""
         if config not in self.known:
             self.known[config] = key
             self.configurations[key] = resolved(config)
         return self.known[config]
 
     def files(self):
-        """{name: bytes} of everything stored."""
+        """Return {name: bytes} of all files."""
         from safetensors.numpy import save
 
-        return {INTEGERS: one_a_line(self.integers)} | {name: save(arrays) for name, arrays in self.floats.items()}
+        return {INTEGERS: one_per_line(self.integers)} | {name: save(arrays) for name, arrays in self.floats.items()}
 
 
 def as_json(array):
-    """An array of integers, booleans or words; bfloat16 as its bits."""
+    """Return the JSON entry of an array of integers, booleans or words; bfloat16 is stored as its bits."""
     dtype = "str" if array.dtype.kind == "U" else str(array.dtype)
     values = array.view(np.uint16) if dtype == "bfloat16" else array
     return {"dtype": dtype, "shape": list(array.shape), "values": values.ravel().tolist()}
 
 
-def one_a_line(entries):
-    """JSON with one entry a line: readable, and small changes make small differences."""
+def one_per_line(entries):
+    """Return JSON with one entry per line: readable, and small changes make small diffs."""
     return ("{\n" + ",\n".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in entries.items())
             + "\n}\n").encode()
 
 
 def encoded(argument, store, area, key):
-    """One argument as engram_ref/oracle/encoding.py reads it."""
+    """Encode one argument for engram_ref/oracle/encoding.py."""
     inside = lambda part, name: encoded(part, store, area, f"{key}/{name}")
     if isinstance(argument, np.ndarray):
         return {"array": store.reference(argument, area, key)}
@@ -96,7 +96,7 @@ def encoded(argument, store, area, key):
 
 
 def resolved(config):
-    """Every field of a configuration with its value; of an Engram dialect also the numbers that follow from them."""
+    """Return every field of a configuration with its value; an EngramConfig also has the numbers derived from them."""
     if isinstance(config, tuple):
         return [resolved(part) for part in config]
     if not hasattr(config, "__dataclass_fields__"):
@@ -107,7 +107,7 @@ def resolved(config):
 
 
 def hashing(config):
-    """Canonical pad and EOS ids, and per layer the constants of its hash."""
+    """Return canonical pad and EOS ids, and the hash constants of each layer."""
     addressing = addressing_of(config)
     layers = {str(layer): {"multipliers": addressing.multipliers[layer].tolist(),
                            "primes": addressing.primes[layer].tolist(), "offsets": addressing.offsets[layer].tolist(),
@@ -116,7 +116,7 @@ def hashing(config):
 
 
 def entry(frozen, store, area):
-    """One case of the manifest."""
+    """Return the manifest entry of one case."""
     planned = frozen.planned
     stages = encoded_stages(frozen.stages, planned.name, store, area)
     accept = [{"name": other.name, "why": other.why,
@@ -129,7 +129,7 @@ def entry(frozen, store, area):
 
 
 def encoded_stages(frozen, title, store, area):
-    """Stages as the manifest lists them, their arrays stored."""
+    """Store the arrays of the stages and return the manifest entries."""
     stages = []
     for name, array, tolerance_class, terms, scale in frozen:
         stage = {"name": name, "class": tolerance_class, "expected": store.reference(array, area, f"{title}={name}")}
@@ -140,24 +140,26 @@ def encoded_stages(frozen, title, store, area):
 
 
 def narrowed(scale):
-    """A scale in float32, where that keeps it: only its size matters."""
+    """Return a scale in float32 if that is in range; its precision does not matter."""
     narrow = scale.astype(np.float32)
     return narrow if np.array_equal(narrow > 0, scale > 0) and np.isfinite(narrow).all() else scale
 
 
 def plan(area):
-    """Every case of an area."""
+    """Return every case of an area."""
     return [case for part in importlib.import_module(f"engram_ref.oracle.builders.{area}").AREA for case in part()]
 
 
 def make(areas=AREAS):
-    """{file name: bytes} of the vectors of some areas, manifest included."""
+    """Return {file name: bytes} of the vectors of some areas, including the manifest."""
+    # compute the answers and collect the arrays
     store, cases = Store(), []
     for area in areas:
         cases += [entry(freeze(planned), store, area) for planned in plan(area)]
     names = [case["name"] for case in cases]
-    assert len(set(names)) == len(names), "two cases of one name"
+    assert len(set(names)) == len(names), "two cases with the same name"
     assert {flag for case in cases for flag in case["flags"]} <= set(FLAGS)
+    # build the manifest, one case per line
     files = store.files()
     manifest = {"schema": SCHEMA, "seed": SEED, "versions": {"engram_ref": __version__, "numpy": np.__version__},
                 "classes": RULES, "flags": FLAGS,
@@ -172,12 +174,12 @@ def make(areas=AREAS):
 
 
 def compact(value):
-    """JSON on one line."""
+    """Return JSON on one line."""
     return json.dumps(value, separators=(",", ":"))
 
 
 def main():
-    """Write all files, and say how large they are."""
+    """Write all files and print their sizes."""
     files = make()
     GOLDEN.mkdir(exist_ok=True)
     for name, data in files.items():

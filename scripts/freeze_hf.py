@@ -1,12 +1,11 @@
-"""Write what HF transformers' DeepSeek classes answer to tiny random models: tests/golden/hf-*.safetensors.
+"""Write the outputs of HF transformers' DeepSeek classes for tiny random models: tests/golden/hf-*.safetensors.
 
     pip install torch==2.13.0 transformers==5.23.0
     python scripts/freeze_hf.py
 
-Each file holds the weights (float32 numbers), the input and the output of one model, and in its metadata the
-configuration and the versions. tests/golden/test_hf_frozen.py checks them without torch; the same models are
-built and compared afresh by tests/parity/test_hf.py. A frozen expert must not hang by a thread: the script
-refuses a model whose choices of experts a float32 rounding could turn.
+Each file has the weights (float32), the input and the output of one model; its metadata has the configuration and the
+versions. tests/golden/test_hf_frozen.py checks the files without torch, and tests/parity/test_hf.py builds and compares
+the same models anew. The script rejects a model in which a float32 rounding could change the choice of experts.
 """
 
 import json
@@ -28,11 +27,11 @@ GOLDEN = ROOT / "tests" / "golden"
 FIELDS = (*hf_models.BASE, "rms_norm_eps", "rope_parameters", "hidden_act", "attention_bias", "tie_word_embeddings",
           "model_type")
 NEAREST_CHOICE = 2.0**-16
-"""How far apart the last expert chosen and the first one left out must score: 256 roundings of float32."""
+"""Smallest allowed distance between the scores of chosen and other experts: 256 float32 roundings."""
 
 
 def write(name, arrays, **metadata):
-    """One file, whole or not at all."""
+    """Write one file, completely or not at all."""
     import torch
     import transformers
     from safetensors.numpy import save
@@ -45,7 +44,7 @@ def write(name, arrays, **metadata):
 
 
 def narrowest_choice(state_dict, hf_config, ids):
-    """The smallest distance, over tokens and layers, between a biased score that was chosen and one that was not."""
+    """Return the smallest distance between biased scores of chosen and other experts, over all tokens and layers."""
     config, parameters = from_hf_deepseek_v3(state_dict, hf_config)
     gaps, select = [], ops.experts.select_experts
 
@@ -66,12 +65,12 @@ def narrowest_choice(state_dict, hf_config, ids):
 
 
 def freeze_model(name, weights):
-    """One DeepSeek-V3."""
+    """Write one DeepSeek-V3 model."""
     model, hf_config = hf_models.build(name, weights)
     ids, state_dict = hf_models.random_ids(name), hf_models.arrays(model)
     gap = narrowest_choice(state_dict, hf_config, ids)
     if gap < NEAREST_CHOICE:
-        raise SystemExit(f"{name}, {weights}: two experts score within {gap:.1e} of each other; take another seed")
+        raise SystemExit(f"{name}, {weights}: the scores of two experts differ by only {gap:.1e}; use a different seed")
     stored = {f"weight.{key}": array.astype(np.float32) for key, array in state_dict.items()}
     fields = {key: hf_config[key] for key in FIELDS if key in hf_config}
     write(f"v3-{name}-{weights}", stored | {"ids": ids, "logits": hf_models.logits(model, ids)},
@@ -79,7 +78,7 @@ def freeze_model(name, weights):
 
 
 def main():
-    """Every frozen model, and one hyper-connection with its collapse."""
+    """Write all models, and one hyper-connection with its collapse."""
     for name, weights in hf_models.FROZEN:
         freeze_model(name, weights)
     write("v4-branches", hf_models.branch_arrays(), config=json.dumps(hf_models.V4),

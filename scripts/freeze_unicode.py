@@ -1,8 +1,8 @@
-"""Write the Unicode tables of the normaliser, as the `tokenizers` library has them: engram_ref/data/unicode.json.gz.
+"""Write the Unicode tables of the normaliser, taken from the `tokenizers` library: engram_ref/data/unicode.json.gz.
 
     python scripts/freeze_unicode.py
 
-Each step of the library is asked about every character, because each was built with another Unicode version.
+The script applies each step of the library to every character, because the steps use different Unicode versions.
 Python's own tables are not used. Copy the printed digest to engram_ref/unicode.py. tests/unit/test_unicode.py
 compares the normaliser with the library.
 """
@@ -23,23 +23,23 @@ from engram_ref.unicode import SYLLABLES, TABLES  # noqa: E402
 
 CHARACTERS = [chr(c) for c in range(sys.maxunicode + 1) if not 0xD800 <= c < 0xE000]
 LOWEST, HIGHEST = "\u0334", "\u0345"
-"""Marks of the lowest and the highest combining class that is not zero."""
+"""Marks of the lowest and the highest nonzero combining class."""
 
 nfkc, nfc, nfd, strip_accents, lowercase = (
     getattr(normalizers, name)().normalize_str for name in ("NFKC", "NFC", "NFD", "StripAccents", "Lowercase"))
 
 
 def check_order_is_irrelevant(marks):
-    """NFD also sorts marks by their combining class. The normaliser need not, if every such mark is then deleted."""
-    # A character without a class never moves; every other one moves past a mark of the lowest or the highest class.
+    """Check that all characters with a combining class are deleted, so that the normaliser need not sort them."""
+    # A character without a class never moves; all others move past a mark of the lowest or the highest class.
     for c in CHARACTERS:
         moves = nfd(c) == c and (nfd(c + LOWEST) != c + LOWEST or nfd(HIGHEST + c) != HIGHEST + c)
         if moves and c not in marks:
-            raise SystemExit(f"U+{ord(c):04X} has a combining class and stays: decompose must sort")
+            raise SystemExit(f"U+{ord(c):04X} has a combining class and is kept: decompose must sort")
 
 
 def main():
-    """All tables, written and counted."""
+    """Write all tables and print their sizes."""
     tables = {
         "fold": {c: nfkc(c) for c in CHARACTERS if nfkc(c) != nfc(c)},
         "decompose": {c: nfd(c) for c in CHARACTERS if nfd(c) != c and ord(c) not in SYLLABLES},

@@ -1,8 +1,7 @@
-"""Tiny random models of HF transformers' own classes: DeepSeek-V3 whole, and DeepSeek-V4's hyper-connections.
+"""Tiny random models of HF transformers' classes: the whole DeepSeek-V3, and DeepSeek-V4's hyper-connections.
 
-Weights are float32 numbers, so that they can be stored as such; the models then compute in float64, but for
-the norms, the softmax, the router and the angles, which these classes compute in float32 whatever they are
-given. Nothing is downloaded.
+Weights are float32 numbers, so that they can be stored in float32. The models then compute in float64, except for
+norms, softmax, router and angles, which these classes always compute in float32. Nothing is downloaded.
 """
 
 import os
@@ -43,17 +42,17 @@ CASES = {
     "yarn-none": {"rope_parameters": YARN["rope_parameters"] | {"beta_fast": None, "beta_slow": None}},
     "yarn-attention-factor": {"rope_parameters": YARN["rope_parameters"] | {"attention_factor": 1.0, "mscale": 3.0}},
 }
-"""Name -> what differs from BASE. With groups, every biased score is negative: a mask of 0 would show."""
+"""Name -> differences from BASE. With groups, all biased scores are negative, so that masking with 0 is detected."""
 
 FROZEN = (("plain", "wide"), ("q-lora-groups-yarn", "wide"), ("q-lora-groups-yarn-halves", "wide"),
           ("q-lora-groups-yarn", "default"))
-"""Case and weights of the models in tests/golden; with default weights the latents are small and show eps."""
+"""Case and weights of the models in tests/golden. Default weights make the latents so small that eps matters."""
 
 
 def build(name, weights="wide"):
-    """(model in float64, its configuration as a dictionary).
+    """Return (model in float64, its configuration as a dictionary).
 
-    weights   "wide": N(0, 0.3^2), gains about 1; "default": what the class itself starts with
+    weights   "wide": N(0, 0.3^2), gains about 1; "default": the initialisation of the class
     """
     import torch
     from transformers import DeepseekV3Config, DeepseekV3ForCausalLM
@@ -74,17 +73,17 @@ def build(name, weights="wide"):
 
 
 def arrays(model):
-    """Its state dict as float64 arrays."""
+    """Return the state dict of a model as float64 arrays."""
     return {name: tensor.numpy().astype(np.float64) for name, tensor in model.state_dict().items()}
 
 
 def random_ids(name):
-    """int64 [2, LENGTH]."""
+    """Return random ids, int64 [2, LENGTH]."""
     return np.random.default_rng(list(CASES).index(name)).integers(0, VOCABULARY, (2, LENGTH))
 
 
 def logits(model, ids):
-    """[B, T, V] float64."""
+    """Return the logits, float64 [B, T, V]."""
     import torch
 
     with torch.no_grad():
@@ -92,23 +91,23 @@ def logits(model, ids):
 
 
 def decoded(model, ids, cut):
-    """The same with HF's own cache: a prefill of `cut` tokens, then one at a time."""
+    """Return the logits computed with HF's cache: a prefill of `cut` tokens, then one token at a time."""
     import torch
 
     with torch.no_grad():
         first = model(torch.tensor(ids[:, :cut]), use_cache=True)
-        found, cache = [first.logits.numpy()], first.past_key_values
+        parts, cache = [first.logits.numpy()], first.past_key_values
         for t in range(cut, ids.shape[1]):
             step = model(torch.tensor(ids[:, t : t + 1]), past_key_values=cache, use_cache=True)
-            found.append(step.logits.numpy())
-    return np.concatenate(found, axis=1)
+            parts.append(step.logits.numpy())
+    return np.concatenate(parts, axis=1)
 
 
 V4 = {"hidden_size": 12, "hc_mult": 4, "hc_sinkhorn_iters": 20, "hc_eps": 1e-6, "rms_norm_eps": 1e-6}
 
 
 def build_branches(seed=0, spread=1.0):
-    """The V4 classes' hyper-connection and collapse in float32, random weights, and a state [2, 5, 4, 12]."""
+    """Return V4's hyper-connection and collapse in float32 with random weights, and a state [2, 5, 4, 12]."""
     import torch
     from transformers.models.deepseek_v4.configuration_deepseek_v4 import DeepseekV4Config
     from transformers.models.deepseek_v4.modeling_deepseek_v4 import DeepseekV4HyperConnection, DeepseekV4HyperHead
@@ -124,7 +123,7 @@ def build_branches(seed=0, spread=1.0):
 
 
 def branch_arrays(seed=0, spread=1.0):
-    """Weights, state and answers of `build_branches` as float32 arrays by name."""
+    """Return weights, state and outputs of `build_branches` as float32 arrays by name."""
     import torch
 
     site, head, state = build_branches(seed, spread)

@@ -1,10 +1,10 @@
-"""The whole tiny model as one script: from a text to the next token, one op after another.
+"""The whole tiny model as one flat script, from a text to the next token, op by op.
 
     python scripts/step_model.py
     python -m pdb scripts/step_model.py
 
-Two blocks, each: Engram, then attention, then feed-forward, on four residual branches. Every composite is
-taken apart; the last line asserts that the model's own forward gives the same logits, to the last bit.
+It has two blocks of Engram, attention and feed-forward on four residual branches. Composites are written out as single
+ops. The last line asserts that the logits are bit-identical to those of the model's `forward`.
 """
 
 import numpy as np
@@ -27,24 +27,24 @@ B, T = ids.shape
 M, D, A = backbone.n_branches, backbone.hidden_size, attention.n_heads
 print("ids            ", ids[0])
 
-# What all blocks share: canonical ids, addressing, positions, angles ----------------------------------
+# Shared by all blocks: canonical ids, addressing, positions, angles -----------------------------------
 canonical_ids = ops.canonicalise(ids, vocabulary.canonical)                     # [B, T]
 addressing = Addressing(engram)
-history = addressing.start(B)                                                   # nothing came before
+history = addressing.start(B)                                                   # the text has no prefix
 positions = ops.positions_after(np.zeros(B, dtype=np.int64), T)                 # [B, T]
 frequency = ops.frequencies(attention.qk_rope_head_dim, attention.rope_theta, attention.yarn)
 angle = ops.angles(positions, frequency)                                        # [B, T, dr/2]
 allowed = ops.visible(positions, T)                                             # [B, T, S]
 scale = ops.softmax_scale(attention.qk_head_dim, attention.yarn)
 
-# The embedding, once for every branch -----------------------------------------------------------------
+# The embedding, copied to every branch ----------------------------------------------------------------
 X = ops.expand(ops.embed(parameters["embed.weight"], ids), M)                   # [B, T, M, D]
 
 for index in range(backbone.n_layers):
     p = {name.removeprefix(f"layers.{index}."): array for name, array in parameters.items()}
     print(f"block {index}")
 
-    # Engram: what do the tables say about the last tokens? ---------------------------------------------
+    # Engram: look up the last tokens and add the gated result ------------------------------------------
     layer_id = config.engram_layer(index)
     e = {name.removeprefix("engram."): array for name, array in p.items()}
     windows = ops.windows(canonical_ids, history, addressing.pad_id)            # [B, T, N]
@@ -64,7 +64,7 @@ for index in range(backbone.n_layers):
     print("  rows         ", rows[0, 3])
     print("  gate         ", gate[0, 3])
 
-    # Attention, between reading the branches and writing them --------------------------------------------
+    # Attention: read the branches, attend, write the branches --------------------------------------------
     hc = {name.removeprefix("attn_hc."): array for name, array in p.items()}
     pre, post, res = ops.branch_maps(hc, X, backbone.rms_norm_eps, backbone.hyper)
     x = ops.rms_norm(ops.read_branches(X, pre), p["attn_norm.weight"], backbone.rms_norm_eps)      # [B, T, D]
@@ -76,9 +76,9 @@ for index in range(backbone.n_layers):
     y = ops.linear(heads.reshape(B, T, A * attention.v_head_dim), a["wo.weight"])           # [B, T, D]
     X = ops.write_branches(X, y, post, res)
     print("  read, written", pre[0, 3], post[0, 3])
-    print("  carried on   ", *res[0, 3])
+    print("  residual map ", *res[0, 3])
 
-    # Feed-forward: one dense network in the first block, experts in the second --------------------------
+    # Feed-forward: a dense network in the first block, experts in the second ----------------------------
     hc = {name.removeprefix("ffn_hc."): array for name, array in p.items()}
     pre, post, res = ops.branch_maps(hc, X, backbone.rms_norm_eps, backbone.hyper)
     x = ops.rms_norm(ops.read_branches(X, pre), p["ffn_norm.weight"], backbone.rms_norm_eps)
@@ -96,7 +96,7 @@ for index in range(backbone.n_layers):
         print("  experts      ", chosen[3], weights[3])
     X = ops.write_branches(X, y, post, res)
 
-# Back to one stream, and to the vocabulary ------------------------------------------------------------
+# Collapse the branches and compute logits --------------------------------------------------------------
 x = ops.collapse(X, backbone.hyper.collapse, {}, backbone.rms_norm_eps)         # [B, T, D]
 x = ops.rms_norm(x, parameters["norm.weight"], backbone.rms_norm_eps)
 logits = ops.linear(x, parameters["head.weight"])                               # [B, T, V]
@@ -104,4 +104,4 @@ newest = ops.sample(logits[:, -1], 0.0, None)                                   
 print("logits         ", logits[0, -1])
 print("next token     ", newest[0], repr(vocabulary.text(int(newest[0]))), "(weights are random)")
 
-assert np.array_equal(logits, forward(parameters, ids, config)), "the model computes something else"
+assert np.array_equal(logits, forward(parameters, ids, config)), "forward computes different logits"

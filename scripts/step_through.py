@@ -1,11 +1,11 @@
-"""A sentence through Engram, one op after another: no classes, no loops over layers, arrays printed.
+"""Engram for one sentence as a flat script, op by op, without classes or loops over layers; it prints the arrays.
 
-Run it as it is, or step through it in a debugger and look at every array:
+Run it, or step through it in a debugger to inspect every array:
 
     python scripts/step_through.py
     python -m pdb scripts/step_through.py
 
-It is the walk of `engram-ref walk` for the preset tiny, with every composite taken apart.
+It computes the same as `engram-ref walk` for the preset tiny, with composites written out as single ops.
 """
 
 import numpy as np
@@ -21,7 +21,7 @@ N, H, M, D = config.max_ngram, config.n_heads, config.n_branches, config.hidden_
 text = "Only Alexander the Great could tame the horse Bucephalus."
 print("text           ", text)
 
-# Canonical ids: tokens that mean the same share one id ----------------------------------------------
+# Canonical ids: tokens with the same normalised text share one id -----------------------------------
 vocabulary = Vocabulary.load(config.vocabulary)
 raw_ids = vocabulary.encode(text)                                        # [T]
 canonical_ids = ops.canonicalise(raw_ids, vocabulary.canonical)[None]    # [B=1, T]
@@ -29,7 +29,7 @@ B, T = canonical_ids.shape
 print("raw ids        ", raw_ids)
 print("canonical ids  ", canonical_ids[0])
 
-# Constants of the layer: multipliers, one prime a table, offsets -------------------------------------
+# Constants of the layer: multipliers, one prime per table, offsets -----------------------------------
 multipliers = ops.pcg64_multipliers(config.seed, layer, N, config.canonical_size)               # [N]
 primes = ops.table_primes(config.table_sizes, H, len(config.layer_ids))[0]                      # [C]
 offsets = ops.column_offsets(primes)                                                            # [C]
@@ -38,7 +38,7 @@ print("primes         ", primes)
 
 # Windows, mix, rows ---------------------------------------------------------------------------------
 pad_id = int(vocabulary.canonical[config.pad_id])
-history = np.full((B, N - 1), ops.DEAD)                                  # nothing came before
+history = np.full((B, N - 1), ops.DEAD)                                  # the text has no prefix
 windows = ops.windows(canonical_ids, history, pad_id)                    # [B, T, N], newest first
 mixes = ops.mix(windows, multipliers)                                    # [B, T, N-1]
 rows = ops.table_rows(mixes, primes)                                     # [B, T, C]
@@ -46,7 +46,7 @@ print("windows        ", windows[0, 3], "at ' Great'")
 print("mix            ", [hex(m) for m in mixes[0, 3]])
 print("rows           ", rows[0, 3])
 
-# Random weights: the shapes are real, the values are not learned ------------------------------------
+# Random weights: real shapes, untrained values ------------------------------------------------------
 rng = np.random.default_rng(0)
 table = rng.standard_normal((primes.sum(), config.row_width))            # [R, W]
 key_weight = rng.standard_normal((M, D, config.memory_width)) / np.sqrt(config.memory_width)
@@ -55,7 +55,7 @@ query_gain = key_gain = conv_gain = np.ones((M, D))
 conv_weight = rng.uniform(-0.5, 0.5, (M, D, config.conv_kernel))         # [M, D, L], oldest tap first
 hidden = rng.standard_normal((B, T, M, D))                               # the residual stream
 
-# Memory: the rows read, side by side ----------------------------------------------------------------
+# Memory: the gathered rows, concatenated ------------------------------------------------------------
 memory = ops.concatenate(ops.gather(table, rows, offsets))               # [B, T, C*W]
 print("memory         ", memory.shape, memory[0, 3])
 
@@ -72,7 +72,7 @@ print("gate           ", gate[0, 3])
 
 # Short convolution, output, residual stream ---------------------------------------------------------
 conv_norm = ops.rms_norm(gated, conv_gain, config.conv_norm_eps)                 # [B, T, M, D]
-taps = np.zeros((B, config.conv_span, M, D))                                     # nothing came before
+taps = np.zeros((B, config.conv_span, M, D))                                     # the text has no prefix
 conv = ops.silu(ops.short_conv(conv_norm, conv_weight, config.conv_dilation, taps))
 output = conv + gated                                                            # Y
 residual = ops.add_residual(hidden, output)                                      # H + Y

@@ -1,17 +1,16 @@
-"""How far the roundings of one stage can be carried by the stages after it.
+"""Error propagation through the stages of the Engram module.
 
-`assert_close` allows a number of roundings times a scale. For a single sum the scale is the sum of the
-absolute values. For a chain of stages it grows with each stage's slope, and the module has three steep
-ones: the two norms (a small vector divided by its small length) and the signed root (infinitely steep
-at zero, cut off at 1e-6). First-order propagation, term by term; every function returns what one
-rounding unit at its input becomes at its output.
+`assert_close` allows a number of roundings times a scale. For a single sum, the scale is the sum of the absolute
+values. For a chain of stages, it grows with each stage's slope, and three stages of the module are steep: the two norms
+(a short vector is divided by its length) and the signed root (its slope at zero is infinite, but clamped at 1e-6).
+Propagation is first-order, term by term; every function maps one rounding unit at its input to its output.
 """
 
 import numpy as np
 
 
 def norm_scale(x, x_scale, gain, eps):
-    """RMSNorm: the error of x over its length, plus the error of the length itself."""
+    """RMSNorm: the error of x divided by its length, plus the error of the length itself."""
     length = rms(x, eps)
     of_length = x_scale.max(axis=-1, keepdims=True) / length
     return np.abs(gain) * (x_scale + np.abs(x) * (1 + of_length)) / length
@@ -25,7 +24,7 @@ def gate_scale(s, s_scale, form):
 
 
 def conv_scale(x, x_scale, weight, dilation):
-    """SiLU's slope is below 1.1; each tap brings its own error and one more rounding."""
+    """SiLU's slope is below 1.1; each tap adds its own error and one rounding."""
     T, L = x.shape[1], weight.shape[-1]
     reach = (L - 1) * dilation
     left = np.zeros((len(x), reach, *x.shape[2:]))
@@ -35,10 +34,10 @@ def conv_scale(x, x_scale, weight, dilation):
 
 
 def module_scale(stages, parameters, config, hidden):
-    """The scale of the module's output, element by element, from the arrays a trace recorded.
+    """Return the elementwise scale of the module's output, from the arrays of a trace.
 
     stages       mapping with memory, key, value, score and gated
-    parameters   those of the module, as float64
+    parameters   parameters of the module in float64
     """
     e = np.abs(stages["memory"])
     shift = 1.0 if config.gain_form == "zero_centred" else 0.0
@@ -49,7 +48,7 @@ def module_scale(stages, parameters, config, hidden):
     query = np.abs(hidden / rms(hidden, eps) * query_gain)
     key = np.abs(stages["key"] / rms(stages["key"], eps) * key_gain)
     s_scale = np.sum(query * (key + norm_scale(stages["key"], key_scale, key_gain, eps)), axis=-1)
-    s_scale = 2 * s_scale / np.sqrt(hidden.shape[-1])        # twice: the query norm rounds as well
+    s_scale = 2 * s_scale / np.sqrt(hidden.shape[-1])        # doubled, because the query norm rounds as well
     alpha_scale = gate_scale(stages["score"], s_scale, config.gate_form)[..., None]
     gated, value = stages["gated"], stages["value"][:, :, None]
     scale = alpha_scale * np.abs(value) + value_scale[:, :, None]

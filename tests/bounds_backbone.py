@@ -1,6 +1,6 @@
-"""How far roundings are carried by hyper-connections, and how many of them others make in float32.
+"""Error propagation through hyper-connections, and the number of float32 roundings in HF's classes.
 
-First-order propagation as in tests/bounds.py: a scale is what one rounding unit at the input has become.
+Propagation is first-order, as in tests/bounds.py: a scale is the output error of one rounding unit at the input.
 """
 
 import numpy as np
@@ -10,7 +10,7 @@ from tests.bounds import rms
 
 
 def logit_scale_of_maps(p, X, eps):
-    """Of the logits of a site's maps or of a learned collapse, [B, T, maps]; twice, since the norm sums as well."""
+    """Scale of the logits of a site's maps or a learned collapse, [B, T, maps]; doubled, because the norm sums too."""
     B, T, M, D = X.shape
     v = np.abs(X.reshape(B, T, M * D))
     raw = v / rms(v, eps) @ np.abs(p["phi"]).T
@@ -19,21 +19,21 @@ def logit_scale_of_maps(p, X, eps):
 
 
 def weight_scale(logits):
-    """Of sigmoids: their slope is at most 1/4, and they round themselves."""
+    """Scale of sigmoids: their slope is at most 1/4, and they add a rounding."""
     return 1 + logits / 4
 
 
 def matrix_scale(logits, M, iterations, terms):
-    """Of a matrix made by Sinkhorn-Knopp, one number a matrix, where `terms` counts the sum behind a logit.
+    """Scale of a Sinkhorn-Knopp matrix, one number per matrix; `terms` is the length of the sum of a logit.
 
-    Entries are at most one; an error of a logit makes one of at most twice its size, its own and that of the
-    sums. Each half step sums M exponentials and rounds a logarithm and two differences.
+    Entries are at most one. The error of a logit is at most doubled, by its own entry and by the sums. Each half step
+    sums M exponentials and rounds a logarithm and two differences.
     """
     return (2 * logits.max(axis=-1) + sinkhorn_terms(M, iterations) / (terms + 16))[..., None, None]
 
 
 def sinkhorn_terms(M, iterations):
-    """Roundings of all half steps."""
+    """Return the number of roundings of all half steps."""
     return 2 * iterations * (M + 4)
 
 
@@ -43,12 +43,12 @@ ROUNDINGS_OF_A_ROUTER = 8    # sigmoid, the sum, the quotient, the scaling
 
 
 def float32_roundings(config, length):
-    """How many float32 roundings HF's classes put on the path from an id to its logits.
+    """Return the number of float32 roundings on the path from an id to its logits in HF's classes.
 
-    Per layer: two norms of the stream, one or two of latents, the softmax, the cosines, the router. Cosines
-    are of angles computed in float32, position * frequency * (1 + 3u): one rounding each for the frequency's
-    power, its reciprocal and the product; at angle a that is 3a roundings. Pair 0 has frequency 1 and is
-    exact. The router's dot product has D terms, in float32, before a sigmoid with a slope of at most 1/4.
+    Per layer: two norms of the residual stream, one or two of latents, the softmax, the cosines, the router. The angles
+    of the cosines are computed in float32, position * frequency * (1 + 3u): one rounding each for the power, its
+    reciprocal and the product, so 3a roundings at angle a. Pair 0 has frequency 1 and is exact. The router computes a
+    float32 dot product of D terms before a sigmoid, whose slope is at most 1/4.
     """
     backbone, a = config.backbone, config.backbone.attention
     speeds = frequencies(a.qk_rope_head_dim, a.rope_theta, a.yarn)[1:]
@@ -61,11 +61,10 @@ def float32_roundings(config, length):
 
 
 def logit_scale(final_norm, head):
-    """What those roundings are relative to: the sums of absolute values behind the largest logit.
+    """Return the magnitude that those roundings are relative to: the largest sum of absolute values of a logit.
 
-    Roundings inside the blocks reach the logits through the residual stream, which the last norm divides by
-    its own length; the count above takes the blocks to pass a relative change on as it came. Measured errors of
-    the models in engram_ref/oracle/hf_models.py are 0.8% to 10% of the allowance, which itself is about 1e-5 of the
-    largest logit.
+    Roundings inside the blocks reach the logits through the residual stream, which the last norm divides by its own
+    length. The count above assumes that blocks do not amplify relative changes. The measured errors of the models in
+    scripts/hf_models.py are 0.8% to 10% of the allowance, which is about 1e-5 of the largest logit.
     """
     return (np.abs(final_norm) @ np.abs(head).T).max()

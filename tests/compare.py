@@ -1,6 +1,6 @@
-"""The comparator of the tests is the one that ships: its tolerance classes are derived in engram_ref/oracle/compare.py.
+"""The comparator that ships with the package; engram_ref/oracle/compare.py derives its tolerance classes.
 
-Where a function amplifies, the scale says by how much: see tests/bounds.py.
+tests/bounds.py computes the scales of functions that amplify errors.
 """
 
 from engram_ref.oracle.compare import assert_close

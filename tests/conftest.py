@@ -1,4 +1,4 @@
-"""Fixtures that several test folders share."""
+"""Fixtures shared by several test folders."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,7 @@ import pytest
 
 GOLDEN = Path(__file__).parent / "golden"
 DEMO_MODULE = GOLDEN.parents[1] / "engram_ref" / "data" / "demo-module.safetensors"
-"""A small module of the authors' demo with its inputs, outputs and gradients; the errata page reads it too."""
+"""A small module of the authors' demo with its inputs, outputs and gradients; the errata page uses it too."""
 
 
 @pytest.fixture

@@ -1,10 +1,10 @@
-"""Enclosures: a float64 answer for every stage of a module, and the radius within which each backend must stay.
+"""Enclosures: a float64 answer for every stage of a module, with a radius that bounds the results of all backends.
 
-tests/bounds.py multiplies a number of roundings by a first-order scale. That fails at a discontinuity: a score whose
-sign is not certain, or a number near a tie between two bfloat16 values. So here every stage is an interval, and the
-bounds hold to all orders. The centre is the definition in float64. Its radius r bounds |found - centre| if the found
-result was computed in float32 or float64 from inputs inside their own intervals, by any order of summation and by
-either form of the score. With U = u + 2^-53 (one side rounds by u, the centre by 2^-53) and gamma(n) = n U / (1 - n U):
+tests/bounds.py multiplies a number of roundings by a first-order scale. That fails near a discontinuity: a score whose
+sign is uncertain, or a number near a tie between two bfloat16 values. Here every stage is an interval instead, and the
+bounds are valid to all orders. The centre is the definition in float64. The radius r bounds |found - centre| if `found`
+was computed in float32 or float64 from inputs inside their own intervals, with any order of summation and either form
+of the score. With U = u + 2^-53 (`found` rounds by u, the centre by 2^-53) and gamma(n) = n U / (1 - n U):
 
     n roundings, each relative to the sum of absolute values s      gamma(n) s     (Higham, sections 3.1 and 3.4)
     a monotone function f: bfloat16 rounding, or one of the gates   f(x - r) <= f(found) <= f(x + r)
@@ -12,10 +12,10 @@ either form of the score. With U = u + 2^-53 (one side rounds by u, the centre b
     SiLU                                                            |slope| < 1.1
 
 Roundings of a norm of width D: D + 1 in the mean, 2 for eps and its addition, 2 for the root and the division, 3 for
-gain (1 + w) and product. Numba takes the norm of alpha v as alpha v / sqrt(alpha^2 mean(v^2) + eps), which has 2 more.
-The factored score has 3D + 18 on the path of one addend, the normalised one fewer; counted here as two norms and a
-dot product are 3D + 22. The sigmoid: 8 for an exp within 4 units in the last place, 2 for 1 + e and the division, and
-the 2 of its argument z (clamp and root) times |z|. Results below the smallest normal number may be flushed to 0.
+gain (1 + w) and product. Numba computes the norm of alpha v as alpha v / sqrt(alpha^2 mean(v^2) + eps), which adds 2.
+The factored score has 3D + 18 on the path of one addend, and the normalised score fewer; two norms and a dot product,
+as counted here, have 3D + 22. Sigmoid: 8 for an exp accurate to 4 ULP, 2 for 1 + e and the division, and the 2 of its
+argument z (clamp and root) times |z|. Results below the smallest normal number may be flushed to 0.
 """
 
 from dataclasses import dataclass, replace
@@ -29,14 +29,14 @@ from tests.bounds import rms
 
 @dataclass(frozen=True)
 class Ball:
-    """Every number within `radius` of `centre`, element by element: both float64."""
+    """An elementwise interval: all numbers within `radius` of `centre`, both float64."""
 
     centre: np.ndarray
     radius: np.ndarray
 
     @property
     def size(self):
-        """The largest absolute value inside."""
+        """The largest absolute value in the interval."""
         return np.abs(self.centre) + self.radius
 
     @property
@@ -54,7 +54,7 @@ def between(low, high):
 
 
 def assert_inside(name, ball, found, dtype):
-    """Raise AssertionError, naming the worst element, unless all of `found` lies inside."""
+    """Raise AssertionError with the worst element unless all of `found` is inside the interval."""
     assert found.dtype == dtype and found.shape == ball.centre.shape, f"{name}: {found.dtype} {found.shape}"
     with np.errstate(invalid="ignore"):
         difference = worst(ball.centre, found, np.abs(ball.centre - found.astype(np.float64)), ball.radius)
@@ -62,7 +62,7 @@ def assert_inside(name, ball, found, dtype):
 
 
 class Arithmetic:
-    """The stages of one module computed in one dtype, on intervals."""
+    """Interval arithmetic for the stages of one module in one dtype."""
 
     def __init__(self, config, parameters, dtype):
         self.tiny, self.U = float(np.finfo(dtype).tiny), float(np.finfo(dtype).eps) / 2 + 2.0**-53
@@ -78,7 +78,7 @@ class Arithmetic:
         return n * self.U / (1 - n * self.U)
 
     def project(self, memory):
-        """Key and value: W products and a bias in any order, then the dialect's rounding."""
+        """Compute key and value: W products and a bias in any order, then the dialect's rounding."""
         x = (ops.requantise(memory, self.config.quantise_floor) if self.rounded else memory).astype(np.float64)
         centres = ops.project(self.wide, x, self.config)
         sizes = ops.project({name: np.abs(array) for name, array in self.wide.items()}, np.abs(x), self.config)
@@ -86,7 +86,7 @@ class Arithmetic:
         return [self.bf16(ball) for ball in balls] if self.rounded else balls
 
     def bf16(self, ball):
-        """Rounding is monotone, from float64 to float32 and from there to bfloat16."""
+        """Round the ends to float32 and then to bfloat16; both roundings are monotone."""
         low, high = (ops.round_bf16(end.astype(np.float32)).astype(np.float64) for end in ball.ends)
         return between(low, high)
 
@@ -99,22 +99,21 @@ class Arithmetic:
                     np.abs(gain) * (drift + self.gamma(D + 10) * x.size) / least)
 
     def score(self, hidden, key, query, key_norm):
-        """By the configuration's form in float64; the radius is that of a dot product of two norms."""
+        """Compute the configured form in float64; the radius is that of a dot product of two norms."""
         D = hidden.shape[-1]
         largest = (1 + self.gamma(D + 2)) * query.size * key_norm.size
         radius = np.sum(largest - np.abs(query.centre * key_norm.centre), axis=-1) / np.sqrt(D)
         return Ball(ops.gate_score(self.wide, hidden, key.centre, self.config), radius)
 
     def sigmoid_rounding(self, x):
-        """Relative; a root is at most 1 + |x|."""
+        """Return the relative rounding error of a sigmoid; a root is at most 1 + |x|."""
         return self.gamma(12) + 2 * self.U * x.size
 
     def gate(self, s, dead):
         low, high = (ops.gate(end, self.config.gate_form) for end in s.ends)
         rounding = self.sigmoid_rounding(s)
         alpha = between(low * (1 - rounding) - self.tiny, high * (1 + rounding) + self.tiny)
-        closed = np.zeros(s.centre.shape, dtype=bool) if dead is None else np.broadcast_to(dead[..., None],
-                                                                                           s.centre.shape)
+        closed = np.broadcast_to(False if dead is None else dead[..., None], s.centre.shape)
         return Ball(np.where(closed, 0.0, alpha.centre), np.where(closed, 0.0, alpha.radius))
 
     def apply_gate(self, alpha, value):
@@ -123,7 +122,7 @@ class Arithmetic:
         return Ball(centre, largest - np.abs(centre))
 
     def conv_silu(self, x, taps):
-        """L products and additions per channel, then y sigma(y)."""
+        """Compute y sigma(y), where y has L products and additions per channel."""
         weight, dilation = self.wide["conv_weight"], self.config.conv_dilation
         y = ops.short_conv(x.centre, weight, dilation, taps)
         reach = ops.short_conv(x.size, np.abs(weight), dilation, np.abs(taps))
@@ -139,13 +138,14 @@ class Arithmetic:
 
 
 def module(parameters, memory, hidden, taps, dead, config):
-    """Stage -> Ball, for the stages behind `memory`, and "taps", which the next chunk takes.
+    """Return {stage: Ball} for the stages after `memory`, and for "taps", the state of the next chunk.
 
-    memory   [B, T, C*W] of the dtype the module computes in; equal in all backends, bit for bit
+    memory   [B, T, C*W] of the dtype of the module; bit-identical in all backends
     hidden   [B, T, M, D], taps [B, (L-1)*dilation, M, D] of that dtype; dead bool [B, T] or None
     """
     a = Arithmetic(config, parameters, memory.dtype)
     hidden, taps, eps = hidden.astype(np.float64), taps.astype(np.float64), a.config.norm_eps
+    # key, value, score and gate
     key, value = a.project(memory)
     query_norm, key_norm = (a.norm(x, a.gains[f"{name}_gain"], eps)
                             for x, name in ((exact(hidden), "query"), (key, "key")))
@@ -154,7 +154,7 @@ def module(parameters, memory, hidden, taps, dead, config):
     gated = a.apply_gate(gate, value)
     stages = {"key": key, "value": value, "query_norm": query_norm, "key_norm": key_norm, "score": score,
               "gate": gate, "gated": gated, "output": gated, "taps": exact(taps)}
-    if config.conv_kernel:
+    if config.conv_kernel:      # the convolution changes the output and the taps
         conv_norm = a.norm(gated, a.gains["conv_gain"], config.conv_norm_eps)
         conv = a.conv_silu(conv_norm, taps)
         stages |= {"conv_norm": conv_norm, "conv": conv, "output": a.add(conv, gated),

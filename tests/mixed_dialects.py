@@ -1,7 +1,7 @@
 """Random configurations that mix the fields of all dialects, with random streams, parameters and memory layouts.
 
-A case follows from (SEED, number) alone. ENGRAM_REF_MIXED_SEED and ENGRAM_REF_MIXED_CASES in the environment give other
-cases and more of them.
+(SEED, number) determines a case. The environment variables ENGRAM_REF_MIXED_SEED and ENGRAM_REF_MIXED_CASES change the
+seed and the number of cases.
 """
 
 import os
@@ -31,13 +31,13 @@ ROW_WIDTHS = (1, 2, 3, 5, 7, 13, 33)
 
 
 def picker(rng):
-    """One of several values, drawn."""
+    """Return a function that picks one of its arguments at random."""
     return lambda *values: values[rng.integers(len(values))]
 
 
 @contextmanager
 def reproducible(number):
-    """Puts the seed and the case's number before the message of whatever goes wrong inside."""
+    """Add the seed and the case number to the message of any exception in the block."""
     try:
         yield
     except Exception as error:
@@ -45,7 +45,7 @@ def reproducible(number):
 
 
 def random_config(rng, **fixed):
-    """A configuration of raw ids: every field that can differ is drawn by itself, except the fixed choices."""
+    """Return a configuration of raw ids; all variable fields are drawn independently, except those in `fixed`."""
     pick = picker(rng)
     choices = {field: pick(*names) for field, names in CHOICES.items()} | fixed
     N, heads, size, base = pick(2, 3, 4, 5), pick(1, 2, 3), pick(7, 300, 129_280), pick(0, 1)
@@ -63,13 +63,13 @@ def random_config(rng, **fixed):
 
 
 def random_multipliers(rng, layers, N):
-    """None for the generator's, or any int64: negative ones, and ones whose products wrap."""
+    """Return None, for generated multipliers, or arbitrary int64: some are negative, some have products that wrap."""
     drawn = rng.integers(-(2**63), 2**63 - 1, (layers, N), endpoint=True)
     return None if rng.random() < 0.6 else tuple(map(tuple, drawn.tolist()))
 
 
 def random_width(rng, choices, columns):
-    """A row width that codec and rounding allow."""
+    """Return a row width that is valid for codec and rounding."""
     if choices["table_codec"] == "fp8_e8m0":
         return 32 * int(rng.integers(1, 3))
     if choices["rounding"] == "fp8_bf16":
@@ -78,13 +78,13 @@ def random_width(rng, choices, columns):
 
 
 def one_layer(config):
-    """The same configuration with its first layer alone."""
+    """Return the configuration with its first layer only."""
     given = None if config.multipliers is None else config.multipliers[:1]
     return replace(config, layer_ids=config.layer_ids[:1], multipliers=given)
 
 
 def random_addressing(rng):
-    """(configuration, vocabulary or None): a module's, or one with a map, eight heads or larger tables."""
+    """Return (configuration, vocabulary or None); some have a canonical map, many heads or larger tables."""
     pick, config = picker(rng), random_config(rng)
     if rng.random() < 0.3:
         config = replace(config, n_heads=pick(8, 16), table_codec="fp32", rounding="none",
@@ -102,12 +102,12 @@ def random_addressing(rng):
 
 
 def random_shape(rng, N):
-    """Batch and number of tokens: none, one, the length of the history, and more."""
+    """Return batch size and number of tokens: none, one, the length of the history, or more."""
     return picker(rng)(0, 1, 1, 3, 3), picker(rng)(0, 1, 1, N - 1, int(rng.integers(1, 20)), 63)
 
 
 def random_ids(rng, config, size, shape):
-    """Raw or canonical ids below `size`; marks are frequent if the dialect has them."""
+    """Return raw or canonical ids below `size`; DEAD and EOS are frequent if the dialect has them."""
     ids = rng.integers(0, size, shape)
     if config.eos_id is not None:
         ids = np.where(rng.random(shape) < 0.15, config.eos_id % size, ids)
@@ -115,26 +115,26 @@ def random_ids(rng, config, size, shape):
 
 
 def random_history(rng, config, batch):
-    """The last N-1 canonical ids of streams of any length: marks on the left of the short ones."""
+    """Return the last N-1 canonical ids of streams of any length; short streams are padded with DEAD on the left."""
     span = config.max_ngram - 1
     ids = random_ids(rng, config, config.canonical_size, (batch, span))
     return np.where(np.arange(span) < rng.integers(0, span + 1, (batch, 1)), DEAD, ids)
 
 
 def random_cuts(rng, length):
-    """Slices that cover range(length), some of them empty."""
+    """Return slices that cover range(length), some of them empty."""
     ends = [0, *sorted(rng.integers(0, length + 1, rng.integers(1, 4)).tolist()), length]
     return [slice(begin, end) for begin, end in pairwise(ends)]
 
 
 def layouts(rng):
-    """A function that gives some of its arrays other strides: in some cases all of them, in others few or none."""
+    """Return a function that changes the strides of some arrays: of all, few or none, depending on the case."""
     share = picker(rng)(0.0, 0.2, 1.0)
     return lambda array: relaid(rng.integers(1, 6), array) if rng.random() < share else array
 
 
 def relaid(layout, array):
-    """The same numbers in Fortran order, reversed, as part of a wider or longer array, or with two axes exchanged."""
+    """Return an equal array in Fortran order, reversed, as a view of a larger array, or with two axes exchanged."""
     if layout == 1:
         return np.asfortranarray(array)
     if layout == 2:
@@ -155,7 +155,7 @@ def relaid(layout, array):
 
 @dataclass(frozen=True)
 class Rows:
-    """Streams of one configuration, and the slow oracle's rows and flat rows: int64 [Y, B, T, C]."""
+    """Streams of one configuration, with rows and flat rows of the slow version: int64 [Y, B, T, C]."""
 
     config: EngramConfig
     vocabulary: Vocabulary | None
@@ -178,7 +178,7 @@ def rows_case(number):
     expected = np.array([[slow_addressing.rows(config, layer, x, addressing.pad_id, h, addressing.eos_id)
                           for x, h in zip(ids.tolist(), history.tolist(), strict=True)]
                          for layer in config.layer_ids], dtype=np.int64)
-    expected = expected.reshape(len(config.layer_ids), B, T, config.columns)         # also if there are no tokens
+    expected = expected.reshape(len(config.layer_ids), B, T, config.columns)         # for cases without tokens
     offsets = np.array([slow_primes.offsets(columns) for columns in slow_addressing.table_primes(config).values()])
     raw, ids, history = map(layouts(rng), (raw, ids, history))
     return Rows(config, vocabulary, raw, ids, history, random_cuts(rng, T), expected,
@@ -187,7 +187,7 @@ def rows_case(number):
 
 @dataclass(frozen=True)
 class Module:
-    """One module and what streams through it; `stages` has a Ball for each stage, `memory` the exact memory."""
+    """One module with its inputs; `stages` has a Ball for each stage, `memory` is the exact memory."""
 
     config: EngramConfig
     arrays: dict
@@ -223,7 +223,7 @@ def module_case(number, **fixed):
 
 
 def random_parameters(rng, config, dtype):
-    """Parameters whose keys are large or small beside eps; a gain may be zero in one channel."""
+    """Return parameters whose keys are large or small compared with eps; a gain may be zero in one channel."""
     layer, size = config.layer_ids[0], 10.0 ** rng.uniform(-6, 1)
     made = {}
     for name, shape in shapes(config, layer).items():
@@ -239,7 +239,7 @@ def random_parameters(rng, config, dtype):
 
 
 def random_codes(rng, made):
-    """An FP8 table: finite codes of every kind, neighbouring scales, and zeros of either sign in one row of five."""
+    """Return an FP8 table: all kinds of finite codes, similar scales, and zeros of either sign in one row of five."""
     shape, scales = made["table_codes"].shape, made["table_scales"].shape
     codes = rng.integers(0, 0x7F, shape) * (rng.random((len(made["table_codes"]), 1)) < 0.8)
     return {"table_codes": (codes + 0x80 * rng.integers(0, 2, shape)).astype(np.uint8),
@@ -247,7 +247,7 @@ def random_codes(rng, made):
 
 
 def random_numbers(rng, config, made):
-    """A table of plain numbers, zero in one row of five; one of fp32 may be stored wider than it is used."""
+    """Return a table of floats, zero in one row of five; an fp32 table may be stored in float64."""
     table = made["table"] * (rng.random((len(made["table"]), 1)) < 0.8)
     stored = picker(rng)(made["table"].dtype, np.dtype(np.float64))
     return {"table": table.astype(ml_dtypes.bfloat16 if config.table_codec == "bf16" else stored)}

@@ -1,8 +1,8 @@
-"""Named wrong variants of what matters, each caught by a named test.
+"""Mutants: named wrong variants of important functions, each caught by a named test.
 
-A mutant replaces one function everywhere in the package, or one method of a class, by a one-line wrong
-version. The test that is named beside it must then fail: with an assertion, with the package's own refusal, or with
-a warning of NumPy's, which these tests turn into an error.
+A mutant replaces one function everywhere in the package, or one method of a class, by a wrong version. The test that it
+names must then fail: with an assertion, with the package's own error, or with a NumPy warning, which these tests turn
+into an error.
 """
 
 import importlib
@@ -24,9 +24,9 @@ from tests import mutants_backbone, mutants_backends, mutants_floats, mutants_in
 class Mutant:
     """One wrong variant.
 
-    target   "module:function" or "module:Class.method" below engram_ref that is replaced
-    wrong    the replacement; called as wrong(original, *arguments)
-    caught   "module:test" below tests, called with `arguments`
+    target   "module:function" or "module:Class.method" in engram_ref that is replaced
+    wrong    the replacement, called as wrong(original, *arguments)
+    caught   "module:test" in tests that must fail, called with `arguments`
     """
 
     target: str
@@ -40,7 +40,7 @@ MUTANTS = {name: Mutant(*entry) for name, entry in (
 
 
 def replace_everywhere(monkeypatch, original, replacement, owner=None):
-    """Rebind every name of the package and of the tests that is bound to `original`, or its class's own."""
+    """Rebind every name in the package and the tests that is bound to `original`, and its attribute of `owner`."""
     if owner is not None:
         monkeypatch.setattr(owner, original.__name__, replacement)
     plain = unbound(original)
@@ -56,23 +56,23 @@ def replace_everywhere(monkeypatch, original, replacement, owner=None):
 
 
 def unbound(function):
-    """The function itself, of a method or a static method."""
+    """Return the function itself for a method or a static method."""
     return getattr(function, "__func__", function)
 
 
 def namespaces(kind):
-    """A class of ops and all that derive from it."""
+    """Return a class of ops and all its subclasses."""
     return [kind, *(below for derived in kind.__subclasses__() for below in namespaces(derived))]
 
 
 def resolve(path, package):
-    """(what the path names, the class it belongs to or None); an op that is a method counts as its file's function."""
-    module, name = path.split(":")
+    """Return (function, its class or None) for "module:name"; a missing name is looked up in engram_ref.ops."""
+    module_name, name = path.split(":")
     owner, _, method = name.rpartition(".")
-    found = importlib.import_module(f"{package}.{module}")
+    module = importlib.import_module(f"{package}.{module_name}")
     if owner:
-        return getattr(getattr(found, owner), method), getattr(found, owner)
-    return (getattr(found, name) if hasattr(found, name) else getattr(ops, name)), None
+        return getattr(getattr(module, owner), method), getattr(module, owner)
+    return (getattr(module, name) if hasattr(module, name) else getattr(ops, name)), None
 
 
 @pytest.mark.parametrize("name", MUTANTS)
@@ -81,11 +81,11 @@ def test_mutant_is_caught(name, monkeypatch):
     if mutant.target.startswith("backends.numba"):
         numba = pytest.importorskip("numba", reason="numba is not installed")
         if numba.config.DISABLE_JIT and name in mutants_backends.NEEDS_THE_JIT:
-            pytest.skip("it changes what only vector code uses")
+            pytest.skip("it changes data that only vector code uses")
     (original, owner), (test, _) = resolve(mutant.target, "engram_ref"), resolve(mutant.caught, "tests")
-    test(*mutant.arguments)  # green before the change, so that red afterwards means something
+    test(*mutant.arguments)         # must pass before the change
     replace_everywhere(monkeypatch, original, lambda *a, **k: mutant.wrong(original, *a, **k), owner)
-    layouts.cache_clear()           # else the right constants would be reused
+    layouts.cache_clear()           # or the correct constants would be reused
     try:
         with pytest.raises((AssertionError, InputError, RuntimeWarning, pytest.fail.Exception)):
             test(*mutant.arguments)

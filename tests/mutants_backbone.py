@@ -1,22 +1,22 @@
 """Mutants of the backbone: rotation, attention, experts, hyper-connections, decoding.
 
-The wrong variants stand in engram_ref/oracle/wrong, backbone.py and decoding.py; see mutants.py for how an entry is
-read.
+MUTANTS: name -> (function in engram_ref, wrong variant, test that must fail, the test's arguments); see mutants.py.
+The wrong variants are defined in engram_ref/oracle/wrong/backbone.py and decoding.py.
 """
 
 import numpy as np
 
 from engram_ref.oracle.wrong import backbone as wrong
-from engram_ref.oracle.wrong import decoding as decoding
+from engram_ref.oracle.wrong import decoding
 
 ROPE, ATTENTION = "unit.test_rope:test_", "unit.test_attention:test_"
 EXPERTS, BRANCHES = "unit.test_experts:test_", "unit.test_branches:test_"
 MODEL = "unit.test_transformer:test_logits_match_the_slow_model"
 DECODE = "unit.test_decode_state:test_"
-CUTS = DECODE + "any_cut_gives_the_logits_of_the_whole"
-RAGGED = DECODE + "rows_of_different_lengths_do_not_disturb_each_other"
-FROZEN = "golden.test_hf_frozen:test_frozen_logits_are_met"
-FROZEN_BRANCHES = "golden.test_hf_frozen:test_frozen_hyper_connections_are_met"
+CUTS = DECODE + "any_cut_gives_the_logits_of_one_call"
+RAGGED = DECODE + "rows_of_different_lengths_are_independent"
+FROZEN = "golden.test_hf_frozen:test_frozen_logits_agree"
+FROZEN_BRANCHES = "golden.test_hf_frozen:test_frozen_hyper_connections_agree"
 PLAIN, ALL = ("hf-v3-plain-wide",), ("hf-v3-q-lora-groups-yarn-wide",)
 SMALL, HALVES = ("hf-v3-q-lora-groups-yarn-default",), ("hf-v3-q-lora-groups-yarn-halves-wide",)
 
@@ -26,74 +26,75 @@ CHUNKS, ONE_BY_ONE = ("full", (2, 0, 3, 1, 7), False), ("full", (1,) * 13, False
 
 ROTATE, FREQUENCIES, EXPANDED = "ops.rope:rotate", "ops.rope:frequencies", "ops.attention:attend_expanded"
 ROTATIONS: dict[str, tuple] = {
-    "rope-half-split": (ROTATE, wrong.halves_turned, ROPE + "neighbours_are_turned_not_halves"),
-    "rope-half-split, frozen": (ROTATE, wrong.halves_turned, FROZEN, PLAIN),
-    "rope-half-split, model": (ROTATE, wrong.halves_turned, MODEL, FULL),
-    "rope-turned-back": (ROTATE, wrong.turned_back, ROPE + "rotation_matches_complex_numbers", ((2, 5, 6),)),
+    "rope-half-split": (ROTATE, wrong.rotated_by_halves, ROPE + "adjacent_channels_are_rotated_not_halves"),
+    "rope-half-split, frozen": (ROTATE, wrong.rotated_by_halves, FROZEN, PLAIN),
+    "rope-half-split, model": (ROTATE, wrong.rotated_by_halves, MODEL, FULL),
+    "rope-backwards": (ROTATE, wrong.rotated_backwards, ROPE + "rotation_matches_complex_numbers", ((2, 5, 6),)),
     "half-split-order-inverted": ("ops.rope:half_split_order", wrong.inverse_order,
-                                  ROPE + "reordered_weights_suit_the_half_split_form", (6,)),
+                                  ROPE + "reordered_weights_work_with_the_half_split_form", (6,)),
     "half-split-not-read": ("model.hf:from_half_split", lambda original, name, array, config: array, FROZEN, HALVES),
-    "yarn-mscale-half": (EXPANDED, wrong.yarn_on_the_rotary_part, ATTENTION + "weights_match_the_slow_ones", (False,)),
+    "yarn-mscale-half": (EXPANDED, wrong.yarn_on_the_rotary_part,
+                         ATTENTION + "weights_match_the_slow_version", (False,)),
     "yarn-mscale-half, frozen": (EXPANDED, wrong.yarn_on_the_rotary_part, FROZEN, ALL),
-    "yarn-mscale-once": ("ops.rope:softmax_scale", wrong.sharpened_once, ROPE + "the_papers_numbers"),
-    "yarn-mscale-once, frozen": ("ops.rope:softmax_scale", wrong.sharpened_once, FROZEN, ALL),
-    "yarn-ramp-swapped": (FREQUENCIES, wrong.ramp_swapped, ROPE + "the_ramp_leaves_fast_pairs_and_slows_slow_ones"),
-    "yarn-ramp-not-cut": ("ops.rope:yarn_range", wrong.ramp_not_cut, ROPE + "the_papers_numbers"),
-    "yarn-ramp-not-cut, frozen": ("ops.rope:yarn_range", wrong.ramp_not_cut, FROZEN, ALL),
+    "yarn-mscale-once": ("ops.rope:softmax_scale", wrong.mscale_not_squared, ROPE + "the_papers_numbers"),
+    "yarn-mscale-once, frozen": ("ops.rope:softmax_scale", wrong.mscale_not_squared, FROZEN, ALL),
+    "yarn-ramp-swapped": (FREQUENCIES, wrong.ramp_swapped, ROPE + "the_ramp_lowers_low_frequencies_only"),
+    "yarn-ramp-not-cut": ("ops.rope:yarn_range", wrong.ramp_not_rounded, ROPE + "the_papers_numbers"),
+    "yarn-ramp-not-cut, frozen": ("ops.rope:yarn_range", wrong.ramp_not_rounded, FROZEN, ALL),
     "yarn-missing": (FREQUENCIES, lambda original, dim, theta, yarn=None: original(dim, theta), FROZEN, ALL),
     "angles-in-float32": ("ops.rope:angles", wrong.angles_in_float32,
-                          ROPE + "float32_vectors_are_turned_by_float64_angles"),
+                          ROPE + "float32_vectors_are_rotated_by_float64_angles"),
 }
 
 LATENTS, VISIBLE, UP = "ops.attention:latents", "ops.attention:visible", "ops.attention:up_projections"
-SLOW_MLA, CHUNK = ATTENTION + "mla_matches_the_slow_one", ATTENTION + "a_chunk_sees_the_cache_and_itself"
+SLOW_MLA, CHUNK = ATTENTION + "mla_matches_the_slow_version", ATTENTION + "a_chunk_attends_to_the_cache_and_itself"
 ATTENTIONS: dict[str, tuple] = {
-    "kv-split-order": (UP, wrong.keys_then_values, ATTENTION + "each_head_has_its_key_rows_then_its_value_rows"),
+    "kv-split-order": (UP, wrong.keys_then_values, ATTENTION + "each_head_packs_key_rows_before_value_rows"),
     "kv-split-order, frozen": (UP, wrong.keys_then_values, FROZEN, PLAIN),
-    "query-turned-part-first": ("ops.attention:queries", wrong.turned_part_first,
-                                ATTENTION + "a_query_has_its_unturned_part_first"),
-    "score-scale": (EXPANDED, wrong.scaled_by_the_unturned_width, SLOW_MLA, MLA),
-    "score-scale, frozen": (EXPANDED, wrong.scaled_by_the_unturned_width, FROZEN, PLAIN),
-    "score-scale-absorbed": ("ops.attention:attend_absorbed", wrong.scaled_by_the_unturned_width, SLOW_MLA,
+    "query-rope-part-first": ("ops.attention:queries", wrong.rope_part_first,
+                                ATTENTION + "a_query_has_its_unrotated_part_first"),
+    "score-scale": (EXPANDED, wrong.scaled_by_the_nope_width, SLOW_MLA, MLA),
+    "score-scale, frozen": (EXPANDED, wrong.scaled_by_the_nope_width, FROZEN, PLAIN),
+    "score-scale-absorbed": ("ops.attention:attend_absorbed", wrong.scaled_by_the_nope_width, SLOW_MLA,
                              ("three heads", 5, True)),
-    "mask-without-start": (VISIBLE, wrong.mask_without_start, CHUNK, ("three heads", False)),
-    "mask-without-start, model": (VISIBLE, wrong.mask_without_start, CUTS, CHUNKS),
+    "mask-without-start": (VISIBLE, wrong.mask_from_chunk_start, CHUNK, ("three heads", False)),
+    "mask-without-start, model": (VISIBLE, wrong.mask_from_chunk_start, CUTS, CHUNKS),
     "mask-of-the-first-row": (VISIBLE, wrong.mask_of_the_first_row, RAGGED, ("plain", 0)),
-    "mask-strict": (VISIBLE, wrong.itself_not_seen, SLOW_MLA, MLA),
-    "mask-missing": (VISIBLE, wrong.everything_seen, ATTENTION + "later_tokens_do_not_matter"),
-    "k-pe-normalised": (LATENTS, wrong.turned_key_normalised,
+    "mask-strict": (VISIBLE, wrong.itself_masked, SLOW_MLA, MLA),
+    "mask-missing": (VISIBLE, wrong.nothing_masked, ATTENTION + "later_tokens_do_not_change_earlier_outputs"),
+    "k-pe-normalised": (LATENTS, wrong.rope_key_normalised,
                         ATTENTION + "the_latent_is_normalised_and_the_key_is_not"),
-    "k-pe-normalised, frozen": (LATENTS, wrong.turned_key_normalised, FROZEN, PLAIN),
+    "k-pe-normalised, frozen": (LATENTS, wrong.rope_key_normalised, FROZEN, PLAIN),
     "latent-cached-before-its-norm": (LATENTS, wrong.latent_not_normalised,
                                       ATTENTION + "the_latent_is_normalised_and_the_key_is_not"),
     "latent-cached-before-its-norm, model": (LATENTS, wrong.latent_not_normalised, MODEL, FULL),
-    "latent-eps-of-the-model": (LATENTS, wrong.latent_eps(1e-20), ATTENTION + "the_latents_eps_is_a_field_of_its_own"),
+    "latent-eps-of-the-model": (LATENTS, wrong.latent_eps(1e-20), ATTENTION + "latents_use_their_own_eps"),
     "latent-eps-1e-5, frozen": (LATENTS, wrong.latent_eps(1e-5), FROZEN, SMALL),
 }
 
 SCALED = wrong.with_shared_weight(lambda config: config.routed_scaling_factor)
 SELECT, MOE = "ops.experts:select_experts", "ops.experts:moe"
-MIXTURE, FIVE = EXPERTS + "mixture_matches_the_slow_one", ("five experts", (2, 3))
-CHOICE = EXPERTS + "choice_matches_the_slow_one_with_ties"
+MIXTURE, FIVE = EXPERTS + "mixture_matches_the_slow_version", ("five experts", (2, 3))
+CHOICE = EXPERTS + "selection_matches_the_slow_version_with_ties"
 MIXTURES: dict[str, tuple] = {
     "route-biased-weight": ("ops.experts:route", wrong.biased_weights, MIXTURE, FIVE),
     "route-biased-weight, frozen": ("ops.experts:route", wrong.biased_weights, FROZEN, PLAIN),
     "weights-by-subtraction": ("ops.experts:route", wrong.weights_by_subtraction,
-                               EXPERTS + "weights_are_the_scores_own_however_large_the_bias", (12.0, "sigmoid")),
+                               EXPERTS + "weights_stay_accurate_with_a_large_bias", (12.0, "sigmoid")),
     "weights-without-a-floor": ("ops.experts:expert_weights", wrong.weights_without_a_floor,
-                                EXPERTS + "scores_that_are_all_zero_weigh_nothing", ("sigmoid", np.float64)),
-    "group-score-sum2 for V2": (SELECT, wrong.judged_by_two,
-                                EXPERTS + "a_group_is_judged_by_its_best_alone_in_v2"),
+                                EXPERTS + "scores_of_zero_give_weights_of_zero", ("sigmoid", np.float64)),
+    "group-score-sum2 for V2": (SELECT, wrong.groups_by_best_two,
+                                EXPERTS + "group_score_of_v2_is_the_best_alone"),
     "softmax-of-the-chosen": ("ops.experts:expert_weights", wrong.normalised_for_all, MIXTURE, ("V2's router", (2, 3))),
     "sigmoid-for-softmax": ("ops.experts:router_scores", lambda original, x, w, form: original(x, w, "sigmoid"),
                             MIXTURE, ("V2's router", (2, 3))),
-    "route-bias-missing": (SELECT, wrong.without_bias, EXPERTS + "the_bias_picks_but_does_not_weigh"),
-    "group-mask-zero": (SELECT, wrong.closed_with_zero,
-                        EXPERTS + "a_closed_group_stays_closed_when_all_scores_are_negative"),
-    "group-mask-zero, frozen": (SELECT, wrong.closed_with_zero, FROZEN, ALL),
-    "group-score-max": (SELECT, wrong.judged_by_the_best, EXPERTS + "a_group_is_judged_by_its_best_two"),
-    "group-score-max, frozen": (SELECT, wrong.judged_by_the_best, FROZEN, ALL),
-    "group-score-sum": (SELECT, wrong.judged_by_all, EXPERTS + "a_group_is_judged_by_its_best_two"),
+    "route-bias-missing": (SELECT, wrong.without_bias, EXPERTS + "the_bias_affects_selection_but_not_weights"),
+    "group-mask-zero": (SELECT, wrong.masked_with_zero,
+                        EXPERTS + "dropped_groups_stay_dropped_when_all_scores_are_negative"),
+    "group-mask-zero, frozen": (SELECT, wrong.masked_with_zero, FROZEN, ALL),
+    "group-score-max": (SELECT, wrong.groups_by_best_one, EXPERTS + "group_score_is_the_sum_of_the_best_two"),
+    "group-score-max, frozen": (SELECT, wrong.groups_by_best_one, FROZEN, ALL),
+    "group-score-sum": (SELECT, wrong.groups_by_all, EXPERTS + "group_score_is_the_sum_of_the_best_two"),
     "groups-ignored": (SELECT, wrong.groups_ignored, CHOICE, ("groups of two",)),
     "topk-ties": ("ops.experts:descending", wrong.ties_to_the_highest, EXPERTS + "ties_go_to_the_lowest_index"),
     "shared-scaled": (MOE, SCALED, EXPERTS + "shared_experts_are_neither_weighted_nor_scaled"),
@@ -107,10 +108,10 @@ MIXTURES: dict[str, tuple] = {
 }
 
 WRITE, SINKHORN, MAPS = "ops.branches:write_branches", "ops.branches:sinkhorn", "ops.branches:branch_maps"
-SITE, LONG = BRANCHES + "a_site_matches_the_slow_one", BRANCHES + "sinkhorn_matches_long_decimals"
+SITE, LONG = BRANCHES + "a_site_matches_the_slow_version", BRANCHES + "sinkhorn_matches_decimal_arithmetic"
 SHAPE = ((1, 2, 4, 3),)
 HYPER: dict[str, tuple] = {
-    "mhc-untransposed": (WRITE, wrong.transposed, BRANCHES + "rows_of_the_matrix_are_the_branches_written"),
+    "mhc-untransposed": (WRITE, wrong.transposed, BRANCHES + "matrix_rows_are_the_written_branches"),
     "mhc-untransposed, frozen": (WRITE, wrong.transposed, FROZEN_BRANCHES),
     "mhc-untransposed, model": (WRITE, wrong.transposed, MODEL, FULL),
     "mhc-not-applied": (WRITE, wrong.not_applied, SITE, SHAPE),
@@ -119,20 +120,20 @@ HYPER: dict[str, tuple] = {
     "sinkhorn-19": (SINKHORN, wrong.steps(19), LONG, (4, 4.0, 20)),
     "sinkhorn-10, model": (SINKHORN, wrong.steps(10), MODEL, FULL),
     "sinkhorn-rows-first": (SINKHORN, wrong.rows_first, BRANCHES + "columns_are_normalised_first"),
-    "sinkhorn-0/0": (SINKHORN, wrong.one_maximum_for_the_matrix, BRANCHES + "rows_are_exact", (128.0, np.float32)),
+    "sinkhorn-0/0": (SINKHORN, wrong.one_maximum_for_the_matrix, BRANCHES + "rows_sum_to_one", (128.0, np.float32)),
     "post-mult-1": (MAPS, wrong.post_without_its_two, BRANCHES + "maps_of_an_untrained_site"),
     "post-mult-1, frozen": (MAPS, wrong.post_without_its_two, FROZEN_BRANCHES),
     "alphas-swapped": (MAPS, wrong.alphas_swapped, SITE, SHAPE),
     "branches-normalised-apart": (MAPS, wrong.normalised_by_branch, SITE, SHAPE),
     "collapse-mean": ("ops.branches:collapse", lambda original, X, form, *rest: original(X, "mean", *rest),
-                      BRANCHES + "collapse_matches_the_slow_one", (*SHAPE, "sum")),
+                      BRANCHES + "collapse_matches_the_slow_version", (*SHAPE, "sum")),
     "collapse-sum-for-head": ("ops.branches:collapse", lambda original, X, form, *rest: original(X, "sum", *rest),
                               MODEL, ("learned-collapse", (2, 7), False)),
 }
 
 LAST, APPEND, STATE = "ops.caches:last", "ops.caches:append", "model.state:DecodeState."
 CACHES = "model.state:Caches.__init__"
-ROLLBACK, REORDER = DECODE + "rollback_and_replay_is_straight_on", DECODE + "reorder_moves_all_that_is_remembered"
+ROLLBACK, REORDER = DECODE + "rollback_and_replay_equals_one_call", DECODE + "reorder_moves_every_cache"
 DECODING: dict[str, tuple] = {
     "conv-taps-lost-over-a-chunk": (LAST, decoding.conv_taps_lost, CUTS, CHUNKS),
     "conv-taps-lost, one by one": (LAST, decoding.conv_taps_lost, CUTS, ONE_BY_ONE),
@@ -143,21 +144,21 @@ DECODING: dict[str, tuple] = {
     "rollback-stale-taps": (LAST, decoding.stale((4,)), ROLLBACK, ("full", 4)),
     "beam-reorder": (STATE + "reorder", decoding.attention_caches_reordered_only, REORDER, ("full", [0, 2, 1])),
     "beam-reorder, lengths": (STATE + "reorder", decoding.lengths_not_reordered, REORDER, ("plain", [1, 0])),
-    "fork-shared": (STATE + "fork", decoding.shared_fork, DECODE + "forks_are_separate_runs", ("plain",)),
-    "finished-rows-advance": (STATE + "advance", decoding.all_rows_advanced, DECODE + "a_finished_row_stays_as_it_is"),
+    "fork-shared": (STATE + "fork", decoding.shared_fork, DECODE + "forks_are_independent", ("plain",)),
+    "finished-rows-advance": (STATE + "advance", decoding.all_rows_advanced, DECODE + "a_finished_row_does_not_change"),
     "ragged-rows-of-one-length": (APPEND, decoding.one_length_for_all_rows, RAGGED, ("plain", 0)),
     "shared-caches-written-into": (CACHES, decoding.always_in_place,
-                                   DECODE + "a_snapshot_never_sees_what_its_origin_writes", ("fork",)),
+                                   DECODE + "snapshots_are_unaffected_by_later_writes", ("fork",)),
     "held-caches-written-into": (CACHES, decoding.always_in_place,
-                                 DECODE + "a_cache_that_was_read_is_not_written_into"),
-    "always-copied": (APPEND, decoding.copied, DECODE + "a_step_copies_no_cache_but_at_doublings"),
+                                 DECODE + "returned_caches_are_not_written_to"),
+    "always-copied": (APPEND, decoding.copied, DECODE + "a_step_copies_caches_only_to_double_them"),
     "positions-from-zero": ("ops.caches:positions_after", decoding.positions_from_zero, CUTS,
                             ("plain", (1, 12), False)),
     "rollback-past-the-start": (STATE + "rollback", lambda original, self, tokens: None,
-                                DECODE + "a_rollback_past_the_start_is_refused", (6, "tokens")),
+                                DECODE + "a_rollback_past_the_start_raises", (6, "tokens")),
 }
 
-STREAMS, REMEMBERING = "golden.test_streams:test_answers_are_met", "oracle.streams:Remembering."
+STREAMS, SNAPSHOTS = "golden.test_streams:test_answers_agree", "oracle.streams:SnapshotStream."
 SINGLE = ("forward_stream/full-one-by-one",)
 GOLDEN_STREAMS: dict[str, tuple] = {
     "history-lost-T1": ("addressing:Addressing.rows", decoding.history_lost_for_one_token, STREAMS,
@@ -168,12 +169,12 @@ GOLDEN_STREAMS: dict[str, tuple] = {
     "taps-ignored-T1": ("ops.conv:short_conv", decoding.taps_ignored_for_one_token, STREAMS,
                         ("engram_stream/qwen-like-one-by-one",)),
     "taps-ignored-T1, model": ("ops.conv:short_conv", decoding.taps_ignored_for_one_token, STREAMS, SINGLE),
-    **{f"{step}-ignored, {kind}": (f"{REMEMBERING}{step}", decoding.nothing_done, STREAMS,
+    **{f"{step}-ignored, {kind}": (f"{SNAPSHOTS}{step}", decoding.nothing_done, STREAMS,
                                    (f"{kind}_stream/demo-like-{step}",))
        for step in ("rollback", "reorder") for kind in ("addressing", "engram")},
     **{f"{step}-ignored, model": (f"model.state:DecodeState.{step}", decoding.nothing_done, STREAMS,
                                   (f"forward_stream/full-{step}",)) for step in ("rollback", "reorder")},
-    **{f"fork-shared, {kind}": (f"{REMEMBERING}fork", decoding.shared_fork, STREAMS, (f"{kind}_stream/demo-like-fork",))
+    **{f"fork-shared, {kind}": (f"{SNAPSHOTS}fork", decoding.shared_fork, STREAMS, (f"{kind}_stream/demo-like-fork",))
        for kind in ("addressing", "engram")},
     "fork-shared, model": ("oracle.streams:ModelStream.fork", decoding.shared_fork, STREAMS,
                            ("forward_stream/full-fork",)),
@@ -191,8 +192,8 @@ FORWARD = "model.transformer:forward"
 ANSWERS: dict[str, tuple] = {
     "logits-all-zeros": (FORWARD, decoding.all_zeros, MODEL, FULL),
     "logits-of-the-last-position": (FORWARD, decoding.last_position_everywhere, MODEL, FULL),
-    "damage-passed-over": ("model.tree:check_converted", decoding.checked_too_late,
-                           "unit.test_transformer:test_parameters_are_looked_at_first",
+    "damage-ignored": ("model.tree:check_converted", decoding.errors_suppressed,
+                           "unit.test_transformer:test_parameters_are_checked_first",
                            (lambda p: p.update({"norm.weight": np.full(9, np.nan)}),)),
     "temperature-upside-down": ("ops.sampling:sample", decoding.multiplied_by_the_temperature,
                                 "unit.test_sampling:test_draws_follow_the_softmax", (0.5,)),

@@ -1,7 +1,7 @@
-"""The float half of the mutants: codecs, tables, norms, gate, roundings, convolution, parameter names.
+"""Mutants of the float functions: codecs, tables, norms, gate, roundings, convolution, parameter names.
 
-MUTANTS: name -> (function below engram_ref, wrong variant, test below tests, the test's arguments).
-tests/mutants.py replaces the function and expects the test to fail.
+MUTANTS: name -> (function in engram_ref, wrong variant, test that must fail, the test's arguments); see mutants.py.
+The wrong variants are defined in engram_ref/oracle/wrong/floats.py.
 """
 
 import numpy as np
@@ -14,20 +14,20 @@ EVERY_PAIR = CODECS + "every_pair_decodes_to_the_float32_product"
 QUANTISE = "unit.test_quantise:test_"
 TABLES = "unit.test_tables:test_"
 IN_ORDER, FIRST_AND_LAST = TABLES + "columns_stay_in_order", TABLES + "first_and_last_row_of_every_column"
-MODULE = "unit.test_module:test_module_matches_the_slow_one"
-SHORT_STATES = "unit.test_module:test_short_states_and_short_keys_show_which_eps"
-RECORDED = "unit.test_module:test_recorded_output_is_met"
+MODULE = "unit.test_module:test_module_matches_the_slow_version"
+SHORT_STATES = "unit.test_module:test_small_states_and_keys_distinguish_eps"
+RECORDED = "unit.test_module:test_recorded_output_is_reproduced"
 NORM = "unit.test_norm:test_"
 GATE = "unit.test_gate:test_"
-EDGES, DEAD = GATE + "gate_at_the_edges", GATE + "a_dead_position_lets_nothing_in"
+EDGES, DEAD = GATE + "gate_at_the_edges", GATE + "a_dead_position_has_a_gate_of_zero"
 CONV = "unit.test_conv:test_"
-IMPULSE, CUTS = CONV + "an_impulse_shows_the_taps_newest_first", CONV + "any_cut_gives_the_answer_of_one_piece"
+IMPULSE, CUTS = CONV + "an_impulse_shows_the_taps_newest_first", CONV + "any_cut_gives_the_result_of_one_call"
 ROUNDING = "unit.test_rounding:test_"
 ROUNDED_INPUT = ROUNDING + "the_projection_input_is_rounded_to_fp8_blocks"
-BEFORE_GATE = ROUNDING + "stages_before_the_gate_are_met_exactly"
+BEFORE_GATE = ROUNDING + "stages_before_the_gate_are_reproduced_exactly"
 
 DEMO, PAPER, QWEN, TILEKERNELS = ((f"{name}-like", (2, 5)) for name in ("demo", "paper", "qwen", "tilekernels"))
-"""Arguments of MODULE: a dialect, and batch and length."""
+"""Arguments of MODULE: dialect, (batch, length)."""
 
 STORED: dict[str, tuple] = {
     "e8m0-shift": ("ops.codecs:dequantise", wrong.shifted_scale, EVERY_PAIR),
@@ -70,7 +70,7 @@ NORMS: dict[str, tuple] = {
     "eps-qwen-to-1e-05": (INVERSE, wrong.eps_replaced(1e-6, 1e-5), SHORT_STATES, ("qwen-like",)),
     "eps-conv-to-1e-06": (INVERSE, wrong.eps_replaced(1e-5, 1e-6), MODULE, DEMO),
     "eps-conv-to-machine": (INVERSE, wrong.eps_replaced(1e-5, None), RECORDED),
-    "eps-outside": (INVERSE, wrong.eps_outside, NORM + "eps_stands_inside_the_root", ("1e-5",)),
+    "eps-outside": (INVERSE, wrong.eps_outside, NORM + "eps_is_added_inside_the_root", ("1e-5",)),
     "eps-outside-machine": (INVERSE, wrong.eps_outside, SHORT_STATES, ("demo-like",)),
     "joint-norm": (INVERSE, wrong.joint_norm, NORM + "each_branch_is_normalised_by_itself"),
     "joint-norm-factored": (INVERSE, wrong.joint_norm, MODULE, TILEKERNELS),
@@ -85,7 +85,7 @@ NORMS: dict[str, tuple] = {
 SIGNED, COPYSIGN, GATED = "ops.gate:signed_sqrt", "ops.gate:copysign_sqrt", "ops.gate:gate"
 GATES: dict[str, tuple] = {
     "sign-for-copysign": (COPYSIGN, wrong.sign_times_root, EDGES, ("copysign_sqrt",)),
-    "lt-for-copysign": (COPYSIGN, wrong.less_than_zero, EDGES, ("copysign_sqrt",)),
+    "lt-for-copysign": (COPYSIGN, wrong.sign_by_comparison, EDGES, ("copysign_sqrt",)),
     "copysign-for-sign": (SIGNED, wrong.copysign_of_root, EDGES, ("signed_sqrt",)),
     "no-signed-sqrt": (GATED, wrong.gate_of_form("sigmoid"), MODULE, DEMO),
     "signed-sqrt-in-the-paper": (GATED, wrong.gate_of_form("signed_sqrt"), MODULE, PAPER),
@@ -98,7 +98,7 @@ GATES: dict[str, tuple] = {
     "scale-missing": ("ops.gate:score", wrong.scaled_by(0.5), MODULE, DEMO),
     "scale-by-the-width": ("ops.gate:score", wrong.scaled_by(-0.5), MODULE, DEMO),
     "scale-missing-factored": ("ops.gate:factored_score", wrong.scaled_by(0.5),
-                               GATE + "factored_is_the_normalised_score", (np.float64,)),
+                               GATE + "factored_equals_the_normalised_score", (np.float64,)),
     "dead-gate-not-zero": (GATED, wrong.dead_ignored, DEAD, ("signed_sqrt",)),
     "dead-score-is-zero": (GATED, wrong.dead_score_is_zero, DEAD, ("signed_sqrt",)),
 }
@@ -119,12 +119,12 @@ SHORT_CONV, NEXT_TAPS, GATED_CONV = "ops.conv:short_conv", "ops.conv:next_taps",
 CONVOLUTIONS: dict[str, tuple] = {
     "taps-reversed": (SHORT_CONV, wrong.reversed_taps, IMPULSE),
     "dilation-1": (SHORT_CONV, wrong.without_dilation, IMPULSE),
-    "non-causal": (SHORT_CONV, wrong.looking_ahead, CONV + "nothing_looks_ahead"),
+    "non-causal": (SHORT_CONV, wrong.non_causal, CONV + "convolution_is_causal"),
     "conv-kernel-shared": (SHORT_CONV, wrong.one_kernel_for_all_branches, MODULE, DEMO),
     "conv-state-lost": (NEXT_TAPS, wrong.state_lost, CUTS, ((3, 0, 5, 3),)),
     "conv-state-of-one-chunk": (NEXT_TAPS, wrong.state_of_one_chunk, CUTS, ((1,) * 11,)),
     "conv-state-not-normalised": (GATED_CONV, wrong.state_not_normalised,
-                                  "unit.test_state:test_any_cut_gives_the_output_of_the_whole",
+                                  "unit.test_state:test_any_cut_gives_the_output_of_one_call",
                                   (small_modules.DEMO, (2, 0, 3, 1, 7))),
     "silu-missing": ("ops.conv:silu", lambda original, x: x, MODULE, DEMO),
     "sigmoid-for-silu": ("ops.conv:silu", lambda original, x: original(x) / np.where(x == 0, 1, x), MODULE, DEMO),
@@ -133,7 +133,7 @@ CONVOLUTIONS: dict[str, tuple] = {
 
 ENGRAM, FROM_DEMO = "model.engram:engram", "model.parameters:from_engram_demo"
 MODULES: dict[str, tuple] = {
-    "kv-swap": (FROM_DEMO, wrong.value_taken_first, RECORDED),
+    "kv-swap": (FROM_DEMO, wrong.key_and_value_swapped, RECORDED),
     "conv-channel-major": (FROM_DEMO, wrong.channels_before_branches, RECORDED),
     "all-zeros": (ENGRAM, wrong.all_zeros, RECORDED),
     "copy-of-input": (ENGRAM, wrong.copy_of_input, RECORDED),

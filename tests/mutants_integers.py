@@ -1,6 +1,7 @@
-"""Mutants of the integer half: canonical ids, primes, multipliers, windows, rows and history.
+"""Mutants of the integer functions: canonical ids, primes, multipliers, windows, rows and history.
 
-The wrong variants stand in engram_ref/oracle/wrong/integers.py; see mutants.py for how an entry is read.
+MUTANTS: name -> (function in engram_ref, wrong variant, test that must fail, the test's arguments); see mutants.py.
+The wrong variants are defined in engram_ref/oracle/wrong/integers.py.
 """
 
 import numpy as np
@@ -23,7 +24,7 @@ SPLITMIX = "unit.test_hashing:test_splitmix_multipliers_against_plain_integers"
 ORDERS_SHARE = "unit.test_primes:test_a_prime_of_one_order_is_not_used_by_the_next"
 LAYERS_SHARE = "unit.test_primes:test_a_prime_of_one_layer_is_not_used_by_the_next"
 DEAD_ROWS = STREAM + "test_dead_rows_against_the_slow_oracle"
-CUTS = STREAM + "test_every_cut_gives_the_rows_of_the_whole"
+CUTS = STREAM + "test_every_cut_gives_the_rows_of_one_call"
 
 IDS_AND_PRIMES = {
     "Mn marks only": ("ops.canonical:normalise", wrong.with_step("strip_accents", wrong.drop_mn), WHOLE_MAP),
@@ -34,14 +35,14 @@ IDS_AND_PRIMES = {
                                       ("\u039f\u03a3", "\u03bf\u03c3")),
     "strip as Python does": ("ops.canonical:normalise", wrong.with_step("strip_ends", wrong.python_strip),
                              ONE_TEXT, ("\x1c", "\x1c")),
-    "NFKC of this Python": ("ops.canonical:normalise", wrong.with_step("fold_compatibility", wrong.fold_as_python_does),
+    "NFKC of this Python": ("ops.canonical:normalise", wrong.with_step("fold_compatibility", wrong.nfkc_of_python),
                             ONE_TEXT, ("\u32ff", "\u32ff")),
     "marks of this Python": ("ops.canonical:normalise",
-                             wrong.with_step("strip_accents", wrong.strip_accents_as_python_does),
+                             wrong.with_step("strip_accents", wrong.marks_of_python),
                              ONE_TEXT, ("a\u0898", "a\u0898")),
     "U+E000 kept": ("ops.canonical:normalise", wrong.with_step("strip_ends", wrong.private_use_kept), ONE_TEXT,
                     ("\ue000", " ")),
-    "lone blank stripped": ("ops.canonical:normalise", wrong.with_step("strip_ends", str.strip), WHOLE_MAP),
+    "single space stripped": ("ops.canonical:normalise", wrong.with_step("strip_ends", str.strip), WHOLE_MAP),
     "broken UTF-8 normalised": ("ops.canonical:canonical_key", lambda f, text, raw: normalise(text) or text,
                                 CANONICAL + "test_key_of_broken_utf8_is_the_raw_token"),
     "empty key kept": ("ops.canonical:canonical_key", lambda f, text, raw: raw if "\ufffd" in text else normalise(text),
@@ -51,7 +52,7 @@ IDS_AND_PRIMES = {
     "raw ids hashed": ("ops.canonical:canonicalise", lambda f, ids, canonical: ids,
                        "unit.test_addressing:test_rows_of_the_demo_module"),
     "any map of the right size": ("text.maps:check_digest", lambda f, *a: None,
-                                  "unit.test_vocabulary:test_map_of_the_same_size_with_another_digest_is_refused"),
+                                  "unit.test_vocabulary:test_map_of_the_same_size_with_a_different_digest_raises"),
     "primes not shared over layers": (PRIMES + "table_primes", wrong.not_shared_over_layers, LAYERS_SHARE),
     "primes not shared over layers, rows": (PRIMES + "table_primes", wrong.not_shared_over_layers,
                                             PRESETS, (RELEASE,)),
@@ -79,18 +80,18 @@ MULTIPLIERS_AND_WINDOWS = {
     "window end": (HASHING + "mix", wrong.window_late, PRESETS, ("demo",)),
     "window oldest first": (HASHING + "windows", lambda f, *a: f(*a)[..., ::-1], PRESETS, ("demo",)),
     "raw pad": ("ops.composite:address", wrong.raw_pad,
-                "unit.test_addressing:test_the_window_is_filled_with_the_canonical_pad"),
+                "unit.test_addressing:test_windows_are_padded_with_the_canonical_pad_id"),
     "zero pad": (HASHING + "windows", wrong.filled_with_zero, PRESETS, ("demo",)),
     "latch missing": (HASHING + "windows", wrong.no_latch, DEAD_ROWS),
-    "latch missing, facts": (HASHING + "windows", wrong.no_latch, STREAM + "test_after_a_dead_the_text_starts_anew"),
+    "latch missing, facts": (HASHING + "windows", wrong.no_latch, STREAM + "test_text_after_dead_starts_a_new_window"),
     "DEAD masked by position only": (HASHING + "windows", wrong.dead_by_position, DEAD_ROWS),
-    "reset dropped": (HASHING + "windows", wrong.never_reset, STREAM + "test_after_eos_a_document_starts_anew"),
+    "reset dropped": (HASHING + "windows", wrong.never_reset, STREAM + "test_text_after_eos_starts_a_new_window"),
     "reset at the EOS itself": (HASHING + "windows", wrong.eos_hides_itself,
-                                STREAM + "test_eos_itself_sees_its_own_document"),
-    "padded where EOS fills": (HASHING + "windows", wrong.always_padded, "unit.test_hashing:test_windows",
+                                STREAM + "test_the_window_of_eos_contains_its_own_document"),
+    "padded instead of EOS": (HASHING + "windows", wrong.always_padded, "unit.test_hashing:test_windows",
                                ([7, 8], [3, 1, 5], 1, [[7, 5, 1, 1], [8, 7, 5, 1]])),
-    "reset where there is none": (HASHING + "windows", wrong.always_reset,
-                                  STREAM + "test_the_release_knows_no_documents"),
+    "reset without EOS": (HASHING + "windows", wrong.always_reset,
+                                  STREAM + "test_the_release_has_no_document_boundaries"),
 }
 
 ROWS_AND_HISTORY = {

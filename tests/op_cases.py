@@ -1,7 +1,7 @@
-"""One small call of every op that moves or hashes numbers; tests/op_cases_floats.py has those that compute floats.
+"""One small call of every op that moves or hashes numbers; tests/op_cases_floats.py has the ops that compute floats.
 
-A case is called with a backend's namespace and arrays of that backend; `arrays` makes them as NumPy's, from a
-generator, a batch size and a number of tokens. Several cases of one op are told apart by what follows its name.
+`call` takes a backend's namespace and arrays of that backend; `arrays` creates them in NumPy from a random generator, a
+batch size and a number of tokens. The name of a case is the op, followed by a description if there are several.
 """
 
 from collections.abc import Callable
@@ -19,12 +19,12 @@ LENGTHS = np.array([3, 1, 0])
 MULTIPLIERS = np.array([2**62 + 1, 3 * 2**60 + 1, 7 * 2**59 + 3])       # most products wrap, many mixes are negative
 PRIMES = np.array([[23, 29, 31, 37], [41, 43, 47, 53]])
 for constants in (LENGTHS, MULTIPLIERS, PRIMES):
-    constants.setflags(write=False)                                     # as those of Addressing
+    constants.setflags(write=False)                                     # read-only, like the arrays of Addressing
 
 
 @dataclass(frozen=True)
 class Case:
-    """call(ops, *arrays) -> an array or several; `terms` is the length of all its sums together, 0 where exact."""
+    """call(ops, *arrays) -> one or several arrays; `terms` is the total length of all sums, 0 for exact results."""
 
     arrays: Callable
     call: Callable
@@ -32,17 +32,17 @@ class Case:
 
 
 def op_of(name: str) -> str:
-    """The op that a case calls: the first word of its name."""
+    """Return the op that a case calls: the first word of its name."""
     return name.split()[0]
 
 
 def ids(rng, B, T):
-    """Canonical ids, one in four DEAD."""
+    """Return canonical ids, one in four DEAD."""
     return np.where(rng.random((B, T)) < 0.25, DEAD, rng.integers(0, VOCABULARY, (B, T)))
 
 
 def floats(*shapes):
-    """Arrays of normal numbers; ALL at the front of a shape stands for [B, T]."""
+    """Return a function that creates arrays of normal random numbers; ALL as the first size means [B, T]."""
     def make(rng, B, T):
         return tuple(rng.standard_normal((B, T, *shape[1:]) if shape[:1] == (ALL,) else shape) for shape in shapes)
 
@@ -79,15 +79,15 @@ INTEGERS = {
     "place floats": Case(lambda r, B, T: (r.random((3, 4, 5)), r.random((3, T, 5))),
                          lambda ops, c, new: ops.place(c, new, LENGTHS)),
     "append": Case(lambda r, B, T: (ids(r, 3, 9), ids(r, 3, T)), lambda ops, c, new: ops.append(c + 0, new, LENGTHS)),
-    "append beyond the room": Case(lambda r, B, T: (r.random((3, 4, 5)), r.random((3, T, 5))),
+    "append past capacity": Case(lambda r, B, T: (r.random((3, 4, 5)), r.random((3, T, 5))),
                                    lambda ops, c, new: ops.append(c + 0, new, LENGTHS)),
     "last": Case(lambda r, B, T: (ids(r, 3, 4),), lambda ops, c: ops.last(c, LENGTHS, 2, DEAD)),
     "last floats": Case(lambda r, B, T: (r.random((3, 4, 5)),), lambda ops, c: ops.last(c, LENGTHS, 5, 0)),
-    "last of none": Case(lambda r, B, T: (r.random((3, 0, 5)),), lambda ops, c: ops.last(c, 0 * LENGTHS, 2, 0)),
+    "last of empty": Case(lambda r, B, T: (r.random((3, 0, 5)),), lambda ops, c: ops.last(c, 0 * LENGTHS, 2, 0)),
     "visible": Case(lambda r, B, T: (r.integers(0, 5, (B, T)),), lambda ops, p: ops.visible(p, 5)),
     "join": Case(lambda r, B, T: (ids(r, B, 1), ids(r, B, 1)), lambda ops, a, b: ops.join([a, b], a.shape[0])),
     "join none": Case(lambda r, B, T: (ids(r, B, 1),), lambda ops, a: ops.join([], 2)),
-    "sample the largest": Case(lambda r, B, T: (r.integers(0, 3, (B, 7)) * 1.0,),
+    "sample greedily": Case(lambda r, B, T: (r.integers(0, 3, (B, 7)) * 1.0,),
                                lambda ops, x: ops.sample(x, 0.0, None)),
     "select_experts": Case(lambda r, B, T: (r.integers(0, 3, (T, 5)) / 4, r.standard_normal(5)),
                            lambda ops, s, b: ops.select_experts(s, b, EXPERTS)),
@@ -99,13 +99,13 @@ INTEGERS = {
 
 
 def rows_of(config):
-    """Rows that exist."""
+    """Return a function that creates valid rows."""
     sizes = layout(config, config.layer_ids[0]).primes
     return lambda rng, B, T: rng.integers(0, sizes, (B, T, config.columns))
 
 
 def table(config):
-    """A stored table, its column offsets, and rows: FP8 codes of every kind where it is of those."""
+    """Return a function that creates a stored table, its column offsets and rows; FP8 tables have arbitrary codes."""
     def make(rng, B, T):
         R = layout(config, config.layer_ids[0]).table_rows
         if config.table_codec == "fp8_e8m0":
@@ -128,12 +128,12 @@ def fp8(rng, B, T):
 
 
 def one_channel(rng, B, T):
-    """A state, a zero key and a gain: the only product is -0.0, and the sum +0.0, as copysign_sqrt sees it."""
+    """Return a state, a zero key and a gain: the only product is -0.0, but the sum +0.0, which copysign_sqrt keeps."""
     return -np.ones((B, T, M, 1)), np.zeros((B, T, M, 1)), np.ones((M, 1))
 
 
 def narrow(rng, B, T):
-    """float32 [B, T, 64], of sizes from below the smallest scale to far above the largest number."""
+    """Return float32 [B, T, 64] with magnitudes from below the smallest scale to far above the largest number."""
     return ((rng.standard_normal((B, T, 64)) * 10.0 ** rng.uniform(-44, 37, (B, T, 1))).astype(np.float32),)
 
 

@@ -15,11 +15,11 @@ from tests.op_cases import ALL, DATA, INTEGERS, VOCABULARY, Case, D, M, floats
 HYPER, HYPER_WITH_EPS = HyperConfig(M, 7), HyperConfig(M, 7, pre_eps=1e-6, sinkhorn_eps=1e-6)
 MAPS = {"phi": (2 * M + M * M, M * D), "bias": (2 * M + M * M,), "alpha": (3,)}
 HEAD_MAPS = {"phi": (M, M * D), "bias": (M,), "alpha": (1,)}
-S = 8       # cached tokens and new ones
+S = 8       # number of cached tokens, including the new ones
 
 
 def normal(rng, named):
-    """Random parameters by name and shape."""
+    """Return random parameters by name and shape."""
     return {name: rng.standard_normal(shape) * (shape[-1] ** -0.5 if len(shape) > 1 else 1.0)
             for name, shape in named.items()}
 
@@ -29,7 +29,7 @@ def with_parameters(named, *shapes):
 
 
 def attended(config):
-    """An attention layer's parameters, x, and the angles of positions from 3 on."""
+    """Return a function that creates attention parameters, x, and the angles of positions from 3 on."""
     def make(rng, B, T):
         speeds = frequencies(config.qk_rope_head_dim, config.rope_theta, config.yarn)
         angle = np.broadcast_to(3 + np.arange(T), (B, T))[..., None] * speeds
@@ -39,7 +39,7 @@ def attended(config):
 
 
 def cached(config):
-    """The same with what S tokens have left behind, and the positions of the new ones."""
+    """Return the same as `attended`, with the caches of S tokens and the positions of the new ones."""
     def make(rng, B, T):
         positions = np.broadcast_to(S - T + np.arange(T), (B, T)).copy()
         return (*attended(config)(rng, B, T), rng.standard_normal((B, S, config.kv_lora_rank)),
@@ -49,7 +49,7 @@ def cached(config):
 
 
 def heads(rng, B, T):
-    """Queries, latents, keys, up-projections of three heads, and who sees whom."""
+    """Return queries, latents, keys, up-projections of three heads, and the causal mask."""
     A, dn, dr, r, dv = 3, 5, 4, 7, 3
     shapes = ((B, T, A, dn), (B, T, A, dr), (B, S, r), (B, S, dr), (A, dn, r), (A, dv, r))
     return (*(rng.standard_normal(shape) for shape in shapes), np.tril(np.ones((T, S), dtype=bool))[None].repeat(B, 0))
@@ -60,7 +60,7 @@ def mixture(config):
 
 
 def routed(config):
-    """Parameters, tokens, distinct experts of each, and weights."""
+    """Return a function that creates parameters, tokens, distinct experts per token, and weights."""
     def make(rng, B, T):
         n, K = config.n_routed_experts, config.num_experts_per_tok
         chosen = rng.random((B * T, n)).argsort(axis=1)[:, :K]
@@ -70,7 +70,7 @@ def routed(config):
 
 
 def module(config, *shapes):
-    """A module's parameters without its table, and what streams through."""
+    """Return a function that creates module parameters without the table, and inputs of the given kinds."""
     def make(rng, B, T):
         named = {"memory": config.memory_width, "hidden": (config.n_branches, config.hidden_size)}
         p = {name: array for name, array in random_parameters(config, rng).items() if array.dtype == np.float64}
@@ -137,7 +137,7 @@ BASIC = {
     "take": Case(floats((M, D)), lambda ops, x: ops.take(x, 1)),
     "tail": Case(floats((ALL, D)), lambda ops, x: ops.tail(x, 3)),
     "split": Case(floats((ALL, D)), lambda ops, x: ops.split(x, 2)),
-    "split of the axis before": Case(floats((ALL, M, D)), lambda ops, x: ops.split(x, 1, axis=-2)),
+    "split of axis -2": Case(floats((ALL, M, D)), lambda ops, x: ops.split(x, 1, axis=-2)),
     "reshape": Case(floats((ALL, M, D)), lambda ops, x: ops.reshape(x, (*x.shape[:2], M * D))),
     "repeat": Case(floats((3,)), lambda ops, x: ops.repeat(x, (2, 1, 4))),
     "softmax without a mask": Case(floats((ALL, D)), lambda ops, x: ops.softmax(x), D),
@@ -201,4 +201,4 @@ CASES = INTEGERS | DATA | BASIC | MODULE | BACKBONE
 FLOATS = {name: case for name, case in (BASIC | MODULE | BACKBONE).items() if case.terms}
 EXACT = {name: case for name, case in CASES.items() if not case.terms}
 SHAPES = ((2, 5), (1, 1), (2, 0), (1, 7))
-"""Batch and tokens; batches of caches have three rows whatever B is."""
+"""(B, T) of the cases; caches always have three rows."""

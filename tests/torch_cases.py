@@ -1,4 +1,4 @@
-"""The cases of tests/op_cases.py as tensors, and how far their roundings may be carried."""
+"""The cases of tests/op_cases.py as tensors, and the scales of their rounding errors."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from engram_ref.backends import torch as torch_ops  # noqa: E402  needs torch
 
 
 def mapped(function, arguments):
-    """A function of every array among a case's arguments, those in dictionaries of parameters included."""
+    """Apply a function to every array of a case's arguments, including those in dictionaries of parameters."""
     return tuple({name: function(x) for name, x in a.items()} if isinstance(a, dict) else function(a)
                  for a in arguments)
 
@@ -20,20 +20,20 @@ def tensor(array):
 
 
 def arguments_of(case, shape=(2, 5), dtype=np.float64, seed=0):
-    """A case's arguments as NumPy arrays; float64 ones in the dtype wanted."""
+    """Return a case's arguments as NumPy arrays, with float64 arrays converted to `dtype`."""
     made = case.arrays(np.random.default_rng(seed), *shape)
     return mapped(lambda x: x.astype(dtype) if x.dtype == np.float64 else x, made)
 
 
 def outputs(result):
-    """What a call returned, as a list."""
+    """Return the result of a call as a list."""
     return list(result) if isinstance(result, tuple) else [result]
 
 
-def carried(case, arguments):
-    """The size and the condition of every float output, element by element: |y| + sum |x dy/dx| over all floats x.
+def error_scales(case, arguments):
+    """Return |y| + sum |x dy/dx| over all float inputs x, elementwise, for every float output y.
 
-    That is the scale of a chain of stages (engram_ref/oracle/compare.py), by torch's gradients in float64.
+    This is the scale of a chain of stages (engram_ref/oracle/compare.py), computed with torch's gradients in float64.
     """
     leaves = []
 
@@ -57,7 +57,7 @@ def size_and_condition(y, leaves):
 
 
 def module_parameters(config, rng, dtype=np.float64):
-    """Random parameters of a module as NumPy arrays; an FP8 table has finite codes, and scales from 1/8 to 4."""
+    """Return random parameters of a module as NumPy arrays; FP8 tables have finite codes and scales from 1/8 to 4."""
     made = random_parameters(config, rng, dtype=dtype)
     if config.table_codec == "fp8_e8m0":
         shape = made["table_codes"].shape
@@ -67,7 +67,7 @@ def module_parameters(config, rng, dtype=np.float64):
 
 
 def module_arguments(config, device="cpu"):
-    """Parameters, hidden state, rows and taps of a module, as tensors."""
+    """Return parameters, hidden states, rows and taps of a module as tensors."""
     rng = np.random.default_rng(1)
     dtype = np.float32 if config.rounding == "fp8_bf16" else np.float64
     hidden, rows = random_inputs(config, rng, 2, 5, dtype)

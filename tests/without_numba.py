@@ -1,4 +1,4 @@
-"""Makes Numba impossible to import: pytest -p tests.without_numba. Its tests must skip, and all others pass."""
+"""A plugin that blocks the import of Numba: pytest -p tests.without_numba. Its tests must skip, and all others pass."""
 
 import sys
 

@@ -1,25 +1,26 @@
 # %% [markdown]
 # # Canonical ids: why ' The' and 'the' share a row
 #
-# A *tokenizer*, the program that cuts text into tokens, is fussy. A blank in front or a capital letter makes another
-# token of the same word. For a look-up by phrase that is a waste: the memory of "the Great" would have to be learned
-# once for every way to write it. So Engram first maps each token id to a *canonical id*, one for all tokens
-# that count as the same.
+# A *tokenizer*, the program that splits text into tokens, assigns different tokens to the same word depending on a
+# leading space or a capital letter. For a lookup by phrase that is wasteful: the memory of "the Great" would have to be
+# learned once for every spelling. So Engram first maps each token id to a *canonical id*, which all spellings of a word
+# share.
 #
 # **What you will be able to do**
 #
-# - take a token through the six steps that decide which tokens are the same;
-# - rebuild the map of a whole vocabulary, and say how much each step merges;
-# - name what the map loses, and for whom;
-# - explain why a *port*, somebody's own implementation, must check the map by its digest, not by its size.
+# - apply the six steps that decide which tokens count as the same;
+# - rebuild the map of a whole vocabulary, and say how many keys each step merges;
+# - say which distinctions the map loses, and in which scripts;
+# - explain why a *port* (a reimplementation in another language or framework) must check the map by its digest, not by
+#   its size.
 #
-# This is circle 2 on the drawing of [tutorial 01](01_why_lookup.md).
+# This page covers circle 2 of the diagram in [tutorial 01](01_why_lookup.md).
 
 # %% [markdown]
 # ## One word, many ids
 #
 # A *class* is the set of all ids that share a canonical id. Here are two classes of DeepSeek-V4's vocabulary, each
-# behind its canonical id.
+# printed after its canonical id.
 
 # %%
 import textwrap
@@ -46,29 +47,28 @@ for word in (" the", " great"):
 assert sizes == [9, 5] and 9 * 5 == 45
 
 # %% [markdown]
-# Nine ids in one class, five in the other. With raw ids as keys, the 2-gram "the great" is $9 \cdot 5 = 45$
-# different keys, each with rows of its own. With canonical ids it is one.
+# One class has nine ids, the other five. With raw ids as keys, the 2-gram "the great" has $9 \cdot 5 = 45$ different
+# keys, each with its own rows. With canonical ids it has one.
 #
-# As a formula: the map $P$ takes each raw id $x$ to a canonical id, and the hash sees only those.
+# As a formula: $P$ maps each raw id $x$ to a canonical id, and the hash uses only canonical ids.
 #
 # $$ x'_t = P(x_t), \qquad P(a) = P(b) \; \Longleftrightarrow \; \text{key}(a) = \text{key}(b) $$
 #
-# The *key* is a string. For nearly all tokens it is the token's text after six small changes, which together are
-# called *normalising*.
+# The *key* is a string. For nearly all tokens it is the token's *normalised* text, that is, the text after six small
+# changes.
 
 # %% [markdown]
 # ## Six steps
 #
-# The normaliser is six small functions. Here is each of them at work, in the order in which they apply. A blank is
-# shown as `·`. A *combining mark*, such as an accent that is a character of its own and sits on the letter before it,
-# is shown as its number.
+# The normaliser consists of six small functions. Here are examples of each, in the order in which they are applied. A
+# space is shown as `·`. A *combining mark*, such as an accent encoded as a separate character after its letter, is
+# shown as its code point.
 
 # %% tags=["fold"]
 def show(text):
-    blanks = {" ": "·", "\n": r"\n", "\t": r"\t", "\r": r"\r"}
-    found = (c for c in text if unicodedata.category(c)[0] == "M")
-    marks = {c: f"<{ord(c):04X}>" for c in found}
-    return "".join((blanks | marks).get(c, c) for c in text)
+    spaces = {" ": "·", "\n": r"\n", "\t": r"\t", "\r": r"\r"}
+    marks = {c: f"<{ord(c):04X}>" for c in text if unicodedata.category(c)[0] == "M"}
+    return "".join((spaces | marks).get(c, c) for c in text)
 
 # %%
 examples = [["ﬁ", "x²", "ＴＨＥ"], ["é", "ế", "が"], ["e\u0301", "か\u3099"],
@@ -78,13 +78,14 @@ for step, given in zip(STEPS, examples, strict=True):
     print(f"{step.__name__:20}", ",  ".join(changes))
 
 # %% [markdown]
-# - `fold_compatibility` replaces full-width letters, ligatures and raised digits by plain ones, as Unicode's NFKC does.
-# - `decompose` splits an accented letter into the letter and its marks, as Unicode's NFD does.
-# - `strip_accents` drops the marks, now that they stand alone.
-# - `lowercase` does what it says, and `collapse_spaces` makes any run of white space one blank.
-# - `strip_ends` drops white space at both ends, but keeps a lone blank.
+# - `fold_compatibility` replaces full-width letters, ligatures and superscript digits by plain ones, like Unicode's
+#   NFKC.
+# - `decompose` splits an accented letter into the letter and its marks, like Unicode's NFD.
+# - `strip_accents` removes the marks, which are now separate characters.
+# - `lowercase` converts to lower case, and `collapse_spaces` replaces any run of white space by one space.
+# - `strip_ends` removes white space at both ends, but keeps a single space that is the whole text.
 #
-# Take a token all the way:
+# One token through all six steps:
 
 # %%
 string = " ﬁancée\n"
@@ -97,7 +98,7 @@ assert string == normalise(" ﬁancée\n") == "fiancee"
 # %% [markdown]
 # ## What each step merges
 #
-# Now the whole vocabulary. A few tokens have no text of their own; we come to them below. For all others, apply
+# Now the whole vocabulary. A few tokens have no text of their own; a later section covers them. For all others, apply
 # the steps one by one and count how many different strings are left.
 
 # %%
@@ -109,7 +110,7 @@ strings, left = [readable], [len(set(readable))]
 for step in STEPS:
     strings.append([step(string) for string in strings[-1]])
     paired = zip(strings[-1], readable, strict=True)
-    left.append(len({string or text for string, text in paired}))  # none may be empty
+    left.append(len({string or text for string, text in paired}))  # a key is never empty
 merged = -np.diff(left)
 for step, keys, fewer in zip(STEPS, left[1:], merged, strict=True):
     print(f"{step.__name__:20} leaves {keys:7,}, merges {fewer:6,}")
@@ -121,9 +122,9 @@ ax.barh(names, merged, color="C0", height=0.65)
 for y, count in enumerate(merged):
     ax.text(count + 200, y, f"{count:,}", va="center")
 ax.invert_yaxis()
-ax.set(xlabel="keys merged when the step's turn comes", xlim=(0, 18500))
+ax.set(xlabel="keys merged by the step", xlim=(0, 18500))
 ax.tick_params(axis="y", length=0)
-ax.set_title("Capital letters and blanks make 86 % of all merges")
+ax.set_title("Lowercasing and stripping spaces make 86 % of all merges")
 fig.set_label("Horizontal bars: fold compatibility merges 356 keys, decompose 20, strip accents 3,215, lowercase "
               "16,114, collapse spaces 494, strip ends 9,962.")
 respelled = {b for a, b in zip(strings[1], strings[2], strict=True) if a != b} & set(strings[1])
@@ -134,23 +135,23 @@ assert (V, len(readable), left[-1]) == (129_280, 127_796, 97_635)
 
 # %% [markdown]
 # `decompose` merges only 20 keys, 18 of them Bengali letters with two spellings. Its main purpose is to prepare
-# `strip_accents`, which would otherwise miss every accent that forms one character with its letter. The first exercise
-# measures that.
+# `strip_accents`, which would otherwise miss every accent encoded together with its letter as one character. The first
+# exercise measures this.
 #
-# ## Two kinds of token without a normal key
+# ## Two kinds of token with a special key
 #
-# **Nothing left.** Some tokens are made of marks only, such as vowel signs of Thai or Hindi. The steps leave an
-# empty string. Such a token keeps its own text as its key, or all of them would become one class. (That is the
-# `string or text` above.)
+# **Empty after normalising.** Some tokens consist of marks only, such as vowel signs of Thai or Hindi. The steps leave
+# an empty string. Such a token keeps its original text as its key; otherwise all of them would form one class. (That is
+# the `string or text` above.)
 #
-# **Half a character.** The tokenizer cuts *bytes*, not letters. A rare character can be cut in its middle, and a piece
-# of it is no text: decoding shows `�`, the replacement character. The key of such a token is its *raw token*, the way
-# the vocabulary's file spells it. There each of the 256 byte values has a printable letter of its own.
+# **Part of a character.** The tokenizer splits *bytes*, not letters. A rare character can be split into pieces that are
+# not valid text: they decode to `�`, the replacement character. The key of such a token is its *raw token*, its
+# spelling in the vocabulary file, which represents each of the 256 byte values by a printable character.
 
 # %%
 emptied = [text for i, text in enumerate(readable) if strings[-1][i] == ""]
 broken = [i for i in range(V) if REPLACEMENT in texts[i]]
-print(len(emptied), "emptied,", len(broken), "broken")
+print(len(emptied), "empty,", len(broken), "broken")
 for i in vocabulary.encode("🐴"):
     raw = vocabulary.spelling(int(i))
     print(f"id {i}: text {texts[i]}  raw {raw}  key {canonical_key(texts[i], raw)}")
@@ -162,22 +163,22 @@ assert len(vocabulary.encode("🐴")) == 2
 assert len({texts[i] for i in broken}) == 414       # by text they would merge
 
 # %% [markdown]
-# ## The map
+# ## Building the map
 #
-# All keys go into one dictionary, in the order of the ids. A key seen for the first time gets the next number:
+# All keys go into one dictionary, in the order of the ids. The first occurrence of a key gets the next number:
 
 # %%
 tokens = [(texts[i], vocabulary.spelling(i)) for i in range(V)]
 canonical = canonical_map(tokens)                                # int64 [V]
 
-seen = {}                                              # the same, spelled out
-naive = [seen.setdefault(canonical_key(*token), len(seen)) for token in tokens]
+numbers = {}                                           # the same, written out
+naive = [numbers.setdefault(canonical_key(*token), len(numbers)) for token in tokens]
 assert naive == canonical.tolist() and (canonical == vocabulary.canonical).all()
 
 for name in ("deepseek-v3", "deepseek-v4"):
-    known = Vocabulary.load(name)
-    share = 1 - known.canonical_size / known.size
-    print(f"{name}: {known.size:,} ids, {known.canonical_size:,} classes, -{share:.3%}")
+    shipped = Vocabulary.load(name)
+    share = 1 - shipped.canonical_size / shipped.size
+    print(f"{name}: {shipped.size:,} ids, {shipped.canonical_size:,} classes, -{share:.3%}")
 
 # %% tags=["fold"]
 v3 = Vocabulary.load("deepseek-v3")
@@ -190,13 +191,13 @@ assert canonical[128_815:].tolist() == list(range(98_627, 99_092))
 assert 129_280 - 128_815 == 99_092 - 98_627 == 465
 
 # %% [markdown]
-# The paper uses V3's vocabulary and prints 23.43%. V4's map begins with V3's and goes on: its last 465 ids are
-# added tokens, and each opens a class of its own.
+# The paper uses V3's vocabulary and prints 23.43%. V4's map extends V3's: its last 465 ids are added tokens, each in a
+# class by itself.
 #
-# **An accident that counts.** The raw token of one id can happen to equal the normalised text of another. The raw
-# token `ł` stands for a single byte; the text `ł` is a Polish letter. Both are the same key, so they share a class.
-# This happens with 27 keys. It is part of the definition: a port that keeps two dictionaries counts 99,119 classes, and
-# the section on digests shows what a wrong count does.
+# **Accidental merges.** The raw token of one id can equal the normalised text of another. The raw token `ł` encodes a
+# single byte; the text `ł` is a Polish letter. Both have the same key, so they share a class. This happens for 27 keys.
+# It is part of the definition: a port that keeps two dictionaries gets 99,119 classes, and the section on digests shows
+# the effect of a wrong count.
 
 # %% tags=["fold"]
 broken_keys = {canonical_key(*tokens[i]) for i in broken}
@@ -223,14 +224,14 @@ present = counts.nonzero()[0]
 ax.plot(present, counts[present], "o", color="C0", markersize=4)
 ax.set(xscale="log", yscale="log", xlabel="ids in the class", ylabel="classes of that size", ylim=(0.6, 3e5))
 ax.set_xticks([1, 2, 5, 10, 20, 50, 100], ["1", "2", "5", "10", "20", "50", "100"])
-ax.annotate(f"{counts[1]:,} hold a single id", (1, counts[1]), (1.25, counts[1] * 1.1), va="center")
-for size, name, align in [(163, "blank", "center"), (54, "a", "center"), (40, "o", "left"), (35, "e", "right")]:
+ax.annotate(f"{counts[1]:,} have a single id", (1, counts[1]), (1.25, counts[1] * 1.1), va="center")
+for size, name, align in [(163, "space", "center"), (54, "a", "center"), (40, "o", "left"), (35, "e", "right")]:
     ax.text(size, 1.6, name, ha=align)
-ax.set_title("Five of six classes hold a single id; the blank holds 163")
+ax.set_title("Five of six classes have a single id; the class of the space has 163")
 fig.set_label("Number of classes by class size on two logarithmic axes, falling steeply: 83,590 classes of one id, "
-              "8,959 of two, then ever fewer, to one class each of 35 ids (e), 40 (o), 54 (a) and 163 (blank).")
+              "8,959 of two, then ever fewer, down to one class each of 35 ids (e), 40 (o), 54 (a) and 163 (space).")
 assert class_sizes[largest].tolist() == [163, 54, 40, 35, 30]
-assert [seen[key] for key in " aoei"] == largest.tolist()
+assert [numbers[key] for key in " aoei"] == largest.tolist()
 assert counts[1:3].tolist() == [83_590, 8_959]
 assert 5 / 6 < counts[1] / 99_092 < 6 / 7
 white = [i for i in range(V) if texts[i].strip(" \t\r\n") == ""]
@@ -238,9 +239,9 @@ assert (canonical[white] == largest[0]).all()
 assert np.bincount(v3.canonical).max() == 163                   # V3: the same
 
 # %% [markdown]
-# These five are Table 6 of the paper, number for number. The largest class holds every token made of blanks, tabs
-# and line ends. Five of six classes hold one id only, and only about a third of all ids share a class. But those
-# are the common ones. In the help topics of `pydoc` they make up nearly all of the text:
+# These five sizes match Table 6 of the paper exactly. The largest class contains every token made of spaces, tabs and
+# line breaks. Five of six classes have only one id, and only about a third of all ids share a class with another. But
+# those are the common ones. They make up nearly all of the text in the help topics of `pydoc`:
 
 # %%
 shared = class_sizes[canonical] > 1               # ids that share their class
@@ -250,9 +251,10 @@ print(f"{shared.mean():.0%} of the vocabulary, {shared[help_ids].mean():.0%} of 
 assert 0.33 < shared.mean() < 0.36 and shared[help_ids].mean() > 0.85
 
 # %% [markdown]
-# ## What is lost
+# ## What the map loses
 #
-# A map that merges spellings also merges words. All of these are single tokens, and each pair is one class:
+# A map that merges spellings also merges different words. All of these are single tokens, and the two of each pair
+# share a class:
 
 # %%
 pairs = [(" US", " us", "a country / we"),
@@ -265,19 +267,20 @@ pairs = [(" US", " us", "a country / we"),
          ("か", "が", "Japanese: asks / marks the subject"),
          ("น", "นี้", "Thai: the letter n / this"),
          ("2", "²", "a digit / squared"),
-         (" ", "\n\n", "a blank / a new paragraph")]
+         (" ", "\n\n", "a space / a new paragraph")]
 for one, other, meaning in pairs:
     first, second = vocabulary.encode(one), vocabulary.encode(other)
     assert len(first) == len(second) == 1 and canonical[first] == canonical[second]
     print(f"{show(one)} = {show(other)}   ({meaning})")
 
 # %% [markdown]
-# The model can still tell such words apart, for its own embedding table is read by raw id. Only the address of the
-# memory is the same for both. It is left to the gate ([tutorial 05](05_gate.md)) to notice when a memory does not fit.
+# The model can still distinguish such words because its own embedding table is indexed by raw id. Only the address of
+# the memory is the same for both. It is up to the gate ([tutorial 05](05_gate.md)) to suppress a memory that does not
+# fit.
 #
-# The loss is not spread evenly. In many scripts vowels are written as marks, and `strip_accents` drops marks. We sort
-# the vocabulary by script and count, for each script, the ids that the map *saves*: ids minus classes. Then once more
-# with a map that leaves `strip_accents` out.
+# Some scripts lose more than others. In many scripts vowels are written as marks, and `strip_accents` removes marks. We
+# group the vocabulary by script and count, for each script, the ids that the map *saves*: ids minus classes. Then we
+# repeat the count with a map that omits `strip_accents`.
 
 # %% tags=["fold"]
 def script(text):
@@ -308,13 +311,13 @@ fig, ax = plt.subplots(figsize=(6.2, 3.4))
 kept, full = np.array([saved[name] for name in scripts]).T
 ax.barh(scripts, kept, color="C0", height=0.65, label="marks kept")
 ax.barh(scripts, full - kept, left=kept, color="none", edgecolor="C1", hatch="////", height=0.65,
-        label="more, because marks are dropped")
+        label="additional, marks removed")
 ax.invert_yaxis()
 ax.tick_params(axis="y", length=0)
 ax.set(xlabel="share of the script's ids that the map saves", xlim=(0, 0.95))
 ax.legend(loc="upper right")
-ax.set_title("Where vowels are marks, dropping marks does most of the merging")
-fig.set_label("Stacked bars by script. Latin 32 % saved with marks kept and 2 % more because they are dropped; "
+ax.set_title("If vowels are marks, removing marks causes most of the merging")
+fig.set_label("Stacked bars by script. Latin: 32 % saved with marks kept and 2 % more when they are removed; "
               "Thai 7 and 24 %; Bengali 10 and 45 %; Devanagari 14 and 48 %; Tamil 6 and 55 %.")
 percent = {name: (round(100 * a), round(100 * (b - a))) for name, (a, b) in saved.items()}
 assert [percent[name] for name in ("Latin", "Thai", "Bengali", "Devanagari", "Tamil")] \
@@ -322,14 +325,14 @@ assert [percent[name] for name in ("Latin", "Thai", "Bengali", "Devanagari", "Ta
 assert round(1.7735 - 1.7678, 3) == 0.006               # the paper's Figure 5
 
 # %% [markdown]
-# For the Latin script the marks hardly matter. In Bengali, Hindi's Devanagari and Tamil, this one step takes a
-# canonical id of their own from more than four in ten ids. As a whole the map helps, at least on the paper's own data:
+# For the Latin script the marks hardly matter. In Bengali, Devanagari (the script of Hindi) and Tamil, this one step
+# merges more than four in ten ids into the class of another. Overall the map helps, at least on the paper's own data:
 # without it the *loss*, the error that training lowers, is about 0.006 higher (read off its Figure 5).
 #
 # ## Pin the map by its digest
 #
-# Suppose a port numbers the classes in the order of their keys instead of the order of the ids. The classes are the
-# same, so is their number, and nothing looks wrong.
+# Suppose a port numbers the classes in the order of their keys instead of the order of the ids. The classes and their
+# number are the same, so nothing looks wrong.
 
 # %%
 keys = [canonical_key(*token) for token in tokens]
@@ -342,15 +345,15 @@ sentence = "Only Alexander the Great could tame the horse Bucephalus."
 ids = vocabulary.encode(sentence)
 right = addressing.rows(canonical[ids], layer_id=1)
 wrong = addressing.rows(by_key[ids], layer_id=1)
-print(f"rows that are still right: {(right == wrong).sum()} of {right.size}")
+print(f"rows that are still correct: {(right == wrong).sum()} of {right.size}")
 assert not (right == wrong).any()
 
 # %% [markdown]
-# A model with these rows would read trained numbers from the wrong places, and no error would say so. A *digest*
-# notices: a short checksum (here SHA-256) over every number of the map. The package compares it with the published one.
+# A model with these row indices would silently read the wrong trained values. A *digest*, a short checksum (here
+# SHA-256) over every number of the map, detects this. The package compares it with the published one.
 
 # %%
-print("right", int64_digest(canonical)[:16], " wrong", int64_digest(by_key)[:16])
+print("correct", int64_digest(canonical)[:16], " wrong", int64_digest(by_key)[:16])
 try:
     Addressing(config, Vocabulary("deepseek-v4", by_key))
     raise AssertionError("a wrong map was accepted")
@@ -358,37 +361,37 @@ except InputError as error:
     print(textwrap.fill(str(error), 78))
 
 # %% [markdown]
-# The size matters as well, in another way: the hash draws its constants from a range that depends on the number of
-# classes. V3 and V4 give our sentence the same raw ids and the same canonical ids. Yet not one row agrees:
+# The number of classes matters too, because the range of the hash constants depends on it. V3 and V4 assign the same
+# raw ids and the same canonical ids to our sentence. Yet not one row agrees:
 
 # %%
 as_v3 = Addressing(replace(config, vocabulary="deepseek-v3", vocab_size=128_815,
-                           canonical_size=98_627, multipliers=None))   # None: drawn anew
+                           canonical_size=98_627, multipliers=None))   # None: drawn from the seed
 assert (v3.encode(sentence) == ids).all()
 assert (v3.canonical[ids] == canonical[ids]).all()
 assert not (as_v3.rows(v3.canonical[ids], layer_id=1) == right).any()
 
 # %% tags=["fold"]
-# two dictionaries, 27 classes too many: other constants again
+# two dictionaries give 27 classes too many, and again different constants
 draw = (config.seed, 1, config.max_ngram)              # seed, layer, how many
 assert (ops.pcg64_multipliers(*draw, 99_092) == addressing.multipliers[1]).all()
 assert (ops.pcg64_multipliers(*draw, 99_119) != addressing.multipliers[1]).all()
 
 # %% [markdown]
-# ## Where the paper, the demo or a release does otherwise
+# ## How the versions differ
 #
 # - **The steps.** The paper names NFKC and lowercasing, and says "etc.". The authors' demo has all six steps.
-# - **Marks.** "Strip accents" could mean the non-spacing marks only (Unicode category Mn). The map drops all
-#   marks, every category that begins with M. With Mn alone V4 has 99,510 classes.
-# - **Lowercasing** goes letter by letter, where Python's `str.lower` writes a Greek sigma at the end of a word
-#   differently. In these vocabularies no key shows the difference.
+# - **Marks.** "Strip accents" could mean only the non-spacing marks (Unicode category Mn). The map removes all marks,
+#   that is, every category that begins with M. With Mn alone V4 would have 99,510 classes.
+# - **Lowercasing** works character by character, while Python's `str.lower` has a special rule for a Greek sigma at the
+#   end of a word. In these vocabularies no key is affected.
 # - **Unicode versions.** The demo normalises with the `tokenizers` library, whose tables are older than Python's: it
-#   keeps U+32FF, the sign of the era that began in 2019, which NFKC turns into two characters. The steps here read the
-#   library's tables, which ship with the package, so the map does not depend on the Python version.
-# - **The vocabulary.** Paper and demo use DeepSeek-V3's, V4.1 its own. Qwen's dialect has no map at all: it hashes
+#   keeps U+32FF, the sign of the Japanese era that began in 2019, which current NFKC replaces by two characters. The
+#   steps here use the library's tables, which ship with the package, so the map does not depend on the Python version.
+# - **The vocabulary.** The paper and the demo use DeepSeek-V3's, V4.1 uses V4's. Qwen's dialect has no map: it hashes
 #   raw ids.
-# - **Negative ids.** The demo lets them through unchanged. Here a negative id is an error, except $-1$, the mark
-#   `DEAD` of V4.1 for a position that takes no part, such as an image.
+# - **Negative ids.** The demo passes them through unchanged. Here a negative id is an error, except $-1$, which is
+#   V4.1's mark `DEAD` for a position without text, such as part of an image.
 
 # %% tags=["fold"]
 def drop_mn(text):
@@ -407,11 +410,11 @@ assert preset("qwen4exp-ple").vocabulary is None
 # %% [markdown]
 # ## Exercises
 #
-# **1.** Leave `decompose` out. How many of the 3,235 merges of `decompose` and `strip_accents` are then missing?
+# **1.** Omit `decompose`. How many of the 3,235 merges of `decompose` and `strip_accents` are then lost?
 #
 # ??? tip "Hint"
-#     Apply `strip_accents` to `strings[1]`, the list after `fold_compatibility`. Count the different strings just
-#     before it and just after it.
+#     Apply `strip_accents` to `strings[1]`, the list after `fold_compatibility`. Count the different strings before and
+#     after it.
 
 # %% tags=["answer"]
 before = strings[1]                                 # after fold_compatibility
@@ -420,11 +423,11 @@ kept_keys = {string or text for string, text in zip(after, readable, strict=True
 alone = len(set(before)) - len(kept_keys)
 both_steps = merged[1] + merged[2]
 assert (alone, both_steps - alone) == (1_089, 2_146)
-print(f"{alone:,} merges are left, {both_steps - alone:,} are gone")
+print(f"{alone:,} merges remain, {both_steps - alone:,} are lost")
 
 # %% [markdown]
-# **2.** A port looks ids up with `canonical[ids]`. A chat with an image arrives, so `DEAD`, that is $-1$, stands in the
-# middle of the ids. Which canonical id does the port read there? What does the package's `canonicalise` do?
+# **2.** A port looks ids up with `canonical[ids]`. A chat contains an image, so its ids include `DEAD`, that is $-1$.
+# Which canonical id does the port read there? What does the package's `canonicalise` do?
 #
 # ??? tip "Hint"
 #     What does index $-1$ mean in Python?
@@ -435,8 +438,8 @@ assert canonical[marked].tolist() == [237, 99_091, 2049]  # the last id's class
 assert canonicalise(marked, canonical).tolist() == [237, DEAD, 2049]
 
 # %% [markdown] tags=["answer"]
-# The port reads the class of the vocabulary's last id, and hashes it like a word. The package keeps the mark, and the
-# hash stops there.
+# The port reads the class of the vocabulary's last id and hashes it like a word. The package keeps the mark, which ends
+# the n-gram.
 
 # %% [markdown]
-# **Next:** [from n-gram to row](03_hash_by_hand.md), a hash you can work out by hand.
+# **Next:** [from n-gram to row](03_hash_by_hand.md), a hash you can compute by hand.

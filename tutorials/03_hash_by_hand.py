@@ -1,23 +1,24 @@
 # %% [markdown]
-# # From n-gram to row: a hash you can do by hand
+# # From n-gram to row: a hash you can compute by hand
 #
 # ## What you will be able to do
 #
-# - work out by hand which table row an n-gram reads in DeepSeek-V4.1-Flash;
-# - measure what is wrong with a hash, instead of trusting that it looks random;
-# - say why the multipliers are odd, and why they are bounded;
-# - keep the few ids that make a stream read the same rows as the whole text, and say what one masked token changes.
+# - compute by hand which table row an n-gram reads in DeepSeek-V4.1-Flash;
+# - measure the quality of a hash instead of trusting that it looks random;
+# - explain why the multipliers are odd and bounded;
+# - keep the history with which a stream reads the same rows as the whole text, and say which rows a masked token
+#   changes.
 #
 # ## The task
 #
-# An **n-gram** is a token together with the $n-1$ tokens before it; $n$ is its **order**. Engram keeps tables
-# of learned vectors. Each order has several tables, one for each **head**, and of each table an n-gram reads one
-# **row**. This page is about the row numbers alone.
+# An **n-gram** is a token together with the $n-1$ tokens before it; $n$ is its **order**. Engram keeps tables of
+# learned vectors. Each order has several tables, one per **head**, and an n-gram reads one **row** of each. This page
+# covers only the computation of the row indices.
 #
-# Tokens are numbers already: their [canonical ids](02_canonical_ids.md). Could we simply number all n-grams?
-# No: there are far too many pairs, let alone triples. So the row is *computed*, by a **hash**: a little
-# arithmetic that gives the same row on every machine and spreads the n-grams evenly over the table. The presets
-# are named configurations; `flash` is DeepSeek-V4.1-Flash, or V4.1 for short.
+# Tokens are already numbers: their [canonical ids](02_canonical_ids.md). We cannot simply number all n-grams because
+# there are far too many pairs, let alone triples. So the row is *computed* by a **hash**: integer arithmetic that gives
+# the same row on every machine and spreads the n-grams evenly over the table. Presets are named configurations; `flash`
+# is DeepSeek-V4.1-Flash, or V4.1 for short.
 
 # %%
 import dataclasses
@@ -38,9 +39,9 @@ assert flash.canonical_size**2 > 600 * flash.table_sizes[0]
 # ## A toy hash
 #
 # Here is a hash that looks reasonable and is easy to write down. Ids are first reduced modulo 500. The *oldest* token
-# is multiplied by 1, the next by 3, then 5. The products are joined by XOR, written $\oplus$ here and `^` in Python:
-# bit by bit, "one or the other, not both". The result is called the **mix**. Each head $h$ XORs in a number of its own,
-# and all tables have 5,003 rows:
+# is multiplied by 1, the next by 3, then 5. The products are combined by XOR, written $\oplus$ here and `^` in Python:
+# a bit of the result is 1 if exactly one of the two bits is 1. The result is called the **mix**. Each head $h$ XORs the
+# mix with its own constant, and all tables have 5,003 rows:
 #
 # $$
 # \begin{align*}
@@ -50,8 +51,8 @@ assert flash.canonical_size**2 > 600 * flash.table_sizes[0]
 # \end{align*}
 # $$
 #
-# There are four heads ($h$ from 0 to 3), two orders (2 and 3) and 32 numbers in a row. Take the tokens 42, 108, 256,
-# 512. The last two make the 2-gram, and $512 \bmod 500 = 12$.
+# There are four heads ($h$ from 0 to 3), two orders (2 and 3) and 32 numbers per row. Take the tokens 42, 108, 256 and
+# 512. The last two form the 2-gram, and $512 \bmod 500 = 12$.
 
 # %%
 HEADS, SIZE = 4, 5_003
@@ -80,9 +81,9 @@ assert toy_rows(toy_mix(tokens[-2:]))[0] == 256 ^ 36 == 292
 assert HEADS * 2 * 32 == 256  # numbers a position reads
 
 # %% [markdown]
-# So head 0 reads row 292 for the 2-gram. The eight rows of a position, concatenated, are a vector of 256 numbers.
-# Nothing is wrong with the arithmetic. Is it a good hash? Let us give it real text: the help pages that come with
-# Python, in the vocabulary of DeepSeek-V4.
+# So head 0 reads row 292 for the 2-gram. The eight rows of a position, concatenated, form a vector of 256 numbers. The
+# arithmetic works, but is it a good hash? Let us try it on real text: the help pages that ship with Python, in the
+# vocabulary of DeepSeek-V4.
 
 # %%
 vocabulary = Vocabulary.load("deepseek-v4")
@@ -95,27 +96,28 @@ print(f"{len(ids):,} tokens, {len(pairs_of_ids):,} different 2-grams,"
       f" {len(triples_of_ids):,} different 3-grams")
 
 # %% [markdown]
-# ### Fault 1: small numbers stay small
+# ### Fault 1: the mix is too small
 #
-# After the modulo, an id is at most 499. Times 3 that is still below 2,048, so the mix of a 2-gram has 11 bits
-# at most. We can try all of them.
+# After the modulo, an id is at most 499. Times 3, that is still below 2,048, so the mix of a 2-gram has at most 11
+# bits. We can try all of them.
 
 # %%
 every = np.arange(500)
 mixes_of_2 = np.unique(toy_mix(np.stack(np.meshgrid(every, every), axis=-1)))
 mixes_of_3 = np.unique(mixes_of_2[:, None] ^ 5 * every)  # one more product
-for n, found in ((2, mixes_of_2), (3, mixes_of_3)):
-    print(f"{500**n:11,} {n}-grams give {len(found):,} mixes, the largest {found.max():,}")
+for n, mixes in ((2, mixes_of_2), (3, mixes_of_3)):
+    print(f"{500**n:11,} {n}-grams give {len(mixes):,} mixes, the largest {mixes.max():,}")
 assert len(mixes_of_2) == 1_536 == mixes_of_2.max() + 1
 assert mixes_of_3.max() < 4_096 < SIZE and flash.canonical_size // 500 == 198
 
 # %% [markdown]
-# Two things are lost before any table is involved. The modulo makes one id of about 198 unrelated canonical ids. And
-# 2-grams have no more than 1,536 mixes, so in head 0 they can never read the other rows of 5,003.
+# Two things go wrong before any table is involved. The modulo maps about 198 unrelated canonical ids to the same
+# number. And 2-grams have only 1,536 different mixes, so in head 0 they can never read more than 1,536 of the 5,003
+# rows.
 #
-# Is it the modulo's fault alone? Leave it out, and keep the multipliers 1 and 3: there are still a quarter fewer mixes
-# than 2-grams, and 2-grams that share a mix share their row in every head. With the multipliers of V4.1, which this
-# page explains below, no two of them share a mix.
+# The modulo is not the only cause. Without it, but with the multipliers 1 and 3, there are still a quarter fewer mixes
+# than 2-grams, and 2-grams with the same mix share their row in every head. With the multipliers of V4.1, explained
+# below, no two of them share a mix.
 
 # %% tags=["fold"]
 layer = flash.layer_ids[0]
@@ -124,13 +126,13 @@ multipliers = addressing.multipliers[layer]
 oldest_first = pairs_of_ids[:, 0] * 1 ^ pairs_of_ids[:, 1] * 3
 newest_first = pairs_of_ids[None, :, ::-1]  # [1, 2-grams, 2]
 real_mixes = ops.mix(newest_first, multipliers[:2])[0, :, 0]
-different = {"1 and 3, ids modulo 500": toy_mix(pairs_of_ids),
-             "1 and 3, whole ids": oldest_first, "those of V4.1": real_mixes}
-different = {name: len(np.unique(mixed)) for name, mixed in different.items()}
-for name, count in different.items():
+mixes = {"1 and 3, ids modulo 500": toy_mix(pairs_of_ids),
+         "1 and 3, whole ids": oldest_first, "those of V4.1": real_mixes}
+distinct = {name: len(np.unique(mixed)) for name, mixed in mixes.items()}
+for name, count in distinct.items():
     print(f"multipliers {name:24} {count:6,} mixes of {len(pairs_of_ids):,} 2-grams")
-assert different["those of V4.1"] == len(pairs_of_ids)
-assert 0.7 < different["1 and 3, whole ids"] / len(pairs_of_ids) < 0.8
+assert distinct["those of V4.1"] == len(pairs_of_ids)
+assert 0.7 < distinct["1 and 3, whole ids"] / len(pairs_of_ids) < 0.8
 
 fig, ax = plt.subplots(figsize=(6.2, 2.8))
 edges = np.arange(0, SIZE, 100)
@@ -141,52 +143,52 @@ for i, (name, rows) in enumerate(used.items()):
     print(f"{name:12} rows read: {len(np.unique(rows)):,} of {SIZE:,}")
 assert used["toy, head 0"].max() < 1_536 and len(np.unique(real_rows)) > 0.98 * SIZE
 ax.set(xlabel="row of a table with 5,003 rows", ylabel="2-grams per 100 rows",
-       title="The toy crowds the front third of the table; the real mix uses all of it")
+       title="The toy hash uses the first third of the table, the real mix all of it")
 ax.legend()
-fig.set_label("Different 2-grams of real text per hundred rows. The toy piles them all into rows 0 to 1,535 and leaves "
-              "the rest empty; with the real mix all parts of the table hold about as many.")
+fig.set_label("Number of different 2-grams of real text per hundred rows. The toy hash maps all of them to rows 0 to "
+              "1,535 and leaves the rest empty; the real mix spreads them evenly over the table.")
 
 # %% [markdown]
-# ### Fault 2: four heads are one head
+# ### Fault 2: four heads act as one
 #
-# Several heads are there so that two n-grams which meet in one table part in the next. In the toy they never part.
-# Here is why. A mix is below $4096 = 2^{12}$, so it has twelve bits. XOR with a head's constant flips some of them, and
-# different mixes stay different. The bits above the twelve are those of the constant, so all results lie within a
-# stretch of 4,096 numbers. That is shorter than 5,003, and the modulus keeps them apart too. So n-grams that meet in
-# one head have the same mix, and meet in all four.
+# The purpose of several heads is that two n-grams that collide in one table do not collide in the next. In the toy they
+# always do. The reason: a mix is below $4096 = 2^{12}$, so it has twelve bits. XOR with a head's constant flips some of
+# them, and different mixes stay different. The bits above the twelve are those of the constant, so all results lie
+# within a range of 4,096 consecutive numbers. That is less than 5,003, so the modulus keeps them different too.
+# Therefore n-grams that collide in one head have the same mix and collide in all four.
 
 # %%
-def meetings(rows: np.ndarray) -> int:
-    """Pairs of n-grams that agree in all these heads; rows [n-grams, heads]"""
+def collisions(rows: np.ndarray) -> int:
+    """Number of pairs of n-grams that collide in all of these heads; rows [n-grams, heads]"""
     counts = np.unique(rows, axis=0, return_counts=True)[1]
     return int((counts * (counts - 1) // 2).sum())
 
 
 for n, ngrams in ((2, pairs_of_ids), (3, triples_of_ids)):
-    in_heads = [meetings(toy_rows(toy_mix(ngrams))[:, :k]) for k in (1, 2, 3, 4)]
-    print(f"toy {n}-grams, pairs that meet in 1, 2, 3, 4 heads: {in_heads}")
+    in_heads = [collisions(toy_rows(toy_mix(ngrams))[:, :k]) for k in (1, 2, 3, 4)]
+    print(f"toy {n}-grams, pairs that collide in 1, 2, 3, 4 heads: {in_heads}")
     assert len(set(in_heads)) == 1
 for column in toy_rows(np.arange(4_096)).T:
-    assert len(np.unique(column)) == 4_096  # no two mixes meet, in any head
+    assert len(np.unique(column)) == 4_096  # different mixes never collide, in any head
 
 # %% [markdown]
-# Draw the row in head 0 against the row in head 1, and the toy gives streaks. Two tables of different prime sizes,
-# 5,003 and 5,009 rows, give a cloud.
+# If we plot the row in head 0 against the row in head 1, the toy's points lie on a few lines. With two tables of
+# different prime sizes, 5,003 and 5,009 rows, they fill the plane.
 
 # %% tags=["fold"]
 primes = ops.table_primes((SIZE,), HEADS, 1)[0]
 assert primes[:2].tolist() == [5_003, 5_009]
 some = np.random.default_rng(3).permutation(len(pairs_of_ids))[:400]
-clouds = {"toy": toy_rows(toy_mix(pairs_of_ids))[some],
+points = {"toy": toy_rows(toy_mix(pairs_of_ids))[some],
           "distinct primes": ops.table_rows(real_mixes[None, some, None], primes)[0]}
 fig, axes = plt.subplots(1, 2, figsize=(6.4, 3.3), sharey=True)
-for i, (ax, (name, rows)) in enumerate(zip(axes, clouds.items(), strict=True)):
+for i, (ax, (name, rows)) in enumerate(zip(axes, points.items(), strict=True)):
     ax.plot(rows[:, 0], rows[:, 1], "o", color=f"C{i}", markersize=2)
     ax.set(xlabel="row in head 0", title=name, xlim=(-100, SIZE), ylim=(-100, SIZE + 100))
 axes[0].set_ylabel("row in head 1")
-fig.suptitle("Head 0 of the toy tells you its head 1; with primes it does not", x=0.02, ha="left")
+fig.suptitle("In the toy, head 0 determines head 1; with distinct primes it does not", x=0.02, ha="left")
 fig.set_label("Two scatter plots of 400 real 2-grams, row in head 0 against row in head 1. The toy's points lie on a "
-              "few short diagonal streaks; those of two distinct primes fill the whole square.")
+              "few short diagonal lines; with two distinct primes they fill the whole square.")
 both_heads = {"toy": toy_rows(toy_mix(pairs_of_ids))[:, :2],
               "distinct primes": ops.table_rows(real_mixes[None, :, None], primes[:2])[0]}
 per_row = {name: len(np.unique(rows, axis=0)) / len(np.unique(rows[:, 0])) for name, rows in both_heads.items()}
@@ -194,18 +196,18 @@ print("rows of head 1 per row of head 0:", *(f"{name} {count:.1f}" for name, cou
 assert per_row["toy"] == 1 and per_row["distinct primes"] > 3
 
 # %% [markdown]
-# ### Fault 3: one size for all
+# ### Fault 3: all tables have the same size
 #
-# Could the toy be mended with better mixes? Give it V4.1's, and compare three ways to make four heads: one shared
-# size alone; one shared size and the toy's constants; four **distinct primes** as sizes. We count pairs of 2-grams that
-# read the same row in head 0, in the first two heads, in all four. If heads were independent, then of the pairs that
-# meet in head 0 one in 5,003 would meet in head 1 as well.
+# Would better mixes fix the toy? We give it the mixes of V4.1 and compare three ways to make four heads: one shared
+# size alone; one shared size and the toy's constants; four **distinct primes** as sizes. We count the pairs of 2-grams
+# that read the same row in head 0, in the first two heads, and in all four. If heads were independent, one in 5,003 of
+# the pairs that collide in head 0 would also collide in head 1.
 
 # %%
 ways = {"one size": np.stack([real_mixes % SIZE] * HEADS, axis=-1),
         "one size, constants": toy_rows(real_mixes),
         "distinct primes": ops.table_rows(real_mixes[None, :, None], primes)[0]}
-counted = {name: [meetings(rows[:, :k]) for k in (1, 2, 4)]
+counted = {name: [collisions(rows[:, :k]) for k in (1, 2, 4)]
            for name, rows in ways.items()}
 print("primes", primes)
 for name, (one, two, four) in counted.items():
@@ -221,17 +223,17 @@ assert counted["distinct primes"][1] < 2.5 * one / SIZE
 assert counted["distinct primes"][2] == 0
 
 # %% [markdown]
-# One size alone makes copies, not heads. The constants help, but not enough: pairs meet in two heads about twenty
-# times too often. Here is why. The number 10,007 has eight 1-bits. XOR with it adds or subtracts eight powers of two;
-# which of the two, depends on those bits of the mix. Mixes that agree in the eight bits are shifted alike, so if they
-# met in head 0 they meet again in head 1. That happens about once in $2^8 = 256$, not once in 5,003. Distinct primes
-# need no constant and do better; [the next tutorial](04_collisions.md) shows how much.
+# With one shared size alone, all heads are copies of each other. The constants help, but not enough: pairs collide in
+# two heads about twenty times too often. The reason: 10,007 has eight 1-bits. XOR with it adds or subtracts eight
+# powers of two, depending on those bits of the mix. Mixes that agree in the eight bits are shifted by the same amount,
+# so if they collide in head 0 they also collide in head 1. That happens about once in $2^8 = 256$, not once in 5,003.
+# Distinct primes need no constant and do better; [the next tutorial](04_collisions.md) shows by how much.
 #
-# ## The real one, step by step
+# ## The real hash, step by step
 #
-# For a position $t$, count **shifts** backwards: shift 0 is the current token, shift 1 the one before it. Each
-# shift has one large odd **multiplier** $m_i$, the same for all orders and heads of a layer. Each head $k$ of order
-# $n$ has a prime $p_{n,k}$ of its own, the number of rows in its table:
+# For a position $t$, count **shifts** backwards: shift 0 is the current token, shift 1 the one before it. Each shift
+# has one large odd **multiplier** $m_i$, the same for all orders and heads of a layer. Each head $k$ of order $n$ has
+# its own prime $p_{n,k}$, the number of rows in its table:
 #
 # $$
 # \begin{align*}
@@ -240,7 +242,7 @@ assert counted["distinct primes"][2] == 0
 # \end{align*}
 # $$
 #
-# We follow V4.1-Flash in its layer 1, at the last token of "Only Alexander the Great".
+# We compute it for layer 1 of V4.1-Flash, at the last token of "Only Alexander the Great".
 
 # %%
 raw = vocabulary.encode("Only Alexander the Great")
@@ -253,9 +255,9 @@ for i, m in enumerate(multipliers):
 # %% [markdown]
 # ### Why the multipliers are bounded
 #
-# A multiplier is $2r+1$ with a random $r$, drawn once, before training, below a limit that depends on the number of
-# canonical ids: *no* id times *any* multiplier may reach $2^{63}$, the end of a signed 64-bit integer. So no language's
-# overflow rule matters, and no product and no mix is negative. That is good for the modulus: on negative numbers
+# A multiplier is $2r+1$ with a random $r$, drawn once before training, below a limit that depends on the number of
+# canonical ids: the product of any id and any multiplier stays below $2^{63}$, the range of a signed 64-bit integer. So
+# products never overflow, and products and mixes are never negative. This matters for the modulus: for negative numbers
 # Python, which rounds down, disagrees with C and Java, which round towards zero.
 
 # %%
@@ -270,9 +272,9 @@ assert -7 % 5 == 3 and math.fmod(-7, 5) == -2  # Python's way, and C's
 # %% [markdown]
 # ### Why they are odd
 #
-# An odd number is never 0, and a multiplier of 0 would erase its token. An odd multiplier also keeps the lowest bit of
-# the id. That is cheap insurance, not the heart of the matter. Make the multipliers even by adding 1: of a table with
-# $4096 = 2^{12}$ rows, half is never read; with a prime number of rows nothing is lost.
+# An odd number is never 0, and a multiplier of 0 would ignore its token. An odd multiplier also preserves the lowest
+# bit of the id. With prime table sizes this hardly matters. Make the multipliers even by adding 1: half the rows of a
+# table with $4096 = 2^{12}$ rows are then never read, but with a prime number of rows all are.
 
 # %% tags=["fold"]
 even_mixes = ops.mix(newest_first, multipliers[:2] + 1)[0, :, 0]
@@ -285,9 +287,9 @@ assert ops.is_prime(4_093) and (multipliers % 2 == 1).all()
 # %% [markdown]
 # ### The XOR, bit by bit
 #
-# Below are the products of "Great" and "the", and their XOR, as 64 bits in groups of eight. A bit of the mix is 1
-# where exactly one of the two has a 1. Because the newest token comes first, the mix can be continued: the 3-gram's
-# is the 2-gram's with one more product.
+# Below are the products of "Great" and "the", and their XOR, as 64 bits in groups of eight. A bit of the mix is 1 if
+# exactly one of the two bits is 1. Because the newest token comes first, mixes can be computed incrementally: the mix
+# of the 3-gram is that of the 2-gram XOR one more product.
 
 # %%
 def bits(number: int) -> str:
@@ -309,8 +311,8 @@ assert mixes[1] == mixes[0] ^ alexander and by_hand.startswith("0")
 # %% [markdown]
 # ### The modulus of one row
 #
-# One division with remainder is left. Head 0 of the 2-grams has $p = 16{,}000{,}057$ rows, the first prime above the
-# nominal 16 million.
+# The last step is a division with remainder. Head 0 of the 2-grams has $p = 16{,}000{,}057$ rows, the first prime above
+# the nominal 16 million.
 
 # %%
 mixed, p = int(mixes[0]), int(primes_of_layer[0])
@@ -322,7 +324,7 @@ assert [n for n in range(16_000_000, p + 1) if ops.is_prime(n)] == [p]
 assert all_rows[-1, 0] == row == 10_824_761
 
 # %% [markdown]
-# The other 23 rows of the position come the same way:
+# The other 23 rows of the position are computed the same way:
 
 # %%
 slow = []
@@ -334,16 +336,16 @@ assert slow == all_rows[-1].tolist() and len(slow) == flash.columns == 24
 # %% [markdown]
 # ## The left edge, and streams
 #
-# A **window** is a token and the three before it, newest first: what the shifts 0 to 3 see. The first token of a text
-# has nothing on its left. There the window is filled with the canonical id of the padding token, 2.
+# A **window** is a token and the three before it, newest first: the ids at shifts 0 to 3. At the beginning of a text
+# there are no earlier tokens. There the window is padded with the canonical id of the padding token, 2.
 #
-# Someone who generates text token by token must not hash each token as if it were the first: its rows need the
+# A program that generates text token by token must not hash each token as if it were the first: its rows depend on the
 # $N-1$ ids before it, where $N$ is the largest order. These ids are the **history**, oldest first, with -1 for "before
-# the text began". With it, any cut into chunks gives the rows of the whole. Without it, the first three positions of a
-# chunk read wrong rows.
+# the start of the text". With it, a text split into chunks reads the same rows as the whole text. Without it, the first
+# three positions of a chunk read wrong rows.
 
 # %%
-print("windows of [10, 11, 12], newest first, one line a position:")
+print("windows of [10, 11, 12], newest first, one line per position:")
 three = np.array([[10, 11, 12]])
 print(ops.windows(three, addressing.start(1), addressing.pad_id)[0])
 
@@ -354,18 +356,17 @@ for cut in range(len(sample) + 1):
     assert (addressing.rows(sample[cut:], layer, history) == whole[cut:]).all()
 print("history after the whole text:", history)
 assert (history == sample[-3:]).all() and flash.max_ngram - 1 == 3 and addressing.pad_id == 2
-forgetful = addressing.rows(sample[20:], layer)  # a chunk without its history
-wrong = (forgetful != whole[20:]).any(axis=-1).nonzero()[0]
+without_history = addressing.rows(sample[20:], layer)
+wrong = (without_history != whole[20:]).any(axis=-1).nonzero()[0]
 assert wrong.tolist() == [0, 1, 2]
 
 # %% [markdown]
 # ## A dead token
 #
-# V4.1 reads images too. The positions of an image hold no words, so they are marked **DEAD** (-1). A window walks
-# back from its token. Once it meets a DEAD mark it *latches*: that shift and all older ones show padding, even
-# if words stand further left. Otherwise an n-gram would be made of words that were never
-# neighbours. In the figure, a column is the window of one position. Bold on orange is what the dead token hides, grey
-# is the left edge.
+# V4.1 also accepts images. The positions of an image contain no text, so they are marked **DEAD** (-1). A DEAD mark
+# ends the window: its shift and all older ones are padded, even if there are words further left. Otherwise an n-gram
+# could combine words that are not adjacent in the text. In the figure, a column is the window of one position. Bold on
+# orange marks padding caused by the dead token, grey padding at the left edge.
 
 # %% tags=["fold"]
 alive, q = np.array([10, 11, 12, 13, 14, 15, 16, 17]), 2
@@ -375,18 +376,18 @@ hidden = shown == addressing.pad_id
 fig, ax = plt.subplots(figsize=(6.2, 2.7))
 for t in range(len(alive)):
     for shift in range(4):
-        latched = hidden[t, shift] and t >= q
+        by_dead = hidden[t, shift] and t >= q
         if hidden[t, shift]:
-            ax.add_patch(plt.Rectangle((t - 0.47, shift - 0.45), 0.94, 0.9, color="C1" if latched else "C5",
-                                       alpha=0.35 if latched else 0.2, linewidth=0))
+            ax.add_patch(plt.Rectangle((t - 0.47, shift - 0.45), 0.94, 0.9, color="C1" if by_dead else "C5",
+                                       alpha=0.35 if by_dead else 0.2, linewidth=0))
         ax.text(t, shift, "pad" if hidden[t, shift] else str(shown[t, shift]), ha="center", va="center",
-                weight="bold" if latched else None)
+                weight="bold" if by_dead else None)
 ax.set_xticks(range(len(alive)), ["DEAD" if x < 0 else str(x) for x in marked])
 ax.set(xlim=(-0.5, len(alive) - 0.5), ylim=(3.5, -0.5), yticks=range(4),
        xlabel="the token at each position", ylabel="shift",
-       title="One dead token hides itself and all that is older, for three more positions")
-fig.set_label("A grid, positions across, shifts 0 to 3 downwards. At the dead position all four shifts show padding; "
-              "one later shifts 1 to 3 do, then 2 and 3, then 3 alone; after that everything is visible again.")
+       title="A dead token hides itself and all older ones, for three more positions")
+fig.set_label("A grid, positions across, shifts 0 to 3 down. At the dead position all four shifts are padded, at the "
+              "next position shifts 1 to 3, then 2 and 3, then only 3; after that no shift is padded.")
 assert shown[q + 1].tolist() == [13, 2, 2, 2]
 assert all(hidden[q + i].tolist() == [shift >= i for shift in range(4)] for i in range(5))
 
@@ -399,16 +400,16 @@ for t in range(q, q + 5):
 assert orders == [[], [], [2, 3, 4], [2, 3, 4], [3, 4], [4], [], []]
 
 # %% [markdown]
-# ## Where the paper, the demo or a release does otherwise
+# ## How the versions differ
 #
-# The paper says "multiplicative-XOR" and "prime", but prints no formula. The one above is that of the authors'
-# demo, and V4.1 kept it with $N = 4$ and the DEAD mark. Qwen's relative of Engram hashes raw token ids and draws its
-# multipliers in another way. It also keeps documents apart by the token that ends one, the *EOS*. The EOS itself still
-# sees its own document. Every later position sees neither the EOS nor anything before it: its window is filled with
-# the EOS id, as it is at the start of the text. The folded code checks this on a short text.
+# The paper says "multiplicative-XOR" and "prime", but prints no formula. The formula above is that of the authors'
+# demo; V4.1 uses it with $N = 4$ and the DEAD mark. Qwen's variant of Engram hashes raw token ids and draws its
+# multipliers differently. It also separates documents at the token that ends one, the *EOS*. The window of the EOS
+# itself still includes its own document. The windows of later positions include neither the EOS nor anything before it:
+# they are padded with the EOS id, as at the start of the text. The folded code checks this on a short text.
 #
-# One trap for every *port*, every implementation of one's own: the multipliers are drawn from the number of the layer.
-# V4.1 counts layers from 0. A port that counts from 1 reads entirely different rows.
+# A common mistake in a *port*: the seed of the multipliers depends on the layer number. V4.1 counts layers from 0. A
+# port that counts from 1 reads entirely different rows.
 
 # %% tags=["fold"]
 for name in ("engram-27b", "demo", "deepseek-v4.1-flash", "qwen4exp-ple"):
@@ -422,7 +423,7 @@ assert ops.windows(two_documents, qwen.start(1), qwen.pad_id, E)[0].tolist() == 
     [5, E, E], [6, 5, E], [E, 6, 5], [7, E, E], [8, 7, E]]
 try:
     Addressing(preset("demo")).rows(np.array([5, ops.DEAD]), layer_id=1)
-    raise AssertionError("the demo took a DEAD mark")
+    raise AssertionError("the demo accepted a DEAD mark")
 except InputError as error:
     assert "canonical_ids" in str(error)
 one_off = dataclasses.replace(flash, layer_ids=(2, 15), layer_base=1, multipliers=None)
@@ -431,12 +432,12 @@ assert (Addressing(one_off).rows(text_ids, 2) != all_rows).all() and flash.layer
 # %% [markdown]
 # ## Exercises
 #
-# **1.** A text consists of the canonical ids 0 and 3, in this order. With paper and calculator: which row does head 0
-# of the 2-grams read at the 3, in layer 1?
+# **1.** A text consists of the canonical ids 0 and 3, in this order. Using pencil, paper and a calculator: which row
+# does head 0 of the 2-grams read at the 3, in layer 1?
 #
 # ??? tip "Hint"
-#     Which multiplier belongs to the 3, the newer token? What is the product of id 0?
-#     And $3 \cdot 76{,}632{,}096{,}046{,}245 = 229{,}896{,}288{,}138{,}735$.
+#     Which multiplier belongs to the 3, the newer token? What is the product of id 0? Note that $3 \cdot
+#     76{,}632{,}096{,}046{,}245 = 229{,}896{,}288{,}138{,}735$.
 
 # %% tags=["answer"]
 mixed = 3 * 76_632_096_046_245 ^ 0  # XOR with the product 0 changes nothing
@@ -445,11 +446,11 @@ print(mixed, "mod", p, "=", mixed % p)
 assert addressing.rows(np.array([0, 3]), layer)[1, 0] == mixed % p == 13_136_173
 
 # %% [markdown]
-# **2.** A port works token by token. Where its history should keep -1 for a DEAD token, it keeps the padding
-# id 2. Which orders are wrong at each of the next three tokens?
+# **2.** A port works token by token. Its history should keep -1 for a DEAD token, but it stores the padding id 2. Which
+# orders are wrong at each of the next three tokens?
 #
 # ??? tip "Hint"
-#     Padding is an ordinary id: the walk back does not latch on it. What stands to its left?
+#     Padding is an ordinary id: it does not end a window. Which ids are to its left?
 
 # %% tags=["answer"]
 for t, expected in ((3, [3, 4]), (4, [4]), (5, [])):
@@ -460,8 +461,8 @@ for t, expected in ((3, [3, 4]), (4, [4]), (5, [])):
     assert bad == expected
 
 # %% [markdown] tags=["answer"]
-# The dead token itself looks right, but the words behind it show through: in the 3- and 4-gram of the next
-# token, and in the 4-gram of the one after. The 2-grams are right, so a test of 2-grams alone would pass.
+# The dead token itself looks right, but the words before it are included: in the 3- and 4-gram of the next token, and
+# in the 4-gram of the one after. The 2-grams are right, so a test of 2-grams alone would pass.
 
 # %% [markdown]
-# Next: [how often do n-grams share a row, and what do heads and primes do about it?](04_collisions.md)
+# Next: [collisions, heads and primes](04_collisions.md).

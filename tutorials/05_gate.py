@@ -3,27 +3,27 @@
 #
 # ## What you will be able to do
 #
-# - compute the score of a memory against a context, and say which scores are possible at all;
-# - tell the four published gates apart: around zero, far out, and by what a stored gain means;
-# - say when `eps` matters, and why an ordinary test cannot see a wrong one;
-# - recognise the bugs of a *port*, somebody's own implementation, by the numbers they leave behind.
+# - compute the score of a memory against a context, and state the range of possible scores;
+# - distinguish the four published gates: near zero, for large scores, and by the meaning of a stored gain;
+# - say when `eps` matters, and why an ordinary test cannot detect a wrong one;
+# - recognise bugs of a *port* (a reimplementation in another language or framework) by their numerical symptoms.
 #
-# ## A row is found blind
+# ## Rows are read without regard to context
 #
-# The last few tokens decide which rows are read; nothing else does. So a row can be wrong for
-# its sentence: the phrase may mean two things, or another phrase may share the row by collision.
+# Which rows are read depends only on the last few tokens. So a row can be wrong in its sentence: the phrase may be
+# ambiguous, or a different phrase may share the row by collision.
 #
-# The *hidden state* $h$ knows more. It is the vector that the model carries along for a position, and
-# the layers before have already written context into it. All models here carry $M = 4$ such vectors for each
-# position, called *residual branches*. The [next tutorial](06_short_conv.md) says more about them.
+# The *hidden state* $h$ contains more information. It is the model's vector for a position, and earlier layers have
+# already added context to it. All models here have $M = 4$ such vectors per position, called *residual branches*. The
+# [next tutorial](06_short_conv.md) covers them.
 #
-# Engram turns the memory $e$ (all rows of a position, side by side) into two kinds of vector. A **key**
-# $k^{(m)}$ for each branch $m$ says what the memory is about. One **value** $v$ is what it has to say:
+# Engram projects the memory $e$ (the concatenated rows of a position) to two kinds of vector. A **key** $k^{(m)}$ per
+# branch $m$ is compared with the hidden state. One **value** $v$, shared by the branches, is the content to add:
 #
 # $$ k^{(m)} = W_K^{(m)} e, \qquad v = W_V e $$
 #
-# A number $\alpha$ between 0 and 1 then decides how much of $v$ gets in. That number is the gate. We look
-# at it in `tiny`, a preset of this package that is small enough to print.
+# A number $\alpha$ between 0 and 1, the gate, then determines how much of $v$ is added. We use `tiny`, a preset of this
+# package that is small enough to print.
 
 # %%
 import dataclasses
@@ -52,9 +52,9 @@ assert {preset(name).n_branches for name in presets()} == {4}
 # %% [markdown]
 # ## The score: two norms and a dot product
 #
-# State and key are each divided by their root mean square (*RMSNorm*), multiplied channel by channel
-# with a learned *gain* $g$, and compared by a dot product. (A *channel* is one of the $D$ numbers of a vector.) `eps`
-# is a tiny number that keeps the root away from zero:
+# State and key are each divided by their root mean square (*RMSNorm*), multiplied channel by channel by a learned
+# *gain* $g$, and compared by a dot product. (A *channel* is one of the $D$ numbers of a vector.) `eps` is a tiny number
+# that keeps the root above zero:
 #
 # $$
 # \begin{align*}
@@ -63,7 +63,7 @@ assert {preset(name).n_branches for name in presets()} == {4}
 # \end{align*}
 # $$
 #
-# Three states to try: one that points where the key points, one at random, one that points away.
+# We try three states: one in the direction of the key, a random one, and one in the opposite direction.
 
 # %%
 ones = np.ones((M, D))
@@ -80,14 +80,14 @@ for name, hidden in states.items():
 assert np.allclose(scores["fits"], 4) and np.allclose(scores["opposite"], -4)
 
 # %% [markdown]
-# With gains of 1 the score is the cosine of the angle between state and key, times $\sqrt D$. So its
-# size is at most $\sqrt D$: 4 here, 50.6 at the paper's width of 2,560. Two vectors
-# that have nothing to do with each other score about 1 in size, whatever the width.
+# With gains of 1 the score is the cosine of the angle between state and key, times $\sqrt D$. So its magnitude is at
+# most $\sqrt D$: 4 here, 50.6 at the paper's width of 2,560. For unrelated vectors its magnitude is about 1 at any
+# width.
 #
-# ## Why the norms are there
+# ## Why the norms are needed
 #
-# Without them the score would follow the *length* of the state. Below, random states get longer and
-# longer. We count how many gates are still between 0.1 and 0.9, which means: neither shut nor wide open.
+# Without them the score would be proportional to the *length* of the state. Below, we scale random states and count how
+# many gates are still between 0.1 and 0.9, neither closed nor fully open.
 
 # %%
 WIDE = preset("paper").hidden_size
@@ -100,13 +100,13 @@ def normed_score(h: np.ndarray, k: np.ndarray, eps: float = 1e-20) -> np.ndarray
     return ops.score(ops.rms_norm(h, one, eps), ops.rms_norm(k, one, eps))
 
 
-def undecided(s: np.ndarray) -> float:
+def unsaturated(s: np.ndarray) -> float:
     alpha = ops.gate(s, "sigmoid")                        # the paper's gate, see below
     return float(((alpha > 0.1) & (alpha < 0.9)).mean())
 
 
-normed = [undecided(normed_score(x * h, k)) for x in lengths]
-bare = [undecided(ops.score(x * h, k)) for x in lengths]
+normed = [unsaturated(normed_score(x * h, k)) for x in lengths]
+bare = [unsaturated(ops.score(x * h, k)) for x in lengths]
 
 # %% tags=["fold"]
 assert min(normed) > 0.95 and bare[-1] < 0.05
@@ -118,20 +118,19 @@ assert WIDE == 2560 and round(np.sqrt(WIDE), 1) == 50.6
 
 fig, ax = plt.subplots(figsize=(6.2, 2.9))
 ax.semilogx(lengths, normed, marker="o", label="state and key normalised")
-ax.semilogx(lengths, bare, marker="s", label="bare dot product")
-ax.set(xlabel="how many times longer the state is", ylim=(0, 1.05),
-       ylabel="share undecided",
-       title="Without norms a long state makes the gate a switch")
+ax.semilogx(lengths, bare, marker="s", label="plain dot product")
+ax.set(xlabel="scale of the state", ylim=(0, 1.05),
+       ylabel="share of gates in (0.1, 0.9)",
+       title="Without norms a long state saturates the gate")
 ax.legend(loc="lower left")
-fig.set_label("Share of undecided gates against the length of the state. "
-              "Normalised: constant near 0.97. Bare dot product: falls from 1 "
-              "to under 0.05 as states get a hundred times longer.")
+fig.set_label("Share of gates between 0.1 and 0.9 against the scale of the state. "
+              "Normalised: constant near 0.97. Plain dot product: falls from 1 "
+              "to under 0.05 at a scale of 100.")
 
 # %% [markdown]
 # ## Four keys, one value
 #
-# Each branch asks with its own state and its own key. What gets in is the same vector for all of them,
-# only more or less of it:
+# Each branch has its own state, key and gate. All branches receive a multiple of the same vector:
 #
 # $$ u^{(m)} = \alpha^{(m)}\, v $$
 
@@ -147,9 +146,9 @@ assert np.linalg.matrix_rank(gated[0, -1]) == 1      # multiples of one vector
 # %% [markdown]
 # ## Four forms of the gate
 #
-# The paper takes the logistic sigmoid $\sigma(x) = 1/(1+e^{-x})$ of the score. The authors' demo and the
-# released models (DeepSeek-V4.1-Flash, or V4.1, and Qwen's) take it of a **signed square root**: the root of $|s|$,
-# with the sign of $s$. A *clamp* keeps $|s|$ at $10^{-6}$ or above:
+# The paper applies the logistic sigmoid $\sigma(x) = 1/(1+e^{-x})$ to the score. The authors' demo and the released
+# models (DeepSeek-V4.1-Flash, or V4.1, and Qwen's) apply it to a **signed square root**: the root of $|s|$, with the
+# sign of $s$. A *clamp* raises $|s|$ to at least $10^{-6}$:
 #
 # $$
 # \begin{align*}
@@ -159,9 +158,9 @@ assert np.linalg.matrix_rank(gated[0, -1]) == 1      # multiples of one vector
 # \end{align*}
 # $$
 #
-# Qwen's form is the demo's, with one change in the norms: its gains are *zero-centred*. The model's file stores
-# $w$ and the gain is $1 + w$. Below, `dialect_gates` builds states and keys whose score is known, and computes their
-# gates as each of the four does.
+# Qwen's form equals the demo's, except that the gains of its norms are *zero-centred*: the checkpoint stores $w$, and
+# the gain is $1 + w$. Below, `dialect_gates` builds states and keys with given scores and computes their gates in each
+# of the four dialects.
 
 # %% tags=["fold"]
 def dialect_gates(dialect: str, s: np.ndarray, stored: float,
@@ -192,8 +191,8 @@ misread = dialect_gates("qwen", far, stored=0.0, gain_form="plain")
 assert np.allclose(demo, qwen, atol=1e-6) and (misread == 0.5).all()
 assert np.allclose(demo[far != 0], v41[far != 0], rtol=1e-12)
 assert paper[far == 8] > 0.999 and 0.94 < demo[far == 8] < 0.95
-beside_zero = ops.gate(np.array([[[-1e-12, 1e-12]]]), "signed_sqrt").ravel()
-assert beside_zero.round(5).tolist() == [0.49975, 0.50025]
+near_zero = ops.gate(np.array([[[-1e-12, 1e-12]]]), "signed_sqrt").ravel()
+assert near_zero.round(5).tolist() == [0.49975, 0.50025]
 
 fig, (upper, lower) = plt.subplots(2, 1, figsize=(5.4, 5.6))
 near = np.array([-3e-6, -2e-6, -1.5e-6, -1e-6, -3e-7, -1e-12])
@@ -209,7 +208,7 @@ for words, x, y in (("paper", -2.9, 0.50003), ("demo at ±0", 0.3, 0.50003),
                     ("with a root", 1.0, 0.50045), ("with a root", -2.2, 0.49955)):
     upper.text(x, y, words, fontsize=8)
 upper.set(xlabel="score, in millionths", ylabel="gate")
-upper.set_title("around zero", fontsize=10)
+upper.set_title("near zero", fontsize=10)
 lower.plot(far, paper, label="paper")
 lower.plot(far, demo, label="demo")
 lower.plot(far, v41, label="V4.1")
@@ -217,26 +216,26 @@ lower.plot(far[80:321:16], qwen[80:321:16], "D", color="C3", markersize=4,
            label="Qwen, gain 1 + w")
 lower.plot(far, misread, color="C5", linestyle=":", label="Qwen, gain w")
 lower.set(xlabel="score", xlim=(-32, 32), ylim=(-0.03, 1.03))
-lower.set_title("far out", fontsize=10)
+lower.set_title("large scores", fontsize=10)
 lower.legend(fontsize=8, loc="lower right")
-fig.suptitle("The root tames large scores and leaves a step at zero",
+fig.suptitle("The root compresses large scores and causes a step at zero",
              x=0.02, ha="left")
 fig.set_label("Above: within three millionths of zero the paper's gate is flat at 0.5, "
-              "the rooted gates step from 0.49975 to 0.50025. Below: the paper's gate "
-              "saturates by 8, the demo, V4.1 and Qwen share one slower curve, and "
-              "Qwen's weights taken as plain gains give 0.5 everywhere.")
+              "the gates with a root jump from 0.49975 to 0.50025. Below: the paper's gate "
+              "saturates by 8; the demo, V4.1 and Qwen share one slower curve; "
+              "Qwen's weights used as plain gains give 0.5 everywhere.")
 
 # %% [markdown]
-# Far out, one curve serves the demo, V4.1 and Qwen. At a score of 8 the paper's gate stands above 0.999;
-# the rooted ones are still below 0.95. The flat line is a port that takes Qwen's stored $w = 0$ for the
-# gain itself: every score becomes 0 and every gate 0.5, whatever the text.
+# For large scores the demo, V4.1 and Qwen have the same curve. At a score of 8 the paper's gate is above 0.999; the
+# gates with a root are still below 0.95. The flat line is a port that uses Qwen's stored $w = 0$ as the gain itself:
+# every score becomes 0 and every gate 0.5 for any text.
 #
 # ## At zero, and inside the clamp
 #
-# The clamp never lets the root fall below $\sqrt{10^{-6}} = 0.001$. So every score from just above 0
-# up to $10^{-6}$ has the same gate, $\sigma(0.001) = 0.50025$, and every one from just below 0 down to
-# $-10^{-6}$ has 0.49975. Only zero itself is in dispute. `sign(0)` is 0, so the demo answers exactly 0.5.
-# `copysign` takes the sign from the sign *bit*, and a floating-point zero has one: there is $+0$ and $-0$.
+# Because of the clamp the root is at least $\sqrt{10^{-6}} = 0.001$. So every positive score up to $10^{-6}$ has the
+# same gate, $\sigma(0.001) = 0.50025$, and every negative score down to $-10^{-6}$ has 0.49975. The versions differ
+# only at zero. `sign(0)` is 0, so the demo's gate is exactly 0.5. `copysign` copies the sign *bit*, and a
+# floating-point zero has one: there are $+0$ and $-0$.
 
 # %%
 forms = ("sigmoid", "signed_sqrt", "copysign_sqrt")
@@ -256,8 +255,8 @@ assert sign[2:6].round(6).tolist() == [0.50025, 0.50025, 0.50025, 0.49975]
 # %% [markdown]
 # ## Why a signed root?
 #
-# Neither the paper nor the demo says. What it does can be measured: look at the *slope* $d\alpha/ds$, which
-# is what training passes back through the gate. With $r = \sqrt{|s|}$ it is
+# Neither the paper nor the demo gives a reason. Its effect can be measured by the *slope* $d\alpha/ds$, the factor by
+# which the gate scales gradients in training. With $r = \sqrt{|s|}$ it is
 #
 # $$
 # \begin{align*}
@@ -268,22 +267,22 @@ assert sign[2:6].round(6).tolist() == [0.50025, 0.50025, 0.50025, 0.49975]
 
 # %%
 def slope(size: np.ndarray, form: str) -> np.ndarray:
-    """Central difference of the gate, at -size: there alpha keeps its digits."""
+    """Central difference of the gate, at -size, where alpha has no cancellation"""
     points = -size * np.array([[1 - 1e-4], [1 + 1e-4]])
     high, low = ops.gate(points[..., None], form)[..., 0]
     return (high - low) / (2e-4 * size)
 
 
-def bell(x: np.ndarray) -> np.ndarray:
-    """The derivative of the sigmoid."""
+def sigmoid_slope(x: np.ndarray) -> np.ndarray:
+    """Derivative of the sigmoid"""
     return ops.sigmoid(x) * ops.sigmoid(-x)
 
 
 sizes = np.geomspace(1.1e-6, 50, 300)
 roots = np.sqrt(sizes)
 plain_slope, root_slope = slope(sizes, "sigmoid"), slope(sizes, "signed_sqrt")
-assert np.allclose(plain_slope, bell(sizes), rtol=1e-4)
-assert np.allclose(root_slope, bell(roots) / (2 * roots), rtol=1e-4)
+assert np.allclose(plain_slope, sigmoid_slope(sizes), rtol=1e-4)
+assert np.allclose(root_slope, sigmoid_slope(roots) / (2 * roots), rtol=1e-4)
 assert (slope(np.array([1e-9, 1e-7, 9e-7]), "signed_sqrt") == 0).all()
 
 # %% tags=["fold"]
@@ -293,7 +292,7 @@ steeper = root_slope > plain_slope
 assert (steeper == ((sizes < 0.25) | (sizes > 3.5))).mean() > 0.99
 assert round(small) == 5 and 19_000 < large < 20_000
 assert plain_slope[sizes > 20].max() < 1e-8 < 1e-5 < root_slope.min()
-assert round(bell(0.001) / 0.002) == 125 and round(WIDE**0.25, 2) == 7.11
+assert round(sigmoid_slope(0.001) / 0.002) == 125 and round(WIDE**0.25, 2) == 7.11
 ends = ops.gate(np.sqrt(WIDE) * np.array([[[-1.0, 1.0]]]), "signed_sqrt")
 assert ends.round(4).ravel().tolist() == [0.0008, 0.9992]
 
@@ -304,26 +303,26 @@ ax.axvspan(1e-7, 1e-6, color="C5", alpha=0.2, linewidth=0)
 ax.annotate("clamp: slope 0", (1.2e-7, 2e-7), fontsize=8)
 ax.set(xlabel="|score|", ylabel="slope of the gate",
        xlim=(1e-7, 60), ylim=(1e-8, 400),
-       title="The root keeps a slope where the plain gate has none")
+       title="With the root, large scores still have a slope")
 ax.legend(loc="lower center")
-fig.set_label("Slope of the gate against the size of the score, both logarithmic. "
-              "Without a root it is near 0.25 below 1, then collapses below 1e-8 by "
+fig.set_label("Slope of the gate against the magnitude of the score, both logarithmic. "
+              "Without a root it is near 0.25 below 1, then falls below 1e-8 by "
               "20. With the root it falls from 125 at the clamp through 0.1 at a "
               "score of 1 to 0.0004 at 30.")
 
 # %% [markdown]
-# For scores above about 3.5 the root leaves more slope, at 16 nearly twenty thousand times more: a gate
-# that is very sure can still be corrected. Below about 0.25 it is steeper as well, with a slope of up to 125 at the
-# edge of the clamp, so weak evidence is made loud. In between it is flatter. And with gains of 1 no gate is ever quite
-# shut or quite open: at the paper's width the score ends at $\pm 50.6$, its root at $\pm 7.11$, the gate at 0.0008
-# and 0.9992.
+# For scores above about 3.5 the slope is larger with the root, at 16 by a factor of nearly twenty thousand: training
+# can still correct a saturated gate. Below about 0.25 it is also larger, up to 125 at the edge of the clamp, so small
+# scores have a large effect. In between it is smaller. And with gains of 1 no gate ever closes or opens completely: at
+# the paper's width the score is limited to $\pm 50.6$, its root to $\pm 7.11$, and the gate to the range from 0.0008 to
+# 0.9992.
 #
-# ## What eps does to a tiny state
+# ## The effect of eps on a tiny state
 #
-# `eps` stands under the root of the norm. An ordinary vector has $\mathrm{mean}(x^2)$ near 1 and never notices.
-# A vector whose root mean square is near $\sqrt{\mathrm{eps}}$ is not brought up to 1 any more, and a far
-# smaller one stays small. `None`, the demo's choice, means the machine epsilon of the *input's* dtype, the distance
-# from 1 to the next number: about $1.19 \cdot 10^{-7}$ in float32 but $2.2 \cdot 10^{-16}$ in float64.
+# `eps` is added under the root of the norm. An ordinary vector has $\mathrm{mean}(x^2)$ near 1, so `eps` has no effect.
+# A vector whose root mean square is near $\sqrt{\mathrm{eps}}$ is not scaled up to 1, and a much smaller one stays
+# small. `None`, the demo's choice, means the machine epsilon of the *input's* dtype, the distance from 1 to the next
+# number: about $1.19 \cdot 10^{-7}$ in float32 but $2.2 \cdot 10^{-16}$ in float64.
 
 # %%
 tiny_to_large = np.geomspace(1e-12, 10, 131)
@@ -337,7 +336,7 @@ for label, (eps, dtype) in choices.items():
     *after[label], edge = ops.rms_norm(x, np.ones(1, dtype=dtype), eps)[:, 0]
     expected = tiny_to_large / np.sqrt(tiny_to_large**2 + used)
     assert np.allclose(after[label], expected, rtol=1e-5)
-    assert np.isclose(edge, np.sqrt(0.5))                 # 0.71 at its middle
+    assert np.isclose(edge, np.sqrt(0.5))                 # 0.71 at an rms of sqrt(eps)
     assert max(np.array(after[label])[tiny_to_large < np.sqrt(used) / 10]) < 0.1
 
 # %% tags=["fold"]
@@ -347,50 +346,50 @@ fig, ax = plt.subplots(figsize=(6.2, 2.9))
 for label, curve in after.items():
     ax.semilogx(tiny_to_large, curve, label=label)
 ax.set(xlabel="root mean square before the norm", ylabel="after the norm",
-       title="A vector much shorter than the root of eps stays short")
+       title="A vector much smaller than the root of eps stays small")
 ax.legend(title="eps", fontsize=8, title_fontsize=8, loc="lower right")
 fig.set_label("Root mean square after the norm against before, five values of eps. "
-              "Each curve steps from 0 to 1 where the input equals the square root "
+              "Each curve rises from 0 to 1 where the input is about the square root "
               "of eps: 3e-3, 1e-3, 3e-4, 1.5e-8 and 1e-10.")
 
 # %% [markdown]
-# Now the trap for everyone who tests a port. On random data of variance 1, how far does a gate move when
-# `eps` is wrong?
+# This makes a wrong `eps` hard to detect when testing a port. How much does it change a gate on random data of variance
+# 1?
 
 # %%
-def largest_move(eps: float, length: float, form: str = "signed_sqrt") -> float:
-    """How far the wrong eps moves a gate, against the right one: 1e-20."""
-    found, right = (ops.gate(normed_score(length * h, length * k, e), form)
+def largest_error(eps: float, length: float, form: str = "signed_sqrt") -> float:
+    """Largest error of a gate if eps is wrong; the correct value is 1e-20"""
+    wrong, right = (ops.gate(normed_score(length * h, length * k, e), form)
                     for e in (eps, 1e-20))
-    return float(abs(found - right).max())
+    return float(abs(wrong - right).max())
 
 
 print("wrong eps    variance 1      rms 1e-4")             # rms: root mean square
 for eps in (2.0**-52, 2.0**-23, 1e-6, 1e-5):
-    ordinary, small = largest_move(eps, 1.0), largest_move(eps, 1e-4)
+    ordinary, small = largest_error(eps, 1.0), largest_error(eps, 1e-4)
     print(f"{eps:9.3g}{ordinary:14.1e}{small:15.1e}")
     assert ordinary < eps / 8 + 1e-13
     assert eps < 1e-7 or small > 0.2
 
 # %% tags=["fold"]
-assert 1.3e-8 < largest_move(2.0**-23, 1.0) < 1.5e-8
-assert largest_move(1e-5, 1.0, "sigmoid") < 1e-5 / 4      # the paper's gate
+assert 1.3e-8 < largest_error(2.0**-23, 1.0) < 1.5e-8
+assert largest_error(1e-5, 1.0, "sigmoid") < 1e-5 / 4      # the paper's gate
 
 # %% [markdown]
-# At variance 1 the error is an eighth of `eps` at most (a quarter for the plain sigmoid). Float32's epsilon in place of
-# $10^{-20}$ moves gates by 1.4e-8, so any test with a tolerance above that passes either way. Shrink state and key to
-# a root mean square of $10^{-4}$, and the same mistake moves a gate by more than 0.2. So test a norm with tiny inputs.
+# At variance 1 the error is at most an eighth of `eps` (a quarter for the plain sigmoid). Float32's epsilon in place of
+# $10^{-20}$ changes gates by 1.4e-8, so any test with a larger tolerance passes either way. With state and key scaled
+# to a root mean square of $10^{-4}$, the same mistake changes a gate by more than 0.2. So test a norm with tiny inputs.
 #
 # ## The factored form
 #
-# V4.1 and [TileKernels](https://github.com/deepseek-ai/TileKernels), DeepSeek's library of GPU programs, never write a
-# normalised vector down. What a norm divides by is a single number, so it can be pulled out of the sum:
+# V4.1 and [TileKernels](https://github.com/deepseek-ai/TileKernels), DeepSeek's library of GPU kernels, never store a
+# normalised vector. A norm divides by a single number, so this number can be factored out of the sum:
 #
 # $$ s = \frac{\sum_d h_d\, (g^q_d\, g^k_d)\, k_d}{\sqrt D \;
 # \sqrt{\mathrm{mean}(h^2) + \mathrm{eps}}\; \sqrt{\mathrm{mean}(k^2) + \mathrm{eps}}} $$
 #
-# Only the product of the two gains enters. Swap the query's gain with the key's and nothing happens, so
-# no output can tell which of a checkpoint's two gains is which.
+# The score depends only on the product of the two gains. Swapping the query's gain and the key's gain changes nothing,
+# so no output can reveal which of a checkpoint's two gains is which.
 
 # %% tags=["fold"]
 query_gain, key_gain = 1 + 0.3 * rng.standard_normal((2, M, D))
@@ -404,9 +403,9 @@ assert (swapped == factored).all()
 # %% [markdown]
 # ## The dead mask
 #
-# Positions inside an image hold no text and are marked *DEAD* ([tutorial 03](03_hash_by_hand.md)). They read the rows
-# of a text made of padding alone. Those are real rows with real values, so the gate has to do the rest: at a dead
-# position it is exactly 0, not small.
+# Positions inside an image contain no text and are marked *DEAD* ([tutorial 03](03_hash_by_hand.md)). They read the
+# same rows as a text of padding only. Those rows contain ordinary values, so the gate must suppress them: at a dead
+# position it is exactly 0.
 
 # %%
 dead = np.array([[False, True, False]])
@@ -424,11 +423,12 @@ marked, pad = np.array([[11, ops.DEAD, 33]]), np.array([[addressing.pad_id]])
 assert (addressing.rows(marked, 1)[0, 1] == addressing.rows(pad, 1)[0, 0]).all()
 
 # %% [markdown]
-# ## Where the paper, the demo or a release does otherwise
+# ## How the versions differ
 #
-# The signed root is in no equation of the paper; it is in the demo and in both releases. The paper gives no `eps`: the
-# value below is this project's choice, that of the paper's backbone. Qwen's is that of its class in
-# [HF transformers](https://github.com/huggingface/transformers). The demo alone adds biases to its keys and its value.
+# The signed root does not occur in the paper's equations; it is in the demo and in both releases. The paper gives no
+# `eps`: the value below is this project's choice, equal to that of the paper's backbone. Qwen's value is that of its
+# class in [HF transformers](https://github.com/huggingface/transformers). Only the demo adds biases to the keys and the
+# value.
 
 # %% tags=["fold"]
 layout = "{:20}{:12}{:15}{:14}{:7}{:6}{}"
@@ -448,10 +448,10 @@ assert preset("deepseek-v4.1-flash").norm_eps == 1e-20
 # %% [markdown]
 # ## Exercises
 #
-# **1.** At which scores do the paper's gate and the demo's agree exactly?
+# **1.** At which scores are the paper's gate and the demo's exactly equal?
 #
 # ??? tip "Hint"
-#     The sigmoid is strictly increasing, so the arguments have to agree. Mind the clamp.
+#     The sigmoid is strictly increasing, so the arguments must be equal. Consider the clamp too.
 
 # %% tags=["answer"]
 same = np.array([[[-1.0, 0.0, 1.0]]])
@@ -462,15 +462,15 @@ assert (ops.gate(others, "sigmoid") != ops.gate(others, "signed_sqrt")).all()
 assert ops.gate(same, "copysign_sqrt")[0, 0, 1] != 0.5
 
 # %% [markdown] tags=["answer"]
-# At −1, 0 and 1: $s = \mathrm{sign}(s)\sqrt{|s|}$ has no other solution. The clamp adds none, for inside it
-# the root is $\pm 0.001$ while $|s|$ is at most $10^{-6}$. V4.1's gate misses even 0.
+# At −1, 0 and 1: $s = \mathrm{sign}(s)\sqrt{|s|}$ has no other solution. The clamp adds none because inside it the root
+# is $\pm 0.001$ while $|s|$ is at most $10^{-6}$. V4.1's gate differs from the paper's even at 0.
 
 # %% [markdown]
-# **2.** A port matches the demo except at positions whose hidden state is all zeros. There each of its gates
-# is too large by 0.00025. Which line is wrong?
+# **2.** A port matches the demo except at positions with an all-zero hidden state. There each of its gates is too large
+# by 0.00025. Which operation is wrong?
 #
 # ??? tip "Hint"
-#     What is the score of an all-zero state? Look for it in the table of section "At zero, and inside the clamp".
+#     What is the score of an all-zero state? Find it in the table of the section "At zero, and inside the clamp".
 
 # %% tags=["answer"]
 s = ops.gate_score(parameters, np.zeros_like(key), key, tiny)
@@ -478,7 +478,7 @@ excess = ops.gate(s, "copysign_sqrt") - ops.gate(s, "signed_sqrt")
 assert (s == 0).all() and np.allclose(excess, 0.00025, atol=1e-8)
 
 # %% [markdown] tags=["answer"]
-# The root: it was written with `copysign`, V4.1's way, where the demo multiplies by `sign`.
+# The root: it uses `copysign`, like V4.1, but the demo multiplies by `sign`.
 
 # %% [markdown]
-# Next: [The short convolution and the residual branches](06_short_conv.md), what happens to the gated values.
+# Next: [the short convolution and the residual branches](06_short_conv.md).

@@ -3,16 +3,16 @@
 #
 # ## What you will be able to do
 #
-# - compute the short convolution by hand, tap order included;
-# - say how far back one output looks, in gated vectors and in tokens, and measure it;
-# - say what starts at zero in training and what does not;
-# - list what a decoder must remember, and recognise the error it makes when it forgets.
+# - compute the short convolution by hand, including the tap order;
+# - state how far back an output depends on gated vectors and on tokens, and measure it;
+# - say which parts are zero at the start of training;
+# - list the state that a decoder must keep, and recognise the errors when it is lost.
 #
-# ## Neighbouring memories meet
+# ## A sum over neighbouring positions
 #
-# The gate left us one vector per position $t$ and branch $m$, the *gated vector* $u_t^{(m)} = \alpha_t^{(m)} v_t$: the
-# value as far as that branch lets it in. So far each position stands alone. One more step lets it see
-# a few earlier ones. The branch is left out here; all of them do the same:
+# The gate produces one vector per position $t$ and branch $m$, the *gated vector* $u_t^{(m)} = \alpha_t^{(m)} v_t$. So
+# far no position depends on another. One more step combines each position with a few earlier ones. The formulas omit
+# the branch index because all branches are computed in the same way:
 #
 # $$
 # \begin{align*}
@@ -22,10 +22,10 @@
 # \end{align*}
 # $$
 #
-# The sum is a convolution along time with three properties. It is *causal*: it only looks back. It is *depthwise*:
-# each channel of each branch has its own $L$ weights and sees no other channel. It is *dilated*: the positions that
-# it reads, its *taps*, are $\delta$ apart. All versions of Engram that have it use $L = 4$ and $\delta = 3$, and 3 is
-# also their $N$, the length of their longest n-gram. So the taps are $t$, $t-3$, $t-6$ and $t-9$.
+# The sum is a convolution along time with three properties. It is *causal*: it reads no later positions. It is
+# *depthwise*: each channel of each branch has its own $L$ weights and reads no other channel. It is *dilated*: the
+# positions that it reads, its *taps*, are $\delta$ apart. All versions of Engram that have it use $L = 4$ and $\delta =
+# 3$, where 3 is also $N$, the length of their longest n-gram. So the taps are $t$, $t-3$, $t-6$ and $t-9$.
 
 # %%
 import copy
@@ -46,7 +46,7 @@ assert (M, D, L, step) == (4, 16, 4, 3) and step == config.max_ngram
 
 x = rng.standard_normal((1, 20, M, D))
 weight = rng.standard_normal((M, D, L))
-zeros = np.zeros((1, config.conv_span, M, D))    # what stands left of the text
+zeros = np.zeros((1, config.conv_span, M, D))    # the positions before the text
 c = ops.short_conv(x, weight, step, zeros)
 
 t, m, d = 17, 2, 5                                    # one number, by hand
@@ -59,22 +59,23 @@ assert np.isclose(c[0, t, m, d], by_hand)
 # %% [markdown]
 # ## Tap order
 #
-# The *last* stored weight belongs to the current position, the first to the oldest. (PyTorch's `Conv1d`
-# stores it so; mathematicians write a convolution the other way round.) An impulse reads the order out:
-# put a single 1 into the input and watch what comes out.
+# The *last* stored weight belongs to the current position, the first to the oldest. (PyTorch's `Conv1d` uses the same
+# order; the mathematical definition of a convolution reverses it.) An impulse reveals the order: with a single 1 in the
+# input, the output shows the weights.
 
 # %%
 impulse = np.zeros((1, 12, 1, 1))
 impulse[0, 1] = 1.0
 stored = np.array([[[4.0, 3.0, 2.0, 1.0]]])
-answer = ops.short_conv(impulse, stored, step, np.zeros((1, 9, 1, 1))).ravel()
+response = ops.short_conv(impulse, stored, step, np.zeros((1, 9, 1, 1))).ravel()
 print("in: ", impulse.ravel().astype(int))
-print("out:", answer.astype(int))
-assert answer.tolist() == [0, 1, 0, 0, 2, 0, 0, 3, 0, 0, 4, 0]
+print("out:", response.astype(int))
+assert response.tolist() == [0, 1, 0, 0, 2, 0, 0, 3, 0, 0, 4, 0]
 
 # %% [markdown]
-# The demo pads both ends with nine zeros and keeps the first $T$ outputs, which is the same thing. A *port* (somebody's
-# own implementation) that keeps the last $T$ looks up to nine positions ahead, at the very tokens it should predict.
+# The demo pads both ends with nine zeros and keeps the first $T$ outputs, which is equivalent. A *port* (a
+# reimplementation in another language or framework) that keeps the last $T$ outputs reads up to nine positions ahead,
+# including the tokens that it should predict.
 
 # %% tags=["fold"]
 spread = np.zeros(1 + (L - 1) * step)
@@ -84,11 +85,11 @@ assert len(padded) == 20 + 9 and np.allclose(padded[:20], c[0, :, m, d])
 assert not np.allclose(padded[-20:], c[0, :, m, d])
 
 # %% [markdown]
-# ## How far back it looks, measured
+# ## Measuring the receptive field
 #
-# Change one thing at position 5 of a text and see which positions answer: first one gated vector,
-# then one token id. A changed token changes the rows of every 2- and 3-gram that it is part of, so
-# three positions get another memory before the convolution starts.
+# Change one input at position 5 of a text and find the positions that change: first one gated vector, then one token
+# id. A changed token changes the rows of every 2- and 3-gram that contains it, so the memory changes at three positions
+# even before the convolution.
 
 # %%
 parameters = initialise(config, layer_id=1, rng=rng)  # random, kernels as well
@@ -99,15 +100,15 @@ hidden = rng.standard_normal((T, M, D))
 
 
 def run(ids: np.ndarray, hidden: np.ndarray, **options: object) -> Trace:
-    """The whole module, from ids to Y; the trace keeps every array on the way."""
+    """Trace of the whole module, from ids to Y; it records every intermediate array"""
     trace = Trace()
     rows = addressing.rows(ids, layer_id=1)
     engram(parameters, hidden, rows, config, trace=trace, **options)
     return trace
 
 
-def moved(before: np.ndarray, after: np.ndarray) -> list[int]:
-    """Positions that differ, counted from the changed one."""
+def changed(before: np.ndarray, after: np.ndarray) -> list[int]:
+    """Positions that differ, relative to the changed input"""
     return (np.flatnonzero((before != after).any(axis=(0, 2, 3))) - at).tolist()
 
 
@@ -115,19 +116,19 @@ base = run(ids, hidden)
 other_u = base["gated"].copy()
 other_u[0, at] = rng.standard_normal((M, D))
 other_Y, _ = ops.gated_conv(parameters, other_u, zeros, config)
-vector = moved(base["output"], other_Y)
+vector = changed(base["output"], other_Y)
 
 other_id = run(np.where(np.arange(T) == at, ids + 1, ids), hidden)
-token_u = moved(base["gated"], other_id["gated"])
-token_Y = moved(base["output"], other_id["output"])
-print("one gated vector reaches Y at +", vector)
-print("one token id     reaches u at +", token_u)
-print("one token id     reaches Y at +", token_Y)
+token_u = changed(base["gated"], other_id["gated"])
+token_Y = changed(base["output"], other_id["output"])
+print("one gated vector changes Y at +", vector)
+print("one token id     changes u at +", token_u)
+print("one token id     changes Y at +", token_Y)
 assert vector == [0, 3, 6, 9] and token_u == [0, 1, 2]
 assert token_Y == list(range(12))
 
 # %% [markdown]
-# Seen from the output: $Y_t$ reads four gated vectors, and each of them knows three tokens. Together they cover the
+# Conversely, $Y_t$ depends on four gated vectors, and each of them depends on three tokens. Together they cover the
 # last twelve tokens.
 
 # %% tags=["fold"]
@@ -141,77 +142,77 @@ for i, tap in enumerate((0, 3, 6, 9)):
     ax.plot([-tap, 0], [2.15, 2.9], linewidth=1, **style)
 ax.plot(0, 3, "D", color="C5", markersize=9)
 ax.set(yticks=[1, 2, 3], yticklabels=["tokens", "gated vectors", "output"],
-       xticks=range(-11, 1), ylim=(0.6, 3.4), xlabel="position, seen from the output",
-       title="Four taps, three tokens each: twelve tokens, none read twice")
+       xticks=range(-11, 1), ylim=(0.6, 3.4), xlabel="position relative to the output",
+       title="Four taps of three tokens each cover twelve tokens once")
 fig.set_label("An output at position 0 reads the gated vectors at 0, -3, -6 and -9; "
-              "each of these reads the tokens at its own position and the two "
-              "before, which together are the tokens from -11 to 0, each once.")
+              "each of these reads the token at its own position and the two "
+              "before it: together the tokens from -11 to 0, each once.")
 covered = [tap + back for tap in (0, 3, 6, 9) for back in (0, 1, 2)]
 assert sorted(covered) == list(range(12))             # no gap, no overlap
 
 # %% [markdown]
-# ## A surprise: the norm undoes the gate
+# ## The norm cancels the gate
 #
-# The convolution reads RMSNorm$(u)$, and $u = \alpha v$ differs from $v$ in length only. A norm forgets
-# length. So what later positions see of a memory hardly depends on whether the gate let it in. Only for very small
-# $\alpha$ does the norm's `eps` ($10^{-5}$) keep the result small. Here is a value of size 1 (root mean square) at the
-# paper's width, behind a small gate and behind the lowest one that the signed root allows ([tutorial 05](05_gate.md)):
+# The convolution reads RMSNorm$(u)$, and $u = \alpha v$ differs from $v$ only in length. A norm removes the length. So
+# the contribution of a memory to later positions hardly depends on its gate. Only for very small $\alpha$ does the
+# norm's `eps` ($10^{-5}$) keep the result small. Here is a value of size 1 (root mean square) at the paper's width,
+# scaled by a small gate and by the lowest gate that the signed root allows ([tutorial 05](05_gate.md)):
 
 # %%
-def heard(alpha: float) -> float:
-    """Size of what the convolution reads of a value of size 1."""
+def normed_size(alpha: float) -> float:
+    """Size of the convolution's input for a value of size 1 and this gate"""
     return ops.rms_norm(alpha * v, gain, config.conv_norm_eps).std()
 
 
 v, gain = rng.standard_normal(2560), np.ones(2560)
 lowest = ops.gate(np.array([[[-np.sqrt(2560)]]]), "signed_sqrt").item()
-print(f"gate 0.02: {heard(0.02):.2f}   gate {lowest:.4f}: {heard(lowest):.2f}")
+print(f"gate 0.02: {normed_size(0.02):.2f}   gate {lowest:.4f}: {normed_size(lowest):.2f}")
 
 # %% [markdown]
-# The same in the whole module, with every gate set to 0.05:
+# The same effect in the whole module, with every gate set to 0.05:
 
 # %%
 def size(array: np.ndarray) -> float:
     return float(np.sqrt((array**2).mean()))
 
 
-faint = ops.apply_gate(np.full((1, T, M), 0.05), base["value"])
-faint_Y, _ = ops.gated_conv(parameters, faint, zeros, config)
-u_left = size(faint) / size(base["gated"])
-conv_left = size(faint_Y - faint) / size(base["conv"])
-print(f"left of u: {u_left:.2f}   left of the convolution branch: {conv_left:.2f}")
-assert u_left < 0.15 and conv_left > 0.95
+small_u = ops.apply_gate(np.full((1, T, M), 0.05), base["value"])
+small_Y, _ = ops.gated_conv(parameters, small_u, zeros, config)
+u_ratio = size(small_u) / size(base["gated"])
+conv_ratio = size(small_Y - small_u) / size(base["conv"])
+print(f"relative size of u: {u_ratio:.2f}   of the convolution branch: {conv_ratio:.2f}")
+assert u_ratio < 0.15 and conv_ratio > 0.95
 
 # %% tags=["fold"]
-assert heard(0.02) > 0.95 and 0.23 < heard(lowest) < 0.27
-assert round(lowest, 4) == 0.0008 and heard(1e-6) < 0.001
+assert normed_size(0.02) > 0.95 and 0.23 < normed_size(lowest) < 0.27
+assert round(lowest, 4) == 0.0008 and normed_size(1e-6) < 0.001
 alphas = np.geomspace(1e-6, 1, 61)
-seen = np.array([heard(alpha) for alpha in alphas])
+inputs = np.array([normed_size(alpha) for alpha in alphas])
 expected = alphas / np.sqrt(alphas**2 + config.conv_norm_eps)
-assert config.conv_norm_eps == 1e-5 and np.allclose(seen, expected, rtol=0.05)
+assert config.conv_norm_eps == 1e-5 and np.allclose(inputs, expected, rtol=0.05)
 fig, ax = plt.subplots(figsize=(6.2, 2.9))
-ax.semilogx(alphas, seen, label="what the convolution reads")
-ax.semilogx(alphas, alphas, label="what the gate lets through")
-ax.plot(lowest, heard(lowest), "s", color="C3")
-ax.annotate("lowest gate with\nthe signed root", (lowest, heard(lowest)),
+ax.semilogx(alphas, inputs, label="input of the convolution")
+ax.semilogx(alphas, alphas, label="gated value")
+ax.plot(lowest, normed_size(lowest), "s", color="C3")
+ax.annotate("lowest gate with\nthe signed root", (lowest, normed_size(lowest)),
             (2.5e-5, 0.5), fontsize=8,
             arrowprops={"arrowstyle": "-", "linestyle": "-", "color": "C3"})
 ax.set(xlabel="gate", ylabel="size (of the value: 1)",
-       title="A nearly shut gate hardly quietens the convolution")
+       title="A nearly closed gate hardly reduces the convolution's input")
 ax.legend(loc="upper left")
 fig.set_label("Against the gate from 1e-6 to 1: the gated value grows in proportion, "
               "while the convolution's input is already above 0.95 for a gate of 0.02 "
               "and a quarter for 0.0008, the lowest gate the signed root allows.")
 
 # %% [markdown]
-# A gate of 0.02 still passes more than 95% to the convolution. With gains of 1, the signed root never goes below
-# 0.0008, where a quarter is left; the paper's plain sigmoid can go further and shut this door. No source discusses
-# it. It follows from the equations, and a port that "fixes" it will not match.
+# With a gate of 0.02, the convolution's input still has more than 95% of its size. With gains of 1, the signed root
+# never gives a gate below 0.0008, where a quarter remains; the paper's plain sigmoid can get closer to 0 and suppress
+# the input. No source discusses this effect. It follows from the equations, and a port that "fixes" it will not match.
 #
-# ## What starts at zero
+# ## Zero initialisation
 #
-# In the paper, training starts with all convolution weights at 0. Then $c_t = 0$, and $\mathrm{SiLU}(0) = 0$: the
-# convolution is silent. The module is not. From the first step on it adds $Y = u = \alpha v$.
+# In the paper, training starts with all convolution weights at 0. Then $c_t = 0$ and $\mathrm{SiLU}(0) = 0$, so the
+# convolution contributes nothing. But the module does: from the first step on it adds $Y = u = \alpha v$.
 
 # %%
 start = dataclasses.replace(config, conv_init="zeros")
@@ -223,8 +224,8 @@ assert (fresh["conv_weight"] == 0).all() and (first["conv"] == 0).all()
 assert (first["output"] == first["gated"]).all() and size(Y) > 0.1
 
 # %% [markdown]
-# Nor does the convolution stay silent: at zero SiLU has slope ½, so training moves the weights at once. The
-# derivative of $Y_t$ by a weight is half of what its tap reads; a small step agrees, in the folded code.
+# The convolution does not stay at zero: SiLU has slope ½ at zero, so training updates the weights from the first step.
+# The derivative of $Y_t$ by a weight is half of the tap's input; the folded code checks this with a small step.
 
 # %% tags=["fold"]
 nudge = 1e-6
@@ -236,14 +237,14 @@ assert np.allclose((bumped - Y) / nudge, 0.5 * first["conv_norm"][0], atol=1e-5)
 # %% [markdown]
 # ## The residual branches
 #
-# The *residual stream* is the sum that every layer of a transformer adds to. With *hyper-connections* a model carries
-# $M = 4$ such streams side by side, its *branches*. Attention and experts read a mixture of them and write back to
-# all. Engram treats each branch by itself: $H^{(m)} \leftarrow H^{(m)} + Y^{(m)}$, before the layer's attention.
+# The *residual stream* is the sum that every layer of a transformer adds to. With *hyper-connections* a model has $M =
+# 4$ parallel streams, its *branches*. Attention and experts read a mixture of them and write back to all. Engram
+# processes each branch separately: $H^{(m)} \leftarrow H^{(m)} + Y^{(m)}$, before the layer's attention.
 #
 # {{ diagram: branches | Rows, memory and value are shared. Each of four branches has its own key, gate,
 # gated vector, norm and convolution, and adds its own Y to its own state. }}
 #
-# What does sharing save? Here are the parameters of one layer of the paper's 27B model.
+# How much does sharing save? Here are the parameters of one layer of the paper's 27B model.
 
 # %%
 paper = preset("paper")
@@ -261,10 +262,10 @@ assert (count["conv_weight"], gains) == (40_960, 30_720)
 assert count["table"] > 170 * (sum(count.values()) - count["table"])
 
 # %% [markdown]
-# The table is more than 170 times all the rest, and it exists once.
+# The table has more than 170 times as many parameters as everything else together, and it is stored only once.
 #
-# The branches are separate: change the state of branch 1 alone, and only its own output moves. Within the branch all
-# channels move, for a gate scales the whole vector. The convolution itself keeps channels apart.
+# The branches are independent: if only the state of branch 1 changes, only its own output changes. Within the branch
+# all channels change because the gate scales the whole vector. The convolution itself does not mix channels.
 
 # %% tags=["fold"]
 poked = hidden.copy()
@@ -279,10 +280,10 @@ leak = (ops.short_conv(one_channel, weight, step, zeros) != c).any(axis=(0, 1))
 assert np.argwhere(leak).tolist() == [[1, 3]]
 
 # %% [markdown]
-# Two traps for a port. First, the norm belongs to one branch. A norm over all $M \cdot D$ numbers at once lets a
-# branch with large numbers quieten the others. Second, the demo stores the *kernels* (the $L$ weights of a channel)
-# as one list of $M \cdot D$ channels, all channels of branch 0 first. Read in the other order, channel 0 of every
-# branch first, 60 of `tiny`'s 64 kernels land on the wrong channel.
+# Ports make two common mistakes here. First, the norm is computed per branch. With a norm over all $M \cdot D$ numbers,
+# a branch with large numbers scales down the others. Second, the demo stores the *kernels* (the $L$ weights of a
+# channel) as one list of $M \cdot D$ channels, all channels of branch 0 first. If the list is read in the other order,
+# channel 0 of every branch first, 60 of `tiny`'s 64 kernels are assigned to the wrong channel.
 
 # %% tags=["fold"]
 loud = base["gated"] * np.array([10.0, 1, 1, 1])[:, None]
@@ -297,41 +298,41 @@ misread = listed.reshape(D, M, L).transpose(1, 0, 2)
 assert M * D == 64 and (misread != weight).any(axis=-1).sum() == 60
 
 # %% [markdown]
-# ## What a decoder must remember
+# ## The state of a decoder
 #
-# A *decoder*, a program that writes text, gets one token at a time. To form $Y_t$ it needs the normalised gated
-# vectors at $t-3$, $t-6$, $t-9$, and the next two tokens need those between. So it keeps the last $(L-1)\,\delta = 9$
-# of them, per branch. We call them the taps; `EngramState` holds them, and the module replaces them as it goes.
-# Hashing needs its own short memory, the last $N-1 = 2$ ids. With both, chunks of any length give the output of the
-# whole text:
+# A *decoder*, a program that generates text, processes one token at a time. To compute $Y_t$ it needs the normalised
+# gated vectors at $t-3$, $t-6$, $t-9$, and the next two tokens need those in between. So it keeps the last
+# $(L-1)\,\delta = 9$ of them per branch. We call them the taps; `EngramState` stores them, and the module replaces them
+# at each call. Hashing needs the last $N-1 = 2$ ids. With both, chunks of any length give the same output as the whole
+# text:
 
 # %%
 whole = base["output"]
 state, history = start_state(config, batch=1), None
-begin, pieces = 0, []
+begin, chunks = 0, []
 for length in (7, 1, 1, 0, 15):
     end = begin + length
     rows = addressing.rows(ids[begin:end], 1, history)
     states = hidden[None, begin:end]
-    pieces.append(engram(parameters, states, rows[None], config, state=state))
+    chunks.append(engram(parameters, states, rows[None], config, state=state))
     history = addressing.advance(history, ids[begin:end])
     begin = end
-pieces = np.concatenate(pieces, axis=1)
+chunks = np.concatenate(chunks, axis=1)
 print("taps kept:", state.taps.shape, "  ids kept:", history.shape)
 assert begin == T and state.taps.shape == (1, 9, M, D) and history.shape == (2,)
-assert np.allclose(pieces, whole, rtol=1e-12, atol=1e-13)
+assert np.allclose(chunks, whole, rtol=1e-12, atol=1e-13)
 assert np.allclose(state.taps, base["conv_norm"][:, -9:], rtol=1e-12, atol=1e-13)
 
 # %% [markdown]
-# What if a server loses one or the other between two chunks? We cut the text at position 12 and start
-# the second chunk without its past. Positions are counted from the cut.
+# What happens if a server loses one or the other between two chunks? We cut the text at position 12 and start the
+# second chunk without its state. Positions are counted from the cut.
 
 # %%
 cut = 12
 
 
 def second_chunk(keep_taps: bool, keep_ids: bool) -> np.ndarray:
-    """Error of each position after the cut."""
+    """Error at each position after the cut"""
     state = start_state(config, batch=1)
     rows = addressing.rows(ids[:cut], 1)
     engram(parameters, hidden[None, :cut], rows[None], config, state=state)
@@ -361,29 +362,29 @@ for i, (name, error) in enumerate(errors.items()):
            color=f"C{i}", hatch=("", "////", "....")[i])
 ax.set(xlabel="position after the cut", ylabel="largest error in Y",
        xticks=range(T - cut),
-       title="A lost past spoils eleven outputs, then the layer recovers")
+       title="Lost state makes eleven outputs wrong, then the layer recovers")
 ax.legend()
 fig.set_label("Bars of the largest error at each position after the cut. Taps lost: "
               "positions 0 to 8. Ids lost: positions 0, 1, 3, 4, 6, 7, 9 and 10. Both "
-              "lost: positions 0 to 10. Position 11 is right again.")
+              "lost: positions 0 to 10. Position 11 is correct again.")
 
 # %% [markdown]
-# The pattern names the culprit. Lost taps: nine outputs wrong, without a gap. Lost ids: two wrong memories, each
-# seen again 3, 6 and 9 positions later, so every third output is right. A check that looks at the twelfth
-# token of a reply finds nothing in this layer.
+# The pattern identifies the cause. With lost taps, the first nine outputs are wrong. With lost ids, two memories are
+# wrong, and each also affects the outputs 3, 6 and 9 positions later, so every third output is correct. A check of only
+# the twelfth token of a reply does not detect the loss in this layer.
 #
-# ## Where the paper, the demo or a release does otherwise
+# ## How the versions differ
 #
-# DeepSeek-V4.1-Flash, V4.1 for short, drops the convolution: $Y = u$, no taps are kept, and an output knows the last
-# four tokens only, the longest n-gram. The paper left out parts of its model one at a time, and this hints at why one
-# may. Read off its Figure 5, the *loss*, the error that training lowers, is 1.7678 with everything and 1.7683 without
-# the convolution. Going without several branches costs 13 times as much (1.7743).
+# DeepSeek-V4.1-Flash, V4.1 for short, has no convolution: $Y = u$, no taps are kept, and an output depends on the last
+# four tokens only, the longest n-gram. The paper's ablations, which remove one part of the model at a time, suggest a
+# reason. Read off its Figure 5, the *loss*, the error that training lowers, is 1.7678 for the full model and 1.7683
+# without the convolution. Removing the separate branches costs 13 times as much (1.7743).
 #
-# The demo draws the kernels at random instead of starting at zero; it has no training code.
+# The demo initialises the kernels at random instead of with zeros; it has no training code.
 
 # %% tags=["fold"]
 layout = "{:20}{:<6}{:<10}{:<4}{:9}{}"
-print(layout.format("preset", "taps", "dilation", "N", "start", "remembers"))
+print(layout.format("preset", "taps", "dilation", "N", "start", "kept"))
 for name in ("paper", "demo", "deepseek-v4.1-flash", "qwen4exp-ple"):
     p = preset(name)
     conv = (p.conv_kernel, p.conv_dilation, p.conv_init)
@@ -398,8 +399,9 @@ assert round(cost) == 13
 assert start_state(preset("deepseek-v4.1-flash"), batch=1).taps.size == 0
 
 # %% [markdown]
-# One more consequence. At a *DEAD* position, part of an image ([tutorial 05](05_gate.md)), $u$ is 0. With a convolution
-# its output is still not 0, for it reads earlier positions. `tiny` has both. V4.1 has no convolution, so there $Y = 0$.
+# This also matters for images. At a *DEAD* position, part of an image ([tutorial 05](05_gate.md)), $u$ is 0. With a
+# convolution the output is still not 0 because the convolution reads earlier positions. `tiny` has both DEAD marks and
+# a convolution. V4.1 has no convolution, so there $Y = 0$.
 
 # %% tags=["fold"]
 assert config.dead_barrier and config.conv_kernel
@@ -413,11 +415,11 @@ assert H.shape == (T, M, D) and np.allclose(H - hidden, masked["output"][0])
 # %% [markdown]
 # ## Exercises
 #
-# **1.** With four taps and 3-grams, an output sees twelve different tokens. How many with dilation 2 in place of 3? And
-# with 4?
+# **1.** With four taps and 3-grams, an output depends on twelve different tokens. On how many does it depend with
+# dilation 2 instead of 3? With dilation 4?
 #
 # ??? tip "Hint"
-#     Add every tap's distance to every distance inside an n-gram, and count what is different.
+#     Add every tap's distance to every distance within an n-gram, and count the different sums.
 
 # %% tags=["answer"]
 def reach(dilation: int) -> set[int]:
@@ -432,22 +434,22 @@ assert max(reach(3)) == 11 and max(reach(4)) == 14
 assert sorted(set(range(15)) - reach(4)) == [3, 7, 11]
 
 # %% [markdown] tags=["answer"]
-# With 2 the n-grams overlap: nine tokens. With 4 it is twelve again, but spread over fifteen with
-# three holes. A dilation of $N$ is the widest that leaves none.
+# With dilation 2 the n-grams overlap: nine tokens. With dilation 4 it is twelve again, but spread over fifteen
+# positions with three gaps. A dilation of $N$ is the largest without gaps.
 
 # %% [markdown]
-# **2.** To be faster, a decoder guesses two tokens ahead, finds them wrong, and goes back. It restores the ids but
-# forgets to restore the taps. Which outputs are wrong afterwards? And how does one go back properly?
+# **2.** To be faster, a decoder guesses two tokens ahead, finds that they are wrong, and rolls back. It restores the
+# ids but not the taps. Which outputs are wrong afterwards? How is a correct rollback done?
 #
 # ??? tip "Hint"
-#     Two foreign vectors stand at the end of the taps; all others have moved up. The module never writes into
-#     an `EngramState`'s array, it puts a new one in its place.
+#     The taps end with two vectors of the rejected tokens, and all others have moved by two. The module never writes
+#     into the array of an `EngramState`; it replaces the array.
 
 # %% tags=["answer"]
 def after_drafts(restore: bool) -> list[int]:
     state, rows = start_state(config, batch=1), addressing.rows(ids, 1)[None]
     engram(parameters, hidden[None, :cut], rows[:, :cut], config, state=state)
-    snapshot = copy.copy(state)                  # a second name for the same taps
+    snapshot = copy.copy(state)                  # refers to the same taps array
     drafts = addressing.rows(np.array([1, 2]), 1, ids[cut - 2 : cut])[None]
     guess = rng.standard_normal((1, 2, M, D))
     engram(parameters, guess, drafts, config, state=state)
@@ -458,12 +460,13 @@ def after_drafts(restore: bool) -> list[int]:
     return np.flatnonzero(error > 1e-9).tolist()
 
 
-print("taps forgotten: wrong at +", after_drafts(restore=False))
+print("taps not restored: wrong at +", after_drafts(restore=False))
 assert after_drafts(restore=False) == list(range(9))
 assert after_drafts(restore=True) == []
 
 # %% [markdown] tags=["answer"]
-# The nine that still read from before the cut. Keep a shallow copy of the state and go on from that.
+# The first nine outputs are wrong, those that read taps from before the cut. For a rollback, keep a shallow copy of the
+# state and continue from it.
 
 # %% [markdown]
-# Next: [the dialects of one idea](07_dialects.md), side by side.
+# Next: [the dialects of Engram](07_dialects.md), a comparison.

@@ -1,25 +1,25 @@
 # %% [markdown]
-# # The dialects of one idea
+# # The dialects of Engram
 #
 # Engram exists in several versions: the [paper](https://arxiv.org/abs/2601.07372), the authors'
-# [demo](https://github.com/deepseek-ai/Engram), DeepSeek-V4.1-Flash (V4.1), and a relative by Qwen, its per-layer
-# embedding, published in [HF transformers](https://github.com/huggingface/transformers) as `qwen4_exp`. All look the
-# last few tokens (an **n-gram**) up in hashed tables, and a gate decides how much of what they find gets in. They agree
-# on hardly any detail. We call each version a **dialect**.
+# [demo](https://github.com/deepseek-ai/Engram), DeepSeek-V4.1-Flash (V4.1), and a variant by Qwen, its per-layer
+# embedding, published in [HF transformers](https://github.com/huggingface/transformers) as `qwen4_exp`. All of them
+# look the last few tokens (an **n-gram**) up in hashed tables and scale the result by a gate, but they differ in most
+# details. We call each version a **dialect**.
 #
 # ## What you will be able to do
 #
-# - read a dialect as a list of choices, and build one of your own;
-# - say of each choice whether it changes *addresses* (which rows are read), *values* (what comes out), or neither;
-# - follow one n-gram through four dialects, number by number;
-# - guess from the pattern of wrong rows, or the size of an error, which choice a port (somebody's own implementation)
-#   got wrong.
+# - describe a dialect as a list of choices, and define a new one;
+# - say whether a choice changes *addresses* (which rows are read), *values* (the output for given rows), or neither;
+# - compute the address of one n-gram in four dialects;
+# - infer from the pattern of wrong rows, or from the size of an error, which choice is wrong in a port (a
+#   reimplementation in another language or framework).
 #
 # ## One configuration, many choices
 #
-# In this package no code asks "is this the demo?". Every difference is a named field of `EngramConfig`, and code
-# asks for the field that matters. A **preset** is one set of values. `DIALECT_FIELDS` lists the choices in which
-# presets differ, each with a function that puts it into words. So the table below is read off the presets.
+# This package has no code that tests for a particular dialect. Every difference is a named field of `EngramConfig`, and
+# the code reads that field. A **preset** is one set of values. `DIALECT_FIELDS` lists the choices in which presets
+# differ, each with a function that describes the value. The table below is generated from the presets.
 
 # %% tags=["fold"]
 from dataclasses import replace
@@ -40,7 +40,7 @@ DIALECTS = {"paper": preset("engram-27b"), "demo": preset("demo"),
 
 
 def show(label: str, cells: list, width: int = 15) -> None:
-    """One line of a table; a long cell goes on in the line below."""
+    """Print one line of a table; a long cell continues in the line below."""
     columns = [wrap(str(cell), width) or [""] for cell in cells]
     for i in range(max(map(len, columns))):
         line = [c[i] if i < len(c) else "" for c in columns]
@@ -54,13 +54,13 @@ for label, in_words in DIALECT_FIELDS:
     show(label, [in_words(config) for config in DIALECTS.values()])
 
 # %% [markdown]
-# Do not learn it by heart; this page and the earlier ones explain what they need of it, and the
-# [glossary](../reference/glossary.md) the rest. See two things only. Any two columns differ in many choices, and no
-# line is the same all through. (Not every preset is a dialect: `engram-40b`, the paper's larger model, differs from
-# `engram-27b` in one choice only, the size of the tables.)
+# You need not memorise the table; the tutorials explain the choices that they use, and the
+# [glossary](../reference/glossary.md) the rest. Two points matter here. Any two columns differ in many choices, and no
+# choice is the same in all four. (Not every preset is a dialect: `engram-40b`, the paper's larger model, differs from
+# `engram-27b` only in the size of the tables.)
 #
-# Where no source publishes a value, the cell is this project's own guess. [A page of its own](../reference/choices.md)
-# lists these; the complete table is [in the reference](../reference/dialects.md).
+# If no source publishes a value, the cell shows this project's own choice; [Choices](../reference/choices.md) lists
+# these. The complete table is [in the reference](../reference/dialects.md).
 
 # %% tags=["fold"]
 def differing(one: EngramConfig, other: EngramConfig) -> list[str]:
@@ -84,14 +84,14 @@ assert larger == ["nominal table size"]
 # %% [markdown]
 # ## One n-gram, four addresses
 #
-# We follow the 2-gram " the Great" in the first Engram layer of each dialect. A **canonical id** stands for all
-# spellings of a token ([tutorial 02](02_canonical_ids.md)). The **mix** is what the n-gram hashes to, before each head
-# takes it modulo the prime size $p$ of its own table ([tutorial 03](03_hash_by_hand.md)):
+# We compute the address of the 2-gram " the Great" in the first Engram layer of each dialect. A **canonical id**
+# represents all spellings of a token ([tutorial 02](02_canonical_ids.md)). The **mix** is the hash of the n-gram before
+# each head takes it modulo the prime size $p$ of its own table ([tutorial 03](03_hash_by_hand.md)):
 #
 # $$ \mathrm{mix} = (x_t\, m_0) \oplus (x_{t-1}\, m_1), \qquad \mathrm{row} = \mathrm{mix} \bmod p $$
 #
-# One limit: Qwen hashes *raw* ids of a tokenizer that this package does not carry. Its column takes DeepSeek's raw ids
-# instead. The arithmetic is Qwen's, the ids are not.
+# One limitation: Qwen hashes *raw* ids of a tokenizer that this package does not include. Its column uses DeepSeek's
+# raw ids instead. So the arithmetic is Qwen's, but the ids are not.
 
 # %%
 sentence = "Only Alexander the Great could tame the horse Bucephalus."
@@ -100,14 +100,14 @@ great = 3                                      # the position of " Great"
 
 
 def ids_of(config: EngramConfig) -> np.ndarray:
-    """The sentence as the dialect hashes it: canonical ids, or the raw ones."""
+    """The ids of the sentence that the dialect hashes: canonical or raw"""
     if config.vocabulary is None:
         return raw
     return Vocabulary.load(config.vocabulary).canonical[raw]
 
 
 def mixes_of(config: EngramConfig, layer: int) -> np.ndarray:
-    """The mixes at " Great", one an order."""
+    """The mixes at " Great", one per order"""
     addressing, ids = Addressing(config), ids_of(config)
     shifts = ops.windows(ids[None], addressing.start(1), addressing.pad_id,
                          addressing.eos_id)
@@ -132,35 +132,35 @@ for name, config in DIALECTS.items():
 show("", list(columns))
 for label in columns["paper"]:
     show(label, [column[label] for column in columns.values()])
-read = [column["row of head 0"] for column in columns.values()]
-assert read == [782_676, 124_270, 10_824_761, 8_408_046]
+head_0 = [column["row of head 0"] for column in columns.values()]
+assert head_0 == [782_676, 124_270, 10_824_761, 8_408_046]
 assert columns["V4.1"]["mix, in hex"] == "229cb25bd57dcc8"
 assert columns["paper"]["id of ' Great'"] == columns["V4.1"]["id of ' Great'"]
 
 # %% [markdown]
-# Read it from the top. The three DeepSeek columns agree on both ids and on nothing below. Why?
+# The three DeepSeek columns agree on both ids but differ in every line below. Why?
 #
-# **Paper and demo** share the vocabulary, and they draw the multipliers with the same generator of random numbers.
-# But the draw starts from the number of the layer, and they number the layers differently. In layer 15, which both
-# happen to have, all multipliers and mixes agree. The rows still do not, for the tables have other sizes:
+# **Paper and demo** use the same vocabulary and the same random number generator for the multipliers. But the seed
+# depends on the layer number, and they number the layers differently. In layer 15, which both have, all multipliers and
+# mixes are equal. The rows still differ because the table sizes differ:
 
 # %% tags=["fold"]
 print("layer 15      mix, in hex         p of head 0   row of head 0")
-found = {}
+layer_15 = {}
 for name in ("engram-27b", "engram-40b", "demo"):
     config = preset(name)
     addressing = Addressing(config)
     mix = mixes_of(config, 15)[0]
     row = addressing.rows(ids_of(config), 15)[great, 0]
     print(f"{name:12}  {mix:15x}  {addressing.primes[15][0]:14,}  {row:14,}")
-    found[name] = (int(mix), int(row))
-assert len({mix for mix, _ in found.values()}) == 1
-assert len({row for _, row in found.values()}) == 3
+    layer_15[name] = (int(mix), int(row))
+assert len({mix for mix, _ in layer_15.values()}) == 1
+assert len({row for _, row in layer_15.values()}) == 3
 
 # %% [markdown]
-# **Demo and V4.1** agree on the layer, 1, and on the ids of this sentence. But V4's vocabulary has 465 tokens more,
-# so it has more canonical ids, and the multipliers are drawn from a range that shrinks with that number. The same
-# random bits and another range: each multiplier is scaled by the same factor. That is enough to move every row.
+# **Demo and V4.1** agree on the layer, 1, and on the ids of this sentence. But V4's vocabulary has 465 more tokens and
+# therefore more canonical ids, and the range of the multipliers is inversely proportional to that number. The random
+# bits are the same, so all multipliers are scaled by the same factor. That is enough to change every row.
 
 # %% tags=["fold"]
 v3, v4 = DIALECTS["demo"], DIALECTS["V4.1"]
@@ -176,16 +176,16 @@ assert np.allclose(m_v3 / m_v4, factor, rtol=1e-9, atol=0)
 # %% [markdown]
 # ## Which choices change addresses?
 #
-# Now change one choice at a time. We take `tiny`, a small preset of this project, and a text of two documents:
-# the sentence, the token that ends a document, the sentence again. Each variant below differs from `tiny` in one
-# respect. How many of the rows that a position reads are other rows?
+# Now change one choice at a time. We use `tiny`, a small preset of this project, and a text of two documents: the
+# sentence, the token that ends a document, and the sentence again. Each variant below differs from `tiny` in one
+# choice. What share of the rows at each position changes?
 #
-# Some labels need a word. The *seed index* is the number from which a layer's multipliers are drawn: the layer's own
-# number, or its place in the list of layers (its *ordinal*). *SplitMix64* is Qwen's generator of random numbers. The
-# *fill* is what a window shows before the text begins. *Documents apart* makes the end mark a barrier: the mark itself
-# still sees its document, but later positions see neither the mark nor anything before it. The fill is then the mark,
-# so the window looks the same at the start of every document. A position marked *DEAD* holds no text, for example
-# because it belongs to an image; n-grams do not reach back over it either.
+# Explanation of the labels: the *seed index* is the number that seeds a layer's multipliers, either the layer's own
+# number or its index in the list of layers (its *ordinal*). *SplitMix64* is Qwen's random number generator. The *fill*
+# is the id that pads a window before the start of the text. *Documents apart* makes the end mark a barrier: the window
+# of the mark itself still includes its document, but the windows of later positions include neither the mark nor
+# anything before it. The fill is then the mark, so windows are the same at the start of every document. A position
+# marked *DEAD* contains no text, for example because it belongs to an image; n-grams do not extend across it either.
 
 # %%
 tiny, layer = preset("tiny"), 1
@@ -216,7 +216,7 @@ changed = {}
 for label, (fields, at, its_ids) in variants.items():
     rows = Addressing(replace(tiny, **fields)).rows(its_ids, at)
     changed[label] = (rows[:, :tiny.columns] != base).mean(axis=-1)   # [T]
-    print(f"{label:20} {changed[label].mean():5.0%} of all rows are others")
+    print(f"{label:20} {changed[label].mean():5.0%} of all rows differ")
 
 # %% tags=["fold"]
 fig, ax = plt.subplots(figsize=(6.6, 3.6))
@@ -224,41 +224,41 @@ for y, (_, share) in enumerate(changed.items()):
     hit = share > 0
     ax.scatter(np.flatnonzero(~hit), [y] * (~hit).sum(), s=5, color="C5")
     for level in np.unique(share[hit]):
-        where = np.flatnonzero(share == level)
-        ax.scatter(where, [y] * len(where), s=60, marker="s", color="C0",
+        at_level = np.flatnonzero(share == level)
+        ax.scatter(at_level, [y] * len(at_level), s=60, marker="s", color="C0",
                    alpha=0.35 + 0.65 * level, linewidths=0)
 ax.axvline(len(raw), color="C1", linestyle="--", linewidth=1)
 ax.annotate("the first document ends here", (len(raw) + 0.3, -0.75), fontsize=8)
 ax.set(yticks=range(len(changed)), yticklabels=list(changed), xlabel="position",
        ylim=(len(changed) - 0.5, -1.2))
-ax.set_title("Most address choices move nearly every row;\n"
+ax.set_title("Most address choices change nearly every row;\n"
              "fill and barriers only the rows near an edge")
 fig.set_label("A grid: ten changed choices down, positions across; a square "
-              "where rows changed, darker for more of them. Vocabulary, raw "
-              "ids, layer number, seed index, generator and table size fill "
-              "their lines. The fill changes positions 0 and 1. Keeping "
-              "documents apart changes these too, since the end mark then "
-              "is the fill, and the position after the document's end. A "
-              "dead token changes its own position and the next two. Orders "
-              "up to 4 change nothing.")
-where = {k: np.flatnonzero(share).tolist() for k, share in changed.items()}
+              "marks a position with changed rows, darker for more of them. "
+              "Vocabulary, raw ids, layer number, seed index, generator and "
+              "table size change every position. The fill changes positions "
+              "0 and 1. Keeping documents apart also changes these, since the "
+              "end mark is then the fill, and the position after the "
+              "document's end. A dead token changes its own position and the "
+              "next two. Orders up to 4 change nothing.")
+positions = {k: np.flatnonzero(share).tolist() for k, share in changed.items()}
 assert ids[len(raw)] == END
 everywhere = list(variants)[:6]
 assert all(changed[label].mean() > 0.99 for label in everywhere)
 assert all((changed[label] > 0.5).all() for label in everywhere)
-assert where["fill: pad id 0"] == [0, 1]
-assert where["documents apart"] == [0, 1, len(raw) + 1]
-assert where["token 8 is DEAD"] == [8, 9, 10]
-assert where["orders up to 4"] == []            # old columns stay as they are
+assert positions["fill: pad id 0"] == [0, 1]
+assert positions["documents apart"] == [0, 1, len(raw) + 1]
+assert positions["token 8 is DEAD"] == [8, 9, 10]
+assert positions["orders up to 4"] == []        # the old columns are unchanged
 
 # %% [markdown]
-# Each line is one changed choice; a square is a position that reads other rows than before, darker for more of them.
-# Six choices leave hardly a row in place, and it does not matter how small they look: a layer number off by one is as
-# bad as another vocabulary. A port that is wrong there is wrong everywhere, so one token shows it.
+# Each line is one changed choice; a square marks a position whose rows changed, darker for more of them. Six choices
+# change almost every row, however small they look: a layer number off by one is as bad as a different vocabulary. A
+# port with such an error is wrong everywhere, so a test of one token detects it.
 #
-# The fill and the barriers (a document's end, a DEAD mark) touch only positions whose n-grams reach over an edge. A
-# test on the middle of a text never sees them. Orders up to 4 add tables and leave the others alone, in this layer. But
-# no prime is used twice, so the tables of the *next* layer get other primes.
+# The fill and the barriers (a document's end, a DEAD mark) affect only positions whose n-grams extend across an edge. A
+# test in the middle of a text does not cover them. Orders up to 4 add tables and leave the existing ones in this layer
+# unchanged. But no prime is used twice, so the tables of the *next* layer get different primes.
 
 # %% tags=["fold"]
 taller = Addressing(replace(tiny, **four_fields))
@@ -268,11 +268,11 @@ assert (taller.primes[2][:tiny.columns] != Addressing(tiny).primes[2]).any()
 # %% [markdown]
 # ## Which choices change values?
 #
-# The other choices leave the rows alone and change what is made of them. We keep the rows, the random weights and the
-# **hidden state** (the vectors that the model carries for a position), and measure the largest change of the output,
-# relative to its own size. ("FP8 and bf16 inside" rounds where the released V4.1 does, in [four
-# places](15_torch_and_cuda.md#where-low-precision-rounds); `eps`, gains and the factored score are in [tutorial
-# 05](05_gate.md), the dilation in [06](06_short_conv.md).)
+# The other choices leave the row indices unchanged and affect the computation after the lookup. We keep the rows, the
+# random weights and the **hidden state** (the model's vectors for a position) and measure the largest change of the
+# output, relative to its size. ("FP8 and bf16 inside" rounds like the released V4.1, in [four
+# places](15_torch_and_cuda.md#where-low-precision-rounds); `eps`, gains and the factored score are explained in
+# [tutorial 05](05_gate.md), the dilation in [06](06_short_conv.md).)
 
 # %% tags=["fold"]
 rng = np.random.default_rng(7)
@@ -307,48 +307,48 @@ choices = {                              # label: changed fields, weights
     "factored score": ({"score_form": "factored"}, weights),
     "gate: copysign": ({"gate_form": "copysign_sqrt"}, weights),
 }
-moved = {}
+effect = {}
 for label, (fields, its_weights) in choices.items():
     config = replace(tiny, **fields)
     assert (Addressing(config).rows(ids, layer) == base).all()
     state = hidden.astype(its_weights["value_weight"].dtype)
     output = engram(its_weights, state, base, config)
-    moved[label] = float(abs(output - right).max() / size)
-    print(f"{label:20} moves the output by {moved[label]:.0e} of its size")
+    effect[label] = float(abs(output - right).max() / size)
+    print(f"{label:20} changes the output by {effect[label]:.0e} of its size")
 
 # %% tags=["fold"]
 fig, ax = plt.subplots(figsize=(6.6, 3.2))
 floor = 1e-17
-for y, (_, distance) in enumerate(moved.items()):
+for y, distance in enumerate(effect.values()):
     if not distance:
         ax.annotate("exactly 0", (2 * floor, y), fontsize=8, va="center")
         continue
     ax.plot([floor, distance], [y, y], color="C5", linewidth=0.8, linestyle="-")
     ax.plot(distance, y, "o", color="C0")
 ax.axvline(2.0**-8, color="C1", linestyle="--", linewidth=1)
-ax.annotate("one step of bf16", (2.0**-9, -0.6), fontsize=8, ha="right")
-ax.set(xscale="log", yticks=range(len(moved)), yticklabels=list(moved),
-       xlim=(floor, 100), ylim=(len(moved) - 0.5, -1.5),
+ax.annotate("rounding error of bf16", (2.0**-9, -0.6), fontsize=8, ha="right")
+ax.set(xscale="log", yticks=range(len(effect)), yticklabels=list(effect),
+       xlim=(floor, 100), ylim=(len(effect) - 0.5, -1.5),
        xlabel="largest change of the output, relative to its size")
-ax.set_title("Wrong values come in all sizes, some below any tolerance")
+ax.set_title("Value errors have all sizes, some below any tolerance")
 fig.set_label("Eleven changed choices down, the relative change of the output "
               "across, logarithmic. Convolution, dilation, biases, gains and "
-              "the gate's form move it by 0.1 to 10, rounding and bf16 rows by "
-              "0.01 to 0.2, an eps of 1e-5 by 1e-5, an eps of 1e-20 and the "
+              "the gate's form change it by 0.1 to 10, rounding and bf16 rows "
+              "by 0.01 to 0.2, an eps of 1e-5 by 1e-5, an eps of 1e-20 and the "
               "factored score by 1e-14 or less, copysign not at all.")
-assert all(moved[label] > 0.1 for label in list(choices)[:5])
-assert 5e-3 < moved["rows kept as bf16"] < moved["FP8 and bf16 inside"] < 0.2
-assert 1e-7 < moved["query/key eps 1e-5"] < 1e-4
-assert max(moved["query/key eps 1e-20"], moved["factored score"]) < 1e-13
-assert moved["gate: copysign"] == 0
+assert all(effect[label] > 0.1 for label in list(choices)[:5])
+assert 5e-3 < effect["rows kept as bf16"] < effect["FP8 and bf16 inside"] < 0.2
+assert 1e-7 < effect["query/key eps 1e-5"] < 1e-4
+assert max(effect["query/key eps 1e-20"], effect["factored score"]) < 1e-13
+assert effect["gate: copysign"] == 0
 
 # %% [markdown]
-# Wrong addresses are loud; wrong values can be silent. An eps of $10^{-20}$ in place of float64's own, or `copysign`
-# in place of `sign`, passes any comparison of random outputs. [Tutorial 05](05_gate.md) has inputs that tell them
-# apart.
+# Wrong addresses cause large errors; wrong values can go unnoticed. An eps of $10^{-20}$ instead of float64's epsilon,
+# or `copysign` instead of `sign`, passes any comparison of random outputs. [Tutorial 05](05_gate.md) has inputs that
+# detect them.
 #
-# Two choices change neither addresses nor values. `row_multiple` pads the stored table with rows that nobody reads,
-# and `conv_init` says where training starts.
+# Two choices change neither addresses nor values. `row_multiple` pads the stored table with rows that are never read,
+# and `conv_init` sets the initial values for training.
 
 # %% tags=["fold"]
 padded = replace(tiny, row_multiple=128)
@@ -359,11 +359,11 @@ from_zero = replace(tiny, conv_init="zeros")
 assert (engram(weights, hidden, base, from_zero) == right).all()
 
 # %% [markdown]
-# ## The same scores, every gate
+# ## All gates for the same scores
 #
-# A **score** says how well a memory fits its context. The **gate**, between 0 and 1, is how much of the memory gets in.
-# `GATES` keeps the gates by name; [*TileKernels*](https://github.com/deepseek-ai/TileKernels) is DeepSeek's library of
-# GPU programs.
+# A **score** measures how well a memory fits its context. The **gate**, between 0 and 1, determines how much of the
+# memory is added. `GATES` contains the gates by name; [*TileKernels*](https://github.com/deepseek-ai/TileKernels) is
+# DeepSeek's library of GPU kernels.
 
 # %%
 scores = [-8.0, -1.0, -0.01, -0.0, 0.0, 0.01, 1.0, 8.0]
@@ -380,73 +380,73 @@ assert alphas["demo"][3] == alphas["demo"][4] == 0.5
 assert (alphas["deepseek-v4.1"][3:5] != 0.5).all()
 
 # %% [markdown]
-# Three curves for five names. But a gate is more than its curve: what becomes the score depends on the norms before
-# it. Here is one state, one key and one set of stored gain weights, read by each dialect.
+# The five names have three different curves. But dialects also differ in the norms, which determine the score. Here are
+# one state, one key and one set of stored gain weights, evaluated in each dialect.
 
 # %%
 key = rng.standard_normal((1, 1, 1, 16))
 state = key + rng.standard_normal(key.shape)
 gains = {"query_gain": np.full((1, 16), 0.8), "key_gain": np.full((1, 16), 0.8)}
-read = {}
+scores = {}
 for name, fields in GATES.items():
     config = replace(tiny, n_branches=1, **fields)
     s = ops.gate_score(gains, state, key, config)
-    read[name] = float(s.item()), float(ops.gate(s, config.gate_form).item())
-    print(f"{name:13} score {read[name][0]:.4f}   gate {read[name][1]:.4f}")
-plain = [read[name][0] for name in GATES if name != "qwen"]
+    scores[name] = float(s.item())
+    print(f"{name:13} score {scores[name]:.4f}   gate {ops.gate(s, config.gate_form).item():.4f}")
+plain = [scores[name] for name in GATES if name != "qwen"]
 assert np.allclose(plain, plain[0])
-assert np.isclose(read["qwen"][0] / plain[0], (1.8 / 0.8) ** 2, rtol=1e-5)
+assert np.isclose(scores["qwen"] / plain[0], (1.8 / 0.8) ** 2, rtol=1e-5)
 
 # %% [markdown]
-# Qwen stores how far a gain is from 1, so it reads a stored 0.8 as 1.8. Two norms, so the score grows by
-# $(1.8/0.8)^2$.
+# Qwen stores the difference of a gain from 1, so a stored 0.8 means a gain of 1.8. There are two norms, so the score is
+# larger by a factor of $(1.8/0.8)^2$.
 #
-# ## Where the paper, the demo or a release does otherwise
+# ## How the versions differ
 #
-# This whole page is that section. Where the paper contradicts the code, or itself, the
-# [errata page](../paper/errata.md) states it with the evidence.
+# In this tutorial, the whole page answers that question. The [errata page](../paper/errata.md) lists the places where
+# the paper contradicts the code or itself, with evidence.
 #
 # ## Exercises
 #
-# **1.** Make a dialect: the demo with V4.1's gate and without a convolution. Predict which of its rows differ from
+# **1.** Define a dialect: the demo with V4.1's gate and without a convolution. Predict which of its rows differ from
 # the demo's. Then check.
 #
 # ??? tip "Hint"
-#     `dataclasses.replace(config, **GATES[...], conv_kernel=0)`. Are gate and convolution in the first figure, or in
+#     Use `dataclasses.replace(config, **GATES[...], conv_kernel=0)`. Are gate and convolution in the first figure or in
 #     the second?
 
 # %% tags=["answer"]
 demo = preset("demo")
 mine = replace(demo, name="mine", **GATES["deepseek-v4.1"], conv_kernel=0)
 for at in mine.layer_ids:
-    here, there = (Addressing(c).rows(ids_of(c), at) for c in (mine, demo))
-    assert (here == there).all()
+    my_rows, demo_rows = (Addressing(c).rows(ids_of(c), at) for c in (mine, demo))
+    assert (my_rows == demo_rows).all()
 print("differs in:", ", ".join(differing(mine, demo)), "- and in no row")
 assert differing(mine, demo) == ["score", "gate", "query/key eps",
-                                 "convolution", "conv eps", "conv at start"]
+                                 "convolution", "conv eps", "conv init"]
 
 # %% [markdown]
-# **2.** A port's rows are right on every text of three documents, except for the first position of the second and the
-# third document. Which choice did it get wrong, and what does its author believe about it?
+# **2.** On texts of three documents, a port's rows are right except at the first position of the second and the third
+# document. Which choice is wrong, and in which ways can it be wrong?
 #
 # ??? tip "Hint"
-#     Which line of the first figure has that shape?
+#     Which line of the first figure shows this pattern?
 
 # %% tags=["answer"]
 three = np.concatenate([ids[:12], [END], ids[:12], [END], ids[:12]])
-filled = replace(tiny, pad_id=END)       # as Qwen: the end mark fills the start as well
+filled = replace(tiny, pad_id=END)       # as in Qwen: the end mark is also the fill at the start
 apart = Addressing(replace(filled, eos_id=END)).rows(three, layer)
 joined = Addressing(filled).rows(three, layer)
 wrong = np.flatnonzero((apart != joined).any(axis=-1))
-print("positions with other rows:", wrong)
+print("positions with different rows:", wrong)
 assert wrong.tolist() == [13, 26]
 
 # %% [markdown] tags=["answer"]
-# The barrier at a document's end. The port keeps documents apart where its dialect does not, or the other way round.
-# The first document is right either way: its left edge is the stream's. The second position of a document is right too:
-# its 3-gram ends at the end mark, and the fill is that mark.
+# The barrier at a document's end. Either the port separates documents although its dialect does not, or the other way
+# round. The first document is right in both cases because its left edge is that of the stream. The second position of a
+# document is right too: its 3-gram extends back to the end mark, and the fill is that mark.
 
 # %% [markdown]
-# This was the last tutorial about Engram itself; the next ones are about the model around it. Next:
-# [hyper-connections](08_hyper_connections.md), which make the four branches. For Engram alone,
-# [type your own text](type-your-own-text.md), or look up [where each equation is computed](../paper/map.md).
+# This is the last tutorial about Engram itself; the next ones cover the model around it. Next:
+# [hyper-connections](08_hyper_connections.md), which provide the four branches. For more about Engram, [type your own
+# text](type-your-own-text.md), or look up [where each equation is computed](../paper/map.md).

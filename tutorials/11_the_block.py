@@ -3,13 +3,13 @@
 #
 # ## What you will be able to do
 #
-# - follow one sentence from token ids to logits, and compute each step yourself with the package's ops;
-# - read the keys of a whole model's trace, and use them to find the first place where two runs differ;
-# - say what Engram can know when it decides: in the first block, and in the second;
-# - say what moves when Engram is switched off or its rows are shuffled, and what loss an untrained model has.
+# - follow one sentence from token ids to logits, and compute each step with the package's ops;
+# - read the keys of a model's trace, and use them to find the first stage at which two runs differ;
+# - say which tokens the gate depends on in the first and in the second block;
+# - say which results change when Engram is switched off or its rows are shuffled, and what loss an untrained model has.
 #
-# The earlier tutorials took the parts one by one: [Engram](01_why_lookup.md), the [residual
-# branches](08_hyper_connections.md), [attention](09_mla.md), the [experts](10_experts.md). Now they work together. The
+# The earlier tutorials covered the parts separately: [Engram](01_why_lookup.md), the [residual
+# branches](08_hyper_connections.md), [attention](09_mla.md), the [experts](10_experts.md). This one combines them. The
 # model `tiny` has two blocks and a width of 16. Only its vocabulary, 129,280 tokens, has full size.
 
 # %%
@@ -35,9 +35,9 @@ print(T, "tokens:", "|".join(words))
 assert (b.n_layers, M, D, V) == (2, 4, 16, 129_280) and T == 13
 
 # %% [markdown]
-# A *residual branch* is one of the $M = 4$ vectors that the model carries along for each position; together they are
-# the state $X$. A *block* changes $X$ in three steps. A *site* is the place of one network $F$: it mixes the four into
-# one vector, gives that to $F$, and writes the answer back to all four.
+# A *residual branch* is one of the $M = 4$ vectors that the model has for each position; together they form the state
+# $X$. A *block* updates $X$ in three steps. A *site* applies one network $F$: it mixes the four branches into one
+# vector, applies $F$ to it, and adds the output to all four.
 #
 # $$
 # \begin{align*}
@@ -47,8 +47,8 @@ assert (b.n_layers, M, D, V) == (2, 4, 16, 129_280) and T == 13
 # \end{align*}
 # $$
 #
-# One call computes everything, down to the *logits*: a score for every token that might come next. The *trace* keeps a
-# copy of every stage on the way. A key is a path: block, part, stage. Blocks count from 0 here.
+# One call computes everything, down to the *logits*: a score for every token that might come next. The *trace* records
+# a copy of every stage. A key is a path: block, part, stage. Blocks are counted from 0 here.
 
 # %%
 trace = Trace()
@@ -61,14 +61,14 @@ first, second = ({k[9:] for k in trace if k.startswith(f"layers.{i}.")} for i in
 assert second - first == {"experts.experts", "experts.expert_weights"} and first < second
 
 # %% [markdown]
-# The first block has a *dense* feed-forward network, which serves every token. The second has experts, so it also
-# records which ones it chose. (The path says `experts` in both.) Otherwise they have the same stages.
+# The first block has a *dense* feed-forward network, which processes every token. The second has experts, so it also
+# records which ones were chosen. (The path contains `experts` in both.) Otherwise they have the same stages.
 #
 # ## Step by step
 #
-# To begin with, each token's row of the embedding matrix is copied into all four branches. Then comes **Engram**: rows
-# from the token ids; a memory from the rows; a gate for each branch, from memory and state; the short convolution; a
-# plain sum. `below` picks the parameters under a path. (Engram's own layer numbers count from 1.)
+# First, each token's row of the embedding matrix is copied into all four branches. Then **Engram** computes rows from
+# the token ids, a memory from the rows, a gate per branch from memory and state, and the short convolution, and adds
+# the result to the state. `below` selects the parameters under a path. (Engram's own layer numbers count from 1.)
 
 # %%
 X = ops.expand(ops.embed(parameters["embed.weight"], ids[None]), M)      # [1, T, M, D]
@@ -76,7 +76,7 @@ states = {"embedding": X}
 assert X.shape == (1, T, M, D) and np.array_equal(X[:, :, 3], X[:, :, 0])
 
 addressing, canonical = Addressing(engram), vocabulary.canonical[ids][None]
-taps = np.zeros((1, engram.conv_span, M, D))              # nothing stands left of the text
+taps = np.zeros((1, engram.conv_span, M, D))              # zeros before the start of the text
 def engram_step(p: dict, X: np.ndarray, rows: np.ndarray) -> np.ndarray:
     e = below(p, "engram")
     memory = ops.gather_decode(e, rows, engram, X.dtype)
@@ -88,8 +88,8 @@ states["Engram 0"] = X = engram_step(block_0, X, addressing.rows(canonical, laye
 assert np.array_equal(X, trace["layers.0.engram.residual"])
 
 # %% [markdown]
-# Then **attention, at its site**. Three *maps* are computed from the state itself: how to read the branches, how to
-# write to them, and how to carry them on.
+# Then **attention, at its site**. Three *maps* are computed from the state itself: the weights for reading the
+# branches, for writing to them, and for mixing them.
 #
 # $$
 # \begin{align*}
@@ -110,17 +110,17 @@ def site(p: dict, X: np.ndarray, name: str, F) -> np.ndarray:
 
 def attend(p: dict, x: np.ndarray) -> np.ndarray:
     a = below(p, "attn")
-    c_kv, k_pe = ops.latents(a, x, angle, attention)          # what a cache would keep
+    c_kv, k_pe = ops.latents(a, x, angle, attention)          # what a cache would store
     return ops.mla(a, x, c_kv, k_pe, positions, angle, attention)
 
 states["attention 0"] = X = site(block_0, X, "attn", lambda x: attend(block_0, x))
 assert np.array_equal(X, trace["layers.0.attn_branches.branches"])
 
 # %% [markdown]
-# Then **feed-forward, at its site**: the same with another $F$, which treats each position by itself. The second block
-# does it all again, with experts in place of the dense network. At the end the branches are *collapsed* into one
-# vector (here: added up), normalised once more, and compared with one row of the output matrix for each token. By hand
-# and by `forward`, the logits are the same to the last bit.
+# Then **feed-forward, at its site**: the same with a different $F$, which processes each position separately. The
+# second block repeats these steps, with experts instead of the dense network. At the end the branches are *collapsed*
+# into one vector (here: summed), normalised once more, and multiplied by the output matrix, which has one row per token
+# of the vocabulary. The logits are bitwise equal to those of `forward`.
 
 # %%
 def feed_forward(p: dict, x: np.ndarray, index: int) -> np.ndarray:
@@ -143,10 +143,10 @@ assert np.array_equal(head(X), logits)
 assert b.hyper.collapse == "sum" and abs(head(X, "mean") - head(X)).max() < 1e-5
 
 # %% [markdown]
-# ## What each step does to the branches
+# ## The effect of each step on the branches
 #
-# Two numbers per state. The *size* of a branch is its root mean square. The *spread* is the size of what is left when
-# the mean of the four branches is taken away: 0 means four copies.
+# We compute two numbers per state. The *size* of a branch is its root mean square. The *spread* is the root mean square
+# of the differences from the mean of the four branches: 0 means four copies.
 
 # %%
 def rms(x: np.ndarray, axis=None) -> np.ndarray:
@@ -154,8 +154,8 @@ def rms(x: np.ndarray, axis=None) -> np.ndarray:
 
 size = np.array([rms(X, axis=(0, 1, 3)) for X in states.values()])               # [7, M]
 spread = [rms(X - X.mean(axis=2, keepdims=True)) for X in states.values()]
-carried = [trace[key] for key in trace if key.endswith("branch_residual")]
-assert len(carried) == 4 and abs(np.array(carried) - 1 / M).max() < 0.15
+mixing = [trace[key] for key in trace if key.endswith("branch_residual")]
+assert len(mixing) == 4 and abs(np.array(mixing) - 1 / M).max() < 0.15
 grown = np.diff(size, axis=0)                             # rows 1 and 4: attention
 assert grown[[0, 2, 3, 5]].min() > 0 and abs(grown[[1, 4]]).max() < 0.06
 assert size[0].round(1).tolist() == [1.0] * M and size[-1].round(1).tolist() == [1.8] * M
@@ -170,34 +170,35 @@ colours = ["C0" if "Engram" in name else "C5" for name in states]
 low.bar_label(low.bar(range(7), spread, color=colours), fmt="%.2f", fontsize=8, padding=2)
 low.set(ylabel="spread", ylim=(0, 0.35))
 low.set_xticks(range(7), [name.replace(" ", "\nblock ") for name in states], fontsize=8)
-fig.suptitle("Engram tells the branches apart; the next site evens them out", x=0.02, ha="left")
-fig.set_label("Above: the size of four branches after seven steps, rising from 1.0 to 1.8. Below: "
+fig.suptitle("Engram makes the branches different; the next site averages them", x=0.02, ha="left")
+fig.set_label("Above: the size of four branches in seven states, rising from 1.0 to 1.8. Below: "
               "the spread between them, 0.28 after each Engram step, under 0.06 elsewhere.")
 assert spread[0] == 0 and min(spread[1::3]) > 0.27 and max(spread[2:4] + spread[5:]) < 0.06
 
 # %% [markdown]
-# Engram and feed-forward steps make all four grow; attention hardly does. Engram makes them different: it has a gate
-# for each. The sites mix them. In these random weights all entries of $H^{\mathrm{res}}$ are near a quarter, so mixing
-# almost makes copies again. Training can move it away from that.
+# All four branches grow in the Engram and feed-forward steps, but hardly in attention. Engram makes them different
+# because it has a separate gate for each. The sites mix them. With these random weights all entries of
+# $H^{\mathrm{res}}$ are near a quarter, so mixing makes the branches nearly equal again. Training can change that.
 #
-# ## What Engram can see
+# ## Which tokens Engram depends on
 #
-# The gate compares the memory with the *state*. What does the state know by then? Ask by experiment: replace one
-# earlier token, run again, and see whether a stage at the last position changes. A disc in the figure means yes.
+# The gate compares the memory with the *state*. Which tokens does the state depend on at that point? We find out by
+# experiment: replace one earlier token, run again, and check whether a stage at the last position changes. A disc in
+# the figure means that it does.
 
 # %%
-asked = {"gate, block 0": "layers.0.engram.gate",
-         "after Engram, block 0": "layers.0.engram.residual",
-         "after attention, block 0": "layers.0.attn_branches.branches",
-         "memory, block 1": "layers.1.engram.memory", "gate, block 1": "layers.1.engram.gate"}
+stages = {"gate, block 0": "layers.0.engram.gate",
+          "after Engram, block 0": "layers.0.engram.residual",
+          "after attention, block 0": "layers.0.attn_branches.branches",
+          "memory, block 1": "layers.1.engram.memory", "gate, block 1": "layers.1.engram.gate"}
 other = 1000                                      # a token that is not in the sentence
-seen = np.zeros((len(asked), T), dtype=bool)
+depends = np.zeros((len(stages), T), dtype=bool)
 for position in range(T):
     changed = Trace()
     forward(parameters, np.where(np.arange(T) == position, other, ids), config, trace=changed)
-    for stage, key in enumerate(asked.values()):
-        seen[stage, position] = (changed[key][0, -1] != trace[key][0, -1]).any()
-assert seen[:, -1].all()
+    for stage, key in enumerate(stages.values()):
+        depends[stage, position] = (changed[key][0, -1] != trace[key][0, -1]).any()
+assert depends[:, -1].all()
 assert vocabulary.canonical[other] not in canonical
 assert (engram.conv_kernel - 1) * engram.conv_dilation + engram.max_ngram == 12
 paper = model_preset("engram-27b").engram
@@ -205,27 +206,27 @@ assert paper.layer_ids[0] == 2 and paper.layer_base == 1 and engram.layer_ids ==
 
 # %% tags=["fold"]
 fig, ax = plt.subplots(figsize=(6.4, 2.7))
-for dot, colour, found in (("o", "C0", seen), ("x", "C5", ~seen)):
-    ax.plot(*np.nonzero(found)[::-1], dot, color=colour, markersize=9 if dot == "o" else 4)
+for dot, colour, cells in (("o", "C0", depends), ("x", "C5", ~depends)):
+    ax.plot(*np.nonzero(cells)[::-1], dot, color=colour, markersize=9 if dot == "o" else 4)
 ax.set_xticks(range(T), map(str.strip, words), rotation=55, ha="right", fontsize=8)
-ax.set_yticks(range(len(asked)), asked, fontsize=9)
-ax.set(ylim=(4.5, -0.5), title="Block 0's gate has seen three tokens, block 1's all thirteen")
-fig.set_label("A grid, five stages down, 13 tokens across; a disc where the last position "
+ax.set_yticks(range(len(stages)), stages, fontsize=9)
+ax.set(ylim=(4.5, -0.5), title="Block 0's gate depends on 3 tokens, block 1's on all 13")
+fig.set_label("A grid, five stages down, 13 tokens across; a disc if the last position "
               "depends on the token. Gate in block 0: last 3. After Engram: last 12. After "
               "attention: all 13. Memory in block 1: last 3. Gate in block 1: all.")
-assert seen.sum(axis=1).tolist() == [3, 12, 13, 3, 13]
+assert depends.sum(axis=1).tolist() == [3, 12, 13, 3, 13]
 
 # %% [markdown]
-# In block 0 nothing has attended yet. The state is the token's own embedding, so the gate can only ask whether the
-# n-gram fits its last token. The convolution reaches further: four taps, three apart, each over a 3-gram, make 12
-# tokens. In block 1 the memory still depends on three tokens, as it always will. But the gate now weighs it with a
-# state that has been through one round of attention. The paper puts its first module in layer 2, counted from 1, so
-# even its first gate is of this second kind.
+# Before block 0 there is no attention. The state is the token's own embedding, so the gate can only check whether the
+# n-gram fits its last token. The convolution extends further: four taps, three apart, each over a 3-gram, cover 12
+# tokens. In block 1 the memory still depends on three tokens, as in every block. But its gate now uses a state that has
+# passed one round of attention. The paper puts its first module in layer 2, counted from 1, so its first gate already
+# uses such a state.
 #
 # ## Switch it off, shuffle its rows
 #
-# Three changed models: one without Engram; one with tables of zeros; one whose tables have all their rows, in another
-# order. How far do the logits move, measured against their own size?
+# We compare three modified models: one without Engram, one with tables of zeros, and one with all rows of its tables in
+# a different order. How much do the logits change, relative to their size?
 
 # %%
 tables = {n: a for n, a in parameters.items() if n.endswith("engram.table")}
@@ -235,23 +236,24 @@ after = Trace()
 off = forward(bare, ids, replace(config, engram=None))
 zeros = forward(parameters | {n: 0 * a for n, a in tables.items()}, ids, config)
 shuffled = forward(parameters | other_order, ids, config, trace=after)
-for name, found in (("switched off", off), ("zeros", zeros), ("shuffled", shuffled)):
-    print(f"{name:12} logits move by {rms(found - logits) / rms(logits):.2f} of their size")
+for name, result in (("switched off", off), ("zeros", zeros), ("shuffled", shuffled)):
+    print(f"{name:12} logits change by {rms(result - logits) / rms(logits):.2f} of their size")
 first_difference = next(key for key in trace if not np.array_equal(trace[key], after[key]))
 print("the shuffled run first differs at", first_difference)
 assert np.array_equal(zeros, off) and first_difference == "layers.0.engram.memory"
 assert rms(shuffled - logits) > rms(off - logits) > 0.8 * rms(logits)
 
 # %% [markdown]
-# Zeros and "off" agree to the last bit: a value of zero adds nothing (the biases of this model start at zero).
-# Shuffling moves the logits further, since it takes one memory away and brings in another. The trace says where that
-# run left the path: the row numbers are right, but the rows hold something else. A port that loads its table in a
-# wrong order shows exactly this.
+# Zeros and "off" are bitwise equal: a value of zero adds nothing (the biases of this model are initialised to zero).
+# Shuffling changes the logits more because it replaces each memory by a different one. The trace shows the first stage
+# that differs: the row indices are right, but the contents of the rows are wrong. A port that loads its table in the
+# wrong order has exactly this symptom.
 #
-# ## The loss of a model that knows nothing
+# ## The loss of an untrained model
 #
-# The *loss* at a position is how surprised the model is by the token that really comes next, in *nats* (units of the
-# natural logarithm). A model that holds all $V$ tokens for equally likely has a loss of $\ln V$ everywhere:
+# The *loss* at a position is the negative log-probability that the model assigns to the token that actually comes next,
+# in *nats* (units of the natural logarithm). A model that considers all $V$ tokens equally likely has a loss of $\ln V$
+# everywhere:
 #
 # $$ \mathrm{loss} = -\ln\, \mathrm{softmax}(\mathrm{logits})[\text{next}], \qquad -\ln \frac{1}{V} = \ln V $$
 
@@ -266,25 +268,26 @@ for name, z in (("with Engram", logits), ("switched off", off), ("shuffled", shu
 assert np.allclose(ops.cross_entropy(0 * logits, ids), np.log(V))
 
 # %% [markdown]
-# An untrained model is a little worse than "equally likely", because it has opinions and they are wrong. Its logits
-# have a standard deviation of 1, and a normal distribution of deviation $\sigma$ costs $\sigma^2/2$, here half a nat.
-# Twelve tokens are too few to show that. For a port this is a cheap check: a first loss far from $\ln V$ means that
-# something is scaled wrongly. Engram makes no difference yet: nothing has been stored, so nothing can be missed.
+# An untrained model is slightly worse than a uniform prediction because its logits vary at random. They have a standard
+# deviation of 1, and normally distributed logits with deviation $\sigma$ increase the loss by $\sigma^2/2$, here half a
+# nat. Twelve tokens are too few to show that. For a port this is a cheap check: an initial loss far from $\ln V$ means
+# that something is scaled incorrectly. Engram makes no difference before training because its tables contain no
+# information yet.
 #
-# ## Where the paper, the demo or a release does otherwise
+# ## How the versions differ
 #
-# The demo shows Engram alone: its attention and experts hand back what they are given, its four branches are equal
-# copies, and at the end it takes the first. The [mHC paper](https://arxiv.org/abs/2512.24880) does not say how branches
-# are collapsed. Here that is a field: `sum`, `mean`, or `head`, the learned weighting of DeepSeek-V4. The first two
-# differ only through the eps of the norm that follows, since it removes the factor of 4.
+# The demo implements Engram alone: its attention and experts return their input, its four branches are equal copies,
+# and at the end it uses the first. The [mHC paper](https://arxiv.org/abs/2512.24880) does not say how branches are
+# collapsed. Here a field selects the form: `sum`, `mean`, or `head`, the learned weighting of DeepSeek-V4. The first
+# two differ only through the eps of the norm that follows because the norm removes the factor of 4.
 #
 # ## Exercise
 #
-# Someone stores the rows of the first module in another order, and translates every address accordingly. Do the logits
-# change?
+# Suppose the rows of the first module are stored in a different order, and every address is translated accordingly. Do
+# the logits change?
 #
 # ??? tip "Hint"
-#     `engram_step` takes other rows. Flat rows count through all columns, so with them the column offsets are 0.
+#     `engram_step` accepts any rows. Flat rows index one table of all columns, so with them the column offsets are 0.
 
 # %% tags=["answer"]
 order = np.random.default_rng(2).permutation(addressing.table_rows[1])
@@ -295,7 +298,8 @@ again = engram_step(block_0 | stored, states["embedding"], translated)
 assert np.array_equal(again, states["Engram 0"])
 
 # %% [markdown] tags=["answer"]
-# Not by a bit. The number of a row means nothing by itself, as long as the same n-gram always finds the same row.
+# No, they are bitwise equal. The index of a row has no meaning in itself, as long as the same n-gram always reads the
+# same row.
 
 # %% [markdown]
-# Next: [decoding: what must be remembered](12_decoding.md) when the text comes in pieces.
+# Next: [decoding](12_decoding.md), the state that a model keeps between chunks of a text.

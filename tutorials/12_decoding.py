@@ -1,26 +1,27 @@
 # %% [markdown]
 #
-# # Decoding: what must be remembered
+# # Decoding: the state between tokens
 #
 # ## What you will be able to do
 #
-# - list what a model with Engram must keep between two tokens, and what each part costs;
-# - say what becomes of the logits when one part is lost;
-# - take back rejected drafts, follow several continuations, and serve texts of different lengths together.
+# - list the state that a model with Engram keeps between two tokens, and the size of each part;
+# - say how the logits change when one part is lost;
+# - roll back rejected drafts, follow several continuations, and process texts of different lengths in one batch.
 #
 # ## The state of a stream
 #
-# *Decoding* means to write on: the model reads a text, gives a score (a *logit*) for every possible next token, one is
-# chosen, appended, and so on. To read all of it anew for every token would be waste. Most parts of a model look at one
-# position only: norms, experts, gates, hyper-connections. Three look back, and their past must be kept:
+# *Decoding* means generating a continuation: the model reads a text and computes a score (a *logit*) for every possible
+# next token; one token is chosen and appended, and so on. Processing the whole text again for every token would be
+# wasteful. Most parts of a model use one position only: norms, experts, gates, hyper-connections. Three parts use
+# earlier positions and need state:
 #
-# - attention reads a latent `c_kv` and a rotary key `k_pe` of every earlier token, in every layer ([MLA](09_mla.md));
+# - attention reads a latent `c_kv` and a rotary key `k_pe` per earlier token, in every layer ([MLA](09_mla.md));
 # - Engram's n-grams, at most $N$ long, need the last $N-1$ `canonical_ids`: the *history* ([hash](03_hash_by_hand.md));
-# - Engram's convolution, of $L$ weights $\delta$ apart, needs the last $(L-1)\,\delta$ normalised gated values,
-#   `conv_norm`: the *taps* ([convolution](06_short_conv.md)).
+# - Engram's convolution, with $L$ weights at a distance of $\delta$, needs the last $(L-1)\,\delta$ normalised gated
+#   values, `conv_norm`: the *taps* ([convolution](06_short_conv.md)).
 #
-# And there is a number: how many tokens were seen. It says at which *position* the next one stands. `DecodeState`
-# holds all of it. We take the tiny model, with random weights, and 34 tokens.
+# The state also includes the number of tokens processed so far, which is the *position* of the next token.
+# `DecodeState` contains all of it. We use the tiny model, with random weights, and 34 tokens.
 
 # %%
 import functools
@@ -44,71 +45,73 @@ ids = vocabulary.encode(
     "Only Alexander the Great could tame the horse Bucephalus. Only Alexander the Great saw "
     "that it was afraid of its own shadow, and turned it towards the sun.")
 T, cut = len(ids), 16
-whole = logits_of(ids)                                           # [T, V], all at once
+whole = logits_of(ids)                                           # [T, V], in one call
 state = DecodeState.start(batch=1)
 logits_of(ids[None, :cut], state=state)
-print("tokens seen:", state.lengths)
+print("tokens so far:", state.lengths)
 for name, cache in state.caches.items():
     print(f"{name:20} {cache.shape}")
 assert T == 34 and {cache.shape[:2] for cache in state.caches.values()} == {(1, cut)}
 assert (config.engram.max_ngram - 1, config.engram.conv_span) == (2, 9)
 
 # %% [markdown]
-# Every cache has one slot a position, its second axis. The model needs the last 2 ids and the last 9 taps only; this
-# state keeps all, so that we can go back as far as we like.
+# The second axis of every cache has one slot per position. The model needs only the last 2 ids and the last 9 taps;
+# this state keeps all of them so that we can roll back any number of tokens.
 #
-# ## Any cut gives the same logits
+# ## Any split gives the same logits
 #
-# This is what to test a port on: cut the text anywhere, even into empty pieces, and the logits are those of the whole.
+# Every port should pass this test: split the text anywhere, even into empty chunks, and the logits equal those of the
+# whole text.
 
 # %%
-cuts = {"at once": [], "in two": [cut], "odd pieces": [5, 5, 15], "one by one": range(1, T)}
-for name, at in cuts.items():
+splits = {"one chunk": [], "two chunks": [cut], "one empty": [5, 5, 15], "one by one": range(1, T)}
+for name, at in splits.items():
     for absorbed in (False, True):                               # both forms of attention
-        state, pieces = DecodeState.start(1), np.split(ids[None], at, axis=1)
-        found = [logits_of(piece, state=state, absorbed=absorbed) for piece in pieces]
-        error = abs(np.concatenate(found, axis=1)[0] - whole).max()
+        state, chunks = DecodeState.start(1), np.split(ids[None], at, axis=1)
+        logits = [logits_of(chunk, state=state, absorbed=absorbed) for chunk in chunks]
+        error = abs(np.concatenate(logits, axis=1)[0] - whole).max()
         assert error < 1e-12
     print(f"{name:12} largest difference {error:.0e}")
 
 # %% [markdown]
-# ## Forgetting, measured
+# ## The effect of lost state
 #
-# Now we lose one part after 16 tokens and read the other 18. A lost history reads "before the stream" (-1), lost taps
-# and latents become zeros. To lose the positions means to count from 0 again: new tokens then stand 16 positions too
-# close to the old ones, as if the old keys were turned on by 16. We also count how often another token comes out best.
+# Now we lose one part of the state after 16 tokens and process the other 18. A lost history is set to -1 ("before the
+# text"), lost taps and latents are set to zero. If the positions are lost, counting restarts at 0: new tokens are then
+# 16 positions too close to the old ones, as if the old keys were rotated by 16 more positions. We also count how often
+# a different token has the largest logit.
 
 # %%
 attention = config.backbone.attention
 frequency = ops.frequencies(attention.qk_rope_head_dim, attention.rope_theta)
-turn_on = ops.angles(np.full((1, cut), cut), frequency)
+shift = ops.angles(np.full((1, cut), cut), frequency)
 losses = {
     "history": ("canonical_ids", lambda cache: np.full_like(cache, ops.DEAD)),
     "taps": ("conv_norm", np.zeros_like),
     "latents": (("c_kv", "k_pe"), np.zeros_like),
-    "positions": ("k_pe", lambda cache: ops.rotate(cache, turn_on))}
+    "positions": ("k_pe", lambda cache: ops.rotate(cache, shift))}
 errors = {}
 for lost, (names, damage) in losses.items():
     state = DecodeState.start(1)
     logits_of(ids[None, :cut], state=state)
     state.caches |= {n: damage(c) for n, c in state.caches.items() if n.endswith(names)}
-    found = logits_of(ids[None, cut:], state=state)[0]
-    errors[lost] = np.sqrt(((found - whole[cut:]) ** 2).mean(axis=-1))
-    others = (found.argmax(-1) != whole[cut:].argmax(-1)).sum()
-    print(f"{lost:9} mean error {errors[lost].mean():.2f}, another best {others:2} of 18")
-    assert others > 4 and 0.99 < whole.std() < 1.01
+    logits = logits_of(ids[None, cut:], state=state)[0]
+    errors[lost] = np.sqrt(((logits - whole[cut:]) ** 2).mean(axis=-1))
+    changed = (logits.argmax(-1) != whole[cut:].argmax(-1)).sum()
+    print(f"{lost:9} mean error {errors[lost].mean():.2f}, best token changed {changed:2} of 18 times")
+    assert changed > 4 and 0.99 < whole.std() < 1.01
 
 # %% tags=["fold"]
 fig, ax = plt.subplots(figsize=(6.2, 3.2))
 for lost, error in errors.items():
     ax.semilogy(np.arange(T - cut), error, label=lost)
 ax.axvline(10.5, color="C5", linestyle=":", linewidth=1)
-ax.text(10.7, 1, "from here on one layer\nalone would be right again", fontsize=8, va="top")
+ax.text(10.7, 1, "a single layer would be\ncorrect from here on", fontsize=8, va="top")
 ax.set(xlabel="position after the loss", ylabel="error of the logits (their size: 1)",
        xticks=range(0, 18, 5), ylim=(0.01, 1.3),
-       title="After a loss the errors shrink, but none of them reaches zero")
+       title="After a loss the errors decrease, but not to zero")
 ax.legend(loc="lower left", ncols=2)
-fig.set_label("Error of the logits at 18 positions after the loss, logarithmic. Lost history "
+fig.set_label("Error of the logits at 18 positions after the loss, logarithmic. With lost history it "
               "is near 1 for two positions. After that all curves stay between 0.01 and 0.6, and are "
               "lower in the last six positions than in the first six.")
 assert all(e.min() > 0.01 and e[-6:].mean() < 0.7 * e[:6].mean() for e in errors.values())
@@ -118,16 +121,17 @@ assert max(e[2:].max() for e in errors.values()) < 0.6
 assert min(errors, key=lambda lost: errors[lost].mean()) == "taps"
 
 # %% [markdown]
-# In [the convolution's tutorial](06_short_conv.md) one layer alone was right again after eleven positions. In a whole
-# model the errors shrink, but 18 positions later all four losses still show: latents made from wrong states stay in the
-# cache, and attention goes on reading them. So test the logits *right* after a cut. A lost history is loudest there:
-# two tokens read wrong rows. Lost taps are quietest.
+# In [the tutorial on the convolution](06_short_conv.md) a single layer was correct again after eleven positions. In a
+# whole model the errors decrease, but after 18 positions all four losses still have an effect: latents computed from
+# wrong states stay in the cache, and attention keeps reading them. So test the logits *right* after a split. A lost
+# history causes the largest error there because two tokens read wrong rows. Lost taps cause the smallest.
 #
-# ## Padding is not nothing
+# ## Pad on the right
 #
-# Texts of a batch differ in length. Suppose we fill short ones up on the *left* with the padding token (id 2). Engram's
-# rows do not mind: a window before the stream shows padding anyway. But attention reads these tokens, and so does the
-# convolution. So fill up on the right, and say with `counts` how many ids are real. The rest then changes nothing.
+# The texts of a batch differ in length. Suppose we pad short ones on the *left* with the padding token (id 2). Engram's
+# rows do not change because windows are padded before the text anyway. But attention and the convolution read the
+# padding tokens. So pad on the right, and pass the number of real ids per text as `counts`. The padding then has no
+# effect.
 
 # %%
 canonical, addressing = vocabulary.canonical, Addressing(config.engram)
@@ -136,69 +140,70 @@ for layer in config.engram.layer_ids:
     rows, padded = (addressing.rows(canonical[stream], layer) for stream in (ids, left))
     assert (padded[3:] == rows).all()
 error = (logits_of(left)[3:] - whole).std()
-print(f"padding on the left: same rows, but logits off by {error:.2f}")
+print(f"padding on the left: same rows, but an error of {error:.2f} in the logits")
 assert 0.3 < error < 0.6
 counts = [T, 5, 0]                                               # row 2 is finished
 for fill in (2, 60_000):
     batch = np.where(np.arange(T) < np.array(counts)[:, None], ids, fill)
     state = DecodeState.start(batch=3)
-    found = logits_of(batch, state=state, counts=counts)
-    assert np.allclose(found[0], whole) and np.allclose(found[1, :5], whole[:5])
+    logits = logits_of(batch, state=state, counts=counts)
+    assert np.allclose(logits[0], whole) and np.allclose(logits[1, :5], whole[:5])
     assert state.lengths.tolist() == counts
-print("padding on the right:", state.lengths, "tokens seen, logits as alone")
+print("padding on the right:", state.lengths, "tokens, logits as without padding")
 
 # %% [markdown]
-# A *dead* position, say a part of an image, hides itself and all that is older. Its mark must survive in the history:
-# with padding in its place the next 3-gram reaches behind it. Of the eight rows below the last four are then wrong.
+# A *dead* position, for example in an image, hides itself and everything before it. The history must keep its mark: if
+# it is replaced by padding, the next 3-gram extends across it. Of the eight rows below the last four are then wrong.
 
 # %%
 with_mark, without = (addressing.rows(canonical[ids[4:5]], 1, history)[0]
                       for history in np.array([[5, ops.DEAD], [5, addressing.pad_id]]))
 print("rows with the mark", with_mark, "\nrows with padding ", without)
 assert ((with_mark != without) == ([False] * 4 + [True] * 4)).all()
-dead = np.arange(T) == cut - 1                                   # cut right behind it
+dead = np.arange(T) == cut - 1                                   # split right after it
 state = DecodeState.start(1)
-pieces = [logits_of(ids[None, part], state=state, dead=dead[None, part])
+logits = [logits_of(ids[None, part], state=state, dead=dead[None, part])
           for part in (slice(0, cut), slice(cut, T))]
-assert np.allclose(np.concatenate(pieces, axis=1)[0], logits_of(ids, dead=dead))
+assert np.allclose(np.concatenate(logits, axis=1)[0], logits_of(ids, dead=dead))
 
 # %% [markdown]
 # ## Drafts and rollback
 #
-# *Speculative decoding* lets something cheap guess a few tokens; the model reads all of them in one call and keeps
-# those that it would have chosen itself. The rest must be forgotten. Slots after a row's end mean nothing here, so that
-# is one subtraction for latents, ids and taps. A server that takes back its latents only goes on with wrong rows.
+# In *speculative decoding*, a cheap method guesses a few tokens; the model processes all of them in one call and keeps
+# those that it would have chosen itself. The rest must be removed from the state. Slots beyond a sequence's length are
+# ignored here, so subtracting from the length removes latents, ids and taps together. A server that rolls back only its
+# latents continues with wrong rows.
 
 # %%
-truth = generate(parameters, ids, config, new_tokens=6)          # what it would write
+truth = generate(parameters, ids, config, new_tokens=6)          # the model's own continuation
 drafts = truth[:4] + np.array([0, 0, 1, 0])                      # the third guess is wrong
 state = DecodeState.start(1)
 choices = [logits_of(ids[None], state=state)[0, -1].argmax()]
 choices += logits_of(drafts[None], state=state)[0].argmax(axis=-1).tolist()
 accepted = int(np.append(drafts == choices[:4], False).argmin())  # up to the first mistake
-forgetful = state.fork()                                         # shares what is stored
-assert all(forgetful.caches[name] is cache for name, cache in state.caches.items())
+wrong = state.fork()                                             # shares the caches
+assert all(wrong.caches[name] is cache for name, cache in state.caches.items())
 state.rollback(4 - accepted)
-print(f"{accepted} drafts accepted, then comes {choices[accepted]}")
+print(f"{accepted} drafts accepted, next token {choices[accepted]}")
 assert accepted == 2 and choices[:3] == truth[:3].tolist() and state.lengths[0] == T + 2
 right = logits_of(truth[None, 2:4], state=state)[0]
 expected = logits_of(np.concatenate([ids, truth[:4]]))[-2:]
 assert np.allclose(right, expected) and (right.argmax(-1) == truth[3:5]).all()
 
-seen = forgetful.caches["canonical_ids"].copy()
-seen[:, T:T + 2] = seen[:, T + 2:T + 4]                          # rejected, but seen last
-forgetful.rollback(2)
-forgetful.caches["canonical_ids"] = seen
-error = (logits_of(truth[None, 2:4], state=forgetful)[0] - right).std()
-print(f"error with the drafts left in the history: {error:.2f}")
+history = wrong.caches["canonical_ids"].copy()
+history[:, T:T + 2] = history[:, T + 2:T + 4]                    # still ends with rejected drafts
+wrong.rollback(2)
+wrong.caches["canonical_ids"] = history
+error = (logits_of(truth[None, 2:4], state=wrong)[0] - right).std()
+print(f"error with rejected drafts in the history: {error:.2f}")
 assert error > 0.3
 
 # %% [markdown]
 # ## Fork and reorder
 #
-# *Beam search* follows the few best continuations at once. After every step the best new ones may all come from one old
-# beam, and others die. `reorder` makes the batch anew from these parents, all that is remembered included. (`fork`
-# makes a second state. Both share what is stored, and each copies it before it writes.)
+# *Beam search* follows several continuations at once. After a step, several of the best new beams may extend the same
+# old beam, while other beams are dropped. `reorder` selects the parent beams in all caches. (`fork` creates a second
+# state. The two share their caches, and each copies them before it writes.)
 
 # %%
 def log_softmax(x: np.ndarray) -> np.ndarray:
@@ -224,12 +229,13 @@ assert np.allclose([alone(beam) for beam in beams], totals)
 assert totals.min() > alone(truth[:4])
 
 # %% [markdown]
-# Each beam's sum is that of a separate run. Here all three beat the greedy text, which takes the best token every time.
+# Each beam's sum equals that of a separate run. Here all three are better than the greedy text, which takes the best
+# token in each step.
 #
-# ## What it costs
+# ## Size of the state
 #
-# For the paper's 27B model, with 2 bytes a number and 8 an id: latents grow by 34,560 bytes with every token. The taps
-# of two Engram layers are 368,640 bytes, the history is 16, however long the text.
+# For the paper's 27B model, with 2 bytes per number and 8 per id, the latents grow by 34,560 bytes per token. The taps
+# of two Engram layers take 368,640 bytes and the history 16, regardless of the length of the text.
 
 # %%
 big = model_preset("engram-27b")
@@ -242,13 +248,13 @@ assert taps // e.conv_span == 40_960 > latents                   # the taps of o
 assert (taps + history) / (32_768 * latents) < 0.0004
 
 # %% [markdown]
-# In time, only attention's part grows: it reads all latents. Everything else computes with the new token alone, and its
-# entries are written into the caches in place. To see that, we replace `append`, the op that writes, by a function
-# that also counts the numbers it is given ([Backends](../reference/backends.md#replace-an-op)).
+# The time per step grows only in attention, which reads all latents. Everything else is computed for the new token
+# alone, whose entries are written into the caches in place. To check this, we replace `append`, the op that writes, by
+# a function that also counts the numbers it receives ([Backends](../reference/backends.md#replace-an-op)).
 
 # %%
 def numbers_written(position: int) -> int:
-    """By the step of one token at a position, into caches that the steps before it made."""
+    """How many numbers the step for one token at this position writes into the caches"""
     written, text, state = [], np.resize(ids, (1, position + 1)), DecodeState.start(1)
 
     def append(cache: np.ndarray, new: np.ndarray, lengths: np.ndarray) -> np.ndarray:
@@ -268,37 +274,37 @@ tokens = np.geomspace(1, 32_768, 200)
 ax.loglog(tokens, latents * tokens, label="latents of 30 layers")
 ax.loglog(tokens, np.full(200, taps), label="taps of two Engram layers")
 ax.loglog(tokens, np.full(200, history), label="history")
-ax.set(xlabel="tokens seen", ylabel="bytes", ylim=(4, 5e9),
-       title="From the 11th token on the latents outweigh what Engram keeps")
+ax.set(xlabel="tokens", ylabel="bytes", ylim=(4, 5e9),
+       title="From the 11th token on, the latents exceed Engram's state")
 ax.legend(fontsize=8, loc="upper left")
-fig.set_label("Bytes kept against tokens seen, both logarithmic. Latents grow to 1.1 "
+fig.set_label("Bytes stored against tokens, both logarithmic. Latents grow to 1.1 "
               "billion at 32,768 tokens; taps stay at 369 thousand, history at 16.")
 assert 10 * latents < taps + history < 11 * latents and f"{32_768 * latents / 1e9:.1f}" == "1.1"
 
 # %% [markdown]
-# At 32,768 tokens Engram's part is less than 0.04% of the latents. (The taps of *all* tokens would be more than these,
-# 40,960 bytes a token: keeping everything, as we do here, is for study.)
+# At 32,768 tokens Engram's part is less than 0.04% of the latents. (The taps of *all* tokens would take more than the
+# latents, 40,960 bytes per token: keeping all of them, as we do here, is only for study.)
 #
 # ## Generate
 #
-# `generate` is the loop that all this was for. At temperature 0 it takes the best token. Above 0 it draws one by
-# $\mathrm{softmax}(\mathrm{logits} / \mathrm{temperature})$, from the random generator it is given and no other.
+# `generate` runs the decoding loop. At temperature 0 it takes the best token. Above 0 it samples from
+# $\mathrm{softmax}(\mathrm{logits} / \mathrm{temperature})$, using only the random generator passed to it.
 
 # %%
 slow = ids
 for _ in range(6):
-    slow = np.append(slow, logits_of(slow)[-1].argmax())         # the whole text every time
+    slow = np.append(slow, logits_of(slow)[-1].argmax())         # the whole text in each step
 assert (slow[T:] == truth).all()
 one, same, two = (generate(parameters, ids, config, 6, temperature=0.5,
                            rng=np.random.default_rng(seed)) for seed in (1, 1, 2))
 assert (one == same).all() and (one != two).any()
-print("greedy", truth, "\ndrawn ", one)
+print("greedy ", truth, "\nsampled", one)
 
 # %% [markdown]
-# ## Where the paper, the demo or a release does otherwise
+# ## How the versions differ
 #
-# DeepSeek-V4.1-Flash has no convolution: its Engram keeps three ids and no taps. Qwen starts its windows afresh after
-# the token that ends a document, so ids from before it change nothing.
+# DeepSeek-V4.1-Flash has no convolution: its Engram keeps three ids and no taps. Qwen's windows do not extend across
+# the token that ends a document, so ids before it have no effect.
 
 # %%
 flash, qwen = preset("deepseek-v4.1-flash"), preset("qwen4exp-ple")
@@ -309,18 +315,18 @@ assert (flash.max_ngram - 1, flash.conv_span) == (3, 0) and (rows[0] == rows[1])
 # %% [markdown]
 # ## Exercise
 #
-# A server for the 27B model stores nothing but what it must. It reads four drafts in one call and may have to take back
-# all of them. How many ids and how many taps must it store after that call?
+# A server for the 27B model keeps only the state that it needs. It processes four drafts in one call and may have to
+# roll back all of them. How many ids and how many taps must it keep after that call?
 #
 # ??? tip "Hint"
-#     After the rollback it needs 2 ids and 9 taps. Which four are thrown away?
+#     After the rollback it needs 2 ids and 9 taps. Which four of each are removed?
 
 # %% tags=["answer"]
 stream = canonical[np.concatenate([ids, drafts])]
 needed = e.max_ngram - 1 + 4, e.conv_span + 4
-left = stream[-needed[0]:][:-4]                                  # the drafts taken back
-print("ids and taps:", needed, "- what is left must still be a whole history")
-assert needed == (6, 13) and (left == canonical[ids[-2:]]).all()
+remaining = stream[-needed[0]:][:-4]                             # after the rollback
+print("ids and taps:", needed, "- after the rollback, a complete history must remain")
+assert needed == (6, 13) and (remaining == canonical[ids[-2:]]).all()
 
 # %% [markdown]
 # Next: [Counting 27 billion parameters](13_counting.md).

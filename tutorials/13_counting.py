@@ -3,17 +3,17 @@
 #
 # ## What you will be able to do
 #
-# - count a model part by part, and say how much of each part serves one token;
-# - say what a printed "26.7B" or "3.8B" includes, and use such figures to rule out what a paper leaves open;
-# - compute the allocation $\rho$ of a model, and from a $\rho$ the number of experts and of rows;
-# - say what an Engram table costs in operations, in bytes held and in bytes read.
+# - count the parameters of each part of a model, and those that are active for one token;
+# - say what a published "26.7B" or "3.8B" includes, and use such figures to decide what a paper leaves open;
+# - compute the allocation $\rho$ of a model, and the number of experts and of rows for a given $\rho$;
+# - compute the cost of an Engram table in operations, in bytes stored and in bytes read.
 #
 # ## Part by part
 #
-# A *parameter* is one number that training sets. The [Engram paper](https://arxiv.org/abs/2601.07372) compares four
-# models: `dense-4b` has no experts, `moe-27b` has 72 *routed experts* in each of its layers but the first, of which 6
-# serve a token, `engram-27b` gives up 17 of them for tables, and `engram-40b` has larger tables. What serves one token
-# is called *active*.
+# A *parameter* is one trained number. The [Engram paper](https://arxiv.org/abs/2601.07372) compares four models:
+# `dense-4b` has no experts, `moe-27b` has 72 *routed experts* in each layer except the first, 6 of which process a
+# token, `engram-27b` replaces 17 of them by tables, and `engram-40b` has larger tables. Parameters used for one token
+# are called *active*.
 
 # %%
 from dataclasses import replace
@@ -35,8 +35,8 @@ for name, part in parts.items():
     print(f"{name:20}{part.total:16,}{part.active:16,}")
 
 # %% [markdown]
-# Some of it by hand. An expert is three matrices, $F \times D$ or $D \times F$, with $D = 2560$ and $F = 1536$. A
-# table has 80 numbers a row, and a token reads 16 rows in each of two layers.
+# Here are some of these numbers by hand. An expert is three matrices, $F \times D$ or $D \times F$, with $D = 2560$ and
+# $F = 1536$. A table has 80 numbers per row, and a token reads 16 rows in each of two layers.
 
 # %%
 D, F = 2560, 1536
@@ -59,28 +59,28 @@ fig, axes = plt.subplots(1, 2, figsize=(6.8, 3.4), sharey=True)
 for ax, kind in zip(axes, ("total", "active"), strict=True):
     left = np.zeros(len(names))
     for i, (label, group) in enumerate(GROUPS.items()):
-        held = [[getattr(c[p], kind) for p in group if p in c] for c in counted.values()]
-        width = np.array([sum(part) for part in held]) / 1e9
+        sums = [[getattr(c[p], kind) for p in group if p in c] for c in counted.values()]
+        width = np.array([sum(part) for part in sums]) / 1e9
         ax.barh(names, width, 0.6, left, color=f"C{i}", label=label, edgecolor="white",
                 linewidth=0.6, hatch="///" if "tables" in label else "")
         left += width
     ax.set_xlabel(f"{kind} parameters, billions")
     ax.invert_yaxis() if kind == "total" else None
 fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
-fig.suptitle("Tables add to what is held, not to what serves a token", x=0.02, ha="left")
+fig.suptitle("Tables add to the total, hardly to the active parameters", x=0.02, ha="left")
 fig.set_label("Stacked bars of four models by part. Total: 4, 27, 27 and 40 billion; in engram-27b "
-              "tables take the place of a quarter of the experts. Active: all four about 4.")
-held, active = ([sum(getattr(p, kind) for p in c.values()) / 1e9 for c in counted.values()]
-                for kind in ("total", "active"))
-assert np.round(held).tolist() == [4, 27, 27, 40] and np.round(active).tolist() == [4] * 4
+              "tables replace a quarter of the experts. Active: all four about 4 billion.")
+total, active = ([sum(getattr(p, kind) for p in c.values()) / 1e9 for c in counted.values()]
+                 for kind in ("total", "active"))
+assert np.round(total).tolist() == [4, 27, 27, 40] and np.round(active).tolist() == [4] * 4
 assert counted["engram-40b"]["engram tables"].active == parts["engram tables"].active < 1e-6 * 4e9
 
 # %% [markdown]
-# ## What a printed figure includes
+# ## Which parameters a published figure includes
 #
-# The matrix that turns tokens into vectors and the one that turns vectors into logits have 129,280 times 2,560 numbers
-# each: 0.33 billion, enough to move the first decimal. So for every printed total and active count we try all three
-# readings: none of these *vocabulary matrices*, one, or both. A star marks what agrees.
+# The embedding matrix and the output matrix have 129,280 times 2,560 numbers each: 0.33 billion, enough to change the
+# first decimal. So for every published total and active count we try all three possibilities: none of these *vocabulary
+# matrices*, one, or both. A star marks the one that agrees.
 
 # %%
 def readings(name: str, field: str) -> list[int]:
@@ -94,54 +94,56 @@ fitting: dict[tuple[str, str], set[int]] = {}
 for name, figures in PRINTED.items():
     for field, figure, where in figures:
         if field.startswith(("total", "active")):
-            found = readings(name, field)
-            [fits] = [n for n in range(3) if agreement(found[n], figure) == "rounded"]
+            values = readings(name, field)
+            [fits] = [n for n in range(3) if agreement(values[n], figure) == "rounded"]
             source, kind = where.split(",")[0], field.split("_")[0]
             fitting.setdefault((source, kind), set()).add(fits)
-            cells = [f"{x / 1e9:8.3f}" + " *"[n == fits] for n, x in enumerate(found)]
+            cells = [f"{x / 1e9:8.3f}" + " *"[n == fits] for n, x in enumerate(values)]
             print(f"{name:11}{figure:>7}" + "".join(cells), f"{source}, {kind}")
 assert fitting == {("Engram", "total"): {1}, ("Engram", "active"): {0},
                    ("mHC", "total"): {2}, ("mHC", "active"): {1}}
 assert round(129_280 * D / 1e9, 2) == 0.33
 
 # %% [markdown]
-# Each figure fits exactly one reading, always the same in one paper. The Engram paper counts one matrix in a total and
-# none in an active count. The [mHC paper](https://arxiv.org/abs/2512.24880), which has the same 27B backbone, counts
-# both and one. So its 27.0B and the Engram paper's 26.7B are one model.
+# Each figure agrees with exactly one possibility, which is always the same within a paper. The Engram paper includes
+# one matrix in a total and none in an active count. The [mHC paper](https://arxiv.org/abs/2512.24880), which uses the
+# same 27B backbone, includes both in a total and one in an active count. So its 27.0B and the Engram paper's 26.7B are
+# the same model.
 #
 # ## What the figures rule out
 #
-# Neither paper says how queries are made: straight from the hidden state, or through a latent (*q-LoRA*, see
-# [attention](09_mla.md)). And neither gives the width of the dense layer. But a count must fit. The mHC paper prints
+# Neither paper says whether queries are computed directly from the hidden state or through a latent (*q-LoRA*, see
+# [attention](09_mla.md)). Neither gives the width of the dense layer. But the counts must agree. The mHC paper gives
 # three sizes of one design with three digits each.
 
 # %%
 SIZES = {"mhc-3b": "612M", "mhc-9b": "1.66B", "moe-27b": "4.14B"}   # active, one matrix
 
 def changed(name: str, rank: int | None = None, width: int = 8) -> int:
-    """Active parameters with a query latent, or with another dense width, in units of F."""
+    """Active parameters for a given query latent or dense width (in units of F)"""
     b = model_preset(name).backbone
     wide = width * b.experts.moe_intermediate_size
     b = replace(b, intermediate_size=wide, attention=replace(b.attention, q_lora_rank=rank))
     return summarise(replace(model_preset(name), backbone=b)).active_one_vocab
 
-def fitted(**change) -> int:
+def agreeing(**change) -> int:
     return sum(agreement(changed(n, **change), f) == "rounded" for n, f in SIZES.items())
 
-for rank in (None, 768, 1536):                               # fitted: how many sizes agree
+for rank in (None, 768, 1536):
     print(f"query latent {rank!s:5}", *(f"{n} {changed(n, rank) / 1e9:.3f}B" for n in SIZES))
-assert fitted() == 3 and fitted(rank=768) == fitted(rank=1536) == 0
+assert agreeing() == 3 and agreeing(rank=768) == agreeing(rank=1536) == 0
 assert model_preset("v3-like").backbone.attention.q_lora_rank == 1536
-assert max(fitted(rank=rank) for rank in range(64, 2049, 64)) < 3
-assert [width for width in range(4, 13) if fitted(width=width) == 3] == [8]
+assert max(agreeing(rank=rank) for rank in range(64, 2049, 64)) < 3
+assert [width for width in range(4, 13) if agreeing(width=width) == 3] == [8]
 
 # %% [markdown]
-# No latent fits all three sizes, at any rank tried up to 2,048; 1536, DeepSeek-V3's, and half of it fit none. Of the
-# dense widths from $4F$ to $12F$ only $8F$ fits, which is what serves a token elsewhere: six routed and two shared
-# experts. The presets take these values, and the list of [choices](../reference/choices.md) says so.
+# With a query latent of any rank tried up to 2,048, the counts do not agree for all three sizes; with 1536, the rank of
+# DeepSeek-V3, or half of it they agree for none. Of the dense widths from $4F$ to $12F$ only $8F$ agrees, the same
+# width as the experts active per token: six routed and two shared. The presets use these values, and the list of
+# [choices](../reference/choices.md) documents them.
 #
-# The Engram paper alone could not have told us. A latent of 512 saves about as much as one vocabulary matrix has, so
-# the two unknowns can trade places:
+# The figures of the Engram paper alone would not determine this. A latent of 512 saves about as many parameters as one
+# vocabulary matrix has, so a different combination of the two unknowns also agrees:
 
 # %%
 for name in names:
@@ -154,31 +156,32 @@ for name in names:
 # %% [markdown]
 # ## The allocation
 #
-# $P_{\mathrm{tot}}$ and $P_{\mathrm{act}}$ are all and the active parameters, both without vocabulary matrices. What
-# is left over is *sparse*: held, but not used by this token. The paper's Eq. 7 splits it by a share $\rho$:
+# $P_{\mathrm{tot}}$ and $P_{\mathrm{act}}$ are the total and the active parameters, both without vocabulary matrices.
+# The difference is *sparse*: stored, but not used for this token. The paper's Eq. 7 divides it by a share $\rho$:
 #
 # $$
 # \begin{align*}
 # P_{\mathrm{sparse}} &= P_{\mathrm{tot}} - P_{\mathrm{act}} \\
-# \text{experts that are idle} &= \rho\, P_{\mathrm{sparse}} \\
+# \text{idle experts} &= \rho\, P_{\mathrm{sparse}} \\
 # \text{tables} &= (1 - \rho)\, P_{\mathrm{sparse}}
 # \end{align*}
 # $$
 #
-# "Idle" matters: six experts always work, whatever $\rho$ is.
+# Note that only idle experts count: six experts are active for any $\rho$.
 
 # %%
 pure, e27 = (summarise(model_preset(name)) for name in ("moe-27b", "engram-27b"))
-tables, idle = e27.tables, 49 * one_expert                    # 55 experts, 6 at work
+tables, idle = e27.tables, 49 * one_expert                    # 55 experts, 6 of them active
 print(f"rho {idle / (idle + tables):.2%};  55 of 72: {55 / 72:.2%};  49 of 66: {49 / 66:.2%}")
 assert np.isclose(e27.rho, idle / (idle + tables)) and agreement(e27.rho, "74.3%") == "rounded"
 assert agreement(55 / 72, "74.3%") == agreement(49 / 66, "74.3%") == "no"
 assert pure.rho == 1 and pure.sparse == 66 * one_expert
 
 # %% [markdown]
-# The printed 74.3% counts idle experts and the tables as they are. The share of idle experts that stayed, 49 of 66, is
-# a little less. And the inverse: a budget and a $\rho$ give back the number of experts and the rows of one table
-# (before [its prime](04_collisions.md)). *FLOPs* are floating-point operations, more on them below.
+# The published 74.3% is the share of idle experts among idle experts and actual tables. The share of the original idle
+# experts that remain, 49 of 66, is a little less. Conversely, a budget and a $\rho$ determine the number of experts and
+# the rows of one table (before rounding up to [a prime](04_collisions.md)). *FLOPs* are floating-point operations,
+# discussed below.
 
 # %%
 paper = preset("engram-27b")
@@ -190,7 +193,7 @@ def study(budget: accounting.Budget, rho: float) -> int:
     return accounting.budget_experts(budget, rho, paper)
 
 for rho in (1, 49 / 66, 0):
-    print(f"rho {rho:6.2%}: {spend(rho)[0]:2} experts, {spend(rho)[1]:9,} rows a table")
+    print(f"rho {rho:6.2%}: {spend(rho)[0]:2} experts, {spend(rho)[1]:9,} rows per table")
 assert [spend(rho)[0] for rho in (1, 49 / 66, 0)] == [72, 55, 6]
 assert spend(49 / 66)[1] == 2_271_744 and paper.table_sizes[0] == 2_262_400 == 17.5 * 129_280
 for budget in BUDGETS:
@@ -210,25 +213,26 @@ for ax, y, down in ((top, 55, -10), (low, 2.2624, 4)):
     ax.plot(100 * e27.rho, y, "D", color="C2")
     ax.annotate("engram-27b", (100 * e27.rho, y), (8, down), textcoords="offset points")
 top.set(ylabel="routed experts", ylim=(0, 110))
-low.set(ylabel="rows a table, millions", xlabel="rho, % of the sparse budget", ylim=(0, 9.5))
+low.set(ylabel="rows per table, millions", xlabel="rho, % of the sparse budget", ylim=(0, 9.5))
 top.legend(fontsize=8)
-fig.suptitle("An expert given up buys 134,000 rows in each of 32 tables", x=0.02, ha="left")
-fig.set_label("Above: routed experts against rho, three straight lines from 6 upwards; marks at 40% "
-              "and, with 55, at 74%. Below: rows of one table fall from 8.8 million to 0.")
+fig.suptitle("One expert fewer allows 134,000 more rows in each of 32 tables", x=0.02, ha="left")
+fig.set_label("Above: routed experts against rho, three straight lines that rise from 6; marks at 40% "
+              "and, with 55 experts, at 74%. Below: rows of one table fall from 8.8 million to 0.")
 assert round(one_expert / (32 * 80), -3) == 134_000 and (round(rows[0] / 1e6, 1), rows[-1]) == (8.8, 0)
 
 # %% [markdown]
-# The two smaller budgets are the paper's own, for 2e20 and 6e20 FLOPs of training; it prints all four numbers.
+# The two smaller budgets are those of the paper, for 2e20 and 6e20 FLOPs of training; the paper gives all four numbers.
 #
-# ## What "the same FLOPs" leaves out
-# A multiplication and an addition for each weight of a matrix that a token meets: that is two *FLOPs*. Rows are read,
-# not multiplied. But what is made of them costs: one value and four keys from 1,280 numbers, in both layers.
+# ## What "the same FLOPs" omits
+#
+# Each weight of a matrix that is applied to a token costs two *FLOPs*, a multiplication and an addition. Rows are read,
+# not multiplied. But projecting them costs FLOPs: one value and four keys from 1,280 numbers, in both layers.
 
 # %%
 projections = parts["engram projections"].active
 more = e27.flops / pure.flops - 1
 print(f"projections {projections:,}: {projections / pure.active:.2%} of the active parameters")
-print(f"FLOPs a token {pure.flops:.3e} -> {e27.flops:.3e}, {more:+.2%}")
+print(f"FLOPs per token {pure.flops:.3e} -> {e27.flops:.3e}, {more:+.2%}")
 assert projections == 2 * (4 + 1) * D * 1280 and round(projections / pure.active, 4) == 0.0086
 assert round(more, 4) == 0.0076 and e27.total - pure.total == 8_323_200
 assert agreement(pure.active, "3.8B") == agreement(e27.active, "3.8B") == "rounded"
@@ -236,13 +240,14 @@ attending = e27.flops_per_cached_token * 4096 / e27.flops
 assert round(attending, 2) == 0.30
 
 # %% [markdown]
-# "Iso-FLOPs" is true to 0.76%. That is little beside the 30% that attention adds with 4,096 tokens in the cache, and
-# both active counts still print as 3.8B. But what the phrase leaves out is spent on Engram's side. (It holds 8.3
-# million parameters more, too.)
+# "Iso-FLOPs" is accurate to 0.76%. That is little compared with the 30% that attention adds with 4,096 tokens in the
+# cache, and both active counts still round to 3.8B. But it is the Engram model that uses more. (It also has 8.3 million
+# more parameters in total.)
 #
-# ## Held and read
+# ## Bytes stored and bytes read
 #
-# An expert that a token uses must be read in full. Of tables it reads 16 rows a layer (V4.1: 24), of any length.
+# An expert that a token uses must be read in full. From the tables it reads 16 rows per layer (V4.1: 24), regardless of
+# the length of the tables.
 
 # %%
 routed = parts["routed experts"]
@@ -250,46 +255,46 @@ stores = {"routed experts, 27B": (4 * routed.total, 4 * routed.active)}
 for c in map(preset, ("engram-27b", "engram-40b", "deepseek-v4.1-flash")):
     read = len(c.layer_ids) * c.columns * c.bytes_per_row
     stores[f"tables, {c.name}"] = sizes(c)["bytes"], read
-for label, (held, read) in stores.items():
-    print(f"{label:28} held {held / 1e9:5.1f} GB   read per token {read:13,} bytes")
+for label, (stored, read) in stores.items():
+    print(f"{label:28} stored {stored / 1e9:5.1f} GB   read per token {read:13,} bytes")
 assert stores["tables, engram-27b"][1] == stores["tables, engram-40b"][1] == 4 * 2560
 assert stores["tables, deepseek-v4.1-flash"] == (202_758_032_400, 2 * 24 * (256 + 8))
 assert 7.3e6 < stores["routed experts, 27B"][0] / stores["tables, engram-27b"][1] < 7.4e6
 
 # %% [markdown]
-# (At four bytes a number; V4.1 stores one byte a number and eight more a row.) So a table can live where memory is
-# large and slow, and its rows can be fetched early, for they follow from the tokens alone. A batch of tokens does
-# share the experts that it reads. But even a batch that shares every one of them needs more than seven million tokens
-# before it reads as little per token.
+# (With four bytes per number; V4.1 uses one byte per number and eight more per row.) So a table can be stored in large
+# and slow memory, and its rows can be prefetched because they depend on the tokens alone. The tokens of a batch can
+# share the experts that are read. But even if all tokens share all experts, a batch needs more than seven million
+# tokens until the experts read per token are as few bytes as the table rows.
 #
-# ## Where the paper does otherwise
+# ## Inconsistencies in the paper
 #
-# All printed figures above agree by rounding, with one exception: the tables of `engram-27b` have 5.792 billion
-# parameters and are printed as 5.7B, which is cut off. And the small models of the allocation study hold 10 times what
-# they use; the 27B models hold 7 times.
+# All published figures above agree by rounding, with one exception: the tables of `engram-27b` have 5.792 billion
+# parameters, which the paper truncates to 5.7B. Also, the small models of the allocation study have 10 times as many
+# parameters as are active; the 27B models have 7 times as many.
 
 # %%
-verdicts = {(name, figure): agreement(getattr(summarise(model_preset(name)), field), figure)
-            for name, figures in PRINTED.items() for field, figure, where in figures}
-others = {pair: verdict for pair, verdict in verdicts.items() if verdict != "rounded"}
-assert others == {("engram-27b", "5.7B"): "truncated"}
+results = {(name, figure): agreement(getattr(summarise(model_preset(name)), field), figure)
+           for name, figures in PRINTED.items() for field, figure, _ in figures}
+exceptions = {pair: result for pair, result in results.items() if result != "rounded"}
+assert exceptions == {("engram-27b", "5.7B"): "truncated"}
 assert [round(b.p_total / b.p_active, 1) for b in BUDGETS] == [10.0, 10.0]
 assert [round((s.sparse + s.active) / s.active) for s in (pure, e27)] == [7, 7]
 
 # %% [markdown]
 # ## Exercises
 #
-# **1.** The 27B budget at $\rho = 40\%$: how many experts, and how many rows a table?
+# **1.** For the 27B budget at $\rho = 40\%$: how many experts, and how many rows per table?
 #
 # ??? tip "Hint"
-#     66 experts are idle when there are no tables.
+#     Without tables, 66 experts are idle.
 
 # %% tags=["answer"]
 print("{} experts, {:,} rows".format(*spend(0.4)))
 assert spend(0.4) == (6 + round(0.4 * 66), 5_291_827)
 
 # %% [markdown]
-# **2.** Could the embedding and the output matrix of the Engram models be *tied*, that is, one and the same?
+# **2.** Could the embedding and the output matrix of the Engram models be *tied*, that is, the same matrix?
 #
 # ??? tip "Hint"
 #     Change `tie_embeddings` and look at the total.
@@ -300,7 +305,8 @@ total = summarise(replace(model_preset("moe-27b"), backbone=tied)).total
 assert total == pure.total_one_vocab and agreement(total, "26.7B") == "rounded"
 
 # %% [markdown] tags=["answer"]
-# By the count, yes: it cannot tell a tied matrix from one that was left out. The mHC paper's 27.0B speaks against it.
+# By the count, yes: it cannot distinguish a tied matrix from one that was not counted. The mHC paper's 27.0B is
+# evidence against it.
 
 # %% [markdown]
 # Next: [making it fast without changing a bit](14_making_it_fast.md).

@@ -3,18 +3,18 @@
 #
 # ## What you will be able to do
 #
-# - take eight remainders at once without dividing, and prove that each is exact;
-# - say what a sum of floats needs to have the same bits with any number of threads;
-# - replace a norm over 10,240 numbers by four factors, and read a benchmark without trusting a time.
+# - compute eight remainders at once without division, and prove that each is exact;
+# - say under which conditions a sum of floats has the same bits with any number of threads;
+# - replace a norm over 10,240 numbers by four factors, and interpret a benchmark by ratios instead of times.
 #
-# ## What rows cost
+# ## The cost of computing rows
 #
-# The package has two implementations of its hot loops. `engram_ref.ops` is the definition, in NumPy. In
-# `engram_ref.backends.numba` are the fast ones: Python functions that Numba compiles to machine code, under the same
-# names. This page shows the ideas that make them fast, and why the answers stay the same.
+# The package has two implementations of its hot loops. `engram_ref.ops` is the definition, in NumPy.
+# `engram_ref.backends.numba` contains the fast versions: Python functions with the same names that Numba compiles to
+# machine code. This page explains why they are fast and why their results are the same.
 #
-# Every token has a row in every column of every layer, and a row is a remainder: a [hash](03_hash_by_hand.md), the
-# *mix*, modulo a prime.
+# Every token reads a row in every column of every layer, and a row index is a remainder: a [hash](03_hash_by_hand.md),
+# the *mix*, modulo a prime.
 
 # %%
 import json
@@ -36,44 +36,45 @@ from engram_ref.oracle.compare import assert_close
 rng, paper = np.random.default_rng(14), preset("engram-27b")
 for config in (paper, preset("deepseek-v4.1-flash")):
     layers, columns = len(config.layer_ids), config.columns
-    print(f"{config.name}: {layers} x {columns} = {layers * columns} rows a token")
+    print(f"{config.name}: {layers} x {columns} = {layers * columns} rows per token")
 addressing = Addressing(paper)
 primes = np.concatenate(list(addressing.primes.values()))
 p = int(primes[0])
 assert p == 2_262_409 and len(primes) == 32 and set(ops.__all__) <= set(fast.__all__)
 
 # %% [markdown]
-# A processor can multiply eight numbers with one instruction: they lie side by side in a *vector*, each in its own
-# *lane*. But the x86 processors have no such instruction for the division of integers. They divide 64-bit integers one
-# at a time. So we divide by multiplying.
+# A processor can multiply eight numbers with one instruction: they are stored in a *vector register*, each in its own
+# *lane*. But x86 processors have no vector instruction for integer division; they divide 64-bit integers one at a time.
+# So we replace the division by a multiplication.
 #
 # ## Step 1: multiply by 1/p
 #
-# A prime is fixed, so $1/p$ can be computed once, as a *double*: a 64-bit float with 53 significant bits. Then
-# $q = \lfloor x \cdot 1/p \rfloor$ should be the quotient, and $x - qp$ the remainder. Is it?
+# The primes are fixed, so $1/p$ can be computed once, as a *double*: a 64-bit float with 53 significant bits. Then $q =
+# \lfloor x \cdot 1/p \rfloor$ should be the quotient, and $x - qp$ the remainder. Does this work?
 
 # %%
 x = rng.integers(0, 2**63 - 1, 100_000, endpoint=True)
-off = np.floor(x * (1 / p)).astype(np.int64) - x // p
-bad = x[off != 0]
+error = np.floor(x * (1 / p)).astype(np.int64) - x // p
+bad = x[error != 0]
 print(f"{bad.size} of {x.size:,} quotients are wrong. The first: x = {bad[0]},")
 print(f"x // p = {bad[0] // p}, x % p = {bad[0] % p}, but x * (1/p) = {bad[0] * (1 / p)}")
 assert 0 < bad.size < 100 and (p - bad % p).max() < 2000
 assert int(float(bad[0])) != bad[0] and Fraction(1 / p) != Fraction(1, p)
-both = [np.floor(x * (1 / d)).astype(np.int64) - x // d for d in primes]
-assert set(np.unique(both)) == {-1, 0, 1}
+errors = [np.floor(x * (1 / d)).astype(np.int64) - x // d for d in primes]
+assert set(np.unique(errors)) == {-1, 0, 1}
 
 # %% [markdown]
-# Rarely, and only by one. The remainder is almost $p$: $x$ stands just below a multiple. Two things were rounded,
-# $1/p$ and $x$, which does not fit into 53 bits, and together they carried the product over. Other primes of the preset
-# also err downwards. So this quotient is a good guess. We shall take the *nearest* whole number instead, show that it
-# is off by less than one, and repair the remainder.
+# The quotient is wrong in rare cases, and only by one. There the remainder is almost $p$: $x$ is just below a multiple
+# of $p$. Two numbers were rounded, $1/p$ and $x$, which does not fit into 53 bits, and together the errors pushed the
+# product past the next integer. With other primes of the preset the quotient can also be too small. So it is a good
+# approximation. We will round to the *nearest* integer instead, show that its error is less than one, and correct the
+# remainder.
 #
-# ## Step 2: a float whose bits hold the quotient
+# ## Step 2: a float whose bits contain the quotient
 #
-# Between $2^{52}$ and $2^{53}$ doubles are exactly the whole numbers. So if we add $1.5 \cdot 2^{52}$ to a smaller
-# number, the sum is rounded to a whole one, and its *bit pattern* ends with that number: nothing is left to convert.
-# A *fused multiply-add* computes $ab + c$ and rounds only once, in one instruction for eight lanes. Both together:
+# Between $2^{52}$ and $2^{53}$ the doubles are exactly the integers. So if we add $1.5 \cdot 2^{52}$ to a smaller
+# number, the sum is rounded to an integer, and the low bits of its *bit pattern* are that integer, so no conversion is
+# needed. A *fused multiply-add* computes $ab + c$ with a single rounding, in one instruction for eight lanes. Together:
 #
 # $$
 # \begin{align*}
@@ -82,7 +83,7 @@ assert set(np.unique(both)) == {-1, 0, 1}
 # \end{align*}
 # $$
 #
-# NumPy has no such operation. But Python's fractions are exact, and `float` rounds them once:
+# NumPy has no fused multiply-add. But Python's fractions are exact, and `float` rounds them once:
 
 # %%
 SHIFT = 1.5 * 2.0**52
@@ -92,7 +93,7 @@ def fma(a: float, b: float, c: float) -> float:
     return float(Fraction(a) * Fraction(b) + Fraction(c))
 
 def patterns(x: np.ndarray, p: int) -> np.ndarray:
-    """The bits of every x's t, as int64."""
+    """Bit patterns of t for every x, int64"""
     return np.array([fma(float(v), 1 / p, SHIFT) for v in x.tolist()]).view(np.int64)
 
 print(f"1.5 * 2^52 alone: {BITS:#x}")
@@ -105,18 +106,18 @@ assert (patterns(some, p) - BITS).tolist()[:2] == [7, -2]
 assert np.spacing(2.0**52) == 1 == np.spacing(2.0**53 - 1) and SHIFT == modulus.SHIFT
 
 # %% [markdown]
-# The first $t$ ends in 7. The second ends in `fffe`: that is $-2$ in *two's complement*, the usual code of signed
-# integers. The factor 1.5 is there to leave room on both sides.
+# The first $t$ ends in 7. The second ends in `fffe`, which is $-2$ in *two's complement*, the usual representation of
+# signed integers. The factor 1.5 leaves room for positive and negative quotients.
 #
 # ## Step 3: min(r, r + p)
 #
-# With the nearest quotient, $r = x - qp$ lies between $-p$ and $p$. Where it is negative, $p$ must be added. Instead of
-# asking, compute with 32 bits, where everything is modulo $2^{32}$, and read the result as *unsigned*. A negative $r$
-# is then a huge number, larger than $r + p$. So the smaller of $r$ and $r + p$ is the remainder.
+# With the nearest quotient, $r = x - qp$ is between $-p$ and $p$. If it is negative, $p$ must be added. To avoid a
+# branch, compute with 32 bits, that is, modulo $2^{32}$, and interpret the result as *unsigned*. A negative $r$ is then
+# a large number, larger than $r + p$. So the smaller of $r$ and $r + p$ is the remainder.
 
 # %%
 def modulo(x: np.ndarray, p: int) -> np.ndarray:
-    """x mod p; all of it in 32 bits after the quotient."""
+    """x mod p; 32-bit arithmetic after the quotient"""
     q = (patterns(x, p) - BITS).astype(np.uint32)        # keeps the low 32 bits
     r = x.astype(np.uint32) - q * np.uint32(p)           # wraps around
     return np.minimum(r, r + np.uint32(p))
@@ -125,35 +126,35 @@ near = [m * p + d for m in (7, -7, 2**40, 2**63 // p) for d in (-1, 0, 1)]
 probes = np.array([*near, 2**63 - 1, -(2**63), *rng.integers(-(2**63), 2**63 - 1, 2000)])
 assert modulo(probes, p).tolist() == [v % p for v in probes.tolist()]    # Python's integers
 for eight in primes.reshape(4, 8):                       # compiled
-    found = fast.table_rows(probes.reshape(1, -1, 1), eight)[0]
-    assert found.tolist() == [[v % d for d in eight.tolist()] for v in probes.tolist()]
+    rows = fast.table_rows(probes.reshape(1, -1, 1), eight)[0]
+    assert rows.tolist() == [[v % d for d in eight.tolist()] for v in probes.tolist()]
 assert modulus.WIDTH == paper.n_heads == 8
 r = np.array([-5]).astype(np.uint32)
-print(f"r = -5 reads {r[0]:,}; r + p reads {(r + np.uint32(p))[0]:,}")
+print(f"as unsigned, r = -5 is {r[0]:,} and r + p is {(r + np.uint32(p))[0]:,}")
 
 # %% [markdown]
-# `fast.table_rows` does the same with compiled vectors, one lane a column: each length of n-gram has eight columns. For
-# all 32 primes it agrees with Python's integers.
+# `fast.table_rows` does the same with vector instructions, one lane per column: each n-gram length has eight columns.
+# For all 32 primes it agrees with Python's integers.
 #
 # ## The proof
 #
-# Two thousand values say little about $2^{64}$. But the argument is short. It holds for every $x$ of 64 bits and all
-# $p$ with $2^{12} < p < 2^{31}$; for other primes the package divides.
+# Testing two thousand of $2^{64}$ values proves little, but there is a short proof. It covers every 64-bit $x$ and all
+# $p$ with $2^{12} < p < 2^{31}$; for other primes the package uses division.
 #
-# 1. **What goes in is nearly right.** Rounding to a double changes a number by a share of at most $u / (1 + u)$, where
-#    $u = 2^{-53}$. This happens to $x$ and to $1/p$. It does not happen to their product, which the multiply-add keeps
-#    exact. So what is added to $1.5 \cdot 2^{52}$ is $\frac{x}{p}(1 + e)$ with $|e| < 2u$.
-# 2. **It is off by less than 1/2.** The quotient is largest for the smallest $p$: $|x| / p \le 2^{63} / 4097$, which is
-#    below $2^{51}$. And $2u \cdot 2^{51} = 1/2$.
-# 3. **So $q$ is off by less than one.** The sum is $1.5 \cdot 2^{52}$ and less than $2^{51}$ more or less, so it stays
-#    between $2^{52}$ and $2^{53}$. There, rounding to the nearest whole number moves it by at most another 1/2.
-
-# 4. **32 bits suffice.** $q$ may have 51 bits. But by 3, $x - qp$ lies strictly between $-p$ and $p$, and
-#    $p < 2^{31}$. A number of that size is known when it is known modulo $2^{32}$, and for this the low halves of $x$,
-#    $q$ and $p$ are enough. The low half of $t$ is $q$'s own, since that of $1.5 \cdot 2^{52}$ is zero.
-# 5. **The minimum is right.** If $r \ge 0$, then $r + p < 2^{32}$ does not wrap and is the larger one. If $r < 0$, it
-#    reads as more than $2^{31}$, and $r + p < 2^{31}$ is the smaller one.
-# 6. **A negative $x$ is no exception.** No step asked for its sign. The result lies in $[0, p)$, like that of `%`.
+# 1. **The relative error before the addition is below $2u$.** Rounding to a double changes a number by a relative error
+#    of at most $u / (1 + u)$, where $u = 2^{-53}$. $x$ and $1/p$ are rounded; their product is not, since the fused
+#    multiply-add computes it exactly. So the number added to $1.5 \cdot 2^{52}$ is $\frac{x}{p}(1 + e)$ with $|e| <
+#    2u$.
+# 2. **Its absolute error is below 1/2.** The quotient is largest for the smallest $p$: $|x| / p \le 2^{63} / 4097$,
+#    which is below $2^{51}$. And $2u \cdot 2^{51} = 1/2$.
+# 3. **So the error of $q$ is less than one.** The sum differs from $1.5 \cdot 2^{52}$ by less than $2^{51}$, so it is
+#    between $2^{52}$ and $2^{53}$. There, rounding to the nearest integer adds an error of at most 1/2.
+# 4. **32 bits suffice.** $q$ may have 51 bits. But by 3, $x - qp$ is strictly between $-p$ and $p$, and $p < 2^{31}$. A
+#    number in this range is determined by its value modulo $2^{32}$, which depends only on the low halves of $x$, $q$
+#    and $p$. The low half of $t$ equals that of $q$ because the low half of $1.5 \cdot 2^{52}$ is zero.
+# 5. **The minimum is correct.** If $r \ge 0$, then $r + p < 2^{32}$ does not wrap and is larger than $r$. If $r < 0$,
+#    its unsigned value is more than $2^{31}$, and $r + p < 2^{31}$ is smaller.
+# 6. **Negative $x$ are covered.** No step depends on the sign of $x$. The result is in $[0, p)$, like that of `%`.
 
 # %%
 u, (low, high) = Fraction(1, 2**53), modulus.FAST_PRIMES
@@ -162,7 +163,7 @@ assert all(abs(Fraction(1 / d) * d - 1) <= share for d in primes.tolist())      
 assert all(abs(Fraction(float(v)) / v - 1) <= share for v in probes.tolist() if v)
 assert (1 + share) ** 2 - 1 < 2 * u
 print(f"p > {low}: quotients below {float(largest / 2**51):.5f} * 2^51, "
-      f"at most {float(2 * u * largest):.5f} off")
+      f"error at most {float(2 * u * largest):.5f}")
 assert (low, high) == (2**12, 2**31)                                                 # 2
 assert 2 * u * largest < Fraction(1, 2) == 2 * u * 2**51
 assert int(SHIFT) - 2**51 == 2**52 and int(SHIFT) + 2**51 == 2**53                   # 3
@@ -175,51 +176,52 @@ for d in (least, high - 1):                              # both ends of the rang
 assert least == 4099 and ops.is_prime(high - 1)
 
 # %% [markdown]
-# The proof allows an error up to 1. How large is it really? For a table's prime, almost only the last rounding counts.
-# The smallest prime allowed needs a little more. And 997, the first prime of the preset `tiny`, is too small: its
-# quotients pass $2^{51}$.
+# The proof bounds the error of the quotient by 1. How large is the actual error? For the prime of a table, almost all
+# of it is due to the last rounding. For the smallest prime allowed it is a little larger. And 997, the first prime of
+# the preset `tiny`, is too small: its quotients exceed $2^{51}$.
 
 # %% tags=["fold"]
 draws = np.sort(rng.integers(0, 2**63 - 1, 1200))
 tiny = int(Addressing(preset("tiny")).primes[1][0])
-passed, worst, wrong = draws / tiny > 2**51, {}, {}
+exceeds, worst, wrong = draws / tiny > 2**51, {}, {}
 fig, axes = plt.subplots(3, 1, figsize=(5.6, 5), sharex=True)
 for ax, d, colour in zip(axes, (p, 4099, tiny), ("C0", "C2", "C1"), strict=True):
     pairs = zip((patterns(draws, d) - BITS).tolist(), draws.tolist(), strict=True)
-    off = np.array([float(q - Fraction(v, d)) for q, v in pairs])
-    worst[d], wrong[d] = abs(off).max(), modulo(draws, d) != draws % d
+    error = np.array([float(q - Fraction(v, d)) for q, v in pairs])
+    worst[d], wrong[d] = abs(error).max(), modulo(draws, d) != draws % d
     print(f"p {d:9,}: error up to {worst[d]:.3g}, {wrong[d].mean():.0%} of remainders wrong")
-    ax.plot(draws / 2**63, off, ".", markersize=2.5, color=colour)
+    ax.plot(draws / 2**63, error, ".", markersize=2.5, color=colour)
     ax.axhspan(-1, 1, color="C5", alpha=0.15, linewidth=0)
     ax.set(ylim=(-1.2, 1.2), ylabel="q - x/p")
     ax.set_title(f"p = {d:,}", fontsize=9)
 axes[2].set_yscale("symlog", linthresh=1)
 axes[2].set(ylim=(-1e16, 1e16), yticks=[-1e15, 0, 1e15], xlabel="x / 2^63")
 axes[2].axvline(tiny * 2**51 / 2**63, color="C3", linestyle=":")
-axes[2].text(0.26, 1e5, "x/p passes 2^51", fontsize=9)
-fig.suptitle("Off by less than one, but for a prime that is too small", x=0.02, ha="left")
+axes[2].text(0.26, 1e5, "x/p exceeds 2^51", fontsize=9)
+fig.suptitle("The error is below one unless the prime is too small", x=0.02, ha="left")
 fig.set_label("Error of the quotient against x for three primes. For 2262409 it stays below "
-              "0.5, for 4099 below about 0.6. For 997 it is as small up to a quarter of the "
-              "range; from there on it is minus ten to the fifteenth.")
+              "about 0.5, for 4099 below about 0.6. For 997 it is equally small up to a quarter of the "
+              "range; from there on it is about minus ten to the fifteenth.")
 assert 0.49 < worst[p] < 0.5 + 2 * u * Fraction(2**63, p) < 0.501
 assert 0.55 < worst[4099] < 0.65 and not wrong[p].any() and not wrong[4099].any()
 assert tiny == 997 and 1e15 < worst[tiny] < 1e16
-assert not wrong[tiny][~passed].any() and wrong[tiny][passed].mean() > 0.99
+assert not wrong[tiny][~exceeds].any() and wrong[tiny][exceeds].mean() > 0.99
 
 # %% [markdown]
-# With 997 every remainder is right up to $2^{51}$. Above it the sum leaves $[2^{52}, 2^{53}]$, its pattern no longer
-# ends with $q$, and only chance gives a right one.
+# With 997 every remainder is correct while the quotient is at most $2^{51}$. Beyond that the sum is outside $[2^{52},
+# 2^{53}]$, the low bits of its pattern are no longer $q$, and remainders are correct only by chance.
 #
 # ## A block at a time
 #
-# The definition makes one array after the other, each as long as the text. Those of a long text do not fit into the
-# *cache*, the small and fast memory inside the processor. The fast version takes 512 tokens, goes through all five
-# steps with them (look up canonical ids, see, show, mix, reduce), and uses the same small arrays for the next 512.
+# The definition computes one array after the other, each as long as the text. The arrays of a long text do not fit into
+# the *cache*, the small and fast memory inside the processor. The fast version processes 512 tokens through all five
+# steps (look up canonical ids, see, show, mix, reduce) and then reuses the same small arrays for the next 512.
 #
-# "See" needs a thought. An n-gram must not look past a *barrier*: a dead token, or the one that ended the document
-# before (EOS). The definition asks at every position for every shift. But how far back a position sees can be *counted*
-# in one walk: one more per token, 0 at a dead token, and from 0 again *after* an EOS, which itself still sees its own
-# document. What is out of sight shows the fill, which is the EOS where there is one.
+# The "see" step needs care. An n-gram must not extend across a *barrier*: a dead token, or the token that ended the
+# previous document (EOS). The definition checks every shift at every position. The fast version *counts*, in one pass,
+# how many ids of its window each position may use: the count increases by one per token, is 0 at a dead token, and
+# restarts from 0 *after* an EOS, whose own window still includes its document. The "show" step replaces the other ids
+# of the window by the fill, which is the EOS if the dialect has one.
 
 # %%
 lines = paper.max_ngram + len(paper.layer_ids) * (paper.max_ngram - 1)  # windows, mixes
@@ -229,25 +231,25 @@ assert hashing.BLOCK == 512 and block < 32 * 1024 < 2**19 * lines * 8 / 800
 
 EOS, PAD, N = 9, 2, 3                # with an EOS, the pad is not used
 ids = np.array([[5, 6, ops.DEAD, 7, 8, EOS, 4, 3]])
-history = np.array([[ops.DEAD, 1]])                      # one token stood before these
+history = np.array([[ops.DEAD, 1]])                      # one token before these
 line = [*history[0].tolist(), *ids[0].tolist()]
-reach, sight, shown = 0, [], []
+count, counts, windows = 0, [], []
 for t, token in enumerate(line):
-    reach = 0 if token == ops.DEAD else reach + 1  # see
-    sight.append(reach)
-    shown.append([line[t - i] if reach > i else EOS for i in range(N)])  # show
-    reach = 0 if token == EOS else reach
+    count = 0 if token == ops.DEAD else count + 1  # see
+    counts.append(count)
+    windows.append([line[t - i] if count > i else EOS for i in range(N)])  # show
+    count = 0 if token == EOS else count
     if t >= N - 1:
-        print(f"token {token:2}  sees {sight[-1]}  window {shown[-1]}")
-assert sight[N - 1:] == [2, 3, 0, 1, 2, 3, 1, 2]
-assert shown[N - 1:] == ops.windows(ids, history, PAD, EOS)[0].tolist()
+        print(f"token {token:2}  count {counts[-1]}  window {windows[-1]}")
+assert counts[N - 1:] == [2, 3, 0, 1, 2, 3, 1, 2]
+assert windows[N - 1:] == ops.windows(ids, history, PAD, EOS)[0].tolist()
 
 # %% [markdown]
 # ## The same bits with any number of threads
 #
-# A large input is cut into ranges of tokens, which threads take in turn. (This one is small, and cut only because the
-# cell says so.) A thread that starts in the middle reads the $N - 1$ tokens before its range from the input. It needs
-# no result of another thread, so the cut cannot show:
+# A large input is split into ranges of tokens that are distributed over threads. (This one is small and is split only
+# because the cell lowers the threshold.) A thread that starts in the middle reads the $N - 1$ tokens before its range
+# from the input. It does not depend on the result of any other thread, so the split does not affect the output:
 
 # %%
 text = rng.integers(-1, 50, (3, 1500))                   # -1 is DEAD, 9 ends a document
@@ -264,11 +266,11 @@ print(f"(a + b) + c = {(a + b) + c:.0f},  a + (b + c) = {a + (b + c):.0f}")
 assert (a + b) + c == 2**24 and a + (b + c) == 2**24 + 2
 
 # %% [markdown]
-# The last line is a trap of floats: a sum depends on its order. One that is cut between threads changes with their
-# number. Here every sum belongs to one token and is not
-# cut. And its order is written down, not left to the compiler: lane $i$ adds the elements $i$, $i + 16$, $i + 32$ and
-# so on (16 float32 fill a vector), then one half of the lanes is added to the other until one lane is left. Which order
-# do the bits of the package's norm show?
+# The last line shows that a sum of floats depends on the order of its additions. A sum that is split between threads
+# changes with their number. Here every sum belongs to one token and is never split. And its order is specified, not
+# left to the compiler: lane $i$ adds the elements $i$, $i + 16$, $i + 32$ and so on (a vector has 16 float32 lanes),
+# then one half of the lanes is added to the other until one lane is left. Do the bits of the package's norm match this
+# order?
 
 # %%
 def norm(x: np.ndarray, total: np.float32) -> np.ndarray:
@@ -276,26 +278,26 @@ def norm(x: np.ndarray, total: np.float32) -> np.ndarray:
 
 vectors = rng.integers(-127, 128, (600, 64)) * 2.0 ** rng.integers(-3, 4, (600, 64))
 vectors, ones = vectors.astype(np.float32), np.ones(64, np.float32)      # exact squares
-normed, same = fast.rms_norm(vectors, ones, 0.0), {"in lanes": 0, "left to right": 0}
+normed, same = fast.rms_norm(vectors, ones, 0.0), {"by lane": 0, "left to right": 0}
 for v, y in zip(vectors, normed, strict=True):
-    same["in lanes"] += norm(v, sums.lane_sum(v * v, 64)).tobytes() == y.tobytes()
+    same["by lane"] += norm(v, sums.lane_sum(v * v, 64)).tobytes() == y.tobytes()
     same["left to right"] += norm(v, np.cumsum(v * v)[-1]).tobytes() == y.tobytes()
-print("of 600 vectors the norm's bits are those of a sum", same)
-assert same["in lanes"] == 600 > same["left to right"] + 100 and sums.BYTES // 4 == 16
+print("of 600 vectors, bits equal to a sum", same)
+assert same["by lane"] == 600 > same["left to right"] + 100 and sums.BYTES // 4 == 16
 for count in (1, 3):
     with fast.threads(count), patch.object(_threads, "WORTH_A_THREAD", 0):
         assert fast.rms_norm(vectors, ones, 0.0).tobytes() == normed.tobytes()
 assert_close("norm", ops.rms_norm(vectors.astype(float), ones, 0.0), normed, "f32", 64)
 
 # %% [markdown]
-# So the title needs a footnote. Integers are the definition's, bit for bit. Floats agree with it within stated
-# tolerances, and with themselves bit for bit, whatever the number of threads.
+# So the title holds with a qualification. Integers are bitwise equal to the definition. Floats agree with it within
+# stated tolerances, and are bitwise equal for any number of threads.
 #
 # ## Four numbers instead of 10,240
 #
 # [The convolution](06_short_conv.md) reads $\mathrm{RMSNorm}(\alpha v)$: one value $v$ of $D$ numbers, and a gate
-# $\alpha$ for each of $M$ branches. The definition makes $M \cdot D$ normalised numbers a token. But a gate is one
-# number, so it leaves the mean:
+# $\alpha$ for each of $M$ branches. The definition computes $M \cdot D$ normalised numbers per token. But a gate is one
+# number, so it can be moved out of the mean:
 #
 # $$
 # \begin{align*}
@@ -305,9 +307,9 @@ assert_close("norm", ops.rms_norm(vectors.astype(float), ones, 0.0), normed, "f3
 # \end{align*}
 # $$
 #
-# One mean a token, then one factor a branch. (The learned gain goes into the convolution's weights.) Mind where
-# $\varepsilon$ stands: it is *not* multiplied by $\alpha^2$. If it were, $\alpha$ would cancel, and a shut gate would
-# be as loud as an open one. The last column shows that mistake.
+# This takes one mean per token, then one factor per branch. (The learned gain is merged into the convolution's
+# weights.) Note that $\varepsilon$ is *not* multiplied by $\alpha^2$. If it were, $\alpha$ would cancel, and a closed
+# gate would have the same effect as an open one. The last column shows that mistake.
 
 # %%
 M, D, eps = paper.n_branches, paper.hidden_size, paper.conv_norm_eps
@@ -323,50 +325,51 @@ for m in range(M):
 assert M * D == 10_240 and M == 4 and f[3] < 0.01 and min(cancelled * v.std()) > 0.99
 
 # %% [markdown]
-# ## What came of it
+# ## Benchmark results
 #
-# A time depends on the machine and on who else uses it. So the benchmark, `engram-ref bench`, lets two sides take turns
-# and shows a ratio. Beside a *rival*, a plain program for the same work: how many times as fast? Beside a *limit*, the
-# same bytes or operations with nothing around them, such as merely filling the output: which share of what the machine
-# can do? Here is the newest result that comes with the package, and the machine that it is from:
+# A time depends on the machine and on its load. So the benchmark, `engram-ref bench`, runs two variants alternately and
+# reports a ratio. The ratio to a *baseline*, a plain program for the same task, shows how many times as fast the
+# package is. The ratio to a *limit*, the same bytes or operations without any other work, such as merely filling the
+# output, shows what fraction of the machine's capability the package reaches. Here is the newest result that ships with
+# the package, and the machine on which it was measured:
 
 # %%
 result = json.loads(newest().read_text(encoding="utf-8"))
 assert {"rows-bulk", "rows-v4.1", "gather", "conv"} <= {row["row"] for row in result["rows"]}
-assert not result["quick"], "small sizes (--quick) say nothing about speed"
+assert not result["quick"], "small sizes (--quick) do not measure speed"
 print(textwrap.fill(f"{result['date']}: {machine_text(result)}", 88))
 
 # %% tags=["fold"]
 measured = {metric: [(row, c) for row in result["rows"] for c in row["comparisons"]
                      if (c["metric"], c["of"]) == (metric, "engram_ref") and c["median"]]
             for metric in ("speedup", "limit")}
-sizes, counts, words = [len(found) for found in measured.values()], [], []
+sizes, counts, words = [len(cases) for cases in measured.values()], [], []
 fig, axes = plt.subplots(2, 1, figsize=(6.2, 0.38 * sum(sizes) + 1.2), height_ratios=sizes)
-for i, (metric, found) in enumerate(measured.items()):
-    for row, c in found:                                 # the file agrees with itself
+for i, (metric, cases) in enumerate(measured.items()):
+    for row, c in cases:                                 # ratios agree with the medians
         theirs, ours = (row["variants"][c[name]]["median"] for name in ("against", "of"))
         assert 0.5 < c["median"] / (theirs / ours) < 2, f"{row['row']}: not the ratio of its medians"
-    values, goals = np.array([(c["median"], c["goal"]) for _, c in found], dtype=float).T
+    values, goals = np.array([(c["median"], c["goal"]) for _, c in cases], dtype=float).T
     texts = [amount(metric, value) for value in values]
-    names = [f"{heading(row)}\n{c['against']}" for row, c in found]
-    ax, places = axes[i], range(len(found))
+    names = [f"{heading(row)}\n{c['against']}" for row, c in cases]
+    ax, places = axes[i], range(len(cases))
     ax.barh(places, values, 0.65, color=("C0", "C2")[i])
     ax.plot(goals, places, "|", color="C1", markersize=10, markeredgewidth=2.5)
     ax.axvline(1, color="C5", linewidth=1, linestyle="-")
     ax.set_yticks(places, names, fontsize=7)
     low, high = min(0.5, *values) / 1.5, np.nanmax([1, *values, *goals]) * 1.3
     ticks = [t for t in (0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100) if low < t < high]
-    ax.set(xscale="log", xlim=(low, high), ylim=(len(found) - 0.4, -0.6),
+    ax.set(xscale="log", xlim=(low, high), ylim=(len(cases) - 0.4, -0.6),
            xlabel=("times as fast as the baseline", "fraction of the limit")[i])
     ax.set_xticks(ticks, [f"{t:g}" for t in ticks])
     ax.minorticks_off()
     for y, text in enumerate(texts):
         ax.text(1.01, y, text, fontsize=8, va="center", transform=ax.get_yaxis_transform())
-    counts.append(f"{(values >= (1, 0.5)[i]).sum()} of {len(found)}")
+    counts.append(f"{(values >= (1, 0.5)[i]).sum()} of {len(cases)}")
     words += [f"{name}: {text}".replace("\n", ", against ") for name, text in zip(names, texts, strict=True)]
 title = f"Faster in {counts[0]} cases; at half the limit or more in {counts[1]}"
 fig.suptitle(title, x=0.02, ha="left")
-fig.set_label("Bars: ratios to baselines, then fractions of limits. " + "; ".join(words) + ".")
+fig.set_label("Bar charts of the ratios to baselines and of the fractions of limits. " + "; ".join(words) + ".")
 
 # %% [markdown]
 # Orange marks are the project's goals. [The performance page](../reference/performance.md) describes each row. The
@@ -374,17 +377,17 @@ fig.set_label("Bars: ratios to baselines, then fractions of limits. " + "; ".joi
 #
 # ## Exercise
 #
-# Make the trick fail at both ends: with 4093, the largest prime below $2^{12}$, and with a prime above $2^{31}$. From
-# which $x$ on, and from which $p$ on?
+# Make the method fail at both ends: with 4093, the largest prime below $2^{12}$, and with a prime above $2^{31}$. What
+# are the smallest $x$ and the smallest $p$ for which it can fail?
 #
 # ??? tip "Hint"
-#     Step 2 of the proof has a 4097 in it. And for a large $p$ the error is hardly more than 1/2, so $|r|$ is hardly
-#     more than $p/2$. When does $r + p$ wrap?
+#     Step 2 of the proof uses 4097. For a large $p$ the error is hardly more than 1/2, so $|r|$ is hardly more than
+#     $p/2$. When does $r + p$ wrap?
 
 # %% tags=["answer"]
 def fails(values: list[int], d: int) -> list[bool]:
-    found = modulo(np.array(values), d).tolist()
-    return [a != v % d for a, v in zip(found, values, strict=True)]
+    remainders = modulo(np.array(values), d).tolist()
+    return [r != v % d for r, v in zip(remainders, values, strict=True)]
 
 limit, large = 4093 * 2**51, next(d for d in range(2**33 // 3 + 1, 2**32) if ops.is_prime(d))
 assert fails([limit - 1, 1 - limit, limit + 10**5, -(2**63)], 4093) == [0, 0, 1, 1]
@@ -394,9 +397,9 @@ print(f"4093 fails from {limit:,} on: {1 - limit / 2**63:.2%} of all x")
 print(f"{large:,} fails, with {large // 2:,}")
 
 # %% [markdown] tags=["answer"]
-# With 4093 only the largest quotients pass $2^{51}$: random tests would hardly find them, the proof does. At the other
-# end $r + p$ can wrap from two thirds of $2^{32}$ on. Between $2^{31}$ and there all goes well in this sample, but the
-# proof is silent.
+# With 4093 only the largest quotients exceed $2^{51}$: random tests are unlikely to find them, but the proof does. At
+# the other end, $r + p$ can wrap if $p$ is above two thirds of $2^{32}$. Between $2^{31}$ and that bound the samples
+# tried here are correct, but the proof does not cover them.
 
 # %% [markdown]
 # Next: [the same model on torch and CUDA](15_torch_and_cuda.md).

@@ -3,10 +3,10 @@
 #
 # ## What you will be able to do
 #
-# - run every model of this package on torch tensors, on any device, and say how equal the answers must be;
-# - decode the FP8 numbers of a released table from their bits, with the codes that ports get wrong;
-# - get gradients, and check one of them by its error law;
-# - say what a GPU kernel must take care of, test one without a GPU, and keep a model from waiting for its device.
+# - run every model of this package on torch tensors, on any device, and say how closely the results must agree;
+# - decode the FP8 numbers of a released table from their bits, including the codes that ports get wrong;
+# - compute gradients, and check one against the known error of a finite difference;
+# - list common pitfalls of GPU kernels, test a kernel without a GPU, and avoid synchronisation with the device.
 
 # %%
 import math
@@ -38,14 +38,15 @@ if TORCH:
             import triton
             import triton.language as tl
 else:
-    print("torch is not installed: what stands under `if TORCH:` needs `pip install torch`")
+    print("torch is not installed: the code under `if TORCH:` needs `pip install torch`")
 
 # %% [markdown]
 # ## One composition, two namespaces
 #
-# A model's files here call no array library. They compose the functions of a namespace, `ops`. Given `engram_ref.ops`
-# they compute with NumPy; given `engram_ref.backends.torch`, the same lines compute with torch. `tensors` takes the
-# parameters over, `to_numpy` brings answers back. We use `tiny`, the smallest *preset* (named configuration).
+# The model code in this package calls no array library directly. It composes the functions of a namespace, `ops`. With
+# `engram_ref.ops` it computes with NumPy; with `engram_ref.backends.torch`, the same code computes with torch.
+# `tensors` converts parameters to torch, `to_numpy` converts results back. We use `tiny`, the smallest *preset* (named
+# configuration).
 
 # %%
 rng, tiny = np.random.default_rng(15), preset("tiny")
@@ -62,7 +63,7 @@ if TORCH:
     assert_close("rows", rows, back(their_rows), "exact")
     terms = tiny.memory_width + 2 * tiny.hidden_size
     assert_close("output", Y, back(their_Y), "f64", terms)
-    print(f"{rows.size} rows equal, outputs {abs(Y - back(their_Y)).max():.0e} apart")
+    print(f"{rows.size} rows equal, outputs differ by {abs(Y - back(their_Y)).max():.0e}")
 
     config, ids = model_preset("tiny"), np.arange(4)                      # a whole model
     whole = tree.initialise(config, np.random.default_rng(0))
@@ -70,15 +71,16 @@ if TORCH:
     assert_close("logits", forward(whole, ids, config), back(logits), "model")
 
 # %% [markdown]
-# There are two kinds of number. Rows are *integers*: equal, or wrong. Outputs are *floats*: equal within a class. `f64`
-# is a bound that follows from the length of the sums; `model` is a promise for a whole model, which has no simple one.
+# Two kinds of numbers are compared. Row indices are *integers* and must be equal. Outputs are *floats* and must agree
+# within a tolerance class. `f64` is a bound derived from the length of the sums; `model` is a fixed tolerance for a
+# whole model, for which there is no simple bound.
 #
 # ## What may differ, and what must not
 #
-# A float32 keeps 24 binary digits. An addition rounds by at most $u = 2^{-24}$ of its result, so the *order* of a sum
-# decides its last digits, and a library picks the order that suits its device. Integer arithmetic wraps, but never
-# rounds. Adding $n$ numbers one by one takes fewer than $n$ roundings; to first order in $u$ (Higham, *Accuracy and
-# Stability*, ch. 4):
+# A float32 has 24 significant bits. An addition has a relative rounding error of at most $u = 2^{-24}$, so the last
+# bits of a sum depend on the *order* of its additions, and each library chooses an order that suits its device. Integer
+# arithmetic wraps around, but never rounds. Adding $n$ numbers one by one takes fewer than $n$ roundings; to first
+# order in $u$ (Higham, *Accuracy and Stability*, ch. 4):
 #
 # $$ \bigl|\,\widehat{s} - \sum_i x_i\,\bigr| \;\le\; n\,u \sum_i |x_i| $$
 
@@ -90,11 +92,11 @@ for n in lengths:
     exact = math.fsum(map(float, x))
     orders = np.array([rng.permutation(n) for _ in range(100)])
     sums = np.cumsum(x[orders], axis=1)[:, -1], x[orders].sum(axis=1)
-    for units, found in zip(worst.values(), sums, strict=True):
-        units.append(abs(found.astype(np.float64) - exact).max() / exact / u)
+    for units, total in zip(worst.values(), sums, strict=True):
+        units.append(abs(total.astype(np.float64) - exact).max() / exact / u)
     assert len(set(bits[orders].sum(axis=1).tolist())) == 1
     assert not TORCH or abs(tensor(x).sum().item() - exact) <= n * u * exact
-print(f"{n:,} floats in 100 orders:", len(set(sums[0].tolist())), "sums; of integers, one")
+print(f"{n:,} floats in 100 orders:", len(set(sums[0].tolist())), "different sums; integers: 1")
 
 # %% tags=["fold"]
 assert np.finfo(np.float32).eps == 2 * u and len(set(sums[0].tolist())) > 20
@@ -105,24 +107,25 @@ ax.loglog(lengths, lengths, "k--", label="bound: n", base=2)
 for marker, (name, units) in zip("os", worst.items(), strict=True):
     ax.loglog(lengths, units, marker=marker, label=name, base=2)
 ax.set(xlabel="n, positive numbers added", ylabel="worst error / (u sum)")
-ax.set_title("Every order keeps the bound; adding in pairs hardly errs at all")
+ax.set_title("Every order satisfies the bound; adding in pairs has almost no error")
 ax.legend()
 fig.set_label("Worst error of 100 orders against the length of the sum, both logarithmic. "
-              "One by one: grows, below the dashed bound. NumPy's sum: stays near 1.")
+              "One by one, it grows below the dashed bound. NumPy's sum: it stays near 1.")
 
 # %% [markdown]
-# NumPy adds in blocks, and these in pairs, so a number goes through few additions.
+# NumPy adds in blocks and then adds these in pairs, so each number is rounded only a few times.
 #
 # ## Where low precision rounds
 #
-# DeepSeek's V4.1 release rounds at named places only, its *boundaries*, and to two formats. *bfloat16* (bf16) has 8
-# binary digits. *FP8* (E4M3) has 4, and each block of 32 channels shares a *scale*: the smallest power of two that
-# keeps the block's largest number in range, where that number counts as at least $10^{-4}$. (The
-# [next section](#fp8-from-its-bits) decodes FP8 from its bits.) Between the boundaries everything is float32. So here
-# rounding is a function, `round_bf16` or `requantise`, called at a boundary, and never a dtype to compute in.
+# DeepSeek's V4.1 release rounds only at certain places, the *rounding boundaries*, and to two formats. *bfloat16*
+# (bf16) has 8 significant bits. *FP8* (E4M3) has 4, and each block of 32 channels shares a *scale*: the smallest power
+# of two that keeps the block's largest magnitude in range, where a magnitude below $10^{-4}$ is replaced by $10^{-4}$.
+# (The [next section](#fp8-from-its-bits) decodes FP8 from its bits.) Between the boundaries everything is float32. So
+# here rounding is a function, `round_bf16` or `requantise`, that is called at a boundary; no computation uses a
+# lower-precision dtype.
 #
-# Take one narrow V4.1 module. From the array before each boundary we compute the array after it, and compare that with
-# what the package has there, to the last bit. We do it for ordinary rows, and for *faint* ones, whose numbers are all
+# We use one narrow V4.1 module. From the array before each boundary we compute the array after it and check that it is
+# bitwise equal to the package's array. We do this for ordinary rows and for *near-zero* rows, whose numbers are all
 # smaller than $10^{-4}$.
 
 # %%
@@ -143,44 +146,44 @@ def staged(weights, H, config) -> dict[str, np.ndarray]:
     return trace.arrays
 
 def boundaries(weights) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """The arrays before and after each rounding on V4.1's path."""
-    seen = staged(weights, H, small)
+    """The arrays before and after each rounding boundary of V4.1"""
+    stages = staged(weights, H, small)
     # each array without its rounding
     memory = ops.gather_decode(weights, rows, plain, np.float32)
-    unit = np.eye(small.memory_width, dtype=np.float32)  # as weights: hands its input on
+    unit = np.eye(small.memory_width, dtype=np.float32)  # identity weights: output equals input
     units = {"key_weight": [unit] * small.n_branches, "value_weight": unit}
-    projected = ops.project(units, seen["memory"], small)[1]
+    projected = ops.project(units, stages["memory"], small)[1]
     key, value = ops.project(weights, projected, plain)
-    pairs = {"memory": (memory, seen["memory"]), "input": (seen["memory"], projected),
-             "keys": (key, seen["key"]), "value": (value, seen["value"]),
-             "new state": (H + seen["gated"], seen["residual"])}
-    # rounded here, they are the package's own arrays
+    pairs = {"memory": (memory, stages["memory"]), "input": (stages["memory"], projected),
+             "keys": (key, stages["key"]), "value": (value, stages["value"]),
+             "new state": (H + stages["gated"], stages["residual"])}
+    # rounding gives the package's arrays
     for name, (before, after) in pairs.items():
         rounded = ops.requantise(before, small.quantise_floor) if name == "input" else r(before)
         assert (rounded == after).all()
     # score, gate and gated value are not rounded
-    score = ops.gate_score(weights, H, seen["key"], plain)
+    score = ops.gate_score(weights, H, stages["key"], plain)
     gate = ops.gate(score, plain.gate_form)
-    assert (seen["score"] == score).all() and (seen["gate"] == gate).all()
-    assert (seen["gated"] == ops.apply_gate(gate, seen["value"])).all()
+    assert (stages["score"] == score).all() and (stages["gate"] == gate).all()
+    assert (stages["gated"] == ops.apply_gate(gate, stages["value"])).all()
     return pairs
 
 shape, scales = w32["table_codes"].shape, w32["table_scales"].copy()
 scales[0::2], scales[1::2] = 98, 0                       # 2^-29 and 2^-127
 codes = np.random.default_rng(1).integers(0, 0x7F, shape).astype(np.uint8)
-faint = w32 | {"table_codes": codes, "table_scales": scales}
+near_zero = w32 | {"table_codes": codes, "table_scales": scales}
 shares = {name: [(before != after).mean() for before, after in boundaries(chosen).values()]
-          for name, chosen in (("ordinary", w32), ("faint", faint))}
+          for name, chosen in (("ordinary", w32), ("near-zero", near_zero))}
 names = list(boundaries(w32))
 print("numbers changed", *map("{:>9}".format, names))
-for name, found in shares.items():
-    print(f"{name + ' rows':15}", *map("{:9.0%}".format, found))
+for name, changed in shares.items():
+    print(f"{name + ' rows':15}", *map("{:9.0%}".format, changed))
 
 # %% tags=["fold"]
-assert 1e-4 == small.quantise_floor > abs(ops.gather_decode(faint, rows, plain, np.float32)).max()
+assert 1e-4 == small.quantise_floor > abs(ops.gather_decode(near_zero, rows, plain, np.float32)).max()
 assert small.memory_width == 768 and small.n_branches == 4
 assert shares["ordinary"][:2] == [0, 0] and min(shares["ordinary"][2:]) > 0.9
-assert min(shares["faint"][:2]) > 0.02
+assert min(shares["near-zero"][:2]) > 0.02
 fig, ax = plt.subplots(figsize=(5.7, 3.6))
 ax.set(xlim=(-1, 101), ylim=(-9, 50))
 ax.axis("off")
@@ -194,7 +197,7 @@ for x0, y0, x1, y1 in ((17, 39, 28, 39), (42, 39, 53, 39), (69, 39, 85, 39), (95
                        (79, 13, 67, 13), (50, 13, 41, 13), (28, 13, 13, 13), (76, -4.5, 86, 8), (56, -4.5, 36, 8)):
     ax.annotate("", (x1, y1), (x0, y0), arrowprops={"arrowstyle": "->", "linestyle": "-", "color": "C5"})
 percent = [f"{a:.0%} / {b:.0%}" for a, b in zip(*shares.values(), strict=True)]
-assert percent[2] == percent[3]                            # keys and value, alike
+assert percent[2] == percent[3]                            # equal for keys and value
 marks = ((22.5, 39, "o", "bf16", percent[0]), (47.5, 39, "s", "FP8", percent[1]),
          (77, 39, "o", "bf16", percent[2]), (20.5, 13, "o", "bf16", percent[4]))
 for number, (x, y, shape, form, changed) in enumerate(marks, 1):
@@ -202,23 +205,24 @@ for number, (x, y, shape, form, changed) in enumerate(marks, 1):
     ax.text(x, y, number, ha="center", va="center", fontsize=9, color="white", weight="bold")
     ax.text(x, y + 4, form, ha="center", va="bottom", fontsize=8)
     ax.text(x, y - 4, changed, ha="center", va="top", fontsize=7)
-ax.set_title("V4.1 rounds in four places; ordinary rows show only two of them")
+ax.set_title("V4.1 rounds in four places; two do not change ordinary rows")
 fig.set_label(
     "The path from a table row to the new state, with four numbered roundings. 1: code times scale to the memory, in "
     "bf16. 2: the memory to FP8, as input of the projection. 3: keys and value to bf16. 4: state plus gate times "
-    "value to the new state, in bf16. Norms, score, gate, product and sum are float32. Under each rounding the share "
-    "of numbers that it changes, for ordinary and for faint rows: " + "; ".join(
+    "value to the new state, in bf16. Norms, score, gate, product and sum are float32. Below each rounding: the share "
+    "of numbers that it changes, for ordinary and for near-zero rows: " + "; ".join(
         f"{name} {share}" for name, share in zip(names, percent, strict=True)) + ".")
 
 # %% [markdown]
-# Under each mark is the share of numbers that the rounding changes, for ordinary rows and for faint ones. Ordinary rows
-# pass 1 and 2 unchanged. They come from FP8 with a scale for the same 32 channels, so each of their numbers is a bf16
-# number, and quantising them again gives the same codes. A port that leaves out 1 or 2 passes every test on such rows.
+# Below each mark is the share of numbers that the rounding changes, for ordinary and for near-zero rows. Roundings 1
+# and 2 do not change ordinary rows. They are decoded from FP8 with a scale for the same 32 channels, so each of their
+# numbers is exact in bf16, and quantising them again gives the same codes. A port without rounding 1 or 2 passes every
+# test on such rows.
 #
-# Faint rows show both. A block below $10^{-4}$ gets the scale of $10^{-4}$, which is too coarse for it: its numbers
-# lose digits or become 0. And below $2^{-126}$ bf16 itself runs out of digits.
+# Near-zero rows reveal both roundings. A block below $10^{-4}$ gets the scale of $10^{-4}$, which is too coarse for it:
+# its numbers lose bits or become 0. And below $2^{-126}$ numbers are subnormal in bf16 and have fewer significant bits.
 #
-# A port that makes *all* tensors bf16 rounds more often. The same module, rounded in three ways:
+# A port that uses bf16 for *all* tensors rounds more often. Here is the same module with three kinds of rounding:
 
 # %%
 true, f32 = staged(w64, H.astype(np.float64), plain), staged(w32, H, plain)
@@ -228,57 +232,58 @@ every["score"] = r(ops.score(query, key))
 every["gate"] = r(ops.gate(every["score"], plain.gate_form))
 every["gated"] = r(ops.apply_gate(every["gate"], r(f32["value"])))
 every["residual"] = r(H + every["gated"])
-ways = {"nowhere": f32, "at the boundaries": staged(w32, H, small), "every result": every}
+kinds = {"nothing": f32, "at the boundaries": staged(w32, H, small), "every result": every}
 
-def typical(found: np.ndarray, stage: str) -> float:     # median error, relative
-    return float(np.median(abs(found - true[stage])) / np.sqrt(np.mean(true[stage] ** 2)))
+def median_error(array: np.ndarray, stage: str) -> float:     # relative to the size of the stage
+    return float(np.median(abs(array - true[stage])) / np.sqrt(np.mean(true[stage] ** 2)))
 
-error = {way: [typical(stages[s], s) for s in every] for way, stages in ways.items()}
-for way, found in error.items():
-    print(f"{way:17}", *(f"{s} {e:.0e} " for s, e in zip(every, found, strict=True)))
+errors = {kind: [median_error(stages[s], s) for s in every] for kind, stages in kinds.items()}
+for kind, values in errors.items():
+    print(f"{kind:17}", *(f"{s} {e:.0e} " for s, e in zip(every, values, strict=True)))
 
 # %% tags=["fold"]
-assert (gains == 1).all() and (w32["key_gain"] == 1).all()         # one for both norms
-assert r(np.float32([1 + 2**-7, 1 + 2**-8])).tolist() == [1 + 2**-7, 1]      # 8 digits
-free, bounded, all_of_it = error.values()
-at = {stage: (r(x) == x).all() for stage, x in ways["at the boundaries"].items()}
-assert [stage for stage in at if at[stage]] == ["memory", "key", "value", "residual"]
-times = dict(zip(every, np.divide(all_of_it, bounded), strict=True))
-assert max(free) < 1e-6 < 1e-4 < min(bounded)
+assert (gains == 1).all() and (w32["key_gain"] == 1).all()         # the gains of both norms
+assert r(np.float32([1 + 2**-7, 1 + 2**-8])).tolist() == [1 + 2**-7, 1]      # 8 bits
+unrounded, bounded, everywhere = errors.values()
+is_bf16 = {stage: (r(x) == x).all() for stage, x in kinds["at the boundaries"].items()}
+assert [stage for stage in is_bf16 if is_bf16[stage]] == ["memory", "key", "value", "residual"]
+times = dict(zip(every, np.divide(everywhere, bounded), strict=True))
+assert max(unrounded) < 1e-6 < 1e-4 < min(bounded)
 assert times["key"] == 1 and 4 < times["gate"] < 6 and 1 < times["residual"] < 1.3
-if TORCH:                                                # with the dtype itself: no better
+if TORCH:                                                # torch's bfloat16 is no better
     gain = tensor(gains).bfloat16()
     pair = (tensor(x).bfloat16() for x in (H, every["key"]))
     score = torch_ops.factored_score(*pair, gain, gain, plain.norm_eps)
-    assert typical(back(torch_ops.gate(score, plain.gate_form)), "gate") > 4 * bounded[2]
+    assert median_error(back(torch_ops.gate(score, plain.gate_form)), "gate") > 4 * bounded[2]
 fig, ax = plt.subplots(figsize=(6.2, 2.9))
-for marker, (way, found) in zip("os^", error.items(), strict=True):
-    ax.semilogy(list(every), found, marker=marker, label=way)
-ax.set(ylabel="typical error, relative", ylim=(1e-8, 1e-2))
-ax.set_title("Rounding every result makes the gate more than four times worse")
+for marker, (kind, values) in zip("os^", errors.items(), strict=True):
+    ax.semilogy(list(every), values, marker=marker, label=kind)
+ax.set(ylabel="median relative error", ylim=(1e-8, 1e-2))
+ax.set_title("Rounding every result increases the gate's error over fourfold")
 ax.legend(loc="center right", title="rounded", fontsize=8)
-fig.set_label("Typical error of five stages, logarithmic. Nothing rounded: below 1e-6. At "
+fig.set_label("Median error of five stages, logarithmic. Nothing rounded: below 1e-6. At "
               "the boundaries: near 1e-3, the gate 2e-4. Every result: the gate 1e-3.")
 
 # %% [markdown]
-# The gate errs over four times as much where every result is rounded. In the new residual stream little of that is
-# left, for its own rounding covers it. So a loose test of the output lets such a port pass. Compare stages.
+# If every result is rounded, the error of the gate is over four times as large. In the new residual stream the
+# difference is small because its own rounding dominates. So such a port passes a loose test of the output. Compare the
+# stages instead.
 #
 # ## FP8 from its bits
 #
-# The release's tables hold a byte a number and a *scale* for 32 numbers. A code, *E4M3*, has a sign, four exponent bits
-# $e$ and three mantissa bits $m$. A scale, *E8M0*, is an exponent $b$ and nothing else.
+# The release's tables store one byte per number and a *scale* per 32 numbers. A code, *E4M3*, has a sign, four exponent
+# bits $e$ and three mantissa bits $m$. A scale, *E8M0*, consists of an exponent $b$ only.
 #
 # $$
 # \begin{align*}
-# \text{E4M3} &= \pm 2^{e-7}\,(1 + m/8), \quad \text{or } \pm 2^{-6}\, m/8 \text{ where } e = 0 \\
+# \text{E4M3} &= \pm 2^{e-7}\,(1 + m/8), \quad \text{or } \pm 2^{-6}\, m/8 \text{ if } e = 0 \\
 # \text{E8M0} &= 2^{b-127}
 # \end{align*}
 # $$
 #
-# Code `0x7F` would be $2^8 \cdot 1.875 = 480$ by the formula. But in the variant that models use, E4M3*FN*, it means
-# NaN, *not a number*; the largest is 448, `0x7E`. To decode, shift seven bits to where float32 keeps exponent and
-# mantissa, and correct for the exponents' different zero points.
+# By the formula, code `0x7F` would be $2^8 \cdot 1.875 = 480$. But in the variant that models use, E4M3*FN*, it means
+# NaN, *not a number*; the largest number is 448, `0x7E`. To decode a code, shift its seven bits to the position of
+# float32's exponent and mantissa, and correct for the different exponent biases.
 
 # %%
 codes, one = np.arange(256, dtype=np.uint8), np.full(8, 127, dtype=np.uint8)
@@ -288,25 +293,25 @@ number[(codes & 0x7F) == 0x7F] = np.nan
 assert_close("E4M3", ops.dequantise(codes, one), number, "exact")
 assert number[0x7E] == 448 and np.isnan(number[[0x7F, 0xFF]]).all() and 2**8 * 1.875 == 480
 scales = ops.dequantise(np.full((256, 32), 0x38, np.uint8), codes[:, None])[:, 0]  # 0x38: 1
-shifted = (wide << 23).view(np.float32)                  # the short way
+shifted = (wide << 23).view(np.float32)                  # the shortcut
 wrong = codes[~((scales == shifted) | np.isnan(scales) & np.isnan(shifted))].tolist()
-print(f"wrong by a mere shift: scales {wrong}, {shifted[0]} and {shifted[255]}")
+print(f"a shift alone is wrong for scales {wrong}: {shifted[0]} and {shifted[255]}")
 assert wrong == [0, 255] and scales[0] == 2.0**-127 and np.isnan(scales[255])
 assert shifted[0] == 0 and np.isinf(shifted[255])
 if TORCH:
-    dtype, twin = tensor(codes).view(torch.float8_e4m3fn), torch_ops.dequantise
-    assert_close("E4M3", number, back(dtype.float()), "exact")
-    assert_close("E4M3", number, back(twin(tensor(codes), tensor(one))), "exact")
+    as_fp8 = tensor(codes).view(torch.float8_e4m3fn)
+    assert_close("E4M3", number, back(as_fp8.float()), "exact")
+    assert_close("E4M3", number, back(torch_ops.dequantise(tensor(codes), tensor(one))), "exact")
 
 # %% [markdown]
-# A scale byte is almost float32's exponent as it stands. But 0 means $2^{-127}$, a *subnormal* number (one that needs
-# mantissa bits), where the shift gives 0. And 255 means NaN, where the shift gives infinity.
+# A scale byte has almost the same encoding as float32's exponent. But 0 means $2^{-127}$, which is *subnormal* in
+# float32 (represented by mantissa bits), and the shift gives 0. And 255 means NaN, and the shift gives infinity.
 #
-# ## Gradients for free
+# ## Gradients by autograd
 #
-# torch records what it computes and differentiates it (*autograd*), through any composition. To check one slope, move
-# the state along a direction, $h + \tau d$, and let $F(\tau)$ be the sum of what the gate lets in. A central difference
-# misses the slope by a known amount, and autograd gives the third derivative as well:
+# torch records the computation and differentiates it (*autograd*), for any composition of ops. To check one derivative,
+# move the state in a direction, $h + \tau d$, and let $F(\tau)$ be the sum of the gated values. The error of a central
+# difference is known, and autograd also gives the third derivative:
 #
 # $$ \frac{F(\tau) - F(-\tau)}{2\tau} - F'(0) \;\approx\; \frac{\tau^2}{6}\, F^{(3)}(0) $$
 
@@ -319,31 +324,34 @@ if TORCH:
     slopes = [F(t)]
     for _ in range(3):
         slopes += torch.autograd.grad(slopes[-1], t, create_graph=True)
-    miss = ((F(t + tau) - F(t - tau)) / (2 * tau) - slopes[1]).item()
-    law = tau**2 / 6 * slopes[3].item()
-    print(f"slope {slopes[1].item():.4f}; missed by {miss:.3e}, as the law says: {law:.3e}")
-    assert abs(miss - law) < 1e-4 * abs(law) < abs(slopes[1].item())
+    error = ((F(t + tau) - F(t - tau)) / (2 * tau) - slopes[1]).item()
+    expected = tau**2 / 6 * slopes[3].item()
+    print(f"slope {slopes[1].item():.4f}; error of the difference {error:.3e}, expected {expected:.3e}")
+    assert abs(error - expected) < 1e-4 * abs(expected) < abs(slopes[1].item())
 
 # %% [markdown]
-# The law holds to a ten-thousandth; the rest is terms of higher order and float64's rounding.
+# The error agrees with the formula to a relative $10^{-4}$; the rest is due to higher-order terms and float64's
+# rounding.
 #
 # ## On a CUDA device
 #
-# All functions run there as they are. Three have a *kernel* as well, a program for the GPU, written in Triton: `rows`
-# makes [windows, mix and modulus](03_hash_by_hand.md) in one go; `dequantise` gathers FP8 rows and decodes them from
-# bits; `gate` makes score, root, sigmoid and gated value, in V4.1's forms. The last two want float32. A trace, autograd
-# and `torch.compile` get torch's own operations. What a kernel must take care of can be seen without one:
+# All functions run on CUDA unchanged. Three also have a *kernel*, a program for the GPU, written in Triton: `rows`
+# computes [windows, mix and modulus](03_hash_by_hand.md) in one kernel; `dequantise` gathers FP8 rows and decodes them
+# from bits; `gate` computes score, root, sigmoid and gated value, in V4.1's forms. The last two require float32. With a
+# trace, autograd or `torch.compile`, torch's own operations are used instead. The pitfalls of these kernels can be
+# shown without a GPU:
 #
-# - **Offsets need 64 bits.** A row's number fits into 32, but not its number times 256 bytes.
-# - **Modulus means floor.** In C and Triton `%` takes the sign of the left side, so a negative mix gives a negative
-#   row. With V4.1's canonical ids no product reaches $2^{63}$; with raw ids some do, and wrap.
-# - **Division is slow**, and for 64 bits most of all. So the kernel divides once for a prime and multiplies by this
-#   *reciprocal*. The quotient is right or one too small, so one subtraction ends it.
+# - **Offsets need 64 bits.** A row index fits into 32 bits, but not the index times 256 bytes.
+# - **The modulus must round down.** In C and Triton the result of `%` has the sign of the left operand, so a negative
+#   mix gives a negative row. With V4.1's canonical ids no product reaches $2^{63}$; with raw ids some do and wrap
+#   around.
+# - **Division is slow**, particularly with 64 bits. So the kernel computes a *reciprocal* once per prime and multiplies
+#   by it. The quotient is correct or too small by one, so one conditional subtraction corrects the remainder.
 
 # %%
 for layer, count in Addressing(v41).table_rows.items():
     share = 1 - 2**31 / v41.row_width / count
-    print(f"layer {layer}: of {count:,} rows {share:.1%} lie beyond 2^31 bytes")
+    print(f"layer {layer}: {share:.1%} of {count:,} rows start beyond 2^31 bytes")
     assert v41.row_width == 256 and count < 2**31 and round(share, 2) == 0.98
 top = max(int(m) for layer in Addressing(v41).multipliers.values() for m in layer)
 assert top * (v41.canonical_size - 1) < 2**63 <= top * (v41.vocab_size - 1)
@@ -355,46 +363,47 @@ for x in mixes.tolist():
     short += rest >= p
     rest -= p * (rest >= p)
     assert (p - 1 - rest if x < 0 else rest) == x % p    # Python's % is the floor modulus
-print(f"of {len(mixes):,} quotients {short:,} were one too small")
+print(f"{short:,} of {len(mixes):,} quotients were too small by one")
 assert (ops.table_rows(mixes[None, :, None], np.array([p]))[0, :, 0] == mixes % p).all()
 
 # %% [markdown]
-# One test serves all devices. It also serves Triton's *interpreter*, which runs kernels on a CPU, line by line.
+# The same test works on all devices. It also works with Triton's *interpreter*, which runs kernels on a CPU, line by
+# line.
 
 # %%
-def same_on(device: str) -> None:
+def check_on(device: str) -> None:
     few, moved = slice(0, 6), torch_ops.tensors(w32, device)
     ids, state = tensor(words[:, few], device=device), tensor(H[:, few], device=device)
-    found = Addressing(small, ops=torch_ops).rows(ids, layer_id=1)
-    memory = torch_ops.gather_decode(moved, found, small, torch.float32)
-    output = engram(moved, state, found, plain, ops=torch_ops)
-    assert_close("rows", rows[:, few], back(found), "exact")
+    on_device = Addressing(small, ops=torch_ops).rows(ids, layer_id=1)
+    memory = torch_ops.gather_decode(moved, on_device, small, torch.float32)
+    output = engram(moved, state, on_device, plain, ops=torch_ops)
+    assert_close("rows", rows[:, few], back(on_device), "exact")
     assert_close("memory", f32["memory"][:, few], back(memory), "exact")
     terms = small.memory_width + 3 * small.hidden_size
     assert_close("output", true["output"][:, few], back(output), "f32", terms)
     how = "Triton's kernels" if kernels.usable(state) else "torch's operations"
-    print(f"the same on {device} by {how}")
+    print(f"same result on {device} with {how}")
 
 if TORCH:
-    same_on("cpu")
+    check_on("cpu")
     if torch.cuda.is_available():
-        same_on("cuda")
+        check_on("cuda")
     else:
-        print("there is no CUDA device here")
+        print("no CUDA device available")
     if INTERPRETED:
         with mock.patch.dict(os.environ, TRITON_INTERPRET="1"), np.errstate(all="ignore"):
-            same_on("cpu")
+            check_on("cpu")
             assert not kernels.usable(torch.ones(1, requires_grad=True))
 
 # %% [markdown]
-# No speed of a GPU is quoted here. `engram-ref bench` measures it where torch finds one: its rows C1 to C4, each beside
-# the device's own copy of as many bytes.
+# No GPU timings are quoted here. If torch finds a CUDA device, `engram-ref bench` measures them in the rows that begin
+# with `cuda-`; each is compared with a copy of the same number of bytes on the device.
 #
-# ## Never wait for the device
+# ## Avoid synchronisation with the device
 #
-# A GPU works through a queue while Python runs ahead. Python has to wait where it needs a *value*: `x.item()`, or
-# `if x > 0`. `meta` tensors have shapes and no values, so asking for one raises. And `torch.compile(fullgraph=True)`
-# refuses what it cannot trace in one piece (`backend="eager"` traces and does no more).
+# A GPU processes a queue of operations while Python runs ahead. Python has to wait whenever it needs a *value*:
+# `x.item()`, or `if x > 0`. `meta` tensors have shapes but no values, so reading one raises an error. And
+# `torch.compile(fullgraph=True)` raises for code that it cannot trace as one graph (`backend="eager"` only traces).
 
 # %%
 if TORCH:
@@ -404,23 +413,24 @@ if TORCH:
     given = theirs, tensor(hidden), their_rows
     meta = torch_ops.tensors(weights, "meta")
     empty = meta, *(x.to("meta") for x in given[1:])
-    print("without a single value:", module(*empty).dtype, list(module(*empty).shape))
-    refused = TestCase().assertRaises                    # that a call raises
-    refused(RuntimeError, torch.ones((), device="meta").item)
-    refused(RuntimeError, bool, torch.ones((), device="meta"))
-    refused(RuntimeError, module, *empty, check=True)
+    print("on meta tensors:", module(*empty).dtype, list(module(*empty).shape))
+    assert_raises = TestCase().assertRaises
+    assert_raises(RuntimeError, torch.ones((), device="meta").item)
+    assert_raises(RuntimeError, bool, torch.ones((), device="meta"))
+    assert_raises(RuntimeError, module, *empty, check=True)
     compiled = torch.compile(module, fullgraph=True, backend="eager")
     assert torch.equal(compiled(*given), their_Y)
 
 # %% [markdown]
-# `check=False` leaves out the checks at the door (ids in range, no NaN), for those do look at values.
+# `check=False` skips the input checks (ids in range, no NaN) because those read values.
 #
-# ## Where torch and Triton do otherwise
+# ## How torch and Triton differ
 #
-# - **Ties.** Of equal [router scores](10_experts.md) the definition takes the lower expert; it sorts *stably*.
-#   `torch.topk` promises no order. What it does here is printed, not asserted.
-# - **Triton's `%`** keeps the sign, as said.
-# - **Triton's interpreter** decodes `0x7F` as 480, so a kernel that trusts its FP8 dtype is tested on a wrong number.
+# - **Ties.** If [router scores](10_experts.md) are equal, the definition chooses the expert with the lower index; its
+#   sort is *stable*. `torch.topk` specifies no order. Its result here is printed, not asserted.
+# - **Triton's `%`** keeps the sign of the left operand, as explained above.
+# - **Triton's interpreter** decodes `0x7F` as 480, so it gives a wrong result for a kernel that uses Triton's FP8
+#   dtype.
 
 # %%
 if TORCH:
@@ -445,18 +455,18 @@ if INTERPRETED:
 # %% [markdown]
 # ## Exercise
 #
-# A port keeps byte offsets in 32 bits. Which share of the rows of `engram-27b` does it lose?
+# A port stores byte offsets in signed 32-bit integers. What share of the rows of `engram-27b` can it not address?
 #
 # ??? tip "Hint"
-#     `bytes_per_row` says how long a row is, `Addressing(...).table_rows` how many there are.
+#     `bytes_per_row` is the length of a row, `Addressing(...).table_rows` the number of rows.
 
 # %% tags=["answer"]
 paper = preset("engram-27b")
 counts = Addressing(paper).table_rows.values()
 lost = [1 - 2**31 / paper.bytes_per_row / count for count in counts]
-print(f"{paper.bytes_per_row} bytes a row: {lost[0]:.1%} of each layer")
+print(f"{paper.bytes_per_row} bytes per row: {lost[0]:.1%} of each layer")
 assert [round(share, 3) for share in lost] == [0.815, 0.815]
 
 # %% [markdown]
-# This was the last tutorial. Next: [type your own text](type-your-own-text.md) and see which rows it reads, or
-# [test your own port](../oracle/test-your-port.md) against the golden vectors.
+# This is the last tutorial. Next: [type your own text](type-your-own-text.md) to see which rows it reads, or [test your
+# own port](../oracle/test-your-port.md) against the golden vectors.

@@ -1,6 +1,6 @@
-"""Backends: the same ops as engram_ref.ops, computed by something faster or something else.
+"""Backends: implementations of engram_ref.ops for speed or for other frameworks.
 
-Importing this loads none of them.
+Importing this package does not import any backend.
 """
 
 import functools
@@ -9,18 +9,18 @@ from collections.abc import Callable
 
 from engram_ref.errors import InputError, check_name
 from engram_ref.ops.namespace import FIXED, Ops
-from engram_ref.packages import fault_of
+from engram_ref.packages import failure_text
 
 BACKENDS = ("numpy", "numba", "torch")
-"""The backends; the last two need the package they are named after."""
+"""Names of the backends; numba and torch require the package of the same name."""
 
 
 def load(name: str) -> Ops:
-    """The namespace of a backend, to be handed to a model as ops=.
+    """Return the namespace of a backend, to pass to a model as ops=.
 
-    name      "numpy" (the definition), "numba" or "torch"
+    name      "numpy" (the reference), "numba" or "torch"
     returns   a namespace with the functions of engram_ref.ops
-    raises    InputError for an unknown name, or if the package it needs is not installed or cannot be imported
+    raises    InputError if the name is unknown, or the package is not installed or cannot be imported
 
     >>> load("numpy")
     <Ops of the backend numpy>
@@ -28,21 +28,21 @@ def load(name: str) -> Ops:
     check_name("backend", name, BACKENDS)
     try:
         module = importlib.import_module("engram_ref.ops" if name == "numpy" else f"engram_ref.backends.{name}")
-    except ImportError as error:        # the package is there and lacks something that its backend takes from it
-        raise InputError(f"backend {name}", f"the package {name}", f"one whose backend {fault_of(error, name)}",
+    except ImportError as error:        # the package is installed but lacks a name that the backend imports
+        raise InputError(f"backend {name}", f"the package {name}", f"one whose backend {failure_text(error, name)}",
                          f"pip install -U {name}") from error
     return module.NAMESPACE
 
 
 def replace(ops: Ops, /, **functions: Callable) -> Ops:
-    """A namespace in which every call of an op goes to another function.
+    """Return a namespace in which ops are replaced by other functions, in the compositions that call them too.
 
-    It starts from the backend's small ops: what is fused, or hides the call of an op otherwise, is left out.
+    The new namespace is based on the backend's small ops, since a fused op would bypass a replacement.
 
-    ops         a namespace that `load` returned, or that this function made
+    ops         a namespace returned by `load` or by this function
     functions   name=function, called with the arguments of the op of that name
-    returns     the namespace, to be handed to a model as ops=
-    raises      InputError for a name that is no op, or that of an op which only looks at arrays or makes constants
+    returns     the namespace, to pass to a model as ops=
+    raises      InputError if a name is not an op, or is an op that only inspects arrays or creates constants
 
     >>> import numpy as np
     >>> numpy = load("numpy")
@@ -57,7 +57,7 @@ def replace(ops: Ops, /, **functions: Callable) -> Ops:
             raise InputError("replace", "the name of an op that computes", name)
         if not callable(function):
             raise InputError(f"replace {name}", "a function", repr(function))
-    again = functools.partial(replace, ops, **functions)          # so that it can be pickled where the functions can
-    members = {name: staticmethod(function) for name, function in functions.items()}
-    made = type("Replaced", (type(ops.small),), {"__slots__": (), "__reduce__": lambda self: (again, ()), **members})
-    return made()
+    again = functools.partial(replace, ops, **functions)          # makes it picklable if the functions are
+    members: dict[str, object] = {name: staticmethod(function) for name, function in functions.items()}
+    members |= {"__slots__": (), "__reduce__": lambda self: (again, ())}
+    return type("Replaced", (type(ops.small),), members)()

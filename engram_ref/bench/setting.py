@@ -19,7 +19,7 @@ import engram_ref
 from engram_ref.backends import load
 from engram_ref.backends.numba import threads as kernel_threads
 from engram_ref.bench.timing import Work
-from engram_ref.packages import ABSENT, fault
+from engram_ref.packages import ABSENT, import_failure
 
 BASELINES = (Path(__file__).with_name("baselines.py"), Path(__file__).parents[2] / "scripts" / "baselines.py")
 CPUINFO = Path("/proc/cpuinfo")
@@ -42,7 +42,7 @@ def load_baselines() -> ModuleType | None:
 @functools.cache
 def without_torch() -> str:
     """Reason that torch cannot be used; "" if it can. This imports torch, so it is called only if a row needs it."""
-    why = fault("torch")
+    why = import_failure("torch")
     return "needs torch" if why == ABSENT else why and f"torch {why}"
 
 

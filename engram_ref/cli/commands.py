@@ -1,4 +1,4 @@
-"""The commands, one file each, and the command line that joins them."""
+"""The argument parser of all commands; each command is in a file of its own."""
 
 import argparse
 from typing import NoReturn, TextIO
@@ -12,12 +12,12 @@ from engram_ref.errors import InputError, check_name
 COMMANDS = {"walk": walk, "ids": ids, "presets": presets, "count": count, "golden": golden, "bench": bench,
             "doctor": doctor}
 
-EXIT_CODES = """exit codes: 0 success, 1 a comparison failed, 2 bad usage or input or an output that cannot be written
-(one line on standard error), 130 interrupted"""
+EXIT_CODES = """exit codes: 0 success, 1 failed comparison, 2 invalid usage or input or unwritable output (one line on
+standard error), 130 interrupted"""
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """Argument errors as one line, like every other error here; help as wide as any other output."""
+    """Print argument errors on one line, like all other errors, and help at the width of all other output."""
 
     def __init__(self, *arguments: object, **more: object):
         super().__init__(*arguments, formatter_class=lambda prog: argparse.HelpFormatter(prog, width=width()), **more)
@@ -26,13 +26,13 @@ class OneLineParser(argparse.ArgumentParser):
         fail(f"{message} (see {self.prog} --help)")
 
     def _print_message(self, message: str, file: TextIO | None = None) -> None:
-        if file is not None:            # argparse's own ignores that its help could not be written
+        if file is not None:            # argparse's method ignores write errors
             file.write(message)
             file.flush()
 
 
 def parser() -> argparse.ArgumentParser:
-    """The whole command line; the reference page is made from it."""
+    """Build the parser; the reference page is generated from it."""
     top = OneLineParser(prog="engram-ref", description="The reference implementation of Engram, step by step.",
                         epilog=EXIT_CODES)
     top.add_argument("--version", action="version", version=f"engram-ref {__version__}")
@@ -41,16 +41,16 @@ def parser() -> argparse.ArgumentParser:
         command = commands.add_parser(name, help=module.HELP, description=module.DESCRIPTION)
         if hasattr(module, "arguments"):
             module.arguments(command)
-        command.add_argument("--json", action="store_true", help="print JSON, for programs")
+        command.add_argument("--json", action="store_true", help="print JSON")
     return top
 
 
 def run(argv: list[str]) -> int:
-    """Parse the arguments and run the command they name; returns its exit code."""
+    """Parse the arguments, run the command and return its exit code."""
     if argv and not argv[0].startswith("-"):
         check_name("command", argv[0], COMMANDS)
     options = parser().parse_args(argv)
     for name, value in vars(options).items():
-        if value == [] and name != "text":                  # what argparse makes of --name=--
+        if value == [] and name != "text":                  # argparse parses --name=-- as an empty list
             raise InputError(f"--{name}", "a value", "'--'")
     return COMMANDS[options.command].run(options)

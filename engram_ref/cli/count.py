@@ -1,4 +1,4 @@
-"""engram-ref count: how many parameters, what serves one token, and what the papers print."""
+"""engram-ref count: parameter counts of the models, total and active per token, compared with the papers."""
 
 import argparse
 import json
@@ -11,9 +11,9 @@ from engram_ref.model_config import ModelConfig
 from engram_ref.model_presets import model_preset, model_presets
 from engram_ref.presets import preset
 
-HELP = "parameters, table rows, bytes and FLOPs of a model"
-DESCRIPTION = """Parameters of a model part by part, what serves one token, table rows, bytes and FLOPs, beside what
-the papers print. Without PRESET, one line for each model."""
+HELP = "count a model's parameters, table rows, bytes and FLOPs"
+DESCRIPTION = """Count a model's parameters part by part, in total and active per token, with table rows, bytes and
+FLOPs, and compare the counts with the figures in the papers. Without PRESET, print an overview of all models."""
 
 TOTALS = {
     "total": "all parameters",
@@ -22,29 +22,29 @@ TOTALS = {
     "active_one_vocab": "active, with the output matrix",
     "sparse": "sparse: P_tot - P_act (Eq. 7)",
     "tables": "Engram tables",
-    "table_rows": "their rows",
+    "table_rows": "Engram table rows",
 }
-"""Fields of Summary in the order they are shown, and their labels."""
+"""Fields of Summary in the order of output, with their labels."""
 
 
 def arguments(command: argparse.ArgumentParser) -> None:
-    """The options of `count`."""
-    command.add_argument("preset", nargs="?", metavar="PRESET", help="a model; without one, all: " +
+    """Add the options of `count`."""
+    command.add_argument("preset", nargs="?", metavar="PRESET", help="model (default: all): " +
                          ", ".join(model_presets()))
 
 
 def run(options: argparse.Namespace) -> int:
-    """Count one model in full, or all in brief."""
+    """Print the full counts of one model, or an overview of all."""
     models = [counted(model_preset(n)) for n in (model_presets() if options.preset is None else [options.preset])]
     if options.json:
         print(json.dumps(models))
     else:
-        print("\n".join(overview(models) if options.preset is None else in_full(*models)))
+        print("\n".join(overview(models) if options.preset is None else details(*models)))
     return 0
 
 
 def counted(config: ModelConfig) -> dict[str, object]:
-    """Everything `count` shows of one model; what the papers print of it agrees rounded, truncated, or not."""
+    """All counts of one model, and how each printed figure agrees: rounded, truncated or no."""
     summary = asdict(summarise(config))
     return {"model": config.name, "source": config.source,
             "parts": {name: asdict(part) for name, part in count(config).items()}, "summary": summary,
@@ -54,7 +54,7 @@ def counted(config: ModelConfig) -> dict[str, object]:
 
 
 def overview(models: list[dict]) -> Iterator[str]:
-    """One line a model, then every printed figure beside the count, then the two budgets at rho = 40%."""
+    """One line per model, then the printed figures with our counts, then the two budgets at rho = 40%."""
     summaries = {model["model"]: model["summary"] for model in models}
     yield from table(["<model", ">total", ">one vocab", ">active", ">tables", ">rho", ">FLOPs/token"],
                      ([name, short(s["total"]), short(s["total_one_vocab"]), short(s["active"]),
@@ -69,36 +69,36 @@ def overview(models: list[dict]) -> Iterator[str]:
                        budget_experts(b, 0.4, preset("paper")), b.experts_at_40] for b in BUDGETS))
 
 
-def in_full(model: dict) -> Iterator[str]:
-    """Part by part, then the totals, then what is printed."""
+def details(model: dict) -> Iterator[str]:
+    """Counts by part, then the totals, then the printed figures."""
     summary = model["summary"]
     yield from (*wrap(f"{model['model']}: {model['source']}", BOLD), "")
-    yield from table(["<part", ">parameters", ">active a token", ">FLOPs a token"],
+    yield from table(["<part", ">parameters", ">active per token", ">FLOPs per token"],
                      ([name, *(f"{part[field]:,}" for field in ("total", "active", "flops"))]
                       for name, part in model["parts"].items()))
     yield ""
     yield from table(["<total", ">"], [
         *([label, f"{summary[field]:,}"] for field, label in TOTALS.items()),
-        ["their stored size", bytes_text(summary["table_bytes"])], ["rho", rho_text(summary["rho"])],
-        ["FLOPs a token", f"{summary['flops']:,}"],
-        ["and for each token in the cache", f"{summary['flops_per_cached_token']:,}"]])
+        ["Engram table size", bytes_text(summary["table_bytes"])], ["rho", rho_text(summary["rho"])],
+        ["FLOPs per token", f"{summary['flops']:,}"],
+        ["plus, per cached token", f"{summary['flops_per_cached_token']:,}"]])
     if model["printed"]:
         yield from ("", *printed_lines(model))
 
 
 def printed_lines(model: dict) -> list[str]:
-    """What the papers print of a model, beside our count."""
+    """Table of the figures printed in the papers, with our counts."""
     value = lambda p: f"{100 * p['found']:.2f}%" if p["printed"].endswith("%") else short(p["found"])
-    return table([">printed", ">counted", "<agrees", "<what", "<where"],
+    return table([">printed", ">counted", "<agrees", "<quantity", "<source"],
                  ([p["printed"], value(p), p["agrees"], TOTALS.get(p["field"], p["field"]), p["where"]]
                   for p in model["printed"]))
 
 
 def short(number: float) -> str:
-    """A count in billions or millions: 26.717B, 612.3M."""
+    """Format a count in billions or millions: 26.717B, 612.3M."""
     return f"{number / 1e9:.3f}B" if number >= 1e9 else f"{number / 1e6:.1f}M" if number >= 1e6 else f"{number:,}"
 
 
 def rho_text(rho: float | None) -> str:
-    """rho in per cent, or that there is none."""
+    """Format rho in per cent; "-" if there is none."""
     return "-" if rho is None else f"{100 * rho:.1f}%"

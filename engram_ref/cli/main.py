@@ -1,56 +1,56 @@
 """The entry point of the command line: standard streams, Ctrl-C and exit codes.
 
-Exit codes: 0 success, 1 a comparison failed, 2 bad usage or input or an output that cannot be written (one line on
-standard error), 130 interrupted.
+Exit codes: 0 success, 1 failed comparison, 2 invalid usage or input or unwritable output (one line on standard
+error), 130 interrupted.
 
-Everything slow is imported inside `main`, where Ctrl-C is handled.
+Slow imports happen inside functions, once Ctrl-C is handled.
 """
 
 import os
 import sys
 
-from engram_ref.cli.streams import discard, fail, reserve_closed, say
+from engram_ref.cli.streams import discard, fail, print_stderr, replace_closed
 
 INTERRUPTED = 130
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one command; returns the exit code.
+    """Run one command and return its exit code.
 
-    argv   the arguments; None: this process is the command and has them, and its streams and signals are set up
+    argv   the arguments; None: take them from sys.argv, and set up the streams and signals of this process
     """
     if argv is None:
-        return own_process()
+        return run_as_process()
     try:
-        return outcome(argv)
+        return run_command(argv)
     except KeyboardInterrupt:
-        say("")
+        print_stderr("")
         return INTERRUPTED
 
 
-def own_process() -> int:
-    """The command as a process of its own, which Ctrl-C ends at any moment."""
+def run_as_process() -> int:
+    """Run the command as the main program of this process, which Ctrl-C can end at any time."""
     try:
         import signal
 
         handle_interrupts()
-        reserve_closed()
-        code = outcome(sys.argv[1:])
+        replace_closed()
+        code = run_command(sys.argv[1:])
     except SystemExit as stop:
         code = stop.code
     except KeyboardInterrupt:
         end_interrupted()
-    signal.signal(signal.SIGINT, signal.SIG_IGN)        # the work is done and written: Ctrl-C comes too late
+    signal.signal(signal.SIGINT, signal.SIG_IGN)        # the output is complete: ignore Ctrl-C while exiting
     return code
 
 
-def outcome(argv: list[str]) -> int:
-    """The exit code of a command, or SystemExit after a line that says what is wrong."""
+def run_command(argv: list[str]) -> int:
+    """Run a command and return its exit code; on an error, print one line and raise SystemExit."""
     from engram_ref.errors import InputError
 
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")       # for a letter that the encoding lacks
+            stream.reconfigure(errors="backslashreplace")       # for characters outside the encoding
     try:
         from engram_ref.cli import commands
 
@@ -60,10 +60,10 @@ def outcome(argv: list[str]) -> int:
         return code
     except InputError as error:
         fail(str(error))
-    except BrokenPipeError:                             # the reader, such as `head`, has seen enough
+    except BrokenPipeError:                             # the reader, such as `head`, has closed the pipe
         discard(sys.stdout)
         return 0
-    except OSError as error:                            # a full disk, a closed stream, a terminal that is gone
+    except OSError as error:                            # a full disk, a closed stream, a closed terminal
         if error.filename is None:
             discard(sys.stdout)
         fail(f"{error.filename or 'standard output'}: {error.strerror}")
@@ -74,10 +74,10 @@ def outcome(argv: list[str]) -> int:
 
 
 def handle_interrupts() -> None:
-    """Make Ctrl-C raise KeyboardInterrupt where that unwinds, and end the process at once where it would not.
+    """Make Ctrl-C raise KeyboardInterrupt, or end the process at once where the exception could be lost.
 
-    An import may swallow the exception or make another of it, NumPy's for one. So may a __del__, and a second Ctrl-C
-    means that the first one did not work.
+    Imports (NumPy's, for example) may swallow or replace the exception, and so may __del__ methods. A second Ctrl-C
+    also ends the process at once.
     """
     import signal
 
@@ -95,13 +95,13 @@ def handle_interrupts() -> None:
         sys.__unraisablehook__(failure)
 
     sys.unraisablehook = unraisable
-    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:     # a shell may have it ignored
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:     # unless SIGINT is ignored by the shell
         signal.signal(signal.SIGINT, interrupt)
 
 
 def end_interrupted() -> None:
-    """End this process at once: sys.exit would wait for threads that compile or compute."""
-    say("")                                             # the prompt starts on a line of its own
+    """End this process at once; sys.exit would wait for threads that compile or compute."""
+    print_stderr("")                                             # start the prompt on a new line
     os._exit(INTERRUPTED)
 
 

@@ -1,4 +1,4 @@
-"""engram-ref presets: the named configurations, their sizes, and how their dialects differ."""
+"""engram-ref presets: list the presets, their table sizes and their dialects."""
 
 import argparse
 import json
@@ -10,12 +10,12 @@ from engram_ref.config import EngramConfig
 from engram_ref.dialects import DIALECT_FIELDS, sizes
 from engram_ref.presets import ALIASES, GATES, preset, presets
 
-HELP = "the named configurations and how they differ"
-DESCRIPTION = "The named configurations: sizes of their tables, and every choice in which their dialects differ."
+HELP = "list the presets and how they differ"
+DESCRIPTION = "List the presets with the sizes of their tables, and compare their dialects field by field."
 
 
 def run(options: argparse.Namespace) -> int:
-    """Print the sizes, then the dialect table."""
+    """Print the table sizes and the comparison of dialects."""
     configs = [preset(name) for name in presets()]
     print(json.dumps({"aliases": ALIASES, "presets": [asdict(c) | {"sizes": sizes(c)} for c in configs]})
           if options.json else "\n".join(lines(configs)))
@@ -23,13 +23,13 @@ def run(options: argparse.Namespace) -> int:
 
 
 def lines(configs: list[EngramConfig]) -> Iterator[str]:
-    """Rows, parameters and bytes of each preset's tables; then the dialects, as many side by side as fit."""
-    found = [(c.name, sizes(c)) for c in configs]
+    """Rows, parameters and bytes of each preset's tables; then the dialects, several columns per table."""
+    per_preset = [(c.name, sizes(c)) for c in configs]
     yield from table(["<preset", ">rows of each layer's table", ">parameters", ">stored"],
                      ([name, " + ".join(f"{r:,}" for r in size["rows"]), f"{size['parameters']:,}",
-                       bytes_text(size["bytes"])] for name, size in found))
+                       bytes_text(size["bytes"])] for name, size in per_preset))
     aliases = ", ".join(f"{alias} = {name}" for alias, name in ALIASES.items())
-    yield from wrap(f"alias: {aliases}; gates by name, for dataclasses.replace: {', '.join(GATES)}", DIM)
+    yield from wrap(f"alias: {aliases}; named gates, for dataclasses.replace: {', '.join(GATES)}", DIM)
     for config in configs:
         yield from wrap(f"{config.name}: {config.source}", DIM)
     per_line = 3 if width() < 110 else 4

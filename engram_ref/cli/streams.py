@@ -1,29 +1,29 @@
-"""Standard streams as a command finds them: closed, full, read by `head`, or in order.
+"""Robust use of the standard streams, which may be closed, full, or piped to a program such as `head`.
 
-This file imports only what every Python process has loaded already, so that it is ready before anything slow.
+This file imports only modules that every Python process has loaded already, so importing it takes no time.
 """
 
 import os
 import sys
 
 
-def reserve_closed() -> None:
-    """Open a stand-in for each standard stream that is closed, so that no file opened later gets its number.
+def replace_closed() -> None:
+    """Open a placeholder for each closed standard stream, so that no file opened later gets its descriptor.
 
-    Writing to a stand-in fails like writing to a full disk, with "Bad file descriptor".
+    Placeholders have the wrong direction, so using one fails with "Bad file descriptor".
     """
-    for number, wrong_way in ((0, os.O_WRONLY), (1, os.O_RDONLY), (2, os.O_RDONLY)):
+    for number, mode in ((0, os.O_WRONLY), (1, os.O_RDONLY), (2, os.O_RDONLY)):
         try:
             os.fstat(number)
         except OSError:
-            os.open(os.devnull, wrong_way)              # takes the lowest free number, which is this one
+            os.open(os.devnull, mode)                   # gets the lowest free descriptor, which is this one
     for number, name in ((1, "stdout"), (2, "stderr")):
         if getattr(sys, name) is None:
             setattr(sys, name, os.fdopen(number, "w", encoding="utf-8"))
 
 
-def say(line: str, end: str = "\n") -> None:
-    """Print a line to standard error, if there is one that can be written to."""
+def print_stderr(line: str, end: str = "\n") -> None:
+    """Print a line to standard error if it is writable."""
     if sys.stderr is None:
         return
     try:
@@ -33,13 +33,13 @@ def say(line: str, end: str = "\n") -> None:
 
 
 def fail(message: str) -> None:
-    """Say what is wrong, in one line; exit code 2."""
-    say(" ".join(f"engram-ref: {message}".split()))
+    """Print an error message on one line and raise SystemExit with code 2."""
+    print_stderr(" ".join(f"engram-ref: {message}".split()))
     raise SystemExit(2)
 
 
 def discard(stream: object) -> None:
-    """Redirect a stream that failed to nowhere: Python tries once more to write what it holds when it ends."""
+    """Redirect a failed stream to os.devnull, since Python flushes its buffer again on exit."""
     try:
         nowhere = os.open(os.devnull, os.O_WRONLY)
         os.dup2(nowhere, stream.fileno())
@@ -49,5 +49,5 @@ def discard(stream: object) -> None:
 
 
 def is_terminal(stream: object) -> bool:
-    """Is someone looking at this stream?"""
+    """Whether the stream is a terminal."""
     return hasattr(stream, "isatty") and stream.isatty()

@@ -1,4 +1,4 @@
-"""What a terminal can show: width, colour, letters; and tables that respect all three."""
+"""Terminal output: width, colour and characters, and tables that respect all three."""
 
 import os
 import shutil
@@ -13,33 +13,33 @@ LEAST_WIDTH, MOST_WIDTH = 80, 120
 BOLD, DIM = "1", "2"
 EMOJI_STYLE = "\N{VARIATION SELECTOR-16}"
 JOINED = frozenset(map(chr, (*range(0x1160, 0x1200), *range(0xD7B0, 0xD800))))
-"""Korean vowels and finals, which share the columns of the letter before them."""
+"""Korean vowels and finals, which are displayed in the columns of the preceding letter."""
 
 
 def width() -> int:
-    """Columns to use: at least 80, at most 120."""
+    """Columns of output: those of the terminal, but at least 80 and at most 120."""
     return min(max(shutil.get_terminal_size((LEAST_WIDTH, 24)).columns, LEAST_WIDTH), MOST_WIDTH)
 
 
-def speaks_unicode() -> bool:
-    """Whether standard output can carry letters beyond ASCII."""
+def supports_unicode() -> bool:
+    """Whether the encoding of standard output is a Unicode one."""
     return (getattr(sys.stdout, "encoding", None) or "ascii").lower().replace("-", "").startswith("utf")
 
 
 def style(text: str, code: str) -> str:
-    """BOLD or DIM text, where the output is a terminal and NO_COLOR is not set."""
+    """BOLD or DIM text if the output is a terminal and NO_COLOR is not set, else plain text."""
     plain = os.environ.get("NO_COLOR") or not is_terminal(sys.stdout) or os.environ.get("TERM") == "dumb"
     return text if plain or not code else f"\033[{code}m{text}\033[0m"
 
 
 def shade(value: float) -> str:
-    """A block that is the darker, the nearer value in [0, 1] is to 1."""
-    shades = " ░▒▓█" if speaks_unicode() else " .:*#"
+    """A block character, darker for larger values in [0, 1]."""
+    shades = " ░▒▓█" if supports_unicode() else " .:*#"
     return shades[min(int(value * len(shades)), len(shades) - 1)]
 
 
 def columns(text: str) -> int:
-    """Terminal columns that a text takes: two for wide letters and emoji, none for combining marks.
+    """Width of a text in terminal columns: two for wide characters and emoji, zero for combining marks.
 
     >>> columns("horse"), columns("馬"), columns("🐎"), columns("e\u0301"), columns("❤"), columns("❤\ufe0f")
     (5, 2, 2, 1, 1, 2)
@@ -49,7 +49,7 @@ def columns(text: str) -> int:
     taken = last = 0
     for letter in text:
         if letter == EMOJI_STYLE:
-            wider = last == 1                                # it widens a narrow symbol, and only that
+            wider = last == 1                                # widens narrow symbols only
         elif unicodedata.category(letter) in ("Mn", "Me", "Cf") or letter in JOINED:
             wider = 0
         else:
@@ -58,24 +58,24 @@ def columns(text: str) -> int:
     return taken
 
 
-def fit(text: str, room: int, keep: str = "left") -> str:
-    """Text padded or cut to `room` columns; `keep` says which end of it stays."""
-    if columns(text) <= room:
-        return text + " " * (room - columns(text))
-    dots = "…" if speaks_unicode() else "..."
-    letters = text[:room] if keep == "left" else text[-room:]        # no letter is less than a column, but for marks
-    while columns(letters) > room - len(dots):
+def fit(text: str, size: int, keep: str = "left") -> str:
+    """Pad or truncate a text to `size` columns; `keep` is the end that is kept, "left" or "right"."""
+    if columns(text) <= size:
+        return text + " " * (size - columns(text))
+    dots = "…" if supports_unicode() else "..."
+    letters = text[:size] if keep == "left" else text[-size:]        # enough: only marks are narrower than a column
+    while columns(letters) > size - len(dots):
         letters = letters[:-1] if keep == "left" else letters[1:]
-    while keep == "right" and columns(letters[:1]) < bool(letters):     # a mark would join the dots
+    while keep == "right" and columns(letters[:1]) < bool(letters):     # a leading mark would combine with the dots
         letters = letters[1:]
     cut = letters + dots if keep == "left" else dots + letters
-    return cut + " " * (room - columns(cut))
+    return cut + " " * (size - columns(cut))
 
 
 def escaped(text: str) -> str:
-    r"""A text with escapes for what would disturb a line, and for letters that the terminal lacks.
+    r"""Escape control characters, and characters outside the terminal's encoding.
 
-    A mark at the start is one of these: it would join whatever is printed before it.
+    A leading combining mark is escaped too: it would combine with the character printed before it.
 
     >>> escaped("one\ntwo"), escaped("\u0301e")
     ('one\\ntwo', '\\u0301e')
@@ -83,35 +83,35 @@ def escaped(text: str) -> str:
     joins = columns(text[:1]) == 0
     shown = "".join(c if c.isprintable() and not (joins and i == 0) else c.encode("unicode_escape").decode()
                     for i, c in enumerate(text))
-    return shown if speaks_unicode() else shown.encode("ascii", "backslashreplace").decode()
+    return shown if supports_unicode() else shown.encode("ascii", "backslashreplace").decode()
 
 
 def visible(text: str) -> str:
-    """A token's text between quotes, escaped."""
+    """Escape and quote the text of a token."""
     return f"'{escaped(text)}'"
 
 
 def wrap(text: str, code: str = "") -> list[str]:
-    """A sentence over as many lines as the terminal needs, all of one style."""
+    """Wrap a sentence to the terminal's width and style each line."""
     return [style(line, code) for line in textwrap.wrap(text, width(), break_on_hyphens=False)]
 
 
 def table(heading: Sequence[str], rows: Iterable[Sequence[object]], narrow: bool = False) -> list[str]:
     """Lines of a table whose columns are as wide as their widest cell.
 
-    heading   one text a column, after the side to which the column is aligned: "<name", ">size"
-    narrow    whether one blank is left between columns, instead of two, if two do not fit the terminal
+    heading   one title per column, preceded by the column's alignment: "<name", ">size"
+    narrow    separate columns by one space instead of two if the table would exceed the terminal's width
     """
     cells = [[title[1:] for title in heading], *([str(cell) for cell in row] for row in rows)]
     widths = [max(map(columns, column)) for column in zip(*cells, strict=True)]
     gap = " " if narrow and sum(widths) + 2 * (len(widths) - 1) > width() else "  "
-    pad = lambda cell, room, title: fit(cell, room) if title[0] == "<" else " " * (room - columns(cell)) + cell
+    pad = lambda cell, size, title: fit(cell, size) if title[0] == "<" else " " * (size - columns(cell)) + cell
     head, *lines = [gap.join(map(pad, row, widths, heading)).rstrip() for row in cells]
     return [style(head, DIM), *lines]
 
 
 def bytes_text(count: int) -> str:
-    """A size in bytes as a person reads it: binary units, three digits."""
+    """Format a size in bytes with binary units and three digits."""
     size, units = float(count), ["B", "KiB", "MiB", "GiB", "TiB"]
     while size >= 1024 and len(units) > 1:
         size, units = size / 1024, units[1:]

@@ -1,4 +1,4 @@
-"""engram-ref walk: follow a sentence through Engram, stage by stage."""
+"""engram-ref walk: print a sentence's way through Engram, stage by stage."""
 
 import argparse
 import inspect
@@ -11,7 +11,7 @@ import engram_ref
 from engram_ref import ops
 from engram_ref.cli.source import add_input, configured, output_path, read_text
 from engram_ref.cli.streams import is_terminal
-from engram_ref.cli.terminal import BOLD, DIM, MOST_WIDTH, escaped, fit, speaks_unicode, style, visible, width, wrap
+from engram_ref.cli.terminal import BOLD, DIM, MOST_WIDTH, escaped, fit, style, supports_unicode, visible, width, wrap
 from engram_ref.cli.walk_data import DEFAULT_TEXT, Walk, axes_of, figure_span, follow
 from engram_ref.cli.walk_text import BLOCK_PAGES, PAGES
 from engram_ref.config import EngramConfig, check_layer
@@ -24,51 +24,50 @@ from engram_ref.packages import require
 from engram_ref.stages import stage_of
 from engram_ref.text.vocabulary import Vocabulary
 
-MOST_BYTES = 2_000_000   # of a text: tokenised as a whole, since the tokens are counted; a second or two
+MOST_BYTES = 2_000_000   # of standard input: the whole text is tokenised, which takes a second or two
 
 HELP = "follow a sentence through Engram, stage by stage"
-DESCRIPTION = f"""Follow a sentence through Engram, stage by stage.
+DESCRIPTION = f"""Follow a sentence through Engram and print the result of each stage. The default text is
+{DEFAULT_TEXT!r}
 
-With no text it takes {DEFAULT_TEXT!r}
-Tokens, n-grams and row numbers are those of the preset; the values after them come from the preset
-tiny on seeded random weights. Only the positions shown are computed. Bytes that are not a whole
-letter are shown as such, <E2 82>; as JSON, every token has its bytes. Standard input may have
-{MOST_BYTES:,} bytes."""
+Tokens, n-grams and rows are those of the preset. The values computed from them use the preset tiny with
+seeded random weights. Only the positions shown are computed. Partial UTF-8 characters are shown as bytes,
+such as <E2 82>; the JSON includes the bytes of every token. Standard input is limited to {MOST_BYTES:,} bytes."""
 
 MOST_PARAMETERS = 100_000_000
-MOST_POSITIONS = 32      # longer texts are shown up to here; --position shows any one
-MOST_COMPUTED = 512      # positions that are printed as JSON, or that a whole model computes
+MOST_POSITIONS = 32      # shown of a longer text; --position shows any one
+MOST_COMPUTED = 512      # positions printed as JSON, or computed by a whole model
 BRIEF = ("canonical_ids", "windows", "rows", "memory", "key", "gate", "conv", "output")
-"""The stages shown unless --step or --stage asks for others."""
+"""The stages shown by default, without --step or --stage."""
 
 
 def arguments(command: argparse.ArgumentParser) -> None:
-    """The options of `walk`."""
+    """Add the options of `walk`."""
     add_input(command)
-    command.add_argument("--layer", type=int, metavar="ID", help="which Engram layer (default: the preset's first)")
-    command.add_argument("--model", metavar="NAME", help="go on through the whole block of a model, tiny or small; it "
-                         f"computes all positions up to the one shown, at most {MOST_COMPUTED}")
-    command.add_argument("--position", type=int, metavar="P", help="show one position only, from 0 (default: the first "
-                         f"{MOST_POSITIONS}; with --json all, at most {MOST_COMPUTED})")
-    command.add_argument("--stage", metavar="NAME", help="show one stage only: " + ", ".join(PAGES))
+    command.add_argument("--layer", type=int, metavar="ID", help="Engram layer (default: the preset's first)")
+    command.add_argument("--model", metavar="NAME", help="continue through the rest of the block of a model, tiny or "
+                         f"small; this computes all positions up to the one shown, at most {MOST_COMPUTED}")
+    command.add_argument("--position", type=int, metavar="P", help="show only this position, counted from 0 (default: "
+                         f"the first {MOST_POSITIONS}, or with --json all, at most {MOST_COMPUTED})")
+    command.add_argument("--stage", metavar="NAME", help="show only this stage: " + ", ".join(PAGES))
     command.add_argument("--step", action="store_true",
-                         help="every stage with its formula and place in the source; Enter goes on")
-    command.add_argument("--plot", metavar="FILE.svg", help="write a figure: tokens, n-grams, gates")
+                         help="show every stage with its formula and source line, and wait for Enter after each")
+    command.add_argument("--plot", metavar="FILE.svg", help="write a figure of tokens, n-grams and gates")
 
 
 def run(options: argparse.Namespace) -> int:
-    """Follow the text and show what the options ask for."""
+    """Compute the selected stages and positions, then print or plot them."""
     config, vocabulary = configured(options)
     layer = config.layer_ids[0] if options.layer is None else options.layer
     check_layer(config, layer)
     if config.vocabulary is None:
-        raise InputError("--preset", "one with a vocabulary", config.name,
-                         "it hashes raw ids of a tokenizer that is not shipped: engram-ref ids --tokens")
+        raise InputError("--preset", "a preset with an included vocabulary", config.name,
+                         "it hashes raw ids of a tokenizer that is not included: use engram-ref ids --tokens")
     path = output_path(options.plot, ".svg", "--plot")
     if options.stage is not None:
         check_name("--stage", options.stage, PAGES)
     names = [options.stage] if options.stage else [n for n in PAGES if options.step or options.json or n in BRIEF]
-    model = None if options.model is None else walkable(options, config, vocabulary)
+    model = None if options.model is None else chosen_model(options, config, vocabulary)
     if path is not None:
         require("matplotlib", "--plot")
     text = DEFAULT_TEXT if not options.text else read_text(options.text, MOST_BYTES)
@@ -88,14 +87,14 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def walkable(options: argparse.Namespace, config: EngramConfig, vocabulary: Vocabulary) -> ModelConfig:
-    """The model that --model names, on the vocabulary of --tokenizer or else its own, which must be the preset's."""
+def chosen_model(options: argparse.Namespace, config: EngramConfig, vocabulary: Vocabulary) -> ModelConfig:
+    """The model of --model, with the vocabulary of --tokenizer or else its own, which must equal the preset's."""
     model = model_preset(options.model)
     if model.engram is None or (options.tokenizer is None and model.engram.vocabulary != config.vocabulary):
-        raise InputError("--model", f"one with Engram and the vocabulary {config.vocabulary}", options.model)
+        raise InputError("--model", f"a model with Engram and the vocabulary {config.vocabulary}", options.model)
     if summarise(model).total > MOST_PARAMETERS:
-        raise InputError("--model", "one that runs on a desk: tiny or small", options.model,
-                         f"engram-ref count {options.model} shows its sizes")
+        raise InputError("--model", "a model small enough to run here: tiny or small", options.model,
+                         f"engram-ref count {options.model} prints its size")
     if options.tokenizer is None:
         return model
     return replace(model, engram=vocabulary.configure(model.engram, config.pad_id),
@@ -103,16 +102,16 @@ def walkable(options: argparse.Namespace, config: EngramConfig, vocabulary: Voca
 
 
 def chosen_positions(length: int, max_ngram: int, options: argparse.Namespace) -> tuple[list[int], int, range]:
-    """The positions to show, the one whose rows the figure has, and the positions to compute for both.
+    """The positions to show, the position whose rows the figure shows, and the positions to compute for both.
 
-    To show: the one asked for, or the first of a text; as JSON all of them.
+    Shown are the position of --position, or by default the first of a text, or with --json all.
     """
     position, most = options.position, MOST_COMPUTED
     if position is not None and not 0 <= position < length:
-        raise InputError("--position", f"a position in [0, {length})", position, f"the text has {length} tokens")
+        raise InputError("--position", f"a position in [0, {length})", position, f"tokens in the text: {length}")
     if position is None and options.json and length > most:
-        raise InputError("TEXT", f"at most {most} tokens, if all are printed as JSON", length,
-                         "--position P prints one; engram-ref ids --json prints the rows of any number")
+        raise InputError("TEXT", f"at most {most} tokens with --json", length,
+                         "--position P prints one; engram-ref ids --json has no limit")
     first = range(length if options.json else min(length, MOST_POSITIONS))
     positions = list(first) if position is None else [position]
     focus = positions[0] if len(positions) == 1 else min(max_ngram, length) - 1
@@ -121,23 +120,25 @@ def chosen_positions(length: int, max_ngram: int, options: argparse.Namespace) -
         figure = figure_span(focus, length)
         span = range(min(span.start, figure.start), max(span.stop, figure.stop))
     if options.model is not None and span.stop > most:
-        raise InputError("--position", f"one below {most - (span.stop - positions[-1] - 1)} with --model",
-                         positions[-1], "attention looks at every position before it, so the model computes them all")
+        raise InputError("--position", f"a position below {most - (span.stop - positions[-1] - 1)} with --model",
+                         positions[-1], "attention reads every earlier position, so the model computes them all")
     return positions, focus, span
 
 
 def show(walk: Walk, positions: list[int], names: list[str], options: argparse.Namespace) -> None:
-    """Print the pages, those of a model's block last; with --step, wait between them for who can press Enter."""
+    """Print the pages, those of a model's block last; with --step on a terminal, wait for Enter after each."""
     c = walk.config
-    text = visible(walk.text[:MOST_WIDTH])                  # so much of it at most is shown
-    print(*wrap(f"preset {c.name}, layer {walk.layer} (blocks count from {c.layer_base}), vocabulary {c.vocabulary}",
+    text = visible(walk.text[:MOST_WIDTH])                  # long enough for the widest line
+    # title
+    print(*wrap(f"preset {c.name}, layer {walk.layer} (counted from {c.layer_base}), vocabulary {c.vocabulary}",
                 BOLD), fit(text, width()).rstrip(), sep="\n")
-    print(*wrap(f"{len(walk.raw_ids)} tokens, each reading {c.columns} rows: {len(c.orders)} orders x "
+    print(*wrap(f"{len(walk.raw_ids)} tokens; each reads {c.columns} rows: {len(c.orders)} orders x "
                 f"{c.n_heads} heads"), sep="\n")
     if options.stage is None and not options.step:
-        print(f"{len(names)} of {len(PAGES)} stages; --step shows them all, with formulas and sources")
+        print(f"{len(names)} of {len(PAGES)} stages; --step shows all, with formulas and source lines")
     if options.position is None and len(positions) < len(walk.raw_ids):
-        print(f"showing the first {len(positions)} positions; --position P shows any one")
+        print(f"the first {len(positions)} positions; --position P shows any other")
+    # pages
     pages = {name: PAGES[name] for name in names} | ({} if walk.model is None else BLOCK_PAGES)
     first_value = next((key for key in pages if stage_of(key).kind == "float"), None)
     for key, page in pages.items():
@@ -152,18 +153,18 @@ def show(walk: Walk, positions: list[int], names: list[str], options: argparse.N
 
 
 def values_notice(walk: Walk) -> list[str]:
-    """Said before the first value: which numbers are real and which are not."""
-    dash = "─" if speaks_unicode() else "-"
-    what = "the module of the preset tiny" if walk.model is None else f"the whole model {walk.model.name}"
-    state = "and a random state" if walk.model is None else "from the embedding of the text on"
-    notice = (f"Rows above are those of {walk.config.name}. From here on {what} ({walk.module.n_branches} branches of "
-              f"{walk.module.hidden_size}, with its own small tables and a convolution) computes on seeded random "
-              f"weights {state}: every step is real, gate values are not learned.")
+    """Notice before the first values: rows are those of the preset, values come from random weights."""
+    dash = "─" if supports_unicode() else "-"
+    source = "the module of the preset tiny" if walk.model is None else f"the whole model {walk.model.name}"
+    inputs = "weights and hidden states" if walk.model is None else "weights, starting from the text's embeddings"
+    notice = (f"The rows above are those of {walk.config.name}. The values below are computed by {source} "
+              f"({walk.module.n_branches} branches of {walk.module.hidden_size}, small tables of its own, a "
+              f"convolution) with seeded random {inputs}: the computation is exact, but the gates are not trained.")
     return [dash * width(), *wrap(notice)]
 
 
 def heading(walk: Walk, key: str, step: bool) -> list[str]:
-    """A page's title: number, key, shape, what it is; with `step` its formula and where in the source the op is."""
+    """A page's heading: number, key, shape and description; with `step` also the formula and the op's source line."""
     stage = stage_of(key)
     number = f"{list(PAGES).index(key) + 1}. " if key in PAGES else ""
     described = walk.stages.describe(key) if key in walk.stages else f"{key} (none in this block)"
@@ -177,7 +178,7 @@ def heading(walk: Walk, key: str, step: bool) -> list[str]:
 
 
 def as_json(walk: Walk, positions: list[int], names: list[str]) -> dict[str, object]:
-    """Everything `walk` shows of these positions, and every stage of them in full, except the logits."""
+    """The tokens and the full stages of these positions; logits are omitted."""
     stages = {}
     for key in [*names, *(key for key in walk.stages if key not in PAGES)]:
         array = walk.take(key, positions)

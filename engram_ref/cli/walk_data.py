@@ -1,8 +1,8 @@
-"""What `walk` shows: some positions of a text followed through addressing, and through a tiny module.
+"""The data that `walk` shows: the stages of some positions of a text.
 
-Addressing is that of the chosen preset: real ids, real n-grams, real row numbers. Values come from the tiny preset,
-whose weights are random (seeded), since the real tables do not fit on a desk. Only the positions that are shown are
-computed, and what they depend on: the ids and convolution taps just before them, or a whole model's whole prefix.
+Ids, n-grams and rows are those of the chosen preset. Values come from the preset tiny with seeded random weights,
+since the real tables are too large. Only the positions shown are computed, with the ids and convolution taps just
+before them, or with all earlier positions for a whole model.
 """
 
 from collections.abc import Sequence
@@ -27,25 +27,25 @@ from engram_ref.trace import Trace
 
 DEFAULT_TEXT = "Only Alexander the Great could tame the horse Bucephalus."
 SEED = 0
-PAD = "<pad>"            # shown where an n-gram begins before the text
-MOST_TOKENS = 24         # of a figure; a wider one could not be read
-DRAWN_AT_ONCE = 4096     # positions whose random state is drawn and dropped in one go
+PAD = "<pad>"            # shown for the positions before the text
+MOST_TOKENS = 24         # per figure; a wider figure would be illegible
+DRAWN_AT_ONCE = 4096     # positions whose random hidden states are drawn and discarded at a time
 
 
 @dataclass(frozen=True)
 class Walk:
-    """Some positions of a text on their way through Engram: what the pages, the JSON and the figure read."""
+    """The stages of some positions of a text, which the pages, the JSON and the figure show."""
 
     config: EngramConfig
     layer: int
     text: str
     vocabulary: Vocabulary
     raw_ids: np.ndarray          # int64 [T] of the whole text
-    span: range                  # the positions that the stages hold
+    span: range                  # the positions computed
     model: ModelConfig | None
     module: EngramConfig         # of the module that computed the values: the preset tiny, or the model's
     stages: Trace                # canonical_ids ... rows of config, memory ... residual of module: [T = span, ...];
-                                 # of a model also its whole block and the logits, with a batch axis
+                                 # with a model also the whole block and the logits, with a batch axis
 
     def take(self, key: str, positions: Sequence[int]) -> np.ndarray:
         """A stage at some positions."""
@@ -57,27 +57,27 @@ class Walk:
         return array.squeeze(tuple(i for i, letter in enumerate(axes_of(key, array)) if letter in ("B", "T")))
 
     def token(self, position: int) -> dict[str, object]:
-        """What is shown of a token, as in the JSON; n-grams are canonical texts, oldest first, PAD before the text."""
+        """Description of a token, as in the JSON; n-grams are canonical texts, oldest first, PAD before the text."""
         raw_id, canonical_id = int(self.raw_ids[position]), int(self.at("canonical_ids", position))
-        mates = [int(i) for i in self.vocabulary.members(canonical_id) if i != raw_id]
+        members = [int(i) for i in self.vocabulary.members(canonical_id) if i != raw_id]
         back = [self.canonical_text(int(c)) if i <= position else PAD
                 for i, c in enumerate(self.at("windows", position))]
         return {"position": position, "text": self.spell(raw_id), "bytes": self.token_bytes(raw_id).hex(" "),
-                "raw_id": raw_id, "canonical_id": canonical_id, "shares_its_id_with": list(map(self.spell, mates)),
+                "raw_id": raw_id, "canonical_id": canonical_id, "shares_its_id_with": list(map(self.spell, members)),
                 "ngrams": {str(n): back[:n][::-1] for n in self.config.orders}}
 
     def spell(self, raw_id: int) -> str:
-        """The text of a raw id; bytes that are no whole letter in angle brackets, such as <E2 82>."""
+        """The text of a raw id, with the bytes of partial characters in angle brackets, such as <E2 82>."""
         return show_bytes(self.token_bytes(raw_id))
 
     def token_bytes(self, raw_id: int) -> bytes:
-        """The bytes that a raw id stands for."""
+        """The bytes of a raw id."""
         text = self.vocabulary.text(raw_id)
         data = token_bytes(self.vocabulary.spelling(raw_id)) if REPLACEMENT in text else None
         return text.encode() if data is None else data
 
     def canonical_text(self, canonical_id: int) -> str:
-        """The key that the members of a class share; the bytes of a piece of a letter."""
+        """The key shared by the members of a class, or the bytes of a partial character."""
         first = int(self.vocabulary.members(canonical_id)[0])
         text = self.spell(first)
         return text if REPLACEMENT in self.vocabulary.text(first) else canonical_key(text, "")
@@ -85,10 +85,10 @@ class Walk:
 
 def follow(text: str, raw_ids: np.ndarray, vocabulary: Vocabulary, config: EngramConfig, layer: int, span: range,
            model: ModelConfig | None = None) -> Walk:
-    """Take positions of a text through the chosen preset's addressing and the tiny preset's values, or a model's.
+    """Compute the stages of some positions: addressing with the chosen preset, values with the preset tiny or a model.
 
-    raw_ids   int64 [T], all of the text
-    span      the positions to compute, one after the other
+    raw_ids   int64 [T], the whole text
+    span      the positions to compute
     """
     canonical_ids = canonicalise(raw_ids[: span.stop], vocabulary.canonical)
     stages = address_stages(Addressing(config, vocabulary), layer, canonical_ids, span.start)
@@ -101,13 +101,13 @@ def follow(text: str, raw_ids: np.ndarray, vocabulary: Vocabulary, config: Engra
 
 
 def figure_span(focus: int, length: int) -> range:
-    """The positions around `focus` that the figure shows."""
+    """The positions around `focus` that are in the figure."""
     first = max(0, min(focus - MOST_TOKENS // 2, length - MOST_TOKENS))
     return range(first, min(first + MOST_TOKENS, length))
 
 
 def address_stages(addressing: Addressing, layer: int, canonical_ids: np.ndarray, first: int = 0) -> Trace:
-    """canonical_ids, windows, mix and rows from one position of a text on, all without a batch axis."""
+    """canonical_ids, windows, mix and rows from position `first` on, all without a batch axis."""
     trace = Trace()
     addressing.rows(canonical_ids[first:], layer, before(canonical_ids, first, addressing.config), trace=trace)
     trace.arrays = {name: array[0] for name, array in trace.arrays.items()}
@@ -121,12 +121,12 @@ def before(canonical_ids: np.ndarray, position: int, config: EngramConfig) -> np
 
 
 def value_stages(addressing: Addressing, canonical_ids: np.ndarray, first: int) -> dict[str, np.ndarray]:
-    """memory ... residual of the tiny module on random weights and a random hidden state, from a position on."""
+    """memory ... residual of the tiny module from position `first` on, for random weights and hidden states."""
     rng, tiny = np.random.default_rng(SEED), addressing.config
     layer = tiny.layer_ids[0]
     parameters = initialise(tiny, layer, rng)
-    start = max(first - tiny.conv_span, 0)                  # as far back as the convolution looks
-    for drawn in range(0, start, DRAWN_AT_ONCE):            # every position keeps its state, wherever we start
+    start = max(first - tiny.conv_span, 0)                  # the first position that the convolution reads
+    for drawn in range(0, start, DRAWN_AT_ONCE):            # skip: a position's state must not depend on `first`
         rng.standard_normal((min(DRAWN_AT_ONCE, start - drawn), tiny.n_branches, tiny.hidden_size))
     hidden = rng.standard_normal((1, len(canonical_ids) - start, tiny.n_branches, tiny.hidden_size))
     rows = addressing.rows(canonical_ids[start:], layer, before(canonical_ids, start, tiny))[None]
@@ -136,9 +136,9 @@ def value_stages(addressing: Addressing, canonical_ids: np.ndarray, first: int) 
 
 
 def model_stages(model: ModelConfig, vocabulary: Vocabulary, raw_ids: np.ndarray, span: range) -> dict[str, np.ndarray]:
-    """Of the last block with an Engram module: that module's values, then the whole block and the logits."""
+    """Stages of the last block with an Engram module: the values of that module, the rest of the block, the logits."""
     parameters = tree.initialise(model, np.random.default_rng(SEED))
-    with Trace(stop="final_norm") as whole:                 # before the logits, which few positions need
+    with Trace(stop="final_norm") as whole:                 # before the logits, computed below for `span` only
         forward(parameters, raw_ids, model, addressing=Addressing(model.engram, vocabulary), trace=whole,
                 check_values=False)
     index = max(i for i in range(model.backbone.n_layers) if model.engram_layer(i) is not None)
@@ -154,10 +154,10 @@ def model_stages(model: ModelConfig, vocabulary: Vocabulary, raw_ids: np.ndarray
 
 
 def axes_of(key: str, array: np.ndarray) -> list[str]:
-    """The axis letters of a stage's array, which may come without B."""
+    """The axis letters of a stage's array, with or without B."""
     return stage_of(key).axes.split()[-array.ndim :]
 
 
 def at_positions(key: str, array: np.ndarray, positions: Sequence[int]) -> np.ndarray:
-    """The part of a stage that belongs to some positions, wherever its axis T is."""
+    """Select positions of a stage's array along its axis T."""
     return array.take(positions, axis=axes_of(key, array).index("T"))

@@ -1,4 +1,4 @@
-"""The figure of `walk --plot`: tokens along the bottom, n-grams as brackets, gates as shading."""
+"""The figure of `walk --plot`: tokens as labels, n-grams as brackets, gates as shaded cells."""
 
 import io
 import textwrap
@@ -12,21 +12,21 @@ from matplotlib.patches import Rectangle
 from engram_ref.cli.terminal import columns
 from engram_ref.cli.walk_data import Walk, figure_span
 
-ORDER_COLOURS = ("#1b6ca8", "#c8571b", "#4a7c2c", "#7a3b8f", "#8a6d00")   # told apart in grey too
+ORDER_COLOURS = ("#1b6ca8", "#c8571b", "#4a7c2c", "#7a3b8f", "#8a6d00")   # distinct in greyscale too
 INK, QUIET = "#222222", "#777777"
 
 
 def figure_svg(walk: Walk, focus: int) -> bytes:
-    """The figure as SVG bytes, the same for the same walk; its rows are those of the position `focus`."""
+    """Return the figure as SVG, with identical bytes for identical data; rows are shown for the position `focus`."""
     c, shown = walk.config, figure_span(focus, len(walk.raw_ids))
     token = walk.token(focus)
-    longest = " ".join(token["ngrams"][str(c.max_ngram)][-focus - 1 :])         # what is before the text left out
+    longest = " ".join(token["ngrams"][str(c.max_ngram)][-focus - 1 :])         # without the padding before the text
     finding = (f"At {token['text'].strip()!r}, {c.name} layer {walk.layer} reads {c.columns} rows: "
                f"{c.n_heads} heads for each n-gram that ends there, the longest {longest!r}")
     buffer = io.BytesIO()
     with (matplotlib.rc_context({"svg.hashsalt": "engram_ref", "svg.fonttype": "none", "font.size": 9}),
           warnings.catch_warnings()):
-        warnings.filterwarnings("ignore", "Glyph")          # text stays text: only the layout measures with our font
+        warnings.filterwarnings("ignore", "Glyph")          # the SVG contains text, so our font only affects layout
         figure = Figure(figsize=(max(7.0, 0.85 * len(shown) + 1.2), 5.4))
         top, bottom = figure.subplots(2, 1, height_ratios=[3, 2], sharex=True)
         draw_brackets(top, walk, shown, focus)
@@ -40,7 +40,7 @@ def figure_svg(walk: Walk, focus: int) -> bytes:
 
 
 def draw_brackets(axes: Axes, walk: Walk, shown: range, focus: int) -> None:
-    """One bracket an n-gram, staggered so that none hides another; those of the focus with their rows."""
+    """Draw one bracket per n-gram, staggered to avoid overlaps, with the rows of those that end at the focus."""
     level = 0.0
     for i, order in enumerate(walk.config.orders):
         colour = ORDER_COLOURS[i % len(ORDER_COLOURS)]
@@ -61,7 +61,7 @@ def draw_brackets(axes: Axes, walk: Walk, shown: range, focus: int) -> None:
 
 
 def draw_gates(axes: Axes, walk: Walk, shown: range) -> None:
-    """One row of cells a branch: the darker, the wider the gate is open."""
+    """Draw one row of cells per branch, darker for larger gates."""
     branches = walk.take("gate", shown).T                    # [M, shown]
     for m, gates in enumerate(branches):
         for t, gate in zip(shown, gates.tolist(), strict=True):
@@ -76,7 +76,7 @@ def draw_gates(axes: Axes, walk: Walk, shown: range) -> None:
 
 
 def label_tokens(axes: Axes, walk: Walk, shown: range) -> None:
-    """The tokens under their columns, with escapes for what cannot be seen; and where the gates come from."""
+    """Label the columns with the tokens, escaping unprintable characters, and state the source of gates and rows."""
     words = ["".join(c if c.isprintable() else c.encode("unicode_escape").decode()
                      for c in walk.spell(walk.raw_ids[t]).strip() or "␣").replace("$", r"\$") for t in shown]
     crowded = max(columns(word) for word in words) > 9
@@ -84,5 +84,5 @@ def label_tokens(axes: Axes, walk: Walk, shown: range) -> None:
     axes.tick_params(axis="x", length=0)
     length = len(walk.raw_ids)
     cut = f"; tokens {shown[0]} to {shown[-1]} of {length}" if len(shown) < length else ""
-    axes.set_xlabel("gates: preset tiny on seeded random weights, not learned; rows: real, head 0 of each order" + cut,
+    axes.set_xlabel("gates: preset tiny with seeded random weights, untrained; rows: head 0 of each order" + cut,
                     color=QUIET, fontsize=8)

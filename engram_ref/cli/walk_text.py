@@ -1,4 +1,4 @@
-"""The pages that `walk` prints: one function a stage, each giving lines of text; then those of a model's block."""
+"""The text pages of `walk`: one function per stage of Engram and of a model's block, each returning lines."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -9,37 +9,37 @@ from engram_ref.cli.terminal import DIM, columns, escaped, fit, shade, style, ta
 from engram_ref.cli.walk_data import Walk
 from engram_ref.stages import STAGES
 
-MOST_MATES = 40          # tokens of a class that are listed before they are counted
-MOST_TOKEN = 24          # columns of a token in a table; some are 128 letters long
-SHOWN_VALUES = 6         # first channels of a vector that are printed
-MOST_WATCHED = 3         # positions or next tokens that are named
+MOST_MEMBERS = 40        # tokens of a class that are listed; further ones are only counted
+MOST_TOKEN = 24          # columns of a token in a table; some tokens have 128 characters
+SHOWN_VALUES = 6         # leading channels of a vector that are printed
+MOST_LISTED = 3          # attended positions or next tokens that are listed
 
 
 def token_cell(walk: Walk, position: int) -> str:
-    """A token between quotes, cut if it would take too much of a line."""
+    """A quoted token, truncated to MOST_TOKEN columns."""
     shown = visible(walk.spell(walk.raw_ids[position]))
     return shown if columns(shown) <= MOST_TOKEN else fit(shown, MOST_TOKEN)
 
 
 def wide_table(titles: Sequence[str], positions: list[int], cells: Callable[[int], Sequence[str]],
                keep: str = "left") -> list[str]:
-    """A table as wide as the terminal, its columns all of one width, to which the cells of a position are cut."""
-    room = (width() - max(len("pos"), len(str(positions[-1])))) // len(titles) - 2
-    return table([">pos", *(f"<{fit(title, room)}" for title in titles)],
-                 ([t, *(fit(cell, room, keep) for cell in cells(t))] for t in positions))
+    """A table as wide as the terminal, with columns of equal width; cells are truncated to it."""
+    cell_width = (width() - max(len("pos"), len(str(positions[-1])))) // len(titles) - 2
+    return table([">pos", *(f"<{fit(title, cell_width)}" for title in titles)],
+                 ([t, *(fit(cell, cell_width, keep) for cell in cells(t))] for t in positions))
 
 
 def tokens_page(walk: Walk, positions: list[int]) -> list[str]:
-    """Every token with its raw and canonical id, and as many of those that it shares its canonical id with as fit."""
+    """Each token with its raw and canonical id and the tokens that share the canonical id, as far as they fit."""
     tokens = [walk.token(t) for t in positions]
     head, *lines = table([">pos", "<token", ">raw", ">canonical", "<shares its id with"],
                          ([token["position"], token_cell(walk, token["position"]), token["raw_id"],
                            token["canonical_id"], ""] for token in tokens))
     for i, token in enumerate(tokens):
-        mates = token["shares_its_id_with"]
-        shown = [visible(mate) for mate in mates[:MOST_MATES]]
+        members = token["shares_its_id_with"]
+        shown = [visible(member) for member in members[:MOST_MEMBERS]]
         for kept in range(len(shown), -1, -1):
-            more = [f"+{len(mates) - kept}"] if kept < len(mates) else []
+            more = [f"+{len(members) - kept}"] if kept < len(members) else []
             line = f"{lines[i]}  {' '.join([*shown[:kept], *more]) or '-'}"
             if columns(line) <= width():
                 break
@@ -48,20 +48,20 @@ def tokens_page(walk: Walk, positions: list[int]) -> list[str]:
 
 
 def ngrams_page(walk: Walk, positions: list[int]) -> list[str]:
-    """The n-grams that end at each position as texts, oldest first; the end of a long one is kept."""
+    """The texts of the n-grams that end at each position, oldest token first; long ones lose their beginning."""
     ngrams = {t: walk.token(t)["ngrams"].values() for t in positions}
     return wide_table([f"{n}-gram" for n in walk.config.orders], positions,
                       lambda t: [" | ".join(map(escaped, ngram)) for ngram in ngrams[t]], keep="right")
 
 
 def mix_page(walk: Walk, positions: list[int]) -> list[str]:
-    """The mix of every order in hexadecimal, where an exclusive or can be seen."""
+    """The mix of each order, in hexadecimal to make the exclusive or readable."""
     return table([">pos", *(f">{n}-gram" for n in walk.config.orders)],
                  ([t, *(f"{int(m):016x}" for m in walk.at("mix", t))] for t in positions))
 
 
 def rows_page(walk: Walk, positions: list[int]) -> list[str]:
-    """The row that each head reads, one line an order."""
+    """The row that each head reads, one line per order."""
     H = walk.config.n_heads
     return table([">pos", ">n", *(f">head {h}" for h in range(H))],
                  ([t if i == 0 else "", n, *walk.at("rows", t)[i * H : (i + 1) * H]]
@@ -69,7 +69,7 @@ def rows_page(walk: Walk, positions: list[int]) -> list[str]:
 
 
 def vector_page(name: str, walk: Walk, positions: list[int]) -> list[str]:
-    """Of any stage of floats: root mean square and first values at each position."""
+    """Root mean square and first values of a float stage, at each position."""
     vectors = [walk.at(name, t) for t in positions]          # [D] or [M, D]
     where = "" if vectors[0].ndim == 1 else " of branch 0"
     count = min(SHOWN_VALUES, vectors[0].shape[-1])
@@ -79,40 +79,40 @@ def vector_page(name: str, walk: Walk, positions: list[int]) -> list[str]:
 
 
 def gates_page(walk: Walk, positions: list[int]) -> list[str]:
-    """One gate a branch: the factor, and a bar that is the darker, the wider the gate is open."""
+    """The gate of each branch, with a bar that is darker for larger values."""
     return table([">pos", "<token", *(f">branch {m}" for m in range(walk.module.n_branches))],
                  ([t, token_cell(walk, t), *(f"{shade(a) * 2} {a:.3f}" for a in walk.at("gate", t))]
                   for t in positions))
 
 
 def maps_page(site: str, walk: Walk, positions: list[int]) -> list[str]:
-    """How one site reads the branches and writes back; H_res of the last position shown."""
+    """The pre and post maps of one site, and H_res of the last position shown."""
     kinds = {kind: f"{site}_branches.branch_{kind}" for kind in ("pre", "post")}
     M, last = walk.module.n_branches, positions[-1]
     lines = table([">pos", *(f">{kind} {m}" for kind in kinds for m in range(M))],
                   ([t, *(f"{x:.3f}" for key in kinds.values() for x in walk.at(key, t))] for t in positions))
     residual = walk.at(f"{site}_branches.branch_residual", last)         # [M, M]
-    return [*lines, style(f"H_res at {last}: row i is written, column j read", DIM),
+    return [*lines, style(f"H_res at {last}: row i is the branch written, column j the branch read", DIM),
             *("  " + "  ".join(f"{x:.3f}" for x in row) for row in residual)]
 
 
 def attention_page(walk: Walk, positions: list[int]) -> list[str]:
-    """Where each head looks from each position: the most watched tokens."""
+    """The tokens with the largest attention weights, for each head and position."""
 
-    def most_watched(t: int) -> list[str]:
+    def most_attended(t: int) -> list[str]:
         weights = walk.at("attention.attention_weights", t)              # [A, S]
-        best = np.argsort(-weights, axis=-1, kind="stable")[:, : min(MOST_WATCHED, t + 1)]
-        return [" ".join(f"{visible(walk.spell(walk.raw_ids[s]))} {looks[s]:.2f}" for s in seen)
-                for looks, seen in zip(weights, best.tolist(), strict=True)]
+        best = np.argsort(-weights, axis=-1, kind="stable")[:, : min(MOST_LISTED, t + 1)]
+        return [" ".join(f"{visible(walk.spell(walk.raw_ids[s]))} {of_head[s]:.2f}" for s in listed)
+                for of_head, listed in zip(weights, best.tolist(), strict=True)]
 
     heads = walk.model.backbone.attention.n_heads
-    return wide_table([f"head {h}" for h in range(heads)], positions, most_watched)
+    return wide_table([f"head {h}" for h in range(heads)], positions, most_attended)
 
 
 def routing_page(walk: Walk, positions: list[int]) -> list[str]:
-    """Which experts serve each token, and with which weight; a dense block has none."""
+    """The experts selected for each token, with their weights; a dense block has none."""
     if "experts.experts" not in walk.stages:
-        return ["this block's feed-forward network is dense: every token passes through all of it"]
+        return ["this block has a dense feed-forward network instead of experts"]
     pairs = {t: zip(walk.at("experts.experts", t), walk.at("experts.expert_weights", t), strict=True)
              for t in positions}
     return table([">pos", "<token", "<expert: weight"],
@@ -120,16 +120,16 @@ def routing_page(walk: Walk, positions: list[int]) -> list[str]:
 
 
 def logits_page(walk: Walk, positions: list[int]) -> list[str]:
-    """The likeliest next tokens, with their probabilities; of random weights they mean nothing."""
+    """The most likely next tokens with their probabilities, which are meaningless for random weights."""
 
-    def likeliest(t: int) -> list[str]:
+    def most_likely(t: int) -> list[str]:
         logits = walk.at("logits", t)                                    # [V]
         p = np.exp(logits - logits.max())
         p = p / p.sum()
-        best = np.argsort(-p, kind="stable")[:MOST_WATCHED].tolist()
+        best = np.argsort(-p, kind="stable")[:MOST_LISTED].tolist()
         return ["  ".join(f"{visible(walk.spell(i))} {p[i]:.5f}" for i in best)]
 
-    return wide_table(["likeliest next tokens (random weights)"], positions, likeliest)
+    return wide_table(["most likely next tokens (random weights)"], positions, most_likely)
 
 
 Page = Callable[[Walk, list[int]], list[str]]
@@ -138,7 +138,7 @@ OTHER_THAN_VECTORS: dict[str, Page] = {"canonical_ids": tokens_page, "windows": 
                                        "rows": rows_page, "gate": gates_page}
 PAGES: dict[str, Page] = {stage.name: OTHER_THAN_VECTORS.get(stage.name, partial(vector_page, stage.name))
                           for stage in STAGES}
-"""The module's stages and their pages, in the order they are computed."""
+"""Stages of the Engram module -> their pages, in order of computation."""
 
 BLOCK_PAGES: dict[str, Page] = {
     "attn_branches.branch_residual": partial(maps_page, "attn"),
@@ -147,4 +147,4 @@ BLOCK_PAGES: dict[str, Page] = {
     "experts.experts": routing_page,
     "logits": logits_page,
 }
-"""What a model adds: keys below the block (or the model), and their pages."""
+"""Further stages of a model, relative to the block (or the model) -> their pages."""

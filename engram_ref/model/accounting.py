@@ -1,9 +1,10 @@
-"""Counting: how many parameters a model has, how many serve one token, and what that costs.
+"""Parameter counts of a model: total, active per token, and the FLOPs that follow.
 
-Papers count differently, so every part is counted by itself, and the totals say what they include:
+Papers count differently, so each part is counted separately and each total states what it includes:
 
     total     all parameters; `total_one_vocab` counts the embedding and the output matrix as one
-    active    those that one token uses: all but the experts it did not pick, and of the tables the rows read
+    active    parameters used by one token: of the routed experts only the selected ones, of the tables only the
+              rows read
     sparse    P_sparse = P_tot - P_act, both without the two vocabulary matrices (Engram paper, Eq. 7)
     rho       the share of P_sparse that is inactive routed experts; the rest is Engram tables
 """
@@ -11,6 +12,7 @@ Papers count differently, so every part is counted by itself, and the totals say
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from engram_ref.config import EngramConfig
 from engram_ref.dialects import sizes as table_sizes
@@ -20,42 +22,42 @@ from engram_ref.model_config import ModelConfig
 
 PARTS = ("embedding", "output matrix", "attention", "dense feed-forward", "router", "routed experts",
          "shared experts", "hyper-connections", "norms", "engram tables", "engram projections", "engram rest")
-"""The kinds of parameters that are counted apart."""
+"""The kinds of parameters that are counted separately."""
 
 MULTIPLIED = ("matrix", "conv", "output")
-"""Groups of parameters whose every value is multiplied once per token."""
+"""Parameter groups in which each value is multiplied once per token."""
 
 
 @dataclass(frozen=True)
 class Part:
-    """One kind of parameters: how many there are, and how many serve one token."""
+    """Counts of one kind of parameter."""
 
     total: int
-    active: int
-    flops: int          # per token: 2 for every weight of a matrix that the token passes through
+    active: int         # per token
+    flops: int          # per token: 2 for each matrix weight that the token is multiplied by
 
 
 def count(config: ModelConfig) -> dict[str, Part]:
-    """Every part of a model, in the order of PARTS; parts it does not have are left out.
+    """Counts of each part of a model, in the order of PARTS; parts that the model lacks are omitted.
 
-    Integer constants (column offsets) and the router's balancing bias, which no gradient reaches, are not
-    parameters. An FP8 table counts its values, not its scales.
+    Integer constants (column offsets) and the router's balancing bias, which has no gradient, are not counted.
+    For an FP8 table the values are counted, not the scales.
     """
-    found = {part: [0, 0, 0] for part in PARTS}
+    counts = {part: [0, 0, 0] for part in PARTS}
     for p in declarations.model(config):
         if p.kind not in ("weight", "table"):
             continue
         total = math.prod(p.shape)
         active = active_share(p.part, total, config)
         for i, amount in enumerate((total, active, 2 * active * (p.group in MULTIPLIED))):
-            found[p.part][i] += amount
+            counts[p.part][i] += amount
     if config.backbone.tie_embeddings:
-        found["output matrix"] = [0, 0, 2 * found["embedding"][0]]
-    return {part: Part(*amounts) for part, amounts in found.items() if any(amounts)}
+        counts["output matrix"] = [0, 0, 2 * counts["embedding"][0]]
+    return {part: Part(*amounts) for part, amounts in counts.items() if any(amounts)}
 
 
 def active_share(part: str, total: int, config: ModelConfig) -> int:
-    """How many of `total` parameters of one array serve one token."""
+    """Number of parameters of one array, out of `total`, that one token uses."""
     if part == "routed experts":
         experts = config.backbone.experts
         return total // experts.n_routed_experts * experts.num_experts_per_tok
@@ -66,29 +68,30 @@ def active_share(part: str, total: int, config: ModelConfig) -> int:
 
 @dataclass(frozen=True)
 class Summary:
-    """A model in a few numbers; parameters unless said otherwise."""
+    """The totals of a model: numbers of parameters unless stated otherwise."""
 
     total: int
     total_one_vocab: int        # embedding and output matrix counted once
     active: int                 # without both vocabulary matrices
     active_one_vocab: int       # with the output matrix
-    sparse: int                 # P_tot - P_act, without both; tables as a whole count as sparse
+    sparse: int                 # P_tot - P_act, both without vocabulary matrices; includes the whole tables
     tables: int
     table_rows: int
-    table_bytes: int            # as stored by the Engram dialect
+    table_bytes: int            # in the dialect's table codec
     rho: float | None           # None without experts
-    flops: int                  # per token, without what grows with the context
-    flops_per_cached_token: int     # per token and token in the cache, expanded form
+    flops: int                  # per token, except those that grow with the context
+    flops_per_cached_token: int     # per token and cached token, expanded form
 
 
 def summarise(config: ModelConfig) -> Summary:
-    """The totals of a model."""
+    """Return the totals of a model."""
     parts, a = count(config), config.backbone.attention
     total = sum(part.total for part in parts.values())
     vocab, both = parts["embedding"].total, parts["embedding"].total + parts["output matrix"].total
     active = sum(part.active for name, part in parts.items()
                  if name not in ("embedding", "output matrix", "engram tables"))
-    tables = {"rows": [], "parameters": 0, "bytes": 0} if config.engram is None else table_sizes(config.engram)
+    none: dict[str, Any] = {"rows": [], "parameters": 0, "bytes": 0}
+    tables = none if config.engram is None else table_sizes(config.engram)
     return Summary(
         total=total, total_one_vocab=total - both + vocab, active=active, active_one_vocab=active + vocab,
         sparse=total - both - active, tables=tables["parameters"], table_rows=sum(tables["rows"]),
@@ -97,14 +100,14 @@ def summarise(config: ModelConfig) -> Summary:
 
 
 def expert_parameters(config: ModelConfig) -> int:
-    """Parameters of one routed expert, over all layers that have experts."""
+    """Parameters of one routed expert, summed over all layers with experts."""
     backbone = config.backbone
     layers = backbone.n_layers - backbone.n_dense_layers
     return 3 * backbone.hidden_size * backbone.experts.moe_intermediate_size * layers
 
 
 def allocation(config: ModelConfig) -> float | None:
-    """rho: inactive routed experts over inactive routed experts and tables. None without experts."""
+    """rho, the inactive expert parameters divided by inactive expert plus table parameters; None without experts."""
     experts = config.backbone.experts
     if experts is None:
         return None
@@ -115,14 +118,14 @@ def allocation(config: ModelConfig) -> float | None:
 
 def allocate(p_total: float, p_active: float, rho: float, expert: float, top_k: int,
              engram: EngramConfig) -> tuple[int, int]:
-    """The inverse: how many routed experts, and which nominal table size, spend a sparse budget by rho.
+    """Split a sparse budget by rho: the number of routed experts and the nominal table size (inverse of allocation).
 
     p_total, p_active   parameters without vocabulary matrices
     rho                 share of the sparse budget for routed experts, in [0, 1]
     expert              parameters of one routed expert over all layers (expert_parameters)
-    top_k               experts that serve a token
-    engram              gives columns, row width and number of layers
-    returns             n_routed_experts and rows of one table, both rounded to the nearest
+    top_k               experts per token
+    engram              determines columns, row width and number of layers
+    returns             n_routed_experts and rows of one table, each rounded to the nearest integer
     raises              InputError for rho outside [0, 1] or a budget below zero
 
     >>> from engram_ref.presets import preset
@@ -141,36 +144,36 @@ def allocate(p_total: float, p_active: float, rho: float, expert: float, top_k: 
 
 @dataclass(frozen=True)
 class Budget:
-    """One line of the Engram paper's allocation study (section 3): a sparse budget, and how it was split."""
+    """One budget of the Engram paper's allocation study (section 3), with the expert counts of two splits."""
 
     flops: str                  # training FLOPs
     p_total: float
     p_active: float
     experts_without_engram: int
-    experts_at_40: int          # routed experts printed at rho = 40%
+    experts_at_40: int          # routed experts stated for rho = 40%
 
 
 BUDGETS = (Budget("2e20", 5.7e9, 568e6, 106, 46), Budget("6e20", 9.9e9, 993e6, 99, 43))
-"""The two budgets of the paper's section 3, with the numbers of experts that it prints."""
+"""The two budgets of the paper's section 3, with its expert counts."""
 
-BUDGET_TOP_K = 6            # routed experts per token in both
+BUDGET_TOP_K = 6            # routed experts per token, in both budgets
 
 
 def budget_experts(budget: Budget, rho: float, engram: EngramConfig) -> int:
-    """Routed experts of a budget at an allocation; one expert's size follows from what rho = 1 printed."""
+    """Number of routed experts for a budget and rho; the expert size follows from the paper's count at rho = 1."""
     expert = (budget.p_total - budget.p_active) / (budget.experts_without_engram - BUDGET_TOP_K)
     return allocate(budget.p_total, budget.p_active, rho, expert, BUDGET_TOP_K, engram)[0]
 
 
-def agreement(found: float, printed: str) -> str:
-    """How a count agrees with a printed figure such as "26.7B": "rounded", "truncated" or "no".
+def agreement(counted: float, printed: str) -> str:
+    """Whether a count equals a printed figure such as "26.7B" when "rounded" or "truncated"; "no" if neither.
 
     >>> agreement(5_792_338_560, "5.7B"), agreement(26_716_000_000, "26.7B")
     ('truncated', 'rounded')
     """
     unit = {"B": 1e9, "M": 1e6, "%": 0.01}[printed[-1]]
     digits = len(printed[:-1].partition(".")[2])
-    value = found / unit
+    value = counted / unit
     if f"{value:.{digits}f}" == printed[:-1]:
         return "rounded"
     truncated = math.floor(value * 10**digits + 1e-9) / 10**digits
@@ -188,4 +191,4 @@ PRINTED: Mapping[str, tuple[tuple[str, str, str], ...]] = {
     "mhc-3b": (("total", "2.97B", "mHC, Table 5"), ("active_one_vocab", "612M", "mHC, Table 5")),
     "mhc-9b": (("total", "9.18B", "mHC, Table 5"), ("active_one_vocab", "1.66B", "mHC, Table 5")),
 }
-"""What the papers print: (field of Summary, figure, where)."""
+"""Preset -> figures printed in the papers: (field of Summary, figure, source)."""

@@ -1,8 +1,8 @@
-"""One block: Engram where there is one, then attention, then experts, each on the residual branches.
+"""One block: Engram if the layer has it, then attention, then experts, each on the residual branches.
 
-    X <- X + Engram(X)          in the layers that have one, before everything else
+    X <- X + Engram(X)          in layers with an Engram module, before everything else
     X <- site(X, attention)     read the branches, normalise, attend, write back
-    X <- site(X, experts)       likewise
+    X <- site(X, experts)       likewise, with experts or a dense SwiGLU
 
 Composition only: every number is computed by an op.
 """
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from engram_ref.addressing import Addressing
-from engram_ref.model.engram import through_module
+from engram_ref.model.engram import apply_module
 from engram_ref.model.state import Caches
 from engram_ref.model_config import ModelConfig
 from engram_ref.ops.namespace import Ops
@@ -24,7 +24,7 @@ Parameters = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Model:
-    """What does not depend on the text: converted and checked once, for any number of calls."""
+    """The part of a call that is independent of the text, converted and checked once for any number of calls."""
 
     modules: Mapping[str, Parameters]       # path of a module -> its arrays, see by_module
     config: ModelConfig
@@ -34,20 +34,20 @@ class Model:
 
 @dataclass(frozen=True)
 class Step:
-    """What all blocks of one forward call share."""
+    """The part of one forward call that all blocks share."""
 
     model: Model
     caches: Caches
     angle: np.ndarray               # float64 [B, T, dr/2], of the new positions
     positions: np.ndarray           # int64 [B, T]
     canonical_ids: np.ndarray       # int64 [B, T], DEAD where masked
-    history: np.ndarray | None      # int64 [B, N-1], the canonical ids before these; None without Engram modules
+    history: np.ndarray | None      # int64 [B, N-1], the preceding canonical ids; None without Engram modules
     dead: np.ndarray | None         # bool [B, T]
     absorbed: bool
 
 
 def by_module(parameters: Parameters) -> dict[str, dict[str, np.ndarray]]:
-    """The parameters of every module, under its path: {"embed": {"weight": ...}, "layers.0.attn": {"wo.weight": ...}}.
+    """Group parameters by the path of their module: {"embed": {"weight": ...}, "layers.0.attn": {"wo.weight": ...}}.
 
     >>> list(by_module({"norm.weight": np.ones(2), "layers.0.ffn.shared_experts.w1.weight": np.ones((2, 2))}).items())
     [('norm', {'weight': array([1., 1.])}), ('layers.0.ffn', {'shared_experts.w1.weight': array([[1., 1.],
@@ -61,12 +61,12 @@ def by_module(parameters: Parameters) -> dict[str, dict[str, np.ndarray]]:
 
 
 def below(parameters: Parameters, prefix: str) -> dict[str, np.ndarray]:
-    """The parameters whose names start with a path, under what follows it."""
+    """The parameters below a path, with the path removed from their names."""
     return {name[len(prefix) + 1 :]: array for name, array in parameters.items() if name.startswith(f"{prefix}.")}
 
 
 def cache_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Name of every cache that a model fills, and the shape of one slot."""
+    """Name of every cache of a model -> shape of one slot."""
     attention = config.backbone.attention
     named: dict[str, tuple[int, ...]] = {}
     for index in range(config.backbone.n_layers):
@@ -81,15 +81,15 @@ def cache_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
 
 
 def under(trace: Trace | None, path: str) -> Trace | None:
-    """The same trace below a path, where there is one (an empty trace counts as false, so ask for None)."""
-    return None if trace is None else trace.at(path)
+    """The same trace below a path; None without a trace."""
+    return None if trace is None else trace.at(path)         # not `if trace`: an empty trace is false
 
 
 def block(X: np.ndarray, index: int, step: Step, trace: Trace | None) -> np.ndarray:
-    """The residual branches after one block.
+    """Return the residual branches after one block.
 
     X         [B, T, M, D]
-    index     of the block, from 0
+    index     index of the block, from 0
     returns   [B, T, M, D]
     """
     layer_id = step.model.config.engram_layer(index)
@@ -103,7 +103,7 @@ def block(X: np.ndarray, index: int, step: Step, trace: Trace | None) -> np.ndar
 
 def site(X: np.ndarray, path: str, model: Model, trace: Trace | None,
          function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """Read the branches, normalise, apply one function, write its answer back: [B, T, M, D] -> the same."""
+    """Read the branches, normalise, apply one function, write its result back: [B, T, M, D] -> the same shape."""
     config, ops = model.config.backbone, model.ops
     record = ops.ignore if trace is None else trace.record
     gain = model.modules[f"{path}_norm"]["weight"]
@@ -121,21 +121,22 @@ def site(X: np.ndarray, path: str, model: Model, trace: Trace | None,
 
 
 def attention(x: np.ndarray, index: int, step: Step, trace: Trace | None) -> np.ndarray:
-    """MLA over everything this row has seen; the new latents enter the cache: [B, T, D] -> [B, T, D]."""
+    """Append the new latents to the caches and attend over the whole stream: [B, T, D] -> [B, T, D]."""
     config, ops = step.model.config.backbone.attention, step.model.ops
     parameters = step.model.modules[f"layers.{index}.attn"]
     record = ops.ignore if trace is None else trace.record
-    seen = []
+    cached = []
     for name, new in zip(("c_kv", "k_pe"), ops.latents(parameters, x, step.angle, config), strict=True):
         record(name, new)
-        seen.append(step.caches.add(f"layers.{index}.{name}", new))
-    y = ops.mla(parameters, x, *seen, step.positions, step.angle, config, step.absorbed, record)
+        cached.append(step.caches.add(f"layers.{index}.{name}", new))
+    c_kv, k_pe = cached
+    y = ops.mla(parameters, x, c_kv, k_pe, step.positions, step.angle, config, step.absorbed, record)
     record("attention", y)
     return y
 
 
 def feed_forward(x: np.ndarray, index: int, model: Model, trace: Trace | None) -> np.ndarray:
-    """Dense SwiGLU in the first layers, experts in the others: [B, T, D] -> [B, T, D]."""
+    """Dense SwiGLU in the leading layers, experts in the others: [B, T, D] -> [B, T, D]."""
     ops, backbone, parameters = model.ops, model.config.backbone, model.modules[f"layers.{index}.ffn"]
     record = ops.ignore if trace is None else trace.record
     if index < backbone.n_dense_layers:
@@ -147,13 +148,13 @@ def feed_forward(x: np.ndarray, index: int, model: Model, trace: Trace | None) -
 
 
 def engram_site(X: np.ndarray, index: int, layer_id: int, step: Step, trace: Trace | None) -> np.ndarray:
-    """X + Y, the Engram module of one layer on the branches: [B, T, M, D] -> [B, T, M, D]."""
+    """X + Y, where Y is the output of the layer's Engram module: [B, T, M, D] -> [B, T, M, D]."""
     config, ops, key = step.model.config.engram, step.model.ops, f"layers.{index}.conv_norm"
     record = ops.ignore if trace is None else trace.record
     rows = step.model.addressing.unchecked_rows(step.canonical_ids, step.history, layer_id, ops, record)
     taps = step.caches.last(key, X, config.conv_span, 0)
     keep = 0 if step.caches.state is None else X.shape[1]
-    Y, normalised = through_module(step.model.modules[f"layers.{index}.engram"], X, rows, taps, step.dead, config,
+    Y, normalised = apply_module(step.model.modules[f"layers.{index}.engram"], X, rows, taps, step.dead, config,
                                    keep, ops, record)
     if normalised is not None:
         step.caches.add(key, normalised)

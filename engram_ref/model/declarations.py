@@ -1,7 +1,7 @@
-"""Declarations: every array of a model in one table, with all that the rest of the package wants to know of it.
+"""Declarations of every parameter array of a model.
 
-Shapes, initial values, checks, parameter counts and optimiser groups follow from these declarations; no other
-file reads anything from a parameter's name.
+Shapes, initial values, checks, parameter counts and optimiser groups are derived from these declarations, never
+from a parameter's name.
 """
 
 from collections.abc import Iterable, Iterator
@@ -15,18 +15,18 @@ from engram_ref.ops.codecs import BLOCK
 
 @dataclass(frozen=True)
 class Parameter:
-    """One array.
+    """Declaration of one array.
 
-    name    below its module: "wq.weight", or in full: "layers.0.attn.wq.weight"
+    name    relative to its module, "wq.weight", or the full path, "layers.0.attn.wq.weight"
     shape   of the array
-    part    of the parameter counts, see accounting.PARTS
-    group   what an optimiser treats alike: "matrix", "vector", "conv", "embedding", "output", "table"; "" for none
+    part    its category in parameter counts, see accounting.PARTS
+    group   its optimiser group: "matrix", "vector", "conv", "embedding", "output", "table"; "" for none
     kind    "weight": has a gradient; "table": has one in the rows that were read; "constant": fixed by the
-            configuration; "statistic": moved by the training step, not by a gradient
-    start   how it begins: "normal", "uniform", "full"; "table": N(0, 1) rows, encoded; "offsets": column offsets
-    scale   of the start: standard deviation, bound or value; None: the standard deviation is 1/sqrt(last axis)
+            configuration; "statistic": updated by the training step, without a gradient
+    start   initial values: "normal", "uniform", "full"; "table": N(0, 1) rows, encoded; "offsets": column offsets
+    scale   of the initial values: standard deviation, bound or value; None: standard deviation 1/sqrt(last axis)
     dtype   "float" (float32 or float64), "bfloat16", "uint8" or "int64"
-    layer   the layer id of its Engram module; None outside of one
+    layer   the layer id of its Engram module; None outside Engram modules
     """
 
     name: str
@@ -41,12 +41,12 @@ class Parameter:
 
     @property
     def dtypes(self) -> tuple[str, ...]:
-        """The names of the dtypes it may have."""
+        """Names of the allowed dtypes."""
         return ("float32", "float64") if self.dtype == "float" else (self.dtype,)
 
 
 def engram_module(c: EngramConfig, layer_id: int) -> Iterator[Parameter]:
-    """The Engram module of one layer. Raises InputError for a layer without one."""
+    """Parameters of one layer's Engram module. Raises InputError for a layer without one."""
     M, D, W, memory, R = c.n_branches, c.hidden_size, c.row_width, c.memory_width, layout(c, layer_id).table_rows
     tables, projections, rest = "engram tables", "engram projections", "engram rest"
     if c.table_codec == "fp8_e8m0":
@@ -71,7 +71,7 @@ def engram_module(c: EngramConfig, layer_id: int) -> Iterator[Parameter]:
 
 
 def vector(name: str, shape: tuple[int, ...], part: str, value: float) -> Parameter:
-    """Gains, biases and scalars: all the same at the start."""
+    """A gain, bias or vector of scalars, initialised to a constant."""
     return Parameter(name, shape, part, "vector", start="full", scale=value)
 
 
@@ -81,7 +81,7 @@ def norm(name: str, width: int) -> Parameter:
 
 
 def attention(c: AttentionConfig, D: int) -> Iterator[Parameter]:
-    """MLA's matrices and the norms of its latents, for hidden states of D channels."""
+    """Matrices and latent norms of MLA, for hidden states of D channels."""
     A, dq, r = c.n_heads, c.qk_head_dim, c.kv_lora_rank
     matrix = lambda name, *shape: Parameter(name, shape, "attention", "matrix")
     if c.q_lora_rank is None:
@@ -103,7 +103,7 @@ def dense(F: int, D: int, part: str = "dense feed-forward") -> Iterator[Paramete
 
 
 def experts(c: ExpertsConfig, D: int) -> Iterator[Parameter]:
-    """Router, routed experts stacked, shared experts as one."""
+    """Router, stacked routed experts, and shared experts merged into one SwiGLU."""
     E, F = c.n_routed_experts, c.moe_intermediate_size
     yield Parameter("gate.weight", (E, D), "router", "matrix")
     if c.router_bias:
@@ -115,9 +115,10 @@ def experts(c: ExpertsConfig, D: int) -> Iterator[Parameter]:
 
 
 def hyper_connection(c: BackboneConfig, maps: int, alphas: int) -> Iterator[Parameter]:
-    """The maps of one site, or of the learned collapse. Published is only how alpha starts.
+    """The maps of one site or of the learned collapse.
 
-    Random phi makes the branches differ; with phi = 0 they would stay equal forever.
+    Only the initial value of alpha is published. phi is random here, so that the branches diverge; with phi = 0
+    they would stay identical.
     """
     part = "hyper-connections"
     yield Parameter("phi", (maps, c.n_branches * c.hidden_size), part, "matrix", scale=0.02)
@@ -126,12 +127,12 @@ def hyper_connection(c: BackboneConfig, maps: int, alphas: int) -> Iterator[Para
 
 
 def under(path: str, parameters: Iterable[Parameter]) -> Iterator[Parameter]:
-    """The same parameters with a path before their names."""
+    """The same parameters, with `path` prepended to their names."""
     return (replace(p, name=f"{path}.{p.name}") for p in parameters)
 
 
 def block(config: ModelConfig, index: int) -> Iterator[Parameter]:
-    """One block, Engram first; index counts from 0."""
+    """Parameters of one block, Engram first; `index` starts at 0."""
     c, layer_id, M = config.backbone, config.engram_layer(index), config.backbone.n_branches
     if layer_id is not None:
         yield from (replace(p, layer=layer_id) for p in under("engram", engram_module(config.engram, layer_id)))
@@ -146,7 +147,7 @@ def block(config: ModelConfig, index: int) -> Iterator[Parameter]:
 
 
 def model(config: ModelConfig) -> Iterator[Parameter]:
-    """Every array of a model, in order."""
+    """All parameters of a model, in order."""
     c = config.backbone
     yield Parameter("embed.weight", (c.vocab_size, c.hidden_size), "embedding", "embedding", scale=1.0)
     for index in range(c.n_layers):

@@ -1,6 +1,6 @@
-"""Read a module of the authors' demo: the same numbers under our names.
+"""Import an Engram module of the authors' demo: the same values under this package's names.
 
-The demo calls the table multi_head_embedding.embedding, the key's gain norm1 and the query's norm2.
+The demo names the table multi_head_embedding.embedding, the key gain norm1 and the query gain norm2.
 """
 
 from collections.abc import Mapping
@@ -25,51 +25,51 @@ DEMO_NAMES = {
     "conv_gain": "short_conv.norms.{m}.weight",
     "conv_weight": "short_conv.conv.weight",
 }
-"""Our name -> the demo's; {m} counts branches. The demo's conv weight is [M*D, 1, L], branch-major."""
+"""Our name -> the demo's; {m} is the branch. The demo's conv weight is [M*D, 1, L], branch-major."""
 
 DEMO_OFFSETS = "multi_head_embedding.offsets"
-"""A buffer of the demo that some state dicts carry."""
+"""A buffer of the demo that is present in some state dicts."""
 
 
 def from_engram_demo(state_dict: Mapping[str, np.ndarray], config: EngramConfig,
                      layer_id: int | None = None) -> dict[str, np.ndarray]:
-    """The state dict of one module of the authors' demo, under our names.
+    """Convert the state dict of one module of the authors' demo.
 
-    state_dict   arrays or tensors by the demo's names, below one prefix or none; a buffer
-                 multi_head_embedding.offsets is checked, not needed
+    state_dict   arrays or tensors under the demo's names, with a common prefix or none; the buffer
+                 multi_head_embedding.offsets is optional, and checked if present
     config       the demo's configuration
-    layer_id     which layer; may be left out where the configuration has one only
-    returns      the dictionary of engram_ref.model.engram_parameters, in float64 if any array is, else in float32
-    raises       InputError for a missing, extra, misshapen or wrongly typed array
+    layer_id     the layer; may be omitted if the configuration has only one
+    returns      the dictionary of engram_ref.model.engram_parameters: float64 if any array is float64, else float32
+    raises       InputError for a missing or extra array, or a wrong shape or dtype
     """
     if layer_id is None:
         if len(config.layer_ids) != 1:
             raise InputError("layer_id", f"one of {config.layer_ids}", "none", "this configuration has several layers")
         [layer_id] = config.layer_ids
     named = shapes(config, layer_id)
-    left = without_prefix(state_dict, DEMO_NAMES["table"])
-    made = {"column_offsets": layout(config, layer_id).offsets}
-    if (found := left.pop(DEMO_OFFSETS, None)) is not None:
+    remaining = without_prefix(state_dict, DEMO_NAMES["table"])
+    parameters = {"column_offsets": layout(config, layer_id).offsets}
+    if (offsets := remaining.pop(DEMO_OFFSETS, None)) is not None:
         name = f"state_dict {DEMO_OFFSETS}"
-        if not np.array_equal(as_array(name, found), made["column_offsets"]):
-            raise InputError(name, "this layer's column offsets", "other numbers",
+        if not np.array_equal(as_array(name, offsets), parameters["column_offsets"]):
+            raise InputError(name, "this layer's column offsets", "different offsets",
                              "made for a different layer or configuration?")
     for name, pattern in DEMO_NAMES.items():
         if name in named:
             theirs = [pattern.format(m=m) for m in range(config.n_branches if "{m}" in pattern else 1)]
-            arrays = [take(left, key, demo_shape(name, named[name]), name) for key in theirs]
-            made[name] = np.stack(arrays).reshape(named[name])
-    if left:
-        raise InputError("state_dict", "only the demo's names", f"an array {min(left)}")
-    made = one_dtype(made)
+            arrays = [take(remaining, key, demo_shape(name, named[name]), name) for key in theirs]
+            parameters[name] = np.stack(arrays).reshape(named[name])
+    if remaining:
+        raise InputError("state_dict", "only the demo's names", f"an array {min(remaining)}")
+    parameters = one_dtype(parameters)
     if config.table_codec == "bf16":
-        made["table"] = bfloat16_array(f"state_dict {DEMO_NAMES['table']}", made["table"])
-    check_parameters(made, config, layer_id)
-    return made
+        parameters["table"] = bfloat16_array(f"state_dict {DEMO_NAMES['table']}", parameters["table"])
+    check_parameters(parameters, config, layer_id)
+    return parameters
 
 
 def demo_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
-    """The shape of the demo's array, or of one branch's, for one of our parameters."""
+    """Shape of the demo's array (per branch, if it has one per branch) for one of our parameters."""
     if name == "conv_weight":
         return (shape[0] * shape[1], 1, shape[2])
     return shape[1:] if "{m}" in DEMO_NAMES[name] else shape

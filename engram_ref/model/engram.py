@@ -1,4 +1,4 @@
-"""The Engram module: rows and hidden state in, what is added to the residual stream out.
+"""The Engram module: from rows and hidden state to the update of the residual stream.
 
     e = rows decoded and concatenated         k[m] = W_K[m] e,  v = W_V e
     alpha[m] = gate(h[m], k[m])               u[m] = alpha[m] v
@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from types import NoneType
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from engram_ref.checks import as_batch, as_ops, check_kind, check_kinds, float_name, integer
 from engram_ref.config import EngramConfig
@@ -31,20 +32,20 @@ from engram_ref.trace import Trace
 
 @dataclass
 class EngramState:
-    """What one Engram module remembers between chunks of a stream.
+    """State of one Engram module between chunks of a stream.
 
-    taps   [B, (L-1)*dilation, M, D], the last normalised gated values, oldest first; replaced, never
-           written into, so a copy of the object is a snapshot to roll back to
+    taps   [B, (L-1)*dilation, M, D], the last normalised gated values, oldest first. The array is replaced and
+           never modified, so a shallow copy of the state is a snapshot for a rollback
     """
 
     taps: np.ndarray
 
 
-def start_state(config: EngramConfig, batch: int, dtype: type = np.float64, *, like: np.ndarray | None = None,
+def start_state(config: EngramConfig, batch: int, dtype: DTypeLike = np.float64, *, like: np.ndarray | None = None,
                 ops: Ops = NUMPY) -> EngramState:
-    """The state of a stream that has not begun: the convolution sees zeros on its left.
+    """The state at the start of a stream: zeros, the left padding of the convolution.
 
-    like   an array in whose place the state shall be, for backends with devices
+    like   an array on the device for the state; only relevant to backends with devices
     """
     ops = as_ops(ops)
     check_kind("config", config, EngramConfig)
@@ -56,23 +57,23 @@ def engram(parameters: Mapping[str, np.ndarray], hidden: np.ndarray, rows: np.nd
            layer_id: int | None = None, state: EngramState | None = None, dead: np.ndarray | None = None,
            flat_rows: bool = False, ops: Ops = NUMPY, trace: Trace | None = None,
            check: bool = True) -> np.ndarray:
-    """Y, what the Engram module of one layer adds to the residual stream.
+    """Compute Y, the update that one layer's Engram module adds to the residual stream.
 
     parameters   the module's arrays, see engram_ref.model.parameters
-    hidden       [B, T, M, D] float32 or float64, the residual stream before the module; B may be missing
+    hidden       [B, T, M, D] float32 or float64, the residual stream before the module; B may be omitted
     rows         int64 [B, T, C] from Addressing.rows, without offsets unless flat_rows
     config       the dialect
-    layer_id     the layer that parameters and rows belong to, for the checks; None: the configuration's only layer,
-                 or any of several
+    layer_id     the layer of parameters and rows, for the checks; None: the configuration's only layer, or any of
+                 several
     state        the stream so far; its taps are replaced. None: the sequence starts here
-    dead         bool [B, T] or None; a dead position's gate is 0. Marking ids DEAD changes the rows only: the same
-                 positions must be passed here
-    flat_rows    the rows are those of the layer's flat table, from Addressing.rows(flat=True); the result is the same
+    dead         bool [B, T] or None; the gate of a dead position is 0. DEAD ids affect the rows only, so the same
+                 positions must be passed here too
+    flat_rows    the rows are flat, from Addressing.rows(flat=True); the result is the same
     ops          the backend's namespace
     trace        records every stage
-    check        look at values (finite, rows in range) as well as shapes
-    returns      [B, T, M, D], the dtype of hidden; the release's rounded sum is `residual(hidden, Y, config)`
-    raises       InputError naming the argument that does not fit
+    check        check values (finite, rows in range) as well as shapes
+    returns      [B, T, M, D], the dtype of hidden; `residual(hidden, Y, config)` adds it with the dialect's rounding
+    raises       InputError naming the invalid argument
     source       Paper section 2; demo; V4.1 release
 
     >>> from engram_ref import Addressing, preset
@@ -101,25 +102,25 @@ def engram(parameters: Mapping[str, np.ndarray], hidden: np.ndarray, rows: np.nd
     ops.check_together({"hidden": hidden, "state.taps": taps})
     check_taps(taps, hidden, config, ops)
     record = ops.ignore if trace is None else trace.record
-    output, kept = through_module(parameters, hidden, rows, taps, dead, config, config.conv_span, ops, record)
+    output, kept = apply_module(parameters, hidden, rows, taps, dead, config, config.conv_span, ops, record)
     if kept is not None:
         state.taps = ops.next_taps(kept, taps)
     return output if batched else output[0]
 
 
-def through_module(parameters: Mapping[str, np.ndarray], hidden: np.ndarray, rows: np.ndarray, taps: np.ndarray,
+def apply_module(parameters: Mapping[str, np.ndarray], hidden: np.ndarray, rows: np.ndarray, taps: np.ndarray,
                    dead: np.ndarray | None, config: EngramConfig, keep: int, ops: Ops,
                    record: Record) -> tuple[np.ndarray, np.ndarray | None]:
-    """Y [B, T, M, D], and the last `keep` normalised gated values where there is a convolution."""
+    """Y [B, T, M, D] and the last `keep` normalised gated values, or None without a convolution."""
     memory = ops.gather_decode(parameters, rows, config, hidden.dtype, record)
     return ops.gated_update(parameters, memory, hidden, taps, dead, config, keep, record)
 
 
 def residual(hidden: np.ndarray, update: np.ndarray, config: EngramConfig, *, ops: Ops = NUMPY,
              trace: Trace | None = None) -> np.ndarray:
-    """H + Y with the dialect's one rounding: [B, T, M, D] -> [B, T, M, D].
+    """H + Y, rounded if the dialect rounds: [B, T, M, D] -> [B, T, M, D].
 
-    raises   InputError for arrays of different shapes or dtypes
+    raises   InputError if the shapes or dtypes differ
     """
     ops = as_ops(ops)
     check_kinds(config=(config, EngramConfig), trace=(trace, Trace, NoneType))
@@ -136,7 +137,7 @@ def residual(hidden: np.ndarray, update: np.ndarray, config: EngramConfig, *, op
 
 def check_inputs(hidden: np.ndarray, rows: np.ndarray, dead: np.ndarray | None, config: EngramConfig,
                  ops: Ops) -> None:
-    """Shapes and dtypes of what streams through."""
+    """Raise InputError unless shapes and dtypes of hidden, rows and dead are correct and consistent."""
     M, D = config.n_branches, config.hidden_size
     if hidden.ndim not in (3, 4) or hidden.shape[-2:] != (M, D):
         raise InputError("hidden", f"shape [B, T, {M}, {D}] or [T, {M}, {D}]", list(hidden.shape))
@@ -153,17 +154,20 @@ def check_inputs(hidden: np.ndarray, rows: np.ndarray, dead: np.ndarray | None, 
 
 
 def check_dtypes(parameters: Mapping[str, np.ndarray], hidden: np.ndarray, ops: Ops) -> None:
-    """Weights of the dtype that streams through: a mixture would quietly compute in the wider one."""
+    """Raise InputError unless float weights have the dtype of hidden; mixed dtypes would silently promote."""
     wanted = ops.dtype_name(hidden)
     for name, array in parameters.items():
-        found = ops.dtype_name(array)
-        if not name.startswith("table") and found.startswith("float") and found != wanted:
-            raise InputError(f"parameter {name}", f"the dtype of hidden, {wanted}", found)
+        dtype = ops.dtype_name(array)
+        if not name.startswith("table") and dtype.startswith("float") and dtype != wanted:
+            raise InputError(f"parameter {name}", f"the dtype of hidden, {wanted}", dtype)
 
 
 def check_values(parameters: Mapping[str, np.ndarray], hidden: np.ndarray, config: EngramConfig,
                  layer_id: int | None, ops: Ops) -> None:
-    """Parameters that fit; weights and a hidden state that are finite. Tables may be too large to read."""
+    """Raise InputError unless the parameters match the configuration and weights and hidden are finite.
+
+    Tables are not checked for finiteness, since they can be very large.
+    """
     check_parameters(parameters, config, layer_id, ops)
     for name, array in parameters.items():
         if not name.startswith("table"):
@@ -174,8 +178,8 @@ def check_values(parameters: Mapping[str, np.ndarray], hidden: np.ndarray, confi
 
 
 def check_taps(taps: np.ndarray, hidden: np.ndarray, config: EngramConfig, ops: Ops) -> None:
-    """Taps that belong to this batch, dialect and dtype."""
+    """Raise InputError unless the taps match the batch, dialect and dtype."""
     expected = (len(hidden), config.conv_span, config.n_branches, config.hidden_size)
-    found, wanted = ops.dtype_name(taps), ops.dtype_name(hidden)
-    if taps.shape != expected or found != wanted:
-        raise InputError("state.taps", f"{wanted} {list(expected)}", f"{found} {list(taps.shape)}")
+    dtype, wanted = ops.dtype_name(taps), ops.dtype_name(hidden)
+    if taps.shape != expected or dtype != wanted:
+        raise InputError("state.taps", f"{wanted} {list(expected)}", f"{dtype} {list(taps.shape)}")

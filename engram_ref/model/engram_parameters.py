@@ -1,6 +1,6 @@
 """Parameters of an Engram module: a dictionary of named arrays.
 
-    table                  [R, W]        the rows; or, where they are FP8:
+    table                  [R, W]        the rows; for FP8 instead:
     table_codes            [R, W]        uint8, E4M3FN
     table_scales           [R, W/32]     uint8, E8M0
     column_offsets         [C]           int64, where each column's table starts
@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 
 import ml_dtypes
 import numpy as np
+from numpy.typing import DTypeLike
 
 from engram_ref.checks import check_kind, check_kinds, float_name
 from engram_ref.config import EngramConfig
@@ -28,11 +29,11 @@ from engram_ref.ops.codecs import BLOCK, quantise
 from engram_ref.ops.namespace import NUMPY, Ops
 
 ROWS_AT_A_TIME = 65_536
-"""Rows of a random table that are drawn and encoded at a time."""
+"""Block size in rows when drawing and encoding a random table."""
 
 
 def shapes(config: EngramConfig, layer_id: int) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every parameter of one layer's module, in the order above.
+    """Name -> shape of every parameter of one layer's module, in the order above.
 
     >>> from engram_ref.presets import preset
     >>> shapes(preset("deepseek-v4.1-flash"), 1)["table_codes"]
@@ -46,18 +47,18 @@ def table_bytes(config: EngramConfig, layer_id: int) -> int:
     return layout(config, layer_id).table_rows * config.bytes_per_row
 
 
-def bytes_needed(config: EngramConfig, layer_id: int, dtype: type) -> int:
-    """What one layer's module takes in memory, weights of that dtype, in bytes."""
+def bytes_needed(config: EngramConfig, layer_id: int, dtype: DTypeLike) -> int:
+    """Memory of one layer's module with weights of that dtype, in bytes."""
     sizes = {"float": np.dtype(dtype).itemsize, "bfloat16": 2, "uint8": 1, "int64": 8}
     return sum(math.prod(p.shape) * sizes[p.dtype] for p in engram_module(config, layer_id))
 
 
 def as_parameters(parameters: Mapping[str, np.ndarray], ops: Ops = NUMPY,
                   others: Mapping[str, np.ndarray | None] | None = None) -> dict[str, np.ndarray]:
-    """Parameters as arrays of the backend, converted only if their numbers stay the same.
+    """Convert parameters to arrays of the backend without changing any value.
 
-    others   further arrays of the call: a backend with devices wants all of them on one
-    raises   InputError naming the parameter that is no such array
+    others   further arrays of the call, which must be on the same device
+    raises   InputError naming the first parameter that cannot be converted
     """
     check_kind("parameters", parameters, Mapping)
     given = {f"parameter {name}": array for name, array in parameters.items()}
@@ -67,28 +68,28 @@ def as_parameters(parameters: Mapping[str, np.ndarray], ops: Ops = NUMPY,
 
 def check_parameters(parameters: Mapping[str, np.ndarray], config: EngramConfig, layer_id: int | None = None,
                      ops: Ops = NUMPY) -> None:
-    """Raise unless the parameters fit one layer of the configuration, naming the first that does not.
+    """Raise unless the parameters match one layer of the configuration.
 
     layer_id   the layer; None: any layer of the configuration
-    raises     InputError for a missing, extra, misshapen or wrongly typed array, or wrong column offsets
+    raises     InputError for a missing or extra array, a wrong shape or dtype, or wrong column offsets
     """
     layers = config.layer_ids if layer_id is None else (layer_id,)
     declared = {p.name: p for p in engram_module(config, layers[0])}
     allowed = [shapes(config, layer) for layer in layers]
     check_names(parameters, declared, ", ".join(declared))
     for name, p in declared.items():
-        array, fitting = parameters[name], dict.fromkeys(named[name] for named in allowed)
-        if tuple(array.shape) not in fitting:
-            raise InputError(f"parameter {name}", f"shape {' or '.join(str(list(shape)) for shape in fitting)}",
+        array, expected = parameters[name], dict.fromkeys(named[name] for named in allowed)
+        if tuple(array.shape) not in expected:
+            raise InputError(f"parameter {name}", f"shape {' or '.join(str(list(shape)) for shape in expected)}",
                              list(array.shape))
         check_dtype(name, p, ops.dtype_name(array))
     check_offsets("column_offsets", ops.to_numpy(parameters["column_offsets"]), config, layers)
 
 
 def check_names(parameters: Mapping[str, np.ndarray], declared: Mapping[str, Parameter], listed: str) -> None:
-    """Raise unless there is an array of every declared name and no other.
+    """Raise unless the names of the parameters are exactly the declared ones.
 
-    listed   the declared names in words, for the message
+    listed   description of the declared names, for the message
     """
     for name, p in declared.items():
         if name not in parameters:
@@ -109,15 +110,15 @@ def check_offsets(name: str, offsets: np.ndarray, config: EngramConfig, layers: 
     if not any(np.array_equal(offsets, layout(config, layer).offsets) for layer in layers):
         listed = ", ".join(map(str, layers))
         raise InputError(f"parameter {name}", f"the column offsets of layer {listed} of {config.name}",
-                         "other offsets", "made for another layer or configuration?")
+                         "different offsets", "made for a different layer or configuration?")
 
 
 def column_sizes(parameters: Mapping[str, np.ndarray], config: EngramConfig, layer_id: int | None,
                  ops: Ops = NUMPY) -> np.ndarray:
-    """Rows of each column's table: int64 [C].
+    """Number of rows of each column's table, int64 [C].
 
-    layer_id   None: the only layer, or of several by the offsets and the stored table alone; the last column then
-               includes the padding rows
+    layer_id   the layer; None: the only one. If there are several, the sizes follow from the offsets and the stored
+               table, and the last column includes the padding rows
     """
     layers = config.layer_ids if layer_id is None else (layer_id,)
     if len(layers) == 1:
@@ -127,54 +128,54 @@ def column_sizes(parameters: Mapping[str, np.ndarray], config: EngramConfig, lay
 
 
 def check_rows(rows: np.ndarray, sizes: np.ndarray, flat: bool, ops: Ops) -> None:
-    """Raise unless every row lies in its own column's table.
+    """Raise unless every row index is within its column's table.
 
     rows    int64 [B, T, C], without offsets
-    sizes   int64 [C], rows of each column's table
-    flat    whether the caller gave rows of the flat table, for the message
+    sizes   int64 [C], number of rows per column
+    flat    whether the caller passed flat rows, for the message
     """
     try:
         ops.check_rows(rows, sizes)
     except InputError as error:
         if not flat:
             raise
-        expected = f"flat rows inside their own column's table: minus the column's offset, {error.expected}"
-        raise InputError("rows", expected, error.found, "flat_rows=False takes rows without offsets") from error
+        expected = f"flat rows within their column's table: after subtracting the column offset, {error.expected}"
+        raise InputError("rows", expected, error.found, "pass flat_rows=False for rows without offsets") from error
 
 
 def without_offsets(rows: np.ndarray, parameters: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Rows of the flat table as rows of each column's own: int64 [B, T, C] -> the same."""
+    """Convert flat rows to rows of the columns: int64 [B, T, C] -> the same shape."""
     return rows - parameters["column_offsets"]
 
 
 def check_dtype(name: str, declared: Parameter, dtype: str) -> None:
-    """Raise unless the dtype, given by its name, is one that the parameter is declared with."""
+    """Raise unless the dtype, given by its name, is one of the declared dtypes."""
     if dtype not in declared.dtypes:
         raise InputError(f"parameter {name}", f"dtype {' or '.join(declared.dtypes)}", dtype)
 
 
 def initialise(config: EngramConfig, layer_id: int, rng: "np.random.Generator",
-               dtype: type | None = None) -> dict[str, np.ndarray]:
+               dtype: DTypeLike | None = None) -> dict[str, np.ndarray]:
     """Random parameters of one layer's module.
 
     layer_id   one of the configuration's layers
     rng        the only source of randomness
-    dtype      of the weights, float32 or float64; None: as weight_dtype says
-    returns    the dictionary above; rows N(0, 1) as in the demo, stored by the codec; weights N(0, 1/fan-in),
-               gains 1 (0 if zero-centred), biases 0, and conv weights 0 or, if conv_init is "uniform",
-               U(-1/sqrt(L), 1/sqrt(L))
-    raises     InputError if the parameters would not fit into memory, with the size they need
+    dtype      of the weights, float32 or float64; None: see weight_dtype
+    returns    the dictionary above: table rows N(0, 1) as in the demo, encoded; weights N(0, 1/fan-in), gains 1
+               (0 if zero-centred), biases 0, conv weights 0 or, if conv_init is "uniform", U(-1/sqrt(L), 1/sqrt(L))
+    raises     InputError with the required size if the parameters do not fit into memory
     """
     check_kinds(config=(config, EngramConfig), rng=(rng, np.random.Generator))
     dtype = weight_dtype(config, dtype)
     check_fits(f"{config.name} layer {layer_id}", bytes_needed(config, layer_id, dtype))
     tables = layout(config, layer_id)
-    made = random_table(config, tables.table_rows, rng, dtype) | {"column_offsets": tables.offsets}
-    return made | {p.name: start_array(p, rng, dtype) for p in engram_module(config, layer_id) if p.name not in made}
+    arrays = random_table(config, tables.table_rows, rng, dtype) | {"column_offsets": tables.offsets}
+    declared = (p for p in engram_module(config, layer_id) if p.name not in arrays)
+    return arrays | {p.name: initial_array(p, rng, dtype) for p in declared}
 
 
-def start_array(parameter: Parameter, rng: "np.random.Generator", dtype: type) -> np.ndarray:
-    """What a parameter starts as, unless its module makes it (tables, offsets)."""
+def initial_array(parameter: Parameter, rng: "np.random.Generator", dtype: type) -> np.ndarray:
+    """Initial values of a parameter other than tables and offsets."""
     shape, scale = parameter.shape, parameter.scale
     if parameter.start == "full":
         return np.full(shape, scale, dtype=dtype)
@@ -187,8 +188,8 @@ def weight_dtype(config: EngramConfig | None, dtype: object = None) -> type:
     """The NumPy type of random weights: float32 or float64.
 
     config   the Engram dialect; None: a model without Engram
-    dtype    anything that names one of the two; None: float32 if the dialect rounds to bfloat16, else float64
-    raises   InputError for another dtype
+    dtype    a name or dtype of either; None: float32 if the dialect rounds to bfloat16, else float64
+    raises   InputError for any other dtype
     """
     if dtype is None:
         return np.float32 if config is not None and config.rounding == "fp8_bf16" else np.float64
@@ -196,22 +197,22 @@ def weight_dtype(config: EngramConfig | None, dtype: object = None) -> type:
 
 
 def random_table(config: EngramConfig, rows: int, rng: "np.random.Generator", dtype: type) -> dict[str, np.ndarray]:
-    """A table of N(0, 1) values as the codec stores it, filled in blocks so that only the result needs memory."""
+    """A table of N(0, 1) values in the codec's format, filled in blocks to keep temporary arrays small."""
     W, codec = config.row_width, config.table_codec
     if codec == "fp8_e8m0":
-        made = {"table_codes": np.empty((rows, W), np.uint8), "table_scales": np.empty((rows, W // BLOCK), np.uint8)}
+        table = {"table_codes": np.empty((rows, W), np.uint8), "table_scales": np.empty((rows, W // BLOCK), np.uint8)}
     else:
-        made = {"table": np.empty((rows, W), ml_dtypes.bfloat16 if codec == "bf16" else dtype)}
+        table = {"table": np.empty((rows, W), ml_dtypes.bfloat16 if codec == "bf16" else dtype)}
     for first in range(0, rows, ROWS_AT_A_TIME):
         part = slice(first, min(first + ROWS_AT_A_TIME, rows))
         values = rng.standard_normal((part.stop - first, W), dtype=dtype if codec == "fp32" else np.float32)
         stored = quantise(values) if codec == "fp8_e8m0" else (values,)
-        for array, new in zip(made.values(), stored, strict=True):
+        for array, new in zip(table.values(), stored, strict=True):
             array[part] = new
-    return made
+    return table
 
 
 def digest(array: np.ndarray) -> str:
-    """sha256 of an array's dtype, shape and bytes."""
+    """Hex sha256 of an array's dtype, shape and bytes."""
     head = f"{array.dtype.str} {list(array.shape)} ".encode()
     return hashlib.sha256(head + np.ascontiguousarray(array).tobytes()).hexdigest()

@@ -1,4 +1,4 @@
-"""Generate: let the model write on, one token at a time."""
+"""Generate: autoregressive decoding, one token per step."""
 
 from collections.abc import Mapping
 from types import NoneType
@@ -9,7 +9,7 @@ from engram_ref.addressing import Addressing
 from engram_ref.checks import NonNegative, as_batch, as_ops, check_kinds, checked, integer
 from engram_ref.errors import InputError
 from engram_ref.model.state import DecodeState
-from engram_ref.model.transformer import open_model, run
+from engram_ref.model.transformer import prepare_model, run
 from engram_ref.model_config import ModelConfig
 from engram_ref.ops.namespace import NUMPY, Ops
 
@@ -17,12 +17,12 @@ from engram_ref.ops.namespace import NUMPY, Ops
 def generate(parameters: Mapping[str, np.ndarray], prompt: np.ndarray, config: ModelConfig, new_tokens: int, *,
              temperature: float = 0.0, rng: "np.random.Generator | None" = None,
              addressing: Addressing | None = None, ops: Ops = NUMPY) -> np.ndarray:
-    """The tokens that follow a prompt.
+    """Generate the continuation of a prompt.
 
     prompt        int64 [B, T] or [T], at least one token
-    new_tokens    how many to add
-    temperature   0 takes the likeliest token, ties to the lowest id; above 0 samples softmax(logits / temperature)
-    rng           the only source of randomness, of the kind that ops.sample takes; needed for a temperature above 0
+    new_tokens    number of tokens to generate
+    temperature   0: the most likely token, the lowest id on a tie; above 0: sample from softmax(logits / temperature)
+    rng           the only source of randomness, in the form that ops.sample takes; required if temperature is above 0
     addressing    as for forward
     returns       int64 [B, new_tokens] or [new_tokens]
     raises        InputError for an empty prompt, a negative count or temperature, or a missing rng
@@ -35,7 +35,7 @@ def generate(parameters: Mapping[str, np.ndarray], prompt: np.ndarray, config: M
     new_tokens, temperature = integer("new_tokens", new_tokens), checked("temperature", temperature, NonNegative)
     if temperature > 0 and rng is None:
         raise InputError("temperature", "0, or above 0 together with an rng", temperature)
-    model = open_model(parameters, config, addressing, ops, {"prompt": prompt})
+    model = prepare_model(parameters, config, addressing, ops, {"prompt": prompt})
     state, newest, written = DecodeState.start(len(prompt)), prompt, []
     for _ in range(new_tokens):
         logits = run(model, newest, state, absorbed=True)

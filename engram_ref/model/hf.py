@@ -1,12 +1,13 @@
-"""Read a DeepSeek-V3 checkpoint in the form of the HF transformers library: the same numbers, our names.
+"""Import a DeepSeek-V3 checkpoint of the HF transformers library under this package's names.
 
 HF packs the routed experts as gate_up_proj [E, 2F, D], gate rows first, and down_proj [E, D, F]; older
-checkpoints keep them apart (experts.<e>.gate_proj.weight). Both are read. RoPE weights need no change:
-with rope_interleave (the default) HF reads neighbouring pairs as we do; without it, rows are reordered.
-Options are in hf_config.py, dtypes and prefixes in state_dicts.py.
+checkpoints store each expert separately (experts.<e>.gate_proj.weight). Both formats are supported. With
+rope_interleave (the default) HF rotates adjacent channel pairs, as this package does; without it, the rows of
+the rotary channels are reordered. hf_config.py converts the options, state_dicts.py dtypes and prefixes.
 """
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -42,78 +43,79 @@ LAYER_NAMES = {
     "ffn.shared_experts.w2.weight": "mlp.shared_experts.down_proj.weight",
     "ffn.shared_experts.w3.weight": "mlp.shared_experts.up_proj.weight",
 }
-"""Our name -> HF's, of everything but the routed experts."""
+"""Our name -> HF's, within one layer and without the routed experts."""
 
 
 def from_hf_deepseek_v3(state_dict: Mapping[str, np.ndarray],
-                        hf_config: Mapping[str, object]) -> tuple[ModelConfig, dict[str, np.ndarray]]:
-    """A whole HF DeepSeek-V3 model under our names.
+                        hf_config: Mapping[str, Any]) -> tuple[ModelConfig, dict[str, np.ndarray]]:
+    """Convert a whole HF DeepSeek-V3 model.
 
-    state_dict   arrays or tensors by HF's names, below one prefix or none. The layers for multi-token prediction
-                 that a full checkpoint ends with are left out, and a log message says so
+    state_dict   arrays or tensors under HF's names, with a common prefix or none. The multi-token prediction layers
+                 at the end of a full checkpoint are skipped, with a log message
     hf_config    the dictionary of its config.json
-    returns      configuration, and parameters in float64 if any array is, else in float32
-    raises       InputError for a missing, extra, misshapen or wrongly typed array, or an unsupported option
+    returns      configuration, and parameters: float64 if any array is float64, else float32
+    raises       InputError for a missing or extra array, a wrong shape or dtype, or an unsupported option
     """
     config = config_from_hf(hf_config)
     hf = checked_options(hf_config)
-    left = without_prefix(state_dict, OUTER_NAMES["embed.weight"])
-    scaled = [key for key in left if key.endswith("weight_scale_inv")]
+    remaining = without_prefix(state_dict, OUTER_NAMES["embed.weight"])
+    scaled = [key for key in remaining if key.endswith("weight_scale_inv")]
     if scaled:
         raise InputError("state_dict", "no FP8 weights", f"an array {scaled[0]}", "convert the checkpoint to bfloat16")
-    leave_out_prediction_layers(left, hf["num_hidden_layers"], hf.get("num_nextn_predict_layers", 1) or 0)
-    made = {name: take_parameter(name, shape, left) for name, shape in shapes(config).items()}
-    if config.backbone.tie_embeddings and "lm_head.weight" in left:
-        head = take(left, "lm_head.weight", made["embed.weight"].shape, "head.weight")
-        if not np.array_equal(head, made["embed.weight"]):
+    drop_prediction_layers(remaining, hf["num_hidden_layers"], hf.get("num_nextn_predict_layers", 1) or 0)
+    parameters = {name: take_parameter(name, shape, remaining) for name, shape in shapes(config).items()}
+    if config.backbone.tie_embeddings and "lm_head.weight" in remaining:
+        head = take(remaining, "lm_head.weight", parameters["embed.weight"].shape, "head.weight")
+        if not np.array_equal(head, parameters["embed.weight"]):
             raise InputError("state_dict lm_head.weight", "the embedding: tie_word_embeddings is set", "other values")
-    extra = [key for key, array in left.items() if 0 not in getattr(array, "shape", ())]      # empty: no shared experts
-    if extra:
+    extra = [key for key, array in remaining.items() if 0 not in getattr(array, "shape", ())]
+    if extra:                                                # empty arrays are shared experts that do not exist
         raise InputError("state_dict", "only DeepSeek-V3's names", f"an array {min(extra)}")
-    made = one_dtype(made)
-    check(made, config)
+    parameters = one_dtype(parameters)
+    check(parameters, config)
     if not switch(hf, "rope_interleave", True):
-        made = {name: from_half_split(name, array, config.backbone.attention) for name, array in made.items()}
-    return config, made
+        parameters = {name: from_half_split(name, x, config.backbone.attention) for name, x in parameters.items()}
+    return config, parameters
 
 
-def leave_out_prediction_layers(left: dict[str, object], n_layers: int, count: int) -> None:
-    """Remove the extra layers that predict further tokens. Each has a projection eh_proj; other layers stay."""
+def drop_prediction_layers(remaining: dict[str, Any], n_layers: int, count: int) -> None:
+    """Remove the multi-token prediction layers, recognised by their projection eh_proj."""
     for index in range(n_layers, n_layers + count):
         prefix = f"model.layers.{index}."
-        if prefix + "eh_proj.weight" in left:
-            keys = [key for key in left if key.startswith(prefix)]
+        if prefix + "eh_proj.weight" in remaining:
+            keys = [key for key in remaining if key.startswith(prefix)]
             for key in keys:
-                del left[key]
-            LOG.warning("%d entries %s* left out: multi-token prediction is not part of this model", len(keys), prefix)
+                del remaining[key]
+            LOG.warning("%d entries %s* skipped: this model has no multi-token prediction", len(keys), prefix)
 
 
-def take_parameter(name: str, shape: tuple[int, ...], left: dict[str, object]) -> np.ndarray:
-    """One of our parameters out of HF's; what is used up is removed."""
+def take_parameter(name: str, shape: tuple[int, ...], remaining: dict[str, Any]) -> np.ndarray:
+    """Build one of our parameters from HF's arrays, removing those that are no longer needed."""
     if name in OUTER_NAMES:
-        return take(left, OUTER_NAMES[name], shape, name)
+        return take(remaining, OUTER_NAMES[name], shape, name)
     _, index, inner = name.split(".", 2)
     prefix = f"model.layers.{index}."
     if inner.startswith("ffn.experts."):
-        return take_experts(name, shape, prefix + "mlp.experts.", left)
-    return take(left, prefix + LAYER_NAMES[inner], shape, name)
+        return take_experts(name, shape, prefix + "mlp.experts.", remaining)
+    return take(remaining, prefix + LAYER_NAMES[inner], shape, name)
 
 
-def take_experts(name: str, shape: tuple[int, ...], prefix: str, left: dict[str, object]) -> np.ndarray:
-    """w1, w2 or w3 of all routed experts, stacked: packed, or one array per expert."""
+def take_experts(name: str, shape: tuple[int, ...], prefix: str, remaining: dict[str, Any]) -> np.ndarray:
+    """w1, w2 or w3 of all routed experts, stacked; HF's arrays are packed or one per expert."""
     which, packed = name[-2:], prefix + "gate_up_proj"
-    if prefix + "down_proj" not in left and packed not in left:
+    if prefix + "down_proj" not in remaining and packed not in remaining:
         theirs = {"w1": "gate_proj", "w2": "down_proj", "w3": "up_proj"}[which]
-        return np.stack([take(left, f"{prefix}{e}.{theirs}.weight", shape[1:], name) for e in range(shape[0])])
+        return np.stack([take(remaining, f"{prefix}{e}.{theirs}.weight", shape[1:], name) for e in range(shape[0])])
     if which == "w2":
-        return take(left, prefix + "down_proj", shape, name)
+        return take(remaining, prefix + "down_proj", shape, name)
     E, F, D = shape
-    both = take(dict(left) if which == "w1" else left, packed, (E, 2 * F, D), name)      # used up by w3
+    source = dict(remaining) if which == "w1" else remaining             # w3 is read last and removes the entry
+    both = take(source, packed, (E, 2 * F, D), name)
     return both[:, :F] if which == "w1" else both[:, F:]
 
 
 def from_half_split(name: str, array: np.ndarray, config: AttentionConfig) -> np.ndarray:
-    """Rows of the rotary channels, from halves back to neighbouring pairs."""
+    """The array with the rows of its rotary channels reordered from halves to adjacent pairs."""
     order = np.argsort(half_split_order(config.qk_rope_head_dim))
     if name.endswith(("attn.wq.weight", "attn.wq_b.weight")):
         heads = array.reshape(config.n_heads, config.qk_head_dim, -1).copy()

@@ -1,6 +1,6 @@
-"""Parameters of whole models: made, checked, saved, loaded, and read from other people's checkpoints.
+"""Parameters of whole models: initialise, check, save, load, and import from other implementations.
 
-The tree of names stands in tree.py, that of one Engram module in engram_parameters.py.
+tree.py lists the names of a whole model, engram_parameters.py those of one Engram module.
 """
 
 from engram_ref.model.demo import from_engram_demo

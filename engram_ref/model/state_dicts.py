@@ -1,11 +1,12 @@
-"""Reading other implementations' state dicts: exact arrays, prefixes, and what is missing or does not fit.
+"""Read the state dicts of other implementations: convert dtypes exactly, strip prefixes, check names and shapes.
 
-Values never change. bfloat16 and float16 become float32, which holds each of their values; where a state dict
-mixes float32 and float64, all of it becomes float64. Tensors of PyTorch are read through their own methods.
+Values never change: bfloat16 and float16 are widened to float32, and if a state dict mixes float32 and float64,
+all of it is widened to float64. PyTorch tensors are converted through their own methods.
 """
 
 import logging
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -14,14 +15,14 @@ from engram_ref.ops.arrays import as_array
 
 LOG = logging.getLogger(__name__)
 WIDENED = {"float16": np.float32, "bfloat16": np.float32, "float32": np.float32, "float64": np.float64}
-"""Dtype of a state dict's array -> the dtype it is read as."""
+"""Dtype of a state dict's array -> the dtype it is converted to."""
 
-def exact_array(name: str, value: object) -> np.ndarray:
-    """A parameter as a NumPy array of float32 or float64 with exactly its values.
+def exact_array(name: str, value: Any) -> np.ndarray:
+    """Convert a parameter to a NumPy array of float32 or float64 with exactly its values.
 
     name      for errors
-    value     array, array of ml_dtypes, torch tensor or parameter on any device, nested list
-    raises    InputError for a dtype that is not a float of 16, 32 or 64 bits
+    value     NumPy or ml_dtypes array, torch tensor or parameter on any device, or nested list
+    raises    InputError unless the dtype is a float of 16, 32 or 64 bits
 
     >>> exact_array("x", [1.5, 2.0])
     array([1.5, 2. ])
@@ -36,31 +37,31 @@ def exact_array(name: str, value: object) -> np.ndarray:
 
 
 def bfloat16_array(name: str, array: np.ndarray) -> np.ndarray:
-    """An array of values that bfloat16 holds, as bfloat16; InputError for any other value."""
+    """Convert an array to bfloat16; InputError if a value would change."""
     import ml_dtypes
 
     narrow = array.astype(ml_dtypes.bfloat16)
     if not np.array_equal(narrow.astype(array.dtype), array, equal_nan=True):
-        raise InputError(name, "values that bfloat16 holds", f"others, of dtype {array.dtype}")
+        raise InputError(name, "values representable in bfloat16", f"other {array.dtype} values")
     return narrow
 
 
 def one_dtype(arrays: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Float arrays in the widest dtype among them; the others as they are."""
+    """Widen float arrays to the widest dtype among them; leave other arrays unchanged."""
     floats = {array.dtype for array in arrays.values() if array.dtype.kind == "f"}
     widest = max(floats, key=lambda dtype: dtype.itemsize)
     return {name: array.astype(widest, copy=False) if array.dtype.kind == "f" else array
             for name, array in arrays.items()}
 
 
-def without_prefix(state_dict: Mapping[str, object], anchor: str) -> dict[str, object]:
-    """The entries of one module, without the prefix that their names have in a larger one.
+def without_prefix(state_dict: Mapping[str, Any], anchor: str) -> dict[str, Any]:
+    """Select the entries of one module from the state dict of a larger one, and strip their prefix.
 
-    state_dict   entries by name
-    anchor       a name that the module always has; what precedes it is the prefix
-    returns      the entries below that prefix; a log message says how many others were left out. All entries
-                 unchanged where the anchor is there without a prefix, or is not there at all
-    raises       InputError where the anchor is there below several prefixes
+    state_dict   name -> array
+    anchor       a name that the module always has; the prefix is whatever precedes it
+    returns      the entries with that prefix, or all entries if the anchor has no prefix or is missing. A log
+                 message states how many entries were skipped
+    raises       InputError if the anchor occurs with several prefixes
 
     >>> without_prefix({"model.a.weight": 1, "model.a.bias": 2}, "a.weight")
     {'a.weight': 1, 'a.bias': 2}
@@ -73,27 +74,27 @@ def without_prefix(state_dict: Mapping[str, object], anchor: str) -> dict[str, o
         return dict(state_dict)
     if len(prefixes) > 1:
         raise InputError("state_dict", "one module", f"{anchor} below {' and '.join(prefixes)}",
-                         "pass the entries of one of them")
+                         "pass the entries of one module")
     [prefix] = prefixes
     inside = {name.removeprefix(prefix): value for name, value in state_dict.items() if name.startswith(prefix)}
     if len(inside) < len(state_dict):
-        LOG.warning("%d of %d entries left out: not below %s", len(state_dict) - len(inside), len(state_dict), prefix)
+        LOG.warning("%d of %d entries skipped: not below %s", len(state_dict) - len(inside), len(state_dict), prefix)
     return inside
 
 
-def take(left: dict[str, object], key: str, shape: tuple[int, ...], ours: str) -> np.ndarray:
+def take(remaining: dict[str, Any], key: str, shape: tuple[int, ...], our_name: str) -> np.ndarray:
     """Remove one entry and return it as an array.
 
-    left     the entries not yet read
-    key      its name there
-    shape    what it must have
-    ours     our name, for errors
-    raises   InputError if it is missing, misshapen or no float array
+    remaining   the entries not yet read
+    key         name of the entry
+    shape       expected shape
+    our_name    our name, for errors
+    raises      InputError if it is missing, not a float array or of a different shape
     """
-    if key not in left:
-        found = f"{len(left)} others, such as {min(left)}" if left else "none"
-        raise InputError("state_dict", f"an array {key}", found)
-    array = exact_array(f"state_dict {key} ({ours})", left.pop(key))
+    if key not in remaining:
+        others = f"{len(remaining)} others, such as {min(remaining)}" if remaining else "none"
+        raise InputError("state_dict", f"an array {key}", others)
+    array = exact_array(f"state_dict {key} ({our_name})", remaining.pop(key))
     if array.shape != shape:
-        raise InputError(f"state_dict {key} ({ours})", f"shape {list(shape)}", list(array.shape))
+        raise InputError(f"state_dict {key} ({our_name})", f"shape {list(shape)}", list(array.shape))
     return array

@@ -2,7 +2,7 @@
 
     X = expand(E[ids]);   X = block_i(X) for every layer;   logits = RMSNorm(collapse(X)) W_head^T
 
-With a state, the call goes on where the last one stopped, and any cut of a text gives the same logits.
+With a state, the call continues the stream, and the logits do not depend on how a text is split into calls.
 """
 
 from collections.abc import Mapping, Sequence
@@ -31,17 +31,17 @@ def forward(parameters: Mapping[str, np.ndarray], ids: np.ndarray, config: Model
     parameters     see engram_ref.model.parameters
     ids            int64 [B, T] or [T], raw token ids
     config         the model
-    state          the stream so far, moved on by this call; None: the text starts here
-    counts         how many of the T ids of each row are real, the others being padding on the right, whose
-                   logits mean nothing; None: all. A row with 0 is finished and stays as it is
-    dead           bool [B, T] or [T]: positions whose n-grams and gates are masked, where the dialect has that
+    state          the stream so far, updated by this call; None: the text starts here
+    counts         number of real ids per row; the rest of a row is padding on the right, and its logits are
+                   meaningless. None: all T. A row with 0 does not change
+    dead           bool [B, T] or [T]: positions whose n-grams and gates are masked, if the dialect supports it
     absorbed       compute attention in the absorbed form
-    addressing     Addressing(config.engram, vocabulary), for a vocabulary that this package does not know
+    addressing     Addressing(config.engram, vocabulary), for a vocabulary not included in this package
     ops            the backend's namespace
     trace          records every stage, with keys such as layers.1.engram.gate
-    check_values   look at every parameter before starting
+    check_values   check every parameter first
     returns        [B, T, V] or [T, V], the dtype of the parameters
-    raises         InputError naming the argument that does not fit; the state is then as it was
+    raises         InputError naming the invalid argument; the state is then unchanged
     """
     ops = as_ops(ops, trace is not None)
     check_kinds(config=(config, ModelConfig), state=(state, DecodeState, NoneType), absorbed=(absorbed, bool),
@@ -50,18 +50,18 @@ def forward(parameters: Mapping[str, np.ndarray], ids: np.ndarray, config: Model
     ids = ops.as_int64("ids", ids)
     dead = None if dead is None else ops.as_array("dead", dead)
     batched, ids, dead = as_batch("ids", "T", ids, dead)
-    model = open_model(parameters, config, addressing, ops, {"ids": ids, "dead": dead}, check_values)
+    model = prepare_model(parameters, config, addressing, ops, {"ids": ids, "dead": dead}, check_values)
     logits = run(model, ids, state, counts, dead, absorbed, trace)
     return logits if batched else logits[0]
 
 
-def open_model(parameters: Mapping[str, np.ndarray], config: ModelConfig, addressing: Addressing | None,
+def prepare_model(parameters: Mapping[str, np.ndarray], config: ModelConfig, addressing: Addressing | None,
                ops: Ops, others: Mapping[str, np.ndarray | None], check_values: bool = True) -> Model:
-    """Parameters converted, checked and sorted by module, and the model's Addressing: once for any number of calls.
+    """Convert, check and group the parameters of a model, once for any number of calls.
 
     addressing     the caller's, or None
-    others         further arrays of the call: a backend with devices wants all of them on one
-    check_values   look at every parameter
+    others         further arrays of the call, which must be on the same device
+    check_values   check every parameter
     """
     parameters = as_parameters(parameters, ops, others)
     if check_values:
@@ -73,7 +73,7 @@ def run(model: Model, ids: np.ndarray, state: DecodeState | None, counts: Sequen
         dead: np.ndarray | None = None, absorbed: bool = False, trace: Trace | None = None) -> np.ndarray:
     """Logits of every new position, [B, T, V]; arguments as for forward, arrays of the backend with a batch axis."""
     config, ops, weights = model.config, model.ops, [x for arrays in model.modules.values() for x in arrays.values()]
-    counts = check_call(ids, counts, dead, state, config, ops)
+    real = check_call(ids, counts, dead, state, config, ops)
     with Caches(state, ids.shape, weights, trace is not None, ops) as caches:
         ops.check_together({"ids": ids, **{f"state cache {name}": array for name, array in caches.arrays.items()}})
         caches.check(cache_shapes(config), ops.dtype_name(model.modules["embed"]["weight"]))
@@ -86,28 +86,28 @@ def run(model: Model, ids: np.ndarray, state: DecodeState | None, counts: Sequen
         logits = head(model, X, trace)
         if config.engram is not None:
             caches.add("canonical_ids", step.canonical_ids)
-        caches.commit(counts)
+        caches.commit(real)
     return logits
 
 
 def check_call(ids: np.ndarray, counts: Sequence[int] | None, dead: np.ndarray | None, state: DecodeState | None,
                config: ModelConfig, ops: Ops) -> np.ndarray:
-    """Refuse arguments that do not fit each other; returns counts, int64 [B]."""
+    """Raise InputError for invalid or inconsistent arguments; return counts, int64 [B]."""
     B, T = ids.shape
-    known = config.backbone.vocab_size if config.engram is None else config.engram.vocab_size
-    ops.check_ids(ids, known, False)
+    vocab_size = config.backbone.vocab_size if config.engram is None else config.engram.vocab_size
+    ops.check_ids(ids, vocab_size, False)
     if state is not None and state.batch != B:
-        raise InputError("state", f"{B} rows, as ids have", state.batch)
+        raise InputError("state", f"{B} rows, like ids", state.batch)
     if dead is not None:
         if dead.shape != ids.shape or ops.dtype_name(dead) != "bool":
             raise InputError("dead", f"bool {list(ids.shape)}", f"{ops.dtype_name(dead)} {list(dead.shape)}")
         if config.engram is None or not config.engram.dead_barrier:
-            raise InputError("dead", "None: this model has no DEAD mark", "a mask")
+            raise InputError("dead", "None, since this model has no DEAD mark", "a mask")
     return new_tokens(counts, B, T)
 
 
 def addressing_for(config: ModelConfig, given: Addressing | None) -> Addressing | None:
-    """The Addressing of the model's Engram modules, the caller's if it belongs to them; None without modules."""
+    """The Addressing of the model's Engram modules, or None without modules; InputError if `given` is for others."""
     if given is None:
         return None if config.engram is None else addressing_of(config.engram)
     if given.config != config.engram:
@@ -116,7 +116,7 @@ def addressing_for(config: ModelConfig, given: Addressing | None) -> Addressing 
 
 
 def prepare(model: Model, ids: np.ndarray, dead: np.ndarray | None, caches: Caches, absorbed: bool) -> Step:
-    """What all blocks share: positions, angles, canonical ids and those before them."""
+    """Compute what all blocks share: positions, angles, canonical ids and the history before them."""
     attention, config, ops = model.config.backbone.attention, model.config.engram, model.ops
     positions = ops.constant(ops.positions_after(caches.lengths, ids.shape[1]), ids)
     angle = ops.angles(positions, ops.frequencies(attention.qk_rope_head_dim, attention.rope_theta, attention.yarn))
@@ -129,7 +129,7 @@ def prepare(model: Model, ids: np.ndarray, dead: np.ndarray | None, caches: Cach
 
 
 def head(model: Model, X: np.ndarray, trace: Trace | None) -> np.ndarray:
-    """Collapse the branches, normalise, project to the vocabulary: [B, T, M, D] -> [B, T, V]."""
+    """Collapse the branches, normalise and project to the vocabulary: [B, T, M, D] -> [B, T, V]."""
     backbone, ops, modules = model.config.backbone, model.ops, model.modules
     record = ops.ignore if trace is None else trace.record
     form = "sum" if backbone.hyper is None else backbone.hyper.collapse

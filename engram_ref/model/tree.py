@@ -8,8 +8,8 @@
     layers.<i>.attn_hc, ffn_hc . phi, bias, alpha        hyper-connections; head_hc for a learned collapse
     layers.<i>.engram . ...                              see engram_ref.model.engram_parameters
 
-DeepSeek-V3's inference code has the same names but for the experts, which it keeps apart
-(experts.<e>.w1.weight), and the hyper-connections, which it has not.
+DeepSeek-V3's inference code uses the same names, except that it stores each expert separately
+(experts.<e>.w1.weight) and has no hyper-connections.
 """
 
 import math
@@ -17,6 +17,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from engram_ref.checks import as_ops, check_is_file, check_kinds
 from engram_ref.errors import InputError
@@ -30,12 +31,12 @@ from engram_ref.packages import require
 
 
 def shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
-    """Name and shape of every parameter of a model, in order."""
+    """Name -> shape of every parameter of a model, in order."""
     return shapes_of(declarations.model(config))
 
 
 def initialise(config: ModelConfig, rng: "np.random.Generator",
-               dtype: type | None = None) -> dict[str, np.ndarray]:
+               dtype: DTypeLike | None = None) -> dict[str, np.ndarray]:
     """Random parameters: matrices N(0, 1/fan-in), embeddings N(0, 1), gains 1, biases 0; see declarations.py.
 
     dtype    float32 or float64; None: float32 if the Engram dialect rounds to bfloat16, else float64
@@ -45,22 +46,22 @@ def initialise(config: ModelConfig, rng: "np.random.Generator",
     dtype = engram_parameters.weight_dtype(config.engram, dtype)
     declared = tuple(declarations.model(config))
     check_fits(config.name, sum(math.prod(p.shape) for p in declared) * np.dtype(dtype).itemsize)
-    made: dict[str, np.ndarray] = {}
+    arrays: dict[str, np.ndarray] = {}
     for p in declared:
         if p.layer is None:
-            made[p.name] = engram_parameters.start_array(p, rng, dtype)
-        elif p.name not in made:                             # the first of its module, which is made as a whole
+            arrays[p.name] = engram_parameters.initial_array(p, rng, dtype)
+        elif p.name not in arrays:                           # first of its Engram module: initialise all of it
             path = p.name.rpartition(".")[0]
             module = engram_parameters.initialise(config.engram, p.layer, rng, dtype)
-            made |= {f"{path}.{name}": array for name, array in module.items()}
-    return made
+            arrays |= {f"{path}.{name}": array for name, array in module.items()}
+    return arrays
 
 
 def check(parameters: Mapping[str, np.ndarray], config: ModelConfig, ops: Ops = NUMPY, *,
           tables: bool = False) -> None:
-    """Raise InputError unless the parameters fit the configuration, naming the first that does not.
+    """Raise InputError unless the parameters match the configuration, naming the first that does not.
 
-    tables   look for NaN and infinity in the Engram tables too, which may be too large to read
+    tables   also check the Engram tables for NaN and infinity; off by default, since they can be very large
     """
     check_kinds(config=(config, ModelConfig), tables=(tables, bool))
     ops = as_ops(ops)
@@ -69,7 +70,7 @@ def check(parameters: Mapping[str, np.ndarray], config: ModelConfig, ops: Ops = 
 
 def check_converted(parameters: Mapping[str, np.ndarray], config: ModelConfig, ops: Ops,
                     tables: bool = False) -> None:
-    """The same for arrays of the backend, as as_parameters makes them."""
+    """Check parameters that as_parameters has already converted to arrays of the backend."""
     declared = {p.name: p for p in declarations.model(config)}
     engram_parameters.check_names(parameters, declared, f"the names of {config.name}")
     for name, p in declared.items():
@@ -93,7 +94,7 @@ def check_array(array: np.ndarray, declared: Parameter, embedding: np.ndarray, c
 
 
 def save(parameters: Mapping[str, np.ndarray], path: str | Path) -> None:
-    """Write parameters to a safetensors file with the digest of each, whole or not at all."""
+    """Write parameters and their digests to a safetensors file, atomically."""
     check_file(path)
     to_bytes = require("safetensors.numpy", f"parameter file {path}").save
     arrays = {name: np.ascontiguousarray(array) for name, array in engram_parameters.as_parameters(parameters).items()}
@@ -102,9 +103,9 @@ def save(parameters: Mapping[str, np.ndarray], path: str | Path) -> None:
 
 
 def load(path: str | Path, config: ModelConfig) -> dict[str, np.ndarray]:
-    """Read parameters and check them: digests, names, shapes, finite values, also in tables.
+    """Read parameters and check their digests, names, shapes and finiteness, tables included.
 
-    raises   InputError for a file that is missing, truncated or tampered with, or does not fit
+    raises   InputError if the file is missing, truncated or modified, or does not match the configuration
     """
     check_is_file(f"parameter file {path}", path, "a safetensors file")
     safe_open = require("safetensors", f"parameter file {path}").safe_open
@@ -112,11 +113,11 @@ def load(path: str | Path, config: ModelConfig) -> dict[str, np.ndarray]:
         with safe_open(path, framework="numpy") as stored:
             digests = stored.metadata() or {}
             parameters = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118  not a dict
-    except Exception as error:  # the library raises its own kind for every sort of damage
-        raise InputError(f"parameter file {path}", "a whole safetensors file", str(error), "truncated?") from error
+    except Exception as error:  # safetensors raises a different class for each kind of damage
+        raise InputError(f"parameter file {path}", "a complete safetensors file", str(error), "truncated?") from error
     for name, array in parameters.items():
         if digests.get(f"sha256 {name}") != engram_parameters.digest(array):
-            raise InputError(f"parameter file {path}", f"the digest stored for {name}", "another",
-                             "changed after it was written, or not written by engram_ref")
+            raise InputError(f"parameter file {path}", f"the digest stored for {name}", "a different digest",
+                             "the file was modified, or was not written by engram_ref")
     check(parameters, config, tables=True)
     return {name: parameters[name] for name in shapes(config)}

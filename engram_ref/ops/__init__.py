@@ -1,14 +1,14 @@
-"""The definition of Engram and its backbone in NumPy, one idea a file.
+"""The definition of Engram and its backbone in NumPy, one idea per file.
 
 Reading order: canonical, primes, hashing, codecs, tables, linear, norm, gate, conv, composite: that is Engram. Then
-the backbone: rope, attention, experts, branches, caches, loss, sampling. What holds them together comes last: basic,
-arrays, record, small, namespace.
+the backbone: rope, attention, experts, branches, caches, loss, sampling. The supporting files come last: basic, arrays,
+record, small, namespace.
 
-Formulas are plain functions. What calls another op is a method, so that every such call goes through the namespace that
-the method belongs to: see namespace.py. The names below are those of the NumPy namespace, `NAMESPACE`.
+Formulas are plain functions. An op that calls other ops is a method, so that each of these calls goes through the
+namespace that the method belongs to: see namespace.py. The names below are those of the NumPy namespace, `NAMESPACE`.
 
-An op raises InputError for a shape that would broadcast where it must not, and for a dtype that would be rounded; it
-looks at no values, but for the check_ functions. Other arrays that do not fit raise NumPy's own errors.
+An op raises InputError for a shape that would broadcast by mistake, and for a dtype that would be rounded. Values are
+checked only by the check_ functions and the ops that call them. Other invalid arrays raise NumPy's own errors.
 """
 
 import sys
@@ -130,7 +130,7 @@ zeros = NAMESPACE.zeros
 
 __all__ = list(NAMESPACE.names())
 
-for name in __all__:            # an op that is a method is also found in the file that states it: ops.experts.route
+for name in __all__:            # a method is also available from the file that defines it: ops.experts.route
     op = globals()[name]
     if hasattr(op, "__self__"):
         setattr(sys.modules[op.__func__.__module__], name, op)

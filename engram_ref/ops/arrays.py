@@ -1,36 +1,38 @@
-"""Arrays: the few questions about arrays that models ask, which every backend answers in its own way.
+"""Arrays: how models inspect and convert arrays. Every backend implements these functions for its own arrays.
 
-Models compose ops and compute nothing, but they take what callers bring. An array of another library, byte order
-or memory layout is converted if its numbers stay the same, and refused if they would not. Models also look at
-dtypes, refuse what is not finite, and start from zeros.
+Models compose ops and do no arithmetic themselves, but callers may pass them any array. An array of another library,
+byte order or memory layout is converted if its numbers stay the same; otherwise an error is raised. Models also
+inspect dtypes, reject values that are not finite, and start from zeros.
 """
 
 import functools
 from collections.abc import Mapping
+from typing import Any
 
 import ml_dtypes
 import numpy as np
+from numpy.typing import DTypeLike
 
 from engram_ref.errors import InputError
 
 NATIVE = frozenset(map(np.dtype, "? i1 i2 i4 i8 u1 u2 u4 u8 f2 f4 f8".split())) | {np.dtype(ml_dtypes.bfloat16)}
-"""The dtypes that every backend has; also in the processor's own byte order."""
+"""The dtypes that every backend supports, in native byte order."""
 
 INT64_MAX = 2**63 - 1
 
 
 def as_array(argument: str, values: object) -> np.ndarray:
-    """Values as an array of a dtype in NATIVE, with the same numbers; an array that has one is returned as it is.
+    """Convert values to an array of a dtype in NATIVE with the same numbers; return such an array as it is.
 
-    argument   its name, for the message
+    argument   name of the argument, for messages
     values     an array of any library, byte order and layout, or nested lists of numbers
-    raises     InputError if there is no such array: text, objects, long doubles, rows of different lengths
+    raises     InputError if that is impossible: text, objects, long doubles, rows of different lengths
     """
     if type(values) is np.ndarray and values.dtype in NATIVE:
         return values
     try:
         array = _converted(values)
-    except Exception as error:                               # each library raises its own
+    except Exception as error:                               # each library raises its own exceptions
         ragged = isinstance(values, list | tuple) and isinstance(error, ValueError)
         raise (InputError(argument, "rows of one length", "rows of different lengths") if ragged else
                InputError(argument, "an array", f"{type(values).__name__}: {error}")) from error
@@ -41,9 +43,9 @@ def as_array(argument: str, values: object) -> np.ndarray:
     return array
 
 
-def _converted(values: object) -> np.ndarray:
-    """NumPy's array of the values, in the processor's byte order."""
-    if hasattr(values, "detach"):                            # a tensor of PyTorch, perhaps with a graph
+def _converted(values: Any) -> np.ndarray:
+    """Return the values as a NumPy array in native byte order."""
+    if hasattr(values, "detach"):                            # a PyTorch tensor, possibly with a graph
         values = values.detach().cpu()
         if str(values.dtype) == "torch.bfloat16":
             return values.float().numpy().astype(ml_dtypes.bfloat16)
@@ -52,16 +54,16 @@ def _converted(values: object) -> np.ndarray:
     only_dlpack = hasattr(values, "__dlpack__") and not hasattr(values, "__array__")
     array = np.from_dlpack(values) if only_dlpack else np.asarray(values)
     if array.dtype.kind == "O" and array.ndim > 0:
-        array = np.asarray(array.tolist())                   # Python numbers in an array of objects
+        array = np.asarray(array.tolist())                   # an object array of Python numbers
     return array.astype(array.dtype.newbyteorder("="), copy=False)
 
 
 def as_int64(argument: str, values: object) -> np.ndarray:
-    """Integers as an int64 array: ids, rows, history.
+    """Convert integers, such as ids, rows or a history, to an int64 array.
 
-    argument   its name, for the message
-    values     what as_array takes, of an integer dtype; no numbers at all may be of any
-    raises     InputError for another dtype, or an unsigned number of 2^63 or more
+    argument   name of the argument, for messages
+    values     as for as_array, with an integer dtype; an empty array may have any dtype
+    raises     InputError for any other dtype, or an unsigned number of 2^63 or more
     """
     x = as_array(argument, values)
     if x.dtype == np.int64:
@@ -74,17 +76,17 @@ def as_int64(argument: str, values: object) -> np.ndarray:
 
 
 def constant(values: np.ndarray, like: np.ndarray) -> np.ndarray:
-    """A constant of a configuration, where `like` is: [...] -> [...].  NumPy's arrays are all in one place."""
+    """Return a constant of a configuration on the device of `like`; NumPy returns it unchanged: [...] -> [...]."""
     return values
 
 
-def zeros(shape: tuple[int, ...], dtype: type, like: np.ndarray | None = None) -> np.ndarray:
-    """An array of zeros, where `like` is."""
+def zeros(shape: tuple[int, ...], dtype: DTypeLike, like: np.ndarray | None = None) -> np.ndarray:
+    """Return zeros on the device of `like`."""
     return np.zeros(shape, dtype=dtype)
 
 
 def dtype_name(x: np.ndarray) -> str:
-    """The name of an array's dtype, the same in every backend.
+    """Return the name of an array's dtype, which is the same in every backend.
 
     >>> dtype_name(np.zeros(1))
     'float64'
@@ -94,17 +96,17 @@ def dtype_name(x: np.ndarray) -> str:
 
 @functools.cache
 def _name_of(dtype: np.dtype) -> str:
-    """NumPy makes the name anew each time it is asked, which takes a microsecond or two."""
+    """Return a dtype's name, cached because NumPy builds it on every access, in a microsecond or two."""
     return dtype.name
 
 
 def to_numpy(x: np.ndarray) -> np.ndarray:
-    """The same numbers as a NumPy array."""
+    """Return the same numbers as a NumPy array."""
     return x
 
 
 def first_non_finite(x: np.ndarray) -> tuple[int, ...] | None:
-    """The position of the first NaN or infinity; None where there is none.
+    """Return the position of the first NaN or infinity, or None.
 
     >>> first_non_finite(np.array([[1.0, 2.0], [np.inf, np.nan]]))
     (1, 0)
@@ -114,8 +116,8 @@ def first_non_finite(x: np.ndarray) -> tuple[int, ...] | None:
 
 
 def check_together(arrays: Mapping[str, np.ndarray | None]) -> None:
-    """Refuse arrays that cannot meet in one operation, naming two: NumPy's always can.
+    """Raise InputError if the arrays are on different devices, naming two of them. No-op for NumPy.
 
-    arrays   name -> array, or None for an argument left out
-    raises   InputError in backends whose arrays lie on devices
+    arrays   name -> array, or None for an omitted argument
+    raises   InputError in backends with devices
     """

@@ -1,18 +1,17 @@
-"""MLA, multi-head latent attention: remember one small latent a token, not keys and values of every head.
+"""MLA, multi-head latent attention: cache one small latent per token instead of every head's keys and values.
 
-From the hidden state x come a latent c and one rotary key shared by all heads; only these are cached:
+The hidden state x gives a latent c and one rotary key that all heads share. Only these two are cached:
 
-    c = RMSNorm(W_kva x)[:r],   k_pe = RoPE((W_kva x)[r:])          576 numbers in the released models
+    c = RMSNorm((W_kva x)[:r]),   k_pe = RoPE((W_kva x)[r:])        576 numbers in the released models
 
-Expanded, every head makes its keys and values from c, then attends as usual:
+In the expanded form, every head computes its keys and values from c and attends as usual:
 
     k[h] = (W_UK[h] c | k_pe),  v[h] = W_UV[h] c
     o[h] = sum_s softmax_s(scale <q[h], k[h][s]>) v[h][s]
 
-Absorbed, W_UK moves to the query's side and W_UV behind the sum, so that heads attend to c itself. It is
-the same function in another order of multiplication: what decoding uses.
+In the absorbed form, W_UK is applied to the queries and W_UV after the sum over s, so heads attend to c itself. The
+products are computed in another order, with the same result. Decoding uses this form.
 """
-
 from collections.abc import Mapping
 
 import numpy as np
@@ -26,9 +25,9 @@ Parameters = Mapping[str, np.ndarray]
 
 
 def visible(positions: np.ndarray, n_keys: int) -> np.ndarray:
-    """Which cached tokens each new one may see: those at its own position and before.
+    """Return which tokens each new token may attend to: those at its own position and before.
 
-    positions   int64 [B, T], of the new tokens; a cache slot's index is its position
+    positions   int64 [B, T] of the new tokens; the index of a cache slot is its position
     returns     bool [B, T, S]
 
     >>> visible(np.array([[1, 2]]), 3).astype(int)
@@ -39,19 +38,19 @@ def visible(positions: np.ndarray, n_keys: int) -> np.ndarray:
 
 
 def softmax(scores: np.ndarray, allowed: np.ndarray | None = None) -> np.ndarray:
-    """Weights over the last axis, zero where not allowed.
+    """Return the softmax over the last axis, with zeros where not allowed.
 
     scores    [..., S]; with a mask [B, A, T, S]
-    allowed   bool [B, T, S], or None: everywhere
-    returns   as scores; each row sums to one
+    allowed   bool [B, T, S], or None: no mask
+    returns   same shape as scores; each row sums to one
     """
     masked = scores if allowed is None else np.where(allowed[:, None], scores, -np.inf)
-    weights = np.exp(masked - masked.max(axis=-1, keepdims=True, initial=-np.inf))   # S may be 0 where T is
+    weights = np.exp(masked - masked.max(axis=-1, keepdims=True, initial=-np.inf))   # S may be 0 if T is
     return weights / weights.sum(axis=-1, keepdims=True)
 
 
 class Attention(Composite):
-    """Latent attention, in its two forms."""
+    """Latent attention, in its expanded and absorbed forms."""
 
     __slots__ = ()
     visible = staticmethod(visible)
@@ -59,7 +58,7 @@ class Attention(Composite):
 
     def queries(self, parameters: Parameters, x: np.ndarray, angle: np.ndarray,
                 config: AttentionConfig) -> tuple[np.ndarray, np.ndarray]:
-        """Every head's query: the part without position, and the turned part.
+        """Compute every head's query: the channels without position, and the rotated channels.
 
         parameters   "wq.weight" [A*(dn+dr), D]; with a query latent "wq_a.weight" [rq, D], "q_norm.weight" [rq],
                      "wq_b.weight" [A*(dn+dr), rq]
@@ -81,18 +80,18 @@ class Attention(Composite):
 
     def latents(self, parameters: Parameters, x: np.ndarray, angle: np.ndarray,
                 config: AttentionConfig) -> tuple[np.ndarray, np.ndarray]:
-        """What a token leaves behind for later ones: its normalised latent and its turned key.
+        """Compute the cached values of each token: its normalised latent and its rotated key.
 
         parameters   "wkv_a.weight" [r+dr, D], "kv_norm.weight" [r]
         x            [B, T, D]
         angle        float64 [B, T, dr/2]
-        returns      c_kv [B, T, r] after its norm, k_pe [B, T, dr] after RoPE and without any norm
+        returns      c_kv [B, T, r] after its norm, k_pe [B, T, dr] after RoPE, without a norm
         """
         c, pe = self.split(self.linear(x, parameters["wkv_a.weight"]), config.kv_lora_rank)
         return self.rms_norm(c, parameters["kv_norm.weight"], config.latent_norm_eps), self.rotate(pe, angle)
 
     def up_projections(self, parameters: Parameters, config: AttentionConfig) -> tuple[np.ndarray, np.ndarray]:
-        """The key half and the value half of every head's up-projection.
+        """Split every head's up-projection into its key half and its value half.
 
         parameters   "wkv_b.weight" [A*(dn+dv), r]: each head's key rows, then its value rows
         returns      W_UK [A, dn, r], W_UV [A, dv, r]
@@ -104,13 +103,13 @@ class Attention(Composite):
     def attend_expanded(self, q_nope: np.ndarray, q_pe: np.ndarray, c_kv: np.ndarray, k_pe: np.ndarray,
                         w_uk: np.ndarray, w_uv: np.ndarray, allowed: np.ndarray, scale: float,
                         record: Record = ignore) -> np.ndarray:
-        """Attention with every head's keys and values written out.
+        """Attend with the keys and values of every head computed explicitly.
 
         q_nope, q_pe   [B, T, A, dn], [B, T, A, dr]
         c_kv, k_pe     [B, S, r], [B, S, dr]
         w_uk, w_uv     [A, dn, r], [A, dv, r]
         allowed        bool [B, T, S]
-        scale          on the whole score
+        scale          factor of the whole score
         returns        [B, T, A, dv]
         """
         k_nope = self.einsum("bsr,anr->bsan", c_kv, w_uk)               # [B, S, A, dn]
@@ -123,7 +122,7 @@ class Attention(Composite):
     def attend_absorbed(self, q_nope: np.ndarray, q_pe: np.ndarray, c_kv: np.ndarray, k_pe: np.ndarray,
                         w_uk: np.ndarray, w_uv: np.ndarray, allowed: np.ndarray, scale: float,
                         record: Record = ignore) -> np.ndarray:
-        """The same, heads attending to the latents themselves; arguments and result as attend_expanded."""
+        """Compute the same with heads that attend to the latents; arguments and result as attend_expanded."""
         q_latent = self.einsum("btan,anr->btar", q_nope, w_uk)     # [B, T, A, r]
         scores = self.add(self.einsum("btar,bsr->bats", q_latent, c_kv), self.einsum("btap,bsp->bats", q_pe, k_pe))
         weights = self.softmax(self.multiply(scale, scores), allowed)    # [B, A, T, S]
@@ -133,14 +132,14 @@ class Attention(Composite):
 
     def mla(self, parameters: Parameters, x: np.ndarray, c_kv: np.ndarray, k_pe: np.ndarray, positions: np.ndarray,
             angle: np.ndarray, config: AttentionConfig, absorbed: bool = False, record: Record = ignore) -> np.ndarray:
-        """The attention of one layer, given the latents of all tokens so far.
+        """Compute the attention of one layer, given the latents of all tokens so far.
 
         parameters   those of `queries` and `up_projections`, and "wo.weight" [D, A*dv]
         x            [B, T, D] normalised hidden state of the new tokens
-        c_kv, k_pe   [B, S, r], [B, S, dr] latents of every position up to the newest, the new ones included
+        c_kv, k_pe   [B, S, r], [B, S, dr] latents of all positions up to the newest, the new ones included
         positions    int64 [B, T] of the new tokens
         angle        float64 [B, T, dr/2]
-        absorbed     which of the two equal forms computes it
+        absorbed     use the absorbed form instead of the expanded one
         returns      [B, T, D]
         """
         q_nope, q_pe = self.queries(parameters, x, angle, config)

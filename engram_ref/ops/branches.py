@@ -1,13 +1,13 @@
-"""Hyper-connections: the residual stream as M branches, mixed anew at every site.
+"""Hyper-connections: a residual stream of M branches, which are mixed at every site.
 
-A site is one attention or one feed-forward network F. From all branches together it computes how to read
-them, how to carry them on, and how to write the answer back:
+A site is one attention layer or one feed-forward network F. From all branches together it computes how to combine them
+into its input, how to mix them, and how to write its output to each:
 
     u = sum_i H_pre[i] X_i,     y = F(RMSNorm(u)),     X'_i = sum_j H_res[i, j] X_j + H_post[i] y
 
-The maps depend on the state. H_res is kept near the doubly stochastic matrices (rows and columns sum to
-one), so that carrying on neither grows nor shrinks the stream: Sinkhorn-Knopp normalises columns, then
-rows, 20 times. Rows are exact at the end; columns only nearly.
+The maps depend on the hidden state. H_res is nearly doubly stochastic (rows and columns sum to one), so that mixing
+neither amplifies nor attenuates the stream. Sinkhorn-Knopp achieves this by normalising columns, then rows, 20 times;
+at the end, rows sum to one exactly and columns approximately.
 
 Source: mHC, arXiv 2512.24880. DeepSeek's code computes the transpose of H_res and applies it transposed.
 """
@@ -24,38 +24,38 @@ Parameters = Mapping[str, np.ndarray]
 
 
 HEAD_FLOOR = 1e-6
-"""What DeepSeek-V4 adds to every weight of its learned collapse."""
+"""Added to every weight of DeepSeek-V4's learned collapse."""
 
 
 def expand(x: np.ndarray, n_branches: int) -> np.ndarray:
-    """The embedding as every branch's start: [B, T, D] -> [B, T, M, D]."""
+    """Copy the embedding to every branch: [B, T, D] -> [B, T, M, D]."""
     return np.repeat(x[:, :, None, :], n_branches, axis=2)
 
 
 def log_normalise(logits: np.ndarray, axis: int) -> np.ndarray:
-    """Logarithms of a matrix whose exponentials sum to one along an axis."""
+    """Normalise in logarithms: the exponentials of the result sum to one along the axis."""
     largest = logits.max(axis=axis, keepdims=True)
     return logits - largest - np.log(np.exp(logits - largest).sum(axis=axis, keepdims=True))
 
 
 def merge_branches(X: np.ndarray, form: str) -> np.ndarray:
-    """The "sum" or the "mean" of all branches: [B, T, M, D] -> [B, T, D]."""
+    """Return the "sum" or the "mean" of all branches: [B, T, M, D] -> [B, T, D]."""
     return X.sum(axis=2) if form == "sum" else X.mean(axis=2)
 
 
 def read_single(X: np.ndarray) -> np.ndarray:
-    """The one branch of a plain residual stream: [B, T, 1, D] -> [B, T, D]."""
+    """Return the only branch of a plain residual stream: [B, T, 1, D] -> [B, T, D]."""
     return X[:, :, 0]
 
 
 def write_single(X: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """A plain residual stream after one site, X + y: [B, T, 1, D], [B, T, D] -> [B, T, 1, D]."""
+    """Add the output of a site to a plain residual stream, X + y: [B, T, 1, D], [B, T, D] -> [B, T, 1, D]."""
     check_shapes(y=(y, (*X.shape[:2], X.shape[-1])))
     return X + y[:, :, None]
 
 
 class Branches(Experts):
-    """How a site reads the branches, writes to them and carries them on."""
+    """Hyper-connections: how a site reads, mixes and writes the branches."""
 
     __slots__ = ()
     expand = staticmethod(expand)
@@ -65,12 +65,12 @@ class Branches(Experts):
     write_single = staticmethod(write_single)
 
     def sinkhorn(self, logits: np.ndarray, iterations: int, eps: float = 0.0) -> np.ndarray:
-        """exp(logits), columns and rows normalised in turn: rows sum to one, columns nearly.
+        """Normalise columns and rows of exp(logits) alternately: rows sum to one, columns approximately.
 
         logits       [..., M, M]
-        iterations   how often both are normalised, columns first
-        eps          0: the paper's form, in logarithms so that large logits cannot divide zero by zero;
-                     else added in every division, as DeepSeek-V4's code does
+        iterations   number of times that both are normalised, columns first
+        eps          0: the paper's form, computed in logarithms so that large logits cannot cause 0/0;
+                     otherwise added in every division, as in DeepSeek-V4's code
         returns      [..., M, M]
         source       mHC Eq. 8 and 9
 
@@ -86,7 +86,7 @@ class Branches(Experts):
         return self.exp(logits)
 
     def _with_eps(self, logits: np.ndarray, iterations: int, eps: float) -> np.ndarray:
-        """DeepSeek-V4's form: eps is added to the first column-normalised matrix, and to every later sum."""
+        """DeepSeek-V4's form: add eps to the first column-normalised matrix and to every later sum."""
         matrix = self.exp(self.log_normalise(logits, axis=-2)) + eps
         matrix = matrix / (matrix.sum(axis=-1, keepdims=True) + eps)
         for _ in range(iterations - 1):
@@ -95,7 +95,7 @@ class Branches(Experts):
         return matrix
 
     def _mapped(self, parameters: Parameters, X: np.ndarray, alpha: np.ndarray, eps: float) -> np.ndarray:
-        """alpha phi v/rms(v) + bias, v being all branches side by side: [B, T, M, D] -> [B, T, maps]."""
+        """Return alpha phi v/rms(v) + bias, where v concatenates all branches: [B, T, M, D] -> [B, T, maps]."""
         B, T, M, D = X.shape
         v = self.reshape(X, (B, T, M * D))                                       # branch after branch
         raw = self.linear(self.multiply(v, self.inverse_rms(v, eps)), parameters["phi"])
@@ -103,12 +103,12 @@ class Branches(Experts):
 
     def branch_maps(self, parameters: Parameters, X: np.ndarray, eps: float,
                     config: HyperConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """How one site reads, writes and carries on the branches.
+        """Compute how one site reads, writes and mixes the branches.
 
-        parameters   "phi" [2M+M*M, M*D], "bias" [2M+M*M], rows ordered pre, post, res; "alpha" [3], likewise
+        parameters   "phi" [2M+M*M, M*D], "bias" [2M+M*M], rows ordered pre, post, res; "alpha" [3], in that order
         X            [B, T, M, D]
         eps          of the norm over all M*D channels together
-        returns      H_pre [B, T, M], H_post [B, T, M], H_res [B, T, M, M] with rows for the branch written
+        returns      H_pre [B, T, M], H_post [B, T, M], H_res [B, T, M, M], one row per written branch
         """
         B, T, M, _ = X.shape
         logits = self._mapped(parameters, X, self.repeat(parameters["alpha"], (M, M, M * M)), eps)    # [B, T, 2M+M*M]
@@ -132,7 +132,7 @@ class Branches(Experts):
         return self.add(self.einsum("btij,btjd->btid", res, X), self.apply_gate(post, y))
 
     def collapse(self, X: np.ndarray, form: str, parameters: Parameters, eps: float) -> np.ndarray:
-        """The branches as one stream again, before the final norm.
+        """Merge the branches into one stream, before the final norm.
 
         X            [B, T, M, D]
         form         "sum", "mean", or "head": sum_i w_i X_i with w = sigmoid(alpha W v/rms(v) + b) + 1e-6

@@ -1,10 +1,10 @@
-"""Caches: what a stream has seen, one slot a position.
+"""Caches: stored values of a stream, one slot per position.
 
-Rows of a batch may have different lengths: row b holds positions 0 .. lengths[b]-1, and what is stored in
-later slots means nothing. So rolling back is making a row shorter, and nothing is ever moved.
+Rows of a batch may have different lengths: row b holds positions 0 .. lengths[b]-1, and the contents of later slots are
+undefined. Rolling back therefore only reduces a row's length; no data is moved.
 
-`place` copies the cache, so it costs more with every token. `append` writes into the cache itself and doubles it
-when it is full, so a token costs the same on average however long the text is.
+`place` copies the cache, so its cost grows with every token. `append` writes into the cache and doubles it when it is
+full, so its average cost per token does not depend on the length of the text.
 """
 
 from collections.abc import Sequence
@@ -13,16 +13,16 @@ import numpy as np
 
 
 def positions_after(lengths: np.ndarray, T: int) -> np.ndarray:
-    """Positions of the next T tokens of each row: int64 [B] -> int64 [B, T]."""
+    """Return the positions of the next T tokens of each row: int64 [B] -> int64 [B, T]."""
     return lengths[:, None] + np.arange(T)
 
 
 def place(cache: np.ndarray, new: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """The cache with new tokens in the slots after each row's end.
+    """Return a copy of the cache with the new tokens stored after each row's end.
 
     cache     [B, S, ...]
     new       [B, T, ...]
-    lengths   int64 [B], tokens that each row holds already
+    lengths   int64 [B], tokens already stored in each row
     returns   [B, S', ...], a new array with S' = max(lengths) + T slots
 
     >>> place(np.array([[1, 2], [3, 0]]), np.array([[7], [8]]), np.array([2, 1]))
@@ -33,12 +33,12 @@ def place(cache: np.ndarray, new: np.ndarray, lengths: np.ndarray) -> np.ndarray
 
 
 def append(cache: np.ndarray, new: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """The cache with new tokens in the slots after each row's end, written in place if there is room.
+    """Store the new tokens after each row's end, in place if there is room.
 
-    cache     [B, S, ...], changed; no one else may rely on what is stored after a row's end
+    cache     [B, S, ...], modified; slots after a row's end must not be in use elsewhere
     new       [B, T, ...]
-    lengths   int64 [B], tokens that each row holds already
-    returns   `cache`, or if it has fewer than max(lengths) + T slots a copy with at least twice as many
+    lengths   int64 [B], tokens already stored in each row
+    returns   `cache`, or a copy with at least twice as many slots if it has fewer than max(lengths) + T
 
     >>> cache = np.array([[1, 2, 0], [3, 0, 0]])
     >>> append(cache, np.array([[7], [8]]), np.array([2, 1])) is cache
@@ -52,12 +52,12 @@ def append(cache: np.ndarray, new: np.ndarray, lengths: np.ndarray) -> np.ndarra
 
 
 def slots_needed(new: np.ndarray, lengths: np.ndarray) -> int:
-    """Slots up to the end of the longest row, the new tokens included: max(lengths) + T."""
+    """Return the number of slots up to the end of the longest row, the new tokens included: max(lengths) + T."""
     return int(lengths.max(initial=0)) + new.shape[1]
 
 
 def _resized(cache: np.ndarray, new: np.ndarray, slots: int) -> np.ndarray:
-    """A copy of the cache with that many slots; new ones are zeros, since attention reads them with weight 0."""
+    """Return a copy with the given number of slots; new ones are zero, because attention reads them with weight 0."""
     resized = np.zeros((len(cache), slots, *cache.shape[2:]), dtype=new.dtype)
     kept = min(slots, cache.shape[1])
     resized[:, :kept] = cache[:, :kept]
@@ -65,14 +65,14 @@ def _resized(cache: np.ndarray, new: np.ndarray, slots: int) -> np.ndarray:
 
 
 def _written(cache: np.ndarray, new: np.ndarray, lengths: np.ndarray) -> np.ndarray:
-    """The same array, with new tokens in the slots after each row's end."""
+    """Store the new tokens after each row's end, in place, and return the cache."""
     slots = lengths[:, None] + np.arange(new.shape[1])       # [B, T]
     cache[np.arange(len(cache))[:, None], slots] = new
     return cache
 
 
 def writable(arrays: Sequence[np.ndarray]) -> bool:
-    """Whether a cache computed from these arrays may later be written into: always, where no gradients are recorded.
+    """Return whether a cache computed from these arrays may be modified in place: yes, unless gradients are recorded.
 
     >>> writable([np.zeros(1)])
     True
@@ -81,7 +81,7 @@ def writable(arrays: Sequence[np.ndarray]) -> bool:
 
 
 def last(cache: np.ndarray, lengths: np.ndarray, count: int, before: object) -> np.ndarray:
-    """The last `count` entries of each row, oldest first; `before` stands where a row is shorter.
+    """Return the last `count` entries of each row, oldest first, with `before` in place of missing ones.
 
     cache     [B, S, ...]
     lengths   int64 [B]
@@ -92,8 +92,8 @@ def last(cache: np.ndarray, lengths: np.ndarray, count: int, before: object) -> 
            [-1,  4]])
     """
     slots = lengths[:, None] - count + np.arange(count)      # [B, count], negative before the start
-    there = (slots >= 0).reshape(*slots.shape, *(1,) * (cache.ndim - 2))
+    exists = (slots >= 0).reshape(*slots.shape, *(1,) * (cache.ndim - 2))
     if cache.shape[1] == 0:
         return np.full((len(cache), count, *cache.shape[2:]), before, dtype=cache.dtype)
     rows = np.arange(len(cache))[:, None]
-    return np.where(there, cache[rows, np.maximum(slots, 0)], np.asarray(before, dtype=cache.dtype))
+    return np.where(exists, cache[rows, np.maximum(slots, 0)], np.asarray(before, dtype=cache.dtype))

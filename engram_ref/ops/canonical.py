@@ -1,19 +1,18 @@
-"""Canonical ids: tokens that mean the same share one id, so they share their memory rows.
+"""Canonical ids: tokens with the same normalised text share one id, and therefore the same memory rows.
 
-A tokenizer gives "The", " the" and "THE" three ids. Engram looks text up by its last few tokens, so
-it first maps every raw id to a canonical id: two tokens are one class when their normalised texts
-are equal. The map is computed once per vocabulary; here is each step of it, in plain Python:
+A tokenizer gives "The", " the" and "THE" three ids. Engram looks text up by its last few tokens, so it first maps every
+raw id to a canonical id: two tokens are in one class if their normalised texts are equal. The map is computed once per
+vocabulary. Its steps are written out here in plain Python:
 
-    key(token) = raw token string            if its text is a broken piece of UTF-8
+    key(token) = raw token string            if its text is an incomplete piece of UTF-8
+               = text                        if normalise(text) is empty
                = normalise(text)             otherwise
-               = text                        where normalise(text) is empty
-    canonical(token) = how many other keys were seen before this one was
+    canonical(token) = number of distinct keys that occur before the first token with this key
 
 Source: Engram demo (tokenizer compression); paper section 2.2 names NFKC and lowercasing only.
-The demo normalises with the `tokenizers` library. The steps here give the same answer for every string. They
-read the library's Unicode tables (engram_ref/unicode.py), so the answer does not depend on the Python version.
+The demo normalises with the `tokenizers` library. The steps here give the same result for every string. They use the
+library's Unicode tables (engram_ref/unicode.py), so the result does not depend on the Python version.
 """
-
 import re
 from collections.abc import Iterable
 
@@ -24,44 +23,44 @@ from engram_ref.errors import InputError
 from engram_ref.unicode import load_tables
 
 DEAD = -1
-"""The mark of a position that takes no part: an image span, a masked token. It has no canonical id."""
+"""Marks a position that is left out, such as part of an image span or a masked token. It has no canonical id."""
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
-"""What decoding yields for bytes that are not UTF-8 by themselves."""
+"""Decoding replaces bytes that are not UTF-8 by themselves with this character."""
 
 WHITE_SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
 """Unicode's White_Space property; str.strip() would also strip the separators U+001C to U+001F."""
 
 LONE_SPACE = "\ue000"
-"""What the demo writes for a text of one space while it strips; it turns every U+E000 into a space afterwards."""
+"""While it strips, the demo writes a text of one space as this character; afterwards it turns U+E000 into a space."""
 
 
 def fold_compatibility(text: str) -> str:
     """Replace full-width letters, ligatures and other compatibility forms by plain characters.
 
-    This is NFKC without its last part, which composes letters and accents: `decompose` would undo that.
+    This is NFKC without its last step, which composes letters and accents: `decompose` would undo it.
     """
     return text.translate(load_tables().fold)
 
 
 def decompose(text: str) -> str:
-    """Replace every composed letter by its base letter and its accents, as marks of their own.
+    """Replace every composed letter by its base letter followed by its accents, as separate marks.
 
-    This is NFD without its last part, which sorts the marks of a letter: `strip_accents` deletes all of these.
+    This is NFD without its last step, which sorts the marks of a letter: `strip_accents` deletes all of them.
     """
     return text.translate(load_tables().decompose)
 
 
 def strip_accents(text: str) -> str:
-    """Delete every mark: categories Mn, Mc and Me, not only the non-spacing ones (Mn).
+    """Delete every mark: categories Mn, Mc and Me, not only non-spacing marks (Mn).
 
-    The library's table of marks is that of an older Unicode version: newer marks stay.
+    The library's table of marks is from an older Unicode version, so newer marks are kept.
     """
     return text.translate(load_tables().marks)
 
 
 def lowercase(text: str) -> str:
-    """Lowercase each character by itself; str.lower() on a whole string has a rule for final sigma."""
+    """Lowercase each character separately; str.lower() on a whole string has a special rule for final sigma."""
     return text.translate(load_tables().lowercase)
 
 
@@ -71,17 +70,17 @@ def collapse_spaces(text: str) -> str:
 
 
 def strip_ends(text: str) -> str:
-    """Strip white space at both ends, but keep a text of one space; U+E000 becomes a space."""
+    """Strip white space at both ends, except from a text of one space; replace U+E000 by a space."""
     text = LONE_SPACE if text == " " else text.strip(WHITE_SPACE)
     return text.replace(LONE_SPACE, " ")
 
 
 STEPS = (fold_compatibility, decompose, strip_accents, lowercase, collapse_spaces, strip_ends)
-"""The normaliser, in the order its steps apply."""
+"""The steps of the normaliser, in order."""
 
 
 def normalise(text: str) -> str:
-    r"""The text that decides which tokens are the same.
+    r"""Return the text that decides which tokens share a canonical id.
 
     text      any string
     returns   the string after all STEPS; may be empty
@@ -96,11 +95,11 @@ def normalise(text: str) -> str:
 
 
 def canonical_key(text: str, raw_token: str) -> str:
-    """The key of one token: equal keys share a canonical id.
+    """Return the key of one token; tokens with equal keys share a canonical id.
 
-    text        the token decoded alone, special tokens kept, nothing cleaned up
-    raw_token   its spelling in the vocabulary (byte-level letters)
-    returns     the key; keys of both kinds live in one dictionary and may coincide
+    text        the token decoded alone, special tokens kept, without any clean-up
+    raw_token   its spelling in the vocabulary, in byte-level characters
+    returns     the key; both kinds share one dictionary and may coincide
     source      Engram demo
 
     >>> canonical_key(" The", "ĠThe"), canonical_key("\N{REPLACEMENT CHARACTER}", "Ã")
@@ -112,10 +111,10 @@ def canonical_key(text: str, raw_token: str) -> str:
 
 
 def canonical_map(tokens: Iterable[tuple[str, str]]) -> np.ndarray:
-    """Canonical id of every raw id.
+    """Return the canonical id of every raw id.
 
-    tokens     (text, raw_token) of each id, ids ascending from 0
-    returns    int64 [V]; new keys are numbered in the order they are first seen
+    tokens     (text, raw_token) of each id, in ascending order from id 0
+    returns    int64 [V]; keys are numbered in the order of their first occurrence
     source     Engram demo
 
     >>> canonical_map([("The", "The"), (" the", "Ġthe"), ("cat", "cat")])
@@ -127,7 +126,7 @@ def canonical_map(tokens: Iterable[tuple[str, str]]) -> np.ndarray:
 
 
 def canonicalise(ids: np.ndarray, canonical: np.ndarray) -> np.ndarray:
-    """Look every raw id up in the map; DEAD stays DEAD.
+    """Look up every raw id in the map; DEAD stays DEAD.
 
     ids         int64 [...] in [0, V), or DEAD
     canonical   int64 [V]
@@ -145,25 +144,25 @@ def canonicalise(ids: np.ndarray, canonical: np.ndarray) -> np.ndarray:
 
 
 def mark_dead(ids: np.ndarray, dead: np.ndarray) -> np.ndarray:
-    """DEAD where the mask says so: int64 [B, T], bool [B, T] -> int64 [B, T]."""
+    """Set ids to DEAD where the mask is true: int64 [B, T], bool [B, T] -> int64 [B, T]."""
     check_shapes(dead=(dead, ids.shape))
     return np.where(dead, DEAD, ids)
 
 
 def check_ids(ids: np.ndarray, size: int, allow_dead: bool, argument: str = "ids") -> None:
-    """Refuse ids that are not integers or lie outside [0, size).
+    """Raise InputError unless all ids are integers in [0, size).
 
     ids          [...] of a signed integer dtype
-    size         how many ids there are
-    allow_dead   whether DEAD may stand among them
-    raises       InputError naming the first wrong id and its position
+    size         number of valid ids
+    allow_dead   also accept DEAD
+    raises       InputError naming the first invalid id and its position
     """
     if not np.issubdtype(ids.dtype, np.signedinteger):
         raise InputError(argument, "a signed integer dtype (int64)", str(ids.dtype))
     lowest = DEAD if allow_dead else 0
-    wrong = np.argwhere((ids < lowest) | (ids >= size))
-    if len(wrong):
-        position = tuple(int(i) for i in wrong[0])
+    invalid = np.argwhere((ids < lowest) | (ids >= size))
+    if len(invalid):
+        position = tuple(int(i) for i in invalid[0])
         where = position[0] if len(position) == 1 else position
         hint = "" if allow_dead or ids[position] != DEAD else "this dialect has no DEAD mark"
         raise InputError(argument, f"values in [0, {size})", f"{ids[position]} at position {where}", hint)

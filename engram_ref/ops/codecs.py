@@ -1,30 +1,31 @@
-"""Codecs: how table rows are stored, and where low precision rounds.
+"""Codecs: the storage formats of table rows, and the rounding functions of low precision.
 
-The released tables hold FP8 numbers with one power-of-two scale per 32 channels:
+The released tables store FP8 numbers with one power-of-two scale per 32 channels:
 
     E4M3FN   1 sign, 4 exponent (bias 7), 3 mantissa bits; no infinity, 0x7F and 0xFF are NaN
     E8M0     8 exponent bits: 2^(byte - 127); byte 255 is NaN
     value    = e4m3(code) * e8m0(scale)
 
-Low precision is a rounding function here, never a dtype to compute in: values stay float32 arrays
-that hold only numbers the narrow format has.
+Low precision is a rounding function here, never the dtype of a computation: values stay in float32 arrays that contain
+only numbers of the narrow format.
 """
 
 import ml_dtypes
 import numpy as np
+from numpy.typing import DTypeLike
 
 from engram_ref.errors import InputError
 from engram_ref.ops.small import Small
 
 BLOCK = 32          # channels that share one scale
 E4M3_MAX = 448.0    # the largest finite E4M3FN number
-E8M0_NAN = 255      # the scale byte that means NaN
+E8M0_NAN = 255      # the scale byte of NaN
 QUANTISE_FLOOR = 1e-4
-"""The least max|x| of a block that the release's quantiser makes a scale from (act_quant, TileKernels, NeMo)."""
+"""Lower bound on a block's max|x| in the release's quantiser (act_quant, TileKernels, NeMo)."""
 
 
 def _e4m3_values() -> np.ndarray:
-    """The number that each of the 256 E4M3FN codes stands for: float32 [256]."""
+    """Return the value of each of the 256 E4M3FN codes: float32 [256]."""
     codes = np.arange(256)
     exponent, mantissa = (codes >> 3) & 15, codes & 7
     normal = np.ldexp(1.0 + mantissa / 8, exponent - 7)
@@ -34,7 +35,7 @@ def _e4m3_values() -> np.ndarray:
 
 
 def _e8m0_values() -> np.ndarray:
-    """The scale that each of the 256 E8M0 bytes stands for: float32 [256]; byte 0 is subnormal."""
+    """Return the value of each of the 256 E8M0 bytes: float32 [256]; byte 0 is subnormal."""
     values = np.ldexp(1.0, np.arange(256) - 127)
     values[E8M0_NAN] = np.nan
     return values.astype(np.float32)
@@ -45,11 +46,11 @@ E8M0_VALUES = _e8m0_values()
 
 
 def round_bf16(x: np.ndarray) -> np.ndarray:
-    """The nearest bfloat16 numbers, ties to even, kept as float32.
+    """Round to the nearest bfloat16, ties to even, and return float32.
 
     x         [...] float32
     returns   [...] float32
-    raises    InputError for another dtype: a wider number would be rounded twice
+    raises    InputError for any other dtype, since a wider number would be rounded twice
     source    V4.1 release, its rounding boundaries
 
     >>> round_bf16(np.array([1.0, 1.00390625, 3.1415927], dtype=np.float32))
@@ -60,14 +61,14 @@ def round_bf16(x: np.ndarray) -> np.ndarray:
     return x.astype(ml_dtypes.bfloat16).astype(np.float32)
 
 
-def dequantise(codes: np.ndarray, scales: np.ndarray, dtype: type = np.float32) -> np.ndarray:
-    """Stored FP8 numbers to values.
+def dequantise(codes: np.ndarray, scales: np.ndarray, dtype: DTypeLike = np.float32) -> np.ndarray:
+    """Convert stored FP8 numbers to values.
 
     codes     uint8 [..., W], E4M3FN
-    scales    uint8 [..., W/32], E8M0, one for every 32 consecutive channels
+    scales    uint8 [..., W/32], E8M0, one per 32 consecutive channels
     dtype     float32 multiplies as the release does and may give Inf; float64 is exact
     returns   [..., W] of that dtype; NaN codes and NaN scales give NaN
-    raises    InputError where a dtype or the number of scales is wrong
+    raises    InputError for a wrong dtype or number of scales
     source    V4.1 release; OCP 8-bit floating point and microscaling specifications
 
     >>> dequantise(np.array([0x38] * 32, dtype=np.uint8), np.array([128], dtype=np.uint8))[:2]
@@ -84,20 +85,20 @@ def dequantise(codes: np.ndarray, scales: np.ndarray, dtype: type = np.float32) 
 
 
 def quantise(x: np.ndarray, floor: float = QUANTISE_FLOOR) -> tuple[np.ndarray, np.ndarray]:
-    """Values to FP8 with the smallest power-of-two scale that keeps each block of 32 in range.
+    """Convert values to FP8 with the smallest power-of-two scale that keeps each block of 32 in range.
 
         scale = 2^ceil(log2(max(max|x|, floor) / 448)), its exponent within [-127, 127]
-        code  = E4M3FN number nearest to x / scale, ties to even, at most 448 in magnitude
+        code  = the E4M3FN number nearest to x / scale, ties to even, at most 448 in magnitude
 
     x         [..., W] float32, W a multiple of 32
-    floor     lower bound of max|x|. The default is the release's: no scale is then below 2^-22 (byte 105), also that
-              of an all-zero block, and what is far below the floor rounds to zero
+    floor     lower bound on max|x|. With the default, the release's, no scale is below 2^-22 (byte 105), even for an
+              all-zero block, and values far below the floor round to zero
     returns   codes uint8 [..., W], scales uint8 [..., W/32]
     raises    InputError if W is not a multiple of 32, or x is not float32
     source    V4.1 release, the input of its key-value projection; DeepSeek's act_quant
 
-    Two stated choices, for inputs that the release does not have: a block with NaN or Inf gets the NaN scale and
-    codes 0; without a floor (0), an all-zero block gets scale 1.
+    Two choices for inputs that do not occur in the release: a block with NaN or Inf gets the NaN scale and codes 0;
+    with floor 0, an all-zero block gets scale 1.
 
     >>> codes, scales = quantise(np.full(32, 3.0, dtype=np.float32))
     >>> hex(codes[0]), scales, dequantise(codes, scales)[0]
@@ -108,20 +109,20 @@ def quantise(x: np.ndarray, floor: float = QUANTISE_FLOOR) -> tuple[np.ndarray, 
     if x.dtype != np.float32:
         raise InputError("x", "float32", str(x.dtype), "a wider number would be rounded twice")
     blocks = x.astype(np.float64).reshape(*x.shape[:-1], x.shape[-1] // BLOCK, BLOCK)
-    # The scale: exact in float64, where log2 is not needed.
-    largest = np.maximum(np.abs(blocks).max(axis=-1), floor)               # [..., W/32], NaN stays
+    # Scale: frexp gives the exponent exactly, without log2
+    largest = np.maximum(np.abs(blocks).max(axis=-1), floor)               # [..., W/32], NaN is kept
     finite = np.isfinite(largest)
     fraction, exponent = np.frexp(np.where(finite & (largest > 0), largest, E4M3_MAX) / E4M3_MAX)
     exponent = np.clip(np.where(fraction == 0.5, exponent - 1, exponent), -127, 127)
     scales = np.where(finite, exponent + 127, E8M0_NAN).astype(np.uint8)
-    # The codes.
+    # Codes: clip first, since larger numbers would become NaN
     scaled = np.where(finite[..., None], blocks, 0.0) / np.ldexp(1.0, exponent)[..., None]
     narrow = np.clip(scaled, -E4M3_MAX, E4M3_MAX).astype(np.float32).astype(ml_dtypes.float8_e4m3fn)
     return narrow.view(np.uint8).reshape(x.shape), scales
 
 
 class Codecs(Small):
-    """Codecs that use other ops."""
+    """The codecs, including the composition `requantise`."""
 
     __slots__ = ()
     round_bf16 = staticmethod(round_bf16)
@@ -129,12 +130,12 @@ class Codecs(Small):
     quantise = staticmethod(quantise)
 
     def requantise(self, x: np.ndarray, floor: float = QUANTISE_FLOOR) -> np.ndarray:
-        """Round to what FP8 with a scale per 32 channels can hold: quantise, then dequantise.
+        """Round to the values that FP8 with one scale per 32 channels can represent: quantise, then dequantise.
 
         x         [..., W] float32
         floor     as for quantise
-        returns   [..., W] float32. Rows of an FP8 table in blocks of 32 come back unchanged if their scales are at
-                  least the floor's, byte 105 for the default; fainter ones lose digits
+        returns   [..., W] float32. Rows of an FP8 table, in blocks of 32, are unchanged if their scales are at least
+                  that of the floor, byte 105 for the default; rows with smaller scales lose digits
         raises    as quantise
         source    V4.1 release
         """

@@ -1,13 +1,14 @@
-"""The module as a composition: the few functions that models call, each of small ops one after the other.
+"""Compositions: the few functions that models call, each a sequence of smaller ops.
 
-They are written once, as methods over the namespace they belong to: a backend brings its own small ops, and may replace
-a whole composition by something fused. `record(stage, array)` is called with every stage on the way, so that it can be
-looked at.
+They are written once, as methods of the namespace that they belong to. A backend supplies its own small ops, and may
+replace a whole composition by a fused one. Every stage is passed to `record(stage, array)`, so that a trace can
+store it.
 """
 
 from collections.abc import Callable, Mapping
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from engram_ref.config import EngramConfig
 from engram_ref.errors import InputError
@@ -19,27 +20,27 @@ Parameters = Mapping[str, np.ndarray]
 
 def check_step(ops: Conv, ids: np.ndarray, history: np.ndarray, max_ngram: int) -> None:
     """Raise InputError unless the arrays are those of one token: ids [B] and history [B, N-1], both int64."""
-    found = ops.dtype_name(ids), ops.dtype_name(history)
-    if found != ("int64", "int64") or ids.ndim != 1 or history.shape != (len(ids), max_ngram - 1):
+    dtypes = ops.dtype_name(ids), ops.dtype_name(history)
+    if dtypes != ("int64", "int64") or ids.ndim != 1 or history.shape != (len(ids), max_ngram - 1):
         raise InputError("ids, history", f"int64, shapes [B] and [B, {max_ngram - 1}]",
-                         f"{found[0]} {list(ids.shape)} and {found[1]} {list(history.shape)}")
+                         f"{dtypes[0]} {list(ids.shape)} and {dtypes[1]} {list(history.shape)}")
 
 
 class Composite(Conv):
-    """From ids to rows, from rows to memory, from memory to what is added to the residual stream."""
+    """The Engram module: from ids to rows, from rows to memory, from memory to the update of the residual stream."""
 
     __slots__ = ()
 
     def address(self, ids: np.ndarray, history: np.ndarray, multipliers: np.ndarray, primes: np.ndarray,
                 offsets: np.ndarray | None, pad_id: int, eos_id: int | None = None,
                 record: Record = ignore) -> np.ndarray:
-        """From canonical ids to rows: windows, mix, modulus, offsets.
+        """Compute rows from canonical ids: windows, mix, modulus, offsets.
 
         ids           int64 [B, T] canonical, DEAD allowed
         history       int64 [B, N-1], oldest first
-        multipliers   int64 [N], newest token's first
+        multipliers   int64 [N], newest token first
         primes        int64 [C]
-        offsets       int64 [C], the column offsets, for flat rows; None for rows per column
+        offsets       int64 [C], the column offsets, to get flat rows; None for rows per column
         pad_id        canonical id that replaces hidden tokens if eos_id is None
         eos_id        canonical id that ends a document and replaces hidden tokens, or None
         returns       int64 [B, T, C]
@@ -56,14 +57,14 @@ class Composite(Conv):
     def address_layers(self, ids: np.ndarray, canonical: np.ndarray | None, history: np.ndarray,
                        multipliers: np.ndarray, primes: np.ndarray, offsets: np.ndarray | None, pad_id: int,
                        eos_id: int | None = None) -> np.ndarray:
-        """From raw ids to the rows of several layers: canonicalise once, then address in each.
+        """Compute the rows of several layers from raw ids: canonicalise once, then address each layer.
 
         ids           int64 [B, T] raw, DEAD allowed
-        canonical     int64 [V], the canonical id of every raw id; None where raw ids are hashed
+        canonical     int64 [V], canonical id of every raw id; None if raw ids are hashed
         history       int64 [B, N-1] canonical, oldest first
         multipliers   int64 [Y, N], of Y layers
         primes        int64 [Y, C]
-        offsets       int64 [Y, C] for flat rows; None for rows per column
+        offsets       int64 [Y, C], to get flat rows; None for rows per column
         pad_id        canonical id that replaces hidden tokens if eos_id is None
         eos_id        canonical id that ends a document and replaces hidden tokens, or None
         returns       int64 [Y, B, T, C]
@@ -75,7 +76,7 @@ class Composite(Conv):
 
     def stepper(self, multipliers: np.ndarray, primes: np.ndarray, pad_id: int,
                 eos_id: int | None = None) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-        """A function for one-token decoding: step(ids int64 [B], history int64 [B, N-1]) -> rows int64 [B, C].
+        """Return step(ids int64 [B], history int64 [B, N-1]) -> rows int64 [B, C], for decode steps of one token.
 
         multipliers, primes, pad_id, eos_id   as for address
         raises                                step: InputError for other shapes or dtypes
@@ -86,16 +87,16 @@ class Composite(Conv):
 
         return step
 
-    def gather_decode(self, parameters: Parameters, rows: np.ndarray, config: EngramConfig, dtype: type,
+    def gather_decode(self, parameters: Parameters, rows: np.ndarray, config: EngramConfig, dtype: DTypeLike,
                       record: Record = ignore) -> np.ndarray:
-        """From rows to the memory of each token: gather, decode, concatenate.
+        """Compute the memory of each token from its rows: gather, decode, concatenate.
 
         parameters   "table" [R, W], or "table_codes" uint8 [R, W] and "table_scales" uint8 [R, W/32];
                      "column_offsets" int64 [C]
         rows         int64 [B, T, C], without offsets
         dtype        float32 or float64, of the result
-        config       names the codec and the rounding
-        returns      [B, T, C*W]; rounded to bfloat16 where the dialect rounds
+        config       gives the codec and the rounding
+        returns      [B, T, C*W]; rounded to bfloat16 if the dialect rounds
         source       Paper Eq. 1 and 2; V4.1 release
         """
         names = ("table_codes", "table_scales") if config.table_codec == "fp8_e8m0" else ("table",)
@@ -108,7 +109,7 @@ class Composite(Conv):
 
     def project(self, parameters: Parameters, memory: np.ndarray,
                 config: EngramConfig) -> tuple[np.ndarray, np.ndarray]:
-        """Keys and value of each memory.
+        """Compute the keys and the value of each memory.
 
         parameters   "key_weight" [M, D, C*W], "value_weight" [D, C*W]; with biases "key_bias" [M, D],
                      "value_bias" [D]
@@ -118,7 +119,7 @@ class Composite(Conv):
         """
         emulated = config.rounding == "fp8_bf16"
         x = self.requantise(memory, config.quantise_floor) if emulated else memory
-        keys = []
+        keys = []                                                     # one per branch; the value is shared
         for m in range(config.n_branches):
             bias = self.take(parameters["key_bias"], m) if config.projection_bias else None
             keys.append(self.linear(x, self.take(parameters["key_weight"], m), bias))     # [B, T, D]
@@ -128,7 +129,7 @@ class Composite(Conv):
 
     def gate_score(self, parameters: Parameters, hidden: np.ndarray, key: np.ndarray, config: EngramConfig,
                    record: Record = ignore) -> np.ndarray:
-        """How well each branch's state and key agree, by the configuration's form of the norms.
+        """Compute how well each branch's hidden state and key agree, in the configured form.
 
         parameters    "query_gain" [M, D], "key_gain" [M, D]
         hidden, key   [B, T, M, D]
@@ -147,12 +148,12 @@ class Composite(Conv):
 
     def project_and_gate(self, parameters: Parameters, memory: np.ndarray, hidden: np.ndarray, dead: np.ndarray | None,
                          config: EngramConfig, record: Record = ignore) -> np.ndarray:
-        """From memory to gated value: project, compare with the state, let in.
+        """Compute the gated value from the memory: project, score, gate.
 
         parameters   those of `project` and `gate_score`
         memory       [B, T, C*W]
         hidden       [B, T, M, D]
-        dead         bool [B, T] or None; a dead position lets nothing in
+        dead         bool [B, T] or None; the gate of a dead position is exactly 0
         returns      [B, T, M, D]
         source       Paper Eq. 3, 4 and 6
         """
@@ -169,7 +170,7 @@ class Composite(Conv):
 
     def gated_conv(self, parameters: Parameters, gated: np.ndarray, taps: np.ndarray, config: EngramConfig,
                    record: Record = ignore) -> tuple[np.ndarray, np.ndarray]:
-        """Y = SiLU(conv(RMSNorm(u))) + u, and the normalised values, of which the next chunk needs the last.
+        """Compute Y = SiLU(conv(RMSNorm(u))) + u, and RMSNorm(u), whose last positions the next chunk needs.
 
         parameters   "conv_gain" [M, D], "conv_weight" [M, D, L]
         gated        [B, T, M, D]
@@ -187,14 +188,14 @@ class Composite(Conv):
     def gated_update(self, parameters: Parameters, memory: np.ndarray, hidden: np.ndarray, taps: np.ndarray,
                      dead: np.ndarray | None, config: EngramConfig, keep: int,
                      record: Record = ignore) -> tuple[np.ndarray, np.ndarray | None]:
-        """From memory to Y: project, gate and, where the dialect has one, convolve.
+        """Compute Y from the memory: project, gate and, if the dialect has a convolution, convolve.
 
         parameters   those of `project_and_gate` and `gated_conv`
         memory       [B, T, C*W]
         hidden       [B, T, M, D]
         taps         [B, (L-1)*dilation, M, D] normalised gated values before these
         dead         bool [B, T] or None
-        keep         how many of the last normalised gated values to hand back, for the next chunk's taps
+        keep         number of last normalised gated values to return, for the next chunk's taps
         returns      Y [B, T, M, D]; [B, min(keep, T), M, D], or None without a convolution
         source       Paper section 2; demo; V4.1 release
         """

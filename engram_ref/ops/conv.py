@@ -1,13 +1,13 @@
-"""The short convolution: let neighbouring memories of the same phrase meet.
+"""The short convolution: combine the gated values of nearby positions, such as those of one phrase.
 
-Each channel of each branch is filtered along time by itself (depthwise), looking only back (causal),
-at a few positions that lie `dilation` apart. With kernel 4 and dilation 3 it sees t, t-3, t-6, t-9:
+Each channel of each branch is filtered along time separately (depthwise), from the current and earlier positions only
+(causal), with taps `dilation` positions apart. With kernel 4 and dilation 3 it reads t, t-3, t-6 and t-9:
 
-    y[t] = sum_j  w[j] * x[t - (L-1-j) * dilation],     the last weight is the current position's
+    y[t] = sum_j  w[j] * x[t - (L-1-j) * dilation],     so the last weight belongs to the current position
 
     Y = SiLU(conv(RMSNorm(u))) + u
 
-Left of the sequence it reads zeros. To go on later, it must remember the last (L-1)*dilation inputs.
+Before the start of the sequence it reads zeros. To continue a sequence, it needs the last (L-1)*dilation inputs.
 """
 
 import numpy as np
@@ -22,7 +22,7 @@ def short_conv(x: np.ndarray, weight: np.ndarray, dilation: int, taps: np.ndarra
     x          [B, T, M, D] normalised gated values
     weight     [M, D, L], oldest tap first (PyTorch's cross-correlation order)
     dilation   positions between taps
-    taps       [B, (L-1)*dilation, M, D] the inputs before x, oldest first; zeros at the start
+    taps       [B, (L-1)*dilation, M, D] the inputs before x, oldest first; zeros at the start of a sequence
     returns    [B, T, M, D]
     source     Paper Eq. 5; demo
 
@@ -32,27 +32,27 @@ def short_conv(x: np.ndarray, weight: np.ndarray, dilation: int, taps: np.ndarra
     """
     (B, T, M, D), L = x.shape, weight.shape[-1]
     check_shapes(weight=(weight, (M, D, L)), taps=(taps, (B, (L - 1) * dilation, M, D)))
-    seen = np.concatenate([taps, x], axis=1)                         # [B, (L-1)*dilation + T, M, D]
+    inputs = np.concatenate([taps, x], axis=1)                       # [B, (L-1)*dilation + T, M, D]
     y = np.zeros_like(x)
     for j in range(L):
-        y = y + weight[..., j] * seen[:, j * dilation : j * dilation + T]
+        y = y + weight[..., j] * inputs[:, j * dilation : j * dilation + T]
     return y
 
 
 def next_taps(x: np.ndarray, taps: np.ndarray) -> np.ndarray:
-    """What the next chunk's convolution reads on its left: the last inputs of everything seen.
+    """Return the taps of the next chunk: the last inputs of the stream so far.
 
     x         [B, T, M, D]
     taps      [B, (L-1)*dilation, M, D], oldest first
     returns   [B, (L-1)*dilation, M, D]
-    source    ours: what a decode step of the demo's convolution would need
+    source    this project; the inputs that a decode step of the demo's convolution would need
     """
-    seen = np.concatenate([taps, x], axis=1)
-    return seen[:, seen.shape[1] - taps.shape[1] :]
+    inputs = np.concatenate([taps, x], axis=1)
+    return inputs[:, inputs.shape[1] - taps.shape[1] :]
 
 
 class Conv(Gate):
-    """The convolution's activation, which uses other ops."""
+    """The convolution, and the activation after it."""
 
     __slots__ = ()
     short_conv = staticmethod(short_conv)
@@ -63,5 +63,5 @@ class Conv(Gate):
         return x * self.sigmoid(x)
 
     def conv_silu(self, x: np.ndarray, weight: np.ndarray, dilation: int, taps: np.ndarray) -> np.ndarray:
-        """SiLU(conv(x)): arguments and result as short_conv.  Source: paper Eq. 5."""
+        """SiLU(conv(x)); arguments and result as short_conv.  Source: paper Eq. 5."""
         return self.silu(self.short_conv(x, weight, dilation, taps))

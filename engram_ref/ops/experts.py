@@ -1,12 +1,12 @@
-"""DeepSeekMoE: every token picks a few of many small SwiGLU experts; shared experts serve all.
+"""DeepSeekMoE: a router chooses a few of many small SwiGLU experts for each token; shared experts process every token.
 
-    s = sigmoid(W_g x)                        a score for each expert; V4 and V2 have other functions
-    chosen = top-K of s + b                   b balances the load; it picks, but never weighs. V2 has none
+    s = sigmoid(W_g x)                        one score per expert; V4 and V2 use other functions
+    chosen = top-K of s + b                   b balances the load and affects only this choice; V2 has none
     w = scale * s[chosen] / sum s[chosen]     from s itself: (s + b) - b loses the digits of a small s
     y = sum_k w_k expert_k(x) + shared(x)
 
-Group-limited routing first keeps the groups with the highest score: the sum of a group's two best s + b
-(V3), or its best alone (V2). Ties go to the lowest index everywhere.
+Group-limited routing first keeps the groups with the highest scores. A group's score is the sum of its two best s + b
+(V3), or the best alone (V2). Ties always go to the lowest index.
 """
 
 from collections.abc import Mapping
@@ -17,26 +17,26 @@ from engram_ref.model_config import ExpertsConfig
 from engram_ref.ops.attention import Attention
 from engram_ref.ops.record import Record, ignore
 
-NORM_FLOOR = 1e-20      # added to the sum of the chosen scores: if all are 0, so are the weights
+NORM_FLOOR = 1e-20      # added to the sum of the chosen scores, so that all-zero scores give zero weights
 GROUP_BEST = {"best": 1, "best_two": 2}
-"""How many experts of a group make its score, whatever K is."""
+"""Number of experts whose scores add up to a group's score; it does not depend on K."""
 
 Parameters = Mapping[str, np.ndarray]
 
 
 def sqrt_softplus(z: np.ndarray) -> np.ndarray:
-    """sqrt(ln(1 + e^z)), for large z as well: [...] -> [...].  Source: DeepSeek-V4's router."""
+    """sqrt(ln(1 + e^z)), without overflow for large z: [...] -> [...].  Source: DeepSeek-V4's router."""
     return np.sqrt(np.logaddexp(z, 0.0))
 
 
 def select_experts(scores: np.ndarray, bias: np.ndarray | None, config: ExpertsConfig) -> np.ndarray:
-    """Which experts serve each token, best first.
+    """Choose the experts of each token, best first.
 
     scores    [N, E]
-    bias      [E], added for the choice only; None: there is none
-    config    group_score says what a group is judged by
+    bias      [E], added for the choice only; None if there is none
+    config    group_score defines the score of a group
     returns   int64 [N, K]
-    source    DeepSeek-V3 (groups masked with -inf: a zero would win over negative biased scores); DeepSeek-V2
+    source    DeepSeek-V3 (groups masked with -inf, since 0 would beat negative biased scores); DeepSeek-V2
 
     >>> config = ExpertsConfig(4, 1, 0, 8, n_group=2, topk_group=1)
     >>> select_experts(np.array([[0.9, 0.1, 0.6, 0.6]]), np.zeros(4), config)
@@ -46,25 +46,25 @@ def select_experts(scores: np.ndarray, bias: np.ndarray | None, config: ExpertsC
     N, E = biased.shape
     if config.n_group > 1:
         groups = biased.reshape(N, config.n_group, E // config.n_group)      # [N, G, E/G]
-        strength = np.sort(groups, axis=-1)[..., -GROUP_BEST[config.group_score] :].sum(axis=-1)  # [N, G]
-        kept = descending(strength)[:, : config.topk_group]                  # [N, topk_group]
-        open_groups = np.zeros((N, config.n_group), dtype=bool)
-        np.put_along_axis(open_groups, kept, True, axis=1)
-        biased = np.where(open_groups[..., None], groups, -np.inf).reshape(N, E)
+        group_scores = np.sort(groups, axis=-1)[..., -GROUP_BEST[config.group_score] :].sum(axis=-1)       # [N, G]
+        kept = descending(group_scores)[:, : config.topk_group]              # [N, topk_group]
+        allowed = np.zeros((N, config.n_group), dtype=bool)
+        np.put_along_axis(allowed, kept, True, axis=1)
+        biased = np.where(allowed[..., None], groups, -np.inf).reshape(N, E)
     return descending(biased)[:, : config.num_experts_per_tok]
 
 
 def descending(x: np.ndarray) -> np.ndarray:
-    """Indices from largest to smallest along the last axis, ties to the lowest index: [N, E] -> int64 [N, E]."""
+    """Return indices from largest to smallest on the last axis, ties to the lowest index: [N, E] -> int64 [N, E]."""
     return np.argsort(-x, axis=-1, kind="stable")
 
 
 def expert_weights(scores: np.ndarray, chosen: np.ndarray, config: ExpertsConfig) -> np.ndarray:
-    """What each chosen expert's answer counts, from the scores without bias.
+    """Return the weight of each chosen expert's output, from the scores without bias.
 
     scores    [N, E]
     chosen    int64 [N, K]
-    returns   [N, K]; each row sums to routed_scaling_factor where norm_topk_prob is set
+    returns   [N, K]; each row sums to routed_scaling_factor if norm_topk_prob is set
     """
     weights = np.take_along_axis(scores, chosen, axis=-1)
     if config.norm_topk_prob:
@@ -73,7 +73,7 @@ def expert_weights(scores: np.ndarray, chosen: np.ndarray, config: ExpertsConfig
 
 
 class Experts(Attention):
-    """Feed-forward networks, the router, and the sum over the chosen experts."""
+    """Feed-forward networks, the router, and the weighted sum of the chosen experts."""
 
     __slots__ = ()
     sqrt_softplus = staticmethod(sqrt_softplus)
@@ -81,7 +81,7 @@ class Experts(Attention):
     expert_weights = staticmethod(expert_weights)
 
     def swiglu(self, x: np.ndarray, w1: np.ndarray, w2: np.ndarray, w3: np.ndarray) -> np.ndarray:
-        """W2 (silu(W1 x) * W3 x): one feed-forward network, expert or dense.
+        """W2 (silu(W1 x) * W3 x): a feed-forward network, used as an expert or as a dense layer.
 
         x         [..., D]
         w1, w3    [F, D]
@@ -92,7 +92,7 @@ class Experts(Attention):
         return self.linear(self.multiply(self.silu(self.linear(x, w1)), self.linear(x, w3)), w2)
 
     def router_scores(self, x: np.ndarray, weight: np.ndarray, scoring_func: str) -> np.ndarray:
-        """How well each expert suits each token.
+        """Score every expert for each token.
 
         x              [N, D] tokens
         weight         [E, D]
@@ -105,7 +105,7 @@ class Experts(Attention):
         return self.sigmoid(z) if scoring_func == "sigmoid" else self.sqrt_softplus(z)
 
     def route(self, parameters: Parameters, x: np.ndarray, config: ExpertsConfig) -> tuple[np.ndarray, np.ndarray]:
-        """The experts of each token and their weights.
+        """Choose the experts of each token, and compute their weights.
 
         parameters   "gate.weight" [E, D]; with a router bias "gate.bias" [E]
         x            [N, D]
@@ -117,7 +117,7 @@ class Experts(Attention):
 
     def routed_naive(self, parameters: Parameters, x: np.ndarray, chosen: np.ndarray,
                      weights: np.ndarray) -> np.ndarray:
-        """The routed experts' sum, one token and one expert at a time: the definition.
+        """Compute the weighted sum of the routed experts, one token and one expert at a time: the definition.
 
         parameters   "experts.w1", "experts.w3" [E, F, D], "experts.w2" [E, D, F]
         x            [N, D]
@@ -134,7 +134,7 @@ class Experts(Attention):
 
     def routed_grouped(self, parameters: Parameters, x: np.ndarray, chosen: np.ndarray,
                        weights: np.ndarray) -> np.ndarray:
-        """The same, all tokens of one expert at once; arguments and result as routed_naive."""
+        """Compute the same, all tokens of one expert at once; arguments and result as routed_naive."""
         w1, w2, w3 = (parameters[f"experts.w{i}"] for i in (1, 2, 3))
         y = np.zeros_like(x)
         for e in range(len(w1)):
@@ -144,12 +144,12 @@ class Experts(Attention):
         return y
 
     def moe(self, parameters: Parameters, x: np.ndarray, config: ExpertsConfig, record: Record = ignore) -> np.ndarray:
-        """Routed and shared experts of one layer.
+        """Apply the routed and the shared experts of one layer.
 
         parameters   those of `route` and `routed_grouped`; with shared experts "shared_experts.w1.weight"
                      and "w3" [S*F, D], "w2" [D, S*F]
         x            [B, T, D]
-        returns      [B, T, D]; the shared experts' answer is neither weighted nor scaled
+        returns      [B, T, D]; the shared experts' output is neither weighted nor scaled
         source       DeepSeekMoE; DeepSeek-V3
         """
         B, T, D = x.shape

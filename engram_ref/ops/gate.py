@@ -1,8 +1,7 @@
-"""The gate: does this memory fit the context?
+"""The gate: decide how much of the memory to add, given the context.
 
-A row is found by its n-gram alone, so it may be wrong for the sentence, or a collision. Each residual
-branch compares its state with the memory's key and lets the memory's value in by a factor between 0
-and 1:
+A row is selected by its n-gram alone, so it may not fit the context, or may belong to a colliding n-gram. Each residual
+branch compares its hidden state with the memory's key and scales the memory's value by a factor between 0 and 1:
 
     s = <RMSNorm(h), RMSNorm(k)> / sqrt(D)
 
@@ -10,8 +9,8 @@ and 1:
     signed_sqrt     alpha = sigma(sign(s) * sqrt(max(|s|, 1e-6)))                  demo, Qwen
     copysign_sqrt   alpha = sigma(copysign(sqrt(max(|s|, 1e-6)), s))               V4.1, TileKernels
 
-The root brings large scores down and small ones up. The last two differ only at zero, where sign is
-0 and copysign keeps the zero's own sign.
+The root shrinks large scores and enlarges small ones. The last two forms differ only at zero, where sign returns 0 and
+copysign keeps the sign of the zero.
 """
 
 import math
@@ -23,7 +22,7 @@ from engram_ref.config import CHOICES, check_choice
 from engram_ref.ops.norm import Norm
 
 ROOT_CLAMP = 1e-6
-"""The least |s| that the root is taken of, so that its slope stays finite."""
+"""Lower bound on |s| before the root, so that the slope of the root stays finite."""
 
 ROOTS = tuple(form for form in CHOICES["gate_form"] if form != "sigmoid")
 """The gate forms that take a root of the score first; each root is an op of that name."""
@@ -36,7 +35,7 @@ def sigmoid(x: np.ndarray) -> np.ndarray:
 
 
 def score(query: np.ndarray, key: np.ndarray) -> np.ndarray:
-    """How well a normalised state and a normalised key agree.
+    """Return how well a normalised hidden state and a normalised key agree.
 
     query     [B, T, M, D]
     key       [B, T, M, D]
@@ -62,12 +61,12 @@ def copysign_sqrt(s: np.ndarray) -> np.ndarray:
 
 
 def zero_dead(alpha: np.ndarray, dead: np.ndarray) -> np.ndarray:
-    """Gates [B, T, M] with exact zeros at dead positions, bool [B, T]."""
+    """Set gates to exactly 0 at dead positions: [B, T, M], bool [B, T] -> [B, T, M]."""
     return np.where(dead[..., None], alpha.dtype.type(0), alpha)
 
 
 def apply_gate(alpha: np.ndarray, value: np.ndarray) -> np.ndarray:
-    """u = alpha * v: one shared value, let in by each branch's own factor.
+    """u = alpha * v: scale the shared value by the gate of each branch.
 
     alpha     [B, T, M]
     value     [B, T, D]
@@ -79,7 +78,7 @@ def apply_gate(alpha: np.ndarray, value: np.ndarray) -> np.ndarray:
 
 
 class Gate(Norm):
-    """Gates and scores that use other ops."""
+    """The gate and its scores."""
 
     __slots__ = ()
     sigmoid = staticmethod(sigmoid)
@@ -91,13 +90,13 @@ class Gate(Norm):
 
     def factored_score(self, hidden: np.ndarray, key: np.ndarray, query_gain: np.ndarray, key_gain: np.ndarray,
                        eps: float | None) -> np.ndarray:
-        """The same score with both norms pulled out of the dot product; only the product of gains enters.
+        """Return the same score with both norms taken out of the dot product; the gains enter only as a product.
 
             s = sum(h * (gq gk) * k) * rsqrt(mean h^2 + eps) * rsqrt(mean k^2 + eps) / sqrt(D)
 
         hidden, key            [B, T, M, D], neither normalised
         query_gain, key_gain   [M, D]
-        eps                    inside both roots
+        eps                    added inside both roots
         returns                [B, T, M]
         source                 TileKernels; V4.1 release
         """
@@ -107,13 +106,13 @@ class Gate(Norm):
         return dot * self.inverse_rms(hidden, eps)[..., 0] * self.inverse_rms(key, eps)[..., 0] / math.sqrt(D)
 
     def gate(self, s: np.ndarray, form: str, dead: np.ndarray | None = None) -> np.ndarray:
-        """The factor that lets the memory in.
+        """Compute the gate, the factor that scales the memory's value.
 
         s         [B, T, M] scores
         form      "sigmoid", "signed_sqrt" or "copysign_sqrt"
         dead      bool [B, T] or None; a dead position's gate is exactly 0
         returns   [B, T, M] in [0, 1], same dtype
-        raises    InputError for another form
+        raises    InputError if `form` is unknown
         source    Paper Eq. 4; demo; V4.1 release
 
         >>> from engram_ref import ops

@@ -1,13 +1,13 @@
-"""Hashing: from canonical ids to the table rows that a position reads.
+"""Hashing: compute the table rows that a position reads from canonical ids.
 
-For position t, shift i = 0 is the current token, i = 1 the one before it, and so on. Each shift has
-an odd multiplier of its own; an n-gram's mix is the exclusive or of its first n products; a head
-reduces that mix modulo the prime size of its table:
+For position t, shift i = 0 is the current token, i = 1 the previous one, and so on. Each shift has its own odd
+multiplier. The mix of an n-gram is the exclusive or of its first n products, and each head reduces the mix modulo the
+prime size of its table:
 
     mix_n(t)  = (x[t] * m[0]) ^ (x[t-1] * m[1]) ^ ... ^ (x[t-n+1] * m[n-1])      in int64
     row[n, k] = mix_n mod p[n, k]
 
-Multipliers are shared by orders and heads, so heads of one order differ only in their prime.
+All orders and heads share the multipliers, so the heads of one order differ only in their primes.
 """
 
 import numpy as np
@@ -15,14 +15,14 @@ import numpy as np
 from engram_ref.checks import check_shapes
 from engram_ref.ops.canonical import DEAD
 
-INT64_MAX = 2**63 - 1            # id * multiplier stays at or below it
-LAYER_STRIDE = 10_007            # how far apart the seeds of consecutive layers lie
+INT64_MAX = 2**63 - 1            # upper bound on id * multiplier
+LAYER_STRIDE = 10_007            # difference between the seeds of consecutive layers
 GOLDEN_GAMMA = 0x9E3779B97F4A7C15  # SplitMix64's increment: 2^64 / golden ratio, made odd
 MASK64 = 2**64 - 1                 # keeps the low 64 bits
 
 
 def multiplier_range(canonical_size: int) -> int:
-    """Half the largest multiplier that keeps id * multiplier below 2^63, for every id.  Source: demo.
+    """Return half the largest multiplier that keeps id * multiplier below 2^63 for every id.  Source: demo.
 
     >>> multiplier_range(99_092)
     46539438283891
@@ -31,12 +31,12 @@ def multiplier_range(canonical_size: int) -> int:
 
 
 def pcg64_multipliers(seed: int, index: int, max_ngram: int, canonical_size: int) -> np.ndarray:
-    """One layer's multipliers from NumPy's PCG64 stream: odd, and too small to overflow.
+    """Draw one layer's multipliers from NumPy's PCG64 stream: odd, and small enough not to overflow.
 
-    seed, index      the stream is seeded with seed + 10007 * index; index is the layer's number
-    max_ngram        N, how many are drawn
-    canonical_size   classes of the vocabulary; another size gives entirely other multipliers
-    returns          int64 [N], newest token's first
+    seed, index      the seed of the stream is seed + 10007 * index; index is the layer id
+    max_ngram        N, number of multipliers
+    canonical_size   classes of the vocabulary; a different size gives entirely different multipliers
+    returns          int64 [N], newest token first
     source           Engram demo; V4.1 release
 
     >>> pcg64_multipliers(0, 1, 2, 99_092)
@@ -47,7 +47,7 @@ def pcg64_multipliers(seed: int, index: int, max_ngram: int, canonical_size: int
 
 
 def splitmix64(state: int) -> int:
-    """One SplitMix64 output: a counter, scrambled. All arithmetic modulo 2^64.
+    """Return one output of SplitMix64, a scrambled counter; all arithmetic is modulo 2^64.
 
     source   Steele, Lea and Flood 2014
     """
@@ -58,12 +58,12 @@ def splitmix64(state: int) -> int:
 
 
 def splitmix64_multipliers(seed: int, index: int, max_ngram: int, canonical_size: int) -> np.ndarray:
-    """One layer's multipliers as the Qwen dialect draws them.
+    """Draw one layer's multipliers as in the Qwen dialect.
 
     seed, index      the counter starts at seed + 10007 * index; index counts modules, not blocks
     max_ngram        N
-    canonical_size   the raw vocabulary's size in that dialect
-    returns          int64 [N], newest token's first
+    canonical_size   size of the raw vocabulary, in that dialect
+    returns          int64 [N], newest token first
     source           Qwen4Exp release
 
     >>> splitmix64_multipliers(1234, 0, 2, 248_320)
@@ -75,24 +75,24 @@ def splitmix64_multipliers(seed: int, index: int, max_ngram: int, canonical_size
 
 
 GENERATORS = {"pcg64": pcg64_multipliers, "splitmix64": splitmix64_multipliers}
-"""The generators of multipliers by the name that a configuration gives."""
+"""Multiplier generators by their name in a configuration."""
 
 
 def windows(ids: np.ndarray, history: np.ndarray, pad_id: int, eos_id: int | None = None) -> np.ndarray:
-    """The N tokens that end at each position, newest first; hidden ones are replaced by a fill id.
+    """Return the N tokens that end at each position, newest first, with hidden tokens replaced by a fill id.
 
-    Walk back from a position, shift i = 0 first. The first mark met hides itself and everything older:
+    Going back from a position, from shift i = 0, the first barrier hides itself and everything older:
 
-        left end     the shifts that reach before the stream
-        DEAD         at any shift, i = 0 included: a DEAD position shows nothing but the fill
-        EOS          at a shift i > 0, where the dialect has one: an EOS at i = 0 shows itself and its own document
+        left end     at the shifts that reach before the start of the stream
+        DEAD         at any shift, i = 0 included: the window of a DEAD position contains only the fill
+        EOS          at a shift i > 0, if there is an EOS id: the window of an EOS contains the document that it ends
 
-    The fill is the EOS id where the dialect has one, else the pad id.
+    The fill is the EOS id if there is one, else the pad id.
 
     ids       int64 [B, T] canonical ids, DEAD allowed
-    history   int64 [B, N-1] the ids before them, oldest first, DEAD before the stream's start
-    pad_id    canonical id that replaces what is hidden if eos_id is None
-    eos_id    canonical id that ends a document and replaces what is hidden, or None
+    history   int64 [B, N-1] the preceding ids, oldest first; DEAD before the start of the stream
+    pad_id    canonical id that replaces hidden tokens if eos_id is None
+    eos_id    canonical id that ends a document and replaces hidden tokens, or None
     returns   int64 [B, T, N]
     source    Engram demo (left fill); V4.1 release (DEAD); Qwen4Exp release (EOS)
 
@@ -106,11 +106,11 @@ def windows(ids: np.ndarray, history: np.ndarray, pad_id: int, eos_id: int | Non
     check_shapes(history=(history, (len(ids), history.shape[-1])))
     N = history.shape[1] + 1
     fill = pad_id if eos_id is None else eos_id
-    seen = np.concatenate([history, ids], axis=1)            # [B, N-1+T]
+    stream = np.concatenate([history, ids], axis=1)          # [B, N-1+T]
     hidden = np.zeros((B, T), dtype=bool)
     shifts = []
     for i in range(N):
-        token = seen[:, N - 1 - i : N - 1 - i + T]           # [B, T], i tokens back
+        token = stream[:, N - 1 - i : N - 1 - i + T]         # [B, T], i tokens back
         hidden = hidden | (token == DEAD)
         if eos_id is not None and i > 0:
             hidden = hidden | (token == eos_id)
@@ -119,11 +119,11 @@ def windows(ids: np.ndarray, history: np.ndarray, pad_id: int, eos_id: int | Non
 
 
 def mix(windows: np.ndarray, multipliers: np.ndarray) -> np.ndarray:
-    """The mix of every order: products joined by exclusive or.
+    """Compute the mix of every order: products of ids and multipliers, combined by exclusive or.
 
     windows       int64 [B, T, N], newest first
     multipliers   int64 [N]
-    returns       int64 [B, T, N-1], orders 2..N; a product wraps like two's complement int64
+    returns       int64 [B, T, N-1], orders 2..N; products wrap in two's complement
     source        Engram demo
 
     >>> mix(np.array([[[3, 5]]]), np.array([7, 9]))
@@ -139,14 +139,14 @@ def mix(windows: np.ndarray, multipliers: np.ndarray) -> np.ndarray:
 
 
 def table_rows(mixes: np.ndarray, primes: np.ndarray) -> np.ndarray:
-    """The row each head reads: its order's mix modulo its own prime.
+    """Compute the row that each head reads: the mix of its order modulo its own prime.
 
     mixes     int64 [B, T, N-1]
     primes    int64 [C], order-major
-    returns   int64 [B, T, C], each in [0, p) of its column (floor modulus, also of a negative mix)
+    returns   int64 [B, T, C], each in [0, p) of its column (floor modulus, so also for a negative mix)
     source    Engram demo
 
-    m - m // p * p is m % p; NumPy divides by one number twice as fast as it takes the remainder.
+    The code computes m % p as m - m // p * p, since NumPy divides by a scalar twice as fast as it takes a remainder.
 
     >>> table_rows(np.array([[[56]]]), np.array([11, 13]))
     array([[[1, 4]]])
@@ -162,15 +162,15 @@ def table_rows(mixes: np.ndarray, primes: np.ndarray) -> np.ndarray:
 
 
 def next_history(history: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """The history after these ids: the last N-1 of everything seen, DEAD marks kept.
+    """Return the history after these ids: the last N-1 ids so far, DEAD marks included.
 
     history   int64 [B, N-1], oldest first
     ids       int64 [B, T] canonical ids
     returns   int64 [B, N-1], a copy
-    source    ours: the releases keep the same ids in their caches
+    source    this project; the releases keep the same ids in their caches
 
     >>> next_history(np.array([[DEAD, 4, 5]]), np.array([[6, 7]]))
     array([[5, 6, 7]])
     """
-    seen = np.concatenate([history, ids], axis=1)            # [B, N-1+T]
-    return seen[:, seen.shape[1] - history.shape[1] :].copy()    # a view would keep the whole chunk
+    stream = np.concatenate([history, ids], axis=1)          # [B, N-1+T]
+    return stream[:, stream.shape[1] - history.shape[1] :].copy()    # a view would keep the chunk alive

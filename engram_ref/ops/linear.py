@@ -1,4 +1,4 @@
-"""Linear: projections, and the sum that adds a module to the residual stream."""
+"""Linear: projections, and the addition of a module's output to the residual stream."""
 
 import numpy as np
 
@@ -15,7 +15,7 @@ def linear(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None) ->
     weight    [out, in]
     bias      [out] or None
     returns   [..., out]
-    source    Paper Eq. 3 (no bias); the demo has biases
+    source    Paper Eq. 3 (no bias); the demo (with biases)
 
     >>> linear(np.array([1.0, 2.0]), np.array([[3.0, 4.0]]), np.array([0.5]))
     array([11.5])
@@ -28,24 +28,24 @@ def linear(x: np.ndarray, weight: np.ndarray, bias: np.ndarray | None = None) ->
 
 
 def embed(table: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """The embedding of each id, not scaled: [V, D], int64 [B, T] -> [B, T, D]."""
+    """Look up the embedding of each id, without scaling: [V, D], int64 [B, T] -> [B, T, D]."""
     return table[ids]
 
 
 class Linear(Tables):
-    """Sums and projections, where they use other ops."""
+    """Projections, and the residual sum."""
 
     __slots__ = ()
     linear = staticmethod(linear)
     embed = staticmethod(embed)
 
     def add_residual(self, hidden: np.ndarray, update: np.ndarray, rounding: str = "none") -> np.ndarray:
-        """H + Y, rounded once where the dialect rounds.
+        """Return H + Y, rounded once if the dialect rounds.
 
         hidden, update   [B, T, M, D] float
-        rounding         "none", or "fp8_bf16": the sum is rounded to bfloat16, here and nowhere before
+        rounding         "none"; or "fp8_bf16", which rounds the sum, but nothing before it, to bfloat16
         returns          [B, T, M, D]
-        raises           InputError for shapes that differ, an unknown rounding, or rounding of a wider dtype
+        raises           InputError for different shapes, an unknown rounding, or rounding of other dtypes than float32
         source           Paper section 2.4; V4.1 release (the rounding)
         """
         check_choice("rounding", rounding)

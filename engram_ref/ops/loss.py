@@ -1,4 +1,4 @@
-"""Cross-entropy: how surprised the model is by the token that came.
+"""Cross-entropy: the negative log-probability that the model gives the actual next token.
 
     loss = - log softmax(logits)[target],  in nats
 """
@@ -9,11 +9,11 @@ from engram_ref.ops.canonical import check_ids
 
 
 def cross_entropy(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """The surprise of every position.
+    """Return the cross-entropy of every position.
 
     logits    [..., V] float
     targets   int64 [...] in [0, V)
-    returns   [...] nats; average it as you need
+    returns   [...] nats, not averaged
     raises    InputError for a target outside the vocabulary
 
     >>> cross_entropy(np.zeros((1, 4)), np.array([2])).round(4)
@@ -21,5 +21,5 @@ def cross_entropy(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """
     check_ids(targets, logits.shape[-1], False, "targets")
     largest = logits.max(axis=-1, keepdims=True)
-    total = np.log(np.exp(logits - largest).sum(axis=-1)) + largest[..., 0]
-    return total - np.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+    log_sum = np.log(np.exp(logits - largest).sum(axis=-1)) + largest[..., 0]
+    return log_sum - np.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]

@@ -1,10 +1,10 @@
-"""The namespace: every op under its public name, each call of an op by another going through it.
+"""The namespace: every op under its public name. Ops call each other only through the namespace.
 
 `NUMPY` is the definition itself; `engram_ref.ops` exports its names. A backend derives from `Ops`:
 
-    Small    the definition with the backend's own small ops; no op hides another
-    Steps    also small ops that hide others, such as a norm in one pass; what a run with a trace calls
-    Fused    also whole compositions in one pass; what a run without a trace calls
+    Small    the definition with the backend's own small ops; no op bypasses another
+    Steps    adds small ops that bypass others, such as a norm in one pass; used by a run with a trace
+    Fused    adds whole compositions in one pass; used by a run without a trace
 """
 
 import sys
@@ -15,21 +15,21 @@ CONSTANTS = frozenset((
     "canonical_key", "canonical_map", "column_offsets", "frequencies", "half_split_order", "is_prime", "normalise",
     "pcg64_multipliers", "softmax_scale", "splitmix64_multipliers", "table_primes", "yarn_mscale",
 ))
-"""Ops that make constants of a configuration: by NumPy and Python in every backend."""
+"""Ops that compute constants of a configuration; every backend computes them with NumPy and Python."""
 
 FIXED = CONSTANTS | {
     "DEAD", "as_array", "as_int64", "check_ids", "check_rows", "check_together", "constant", "dtype_name",
     "first_non_finite", "ignore", "to_numpy", "writable", "zeros",
 }
-"""What `backends.replace` leaves as it is: constants, and ops that look at arrays or bring them to the others."""
+"""Names that `backends.replace` does not accept: constants, and ops that inspect or convert arrays."""
 
 
 class Ops(Branches):
-    """All ops, as the definition has them.
+    """All ops, as the definition states them.
 
-    backend   its name, as engram_ref.backends.load takes it
-    small     the namespace of the same backend in which no op hides another
-    steps     the one that a run with a trace uses
+    backend   its name, as in engram_ref.backends.load
+    small     the namespace of the same backend in which no op bypasses another
+    steps     the namespace for a run with a trace
     """
 
     __slots__ = ()
@@ -37,26 +37,26 @@ class Ops(Branches):
 
     @property
     def small(self) -> "Ops":
-        """Itself, unless a backend has ops that hide others."""
+        """The namespace itself, unless a backend has ops that bypass others."""
         return self
 
     @property
     def steps(self) -> "Ops":
-        """Itself, unless a backend fuses compositions."""
+        """The namespace itself, unless a backend fuses compositions."""
         return self
 
     def names(self) -> tuple[str, ...]:
-        """The public names of all ops, in alphabetical order."""
-        others = ("backend", "names", "small", "steps")
-        return tuple(name for name in dir(Ops) if not name.startswith("_") and name not in others)
+        """Return the public names of all ops, in alphabetical order."""
+        not_ops = ("backend", "names", "small", "steps")
+        return tuple(name for name in dir(Ops) if not name.startswith("_") and name not in not_ops)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} of the backend {self.backend}>"
 
     def __reduce__(self) -> str | tuple:
-        """For pickle and copy: a namespace is stored by its name in the file of its class, or else by its class."""
-        file = vars(sys.modules[type(self).__module__])
-        return next((name for name, value in file.items() if value is self), (type(self), ()))
+        """Pickle or copy a namespace by its name in the module of its class if it has one, else by its class."""
+        module = vars(sys.modules[type(self).__module__])
+        return next((name for name, value in module.items() if value is self), (type(self), ()))
 
 
 NUMPY = Ops()

@@ -2,7 +2,7 @@
 
     y = g * x / sqrt(mean(x^2) + eps)
 
-eps stands inside the root. Engram normalises each residual branch by itself, over its D channels.
+eps is inside the root. Engram normalises each residual branch separately, over its D channels.
 """
 
 import numpy as np
@@ -18,12 +18,12 @@ def inverse_rms(x: np.ndarray, eps: float | None) -> np.ndarray:
 
 
 def effective_gain(weight: np.ndarray, gain_form: str) -> np.ndarray:
-    """The gain that a stored weight stands for.
+    """Return the gain that a stored weight represents.
 
     weight      [...] float
     gain_form   "plain": the weight itself; "zero_centred": 1 + weight (the Qwen dialect)
     returns     [...]
-    raises      InputError for another form
+    raises      InputError if `gain_form` is unknown
     source      demo, V4.1 release (plain); Qwen4Exp release (zero-centred)
     """
     check_choice("gain_form", gain_form)
@@ -31,19 +31,19 @@ def effective_gain(weight: np.ndarray, gain_form: str) -> np.ndarray:
 
 
 class Norm(Linear):
-    """The norm itself, which uses `inverse_rms`."""
+    """The norm."""
 
     __slots__ = ()
     inverse_rms = staticmethod(inverse_rms)
     effective_gain = staticmethod(effective_gain)
 
     def rms_norm(self, x: np.ndarray, gain: np.ndarray, eps: float | None) -> np.ndarray:
-        """x over its root mean square, times the gain.
+        """Return x divided by its root mean square, times the gain.
 
         x         [..., D] float
         gain      [D], or any shape that broadcasts against x, such as [M, D]
-        eps       inside the root; None takes the machine epsilon of x's dtype, as PyTorch does
-        returns   [..., D] the wider dtype of x and gain
+        eps       added inside the root; None: machine epsilon of x's dtype, as in PyTorch
+        returns   [..., D], the wider dtype of x and gain
         source    Zhang and Sennrich 2019; eps per dialect
 
         >>> from engram_ref import ops

@@ -1,28 +1,28 @@
-"""Primes: every table gets a prime number of rows, and no two tables the same one.
+"""Primes: the sizes of all tables are distinct primes.
 
-All heads of one order reduce the same mix, each modulo its own table's size. Were two sizes equal,
-their heads would collide on exactly the same n-grams; distinct primes make the collisions of
-different heads as good as independent. So the nominal size is only where the search starts.
+All heads of an order reduce the same mix, each modulo the size of its own table. With equal sizes, two heads would
+collide on exactly the same n-grams; with distinct primes, the collisions of different heads are nearly independent. The
+nominal size is therefore only the start of the search.
 
-    p[1] = smallest prime >= nominal size, p[k+1] = next prime that no table uses yet
+    p[1] = smallest unused prime >= nominal size, p[k+1] = next unused prime
 """
 
 import functools
 
 import numpy as np
 
-from engram_ref.config import MOST_ROWS
+from engram_ref.config import ROW_LIMIT
 from engram_ref.errors import InputError
 
 WITNESSES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37)
-"""Bases that make the Miller-Rabin test exact below 3.3e24 (Sorenson and Webster 2015)."""
+"""Bases for which the Miller-Rabin test is exact below 3.3e24 (Sorenson and Webster 2015)."""
 
 
 def is_prime(n: int) -> bool:
-    """Whether n is prime, by the deterministic Miller-Rabin test.
+    """Return whether n is prime, by the deterministic Miller-Rabin test.
 
     n         an integer below 2^63
-    returns   True or False, never a guess
+    returns   True or False, always exact
     source    Miller 1976, Rabin 1980; the bases are Sorenson and Webster's
 
     >>> [n for n in range(30) if is_prime(n)]
@@ -37,8 +37,8 @@ def is_prime(n: int) -> bool:
 
 
 def _passes(n: int, base: int) -> bool:
-    """One Miller-Rabin round: n - 1 = odd * 2^twos, and base^odd must reach 1 as it would for a prime."""
-    twos = ((n - 1) & (1 - n)).bit_length() - 1      # how often 2 divides n - 1: its lowest set bit
+    """Run one round of Miller-Rabin: with n - 1 = odd * 2^twos, base^odd must reach 1 as it would for a prime n."""
+    twos = ((n - 1) & (1 - n)).bit_length() - 1      # exponent of 2 in n - 1, from its lowest set bit
     x = pow(base, (n - 1) >> twos, n)
     if x in (1, n - 1):
         return True
@@ -51,41 +51,41 @@ def _passes(n: int, base: int) -> bool:
 
 @functools.cache
 def table_primes(table_sizes: tuple[int, ...], n_heads: int, n_layers: int) -> np.ndarray:
-    """Rows of every table of every layer: distinct primes just above the nominal sizes.
+    """Return the rows of every table of every layer: distinct primes, each at or just above the nominal size.
 
     table_sizes   nominal rows of one head's table, one per order
     n_heads       H, tables per order
     n_layers      layers in the order the configuration lists them
-    returns       int64 [layers, C], order-major, then head; read-only, since it is searched once and shared
-    raises        InputError where a size is below 1, or a layer's rows would not fit int64
+    returns       int64 [layers, C], order-major, then head; read-only, since the result is cached
+    raises        InputError if a size is below 1, or if the rows of a layer would not fit int64
     source        Engram demo; V4.1 release
 
     >>> table_primes((7, 7), n_heads=2, n_layers=1)
     array([[ 7, 11, 13, 17]])
     """
-    if min(table_sizes) < 1 or sum(table_sizes) * n_heads >= MOST_ROWS:
+    if min(table_sizes) < 1 or sum(table_sizes) * n_heads >= ROW_LIMIT:
         raise InputError("table_sizes", "sizes of at least 1, fewer than 2^62 rows in a layer", table_sizes)
     used: set[int] = set()
-    found = [_next_primes(size, n_heads, used) for _ in range(n_layers) for size in table_sizes]
-    primes = np.array(found, dtype=np.int64).reshape(n_layers, len(table_sizes) * n_heads)
+    sizes = [_next_primes(size, n_heads, used) for _ in range(n_layers) for size in table_sizes]
+    primes = np.array(sizes, dtype=np.int64).reshape(n_layers, len(table_sizes) * n_heads)
     primes.setflags(write=False)
     return primes
 
 
 def _next_primes(nominal: int, count: int, used: set[int]) -> list[int]:
-    """The next `count` primes from `nominal` up that are not used yet; they are added to `used`."""
-    found: list[int] = []
+    """Return the first `count` unused primes from `nominal` up, and add them to `used`."""
+    primes: list[int] = []
     candidate = nominal
-    while len(found) < count:
+    while len(primes) < count:
         if candidate not in used and is_prime(candidate):
-            found.append(candidate)
+            primes.append(candidate)
             used.add(candidate)
         candidate += 1
-    return found
+    return primes
 
 
 def column_offsets(primes: np.ndarray) -> np.ndarray:
-    """Where each column's table starts in the layer's one flat table: an exclusive running sum.
+    """Return where each column's table starts in the layer's flat table: an exclusive running sum.
 
     primes    int64 [..., C]
     returns   int64 [..., C]; the first is 0

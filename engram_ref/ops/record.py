@@ -1,4 +1,4 @@
-"""How a composite op shows its stages: it calls record(stage, array) with each on the way."""
+"""The record function: a composition calls record(stage, array) with each stage that it computes."""
 
 from collections.abc import Callable
 
@@ -8,4 +8,4 @@ Record = Callable[[str, np.ndarray], None]
 
 
 def ignore(stage: str, array: np.ndarray) -> None:
-    """The record that keeps nothing."""
+    """Record nothing: the default."""

@@ -1,7 +1,7 @@
-"""The small ops of the topics that have no composition, as attributes of one class.
+"""The ops of the topics that have no composition, as attributes of one class.
 
-The classes of the other topics derive from it, each from the one read before: Codecs, Tables, Linear, Norm, Gate, Conv,
-Composite, Attention, Experts, Branches. The last of them is `Ops`, in namespace.py.
+The classes of the other topics derive from it, each from the previous one: Codecs, Tables, Linear, Norm, Gate, Conv,
+Composite, Attention, Experts, Branches. The last class, `Ops` in namespace.py, derives from Branches.
 """
 
 from engram_ref.ops import arrays, basic, caches, canonical, hashing, loss, primes, record, rope, sampling
@@ -14,7 +14,7 @@ class Small:
     DEAD = canonical.DEAD
     ignore = staticmethod(record.ignore)
 
-    # questions about arrays
+    # inspecting and converting arrays
     as_array = staticmethod(arrays.as_array)
     as_int64 = staticmethod(arrays.as_int64)
     check_together = staticmethod(arrays.check_together)
@@ -55,7 +55,7 @@ class Small:
     table_rows = staticmethod(hashing.table_rows)
     windows = staticmethod(hashing.windows)
 
-    # positions, caches, tokens drawn
+    # positions, caches, loss, sampling
     angles = staticmethod(rope.angles)
     cross_entropy = staticmethod(loss.cross_entropy)
     frequencies = staticmethod(rope.frequencies)

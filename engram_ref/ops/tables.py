@@ -1,7 +1,7 @@
-"""Tables: read the rows found, decode them, and lay them side by side.
+"""Tables: gather the selected rows, decode them and concatenate them.
 
-A layer has C tables, one per n-gram order and head, stored one after the other as one flat array;
-column c starts at its offset. What a token remembers is the C rows it reads, concatenated:
+A layer has C tables, one per n-gram order and head, stored one after another in one flat array; column c starts at its
+offset. The memory of a token is the concatenation of its C rows:
 
     memory(t) = row of column 0 | row of column 1 | ... | row of column C-1
 
@@ -9,6 +9,7 @@ Columns are order-major: all heads of the 2-grams first, then those of the 3-gra
 """
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from engram_ref.checks import check_shapes
 from engram_ref.config import check_choice
@@ -17,11 +18,11 @@ from engram_ref.ops.codecs import Codecs
 
 
 def gather(table: np.ndarray, rows: np.ndarray, offsets: np.ndarray) -> np.ndarray:
-    """The rows of the flat table that each position reads.
+    """Gather the rows of the flat table that each position reads.
 
     table     [R, W] any dtype
-    rows      int64 [B, T, C], each within its own column's table (check_rows looks; here nothing does)
-    offsets   int64 [C], where each column starts
+    rows      int64 [B, T, C], each within its own column's table; not checked here, see check_rows
+    offsets   int64 [C], first flat row of each column
     returns   [B, T, C, W]
     source    Paper Eq. 1; demo
 
@@ -34,46 +35,47 @@ def gather(table: np.ndarray, rows: np.ndarray, offsets: np.ndarray) -> np.ndarr
 
 
 def concatenate(decoded: np.ndarray) -> np.ndarray:
-    """The rows of one token side by side: [B, T, C, W] -> [B, T, C*W].  Source: paper Eq. 2."""
+    """Concatenate the rows of each token: [B, T, C, W] -> [B, T, C*W].  Source: paper Eq. 2."""
     B, T, C, W = decoded.shape
     return decoded.reshape(B, T, C * W)
 
 
 def check_rows(rows: np.ndarray, sizes: np.ndarray) -> None:
-    """Refuse rows outside their column's table, naming the first.
+    """Raise InputError if a row is outside its column's table, naming the first such row.
 
     rows     int64 [B, T, C]
     sizes    int64 [C], rows of each column's table
-    raises   InputError; flat rows, with offsets added already, are the usual cause
+    raises   InputError; the usual cause is flat rows, whose offsets are already added
     """
     if rows.dtype != np.int64 or rows.ndim != 3 or rows.shape[-1] != len(sizes):
         raise InputError("rows", f"int64 [B, T, {len(sizes)}]", f"{rows.dtype} {list(rows.shape)}")
-    wrong = np.argwhere((rows < 0) | (rows >= sizes))
-    if len(wrong):
-        b, t, c = map(int, wrong[0])
+    invalid = np.argwhere((rows < 0) | (rows >= sizes))
+    if len(invalid):
+        b, t, c = map(int, invalid[0])
         raise InputError("rows", f"values in [0, {sizes[c]}) in column {c}", f"{rows[b, t, c]} at {(b, t, c)}",
                          "rows are taken per column, without offsets (flat=False)")
 
 
 class Tables(Codecs):
-    """Reading tables, where it uses other ops."""
+    """Reading tables: gather, decode, concatenate."""
 
     __slots__ = ()
     gather = staticmethod(gather)
     concatenate = staticmethod(concatenate)
     check_rows = staticmethod(check_rows)
 
-    def decode(self, gathered: tuple[np.ndarray, ...], codec: str, dtype: type) -> np.ndarray:
-        """Gathered rows as numbers.
+    def decode(self, gathered: tuple[np.ndarray, ...], codec: str, dtype: DTypeLike) -> np.ndarray:
+        """Convert gathered rows to numbers.
 
         gathered   (values,) for "fp32" and "bf16" (an ml_dtypes.bfloat16 array); (codes, scales) for "fp8_e8m0"
         codec      "fp32", "bf16" or "fp8_e8m0"
         dtype      float32 or float64, of the result
         returns    [B, T, C, W]
-        raises     InputError for another codec, or codes and scales that do not belong together
+        raises     InputError for an unknown codec, or codes and scales whose shapes do not match
         source     demo (fp32); V4.1 release (FP8)
         """
         check_choice("table_codec", codec)
         if codec == "fp8_e8m0":
-            return self.dequantise(*gathered, dtype)
+            codes, scales = gathered
+            return self.dequantise(codes, scales, dtype)
         return self.cast(gathered[0], dtype)

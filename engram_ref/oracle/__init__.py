@@ -1,7 +1,7 @@
 """The oracle: frozen answers, one comparator, and a runner that reports where a port first differs.
 
-To check a port: `vectors` reads the golden vectors, `run` calls a namespace of ops on them, `verify` compares what it
-returns. To make the answers: `slow` is a second implementation, `builders` has the golden cases, `small_modules` and
-`small_models` have configurations of odd sizes, `emulated_rounding` the released roundings, `hf_models` the models of
-HF transformers. To test the checks: `wrong` has functions with one mistake each.
+Checking a port: `vectors` reads the golden vectors, `run` evaluates a case with a namespace of ops, and `verify`
+compares the results. Computing the answers: `slow` is a second implementation, `builders` defines the golden cases,
+`small_modules` and `small_models` define configurations of odd sizes, and `emulated_rounding` emulates the roundings of
+the released model. Testing the checks: `wrong` contains functions with one mistake each.
 """

@@ -1,4 +1,4 @@
-"""Golden cases in memory: what is called with which arguments, and which answers are acceptable."""
+"""Golden cases in memory: a call, its arguments and its acceptable answers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Stage:
-    """One expected array, and how near to it an answer must be: see oracle/compare.py."""
+    """One expected array and its tolerance: see oracle/compare.py."""
 
     name: str
     array: np.ndarray
@@ -21,7 +21,7 @@ class Stage:
 class Alternative:
     """A second acceptable answer of a case.
 
-    why      what speaks for it
+    why      why it is acceptable
     stages   all stages of the case, with this answer's arrays
     """
 
@@ -35,10 +35,10 @@ class Case:
     """One call and its answers.
 
     op          a function of engram_ref.ops, or one of oracle.run.RUNNERS
-    arguments   by name, as JSON, arrays and configurations by their keys: see oracle/encoding.py
-    stages      in the order they are computed; those named in `outputs` are what the call returns
-    flags       which kind of bug a failure points to: see oracle/flags.py
-    accept      other answers that are right as well
+    arguments   by name, as JSON; arrays and configurations are referenced by key: see oracle/encoding.py
+    stages      in order of computation; the call returns those named in `outputs`
+    flags       kinds of bug that a failure suggests: see oracle/flags.py
+    accept      other acceptable answers
     """
 
     name: str
@@ -52,13 +52,13 @@ class Case:
 
     @property
     def traced(self) -> bool:
-        """Are there stages that only a trace shows?"""
+        """True if some stages appear only in a trace."""
         return len(self.stages) > len(self.outputs)
 
 
 @dataclass(frozen=True)
 class Vectors:
-    """A whole set: the arrays of all files and the configurations, by key, and the cases."""
+    """A set of golden vectors: the arrays of all files and the configurations, both by key, and the cases."""
 
     arrays: Mapping[str, np.ndarray]
     configurations: Mapping[str, object]

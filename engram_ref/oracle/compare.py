@@ -1,34 +1,33 @@
-"""The one comparator: named tolerance classes, each derived, none chosen to pass.
+"""The only comparator: named tolerance classes, each with the reason for its bound.
 
 exact    same shape and dtype kind, equal element by element (NaN equals NaN, -0.0 differs from 0.0)
 f64      two float64 computations of the same formula in different orders. A sum of n products carries
          at most n roundings of u = 2^-53 relative to the sum of their absolute values (Higham, Accuracy
-         and Stability, section 3.1), on either side; the elementwise functions around it add fewer than
-         16 roundings and none amplifies: |difference| <= 2 (n + 16) u scale.
-f32      a float32 computation against a float64 one of the same float32 inputs. The same bound with
-         u = 2^-24. Only one side rounds noticeably, so the factor 2 leaves n + 32 roundings of elementwise
-         functions: room for NumPy's float32 exp, which is within 4 units in the last place.
-golden   floats recorded from an implementation written by others, in float64: within 1e-13 of the largest
-         recorded magnitude, as the file promises. That is f64 with n = 434 at the scale of the result;
+         and Stability, section 3.1), in either computation; the elementwise functions around it add fewer
+         than 16 roundings and none amplifies: |difference| <= 2 (n + 16) u scale.
+f32      a float32 computation compared with a float64 one of the same float32 inputs. The same bound with
+         u = 2^-24. Only one of the two rounds noticeably, so the factor 2 leaves n + 32 roundings for elementwise
+         functions: enough for NumPy's float32 exp, which is accurate to 4 ULP.
+golden   floats recorded from an independent implementation in float64: within 1e-13 of the largest recorded
+         magnitude, as stated in the file. That equals f64 with n = 434 at the scale of the result;
          the recorded module chains three sums of at most 36, 20 and 20 terms and a root that amplifies.
-model    one whole float64 model, or a module over many calls, computed in two orders: in one go and in chunks,
-         expanded and absorbed, ours and the slow one. Every stage keeps to f64, but what a chain of norms,
-         softmaxes and sites makes of a rounding has no bound that is both simple and useful. The project's
-         promise is 1e-10 of the largest expected magnitude: it leaves a factor of 1e10 u^-1 = 9e5 for the chain,
-         of which the tiny models of the tests use less than 100; the least wrong variant is off by far more.
-forms    one layer of attention in float64, computed in two orders: expanded and absorbed, in one go and in
-         chunks, ours and the slow one. Like `model`, with one layer's chain instead of a whole model's: the
-         project's promise is 1e-12 of the largest expected magnitude.
-internals  a float64 model of others whose norms, softmax, router and rotations compute in float32: `terms`
-         roundings of u = 2^-24 on the way, counted by the caller, each relative to `scale`.
+model    a whole float64 model, or a module over many calls, computed in two orders: at once or in chunks,
+         expanded or absorbed, by the package or by `slow`. Every stage satisfies f64, but no bound on how a chain
+         of norms, softmaxes and sites amplifies a rounding is both simple and useful. The project guarantees
+         1e-10 of the largest expected magnitude, which leaves a factor of 1e-10 / u = 9e5 for the chain. The tiny
+         models of the tests use less than 100 of it; the mildest wrong variant is off by far more.
+forms    one layer of attention in float64, computed in two orders as for `model`. The chain has one layer, so
+         the project guarantees 1e-12 of the largest expected magnitude.
+internals  a third-party float64 model whose norms, softmax, router and rotations compute in float32: `terms`
+         roundings of u = 2^-24, counted by the caller, each relative to `scale`.
 
-Where a function amplifies, the scale says by how much. For a whole chain of stages it is the size of the
-result plus its condition, element by element (Higham, section 1.6): an error of a sum on the way is what a
-relative change of its addends would do, so that first-order propagation gives
+If a function amplifies errors, the scale includes the amplification. For a chain of stages it is, per element, the
+size of the result plus its condition (Higham, section 1.6): an error in an intermediate sum equals a relative change
+of its addends, so first-order propagation gives
 
     scale_i = |y_i| + sum_j |x_j dy_i/dx_j|         over every float input x_j, parameters included
 
-and then `terms` is the length of all sums on the way together.
+and `terms` is the total length of all sums in the chain.
 """
 
 from dataclasses import dataclass
@@ -38,14 +37,14 @@ import numpy as np
 from engram_ref.errors import check_name
 
 UNIT_ROUNDOFF = {"f64": 2.0**-53, "f32": 2.0**-24}
-"""u of the classes whose bound is computed."""
+"""Unit roundoff u of the classes with a computed bound."""
 
 COMPUTED_IN = {"f64": np.float64, "f32": np.float32, "golden": np.float64, "model": np.float64, "forms": np.float64,
                "internals": np.float64}
-"""The dtype in which the functions compared compute, by class."""
+"""Dtype of the compared results, by class."""
 
 PROMISE = {"golden": 1e-13, "forms": 1e-12, "model": 1e-10}
-"""Largest difference as a share of the largest expected magnitude, for classes without a computed bound."""
+"""Largest difference relative to the largest expected magnitude, for classes without a computed bound."""
 
 CLASSES = ("exact", *COMPUTED_IN)
 RULES = {
@@ -54,18 +53,18 @@ RULES = {
     "f32": "float32; difference at most 2 * (terms + 16) * 2**-24 * scale",
     "model": "float64; difference at most 1e-10 times the largest expected magnitude",
 }
-"""What the classes of the golden vectors demand, in a line each: the dtype of the answer, and how near it must be."""
+"""Rules of the classes that the golden vectors use, one line each: dtype of the answer and largest difference."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """Where two arrays differ by more than their class allows.
+    """The worst difference between two arrays that differ by more than their class allows.
 
-    index     of the worst element; None where shape or dtype differ, or an array is missing
-    expected  that element, or the shape or dtype expected
+    index     of the worst element; None if shape or dtype differ, or an array is missing
+    expected  that element, or the expected shape or dtype
     found     likewise
-    allowed   the largest difference that the class lets pass there
-    ulps      floats of the found dtype that lie between the two; None where that has no meaning
+    allowed   the largest difference that the class allows for this element
+    ulps      distance in ULP of the found dtype; None if undefined
     """
 
     index: tuple[int, ...] | None
@@ -84,16 +83,16 @@ class Difference:
 
 def compare(expected: np.ndarray, found: np.ndarray, tolerance_class: str, terms: float = 1,
             scale: "np.ndarray | float | None" = None) -> Difference | None:
-    """The worst element of `found` where it is farther from `expected` than its class allows; None where it is not.
+    """Return the worst element of `found` that differs from `expected` by more than the class allows, or None.
 
     expected          [...]
-    found             [...] of the dtype that the class computes in
+    found             [...] of the dtype of the class
     tolerance_class   one of CLASSES
-    terms             the length n of the sums on the way (classes f64 and f32); roundings (class internals)
-    scale             what roundings are relative to, a number or one per element: the largest sum of absolute
-                      values on the way; by default the largest expected magnitude, right where nothing cancels
-                      below it
-    raises            InputError for another class
+    terms             total length n of the sums (classes f64 and f32); number of roundings (class internals)
+    scale             magnitude that roundings are relative to, a number or one per element: the largest
+                      intermediate sum of absolute values. Default: the largest expected magnitude, which is
+                      right unless a sum cancels
+    raises            InputError if the class is unknown
 
     >>> print(compare(np.ones(2), np.array([1.0, 1.5]), "f64"))
     at (1,) expected 1.0, found 1.5, 2,251,799,813,685,248 ULP apart; allowed difference 3.77e-15
@@ -117,16 +116,16 @@ def compare(expected: np.ndarray, found: np.ndarray, tolerance_class: str, terms
 
 
 def worst(expected: np.ndarray, found: np.ndarray, error: np.ndarray, allowed: np.ndarray) -> Difference | None:
-    """The element whose error exceeds what is allowed by most, if any does."""
+    """Return the element whose error exceeds its allowance the most, or None."""
     if (error <= allowed).all():
         return None
-    at = np.unravel_index(np.argmax(error - allowed), error.shape)       # of NaNs, the first
+    at = np.unravel_index(np.argmax(error - allowed), error.shape)       # the first NaN, if any
     return Difference(tuple(map(int, at)), expected[at].item(), found[at].item(), float(allowed[at]),
                       ulp_distance(expected[at], found[at]))
 
 
 def same(expected: np.ndarray, found: np.ndarray) -> np.ndarray:
-    """Equal in value and, for floats, in the sign of zero; NaN is the same as NaN: bool, elementwise."""
+    """Elementwise equality, bool [...]: NaN equals NaN, and zeros must have the same sign."""
     if expected.dtype.kind != "f":
         return expected == found
     equal = (expected == found) & (np.signbit(expected) == np.signbit(found))
@@ -135,7 +134,7 @@ def same(expected: np.ndarray, found: np.ndarray) -> np.ndarray:
 
 def allowance(expected: np.ndarray, tolerance_class: str, terms: float,
               scale: "np.ndarray | float | None") -> "np.ndarray | float":
-    """The largest difference that the class lets pass: a number, or one per element."""
+    """Return the largest difference that the class allows: a number, or one per element."""
     scale = np.abs(expected).max(initial=0.0) if scale is None else scale
     if tolerance_class in PROMISE:
         return PROMISE[tolerance_class] * scale
@@ -145,10 +144,10 @@ def allowance(expected: np.ndarray, tolerance_class: str, terms: float,
 
 
 def ulp_distance(expected: np.generic, found: np.generic) -> int | None:
-    """How many steps lead from one float to the other, through the floats of the second's dtype.
+    """Return the number of steps between two floats, in floats of the second's dtype.
 
     expected, found   scalars; the first is rounded to the dtype of the second
-    returns           0 where both are the same number (so -0.0 and 0.0); None for NaN, and for other dtypes
+    returns           0 if both are equal (as are -0.0 and 0.0); None for NaN and for non-float dtypes
 
     >>> ulp_distance(np.float64(1.0), np.float64(1.0) + 2**-52)
     1
@@ -166,7 +165,7 @@ def ulp_distance(expected: np.generic, found: np.generic) -> int | None:
 
 def assert_close(name: str, expected: np.ndarray, found: np.ndarray, tolerance_class: str, terms: float = 1,
                  scale: "np.ndarray | float | None" = None) -> None:
-    """Raise AssertionError with the worst element where `compare` finds a difference; arguments as there."""
+    """Raise AssertionError with the worst element if `compare` returns a difference; arguments as for `compare`."""
     difference = compare(expected, found, tolerance_class, terms, scale)
     if difference is not None:
         raise AssertionError(f"{name} [{tolerance_class}]: {difference}")

@@ -1,6 +1,6 @@
 """The released model's roundings, bit for bit: FP8 rows, FP8 projection input, bfloat16 projections.
 
-The inputs are chosen so that every float32 sum is exact in any order: small whole numbers, hidden states of one
+The inputs are chosen so that every float32 sum is exact in any order: small whole numbers, hidden states with one
 magnitude per branch, widths that are powers of four. Only the roundings at the stated boundaries remain, and each is
 emulated with exact fractions.
 """
@@ -17,7 +17,7 @@ from engram_ref.oracle.small_modules import V41, random_inputs, random_parameter
 
 @cache
 def whole_number_case(width):
-    """Rows of whole numbers up to 30, projections that add at most 16 of them, states of one magnitude."""
+    """Rows of whole numbers up to 30, projections that add at most 16 of them, hidden states of one magnitude."""
     config, rng = replace(V41, hidden_size=width), np.random.default_rng(width)
     hidden, rows = random_inputs(config, rng, 2, 3)
     signs = np.where(hidden < 0, -1.0, 1.0)
@@ -37,13 +37,13 @@ def whole_number_case(width):
 
 
 def sparse(rng, shape):
-    """Sixteen ones and minus ones in every line, twelve of them ones, and zeros."""
+    """A float32 array whose last-axis vectors contain twelve 1.0, four -1.0 and zeros, in random order."""
     signs = np.array([1.0] * 12 + [-1.0] * 4 + [0.0] * (shape[-1] - 16), dtype=np.float32)
     return rng.permuted(np.broadcast_to(signs, shape), axis=-1)
 
 
 def emulated_memory(parameters, rows):
-    """One position's rows: decoded to float32, rounded to bfloat16."""
+    """Return the rows of one position, decoded to float32 and rounded to bfloat16."""
     memory = []
     for row in (rows + parameters["column_offsets"]).tolist():
         pairs = zip(parameters["table_codes"][row].tolist(),
@@ -53,22 +53,22 @@ def emulated_memory(parameters, rows):
 
 
 def emulated_requantise(memory, floor=1e-4):
-    """Blocks of 32 to FP8 and back."""
-    found = []
+    """Quantise blocks of 32 to FP8 and decode them again."""
+    decoded = []
     for begin in range(0, len(memory), 32):
         line, byte = codecs.quantise_block(memory[begin : begin + 32], floor)
-        found += [codecs.dequantise(code, byte)[0] for code in line]
-    return found
+        decoded += [codecs.dequantise(code, byte)[0] for code in line]
+    return decoded
 
 
 def emulated_projection(weight, x):
-    """Exact sums, rounded to bfloat16 at the end."""
+    """Compute exact sums and round them to bfloat16."""
     return [codecs.to_bfloat16(sum(Fraction(w) * Fraction(a) for w, a in zip(line, x, strict=True)))
             for line in weight.tolist()]
 
 
 def emulated_project(parameters, memories, floor=1e-4):
-    """Keys [T][M][D] and values [T][D] of memories [T][E]."""
+    """Return the keys [T][M][D] and values [T][D] of memories [T][E]."""
     inputs = [emulated_requantise(memory, floor) for memory in memories]
     return ([[emulated_projection(weight, x) for weight in parameters["key_weight"]] for x in inputs],
             [emulated_projection(parameters["value_weight"], x) for x in inputs])

@@ -1,17 +1,17 @@
-"""Arguments and configurations of a manifest as Python holds them.
+"""Decoding of a manifest's arguments and configurations.
 
 An argument of a case is one of
 
-    {"array": key}                         the array of that key, in whichever file it lies
+    {"array": key}                         the array of that key, from any of the files
     {"configuration": key}                 an entry of the manifest's "configurations"
     {"parameters": {name: argument, ...}}  a dictionary of arrays
     {"tuple": [argument, ...]}             a tuple; a JSON list stays a list
     {"dtype": "float32"}                   a dtype
     null, true, 1, 0.5, "text"             themselves
 
-and a configuration is {"config": class, "values": {field: value}} with every field of the class; a field that is a
-configuration itself is written in the same way. "hashing", beside the values of an EngramConfig, has the numbers
-that follow from them: pad and EOS as canonical ids, and per layer the multipliers, primes, offsets and stored rows.
+and a configuration is {"config": class, "values": {field: value}} with every field of the class; a field that is itself
+a configuration is written in the same way. An EngramConfig also has "hashing", the numbers derived from its values: pad
+and EOS as canonical ids, and per layer the multipliers, primes, offsets and number of stored rows.
 """
 
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ CLASSES = {"EngramConfig": EngramConfig} | {
 
 
 def decode(argument: object, arrays: Mapping[str, np.ndarray], configurations: Mapping[str, object]) -> object:
-    """One argument; `arrays` are those of all files, `configurations` those that `as_configuration` made.
+    """Decode one argument; `arrays` holds those of all files, `configurations` the results of `as_configuration`.
 
     raises   InputError for an unknown form, array, configuration or dtype
     """
@@ -56,14 +56,14 @@ def decode(argument: object, arrays: Mapping[str, np.ndarray], configurations: M
 
 def decode_all(arguments: Mapping[str, object], arrays: Mapping[str, np.ndarray],
                configurations: Mapping[str, object]) -> dict[str, object]:
-    """All arguments of a call, by name."""
+    """Decode all arguments of a call, by name."""
     return {name: decode(argument, arrays, configurations) for name, argument in arguments.items()}
 
 
 def as_configuration(entry: object) -> object:
-    """The configuration that an entry describes.
+    """Return the configuration that an entry describes.
 
-    raises   InputError for an unknown class, a field too many or too few, and whatever the class refuses
+    raises   InputError for an unknown class, a missing or unknown field, and values that the class rejects
     """
     if not isinstance(entry, dict):
         return entry
@@ -80,5 +80,5 @@ def as_configuration(entry: object) -> object:
         return CLASSES[name](**{field: as_configuration(value) for field, value in values.items()})
     except InputError:
         raise
-    except Exception as error:      # a value of a type that the class compares before it looks at it
+    except Exception as error:      # the class compares some values before it checks their types
         raise InputError(name, "values of the documented types", str(error)) from error

@@ -1,4 +1,4 @@
-"""Run one golden case on a namespace of ops: NumPy's, a backend's, or one of your own."""
+"""Run one golden case with a namespace of ops: NumPy, a backend, or your own."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -15,17 +15,17 @@ from engram_ref.trace import Trace, copied
 
 Stages = dict[str, np.ndarray]
 Record = Callable[[str, object], None] | None
-HOST = ("lengths",)
-"""Arguments that are NumPy arrays in every backend: a state counts its tokens itself."""
+HOST_ARGUMENTS = ("lengths",)
+"""Arguments that are NumPy arrays in every backend, because a state keeps its lengths on the host."""
 
 
 @dataclass(frozen=True)
 class Adapter:
-    """How arrays get into a namespace and back.
+    """Conversion of arrays and dtypes between NumPy and a namespace.
 
-    to      from a NumPy array to what the functions take
-    back    from what they return to a NumPy array; as it stands, also from tensors of any device
-    dtype   from a NumPy dtype to the namespace's own
+    to      NumPy array -> argument of the functions
+    back    result of the functions -> NumPy array; the default also handles tensors on any device
+    dtype   NumPy dtype -> dtype of the namespace
     """
 
     to: Callable[[np.ndarray], object] = lambda array: array
@@ -34,7 +34,7 @@ class Adapter:
 
 
 def adapter_of(namespace: Ops) -> Adapter:
-    """The adapter of a backend: one that has a function `tensors` takes tensors, the others arrays."""
+    """Return the adapter of a backend: to tensors if the backend has a function `tensors`, else NumPy arrays."""
     tensors = getattr(namespace, "tensors", None)
     if tensors is None:
         return Adapter()
@@ -43,23 +43,23 @@ def adapter_of(namespace: Ops) -> Adapter:
 
 
 def run(case: Case, vectors: Vectors, namespace: Ops, adapter: Adapter, traced: bool) -> Stages:
-    """What a namespace answers: the stages of the trace if asked for, then what the call returns.
+    """Return the stages of the trace, if `traced`, and the outputs of the call.
 
-    A case of the whole model or module hands the namespace over as `ops`; where a trace records, backends take
-    the way of the small ops, so that a case with a trace is to be run both ways.
+    Cases of the whole model or module pass the namespace as `ops`. With a trace, backends call the small ops instead
+    of fused kernels, so run a case with a trace both ways.
     """
     namespace = getattr(namespace, "NAMESPACE", namespace)
     if traced:
         namespace = getattr(namespace, "steps", namespace)
     if case.op in CONSTANTS:
-        adapter = Adapter()         # every backend makes these by NumPy
+        adapter = Adapter()         # every backend computes these with NumPy
     arguments = decode_all(case.arguments, vectors.arrays, vectors.configurations)
-    moved = {name: part if name in HOST else convert(part, adapter) for name, part in arguments.items()}
+    moved = {name: part if name in HOST_ARGUMENTS else convert(part, adapter) for name, part in arguments.items()}
     return call(case.op, moved, case.outputs, namespace, adapter, traced)
 
 
 def convert(argument: object, adapter: Adapter) -> object:
-    """An argument with every array and dtype in it turned into the namespace's own."""
+    """Convert every array and dtype in an argument to the namespace's own."""
     if isinstance(argument, np.ndarray):
         return adapter.to(argument)
     if isinstance(argument, type):
@@ -80,46 +80,46 @@ def call(op: str, arguments: Mapping[str, object], outputs: tuple[str, ...], nam
         stages[stage] = adapter.back(array)
 
     if op in RUNNERS:
-        found = RUNNERS[op](namespace, adapter, record if traced else None, **arguments)
+        result = RUNNERS[op](namespace, adapter, record if traced else None, **arguments)
     else:
-        found = getattr(namespace, op)(**arguments, **({"record": record} if traced else {}))
-    parts = found if isinstance(found, tuple) else (found,)
+        result = getattr(namespace, op)(**arguments, **({"record": record} if traced else {}))
+    parts = result if isinstance(result, tuple) else (result,)
     parts = tuple(part for part in parts if part is not None)
     return stages | {name: adapter.back(part) for name, part in zip(outputs, parts, strict=True)}
 
 
-def through_stepper(namespace: Ops, adapter: Adapter, record: Record, ids: object, history: object,
+def run_stepper(namespace: Ops, adapter: Adapter, record: Record, ids: object, history: object,
                     **constants: object) -> object:
-    """One decoding step of the function that `stepper` makes: rows [B, C]."""
+    """Run one decode step of the function that `stepper` returns: rows [B, C]."""
     return namespace.stepper(**constants)(ids, history)
 
 
-def through_addressing(namespace: Ops, adapter: Adapter, record: Record, config: object, canonical_ids: object,
+def run_addressing(namespace: Ops, adapter: Adapter, record: Record, config: object, canonical_ids: object,
                        layer_id: int, history: object, flat: bool) -> tuple:
-    """The constants of one layer, and the rows [B, T, C] of some canonical ids."""
+    """Return the constants of one layer, and the rows [B, T, C] of `canonical_ids`."""
     addressing = Addressing(config, ops=namespace)
     rows = addressing.rows(canonical_ids, layer_id, history, flat=flat)
     return (addressing.multipliers[layer_id], addressing.primes[layer_id], addressing.offsets[layer_id],
             np.asarray(addressing.table_rows[layer_id]), rows)
 
 
-def through_engram(namespace: Ops, adapter: Adapter, record: Record, parameters: dict, hidden: object,
+def run_engram(namespace: Ops, adapter: Adapter, record: Record, parameters: dict, hidden: object,
                    rows: object, config: object, dead: object, chunks: list[int]) -> tuple:
-    """The module, in one go or in `chunks` of a stream: Y of the last chunk, and the taps after it."""
+    """Run the module over a stream in `chunks`: Y of the last chunk, and the taps after it."""
     stream = ModuleStream.start(parameters, config, hidden, namespace)
-    Y = last_of_chunks(stream, {"hidden": hidden, "rows": rows, "dead": dead}, chunks, record)
+    Y = feed_chunks(stream, {"hidden": hidden, "rows": rows, "dead": dead}, chunks, record)
     return Y, stream.state
 
 
-def through_model(namespace: Ops, adapter: Adapter, record: Record, parameters: dict, ids: object,
+def run_model(namespace: Ops, adapter: Adapter, record: Record, parameters: dict, ids: object,
                   config: object, dead: object, chunks: list[int], absorbed: bool) -> object:
-    """The whole model, in one go or in `chunks` of a text: logits of the last chunk."""
+    """Run the whole model over a text in `chunks`: logits of the last chunk."""
     stream = ModelStream(parameters, config, DecodeState.start(len(ids)), namespace, absorbed)
-    return last_of_chunks(stream, {"ids": ids, "dead": dead}, chunks, record)
+    return feed_chunks(stream, {"ids": ids, "dead": dead}, chunks, record)
 
 
-def last_of_chunks(stream: ModuleStream | ModelStream, columns: dict, chunks: list[int], record: Record) -> object:
-    """What the last chunk is answered; its stages are recorded."""
+def feed_chunks(stream: ModuleStream | ModelStream, columns: dict, chunks: list[int], record: Record) -> object:
+    """Feed all chunks; record the stages of the last one and return its answer."""
     start = 0
     for length in chunks:
         part, start = slice(start, start + length), start + length
@@ -130,30 +130,30 @@ def last_of_chunks(stream: ModuleStream | ModelStream, columns: dict, chunks: li
     return answer
 
 
-def through_row_stream(namespace: Ops, adapter: Adapter, record: Record, config: object, layer_id: int,
+def run_row_stream(namespace: Ops, adapter: Adapter, record: Record, config: object, layer_id: int,
                        canonical_ids: object, steps: list) -> tuple:
-    """Rows of one layer, step by step."""
+    """Compute the rows of one layer, step by step."""
     stream = RowStream(Addressing(config, ops=namespace), layer_id, len(canonical_ids))
     return play(steps, {"canonical_ids": canonical_ids}, stream, adapter.back)
 
 
-def through_module_stream(namespace: Ops, adapter: Adapter, record: Record, parameters: dict, hidden: object,
+def run_module_stream(namespace: Ops, adapter: Adapter, record: Record, parameters: dict, hidden: object,
                           rows: object, config: object, dead: object, steps: list) -> tuple:
-    """The module, step by step."""
+    """Run the module, step by step."""
     stream = ModuleStream.start(parameters, config, hidden, namespace)
     return play(steps, {"hidden": hidden, "rows": rows, "dead": dead}, stream, adapter.back)
 
 
-def through_model_stream(namespace: Ops, adapter: Adapter, record: Record, parameters: dict, ids: object,
+def run_model_stream(namespace: Ops, adapter: Adapter, record: Record, parameters: dict, ids: object,
                          config: object, dead: object, steps: list, absorbed: bool) -> tuple:
-    """The whole model, step by step."""
+    """Run the whole model, step by step."""
     stream = ModelStream(parameters, config, DecodeState.start(len(ids)), namespace, absorbed)
     return play(steps, {"ids": ids, "dead": dead}, stream, adapter.back)
 
 
 RUNNERS: dict[str, Callable[..., object]] = {
-    "stepper": through_stepper, "addressing": through_addressing, "engram": through_engram, "forward": through_model,
-    "addressing_stream": through_row_stream, "engram_stream": through_module_stream,
-    "forward_stream": through_model_stream,
+    "stepper": run_stepper, "addressing": run_addressing, "engram": run_engram, "forward": run_model,
+    "addressing_stream": run_row_stream, "engram_stream": run_module_stream,
+    "forward_stream": run_model_stream,
 }
-"""What is called in another way than a plain function: each takes namespace, adapter and record, then the arguments."""
+"""Functions for ops that are not plain functions; each takes namespace, adapter and record, then the arguments."""

@@ -1,4 +1,4 @@
-"""Small models of odd sizes, random parameters for them, and the slow answer."""
+"""Small models of odd sizes, their random parameters and their slow answers."""
 
 from dataclasses import replace
 
@@ -47,25 +47,26 @@ MODELS = {config.name: config for config in (PLAIN, FULL, HEAD, DENSE, NO_CONV)}
 
 
 def random_model(config, seed=0, dtype=np.float64):
-    """Random values for every parameter, so that no two gains, biases or branches can be mistaken."""
-    rng, made = np.random.default_rng(seed), {}
+    """Return random values for every parameter, so that gains, biases and branches cannot be mixed up unnoticed."""
+    rng, parameters = np.random.default_rng(seed), {}
     for name, shape in shapes(config).items():
         values = rng.standard_normal(shape)
         if name.endswith(("norm.weight", "gain", "alpha")):
             values = 1 + 0.3 * values
         elif name.endswith("gate.bias"):
-            values = 0.3 * values - 1.2              # negative, so that a zero in a mask would win
+            values = 0.3 * values - 1.2              # negative, so that experts masked with 0 would win
         elif len(shape) > 1 and not name.endswith(("embed.weight", "table")):
             values = values * shape[-1] ** -0.5
-        made[name] = values.astype(dtype)
+        parameters[name] = values.astype(dtype)
     for index in range(config.backbone.n_layers):
         if config.engram_layer(index) is not None:
-            made[f"layers.{index}.engram.column_offsets"] = layout(config.engram, config.engram_layer(index)).offsets
-    return made
+            offsets = layout(config.engram, config.engram_layer(index)).offsets
+            parameters[f"layers.{index}.engram.column_offsets"] = offsets
+    return parameters
 
 
 def random_ids(config, batch=2, length=7, seed=1):
-    """Raw ids; some end a document where the dialect has that."""
+    """Return random raw ids; some are the EOS if the dialect has one."""
     ids = np.random.default_rng(seed).integers(0, VOCABULARY, (batch, length))
     if config.engram is not None and config.engram.eos_id is not None and length > 2:
         ids[:, 2] = config.engram.eos_id
@@ -73,7 +74,7 @@ def random_ids(config, batch=2, length=7, seed=1):
 
 
 def slow_attention_config(config):
-    """The fields of an AttentionConfig under the slow version's names."""
+    """Return the fields of an AttentionConfig under the names of the slow version."""
     yarn = None if config.yarn is None else vars(config.yarn)
     return {"heads": config.n_heads, "nope": config.qk_nope_head_dim, "rope": config.qk_rope_head_dim,
             "value": config.v_head_dim, "rank": config.kv_lora_rank, "eps": config.latent_norm_eps,
@@ -81,14 +82,14 @@ def slow_attention_config(config):
 
 
 def slow_experts_config(config):
-    """Likewise of an ExpertsConfig."""
+    """Return the fields of an ExpertsConfig under the names of the slow version."""
     return {"top_k": config.num_experts_per_tok, "n_group": config.n_group, "topk_group": config.topk_group,
             "judges": 1 if config.group_score == "best" else 2,
             "scale": config.routed_scaling_factor, "form": config.scoring_func, "normalised": config.norm_topk_prob}
 
 
 def slow_config(config):
-    """The constants of a whole model, without its modules."""
+    """Return the constants of a whole model, without its Engram modules."""
     backbone = config.backbone
     hyper = backbone.hyper and {"eps": backbone.rms_norm_eps, "iterations": backbone.hyper.iterations,
                                 "post_mult": backbone.hyper.post_mult}
@@ -99,28 +100,28 @@ def slow_config(config):
 
 
 def slow_modules(parameters, ids, dead, config):
-    """What the slow model needs of every Engram module, for one sequence."""
-    found, engram = {}, config.engram
+    """Return parameters, memory, DEAD marks and constants of every Engram module, for one sequence."""
+    modules, engram = {}, config.engram
     for index in range(config.backbone.n_layers):
         layer_id = config.engram_layer(index)
         if layer_id is None:
             continue
-        own = slow.under(parameters, f"layers.{index}.engram")
+        module = slow.under(parameters, f"layers.{index}.engram")
         hashed = [DEAD if mark else token for token, mark in zip(ids, dead, strict=True)]
         rows = slow_addressing.rows(engram, layer_id, hashed, engram.pad_id, (), engram.eos_id, flat=True)
-        memory = [[value for row in line for value in own["table"][row].tolist()] for line in rows]
-        named = small_modules.as_lists(small_modules.demo_names(own, engram))
+        memory = [[value for row in line for value in module["table"][row].tolist()] for line in rows]
+        named = small_modules.as_lists(small_modules.demo_names(module, engram))
         constants = {"eps": small_modules.norm_eps(engram), "form": engram.gate_form, "conv_eps": engram.conv_norm_eps,
                      "dilation": engram.conv_dilation if engram.conv_kernel else None}
-        found[index] = (named, memory, dead, constants)
-    return found
+        modules[index] = (named, memory, dead, constants)
+    return modules
 
 
 def slow_forward(parameters, ids, config, dead=None):
-    """Logits [B, T, V] by the slow model, one row after the other."""
+    """Return the logits [B, T, V] of the slow model, computed row by row."""
     plain = small_modules.as_lists({name: array for name, array in parameters.items() if ".engram." not in name})
     dead = np.zeros(ids.shape, dtype=bool) if dead is None else dead
-    found = [slow.forward(plain, row, slow_config(config) | {
+    logits = [slow.forward(plain, row, slow_config(config) | {
         "modules": slow_modules(parameters, row, marks, config)})
         for row, marks in zip(ids.tolist(), dead.tolist(), strict=True)]
-    return np.array(found, dtype=float).reshape(*ids.shape, config.backbone.vocab_size)
+    return np.array(logits, dtype=float).reshape(*ids.shape, config.backbone.vocab_size)

@@ -1,4 +1,4 @@
-"""Small modules of every dialect, random parameters for them, and the slow answer."""
+"""Small modules of every dialect, their random parameters and their slow answers."""
 
 from dataclasses import replace
 
@@ -29,22 +29,22 @@ DIALECTS = {config.name: config for config in (DEMO, PAPER, TILEKERNELS, QWEN, S
 
 def random_parameters(config: EngramConfig, rng: np.random.Generator, layer_id: int | None = None,
                       dtype: type = np.float64) -> dict[str, np.ndarray]:
-    """Random values for every array, so that no two branches, gains or biases can be mistaken for each other."""
+    """Return random values for every array, so that branches, gains and biases cannot be mixed up unnoticed."""
     layer_id = config.layer_ids[0] if layer_id is None else layer_id
-    made = {}
+    parameters = {}
     for name, shape in shapes(config, layer_id).items():
         values = rng.standard_normal(shape) * (shape[-1] ** -0.5 if name.endswith("weight") else 1.0)
         if name.endswith("gain"):
             values = 0.3 * values + (0.0 if config.gain_form == "zero_centred" else 1.0)
-        made[name] = values.astype(dtype)
+        parameters[name] = values.astype(dtype)
     if config.table_codec == "bf16":
-        made["table"] = made["table"].astype(ml_dtypes.bfloat16)
-    made["column_offsets"] = Addressing(config).offsets[layer_id]
-    return made
+        parameters["table"] = parameters["table"].astype(ml_dtypes.bfloat16)
+    parameters["column_offsets"] = Addressing(config).offsets[layer_id]
+    return parameters
 
 
 def random_inputs(config, rng, batch=2, length=5, dtype=np.float64):
-    """Hidden state [B, T, M, D] whose branches differ in scale, and rows [B, T, C] that exist."""
+    """Return hidden states [B, T, M, D] whose branches differ in scale, and valid rows [B, T, C]."""
     sizes = Addressing(config).primes[config.layer_ids[0]]
     hidden = rng.standard_normal((batch, length, config.n_branches, config.hidden_size))
     hidden *= 10.0 ** (2 * np.arange(config.n_branches) - 2)[:, None]
@@ -52,7 +52,7 @@ def random_inputs(config, rng, batch=2, length=5, dtype=np.float64):
 
 
 def demo_names(parameters, config):
-    """The parameters by the demo's names, gains and biases written out: float64 arrays."""
+    """Return the parameters under the demo's names as float64 arrays, with effective gains and explicit biases."""
     p = {name: np.asarray(array, dtype=np.float64) for name, array in parameters.items()}
     M, D = config.n_branches, config.hidden_size
     shift = 1.0 if config.gain_form == "zero_centred" else 0.0
@@ -70,7 +70,7 @@ def demo_names(parameters, config):
 
 
 def slow_gated(parameters, memory, hidden, config, dead=None):
-    """The gated values [T][M][D] of one sequence, by the slow module."""
+    """Return the gated values [T][M][D] of one sequence, computed by the slow module."""
     p = as_lists(demo_names(parameters, config))
     gated = [slow.gated_values(p, e, h, norm_eps(config), config.gate_form)
              for e, h in zip(memory.tolist(), hidden.tolist(), strict=True)]
@@ -80,26 +80,26 @@ def slow_gated(parameters, memory, hidden, config, dead=None):
 
 
 def slow_engram(parameters, hidden, rows, config, dead=None):
-    """Y [B, T, M, D] by the slow module, one sequence after the other."""
+    """Return Y [B, T, M, D], computed by the slow module one sequence at a time."""
     table = np.asarray(parameters["table"], dtype=np.float64)
     memory = table[rows + parameters["column_offsets"]].reshape(*rows.shape[:2], config.memory_width)
-    found = [slow_tail(parameters, slow_gated(parameters, e, h, config, None if dead is None else dead[b]), config)
-             for b, (e, h) in enumerate(zip(memory, hidden, strict=True))]
-    return np.array(found, dtype=float).reshape(hidden.shape)
+    output = [slow_tail(parameters, slow_gated(parameters, e, h, config, None if dead is None else dead[b]), config)
+              for b, (e, h) in enumerate(zip(memory, hidden, strict=True))]
+    return np.array(output, dtype=float).reshape(hidden.shape)
 
 
 def slow_tail(parameters, gated, config):
-    """What follows the gate: the convolution, or nothing where the dialect has none."""
+    """Apply the convolution to gated values, or return them unchanged if the dialect has none."""
     if not config.conv_kernel:
         return gated
     return slow.with_conv(as_lists(demo_names(parameters, config)), gated, config.conv_norm_eps, config.conv_dilation)
 
 
 def as_lists(parameters):
-    """The same parameters as nested lists, which the slow versions take."""
+    """Return the parameters as nested lists, as the slow versions expect them."""
     return {name: array.tolist() for name, array in parameters.items()}
 
 
 def norm_eps(config):
-    """The eps of the norms around the gate in float64."""
+    """Return the float64 eps of the norms before the gate."""
     return slow.FLOAT64_EPS if config.norm_eps is None else config.norm_eps

@@ -1,6 +1,6 @@
-"""Streams: what a wrapper around the ops must remember between calls, exercised step by step.
+"""Streams: step-by-step tests of the state that a wrapper around the ops keeps between calls.
 
-A case of this kind has columns of tokens, and steps that consume them from the left:
+A stream case has columns of tokens, and steps that consume them from the left:
 
     [stream, "feed", T]             the next T columns, one token per row of the batch and column
     [stream, "feed", T, counts]     likewise; only the first counts[b] tokens of row b are real, the others are padding
@@ -8,8 +8,8 @@ A case of this kind has columns of tokens, and steps that consume them from the 
     [stream, "reorder", rows]       the batch becomes these rows, in this order (beams)
     [stream, "fork", name]          an independent copy under that name
 
-The first stream is called "main". The answer of a feed is that of its real tokens, row after row. Only the model takes
-counts and rolls rows back by different amounts; the others go back by whole feeds.
+The first stream is called "main". The answer of a feed covers its real tokens, row by row. Only the model accepts
+counts and rolls rows back by different amounts; the other streams roll back whole feeds.
 """
 
 import copy
@@ -26,31 +26,31 @@ from engram_ref.ops.namespace import Ops
 from engram_ref.trace import Trace
 
 
-class Remembering:
-    """A stream whose whole memory is one state that is replaced, never written into."""
+class SnapshotStream:
+    """A stream with one immutable state, which every feed replaces."""
 
     def __init__(self, state: object):
         self.state, self.past = state, []          # past: (tokens of a feed, the state before it)
 
     def rollback(self, tokens: Sequence[int]) -> None:
-        """Forget the newest feeds, `tokens` tokens together."""
+        """Forget the newest feeds, which have tokens[0] tokens in total."""
         left = tokens[0]
         while left > 0:
             length, self.state = self.past.pop()
             left -= length
 
     def reorder(self, rows: list[int]) -> None:
-        """Make the batch of these rows; a rollback cannot go behind this."""
+        """Select these rows as the new batch; later rollbacks cannot go back past this step."""
         self.state, self.past = self.state[rows], []
 
-    def fork(self) -> "Remembering":
-        """An independent copy."""
-        made = copy.copy(self)
-        made.past = list(self.past)
-        return made
+    def fork(self) -> "SnapshotStream":
+        """Return an independent copy."""
+        copied = copy.copy(self)
+        copied.past = list(self.past)
+        return copied
 
 
-class RowStream(Remembering):
+class RowStream(SnapshotStream):
     """The rows of one layer; the state is the history, int64 [B, N-1]."""
 
     def __init__(self, addressing: Addressing, layer_id: int, batch: int):
@@ -58,14 +58,14 @@ class RowStream(Remembering):
         self.addressing, self.layer_id = addressing, layer_id
 
     def feed(self, canonical_ids: np.ndarray) -> np.ndarray:
-        """Rows of the next ids: int64 [B, T] -> int64 [B, T, C]."""
+        """Return the rows of the next ids: int64 [B, T] -> int64 [B, T, C]."""
         rows = self.addressing.rows(canonical_ids, self.layer_id, self.state)
         self.past.append((canonical_ids.shape[1], self.state))
         self.state = self.addressing.advance(self.state, canonical_ids)
         return rows
 
 
-class ModuleStream(Remembering):
+class ModuleStream(SnapshotStream):
     """The Engram module; the state is its taps."""
 
     def __init__(self, parameters: Mapping, config: object, taps: np.ndarray, ops: Ops):
@@ -74,12 +74,12 @@ class ModuleStream(Remembering):
 
     @classmethod
     def start(cls, parameters: Mapping, config: object, hidden: np.ndarray, ops: Ops) -> "ModuleStream":
-        """Before the first token; `hidden` gives batch, dtype and device."""
+        """Return a stream before its first token; batch size, dtype and device are those of `hidden`."""
         return cls(parameters, config, start_state(config, len(hidden), hidden.dtype, like=hidden, ops=ops).taps, ops)
 
     def feed(self, hidden: np.ndarray, rows: np.ndarray, dead: np.ndarray | None,
              trace: Trace | None = None) -> np.ndarray:
-        """Y of the next tokens: [B, T, M, D]."""
+        """Return Y of the next tokens: [B, T, M, D]."""
         state = EngramState(self.state)
         Y = engram(self.parameters, hidden, rows, self.config, state=state, dead=dead, ops=self.ops, trace=trace)
         self.past.append((hidden.shape[1], self.state))
@@ -88,14 +88,14 @@ class ModuleStream(Remembering):
 
 
 class ModelStream:
-    """The whole model; its DecodeState does all the remembering."""
+    """The whole model; its DecodeState holds all state."""
 
     def __init__(self, parameters: Mapping, config: object, state: DecodeState, ops: Ops, absorbed: bool):
         self.parameters, self.config, self.state, self.ops, self.absorbed = parameters, config, state, ops, absorbed
 
     def feed(self, ids: np.ndarray, dead: np.ndarray | None, counts: Sequence[int] | None = None,
              trace: Trace | None = None) -> np.ndarray:
-        """Logits of the next tokens: int64 [B, T] -> [B, T, V]."""
+        """Return the logits of the next tokens: int64 [B, T] -> [B, T, V]."""
         return forward(self.parameters, ids, self.config, state=self.state, counts=counts, dead=dead,
                        absorbed=self.absorbed, ops=self.ops, trace=trace)
 
@@ -104,24 +104,24 @@ class ModelStream:
         self.state.rollback(tokens)
 
     def reorder(self, rows: list[int]) -> None:
-        """Make the batch of these rows."""
+        """Select these rows as the new batch."""
         self.state.reorder(rows)
 
     def fork(self) -> "ModelStream":
-        """An independent copy."""
-        made = copy.copy(self)
-        made.state = self.state.fork()
-        return made
+        """Return an independent copy."""
+        copied = copy.copy(self)
+        copied.state = self.state.fork()
+        return copied
 
 
 def play(steps: Sequence[Sequence], columns: Mapping[str, np.ndarray | None], stream: object,
          back: Callable[[object], np.ndarray]) -> tuple[np.ndarray, ...]:
-    """The answers of all feeds, in order.
+    """Return the answers of all feeds, in order.
 
-    steps     see above
-    columns   the arguments of a feed, [B, all columns, ...] each, or None
-    stream    the one called "main"
-    back      from an array of the namespace to a NumPy array
+    steps     as described in the module docstring
+    columns   arguments of the feeds, each [B, all columns, ...] or None
+    stream    the stream called "main"
+    back      array of the namespace -> NumPy array
     returns   per feed, [real tokens, ...]
     """
     streams, answers, used = {"main": stream}, [], 0
@@ -142,7 +142,7 @@ def play(steps: Sequence[Sequence], columns: Mapping[str, np.ndarray | None], st
 
 
 def check_steps(steps: object) -> None:
-    """Raise InputError for steps that are not written as above."""
+    """Raise InputError unless the steps have the documented form."""
     known = {"main"}
     for step in steps if isinstance(steps, list) else [steps]:
         match step:
@@ -150,9 +150,9 @@ def check_steps(steps: object) -> None:
                 lists = counts
             case [str(name), "rollback" | "reorder", list(numbers)] if name in known:
                 lists = [numbers]
-            case [str(name), "fork", str(made)] if name in known:
+            case [str(name), "fork", str(new)] if name in known:
                 lists = []
-                known.add(made)
+                known.add(new)
             case _:
                 raise InputError("steps", "[stream, feed | rollback | reorder | fork, argument] of a known stream",
                                  repr(step)[:60])

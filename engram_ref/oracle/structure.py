@@ -1,4 +1,4 @@
-"""What a manifest must contain: its fields and their types, checked once, before anything is looked up.
+"""Required fields and types of a manifest, validated once, before any entry is used.
 
 A structure is a type, a list with the structure of its elements, or a dictionary: {"name": structure} for required
 fields, {"name?": structure} for optional ones, {"*": structure} for any names.
@@ -24,10 +24,10 @@ WORDS = {int: "a whole number", str: "text", list: "a list", dict: "an object"}
 def check_structure(value: object, structure: object, file: str, place: str = "") -> None:
     """Raise InputError for the first field of `value` that is missing or has a wrong type.
 
-    value       as json.loads gives it
-    structure   see above
-    file        what the error is about
-    place       where in the file `value` is found
+    value       as returned by json.loads
+    structure   as described in the module docstring
+    file        name for the error
+    place       path of `value` in the file
     """
     if isinstance(structure, list):
         for i, part in enumerate(checked(value, list, file, place)):
@@ -39,7 +39,7 @@ def check_structure(value: object, structure: object, file: str, place: str = ""
 
 
 def check_fields(value: dict, structure: dict, file: str, place: str) -> None:
-    """Every field of one object; fields that the structure does not name are ignored."""
+    """Check every field of one object; unknown fields are ignored."""
     if "*" in structure:
         structure = dict.fromkeys(value, structure["*"])
     for field, inner in structure.items():
@@ -52,7 +52,7 @@ def check_fields(value: dict, structure: dict, file: str, place: str) -> None:
 
 
 def checked(value: object, kind: type, file: str, place: str) -> object:
-    """The value, if it is of that type; a truth value is not a number."""
+    """Return the value, or raise InputError unless its type is exactly `kind`: a bool is not a number."""
     if type(value) is not kind:
         raise InputError(file, f"{WORDS[kind]} at {place or 'the top'}", repr(value)[:60])
     return value

@@ -4,8 +4,8 @@
     integers.json            {key: {"dtype", "shape", "values"}}, values in C order
     floats-*.safetensors     the float arrays
 
-A reader checks the schema first, then the manifest's own digest and its structure, then the digest of every file, and
-last that every array, configuration, op and argument named in a case exists.
+`read` checks the schema first, then the manifest's own digest and structure, then the digest of every file, and
+finally that every array, configuration, op and argument named in a case exists.
 """
 
 import hashlib
@@ -30,13 +30,13 @@ from engram_ref.oracle.structure import INTEGERS_FIELDS, MANIFEST_FIELDS, check_
 SCHEMA = 2
 MANIFEST, INTEGERS = "manifest.json", "integers.json"
 GOLDEN = Path(__file__).parents[1] / "golden"
-"""Where the vectors that ship with the package lie."""
+"""Folder of the vectors that ship with the package."""
 
 
 def read(folder: Path = GOLDEN) -> Vectors:
     """Read and check a folder of vectors.
 
-    raises   InputError for a file that is missing, truncated, changed or incomplete, or of another schema
+    raises   InputError for a file that is missing, truncated, changed or incomplete, or has the wrong schema
     """
     manifest, arrays, configurations = read_manifest(folder), {}, {}
     for name, entry in manifest["files"].items():
@@ -51,7 +51,7 @@ def read(folder: Path = GOLDEN) -> Vectors:
 
 
 def read_manifest(folder: Path) -> dict:
-    """The manifest of a folder: its schema, its own digest and its structure checked."""
+    """Read the manifest of a folder and check its schema, its own digest and its structure."""
     path = folder / MANIFEST
     manifest = parse_json(read_bytes(path), path)
     schema = manifest.get("schema") if isinstance(manifest, dict) else None
@@ -59,24 +59,24 @@ def read_manifest(folder: Path) -> dict:
         raise InputError(f"file {path}", "a manifest of golden vectors", "no schema number")
     if schema != SCHEMA:
         raise InputError(f"file {path}", f"schema {SCHEMA}, which this version reads", f"schema {schema}",
-                         "pip install -U engram_ref" if schema > SCHEMA else "write it again: engram-ref golden export")
+                         "pip install -U engram_ref" if schema > SCHEMA else "export again: engram-ref golden export")
     if manifest.get("sha256") != manifest_digest(manifest):
         raise changed(path)
     check_structure(manifest, MANIFEST_FIELDS, f"file {path}")
     for name in manifest["files"]:
         if Path(name).name != name:
-            raise InputError(f"file {path}", "names of files in its own folder", repr(name))
+            raise InputError(f"file {path}", "names of files in the same folder", repr(name))
     return manifest
 
 
 def manifest_digest(manifest: Mapping[str, object]) -> str:
-    """sha256 of everything in the manifest but this digest itself, as sorted JSON."""
+    """Return the sha256 of the manifest without its digest, as sorted JSON."""
     rest = {key: value for key, value in manifest.items() if key != "sha256"}
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def read_arrays(path: Path, sha256: str) -> dict[str, np.ndarray]:
-    """The arrays of one file whose digest is known."""
+    """Read the arrays of one file and check its digest."""
     data = read_bytes(path)
     if hashlib.sha256(data).hexdigest() != sha256:
         raise changed(path)
@@ -93,16 +93,16 @@ def read_arrays(path: Path, sha256: str) -> dict[str, np.ndarray]:
 
 @contextmanager
 def named_in_errors(path: Path) -> Iterator[None]:
-    """Turn any error about a file's content into an InputError that names the file."""
+    """Convert any error about a file's content to an InputError that names the file."""
     try:
         yield
-    except Exception as error:      # numpy, safetensors and the configurations each raise their own kinds
-        raise InputError(f"file {path}", "golden vectors that are complete", str(error),
+    except Exception as error:      # numpy, safetensors and the configurations raise different types
+        raise InputError(f"file {path}", "complete golden vectors", str(error),
                          "not written by engram-ref golden export?") from error
 
 
 def read_bytes(path: Path) -> bytes:
-    """A whole file; InputError if it cannot be read."""
+    """Read a whole file; raise InputError if it cannot be read."""
     try:
         return path.read_bytes()
     except (OSError, ValueError) as error:              # a zero byte or half a surrogate pair in a path
@@ -111,20 +111,20 @@ def read_bytes(path: Path) -> bytes:
 
 
 def parse_json(data: bytes, path: Path) -> object:
-    """JSON, or an InputError that names the file."""
+    """Parse JSON; raise an InputError that names the file if it is invalid."""
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"file {path}", "whole JSON", str(error), "truncated?") from error
+        raise InputError(f"file {path}", "valid JSON", str(error), "truncated?") from error
 
 
 def changed(path: Path) -> InputError:
-    """The error for a file whose digest differs from the manifest's."""
-    return InputError(f"file {path}", "the digest in the manifest", "another", "changed or cut after it was written")
+    """Return the error for a file whose digest differs from the manifest's."""
+    return InputError(f"file {path}", "the digest in the manifest", "a different one", "changed or truncated?")
 
 
 def from_json(entry: Mapping[str, object]) -> np.ndarray:
-    """An array of integers.json; "bfloat16" are the numbers' bits, since JSON has no such number."""
+    """Return an array of integers.json; values of dtype "bfloat16" are stored as their 16 bits."""
     if entry["dtype"] != "bfloat16":
         return np.array(entry["values"], dtype=entry["dtype"]).reshape(entry["shape"])
     import ml_dtypes
@@ -133,7 +133,7 @@ def from_json(entry: Mapping[str, object]) -> np.ndarray:
 
 
 def as_case(entry: Mapping, arrays: Mapping[str, np.ndarray]) -> Case:
-    """One case of the manifest, its expected arrays looked up."""
+    """Return one case of the manifest with its expected arrays."""
     stages = tuple(as_stage(stage, entry["name"], arrays) for stage in entry["stages"])
     accept = []
     for other in entry.get("accept", ()):
@@ -145,14 +145,14 @@ def as_case(entry: Mapping, arrays: Mapping[str, np.ndarray]) -> Case:
 
 
 def as_stage(entry: Mapping, case: str, arrays: Mapping[str, np.ndarray]) -> Stage:
-    """One stage; InputError for an array that is not there or does not suit its class."""
+    """Return one stage; raise InputError for an array that is missing or does not fit its class."""
     place = f"case {case}, stage {entry['name']}"
     for key in (entry["expected"], *([entry["scale"]] if "scale" in entry else [])):
         if key not in arrays:
             raise InputError(place, f"an array {key}", "none of that name")
     expected, scale = arrays[entry["expected"]], arrays.get(entry.get("scale"))
     if entry["class"] not in CLASSES or (entry["class"] != "exact" and expected.dtype.kind != "f"):
-        raise InputError(place, f"one of {', '.join(CLASSES)} that suits {expected.dtype}", repr(entry["class"]))
+        raise InputError(place, f"one of {', '.join(CLASSES)} that fits {expected.dtype}", repr(entry["class"]))
     if scale is not None and (scale.dtype.kind != "f" or scale.shape != expected.shape):
         raise InputError(place, f"a scale of shape {list(expected.shape)}", f"{scale.dtype} {list(scale.shape)}")
     return Stage(entry["name"], expected, entry["class"], entry.get("terms", 1),
@@ -160,7 +160,7 @@ def as_stage(entry: Mapping, case: str, arrays: Mapping[str, np.ndarray]) -> Sta
 
 
 def check_call(case: Case, vectors: Vectors) -> None:
-    """Raise InputError if a case names an op, an argument or an output that is not there."""
+    """Raise InputError if a case names an unknown op, argument or output."""
     function = RUNNERS.get(case.op) or (getattr(ops, case.op) if case.op in ops.__all__ else None)
     if function is None:
         raise InputError(f"case {case.name}", "an op of this version", repr(case.op))
@@ -176,10 +176,10 @@ def check_call(case: Case, vectors: Vectors) -> None:
 
 
 def export(folder: Path) -> list[str]:
-    """Write the vectors that ship to a new folder, completely or not at all.
+    """Write the shipped vectors to a new folder, completely or not at all.
 
     returns   the names of the files
-    raises    InputError where the folder holds files already, or cannot be written
+    raises    InputError if the folder is not empty or cannot be written
     """
     names = [MANIFEST, *read_manifest(GOLDEN)["files"]]
     write_folder(folder, {name: read_bytes(GOLDEN / name) for name in names})

@@ -1,1 +1,1 @@
-"""Vocabularies: tokenizer files, and the canonical maps that ship with the package."""
+"""Vocabularies: tokenizer files, and canonical maps that ship with the package."""

@@ -1,9 +1,9 @@
-"""The canonical maps that ship with the package, so that hashing needs no tokenizer.
+"""Canonical maps that ship with the package, so that hashing needs no tokenizer.
 
-DeepSeek-V4's map has 129,280 ids in 99,092 classes. Most ids open a class of their own, in order, so
-the file stores only the others: how far each lies after the one before (`gaps`) and which class it
-joined (`classes`). DeepSeek-V3's map is the first 128,815 entries of the same map: the vocabularies
-share their first 128,000 tokens, and the added tokens after them open a class each in both.
+DeepSeek-V4's map assigns 129,280 ids to 99,092 classes. Most ids start a new class, in order, so the file stores only
+the others: the distance of each from the previous one (`gaps`) and the class it joins (`classes`). DeepSeek-V3's map is
+the first 128,815 entries of the same map: the vocabularies share their first 128,000 tokens, and each added token after
+them starts a class in both.
 """
 
 import functools
@@ -22,13 +22,13 @@ PACKED_MAP = Path(__file__).parents[1] / "data" / "canonical_deepseek.npz"
 
 @dataclass(frozen=True)
 class KnownVocabulary:
-    """What is known of a vocabulary without its tokenizer file."""
+    """Constants of a vocabulary that are known without its tokenizer file."""
 
     size: int               # raw ids, added tokens included
     canonical_size: int     # classes
     map_digest: str         # sha256 of the map as little-endian int64
     file_digest: str        # sha256 of tokenizer.json
-    package: str            # the package that carries that file
+    package: str            # the package that contains that file
 
 
 KNOWN_VOCABULARIES = {
@@ -51,21 +51,21 @@ KNOWN_VOCABULARIES = {
 
 
 def known_vocabulary(name: str) -> KnownVocabulary:
-    """The entry of KNOWN_VOCABULARIES, or an InputError that lists them."""
+    """Return the entry of KNOWN_VOCABULARIES; raise an InputError that lists them if the name is unknown."""
     check_name("vocabulary", name, KNOWN_VOCABULARIES)
     return KNOWN_VOCABULARIES[name]
 
 
 def int64_digest(array: np.ndarray) -> str:
-    """sha256 over the array as raw little-endian int64 in C order: how every integer here is pinned."""
+    """Return the sha256 of an array as little-endian int64 in C order; every integer array is pinned in this form."""
     return hashlib.sha256(np.ascontiguousarray(array, dtype="<i8").tobytes()).hexdigest()
 
 
 def pack_map(canonical: np.ndarray) -> bytes:
-    """The map as a compressed .npz: int64 [V] -> bytes."""
-    opens = np.zeros(len(canonical), dtype=bool)
-    opens[np.unique(canonical, return_index=True)[1]] = True
-    joined = np.flatnonzero(~opens)
+    """Pack a map as a compressed .npz: int64 [V] -> bytes."""
+    starts_class = np.zeros(len(canonical), dtype=bool)
+    starts_class[np.unique(canonical, return_index=True)[1]] = True
+    joined = np.flatnonzero(~starts_class)
     buffer = io.BytesIO()
     gaps = np.diff(joined, prepend=0).astype("<u2")
     np.savez_compressed(buffer, size=len(canonical), gaps=gaps, classes=canonical[joined].astype("<u4"))
@@ -73,23 +73,23 @@ def pack_map(canonical: np.ndarray) -> bytes:
 
 
 def unpack_map(packed: bytes) -> np.ndarray:
-    """The inverse of pack_map: bytes -> int64 [V]."""
+    """Unpack a map, the inverse of pack_map: bytes -> int64 [V]."""
     with np.load(io.BytesIO(packed), allow_pickle=False) as stored:
         joined = np.cumsum(stored["gaps"].astype(np.int64))
-        opens = np.ones(int(stored["size"]), dtype=np.int64)
-        opens[joined] = 0
-        canonical = np.cumsum(opens) - 1
+        starts_class = np.ones(int(stored["size"]), dtype=np.int64)
+        starts_class[joined] = 0
+        canonical = np.cumsum(starts_class) - 1
         canonical[joined] = stored["classes"]
     return canonical
 
 
 @functools.cache
 def load_map(name: str) -> np.ndarray:
-    """The canonical map of a known vocabulary, checked against its digest.
+    """Return the canonical map of a known vocabulary, after verifying its digest.
 
     name      "deepseek-v3" or "deepseek-v4"
-    returns   int64 [V], read-only: it is read once and shared
-    raises    InputError for another name, or a packed map that is damaged
+    returns   int64 [V], read-only; it is loaded once and shared
+    raises    InputError for an unknown name or a damaged file
 
     >>> load_map("deepseek-v4")[[0, 1, 2, -1]]
     array([    0,     1,     2, 99091])
@@ -97,7 +97,7 @@ def load_map(name: str) -> np.ndarray:
     known = known_vocabulary(name)
     try:
         canonical = unpack_map(PACKED_MAP.read_bytes())[: known.size]
-    except Exception as error:  # zipfile, zlib and NumPy each raise their own kinds
+    except Exception as error:  # zipfile, zlib and NumPy each raise their own exceptions
         raise InputError("canonical map", "the packed map of this package", f"a damaged file: {error}",
                          "reinstall engram_ref") from error
     check_digest(name, canonical)
@@ -105,6 +105,6 @@ def load_map(name: str) -> np.ndarray:
 
 
 def check_digest(name: str, canonical: np.ndarray) -> None:
-    """Refuse a map of a known vocabulary that is not the published one, even when its size fits."""
+    """Raise InputError unless the map of a known vocabulary is the published one, whatever its size."""
     check_sha256("canonical map", int64_digest(canonical), known_vocabulary(name).map_digest,
-                 "another tokenizer revision, or another normaliser", f"{name}'s, ")
+                 "a different tokenizer revision or normaliser", f"{name}'s, ")

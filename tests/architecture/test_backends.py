@@ -1,4 +1,4 @@
-"""A backend is the definition over again: the same ops with the same parameters, each call through the namespace."""
+"""Backends have the ops of the definition with the same parameters, and call ops through the namespace."""
 
 import ast
 import inspect
@@ -15,8 +15,8 @@ from engram_ref.ops.small import Small
 from tests.architecture.test_architecture import PACKAGE, arithmetic
 
 CHAIN = [kind for kind in type(NUMPY).__mro__ if issubclass(kind, Small)]
-OF_SEVERAL_LINES = {"routed_naive", "routed_grouped", "stepper"}
-"""Compositions that are formulas over parameters, or take single tokens apart: differentiated as a whole."""
+WITH_ARITHMETIC = {"routed_naive", "routed_grouped", "stepper"}
+"""Compositions that contain arithmetic or slices."""
 
 
 def backend(name):
@@ -26,18 +26,17 @@ def backend(name):
 
 
 def kinds(namespace):
-    """The classes of a namespace that its own backend brings."""
+    """Return the classes of a namespace that are defined in its backend."""
     return [kind for kind in type(namespace).__mro__ if kind.__module__.startswith("engram_ref.backends")]
 
 
 def parameters(function):
-    """Names and defaults in order; annotations may differ."""
-    found = [(p.name, p.default) for p in inspect.signature(function).parameters.values()]
-    return [pair for pair in found if pair[0] != "self"]
+    """Return names and defaults in order; annotations may differ."""
+    return [(p.name, p.default) for p in inspect.signature(function).parameters.values() if p.name != "self"]
 
 
 @pytest.mark.parametrize("name", ["numba", "torch"])
-def test_an_op_of_a_backend_has_the_parameters_of_the_definitions(name):
+def test_backend_ops_have_the_parameters_of_the_definition(name):
     namespace = backend(name)
     for one in (namespace, namespace.steps, namespace.small):
         wrong = {op: parameters(getattr(one, op)) for op in one.names() if op not in ("DEAD",)
@@ -47,13 +46,13 @@ def test_an_op_of_a_backend_has_the_parameters_of_the_definitions(name):
 
 
 @pytest.mark.parametrize("written", [lambda x, out=None, more=1: x, lambda y: y, lambda x, y: x, lambda x=1: x])
-def test_another_signature_would_be_noticed(written):
+def test_different_signature_is_detected(written):
     assert parameters(written) not in (parameters(lambda x: x), parameters(lambda x, out=None: x))
 
 
 @pytest.mark.parametrize("name", BACKENDS)
-def test_what_a_class_of_ops_holds_is_a_function_of_its_own_kind(name):
-    """A plain function as an attribute would take the namespace as its first argument."""
+def test_functions_in_op_classes_are_methods_or_static(name):
+    """A plain function as a class attribute would receive the namespace as its first argument."""
     for kind in [*CHAIN, *kinds(backend(name))]:
         assert vars(kind)["__slots__"] == (), kind
         for attribute, value in vars(kind).items():
@@ -63,7 +62,7 @@ def test_what_a_class_of_ops_holds_is_a_function_of_its_own_kind(name):
 
 
 @pytest.mark.parametrize("name", BACKENDS)
-def test_constants_are_made_by_the_same_functions_everywhere(name):
+def test_constants_use_the_same_functions_in_all_backends(name):
     namespace = backend(name)
     assert {op for op in CONSTANTS if getattr(namespace, op) is not getattr(NUMPY, op)} == set()
     assert set(namespace.names()) >= FIXED >= CONSTANTS
@@ -75,14 +74,14 @@ def folders(*names):
 
 
 def methods(tree):
-    """(class, method) of every class of ops in a file."""
+    """Return (class, method) for every method of an op class in a file."""
     return [(kind, node) for kind in tree.body if isinstance(kind, ast.ClassDef)
             and any(ast.unparse(base) in {k.__name__ for k in CHAIN} | {"Steps"} for base in kind.bases)
             for node in kind.body if isinstance(node, ast.FunctionDef)]
 
 
-def calls_around_the_namespace(function):
-    """Ops that a method calls by their plain names, or by a module's."""
+def direct_calls(function):
+    """Yield ops that a method calls by their plain name or through a module."""
     for node in ast.walk(function):
         if isinstance(node, ast.Call):
             text = ast.unparse(node.func)
@@ -91,29 +90,29 @@ def calls_around_the_namespace(function):
                 yield f"line {node.lineno}: {text}"
 
 
-def test_a_method_calls_ops_through_its_namespace():
-    found = {f"{path.name} {kind.name}.{method.name}": list(calls_around_the_namespace(method))
-             for path, tree in folders("ops", "backends") for kind, method in methods(tree)}
-    assert len(found) > 40
-    assert {name: calls for name, calls in found.items() if calls} == {}
+def test_methods_call_ops_through_the_namespace():
+    calls_of = {f"{path.name} {kind.name}.{method.name}": list(direct_calls(method))
+                for path, tree in folders("ops", "backends") for kind, method in methods(tree)}
+    assert len(calls_of) > 40
+    assert {name: calls for name, calls in calls_of.items() if calls} == {}
 
 
 @pytest.mark.parametrize("line", ["y = sigmoid(x)", "y = ops.rms_norm(x, g, e)", "return NUMPY.gate(s, form)"])
-def test_a_call_around_the_namespace_would_be_noticed(line):
-    assert list(calls_around_the_namespace(ast.parse(line)))
+def test_direct_call_is_detected(line):
+    assert list(direct_calls(ast.parse(line)))
 
 
-def test_a_composition_computes_with_ops_alone():
-    """A method that takes parameters: no operator, no slice, no function of NumPy."""
-    found = {f"{path.name} {method.name}": [*operators(method), *slices(method)]
-             for path, tree in folders("ops") for _, method in methods(tree)
-             if any(a.arg == "parameters" for a in method.args.args) and method.name not in OF_SEVERAL_LINES}
-    assert len(found) > 10
-    assert {name: lines for name, lines in found.items() if lines} == {}
+def test_compositions_compute_with_ops_only():
+    """Methods with an argument `parameters` use no operator, slice or NumPy function."""
+    lines_of = {f"{path.name} {method.name}": [*operators(method), *slices(method)]
+                for path, tree in folders("ops") for _, method in methods(tree)
+                if any(a.arg == "parameters" for a in method.args.args) and method.name not in WITH_ARITHMETIC}
+    assert len(lines_of) > 10
+    assert {name: lines for name, lines in lines_of.items() if lines} == {}
 
 
 def operators(function):
-    """Arithmetic on anything but sizes, which a line such as `B, T, D = x.shape` names."""
+    """Yield arithmetic on anything but sizes, which are assigned as in `B, T, D = x.shape`."""
     sizes = {name.id for node in ast.walk(function) if isinstance(node, ast.Assign) and ".shape" in ast.unparse(node)
              for target in node.targets for name in ast.walk(target) if isinstance(name, ast.Name)}
     for line in arithmetic(function):
@@ -122,25 +121,25 @@ def operators(function):
 
 
 def slices(function):
-    """Elements and slices of anything but parameters, shapes and per-layer constants."""
+    """Yield subscripts of anything but parameters, shapes and the annotation `tuple`."""
     for node in ast.walk(function):
         if isinstance(node, ast.Subscript) and not ast.unparse(node.value).endswith((".shape", "parameters", "tuple")):
             yield f"line {node.lineno}: {ast.unparse(node)}"
 
 
 @pytest.mark.parametrize("line", ["y = B * x", "y = x @ w", "y = np.exp(x)", "y += x"])
-def test_an_operator_would_be_noticed(line):
+def test_operator_is_detected(line):
     assert list(operators(ast.parse(f"B, T = x.shape\n{line}")))
     assert not list(operators(ast.parse("B, T = x.shape\ny = B * T")))
 
 
 @pytest.mark.parametrize("line", ["y = x[:, 1:]", "y = weights[m]"])
-def test_a_slice_would_be_noticed(line):
+def test_slice_is_detected(line):
     assert list(slices(ast.parse(line)))
 
 
-def test_no_helper_goes_by_the_name_of_an_op():
-    """A function in a file of ops that has an op's name is that op."""
+def test_no_helper_has_the_name_of_an_op():
+    """A function in `ops` with the name of an op is that op."""
     helpers = {f"{path.name} {node.name}" for path, tree in folders("ops") if path.name != "__init__.py"
                for node in tree.body if isinstance(node, ast.FunctionDef) and node.name in ops.__all__
                and inspect.getsourcefile(inspect.unwrap(getattr(ops, node.name))) != str(path)}

@@ -1,4 +1,4 @@
-"""What the environment decides stays out of the answers: Python's Unicode tables, and the locale's encoding."""
+"""Results do not depend on the environment: not on Python's Unicode tables, not on the encoding of the locale."""
 
 import ast
 from pathlib import Path
@@ -11,22 +11,22 @@ SOURCES = sorted(path for folder in FOLDERS for path in (ROOT / folder).rglob("*
 DEFINITION = [ROOT / "engram_ref" / "unicode.py", *sorted((ROOT / "engram_ref" / "ops").glob("*.py")),
               *sorted((ROOT / "engram_ref" / "text").glob("*.py"))]
 
-ASKS_UNICODE = {"lower", "upper", "casefold", "title", "capitalize", "swapcase", "isspace", "isalpha", "isalnum",
-                "isdigit", "isdecimal", "isnumeric", "isprintable", "isidentifier"}
-"""Methods of str that read the tables of this Python's Unicode version; `unicodedata` gives the same tables."""
+UNICODE_METHODS = {"lower", "upper", "casefold", "title", "capitalize", "swapcase", "isspace", "isalpha", "isalnum",
+                   "isdigit", "isdecimal", "isnumeric", "isprintable", "isidentifier"}
+"""Methods of str that use the Unicode tables of the Python version, as `unicodedata` does."""
 
 
 def unicode_reads(tree):
-    """Line numbers at which a module reads Python's Unicode tables."""
+    """Yield line numbers where a module uses Python's Unicode tables."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import | ast.ImportFrom) and "unicodedata" in ast.unparse(node):
             yield node.lineno
-        if isinstance(node, ast.Attribute) and node.attr in ASKS_UNICODE:
+        if isinstance(node, ast.Attribute) and node.attr in UNICODE_METHODS:
             yield node.lineno
 
 
 def locale_reads(tree):
-    """Line numbers of text files opened in the encoding of the locale."""
+    """Yield line numbers where a text file is opened in the encoding of the locale."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Call) and "encoding" not in {keyword.arg for keyword in node.keywords}:
             binary = any("b" in ast.unparse(argument) for argument in node.args[1:])
@@ -35,30 +35,30 @@ def locale_reads(tree):
                 yield node.lineno
 
 
-def found_in(paths, reads):
+def places(paths, reads):
     return [f"{path.relative_to(ROOT)}:{line}" for path in paths
             for line in reads(ast.parse(path.read_text(encoding="utf-8")))]
 
 
-def test_the_definition_does_not_read_pythons_unicode_tables():
-    assert found_in(DEFINITION, unicode_reads) == []
+def test_definition_does_not_use_pythons_unicode_tables():
+    assert places(DEFINITION, unicode_reads) == []
 
 
-def test_every_text_file_names_its_encoding():
-    assert found_in(SOURCES, locale_reads) == []
+def test_text_files_are_opened_with_an_encoding():
+    assert places(SOURCES, locale_reads) == []
 
 
 @pytest.mark.parametrize("line", ["import unicodedata", "from unicodedata import normalize", "x = text.lower()",
                                   "map(str.isspace, text)"])
-def test_a_read_of_the_unicode_tables_is_noticed(line):
+def test_use_of_unicode_tables_is_detected(line):
     assert list(unicode_reads(ast.parse(line))) == [1]
 
 
 @pytest.mark.parametrize("line", ["open(name)", "open(name, 'w')", "path.read_text()", "path.write_text(text)"])
-def test_a_file_in_the_locales_encoding_is_noticed(line):
+def test_locale_encoding_is_detected(line):
     assert list(locale_reads(ast.parse(line))) == [1]
 
 
 @pytest.mark.parametrize("line", ["open(name, 'rb')", "open(name, encoding='utf-8')", "read_text(words)"])
-def test_bytes_and_named_encodings_are_not(line):
+def test_bytes_and_explicit_encodings_pass(line):
     assert list(locale_reads(ast.parse(line))) == []

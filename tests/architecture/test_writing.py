@@ -1,4 +1,4 @@
-"""Only engram_ref/files.py writes files: nothing else opens one for writing, renames or copies one."""
+"""Only engram_ref/files.py opens files for writing, renames or copies them; exceptions are listed."""
 
 import ast
 
@@ -9,10 +9,10 @@ from tests.architecture.test_architecture import PACKAGE
 ROOT = PACKAGE.parent
 SOURCES = sorted([*PACKAGE.rglob("*.py"), *(ROOT / "scripts").rglob("*.py")])
 
-THE_PLACE = "engram_ref/files.py"
-ELSEWHERE = {
-    "engram_ref/bench/timing.py": "/proc/self/clear_refs, which is not a file but a switch",
-    "scripts/baselines.py": "C source in a temporary folder of its own; it imports nothing of the package on purpose",
+WRITER = "engram_ref/files.py"
+EXCEPTIONS = {
+    "engram_ref/bench/timing.py": "/proc/self/clear_refs, a switch of the kernel",
+    "scripts/baselines.py": "C source in a temporary folder; it does not import the package, by design",
     "scripts/site/run_tutorial.py": "a result in the temporary folder of the process that started it",
 }
 """File -> what it writes."""
@@ -21,16 +21,16 @@ METHODS = {"write_text", "write_bytes", "touch", "tofile", "savetxt", "to_csv", 
            "NamedTemporaryFile", "rename", "renames", "link", "symlink", "symlink_to", "hardlink_to", "copyfile",
            "copy2", "copytree", "move"}
 INTO_BUFFERS = {"save", "savez", "savez_compressed", "savefig", "dump"}
-"""Functions that write to what they are given: a path, or a buffer, which goes by that name here."""
+"""Functions that write to a path or to a buffer; a variable named `buffer` is a buffer."""
 
 
 def written(tree):
-    """Every call of a module that writes a file, as source text."""
+    """Return every call of a module that writes a file, as source text."""
     return [ast.unparse(node) for node in ast.walk(tree) if isinstance(node, ast.Call) and writes(node)]
 
 
 def writes(call):
-    """Does this call write a file?"""
+    """True if the call writes a file."""
     name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
     owner = ast.unparse(call.func.value) if isinstance(call.func, ast.Attribute) else ""
     if name == "open":
@@ -43,7 +43,7 @@ def writes(call):
 
 
 def opens_to_write(call, owner):
-    """Does a call of open, Path.open or os.open ask for anything but reading?"""
+    """True if a call of open, Path.open or os.open opens for anything but reading."""
     if owner == "os":
         return ast.unparse(call.args[0]) != "os.devnull" and "O_RDONLY" not in ast.unparse(call)
     modes = [a.value for a in (*call.args, *(k.value for k in call.keywords if k.arg == "mode"))
@@ -52,10 +52,10 @@ def opens_to_write(call, owner):
 
 
 @pytest.mark.parametrize("path", SOURCES, ids=[str(path.relative_to(ROOT)) for path in SOURCES])
-def test_nothing_else_writes_files(path):
+def test_only_listed_files_write_files(path):
     name = path.relative_to(ROOT).as_posix()
-    found = written(ast.parse(path.read_text(encoding="utf-8")))
-    assert bool(found) == (name in {THE_PLACE, *ELSEWHERE}), found
+    calls = written(ast.parse(path.read_text(encoding="utf-8")))
+    assert bool(calls) == (name in {WRITER, *EXCEPTIONS}), calls
 
 
 WRITING = ["open(p, 'w')", "open(p, mode='ab')", "p.open('x')", "p.write_text(t)", "np.save(p, a)", "figure.savefig(p)",
@@ -67,7 +67,7 @@ READING = ["open(p)", "open(p, 'rb')", "p.open()", "np.save(buffer, a)", "text.r
 
 
 @pytest.mark.parametrize("line", WRITING)
-def test_writing_would_be_noticed(line):
+def test_writing_is_detected(line):
     assert written(ast.parse(line)) == [line]
 
 

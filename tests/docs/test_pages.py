@@ -13,7 +13,7 @@ from reference import find_modules
 from engram_ref import Addressing, preset, presets
 from engram_ref.ops.namespace import Ops
 from engram_ref.ops.small import Small
-from tests.architecture.test_architecture import HELD_TOGETHER_BY, MAX_FILE, MAX_FUNCTION, READING_ORDER
+from tests.architecture.test_architecture import INFRASTRUCTURE, MAX_FILE, MAX_FUNCTION, READING_ORDER
 from tests.docs.test_paper_map import function_exists
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -69,7 +69,7 @@ def test_the_limits_on_the_design_page_are_the_tested_ones():
 
 def test_docstring_readme_and_design_page_give_the_same_reading_order():
     """The order is tested against the imports in tests/architecture."""
-    order = [*READING_ORDER, *HELD_TOGETHER_BY]
+    order = [*READING_ORDER, *INFRASTRUCTURE]
     assert [name for part in structure.reading_order() for name in part] == order
     paragraph = (ROOT / "README.md").read_text(encoding="utf-8").split("To read the code")[1].split("\n\n")[0]
     assert re.findall(r"`([a-z]+)`", paragraph) == order

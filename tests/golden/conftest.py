@@ -1,4 +1,4 @@
-"""The generator of the golden vectors lies in scripts/, outside the package; tests of it start here."""
+"""Make scripts/ importable, which contains the generator of the golden vectors."""
 
 import sys
 from pathlib import Path

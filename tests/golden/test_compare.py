@@ -1,4 +1,4 @@
-"""The comparator: what each class lets pass, and what it says of the worst element."""
+"""The comparator: the bounds of the classes, and the report of the worst element."""
 
 import math
 
@@ -12,18 +12,18 @@ ONE = np.ones(3)
 
 
 @pytest.mark.parametrize(("kind", "dtype"), [("f64", np.float64), ("f32", np.float32)])
-def test_a_bound_is_met_or_missed(kind, dtype):
-    """Exactly 2 (n + 16) u is let through, the next float of the dtype is not."""
+def test_bound_is_exact(kind, dtype):
+    """A difference of exactly 2 (n + 16) u passes; the next float fails."""
     allowed = 2 * (5 + 16) * UNIT_ROUNDOFF[kind]
     inside = np.array([1, 1 + allowed, 1 - allowed], dtype=dtype)
     assert compare(ONE, inside, kind, terms=5) is None
     outside = inside.copy()
     outside[1] = np.nextafter(inside[1], dtype(2))
-    found = compare(ONE, outside, kind, terms=5)
-    assert found.index == (1,) and found.ulps == round(allowed / np.finfo(dtype).eps) + 1
+    difference = compare(ONE, outside, kind, terms=5)
+    assert difference.index == (1,) and difference.ulps == round(allowed / np.finfo(dtype).eps) + 1
 
 
-def test_a_scale_counts_element_by_element():
+def test_scale_is_elementwise():
     assert compare(ONE, ONE + 1e-14, "f64", scale=np.array([10.0, 10.0, 10.0])) is None
     assert compare(ONE, ONE + 1e-14, "f64", scale=np.array([10.0, 10.0, 0.1])).index == (2,)
 
@@ -42,17 +42,17 @@ def test_nan_equals_nan_in_exact_only():
     assert compare(nan, nan, "f64").index == (0,)
 
 
-def test_a_class_names_its_dtype():
+def test_wrong_dtype_and_shape_are_reported():
     assert str(compare(ONE, ONE.astype(np.float32), "f64")) == "expected dtype float64, found dtype float32"
     assert str(compare(ONE, ONE[:2], "f64")) == "expected shape [3], found shape [2]"
 
 
-def test_the_worst_element_is_named():
+def test_worst_element_is_reported():
     with pytest.raises(AssertionError, match=r"gate \[f64\]: at \(2,\) expected 1.0, found 3.0, .* ULP apart"):
         assert_close("gate", ONE, np.array([1.0, 2.0, 3.0]), "f64")
 
 
-def test_an_unknown_class_is_refused():
+def test_unknown_class_raises():
     with pytest.raises(InputError, match="did you mean f64"):
         compare(ONE, ONE, "f-64")
 
@@ -60,10 +60,10 @@ def test_an_unknown_class_is_refused():
 @pytest.mark.parametrize(("a", "b", "steps"), [
     (1.0, 1.0, 0), (0.0, -0.0, 0), (5e-324, -5e-324, 2), (1.0, math.nextafter(1.0, 0), 1), (math.nan, 1.0, None),
     (1.7976931348623157e308, math.inf, 1)])
-def test_ulps_are_counted_through_zero_and_to_infinity(a, b, steps):
+def test_ulp_distance_across_zero_and_to_infinity(a, b, steps):
     assert ulp_distance(np.float64(a), np.float64(b)) == steps
 
 
-def test_ulps_are_those_of_the_dtype_found():
+def test_ulp_distance_uses_the_dtype_of_found():
     assert ulp_distance(np.float64(1.0), np.nextafter(np.float32(1), np.float32(2))) == 1
     assert ulp_distance(np.int64(1), np.int64(2)) is None

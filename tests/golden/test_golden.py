@@ -1,4 +1,4 @@
-"""The vectors that ship: every backend meets them, every op is among them, and damage is refused."""
+"""The shipped vectors: every backend agrees with them, every op has a case, and damage is detected."""
 
 import json
 
@@ -18,19 +18,19 @@ from engram_ref.oracle.verify import verify
 
 NO_CASE = {
     "DEAD": "a constant", "ignore": "does nothing",
-    "append": "writes into its argument; tested against place", "writable": "a question about gradients",
-    **dict.fromkeys(("check_ids", "check_rows", "check_together"), "raises or not; tested with what it refuses"),
+    "append": "writes into its argument; tested against place", "writable": "depends on gradients only",
+    **dict.fromkeys(("check_ids", "check_rows", "check_together"), "only raises; tested with invalid arguments"),
     **dict.fromkeys(("as_array", "as_int64", "constant", "dtype_name", "first_non_finite", "to_numpy", "zeros"),
-                    "holds arrays for models; computes nothing"),
+                    "creates or converts arrays; computes nothing"),
     **dict.fromkeys(("add", "cast", "einsum", "exp", "multiply", "repeat", "reshape", "split", "stack", "tail", "take"),
-                    "an operation of the array library; parts of what has cases"),
+                    "an operation of the array library; used by ops that have cases"),
     **dict.fromkeys(("log_normalise", "merge_branches", "sqrt_softplus", "zero_dead"),
-                    "a part of sinkhorn, collapse, router_scores, gate, which have cases for each of their forms"),
+                    "a part of sinkhorn, collapse, router_scores or gate, which have cases for all of their forms"),
 }
-"""Names of the ops namespace without a case of their own, and why."""
+"""Names of the ops namespace without a case, and the reason."""
 
 BY_OPS = {"project", "gate_score", "gated_conv", "gated_update"}
-"""Ops whose answers are the float64 definition's: they are parts of modules that the slow version answers for."""
+"""Ops with answers from the float64 definition; the slow version computes the modules that contain them."""
 
 LARGEST_FILE, LARGEST_FOLDER = 1_000_000, 4_000_000
 
@@ -45,14 +45,14 @@ def failures(vectors, namespace, adapter):
 
 
 def namespace_of(name):
-    """A backend, or a skip that says that its package is not installed."""
+    """Return a backend, or skip the test if its package is not installed."""
     if name != "numpy":
         pytest.importorskip(name, reason=f"{name} is not installed")
     return load(name)
 
 
 @pytest.mark.parametrize("name", ["numpy", "numba", "torch"])
-def test_a_backend_meets_every_vector(name, vectors):
+def test_backend_agrees_with_every_vector(name, vectors):
     namespace = namespace_of(name)
     assert [str(result) for result in failures(vectors, namespace, adapter_of(namespace))] == []
 
@@ -61,7 +61,7 @@ def test_every_op_has_a_case(vectors):
     assert set(ops.__all__) - {case.op for case in vectors.cases} == set(NO_CASE)
 
 
-def test_every_flag_is_explained_and_used(vectors):
+def test_flags_are_documented_and_used(vectors):
     assert {flag for case in vectors.cases for flag in case.flags} == set(FLAGS)
 
 
@@ -70,8 +70,8 @@ def test_answers_are_independent_of_the_code_under_test():
     assert {case["op"] for case in cases if case["answers"] != "slow"} == BY_OPS
 
 
-def test_classes_and_scales_are_there(vectors):
-    """Floats have a class that computes in their dtype; those that reorder sums have a derived scale."""
+def test_stages_have_valid_classes_and_scales(vectors):
+    """Classes f64 and f32 have a derived scale, and non-float stages are exact."""
     for case in vectors.cases:
         for stage in case.stages:
             assert (stage.scale is None) == (stage.tolerance_class not in ("f64", "f32")), (case.name, stage.name)
@@ -79,8 +79,8 @@ def test_classes_and_scales_are_there(vectors):
                 assert stage.tolerance_class == "exact"
 
 
-def test_the_measured_condition_is_the_derived_one():
-    """|y| + sum |x dy/dx|: twice the sum of absolute products for a linear map, x silu'(x) for a curved function."""
+def test_measured_condition_equals_derived_condition():
+    """|y| + sum |x dy/dx| is known in closed form for a linear map and for SiLU."""
     rng = np.random.default_rng(0)
     x, weight, bias = rng.standard_normal((2, 5)), rng.standard_normal((3, 5)), rng.standard_normal(3)
     expected = np.abs(x @ weight.T + bias) + 2 * np.abs(x) @ np.abs(weight).T + np.abs(bias)
@@ -90,13 +90,13 @@ def test_the_measured_condition_is_the_derived_one():
 
 
 def measured(op, **arguments):
-    """The generator's condition in float32, whose roundings are larger than those of a difference quotient."""
+    """Return the generator's condition in float32, whose tolerance covers the errors of a difference quotient."""
     evaluate = lambda **a: {"y": op(**a)}
     return condition(evaluate, arguments, evaluate(**arguments))["y"].astype(np.float32)
 
 
-def test_answers_would_notice_a_change_of_a_millionth(vectors):
-    """No class is so wide that it means nothing: a relative 1e-6, and 1e-3 in float32, is always seen."""
+def test_relative_changes_of_1e_6_are_detected(vectors):
+    """No class is too wide: a relative change of 1e-6, or 1e-3 in float32, always fails."""
     for case in vectors.cases:
         for stage in case.stages:
             if stage.array.dtype.kind == "f" and np.isfinite(stage.array).all() and stage.array.any():
@@ -111,15 +111,15 @@ def test_files_stay_small():
     assert max(sizes.values()) < LARGEST_FILE and sum(sizes.values()) < LARGEST_FOLDER
 
 
-def test_the_generator_plans_what_ships(vectors):
+def test_generator_plans_the_shipped_cases(vectors):
     planned = [case.name for area in freeze_golden.AREAS for case in freeze_golden.plan(area)]
     shipped = [case.name for case in vectors.cases]
-    assert set(planned) ^ set(shipped) == set(), "scripts/freeze_golden.py has to be run"
+    assert set(planned) ^ set(shipped) == set(), "run scripts/freeze_golden.py"
     assert planned == shipped
 
 
-def test_a_part_frozen_again_is_the_same(vectors, tmp_path):
-    """Twice the same bytes here; integers and inputs as shipped, floats to their class: machines round differently."""
+def test_freezing_is_reproducible(vectors, tmp_path):
+    """Two runs give the same bytes. Integers and inputs equal the shipped ones, floats within their class."""
     areas = ("integers", "branches")
     files = freeze_golden.make(areas)
     assert files == freeze_golden.make(areas)
@@ -138,54 +138,54 @@ def test_a_part_frozen_again_is_the_same(vectors, tmp_path):
 
 @pytest.fixture
 def copied(tmp_path):
-    """A folder with the shipped files, to be spoilt."""
+    """A folder with copies of the shipped files, which tests may damage."""
     for path in GOLDEN.iterdir():
         (tmp_path / path.name).write_bytes(path.read_bytes())
     return tmp_path
 
 
-def refusal(folder):
+def error_of(folder):
     with pytest.raises(InputError) as caught:
         read(folder)
     return str(caught.value)
 
 
 @pytest.mark.parametrize("name", [INTEGERS, "floats-branches.safetensors"])
-def test_a_flipped_bit_is_refused(copied, name):
+def test_flipped_bit_raises(copied, name):
     data = bytearray((copied / name).read_bytes())
     data[-10] ^= 1
     (copied / name).write_bytes(data)
-    assert name in refusal(copied) and "changed or cut" in refusal(copied)
+    assert name in error_of(copied) and "changed or truncated" in error_of(copied)
 
 
 @pytest.mark.parametrize("name", [INTEGERS, "floats-branches.safetensors", MANIFEST])
-def test_a_truncated_file_is_refused(copied, name):
+def test_truncated_file_raises(copied, name):
     data = (copied / name).read_bytes()
     (copied / name).write_bytes(data[: len(data) // 2])
-    assert name in refusal(copied)
+    assert name in error_of(copied)
 
 
 @pytest.mark.parametrize("name", [INTEGERS, "floats-branches.safetensors", MANIFEST])
-def test_a_missing_file_is_named(copied, name):
+def test_missing_file_raises(copied, name):
     (copied / name).unlink()
-    assert name in refusal(copied) and "No such file" in refusal(copied)
+    assert name in error_of(copied) and "No such file" in error_of(copied)
 
 
-def test_a_widened_tolerance_is_refused(copied):
+def test_widened_tolerance_raises(copied):
     text = (copied / MANIFEST).read_text(encoding="utf-8").replace('"class":"f64"', '"class":"model"', 1)
     (copied / MANIFEST).write_text(text, encoding="utf-8")
-    assert "changed or cut" in refusal(copied)
+    assert "changed or truncated" in error_of(copied)
 
 
-def test_a_newer_schema_says_what_to_do(copied):
+def test_wrong_schema_error_has_a_hint(copied):
     manifest = json.loads((copied / MANIFEST).read_bytes())
-    (copied / MANIFEST).write_text(json.dumps(manifest | {"schema": SCHEMA + 1, "what": "ever"}), encoding="utf-8")
-    assert f"found schema {SCHEMA + 1} (pip install -U engram_ref)" in refusal(copied)
+    (copied / MANIFEST).write_text(json.dumps(manifest | {"schema": SCHEMA + 1, "new": "field"}), encoding="utf-8")
+    assert f"found schema {SCHEMA + 1} (pip install -U engram_ref)" in error_of(copied)
     (copied / MANIFEST).write_text(json.dumps(manifest | {"schema": 1}), encoding="utf-8")
-    assert "found schema 1 (write it again: engram-ref golden export)" in refusal(copied)
+    assert "found schema 1 (export again: engram-ref golden export)" in error_of(copied)
 
 
 @pytest.mark.parametrize("text", ["[]", "{}", '{"schema": "1"}', "", "nonsense"])
-def test_what_is_no_manifest_is_refused(copied, text):
+def test_invalid_manifest_raises(copied, text):
     (copied / MANIFEST).write_text(text, encoding="utf-8")
-    assert MANIFEST in refusal(copied)
+    assert MANIFEST in error_of(copied)

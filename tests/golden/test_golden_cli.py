@@ -1,4 +1,4 @@
-"""engram-ref golden as a user meets it."""
+"""The command `engram-ref golden`."""
 
 import json
 import os
@@ -20,7 +20,7 @@ from engram_ref.oracle.vectors import GOLDEN, MANIFEST, manifest_digest
 
 
 def run(capsys, *argv):
-    """Exit code, standard output, standard error."""
+    """Run the command and return exit code, standard output and standard error."""
     try:
         code = main(["golden", *map(str, argv)])
     except SystemExit as stop:
@@ -28,9 +28,9 @@ def run(capsys, *argv):
     return code, *capsys.readouterr()
 
 
-def verify_with(monkeypatch, **wrong):
-    """The NumPy backend, some of whose public names stand for other functions."""
-    namespace = SimpleNamespace(**{name: getattr(ops, name) for name in ops.__all__} | wrong)
+def verify_with(monkeypatch, **replaced):
+    """Make `golden verify` use the NumPy ops with some of them replaced."""
+    namespace = SimpleNamespace(**{name: getattr(ops, name) for name in ops.__all__} | replaced)
     monkeypatch.setattr(golden, "load", lambda name: namespace)
 
 
@@ -40,30 +40,30 @@ def test_verify_prints_counts_and_succeeds(capsys):
     assert max(map(len, out.splitlines())) <= 80
 
 
-def test_a_failure_is_told_in_full(capsys, monkeypatch):
+def test_failure_report_is_complete(capsys, monkeypatch):
     verify_with(monkeypatch, silu=lambda x: np.maximum(x, 0))
     code, out, _ = run(capsys, "verify")
     assert code == 1 and "silu 0/1" in out and re.search(r"\n1 of \d+ runs differ\n$", out)
-    told = " ".join(out.split())
-    assert "silu/edges: first differs at output [f64], at (" in told and "ULP apart; allowed difference" in told
-    assert "saturated: values so large that a naive exp overflows" in told
+    report = " ".join(out.split())
+    assert "silu/edges: first differs at output [f64], at (" in report and "ULP apart; allowed difference" in report
+    assert "saturated: values so large that a naive exp overflows" in report
     code, out, _ = run(capsys, "verify", "--json")
-    found = json.loads(out)
-    [failure] = found["failures"]
-    assert code == 1 and not found["ok"] and failure["case"] == "silu/edges" and failure["ulps"] > 1e6
+    report = json.loads(out)
+    [failure] = report["failures"]
+    assert code == 1 and not report["ok"] and failure["case"] == "silu/edges" and failure["ulps"] > 1e6
 
 
-def test_another_acceptable_answer_is_said(capsys, monkeypatch):
+def test_alternative_answer_is_reported(capsys, monkeypatch):
     verify_with(monkeypatch, quantise=lambda x, floor: ops.quantise(x, 0.0))
     code, out, _ = run(capsys, "verify")
     assert code == 0 and out.endswith("all agree\n")
-    assert "runs gave another acceptable answer:\n  quantise/faint: ok, by the acceptable answer without a" in out
-    found = json.loads(run(capsys, "verify", "--json")[1])
-    assert found["accepted"] == [{"case": "quantise/faint", "traced": False, "answer": "without a floor"}]
+    assert "runs gave a different but acceptable answer:\n  quantise/faint: ok, by the acceptable" in out
+    report = json.loads(run(capsys, "verify", "--json")[1])
+    assert report["accepted"] == [{"case": "quantise/faint", "traced": False, "answer": "without a floor"}]
 
 
 @pytest.mark.parametrize("field", ["files", "cases", "configurations"])
-def test_a_manifest_that_lacks_a_field_is_refused_in_one_line(capsys, tmp_path, field):
+def test_manifest_without_a_field_gives_a_one_line_error(capsys, tmp_path, field):
     run(capsys, "export", tmp_path / "out")
     path = tmp_path / "out" / MANIFEST
     manifest = json.loads(path.read_bytes())
@@ -84,7 +84,7 @@ def test_export_round_trip(capsys, tmp_path):
     assert code == 2 and err.count("\n") == 1 and "integers.json" in err
 
 
-def test_export_refuses_a_folder_with_files(capsys, tmp_path):
+def test_export_to_nonempty_folder_fails(capsys, tmp_path):
     (tmp_path / "mine").write_text("precious", encoding="utf-8")
     code, _, err = run(capsys, "export", tmp_path)
     assert code == 2 and "expected a new or an empty folder" in err
@@ -93,7 +93,7 @@ def test_export_refuses_a_folder_with_files(capsys, tmp_path):
     assert run(capsys, "export", tmp_path / "no" / "where")[0] == 2
 
 
-def test_export_fills_an_empty_folder(capsys, tmp_path):
+def test_export_to_new_and_empty_folders(capsys, tmp_path):
     code, out, _ = run(capsys, "export", tmp_path / "new", "--json")
     assert code == 0 and MANIFEST in json.loads(out)["files"]
     (tmp_path / "empty").mkdir()
@@ -101,7 +101,7 @@ def test_export_fills_an_empty_folder(capsys, tmp_path):
 
 
 @pytest.mark.parametrize("place", [".", "../link"])
-def test_export_fills_the_current_folder_and_a_link(capsys, monkeypatch, tmp_path, place):
+def test_export_to_current_folder_and_symlink(capsys, monkeypatch, tmp_path, place):
     (tmp_path / "here").mkdir()
     (tmp_path / "link").symlink_to("here")
     monkeypatch.chdir(tmp_path / "here")
@@ -109,13 +109,13 @@ def test_export_fills_the_current_folder_and_a_link(capsys, monkeypatch, tmp_pat
     assert {p.name for p in (tmp_path / "here").iterdir()} == {p.name for p in GOLDEN.iterdir()}
 
 
-def test_export_to_an_empty_name_is_refused(capsys, monkeypatch, tmp_path):
+def test_export_to_empty_name_fails(capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     code, _, err = run(capsys, "export", "")
     assert code == 2 and "found an empty name" in err and list(tmp_path.iterdir()) == []
 
 
-def test_export_leaves_nothing_half_written(monkeypatch, tmp_path):
+def test_failed_export_leaves_no_files(monkeypatch, tmp_path):
     def full(*_):
         raise OSError(28, "No space left on device")
 
@@ -125,7 +125,7 @@ def test_export_leaves_nothing_half_written(monkeypatch, tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_written_folder_has_ordinary_permissions(tmp_path):
+def test_written_folder_has_default_permissions(tmp_path):
     write_folder(tmp_path / "out", {"a": b"1"})
     (tmp_path / "plain").mkdir()
     modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("out", "plain")]
@@ -135,13 +135,13 @@ def test_a_written_folder_has_ordinary_permissions(tmp_path):
 @pytest.mark.parametrize("argv", [("verify", "somewhere"), ("export",), ("export", "x", "--backend", "numba"),
                                   ("export", "x", "--from", "y"), ("verify", "--backend", "jax"), ("check",), (),
                                   ("verify", "--from", "/nowhere")])
-def test_wrong_usage_is_one_line(capsys, argv):
+def test_wrong_usage_gives_a_one_line_error(capsys, argv):
     code, out, err = run(capsys, *argv)
     assert code == 2 and out == "" and err.count("\n") == 1
 
 
-def test_a_missing_backend_says_what_to_install():
-    """In a process of its own, where the package cannot be found."""
+def test_missing_backend_error_names_the_extra():
+    """Run in a separate process that cannot import torch."""
     code = ("import sys; sys.modules['torch'] = None; from engram_ref.cli.main import main; "
             "sys.exit(main(['golden', 'verify', '--backend', 'torch']))")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)

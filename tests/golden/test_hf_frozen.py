@@ -1,4 +1,4 @@
-"""What HF transformers' DeepSeek classes answered, frozen by scripts/freeze_hf.py: checked without torch."""
+"""Frozen results of HF transformers' DeepSeek classes, from scripts/freeze_hf.py; checked without torch."""
 
 import json
 from pathlib import Path
@@ -29,32 +29,32 @@ EPS = 1e-6
 
 
 def read(name):
-    """Arrays by name, and the metadata, of one frozen file."""
+    """Return the arrays by name and the metadata of one frozen file."""
     with safe_open(FOLDER / f"{name}.safetensors", framework="numpy") as stored:
         return {key: stored.get_tensor(key) for key in stored.keys()}, stored.metadata()  # noqa: SIM118  not a dict
 
 
 def check_logits(state_dict, hf_config, ids, expected):
-    """Our forward, in both forms, against theirs: apart by no more than their float32 internals allow."""
+    """Compare both forms of `forward` with HF's logits, within the error of HF's float32 internals."""
     config, parameters = from_hf_deepseek_v3(state_dict, hf_config)
     trace = Trace()
-    found = forward(parameters, ids, config, trace=trace)
+    expanded = forward(parameters, ids, config, trace=trace)
     roundings = float32_roundings(config, ids.shape[1])
     scale = logit_scale(trace["final_norm"], parameters.get("head.weight", parameters["embed.weight"]))
-    assert_close("logits", expected, found, "internals", roundings, scale)
+    assert_close("logits", expected, expanded, "internals", roundings, scale)
     absorbed = forward(parameters, ids, config, absorbed=True)
     assert_close("logits, absorbed", expected, absorbed, "internals", roundings, scale)
 
 
 def transposed(rows):
-    """The 16 rows for the matrix, [read, written] in their code, as [written, read] in ours."""
+    """Transpose the 16 rows of the matrix from HF's [read, written] to [written, read]."""
     M = V4.hc_mult
     matrix = rows[2 * M :].reshape(M, M, -1).swapaxes(0, 1).reshape(rows[2 * M :].shape)
     return np.concatenate([rows[: 2 * M], matrix])
 
 
 def check_branches(arrays):
-    """Our maps, reading, writing and collapse against theirs. They apply `comb` transposed."""
+    """Compare maps, reading, writing and collapse with HF's, which applies `comb` transposed."""
     a = {name: array.astype(np.float64) for name, array in arrays.items()}
     site = {"phi": transposed(a["site.fn"]), "bias": transposed(a["site.base"]), "alpha": a["site.scale"]}
     X = a["state"]
@@ -66,22 +66,22 @@ def check_branches(arrays):
     assert_close("res", res.swapaxes(-1, -2), arrays["comb"], "f32", M * D, matrix)
     assert_close("read", read_branches(X, pre), arrays["read"], "f32", M * D + M,
                  weight_scale(logits[..., :M].max(axis=-1))[..., None] * reach)
-    theirs = np.einsum("btio,btid->btod", a["comb"], X)                      # their matrix, [read, written]
-    carried = write_branches(X, np.zeros_like(a["read"]), post, res)
-    assert_close("carried on", carried, theirs.astype(np.float32), "f32", M * D + M, matrix * reach[:, :, None])
+    expected = np.einsum("btio,btid->btod", a["comb"], X)                    # HF's matrix, [read, written]
+    mixed = write_branches(X, np.zeros_like(a["read"]), post, res)
+    assert_close("mixed", mixed, expected.astype(np.float32), "f32", M * D + M, matrix * reach[:, :, None])
     head = {"phi": a["head.hc_fn"], "bias": a["head.hc_base"], "alpha": a["head.hc_scale"]}
     assert_close("collapsed", collapse(X, "head", head, EPS), arrays["collapsed"], "f32", M * D + M,
                  weight_scale(logit_scale_of_maps(head, X, EPS).max(axis=-1))[..., None] * reach)
 
 
-def test_the_files_are_there():
+def test_frozen_files_exist():
     assert len(MODELS) == 4
     for path in FOLDER.glob("hf-*.safetensors"):
         assert path.stat().st_size < LARGEST_FILE
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_frozen_logits_are_met(name):
+def test_frozen_logits_agree(name):
     arrays, metadata = read(name)
     weights = {key.removeprefix("weight."): array.astype(np.float64) for key, array in arrays.items()
                if key.startswith("weight.")}
@@ -89,18 +89,18 @@ def test_frozen_logits_are_met(name):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_frozen_file_says_where_it_is_from(name):
+def test_frozen_file_records_its_origin(name):
     _, metadata = read(name)
     assert metadata["class"] == "transformers 5.23.0 DeepseekV3ForCausalLM"
     assert metadata["script"] == "scripts/freeze_hf.py"
 
 
-def test_frozen_hyper_connections_are_met():
+def test_frozen_hyper_connections_agree():
     check_branches(read("hf-v4-branches")[0])
 
 
-def test_their_matrix_is_ours_transposed():
-    """Untransposed it is another function, by far more than any rounding."""
+def test_hf_matrix_is_transposed():
+    """Without the transposition, the difference is far larger than any rounding error."""
     arrays, _ = read("hf-v4-branches")
     site = {"phi": arrays["site.fn"], "bias": arrays["site.base"], "alpha": arrays["site.scale"]}
     _, _, res = branch_maps(site, arrays["state"], EPS, V4)

@@ -1,4 +1,4 @@
-"""A manifest is refused in one line if anything a reader needs is missing or of a wrong type, whatever its digest."""
+"""Invalid manifests with a correct digest: every missing field and every wrong type gives a one-line error."""
 
 import hashlib
 import json
@@ -16,12 +16,12 @@ from engram_ref.oracle.vectors import GOLDEN, INTEGERS, MANIFEST, manifest_diges
 STREAM = "addressing_stream/demo-like-fork"
 USED = ("silu/edges", "swiglu/odd-width", "windows/dead", "decode/fp32", "quantise/faint", "expert_weights/plain",
         STREAM)
-"""The few cases that the manifests of these tests have."""
+"""Cases in the manifests of these tests."""
 
 
 @pytest.fixture(scope="module")
 def shipped():
-    """A small manifest: these cases, and the configurations that they name."""
+    """A small manifest: the cases in USED and their configurations."""
     manifest = read_manifest(GOLDEN)
     cases = [case for case in manifest["cases"] if case["name"] in USED]
     assert len(cases) == len(USED)
@@ -32,7 +32,7 @@ def shipped():
 
 @pytest.fixture
 def copied(tmp_path, shipped):
-    """A folder with the arrays and that manifest, to be spoilt; as it stands, it can be read."""
+    """A folder with links to the shipped arrays; tests add a manifest."""
     for path in GOLDEN.iterdir():
         (tmp_path / path.name).symlink_to(path)
     (tmp_path / MANIFEST).unlink()
@@ -43,13 +43,13 @@ def write(folder, manifest):
     (folder / MANIFEST).write_text(json.dumps(manifest | {"sha256": manifest_digest(manifest)}), encoding="utf-8")
 
 
-def test_the_manifest_as_it_stands_is_read(copied, shipped):
+def test_unchanged_manifest_is_read(copied, shipped):
     write(copied, json.loads(shipped))
     assert {case.name for case in read(copied).cases} == set(USED)
 
 
-def refused(folder, manifest):
-    """What the reader says to a manifest with a digest of its own."""
+def error_of(folder, manifest):
+    """Write a manifest with a correct digest and return the error of `read`."""
     write(folder, manifest)
     with pytest.raises(InputError) as caught:
         read(folder)
@@ -63,7 +63,7 @@ def required(structure):
 
 
 def first_with(manifest, field):
-    """The first case that has an optional field."""
+    """Return the first case that has an optional field."""
     return next(case for case in manifest["cases"] if field in case)
 
 
@@ -88,16 +88,16 @@ def test_every_field_is_checked(part, field, wrong, copied, shipped):
     else:
         owner[field] = wrong
     if field == "schema":
-        assert "schema" in refused(copied, manifest)
+        assert "schema" in error_of(copied, manifest)
     else:
-        assert re.search(rf"\b{field}\b", refused(copied, manifest))
+        assert re.search(rf"\b{field}\b", error_of(copied, manifest))
 
 
-def test_a_manifest_without_its_digest_is_refused(copied, shipped):
+def test_manifest_without_digest_raises(copied, shipped):
     manifest = json.loads(shipped)
     del manifest["sha256"]
     (copied / MANIFEST).write_text(json.dumps(manifest), encoding="utf-8")
-    with pytest.raises(InputError, match="changed or cut"):
+    with pytest.raises(InputError, match="changed or truncated"):
         read(copied)
 
 
@@ -126,57 +126,57 @@ CONTENT = {
     "an unknown form": (set_argument("silu/edges", "x", {"tensor": "silu/edges/x"}), "of this manifest"),
     "an unknown configuration": (set_argument(STREAM, "config", {"configuration": "x"}), "of this manifest"),
     "an unknown dtype": (set_argument("decode/fp32", "dtype", {"dtype": "float8"}), "of this manifest"),
-    "an expected array that is not there": (lambda m: m["cases"][0]["stages"][0].update(expected="x"), "an array x"),
-    "a scale that is not there": (lambda m: case_of(m, "silu/edges")["stages"][0].update(scale="x"), "an array x"),
-    "a scale of another shape": (lambda m: case_of(m, "silu/edges")["stages"][0].update(
+    "a missing expected array": (lambda m: m["cases"][0]["stages"][0].update(expected="x"), "an array x"),
+    "a missing scale": (lambda m: case_of(m, "silu/edges")["stages"][0].update(scale="x"), "an array x"),
+    "a scale of the wrong shape": (lambda m: case_of(m, "silu/edges")["stages"][0].update(
         scale=case_of(m, "swiglu/odd-width")["stages"][0]["scale"]), "a scale of shape"),
     "an unknown class": (lambda m: m["cases"][0]["stages"][0].update({"class": "f16"}), "'f16'"),
-    "a class for floats": (lambda m: case_of(m, "windows/dead")["stages"][0].update({"class": "f64"}), "suits int64"),
-    "an output that is no stage": (lambda m: m["cases"][0].update(outputs=["y"]), "outputs that are stages"),
+    "a class for floats": (lambda m: case_of(m, "windows/dead")["stages"][0].update({"class": "f64"}), "fits int64"),
+    "an output that is not a stage": (lambda m: m["cases"][0].update(outputs=["y"]), "outputs that are stages"),
     "an unknown configuration class": (lambda m: next(iter(m["configurations"].values())).update(config="C"), "'C'"),
-    "a field too few": (lambda m: values(m, "ExpertsConfig").pop("n_group"), "n_group missing"),
-    "a field too many": (lambda m: values(m, "ExpertsConfig").update(groups=1), "groups added"),
+    "a missing field": (lambda m: values(m, "ExpertsConfig").pop("n_group"), "n_group missing"),
+    "an extra field": (lambda m: values(m, "ExpertsConfig").update(groups=1), "groups added"),
     "no hashing": (lambda m: engram_entry(m).pop("hashing"), "a field hashing"),
     "no primes": (lambda m: engram_entry(m)["hashing"]["layers"]["1"].pop("primes"), "a field hashing.layers.1.primes"),
-    "a value that is refused": (lambda m: values(m, "EngramConfig").update(max_ngram=1), "max_ngram"),
+    "an invalid value": (lambda m: values(m, "EngramConfig").update(max_ngram=1), "max_ngram"),
     "a value of a wrong type": (lambda m: values(m, "ExpertsConfig").update(n_group="two"), "n_group|types"),
     "steps without a stream": (set_argument(STREAM, "steps", [["other", "feed", 1]]), "steps"),
     "an unknown step": (set_argument(STREAM, "steps", [["main", "skip", 1]]), "steps"),
-    "steps that are none": (set_argument(STREAM, "steps", [3]), "steps"),
-    "a file elsewhere": (lambda m: m["files"].update({"../x.json": m["files"][INTEGERS]}), "names of files"),
+    "steps that are not lists": (set_argument(STREAM, "steps", [3]), "steps"),
+    "a file in another folder": (lambda m: m["files"].update({"../x.json": m["files"][INTEGERS]}), "names of files"),
 }
 
 
-@pytest.mark.parametrize("what", CONTENT)
-def test_what_a_case_names_must_be_there(what, copied, shipped):
+@pytest.mark.parametrize("title", CONTENT)
+def test_invalid_content_raises(title, copied, shipped):
     manifest = json.loads(shipped)
-    spoil, words = CONTENT[what]
-    spoil(manifest)
-    assert re.search(words, refused(copied, manifest))
+    damage, words = CONTENT[title]
+    damage(manifest)
+    assert re.search(words, error_of(copied, manifest))
 
 
-ARRAYS = {"no list": [], "no values": {"x": {"dtype": "int64", "shape": [1]}},
+ARRAYS = {"not a dictionary": [], "no values": {"x": {"dtype": "int64", "shape": [1]}},
           "text": {"x": {"dtype": "int64", "shape": [1], "values": ["one"]}},
           "too few": {"x": {"dtype": "int64", "shape": [2], "values": [1]}},
           "too large": {"x": {"dtype": "int64", "shape": [1], "values": [2**64]}},
           "an unknown dtype": {"x": {"dtype": "int65", "shape": [1], "values": [1]}}}
 
 
-@pytest.mark.parametrize("what", ARRAYS)
-def test_arrays_that_cannot_be_made_are_refused(what, copied, shipped):
-    respell(copied, shipped, INTEGERS, json.dumps(ARRAYS[what]).encode())
+@pytest.mark.parametrize("title", ARRAYS)
+def test_invalid_arrays_raise(title, copied, shipped):
+    replace_file(copied, shipped, INTEGERS, json.dumps(ARRAYS[title]).encode())
     with pytest.raises(InputError, match=INTEGERS):
         read(copied)
 
 
-def test_a_broken_float_file_under_its_right_digest_is_refused(copied, shipped):
-    respell(copied, shipped, "floats-branches.safetensors", b"nothing")
+def test_invalid_float_file_with_correct_digest_raises(copied, shipped):
+    replace_file(copied, shipped, "floats-branches.safetensors", b"nothing")
     with pytest.raises(InputError, match="floats-branches"):
         read(copied)
 
 
-def respell(folder, shipped, name, data):
-    """Another content of one file, with all digests as they must be."""
+def replace_file(folder, shipped, name, data):
+    """Replace the content of one file and update all digests."""
     manifest = json.loads(shipped)
     manifest["files"][name]["sha256"] = hashlib.sha256(data).hexdigest()
     (folder / name).unlink()
@@ -185,15 +185,15 @@ def respell(folder, shipped, name, data):
 
 
 def nested(entry):
-    """A configuration of the manifest and those inside it."""
+    """Yield a configuration of the manifest and all configurations inside it."""
     yield entry
     for value in entry["values"].values():
         if isinstance(value, dict):
             yield from nested(value)
 
 
-def test_an_export_has_every_number_of_its_configurations():
-    """No preset to look up: all fields, and what an Engram dialect derives from them."""
+def test_configurations_are_complete():
+    """Configurations name no preset; they have all fields and the numbers derived from them."""
     manifest, vectors = read_manifest(GOLDEN), read()
     assert "preset" not in set(re.findall(r'"(\w+)":', (GOLDEN / MANIFEST).read_text(encoding="utf-8")))
     for key, entry in manifest["configurations"].items():
@@ -209,12 +209,12 @@ def test_an_export_has_every_number_of_its_configurations():
     assert used == set(manifest["configurations"])
 
 
-def assert_hashing(found, config):
+def assert_hashing(hashing, config):
     assert type(config) is EngramConfig
     derived = addressing_of(config)
-    assert (found["pad_id"], found["eos_id"]) == (derived.pad_id, derived.eos_id)
-    assert list(found["layers"]) == [str(layer) for layer in config.layer_ids]
-    for layer, constants in found["layers"].items():
+    assert (hashing["pad_id"], hashing["eos_id"]) == (derived.pad_id, derived.eos_id)
+    assert list(hashing["layers"]) == [str(layer) for layer in config.layer_ids]
+    for layer, constants in hashing["layers"].items():
         for name in ("multipliers", "primes", "offsets"):
             assert constants[name] == getattr(derived, name)[int(layer)].tolist()
         assert constants["table_rows"] == derived.table_rows[int(layer)]

@@ -1,4 +1,4 @@
-"""The golden cases of state: every kind of step is among them, and their answers need no state to be made."""
+"""The golden cases of streams: NumPy agrees with them, and they cover every kind of step."""
 
 from functools import cache
 
@@ -16,29 +16,29 @@ KINDS = ("addressing_stream", "engram_stream", "forward_stream")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_answers_are_met(kind):
-    """Also called by mutants, which pass the name of one case."""
-    found = [verify_case(case, vectors(), ops, Adapter(), False) for case in vectors().cases
-             if case.name == kind or case.op == kind]
-    assert found and [str(result) for result in found if not result.ok] == []
+def test_answers_agree(kind):
+    """Mutants call this test with the name of one case."""
+    results = [verify_case(case, vectors(), ops, Adapter(), False) for case in vectors().cases
+               if case.name == kind or case.op == kind]
+    assert results and [str(result) for result in results if not result.ok] == []
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_kind_of_step_is_among_them(kind):
+def test_every_kind_of_step_is_covered(kind):
     steps = [step for case in vectors().cases if case.op == kind for step in case.arguments["steps"]]
     assert {step[1] for step in steps} == {"feed", "rollback", "fork", "reorder"}
     assert {0, 1, 2} <= {step[2] for step in steps if step[1] == "feed"}
     assert (kind == "forward_stream") == any(len(step) == 4 for step in steps)
 
 
-def test_texts_that_steps_amount_to():
-    """Row 0 goes on with column 3 after a rollback of 1 and 2; the rows change places; a copy goes on."""
+def test_texts_of_steps():
+    """Row 0 rolls back columns 1 and 2 and continues with column 3; the rows are swapped; a copy continues."""
     from engram_ref.oracle.builders.streams import feeds
 
     steps = [["main", "feed", 3], ["main", "rollback", [2, 0]], ["main", "feed", 1], ["main", "reorder", [1, 0]],
              ["main", "fork", "copy"], ["copy", "feed", 1], ["main", "feed", 2, [0, 1]]]
-    found = {i: [[column for _, column in text] for text, _ in rows] for i, rows in feeds(steps, 2)}
-    assert found == {0: [[0, 1, 2]] * 2, 2: [[0, 3], [0, 1, 2, 3]], 5: [[0, 1, 2, 3, 4], [0, 3, 4]],
+    texts = {i: [[column for _, column in text] for text, _ in rows] for i, rows in feeds(steps, 2)}
+    assert texts == {0: [[0, 1, 2]] * 2, 2: [[0, 3], [0, 1, 2, 3]], 5: [[0, 1, 2, 3, 4], [0, 3, 4]],
                      6: [[0, 1, 2, 3], [0, 3, 5]]}
     assert [new for _, new in dict(feeds(steps, 2))[6]] == [0, 1]
 
@@ -46,6 +46,6 @@ def test_texts_that_steps_amount_to():
 @pytest.mark.parametrize("steps", [None, [[]], [["main"]], [["main", "feed"]], [["main", "feed", "1"]],
                                    [["main", "feed", 1, 2]], [["main", "feed", 1, [1.5]]], [["main", "rollback", 2]],
                                    [["main", "fork", "a"], ["b", "feed", 1]], [["main", "reorder", [True]]]], ids=str)
-def test_other_steps_are_refused(steps):
+def test_invalid_steps_raise(steps):
     with pytest.raises(InputError, match="steps"):
         check_steps(steps)

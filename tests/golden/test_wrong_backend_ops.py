@@ -1,4 +1,4 @@
-"""With any one op of a backend made wrong, the shipped vectors name a stage that the op computes or feeds."""
+"""If any single op of a backend is wrong, the shipped vectors report a stage that the op computes or feeds."""
 
 import importlib.util
 from dataclasses import replace
@@ -14,7 +14,7 @@ from engram_ref.oracle.verify import verify_case
 CASES = ("address/dead-flat", "mla/plain-cached-absorbed", "mla/latent-yarn-batch", "moe/v4-batch", "moe/v2-batch",
          "engram/demo-like-dead", "engram/demo-like-chunked", "engram/tilekernels-like-batch", "engram/no-conv-batch",
          "engram/v4.1-rounded-16", "forward/plain-chunked", "forward/learned-collapse-batch")
-"""Cases whose traces show, together, every stage in each of its forms."""
+"""Cases whose traces together contain all stages in all of their forms."""
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +23,7 @@ def vectors():
 
 
 def own_ops(name):
-    """(class, op) of every op that a backend brings itself and that computes."""
+    """Return (class, op) of every op that a backend overrides, except those that compute nothing."""
     if importlib.util.find_spec(name) is None:
         return []
     namespace = load(name)
@@ -31,20 +31,20 @@ def own_ops(name):
             for op in vars(kind) if op in set(namespace.names()) - FIXED]
 
 
-def wrong(answer):
-    """Floats larger by a hundredth, whole numbers by one, the other truth value; parts of a tuple likewise."""
-    if isinstance(answer, tuple):
-        return tuple(map(wrong, answer))
-    if answer is None or "float" in str(answer.dtype):
-        return answer if answer is None else answer * 1.01
-    return ~answer if "bool" in str(answer.dtype) else answer + 1
+def perturbed(result):
+    """Return a wrong result: floats times 1.01, integers plus 1, booleans inverted, tuples elementwise."""
+    if isinstance(result, tuple):
+        return tuple(map(perturbed, result))
+    if result is None or "float" in str(result.dtype):
+        return result if result is None else result * 1.01
+    return ~result if "bool" in str(result.dtype) else result + 1
 
 
-def stages_named(kind, op, vectors, namespace, monkeypatch, traced=True):
-    """Of every case that fails: the last part of the first stage that differs, or "an error"."""
+def stages_reported(kind, op, vectors, namespace, monkeypatch, traced=True):
+    """Return (case, stage) of every case that fails: the last part of the first different stage, or "an error"."""
     original = getattr(vars(kind)[op], "__func__", vars(kind)[op])
-    made = lambda *arguments, **options: wrong(original(*arguments, **options))
-    monkeypatch.setattr(kind, op, staticmethod(made) if isinstance(vars(kind)[op], staticmethod) else method(made))
+    wrong = lambda *arguments, **options: perturbed(original(*arguments, **options))
+    monkeypatch.setattr(kind, op, staticmethod(wrong) if isinstance(vars(kind)[op], staticmethod) else method(wrong))
     results = [verified(case, vectors, namespace, traced) for case in vectors.cases]
     return [(r.case.name, "an error" if r.error else r.stage.rsplit(".", 1)[-1]) for r in results if not r.ok]
 
@@ -54,7 +54,7 @@ def verified(case, vectors, namespace, traced):
 
 
 def method(function):
-    """The same as a function that becomes a method."""
+    """Wrap a callable in a function, so that it is bound as a method."""
     return lambda self, *arguments, **options: function(self, *arguments, **options)
 
 
@@ -75,26 +75,26 @@ NAMES = {
     "swiglu": "feed_forward logits", "table_rows": "rows", "visible": "attention_weights", "windows": "windows",
     "zero_dead": "gate",
 }
-"""Op -> the stages that may be named, each being the op's own or the first that it feeds; what is fused shows in a
-result alone. Ops that no whole case calls are named by a case of their own."""
+"""Op -> stages that may be reported: its own stage or the first one that it feeds. Fused ops affect only a result. Ops
+that are not listed are called by no case in CASES; their own cases report them."""
 
 
 WITHOUT_A_TRACE = {"append"}
-"""Ops that a run with a trace leaves alone: it writes nothing in place."""
+"""Ops that a run with a trace never calls, since it writes nothing in place."""
 
 ERRORS = {"select_experts": {"an error"}}
-"""Wrong answers that no model can go on with, in some cases."""
+"""Ops whose wrong results make the model raise in some cases."""
 
 
 @pytest.mark.parametrize("name, kind, op", [(name, *own) for name in ("numba", "torch") for own in own_ops(name)],
                          ids=lambda part: getattr(part, "__name__", part))
-def test_a_wrong_op_is_named(name, kind, op, vectors, monkeypatch):
+def test_wrong_op_is_detected(name, kind, op, vectors, monkeypatch):
     namespace, traced = load(name), kind.__name__ != "Fused" and op not in WITHOUT_A_TRACE
     chosen = replace(vectors, cases=tuple(case for case in vectors.cases if case.op == op
                                           or (case.name in CASES and op in NAMES)))
     assert all(verified(case, chosen, namespace, traced).ok for case in chosen.cases[-3:])
-    named = stages_named(kind, op, chosen, namespace, monkeypatch, traced)
-    whole = {stage for case, stage in named if case in CASES}
-    assert named, f"no shipped case notices a wrong {op}"
-    assert bool(whole) == (op in NAMES), named
-    assert whole - ERRORS.get(op, set()) <= set(NAMES.get(op, "").split()), named
+    reported = stages_reported(kind, op, chosen, namespace, monkeypatch, traced)
+    whole = {stage for case, stage in reported if case in CASES}
+    assert reported, f"no shipped case detects a wrong {op}"
+    assert bool(whole) == (op in NAMES), reported
+    assert whole - ERRORS.get(op, set()) <= set(NAMES.get(op, "").split()), reported

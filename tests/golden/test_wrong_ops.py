@@ -1,4 +1,4 @@
-"""A wrong op is found by the shipped vectors and its first stage named; a second acceptable answer passes."""
+"""The shipped vectors report a wrong op at its first stage and accept alternative answers."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -20,7 +20,7 @@ def vectors():
 
 
 def chosen(vectors, prefix):
-    """Only the cases whose names start so."""
+    """Return the vectors with only the cases whose names start with `prefix`."""
     return replace(vectors, cases=tuple(case for case in vectors.cases if case.name.startswith(prefix)))
 
 
@@ -60,7 +60,7 @@ WRONG = {
                                "expert_weights"),
     "weights-without-a-floor": ("ops.experts:expert_weights", backbone.weights_without_a_floor, "moe/all-zero",
                                 "expert_weights"),
-    "groups-by-their-best-two": ("ops.experts:select_experts", backbone.judged_by_two,
+    "groups-by-their-best-two": ("ops.experts:select_experts", backbone.groups_by_best_two,
                                  "select_experts/groups-by-best", "output"),
     "padded-where-eos-fills": ("ops.hashing:windows", integers.always_padded, "windows/eos-then-dead", "output"),
     "eos-not-hidden": ("ops.hashing:windows", integers.never_reset, "windows/dead-then-eos", "output"),
@@ -71,43 +71,43 @@ WRONG = {
     "two-roundings": ("ops.linear:round_bf16", lambda f, x: f(f(x) * np.float32(1 + 2**-8)), "add_residual/fp8_bf16",
                       "output"),
 }
-"""Name -> the function made wrong, how, a case that must fail, and the first stage it must name."""
+"""Name -> function that is replaced, wrong variant, case that must fail, and the first stage that it must report."""
 
 
 @pytest.mark.parametrize("name", WRONG)
-def test_a_wrong_op_is_found_and_its_first_stage_named(name, vectors, monkeypatch):
+def test_wrong_op_is_reported_at_its_first_stage(name, vectors, monkeypatch):
     target, wrong, case, stage = WRONG[name]
     only = chosen(vectors, case)
     original, owner = resolve(target, "engram_ref")
     assert failures(only) == []
     replace_everywhere(monkeypatch, original, lambda *a, **k: wrong(original, *a, **k), owner)
-    found = failures(only)
-    assert stage in {result.stage for result in found}, [str(result) for result in found]
-    assert found[0].difference is not None and not found[0].ok
+    failed = failures(only)
+    assert stage in {result.stage for result in failed}, [str(result) for result in failed]
+    assert failed[0].difference is not None and not failed[0].ok
 
 
-def test_a_wrong_fused_path_is_found_without_a_trace(vectors):
-    """What a backend fuses, a trace never sees: the case is run both ways."""
+def test_wrong_fused_path_is_detected_without_a_trace(vectors):
+    """A trace does not run fused kernels, so each case also runs without one."""
     def fused(*arguments, **named):
         Y, kept = ops.gated_update(*arguments, **named)
         return (1.01 * Y if arguments[-1] is ops.ignore else Y), kept
 
     namespace = SimpleNamespace(**{name: getattr(ops, name) for name in ops.__all__} | {"gated_update": fused})
-    found = failures(chosen(vectors, "engram/demo-like-batch"), namespace)
-    assert [(result.traced, result.stage) for result in found] == [(False, "output")]
-    assert "without a trace" in str(found[0])
+    failed = failures(chosen(vectors, "engram/demo-like-batch"), namespace)
+    assert [(result.traced, result.stage) for result in failed] == [(False, "output")]
+    assert "without a trace" in str(failed[0])
 
 
 def with_ops(**replaced):
     return SimpleNamespace(**{name: getattr(ops, name) for name in ops.__all__} | replaced)
 
 
-def test_a_second_acceptable_answer_passes_and_is_named(vectors):
-    """Only as a whole: codes made with the floor under scales made without it are wrong."""
+def test_alternative_answer_passes_and_is_reported(vectors):
+    """A mixture of two answers fails: codes with the floor and scales without it."""
     only = chosen(vectors, "quantise/faint")
     unfloored = with_ops(quantise=lambda x, floor: ops.quantise(x, 0.0))
-    [found] = verify(unfloored, Adapter(), only)
-    assert found.ok and found.accepted == "without a floor" and "by the acceptable answer without a floor" in str(found)
+    [other] = verify(unfloored, Adapter(), only)
+    assert other.ok and other.accepted == "without a floor" and "by the acceptable answer without a floor" in str(other)
     [plain] = verify(ops, Adapter(), only)
     assert plain.ok and plain.accepted is None
     mixed = with_ops(quantise=lambda x, floor: (ops.quantise(x)[0], ops.quantise(x, 0.0)[1]))
@@ -117,26 +117,26 @@ def test_a_second_acceptable_answer_passes_and_is_named(vectors):
 @pytest.mark.parametrize(("floor", "ok", "answer"), [(0.0, True, "without a floor"), (1e-4, True, None),
                                                      (1e-2, False, None)])
 @pytest.mark.parametrize("name", ["project/v4.1-faint", "engram/v4.1-rounded-faint-16"])
-def test_faint_rows_show_the_floor(name, floor, ok, answer, vectors):
+def test_faint_rows_depend_on_the_floor(name, floor, ok, answer, vectors):
     def project(parameters, memory, config):
         return ops.project(parameters, memory, replace(config, quantise_floor=floor))
 
     def gated_update(p, memory, hidden, taps, dead, config, *rest):
         return ops.gated_update(p, memory, hidden, taps, dead, replace(config, quantise_floor=floor), *rest)
 
-    found = verify(with_ops(project=project, gated_update=gated_update), Adapter(), chosen(vectors, name))
-    assert {(result.ok, result.accepted) for result in found} == {(ok, answer)}
+    results = verify(with_ops(project=project, gated_update=gated_update), Adapter(), chosen(vectors, name))
+    assert {(result.ok, result.accepted) for result in results} == {(ok, answer)}
 
 
-def test_an_op_that_raises_is_a_result_and_not_the_end(vectors):
+def test_exception_is_reported_as_a_result(vectors):
     namespace = SimpleNamespace(linear=ops.linear)
-    [found] = failures(chosen(vectors, "linear"), namespace) + failures(chosen(vectors, "silu"), namespace)
-    assert found.error == "AttributeError: 'types.SimpleNamespace' object has no attribute 'silu'"
-    assert str(found) == f"silu/edges: raised {found.error}"
+    [failed] = failures(chosen(vectors, "linear"), namespace) + failures(chosen(vectors, "silu"), namespace)
+    assert failed.error == "AttributeError: 'types.SimpleNamespace' object has no attribute 'silu'"
+    assert str(failed) == f"silu/edges: raised {failed.error}"
 
 
-def test_a_stage_that_is_never_recorded_is_named(vectors):
+def test_missing_stage_is_reported(vectors):
     namespace = SimpleNamespace(**{name: getattr(ops, name) for name in ops.__all__} | {
         "moe": lambda parameters, x, config, record=None: ops.moe(parameters, x, config)})
-    [found] = failures(chosen(vectors, "moe/plain-batch"), namespace)
-    assert found.traced and "first differs at experts [exact], expected an array, found none" in str(found)
+    [failed] = failures(chosen(vectors, "moe/plain-batch"), namespace)
+    assert failed.traced and "first differs at experts [exact], expected an array, found none" in str(failed)

@@ -16,7 +16,7 @@ pytest.importorskip("numba", reason="numba is not installed")
 from numba import config
 
 from engram_ref.backends import numba as fast
-from engram_ref.backends.numba import _threads
+from engram_ref.backends.numba import _buffers, _threads
 from engram_ref.model.declarations import expert_shapes
 from engram_ref.oracle.small_modules import DEMO, V41, random_inputs, random_parameters
 
@@ -36,6 +36,7 @@ def kernel_calls(rng):
     key = rng.standard_normal(hidden.shape).astype(np.float32)
     experts = {n: rng.standard_normal(shape).astype(np.float32) for n, shape in expert_shapes(EXPERTS, 9).items()}
     ids, history, x = rng.integers(0, 50, (1, T)), np.full((1, 2), -1), hidden[..., 0, :9]
+    step = latent_step(rng, T)
     constants = rng.integers(1, 2**40, 3), np.array([23, 29, 31, 37])
     eight = constants[0], np.array([4099 + 2 * i for i in range(16)])
     return {
@@ -51,8 +52,15 @@ def kernel_calls(rng):
         "project_and_gate": lambda: fast.project_and_gate(p, memory, hidden, None, DEMO),
         "gated_update": lambda: fast.gated_update(p, memory, hidden, taps, None, DEMO, 9)[0],
         "moe": lambda: fast.moe(experts, x, EXPERTS),
+        "attend_absorbed": lambda: fast.attend_absorbed(*step, 0.3),
         "cross_entropy": lambda: fast.cross_entropy(hidden[0, :, 0], np.zeros(T, np.int64)),
     }
+
+
+def latent_step(rng, cached, r=32):
+    """Arguments of attend_absorbed for one token and three heads."""
+    shapes = (1, 1, 3, 4), (1, 1, 3, 2), (1, cached, r), (1, cached, 2), (3, 4, r), (3, 2, r)
+    return [*(rng.standard_normal(shape) for shape in shapes), np.ones((1, 1, cached), bool)]
 
 
 CALLS = tuple(kernel_calls(np.random.default_rng(0)))
@@ -175,11 +183,32 @@ def test_an_out_that_overlaps_an_input_raises(rng):
         fast.conv_silu(x, np.ones((2, 3, 2)), 1, np.zeros((1, 1, 2, 3)), out=x)
 
 
+def test_memory_is_reused_once_nothing_refers_to_it(monkeypatch):
+    monkeypatch.setattr(_buffers, "_kept", {})
+    first = _buffers.aligned((3, _buffers.STREAM_ABOVE), np.uint8)
+    place, held = first.ctypes.data, {"view": first[1:, 5:], "buffer": memoryview(first[2])}
+    del first
+    for name in tuple(held):
+        assert _buffers.aligned((3, _buffers.STREAM_ABOVE), np.uint8).ctypes.data != place, name
+        del held[name]
+    assert _buffers.aligned((3, _buffers.STREAM_ABOVE), np.uint8).ctypes.data == place
+
+
+def test_memory_kept_for_reuse_is_bounded(monkeypatch):
+    monkeypatch.setattr(_buffers, "_kept", {})
+    monkeypatch.setattr(_buffers, "MOST_KEPT", 5 * _buffers.STREAM_ABOVE)
+    for size in (2, 3, 4, 7):
+        _buffers.aligned((size * _buffers.STREAM_ABOVE,), np.uint8)
+        assert sum(raw.nbytes for raw in _buffers._kept.values()) <= _buffers.MOST_KEPT
+        assert len(_buffers._kept) == (size < 5)
+
+
 def misshapen(rng):
     """{name: (call with one argument of a wrong shape, name of that argument)}."""
     p, (hidden, _) = random_parameters(DEMO, rng), random_inputs(DEMO, rng, 2, 5)
     memory, taps = rng.random((2, 5, DEMO.memory_width)), np.zeros((2, 9, *hidden.shape[2:]))
     ids, history, m, primes = rng.integers(0, 50, (2, 5)), np.full((2, 2), -1), np.array([3, 5, 7]), np.array([23, 29])
+    step = latent_step(rng, 7)
     x, experts = rng.random((4, 9)), {n: rng.random(s) for n, s in expert_shapes(EXPERTS, 9).items()}
     return {
         "address": (lambda: fast.address(ids, history[:1], m, primes, None, 7), "history"),
@@ -193,6 +222,9 @@ def misshapen(rng):
         "gated_update, memory": (lambda: fast.gated_update(p, memory[:1], hidden, taps, None, DEMO, 9), "memory"),
         "project_and_gate": (lambda: fast.project_and_gate(p, memory, hidden, np.ones((2, 4), bool), DEMO), "dead"),
         "cross_entropy": (lambda: fast.cross_entropy(x, np.zeros(5, np.int64)), "targets"),
+        **{f"attend_absorbed, {name}": (lambda i=i, axis=axis: fast.attend_absorbed(
+            *step[:i], np.delete(step[i], 0, axis), *step[i + 1 :], 0.3), name)
+           for i, axis, name in ((1, 2, "q_pe"), (3, 1, "k_pe"), (4, 1, "w_uk"), (5, 0, "w_uv"), (6, 2, "allowed"))},
         "routed_grouped": (lambda: fast.routed_grouped(experts, x, np.zeros((5, 2), np.int64), np.ones((5, 2))),
                            "chosen"),
     }

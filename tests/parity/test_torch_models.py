@@ -14,11 +14,11 @@ from engram_ref.oracle.small_modules import DIALECTS, V41, random_inputs
 from tests.bounds import module_scale
 from tests.compare import assert_close
 from tests.op_cases import Case
-from tests.unit.test_transformer import sums_on_the_way
+from tests.unit.test_transformer import total_terms
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 from engram_ref.backends import torch as torch_ops  # noqa: E402  needs torch
-from tests.torch_cases import carried, module_parameters  # noqa: E402
+from tests.torch_cases import error_scales, module_parameters  # noqa: E402
 
 CUTS = ((0, 3), (3, 4), (4, 4), (4, 9))
 
@@ -99,7 +99,7 @@ def assert_after_the_projection(p, hidden, dead, numpy_trace, torch_trace):
     arguments = (gains, hidden, numpy_trace["key"], numpy_trace["value"], dead)
     wide = ({name: a.astype(np.float64) for name, a in gains.items()},
             *(a.astype(np.float64) for a in arguments[1:4]), dead)
-    scale, = carried(Case(None, gated), arguments)
+    scale, = error_scales(Case(None, gated), arguments)
     assert_close("gated", gated(ops, *wide), torch_trace["gated"], "f32", 3 * V41.hidden_size, scale)
 
 
@@ -120,7 +120,7 @@ def test_model_logits_equal_numpy(name, absorbed):
 def test_a_model_in_float32(name):
     config, p, ids, found = run_model(name, np.float32)
     wide = {key: a.astype(np.float64) if a.dtype == np.float32 else a for key, a in p.items()}
-    assert_close("logits", forward(wide, ids, config), found.numpy(), "f32", sums_on_the_way(config))
+    assert_close("logits", forward(wide, ids, config), found.numpy(), "f32", total_terms(config))
 
 
 @pytest.mark.parametrize("name", MODELS)

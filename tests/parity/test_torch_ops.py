@@ -14,7 +14,7 @@ from tests.op_cases_floats import CASES, EXACT, FLOATS, SHAPES
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 from engram_ref.backends import torch as torch_ops  # noqa: E402  needs torch
-from tests.torch_cases import arguments_of, carried, mapped, outputs, tensor  # noqa: E402
+from tests.torch_cases import arguments_of, error_scales, mapped, outputs, tensor  # noqa: E402
 
 ELSEWHERE = {"as_array", "as_int64", "check_ids", "check_rows", "check_together", "constant", "dtype_name",
              "first_non_finite", "to_numpy", "writable", "zeros"}
@@ -42,7 +42,7 @@ def assert_floats(name, shape, dtype):
     case, kind = FLOATS[name], "f32" if dtype is np.float32 else "f64"
     arguments = arguments_of(case, shape, dtype)
     wide = mapped(lambda x: x.astype(np.float64) if x.dtype == np.float32 else x, arguments)
-    expected, scales = outputs(case.call(ops, *wide)), carried(case, arguments)
+    expected, scales = outputs(case.call(ops, *wide)), error_scales(case, arguments)
     found = outputs(case.call(torch_ops, *mapped(tensor, arguments)))
     for e, f, scale in zip(expected, found, scales, strict=True):
         if scale is None:

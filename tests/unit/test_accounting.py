@@ -1,4 +1,4 @@
-"""Counts: every printed figure and how it agrees, parts that sum to the whole, and the allocation both ways."""
+"""Parameter counts: every printed figure, parts that sum to the total, and the allocation in both directions."""
 
 from dataclasses import replace
 
@@ -37,7 +37,7 @@ FIGURES = [
     ("mhc-9b", "total", 9_178_455_372, "9.18B", "rounded"),
     ("mhc-9b", "active_one_vocab", 1_660_656_972, "1.66B", "rounded"),
 ]
-"""Model, field of its summary, what we count, what is printed, and how the two agree."""
+"""Model, summary field, our count, printed figure, and how the two agree."""
 
 
 @pytest.mark.parametrize(("name", "field", "counted", "printed", "how"), FIGURES,
@@ -48,19 +48,20 @@ def test_printed_figures(name, field, counted, printed, how):
     assert printed in [figure for known, figure, _ in PRINTED[name] if known == field]
 
 
-def test_no_printed_figure_is_left_out():
+def test_every_printed_figure_is_covered():
     listed = {(name, field) for name, entries in PRINTED.items() for field, _, _ in entries}
     assert listed == {(name, field) for name, field, *_ in FIGURES} | {("engram-27b", "rho")}
     assert agreement(allocation(model_preset("engram-27b")), "74.3%") == "rounded"
 
 
 def matrices_by_hand(b):
-    """(all, used by one token) of a backbone without vocabulary and Engram, written out from its fields."""
+    """Parameters (total, active per token) of a backbone without vocabulary and Engram, from its fields."""
     a, D, L = b.attention, b.hidden_size, b.n_layers
     query = a.n_heads * (a.qk_nope_head_dim + a.qk_rope_head_dim)
     attention = D * query if a.q_lora_rank is None else a.q_lora_rank * (D + 1 + query)
     attention += D * (a.kv_lora_rank + a.qk_rope_head_dim) + a.kv_lora_rank
     attention += a.kv_lora_rank * a.n_heads * (a.qk_nope_head_dim + a.v_head_dim) + a.n_heads * a.v_head_dim * D
+    # attention, norms and dense feed-forward parts: every token uses all of them
     total = used = L * (attention + 2 * D) + D + b.n_dense_layers * 3 * D * b.intermediate_size
     if b.hyper is not None:
         M = b.hyper.hc_mult
@@ -76,7 +77,7 @@ def matrices_by_hand(b):
 
 
 def module_by_hand(config):
-    """(all, used by one token, tables) of the Engram modules, the last without the rows read."""
+    """Parameters (total, active per token without table rows, in tables) of the Engram modules."""
     e = config.engram
     if e is None:
         return 0, 0, 0
@@ -90,31 +91,31 @@ def module_by_hand(config):
 
 @pytest.mark.parametrize("config", [*map(model_preset, model_presets()), *MODELS.values()], ids=lambda c: c.name)
 def test_totals_against_an_independent_count(config):
-    b, found = config.backbone, summarise(config)
+    b, result = config.backbone, summarise(config)
     vocabulary = b.vocab_size * b.hidden_size
     backbone, used = matrices_by_hand(b)
     module, module_used, tables = module_by_hand(config)
-    assert found.total == backbone + module + vocabulary * (1 if b.tie_embeddings else 2)
-    assert found.total_one_vocab == backbone + module + vocabulary
-    assert found.active == used + module_used
-    assert found.active_one_vocab == used + module_used + vocabulary
-    assert found.tables == tables
-    assert found.sparse == backbone + module - used - module_used
+    assert result.total == backbone + module + vocabulary * (1 if b.tie_embeddings else 2)
+    assert result.total_one_vocab == backbone + module + vocabulary
+    assert result.active == used + module_used
+    assert result.active_one_vocab == used + module_used + vocabulary
+    assert result.tables == tables
+    assert result.sparse == backbone + module - used - module_used
 
 
 @pytest.mark.parametrize("config", [*map(model_preset, model_presets()), *MODELS.values()], ids=lambda c: c.name)
 def test_parts_sum_to_the_total(config):
-    parts, found = count(config), summarise(config)
-    assert list(parts) == [name for name in PARTS if name in parts], "in their order"
-    assert sum(part.total for part in parts.values()) == found.total
-    assert sum(part.flops for part in parts.values()) == found.flops
+    parts, result = count(config), summarise(config)
+    assert list(parts) == [name for name in PARTS if name in parts], "in the order of PARTS"
+    assert sum(part.total for part in parts.values()) == result.total
+    assert sum(part.flops for part in parts.values()) == result.flops
     assert all(part.active <= part.total or name == "output matrix" for name, part in parts.items())
     outside = ("embedding", "output matrix", "engram tables")
-    assert sum(part.active for name, part in parts.items() if name not in outside) == found.active
+    assert sum(part.active for name, part in parts.items() if name not in outside) == result.active
 
 
 @pytest.mark.parametrize("config", [PLAIN, FULL, HEAD, DENSE], ids=lambda c: c.name)
-def test_the_total_is_what_arrays_hold(config):
+def test_total_equals_the_size_of_all_arrays(config):
     """The router's bias and integer offsets are state, not parameters."""
     held = sum(array.size for name, array in random_model(config).items()
                if not name.endswith(("gate.bias", "column_offsets")))
@@ -129,7 +130,7 @@ def test_tied_embeddings_are_counted_once_and_used_twice():
     assert summarise(HEAD).total == summarise(HEAD).total_one_vocab
 
 
-def test_only_chosen_experts_cost_anything():
+def test_unused_experts_add_to_the_total_only():
     base, more = PLAIN, replace(PLAIN, backbone=replace(
         PLAIN.backbone, experts=replace(PLAIN.backbone.experts, n_routed_experts=50)))
     one, other = count(base)["routed experts"], count(more)["routed experts"]
@@ -137,15 +138,15 @@ def test_only_chosen_experts_cost_anything():
     assert (other.active, other.flops) == (one.active, one.flops)
 
 
-def test_the_context_costs_scores_and_values_of_every_head():
+def test_flops_per_cached_token():
     a, L = model_preset("moe-27b").backbone.attention, 30
     assert summarise(model_preset("moe-27b")).flops_per_cached_token == L * a.n_heads * 2 * (192 + 128)
 
 
-def test_tables_as_they_are_stored():
-    found = summarise(model_preset("engram-27b"))
-    assert found.table_rows == 72_404_232
-    assert found.table_bytes == 4 * found.tables == 4 * 80 * 72_404_232
+def test_table_rows_and_bytes():
+    result = summarise(model_preset("engram-27b"))
+    assert result.table_rows == 72_404_232
+    assert result.table_bytes == 4 * result.tables == 4 * 80 * 72_404_232
 
 
 def test_rho_is_the_idle_experts_share():
@@ -159,44 +160,44 @@ def test_rho_is_the_idle_experts_share():
 
 @pytest.mark.parametrize(("experts", "at_40_percent"), [(106, 46), (99, 43)])
 def test_the_papers_two_budgets(experts, at_40_percent):
-    """A budget that buys so many experts and no table; at rho 40% it buys these, of which 6 are active."""
+    """The budget buys `experts` experts at rho = 1 and `at_40_percent` at rho = 0.4; 6 of them are active."""
     expert, engram = 51_300_000, preset("paper")
     total, active = 568e6 + (experts - 6) * expert, 568e6
     assert allocate(total, active, 1.0, expert, 6, engram) == (experts, 0)
-    found, rows = allocate(total, active, 0.4, expert, 6, engram)
-    assert found == at_40_percent
+    result, rows = allocate(total, active, 0.4, expert, 6, engram)
+    assert result == at_40_percent
     spent = rows * engram.memory_width * len(engram.layer_ids)
     assert abs(spent - 0.6 * (total - active)) <= engram.memory_width * len(engram.layer_ids) / 2
-    nothing, most = allocate(total, active, 0.0, expert, 6, engram)
-    assert nothing == 6
-    assert most > rows
+    fewest, most_rows = allocate(total, active, 0.0, expert, 6, engram)
+    assert fewest == 6
+    assert most_rows > rows
 
 
 @pytest.mark.parametrize("name", ["engram-27b", "engram-40b", "tiny", "small"])
-def test_the_inverse_gives_a_preset_back(name):
-    """From its own budget and rho: its number of experts, and its tables up to the primes' excess."""
+def test_allocate_inverts_allocation(name):
+    """A preset's own budget and rho give its number of experts, and its table rows up to the primes' excess."""
     config = model_preset(name)
-    found, experts = summarise(config), config.backbone.experts
+    result, experts = summarise(config), config.backbone.experts
     idle = (experts.n_routed_experts - experts.num_experts_per_tok) * expert_parameters(config)
-    total = found.active + idle + found.tables
-    count_, rows = allocate(total, found.active, found.rho, expert_parameters(config), experts.num_experts_per_tok,
-                            config.engram)
-    assert count_ == experts.n_routed_experts
-    assert abs(rows - found.table_rows / config.engram.columns / len(config.engram.layer_ids)) < 1
+    total = result.active + idle + result.tables
+    n_experts, rows = allocate(total, result.active, result.rho, expert_parameters(config), experts.num_experts_per_tok,
+                               config.engram)
+    assert n_experts == experts.n_routed_experts
+    assert abs(rows - result.table_rows / config.engram.columns / len(config.engram.layer_ids)) < 1
 
 
-@pytest.mark.parametrize(("changes", "words"), [
+@pytest.mark.parametrize(("changes", "message"), [
     ({"rho": -0.1}, "rho"), ({"rho": 1.1}, "rho"), ({"rho": float("nan")}, "rho"), ({"p_active": 2e9}, "p_active"),
     ({"p_active": 0}, "p_active"), ({"p_total": -1.0}, "p_active")], ids=str)
-def test_impossible_budgets_are_refused(changes, words):
-    with pytest.raises(InputError, match=words):
+def test_impossible_budgets_raise(changes, message):
+    with pytest.raises(InputError, match=message):
         allocate(**{"p_total": 1e9, "p_active": 1e8, "rho": 0.5, "expert": 1e6, "top_k": 2,
                     "engram": preset("paper")} | changes)
 
 
-@pytest.mark.parametrize(("found", "printed", "how"), [
+@pytest.mark.parametrize(("result", "printed", "how"), [
     (1.25e9, "1.2B", "rounded"), (1.26e9, "1.2B", "truncated"), (1.31e9, "1.2B", "no"), (1.16e9, "1.2B", "rounded"),
     (999.6e6, "1000M", "rounded"), (999.6e6, "999M", "truncated"), (0.743, "74.3%", "rounded"),
     (0.7436, "74.3%", "truncated"), (0.7400, "74%", "rounded"), (2e9, "2.00B", "rounded")], ids=str)
-def test_agreement(found, printed, how):
-    assert agreement(found, printed) == how
+def test_agreement(result, printed, how):
+    assert agreement(result, printed) == how

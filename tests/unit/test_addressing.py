@@ -1,4 +1,4 @@
-"""Addressing: known answers of the releases and of the demo, shapes, and maps between raw and canonical ids."""
+"""Addressing: known answers of the releases and the demo, shapes, and canonical pad and EOS ids."""
 
 import json
 from dataclasses import replace
@@ -23,7 +23,7 @@ def known(name=RELEASE):
 
 
 def flat_rows_of_the_release(ids, history=None):
-    """[B, T, layer, C], the axes of the published digests."""
+    """Flat rows [B, T, layer, C], the axes of the published digests."""
     addressing = Addressing(preset(RELEASE))
     return np.stack([addressing.rows(ids, layer, history, flat=True) for layer in (1, 14)], axis=2)
 
@@ -36,9 +36,10 @@ def test_published_rows():
 
 def test_published_first_rows():
     rows = flat_rows_of_the_release(np.array([[0, 3]]))[0]
-    found = {f"layer {layer}, position {t}": rows[t, i, :3].tolist() for i, layer in enumerate((1, 14)) for t in (0, 1)}
+    result = {f"layer {layer}, position {t}": rows[t, i, :3].tolist()
+              for i, layer in enumerate((1, 14)) for t in (0, 1)}
     expected = known()["first_flat_rows"]
-    assert {key: found[key] for key in expected} == expected
+    assert {key: result[key] for key in expected} == expected
 
 
 def test_published_decode_step():
@@ -59,20 +60,20 @@ def test_digest_is_of_little_endian_int64():
 
 
 def demo_module():
-    """The demo's small module: configuration from the file's own metadata, raw ids, rows."""
+    """Configuration, layer, raw ids and rows of the demo's small module, read from its file."""
     from safetensors import safe_open
 
     with safe_open(DEMO_MODULE, framework="numpy") as stored:
-        told = json.loads(stored.metadata()["config"])
+        meta = json.loads(stored.metadata()["config"])
         ids, rows = stored.get_tensor("input_ids"), stored.get_tensor("rows")
     config = replace(
-        preset("demo"), layer_ids=tuple(told["layer_ids"]), max_ngram=told["max_ngram"], n_heads=told["heads"],
-        table_sizes=tuple(told["table_sizes"]), seed=told["seed"], pad_id=told["pad_id"],
-        row_width=told["dims_per_ngram"] // told["heads"], hidden_size=told["hidden"], n_branches=told["branches"],
-        conv_kernel=told["kernel"], conv_dilation=told["max_ngram"], vocabulary=told["vocabulary"],
+        preset("demo"), layer_ids=tuple(meta["layer_ids"]), max_ngram=meta["max_ngram"], n_heads=meta["heads"],
+        table_sizes=tuple(meta["table_sizes"]), seed=meta["seed"], pad_id=meta["pad_id"],
+        row_width=meta["dims_per_ngram"] // meta["heads"], hidden_size=meta["hidden"], n_branches=meta["branches"],
+        conv_kernel=meta["kernel"], conv_dilation=meta["max_ngram"], vocabulary=meta["vocabulary"],
         multipliers=None,
     )  # fmt: skip
-    return config, told["layer"], ids, rows
+    return config, meta["layer"], ids, rows
 
 
 def test_rows_of_the_demo_module():
@@ -88,7 +89,7 @@ def test_demo_module_hashes_canonical_ids_not_raw_ones():
 
 @pytest.mark.parametrize("name", presets())
 def test_presets_against_the_slow_oracle(name):
-    """Odd sizes first: no token, one, fewer than N, more."""
+    """Lengths: no token, one, fewer than N, N and more."""
     config, addressing = preset(name), Addressing(preset(name))
     rng = np.random.default_rng(5)
     for layer in config.layer_ids:
@@ -100,24 +101,24 @@ def test_presets_against_the_slow_oracle(name):
                 assert addressing.rows(ids, layer, flat=flat).tolist() == expected, (layer, T, flat)
 
 
-def test_a_layer_number_off_by_one_addresses_other_rows():
-    """The paper counts blocks from 1, the demo from 0; the number itself seeds the multipliers."""
-    here, there = [Addressing(replace(preset("demo"), layer_ids=layers, multipliers=None))
+def test_a_layer_number_off_by_one_gives_different_rows():
+    """The paper counts blocks from 1, the demo from 0; the layer number seeds the multipliers."""
+    right, shifted = [Addressing(replace(preset("demo"), layer_ids=layers, multipliers=None))
                    for layers in ((1, 15), (2, 16))]
-    assert (here.multipliers[1] != there.multipliers[2]).all()
-    assert np.array_equal(here.primes[1], there.primes[2])
-    assert (here.rows([5, 6, 7], 1) != there.rows([5, 6, 7], 2)).any()
+    assert (right.multipliers[1] != shifted.multipliers[2]).all()
+    assert np.array_equal(right.primes[1], shifted.primes[2])
+    assert (right.rows([5, 6, 7], 1) != shifted.rows([5, 6, 7], 2)).any()
 
 
-def test_modules_count_from_zero_where_the_ordinal_seeds():
+def test_ordinal_seeds_count_from_zero():
     config = replace(preset("qwen4exp-ple"), layer_ids=(5, 9), multipliers=None)
-    found = {layer: m.tolist() for layer, m in Addressing(config).multipliers.items()}
-    assert found[5] == list(MULTIPLIERS["splitmix64", 1234, 0, 248_320])
-    assert found == slow_addressing.drawn_multipliers(config)
+    result = {layer: m.tolist() for layer, m in Addressing(config).multipliers.items()}
+    assert result[5] == list(MULTIPLIERS["splitmix64", 1234, 0, 248_320])
+    assert result == slow_addressing.drawn_multipliers(config)
 
 
-def test_the_window_is_filled_with_the_canonical_pad():
-    """Raw id 455 is " The", whose class is 237; the presets' own pad id, 2, could not show the difference."""
+def test_windows_are_padded_with_the_canonical_pad_id():
+    """Raw id 455 is " The", class 237. The presets' pad id, 2, maps to itself and would not show the difference."""
     config = replace(preset("tiny"), pad_id=455)
     addressing = Addressing(config)
     assert addressing.pad_id == 237
@@ -168,7 +169,7 @@ def test_shapes_with_and_without_batch(shape):
     assert (history.shape, history.dtype) == ((*shape[:-1], 2), np.int64)
 
 
-def test_sequences_of_a_batch_do_not_meet():
+def test_sequences_of_a_batch_are_independent():
     addressing = Addressing(preset("tiny"))
     ids = np.arange(15).reshape(3, 5)
     history = np.array([[DEAD, DEAD], [DEAD, 7], [8, 9]])
@@ -178,12 +179,12 @@ def test_sequences_of_a_batch_do_not_meet():
 
 
 @pytest.mark.parametrize("ids", [[], [5], [5, 6]], ids=["no token", "one", "two"])
-def test_lists_are_taken_too(ids):
+def test_lists_are_accepted(ids):
     addressing = Addressing(preset("tiny"))
     assert addressing.rows(ids, 1).tolist() == addressing.rows(np.array(ids, dtype=np.int32), 1).tolist()
 
 
-def test_inputs_are_untouched():
+def test_inputs_are_not_modified():
     addressing = Addressing(preset("tiny"))
     ids, history = np.array([[4, DEAD, 5]]), np.array([[3, DEAD]])
     addressing.rows(ids, 1, history, flat=True)
@@ -197,8 +198,8 @@ def test_layers_differ_in_multipliers_and_primes():
     assert not set(addressing.primes[1].tolist()) & set(addressing.primes[2].tolist())
 
 
-def test_modules_numbered_by_ordinal_are_numbered_by_ascending_layer():
-    """HF's qwen4_exp sorts the layer list before it numbers modules and hands out primes."""
+def test_ordinals_follow_ascending_layer_numbers():
+    """HF's qwen4_exp sorts the layer list before it numbers modules and assigns primes."""
     config = replace(preset("qwen4exp-ple"), layer_ids=(9, 5), table_sizes=(97, 97))
     shuffled, ascending = Addressing(config), Addressing(replace(config, layer_ids=(5, 9)))
     assert list(shuffled.primes) == [9, 5]

@@ -1,4 +1,4 @@
-"""What Addressing, presets and configurations refuse, and how they say it."""
+"""Invalid inputs of Addressing, presets and configurations, and their error messages."""
 
 from dataclasses import FrozenInstanceError, asdict, replace
 
@@ -25,7 +25,7 @@ BAD_IDS = {
 }
 
 BAD_HISTORIES = {
-    "too short": (np.array([3]), r"history: expected shape \[2\], the N-1 ids before these, found \[1\]"),
+    "too short": (np.array([3]), r"history: expected shape \[2\], the N-1 preceding ids, found \[1\]"),
     "too long": (np.array([1, 2, 3]), r"found \[3\]"),
     "empty": ([], r"found \[0\]"),
     "with a batch axis": (np.array([[1, 2]]), r"found \[1, 2\]"),
@@ -43,17 +43,17 @@ BAD_CONFIGS = {
     "empty vocabulary": ({"vocab_size": 0}, "vocab_size"),
     "no classes": ({"canonical_size": 0}, "canonical_size"),
     "1-grams": ({"max_ngram": 1}, "max_ngram: expected at least 2, found 1"),
-    "a size too few": ({"table_sizes": (997,)}, "table_sizes: expected 2 sizes, one per order, found 1"),
-    "a size too many": ({"max_ngram": 2}, "table_sizes: expected 1 sizes"),
+    "too few sizes": ({"table_sizes": (997,)}, "table_sizes: expected 2 sizes, one per order, found 1"),
+    "too many sizes": ({"max_ngram": 2}, "table_sizes: expected 1 sizes"),
     "a size of 0": ({"table_sizes": (997, 0)}, "table_sizes"),
     "pad id out of range": ({"pad_id": 129_280}, r"pad_id: expected a raw id in \[0, 129280\), found 129280"),
     "negative pad id": ({"pad_id": -1}, "pad_id"),
     "EOS out of range": ({"eos_id": 129_280}, "eos_id"),
-    "rows without whole scales": ({"table_codec": "fp8_e8m0", "row_width": 40}, "row_width: expected a multiple of 32"),
+    "row width 40": ({"table_codec": "fp8_e8m0", "row_width": 40}, "row_width: expected a multiple of 32"),
     "negative kernel": ({"conv_kernel": -1}, "conv_kernel"),
     "dilation 0": ({"conv_dilation": 0}, "conv_dilation"),
     "no layers": ({"layer_ids": ()}, "layer_ids"),
-    "a layer twice": ({"layer_ids": (1, 1)}, "layer_ids: expected distinct block numbers from 1"),
+    "duplicate layer": ({"layer_ids": (1, 1)}, "layer_ids: expected distinct block numbers from 1"),
     "a layer below the base": ({"layer_ids": (0, 1)}, "layer_ids"),
     "literals for one layer only": ({"multipliers": ((1, 3, 5),)}, "multipliers: expected 2 layers of 3"),
     "literals too short": ({"multipliers": ((1, 3), (5, 7))}, "multipliers"),
@@ -66,60 +66,60 @@ BAD_CONFIGS = {
 
 
 @pytest.mark.parametrize("ids, message", BAD_IDS.values(), ids=BAD_IDS)
-def test_bad_ids(ids, message):
+def test_bad_ids_raise(ids, message):
     for call in (lambda: TINY.rows(ids, 1), lambda: TINY.advance(None, ids)):
         with pytest.raises(InputError, match="canonical_ids: .*" + message):
             call()
 
 
 @pytest.mark.parametrize("history, message", BAD_HISTORIES.values(), ids=BAD_HISTORIES)
-def test_bad_histories(history, message):
+def test_bad_histories_raise(history, message):
     for call in (lambda: TINY.rows([5], 1, history), lambda: TINY.advance(history, [5])):
         with pytest.raises(InputError, match=message):
             call()
 
 
-def test_history_of_another_batch():
+def test_history_of_the_wrong_batch_size_raises():
     with pytest.raises(InputError, match=r"history: expected shape \[2, 2\].*found \[1, 2\]"):
         TINY.rows(np.array([[5], [6]]), 1, np.array([[1, 2]]))
 
 
-def test_dead_without_a_barrier():
+def test_dead_without_a_barrier_raises():
     with pytest.raises(InputError, match=r"found -1 at position 1 \(this dialect has no DEAD mark\)"):
         DEMO.rows([5, DEAD], 1)
 
 
-def test_dead_in_the_history_without_a_barrier():
+def test_dead_in_the_history_without_a_barrier_raises():
     with pytest.raises(InputError, match="history"):
         DEMO.rows([5], 1, [7, DEAD])
 
 
 @pytest.mark.parametrize("layer", [0, 3, -1, "1", None], ids=repr)
-def test_unknown_layer(layer):
+def test_unknown_layer_raises(layer):
     for call in (lambda: TINY.rows([5], layer), lambda: TINY.stepper(layer)):
         with pytest.raises(InputError, match=r"layer: expected one of 1, 2 \(tiny\).*counts blocks from 1"):
             call()
 
 
 @pytest.mark.parametrize("fields, message", BAD_CONFIGS.values(), ids=BAD_CONFIGS)
-def test_bad_configurations(fields, message):
+def test_bad_configurations_raise(fields, message):
     with pytest.raises(InputError, match=message):
         replace(preset("tiny"), **fields)
 
 
 @pytest.mark.parametrize("fields", [{"vocabulary": "deepseek-v3"}, {"canonical_size": 10}, {"vocab_size": 5}],
-                         ids=["V4's sizes for V3's map", "classes too few", "ids too few"])
-def test_sizes_that_are_not_the_vocabularys(fields):
+                         ids=["V4's sizes for V3's map", "too few classes", "too few ids"])
+def test_sizes_must_match_the_vocabulary(fields):
     with pytest.raises(InputError):
         Addressing(replace(preset("tiny"), **fields))
 
 
-def test_unknown_vocabulary():
+def test_unknown_vocabulary_raises():
     with pytest.raises(InputError, match="vocabulary: expected the Vocabulary llama as an argument, found none"):
         Addressing(replace(preset("tiny"), vocabulary="llama"))
 
 
-def test_vocabulary_of_another_known_name():
+def test_the_wrong_known_vocabulary_raises():
     with pytest.raises(InputError, match="canonical map: expected deepseek-v4's"):
         Addressing(preset("tiny"), Vocabulary.load("deepseek-v3"))
 
@@ -131,7 +131,7 @@ def test_unknown_preset_suggests_the_nearest(name, nearest):
         preset(name)
 
 
-def test_unknown_preset_far_from_all():
+def test_unknown_preset_without_a_near_match():
     with pytest.raises(InputError, match=r"found '%%%'$"):
         preset("%%%")
 
@@ -151,7 +151,7 @@ def test_presets_are_named_sourced_and_immutable(name):
 
 
 @pytest.mark.parametrize("gate", GATES)
-def test_every_gate_fits_a_preset(gate):
+def test_every_gate_can_be_set_on_a_preset(gate):
     assert replace(preset("tiny"), **GATES[gate]).gate_form == GATES[gate]["gate_form"]
 
 

@@ -1,4 +1,4 @@
-"""MLA: both forms against the slow one, what is cached, who sees whom, and the order of packed weights."""
+"""MLA: both forms against the slow version, the caches, the causal mask, and the order of packed weights."""
 
 from dataclasses import replace
 
@@ -26,7 +26,7 @@ def case(config, batch=2, length=5, seed=0):
 
 
 def attend(p, x, config, absorbed=False, start=0, cache=None, record=ops.ignore):
-    """One layer over new tokens x, after what is in the cache."""
+    """Apply one layer to the new tokens x, which follow the cached ones."""
     positions = np.broadcast_to(start + np.arange(x.shape[1]), x.shape[:2])
     angle = ops.angles(positions, ops.frequencies(config.qk_rope_head_dim, config.rope_theta, config.yarn))
     c_kv, k_pe = ops.latents(p, x, angle, config)
@@ -38,33 +38,33 @@ def attend(p, x, config, absorbed=False, start=0, cache=None, record=ops.ignore)
 @pytest.mark.parametrize("absorbed", [False, True], ids=["expanded", "absorbed"])
 @pytest.mark.parametrize("length", [1, 2, 5])
 @pytest.mark.parametrize("name", CONFIGS)
-def test_mla_matches_the_slow_one(name, length, absorbed):
+def test_mla_matches_the_slow_version(name, length, absorbed):
     config = CONFIGS[name]
     p, x = case(config, 2, length)
     lists = {key: array.tolist() for key, array in p.items()}
     expected = np.array([slow.attention(lists, row, slow_attention_config(config)) for row in x.tolist()])
-    found, _ = attend(p, x, config, absorbed)
-    assert_close("attention", expected, found, "forms")
+    result, _ = attend(p, x, config, absorbed)
+    assert_close("attention", expected, result, "forms")
 
 
 @pytest.mark.parametrize("absorbed", [False, True], ids=["expanded", "absorbed"])
-def test_weights_match_the_slow_ones(absorbed):
-    """Scores are scaled as a whole, YaRN's factor included."""
+def test_weights_match_the_slow_version(absorbed):
+    """The scale, including YaRN's factor, applies to the whole score."""
     p, x = case(MLA_LATENT, 1, 4)
-    seen, c = {}, slow_attention_config(MLA_LATENT)
-    attend(p, x, MLA_LATENT, absorbed, record=seen.__setitem__)
+    stages, c = {}, slow_attention_config(MLA_LATENT)
+    attend(p, x, MLA_LATENT, absorbed, record=stages.__setitem__)
     lists = {key: array.tolist() for key, array in p.items()}
     cached = [slow.latent_and_key(lists, row, t, c) for t, row in enumerate(x[0].tolist())]
     for t, row in enumerate(x[0].tolist()):
         for head, q in enumerate(slow.query(lists, row, t, c)):
             weights = np.array(slow.one_head(lists, q, cached[: t + 1], head, c)[1])
-            assert_close("weights", weights, seen["attention_weights"][0, head, t, : t + 1], "forms")
-    assert not seen["attention_weights"][0, :, 0, 1:].any()
+            assert_close("weights", weights, stages["attention_weights"][0, head, t, : t + 1], "forms")
+    assert not stages["attention_weights"][0, :, 0, 1:].any()
 
 
 @pytest.mark.parametrize("absorbed", [False, True], ids=["expanded", "absorbed"])
 @pytest.mark.parametrize("name", CONFIGS)
-def test_a_chunk_sees_the_cache_and_itself(name, absorbed):
+def test_a_chunk_attends_to_the_cache_and_itself(name, absorbed):
     config = CONFIGS[name]
     p, x = case(config, 2, 7)
     whole, (c_kv, k_pe) = attend(p, x, config)
@@ -77,13 +77,13 @@ def test_a_chunk_sees_the_cache_and_itself(name, absorbed):
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 2), (2, 17)], ids=lambda s: f"B={s[0]},T={s[1]}")
 @pytest.mark.parametrize("name", CONFIGS)
-def test_absorbed_is_expanded(name, shape):
+def test_absorbed_equals_expanded(name, shape):
     p, x = case(CONFIGS[name], *shape, seed=3)
     expanded, absorbed = (attend(p, x, CONFIGS[name], form)[0] for form in (False, True))
     assert_close("attention", expanded, absorbed, "forms")
 
 
-def test_later_tokens_do_not_matter():
+def test_later_tokens_do_not_change_earlier_outputs():
     p, x = case(MLA, 1, 6)
     other = x.copy()
     other[:, 4:] += 1
@@ -91,35 +91,35 @@ def test_later_tokens_do_not_matter():
 
 
 def test_every_row_has_its_own_mask():
-    found = ops.visible(np.array([[0, 1], [3, 4]]), 6).astype(int).tolist()
-    assert found == [[[1, 0, 0, 0, 0, 0], [1, 1, 0, 0, 0, 0]], [[1, 1, 1, 1, 0, 0], [1, 1, 1, 1, 1, 0]]]
+    result = ops.visible(np.array([[0, 1], [3, 4]]), 6).astype(int).tolist()
+    assert result == [[[1, 0, 0, 0, 0, 0], [1, 1, 0, 0, 0, 0]], [[1, 1, 1, 1, 0, 0], [1, 1, 1, 1, 1, 0]]]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_softmax_of_large_scores(dtype):
     scores = np.array([[[[1e4, -1e4, 9999.0], [-3e38, 3e38, 0.0]]]], dtype=dtype)
     with np.errstate(over="raise", invalid="raise"):
-        found = ops.softmax(scores, np.array([[[True, True, True], [True, False, True]]]))
-    assert found.dtype == dtype
-    assert_close("sums", np.ones((1, 1, 2)), found.sum(axis=-1), "f32" if dtype is np.float32 else "f64", 3)
-    assert found[0, 0, 1].tolist() == [0, 0, 1]
-    assert found[0, 0, 0, 1] == 0
+        result = ops.softmax(scores, np.array([[[True, True, True], [True, False, True]]]))
+    assert result.dtype == dtype
+    assert_close("sums", np.ones((1, 1, 2)), result.sum(axis=-1), "f32" if dtype is np.float32 else "f64", 3)
+    assert result[0, 0, 1].tolist() == [0, 0, 1]
+    assert result[0, 0, 0, 1] == 0
 
 
 @pytest.mark.parametrize("keys", [0, 3])
-def test_no_new_tokens_have_no_weights(keys):
-    found = ops.softmax(np.zeros((2, 3, 0, keys)), np.zeros((2, 0, keys), dtype=bool))
-    assert found.shape == (2, 3, 0, keys)
+def test_softmax_of_no_queries_is_empty(keys):
+    result = ops.softmax(np.zeros((2, 3, 0, keys)), np.zeros((2, 0, keys), dtype=bool))
+    assert result.shape == (2, 3, 0, keys)
 
 
-def test_each_head_has_its_key_rows_then_its_value_rows():
+def test_each_head_packs_key_rows_before_value_rows():
     config = replace(MLA, n_heads=2, qk_nope_head_dim=2, v_head_dim=1, kv_lora_rank=1)
     w_uk, w_uv = ops.up_projections({"wkv_b.weight": np.arange(6.0)[:, None]}, config)
     assert w_uk[..., 0].tolist() == [[0, 1], [3, 4]]
     assert w_uv[..., 0].tolist() == [[2], [5]]
 
 
-def test_a_query_has_its_unturned_part_first():
+def test_a_query_has_its_unrotated_part_first():
     config = replace(MLA, n_heads=2, qk_nope_head_dim=1, qk_rope_head_dim=2)
     nope, pe = ops.queries({"wq.weight": np.eye(6)}, np.arange(6.0)[None, None], np.zeros((1, 1, 1)), config)
     assert nope[0, 0].tolist() == [[0], [3]]
@@ -131,7 +131,7 @@ def test_the_latent_is_normalised_and_the_key_is_not():
     p, x = case(config, 1, 3)
     angle = ops.angles(np.arange(3)[None], ops.frequencies(4, 1e4))
     c_kv, k_pe = ops.latents(p, x, angle, config)
-    c_large, k_large = ops.latents(p, 8 * x, angle, config)            # a power of two rounds nothing
+    c_large, k_large = ops.latents(p, 8 * x, angle, config)            # a power of two causes no rounding
     assert_close("c_kv", c_kv, c_large, "exact")
     assert_close("k_pe", 8 * k_pe, k_large, "exact")
     lengths = np.mean((c_kv / p["kv_norm.weight"]) ** 2, axis=-1)
@@ -139,7 +139,7 @@ def test_the_latent_is_normalised_and_the_key_is_not():
     assert c_kv.shape[-1] + k_pe.shape[-1] == config.kv_lora_rank + config.qk_rope_head_dim
 
 
-def test_the_latents_eps_is_a_field_of_its_own():
+def test_latents_use_their_own_eps():
     p, x = case(MLA, 1, 2)
     angle = np.zeros((1, 2, 2))
     for eps in (1e-20, 1e-6, 1e-2):
@@ -149,8 +149,8 @@ def test_the_latents_eps_is_a_field_of_its_own():
         assert_close(f"eps {eps}", expected, c_kv, "f64", D + MLA.kv_lora_rank)
 
 
-def test_the_caches_are_much_smaller_than_keys_and_values():
+def test_cache_shapes():
     p, x = case(MLA, 1, 4)
     _, (c_kv, k_pe) = attend(p, x, MLA)
     assert c_kv.shape == (1, 4, 7)
-    assert k_pe.shape == (1, 4, 4), "one turned key for all heads"
+    assert k_pe.shape == (1, 4, 4), "one rotated key for all heads"

@@ -1,4 +1,4 @@
-"""Without torch, the torch backend says what to install, and NumPy goes on."""
+"""Without torch, the torch backend raises with an install hint, and NumPy still works."""
 
 import subprocess
 import sys
@@ -16,7 +16,7 @@ print(engram_ref.Addressing(engram_ref.preset("tiny")).rows([1, 2], 1).shape)
 """
 
 
-def test_a_missing_torch_is_named_and_numpy_goes_on():
+def test_missing_torch_raises_and_numpy_still_works():
     done = subprocess.run([sys.executable, "-c", WITHOUT_TORCH], capture_output=True, text=True, check=True,
                           cwd=Path(__file__).parents[2])
     message, shape = done.stdout.splitlines()

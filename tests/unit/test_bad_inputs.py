@@ -1,7 +1,7 @@
-"""Bad values of every argument of every public function: InputError, on one line.
+"""Bad values for every argument of every public function raise a one-line InputError.
 
-A row of CALLS is a call that works, by its arguments. Each argument is then replaced by every value of BAD in turn;
-GOOD lists those values that are legal after all, and with them the call must work.
+Each entry of CALLS is a valid call. Each of its arguments is replaced by every value of BAD; for the values that GOOD
+lists as valid for this argument, the call must succeed.
 """
 
 import math
@@ -34,20 +34,20 @@ from engram_ref.oracle.small_modules import DEMO, random_inputs, random_paramete
 
 BAD = {
     "None": None, "True": True, "0": 0, "-1": -1, "1.5": 1.5, "nan": math.nan, "inf": math.inf, "1j": 1j,
-    "10**30": 10**30, "text": "3", "nothing": "", "zero byte": "\0", "long text": "x" * 5000, "bytes": b"3",
+    "10**30": 10**30, "text": "3", "empty text": "", "zero byte": "\0", "long text": "x" * 5000, "bytes": b"3",
     "[]": [], "ragged": [[1], [2, 3]], "[None]": [None], "{}": {}, "object": object(), "class": Trace,
     "array of text": np.array(["a"]), "array of nan": np.full((2, 3), np.nan), "function": lambda: None,
 }
 TINY, ADDRESSING, V4 = preset("tiny"), Addressing(preset("tiny")), Vocabulary.load("deepseek-v4")
 MODULE, MODEL, IDS = random_parameters(DEMO, np.random.default_rng(3)), random_model(FULL), random_ids(FULL)
 HIDDEN, ROWS = random_inputs(DEMO, np.random.default_rng(4))
-EMPTY = {"[]"}                                               # no ids, no rows: a stream of no tokens
-TEXT = {"text", "nothing", "zero byte", "long text"}
+EMPTY = {"[]"}                                               # no ids or rows: an empty stream
+TEXT = {"text", "empty text", "zero byte", "long text"}
 PATH = Path("/nowhere/at/all.safetensors")
 
 
-def seen():
-    """A state that has seen two tokens of three rows."""
+def decode_state():
+    """A state of three rows with two tokens each."""
     return DecodeState(np.array([2, 2, 2]))
 
 
@@ -62,8 +62,8 @@ CALLS = {
     "Addressing.stepper's step": (ADDRESSING.stepper(1), {"ids": [1], "history": [[3, 4]]}),
     "DecodeState": (DecodeState, {"lengths": np.array([2, 2]), "caches": {}}),
     "DecodeState.start": (DecodeState.start, {"batch": 2}),
-    "DecodeState.rollback": (lambda tokens: seen().rollback(tokens), {"tokens": 1}),
-    "DecodeState.reorder": (lambda rows: seen().reorder(rows), {"rows": [1, 0]}),
+    "DecodeState.rollback": (lambda tokens: decode_state().rollback(tokens), {"tokens": 1}),
+    "DecodeState.reorder": (lambda rows: decode_state().reorder(rows), {"rows": [1, 0]}),
     "EngramState": (lambda taps: engram(MODULE, HIDDEN, ROWS, DEMO, state=EngramState(taps)),
                     {"taps": np.zeros((2, DEMO.conv_span, 3, 10))}),
     "Trace": (Trace, {"stop": "gate", "check_finite": True, "prefix": "layers.1"}),
@@ -101,7 +101,7 @@ CALLS = {
     "start_state": (start_state, {"config": DEMO, "batch": 2, "dtype": np.float64, "like": HIDDEN,
                                   "ops": engram_ref.ops}),
 }
-"""A call that works."""
+"""Valid calls: name -> (function, arguments)."""
 
 FILES = {
     "Trace.load": (Trace.load, {"path": PATH}),
@@ -110,7 +110,7 @@ FILES = {
     "parameters.load": (lambda path: parameters.load(path, FULL), {"path": PATH}),
     "parameters.save": (lambda path: parameters.save(MODEL, path), {"path": PATH}),
 }
-"""Calls of a file that is not there, or in a folder that is not."""
+"""Calls with a path whose file or folder does not exist."""
 
 GOOD = {
     ("Addressing", "vocabulary"): {"None"},
@@ -161,17 +161,17 @@ GOOD = {
     ("Trace.save", "path"): {"text"},
     ("parameters.save", "path"): {"text"},
     ("start_state", "batch"): {"0"},
-    ("start_state", "like"): set(BAD),                       # NumPy's arrays are all in one place
+    ("start_state", "like"): set(BAD),                       # NumPy ignores it
 }
 
 ELSEWHERE = {
     "EngramConfig": "tests/unit/test_config_fields.py", "ModelConfig": "tests/unit/test_config_fields.py",
-    "InputError": "made by this package only", "__version__": "no function", "presets": "no argument",
-    "model_presets": "no argument",
+    "InputError": "raised by this package only", "__version__": "not a function", "presets": "no arguments",
+    "model_presets": "no arguments",
 }
 
 
-def test_every_public_name_is_tried():
+def test_every_public_name_is_covered():
     tried = {name.split(".")[0] for name in CALLS}
     assert set(engram_ref.__all__) - tried == set(ELSEWHERE)
     assert {name for name, _ in GOOD} <= {*CALLS, *FILES} and len(BAD) >= 20
@@ -179,7 +179,7 @@ def test_every_public_name_is_tried():
 
 @pytest.fixture(autouse=True)
 def in_an_empty_folder(tmp_path, monkeypatch):
-    """Some bad values are good names of files."""
+    """Change to an empty folder, because some bad values are valid file names."""
     monkeypatch.chdir(tmp_path)
 
 
@@ -187,7 +187,7 @@ ARGUMENTS = [(name, argument) for name, (_, valid) in (CALLS | FILES).items() fo
 
 
 @pytest.mark.parametrize(("name", "argument"), ARGUMENTS)
-def test_a_bad_value_is_an_input_error(name, argument):
+def test_bad_values_raise_input_error(name, argument):
     call, valid = (CALLS | FILES)[name]
     for bad, value in BAD.items():
         if bad in GOOD.get((name, argument), ()):
@@ -204,6 +204,6 @@ def test_a_bad_value_is_an_input_error(name, argument):
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_the_call_works(name):
+def test_valid_calls_succeed(name):
     call, valid = CALLS[name]
     call(**valid)

@@ -1,4 +1,4 @@
-"""Hyper-connections: Sinkhorn-Knopp in its order, the three maps, reading, writing, collapsing."""
+"""Hyper-connections: the order of Sinkhorn-Knopp steps, the three maps, reading, writing, collapsing."""
 
 import numpy as np
 import pytest
@@ -30,7 +30,7 @@ def site(M, D, seed=0):
 
 
 def state(shape, seed=1):
-    """Branches of unequal size: none can be mistaken for another."""
+    """Branches of different magnitude, so that swapped branches are noticed."""
     X = np.random.default_rng(seed).standard_normal(shape)
     return X * (1 + np.arange(shape[2]))[:, None]
 
@@ -39,37 +39,37 @@ def slow_maps(p, X, config):
     lists = {name: array.tolist() for name, array in p.items()}
     c = {"eps": EPS, "iterations": config.iterations, "post_mult": config.post_mult}
     B, T, M, _ = X.shape
-    found = [[slow.maps(lists, branches, c) for branches in row] for row in X.tolist()]
+    result = [[slow.maps(lists, branches, c) for branches in row] for row in X.tolist()]
     shapes = ((B, T, M), (B, T, M), (B, T, M, M))
-    return [np.array([[maps[i] for maps in row] for row in found], dtype=float).reshape(shape)
+    return [np.array([[maps[i] for maps in row] for row in result], dtype=float).reshape(shape)
             for i, shape in enumerate(shapes)]
 
 
 @pytest.mark.parametrize("iterations", [1, 2, 20])
 @pytest.mark.parametrize("spread", [0.5, 4.0, 32.0, 128.0], ids=lambda s: f"logits of {s}")
 @pytest.mark.parametrize("M", [1, 2, 3, 4, 7])
-def test_sinkhorn_matches_long_decimals(M, spread, iterations):
+def test_sinkhorn_matches_decimal_arithmetic(M, spread, iterations):
     logits = spread * np.random.default_rng(M).standard_normal((3, M, M))
     expected = np.array([slow.sinkhorn(matrix, iterations) for matrix in logits.tolist()])
-    scale = 1 + np.abs(logits).max()                       # a logarithm of size a is rounded by a u
+    scale = 1 + np.abs(logits).max()                       # a logarithm a is off by a * u
     assert_close("matrix", expected, sinkhorn(logits, iterations), "f64", sinkhorn_terms(M, iterations), scale)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("spread", [0.5, 2.0, 32.0, 128.0, 1000.0], ids=lambda s: f"logits of {s}")
-def test_rows_are_exact(spread, dtype):
-    """The last step divides rows by their sums; large logits must not divide zero by zero."""
+def test_rows_sum_to_one(spread, dtype):
+    """The last step divides rows by their sums; large logits must not cause 0 / 0."""
     logits = (spread * np.random.default_rng(0).standard_normal((2000, 4, 4))).astype(dtype)
     with np.errstate(over="raise", invalid="raise", divide="raise"):
-        found = sinkhorn(logits, 20)
-    assert found.dtype == dtype
-    assert np.isfinite(found).all()
+        result = sinkhorn(logits, 20)
+    assert result.dtype == dtype
+    assert np.isfinite(result).all()
     kind = "f32" if dtype is np.float32 else "f64"
-    assert_close("row sums", np.ones((2000, 4)), found.sum(axis=-1), kind, 4)
+    assert_close("row sums", np.ones((2000, 4)), result.sum(axis=-1), kind, 4)
 
 
-def test_columns_are_only_nearly_exact():
-    """Twenty steps are no convergence: the worst column is off by more, the larger the logits."""
+def test_columns_sum_to_one_approximately():
+    """Twenty steps do not converge: the error of the worst column sum grows with the logits."""
     unit = np.random.default_rng(0).standard_normal((2000, 4, 4))
     worst = [np.abs(sinkhorn(spread * unit, 20).sum(axis=-2) - 1).max() for spread in (0.25, 1.0, 8.0)]
     assert_close("columns of small logits", 1.0, 1.0 + worst[0], "model")
@@ -79,31 +79,31 @@ def test_columns_are_only_nearly_exact():
 
 def test_columns_are_normalised_first():
     """One step on [[1, 3], [1, 1]]: columns give [[1/2, 3/4], [1/2, 1/4]], rows then [[2/5, 3/5], [2/3, 1/3]]."""
-    found = sinkhorn(np.log(np.array([[1.0, 3.0], [1.0, 1.0]])), 1)
-    assert_close("matrix", np.array([[2 / 5, 3 / 5], [2 / 3, 1 / 3]]), found, "f64", 8)
+    result = sinkhorn(np.log(np.array([[1.0, 3.0], [1.0, 1.0]])), 1)
+    assert_close("matrix", np.array([[2 / 5, 3 / 5], [2 / 3, 1 / 3]]), result, "f64", 8)
 
 
 @pytest.mark.parametrize("iterations", [1, 2, 20])
 @pytest.mark.parametrize("eps", [1e-6, 1e-3])
-def test_with_eps_it_is_the_releases_matrix_transposed(eps, iterations):
+def test_sinkhorn_with_eps_is_the_transpose_of_the_releases(eps, iterations):
     logits = np.random.default_rng(0).standard_normal((5, 4, 4))
     expected = np.array([slow.release_matrix(matrix.T.tolist(), iterations, eps) for matrix in logits])
-    found = sinkhorn(logits, iterations, eps)
-    assert_close("matrix", expected.swapaxes(1, 2), found, "f64", sinkhorn_terms(4, iterations))
-    assert np.abs(expected - found).max() > 0.1, "untransposed it is another matrix"
+    result = sinkhorn(logits, iterations, eps)
+    assert_close("matrix", expected.swapaxes(1, 2), result, "f64", sinkhorn_terms(4, iterations))
+    assert np.abs(expected - result).max() > 0.1, "differs without the transpose"
 
 
 @pytest.mark.parametrize("config", [HyperConfig(), HyperConfig(iterations=3, post_mult=1.0)], ids=["paper", "other"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_maps_match_the_slow_ones(shape, config):
+def test_maps_match_the_slow_version(shape, config):
     p, X = site(*shape[2:]), state(shape)
     M, D = shape[2:]
     logits = logit_scale_of_maps(p, X, EPS)
     scales = (weight_scale(logits[..., :M]), 2 * weight_scale(logits[..., M : 2 * M]),
               matrix_scale(logits[..., 2 * M :], M, config.iterations, M * D))
-    for name, expected, found, scale in zip(("pre", "post", "res"), slow_maps(p, X, config),
-                                            branch_maps(p, X, EPS, config), scales, strict=True):
-        assert_close(name, expected, found, "f64", M * D, scale)
+    for name, expected, result, scale in zip(("pre", "post", "res"), slow_maps(p, X, config),
+                                             branch_maps(p, X, EPS, config), scales, strict=True):
+        assert_close(name, expected, result, "f64", M * D, scale)
 
 
 def test_all_branches_are_normalised_together():
@@ -133,43 +133,43 @@ def test_options_of_the_releases():
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_a_site_matches_the_slow_one(shape):
+def test_a_site_matches_the_slow_version(shape):
     p, X, config = site(*shape[2:]), state(shape), HyperConfig(shape[2])
     lists, c = {n: a.tolist() for n, a in p.items()}, {"eps": EPS, "iterations": 20, "post_mult": 2.0}
     expected = [[slow.site(lists, branches, c, lambda u: [3 * a for a in u]) for branches in row]
                 for row in X.tolist()]
     pre, post, res = branch_maps(p, X, EPS, config)
-    found = write_branches(X, 3 * read_branches(X, pre), post, res)
+    result = write_branches(X, 3 * read_branches(X, pre), post, res)
     M, D = shape[2:]
     logits, reach = logit_scale_of_maps(p, X, EPS), np.abs(X).sum(axis=2, keepdims=True)
     y = 3 * weight_scale(logits[..., :M]).max(axis=-1)[..., None, None] * reach
     scale = matrix_scale(logits[..., 2 * M :], M, 20, M * D) * reach
     scale = scale + 2 * weight_scale(logits[..., M : 2 * M])[..., None] * y
-    assert_close("branches", np.array(expected, dtype=float).reshape(shape), found, "f64", M * D, scale)
+    assert_close("branches", np.array(expected, dtype=float).reshape(shape), result, "f64", M * D, scale)
 
 
-def test_rows_of_the_matrix_are_the_branches_written():
-    """A matrix that copies branch 1 to branch 0: not the other way round."""
+def test_matrix_rows_are_the_written_branches():
+    """The matrix copies branch 1 to branch 0, not branch 0 to branch 1."""
     X = np.array([[[[1.0, 2.0], [3.0, 4.0]]]])
-    found = write_branches(X, np.array([[[10.0, 20.0]]]), np.array([[[0.0, 1.0]]]), np.array([[[[0.0, 1], [0, 0]]]]))
-    assert found[0, 0].tolist() == [[3, 4], [10, 20]]
+    result = write_branches(X, np.array([[[10.0, 20.0]]]), np.array([[[0.0, 1.0]]]), np.array([[[[0.0, 1], [0, 0]]]]))
+    assert result[0, 0].tolist() == [[3, 4], [10, 20]]
     assert read_branches(X, np.array([[[2.0, -1.0]]]))[0, 0].tolist() == [-1, 0]
 
 
 @pytest.mark.parametrize("form", ["sum", "mean", "head"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_collapse_matches_the_slow_one(shape, form):
+def test_collapse_matches_the_slow_version(shape, form):
     rng, X = np.random.default_rng(0), state(shape)
     M, D = shape[2:]
     p = {"phi": rng.standard_normal((M, M * D)), "bias": rng.standard_normal(M), "alpha": np.array([0.7])}
     lists = {name: array.tolist() for name, array in p.items()}
     expected = [[slow.collapse(lists, branches, form, EPS) for branches in row] for row in X.tolist()]
-    found = collapse(X, form, p, EPS)
+    result = collapse(X, form, p, EPS)
     scale = weight_scale(logit_scale_of_maps(p, X, EPS)).max(axis=-1, keepdims=True) * np.abs(X).sum(axis=2)
-    assert_close("stream", np.array(expected, dtype=float).reshape(*shape[:2], D), found, "f64", M * D + M, scale)
+    assert_close("stream", np.array(expected, dtype=float).reshape(*shape[:2], D), result, "f64", M * D + M, scale)
 
 
-def test_expand_gives_every_branch_the_same_start():
+def test_expand_copies_the_stream_to_every_branch():
     x = np.arange(6.0).reshape(1, 2, 3)
     assert_close("branches", np.stack([x, x, x, x], axis=2), expand(x, 4), "exact")
 

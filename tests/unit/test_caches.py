@@ -1,4 +1,4 @@
-"""Caches: every row has its own length, and a slot is a position."""
+"""Caches: each row has its own length, and slots are indexed by position."""
 
 import numpy as np
 import pytest
@@ -13,69 +13,69 @@ def test_place_appends_to_each_row(lengths, T, inner):
     rng, B = np.random.default_rng(0), len(lengths)
     cache, new = rng.standard_normal((B, 6, *inner)), rng.standard_normal((B, T, *inner))
     before = cache.copy()
-    found = place(cache, new, np.array(lengths))
-    assert found.shape == (B, max(lengths) + T, *inner)
+    result = place(cache, new, np.array(lengths))
+    assert result.shape == (B, max(lengths) + T, *inner)
     for b, length in enumerate(lengths):
-        assert found[b, :length].tolist() == cache[b, :length].tolist()
-        assert found[b, length : length + T].tolist() == new[b].tolist()
+        assert result[b, :length].tolist() == cache[b, :length].tolist()
+        assert result[b, length : length + T].tolist() == new[b].tolist()
     assert (cache == before).all()
 
 
-def test_place_starts_from_nothing():
+def test_place_into_an_empty_cache():
     new = np.arange(6).reshape(2, 3)
-    found = place(new[:, :0], new, np.zeros(2, dtype=np.int64))
-    assert found.tolist() == new.tolist()
-    assert found is not new
+    result = place(new[:, :0], new, np.zeros(2, dtype=np.int64))
+    assert result.tolist() == new.tolist()
+    assert result is not new
 
 
-def test_place_writes_over_what_was_rolled_back():
+def test_place_overwrites_rolled_back_slots():
     cache = np.array([[1, 2, 3, 4], [5, 6, 7, 8]])
     assert place(cache, np.array([[9], [9]]), np.array([1, 3]))[0, :2].tolist() == [1, 9]
     assert place(cache, np.array([[9], [9]]), np.array([1, 3]))[1].tolist() == [5, 6, 7, 9]
 
 
 @pytest.mark.parametrize("T", [0, 1, 4])
-@pytest.mark.parametrize("room", [0, 1, 3, 50])
+@pytest.mark.parametrize("spare", [0, 1, 3, 50])
 @pytest.mark.parametrize("lengths", [[0], [3], [2, 0, 5], [5, 5]], ids=str)
-def test_append_is_place_with_room_to_spare(lengths, room, T):
+def test_append_equals_place_with_spare_slots(lengths, spare, T):
     rng, B, used = np.random.default_rng(0), len(lengths), max(lengths)
-    cache, new, lengths = rng.standard_normal((B, used + room, 2)), rng.standard_normal((B, T, 2)), np.array(lengths)
+    cache, new, lengths = rng.standard_normal((B, used + spare, 2)), rng.standard_normal((B, T, 2)), np.array(lengths)
     expected, before = place(cache, new, lengths), cache.copy()
-    found = append(cache, new, lengths)
-    assert found[:, : used + T].tolist() == expected.tolist()
-    assert (found is cache) == (room >= T)
-    if room < T:
-        assert found.shape == (B, max(used + T, 2 * (used + room)), 2)
+    result = append(cache, new, lengths)
+    assert result[:, : used + T].tolist() == expected.tolist()
+    assert (result is cache) == (spare >= T)
+    if spare < T:
+        assert result.shape == (B, max(used + T, 2 * (used + spare)), 2)
         assert (cache == before).all()
 
 
-def test_append_allocates_at_doublings_only():
-    cache, made = np.zeros((1, 0), dtype=np.int64), []
+def test_append_reallocates_only_to_double():
+    cache, sizes = np.zeros((1, 0), dtype=np.int64), []
     for t in range(1000):
         grown = append(cache, np.array([[t]]), np.array([t]))
         if grown is not cache:
-            made.append(grown.shape[1])
+            sizes.append(grown.shape[1])
         cache = grown
     assert cache[0, :1000].tolist() == list(range(1000))
-    assert made == [2**n for n in range(11)]
+    assert sizes == [2**n for n in range(11)]
 
 
-def test_new_room_is_zero():
-    """Attention multiplies what it hides by 0, so it must be finite."""
+def test_spare_slots_are_zero():
+    """Attention multiplies masked slots by 0, so they must be finite."""
     assert not append(np.ones((2, 3)), np.ones((2, 1)), np.array([3, 0]))[:, 4:].any()
 
 
 @pytest.mark.parametrize("count", [0, 1, 3, 9])
 @pytest.mark.parametrize("lengths", [[0], [3], [2, 0, 5], [5, 5]], ids=str)
-def test_last_looks_back_from_each_rows_end(lengths, count):
+def test_last_returns_the_end_of_each_row(lengths, count):
     cache = np.random.default_rng(0).integers(0, 99, (len(lengths), 5))
-    found = last(cache, np.array(lengths), count, before=-1)
+    result = last(cache, np.array(lengths), count, before=-1)
     for b, length in enumerate(lengths):
         expected = ([-1] * count + cache[b, :length].tolist())[len(cache[b, :length]) :] if count else []
-        assert found[b].tolist() == (expected[-count:] if count else [])
+        assert result[b].tolist() == (expected[-count:] if count else [])
 
 
-def test_last_of_vectors_and_of_nothing():
+def test_last_of_vectors_and_of_empty_caches():
     cache = np.arange(12.0).reshape(1, 3, 2, 2)
     assert last(cache, np.array([2]), 3, 0)[0].tolist() == [[[0, 0], [0, 0]], *cache[0, :2].tolist()]
     assert last(cache[:, :0], np.array([0]), 2, 0).tolist() == np.zeros((1, 2, 2, 2)).tolist()

@@ -1,4 +1,4 @@
-"""Canonical ids: the normaliser step by step, the keys, the lookup and what it refuses."""
+"""Canonical ids: the normaliser step by step, the keys, the lookup and invalid ids."""
 
 import numpy as np
 import pytest
@@ -27,31 +27,31 @@ STEPS = [
     ("lowercase: sharp s", ops.lowercase, "\u1e9e\u00df", "\u00df\u00df"),
     ("spaces: a mixed run", ops.collapse_spaces, "a \t\r\n b", "a b"),
     ("spaces: one tab", ops.collapse_spaces, "\t", " "),
-    ("spaces: vertical tab is not among them", ops.collapse_spaces, "a\v\vb", "a\v\vb"),
+    ("spaces: vertical tab is not one", ops.collapse_spaces, "a\v\vb", "a\v\vb"),
     ("strip: both ends", ops.strip_ends, " \va\u2003", "a"),
-    ("strip: a lone blank stays", ops.strip_ends, " ", " "),
+    ("strip: a lone space stays", ops.strip_ends, " ", " "),
     ("strip: U+E000 becomes a space", ops.strip_ends, " \ue000a\ue000 ", " a "),
-    ("strip: a lone vertical tab goes", ops.strip_ends, "\v", ""),
-    ("strip: U+001C..1F are no white space", ops.strip_ends, "\x1ca\x1f", "\x1ca\x1f"),
+    ("strip: a lone vertical tab is removed", ops.strip_ends, "\v", ""),
+    ("strip: U+001C..1F are not white space", ops.strip_ends, "\x1ca\x1f", "\x1ca\x1f"),
     ("strip: line and paragraph separator are", ops.strip_ends, "\u2028a\u2029", "a"),
     ("strip: zero-width space is not", ops.strip_ends, "\u200ba", "\u200ba"),
 ]
 
 NORMALISED = [
     ("empty", "", ""),
-    ("one blank", " ", " "),
+    ("one space", " ", " "),
     ("one tab", "\t", " "),
     ("many line ends", "\r\n\n", " "),
-    ("no-break space, by way of NFKC", "\xa0", " "),
-    ("leading blank", " the", "the"),
+    ("no-break space, through NFKC", "\xa0", " "),
+    ("leading space", " the", "the"),
     ("capitals, accent, line end", "CAF\u00c9\n", "cafe"),
     ("only a mark", "\u0301", ""),
     ("marks of all three kinds", "a\u0301\u0903\u20dd", "a"),
     ("final sigma", "\u039f\u0394\u039f\u03a3", "\u03bf\u03b4\u03bf\u03c3"),
     ("separator U+001C", "\x1c", "\x1c"),
-    ("separator U+001C beside a letter", "\x1ca", "\x1ca"),
+    ("separator U+001C before a letter", "\x1ca", "\x1ca"),
     ("dotted capital I", "\u0130", "i"),
-    ("blank, then a mark", " \u0301", " "),
+    ("space, then a mark", " \u0301", " "),
     ("vertical tab", "\v", ""),
     ("era newer than the tables", "\u32ff", "\u32ff"),
     ("U+E000 alone", "\ue000", " "),
@@ -93,10 +93,10 @@ def test_both_kinds_of_key_share_one_dictionary():
     assert canonical_map(tokens).tolist() == [0, 0, 0, 1, 2]
 
 
-def test_classes_are_numbered_as_first_seen():
-    found = canonical_map((text, text) for text in ["b", "a", "B", "c", "A"])
-    assert found.tolist() == [0, 1, 0, 2, 1]
-    assert found.dtype == np.int64
+def test_classes_are_numbered_by_first_appearance():
+    result = canonical_map((text, text) for text in ["b", "a", "B", "c", "A"])
+    assert result.tolist() == [0, 1, 0, 2, 1]
+    assert result.dtype == np.int64
 
 
 def test_no_tokens_give_an_empty_map():
@@ -107,19 +107,19 @@ def test_no_tokens_give_an_empty_map():
 @pytest.mark.parametrize("shape", [(0,), (1,), (2, 0), (1, 5), (2, 3)], ids=str)
 def test_canonicalise_keeps_the_shape(shape):
     ids = np.full(shape, 3)
-    found = canonicalise(ids, MAP)
-    assert found.shape == shape
-    assert found.dtype == np.int64
-    assert (found == 1).all()
+    result = canonicalise(ids, MAP)
+    assert result.shape == shape
+    assert result.dtype == np.int64
+    assert (result == 1).all()
 
 
 def test_dead_bypasses_the_map():
     ids = np.array([DEAD, 4, DEAD, 3])
     assert canonicalise(ids, MAP).tolist() == [DEAD, 0, DEAD, 1]
-    assert ids.tolist() == [DEAD, 4, DEAD, 3], "the input is untouched"
+    assert ids.tolist() == [DEAD, 4, DEAD, 3], "the input is not modified"
 
 
-def test_an_id_out_of_range_is_named_with_its_position():
+def test_an_id_out_of_range_raises_with_its_position():
     with pytest.raises(InputError, match=r"ids: expected values in \[0, 5\), found 5 at position 2"):
         canonicalise(np.array([0, 1, 5]), MAP)
     with pytest.raises(InputError, match=r"found -2 at position \(1, 0\)"):
@@ -133,10 +133,10 @@ def test_ids_must_be_signed_integers(dtype):
 
 
 @pytest.mark.parametrize("dtype", ["int8", "int16", "int32", "int64"])
-def test_narrow_ids_are_compared_with_a_wide_size(dtype):
+def test_narrow_integer_ids_are_accepted(dtype):
     check_ids(np.array([127, 0], dtype=dtype), 129_280, allow_dead=False)
 
 
-def test_dead_is_refused_where_there_is_no_barrier():
+def test_dead_without_a_barrier_raises():
     with pytest.raises(InputError, match=r"words: .*found -1 at position 1 \(this dialect has no DEAD mark\)"):
         check_ids(np.array([0, DEAD]), 5, allow_dead=False, argument="words")

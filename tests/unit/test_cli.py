@@ -1,4 +1,4 @@
-"""The command line as a user meets it: output, exit codes, one-line errors, pipes."""
+"""The command line: output, exit codes, one-line errors and standard input."""
 
 import json
 import os
@@ -19,7 +19,7 @@ ROWS_OF_0_3 = ["ids", "--layer", "all", "--flat", "--canonical", "--tokens", "0,
 
 
 def run(capsys, *argv):
-    """Exit code, standard output, standard error of one command, in this process."""
+    """Run one command in this process; return exit code, standard output and standard error."""
     try:
         code = main(list(argv))
     except SystemExit as stop:
@@ -29,12 +29,12 @@ def run(capsys, *argv):
 
 
 def spawn(*argv, env=None, **kwargs):
-    """The same in a fresh process."""
+    """Run one command in a new process."""
     return subprocess.run([sys.executable, "-m", "engram_ref", *argv], capture_output=True, text=True,
                           env=os.environ | (env or {}), timeout=60, **kwargs)
 
 
-def test_ids_digests_are_the_published_ones(capsys, known_addressing):
+def test_ids_digests_match_the_published_ones(capsys, known_addressing):
     published = known_addressing["deepseek-v4.1-flash"]["digests"]
     assert run(capsys, *ROWS_OF_0_3, "--digest")[1].strip() == published["rows_of_0_3"]
     step = ["ids", "--flat", "--canonical", "--history", "0,3", "--tokens", "15", "--digest"]
@@ -52,7 +52,7 @@ def test_ids_text_json_and_npy_agree(capsys, tmp_path):
     assert set(rows.ravel().tolist()) <= numbers
 
 
-def test_ids_of_a_text_are_those_of_its_tokens(capsys):
+def test_ids_of_a_text_equal_those_of_its_tokens(capsys):
     by_text = json.loads(run(capsys, "ids", "the The", "--json")[1])
     by_tokens = json.loads(run(capsys, "ids", "--tokens", "1805,455", "--json")[1])
     assert by_text == by_tokens
@@ -64,22 +64,22 @@ def test_ids_reads_standard_input():
     assert from_pipe.stdout == spawn("ids", "the The", "--digest").stdout and from_pipe.returncode == 0
 
 
-def test_dead_is_written_as_a_word(capsys):
-    found = json.loads(run(capsys, "ids", "--canonical", "--tokens", "5,dead,7", "--json")[1])
-    assert found["canonical_ids"] == [5, -1, 7]
+def test_dead_is_accepted_as_a_word(capsys):
+    result = json.loads(run(capsys, "ids", "--canonical", "--tokens", "5,dead,7", "--json")[1])
+    assert result["canonical_ids"] == [5, -1, 7]
 
 
-def test_walk_shows_real_rows_and_says_what_is_random(capsys):
+def test_walk_shows_real_rows_and_labels_random_values(capsys):
     code, out, _ = run(capsys, "walk")
     shown = json.loads(run(capsys, "walk", "--json")[1])
-    assert code == 0 and "gate values are not learned" in out.replace("\n", " ")
+    assert code == 0 and "the gates are not trained" in out.replace("\n", " ")
     assert "preset deepseek-v4.1-flash, layer 1" in out
     for row in shown["stages"]["rows"]["values"][3]:
         assert str(row) in out
     assert list(shown["stages"]) == [stage.name for stage in STAGES] == list(PAGES)
 
 
-def test_walk_rows_are_those_of_ids(capsys):
+def test_walk_and_ids_give_the_same_rows(capsys):
     walked = json.loads(run(capsys, "walk", "horse", "--layer", "14", "--json")[1])["stages"]["rows"]["values"]
     rows = json.loads(run(capsys, "ids", "horse", "--layer", "14", "--json")[1])["rows"][0]
     assert walked == [row[0] for row in rows]
@@ -101,7 +101,7 @@ def test_walk_plot_writes_the_readme_figure(capsys, tmp_path):
 
 
 @pytest.mark.parametrize("argv", [["presets"], ["doctor"]], ids=["presets", "doctor"])
-def test_tables_as_text_and_json(capsys, argv):
+def test_presets_and_doctor_print_text_and_json(capsys, argv):
     code, out, _ = run(capsys, *argv)
     assert code == 0 and out
     assert json.loads(run(capsys, *argv, "--json")[1])
@@ -112,7 +112,7 @@ def test_presets_lists_every_preset_and_its_size(capsys):
     assert all(name in out for name in presets()) and "196,613,849,600" in out
 
 
-def test_doctor_fails_where_something_differs(capsys, monkeypatch):
+def test_doctor_fails_if_a_digest_differs(capsys, monkeypatch):
     monkeypatch.setitem(PUBLISHED, "primes", "0" * 64)
     code, out, _ = run(capsys, "doctor")
     assert code == 1 and "differs" in out
@@ -122,52 +122,52 @@ def test_several_words_are_one_text(capsys):
     assert run(capsys, "ids", "the", "horse", "--json")[1] == run(capsys, "ids", "the horse", "--json")[1]
 
 
-def test_json_holds_every_position_of_a_long_text(capsys):
+def test_json_contains_every_position_of_a_long_text(capsys):
     text = " ".join(f"word{i}" for i in range(60))
     shown = json.loads(run(capsys, "walk", text, "--json")[1])
     assert len(shown["tokens"]) == len(shown["stages"]["rows"]["values"]) > 100
 
 
-def test_a_long_text_takes_no_longer_than_its_length(capsys):
-    """Cutting a line looks at what is kept, not at what is cut."""
+def test_fit_reads_only_what_it_keeps(capsys):
+    """Shortening a line must not read the part that is cut off."""
     from engram_ref.cli.terminal import fit
 
     assert fit("x" * 2_000_000, 80, keep="right").endswith("x") and len(fit("日" * 10**6, 80)) < 80
 
 
-def test_plot_follows_the_position(capsys, tmp_path):
+def test_plot_shows_the_requested_position(capsys, tmp_path):
     text, path = " ".join(f"tok{i}" for i in range(60)), tmp_path / "far.svg"
     run(capsys, "walk", text, "--position", "100", "--plot", str(path))
     row = json.loads(run(capsys, "walk", text, "--position", "100", "--json")[1])["stages"]["rows"]["values"][0][0]
     assert f"row {row:,}" in path.read_text(encoding="utf-8")
 
 
-def test_ngrams_are_shown_by_their_canonical_text(capsys):
+def test_ngrams_are_shown_as_canonical_text(capsys):
     shown = json.loads(run(capsys, "walk", "ﬁnance français", "--json")[1])["tokens"]
     words = [word for token in shown for word in token["ngrams"]["2"]]
     assert "fi" in words and "ﬁ" not in words and not any("ç" in word for word in words)
 
 
-REFUSED = {
+BAD_INPUT = {
     "empty text": (["walk", ""], "empty text"),
     "negative id": (["ids", "--tokens", "5,-3"], "-3 at position 1"),
     "id too large": (["ids", "--tokens", "5,129280"], "129280 at position 1"),
     "id past int64": (["ids", "--tokens", "9" * 30], "position 0"),
-    "no number": (["ids", "--tokens", "1,x"], "'x' at position 1"),
+    "not a number": (["ids", "--tokens", "1,x"], "'x' at position 1"),
     "canonical id too large": (["ids", "--canonical", "--tokens", "99092"], "99092 at position 0"),
     "unknown preset": (["walk", "--preset", "deepseek-v4"], "did you mean deepseek-v4.1-flash?"),
     "layer not in preset": (["walk", "--layer", "15"], "1, 14"),
-    "layer no number": (["ids", "--layer", "one", "hi"], "'one'"),
-    "layer a superscript": (["ids", "--layer", "²", "hi"], "'²'"),
+    "layer not a number": (["ids", "--layer", "one", "hi"], "'one'"),
+    "superscript as layer": (["ids", "--layer", "²", "hi"], "'²'"),
     "dead without barrier": (["ids", "--preset", "demo", "--tokens", "1,dead"], "position 1"),
     "history too long": (["ids", "--tokens", "1", "--history", "1,2,3,4"], "at most 3"),
     "text and tokens": (["ids", "hi", "--tokens", "1"], "both"),
     "canonical text": (["ids", "hi", "--canonical"], "a text"),
     "position past the end": (["walk", "hi", "--position", "9"], "9"),
     "unknown stage": (["walk", "--stage", "gates"], "did you mean gate?"),
-    "text for raw-id preset": (["ids", "hi", "--preset", "qwen4exp-ple"], "not shipped"),
-    "walk of raw-id preset": (["walk", "--preset", "qwen4exp-ple"], "not shipped"),
-    "plot of another kind": (["walk", "--plot", "a.png"], ".svg"),
+    "text for raw-id preset": (["ids", "hi", "--preset", "qwen4exp-ple"], "not included"),
+    "walk of raw-id preset": (["walk", "--preset", "qwen4exp-ple"], "not included"),
+    "unknown plot format": (["walk", "--plot", "a.png"], ".svg"),
     "plot without folder": (["walk", "--plot", "no/such/a.svg"], "folder"),
     "unknown command": (["wlak"], "did you mean walk?"),
     "unknown option": (["walk", "--fast"], "--fast"),
@@ -175,10 +175,10 @@ REFUSED = {
 }
 
 
-@pytest.mark.parametrize("argv, said", REFUSED.values(), ids=REFUSED)
-def test_bad_input_is_one_line_and_exit_2(capsys, monkeypatch, tmp_path, argv, said):
+@pytest.mark.parametrize("argv, message", BAD_INPUT.values(), ids=BAD_INPUT)
+def test_bad_input_prints_one_line_and_exits_2(capsys, monkeypatch, tmp_path, argv, message):
     monkeypatch.chdir(tmp_path)
     code, out, err = run(capsys, *argv)
     assert (code, out) == (2, "")
-    assert said in err and err.count("\n") == 1 and "Traceback" not in err
+    assert message in err and err.count("\n") == 1 and "Traceback" not in err
     assert list(tmp_path.iterdir()) == []

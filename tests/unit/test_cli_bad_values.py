@@ -1,4 +1,4 @@
-"""Bad values of every argument of every command: exit code 2 and one line on standard error."""
+"""Bad values for every argument of every command: exit code 2 and one line on standard error."""
 
 import argparse
 import io
@@ -13,30 +13,30 @@ BAD = {
     "empty": "", "space": " ", "negative": "-1", "fraction": "1.5", "nan": "nan", "inf": "inf", "exponent": "1e3",
     "10**30": str(10**30), "5000 digits": "9" * 5000, "word": "nosuch", "long word": "x" * 5000,
     "snowman": "\N{SNOWMAN}", "line end": "a\nb", "half a surrogate pair": "\ud800", "None": "None", "comma": ",",
-    "list": "[1]", "range": "1-3", "marks only": "--", "folder": "/", "below a device": "/dev/null/x.npy",
+    "list": "[1]", "range": "1-3", "dashes only": "--", "folder": "/", "below a device": "/dev/null/x.npy",
     "no such folder": "nowhere/x.json", "quotes": "'1'", "hexadecimal": "0x1",
 }
 VALID = {"walk": ["the fox"], "ids": ["--tokens=1,2"], "presets": [], "count": [], "golden": ["verify"],
          "bench": ["--quick"], "doctor": []}
-"""Arguments with which each command works."""
+"""Valid arguments of each command."""
 
-TEXTS = set(BAD) - {"empty", "half a surrogate pair", "marks only"}
-GOOD = {("walk", "text"): TEXTS | {"marks only"}, ("ids", "text"): TEXTS, ("count", "preset"): {"marks only"},
-        ("golden", "folder"): {"marks only"}}
-"""Any text is a text; "--" alone is no argument at all."""
+TEXTS = set(BAD) - {"empty", "half a surrogate pair", "dashes only"}
+GOOD = {("walk", "text"): TEXTS | {"dashes only"}, ("ids", "text"): TEXTS, ("count", "preset"): {"dashes only"},
+        ("golden", "folder"): {"dashes only"}}
+"""Values that are valid: any string is a text, and "--" alone is not an argument."""
 
 
 def arguments(command):
-    """The arguments of a command that take a value: name -> how it is written before the value."""
+    """Arguments of a command that take a value: name -> [option string], or [] if positional."""
     commands = next(action for action in parser()._actions if isinstance(action, argparse._SubParsersAction))
     return {action.dest: action.option_strings[:1] for action in commands.choices[command]._actions
             if action.nargs != 0}
 
 
-def spelled(command, name, written, value):
-    """argv of a command with one value; an option's is joined to it, so that no value looks like another option."""
-    if written:
-        return [command, *VALID[command], f"{written[0]}={value}"]
+def argv_with(command, name, option, value):
+    """argv of a command with one value, as --option=value, so that the value is never read as an option."""
+    if option:
+        return [command, *VALID[command], f"{option[0]}={value}"]
     others = [] if name in ("text", "action") else VALID[command]
     return [command, *others, value]
 
@@ -45,25 +45,25 @@ CASES = [(command, name) for command in COMMANDS for name in arguments(command)]
 
 
 @pytest.fixture(autouse=True)
-def alone(tmp_path, monkeypatch):
-    """An empty folder, and nothing on standard input."""
+def isolated(tmp_path, monkeypatch):
+    """Use an empty folder and an empty standard input; check that no file is written."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO()))
     yield
     assert list(tmp_path.iterdir()) == []
 
 
-def test_every_command_and_its_options_are_tried():
+def test_every_command_and_its_options_are_covered():
     assert set(VALID) == set(COMMANDS) and len(BAD) >= 20
     assert {("walk", "layer"), ("ids", "history"), ("golden", "source"), ("bench", "rounds")} <= set(CASES)
 
 
 @pytest.mark.parametrize(("command", "name"), CASES)
-def test_a_bad_value_ends_with_code_2_and_one_line(capsys, command, name):
+def test_bad_values_print_one_line_and_exit_2(capsys, command, name):
     for bad, value in BAD.items():
         if bad in GOOD.get((command, name), ()):
             continue
-        argv = spelled(command, name, arguments(command)[name], value)
+        argv = argv_with(command, name, arguments(command)[name], value)
         with pytest.raises(SystemExit) as stop:
             code = main(argv)
             pytest.fail(f"{bad} was accepted, exit code {code}")

@@ -1,4 +1,4 @@
-"""The commands of the whole model: count, walk --model, and the flat script."""
+"""Commands on whole models: count, walk --model, and scripts/step_model.py."""
 
 import json
 import subprocess
@@ -25,15 +25,15 @@ def test_count_shows_every_model_and_every_printed_figure(capsys):
 
 
 def test_count_of_one_model_as_text_and_json(capsys):
-    found = summarise(model_preset("engram-27b"))
+    result = summarise(model_preset("engram-27b"))
     out = run(capsys, "count", "engram-27b")[1]
     [shown] = json.loads(run(capsys, "count", "engram-27b", "--json")[1])
-    assert f"{found.total:,}" in out and shown["summary"]["total"] == found.total
-    assert sum(part["total"] for part in shown["parts"].values()) == found.total
+    assert f"{result.total:,}" in out and shown["summary"]["total"] == result.total
+    assert sum(part["total"] for part in shown["parts"].values()) == result.total
     assert {entry["agrees"] for entry in shown["printed"]} == {"rounded", "truncated"}
 
 
-def test_walk_goes_on_through_the_block(capsys):
+def test_walk_with_a_model_shows_the_whole_block(capsys):
     out = run(capsys, "walk", "the horse", "--model", "tiny")[1]
     for key in ("attn_branches.branch_residual", "attention.attention_weights", "experts.experts", "logits"):
         assert key in out and BY_NAME[key.rsplit(".", 1)[-1]].about in out
@@ -45,23 +45,23 @@ def test_walk_goes_on_through_the_block(capsys):
 @pytest.mark.parametrize("columns", [80, 120])
 @pytest.mark.parametrize("argv", [["count"], ["count", "engram-40b"], ["walk", "--model", "tiny", "--step"]],
                          ids=["count", "count one", "walk"])
-def test_they_fit_the_terminal(capsys, monkeypatch, argv, columns):
+def test_output_fits_the_terminal(capsys, monkeypatch, argv, columns):
     monkeypatch.setenv("COLUMNS", str(columns))
     assert max(terminal.columns(line) for line in run(capsys, *argv)[1].splitlines()) <= columns
 
 
-@pytest.mark.parametrize("argv, said", [(["count", "engram-27"], "did you mean engram-27b?"),
+@pytest.mark.parametrize("argv, message", [(["count", "engram-27"], "did you mean engram-27b?"),
                                         (["walk", "--model", "tyny"], "did you mean tiny?"),
-                                        (["walk", "--model", "moe-27b"], "one with Engram"),
+                                        (["walk", "--model", "moe-27b"], "a model with Engram"),
                                         (["walk", "--model", "tiny", "--preset", "demo"], "deepseek-v3")],
-                         ids=["unknown model", "unknown walk", "no Engram", "another vocabulary"])
-def test_bad_input_is_one_line_and_exit_2(capsys, argv, said):
+                         ids=["unknown model", "unknown model of walk", "no Engram", "wrong vocabulary"])
+def test_bad_input_prints_one_line_and_exits_2(capsys, argv, message):
     code, out, err = run(capsys, *argv)
-    assert (code, out) == (2, "") and said in err and err.count("\n") == 1
+    assert (code, out) == (2, "") and message in err and err.count("\n") == 1
 
 
-def test_step_model_ends_where_forward_does():
-    """The script's last line asserts it; here we see that it gets there."""
+def test_step_model_runs_to_the_end():
+    """The script asserts that its logits equal those of `forward`; this test checks that it gets there."""
     done = subprocess.run([sys.executable, str(SCRIPT)], capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1].startswith("next token")

@@ -1,4 +1,4 @@
-"""The command line in a fresh process: pipes, interrupts, terminals that are not UTF-8, missing files."""
+"""The command line in a new process: pipes, interrupts, terminals without UTF-8, missing files."""
 
 import os
 import signal
@@ -19,14 +19,14 @@ def spawn(*argv, env=None, **kwargs):
                           env=os.environ | (env or {}), timeout=60, **kwargs)
 
 
-def test_a_closed_pipe_ends_it_quietly():
+def test_a_closed_pipe_ends_quietly():
     command = f"{sys.executable} -m engram_ref walk --step | head -n 1"
     done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, timeout=60)
     assert done.stdout.count(b"\n") == 1 and done.stderr == b"" and done.returncode == 0
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
-def test_a_full_disk_is_one_line():
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
+def test_a_full_disk_prints_one_line():
     command = [sys.executable, "-m", "engram_ref", "walk"]
     with open("/dev/full", "wb") as full:
         done = subprocess.run(command, stdout=full, stderr=subprocess.PIPE, timeout=60)
@@ -37,32 +37,32 @@ def test_a_dash_reads_standard_input():
     assert spawn("ids", "-", "--digest", input=b"horse").stdout == spawn("ids", "horse", "--digest").stdout
 
 
-def test_ctrl_c_is_130_without_a_traceback():
+def test_ctrl_c_exits_130_without_a_traceback():
     process = subprocess.Popen([sys.executable, "-m", "engram_ref", "ids"], stdin=subprocess.PIPE,
                                stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-    time.sleep(1.5)                      # it waits for standard input by now
+    time.sleep(1.5)                      # until it waits for standard input
     process.send_signal(signal.SIGINT)
     err = process.communicate(timeout=30)[1]
     assert process.returncode == 130 and b"Traceback" not in err
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
-def test_a_terminal_that_is_not_utf8_gets_every_line(encoding):
+def test_a_terminal_without_utf8_gets_every_line(encoding):
     done = spawn("walk", "日本 é 🙂", env={"PYTHONIOENCODING": encoding})
     assert done.returncode == 0 and done.stderr == b"" and b"gate" in done.stdout
 
 
-def test_no_colour_where_it_is_not_a_terminal():
+def test_no_colour_without_a_terminal():
     assert b"\033[" not in spawn("walk").stdout
 
 
-def test_bytes_that_are_not_text_are_refused():
+def test_invalid_utf8_input_exits_2():
     done = spawn("ids", input=b"\xff\xfe\x00", env={"PYTHONUTF8": "1"})
     assert done.returncode == 2 and done.stderr.count(b"\n") == 1
 
 
-@pytest.mark.parametrize("damage", ["missing", "truncated", "another file"])
-def test_a_damaged_vocabulary_file_is_one_line(capsys, monkeypatch, tmp_path, damage):
+@pytest.mark.parametrize("damage", ["missing", "truncated", "wrong content"])
+def test_a_damaged_vocabulary_file_prints_one_line(capsys, monkeypatch, tmp_path, damage):
     path = tmp_path / "tokenizer.json"
     if damage != "missing":
         path.write_text('{"version": "1.0", "trunc' if damage == "truncated" else "{}", encoding="utf-8")
@@ -73,7 +73,7 @@ def test_a_damaged_vocabulary_file_is_one_line(capsys, monkeypatch, tmp_path, da
     assert stop.value.code == 2 and err.count("\n") == 1 and err.startswith("engram-ref: vocabulary file")
 
 
-def test_step_through_prints_what_the_walk_computes():
+def test_step_through_prints_the_gates_of_walk():
     script = [sys.executable, str(SCRIPTS / "step_through.py")]
     done = subprocess.run(script, capture_output=True, text=True, timeout=60)
     walked = spawn("walk", "--preset", "tiny", "--stage", "gate", "--position", "3").stdout.decode()
@@ -81,9 +81,23 @@ def test_step_through_prints_what_the_walk_computes():
     assert done.returncode == 0 and f"gate            [{' '.join(gates)}]" in done.stdout
 
 
-def test_without_numba_bench_says_what_to_install_and_the_rest_works():
+def test_without_numba_bench_exits_2_and_other_commands_work():
     code = ("import os, sys; os.environ.pop('NUMBA_DISABLE_JIT', None); sys.modules['numba'] = None\n"
             "from engram_ref.cli.main import main\n"
             "assert main(['presets']) == 0\nmain(['bench'])")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.returncode == 2 and "pip install numba" in done.stderr and "Traceback" not in done.stderr
+
+
+NUMPY_ONLY = {"golden verify": 0, "golden export {}/vectors": 0, "walk --step": 0, "ids horse --out {}/rows.npy": 0,
+              "presets": 0, "count engram-27b": 0, "golden verify --backend nothing": 2, "bench --help": 0}
+
+
+@pytest.mark.parametrize("command", NUMPY_ONLY)
+def test_a_command_that_computes_with_numpy_imports_no_other_backend(command, tmp_path):
+    code = ("import sys; from engram_ref.cli.main import main\n"
+            "try:\n    code = main(sys.argv[1:])\nexcept SystemExit as stop:\n    code = stop.code\n"
+            "print(code, {'numba', 'llvmlite', 'torch', 'triton'} & set(sys.modules))")
+    done = subprocess.run([sys.executable, "-c", code, *command.format(tmp_path).split()], capture_output=True,
+                          text=True, timeout=60)
+    assert done.stdout.splitlines()[-1] == f"{NUMPY_ONLY[command]} set()"

@@ -1,4 +1,4 @@
-"""Standard streams that are closed or full, and Ctrl-C at any moment: documented exit codes and no traceback."""
+"""Standard streams that are closed or full, and Ctrl-C at any time: documented exit codes and no traceback."""
 
 import io
 import os
@@ -13,7 +13,7 @@ from engram_ref.cli.main import main
 WITHOUT_OUTPUT = [">&-", ">/dev/full", ">&- 2>&-", ">/dev/full 2>/dev/full", ">&- 2>&- <&-"]
 WITHOUT_THE_REST = ["2>&-", "2>/dev/full", "<&-", "2>&- <&-"]
 
-pytestmark = pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+pytestmark = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 
 
 def shell(line, **more):
@@ -23,7 +23,7 @@ def shell(line, **more):
 
 
 def program(code):
-    """Run Python code, then the command line as a process of its own: its arguments are in sys.argv."""
+    """argv of a process that runs Python code and then the command line; append the arguments."""
     return [sys.executable, "-c", f"import os, signal, sys\n{code}\nfrom engram_ref.cli.main import main\n"
                                   "sys.exit(main())"]
 
@@ -33,9 +33,9 @@ def run_program(code, *argv, **more):
 
 
 @pytest.mark.parametrize("streams", WITHOUT_OUTPUT)
-@pytest.mark.parametrize("command, unbuffered", [("presets", ""), ("ids --help", "1")], ids=["late", "at once"])
-def test_an_output_that_cannot_be_written_is_2(command, unbuffered, streams):
-    """Unbuffered, the failure comes in the middle: argparse would ignore it."""
+@pytest.mark.parametrize("command, unbuffered", [("presets", ""), ("ids --help", "1")], ids=["buffered", "unbuffered"])
+def test_unwritable_output_exits_2(command, unbuffered, streams):
+    """Without buffering the write fails inside argparse, which would ignore the error."""
     done = shell(f"$run {command} {streams}", PYTHONUNBUFFERED=unbuffered)
     assert done.returncode == 2 and done.stdout == ""
     if "2>" not in streams:
@@ -51,7 +51,7 @@ def test_the_other_streams_are_not_needed(streams):
 
 @pytest.mark.parametrize("command, streams", [("walk --layer 9", "2>&-"), ("walk --layer 9", "2>/dev/full"),
                                               ("walk --nope", "2>/dev/full"), ("wlak", ">&- 2>&-")])
-def test_an_error_that_cannot_be_told_is_2(command, streams):
+def test_an_error_without_standard_error_exits_2(command, streams):
     done = shell(f"$run {command} {streams}")
     assert (done.returncode, done.stdout, done.stderr) == (2, "", "")
 
@@ -66,7 +66,7 @@ def test_a_closed_stream_never_becomes_the_file_that_is_written(tmp_path):
     assert done.returncode == 2 and (tmp_path / "walk.svg").read_text(encoding="utf-8").endswith("</svg>\n")
 
 
-def test_a_progress_line_that_cannot_be_told_stops_nothing(capsys, monkeypatch):
+def test_an_unwritable_progress_line_is_ignored(capsys, monkeypatch):
     class Full(io.StringIO):
         def isatty(self):
             return True
@@ -85,14 +85,14 @@ def test_main_takes_any_standard_output(monkeypatch, stream):
     assert main(["count", "tiny"]) == 0
 
 
-def test_main_without_a_standard_error_does_not_use_the_output_for_it(monkeypatch, capsys):
+def test_main_without_standard_error_prints_nothing(monkeypatch, capsys):
     monkeypatch.setattr(sys, "stderr", None)
     with pytest.raises(SystemExit) as stop:
         main(["wlak"])
     assert stop.value.code == 2 and capsys.readouterr().out == ""
 
 
-def test_a_standard_input_that_cannot_be_read_is_one_line():
+def test_unreadable_standard_input_prints_one_line():
     done = shell("$run ids 0>/dev/null")
     assert done.returncode == 2 and done.stderr.startswith("engram-ref: standard input: ") and done.stdout == ""
     assert done.stderr.count("\n") == 1
@@ -109,8 +109,8 @@ sys.meta_path.insert(0, Finder)
 
 
 @pytest.mark.parametrize("name", ["engram_ref.errors", "argparse", "numpy", "datetime", "tokenizers"])
-def test_ctrl_c_during_an_import_is_130(name):
-    """NumPy's C code imports datetime, and makes another error of the one that Ctrl-C raises."""
+def test_ctrl_c_during_an_import_exits_130(name):
+    """NumPy's C code imports datetime and replaces KeyboardInterrupt with a different exception."""
     done = run_program(INTERRUPT_AT.format(name=name), "walk")
     assert (done.returncode, done.stderr.strip()) == (130, "")
 
@@ -141,37 +141,37 @@ def swallowed_at_first(options):
 
 
 @pytest.mark.parametrize("work", ["interrupt", "with_a_thread", "in_a_destructor", "swallowed_at_first"])
-def test_ctrl_c_at_work_is_130(work):
+def test_ctrl_c_during_a_command_exits_130(work):
     done = run_program(f"{AT_WORK}\npresets.run = {work}", "presets")
     assert (done.returncode, done.stderr.strip()) == (130, "")
 
 
-def test_ctrl_c_without_a_standard_error_is_130():
+def test_ctrl_c_without_standard_error_exits_130():
     command = " ".join(f"'{word}'" for word in program(f"{AT_WORK}\npresets.run = interrupt"))
     assert subprocess.run(["bash", "-c", f"{command} presets 2>/dev/full"], timeout=60).returncode == 130
 
 
-def test_ctrl_c_after_the_work_is_done_comes_too_late():
+def test_ctrl_c_after_the_command_has_finished_is_ignored():
     done = run_program("import atexit\natexit.register(os.kill, os.getpid(), signal.SIGINT)", "presets")
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_ctrl_c_stays_ignored_where_a_shell_ignores_it():
+def test_ctrl_c_stays_ignored_if_the_shell_ignores_it():
     code = "signal.signal(signal.SIGINT, signal.SIG_IGN)\n" + INTERRUPT_AT.format(name="numpy")
     done = run_program(code, "presets")
     assert done.returncode == 0 and "engram-27b" in done.stdout
 
 
-@pytest.mark.parametrize("error, said", [
+@pytest.mark.parametrize("error, message", [
     (ImportError("no such symbol"), "the import of a package failed: no such symbol"),
     (MemoryError("8 GiB"), "out of memory: 8 GiB"),
     (PermissionError(13, "Permission denied", "x"), "x: Permission denied"),
 ], ids=["import", "memory", "file"])
-def test_what_the_machine_refuses_is_one_line(monkeypatch, capsys, error, said):
+def test_system_errors_print_one_line(monkeypatch, capsys, error, message):
     def fails(options):
         raise error
 
     monkeypatch.setattr("engram_ref.cli.presets.run", fails)
     with pytest.raises(SystemExit) as stop:
         main(["presets"])
-    assert stop.value.code == 2 and capsys.readouterr() == ("", f"engram-ref: {said}\n")
+    assert stop.value.code == 2 and capsys.readouterr() == ("", f"engram-ref: {message}\n")

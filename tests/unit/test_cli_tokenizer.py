@@ -1,4 +1,4 @@
-"""--tokenizer FILE: ids and walk on a vocabulary of one's own."""
+"""--tokenizer FILE: ids and walk with a custom vocabulary."""
 
 import json
 
@@ -11,8 +11,8 @@ from tests.unit.test_cli import run
 
 
 @pytest.fixture(scope="module")
-def own(tmp_path_factory):
-    """A byte-level BPE of 300 ids."""
+def custom_file(tmp_path_factory):
+    """Path of a byte-level BPE tokenizer with 300 ids."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
     tokenizer = Tokenizer(models.BPE())
@@ -26,12 +26,12 @@ def own(tmp_path_factory):
     return str(path)
 
 
-def test_ids_of_ones_own_vocabulary(capsys, own):
-    vocabulary = Vocabulary.from_file(own)
+def test_ids_with_a_custom_vocabulary(capsys, custom_file):
+    vocabulary = Vocabulary.from_file(custom_file)
     config = vocabulary.configure(preset("demo"))
     ids = vocabulary.canonical[vocabulary.encode("the fox")]
     expected = Addressing(config, vocabulary).rows(ids, 15)
-    options = ["--preset", "demo", "--layer", "15", "--tokenizer", own, "--json"]
+    options = ["--preset", "demo", "--layer", "15", "--tokenizer", custom_file, "--json"]
     code, out, err = run(capsys, "ids", *options, "the fox")
     assert (code, err) == (0, "")
     assert np.array_equal(np.array(json.loads(out)["rows"])[0, :, 0], expected)
@@ -40,24 +40,24 @@ def test_ids_of_ones_own_vocabulary(capsys, own):
     assert run(capsys, "ids", "--preset", "demo", "--layer", "15", "--json", "the fox")[1] != out
 
 
-def test_the_released_file_is_known_by_its_digest(capsys):
+def test_the_released_file_is_recognised_by_its_digest(capsys):
     text = "Only Alexander"
     assert run(capsys, "ids", "--digest", "--tokenizer", str(packaged_tokenizer_file()), text) == (
         run(capsys, "ids", "--digest", text))
 
 
-def test_a_dialect_of_raw_ids_takes_those_of_a_tokenizer(capsys, own):
-    ids = Vocabulary.from_file(own).encode("the fox")
-    code, out, _ = run(capsys, "ids", "--preset", "qwen4exp-ple", "--tokenizer", own, "--json", "the fox")
+def test_a_raw_id_dialect_accepts_a_tokenizer(capsys, custom_file):
+    ids = Vocabulary.from_file(custom_file).encode("the fox")
+    code, out, _ = run(capsys, "ids", "--preset", "qwen4exp-ple", "--tokenizer", custom_file, "--json", "the fox")
     assert code == 0
     assert json.loads(out)["canonical_ids"] == ids.tolist()
 
 
 @pytest.mark.parametrize("model", [[], ["--model", "tiny"]], ids=["module", "whole model"])
-def test_walk_on_ones_own_vocabulary(capsys, own, model):
-    vocabulary = Vocabulary.from_file(own)
+def test_walk_with_a_custom_vocabulary(capsys, custom_file, model):
+    vocabulary = Vocabulary.from_file(custom_file)
     config = vocabulary.configure(preset("deepseek-v4.1-flash"))
-    code, out, err = run(capsys, "walk", "--tokenizer", own, *model, "the fox", "--json")
+    code, out, err = run(capsys, "walk", "--tokenizer", custom_file, *model, "the fox", "--json")
     assert (code, err) == (0, "")
     walk = json.loads(out)
     ids = vocabulary.encode("the fox")
@@ -66,10 +66,10 @@ def test_walk_on_ones_own_vocabulary(capsys, own, model):
     assert walk["stages"]["rows"]["values"] == rows.tolist()
     if model:
         assert walk["stages"]["logits"]["shape"][-1] == vocabulary.size
-    assert "vocabulary own" in run(capsys, "walk", "--tokenizer", own, *model, "the fox")[1]
+    assert "vocabulary own" in run(capsys, "walk", "--tokenizer", custom_file, *model, "the fox")[1]
 
 
-def test_what_no_tokenizer_can_be_is_refused(capsys, own, tmp_path):
+def test_invalid_tokenizer_files_exit_2(capsys, custom_file, tmp_path):
     words = tmp_path / "words.json"
     model = {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}
     words.write_text(json.dumps({"version": "1.0", "model": model}), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""walk computes the positions that it shows, fits the terminal, and shows bytes as bytes."""
+"""walk: computes only the positions that it shows, fits the terminal, and shows partial characters as bytes."""
 
 import io
 import itertools
@@ -18,7 +18,7 @@ from engram_ref.ops.canonical import REPLACEMENT
 from engram_ref.text.pieces import bytes_of_letters, token_bytes
 from tests.unit.test_cli import run
 
-LONG = " ".join(f"w{i}" for i in range(400))            # 800 tokens and more
+LONG = " ".join(f"w{i}" for i in range(400))            # at least 800 tokens
 CONFIG = preset("deepseek-v4.1-flash")
 
 
@@ -27,86 +27,87 @@ def vocabulary():
     return Vocabulary.load("deepseek-v4")
 
 
-def followed(vocabulary, ids, span, model=None):
+def walk_of(vocabulary, ids, span, model=None):
     config = CONFIG if model is None else preset("tiny")
     return follow("", ids, vocabulary, config, config.layer_ids[0], span, model)
 
 
 def pages(walk, positions):
-    """Everything that walk prints of some positions."""
+    """Everything that walk prints for some positions."""
     shown = PAGES if walk.model is None else PAGES | BLOCK_PAGES
     return {key: page(walk, positions) for key, page in shown.items()}
 
 
 @pytest.mark.parametrize("name", [None, "tiny"], ids=["module", "model"])
-def test_a_part_of_a_text_is_shown_like_the_whole(vocabulary, rng, name):
-    """Position 3 is within the reach of the convolution from the start, 29 is not."""
+def test_some_positions_are_shown_as_in_the_whole_text(vocabulary, rng, name):
+    """The convolution at position 3 reaches the start of the text; at 29 it does not."""
     model = None if name is None else model_preset(name)
     ids = rng.integers(0, 128_000, 30)
-    whole = followed(vocabulary, ids, range(30), model)
+    whole = walk_of(vocabulary, ids, range(30), model)
     for span in (range(0, 1), range(3, 4), range(25, 30)):
-        part = followed(vocabulary, ids, span, model)
+        part = walk_of(vocabulary, ids, span, model)
         assert pages(part, list(span)) == pages(whole, list(span))
         assert len(part.stages["gate"]) == len(part.stages["rows"]) == len(span)
 
 
-def test_a_far_position_is_computed_from_what_it_needs(vocabulary, rng, monkeypatch):
-    """The cost of a position does not grow with the text before it, but for drawing the state."""
-    seen, plain = [], walk_data.engram
+def test_a_distant_position_costs_as_much_as_a_near_one(vocabulary, rng, monkeypatch):
+    """The cost does not grow with the preceding text, except for drawing the hidden states."""
+    lengths, plain = [], walk_data.engram
     monkeypatch.setattr(walk_data, "engram", lambda parameters, hidden, rows, config, **more:
-                        seen.append(hidden.shape[1]) or plain(parameters, hidden, rows, config, **more))
+                        lengths.append(hidden.shape[1]) or plain(parameters, hidden, rows, config, **more))
     ids = rng.integers(0, 128_000, 250_000)
-    walk = followed(vocabulary, ids, range(249_999, 250_000))
-    assert seen == [1 + walk.module.conv_span] and len(walk.raw_ids) == 250_000
+    walk = walk_of(vocabulary, ids, range(249_999, 250_000))
+    assert lengths == [1 + walk.module.conv_span] and len(walk.raw_ids) == 250_000
     assert max(terminal.columns(line) for lines in pages(walk, [249_999]).values() for line in lines) <= 80
 
 
 def test_a_model_computes_no_position_after_those_shown(capsys, monkeypatch):
-    seen, plain = [], walk_data.forward
+    lengths, plain = [], walk_data.forward
     monkeypatch.setattr(walk_data, "forward", lambda parameters, ids, *more, **options:
-                        seen.append(len(ids)) or plain(parameters, ids, *more, **options))
+                        lengths.append(len(ids)) or plain(parameters, ids, *more, **options))
     code, out, _ = run(capsys, "walk", LONG, "--model", "tiny", "--preset", "tiny")
-    assert code == 0 and seen == [32] and "showing the first 32 positions" in out
+    assert code == 0 and lengths == [32] and "the first 32 positions" in out
     argv = ["walk", LONG, "--model", "tiny", "--preset", "tiny", "--position", "40", "--json"]
     shown = json.loads(run(capsys, *argv)[1])
-    assert seen == [32, 41] and shown["stages"]["attention.attention_weights"]["shape"] == [1, 2, 1, 41]
+    assert lengths == [32, 41] and shown["stages"]["attention.attention_weights"]["shape"] == [1, 2, 1, 41]
     assert shown["stages"]["logits"]["shape"] == [1, 1, 129_280] and shown["values_from"].startswith("model tiny")
 
 
 def test_the_token_count_is_that_of_the_whole_text(capsys, vocabulary):
     length = len(vocabulary.encode(LONG))
     out = run(capsys, "walk", LONG)[1]
-    assert f"{length} tokens, each reading" in out and f"'{LONG[:70]}" in out
+    assert f"{length} tokens; each reads" in out and f"'{LONG[:70]}" in out
     shown = json.loads(run(capsys, "walk", LONG, "--position", "700", "--json")[1])
     assert shown["length"] == length and [token["position"] for token in shown["tokens"]] == [700]
 
 
-@pytest.mark.parametrize("argv, said", [
+@pytest.mark.parametrize("argv, message", [
     (["--json"], f"at most {MOST_COMPUTED} tokens"),
-    (["--model", "tiny", "--preset", "tiny", "--position", str(MOST_COMPUTED)], f"one below {MOST_COMPUTED} with"),
+    (["--model", "tiny", "--preset", "tiny", "--position", str(MOST_COMPUTED)],
+     f"a position below {MOST_COMPUTED} with"),
     (["--model", "tiny", "--preset", "tiny", "--position", str(MOST_COMPUTED - 5), "--plot", "x.svg"],
-     f"one below {MOST_COMPUTED - 11} with"),
+     f"a position below {MOST_COMPUTED - 11} with"),
 ], ids=["json", "model", "plot"])
-def test_what_would_take_too_much_is_refused_before_any_work(capsys, monkeypatch, tmp_path, argv, said):
+def test_too_large_requests_exit_2_before_any_work(capsys, monkeypatch, tmp_path, argv, message):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("engram_ref.cli.walk.follow", lambda *_: pytest.fail("it has begun"))
+    monkeypatch.setattr("engram_ref.cli.walk.follow", lambda *_: pytest.fail("work has started"))
     code, out, err = run(capsys, "walk", LONG, *argv)
-    assert (code, out) == (2, "") and said in err and err.count("\n") == 1 and list(tmp_path.iterdir()) == []
+    assert (code, out) == (2, "") and message in err and err.count("\n") == 1 and list(tmp_path.iterdir()) == []
 
 
-def test_the_last_position_that_a_model_takes(capsys, monkeypatch):
+def test_the_last_position_allowed_with_a_model(capsys, monkeypatch):
     monkeypatch.setattr("engram_ref.cli.walk.MOST_COMPUTED", 40)
     argv = ["walk", LONG, "--model", "tiny", "--preset", "tiny", "--position"]
     assert run(capsys, *argv, "39")[0] == 0 and run(capsys, *argv, "40")[0] == 2
 
 
-def test_an_endless_standard_input_is_refused():
+def test_an_endless_standard_input_exits_2():
     command = f"yes | {sys.executable} -m engram_ref walk -"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
     assert done.returncode == 2 and f"at most {MOST_BYTES:,} bytes" in done.stderr and done.stderr.count("\n") == 1
 
 
-def test_ids_takes_what_walk_does_not(capsys, monkeypatch):
+def test_ids_accepts_longer_input_than_walk(capsys, monkeypatch):
     monkeypatch.setattr("engram_ref.cli.walk.MOST_BYTES", 10)
     for argv, text, code in ((["walk", "-"], b"ten bytes.", 0), (["walk", "-"], b"ten and one", 2),
                              (["ids", "-"], b"ten and one", 0)):
@@ -114,7 +115,7 @@ def test_ids_takes_what_walk_does_not(capsys, monkeypatch):
         assert run(capsys, *argv)[0] == code
 
 
-def test_a_piece_of_a_letter_is_shown_as_its_bytes(capsys):
+def test_part_of_a_character_is_shown_as_its_bytes(capsys):
     code, out, _ = run(capsys, "walk", "✈é")
     assert code == 0 and "'<E2 9C>'" in out and "'<88>'" in out and "â" not in out
     shown = json.loads(run(capsys, "walk", "✈é", "--json")[1])["tokens"]
@@ -124,13 +125,13 @@ def test_a_piece_of_a_letter_is_shown_as_its_bytes(capsys):
     assert "".join(token["bytes"] for token in shown).replace(" ", "") == "✈é".encode().hex()
 
 
-def test_pieces_of_letters_are_bytes_in_the_figure(capsys, tmp_path):
+def test_parts_of_characters_are_bytes_in_the_figure(capsys, tmp_path):
     run(capsys, "walk", "✈é", "--plot", str(tmp_path / "walk.svg"))
     assert "&lt;E2 9C&gt;" in (tmp_path / "walk.svg").read_text(encoding="utf-8")
 
 
-def test_bytes_are_those_that_the_tokenizer_decodes(vocabulary):
-    """Of every token of the vocabulary that is spelled in byte-level letters."""
+def test_token_bytes_match_the_tokenizers_decoder(vocabulary):
+    """Checks every token of the vocabulary that is spelled in byte-level letters."""
     from tokenizers.pre_tokenizers import ByteLevel
 
     assert set(bytes_of_letters()) == set(ByteLevel.alphabet())
@@ -140,8 +141,8 @@ def test_bytes_are_those_that_the_tokenizer_decodes(vocabulary):
             and data.decode("utf-8", "replace") != vocabulary.text(i)] == []
 
 
-def test_a_spelling_of_another_kind_stays_readable(monkeypatch, vocabulary, rng):
-    walk = followed(vocabulary, rng.integers(0, 100, 3), range(3))
+def test_other_spellings_stay_readable(monkeypatch, vocabulary, rng):
+    walk = walk_of(vocabulary, rng.integers(0, 100, 3), range(3))
     monkeypatch.setattr(Vocabulary, "text", lambda *_: REPLACEMENT)
     monkeypatch.setattr(Vocabulary, "spelling", lambda *_: "<0xE2>")
     assert walk.spell(0) == "<E2>" and walk.token_bytes(5) == b"\xe2"
@@ -150,7 +151,7 @@ def test_a_spelling_of_another_kind_stays_readable(monkeypatch, vocabulary, rng)
 
 
 @pytest.mark.parametrize("command", ["walk", "ids"])
-def test_a_byte_order_mark_is_said_and_kept(capsys, command):
+def test_a_byte_order_mark_is_reported_and_kept(capsys, command):
     plain, marked = (run(capsys, command, text, "--json") for text in ("horse", "\ufeffhorse"))
     assert plain[2] == "" and "byte-order mark (U+FEFF)" in marked[2] and marked[2].count("\n") == 1
     assert marked[0] == 0 and marked[1] != plain[1]
@@ -185,7 +186,7 @@ SHOWN |= {
 def test_every_page_fits_80_columns(capsys, monkeypatch, argv, unicode):
     monkeypatch.setenv("COLUMNS", "80")
     for module in ("terminal", "walk"):
-        monkeypatch.setattr(f"engram_ref.cli.{module}.speaks_unicode", lambda: unicode)
+        monkeypatch.setattr(f"engram_ref.cli.{module}.supports_unicode", lambda: unicode)
     code, out, _ = run(capsys, *argv)
     assert code == 0 and max(map(terminal.columns, out.splitlines())) <= 80 and (unicode or out.isascii())
 
@@ -201,18 +202,18 @@ def test_every_preset_and_help_page_fits_80_columns(capsys, monkeypatch):
 
 
 @pytest.mark.parametrize("columns, widest", [(60, 80), (100, 100), (300, 120)])
-def test_a_terminal_is_used_up_to_120_columns(capsys, monkeypatch, columns, widest):
+def test_output_uses_at_most_120_columns(capsys, monkeypatch, columns, widest):
     monkeypatch.setenv("COLUMNS", str(columns))
     texts = [run(capsys, *argv)[1] for argv in (["walk"], ["walk", "--help"], ["presets"])]
-    found = [max(map(terminal.columns, text.splitlines())) for text in texts]
-    assert max(found) <= widest and (columns == 60 or max(found) > 80)
+    result = [max(map(terminal.columns, text.splitlines())) for text in texts]
+    assert max(result) <= widest and (columns == 60 or max(result) > 80)
 
 
-def test_marks_and_joined_letters_take_no_column():
+def test_combining_characters_have_no_width():
     widths = {"한": 2, "\u1112\u1161\u11ab": 2, "1\ufe0f\u20e3": 2, "é": 1, "e\u0301": 1}
     assert {text: terminal.columns(text) for text in widths} == widths
-    for text, room in itertools.product(TEXTS.values(), range(4, 30)):
-        assert {terminal.columns(terminal.fit(text, room, side)) for side in ("left", "right")} == {room}
+    for text, width in itertools.product(TEXTS.values(), range(4, 30)):
+        assert {terminal.columns(terminal.fit(text, width, side)) for side in ("left", "right")} == {width}
 
 
 def test_every_stage_as_json_has_the_positions_shown(capsys):

@@ -1,4 +1,4 @@
-"""FP8 rows, power-of-two scales and bfloat16 rounding: every code pair against exact fractions."""
+"""FP8 rows, power-of-two scales and bfloat16 rounding: every pair of code and scale against exact fractions."""
 
 import functools
 import math
@@ -19,14 +19,14 @@ ALL_SCALES = np.repeat(np.arange(256, dtype=np.uint8)[:, None], BLOCKS, axis=1) 
 
 @functools.cache
 def slow_pairs():
-    """What each pair decodes to by the slow decoder, as float32 and after bfloat16: two [scale byte, code]."""
+    """Every pair decoded by the slow version, in float32 and rounded to bfloat16: two [scale byte, code]."""
     pairs = [[slow.dequantise(code, byte) for code in range(256)] for byte in range(256)]
     return np.array(pairs).transpose(2, 0, 1).astype(np.float32)
 
 
 @functools.cache
 def exact_pairs():
-    """The product of code and scale without any rounding; every one is a float64."""
+    """Exact products of code and scale, all representable in float64."""
     numbers = np.array([np.nan if slow.e4m3(c) == slow.NAN else math.copysign(float(slow.e4m3(c)[1]), slow.e4m3(c)[0])
                         for c in range(256)])
     scales = np.array([np.nan if slow.e8m0(b) == slow.NAN else float(slow.e8m0(b)) for b in range(256)])
@@ -42,9 +42,9 @@ def test_every_pair_rounds_to_the_nearest_bfloat16():
 
 
 def test_every_pair_decodes_exactly_in_float64():
-    found = dequantise(ALL_CODES, ALL_SCALES, np.float64)
-    assert found.dtype == np.float64
-    assert_close("float64", exact_pairs(), found, "exact")
+    result = dequantise(ALL_CODES, ALL_SCALES, np.float64)
+    assert result.dtype == np.float64
+    assert_close("float64", exact_pairs(), result, "exact")
 
 
 def test_every_code_and_every_scale_agree_with_ml_dtypes():
@@ -61,8 +61,8 @@ def test_every_code_and_every_scale_agree_with_ml_dtypes():
     (0x7E, 247, np.inf), (0xFE, 247, -np.inf), (0x38, 254, 2.0**127), (0x7F, 127, np.nan), (0xFF, 127, np.nan),
     (0x38, 255, np.nan), (0x00, 255, np.nan)])
 def test_edges_of_the_formats(code, byte, expected):
-    found = dequantise(np.full(32, code, dtype=np.uint8), np.array([byte], dtype=np.uint8))
-    assert_close("value", np.full(32, expected, dtype=np.float32), found, "exact")
+    result = dequantise(np.full(32, code, dtype=np.uint8), np.array([byte], dtype=np.uint8))
+    assert_close("value", np.full(32, expected, dtype=np.float32), result, "exact")
 
 
 def test_overflow_begins_at_scale_byte_247():
@@ -80,8 +80,8 @@ def test_bfloat16_is_inexact_for_96_pairs_all_subnormal():
 
 def test_scales_belong_to_blocks_of_32_channels():
     scales = np.array([127, 128, 126, 130], dtype=np.uint8)
-    found = dequantise(np.full(128, 0x38, dtype=np.uint8), scales)
-    assert_close("blocks", np.repeat(np.float32([1, 2, 0.5, 8]), 32), found, "exact")
+    result = dequantise(np.full(128, 0x38, dtype=np.uint8), scales)
+    assert_close("blocks", np.repeat(np.float32([1, 2, 0.5, 8]), 32), result, "exact")
 
 
 @pytest.mark.parametrize("shape", [(0, 32), (1, 0, 64), (3, 2, 96)], ids=str)
@@ -101,18 +101,18 @@ BAD_STORED = {
     "a scale per 16": (np.zeros(32, dtype=np.uint8), np.zeros(2, dtype=np.uint8), "one per 32"),
     "a scale per 128": (np.zeros(128, dtype=np.uint8), np.zeros(1, dtype=np.uint8), "one per 32"),
     "31 channels": (np.zeros(31, dtype=np.uint8), np.zeros(1, dtype=np.uint8), "one per 32"),
-    "another batch": (np.zeros((2, 32), dtype=np.uint8), np.zeros((3, 1), dtype=np.uint8), "one per 32"),
+    "wrong batch size": (np.zeros((2, 32), dtype=np.uint8), np.zeros((3, 1), dtype=np.uint8), "one per 32"),
 }
 
 
 @pytest.mark.parametrize("case", BAD_STORED)
-def test_stored_numbers_of_a_wrong_kind_are_refused(case):
+def test_invalid_codes_and_scales_raise(case):
     codes, scales, message = BAD_STORED[case]
     with pytest.raises(InputError, match=message):
         dequantise(codes, scales)
 
 
 @pytest.mark.parametrize("width", [1, 31, 33])
-def test_quantise_refuses_a_broken_block(width):
+def test_quantise_raises_for_an_incomplete_block(width):
     with pytest.raises(InputError, match="multiple of 32"):
         quantise(np.zeros((2, width), dtype=np.float32))

@@ -1,4 +1,4 @@
-"""Every field of every configuration: wrong types, ranges and non-finite numbers are refused by name."""
+"""Every field of every configuration: wrong types, ranges and non-finite numbers raise with the field's name."""
 
 import json
 import math
@@ -29,18 +29,18 @@ FLOATS = ("norm_eps", "conv_norm_eps", "quantise_floor", "factor", "mscale", "be
 OPTIONAL = ("vocabulary", "eos_id", "multipliers", "norm_eps", "q_lora_rank", "yarn", "experts", "hyper", "engram")
 GOOD = {"True": FLAGS, "np.True_": FLAGS, "'3'": ("name", "source", "vocabulary"), "1.5": FLOATS,
         "-1": ("alpha_init",), "None": OPTIONAL}
-"""Fields that rightly take one of the values above."""
+"""Fields for which one of the values above is valid."""
 
 CASES = [(kind, field.name, bad) for kind, config in CONFIGS.items() for field in fields(config) for bad in BAD
          if field.name not in GOOD.get(bad, ())]
 
 
-def test_the_values_of_every_field_are_tried():
+def test_every_field_is_covered():
     assert len(CASES) > 60 * 15
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
-def test_a_field_takes_no_other_value(kind):
+def test_invalid_field_values_raise(kind):
     for field, bad in [case[1:] for case in CASES if case[0] == kind]:
         try:
             replace(CONFIGS[kind], **{field: BAD[bad]})
@@ -51,7 +51,7 @@ def test_a_field_takes_no_other_value(kind):
 
 
 @pytest.mark.parametrize("bad", GOOD)
-def test_a_field_takes_the_values_it_should(bad):
+def test_valid_field_values_are_accepted(bad):
     for config in CONFIGS.values():
         for field in {field.name for field in fields(config)} & set(GOOD[bad]):
             assert getattr(replace(config, **{field: BAD[bad]}), field) == BAD[bad]
@@ -59,7 +59,7 @@ def test_a_field_takes_the_values_it_should(bad):
 
 @pytest.mark.parametrize("kind", CONFIGS)
 def test_every_number_states_its_range(kind):
-    """A plain int or float would take a bool, and NaN."""
+    """A plain int or float annotation would accept bools and NaN."""
     config = CONFIGS[kind]
     assert set(annotations(type(config))) == {field.name for field in fields(config)}
     stated = " ".join(map(str, annotations(type(config)).values()))
@@ -77,24 +77,24 @@ def test_numpy_scalars_become_python_numbers(kind):
     assert {name: type(getattr(made, name)) for name in given} == {name: type(value) for name, value in given.items()}
 
 
-def test_a_float_field_keeps_what_it_can_hold_only():
+def test_float_fields_accept_only_exact_values():
     assert type(replace(BACKBONE, rms_norm_eps=0).rms_norm_eps) is float
     assert replace(BACKBONE, rms_norm_eps=np.float32(1e-6)).rms_norm_eps == float(np.float32(1e-6))
-    with pytest.raises(InputError, match="rms_norm_eps: expected a finite number that a float64 holds, found "):
+    with pytest.raises(InputError, match="rms_norm_eps: expected a finite number that float64 can represent, found "):
         replace(BACKBONE, rms_norm_eps=2**53 + 1)
 
 
-@pytest.mark.parametrize(("fields", "words"), [
+@pytest.mark.parametrize(("fields", "message"), [
     ({"rope_theta": 1}, "rope_theta: expected above 1, found 1"),
     ({"n_heads": 0}, "n_heads: expected at least 1, found 0"),
     ({"n_heads": 2**63}, "n_heads: expected at most 9223372036854775807"),
     ({"yarn": asdict(CONFIGS["YarnConfig"])}, "yarn: expected YarnConfig, found a value of type dict")], ids=str)
-def test_what_is_wrong_is_said(fields, words):
-    with pytest.raises(InputError, match=words):
+def test_errors_state_the_expected_value(fields, message):
+    with pytest.raises(InputError, match=message):
         replace(BACKBONE.attention, **fields)
 
 
-def test_the_item_of_a_list_is_named():
+def test_errors_name_the_list_item():
     with pytest.raises(InputError, match=r"multipliers\[1\]\[0\]: expected an integer, found '3'"):
         replace(preset("tiny"), multipliers=[[1, 3, 5], ["3", 5, 7]])
 

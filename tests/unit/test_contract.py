@@ -1,4 +1,4 @@
-"""What every float op promises: inputs untouched, their dtype kept, NaN passed on, empty inputs taken."""
+"""Contract of every float op: inputs not modified, dtype kept, NaN propagated, empty inputs valid."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ FLOATS = ("float32", "float64")
 
 
 def arrays(dtype, T=3, B=2, M=3, D=5, L=4, dilation=2):
-    """Named inputs of odd sizes, each read-only: a write would raise."""
+    """Named read-only inputs of odd sizes; writing to one raises."""
     rng = np.random.default_rng(1)
     shapes = {"x": (B, T, M, D), "y": (B, T, M, D), "s": (B, T, M), "value": (B, T, D), "gain": (M, D),
               "gain2": (M, D), "weight": (7, D), "bias": (7,), "kernel": (M, D, L),
@@ -46,15 +46,15 @@ OPS = {
     "gather": lambda a: ops.gather(a["x"][0, 0], np.zeros((1, 1, 2), dtype=np.int64), np.array([0, 1])),
     "concatenate": lambda a: ops.concatenate(a["x"]),
 }
-MAY_BE_VIEWS = ("gather", "concatenate")       # nothing is computed
-FIRST_ELEMENT_FEEDS_ALL = ("linear", "rms_norm", "sigmoid", "score", "factored_score", *ROOTS,
+MAY_BE_VIEWS = ("gather", "concatenate")       # they compute nothing
+PROPAGATE_NAN = ("linear", "rms_norm", "sigmoid", "score", "factored_score", *ROOTS,
                            *(f"gate {form}" for form in CHOICES["gate_form"]), "apply_gate", "short_conv", "next_taps",
                            "silu")
 
 
 @pytest.mark.parametrize("dtype", FLOATS)
 @pytest.mark.parametrize("op", OPS)
-def test_inputs_stay_as_they_are_and_dtype_is_kept(op, dtype):
+def test_inputs_are_not_modified_and_dtype_is_kept(op, dtype):
     inputs = arrays(dtype)
     before = {name: array.copy() for name, array in inputs.items()}
     assert OPS[op](inputs).dtype == dtype
@@ -63,30 +63,30 @@ def test_inputs_stay_as_they_are_and_dtype_is_kept(op, dtype):
 
 
 @pytest.mark.parametrize("op", [op for op in OPS if op not in MAY_BE_VIEWS])
-def test_no_result_can_be_used_to_change_an_input(op):
+def test_results_share_no_memory_with_inputs(op):
     inputs = arrays("float64")
-    found = OPS[op](inputs)
-    assert not any(np.shares_memory(found, array) for array in inputs.values())
+    result = OPS[op](inputs)
+    assert not any(np.shares_memory(result, array) for array in inputs.values())
 
 
 @pytest.mark.parametrize("T", [0, 1])
 @pytest.mark.parametrize("op", [op for op in OPS if op != "gather"])
-def test_short_sequences_are_legal(op, T):
+def test_short_sequences_are_valid(op, T):
     inputs = arrays("float64", T=T)
-    found = OPS[op](inputs)
-    assert found.dtype == np.float64
+    result = OPS[op](inputs)
+    assert result.dtype == np.float64
     if op not in ("effective_gain", "next_taps"):
-        assert found.shape[1] == T
+        assert result.shape[1] == T
 
 
-@pytest.mark.parametrize("op", FIRST_ELEMENT_FEEDS_ALL)
-def test_nan_is_passed_on(op):
+@pytest.mark.parametrize("op", PROPAGATE_NAN)
+def test_nan_propagates(op):
     inputs = arrays("float64")
     x = inputs["x"].copy()
     x[0, 0, 0, 0] = np.nan
-    found = OPS[op](inputs | {"x": x})
-    assert np.isnan(found[0]).any()
-    assert not np.isnan(found[1]).any()
+    result = OPS[op](inputs | {"x": x})
+    assert np.isnan(result[0]).any()
+    assert not np.isnan(result[1]).any()
 
 
 def test_repeated_calls_give_the_same_bits():

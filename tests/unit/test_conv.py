@@ -1,4 +1,4 @@
-"""The short convolution: taps, dilation, causality, and a state that makes cuts invisible."""
+"""The short convolution: taps, dilation, causality, and a state that makes results independent of cuts."""
 
 import numpy as np
 import pytest
@@ -9,7 +9,7 @@ from tests.compare import assert_close
 
 SHAPES = [(1, 0, 1, 1, 4, 3), (1, 1, 1, 1, 4, 3), (2, 11, 3, 5, 4, 3), (1, 7, 2, 1, 2, 4), (1, 6, 1, 3, 3, 1),
           (2, 5, 2, 3, 1, 3)]
-"""B, T, M, D, taps, dilation."""
+"""B, T, M, D, number of taps, dilation."""
 
 
 def case(B, T, M, D, L, dilation):
@@ -25,8 +25,8 @@ def test_convolution_matches_exact_sums(shape):
     kernels = weight.reshape(M * D, L).tolist()
     expected = [slow.short_conv(line, kernels, dilation) for line in x.reshape(B, T, M * D).tolist()]
     scale = np.abs(weight).sum(axis=-1) * np.abs(x).max(initial=0)
-    found = short_conv(x, weight, dilation, start)
-    assert_close("conv", np.reshape(np.array(expected, dtype=float), x.shape), found, "f64", L, scale)
+    result = short_conv(x, weight, dilation, start)
+    assert_close("conv", np.reshape(np.array(expected, dtype=float), x.shape), result, "f64", L, scale)
 
 
 def impulse_response(weight, dilation, length):
@@ -37,11 +37,11 @@ def impulse_response(weight, dilation, length):
 
 
 def test_an_impulse_shows_the_taps_newest_first():
-    found = impulse_response([4.0, 3.0, 2.0, 1.0], 3, 13)
-    assert found == [0, 0, 1, 0, 0, 2, 0, 0, 3, 0, 0, 4, 0]
+    result = impulse_response([4.0, 3.0, 2.0, 1.0], 3, 13)
+    assert result == [0, 0, 1, 0, 0, 2, 0, 0, 3, 0, 0, 4, 0]
 
 
-def test_nothing_looks_ahead():
+def test_convolution_is_causal():
     x, weight, start = case(1, 9, 2, 3, 4, 3)
     changed = x.copy()
     changed[:, 5:] = 1e6
@@ -50,7 +50,7 @@ def test_nothing_looks_ahead():
     assert (before[:, 5:] != after[:, 5:]).all()
 
 
-def test_branches_and_channels_keep_to_themselves():
+def test_branches_and_channels_are_independent():
     x, weight, start = case(1, 9, 3, 2, 4, 3)
     changed = x.copy()
     changed[:, :, 1, 0] += 1.0
@@ -59,21 +59,21 @@ def test_branches_and_channels_keep_to_themselves():
 
 
 def in_chunks(x, weight, dilation, taps, lengths):
-    found, begin = [], 0
+    result, begin = [], 0
     for length in lengths:
         chunk = x[:, begin : begin + length]
-        found.append(short_conv(chunk, weight, dilation, taps))
+        result.append(short_conv(chunk, weight, dilation, taps))
         taps, begin = next_taps(chunk, taps), begin + length
-    return np.concatenate(found, axis=1), taps
+    return np.concatenate(result, axis=1), taps
 
 
 @pytest.mark.parametrize("lengths", [(11,), (1,) * 11, (0, 11), (11, 0, 0), (1, 10), (10, 1), (9, 2), (3, 0, 5, 3)],
                          ids=str)
-def test_any_cut_gives_the_answer_of_one_piece(lengths):
+def test_any_cut_gives_the_result_of_one_call(lengths):
     x, weight, start = case(2, 11, 3, 5, 4, 3)
     whole, last = in_chunks(x, weight, 3, start, (11,))
-    found, taps = in_chunks(x, weight, 3, start, lengths)
-    assert_close("conv", whole, found, "exact")
+    result, taps = in_chunks(x, weight, 3, start, lengths)
+    assert_close("conv", whole, result, "exact")
     assert_close("taps", last, taps, "exact")
 
 
@@ -82,8 +82,8 @@ def test_every_cut_in_two():
         x, weight, start = case(1, T, 1, 3, 4, 3)
         whole, last = in_chunks(x, weight, 3, start, (T,))
         for cut in range(T + 1):
-            found, taps = in_chunks(x, weight, 3, start, (cut, T - cut))
-            assert_close(f"{T} cut at {cut}", whole, found, "exact")
+            result, taps = in_chunks(x, weight, 3, start, (cut, T - cut))
+            assert_close(f"{T} cut at {cut}", whole, result, "exact")
             assert_close("taps", last, taps, "exact")
 
 
@@ -97,5 +97,5 @@ def test_taps_are_the_last_inputs():
 
 def test_silu_is_x_times_its_sigmoid():
     x = np.array([-1000.0, -20.0, -1.0, -0.0, 0.0, 0.5, 30.0, 1000.0])
-    for value, found in zip(x.tolist(), silu(x), strict=True):
-        assert_close(f"silu of {value}", slow.silu(value), found, "f64")
+    for value, result in zip(x.tolist(), silu(x), strict=True):
+        assert_close(f"silu of {value}", slow.silu(value), result, "f64")

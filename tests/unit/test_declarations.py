@@ -1,4 +1,4 @@
-"""Declared parameters: every array of every model says what it is, in words that the package knows."""
+"""Declared parameters: every array of every model has a known part, kind and group."""
 
 from collections import Counter
 from dataclasses import replace
@@ -15,7 +15,7 @@ GROUPS = {"weight": {"matrix", "vector", "conv", "embedding", "output"}, "table"
 
 
 @pytest.mark.parametrize("name", model_presets())
-def test_every_array_is_declared_once_and_in_known_words(name):
+def test_every_array_is_declared_once_with_known_attributes(name):
     declared = list(declarations.model(model_preset(name)))
     assert len({p.name for p in declared}) == len(declared)
     for p in declared:
@@ -25,18 +25,18 @@ def test_every_array_is_declared_once_and_in_known_words(name):
         assert (p.layer is not None) == (p.part.startswith("engram "))
 
 
-def test_what_an_optimiser_and_a_gradient_must_not_touch():
+def test_arrays_without_optimiser_or_gradient_are_marked():
     model = model_preset("tiny")
-    found = {p.name.split(".", 2)[-1]: (p.kind, p.group) for p in declarations.model(model)}
-    assert found["engram.column_offsets"] == ("constant", "")
-    assert found["engram.table"] == ("table", "table")
-    assert found["ffn.gate.bias"] == ("statistic", "")
+    result = {p.name.split(".", 2)[-1]: (p.kind, p.group) for p in declarations.model(model)}
+    assert result["engram.column_offsets"] == ("constant", "")
+    assert result["engram.table"] == ("table", "table")
+    assert result["ffn.gate.bias"] == ("statistic", "")
     codes = {p.name: p.kind for p in declarations.engram_module(preset("deepseek-v4.1-flash"), 14)}
     assert (codes["table_codes"], codes["table_scales"]) == ("table", "constant")
 
 
 def test_groups_of_the_tiny_model():
-    """Muon's matrices, and what is not one although it has two axes or more."""
+    """Matrices for Muon; some other arrays have two or more axes but are not matrices."""
     counted = Counter(p.group for p in declarations.model(model_preset("tiny")))
     assert counted == {"matrix": 26, "vector": 25, "conv": 2, "table": 2, "embedding": 1, "output": 1, "": 3}
     by_name = {p.name: p.group for p in declarations.engram_module(preset("demo"), 1)}

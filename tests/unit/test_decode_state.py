@@ -1,4 +1,4 @@
-"""Decoding: whatever the schedule, the logits are those of the whole text at once."""
+"""Decoding: any schedule gives the logits of one call on the whole text."""
 
 import copy
 import pickle
@@ -19,7 +19,7 @@ CUTS = [(13,), (1,) * 13, (0, 13, 0), (1, 12), (12, 1), (2, 0, 3, 1, 7)]
 
 
 def text(config, batch=2, seed=1):
-    """Ids [B, 13], dead marks where the dialect has them."""
+    """Ids [B, 13] and dead marks, or None if the dialect has no DEAD."""
     ids = random_ids(config, batch, LENGTH, seed)
     if config.engram is None or not config.engram.dead_barrier:
         return ids, None
@@ -33,21 +33,21 @@ def part(ids, dead, begin, end):
 @pytest.mark.parametrize("absorbed", [False, True], ids=["expanded", "absorbed"])
 @pytest.mark.parametrize("lengths", CUTS, ids=lambda c: "cut in " + ",".join(map(str, c)))
 @pytest.mark.parametrize("name", MODELS)
-def test_any_cut_gives_the_logits_of_the_whole(name, lengths, absorbed):
+def test_any_cut_gives_the_logits_of_one_call(name, lengths, absorbed):
     config = MODELS[name]
     parameters, (ids, dead) = random_model(config), text(config)
-    state, found, begin = DecodeState.start(2), [], 0
+    state, result, begin = DecodeState.start(2), [], 0
     for length in lengths:
-        found.append(forward(parameters, config=config, state=state, absorbed=absorbed,
-                             **part(ids, dead, begin, begin + length)))
+        result.append(forward(parameters, config=config, state=state, absorbed=absorbed,
+                              **part(ids, dead, begin, begin + length)))
         begin += length
     whole = forward(parameters, ids, config, dead=dead)
-    assert_close("logits", whole, np.concatenate(found, axis=1), "model")
+    assert_close("logits", whole, np.concatenate(result, axis=1), "model")
     assert state.lengths.tolist() == [LENGTH] * 2
 
 
 def ragged(ids, dead, lengths, counts):
-    """The next counts[b] tokens of each row, padded on the right with an id that would disturb."""
+    """The next counts[b] tokens of each row, padded on the right with an id that would change the result if read."""
     T = int(max(counts))
     new, marks = np.full((len(ids), T), 60), np.zeros((len(ids), T), dtype=bool)
     for b, (start, count) in enumerate(zip(lengths, counts, strict=True)):
@@ -58,8 +58,8 @@ def ragged(ids, dead, lengths, counts):
 
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("name", MODELS)
-def test_rows_of_different_lengths_do_not_disturb_each_other(name, seed):
-    """Random ragged steps; a row that has run out is finished and takes part with a count of 0."""
+def test_rows_of_different_lengths_are_independent(name, seed):
+    """Random ragged steps; a finished row takes part with a count of 0."""
     config, rng = MODELS[name], np.random.default_rng(seed)
     parameters, (ids, dead) = random_model(config), text(config, 3)
     whole, state = forward(parameters, ids, config, dead=dead), DecodeState.start(3)
@@ -74,8 +74,8 @@ def test_rows_of_different_lengths_do_not_disturb_each_other(name, seed):
 
 @pytest.mark.parametrize("tokens", [0, 1, 4, 9, [0, 9], [5, 2]], ids=str)
 @pytest.mark.parametrize("name", MODELS)
-def test_rollback_and_replay_is_straight_on(name, tokens):
-    """Nine tokens, four drafts that are rejected, then more taken back, then the true rest."""
+def test_rollback_and_replay_equals_one_call(name, tokens):
+    """Nine tokens, four rejected drafts, a further rollback, then the rest of the text."""
     config = MODELS[name]
     parameters, (ids, dead) = random_model(config), text(config)
     whole, state = forward(parameters, ids, config, dead=dead), DecodeState.start(2)
@@ -84,14 +84,14 @@ def test_rollback_and_replay_is_straight_on(name, tokens):
     state.rollback(4)
     state.rollback(tokens)
     start = state.lengths.copy()
-    found = forward(parameters, config=config, state=state, **ragged(ids, dead, start, LENGTH - start))
+    result = forward(parameters, config=config, state=state, **ragged(ids, dead, start, LENGTH - start))
     for b in range(2):
-        assert_close(f"row {b}", whole[b, start[b] :], found[b, : LENGTH - start[b]], "model")
+        assert_close(f"row {b}", whole[b, start[b] :], result[b, : LENGTH - start[b]], "model")
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_drafts_are_taken_one_by_one_or_not_at_all(name):
-    """Speculative decoding: three drafts a step, row 0 accepts one of them and row 1 two."""
+def test_rows_accept_different_numbers_of_drafts(name):
+    """Speculative decoding: three drafts per step, of which the two rows accept different numbers."""
     config = MODELS[name]
     parameters, (ids, dead) = random_model(config), text(config)
     whole, state = forward(parameters, ids, config, dead=dead), DecodeState.start(2)
@@ -108,26 +108,26 @@ def test_drafts_are_taken_one_by_one_or_not_at_all(name):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_forks_are_separate_runs(name):
+def test_forks_are_independent(name):
     config = MODELS[name]
     parameters, (ids, _), (other, _) = random_model(config), text(config), text(config, seed=2)
     other[:, :5] = ids[:, :5]
     state = DecodeState.start(2)
     forward(parameters, ids[:, :5], config, state=state)
     branch = state.fork()
-    found = {"one": [], "two": []}
-    for t in range(5, LENGTH):                                          # in turns, so that sharing would show
-        found["one"].append(forward(parameters, ids[:, t : t + 1], config, state=state))
-        found["two"].append(forward(parameters, other[:, t : t + 1], config, state=branch))
+    result = {"one": [], "two": []}
+    for t in range(5, LENGTH):                                          # alternate, so that shared caches are noticed
+        result["one"].append(forward(parameters, ids[:, t : t + 1], config, state=state))
+        result["two"].append(forward(parameters, other[:, t : t + 1], config, state=branch))
     for key, whole in (("one", ids), ("two", other)):
         expected = forward(parameters, whole, config)[:, 5:]
-        assert_close(key, expected, np.concatenate(found[key], axis=1), "model")
+        assert_close(key, expected, np.concatenate(result[key], axis=1), "model")
     state.rollback(3)
     assert branch.lengths.tolist() == [LENGTH] * 2
 
 
 def stepped(state, parameters, ids, steps, namespace=ops):
-    """Logits of some steps of one token."""
+    """Logits of single-token steps at the positions `steps`."""
     return [forward(parameters, ids[:, t : t + 1], FULL, state=state, ops=namespace) for t in steps]
 
 
@@ -136,19 +136,20 @@ SNAPSHOTS = {
     "copy": copy.copy,
     "deepcopy": copy.deepcopy,
     "pickle": lambda state: pickle.loads(pickle.dumps(state)),
-    "by hand": lambda state: DecodeState(state.lengths, state.caches),
+    "constructor": lambda state: DecodeState(state.lengths, state.caches),
     "dictionary": lambda state: DecodeState(state.lengths.copy(), dict(state.caches)),
 }
 
 
-@pytest.mark.parametrize("way", SNAPSHOTS)
-def test_a_snapshot_never_sees_what_its_origin_writes(way):
-    """After a rollback the origin writes over slots that the snapshot still counts, and the other way round."""
+@pytest.mark.parametrize("method", SNAPSHOTS)
+def test_snapshots_are_unaffected_by_later_writes(method):
+    """After a rollback the original overwrites slots that the snapshot still uses, and vice versa."""
     parameters, (ids, _), (other, _) = random_model(FULL), text(FULL), text(FULL, seed=2)
     state = DecodeState.start(2)
     stepped(state, parameters, ids, range(9))
-    snapshot = SNAPSHOTS[way](state)
+    snapshot = SNAPSHOTS[method](state)
     kept = {name: cache[:, :9].copy() for name, cache in snapshot.caches.items()}
+    # write into either one and check that the other keeps its length and values
     for one, two in ((state, snapshot), (snapshot, state)):
         one.rollback(4)
         stepped(one, parameters, other, range(4))
@@ -156,6 +157,7 @@ def test_a_snapshot_never_sees_what_its_origin_writes(way):
         if two is snapshot:
             for name, cache in kept.items():
                 assert_close(name, cache, two.caches[name][:, :9], "exact")
+    # both now hold the same text and must continue it alike
     text_of_both = np.concatenate([ids[:, :5], other[:, :4]], axis=1)
     for one in (state, snapshot):
         logits = forward(parameters, ids[:, 9:10], FULL, state=one)
@@ -163,7 +165,7 @@ def test_a_snapshot_never_sees_what_its_origin_writes(way):
         assert_close("logits", expected, logits, "model")
 
 
-def test_a_cache_that_was_read_is_not_written_into():
+def test_returned_caches_are_not_written_to():
     parameters, (ids, _) = random_model(FULL), text(FULL)
     state = DecodeState.start(2)
     stepped(state, parameters, ids, range(6))
@@ -176,7 +178,7 @@ def test_a_cache_that_was_read_is_not_written_into():
 
 
 class Allocations:
-    """The namespace, and every new array that a cache was moved to."""
+    """A namespace that records the length of every newly allocated cache."""
 
     def __init__(self):
         self.made = []
@@ -185,28 +187,28 @@ class Allocations:
 
     def spy(self, op):
         def call(cache, new, lengths):
-            found = op(cache, new, lengths)
-            if found is not cache:
-                self.made.append(found.shape[1])
-            return found
+            result = op(cache, new, lengths)
+            if result is not cache:
+                self.made.append(result.shape[1])
+            return result
         return call
 
 
-def test_a_step_copies_no_cache_but_at_doublings():
+def test_a_step_copies_caches_only_to_double_them():
     parameters, (ids, _) = random_model(FULL), text(FULL)
     state, allocations, per_step = DecodeState.start(2), Allocations(), []
     forward(parameters, ids[:, :8], FULL, state=state)
     for t in range(8, 40):
         stepped(state, parameters, ids[:, t % 13 :], [0], allocations.ops)
         per_step.append(len(set(allocations.made)))
-        if t in (10, 20):                                    # drafts that are rejected cost no copy either
+        if t in (10, 20):                                    # rejected drafts cost no copy either
             state.rollback([1, 0])
     caches = 3 * 2 + 2 + 1
     assert sorted(allocations.made) == [16] * caches + [32] * caches + [64] * caches
     assert per_step.count(per_step[0]) > 5
 
 
-def test_reading_the_caches_costs_the_next_step_a_copy_and_no_more():
+def test_reading_the_caches_costs_one_copy_at_the_next_step():
     parameters, (ids, _) = random_model(FULL), text(FULL)
     state, allocations = DecodeState.start(2), Allocations()
     stepped(state, parameters, ids, range(5))
@@ -217,8 +219,8 @@ def test_reading_the_caches_costs_the_next_step_a_copy_and_no_more():
 
 
 @pytest.mark.parametrize("stop", ["layers.2.attention.c_kv", "logits"])
-def test_a_call_that_ends_early_leaves_nothing_behind(stop):
-    """Not even after a row's end: the values may be NaN, and attention reads hidden slots with weight 0."""
+def test_a_call_that_stops_early_leaves_the_caches_unchanged(stop):
+    """Even past a row's end: attention reads masked slots with weight 0, and NaN would spread."""
     parameters, (ids, _) = random_model(FULL), text(FULL)
     bad = parameters | {"embed.weight": np.where(np.arange(61)[:, None] == 5, np.nan, parameters["embed.weight"])}
     state = DecodeState.start(2)
@@ -235,21 +237,21 @@ def test_a_call_that_ends_early_leaves_nothing_behind(stop):
 
 @pytest.mark.parametrize("rows", [[1, 0], [1, 1], [2], [0, 2, 1, 1, 0]], ids=str)
 @pytest.mark.parametrize("name", MODELS)
-def test_reorder_moves_all_that_is_remembered(name, rows):
-    """Beams: after five tokens each new row goes on from the row it came from."""
+def test_reorder_moves_every_cache(name, rows):
+    """Beam search: each new row continues from the row that it was copied from."""
     config = MODELS[name]
     parameters, (ids, _), (rest, _) = random_model(config), text(config, 3), text(config, len(rows), 5)
     state = DecodeState.start(3)
     forward(parameters, ids[:, :5], config, state=state, counts=[5, 3, 4])
     state.reorder(rows)
     assert state.lengths.tolist() == [(5, 3, 4)[row] for row in rows]
-    found = forward(parameters, rest[:, :6], config, state=state)
+    result = forward(parameters, rest[:, :6], config, state=state)
     for b, row in enumerate(rows):
         whole = np.concatenate([ids[row, : (5, 3, 4)[row]], rest[b, :6]])
-        assert_close(f"row {b}", forward(parameters, whole, config)[-6:], found[b], "model")
+        assert_close(f"row {b}", forward(parameters, whole, config)[-6:], result[b], "model")
 
 
-def test_a_finished_row_stays_as_it_is():
+def test_a_finished_row_does_not_change():
     parameters, (ids, _) = random_model(FULL), text(FULL)
     state = DecodeState.start(2)
     forward(parameters, ids[:, :6], FULL, state=state)
@@ -259,22 +261,22 @@ def test_a_finished_row_stays_as_it_is():
     assert state.lengths.tolist() == [6, 9]
     for name, cache in kept.items():
         assert_close(name, cache, state.caches[name][0, :6], "exact")
-    found = forward(parameters, ids[:, 6:9], FULL, state=state, counts=[3, 0])[0]
-    assert_close("row 0", forward(parameters, ids[0, :9], FULL)[6:], found, "model")
+    result = forward(parameters, ids[:, 6:9], FULL, state=state, counts=[3, 0])[0]
+    assert_close("row 0", forward(parameters, ids[0, :9], FULL)[6:], result, "model")
 
 
 @pytest.mark.parametrize("dtype", [np.int8, np.int32])
 @pytest.mark.parametrize("config", [FULL, PLAIN], ids=lambda c: c.name)
-def test_narrow_ids_are_ids(config, dtype):
-    """Ids from another library are often int32; the next chunk may be int64."""
+def test_narrow_integer_ids_are_accepted(config, dtype):
+    """Ids from other libraries are often int32; the next chunk may be int64."""
     parameters, (ids, _) = random_model(config), text(config)
     state = DecodeState.start(2)
-    found = [forward(parameters, ids[:, :5].astype(dtype), config, state=state),
-             forward(parameters, ids[:, 5:], config, state=state)]
-    assert_close("logits", forward(parameters, ids, config), np.concatenate(found, axis=1), "model")
+    result = [forward(parameters, ids[:, :5].astype(dtype), config, state=state),
+              forward(parameters, ids[:, 5:], config, state=state)]
+    assert_close("logits", forward(parameters, ids, config), np.concatenate(result, axis=1), "model")
 
 
-def test_what_a_state_remembers():
+def test_caches_of_a_state():
     parameters, (ids, _) = random_model(FULL), text(FULL)
     state = DecodeState.start(2)
     forward(parameters, ids, FULL, state=state)
@@ -283,20 +285,20 @@ def test_what_a_state_remembers():
     assert {cache.shape[:2] for cache in state.caches.values()} == {(2, LENGTH)}
 
 
-@pytest.mark.parametrize(("tokens", "words"), [
-    (6, "tokens: expected 0 to 5, what row 0 has seen, found 6"), ([1, 4], "what row 1 has seen, found 4"),
+@pytest.mark.parametrize(("tokens", "message"), [
+    (6, "tokens: expected 0 to 5, the length of row 0, found 6"), ([1, 4], "the length of row 1, found 4"),
     (-1, "tokens"), ([0, -2], "tokens"), (1.5, "tokens"), ([1, 2, 3], "tokens"), ("two", "tokens")], ids=str)
-def test_a_rollback_past_the_start_is_refused(tokens, words):
+def test_a_rollback_past_the_start_raises(tokens, message):
     parameters, (ids, _) = random_model(PLAIN), text(PLAIN)
     state = DecodeState.start(2)
     forward(parameters, ids[:, :5], PLAIN, state=state, counts=[5, 3])
-    with pytest.raises(InputError, match=words):
+    with pytest.raises(InputError, match=message):
         state.rollback(tokens)
     assert state.lengths.tolist() == [5, 3]
 
 
 @pytest.mark.parametrize("rows", [[2], [-1], [[0, 1]], [0.5], "one"], ids=str)
-def test_rows_that_are_not_there_are_refused(rows):
+def test_reorder_to_missing_rows_raises(rows):
     parameters, (ids, _) = random_model(PLAIN), text(PLAIN)
     state = DecodeState.start(2)
     forward(parameters, ids[:, :5], PLAIN, state=state)
@@ -307,7 +309,7 @@ def test_rows_that_are_not_there_are_refused(rows):
 
 @pytest.mark.parametrize("name", ["layers.1.c_kv", "layers.0.k_pe", "canonical_ids", "conv_norm"])
 @pytest.mark.parametrize("damage", ["short", "missing"])
-def test_a_cache_shorter_than_its_position_is_refused(name, damage):
+def test_a_cache_shorter_than_the_lengths_raises(name, damage):
     parameters, (ids, _) = random_model(FULL), text(FULL)
     state = DecodeState.start(2)
     forward(parameters, ids[:, :5], FULL, state=state)
@@ -320,13 +322,13 @@ def test_a_cache_shorter_than_its_position_is_refused(name, damage):
     assert state.lengths.tolist() == [5, 5]
 
 
-def test_a_state_that_only_claims_to_have_seen_something_is_refused():
+def test_a_state_with_lengths_but_no_caches_raises():
     parameters, (ids, _) = random_model(PLAIN), text(PLAIN)
     with pytest.raises(InputError, match="cache"):
         forward(parameters, ids, PLAIN, state=DecodeState(np.array([3, 3])))
 
 
-def test_a_state_of_another_model_is_refused():
+def test_a_state_of_a_different_model_raises():
     state, (ids, _) = DecodeState.start(2), text(PLAIN)
     forward(random_model(PLAIN), ids[:, :5], PLAIN, state=state)
     with pytest.raises(InputError, match="cache"):
@@ -335,15 +337,15 @@ def test_a_state_of_another_model_is_refused():
 
 
 def nan_token():
-    """A model whose token 60 is embedded as NaN, ids without it, and a forward call that takes it."""
+    """Ids without token 60, and a forward call of a model that embeds token 60 as NaN."""
     parameters = random_model(PLAIN)
     parameters["embed.weight"][60] = np.nan
     ids = np.random.default_rng(0).integers(0, 60, (2, 12))
     return ids, lambda x, **options: forward(parameters, x, PLAIN, check_values=False, **options)
 
 
-def test_a_draft_of_nan_that_was_taken_back_leaves_nothing():
-    """Attention reads what is stored after a shorter row's end with weight 0, and 0 * NaN is NaN."""
+def test_rolled_back_nan_has_no_effect():
+    """Attention reads slots past a shorter row's end with weight 0, and 0 * NaN is NaN."""
     ids, run = nan_token()
     state = DecodeState.start(2)
     run(ids[:, :4], state=state)
@@ -355,7 +357,7 @@ def test_a_draft_of_nan_that_was_taken_back_leaves_nothing():
     assert np.isfinite(run(ids[:, 8:9], state=state)).all()
 
 
-def test_a_call_that_failed_leaves_nothing_in_unused_slots():
+def test_a_failed_call_leaves_no_nan_in_unused_slots():
     ids, run = nan_token()
     state = DecodeState.start(2)
     run(ids[:, :4], state=state, counts=[4, 1])
@@ -368,5 +370,5 @@ def test_a_call_that_failed_leaves_nothing_in_unused_slots():
         run(np.full((2, 3), 60), state=state, ops=replace(ops, collapse=fails))
     assert state.lengths.tolist() == [5, 2]
     expected = [run(ids[:1, :6])[0, -1], run(np.concatenate([ids[1:, :1], ids[1:, 4:6]], axis=1))[0, -1]]
-    found = run(ids[:, 5:6], state=state)[:, 0]
-    assert_close("logits", np.stack(expected), found, "model")
+    result = run(ids[:, 5:6], state=state)[:, 0]
+    assert_close("logits", np.stack(expected), result, "model")

@@ -1,4 +1,4 @@
-"""Public entries: each array is converted once and looked at once a call, and tables only on request."""
+"""Public functions convert and check each array once per call, and tables only on request."""
 
 from collections import Counter
 from types import SimpleNamespace
@@ -19,7 +19,7 @@ COUNTED = ("as_array", "as_int64", "first_non_finite", "place", "append")
 
 
 class Counting:
-    """A namespace that counts how often some of its ops are called with an array, by the array's name."""
+    """A namespace that counts the calls of some ops, per named array."""
 
     def __init__(self, **arrays):
         self.arrays, self.calls = arrays, {name: Counter() for name in COUNTED}
@@ -46,14 +46,14 @@ class Counting:
 
 
 def floats(parameters):
-    """Names of the weights that must be finite: all but integers and tables."""
+    """Names of the weights that must be finite: all but integer arrays and tables."""
     return {name for name, array in parameters.items()
             if array.dtype.kind == "f" and not name.endswith(("table", "table_codes", "table_scales"))}
 
 
 @pytest.mark.parametrize("check", [True, False], ids=["checked", "unchecked"])
 @pytest.mark.parametrize("config", [DEMO, V41], ids=lambda config: config.name)
-def test_a_module_looks_at_each_array_once(config, check):
+def test_engram_checks_each_array_once(config, check):
     rng, dtype = np.random.default_rng(1), np.float32 if config is V41 else np.float64
     parameters = initialise(config, config.layer_ids[0], rng, dtype)
     hidden, rows = random_inputs(config, rng, 2, 3, dtype)
@@ -63,12 +63,12 @@ def test_a_module_looks_at_each_array_once(config, check):
     assert set(counting.converted.values()) == {1}
     if check:
         counting.assert_at_most_one_scan()
-    wanted = floats(parameters) | {"hidden"} if check else set()
-    assert wanted <= counting.scanned <= wanted | {"column_offsets"}
+    scans = floats(parameters) | {"hidden"} if check else set()
+    assert scans <= counting.scanned <= scans | {"column_offsets"}
 
 
 @pytest.mark.parametrize("check_values", [True, False], ids=["checked", "unchecked"])
-def test_a_model_looks_at_each_array_once(check_values):
+def test_forward_checks_each_array_once(check_values):
     parameters, ids, dead = random_model(FULL), random_ids(FULL), np.zeros((2, 7), dtype=bool)
     state = DecodeState.start(2)
     forward(parameters, ids, FULL, state=state)
@@ -77,12 +77,12 @@ def test_a_model_looks_at_each_array_once(check_values):
     assert set(counting.converted.values()) == {1}
     if check_values:
         counting.assert_at_most_one_scan()
-    wanted = floats(parameters) if check_values else set()
-    assert wanted <= counting.scanned <= wanted | {name for name in parameters if name.endswith("column_offsets")}
+    scans = floats(parameters) if check_values else set()
+    assert scans <= counting.scanned <= scans | {name for name in parameters if name.endswith("column_offsets")}
 
 
 @pytest.mark.parametrize("new_tokens", [0, 1, 5])
-def test_generating_looks_at_parameters_once_however_many_tokens(new_tokens):
+def test_generate_checks_parameters_once(new_tokens):
     parameters, prompt = random_model(FULL), random_ids(FULL)
     counting = Counting(**parameters, prompt=prompt)
     generate(parameters, prompt, FULL, new_tokens, ops=counting.ops)
@@ -92,7 +92,7 @@ def test_generating_looks_at_parameters_once_however_many_tokens(new_tokens):
 
 
 @pytest.mark.parametrize("tables", [False, True])
-def test_a_check_looks_at_tables_if_asked(tables):
+def test_check_scans_tables_on_request(tables):
     parameters = random_model(FULL)
     counting = Counting(**parameters)
     files.check(parameters, FULL, counting.ops, tables=tables)
@@ -103,7 +103,7 @@ def test_a_check_looks_at_tables_if_asked(tables):
     assert stored & counting.scanned == (stored if tables else set())
 
 
-def test_a_text_without_a_state_is_stored_nowhere():
+def test_forward_without_a_state_stores_nothing():
     counting = Counting()
     forward(random_model(FULL), random_ids(FULL), FULL, ops=counting.ops)
     assert not counting.calls["place"] and not counting.calls["append"]
@@ -111,7 +111,7 @@ def test_a_text_without_a_state_is_stored_nowhere():
     assert counting.calls["place"]["all"] == 3 * 2 + 2 + 1, "latents of three layers, values of two modules, ids"
 
 
-def test_counting_notices_a_second_look():
+def test_counting_notices_a_second_scan():
     array = np.zeros(3)
     counting = Counting(array=array)
     for _ in range(2):

@@ -1,4 +1,4 @@
-"""DeepSeekMoE: who is chosen, what a choice weighs, and both ways to run the chosen experts."""
+"""DeepSeekMoE: the selection of experts, their weights, and both implementations of the routed experts."""
 
 from dataclasses import replace
 
@@ -46,7 +46,7 @@ def case(config, tokens=5, seed=0, dtype=np.float64):
 
 
 def answer_scale(p, x, config):
-    """Sums of absolute values through every expert and the shared ones, times the largest weight."""
+    """Error scale: absolute values summed through all routed and shared experts, times the largest weight."""
     a = np.abs(x)
     e = {i: np.abs(p[f"experts.w{i}"]) for i in (1, 2, 3)}
     inner = (1.1 * np.einsum("nd,efd->nef", a, e[1]) + 1) * (np.einsum("nd,efd->nef", a, e[3]) + 1)
@@ -63,25 +63,25 @@ def terms(config):
 
 @pytest.mark.parametrize("shape", [(1, 0), (1, 1), (2, 3)], ids=lambda s: f"B={s[0]},T={s[1]}")
 @pytest.mark.parametrize("name", CONFIGS)
-def test_mixture_matches_the_slow_one(name, shape):
+def test_mixture_matches_the_slow_version(name, shape):
     config = CONFIGS[name]
     p, x = case(config, shape[0] * shape[1])
     lists = {key: array.tolist() for key, array in p.items()}
     slow_answers = [slow.mixture(lists, row, slow_experts_config(config)) for row in x.tolist()]
-    seen = {}
-    found = moe(p, x.reshape(*shape, D), config, record=seen.__setitem__)
+    stages = {}
+    result = moe(p, x.reshape(*shape, D), config, record=stages.__setitem__)
     expected = np.array([y for y, _, _ in slow_answers], dtype=float).reshape(*shape, D)
-    assert_close("mixture", expected, found, "f64", terms(config), answer_scale(p, x, config).reshape(*shape, D))
-    assert seen["experts"].reshape(-1, config.num_experts_per_tok).tolist() == [c for _, c, _ in slow_answers]
+    assert_close("mixture", expected, result, "f64", terms(config), answer_scale(p, x, config).reshape(*shape, D))
+    assert stages["experts"].reshape(-1, config.num_experts_per_tok).tolist() == [c for _, c, _ in slow_answers]
     weights = np.array([w for _, _, w in slow_answers]).reshape(*shape, config.num_experts_per_tok)
-    assert_close("weights", weights, seen["expert_weights"], "f64", 2 * D,
+    assert_close("weights", weights, stages["expert_weights"], "f64", 2 * D,
                  config.routed_scaling_factor * (1 + np.abs(x).sum(axis=-1).max(initial=0.0)))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("tokens", [0, 1, 11])
 @pytest.mark.parametrize("name", CONFIGS)
-def test_grouped_is_naive(name, tokens, dtype):
+def test_grouped_equals_naive(name, tokens, dtype):
     config = CONFIGS[name]
     p, x = case(config, tokens, dtype=dtype)
     chosen, weights = route(p, x, config)
@@ -92,8 +92,8 @@ def test_grouped_is_naive(name, tokens, dtype):
 
 
 @pytest.mark.parametrize("name", CONFIGS)
-def test_choice_matches_the_slow_one_with_ties(name):
-    """Scores and biases are quarters: sums are exact, and ties come in every row."""
+def test_selection_matches_the_slow_version_with_ties(name):
+    """Scores and biases are multiples of 1/4, so sums are exact and every row has ties."""
     config, rng = CONFIGS[name], np.random.default_rng(4)
     scores = rng.integers(1, 4, (200, config.n_routed_experts)) / 4
     none = np.zeros(config.n_routed_experts)
@@ -111,27 +111,27 @@ def test_ties_go_to_the_lowest_index():
     assert select_experts(np.full((1, 8), 0.5), np.zeros(8), grouped).tolist() == [[0, 1]]
 
 
-def test_the_best_comes_first():
+def test_chosen_experts_are_sorted_by_score():
     scores = np.array([[0.1, 0.9, 0.5, 0.7]])
     assert select_experts(scores, np.zeros(4), ExpertsConfig(4, 3, 0, 1)).tolist() == [[1, 3, 2]]
 
 
-def test_a_closed_group_stays_closed_when_all_scores_are_negative():
-    """A mask of 0 would beat every biased score of the group that was kept."""
+def test_dropped_groups_stay_dropped_when_all_scores_are_negative():
+    """A mask value of 0 would exceed every biased score of the kept group."""
     config = ExpertsConfig(4, 2, 0, 1, n_group=2, topk_group=1)
     scores = np.array([[0.5, 0.4, 0.2, 0.1]])
     assert select_experts(scores, np.full(4, -2.0), config).tolist() == [[0, 1]]
 
 
-def test_a_group_is_judged_by_its_best_two():
+def test_group_score_is_the_sum_of_the_best_two():
     """Group 0 has the single best expert; group 1 the best pair."""
     config = ExpertsConfig(6, 1, 0, 1, n_group=2, topk_group=1)
     assert select_experts(np.array([[0.9, 0.1, 0.1, 0.6, 0.6, 0.0]]), np.zeros(6), config).tolist() == [[3]]
-    three = np.array([[0.5, 0.5, 0.5, 0.6, 0.45, 0.0]])                  # of three, the best two: 1.0 against 1.05
+    three = np.array([[0.5, 0.5, 0.5, 0.6, 0.45, 0.0]])                  # the best two of three: 1.0 against 1.05
     assert select_experts(three, np.zeros(6), config).tolist() == [[3]]
 
 
-def test_a_group_is_judged_by_its_best_alone_in_v2():
+def test_group_score_of_v2_is_the_best_alone():
     """Group 0 has the single best expert; group 1 the best pair."""
     config = ExpertsConfig(6, 1, 0, 1, n_group=2, topk_group=1, group_score="best")
     assert select_experts(np.array([[0.9, 0.1, 0.1, 0.6, 0.6, 0.0]]), None, config).tolist() == [[0]]
@@ -139,15 +139,15 @@ def test_a_group_is_judged_by_its_best_alone_in_v2():
 
 def test_softmax_scores_sum_to_one_and_do_not_overflow():
     z = np.array([[1000.0, 999.0, -1000.0], [0.0, 0.0, 0.0]])
-    found = router_scores(z, np.eye(3), "softmax")
+    result = router_scores(z, np.eye(3), "softmax")
     e = 1 / np.e
-    assert_close("scores", np.array([[1 / (1 + e), e / (1 + e), 0.0], [1 / 3] * 3]), found, "f64", 3)
+    assert_close("scores", np.array([[1 / (1 + e), e / (1 + e), 0.0], [1 / 3] * 3]), result, "f64", 3)
 
 
 @pytest.mark.parametrize("form", ["sigmoid", "sqrt_softplus"])
 @pytest.mark.parametrize("size", [12.0, 1e4, 1e9])
-def test_weights_are_the_scores_own_however_large_the_bias(size, form):
-    """Scores near 1e-8: found as (score + bias) - bias they would have lost most of their digits, or all."""
+def test_weights_stay_accurate_with_a_large_bias(size, form):
+    """Scores are near 1e-8; computed as (score + bias) - bias they would lose most or all of their digits."""
     z = np.array([-18.0, -17.0, -16.5, -30.0])
     p = {"gate.weight": z[:, None], "gate.bias": size * np.array([1.0, 1.5, 1.25, -1.0])}
     chosen, weights = route(p, np.ones((1, 1)), ExpertsConfig(4, 2, 0, 1, scoring_func=form))
@@ -158,19 +158,19 @@ def test_weights_are_the_scores_own_however_large_the_bias(size, form):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("form", ["sigmoid", "sqrt_softplus"])
-def test_scores_that_are_all_zero_weigh_nothing(form, dtype):
+def test_scores_of_zero_give_weights_of_zero(form, dtype):
     p = {"gate.weight": np.full((4, 1), -2000.0, dtype), "gate.bias": np.zeros(4, dtype)}
     config = ExpertsConfig(4, 2, 0, 1, scoring_func=form)
     chosen, weights = route(p, np.ones((1, 1), dtype), config)
     assert chosen.tolist() == [[0, 1]] and weights.tolist() == [[0.0, 0.0]] and weights.dtype == dtype
 
 
-def test_a_router_without_a_bias_has_no_such_parameter():
+def test_a_router_without_a_bias_has_no_bias_parameter():
     assert "gate.bias" not in expert_shapes(V2_EXPERTS, D)
     assert "gate.bias" in expert_shapes(EXPERTS, D)
 
 
-def test_the_bias_picks_but_does_not_weigh():
+def test_the_bias_affects_selection_but_not_weights():
     config = ExpertsConfig(3, 2, 0, 1, routed_scaling_factor=2.0)
     scores = np.array([[0.25, 0.5, 0.75]])
     chosen = select_experts(scores, np.array([9.0, 0.0, -9.0]), config)
@@ -199,7 +199,7 @@ def test_shared_experts_are_neither_weighted_nor_scaled():
     assert_close("shared", shared, moe(silent, x[None], EXPERTS)[0], "exact")
 
 
-def test_shared_experts_are_one_network_of_all_their_widths():
+def test_shared_experts_are_one_wider_network():
     config = replace(EXPERTS, n_shared_experts=3)
     p, x = case(config)
     F, scale = config.moe_intermediate_size, answer_scale(p, x, config)
@@ -210,17 +210,17 @@ def test_shared_experts_are_one_network_of_all_their_widths():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("form", ["sigmoid", "sqrt_softplus"])
-def test_scores_at_the_far_ends(form, dtype):
+def test_scores_of_extreme_logits(form, dtype):
     z = np.array([[-1000.0], [-80.0], [-1.5], [0.0], [2.0], [40.0], [1000.0]], dtype=dtype)
     with np.errstate(over="raise", invalid="raise"):
-        found = router_scores(z, np.ones((1, 1), dtype=dtype), form)
-    assert found.dtype == dtype
-    for value, score in zip(z[1:, 0].tolist(), found[1:, 0], strict=True):
+        result = router_scores(z, np.ones((1, 1), dtype=dtype), form)
+    assert result.dtype == dtype
+    for value, score in zip(z[1:, 0].tolist(), result[1:, 0], strict=True):
         assert_close(f"score of {value}", slow.score(value, form), score, "f32" if dtype is np.float32 else "f64")
-    assert found[0] == 0
+    assert result[0] == 0
 
 
-def test_inputs_stay_as_they_are():
+def test_inputs_are_not_modified():
     p, x = case(GROUPED)
     kept = {name: array.copy() for name, array in (p | {"x": x}).items()}
     moe(p, x[None], GROUPED)

@@ -1,4 +1,4 @@
-"""Files are written completely or not at all, through links, and only where a regular file is or can be."""
+"""Files are written completely or not at all, through links, and only as regular files."""
 
 import os
 import socket
@@ -38,52 +38,52 @@ def make_read_only(path):
     path.chmod(0o444)
 
 
-def make_circle(path):
+def make_link_loop(path):
     path.symlink_to(path.name)
 
 
-REFUSED = {
+UNWRITABLE = {
     "a FIFO": (os.mkfifo, "found a FIFO"),
     "a device": (make_device, "found a device"),
     "a socket": (make_socket, "found a socket"),
     "a folder": (os.mkdir, "found a folder"),
     "a read-only file": (make_read_only, "found a read-only file"),
-    "a circle of links": (make_circle, "symbolic links"),
+    "a loop of links": (make_link_loop, "symbolic links"),
 }
 
 
-@pytest.fixture(params=REFUSED)
-def refused(request, tmp_path):
-    """A path that cannot be written, and what is said of it."""
-    make, said = REFUSED[request.param]
+@pytest.fixture(params=UNWRITABLE)
+def unwritable(request, tmp_path):
+    """A path that cannot be written, and part of the error message."""
+    make, message = UNWRITABLE[request.param]
     path = tmp_path / "target.npy"
     make(path)
-    return path, said
+    return path, message
 
 
-def described(folder):
-    """Every path below a folder with its kind, mode and, for a file, data."""
+def contents_of(folder):
+    """Kind, mode and, for files, data of every path in a folder."""
     return {path.name: (stat.filemode(path.lstat().st_mode), path.read_bytes() if path.is_file() else None)
             for path in folder.iterdir()}
 
 
-def test_what_is_no_file_is_refused_and_stays(refused, tmp_path):
-    path, said = refused
-    before = described(tmp_path)
-    with pytest.raises(InputError, match=said):
+def test_unwritable_paths_raise_and_stay_unchanged(unwritable, tmp_path):
+    path, message = unwritable
+    before = contents_of(tmp_path)
+    with pytest.raises(InputError, match=message):
         write_whole(path, NEW)
     (tmp_path / "link").symlink_to(path.name)
-    with pytest.raises(InputError, match=said):             # nor through a link
+    with pytest.raises(InputError, match=message):  # also through a link
         write_whole(tmp_path / "link", NEW)
     (tmp_path / "link").unlink()
-    assert described(tmp_path) == before
+    assert contents_of(tmp_path) == before
 
 
 class Unread:
-    """A parameter that nobody may look at."""
+    """A parameter that fails the test if it is read."""
 
     def __array__(self, *_, **__):
-        pytest.fail("it has begun")
+        pytest.fail("work has started")
 
 
 def save_trace(path):
@@ -96,20 +96,20 @@ def save_trace(path):
     save_trace, lambda path: parameters.save({"a": Unread()}, path),
     lambda path: main(["ids", "x", "--out", str(path)]),
 ], ids=["a trace", "parameters", "ids --out"])
-def test_it_is_refused_before_any_work(refused, save, monkeypatch, capsys):
-    path, said = refused
-    monkeypatch.setattr("engram_ref.text.vocabulary.Vocabulary.encode", lambda *_: pytest.fail("it has begun"))
+def test_unwritable_paths_raise_before_any_work(unwritable, save, monkeypatch, capsys):
+    path, message = unwritable
+    monkeypatch.setattr("engram_ref.text.vocabulary.Vocabulary.encode", lambda *_: pytest.fail("work has started"))
     with pytest.raises((InputError, SystemExit)) as stop:
         save(path)
-    assert said in f"{stop.value} {capsys.readouterr().err}"
+    assert message in f"{stop.value} {capsys.readouterr().err}"
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root may write to any folder")
-def test_a_read_only_folder_is_refused(tmp_path):
+def test_a_read_only_folder_raises(tmp_path):
     (tmp_path / "folder").mkdir(mode=0o555)
-    with pytest.raises(InputError, match="a folder that can be written"):
+    with pytest.raises(InputError, match="a writable folder"):
         write_whole(tmp_path / "folder" / "file", NEW)
-    with pytest.raises(InputError, match="a folder that can be written"):
+    with pytest.raises(InputError, match="a writable folder"):
         write_folder(tmp_path / "folder", {"a": NEW})
 
 
@@ -124,12 +124,12 @@ def test_a_link_stays_and_its_target_is_written(tmp_path):
     assert sorted(path.name for path in target.parent.iterdir()) == ["target"]
 
 
-def test_a_dangling_link_gets_its_target(tmp_path):
+def test_writing_through_a_dangling_link_creates_its_target(tmp_path):
     (tmp_path / "link").symlink_to("target")
     write_whole(tmp_path / "link", NEW)
     assert (tmp_path / "link").is_symlink() and (tmp_path / "target").read_bytes() == NEW
     (tmp_path / "lost").symlink_to("nowhere/target")
-    with pytest.raises(InputError, match="a folder that exists"):
+    with pytest.raises(InputError, match="an existing folder"):
         write_whole(tmp_path / "lost", NEW)
 
 
@@ -145,7 +145,7 @@ def test_a_file_keeps_its_mode(tmp_path, mode):
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a file away")
-def test_a_file_keeps_its_owner_where_that_is_permitted(tmp_path, monkeypatch):
+def test_a_file_keeps_its_owner_if_permitted(tmp_path, monkeypatch):
     path = tmp_path / "file"
     path.write_bytes(OLD)
     os.chown(path, 12345, 23456)
@@ -160,7 +160,7 @@ def test_a_file_keeps_its_owner_where_that_is_permitted(tmp_path, monkeypatch):
     assert path.read_bytes() == OLD and path.stat().st_uid == os.geteuid()
 
 
-def test_a_new_file_has_what_the_umask_leaves(tmp_path):
+def test_new_files_respect_the_umask(tmp_path):
     before = os.umask(0o027)
     try:
         write_whole(tmp_path / "file", NEW)
@@ -172,21 +172,21 @@ def test_a_new_file_has_what_the_umask_leaves(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["n" * 255, "é\n $'\" *", ".hidden", "-"], ids=["longest", "odd", "hidden", "dash"])
-def test_any_name_will_do(tmp_path, name):
+def test_unusual_file_names_work(tmp_path, name):
     write_whole(tmp_path / name, NEW)
     assert [(path.name, path.read_bytes()) for path in tmp_path.iterdir()] == [(name, NEW)]
 
 
 @pytest.mark.parametrize("name", ["", "n" * 256, "a\0b", "\ud800", "file/", "file/x", "nowhere/x"],
                          ids=["empty", "too long", "zero byte", "surrogate", "slash", "below a file", "no folder"])
-def test_a_name_that_cannot_be_is_refused(tmp_path, monkeypatch, name):
+def test_invalid_names_raise(tmp_path, monkeypatch, name):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "file").write_bytes(OLD)
     with pytest.raises(InputError):
         write_whole(name, NEW)
     with pytest.raises(InputError):
         write_folder(name, {"a": NEW})
-    assert described(tmp_path) == {"file": (stat.filemode((tmp_path / "file").stat().st_mode), OLD)}
+    assert contents_of(tmp_path) == {"file": (stat.filemode((tmp_path / "file").stat().st_mode), OLD)}
 
 
 FULL = """
@@ -203,17 +203,17 @@ for write in (lambda: write_whole("file", files["b"]), lambda: write_folder("fol
 """
 
 
-def test_a_full_disk_leaves_everything_as_it_was(tmp_path):
+def test_a_full_disk_leaves_everything_unchanged(tmp_path):
     (tmp_path / "file").write_bytes(OLD)
     (tmp_path / "empty").mkdir()
-    before = described(tmp_path)
+    before = contents_of(tmp_path)
     done = subprocess.run([sys.executable, "-c", FULL], cwd=tmp_path, capture_output=True, text=True,
                           env=os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))})
     assert done.stdout.count("File too large\n") == 3, done.stderr
-    assert described(tmp_path) == before and list((tmp_path / "empty").iterdir()) == []
+    assert contents_of(tmp_path) == before and list((tmp_path / "empty").iterdir()) == []
 
 
-def test_ids_out_on_a_full_disk_is_one_line(tmp_path):
+def test_ids_out_on_a_full_disk_prints_one_line(tmp_path):
     code = ("import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300))\n"
             "from engram_ref.cli.main import main; sys.exit(main())")
     done = subprocess.run([sys.executable, "-c", code, "ids", "a horse", "--out", str(tmp_path / "rows.npy")],
@@ -222,8 +222,8 @@ def test_ids_out_on_a_full_disk_is_one_line(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_of_two_writers_one_wins_whole(tmp_path):
-    path, wrong = tmp_path / "file", []
+def test_concurrent_writers_do_not_mix_their_data(tmp_path):
+    path, mixed = tmp_path / "file", []
     contents = [bytes([i]) * 100_000 for i in range(4)]
     write_whole(path, contents[0])
 
@@ -231,14 +231,14 @@ def test_of_two_writers_one_wins_whole(tmp_path):
         for _ in range(20):
             write_whole(path, data)
             if path.read_bytes() not in contents:
-                wrong.append(data)
+                mixed.append(data)
 
     threads = [threading.Thread(target=write, args=(data,)) for data in contents]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert wrong == [] and [p.name for p in tmp_path.iterdir()] == ["file"]
+    assert mixed == [] and [p.name for p in tmp_path.iterdir()] == ["file"]
 
 
 @pytest.mark.parametrize("where", ["empty", "empty/", "link", "link/", "new", "new/", "empty/../new"])
@@ -252,7 +252,7 @@ def test_a_folder_can_be_new_or_empty_or_a_link(tmp_path, monkeypatch, where):
 
 
 @pytest.mark.parametrize("where", [".", "./"])
-def test_the_current_folder_is_filled_where_it_is(tmp_path, monkeypatch, where):
+def test_the_current_folder_is_filled_in_place(tmp_path, monkeypatch, where):
     monkeypatch.chdir(tmp_path)
     write_folder(where, {"a": NEW})
     assert os.listdir(".") == ["a"]                         # this process is still in it
@@ -275,7 +275,7 @@ def test_an_empty_folder_keeps_its_mode_and_place(tmp_path):
 
 @pytest.mark.parametrize("make", [os.mkfifo, make_read_only, lambda path: (path.mkdir(), (path / "mine").touch())],
                          ids=["a FIFO", "a file", "files"])
-def test_a_folder_that_is_taken_is_refused(tmp_path, make):
+def test_an_occupied_path_raises(tmp_path, make):
     make(tmp_path / "taken")
     with pytest.raises(InputError, match="a new or an empty folder"):
         write_folder(tmp_path / "taken", {"a": NEW})

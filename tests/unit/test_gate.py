@@ -1,4 +1,4 @@
-"""The gate: scores, their roots, and the inputs where the forms part."""
+"""The gate: scores, their roots, and the inputs at which the forms differ."""
 
 import inspect
 import math
@@ -18,7 +18,7 @@ CLAMP = 1e-6
 EDGES = np.array([0.0, -0.0, CLAMP, -CLAMP, np.nextafter(CLAMP, 0), np.nextafter(CLAMP, 1), -np.nextafter(CLAMP, 0),
                   1e-7, -1e-7, 1e-12, -1e-12, 5e-324, -5e-324, 2e-6, -2e-6, 1e-4, -1e-4, 1.0, -1.0, 4.0, -4.0,
                   900.0, -900.0, 1e6, -1e6, 1e300, -1e300])
-"""Scores solved to fall on each side of every branch of the roots."""
+"""Scores on both sides of every boundary between the cases of the roots."""
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -31,7 +31,7 @@ def test_gate_at_the_edges(form):
     s = EDGES.reshape(3, 9, 1)
     expected = np.array([slow.gate(x, form) for x in EDGES.tolist()])
     for x, e, f in zip(EDGES, expected, gate(s, form).ravel(), strict=True):
-        assert_close(f"gate of {x}", e, f, "f64")             # each at its own scale: tiny gates too
+        assert_close(f"gate of {x}", e, f, "f64")             # per element, so that tiny gates count too
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -43,7 +43,7 @@ def test_gate_of_random_scores(shape, form):
 
 
 def test_zero_by_form():
-    """The exact answers at zero: a half; then both sides of it."""
+    """At zero two forms give exactly 0.5; copysign_sqrt gives a value above and a value below it."""
     zeros = np.array([[[0.0, -0.0]]])
     assert gate(zeros, "sigmoid").tolist() == [[[0.5, 0.5]]]
     assert gate(zeros, "signed_sqrt").tolist() == [[[0.5, 0.5]]]
@@ -67,22 +67,22 @@ def test_the_root_keeps_the_sign():
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_sigmoid_at_the_far_ends(dtype):
-    """exp would overflow here; a warning is an error in this suite."""
+def test_sigmoid_of_extreme_inputs(dtype):
+    """A plain exp would overflow; NumPy's warnings are errors in this suite."""
     x = np.array([1000, -1000, 100, -80, 1e30, -1e30, np.inf, -np.inf, 0], dtype=dtype)
     with np.errstate(over="raise", invalid="raise", divide="raise"):
-        found = sigmoid(x)
-    assert found.dtype == dtype
-    assert found[[0, 4, 6, 8]].tolist() == [1, 1, 1, 0.5]
-    assert found[[1, 5, 7]].tolist() == [0, 0, 0]
-    assert_close("far below", math.exp(-80), found[3], "f32" if dtype is np.float32 else "f64")
+        result = sigmoid(x)
+    assert result.dtype == dtype
+    assert result[[0, 4, 6, 8]].tolist() == [1, 1, 1, 0.5]
+    assert result[[1, 5, 7]].tolist() == [0, 0, 0]
+    assert_close("far below", math.exp(-80), result[3], "f32" if dtype is np.float32 else "f64")
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_sigmoid_is_accurate_on_both_sides(dtype):
     x = np.linspace(-80, 80, 81).astype(dtype)
-    for value, found in zip(x.tolist(), sigmoid(x), strict=True):
-        assert_close(f"sigmoid of {value}", slow.sigmoid(value), found, "f32" if dtype is np.float32 else "f64")
+    for value, result in zip(x.tolist(), sigmoid(x), strict=True):
+        assert_close(f"sigmoid of {value}", slow.sigmoid(value), result, "f32" if dtype is np.float32 else "f64")
 
 
 def score_case(shape, magnitude=1.0):
@@ -93,11 +93,11 @@ def score_case(shape, magnitude=1.0):
 
 
 def slow_scores(hidden, key, query_gain, key_gain, eps):
-    found = np.zeros(hidden.shape[:3])
-    for b, t, m in np.ndindex(found.shape):
+    result = np.zeros(hidden.shape[:3])
+    for b, t, m in np.ndindex(result.shape):
         h, k, gains = hidden[b, t, m], key[b, t, m], (query_gain[m], key_gain[m])
-        found[b, t, m] = slow.score(h.tolist(), k.tolist(), *(gain.tolist() for gain in gains), eps)
-    return found
+        result[b, t, m] = slow.score(h.tolist(), k.tolist(), *(gain.tolist() for gain in gains), eps)
+    return result
 
 
 def scale_of_score(hidden, key, query_gain, key_gain, eps):
@@ -110,16 +110,16 @@ def scale_of_score(hidden, key, query_gain, key_gain, eps):
 @pytest.mark.parametrize("magnitude", [1.0, 1e-3, 1e-8, 1e-10], ids=lambda m: f"states of {m}")
 @pytest.mark.parametrize("shape", [(1, 1, 1, 1), (1, 0, 2, 3), (2, 3, 4, 13)], ids=str)
 def test_score_matches_exact_sums(shape, magnitude, eps, form):
-    """Small states make every eps visible: at 1e-10 even 1e-20 halves the mean square."""
+    """Small states make every eps visible: for states of 1e-10, even an eps of 1e-20 doubles the mean square."""
     case = score_case(shape, magnitude)
     hidden, key, query_gain, key_gain = case
-    found = factored_score(*case, eps) if form == "factored" else \
+    result = factored_score(*case, eps) if form == "factored" else \
         score(rms_norm(hidden, query_gain, eps), rms_norm(key, key_gain, eps))
-    assert_close("score", slow_scores(*case, eps), found, "f64", 2 * shape[-1], scale_of_score(*case, eps))
+    assert_close("score", slow_scores(*case, eps), result, "f64", 2 * shape[-1], scale_of_score(*case, eps))
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_factored_is_the_normalised_score(dtype):
+def test_factored_equals_the_normalised_score(dtype):
     case = [array.astype(dtype) for array in score_case((2, 3, 4, 65))]
     hidden, key, query_gain, key_gain = case
     scale = scale_of_score(*[array.astype(np.float64) for array in case], 1e-6)
@@ -134,7 +134,7 @@ def test_score_is_divided_by_the_root_of_the_width():
     assert score(np.ones((1, 1, 1, 9)), np.ones((1, 1, 1, 9))).item() == 3.0
 
 
-def test_branches_of_unequal_scale_score_alike():
+def test_scores_are_independent_of_the_branches_scale():
     hidden, key, query_gain, key_gain = score_case((1, 2, 3, 5))
     stretched = hidden * np.array([1e-3, 1.0, 1e9])[:, None]
     scale = scale_of_score(hidden, key, query_gain, key_gain, 0.0)
@@ -146,20 +146,20 @@ def test_branches_of_unequal_scale_score_alike():
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_a_dead_position_lets_nothing_in(form):
+def test_a_dead_position_has_a_gate_of_zero(form):
     s = np.array([[[np.nan, 1.0], [1.0, -0.0], [1e9, 2.0]]])
-    found = gate(s, form, np.array([[True, False, True]]))
-    assert found[0, [0, 2]].tolist() == [[0, 0], [0, 0]]
-    assert_close("alive", gate(s[:, 1:2], form), found[:, 1:2], "exact")
-    assert found.dtype == s.dtype
+    result = gate(s, form, np.array([[True, False, True]]))
+    assert result[0, [0, 2]].tolist() == [[0, 0], [0, 0]]
+    assert_close("alive", gate(s[:, 1:2], form), result[:, 1:2], "exact")
+    assert result.dtype == s.dtype
 
 
 @pytest.mark.parametrize("shape", [(1, 0, 2, 3), (1, 1, 1, 1), (2, 3, 4, 5)], ids=str)
-def test_every_branch_opens_the_one_value_by_its_own_gate(shape):
+def test_each_branch_gates_the_shared_value(shape):
     rng = np.random.default_rng(3)
     B, T, M, D = shape
     alpha, value = rng.uniform(size=(B, T, M)), rng.standard_normal((B, T, D))
-    found = apply_gate(alpha, value)
-    assert found.shape == shape
+    result = apply_gate(alpha, value)
+    assert result.shape == shape
     for b, t, m, d in np.ndindex(shape):
-        assert found[b, t, m, d] == alpha[b, t, m] * value[b, t, d]
+        assert result[b, t, m, d] == alpha[b, t, m] * value[b, t, d]

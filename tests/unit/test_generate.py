@@ -1,4 +1,4 @@
-"""Generating: the likeliest token after another, or draws that only the rng decides."""
+"""Generating: greedy decoding, and sampling that depends only on the rng."""
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from engram_ref.oracle.small_models import FULL, MODELS, random_ids, random_mode
 
 
 def step_by_step(parameters, prompt, config, new_tokens, temperature=0.0, rng=None):
-    """The whole text anew for every token, without any state."""
+    """Generate without a state: compute the whole text again for every token."""
     text = prompt
     for _ in range(new_tokens):
         newest = sample(forward(parameters, text, config)[:, -1], temperature, rng)
@@ -24,20 +24,20 @@ def step_by_step(parameters, prompt, config, new_tokens, temperature=0.0, rng=No
 def test_greedy_is_the_likeliest_token_of_the_whole_text(name, length):
     config = MODELS[name]
     parameters, prompt = random_model(config), random_ids(config, 2, length)
-    found = generate(parameters, prompt, config, 9)
-    assert found.dtype == np.int64
-    assert found.tolist() == step_by_step(parameters, prompt, config, 9).tolist()
-    assert found.tolist() == generate(parameters, prompt, config, 9, rng=np.random.default_rng(5)).tolist()
+    result = generate(parameters, prompt, config, 9)
+    assert result.dtype == np.int64
+    assert result.tolist() == step_by_step(parameters, prompt, config, 9).tolist()
+    assert result.tolist() == generate(parameters, prompt, config, 9, rng=np.random.default_rng(5)).tolist()
 
 
 @pytest.mark.parametrize("temperature", [0.7, 2.0])
 def test_sampling_draws_from_the_logits_of_the_whole_text(temperature):
     parameters, prompt = random_model(FULL), random_ids(FULL, 3, 4)
-    found, again, other = (generate(parameters, prompt, FULL, 8, temperature=temperature,
-                                    rng=np.random.default_rng(seed)).tolist() for seed in (1, 1, 2))
-    assert found == again != other
+    result, again, other = (generate(parameters, prompt, FULL, 8, temperature=temperature,
+                                     rng=np.random.default_rng(seed)).tolist() for seed in (1, 1, 2))
+    assert result == again != other
     expected = step_by_step(parameters, prompt, FULL, 8, temperature, np.random.default_rng(1))
-    assert found == expected.tolist()
+    assert result == expected.tolist()
 
 
 def test_shapes():
@@ -48,26 +48,26 @@ def test_shapes():
 
 
 PROMPT = np.array([[1, 2, 3]])
-REFUSED = {
+INVALID = {
     "an empty prompt": ({"prompt": PROMPT[:, :0]}, "prompt"),
-    "a prompt of numbers": ({"prompt": np.int64(3)}, "prompt"),
+    "a prompt without an axis": ({"prompt": np.int64(3)}, "prompt"),
     "a prompt of floats": ({"prompt": PROMPT.astype(float)}, "prompt: expected integers"),
-    "an id that is none": ({"prompt": PROMPT + 100}, "ids"),
+    "an id out of range": ({"prompt": PROMPT + 100}, "ids"),
     "a negative count": ({"new_tokens": -1}, "new_tokens"),
     "a negative temperature": ({"temperature": -1.0}, "temperature"),
-    "a temperature that is none": ({"temperature": float("nan")}, "temperature"),
-    "a temperature without end": ({"temperature": float("inf"), "rng": np.random.default_rng(0)}, "temperature"),
+    "a temperature of NaN": ({"temperature": float("nan")}, "temperature"),
+    "an infinite temperature": ({"temperature": float("inf"), "rng": np.random.default_rng(0)}, "temperature"),
     "no rng": ({"temperature": 1.0}, "temperature: expected 0, or above 0 together with an rng"),
 }
 
 
-@pytest.mark.parametrize(("changes", "words"), REFUSED.values(), ids=REFUSED)
-def test_what_cannot_be_done_is_refused(changes, words):
-    with pytest.raises(InputError, match=words):
+@pytest.mark.parametrize(("changes", "message"), INVALID.values(), ids=INVALID)
+def test_invalid_arguments_raise(changes, message):
+    with pytest.raises(InputError, match=message):
         generate(random_model(FULL), config=FULL, **({"prompt": PROMPT, "new_tokens": 2} | changes))
 
 
-def test_parameters_are_looked_at_once_but_looked_at():
+def test_parameters_are_checked():
     parameters = random_model(FULL)
     parameters["norm.weight"] = np.full(9, np.inf)
     with pytest.raises(InputError, match=r"norm\.weight"):

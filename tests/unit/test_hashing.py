@@ -1,4 +1,4 @@
-"""Hashing: multipliers, windows, mixes, rows and the history, each op by itself."""
+"""Hashing: multipliers, windows, mixes, rows and the history, one op at a time."""
 
 from dataclasses import replace
 
@@ -22,16 +22,16 @@ WINDOWS = [
     ("shorter than N", [7, 8], [DEAD, DEAD, DEAD], None, [[7, 2, 2, 2], [8, 7, 2, 2]]),
     ("history of one", [7], [DEAD, DEAD, 5], None, [[7, 5, 2, 2]]),
     ("full history", [7], [3, 4, 5], None, [[7, 5, 4, 3]]),
-    ("DEAD hides all that is older", [7, DEAD, 8, 9], [3, 4, 5], None,
+    ("DEAD hides everything older", [7, DEAD, 8, 9], [3, 4, 5], None,
      [[7, 5, 4, 3], [2, 2, 2, 2], [8, 2, 2, 2], [9, 8, 2, 2]]),
-    ("DEAD in the history latches", [7, 8], [3, DEAD, 5], None, [[7, 5, 2, 2], [8, 7, 5, 2]]),
+    ("DEAD in the history hides everything older", [7, 8], [3, DEAD, 5], None, [[7, 5, 2, 2], [8, 7, 5, 2]]),
     ("two DEADs", [DEAD, DEAD, 8], [3, 4, 5], None, [[2, 2, 2, 2], [2, 2, 2, 2], [8, 2, 2, 2]]),
-    ("EOS sees its own segment", [7, 1, 8, 9], [3, 4, 5], 1,
+    ("the window of EOS contains its own document", [7, 1, 8, 9], [3, 4, 5], 1,
      [[7, 5, 4, 3], [1, 7, 5, 4], [8, 1, 1, 1], [9, 8, 1, 1]]),
     ("EOS in the history", [7, 8], [3, 1, 5], 1, [[7, 5, 1, 1], [8, 7, 5, 1]]),
     ("EOS after EOS", [1, 1, 7], [3, 4, 5], 1, [[1, 5, 4, 3], [1, 1, 1, 1], [7, 1, 1, 1]]),
-    ("EOS fills the stream's start", [7, 8], [DEAD, DEAD, 3], 1, [[7, 3, 1, 1], [8, 7, 3, 1]]),
-    ("no reset where there is no EOS", [7, 1, 8], [3, 4, 5], None, [[7, 5, 4, 3], [1, 7, 5, 4], [8, 1, 7, 5]]),
+    ("EOS pads the start of the stream", [7, 8], [DEAD, DEAD, 3], 1, [[7, 3, 1, 1], [8, 7, 3, 1]]),
+    ("no reset without an EOS id", [7, 1, 8], [3, 4, 5], None, [[7, 5, 4, 3], [1, 7, 5, 4], [8, 1, 7, 5]]),
     ("DEAD right after EOS", [1, DEAD, 8], [3, 4, 5], 1, [[1, 5, 4, 3], [1, 1, 1, 1], [8, 1, 1, 1]]),
     ("EOS nearer than DEAD", [DEAD, 6, 1, 8], [3, 4, 5], 1, [[1, 1, 1, 1], [6, 1, 1, 1], [1, 6, 1, 1], [8, 1, 1, 1]]),
     ("DEAD nearer than EOS", [1, DEAD, 6, 8], [3, 4, 5], 1, [[1, 5, 4, 3], [1, 1, 1, 1], [6, 1, 1, 1], [8, 6, 1, 1]]),
@@ -40,8 +40,8 @@ WINDOWS = [
 
 @pytest.mark.parametrize("ids, history, eos, expected", [c[1:] for c in WINDOWS], ids=[c[0] for c in WINDOWS])
 def test_windows(ids, history, eos, expected):
-    found = hashing.windows(np.array([ids]), np.array([history]), PAD, eos)
-    assert found.tolist() == [expected]
+    result = hashing.windows(np.array([ids]), np.array([history]), PAD, eos)
+    assert result.tolist() == [expected]
     assert [slow.window(ids, history, t, 4, PAD, eos) for t in range(len(ids))] == expected
 
 
@@ -49,13 +49,13 @@ def test_windows_of_no_tokens():
     assert hashing.windows(np.zeros((2, 0), dtype=np.int64), np.full((2, 3), DEAD), PAD).shape == (2, 0, 4)
 
 
-def test_windows_leave_their_input_untouched():
+def test_windows_do_not_modify_their_inputs():
     ids, history = np.array([[DEAD, 5]]), FRESH.copy()
     hashing.windows(ids, history, PAD, 5)
     assert ids.tolist() == [[DEAD, 5]] and (history == DEAD).all()
 
 
-def test_mix_takes_the_newest_token_with_the_first_multiplier():
+def test_mix_multiplies_the_newest_token_by_the_first_multiplier():
     windows, m = np.array([[[3, 5, 6, 7]]]), np.array([11, 13, 17, 19])
     two, three = 3 * 11 ^ 5 * 13, 3 * 11 ^ 5 * 13 ^ 6 * 17
     assert hashing.mix(windows, m).tolist() == [[[two, three, three ^ 7 * 19]]]
@@ -67,21 +67,21 @@ def test_mix_keeps_every_bit_of_a_product():
     assert hashing.mix(windows, m).tolist() == [[[99_091 * 93078876567781 ^ 99_089 * 93078876567779]]]
 
 
-def test_mix_wraps_like_a_register():
+def test_mix_wraps_at_64_bits():
     windows, m = np.array([[[2**40 + 1, 3]]]), np.array([2**40 + 5, 2**62 + 1])
-    found = int(hashing.mix(windows, m)[0, 0, 0])
-    assert found == slow.wrap64((2**40 + 1) * (2**40 + 5)) ^ slow.wrap64(3 * (2**62 + 1))
-    assert found < 0
+    result = int(hashing.mix(windows, m)[0, 0, 0])
+    assert result == slow.wrap64((2**40 + 1) * (2**40 + 5)) ^ slow.wrap64(3 * (2**62 + 1))
+    assert result < 0
 
 
 def test_rows_use_a_floor_modulus():
-    found = hashing.table_rows(np.array([[[-1, -56]]]), np.array([11, 13, 11, 13]))
-    assert found.tolist() == [[[10, 12, 10, 9]]]
+    result = hashing.table_rows(np.array([[[-1, -56]]]), np.array([11, 13, 11, 13]))
+    assert result.tolist() == [[[10, 12, 10, 9]]]
 
 
 def test_columns_are_order_major_then_head():
-    found = hashing.table_rows(np.array([[[100, 200, 300]]]), np.array([7, 11, 7, 11, 7, 11]))
-    assert found.tolist() == [[[100 % 7, 100 % 11, 200 % 7, 200 % 11, 300 % 7, 300 % 11]]]
+    result = hashing.table_rows(np.array([[[100, 200, 300]]]), np.array([7, 11, 7, 11, 7, 11]))
+    assert result.tolist() == [[[100 % 7, 100 % 11, 200 % 7, 200 % 11, 300 % 7, 300 % 11]]]
 
 
 def test_rows_of_a_mix_of_63_bits():
@@ -89,13 +89,13 @@ def test_rows_of_a_mix_of_63_bits():
     assert hashing.table_rows(mixes, np.array([prime])).tolist() == [[[(2**63 - 1) % prime]]]
 
 
-@pytest.mark.parametrize("seen, expected", [
+@pytest.mark.parametrize("new_ids, expected", [
     ([], [DEAD, 3, 4]), ([5], [3, 4, 5]), ([5, DEAD], [4, 5, DEAD]), ([5, 6, 7], [5, 6, 7]), ([5, 6, 7, 8], [6, 7, 8]),
 ], ids=["no token", "one", "one and a DEAD", "N-1", "N"])  # fmt: skip
-def test_next_history(seen, expected):
+def test_next_history(new_ids, expected):
     history = np.array([[DEAD, 3, 4]])
-    found = hashing.next_history(history, np.array([seen], dtype=np.int64))
-    assert found.tolist() == [expected]
+    result = hashing.next_history(history, np.array([new_ids], dtype=np.int64))
+    assert result.tolist() == [expected]
     assert history.tolist() == [[DEAD, 3, 4]]
 
 
@@ -118,18 +118,18 @@ def test_the_largest_multiplier_never_overflows(size):
 @pytest.mark.parametrize("index", [0, 1, 14, 10_007])
 @pytest.mark.parametrize("seed", [0, 7, 2**40])
 def test_pcg_multipliers_against_plain_integers(seed, index):
-    found = hashing.pcg64_multipliers(seed, index, 5, 99_092)
-    assert found.dtype == np.int64
-    assert found.tolist() == slow.pcg_multipliers(seed, index, 5, 99_092)
-    assert (found % 2 == 1).all()
+    result = hashing.pcg64_multipliers(seed, index, 5, 99_092)
+    assert result.dtype == np.int64
+    assert result.tolist() == slow.pcg_multipliers(seed, index, 5, 99_092)
+    assert (result % 2 == 1).all()
 
 
 @pytest.mark.parametrize("index", [0, 1, 14, 2**30])
 @pytest.mark.parametrize("seed", [0, 1234, 2**63])
 def test_splitmix_multipliers_against_plain_integers(seed, index):
-    found = hashing.splitmix64_multipliers(seed, index, 5, 248_320)
-    assert found.dtype == np.int64
-    assert found.tolist() == slow.splitmix_multipliers(seed, index, 5, 248_320)
+    result = hashing.splitmix64_multipliers(seed, index, 5, 248_320)
+    assert result.dtype == np.int64
+    assert result.tolist() == slow.splitmix_multipliers(seed, index, 5, 248_320)
 
 
 @pytest.mark.parametrize("name", presets())
@@ -145,10 +145,10 @@ def test_preset_multipliers_against_both_generators(name):
 
 @pytest.mark.parametrize("name", presets())
 def test_generated_multipliers_against_the_slow_oracle(name):
-    """Each layer's own, where the configuration carries no literals."""
+    """Different for each layer, for a configuration without literals."""
     config = replace(preset(name), multipliers=None)
-    found = {layer: m.tolist() for layer, m in Addressing(config).multipliers.items()}
-    assert found == slow_addressing.drawn_multipliers(config)
+    result = {layer: m.tolist() for layer, m in Addressing(config).multipliers.items()}
+    assert result == slow_addressing.drawn_multipliers(config)
 
 
 @pytest.mark.parametrize("name", ["deepseek-v4.1-flash", "qwen4exp-ple"])
@@ -161,19 +161,19 @@ def test_published_multipliers(name, known_addressing):
 
 @pytest.mark.parametrize("name", presets())
 def test_every_preset_ships_its_literals(name, monkeypatch):
-    """No preset draws: its multipliers are written down."""
+    """Presets use stored multipliers and draw none."""
     config, drawn = preset(name), slow_addressing.drawn_multipliers(preset(name))
     indices = config.layer_ids if config.seed_index == "layer_id" else range(len(config.layer_ids))
     keys = [(config.multiplier_generator, config.seed, index, config.canonical_size) for index in indices]
-    unwritten = {key: tuple(drawn[layer]) for key, layer in zip(keys, config.layer_ids, strict=True)
+    missing = {key: tuple(drawn[layer]) for key, layer in zip(keys, config.layer_ids, strict=True)
                  if config.multipliers is None and key not in MULTIPLIERS}
-    assert unwritten == {}, "these belong into engram_ref/literals.py"
+    assert missing == {}, "add these to engram_ref/literals.py"
     monkeypatch.setattr("engram_ref.addressing.GENERATORS", {})
     assert list(Addressing(preset(name)).multipliers) == list(preset(name).layer_ids)
 
 
 @pytest.mark.parametrize("key", MULTIPLIERS, ids=str)
-def test_literals_are_what_the_generators_and_the_slow_oracle_draw(key):
+def test_literals_match_the_generators_and_the_slow_oracle(key):
     generator, seed, index, size = key
     N = len(MULTIPLIERS[key])
     drawn = {"pcg64": slow.pcg_multipliers, "splitmix64": slow.splitmix_multipliers}[generator]

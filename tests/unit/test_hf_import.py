@@ -1,4 +1,4 @@
-"""Reading HF's DeepSeek-V3 names and configurations, and refusing what would be another function."""
+"""Loading HF's DeepSeek-V3 names and configurations, and errors for state dicts that do not match."""
 
 import ml_dtypes
 import numpy as np
@@ -24,7 +24,7 @@ IDS = np.array([[3, 1, 4, 1, 5, 9, 2, 6]])
 
 
 def state_dict(seed=0):
-    """Random arrays under HF's names, written down from their classes."""
+    """Random arrays under the parameter names of HF's classes."""
     rng = np.random.default_rng(seed)
     named = {"model.embed_tokens.weight": (11, 6), "model.norm.weight": (6,), "lm_head.weight": (11, 6)}
     for i, feed_forward in enumerate((DENSE, EXPERTS)):
@@ -40,18 +40,18 @@ def logits(state, hf=HF):
 def test_names_and_packing():
     state = state_dict()
     kept = dict(state)
-    config, found = from_hf_deepseek_v3(state, HF)
-    assert list(found) == list(shapes(config))
+    config, result = from_hf_deepseek_v3(state, HF)
+    assert list(result) == list(shapes(config))
     packed = state["model.layers.1.mlp.experts.gate_up_proj"]
-    assert_close("w1 is the gate, first", packed[:, :3], found["layers.1.ffn.experts.w1"], "exact")
-    assert_close("w3 is up, second", packed[:, 3:], found["layers.1.ffn.experts.w3"], "exact")
-    assert_close("w2", state["model.layers.1.mlp.experts.down_proj"], found["layers.1.ffn.experts.w2"], "exact")
-    assert_close("dense w2", state["model.layers.0.mlp.down_proj.weight"], found["layers.0.ffn.w2.weight"], "exact")
-    assert_close("dense w3", state["model.layers.0.mlp.up_proj.weight"], found["layers.0.ffn.w3.weight"], "exact")
-    assert state.keys() == kept.keys(), "the caller's dictionary is not emptied"
+    assert_close("w1 is the gate, first", packed[:, :3], result["layers.1.ffn.experts.w1"], "exact")
+    assert_close("w3 is up, second", packed[:, 3:], result["layers.1.ffn.experts.w3"], "exact")
+    assert_close("w2", state["model.layers.1.mlp.experts.down_proj"], result["layers.1.ffn.experts.w2"], "exact")
+    assert_close("dense w2", state["model.layers.0.mlp.down_proj.weight"], result["layers.0.ffn.w2.weight"], "exact")
+    assert_close("dense w3", state["model.layers.0.mlp.up_proj.weight"], result["layers.0.ffn.w3.weight"], "exact")
+    assert state.keys() == kept.keys(), "the caller's dictionary is not modified"
 
 
-def test_experts_kept_apart_are_the_same_model():
+def test_separate_experts_give_the_same_model():
     state, prefix = state_dict(), "model.layers.1.mlp.experts."
     whole = logits(state)
     packed, down = state.pop(prefix + "gate_up_proj"), state.pop(prefix + "down_proj")
@@ -64,8 +64,8 @@ def test_experts_kept_apart_are_the_same_model():
         logits(state)
 
 
-def test_an_option_for_halves_that_is_none_means_halves():
-    """As in HF's class; without the option, channels are neighbouring pairs."""
+def test_rope_interleave_none_means_halves():
+    """As in HF's class. If the option is absent, channels are adjacent pairs."""
     state = state_dict()
     halves, none = (logits(state, HF | {"rope_interleave": value}) for value in (False, None))
     assert_close("None", halves, none, "exact")
@@ -76,10 +76,11 @@ def test_an_option_for_halves_that_is_none_means_halves():
 
 @pytest.mark.parametrize("q_lora_rank", [None, 4])
 def test_half_split_weights_are_reordered(q_lora_rank):
-    """A checkpoint for halves, made from ours by the published order, is read back as ours."""
+    """A half-split checkpoint, made from ours with the published order, loads as ours."""
     state, hf = state_dict(), HF | {"q_lora_rank": q_lora_rank}
     query = "self_attn.q_proj.weight" if q_lora_rank is None else "self_attn.q_b_proj.weight"
     rng, order = np.random.default_rng(5), half_split_order(6)
+    # the checkpoint, with a query latent if asked for
     for i in range(2):
         if q_lora_rank is not None:
             del state[f"model.layers.{i}.self_attn.q_proj.weight"]
@@ -87,15 +88,16 @@ def test_half_split_weights_are_reordered(q_lora_rank):
             state[f"model.layers.{i}.self_attn.q_a_layernorm.weight"] = rng.standard_normal(4)
             state[f"model.layers.{i}.{query}"] = rng.standard_normal((14, 4))
     _, ours = from_hf_deepseek_v3(state, hf)
+    # the same with half-split channels: permute the rotary rows of queries and of the shared key
     halves = dict(state)
     for i in range(2):
         heads = state[f"model.layers.{i}.{query}"].reshape(2, 7, -1)
         halves[f"model.layers.{i}.{query}"] = np.concatenate([heads[:, :1], heads[:, 1:][:, order]], 1).reshape(14, -1)
         key = f"model.layers.{i}.self_attn.kv_a_proj_with_mqa.weight"
         halves[key] = np.concatenate([state[key][:3], state[key][3:][order]])
-    _, found = from_hf_deepseek_v3(halves, hf | {"rope_interleave": False})
+    _, result = from_hf_deepseek_v3(halves, hf | {"rope_interleave": False})
     for name, array in ours.items():
-        assert_close(name, array, found[name], "exact")
+        assert_close(name, array, result[name], "exact")
 
 
 def test_all_layers_dense_and_tied():
@@ -115,33 +117,32 @@ EXTRA = {f"model.layers.2.{name}": np.ones(3) for name in ("enorm.weight", "hnor
                                                            "shared_head.norm.weight", "embed_tokens.weight")}
 
 
-def test_prediction_layers_are_left_out_and_said_to_be(caplog):
+def test_prediction_layers_are_left_out_and_logged(caplog):
     state = state_dict()
     whole = logits(state)
     assert not caplog.records
     for count in ({}, {"num_nextn_predict_layers": 1}, {"num_mtp_layers": 2}):
         caplog.clear()
         assert_close("logits", whole, logits(state | EXTRA, HF | count), "exact")
-        assert caplog.messages == ["5 entries model.layers.2.* left out: multi-token prediction is not part of "
-                                   "this model"]
+        assert caplog.messages == ["5 entries model.layers.2.* skipped: this model has no multi-token prediction"]
 
 
 @pytest.mark.parametrize("option", ["num_nextn_predict_layers", "num_mtp_layers"])
 @pytest.mark.parametrize("count", [0, None])
-def test_prediction_layers_that_are_not_announced_are_refused(option, count):
+def test_undeclared_prediction_layers_raise(option, count):
     with pytest.raises(InputError, match=r"an array model\.layers\.2\."):
         from_hf_deepseek_v3(state_dict() | EXTRA, HF | {option: count})
 
 
-def test_a_shared_expert_of_width_0_is_none():
-    """HF keeps three empty arrays for it."""
+def test_a_shared_expert_of_width_0_is_omitted():
+    """HF stores three empty arrays for it."""
     hf, state = HF | {"n_shared_experts": 0}, state_dict()
     shared = {key: array for key, array in state.items() if "shared_experts" in key}
     for key, array in shared.items():
         del state[key]
         state[key] = np.zeros((0, 6) if "down" not in key else (6, 0), array.dtype)
-    config, found = from_hf_deepseek_v3(state, hf)
-    assert config.backbone.experts.n_shared_experts == 0 and list(found) == list(shapes(config))
+    config, result = from_hf_deepseek_v3(state, hf)
+    assert config.backbone.experts.n_shared_experts == 0 and list(result) == list(shapes(config))
 
 
 DAMAGE = {
@@ -153,8 +154,8 @@ DAMAGE = {
     "extra": (lambda s: s.update({"model.layers.2.input_layernorm.weight": np.zeros(6)}), r"model\.layers\.2"),
     "a query bias": (lambda s: s.update({"model.layers.0.self_attn.q_proj.bias": np.zeros(14)}), "q_proj.bias"),
     "misshapen": (lambda s: s.update({Q: np.zeros((14, 5))}), "wq.weight"),
-    "packed of odd width": (lambda s: s.update({PACKED: np.zeros((4, 5, 6))}), "gate_up_proj"),
-    "wrongly typed": (lambda s: s.update({Q: np.zeros((14, 6), int)}), r"q_proj\.weight \(.*wq.*int64"),
+    "packed with an odd width": (lambda s: s.update({PACKED: np.zeros((4, 5, 6))}), "gate_up_proj"),
+    "wrong dtype": (lambda s: s.update({Q: np.zeros((14, 6), int)}), r"q_proj\.weight \(.*wq.*int64"),
     "FP8": (lambda s: s.update({Q: np.zeros((14, 6), ml_dtypes.float8_e4m3fn)}), r"q_proj\.weight.*bfloat16"),
     "FP8 with scales": (lambda s: s.update({Q + "_scale_inv": np.ones((1, 1))}), r"weight_scale_inv.*bfloat16"),
     "one misshapen expert": (lambda s: s.update({f"model.layers.1.mlp.experts.{e}.{which}_proj.weight":
@@ -167,15 +168,15 @@ DAMAGE = {
 
 
 @pytest.mark.parametrize("interleave", [True, False], ids=["pairs", "halves"])
-@pytest.mark.parametrize(("damage", "words"), DAMAGE.values(), ids=DAMAGE)
-def test_a_state_dict_that_does_not_fit_is_refused(damage, words, interleave):
+@pytest.mark.parametrize(("damage", "message"), DAMAGE.values(), ids=DAMAGE)
+def test_an_invalid_state_dict_raises(damage, message, interleave):
     state = state_dict()
     damage(state)
-    with pytest.raises(InputError, match=words):
+    with pytest.raises(InputError, match=message):
         from_hf_deepseek_v3(state, HF | {"rope_interleave": interleave})
 
 
-def test_misshapen_rotary_rows_are_refused_before_they_are_reordered():
+def test_misshapen_rotary_rows_raise_before_they_are_reordered():
     state = state_dict() | {Q: np.zeros((13, 6))}
     with pytest.raises(InputError, match=r"wq\.weight"):
         from_hf_deepseek_v3(state, HF | {"rope_interleave": False})

@@ -1,4 +1,4 @@
-"""Cross-entropy in nats, against exact sums, at the far ends, and with targets that are none."""
+"""Cross-entropy in nats: exact sums, extreme logits, and invalid targets."""
 
 import math
 
@@ -22,21 +22,21 @@ def test_against_exact_sums(shape, spread, dtype):
     rng = np.random.default_rng(0)
     logits, targets = (spread * rng.standard_normal(shape)).astype(dtype), rng.integers(0, shape[-1], shape[:-1])
     with np.errstate(over="raise", invalid="raise", divide="raise"):
-        found = cross_entropy(logits, targets)
+        result = cross_entropy(logits, targets)
     expected = [slow(row, t) for row, t in zip(logits.reshape(-1, shape[-1]).tolist(), targets.ravel().tolist(),
                                                strict=True)]
     scale = 1 + 2 * np.abs(logits.astype(np.float64)).max(initial=0.0)
     kind = "f32" if dtype is np.float32 else "f64"
-    assert_close("loss", np.array(expected).reshape(shape[:-1]), found, kind, shape[-1], scale)
+    assert_close("loss", np.array(expected).reshape(shape[:-1]), result, kind, shape[-1], scale)
 
 
-def test_indifference_costs_the_logarithm_of_the_vocabulary():
+def test_uniform_logits_give_the_log_of_the_vocabulary_size():
     assert_close("loss", np.full(2, math.log(129_280)), cross_entropy(np.zeros((2, 129_280)), np.array([0, 129_279])),
                  "f64", 20)                                  # NumPy sums pairwise
 
 
 @pytest.mark.parametrize("target", [-1, -100, 4])
-def test_a_target_outside_the_vocabulary_is_refused(target):
-    """-1 would read the last logit, and -100 is other libraries' mark for "leave this out"."""
+def test_a_target_outside_the_vocabulary_raises(target):
+    """-1 would index the last logit, and -100 is the ignore index of other libraries."""
     with pytest.raises(InputError, match="targets"):
         cross_entropy(np.zeros((2, 4)), np.array([0, target]))

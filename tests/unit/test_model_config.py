@@ -1,4 +1,4 @@
-"""ModelConfig and its presets: what fits together, what is refused, and with which words."""
+"""ModelConfig and its presets: published sizes, invalid configurations, and their error messages."""
 
 from dataclasses import FrozenInstanceError, replace
 
@@ -20,7 +20,7 @@ def test_presets_by_name():
         assert model_preset(name).source
 
 
-def test_an_unknown_model_is_met_with_the_list_and_the_nearest():
+def test_unknown_model_suggests_the_nearest():
     with pytest.raises(InputError, match=r"model: expected one of tiny, small.*did you mean engram-27b\?"):
         model_preset("engram-27")
 
@@ -31,16 +31,16 @@ def test_an_unknown_model_is_met_with_the_list_and_the_nearest():
     ("engram-40b", (30, 1, 2560, 32, 55, 1536, 12_288)), ("v3-like", (61, 3, 7168, 128, 256, 2048, 18_432))])
 def test_published_sizes(name, fields):
     b = model_preset(name).backbone
-    found = (b.n_layers, b.n_dense_layers, b.hidden_size, b.attention.n_heads, b.experts.n_routed_experts,
-             b.experts.moe_intermediate_size, b.intermediate_size)
-    assert found == fields
+    result = (b.n_layers, b.n_dense_layers, b.hidden_size, b.attention.n_heads, b.experts.n_routed_experts,
+              b.experts.moe_intermediate_size, b.intermediate_size)
+    assert result == fields
     assert (b.attention.qk_nope_head_dim, b.attention.qk_rope_head_dim, b.attention.v_head_dim) == (128, 64, 128)
     assert b.attention.kv_lora_rank == 512
     assert b.attention.qk_head_dim == 192
     assert b.vocab_size == 129_280
 
 
-def test_what_presets_share_and_where_they_differ():
+def test_common_and_different_fields_of_presets():
     engram, moe, v3 = (model_preset(name).backbone for name in ("engram-27b", "moe-27b", "v3-like"))
     assert replace(engram, experts=moe.experts) == moe
     assert model_preset("engram-27b").engram == preset("engram-27b")
@@ -53,10 +53,10 @@ def test_what_presets_share_and_where_they_differ():
 
 
 def test_engram_layers_count_from_the_dialects_base():
-    """The paper's 2 and 15 count from 1: the blocks with index 1 and 14."""
-    found = [index for index in range(30) if model_preset("engram-27b").engram_layer(index) is not None]
-    assert found == [1, 14]
-    assert [model_preset("engram-27b").engram_layer(index) for index in found] == [2, 15]
+    """The paper's layers 2 and 15 count from 1; they are the blocks with index 1 and 14."""
+    result = [index for index in range(30) if model_preset("engram-27b").engram_layer(index) is not None]
+    assert result == [1, 14]
+    assert [model_preset("engram-27b").engram_layer(index) for index in result] == [2, 15]
     assert [DENSE.engram_layer(0), FULL.engram_layer(0), FULL.engram_layer(1), FULL.engram_layer(2)] == [0, 1, None, 3]
     assert PLAIN.engram_layer(0) is None
 
@@ -68,17 +68,17 @@ EXPERT_FIELDS = {
     "no group kept": ({"n_group": 3, "topk_group": 0}, "topk_group: expected at least 1"),
     "groups of one": ({"n_group": 6, "topk_group": 3}, "at least two experts per group"),
     "more experts than the groups hold": ({"n_group": 3, "topk_group": 1, "num_experts_per_tok": 3},
-                                          "num_experts_per_tok: expected 1 to 2, what the kept groups hold, found 3"),
+                                          "num_experts_per_tok: expected 1 to 2, experts in the kept groups, found 3"),
     "no expert": ({"num_experts_per_tok": 0}, "num_experts_per_tok"),
     "more experts than there are": ({"num_experts_per_tok": 7}, "num_experts_per_tok: expected 1 to 6"),
-    "another score": ({"scoring_func": "relu"}, "scoring_func: expected one of sigmoid, sqrt_softplus, softmax"),
-    "another group score": ({"group_score": "sum"}, "group_score: expected one of best_two, best"),
+    "unknown score": ({"scoring_func": "relu"}, "scoring_func: expected one of sigmoid, sqrt_softplus, softmax"),
+    "unknown group score": ({"group_score": "sum"}, "group_score: expected one of best_two, best"),
 }
 
 
-@pytest.mark.parametrize(("fields", "words"), EXPERT_FIELDS.values(), ids=EXPERT_FIELDS)
-def test_experts_that_cannot_be_routed_are_refused(fields, words):
-    with pytest.raises(InputError, match=words):
+@pytest.mark.parametrize(("fields", "message"), EXPERT_FIELDS.values(), ids=EXPERT_FIELDS)
+def test_invalid_expert_fields_raise(fields, message):
+    with pytest.raises(InputError, match=message):
         ExpertsConfig(**{"n_routed_experts": 6, "num_experts_per_tok": 2, "n_shared_experts": 0,
                          "moe_intermediate_size": 3} | fields)
 
@@ -91,36 +91,36 @@ BACKBONE_FIELDS = {
 }
 
 
-@pytest.mark.parametrize(("fields", "words"), BACKBONE_FIELDS.values(), ids=BACKBONE_FIELDS)
-def test_a_backbone_that_is_none_is_refused(fields, words):
-    with pytest.raises(InputError, match=words):
+@pytest.mark.parametrize(("fields", "message"), BACKBONE_FIELDS.values(), ids=BACKBONE_FIELDS)
+def test_invalid_backbones_raise(fields, message):
+    with pytest.raises(InputError, match=message):
         replace(PLAIN.backbone, **fields)
 
 
-@pytest.mark.parametrize(("fields", "words"), [
+@pytest.mark.parametrize(("fields", "message"), [
     ({"collapse": "max"}, "collapse: expected one of sum, mean, head, found 'max'"),
     ({"hc_mult": 0}, "hc_mult"), ({"iterations": 0}, "iterations")], ids=str)
-def test_hyper_connections_that_are_none_are_refused(fields, words):
-    with pytest.raises(InputError, match=words):
+def test_invalid_hyper_connections_raise(fields, message):
+    with pytest.raises(InputError, match=message):
         HyperConfig(**fields)
 
 
 ENGRAM_FIELDS = {
-    "another width": ({"hidden_size": 8}, "engram.hidden_size, n_branches"),
-    "other branches": ({"n_branches": 2}, "engram.hidden_size, n_branches"),
-    "a layer too many": ({"layer_ids": (1, 4)}, r"engram.layer_ids: expected blocks up to 3, found \(1, 4\)"),
-    "a layer too many, from 0": ({"layer_ids": (3,), "layer_base": 0}, "engram.layer_ids: expected blocks up to 2"),
+    "wrong width": ({"hidden_size": 8}, "engram.hidden_size, n_branches"),
+    "wrong number of branches": ({"n_branches": 2}, "engram.hidden_size, n_branches"),
+    "a layer past the end": ({"layer_ids": (1, 4)}, r"engram.layer_ids: expected blocks up to 3, found \(1, 4\)"),
+    "a layer past the end, from 0": ({"layer_ids": (3,), "layer_base": 0}, "engram.layer_ids: expected blocks up to 2"),
     "a larger vocabulary": ({"vocab_size": 62, "canonical_size": 62}, "engram.vocab_size"),
 }
 
 
-@pytest.mark.parametrize(("fields", "words"), ENGRAM_FIELDS.values(), ids=ENGRAM_FIELDS)
-def test_a_module_that_does_not_fit_its_backbone_is_refused(fields, words):
-    with pytest.raises(InputError, match=words):
+@pytest.mark.parametrize(("fields", "message"), ENGRAM_FIELDS.values(), ids=ENGRAM_FIELDS)
+def test_a_module_must_fit_its_backbone(fields, message):
+    with pytest.raises(InputError, match=message):
         ModelConfig("unfit", "", FULL.backbone, replace(ENGRAM, **fields))
 
 
-def test_configurations_cannot_be_changed():
+def test_configurations_are_immutable():
     with pytest.raises(FrozenInstanceError):
         FULL.backbone.n_layers = 4
     assert isinstance(hash(FULL), int)

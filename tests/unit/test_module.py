@@ -1,4 +1,4 @@
-"""The Engram module as a whole: the recorded demo module, and the slow module in every dialect."""
+"""The whole Engram module against the recorded demo module, and against the slow version in every dialect."""
 
 import importlib.util
 import json
@@ -31,7 +31,7 @@ from tests.conftest import DEMO_MODULE
 
 @cache
 def recorded():
-    """The recorded module: its configuration, its parameters by the demo's names, and its other arrays."""
+    """The recorded module: configuration, parameters under the demo's names, and all arrays of the file."""
     with safe_open(DEMO_MODULE, "np") as file:
         known = json.loads(file.metadata()["config"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
@@ -48,43 +48,43 @@ def recorded_config(known: dict) -> EngramConfig:
                    conv_kernel=known["kernel"], conv_dilation=known["max_ngram"], norm_eps=None)
 
 
-def test_recorded_rows_are_found():
+def test_recorded_rows_are_reproduced():
     config, _, tensors = recorded()
     canonical = load_map(config.vocabulary)[tensors["input_ids"]]
-    found = Addressing(config).rows(canonical, config.layer_ids[0])
-    assert_close("rows", tensors["rows"], found, "exact")
+    result = Addressing(config).rows(canonical, config.layer_ids[0])
+    assert_close("rows", tensors["rows"], result, "exact")
 
 
 def run_recorded(dtype):
-    """Output, its scale, and its longest sum."""
+    """Output, its error scale, and the number of terms of its longest sum."""
     config, state_dict, tensors = recorded()
     parameters = from_engram_demo({name: array.astype(dtype) for name, array in state_dict.items()}, config)
     trace = Trace()
-    found = engram(parameters, tensors["hidden"].astype(dtype), tensors["rows"], config, trace=trace)
+    result = engram(parameters, tensors["hidden"].astype(dtype), tensors["rows"], config, trace=trace)
     exact = from_engram_demo(state_dict, config)
     stages = {key: trace[key].astype(np.float64) for key in trace}
-    return found, module_scale(stages, exact, config, tensors["hidden"]), config.memory_width + 1
+    return result, module_scale(stages, exact, config, tensors["hidden"]), config.memory_width + 1
 
 
-def test_recorded_output_is_met():
+def test_recorded_output_is_reproduced():
     config, state_dict, tensors = recorded()
-    found = engram(from_engram_demo(state_dict, config), tensors["hidden"], tensors["rows"], config)
-    assert_close("output", tensors["output"], found, "golden")
+    result = engram(from_engram_demo(state_dict, config), tensors["hidden"], tensors["rows"], config)
+    assert_close("output", tensors["output"], result, "golden")
 
 
-def test_recorded_output_is_met_within_its_roundings():
-    found, scale, terms = run_recorded(np.float64)
-    assert_close("output", recorded()[2]["output"], found, "f64", terms, scale)
+def test_recorded_output_is_reproduced_within_rounding():
+    result, scale, terms = run_recorded(np.float64)
+    assert_close("output", recorded()[2]["output"], result, "f64", terms, scale)
 
 
-def test_recorded_output_is_met_in_float32():
-    found, scale, terms = run_recorded(np.float32)
-    assert_close("output", recorded()[2]["output"], found, "f32", terms, scale)
+def test_recorded_output_is_reproduced_in_float32():
+    result, scale, terms = run_recorded(np.float32)
+    assert_close("output", recorded()[2]["output"], result, "f32", terms, scale)
 
 
 @pytest.mark.parametrize("shape", [(1, 0), (1, 1), (2, 5), (1, 12)], ids=lambda s: f"B={s[0]},T={s[1]}")
 @pytest.mark.parametrize("dialect", DIALECTS)
-def test_module_matches_the_slow_one(dialect, shape):
+def test_module_matches_the_slow_version(dialect, shape):
     config, rng = DIALECTS[dialect], np.random.default_rng(shape[1])
     parameters, (hidden, rows) = random_parameters(config, rng), random_inputs(config, rng, *shape)
     assert_module("output", parameters, hidden, rows, config)
@@ -92,22 +92,22 @@ def test_module_matches_the_slow_one(dialect, shape):
 
 def assert_module(name, parameters, hidden, rows, config, dead=None):
     trace = Trace()
-    found = engram(parameters, hidden, rows, config, dead=dead, trace=trace)
+    result = engram(parameters, hidden, rows, config, dead=dead, trace=trace)
     scale = module_scale(trace, parameters, config, hidden)
     expected = slow_engram(parameters, hidden, rows, config, dead)
-    assert_close(name, expected, found, "f64", max(config.memory_width, config.hidden_size) + 1, scale)
+    assert_close(name, expected, result, "f64", max(config.memory_width, config.hidden_size) + 1, scale)
 
 
 @pytest.mark.parametrize("dialect", DIALECTS)
-def test_short_states_and_short_keys_show_which_eps(dialect):
-    """Around the square root of each eps in use, so that no two of them agree."""
+def test_small_states_and_keys_distinguish_eps(dialect):
+    """Magnitudes near the square root of each eps, so that any two eps give different outputs."""
     config, rng = DIALECTS[dialect], np.random.default_rng(3)
-    for length in (1e-10, 1e-8, 1e-3):
+    for magnitude in (1e-10, 1e-8, 1e-3):
         parameters, (hidden, rows) = random_parameters(config, rng), random_inputs(config, rng, 1, 2)
         for name in ("table", "key_bias", "value_bias"):
             if name in parameters:
-                parameters[name] = (parameters[name].astype(np.float64) * length).astype(parameters[name].dtype)
-        assert_module(f"length {length}", parameters, hidden * length, rows, config)
+                parameters[name] = (parameters[name].astype(np.float64) * magnitude).astype(parameters[name].dtype)
+        assert_module(f"magnitude {magnitude}", parameters, hidden * magnitude, rows, config)
 
 
 @pytest.mark.parametrize("seed", range(6))
@@ -123,7 +123,7 @@ def test_random_demo_configurations(seed):
 
 
 @pytest.mark.parametrize("dialect", [DEMO, NO_CONV, SHORT], ids=lambda config: config.name)
-def test_dead_positions_add_nothing_of_their_own(dialect):
+def test_dead_positions_have_no_gated_value(dialect):
     rng = np.random.default_rng(4)
     parameters, (hidden, rows) = random_parameters(dialect, rng), random_inputs(dialect, rng, 2, 6)
     dead = np.array([[True, False, False, True, True, False], [False] * 5 + [True]])
@@ -140,14 +140,14 @@ def test_without_a_batch_axis_the_output_has_none():
     parameters, (hidden, rows) = random_parameters(DEMO, rng), random_inputs(DEMO, rng, 1, 4)
     dead = np.array([[False, True, False, False]])
     whole = engram(parameters, hidden, rows, DEMO, dead=dead)
-    found = engram(parameters, hidden[0], rows[0], DEMO, dead=dead[0])
-    assert_close("output", whole[0], found, "exact")
+    result = engram(parameters, hidden[0], rows[0], DEMO, dead=dead[0])
+    assert_close("output", whole[0], result, "exact")
 
 
 @pytest.mark.parametrize("check", [True, False], ids=["checked", "unchecked"])
 @pytest.mark.parametrize("dialect", DIALECTS)
 @pytest.mark.parametrize("backend", [name for name in backends.BACKENDS if importlib.util.find_spec(name)])
-def test_rows_of_the_flat_table_give_the_same(backend, dialect, check):
+def test_flat_rows_give_the_same_output(backend, dialect, check):
     ops, config, rng = backends.load(backend), DIALECTS[dialect], np.random.default_rng(7)
     layer = config.layer_ids[0]
     parameters = initialise(config, layer, rng)
@@ -155,19 +155,19 @@ def test_rows_of_the_flat_table_give_the_same(backend, dialect, check):
     if hasattr(ops, "tensors"):
         parameters, hidden, rows = ops.tensors(parameters), ops.as_array("hidden", hidden), ops.as_array("rows", rows)
     flat = rows + ops.constant(layout(config, layer).offsets, rows)
-    found = [ops.to_numpy(engram(parameters, h, r, config, flat_rows=is_flat, ops=ops, check=check))
-             for h, r, is_flat in ((hidden, rows, False), (hidden, flat, True), (hidden[0], flat[0], True))]
-    assert_close("flat", found[0], found[1], "exact")
-    assert_close("one", found[0][0], found[2], "model")
+    result = [ops.to_numpy(engram(parameters, h, r, config, flat_rows=is_flat, ops=ops, check=check))
+              for h, r, is_flat in ((hidden, rows, False), (hidden, flat, True), (hidden[0], flat[0], True))]
+    assert_close("flat", result[0], result[1], "exact")
+    assert_close("one", result[0][0], result[2], "model")
 
 
-def test_rows_of_addressing_are_taken_either_way():
+def test_flat_and_column_rows_of_addressing_agree():
     config, rng = preset("tiny"), np.random.default_rng(7)
     addressing, parameters = Addressing(config), initialise(config, 2, rng)
     hidden, ids = rng.standard_normal((2, 3, 4, 16)), np.array([[1, 2, 3], [4, 5, 6]])
-    found = [engram(parameters, hidden, addressing.rows(ids, 2, flat=flat), config, layer_id=2, flat_rows=flat)
-             for flat in (False, True)]
-    assert_close("flat", *found, "exact")
+    result = [engram(parameters, hidden, addressing.rows(ids, 2, flat=flat), config, layer_id=2, flat_rows=flat)
+              for flat in (False, True)]
+    assert_close("flat", *result, "exact")
 
 
 def test_a_dead_mask_may_be_a_list():
@@ -197,20 +197,20 @@ def test_float32_stays_float32_at_every_stage(dialect):
 
 @pytest.mark.parametrize("hidden_dtype", ["float32", "float64"])
 @pytest.mark.parametrize("parameter_dtype", ["float32", "float64"])
-def test_the_output_has_the_dtype_of_hidden_or_the_mixture_is_refused(hidden_dtype, parameter_dtype):
+def test_output_has_the_dtype_of_hidden_and_mixed_dtypes_raise(hidden_dtype, parameter_dtype):
     rng = np.random.default_rng(8)
     parameters = random_parameters(DEMO, rng, dtype=parameter_dtype)
     hidden, rows = random_inputs(DEMO, rng, dtype=hidden_dtype)
     try:
-        found = engram(parameters, hidden, rows, DEMO)
-    except InputError as refusal:
-        assert hidden_dtype != parameter_dtype, refusal
-        assert "dtype" in str(refusal)
+        result = engram(parameters, hidden, rows, DEMO)
+    except InputError as error:
+        assert hidden_dtype != parameter_dtype, error
+        assert "dtype" in str(error)
     else:
-        assert found.dtype == hidden_dtype
+        assert result.dtype == hidden_dtype
 
 
-def test_nothing_is_written_into_the_arguments():
+def test_arguments_are_not_modified():
     rng = np.random.default_rng(9)
     parameters, (hidden, rows) = random_parameters(DEMO, rng), random_inputs(DEMO, rng)
     for array in (*parameters.values(), hidden, rows):
@@ -223,9 +223,9 @@ ONE_COLUMN = replace(DEMO, name="one-column", layer_ids=(1, 4), max_ngram=2, n_h
 
 
 @pytest.mark.parametrize("layer", ONE_COLUMN.layer_ids)
-@pytest.mark.parametrize("given", [True, False], ids=["given", "left out"])
-def test_every_valid_row_is_taken_when_layers_cannot_be_told_apart(layer, given):
-    """One column and padded tables: offsets and shapes of both layers are equal, the primes 11 and 13 are not."""
+@pytest.mark.parametrize("given", [True, False], ids=["given", "omitted"])
+def test_every_valid_row_is_accepted_for_ambiguous_layers(layer, given):
+    """One column and padded tables: both layers have equal offsets and shapes, but primes 11 and 13."""
     rng, last = np.random.default_rng(1), int(Addressing(ONE_COLUMN).primes[layer][0]) - 1
     parameters = random_parameters(ONE_COLUMN, rng, layer)
     hidden, _ = random_inputs(ONE_COLUMN, rng, 1, 1)
@@ -233,7 +233,7 @@ def test_every_valid_row_is_taken_when_layers_cannot_be_told_apart(layer, given)
     assert engram(parameters, hidden, rows, ONE_COLUMN, layer_id=layer if given else None).shape == hidden.shape
 
 
-def test_a_given_layer_decides_which_rows_and_parameters_are_valid():
+def test_layer_id_determines_the_valid_rows_and_parameters():
     rng = np.random.default_rng(1)
     parameters, (hidden, _) = random_parameters(ONE_COLUMN, rng, 1), random_inputs(ONE_COLUMN, rng, 1, 1)
     rows = np.full((1, 1, 1), 11)

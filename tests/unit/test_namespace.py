@@ -1,4 +1,4 @@
-"""The namespace of ops: every call of an op goes through it, so that an op can be replaced, recorded, made wrong."""
+"""The namespace of ops: every call of an op goes through it, so that ops can be replaced and recorded."""
 
 import collections
 import copy
@@ -42,15 +42,15 @@ def code_of(function):
 
 
 def calls_made(namespace):
-    """How often each op runs, seen from outside: by the interpreter's own profiling hook."""
+    """Count how often each op runs, with the interpreter's profiling hook."""
     names = {code_of(getattr(namespace, name)): name for name in set(namespace.names()) - FIXED}
     made = collections.Counter()
 
-    def see(frame, event, argument):
+    def profile(frame, event, argument):
         if event == "call" and frame.f_code in names:
             made[names[frame.f_code]] += 1
 
-    sys.setprofile(see)
+    sys.setprofile(profile)
     try:
         run_tiny(namespace)
     finally:
@@ -58,28 +58,28 @@ def calls_made(namespace):
     return made
 
 
-def calls_seen(namespace, name):
-    """How often one op is called where it is replaced."""
-    seen, original = [], getattr(namespace, name)
+def calls_of_replacement(namespace, name):
+    """Count how often the replacement of one op is called."""
+    calls, original = [], getattr(namespace, name)
 
     def counted(*arguments, **options):
-        seen.append(name)
+        calls.append(name)
         return original(*arguments, **options)
 
     run_tiny(replace(namespace, **{name: counted}))
-    return len(seen)
+    return len(calls)
 
 
 @pytest.mark.parametrize("name", BACKENDS)
-def test_a_replaced_op_sees_every_call(name):
+def test_a_replacement_receives_every_call(name):
     small = backend(name).small
     made = calls_made(small)
     assert len(made) > 45 and made["linear"] > 20
-    assert {op: calls_seen(small, op) for op in made} == made
+    assert {op: calls_of_replacement(small, op) for op in made} == made
 
 
 @pytest.mark.parametrize("name", BACKENDS)
-def test_what_replace_returns_starts_from_the_small_ops(name):
+def test_replace_returns_a_namespace_of_small_ops(name):
     namespace = backend(name)
     made = replace(namespace, sigmoid=namespace.sigmoid)
     assert isinstance(made, type(namespace.small)) and made.small is made and made.steps is made
@@ -96,13 +96,13 @@ def test_a_replacement_changes_what_the_model_computes():
 
 @pytest.mark.parametrize("name, function", [("nothing", abs), ("as_array", abs), ("frequencies", abs), ("names", abs),
                                             ("sigmoid", 3)])
-def test_what_is_no_op_cannot_be_replaced(name, function):
+def test_replacing_anything_but_an_op_raises(name, function):
     with pytest.raises(InputError, match="replace"):
         replace(NUMPY, **{name: function})
 
 
 @pytest.mark.parametrize("wrong", [None, "numpy", object()])
-def test_only_a_namespace_has_ops_to_replace(wrong):
+def test_replacing_in_anything_but_a_namespace_raises(wrong):
     with pytest.raises(InputError, match="ops"):
         replace(wrong, sigmoid=abs)
 
@@ -120,7 +120,7 @@ def test_namespaces_are_pickled_by_name(name):
 
 
 @pytest.mark.parametrize("name", BACKENDS)
-def test_the_names_of_a_module_are_those_of_its_namespace(name):
+def test_a_module_exports_the_names_of_its_namespace(name):
     namespace = backend(name)
     module = ops if name == "numpy" else sys.modules[f"engram_ref.backends.{name}"]
     assert set(namespace.names()) == set(ops.__all__) <= set(module.__all__)
@@ -129,19 +129,19 @@ def test_the_names_of_a_module_are_those_of_its_namespace(name):
 
 
 @pytest.mark.parametrize("name", ["numba", "torch"])
-def test_a_module_of_ops_stands_for_its_namespace(name):
+def test_a_backend_module_is_accepted_as_its_namespace(name):
     backend(name)
     assert Addressing(preset("tiny"), ops=sys.modules[f"engram_ref.backends.{name}"]).ops is load(name)
 
 
-def traced_and_not(namespace, run, monkeypatch):
-    """Names of the backend's own ops that a run with a trace calls, and that one without calls."""
+def traced_and_untraced_ops(namespace, run, monkeypatch):
+    """The backend's ops that are called by a run with a trace, and by a run without one."""
     kinds = [kind for kind in type(namespace).__mro__ if kind.__module__.startswith("engram_ref.backends")]
     called = []
     for kind in kinds:
         for name in set(vars(kind)) & set(namespace.names()) - FIXED:
             original = getattr(kind, name) if isinstance(vars(kind)[name], staticmethod) else vars(kind)[name]
-            wrapped = noting(called, name, kind, original)
+            wrapped = recording(called, name, kind, original)
             monkeypatch.setattr(kind, name, staticmethod(wrapped) if isinstance(vars(kind)[name], staticmethod)
                                 else wrapped)
     run(None)
@@ -151,7 +151,7 @@ def traced_and_not(namespace, run, monkeypatch):
     return set(called), without
 
 
-def noting(called, name, kind, original):
+def recording(called, name, kind, original):
     def op(*arguments, **options):
         called.append((kind.__name__, name))
         return original(*arguments, **options)
@@ -159,7 +159,7 @@ def noting(called, name, kind, original):
 
 
 def run_everything(namespace, trace):
-    """`forward`, `engram` and `Addressing`, in a dialect with FP8 tables and a plain one."""
+    """Run `forward`, `engram` and `Addressing`, in a plain dialect and in one with FP8 tables."""
     tensors = getattr(namespace, "tensors", dict)
     options = {} if trace is None else {"trace": trace}
     run_tiny(namespace, **options)
@@ -179,32 +179,34 @@ def run_everything(namespace, trace):
 
 
 @pytest.mark.parametrize("name", ["numba", "torch"])
-def test_what_is_fused_runs_without_a_trace_and_the_steps_with_one(name, monkeypatch):
+def test_fused_ops_run_without_a_trace_and_steps_with_one(name, monkeypatch):
     namespace = backend(name)
-    traced, untraced = traced_and_not(namespace, lambda trace: run_everything(namespace, trace), monkeypatch)
+    traced, untraced = traced_and_untraced_ops(namespace, lambda trace: run_everything(namespace, trace), monkeypatch)
     fused = {("Fused", op) for op in vars(type(namespace)) if op in namespace.names()}
     steps = {(kind, op) for kind, op in traced if kind != "Fused"}
     assert fused <= untraced and len(fused) >= 3
-    assert {op for _, op in steps} >= OWN_STEPS[name]
+    assert {op for _, op in steps} >= STEPS_OF_BACKEND[name]
     assert {op for kind, op in traced if kind == "Fused"} <= WITHOUT_A_TRACE
 
 
-OWN_STEPS = {"numba": {"rms_norm", "silu", "apply_gate", "gather", "table_rows", "routed_grouped", "attend_expanded"},
-             "torch": {"inverse_rms", "sigmoid", "short_conv", "gather", "table_rows", "windows", "mix", "score"}}
+STEPS_OF_BACKEND = {
+    "numba": {"rms_norm", "silu", "apply_gate", "gather", "table_rows", "routed_grouped", "attend_expanded"},
+    "torch": {"inverse_rms", "sigmoid", "short_conv", "gather", "table_rows", "windows", "mix", "score"},
+}
 WITHOUT_A_TRACE = {"address", "address_layers", "stepper"}
-"""What Addressing calls where no trace can be handed over."""
+"""Fused ops that Addressing calls in functions without a trace argument."""
 
 
-def test_an_op_is_found_in_the_file_that_states_it():
-    """Also where it is a method: engram_ref.ops.experts.route."""
+def test_an_op_is_an_attribute_of_its_source_file():
+    """This includes methods, such as engram_ref.ops.experts.route."""
     files = {name: inspect.getmodule(inspect.unwrap(getattr(getattr(ops, name), "__func__", getattr(ops, name))))
              for name in ops.__all__ if name != "DEAD"}
     assert [name for name, file in files.items() if getattr(file, name) != getattr(ops, name)] == []
     assert len(set(files.values())) > 15
 
 
-class Mine(type(NUMPY)):
-    """A namespace of one's own."""
+class Custom(type(NUMPY)):
+    """A custom namespace."""
 
     __slots__ = ()
 
@@ -212,18 +214,18 @@ class Mine(type(NUMPY)):
         return np.ones_like(x)
 
 
-def test_a_namespace_of_ones_own_is_copied_by_its_class():
-    for again in (pickle.loads(pickle.dumps(Mine())), copy.copy(Mine()), copy.deepcopy(Mine())):
-        assert type(again) is Mine and (again.silu(np.full(2, 3.0)) == 3).all()
+def test_a_custom_namespace_is_copied_by_its_class():
+    for again in (pickle.loads(pickle.dumps(Custom())), copy.copy(Custom()), copy.deepcopy(Custom())):
+        assert type(again) is Custom and (again.silu(np.full(2, 3.0)) == 3).all()
 
 
 @pytest.mark.parametrize("name", ["numba", "torch"])
-def test_what_derives_from_fused_keeps_its_own_ops_in_what_is_recorded(name):
-    """A composition that is not fused, or recorded, runs on the namespace that was asked."""
+def test_a_subclass_of_fused_keeps_its_ops_when_recording(name):
+    """A composition that is recorded or not fused calls the ops of its own namespace."""
     namespace = backend(name)
     calls = []
 
-    class Own(type(namespace)):
+    class Subclass(type(namespace)):
         __slots__ = ()
 
         def windows(self, *arguments):
@@ -231,16 +233,16 @@ def test_what_derives_from_fused_keeps_its_own_ops_in_what_is_recorded(name):
             return super().windows(*arguments)
 
     ids, history = (namespace.as_array("ids", x) for x in (np.array([[1, 2]]), np.array([[0]])))
-    Own().address(ids, history, np.array([3, 5]), np.array([7, 11]), None, 0, record=lambda stage, array: None)
+    Subclass().address(ids, history, np.array([3, 5]), np.array([7, 11]), None, 0, record=lambda stage, array: None)
     assert calls == ["windows"]
 
 
-@pytest.mark.parametrize("wrong", [type(NUMPY), Mine])
-def test_a_class_of_ops_is_no_namespace(wrong):
+@pytest.mark.parametrize("wrong", [type(NUMPY), Custom])
+def test_a_class_of_ops_is_not_a_namespace(wrong):
     with pytest.raises(InputError, match="ops: expected a namespace of ops"):
         run_tiny(wrong)
 
 
-def test_an_op_named_like_an_argument_is_refused_as_an_op():
+def test_replacing_an_op_named_like_an_argument_raises():
     with pytest.raises(InputError, match="replace"):
         replace(NUMPY, ops=abs)

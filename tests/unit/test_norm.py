@@ -1,4 +1,4 @@
-"""RMSNorm: per branch, eps inside the root, and which eps."""
+"""RMSNorm: per branch, with eps inside the root, for every eps in use."""
 
 import numpy as np
 import pytest
@@ -27,17 +27,17 @@ def test_norm_matches_exact_sums(shape, eps):
 
 
 @pytest.mark.parametrize("eps", EPSILONS)
-def test_eps_stands_inside_the_root(eps):
-    """Vectors so short that every eps of the dialects gives another answer, inside the root or outside."""
+def test_eps_is_added_inside_the_root(eps):
+    """Vectors so short that the result depends on eps and on its place inside the root."""
     lengths = 10.0 ** np.array([-160, -11, -10, -9, -8, -7, -4, -3, -2])
     x = np.array([0.5, -1.0, 2.0]) * lengths[:, None]
     expected = slow_norm(x, np.ones(3), EPSILONS[eps])
-    found = rms_norm(x, np.ones(3), EPSILONS[eps])
-    for e, f in zip(expected, found, strict=True):
+    result = rms_norm(x, np.ones(3), EPSILONS[eps])
+    for e, f in zip(expected, result, strict=True):
         assert_close("short vector", e, f, "f64", 3)
 
 
-def test_machine_epsilon_is_that_of_the_input():
+def test_machine_epsilon_is_that_of_the_input_dtype():
     for dtype, eps in ((np.float32, 2.0**-23), (np.float64, 2.0**-52)):
         zero = inverse_rms(np.zeros(3, dtype=dtype), None)
         assert zero.dtype == dtype
@@ -51,8 +51,8 @@ def test_each_branch_is_normalised_by_itself():
 
 
 def test_each_branch_has_its_own_gain():
-    found = rms_norm(np.ones((2, 3)), np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]), 0.0)
-    assert found.tolist() == [[1, 2, 3], [4, 5, 6]]
+    result = rms_norm(np.ones((2, 3)), np.array([[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]), 0.0)
+    assert result.tolist() == [[1, 2, 3], [4, 5, 6]]
 
 
 @pytest.mark.parametrize("eps", [e for e in EPSILONS if e != "1e-20"])
@@ -63,8 +63,8 @@ def test_a_zero_vector_stays_zero(dtype, eps):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_the_smallest_eps_survives_in_float32(dtype):
-    found = rms_norm(np.full(2, 1e-10, dtype=dtype), np.ones(2, dtype=dtype), 1e-20)
-    assert_close("short", np.full(2, 0.5**0.5), found, "f32" if dtype is np.float32 else "f64", 2)
+    result = rms_norm(np.full(2, 1e-10, dtype=dtype), np.ones(2, dtype=dtype), 1e-20)
+    assert_close("short", np.full(2, 0.5**0.5), result, "f32" if dtype is np.float32 else "f64", 2)
 
 
 def test_float32_stays_close_to_float64():
@@ -77,11 +77,11 @@ def test_float32_stays_close_to_float64():
 def test_nan_stays_in_its_own_vector():
     x = np.ones((3, 2))
     x[1, 0] = np.nan
-    found = rms_norm(x, np.ones(2), 1e-6)
-    assert np.isnan(found).all(axis=-1).tolist() == [False, True, False]
+    result = rms_norm(x, np.ones(2), 1e-6)
+    assert np.isnan(result).all(axis=-1).tolist() == [False, True, False]
 
 
-def test_a_zero_centred_weight_stands_for_one_more():
+def test_zero_centred_gains_are_stored_minus_one():
     weight = np.array([-0.5, 0.0, 0.25])
     assert effective_gain(weight, "zero_centred").tolist() == [0.5, 1.0, 1.25]
     assert effective_gain(weight, "plain").tolist() == [-0.5, 0.0, 0.25]

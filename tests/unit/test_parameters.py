@@ -1,4 +1,4 @@
-"""Parameters: their shapes by preset, the demo's names, and what is refused before anything is computed."""
+"""Parameters: shapes per preset, the demo's names, and errors that are raised before any computation."""
 
 from dataclasses import replace
 
@@ -31,19 +31,19 @@ ONE_COLUMN = replace(TWO_LAYERS, name="one-column", max_ngram=2, n_heads=1, tabl
     ("qwen4exp-ple", 2, {"table": (320001536, 160)})], ids=str)
 def test_shapes_by_preset(name, layer, table):
     config = preset(name)
-    found = shapes(config, layer)
+    result = shapes(config, layer)
     M, D, memory = config.n_branches, config.hidden_size, config.memory_width
-    assert found["key_weight"] == (M, D, memory)
-    assert found["value_weight"] == (D, memory)
-    assert found["query_gain"] == found["key_gain"] == (M, D)
-    assert ("key_bias" in found) == ("value_bias" in found) == (name in ("demo", "tiny"))
-    assert ("conv_weight" in found) == ("conv_gain" in found) == (name != "deepseek-v4.1-flash")
+    assert result["key_weight"] == (M, D, memory)
+    assert result["value_weight"] == (D, memory)
+    assert result["query_gain"] == result["key_gain"] == (M, D)
+    assert ("key_bias" in result) == ("value_bias" in result) == (name in ("demo", "tiny"))
+    assert ("conv_weight" in result) == ("conv_gain" in result) == (name != "deepseek-v4.1-flash")
     if table and name != "engram-27b":
-        assert {key: found[key] for key in table} == table
+        assert {key: result[key] for key in table} == table
 
 
 def table_parameters(name):
-    """Values in all tables of a preset."""
+    """Number of values in all tables of a preset."""
     config = preset(name)
     return sum(rows * config.row_width for rows in Addressing(config).table_rows.values())
 
@@ -74,7 +74,7 @@ def test_random_parameters_pass_the_check(config):
         check_parameters(made, config, layer)
 
 
-def test_parameters_of_another_layer_are_refused():
+def test_parameters_of_a_different_layer_raise():
     made = random_parameters(TWO_LAYERS, np.random.default_rng(1), 1)
     with pytest.raises(InputError, match=r"parameter table: expected shape \[\d+, 5\]"):
         check_parameters(made, TWO_LAYERS, 4)
@@ -87,7 +87,7 @@ def test_parameters_of_another_layer_are_refused():
         check_parameters(made, padded)
 
 
-def test_column_sizes_without_a_layer_follow_from_the_parameters():
+def test_column_sizes_are_inferred_without_a_layer():
     for layer in TWO_LAYERS.layer_ids:
         made = random_parameters(TWO_LAYERS, np.random.default_rng(1), layer)
         assert column_sizes(made, TWO_LAYERS, None).tolist() == column_sizes(made, TWO_LAYERS, layer).tolist()
@@ -118,7 +118,7 @@ def test_initial_values_of_other_dialects():
     assert {array.dtype.name for name, array in zero.items() if name != "column_offsets"} == {"float32"}
 
 
-def test_initial_tables_are_stored_by_the_codec(monkeypatch):
+def test_initial_tables_are_stored_with_the_codec(monkeypatch):
     monkeypatch.setattr("engram_ref.model.engram_parameters.ROWS_AT_A_TIME", 7)
     for config in (DEMO, QWEN, V41):
         layer = config.layer_ids[0]
@@ -129,7 +129,7 @@ def test_initial_tables_are_stored_by_the_codec(monkeypatch):
         dtype = np.float64 if config.table_codec == "fp32" else np.float32
         drawn = np.random.default_rng(1).standard_normal(values.shape, dtype=dtype)
         step = {"fp32": 0, "bf16": 2.0**-8, "fp8_e8m0": 2.0**-4}[config.table_codec]     # half a step of the format
-        # Half of E4M3's smallest number, times the largest scale: below twice max|x| / 448.
+        # Half of E4M3's smallest number times the largest scale, which is less than 2 * max|x| / 448.
         smallest = 2.0**-10 * np.abs(drawn).max() / 224 if config.table_codec == "fp8_e8m0" else 0
         assert (np.abs(values - drawn) <= step * np.abs(drawn) + smallest).all()
         assert {array.dtype.type for name, array in made.items() if name.endswith("weight")} == {weight_dtype(config)}
@@ -143,13 +143,13 @@ def test_initial_parameters_of_the_released_dialect_run_through_the_module():
     assert np.isfinite(engram(made, hidden, rows, V41)).all()
 
 
-def test_a_module_too_large_says_what_it_needs():
+def test_too_large_a_module_raises_with_its_size():
     with pytest.raises(InputError, match=r"engram-40b layer 2, which needs 4096\.0 GiB.*need no weights"):
         check_fits("engram-40b layer 2", 4 * 2**40)
     check_fits("engram-40b layer 2", 2**20)
 
 
-def test_a_large_preset_is_refused_before_it_is_allocated(monkeypatch):
+def test_too_large_a_preset_raises_before_allocation(monkeypatch):
     monkeypatch.setattr("engram_ref.memory.available", lambda: 2**30)
 
     class Forbidden(np.random.Generator):
@@ -165,7 +165,7 @@ def test_a_large_preset_is_refused_before_it_is_allocated(monkeypatch):
         initialise(preset("deepseek-v4.1-flash"), 1, forbidden)
 
 
-def test_memory_is_the_smaller_of_what_is_free_and_the_limit(monkeypatch, tmp_path):
+def test_available_memory_is_the_smaller_of_free_memory_and_limit(monkeypatch, tmp_path):
     meminfo, limit = tmp_path / "meminfo", tmp_path / "memory.max"
     meminfo.write_text("MemTotal: 99 kB\nMemAvailable: 8 kB\n", encoding="ascii")
     monkeypatch.setattr("engram_ref.memory.MEMINFO", meminfo)
@@ -196,7 +196,7 @@ def test_demo_names_are_translated(biased):
         assert_close(name, array, made[name], "exact")
 
 
-def test_the_demo_layer_must_be_named_where_there_are_several():
+def test_the_demo_layer_is_required_if_there_are_several():
     _, state_dict = demo_case(TWO_LAYERS)
     assert from_engram_demo(state_dict, TWO_LAYERS, 1)["column_offsets"].tolist() == \
         Addressing(TWO_LAYERS).offsets[1].tolist()
@@ -230,7 +230,7 @@ BAD_STATE_DICTS = {
 
 
 @pytest.mark.parametrize("case", BAD_STATE_DICTS)
-def test_a_state_dict_that_does_not_fit_is_refused(case):
+def test_an_invalid_state_dict_raises(case):
     _, state_dict = demo_case()
     change, message = BAD_STATE_DICTS[case]
     change(state_dict)
@@ -250,17 +250,17 @@ SOURCES = {
 
 
 @pytest.mark.parametrize("name", ["paper", *presets()])
-def test_presets_make_the_choices_of_their_sources(name):
-    assert name in SOURCES, f"SOURCES has to say what the source of {name} states"
+def test_presets_match_their_sources(name):
+    assert name in SOURCES, f"add to SOURCES what the source of {name} states"
     assert tuple(getattr(preset(name), field) for field in GATE_FIELDS) == SOURCES[name]
 
 
 @pytest.mark.parametrize("dtype", ["float32", np.dtype("<f8"), np.float64, float], ids=repr)
-def test_a_dtype_may_be_named_in_any_way(dtype):
+def test_dtypes_may_be_spelled_in_any_way(dtype):
     assert initialise(DEMO, 1, np.random.default_rng(1), dtype)["key_weight"].dtype == np.dtype(dtype)
 
 
 @pytest.mark.parametrize("dtype", ["float16", np.int64, "floaty", 3, np.longdouble], ids=repr)
-def test_another_dtype_is_refused(dtype):
+def test_unsupported_dtypes_raise(dtype):
     with pytest.raises(InputError, match="dtype: expected float32 or float64"):
         initialise(DEMO, 1, np.random.default_rng(1), dtype)

@@ -1,4 +1,4 @@
-"""Every public object pickles and copies, its constants still read-only; errors reach the parent process."""
+"""Every public object can be pickled and copied, with constants still read-only; errors reach the parent process."""
 
 import copy
 import importlib
@@ -35,11 +35,10 @@ from engram_ref.trace import Stopped
 from engram_ref.unicode import load_tables
 
 TOOLS = ("backends", "bench", "cli", "__main__")
-HOLD_FUNCTIONS = ("Adapter", "Model", "Step", "Caches", "Remembering", "RowStream", "ModuleStream", "ModelStream",
+HOLD_FUNCTIONS = ("Adapter", "Model", "Step", "Caches", "SnapshotStream", "RowStream", "ModuleStream", "ModelStream",
                   "Planned", "Other", "Frozen")
-"""A set of functions, which may be a caller's own; a model while it runs, its blocks' common part and its caches, and
-the streams of golden cases, all with the namespace under test; golden cases in the making, with the functions that
-compute their answers."""
+"""Classes that are not pickled, because they hold functions or a namespace: a caller's adapter, the parts of a running
+model, the streams of golden cases, and the generator's plans of golden cases."""
 
 TINY, MODEL = preset("tiny"), model_preset("tiny")
 
@@ -78,7 +77,7 @@ OBJECTS = {
     "EngramState": lambda: EngramState(np.arange(4.0)),
     "InputError": lambda: InputError("ids", "integers", object(), hint="a\nhint"),
     "InputError of an unknown name": unknown_name,
-    "InputError about much": lambda: InputError("ids", "few", list(range(10**4))),
+    "InputError with a long value": lambda: InputError("ids", "few", list(range(10**4))),
     "KnownVocabulary": lambda: KNOWN_VOCABULARIES["deepseek-v4"],
     "Layout": lambda: layout(TINY, 1),
     "ModelConfig": lambda: MODEL,
@@ -115,7 +114,7 @@ def public_classes():
             and not issubclass(value, Small)}                 # tests/unit/test_namespace.py copies namespaces
 
 
-def test_every_public_class_is_copied_here():
+def test_every_public_class_is_covered():
     tried = {type(make()) for make in OBJECTS.values()}
     exported = {value for value in map(engram_ref.__dict__.get, engram_ref.__all__) if isinstance(value, type)}
     assert {kind.__name__ for kind in public_classes() | exported} - {kind.__name__ for kind in tried} == {
@@ -123,7 +122,7 @@ def test_every_public_class_is_copied_here():
 
 
 def same(a, b):
-    """Equality of all parts; arrays with their dtype and whether they can be written to."""
+    """Compare all parts, including the dtype and the writeable flag of arrays."""
     if isinstance(a, np.ndarray):
         return (a.dtype, a.flags.writeable, a.tobytes()) == (b.dtype, b.flags.writeable, b.tobytes())
     if type(a) is not type(b):
@@ -143,24 +142,24 @@ def same(a, b):
     return same(vars(a), vars(b)) if type(a).__module__.startswith("engram_ref") else a == b
 
 
-WAYS = {"pickle": lambda value: pickle.loads(pickle.dumps(value)), "copy": copy.copy, "deepcopy": copy.deepcopy}
+METHODS = {"pickle": lambda value: pickle.loads(pickle.dumps(value)), "copy": copy.copy, "deepcopy": copy.deepcopy}
 
 
-@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("name", OBJECTS)
-def test_a_copy_is_the_same(name, way):
+def test_copies_are_equal(name, method):
     original = OBJECTS[name]()
-    assert same(original, WAYS[way](original))
+    assert same(original, METHODS[method](original))
 
 
-def test_sameness_sees_a_flag_a_dtype_and_a_value():
+def test_same_compares_flags_dtypes_and_values():
     assert same(np.arange(2), np.arange(2))
     for other in (read_only(np.arange(2)), np.arange(2.0), np.array([0, 2])):
         assert not same({"a": (np.arange(2),)}, {"a": (other,)})
 
 
-def test_a_copied_addressing_computes():
-    addressing = WAYS["pickle"](Addressing(TINY))
+def test_a_copied_addressing_works():
+    addressing = METHODS["pickle"](Addressing(TINY))
     assert addressing.rows([1, 2], 1).tolist() == Addressing(TINY).rows([1, 2], 1).tolist()
     with pytest.raises(ValueError, match="read-only"):
         addressing.canonical[0] = 1
@@ -173,8 +172,8 @@ def test_a_vocabulary_of_a_file_keeps_its_tokenizer(tmp_path):
     Tokenizer(models.BPE({"a": 0, "b": 1, "ab": 2}, [("a", "b")])).save(str(path))
     vocabulary = Vocabulary.from_file(path)
     path.unlink()
-    for way in WAYS.values():
-        assert way(vocabulary).encode("abba").tolist() == vocabulary.encode("abba").tolist() == [2, 1, 0]
+    for method in METHODS.values():
+        assert method(vocabulary).encode("abba").tolist() == vocabulary.encode("abba").tolist() == [2, 1, 0]
 
 
 POOLS = """
@@ -199,7 +198,7 @@ if __name__ == "__main__":
 """
 
 
-def test_an_error_in_a_worker_process_arrives(tmp_path):
+def test_errors_in_worker_processes_reach_the_parent(tmp_path):
     (tmp_path / "pools.py").write_text(POOLS, encoding="utf-8")
     done = subprocess.run([sys.executable, "pools.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60)
     message = "canonical_ids canonical_ids: expected values in [0, 99092), found -5 at position 0"

@@ -1,4 +1,4 @@
-"""Primes: the test itself, the search for table sizes, and where the columns start."""
+"""Primes: the primality test, the search for table sizes, and the column offsets."""
 
 import math
 
@@ -60,10 +60,10 @@ def test_the_witnesses_themselves_are_prime():
 
 @pytest.mark.parametrize("table_sizes, heads, layers", [case[1:] for case in SEARCHES], ids=[c[0] for c in SEARCHES])
 def test_search_against_trial_division(table_sizes, heads, layers):
-    found = table_primes(table_sizes, heads, layers)
-    assert found.dtype == np.int64
-    assert found.tolist() == slow.table_primes(table_sizes, heads, layers)
-    assert len(np.unique(found)) == found.size, "no table shares its size"
+    result = table_primes(table_sizes, heads, layers)
+    assert result.dtype == np.int64
+    assert result.tolist() == slow.table_primes(table_sizes, heads, layers)
+    assert len(np.unique(result)) == result.size, "all tables differ in size"
 
 
 def test_a_prime_of_one_order_is_not_used_by_the_next():
@@ -78,13 +78,13 @@ def test_every_order_searches_from_its_own_nominal_size():
     assert table_primes((101, 5), 2, 1).tolist() == [[101, 103, 5, 7]]
 
 
-def test_the_shared_result_cannot_be_written_to():
+def test_the_cached_result_is_read_only():
     with pytest.raises(ValueError, match="read-only"):
         table_primes((7, 7), 2, 1)[0, 0] = 8
 
 
 @pytest.mark.parametrize("size", [0, -7, 2**62], ids=["zero", "negative", "too large"])
-def test_nominal_size_out_of_range(size):
+def test_nominal_size_out_of_range_raises(size):
     with pytest.raises(InputError, match="table_sizes: expected sizes of at least 1"):
         table_primes((7, size), 1, 1)
 
@@ -95,16 +95,16 @@ def test_offsets_are_an_exclusive_sum(primes, expected):
     assert column_offsets(np.array(primes, dtype=np.int64)).tolist() == expected
 
 
-def test_offsets_of_several_layers_start_anew():
+def test_offsets_of_each_layer_start_at_zero():
     assert column_offsets(np.array([[7, 11], [13, 17]])).tolist() == [[0, 7], [0, 13]]
 
 
 @pytest.mark.parametrize("name", presets())
 def test_presets_against_trial_division(name):
     config = preset(name)
-    found = list(Addressing(config).primes.values())
+    result = list(Addressing(config).primes.values())
     expected = slow.table_primes(config.table_sizes, config.n_heads, len(config.layer_ids))
-    assert [primes.tolist() for primes in found] == expected
+    assert [primes.tolist() for primes in result] == expected
 
 
 @pytest.mark.parametrize("name", ["deepseek-v4.1-flash", "qwen4exp-ple"])
@@ -135,11 +135,11 @@ def test_table_parameters(name, total):
 
 
 def test_table_bytes_of_the_release():
-    found = sizes(preset("deepseek-v4.1-flash"))
-    assert found["bytes"] == 202_758_032_400
-    assert found["bytes"] == 264 * sum(found["rows"])
+    result = sizes(preset("deepseek-v4.1-flash"))
+    assert result["bytes"] == 202_758_032_400
+    assert result["bytes"] == 264 * sum(result["rows"])
 
 
-def test_tables_whose_sum_passes_int64_are_refused():
+def test_offsets_beyond_int64_raise():
     with pytest.raises(InputError):
         column_offsets(table_primes((2**61, 2**61), 4, 1))

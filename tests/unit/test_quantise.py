@@ -1,4 +1,4 @@
-"""Values to FP8 blocks: the scale, the codes, ties, and the blocks at the edges."""
+"""Quantising to FP8 blocks: scales, codes, ties and edge cases."""
 
 import ml_dtypes
 import numpy as np
@@ -10,7 +10,7 @@ from tests.compare import assert_close
 
 
 def midpoints():
-    """Halfway between every two neighbouring codes, 31 a block, beside a 448 that makes the scale 1."""
+    """Midpoints of adjacent codes, 31 per block, with a 448 in each block that makes the scale 1."""
     numbers = np.array([float(slow.e4m3(code)[1]) for code in range(127)])
     halves = (numbers[1:] + numbers[:-1]) / 2
     padded = np.concatenate([halves, -halves, np.zeros(-2 * len(halves) % 31)])
@@ -19,7 +19,7 @@ def midpoints():
 
 
 def edge_of_the_scale():
-    """Largest values 448 * 2^k, and the float32 numbers just below and above, for k over the whole range."""
+    """Blocks with maximum 448 * 2^k, or the next float32 below or above it, for k over the whole range."""
     rng = np.random.default_rng(2)
     top = np.float32(448) * np.float32(2.0) ** np.array([-149 + 9, -126, -20, -1, 0, 1, 30, 119], dtype=np.float32)
     top = np.concatenate([top, np.nextafter(top, np.float32(0)), np.nextafter(top[:-1], np.float32(np.inf))])
@@ -31,7 +31,7 @@ def edge_of_the_scale():
 def special_blocks():
     blocks = np.zeros((7, 32), dtype=np.float32)
     blocks[1] = -0.0
-    blocks[2, ::2], blocks[2, 3] = -0.0, 1.0                       # a zero keeps its sign beside a number
+    blocks[2, ::2], blocks[2, 3] = -0.0, 1.0                       # zeros keep their sign in a nonzero block
     blocks[3, 7] = np.finfo(np.float32).smallest_subnormal
     blocks[4, :] = np.finfo(np.float32).max
     blocks[5, :16], blocks[5, 16:] = 1e30, -1e-30                  # far below the block's resolution
@@ -59,7 +59,7 @@ def test_quantise_matches_exact_fractions(kind, floor):
 
 
 def released_float32(x):
-    """Codes and scales by the steps of DeepSeek's act_quant in float32: amax, times 1/448, exponent from the bits."""
+    """Codes and scales as computed by DeepSeek's act_quant in float32: amax, times 1/448, exponent from the bits."""
     amax = np.maximum(np.abs(x).max(axis=-1), np.float32(1e-4))
     bits = (amax * np.float32(1 / 448)).view(np.uint32)
     exponent = (bits >> 23).astype(int) - 127 + ((bits & 0x7FFFFF) != 0)
@@ -68,10 +68,10 @@ def released_float32(x):
 
 
 @pytest.mark.parametrize("kind", BLOCKS)
-def test_the_default_is_the_releases_own_arithmetic(kind):
+def test_the_default_matches_the_releases_arithmetic(kind):
     x = BLOCKS[kind]()
-    for expected, found in zip(released_float32(x), quantise(x), strict=True):
-        assert_close("release", expected.astype(np.uint8), found, "exact")
+    for expected, result in zip(released_float32(x), quantise(x), strict=True):
+        assert_close("release", expected.astype(np.uint8), result, "exact")
 
 
 def test_no_scale_is_below_the_floors():
@@ -87,7 +87,7 @@ def test_a_zero_keeps_its_sign_in_an_all_zero_block():
         assert quantise(zeros, floor)[0].tolist() == [0] * 16 + [128] * 16
 
 
-def test_blocks_do_not_touch_each_other():
+def test_blocks_are_independent():
     x = np.concatenate([np.full(32, 3.0), np.full(32, 3e-20), np.zeros(32)]).astype(np.float32)
     together = quantise(x)
     apart = [quantise(block) for block in x.reshape(3, 32)]
@@ -101,15 +101,15 @@ def test_a_block_with_nan_or_infinity_gets_the_nan_scale(bad):
     x[40] = bad
     codes, scales = quantise(x)
     assert scales.tolist() == [119, 255]
-    found = dequantise(codes, scales)
-    assert np.isnan(found[32:]).all()
-    assert (found[:32] == 1).all()
+    result = dequantise(codes, scales)
+    assert np.isnan(result[32:]).all()
+    assert (result[:32] == 1).all()
 
 
 @pytest.mark.parametrize("kind", BLOCKS)
 def test_requantise_is_idempotent(kind):
     once = requantise(BLOCKS[kind]())
-    once = once[np.isfinite(once).all(axis=-1)]                    # see the next test for the others
+    once = once[np.isfinite(once).all(axis=-1)]                    # the next test covers the others
     assert_close("twice", once, requantise(once), "exact")
 
 
@@ -120,7 +120,7 @@ def test_the_largest_floats_round_up_beyond_float32():
 
 
 def stored_rows(lowest, highest):
-    """Rows of an FP8 table whose scale bytes lie in [lowest, highest]."""
+    """Rows of an FP8 table with scale bytes in [lowest, highest]."""
     rng = np.random.default_rng(4)
     codes = rng.integers(0, 127, (40, 64), dtype=np.uint8) | rng.integers(0, 2, (40, 64), dtype=np.uint8) << 7
     scales = rng.integers(lowest, highest + 1, (40, 2), dtype=np.uint8)
@@ -128,20 +128,20 @@ def stored_rows(lowest, highest):
 
 
 @pytest.mark.parametrize(("lowest", "floor"), [(105, 1e-4), (10, 0.0)], ids=["released", "without a floor"])
-def test_stored_rows_from_the_floor_on_pass_through_unchanged(lowest, floor):
+def test_stored_rows_at_or_above_the_floor_are_unchanged(lowest, floor):
     rows = stored_rows(lowest, 239)
     assert_close("rows", rows, requantise(rows, floor), "exact")
 
 
 @pytest.mark.parametrize("byte", [104, 100, 90])
-def test_faint_stored_rows_lose_digits(byte):
+def test_stored_rows_below_the_floor_lose_digits(byte):
     rows = stored_rows(byte, byte)
-    unit = 2.0**-22 * 2.0**-9                                # the least step that the floor leaves
+    unit = 2.0**-22 * 2.0**-9                                # the smallest step with this floor
     assert (requantise(rows) != rows).any()
     assert (np.abs(requantise(rows) - rows) <= np.maximum(unit, np.abs(rows) * 2.0**-3) / 2).all()
 
 
-def test_requantise_is_off_by_half_a_step_at_most():
+def test_requantise_error_is_at_most_half_a_step():
     x = random_blocks()
     _, scales = quantise(x)
     exact, unit = x.astype(np.float64), np.ldexp(1.0, scales.astype(int) - 127)
@@ -157,7 +157,7 @@ def bfloat16_cases():
                       0xFF800000, 0x7FC00000, 0xFFC00000], dtype=np.uint32)
     bits = np.concatenate([bits, ties, edges])
     nan = (bits & 0x7FFFFFFF) > 0x7F800000
-    return np.where(nan, bits | 0x00400000, bits).view(np.float32)   # quiet: casting a signalling NaN warns
+    return np.where(nan, bits | 0x00400000, bits).view(np.float32)   # quiet NaN, because casting a signalling one warns
 
 
 def slow_bfloat16(value):

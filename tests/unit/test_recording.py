@@ -1,7 +1,7 @@
-"""A namespace that records: gradients of the module by replaying its small ops backwards, against torch's autograd.
+"""A recording namespace: gradients of the module, from its recorded small ops, against torch's autograd.
 
-Every op that computes is replaced by one that remembers its inputs. A recorded value has no operators, so arithmetic
-around the namespace raises instead of losing a gradient.
+Every op that computes is replaced by one that records its inputs. A recorded value has no operators, so arithmetic
+outside the namespace raises instead of losing a gradient.
 """
 
 import dataclasses
@@ -20,7 +20,7 @@ CONFIGS = (preset("tiny"), *(dataclasses.replace(config, table_codec="fp32") for
 
 
 class Value:
-    """An array and where it came from: the values it was made of, and how a gradient goes back to them."""
+    """An array, the values that it was computed from, and a function that returns their gradients."""
 
     __array_ufunc__ = None
 
@@ -36,16 +36,16 @@ def bare(x):
 
 
 def recorded(name):
-    """The op of that name, which remembers its inputs where any of them is a Value."""
+    """Return the op of that name, changed to record its inputs if any of them is a Value."""
     def op(*arguments, **options):
         inputs = inspect.signature(getattr(NUMPY, name)).bind(*arguments, **options).args
         parents = [part for x in inputs for part in (x if isinstance(x, list | tuple) else [x])]
-        answer = getattr(NUMPY, name)(*map(bare, inputs))
+        array = getattr(NUMPY, name)(*map(bare, inputs))
         if not any(isinstance(parent, Value) for parent in parents):
-            return answer
+            return array
         if name not in VJPS:
             raise NotImplementedError(f"{name} has no gradient")
-        return Value(answer, parents, lambda g: VJPS[name](g, *map(bare, inputs)))
+        return Value(array, parents, lambda g: VJPS[name](g, *map(bare, inputs)))
     return op
 
 
@@ -58,7 +58,7 @@ TAPE = replace(NUMPY, **{name: recorded(name) for name in set(NUMPY.names()) - F
 
 def gradients(output, upstream, wanted):
     """For each wanted Value, the sum of upstream * d output / d value."""
-    order, seen, found = [], set(), {id(output): upstream}
+    order, seen, result = [], set(), {id(output): upstream}
 
     def visit(value):
         if isinstance(value, Value) and id(value) not in seen:
@@ -69,11 +69,11 @@ def gradients(output, upstream, wanted):
 
     visit(output)
     for value in reversed(order):
-        if value.back is not None and id(value) in found:
-            for parent, g in zip(value.parents, value.back(found[id(value)]), strict=False):
+        if value.back is not None and id(value) in result:
+            for parent, g in zip(value.parents, value.back(result[id(value)]), strict=False):
                 if isinstance(parent, Value) and g is not None:
-                    found[id(parent)] = found.get(id(parent), 0) + g
-    return [found.get(id(value), np.zeros_like(value.array)) for value in wanted]
+                    result[id(parent)] = result.get(id(parent), 0) + g
+    return [result.get(id(value), np.zeros_like(value.array)) for value in wanted]
 
 
 def summed(g, shape):
@@ -83,7 +83,7 @@ def summed(g, shape):
 
 
 def put(g, like, index):
-    """Zeros of the shape of `like`, with g added where the index points."""
+    """Zeros with the shape of `like`, with g added at `index`."""
     made = np.zeros_like(like)
     np.add.at(made, index, g)
     return made
@@ -101,7 +101,7 @@ def rms_norm(g, x, gain, eps):
 
 
 def factored_score(g, h, k, query_gain, key_gain, eps):
-    """Of the product of the gains, of h and of k: the score is the plain one of normalised h and k."""
+    """Gradients of h, k and both gains; the factored score equals the score of the normalised h and k."""
     one = np.ones(h.shape[-1])
     gq, gk = score(g, query_gain * ops.rms_norm(h, one, eps), key_gain * ops.rms_norm(k, one, eps))
     (gh, of_query), (gk, of_key) = rms_norm(gq, h, query_gain, eps), rms_norm(gk, k, key_gain, eps)
@@ -116,8 +116,8 @@ def gate(g, s, form, dead=None):
     large, size = np.abs(s) > 1e-6, np.maximum(np.abs(s), 1e-6)
     slope = 1 if form == "sigmoid" else np.where(large, 0.5 / np.sqrt(size), 0)
     alpha = ops.gate(s, form)
-    found = g * alpha * (1 - alpha) * slope
-    return (found if dead is None else np.where(dead[..., None], 0, found),)
+    result = g * alpha * (1 - alpha) * slope
+    return (result if dead is None else np.where(dead[..., None], 0, result),)
 
 
 def conv_silu(g, x, w, dilation, taps):
@@ -156,16 +156,18 @@ def inputs(config):
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda c: c.name)
-def test_recorded_gradients_are_those_of_autograd(config):
+def test_recorded_gradients_match_autograd(config):
     torch = pytest.importorskip("torch", reason="torch is not installed")
     parameters, hidden, rows, taps, dead, upstream = inputs(config)
     named = {name: array for name, array in parameters.items() if array.dtype == np.float64}
     named |= {"hidden": hidden, "taps": taps}
 
+    # gradients through the recorded ops
     values = {name: Value(array) for name, array in named.items()}
     Y = module(TAPE, parameters | values, values["hidden"], rows, values["taps"], dead, config)
-    found = dict(zip(values, gradients(Y, upstream, values.values()), strict=True))
+    result = dict(zip(values, gradients(Y, upstream, values.values()), strict=True))
 
+    # gradients of autograd through the torch backend
     tensors = {name: torch.tensor(array, requires_grad=True) for name, array in named.items()}
     given = {name: torch.tensor(array) for name, array in parameters.items()} | tensors
     expected = module(load("torch"), given, tensors["hidden"], torch.tensor(rows), tensors["taps"], torch.tensor(dead),
@@ -174,18 +176,18 @@ def test_recorded_gradients_are_those_of_autograd(config):
     expected.backward(torch.tensor(upstream))
     for name, tensor in tensors.items():
         g = np.zeros(tensor.shape) if tensor.grad is None else tensor.grad.numpy()
-        assert np.abs(found[name] - g).max(initial=0) <= 1e-10 * max(1.0, np.abs(g).max(initial=0)), name
-    assert np.abs(found["table"]).max() > 0 and np.abs(found["hidden"]).max() > 0
+        assert np.abs(result[name] - g).max(initial=0) <= 1e-10 * max(1.0, np.abs(g).max(initial=0)), name
+    assert np.abs(result["table"]).max() > 0 and np.abs(result["hidden"]).max() > 0
 
 
 def test_arithmetic_on_a_recorded_value_raises():
     x = Value(np.ones(3))
-    for around in (lambda: x + 1, lambda: np.ones(3) * x, lambda: x @ x, lambda: x[0]):
+    for arithmetic in (lambda: x + 1, lambda: np.ones(3) * x, lambda: x @ x, lambda: x[0]):
         with pytest.raises(TypeError):
-            around()
+            arithmetic()
 
 
-def test_an_op_without_a_gradient_names_itself():
+def test_an_op_without_a_gradient_raises():
     with pytest.raises(NotImplementedError, match="windows has no gradient"):
         TAPE.windows(Value(np.zeros((1, 2), dtype=np.int64)), np.zeros((1, 1), dtype=np.int64), 0)
     assert (TAPE.sigmoid(np.zeros(2)) == 0.5).all()

@@ -1,4 +1,4 @@
-"""RoPE and YaRN: neighbouring pairs, angles in float64, the ramp, and the published numbers."""
+"""RoPE and YaRN: adjacent pairs, float64 angles, the ramp, and published numbers."""
 
 import math
 
@@ -21,15 +21,15 @@ STEP = YarnConfig(factor=2.0, mscale=1.0, original_length=6, beta_fast=2.0, beta
 @pytest.mark.parametrize("yarn", [None, PAPER, V3, SHORT, STEP], ids=["plain", "paper", "v3", "short", "step"])
 @pytest.mark.parametrize("theta", [10_000.0, 7.0])
 @pytest.mark.parametrize("dim", [2, 6, 10, 64])
-def test_frequencies_match_the_slow_ones(dim, theta, yarn):
+def test_frequencies_match_the_slow_version(dim, theta, yarn):
     expected = np.array(slow.frequencies(dim, theta, yarn and vars(yarn)))
-    found = frequencies(dim, theta, yarn)
-    assert_close("frequencies", expected, found, "f64", 3, expected * (1 + math.log(theta)))   # exp(a) carries a u
+    result = frequencies(dim, theta, yarn)
+    assert_close("frequencies", expected, result, "f64", 3, expected * (1 + math.log(theta)))  # exp(a) is off by a * u
 
 
 @pytest.mark.parametrize("yarn", [PAPER, V3, SHORT, STEP], ids=["paper", "v3", "short", "step"])
 @pytest.mark.parametrize("dim", [2, 6, 64])
-def test_ramp_ends_match_the_slow_ones(dim, yarn):
+def test_ramp_ends_match_the_slow_version(dim, yarn):
     assert yarn_range(dim, 10_000.0, yarn) == slow.ramp_ends(dim, 10_000.0, vars(yarn))
 
 
@@ -42,7 +42,7 @@ def test_the_papers_numbers():
     assert f"{yarn_mscale(V3):.5f}" == "1.36889"
 
 
-def test_the_ramp_leaves_fast_pairs_and_slows_slow_ones():
+def test_the_ramp_lowers_low_frequencies_only():
     plain, stretched = frequencies(64, 10_000.0), frequencies(64, 10_000.0, PAPER)
     assert_close("fast", plain[:11], stretched[:11], "exact")
     assert_close("slow", plain[23:] / 10, stretched[23:], "exact")
@@ -51,12 +51,12 @@ def test_the_ramp_leaves_fast_pairs_and_slows_slow_ones():
 
 
 @pytest.mark.parametrize("factor", [1.0, 0.5])
-def test_nothing_is_sharpened_without_stretching(factor):
+def test_mscale_is_one_without_stretching(factor):
     assert yarn_mscale(YarnConfig(factor, 0.707)) == yarn_mscale(None) == 1.0
 
 
 @pytest.mark.parametrize("dim", [1, 3, 63])
-def test_an_odd_number_of_channels_is_refused(dim):
+def test_an_odd_number_of_channels_raises(dim):
     with pytest.raises(InputError, match=f"dim: expected an even number.*found {dim}"):
         frequencies(dim, 10_000.0)
 
@@ -65,38 +65,38 @@ def test_an_odd_number_of_channels_is_refused(dim):
 def test_rotation_matches_complex_numbers(shape):
     rng = np.random.default_rng(0)
     x, positions = rng.standard_normal(shape), rng.integers(0, 40_000, shape[:2])
-    speeds = frequencies(shape[-1], 10_000.0, SHORT)
+    freqs = frequencies(shape[-1], 10_000.0, SHORT)
     expected = np.zeros(shape)
     for index in np.ndindex(shape[:-1]):
-        expected[index] = slow.rotate(x[index].tolist(), int(positions[index[:2]]), speeds.tolist())
-    assert_close("turned", expected, rotate(x, angles(positions, speeds)), "f64", 2)
+        expected[index] = slow.rotate(x[index].tolist(), int(positions[index[:2]]), freqs.tolist())
+    assert_close("rotated", expected, rotate(x, angles(positions, freqs)), "f64", 2)
 
 
-def test_neighbours_are_turned_not_halves():
+def test_adjacent_channels_are_rotated_not_halves():
     angle = np.array([[[0.3, 0.8]]])
-    found = rotate(np.array([[[1.0, 0.0, 0.0, 1.0]]]), angle)
+    result = rotate(np.array([[[1.0, 0.0, 0.0, 1.0]]]), angle)
     expected = [math.cos(0.3), math.sin(0.3), -math.sin(0.8), math.cos(0.8)]
-    assert_close("turned", np.array(expected), found[0, 0], "f64")
+    assert_close("rotated", np.array(expected), result[0, 0], "f64")
 
 
 def test_position_zero_changes_nothing():
     x = np.random.default_rng(0).standard_normal((1, 1, 3, 8))
-    assert_close("turned", x, rotate(x, angles(np.zeros((1, 1), dtype=np.int64), frequencies(8, 1e4))), "exact")
+    assert_close("rotated", x, rotate(x, angles(np.zeros((1, 1), dtype=np.int64), frequencies(8, 1e4))), "exact")
 
 
 def test_scores_depend_on_the_distance_only():
     rng = np.random.default_rng(0)
     q, k = rng.standard_normal((2, 1, 5, 6))
-    speeds, positions = frequencies(6, 100.0), np.array([[0, 1, 2, 7, 30]])
-    found = [rotate(q, angles(positions + s, speeds)) @ rotate(k, angles(positions + s, speeds)).swapaxes(1, 2)
-             for s in (0, 1, 411)]
-    scale = (np.abs(q).sum(-1).max() * np.abs(k).max()) * (1 + 441)          # an angle a is rounded by a u
-    for shifted in found[1:]:
-        assert_close("scores", found[0], shifted, "f64", 6, scale)
+    freqs, positions = frequencies(6, 100.0), np.array([[0, 1, 2, 7, 30]])
+    result = [rotate(q, angles(positions + s, freqs)) @ rotate(k, angles(positions + s, freqs)).swapaxes(1, 2)
+              for s in (0, 1, 411)]
+    scale = (np.abs(q).sum(-1).max() * np.abs(k).max()) * (1 + 441)          # an angle a is off by a * u
+    for shifted in result[1:]:
+        assert_close("scores", result[0], shifted, "f64", 6, scale)
 
 
 def rotate_half(x, angle):
-    """The form of other libraries: channel i is paired with channel i + dim/2."""
+    """RoPE as in other libraries: channel i is paired with channel i + dim/2."""
     half = x.shape[-1] // 2
     cos, sin = np.cos(angle), np.sin(angle)
     one, two = x[..., :half], x[..., half:]
@@ -104,7 +104,7 @@ def rotate_half(x, angle):
 
 
 @pytest.mark.parametrize("dim", [2, 6, 16])
-def test_reordered_weights_suit_the_half_split_form(dim):
+def test_reordered_weights_work_with_the_half_split_form(dim):
     rng = np.random.default_rng(0)
     q_weight, k_weight = rng.standard_normal((2, dim, 9))
     x, angle = rng.standard_normal((1, 7, 9)), angles(np.arange(7)[None], frequencies(dim, 100.0))
@@ -118,10 +118,10 @@ def test_reordered_weights_suit_the_half_split_form(dim):
         assert np.abs(wrong - ours).max() > 1
 
 
-def test_float32_vectors_are_turned_by_float64_angles():
+def test_float32_vectors_are_rotated_by_float64_angles():
     """At 32k tokens a float32 angle is off by 1e-3; the cosine's own rounding is 6e-8."""
     rng, positions = np.random.default_rng(0), np.array([[32_767, 131_071]])
     x = rng.standard_normal((1, 2, 64)).astype(np.float32)
     angle = angles(positions, frequencies(64, 1e4))
     assert angle.dtype == np.float64
-    assert_close("turned", rotate(x.astype(np.float64), angle), rotate(x, angle), "f32", 2)
+    assert_close("rotated", rotate(x.astype(np.float64), angle), rotate(x, angle), "f32", 2)

@@ -1,4 +1,4 @@
-"""The released model's roundings, bit for bit, against those emulated in engram_ref/oracle/emulated_rounding.py."""
+"""Rounding as in the released model, bit for bit, against the emulation in oracle/emulated_rounding.py."""
 
 import math
 from dataclasses import replace
@@ -17,7 +17,7 @@ from engram_ref.oracle.emulated_rounding import (
     whole_number_case,
 )
 from engram_ref.oracle.slow import module as slow
-from engram_ref.oracle.slow.codecs import to_bfloat16 as brain
+from engram_ref.oracle.slow.codecs import to_bfloat16
 from engram_ref.oracle.slow.codecs import to_float32 as single
 from engram_ref.oracle.small_modules import slow_gated
 from tests.bounds import module_scale
@@ -27,12 +27,12 @@ WIDTHS = (1, 4, 16)
 
 
 def root(x):
-    """The square root rounded to float32: float64's has more than twice the digits, so rounding again is safe."""
+    """Square root rounded to float32. Float64 has more than twice the digits, so rounding twice is safe."""
     return single(math.sqrt(x))
 
 
 def emulated_score(h, key, gains, eps=1e-20):
-    """Every step rounded to float32; the sums, and the state's own length, need no rounding."""
+    """Score with every step rounded to float32; the sums of products and squares are exact."""
     D = len(h)
     dot = single(sum(Fraction(a) * Fraction(b) * Fraction(g) for a, b, g in zip(h, key, gains, strict=True)))
     inverse = [single(1 / root(single(single(sum(Fraction(a) ** 2 for a in x) / D) + single(eps)))) for x in (h, key)]
@@ -52,20 +52,20 @@ def emulated(width):
     """Memory, key, value and score of every position, as float32 arrays."""
     _, parameters, hidden, rows = whole_number_case(width)
     gains = (parameters["query_gain"] * parameters["key_gain"]).tolist()
-    found = {"memory": [], "key": [], "value": [], "score": []}
+    result = {"memory": [], "key": [], "value": [], "score": []}
     for position in np.ndindex(rows.shape[:2]):
         memory = emulated_memory(parameters, rows[position])
         [keys], [value] = emulated_project(parameters, [memory])
         scores = [emulated_score(h, k, g) for h, k, g in zip(hidden[position].tolist(), keys, gains, strict=True)]
         parts = {"memory": memory, "key": keys, "value": value, "score": scores}
         for name, part in parts.items():
-            found[name].append(part)
-    return {name: np.float32(parts).reshape(*rows.shape[:2], *np.shape(parts)[1:]) for name, parts in found.items()}
+            result[name].append(part)
+    return {name: np.float32(parts).reshape(*rows.shape[:2], *np.shape(parts)[1:]) for name, parts in result.items()}
 
 
 @pytest.mark.parametrize("width", WIDTHS)
 @pytest.mark.parametrize("stage", ["memory", "key", "value", "score"])
-def test_stages_before_the_gate_are_met_exactly(stage, width):
+def test_stages_before_the_gate_are_reproduced_exactly(stage, width):
     assert_close(stage, emulated(width)[stage], traced(width)[stage], "exact")
 
 
@@ -88,15 +88,15 @@ def test_the_product_is_rounded_to_float32_only(width):
 @pytest.mark.parametrize("width", WIDTHS)
 def test_the_sum_with_the_residual_is_rounded_once(width):
     trace, hidden = traced(width), whole_number_case(width)[2]
-    sums = [brain(single(Fraction(h) + Fraction(u)))
+    sums = [to_bfloat16(single(Fraction(h) + Fraction(u)))
             for h, u in zip(hidden.ravel().tolist(), trace["output"].ravel().tolist(), strict=True)]
     assert_close("residual", np.reshape(np.float32(sums), hidden.shape), trace["residual"], "exact")
 
 
 @pytest.mark.parametrize(("size", "floor"), [(1.0, 1e-4), (2.0**-34, 1e-4), (2.0**-34, 0.0)],
-                         ids=["ordinary", "faint", "faint, without a floor"])
+                         ids=["ordinary", "small", "small, without a floor"])
 def test_the_projection_input_is_rounded_to_fp8_blocks(size, floor):
-    """Memory that FP8 cannot hold: rows of an FP8 table with scales from byte 105 on always can."""
+    """Uses memory that FP8 cannot represent exactly, unlike FP8 rows with scale bytes of at least 105."""
     config, parameters, _, _ = whole_number_case(4)
     config, rng = replace(config, quantise_floor=floor), np.random.default_rng(5)
     memory = size * rng.integers(-60, 61, (1, 3, config.memory_width)).astype(np.float32)
@@ -112,13 +112,13 @@ def test_without_rounding_float64_is_exact(width):
     config, parameters, hidden, rows = whole_number_case(width)
     config = replace(config, rounding="none")
     trace, wide = Trace(), widened(parameters)
-    found = engram(wide, hidden.astype(np.float64), rows, config, trace=trace)
+    result = engram(wide, hidden.astype(np.float64), rows, config, trace=trace)
     expected = [slow_gated(wide, e, h, config) for e, h in zip(trace["memory"], hidden, strict=True)]
     memory = [emulated_memory(parameters, rows[position]) for position in np.ndindex(rows.shape[:2])]
     assert_close("memory", np.reshape(memory, trace["memory"].shape), trace["memory"], "exact")
     scale = module_scale(trace, wide, config, hidden.astype(np.float64))
-    assert_close("output", np.array(expected), found, "f64", config.memory_width, scale)
-    assert residual(hidden.astype(np.float64), found, config).dtype == np.float64
+    assert_close("output", np.array(expected), result, "f64", config.memory_width, scale)
+    assert residual(hidden.astype(np.float64), result, config).dtype == np.float64
 
 
 def widened(parameters):
@@ -129,23 +129,23 @@ def widened(parameters):
 @pytest.mark.parametrize("batch, length", [(1, 0), (0, 2), (1, 1)], ids=str)
 def test_empty_and_single_batches(batch, length):
     config, parameters, hidden, rows = whole_number_case(4)
-    found = engram(parameters, hidden[:batch, :length], rows[:batch, :length], config)
-    assert found.shape == (batch, length, 3, 4)
-    assert found.dtype == np.float32
+    result = engram(parameters, hidden[:batch, :length], rows[:batch, :length], config)
+    assert result.shape == (batch, length, 3, 4)
+    assert result.dtype == np.float32
 
 
-def test_a_dead_position_leaves_the_rounded_residual():
+def test_dead_positions_keep_the_residual():
     config, parameters, hidden, rows = whole_number_case(4)
     dead = np.array([[True, False, False], [False, True, True]])
-    found = residual(hidden, engram(parameters, hidden, rows, config, dead=dead), config)
-    assert_close("dead", hidden[dead], found[dead], "exact")
-    assert (found[~dead] != hidden[~dead]).any()
+    result = residual(hidden, engram(parameters, hidden, rows, config, dead=dead), config)
+    assert_close("dead", hidden[dead], result[dead], "exact")
+    assert (result[~dead] != hidden[~dead]).any()
 
 
-def test_a_scale_that_is_nan_spoils_its_own_token_only():
+def test_a_nan_scale_affects_only_its_own_token():
     config, parameters, hidden, rows = whole_number_case(4)
     scales = parameters["table_scales"].copy()
     scales[(rows + parameters["column_offsets"])[0, 0, 0]] = 255
-    found = engram(parameters | {"table_scales": scales}, hidden, rows, config)
-    assert np.isnan(found[0, 0]).all()
-    assert np.isfinite(found).any()
+    result = engram(parameters | {"table_scales": scales}, hidden, rows, config)
+    assert np.isnan(result[0, 0]).all()
+    assert np.isfinite(result).any()

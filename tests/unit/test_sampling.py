@@ -1,4 +1,4 @@
-"""Sampling: the largest logit, or a draw that depends on nothing but the rng."""
+"""Sampling: the largest logit, or a draw that depends only on the rng."""
 
 import numpy as np
 import pytest
@@ -8,11 +8,11 @@ from engram_ref.ops import join, sample
 DRAWS = 4000
 
 
-def test_greedy_takes_the_largest_and_of_equals_the_lowest():
+def test_greedy_takes_the_largest_logit_and_the_lowest_tied_index():
     logits = np.array([[0.0, 3.0, 3.0], [-1.0, -2.0, -3.0], [5.0, 5.0, 5.0]])
-    found = sample(logits, 0.0, None)
-    assert found.tolist() == [1, 0, 0]
-    assert found.dtype == np.int64
+    result = sample(logits, 0.0, None)
+    assert result.tolist() == [1, 0, 0]
+    assert result.dtype == np.int64
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 3.0])
@@ -35,13 +35,13 @@ def test_the_rng_is_the_only_source_of_randomness():
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("temperature", [1e-3, 1e-30, 1e-309])
 def test_a_tiny_temperature_is_greedy(temperature, dtype):
-    """Logits far apart over a tiny temperature must not all become infinite."""
+    """Logits divided by a tiny temperature must not all become infinite."""
     logits = np.array([[1.0, 2.0, 0.0, -3.0]], dtype=dtype)
     with np.errstate(over="ignore"):
         assert sample(logits, temperature, np.random.default_rng(0)).tolist() == [1]
 
 
-def test_join_of_nothing():
+def test_join_of_no_arrays():
     assert join([], 3).shape == (3, 0)
     assert join([], 3).dtype == np.int64
     assert join([np.array([[1], [2]]), np.array([[3], [4]])], 2).tolist() == [[1, 3], [2, 4]]

@@ -1,4 +1,4 @@
-"""Decoding: any cut of a sequence gives the output of the whole, and a snapshot can be gone back to."""
+"""Decoding a module: any cut of a sequence gives the output of one call, and snapshots can be restored."""
 
 import copy
 
@@ -25,23 +25,23 @@ def stream(config):
 
 
 def in_chunks(config, parameters, hidden, rows, dead, lengths, state):
-    found, begin = [], 0
+    result, begin = [], 0
     for length in lengths:
         part = slice(begin, begin + length)
-        found.append(engram(parameters, hidden[:, part], rows[:, part], config, dead=dead[:, part], state=state))
+        result.append(engram(parameters, hidden[:, part], rows[:, part], config, dead=dead[:, part], state=state))
         begin += length
-    return np.concatenate(found, axis=1)
+    return np.concatenate(result, axis=1)
 
 
 @pytest.mark.parametrize("lengths", CUTS, ids=lambda c: "cut in " + ",".join(map(str, c)))
 @pytest.mark.parametrize("config", STREAMS, ids=lambda config: config.name)
-def test_any_cut_gives_the_output_of_the_whole(config, lengths):
+def test_any_cut_gives_the_output_of_one_call(config, lengths):
     parameters, hidden, rows, dead = stream(config)
     trace = Trace()
     whole = engram(parameters, hidden, rows, config, dead=dead, trace=trace)
-    scale = module_scale(trace, parameters, config, hidden)      # the projections may sum in another order
-    found = in_chunks(config, parameters, hidden, rows, dead, lengths, start_state(config, 2))
-    assert_close("output", whole, found, "f64", max(config.memory_width, config.hidden_size) + 1, scale)
+    scale = module_scale(trace, parameters, config, hidden)      # the projections may sum in a different order
+    result = in_chunks(config, parameters, hidden, rows, dead, lengths, start_state(config, 2))
+    assert_close("output", whole, result, "f64", max(config.memory_width, config.hidden_size) + 1, scale)
 
 
 def test_a_new_state_is_the_start_of_a_sequence():
@@ -52,7 +52,7 @@ def test_a_new_state_is_the_start_of_a_sequence():
     assert np.abs(state.taps).min() > 0
 
 
-def test_the_state_reaches_exactly_as_far_as_the_kernel():
+def test_state_length_equals_the_kernel_span():
     for config, span in ((DEMO, 9), (SHORT, 4), (NO_CONV, 0)):
         assert start_state(config, 3).taps.shape == (3, span, config.n_branches, config.hidden_size)
 
@@ -68,7 +68,7 @@ def test_a_copy_of_the_state_is_a_snapshot():
     assert_close("state after", state.taps, snapshot.taps, "exact")
 
 
-def test_sequences_of_a_batch_have_states_of_their_own():
+def test_sequences_of_a_batch_have_separate_states():
     parameters, hidden, rows, _ = stream(DEMO)
     state = start_state(DEMO, 2)
     engram(parameters, hidden, rows, DEMO, state=state)
@@ -91,15 +91,15 @@ def test_an_unbatched_stream_has_a_state_of_batch_one():
 
 
 BAD_TAPS = {
-    "another batch": np.zeros((3, 9, 3, 10)),
-    "another dialect": np.zeros((2, 6, 3, 10)),
-    "other branches": np.zeros((2, 9, 4, 10)),
-    "another precision": np.zeros((2, 9, 3, 10), dtype=np.float32),
+    "wrong batch size": np.zeros((3, 9, 3, 10)),
+    "wrong dialect": np.zeros((2, 6, 3, 10)),
+    "wrong number of branches": np.zeros((2, 9, 4, 10)),
+    "wrong precision": np.zeros((2, 9, 3, 10), dtype=np.float32),
 }
 
 
 @pytest.mark.parametrize("case", BAD_TAPS)
-def test_a_state_that_does_not_fit_is_refused(case):
+def test_an_invalid_state_raises(case):
     parameters, hidden, rows, _ = stream(DEMO)
     state = EngramState(BAD_TAPS[case])
     for check in (True, False):

@@ -1,4 +1,4 @@
-"""State dicts of other implementations: every value exactly, below a prefix or none, for both loaders."""
+"""State dicts of other implementations: exact values, and optional prefixes, for both loaders."""
 
 from dataclasses import replace
 
@@ -29,7 +29,7 @@ def rounded(dtype):
     return lambda array: array.astype(dtype)
 
 
-SPELLINGS = {
+FORMATS = {
     "float64": (rounded(np.float64), "float64"),
     "float32": (rounded(np.float32), "float32"),
     "float16": (rounded(np.float16), "float32"),
@@ -42,55 +42,55 @@ SPELLINGS = {
 
 
 @each_loader
-@pytest.mark.parametrize(("spell", "dtype"), SPELLINGS.values(), ids=SPELLINGS)
-def test_arrays_are_read_exactly(make, load, spell, dtype):
-    spelled = {name: spell(array) for name, array in make().items()}
-    found = load(spelled)
-    plain = load({name: np.array(array, dtype) for name, array in spelled.items()})
-    assert {array.dtype.str for name, array in found.items() if name != "column_offsets"} == {np.dtype(dtype).str}
+@pytest.mark.parametrize(("convert", "dtype"), FORMATS.values(), ids=FORMATS)
+def test_arrays_are_read_exactly(make, load, convert, dtype):
+    converted = {name: convert(array) for name, array in make().items()}
+    result = load(converted)
+    plain = load({name: np.array(array, dtype) for name, array in converted.items()})
+    assert {array.dtype.str for name, array in result.items() if name != "column_offsets"} == {np.dtype(dtype).str}
     for name, array in plain.items():
-        assert_close(name, array, found[name], "exact")
+        assert_close(name, array, result[name], "exact")
 
 
 @each_loader
 def test_mixed_dtypes_become_the_widest(make, load):
     state = make()
     first = next(iter(state))
-    found = load({name: array.astype(np.float64 if name == first else ml_dtypes.bfloat16)
-                  for name, array in state.items()})
-    assert {array.dtype.name for name, array in found.items() if name != "column_offsets"} == {"float64"}
+    result = load({name: array.astype(np.float64 if name == first else ml_dtypes.bfloat16)
+                   for name, array in state.items()})
+    assert {array.dtype.name for name, array in result.items() if name != "column_offsets"} == {"float64"}
     for name, array in load({name: array if name == first else array.astype(ml_dtypes.bfloat16).astype(float)
                              for name, array in state.items()}).items():
-        assert_close(name, array, found[name], "exact")
+        assert_close(name, array, result[name], "exact")
 
 
 @each_loader
 @pytest.mark.parametrize("prefix", ["module.", "model.layers.1.engram."])
 def test_a_prefix_is_removed(make, load, prefix, caplog):
     state = make()
-    found = load({prefix + name: array for name, array in state.items()})
+    result = load({prefix + name: array for name, array in state.items()})
     for name, array in load(state).items():
-        assert_close(name, array, found[name], "exact")
+        assert_close(name, array, result[name], "exact")
     assert not caplog.messages
     load({prefix + name: array for name, array in state.items()} | {"other.weight": np.ones(2)})
-    assert caplog.messages == [f"1 of {len(state) + 1} entries left out: not below {prefix}"]
+    assert caplog.messages == [f"1 of {len(state) + 1} entries skipped: not below {prefix}"]
 
 
 @each_loader
-def test_two_modules_are_refused(make, load):
+def test_two_modules_raise(make, load):
     both = {prefix + name: array for name, array in make().items() for prefix in ("a.", "b.")}
     with pytest.raises(InputError, match=r"expected one module, found .* below a\. and b\."):
         load(both)
 
 
-def test_what_is_a_prefix():
+def test_prefix_rules():
     assert without_prefix({"a.w": 1, "a.b": 2}, "a.w") == {"a.w": 1, "a.b": 2}
-    assert without_prefix({"x.a.w": 1, "a.w": 2}, "a.w") == {"x.a.w": 1, "a.w": 2}, "no prefix comes first"
+    assert without_prefix({"x.a.w": 1, "a.w": 2}, "a.w") == {"x.a.w": 1, "a.w": 2}, "the bare name takes precedence"
     assert without_prefix({"xa.w": 1}, "a.w") == {"xa.w": 1}, "a prefix ends in a dot"
 
 
 @each_loader
-def test_a_missing_array_is_named_with_what_there_is(make, load):
+def test_a_missing_array_raises_with_examples_of_the_others(make, load):
     state = make()
     missing = next(reversed(state))
     del state[missing]
@@ -100,14 +100,14 @@ def test_a_missing_array_is_named_with_what_there_is(make, load):
         load({})
 
 
-NO_PARAMETERS = {"text": "weights", "None": None, "a ragged list": [[1.0], [1.0, 2.0]], "int": np.ones((3, 3), int),
-                 "long double": np.ones(3, np.longdouble), "complex": np.ones(3, complex), "bool": np.ones(3, bool),
-                 "FP8": np.ones(3, ml_dtypes.float8_e4m3fn), "a number": 3}
+INVALID_ARRAYS = {"text": "weights", "None": None, "a ragged list": [[1.0], [1.0, 2.0]], "int": np.ones((3, 3), int),
+                  "long double": np.ones(3, np.longdouble), "complex": np.ones(3, complex), "bool": np.ones(3, bool),
+                  "FP8": np.ones(3, ml_dtypes.float8_e4m3fn), "a number": 3}
 
 
 @each_loader
-@pytest.mark.parametrize("bad", NO_PARAMETERS.values(), ids=NO_PARAMETERS)
-def test_what_is_no_parameter_is_named(make, load, bad):
+@pytest.mark.parametrize("bad", INVALID_ARRAYS.values(), ids=INVALID_ARRAYS)
+def test_invalid_arrays_raise_with_their_name(make, load, bad):
     state = make()
     name = next(iter(state))
     with pytest.raises(InputError, match=f"^state_dict {name} "):
@@ -116,7 +116,7 @@ def test_what_is_no_parameter_is_named(make, load, bad):
 
 @each_loader
 @pytest.mark.parametrize("bad", [None, [("a", 1)], {1: np.ones(2)}], ids=["None", "pairs", "numbered"])
-def test_what_is_no_state_dict_is_refused(load, make, bad):
+def test_an_invalid_state_dict_raises(load, make, bad):
     with pytest.raises(InputError, match=r"^state_dict: .*state_dict\(\)"):
         load(bad)
 
@@ -126,13 +126,13 @@ def test_fp8_has_a_hint():
         exact_array("w", np.ones(3, ml_dtypes.float8_e4m3fn))
 
 
-def test_a_bfloat16_table_is_kept_as_such():
+def test_a_bfloat16_table_keeps_its_dtype():
     config, state = replace(DEMO, table_codec="bf16"), demo_state_dict()
     table = "multi_head_embedding.embedding.weight"
     state[table] = state[table].astype(ml_dtypes.bfloat16)
-    found = from_engram_demo(state, config)["table"]
-    assert found.dtype == ml_dtypes.bfloat16
-    assert_close("table", state[table].astype(float), found.astype(float), "exact")
-    with pytest.raises(InputError, match=r"embedding\.weight: expected values that bfloat16 holds"):
+    result = from_engram_demo(state, config)["table"]
+    assert result.dtype == ml_dtypes.bfloat16
+    assert_close("table", state[table].astype(float), result.astype(float), "exact")
+    with pytest.raises(InputError, match=r"embedding\.weight: expected values representable in bfloat16"):
         from_engram_demo(demo_state_dict(), config)
     assert np.isnan(bfloat16_array("w", np.array([np.nan]))).all()

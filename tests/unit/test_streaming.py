@@ -1,4 +1,4 @@
-"""Streams: history over any cut, rollback, the one-token path, and what DEAD and EOS hide."""
+"""Streaming: history over any cut, rollback, the one-token path, and the effect of DEAD and EOS."""
 
 from dataclasses import replace
 
@@ -25,7 +25,7 @@ STREAMS = {
 
 
 def in_chunks(addressing, layer, ids, sizes):
-    """Rows of a stream cut into chunks of these sizes, history carried by `advance`."""
+    """Rows of a stream in chunks of these sizes, with the history passed on by `advance`."""
     history, start, rows = None, 0, []
     for size in sizes:
         chunk = np.array(ids[start : start + size], dtype=np.int64)
@@ -37,7 +37,7 @@ def in_chunks(addressing, layer, ids, sizes):
 
 
 @pytest.mark.parametrize("name, ids", STREAMS.values(), ids=STREAMS)
-def test_every_cut_gives_the_rows_of_the_whole(name, ids):
+def test_every_cut_gives_the_rows_of_one_call(name, ids):
     addressing = Addressing(preset(name))
     layer = addressing.config.layer_ids[-1]
     whole = addressing.rows(ids, layer)
@@ -48,7 +48,7 @@ def test_every_cut_gives_the_rows_of_the_whole(name, ids):
 
 
 def test_history_keeps_dead_as_dead():
-    """Four tokens, the second DEAD, cut after the third: the 4-gram must not see what lies before the mark."""
+    """Four tokens, the second DEAD, cut after the third: the 4-gram must not include ids before the mark."""
     config, addressing = preset(RELEASE), Addressing(preset(RELEASE))
     ids = [10, DEAD, 12, 13]
     history = addressing.advance(None, np.array(ids[:3]))
@@ -64,7 +64,7 @@ def test_start_is_a_history_of_marks():
     assert np.array_equal(addressing.rows(ids, 1, addressing.start(2)), addressing.rows(ids, 1))
 
 
-def test_advance_by_nothing_changes_nothing():
+def test_advance_by_no_tokens_keeps_the_history():
     addressing = Addressing(preset(RELEASE))
     history = np.array([3, DEAD, 4])
     assert addressing.advance(history, []).tolist() == [3, DEAD, 4]
@@ -72,7 +72,7 @@ def test_advance_by_nothing_changes_nothing():
 
 
 def test_rollback_and_replay():
-    """Draft tokens are rejected: the caller goes back to the history it kept."""
+    """After draft tokens are rejected, the caller restores the history that it kept."""
     addressing = Addressing(preset(RELEASE))
     kept = addressing.advance(None, np.array(IDS[:6]))
     before = kept.copy()
@@ -95,23 +95,23 @@ def test_stepper_equals_rows(name, ids):
             history = addressing.advance(history, batch[:, t : t + 1])
 
 
-def test_the_history_of_a_beam_moves_with_it():
+def test_histories_are_reordered_with_their_beams():
     addressing = Addressing(preset(RELEASE))
     beams = np.array([IDS[:5], IDS[5:10]])
     history = addressing.advance(None, beams)[[1, 1]]
-    found = addressing.rows(np.array([[7], [9]]), 1, history)
+    result = addressing.rows(np.array([[7], [9]]), 1, history)
     for beam, token in enumerate((7, 9)):
-        assert np.array_equal(found[beam, 0], addressing.rows(np.array([*beams[1], token]), 1)[-1])
+        assert np.array_equal(result[beam, 0], addressing.rows(np.array([*beams[1], token]), 1)[-1])
 
 
 def orders_that_change(addressing, layer, ids, changed):
-    """{(position, order)} whose rows differ, in any head, between two texts of one length."""
+    """{(position, order)} whose rows differ, in any head, between two texts of equal length."""
     H = addressing.config.n_heads
     differ = addressing.rows(ids, layer) != addressing.rows(changed, layer)
     return {(int(t), 2 + int(column) // H) for t, column in np.argwhere(differ)}
 
 
-def test_a_dead_changes_its_position_and_the_next_three():
+def test_dead_changes_its_own_and_the_next_three_positions():
     addressing, q = Addressing(preset(RELEASE)), 5
     changed = [*IDS[:q], DEAD, *IDS[q + 1 :]]
     expected = {(q, n) for n in (2, 3, 4)} | {(q + 1, n) for n in (2, 3, 4)} | {(q + 2, 3), (q + 2, 4), (q + 3, 4)}
@@ -119,19 +119,19 @@ def test_a_dead_changes_its_position_and_the_next_three():
         assert orders_that_change(addressing, layer, IDS, changed) == expected
 
 
-def test_a_dead_position_hashes_all_pad():
+def test_a_dead_position_hashes_only_padding():
     addressing = Addressing(preset(RELEASE))
     rows = addressing.rows([*IDS[:5], DEAD], 1)[-1]
     assert np.array_equal(rows, addressing.rows([addressing.pad_id], 1)[0])
 
 
-def test_after_a_dead_the_text_starts_anew():
+def test_text_after_dead_starts_a_new_window():
     addressing = Addressing(preset(RELEASE))
     assert np.array_equal(addressing.rows([*IDS[:5], DEAD, *IDS[5:]], 1)[6:], addressing.rows(IDS[5:], 1))
 
 
 def test_dead_is_not_the_same_as_the_pad_id():
-    """A DEAD latches; a pad id that stands in the text is a token like others."""
+    """DEAD hides all older ids; a pad id in the text is an ordinary token."""
     addressing = Addressing(preset(RELEASE))
     with_pad, with_dead = [10, addressing.pad_id, 12], [10, DEAD, 12]
     assert orders_that_change(addressing, 1, with_pad, with_dead) == {(1, 2), (1, 3), (1, 4), (2, 3), (2, 4)}
@@ -143,12 +143,12 @@ def test_dead_rows_against_the_slow_oracle():
         assert addressing.rows(ids, 14).tolist() == slow_addressing.rows(config, 14, ids, 2)
 
 
-def test_after_eos_a_document_starts_anew():
+def test_text_after_eos_starts_a_new_window():
     addressing = Addressing(preset(QWEN))
     assert np.array_equal(addressing.rows([*IDS[:5], EOS, *IDS[5:]], 2)[6:], addressing.rows(IDS[5:], 2))
 
 
-def test_eos_itself_sees_its_own_document():
+def test_the_window_of_eos_contains_its_own_document():
     addressing = Addressing(preset(QWEN))
     plain = Addressing(replace(preset(QWEN), eos_id=None))
     ids = [*IDS[:5], EOS, *IDS[5:]]
@@ -156,21 +156,21 @@ def test_eos_itself_sees_its_own_document():
 
 
 def test_eos_reset_changes_one_order_at_one_position():
-    """The fill is EOS itself, so with N = 3 only the 3-gram right after it can tell."""
+    """The fill is EOS itself, so with N = 3 only the 3-gram right after it differs."""
     ids = [*IDS[:5], EOS, *IDS[5:]]
     with_reset, without = [Addressing(replace(preset(QWEN), eos_id=eos)) for eos in (EOS, None)]
     differ = np.argwhere(with_reset.rows(ids, 2) != without.rows(ids, 2))
     assert {(int(t), 2 + int(column) // 8) for t, column in differ} == {(6, 3)}
 
 
-def test_a_stream_starts_filled_with_eos():
+def test_the_start_of_a_stream_is_padded_with_eos():
     addressing = Addressing(preset(QWEN))
     assert addressing.pad_id == addressing.eos_id == EOS
     assert np.array_equal(addressing.rows(IDS, 2), addressing.rows(IDS, 2, np.array([EOS, EOS])))
 
 
-def test_the_release_knows_no_documents():
-    """Raw ids 0 and 1 begin and end a sequence in DeepSeek's vocabularies; hashing sees through both."""
+def test_the_release_has_no_document_boundaries():
+    """Raw ids 0 and 1 begin and end a sequence in DeepSeek's vocabularies; to hashing both are ordinary tokens."""
     config, addressing = preset(RELEASE), Addressing(preset(RELEASE))
     ids = [10, 11, 1, 0, 12, 13]
     assert addressing.eos_id is None

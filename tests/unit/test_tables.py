@@ -15,7 +15,7 @@ OFFSETS = np.array([0, 5, 12])
 
 
 def numbered_table(width, dtype=np.float64):
-    """Every value tells its own row and channel."""
+    """A table in which each value encodes its row and channel."""
     return (100 * np.arange(23)[:, None] + np.arange(width)).astype(dtype)
 
 
@@ -24,16 +24,16 @@ def rows_of(batch, length):
 
 
 @pytest.mark.parametrize(("batch", "length", "width"), [(1, 0, 3), (0, 4, 3), (1, 1, 1), (2, 5, 13)], ids=str)
-def test_memory_is_the_rows_side_by_side(batch, length, width):
+def test_memory_is_the_concatenated_rows(batch, length, width):
     table, rows = numbered_table(width), rows_of(batch, length)
-    found = concatenate(decode((gather(table, rows, OFFSETS),), "fp32", np.float64))
+    result = concatenate(decode((gather(table, rows, OFFSETS),), "fp32", np.float64))
     expected = [[slow.gather(table.tolist(), line, OFFSETS) for line in sequence] for sequence in rows.tolist()]
-    assert_close("memory", np.reshape(np.array(expected, dtype=float), (batch, length, 3 * width)), found, "exact")
+    assert_close("memory", np.reshape(np.array(expected, dtype=float), (batch, length, 3 * width)), result, "exact")
 
 
 def test_columns_stay_in_order():
-    found = concatenate(numbered_table(2)[None, None, :3])
-    assert found.tolist() == [[[0, 1, 100, 101, 200, 201]]]
+    result = concatenate(numbered_table(2)[None, None, :3])
+    assert result.tolist() == [[[0, 1, 100, 101, 200, 201]]]
 
 
 def test_first_and_last_row_of_every_column():
@@ -41,10 +41,10 @@ def test_first_and_last_row_of_every_column():
     assert gather(numbered_table(1), rows, OFFSETS)[0, :, :, 0].tolist() == [[0, 500, 1200], [400, 1100, 2200]]
 
 
-def test_rows_beyond_two_to_the_31_bytes_need_no_care():
-    table = np.broadcast_to(np.float32(1), (2**32, 3))          # one number, seen as 48 GiB
-    found = gather(table, np.array([[[2**31, 2**32 - 2]]]), np.array([0, 1]))
-    assert found.tolist() == [[[[1] * 3, [1] * 3]]]
+def test_row_indices_beyond_two_to_the_31_work():
+    table = np.broadcast_to(np.float32(1), (2**32, 3))          # one number, broadcast to 48 GiB
+    result = gather(table, np.array([[[2**31, 2**32 - 2]]]), np.array([0, 1]))
+    assert result.tolist() == [[[[1] * 3, [1] * 3]]]
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -52,9 +52,9 @@ def test_rows_beyond_two_to_the_31_bytes_need_no_care():
 def test_plain_rows_are_only_cast(stored, dtype):
     rows = np.random.default_rng(2).standard_normal((1, 3, 2, 5)).astype(stored)
     codec = "bf16" if stored is ml_dtypes.bfloat16 else "fp32"
-    found = decode((rows,), codec, dtype)
-    assert found.dtype == dtype
-    assert_close("cast", rows.astype(np.float64).astype(dtype), found, "exact")
+    result = decode((rows,), codec, dtype)
+    assert result.dtype == dtype
+    assert_close("cast", rows.astype(np.float64).astype(dtype), result, "exact")
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
@@ -62,11 +62,11 @@ def test_fp8_rows_take_one_scale_per_32_channels(dtype):
     rng = np.random.default_rng(3)
     codes = rng.integers(0, 127, (1, 2, 3, 64), dtype=np.uint8)
     scales = rng.integers(100, 150, (1, 2, 3, 2), dtype=np.uint8)
-    found = decode((codes, scales), "fp8_e8m0", dtype)
+    result = decode((codes, scales), "fp8_e8m0", dtype)
     expected = [slow_codecs.dequantise(int(codes[i]), int(scales[(*i[:-1], i[-1] // 32)]))[0]
                 for i in np.ndindex(codes.shape)]
-    assert found.dtype == dtype
-    assert_close("decoded", np.reshape(expected, codes.shape), found.astype(np.float64), "exact")
+    assert result.dtype == dtype
+    assert_close("decoded", np.reshape(expected, codes.shape), result.astype(np.float64), "exact")
 
 
 @pytest.mark.parametrize("length", [0, 1, 4])
@@ -77,16 +77,16 @@ def test_rows_within_their_columns_pass(length):
 BAD_ROWS = {
     "negative": (np.array([[[0, -1, 0]]]), r"\[0, 7\) in column 1, found -1 at \(0, 0, 1\)"),
     "one past the end": (np.array([[[0, 0, 0], [5, 0, 0]]]), r"column 0, found 5 at \(0, 1, 0\)"),
-    "offsets added already": (np.array([[[1, 1, 1]]]) + OFFSETS, "without offsets"),
+    "with offsets": (np.array([[[1, 1, 1]]]) + OFFSETS, "without offsets"),
     "int32": (np.zeros((1, 1, 3), dtype=np.int32), "int64"),
     "floats": (np.zeros((1, 1, 3)), "int64"),
-    "a column too few": (np.zeros((1, 1, 2), dtype=np.int64), r"\[B, T, 3\]"),
+    "a missing column": (np.zeros((1, 1, 2), dtype=np.int64), r"\[B, T, 3\]"),
     "no batch": (np.zeros((1, 3), dtype=np.int64), r"\[B, T, 3\]"),
 }
 
 
 @pytest.mark.parametrize("case", BAD_ROWS)
-def test_other_rows_are_refused(case):
+def test_invalid_rows_raise(case):
     rows, message = BAD_ROWS[case]
     with pytest.raises(InputError, match=message):
         check_rows(rows, SIZES)

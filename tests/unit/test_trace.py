@@ -33,7 +33,7 @@ def test_stages_come_in_the_order_of_the_table(config, expected):
     assert_close("output", output, trace["output"], "exact")
 
 
-def test_shapes_are_what_the_table_says():
+def test_shapes_match_the_stage_table():
     trace = Trace()
     run(DEMO, trace)
     sizes = {"B": 2, "T": 3, "M": 3, "D": 10, "C*W": 20}
@@ -43,7 +43,7 @@ def test_shapes_are_what_the_table_says():
     assert len(str(trace).splitlines()) == len(trace) == len(NORMALISED)
 
 
-def test_a_trace_changes_nothing():
+def test_a_trace_does_not_change_the_output():
     assert_close("output", run(), run(trace=Trace()), "exact")
 
 
@@ -58,7 +58,7 @@ def test_a_trace_keeps_copies():
 def test_stop_ends_after_the_named_stage(stage):
     with Trace(stop=stage) as trace:
         run(trace=trace)
-        pytest.fail("went on after the stop")
+        pytest.fail("continued after the stop")
     assert list(trace) == NORMALISED[: NORMALISED.index(stage) + 1]
 
 
@@ -69,20 +69,20 @@ def test_stop_takes_a_name_or_a_path(stop):
     assert list(trace)[-1] == "layers.1.engram.gate"
 
 
-def test_stop_at_another_layers_path_goes_on():
+def test_stop_at_a_different_layer_does_not_end_the_run():
     trace = Trace(stop="layers.2.engram.gate")
     run(trace=trace.at("layers.1.engram"))
     assert list(trace)[-1] == "layers.1.engram.output"
 
 
-def test_a_stop_elsewhere_is_not_swallowed():
+def test_only_the_traces_own_stop_is_caught():
     with pytest.raises(Stopped):
         run(trace=Trace(stop="gate"))
     with pytest.raises(ZeroDivisionError), Trace(stop="gate"):
         raise ZeroDivisionError
 
 
-def test_a_stopped_run_leaves_its_state_alone():
+def test_a_stopped_run_leaves_the_state_unchanged():
     from engram_ref.model.engram import start_state
 
     state = start_state(DEMO, 2)
@@ -107,7 +107,7 @@ def test_keys_below_a_path():
 @pytest.mark.parametrize(("spoil", "first"), [("table", "memory"), ("key_weight", "key"), ("value_bias", "value"),
                                               ("query_gain", "query_norm"), ("conv_gain", "conv_norm"),
                                               ("conv_weight", "conv")])
-def test_the_first_stage_that_is_not_finite_is_named(spoil, first):
+def test_the_first_non_finite_stage_raises(spoil, first):
     trace = Trace(check_finite=True, prefix="layers.1")
     with pytest.raises(InputError, match=rf"layers\.1\.{first}: expected finite values, found nan at \(0, 0"):
         run(trace=trace, spoil=spoil, check=False)
@@ -130,7 +130,7 @@ def odd_arrays():
             "score": np.array([np.nan, -np.inf, -0.0], dtype=np.float32), "backwards": np.arange(4)[::-1]}
 
 
-def test_what_is_saved_is_loaded(tmp_path):
+def test_save_and_load_round_trip(tmp_path):
     trace = Trace()
     for key, array in odd_arrays().items():
         trace.record(key, array)
@@ -149,7 +149,7 @@ def test_an_empty_trace_is_saved_and_loaded(tmp_path):
 
 
 @pytest.mark.parametrize("keep", [0, 4, 40, -8, -1], ids=lambda n: f"cut at {n}")
-def test_a_truncated_file_is_refused(tmp_path, keep):
+def test_a_truncated_file_raises(tmp_path, keep):
     trace, path = Trace(), tmp_path / "trace"
     run(trace=trace)
     trace.save(path)
@@ -158,7 +158,7 @@ def test_a_truncated_file_is_refused(tmp_path, keep):
         Trace.load(path)
 
 
-def test_a_file_that_is_no_trace_is_refused(tmp_path):
+def test_a_file_without_a_trace_raises(tmp_path):
     from safetensors.numpy import save_file
 
     with pytest.raises(InputError, match="no such file"):
@@ -171,7 +171,7 @@ def test_a_file_that_is_no_trace_is_refused(tmp_path):
         Trace.load(tmp_path / "weights")
 
 
-def test_nothing_is_left_half_written(tmp_path, monkeypatch):
+def test_a_failed_save_leaves_no_partial_file(tmp_path, monkeypatch):
     trace, path = Trace(), tmp_path / "trace"
     trace.record("gate", np.ones(2))
     with pytest.raises(InputError, match="folder"):

@@ -1,4 +1,4 @@
-"""The whole model: against the slow one, its trace, and what it refuses before anything changes."""
+"""The whole model: against the slow version, its trace, and errors that are raised before any change."""
 
 from dataclasses import replace
 
@@ -14,7 +14,7 @@ from tests.compare import assert_close
 
 
 def dead_marks(config, ids):
-    """Some positions, where the dialect has the mark; never the first, whose window is all padding."""
+    """Random dead positions, or None if the dialect has no DEAD; never the first, whose window is all padding."""
     if config.engram is None or not config.engram.dead_barrier:
         return None
     return (np.random.default_rng(2).uniform(size=ids.shape) < 0.3) & (np.arange(ids.shape[1]) > 0)
@@ -27,18 +27,18 @@ def test_logits_match_the_slow_model(name, shape, absorbed):
     config = MODELS[name]
     parameters, ids = random_model(config), random_ids(config, *shape)
     dead = dead_marks(config, ids)
-    found = forward(parameters, ids, config, dead=dead, absorbed=absorbed)
-    assert_close("logits", slow_forward(parameters, ids, config, dead), found, "model")
+    result = forward(parameters, ids, config, dead=dead, absorbed=absorbed)
+    assert_close("logits", slow_forward(parameters, ids, config, dead), result, "model")
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_a_batch_may_be_missing(name):
+def test_the_batch_axis_is_optional(name):
     config = MODELS[name]
     parameters, ids = random_model(config), random_ids(config, 1)
     dead = dead_marks(config, ids)
     whole = forward(parameters, ids, config, dead=dead)
-    found = forward(parameters, ids[0], config, dead=None if dead is None else dead[0])
-    assert_close("logits", whole[0], found, "exact")
+    result = forward(parameters, ids[0], config, dead=None if dead is None else dead[0])
+    assert_close("logits", whole[0], result, "exact")
 
 
 def test_no_tokens_and_no_rows():
@@ -48,30 +48,30 @@ def test_no_tokens_and_no_rows():
     assert forward(parameters, np.zeros(0, dtype=np.int64), FULL).shape == (0, VOCABULARY)
 
 
-def sums_on_the_way(config):
-    """All matrix products one after the other, as if each token went through every one of them."""
+def total_terms(config):
+    """Number of terms in all matrix products, as if each token passed through every matrix."""
     return sum(shape[-1] for name, shape in shapes(config).items() if len(shape) > 1 and not name.endswith("table"))
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_float32_in_float32_out(name):
     config = MODELS[name]
-    found = forward(random_model(config, dtype=np.float32), random_ids(config), config)
-    assert found.dtype == np.float32
+    result = forward(random_model(config, dtype=np.float32), random_ids(config), config)
+    assert result.dtype == np.float32
     rounded = {name: array.astype(np.float64) if array.dtype == np.float32 else array
                for name, array in random_model(config, dtype=np.float32).items()}
-    exact, terms = forward(rounded, random_ids(config), config), sums_on_the_way(config)
-    assert_close("logits", exact, found, "f32", terms)
+    exact, terms = forward(rounded, random_ids(config), config), total_terms(config)
+    assert_close("logits", exact, result, "f32", terms)
 
 
-def test_rows_do_not_see_each_other():
+def test_rows_are_independent():
     parameters, ids = random_model(FULL), random_ids(FULL, 3)
     whole = forward(parameters, ids, FULL)
     for b in range(3):
         assert_close("row", whole[b], forward(parameters, ids[b], FULL), "model")
 
 
-def test_nothing_is_written_into():
+def test_arguments_are_not_modified():
     parameters, ids = random_model(FULL), random_ids(FULL)
     kept = {name: array.copy() for name, array in parameters.items()}
     forward(parameters, ids, FULL)
@@ -102,8 +102,8 @@ def test_the_trace_has_every_stage_by_its_path():
     trace = Trace(check_finite=True)
     logits = forward(random_model(FULL), random_ids(FULL), FULL, trace=trace)
     assert [key for key in STAGES if key not in trace] == []
-    assert not [key for key in trace if key.startswith("layers.1.engram")], "that layer has no module"
-    assert "layers.0.experts.experts" not in trace, "a dense layer"
+    assert not [key for key in trace if key.startswith("layers.1.engram")], "layer 1 has no Engram module"
+    assert "layers.0.experts.experts" not in trace, "layer 0 is dense"
     assert_close("logits", logits, trace["logits"], "exact")
     sums = trace["layers.2.ffn_branches.branch_residual"].sum(axis=-1)
     assert_close("rows", np.ones(sums.shape), sums, "f64", 3)
@@ -111,7 +111,7 @@ def test_the_trace_has_every_stage_by_its_path():
     assert_close("weights", np.ones(weights.shape[:3]), weights.sum(axis=-1), "f64", 7)
 
 
-def test_a_trace_may_stop_and_the_state_stays():
+def test_a_stopped_trace_leaves_the_state_unchanged():
     state = DecodeState.start(2)
     with Trace(stop="layers.1.experts.expert_weights") as trace:
         forward(random_model(FULL), random_ids(FULL), FULL, state=state, trace=trace)
@@ -129,36 +129,36 @@ def test_the_trace_of_a_plain_stream_has_no_maps():
 
 
 IDS = np.array([[3, 4, 5], [6, 7, 8]])
-REFUSED = {
+INVALID = {
     "an id past the vocabulary": ({"ids": np.array([[3, VOCABULARY, 5], [6, 7, 8]])}, r"ids: .* at position \(0, 1\)"),
     "a negative id": ({"ids": np.array([[3, 4, 5], [6, -1, 8]])}, "ids: .*-1"),
     "ids as floats": ({"ids": IDS.astype(float)}, "ids: expected integers"),
-    "ids as truth values": ({"ids": IDS > 3}, "ids"),
-    "ids with an axis too many": ({"ids": IDS[None]}, "ids"),
-    "one id without an axis": ({"ids": np.int64(3)}, "ids"),
-    "a state of another batch": ({"ids": IDS[:1]}, "state: expected 1 rows"),
-    "counts of another batch": ({"counts": [1]}, "counts: expected 2 numbers from 0 to 3"),
-    "a count too large": ({"counts": [1, 4]}, "counts: expected 2 numbers from 0 to 3"),
+    "ids as bool": ({"ids": IDS > 3}, "ids"),
+    "ids with an extra axis": ({"ids": IDS[None]}, "ids"),
+    "ids as a scalar": ({"ids": np.int64(3)}, "ids"),
+    "a state of the wrong batch size": ({"ids": IDS[:1]}, "state: expected 1 rows"),
+    "counts of the wrong batch size": ({"counts": [1]}, "counts: expected 2 integers from 0 to 3"),
+    "a count too large": ({"counts": [1, 4]}, "counts: expected 2 integers from 0 to 3"),
     "a negative count": ({"counts": [1, -1]}, "counts"),
-    "half a token": ({"counts": [1, 1.5]}, "counts"),
-    "a count as a word": ({"counts": ["one", 2]}, "counts"),
-    "dead of another length": ({"dead": np.zeros((2, 4), dtype=bool)}, "dead: expected bool"),
+    "a fractional count": ({"counts": [1, 1.5]}, "counts"),
+    "a count as text": ({"counts": ["one", 2]}, "counts"),
+    "dead of the wrong length": ({"dead": np.zeros((2, 4), dtype=bool)}, "dead: expected bool"),
     "dead as numbers": ({"dead": np.zeros((2, 3), dtype=int)}, "dead: expected bool"),
 }
 
 
 def started(parameters):
-    """A state with two rows of four tokens, and a copy of all it holds."""
+    """A state with two rows of four tokens, and a copy of its caches."""
     state = DecodeState.start(2)
     forward(parameters, random_ids(FULL, 2, 4), FULL, state=state)
     return state, {name: array.copy() for name, array in state.caches.items()}
 
 
-@pytest.mark.parametrize(("changes", "words"), REFUSED.values(), ids=REFUSED)
-def test_what_does_not_fit_is_refused_and_the_state_stays(changes, words):
+@pytest.mark.parametrize(("changes", "message"), INVALID.values(), ids=INVALID)
+def test_invalid_arguments_raise_and_leave_the_state_unchanged(changes, message):
     parameters = random_model(FULL)
     state, kept = started(parameters)
-    with pytest.raises(InputError, match=words):
+    with pytest.raises(InputError, match=message):
         forward(parameters, config=FULL, state=state, **({"ids": IDS} | changes))
     assert state.lengths.tolist() == [4, 4]
     assert list(state.caches) == list(kept)
@@ -169,7 +169,7 @@ def test_what_does_not_fit_is_refused_and_the_state_stays(changes, words):
 @pytest.mark.parametrize("change", [lambda p: p.pop("layers.1.ffn.gate.bias"), lambda p: p.update(other=np.zeros(1)),
                                     lambda p: p.update({"norm.weight": np.full(9, np.nan)})],
                          ids=["missing", "extra", "not finite"])
-def test_parameters_are_looked_at_first(change):
+def test_parameters_are_checked_first(change):
     parameters = random_model(FULL)
     state, kept = started(parameters)
     change(parameters)
@@ -179,7 +179,7 @@ def test_parameters_are_looked_at_first(change):
     assert list(state.caches) == list(kept)
 
 
-def test_an_id_that_the_modules_do_not_know_is_refused():
+def test_an_id_without_a_canonical_id_raises():
     """Embeddings may be padded past the tokenizer's last id; such an id has no canonical id."""
     engram = replace(FULL.engram, vocab_size=50, canonical_size=50)
     config = replace(FULL, engram=engram)

@@ -1,4 +1,4 @@
-"""Whole models on disk: what is written comes back, and damage of every kind is refused by name."""
+"""Whole models on disk: round trips, and errors that name the damaged array."""
 
 from dataclasses import replace
 
@@ -24,26 +24,26 @@ def with_bf16_tables(config):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("name", MODELS)
-def test_what_is_saved_comes_back(name, dtype, tmp_path):
+def test_save_and_load_round_trip(name, dtype, tmp_path):
     config, parameters = MODELS[name], random_model(MODELS[name], dtype=dtype)
     save(dict(reversed(parameters.items())), tmp_path / "model.safetensors")
-    found = load(tmp_path / "model.safetensors", config)
-    assert list(found) == list(shapes(config)), "in the order of the tree"
+    result = load(tmp_path / "model.safetensors", config)
+    assert list(result) == list(shapes(config)), "in the order of the tree"
     for key, array in parameters.items():
-        assert found[key].dtype == array.dtype
-        assert_close(key, array, found[key], "exact")
+        assert result[key].dtype == array.dtype
+        assert_close(key, array, result[key], "exact")
 
 
-def test_bf16_tables_come_back(tmp_path):
+def test_bf16_tables_round_trip(tmp_path):
     parameters = with_bf16_tables(BF16)
     save(parameters, tmp_path / "model.safetensors")
-    found = load(tmp_path / "model.safetensors", BF16)
+    result = load(tmp_path / "model.safetensors", BF16)
     table = "layers.0.engram.table"
-    assert found[table].dtype == ml_dtypes.bfloat16
-    assert found[table].tobytes() == parameters[table].tobytes()
+    assert result[table].dtype == ml_dtypes.bfloat16
+    assert result[table].tobytes() == parameters[table].tobytes()
 
 
-def test_views_are_saved_as_what_they_show(tmp_path):
+def test_views_are_saved_with_their_values(tmp_path):
     parameters = random_model(PLAIN)
     wanted = parameters["head.weight"].copy()
     parameters["head.weight"] = np.asfortranarray(wanted)
@@ -59,15 +59,15 @@ def stored(tmp_path):
 
 
 @pytest.mark.parametrize("share", [0.0, 0.001, 0.5, 0.999, 1.0], ids=lambda s: f"{s:.1%} left")
-def test_a_truncated_file_is_refused(stored, share):
+def test_a_truncated_file_raises(stored, share):
     data = stored.read_bytes()
     stored.write_bytes(data[: min(int(share * len(data)), len(data) - 1)])
-    with pytest.raises(InputError, match=r"model\.safetensors: expected a whole safetensors file.*truncated"):
+    with pytest.raises(InputError, match=r"model\.safetensors: expected a complete safetensors file.*truncated"):
         load(stored, PLAIN)
 
 
-def test_a_changed_byte_is_found_and_its_tensor_named(stored):
-    """The last byte belongs to the tensor with the largest offset, the header says which."""
+def test_a_changed_byte_raises_with_the_tensors_name(stored):
+    """Flips one bit in the middle of a tensor, at the offsets in the file's header."""
     import json
 
     data = bytearray(stored.read_bytes())
@@ -78,27 +78,27 @@ def test_a_changed_byte_is_found_and_its_tensor_named(stored):
         damaged, (start, end) = data.copy(), header[name]["data_offsets"]
         damaged[begin + (start + end) // 2] ^= 1
         stored.write_bytes(damaged)
-        with pytest.raises(InputError, match=f"the digest stored for {name}, found another"):
+        with pytest.raises(InputError, match=f"the digest stored for {name}, found a different digest"):
             load(stored, PLAIN)
 
 
-def test_a_file_of_another_program_is_refused(tmp_path):
+def test_a_file_of_a_different_program_raises(tmp_path):
     save_file(random_model(PLAIN), tmp_path / "other.safetensors")
     with pytest.raises(InputError, match="not written by engram_ref"):
         load(tmp_path / "other.safetensors", PLAIN)
 
 
 @pytest.mark.parametrize("content", [b"", b"not a model", b"\xff" * 100], ids=["empty", "text", "bytes"])
-def test_a_file_that_is_no_model_is_refused(tmp_path, content):
+def test_a_file_without_a_model_raises(tmp_path, content):
     (tmp_path / "other.safetensors").write_bytes(content)
-    with pytest.raises(InputError, match="a whole safetensors file"):
+    with pytest.raises(InputError, match="a complete safetensors file"):
         load(tmp_path / "other.safetensors", PLAIN)
 
 
-def test_a_missing_file_and_a_missing_folder_are_named(tmp_path):
+def test_a_missing_file_and_a_missing_folder_raise(tmp_path):
     with pytest.raises(InputError, match=r"nowhere\.safetensors.*no such file"):
         load(tmp_path / "nowhere.safetensors", PLAIN)
-    with pytest.raises(InputError, match="a folder that exists"):
+    with pytest.raises(InputError, match="an existing folder"):
         save(random_model(PLAIN), tmp_path / "no" / "model.safetensors")
 
 
@@ -123,28 +123,28 @@ DAMAGE = {
     "missing table": (changed(TABLE, None), f"an array {TABLE}"),
     "extra": (lambda p: p | {"layers.9.attn.wo.weight": np.zeros(3)}, r"layers\.9\.attn\.wo\.weight"),
     "transposed": (changed(WQ, lambda a: a.T), rf"{WQ}: expected shape \[18, 5\], found \[5, 18\]"),
-    "a row too few": (changed(TABLE, lambda a: a[:-1]), f"{TABLE}: expected shape"),
+    "a missing row": (changed(TABLE, lambda a: a[:-1]), f"{TABLE}: expected shape"),
     "NaN": (changed(WQ, with_value(np.nan)), f"{WQ}: expected finite values"),
     "infinite": (changed("norm.weight", with_value(-np.inf)), "norm.weight: expected finite values"),
     "infinite in a table": (changed(TABLE, with_value(np.inf)), f"{TABLE}: expected finite values"),
-    "offsets of another layer": (changed(OFFSETS, lambda a: a + 1), "column_offsets"),
-    "another precision": (changed(WQ, lambda a: a.astype(np.float32)), f"{WQ}.*dtype"),
-    "whole numbers": (changed(WQ, lambda a: a.astype(np.int64)), f"{WQ}.*dtype"),
+    "offsets of a different layer": (changed(OFFSETS, lambda a: a + 1), "column_offsets"),
+    "wrong precision": (changed(WQ, lambda a: a.astype(np.float32)), f"{WQ}.*dtype"),
+    "integers": (changed(WQ, lambda a: a.astype(np.int64)), f"{WQ}.*dtype"),
     "complex": (changed(WQ, lambda a: a.astype(np.complex64)), f"{WQ}.*complex64"),
 }
 
 
-@pytest.mark.parametrize(("damage", "words"), DAMAGE.values(), ids=DAMAGE)
-def test_parameters_that_do_not_fit_are_refused_by_name(damage, words, tmp_path):
+@pytest.mark.parametrize(("damage", "message"), DAMAGE.values(), ids=DAMAGE)
+def test_invalid_parameters_raise_with_their_name(damage, message, tmp_path):
     parameters = damage(dict(random_model(FULL)))
-    with pytest.raises(InputError, match=words):
+    with pytest.raises(InputError, match=message):
         check(parameters, FULL, tables=True)
-    with pytest.raises(InputError, match=words):
+    with pytest.raises(InputError, match=message):
         save(parameters, tmp_path / "model.safetensors")
         load(tmp_path / "model.safetensors", FULL)
 
 
-def test_tables_are_read_only_on_request():
+def test_table_values_are_checked_only_on_request():
     parameters = changed(TABLE, with_value(np.nan))(dict(random_model(FULL)))
     check(parameters, FULL)
     forward(parameters, random_ids(FULL), FULL)
@@ -152,14 +152,14 @@ def test_tables_are_read_only_on_request():
         check(parameters, FULL, tables=True)
 
 
-def test_a_model_of_another_configuration_is_refused(tmp_path):
+def test_a_model_of_a_different_configuration_raises(tmp_path):
     save(random_model(HEAD), tmp_path / "model.safetensors")
     with pytest.raises(InputError):
         load(tmp_path / "model.safetensors", PLAIN)
     assert load(tmp_path / "model.safetensors", HEAD)
 
 
-def test_a_failed_load_leaves_model_and_file_as_they_were(stored):
+def test_a_failed_load_leaves_model_and_file_unchanged(stored):
     model = load(stored, PLAIN)
     kept = {name: array.copy() for name, array in model.items()}
     data = stored.read_bytes()
@@ -183,18 +183,18 @@ def test_a_failed_save_leaves_the_old_file(stored, monkeypatch):
 
 
 def test_a_saved_file_opens_in_other_programs(stored):
-    found = load_file(stored)
+    result = load_file(stored)
     for name, array in random_model(PLAIN).items():
-        assert_close(name, array, found[name], "exact")
+        assert_close(name, array, result[name], "exact")
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("config", [FULL, HEAD, DENSE], ids=lambda c: c.name)
 def test_initial_values(config, dtype):
-    found, again = (initialise(config, np.random.default_rng(3), dtype) for _ in range(2))
-    check(found, config)
-    assert list(found) == list(shapes(config))
-    for name, array in found.items():
+    result, again = (initialise(config, np.random.default_rng(3), dtype) for _ in range(2))
+    check(result, config)
+    assert list(result) == list(shapes(config))
+    for name, array in result.items():
         assert_close(name, again[name], array, "exact")
         assert array.dtype == (np.int64 if name.endswith("column_offsets") else dtype)
         if name.endswith(("norm.weight", "gain")):
@@ -208,24 +208,24 @@ def test_initial_values(config, dtype):
 @pytest.mark.parametrize("name", model_presets())
 def test_every_preset_has_a_tree(name):
     config = model_preset(name)
-    found, b = shapes(config), config.backbone
-    assert found["embed.weight"] == found["head.weight"] == (b.vocab_size, b.hidden_size)
-    assert ("layers.0.attn_hc.phi" in found) == (b.hyper is not None)
-    assert ("layers.0.attn.wq.weight" in found) == (b.attention.q_lora_rank is None)
-    assert ("layers.1.ffn.gate.bias" in found) == (b.experts is not None and b.n_dense_layers == 1)
+    result, b = shapes(config), config.backbone
+    assert result["embed.weight"] == result["head.weight"] == (b.vocab_size, b.hidden_size)
+    assert ("layers.0.attn_hc.phi" in result) == (b.hyper is not None)
+    assert ("layers.0.attn.wq.weight" in result) == (b.attention.q_lora_rank is None)
+    assert ("layers.1.ffn.gate.bias" in result) == (b.experts is not None and b.n_dense_layers == 1)
     last = f"layers.{b.n_layers - 1}."
-    assert any(key.startswith(last) for key in found)
+    assert any(key.startswith(last) for key in result)
 
 
 def test_the_27b_layer_has_the_published_shapes():
-    found = shapes(model_preset("engram-27b"))
-    assert [found[f"layers.1.attn.{name}.weight"] for name in ("wq", "wkv_a", "wkv_b", "wo")] == [
+    result = shapes(model_preset("engram-27b"))
+    assert [result[f"layers.1.attn.{name}.weight"] for name in ("wq", "wkv_a", "wkv_b", "wo")] == [
         (6144, 2560), (576, 2560), (8192, 512), (2560, 4096)]
-    assert found["layers.1.attn_hc.phi"] == (24, 10_240)
-    assert found["layers.1.ffn.experts.w2"] == (55, 2560, 1536)
-    assert found["layers.1.ffn.shared_experts.w1.weight"] == (3072, 2560)
+    assert result["layers.1.attn_hc.phi"] == (24, 10_240)
+    assert result["layers.1.ffn.experts.w2"] == (55, 2560, 1536)
+    assert result["layers.1.ffn.shared_experts.w1.weight"] == (3072, 2560)
 
 
-def test_a_model_that_does_not_fit_into_memory_is_refused_before_it_is_made():
+def test_too_large_a_model_raises_before_allocation():
     with pytest.raises(InputError, match=r"v3-like, which needs .* GiB"):
         initialise(model_preset("v3-like"), np.random.default_rng(0))

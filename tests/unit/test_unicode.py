@@ -1,4 +1,4 @@
-"""The normaliser against the `tokenizers` library, character by character and on random strings; its tables' file."""
+"""The normaliser against the `tokenizers` library, character by character and on random strings; damaged tables."""
 
 import gzip
 import random
@@ -10,7 +10,7 @@ from engram_ref import InputError, unicode
 from engram_ref.ops.canonical import normalise
 from tests.unit.test_canonical import NORMALISED
 
-ASSIGNED_PLANES = (0, 1, 2, 3, 14)      # the others are private or empty
+ASSIGNED_PLANES = (0, 1, 2, 3, 14)      # the others are for private use or empty
 PLANE = 0x10000
 
 BLOCKS = [
@@ -21,7 +21,7 @@ BLOCKS = [
     range(0x11000, 0x11A00), range(0x1D100, 0x1D800), range(0x1E800, 0x1E960), range(0x2F800, 0x2FA20),
     [0xE000], [0x20], [ord("\n")], [0x03A3], [0x0130], [0x0345], [0x0898], [0x32FF], [0xFEFF],
 ]  # fmt: skip
-"""Where letters decompose, marks combine or something else is special; random strings mix them."""
+"""Ranges with decomposing letters, combining marks and other special cases; random strings mix them."""
 
 
 def library_normaliser():
@@ -63,12 +63,12 @@ def test_random_strings(seed):
 
 
 @pytest.mark.parametrize("text", [case[1] for case in NORMALISED], ids=[case[0] for case in NORMALISED])
-def test_library_normalises_alike(text):
+def test_library_gives_the_same_text(text):
     assert library_normaliser().normalize_str(text) == normalise(text)
 
 
 @pytest.mark.parametrize("damage", ["missing", "empty", "truncated", "not gzip", "one letter changed"])
-def test_damaged_tables_are_refused(damage, tmp_path, monkeypatch):
+def test_damaged_tables_raise(damage, tmp_path, monkeypatch):
     packed = unicode.TABLES.read_bytes()
     contents = {"empty": b"", "truncated": packed[:1000], "not gzip": b"{}",
                 "one letter changed": gzip.compress(gzip.decompress(packed).replace(b'"A":"a"', b'"A":"b"'))}
@@ -76,4 +76,4 @@ def test_damaged_tables_are_refused(damage, tmp_path, monkeypatch):
         (tmp_path / "tables").write_bytes(contents[damage])
     monkeypatch.setattr(unicode, "TABLES", tmp_path / "tables")
     with pytest.raises(InputError, match=r"unicode tables: .*\(reinstall engram_ref\)"):
-        unicode.load_tables.__wrapped__()  # past the cache
+        unicode.load_tables.__wrapped__()  # bypass the cache

@@ -1,4 +1,4 @@
-"""Vocabularies: the shipped maps and their counts, encoding, and maps that are refused."""
+"""Vocabularies: the shipped maps and their counts, encoding, and invalid maps."""
 
 import unicodedata
 from collections import Counter
@@ -43,14 +43,14 @@ def test_first_ids_map_to_themselves(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_every_class_is_numbered_at_its_first_id(name):
+def test_classes_are_numbered_by_their_first_id(name):
     canonical = Vocabulary.load(name).canonical
     classes, first = np.unique(canonical, return_index=True)
     assert classes.tolist() == list(range(len(classes)))
     assert (np.diff(first) > 0).all()
 
 
-def test_shared_map_cannot_be_written_to():
+def test_the_cached_map_is_read_only():
     with pytest.raises(ValueError, match="read-only"):
         Vocabulary.load("deepseek-v4").canonical[0] = 7
 
@@ -59,17 +59,17 @@ def test_shared_map_cannot_be_written_to():
 def test_largest_classes(name):
     vocabulary = loaded(name)
     members = Counter(vocabulary.canonical.tolist()).most_common(8)
-    found = [(normalise(vocabulary.text(int(vocabulary.members(c)[0]))), size) for c, size in members]
-    assert found[:4] == [(" ", 163), ("a", 54), ("o", 40), ("e", 35)]
-    assert sorted(found[4:6]) == [("i", 30), ("u", 30)]
-    assert "BENGALI" in unicodedata.name(found[6][0]) and found[6][1] == 26
-    assert found[7] == ("s", 24)
+    result = [(normalise(vocabulary.text(int(vocabulary.members(c)[0]))), size) for c, size in members]
+    assert result[:4] == [(" ", 163), ("a", 54), ("o", 40), ("e", 35)]
+    assert sorted(result[4:6]) == [("i", 30), ("u", 30)]
+    assert "BENGALI" in unicodedata.name(result[6][0]) and result[6][1] == 26
+    assert result[7] == ("s", 24)
 
 
 @pytest.mark.parametrize("name", NAMES)
 @pytest.mark.parametrize("text", ["", "a", "the The THE", " \n\t", "\u0928\u092e\u0938\u094d\u0924\u0947 \U0001f40e",
                                   "\ufeffthe"],
-                         ids=["empty", "one letter", "cases", "blanks", "not Latin", "byte-order mark"])
+                         ids=["empty", "one letter", "cases", "white space", "not Latin", "byte-order mark"])
 def test_encode_then_decode(name, text):
     vocabulary = loaded(name)
     ids = vocabulary.encode(text)
@@ -77,51 +77,51 @@ def test_encode_then_decode(name, text):
     assert vocabulary.tokenizer.decode(ids.tolist(), skip_special_tokens=False) == text
 
 
-def test_encode_adds_no_mark_of_its_own():
+def test_encode_adds_no_special_tokens():
     assert loaded("deepseek-v4").encode("").shape == (0,)
     ids = loaded("deepseek-v4").encode("the The THE")
     assert ids.tolist() == [1805, 455, 6367]
     assert set(loaded("deepseek-v4").canonical[ids]) == {237}
 
 
-def test_v3_encodes_ordinary_text_as_v4_does():
+def test_v3_encodes_ordinary_text_like_v4():
     text = "Only Alexander the Great could tame the horse Bucephalus."
     assert np.array_equal(*[loaded(name).encode(text) for name in NAMES])
 
 
 @pytest.mark.parametrize("text, token", [("a<think>", 128_821), ("</think>", 128_822)], ids=["think", "end of think"])
-def test_v3_refuses_what_v4_spells_otherwise(text, token):
+def test_v3_raises_for_text_that_v4_encodes_differently(text, token):
     with pytest.raises(InputError, match=f"id {token} at position {len(text) - len(text.lstrip('a'))}"):
         loaded("deepseek-v3").encode(text)
     assert token in loaded("deepseek-v4").encode(text)
 
 
 @pytest.mark.parametrize("token", [128_798, 128_799, 128_815, 129_279])
-def test_v3_does_not_spell_ids_it_has_no_file_for(token):
+def test_v3_raises_for_ids_without_a_known_spelling(token):
     vocabulary = loaded("deepseek-v3")
-    for look in (vocabulary.text, vocabulary.spelling):
+    for method in (vocabulary.text, vocabulary.spelling):
         with pytest.raises(InputError, match=f"found id {token}"):
-            look(token)
+            method(token)
 
 
-def test_half_a_surrogate_pair_is_refused():
-    with pytest.raises(InputError, match=r"text: .*surrogate pair at position 1"):
+def test_half_a_surrogate_pair_raises():
+    with pytest.raises(InputError, match=r"text: .*surrogate at position 1"):
         loaded("deepseek-v4").encode("a\ud800")
 
 
-def test_unknown_name_lists_and_suggests():
+def test_unknown_name_raises_with_a_suggestion():
     with pytest.raises(InputError, match=r"one of deepseek-v3, deepseek-v4, found .*did you mean deepseek-v4\?"):
         Vocabulary.load("deepseek-v44")
 
 
-def test_packed_map_survives_the_round_trip():
+def test_packed_map_round_trip():
     for canonical in ([0], [0, 0, 0], [0, 1, 0, 2, 1], list(range(9))):
         packed = maps.pack_map(np.array(canonical))
         assert maps.unpack_map(packed).tolist() == canonical
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "one entry changed", "missing"])
-def test_damaged_packed_map_is_refused(damage, tmp_path, monkeypatch):
+def test_damaged_packed_map_raises(damage, tmp_path, monkeypatch):
     canonical = maps.load_map("deepseek-v4").copy()
     canonical[-1] = 5
     contents = {"truncated": maps.PACKED_MAP.read_bytes()[:1000], "empty": b"",
@@ -130,17 +130,17 @@ def test_damaged_packed_map_is_refused(damage, tmp_path, monkeypatch):
         (tmp_path / "map.npz").write_bytes(contents[damage])
     monkeypatch.setattr(maps, "PACKED_MAP", tmp_path / "map.npz")
     with pytest.raises(InputError, match="canonical map"):
-        maps.load_map.__wrapped__("deepseek-v4")  # past the cache
+        maps.load_map.__wrapped__("deepseek-v4")  # bypass the cache
 
 
-def test_map_of_the_same_size_with_another_digest_is_refused():
+def test_map_of_the_same_size_with_a_different_digest_raises():
     canonical = Vocabulary.load("deepseek-v4").canonical.copy()
     canonical[[100, 101]] = canonical[[101, 100]]
     with pytest.raises(InputError, match=r"canonical map: expected deepseek-v4's, sha256 26b9be2936d236a1"):
         Addressing(preset("tiny"), Vocabulary("revised", canonical))
 
 
-def test_map_of_another_size_is_refused():
+def test_map_of_the_wrong_size_raises():
     config = replace(preset("tiny"), vocabulary="words", vocab_size=5, canonical_size=4, pad_id=2)
     with pytest.raises(InputError, match="canonical_size: expected words's 5 and 3, found 5 and 4"):
         Addressing(config, Vocabulary("words", np.array([0, 0, 1, 1, 2])))

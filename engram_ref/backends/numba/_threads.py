@@ -17,10 +17,8 @@ from contextlib import contextmanager
 
 from numba import njit
 
+from engram_ref.backends.numba._cache import cached
 from engram_ref.errors import InputError
-
-jit = njit(nogil=True, error_model="numpy")
-"""Decorates every kernel."""
 
 WORTH_A_THREAD = 2**24
 """Bytes a call must go through before other threads pay: waking one takes longer than a megabyte."""
@@ -32,6 +30,11 @@ SPIN = 2e-4
 """Seconds for which a finished thread watches the others before it goes to sleep."""
 
 _limit = threading.local()
+
+
+def jit(kernel: Callable) -> Callable:
+    """Decorates every kernel."""
+    return cached(njit(nogil=True, error_model="numpy")(kernel))
 
 
 def thread_count() -> int:

@@ -1,9 +1,34 @@
-"""Axes brought side by side, so that every sum over channels or positions is a matrix product that BLAS does.
+"""Latent attention as matrix products, and for a few new tokens in one pass over the latents.
 
-The definition writes each sum over named axes, which NumPy computes as a plain loop.
+Fast versions of the two forms in ops/attention.py. The definition writes each sum over named axes, which NumPy computes
+as a plain loop; for many tokens, BLAS multiplies matrices instead. For a few, every product reads more than it computes,
+and the latents should be read from memory once: a chunk of positions stays in the cache while all heads compute their
+scores, the exponentials, and the sum of the latents that these weigh. Chunks have maxima of their own:
+
+    m_i = max_s score[s],  z_i = sum_s e^(score[s] - m_i),  x_i = sum_s e^(score[s] - m_i) c[s]     for s in chunk i
+    context = sum_i f_i x_i / sum_i f_i z_i,   f_i = e^(m_i - m),   m = max_i m_i
 """
 
+from typing import NamedTuple
+
 import numpy as np
+from numpy.lib.stride_tricks import as_strided
+
+from engram_ref.backends.numba._buffers import aligned
+from engram_ref.backends.numba._threads import jit, over_tokens
+from engram_ref.backends.numba.vectors.exp import exp_negative
+from engram_ref.backends.numba.vectors.instructions import BYTES
+from engram_ref.backends.numba.vectors.lines import Lines
+from engram_ref.backends.numba.vectors.products import product_of
+from engram_ref.backends.numba.vectors.sums import dot
+from engram_ref.checks import check_shapes
+
+MOST_ROWS = 64      # heads times new tokens for which one pass pays
+CHUNK = 256         # positions: 512 KB of float32 latents, which fit in the second-level cache
+LINES = 8           # rows or positions of a product
+STREAMED = 8        # lines of a weight that are read at a time
+
+one_line, one_vector, two_vectors = product_of(1, 2), product_of(LINES, 1), product_of(LINES, 2)
 
 
 def per_head(c_kv: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -17,3 +42,163 @@ def together(x: np.ndarray) -> np.ndarray:
     """Heads and tokens as the rows of one matrix: [B, A, T, n] -> [B, A*T, n]."""
     B, A, T, n = x.shape
     return x.reshape(B, A * T, n)
+
+
+class Blocks(NamedTuple):
+    """Arrays [n, i, j], each contiguous, as one flat array; block n begins at n * step."""
+
+    array: np.ndarray
+    step: int
+
+
+def blocks(x: np.ndarray) -> Blocks:
+    """The blocks of x [n, i, j], without a copy if x is contiguous or a slice along its second axis."""
+    n, i, j = x.shape
+    step = x.strides[0] // x.itemsize
+    if x.flags.c_contiguous or x.strides[1:] != (j * x.itemsize, x.itemsize) or step < i * j:
+        return Blocks(np.ascontiguousarray(x).reshape(-1), i * j)
+    return Blocks(as_strided(x, ((n - 1) * step + i * j,), (x.itemsize,)), step)
+
+
+def is_small(q_nope: np.ndarray, q_pe: np.ndarray, c_kv: np.ndarray, k_pe: np.ndarray, w_uk: np.ndarray,
+             w_uv: np.ndarray) -> bool:
+    """Whether `absorbed` takes these: few rows, one dtype, latents of whole pairs of vectors."""
+    (_, T, A, _), (_, S, r) = q_nope.shape, c_kv.shape
+    same = {array.dtype for array in (q_nope, q_pe, c_kv, k_pe, w_uk, w_uv)}
+    return (0 < T * A <= MOST_ROWS and S > 0 and same in ({np.dtype(np.float32)}, {np.dtype(np.float64)})
+            and r % (2 * BYTES // c_kv.itemsize) == 0)
+
+
+def absorbed(q_nope: np.ndarray, q_pe: np.ndarray, c_kv: np.ndarray, k_pe: np.ndarray, w_uk: np.ndarray,
+             w_uv: np.ndarray, allowed: np.ndarray, scale: float) -> np.ndarray:
+    """Fast version of ops.attend_absorbed for a few new tokens; arguments as `is_small` wants them."""
+    (B, T, A, dn), (_, S, r), dr, dv, dtype = q_nope.shape, c_kv.shape, k_pe.shape[2], w_uv.shape[1], c_kv.dtype
+    check_shapes(q_pe=(q_pe, (B, T, A, dr)), c_kv=(c_kv, (B, S, r)), k_pe=(k_pe, (B, S, dr)),
+                 w_uk=(w_uk, (A, dn, r)), w_uv=(w_uv, (A, dv, r)), allowed=(allowed, (B, T, S)))
+    lanes, chunks = BYTES // dtype.itemsize, -(-S // CHUNK)
+    rows = -(-T * A // lanes) * lanes
+    queries, out = aligned((B, r + dr, rows), dtype), np.empty((B, T, A, dv), dtype)
+    queries[..., T * A :] = 0
+    contexts, maxima = aligned((B, chunks, rows, r), dtype), np.empty((2, B, chunks, rows), dtype)
+    q_nope, q_pe, allowed = (np.ascontiguousarray(x) for x in (q_nope, q_pe, allowed))
+    keys, values, latents, positions = blocks(w_uk), blocks(w_uv), blocks(c_kv), blocks(k_pe)
+    over_tokens(lambda a, b: _queries(q_nope, q_pe, keys, dtype.type(scale), queries, a, b), A, w_uk.nbytes)
+    over_tokens(lambda a, b: _chunks(queries, latents, positions, allowed, A, contexts, maxima, a, b),
+                B * chunks, c_kv.nbytes)
+    over_tokens(lambda a, b: _heads(contexts, maxima, values, out, a, b), A, w_uv.nbytes)
+    return out
+
+
+@jit
+def _queries(q_nope, q_pe, keys, scale, queries, start, stop):
+    """Queries of the heads `start` to `stop`-1 in the latents' space: queries [B, r + dr, rows]."""
+    (B, T, A, dn), dr, r = q_nope.shape, q_pe.shape[3], queries.shape[1] - q_pe.shape[3]
+    nope, line = q_nope.reshape(q_nope.size), np.empty(r, q_nope.dtype)
+    pair = 2 * BYTES // line.itemsize
+    for a in range(start, stop):
+        for row in range(B * T):
+            # W_UK's part, some lines of it at a time: they are read from memory one after the other
+            for n in range(0, dn, STREAMED):
+                factors = Lines(nope, (row * A + a) * dn + n, 0)
+                for k in range(0, r, pair):
+                    one_line(factors, 1, 0, Lines(keys.array, a * keys.step + n * r + k, r), min(STREAMED, dn - n),
+                             n == 0, Lines(line, k, 0))
+            # Scaled, one column for each row
+            b = row // T
+            t = row - b * T
+            for k in range(r):
+                queries[b, k, t * A + a] = scale * line[k]
+            for k in range(dr):
+                queries[b, r + k, t * A + a] = scale * q_pe[b, t, a, k]
+
+
+@jit
+def _chunks(queries, latents, positions, allowed, A, contexts, maxima, start, stop):
+    """Chunks `start` to `stop`-1, counted through all sequences: contexts [B, chunks, rows, r], maxima and sums."""
+    (B, chunks, rows, r), (_, T, S) = contexts.shape, allowed.shape
+    dr, query, written = queries.shape[1] - r, queries.reshape(queries.size), contexts.reshape(contexts.size)
+    weights = np.empty(CHUNK * rows, contexts.dtype)
+    lanes = BYTES // contexts.itemsize
+    for i in range(start, stop):
+        b = i // chunks
+        chunk = i - b * chunks
+        first = chunk * CHUNK
+        count = min(CHUNK, S - first)
+        # Scores [positions, rows], eight positions at a time: the latents' part, then that of the rotary keys
+        for s in range(0, count, LINES):
+            last = min(LINES, count - s) - 1
+            latent = Lines(latents.array, b * latents.step + (first + s) * r, r)
+            key = Lines(positions.array, b * positions.step + (first + s) * dr, dr)
+            for row in range(0, rows, lanes):
+                at = b * (r + dr) * rows + row
+                scores = Lines(weights, s * rows + row, rows)
+                one_vector(latent, 1, last, Lines(query, at, rows), r, True, scores)
+                one_vector(key, 1, last, Lines(query, at + r * rows, rows), dr, False, scores)
+        # Their exponentials
+        used = weights[: count * rows].reshape(count, rows)
+        _mask(allowed[b, :, first : first + count], A, used)
+        _exponentials(used, maxima[0, b, chunk], maxima[1, b, chunk])
+        # The weighted sum of the latents, while they are in the cache
+        for row in range(0, rows, LINES):
+            for k in range(0, r, 2 * lanes):
+                two_vectors(Lines(weights, row, 1), rows, LINES - 1,
+                            Lines(latents.array, b * latents.step + first * r + k, r), count, True,
+                            Lines(written, (i * rows + row) * r + k, r))
+
+
+@jit
+def _mask(allowed, A, scores):
+    """Scores [n, rows] of what a token [T, n] may not see become -inf."""
+    T, n = allowed.shape
+    for s in range(n):
+        for t in range(T):
+            if not allowed[t, s]:
+                for row in range(t * A, t * A + A):
+                    scores[s, row] = -np.inf
+
+
+@jit
+def _exponentials(scores, largest, total):
+    """scores [n, rows] become e^(score - the row's largest); total is their sum. Where all are -inf, they become 0."""
+    n, rows = scores.shape
+    largest[:] = -np.inf
+    for s in range(n):
+        for row in range(rows):
+            largest[row] = max(largest[row], scores[s, row])
+    for s in range(n):
+        for row in range(rows):
+            scores[s, row] -= 0 if largest[row] == -np.inf else largest[row]
+    _exponentiate(scores.reshape(scores.size))
+    total[:] = 0
+    for s in range(n):
+        for row in range(rows):
+            total[row] += scores[s, row]
+
+
+@jit
+def _exponentiate(x):
+    """e^x in place, x <= 0; one loop by itself, so that LLVM vectorises it."""
+    for i in range(x.size):
+        x[i] = exp_negative(x[i])
+
+
+@jit
+def _heads(contexts, maxima, values, out, start, stop):
+    """The answers of the heads `start` to `stop`-1: out [B, T, A, dv]."""
+    (B, chunks, rows, r), (_, T, A, dv) = contexts.shape, out.shape
+    summed, line, factors = contexts.reshape(contexts.size), np.empty(r, out.dtype), np.empty(chunks, out.dtype)
+    for a in range(start, stop):
+        for b in range(B):
+            for t in range(T):
+                # Chunks have weights relative to their own largest score
+                row = t * A + a
+                largest, total = maxima[0, b, :, row].max(), out.dtype.type(0)
+                for i in range(chunks):
+                    factors[i] = exp_negative(maxima[0, b, i, row] - largest)
+                    total += factors[i] * maxima[1, b, i, row]
+                for k in range(0, r, 2 * BYTES // line.itemsize):
+                    one_line(Lines(factors, 0, 0), 1, 0, Lines(summed, (b * chunks * rows + row) * r + k, rows * r),
+                             chunks, True, Lines(line, k, 0))
+                # W_UV's part
+                for v in range(dv):
+                    out[b, t, a, v] = dot(line, 0, values.array, a * values.step + v * r, r) / total

@@ -6,6 +6,7 @@ Whatever has no kernel is the definition's own. In `Fused`, what lies between tw
 from collections.abc import Callable, Mapping
 
 import numpy as np
+from numpy.typing import DTypeLike
 
 from engram_ref.backends.numba import attention, conv, experts, gate, hashing, loss, norm, tables
 from engram_ref.backends.numba._buffers import aligned, result
@@ -102,6 +103,15 @@ class Fused(Steps):
         """The namespace that a run with a trace uses."""
         return STEPS
 
+    def attend_absorbed(self, q_nope: np.ndarray, q_pe: np.ndarray, c_kv: np.ndarray, k_pe: np.ndarray,
+                        w_uk: np.ndarray, w_uv: np.ndarray, allowed: np.ndarray, scale: float,
+                        record: Record = ignore) -> np.ndarray:
+        """Twin of ops.attend_absorbed; a few new tokens read the latents once."""
+        arguments = q_nope, q_pe, c_kv, k_pe, w_uk, w_uv
+        if record is ignore and attention.is_small(*arguments):
+            return attention.absorbed(*arguments, allowed, scale)
+        return super().attend_absorbed(*arguments, allowed, scale, record)
+
     def address(self, ids: np.ndarray, history: np.ndarray, multipliers: np.ndarray, primes: np.ndarray,
                 offsets: np.ndarray | None, pad_id: int, eos_id: int | None = None, record: Record = ignore,
                 out: np.ndarray | None = None) -> np.ndarray:
@@ -128,7 +138,7 @@ class Fused(Steps):
         """Twin of ops.stepper; step takes C-contiguous int64 arrays."""
         return hashing.step_function(multipliers, primes, pad_id, eos_id)
 
-    def gather_decode(self, parameters: Parameters, rows: np.ndarray, config: EngramConfig, dtype: type,
+    def gather_decode(self, parameters: Parameters, rows: np.ndarray, config: EngramConfig, dtype: DTypeLike,
                       record: Record = ignore, out: np.ndarray | None = None) -> np.ndarray:
         """Twin of ops.gather_decode: FP8 rows are decoded as they are read."""
         if config.table_codec == "fp8_e8m0" and np.dtype(dtype) == np.float32 and record is ignore:
@@ -172,13 +182,17 @@ class Fused(Steps):
         B, T, M, D = hidden.shape
         check_shapes(memory=(memory, (B, T, config.memory_width)), query_gain=(parameters["query_gain"], (M, D)),
                      key_gain=(parameters["key_gain"], (M, D)),
-                     dead=(hidden[..., 0, 0] if dead is None else dead, (B, T)))
+                     dead=(hidden[..., 0, 0] if dead is None else dead, (B, T)),
+                     value_weight=(parameters["value_weight"], (D, config.memory_width)))
         emulated, tokens = config.rounding == "fp8_bf16", B * T
         x = memory.reshape(tokens, memory.shape[-1])
         x = self.requantise(x, config.quantise_floor) if emulated else x
         rounded = self.round_bf16 if emulated else lambda array: array
         biases = parameters if config.projection_bias else {}
-        value = rounded(self.linear(x, parameters["value_weight"], biases.get("value_bias")))
+        value = np.matmul(x, parameters["value_weight"].T, out=aligned((tokens, D), hidden.dtype))
+        if biases:
+            check_shapes(value_bias=(biases["value_bias"], (D,)))
+            value += biases["value_bias"]
         key_weight = parameters["key_weight"].reshape(M * D, x.shape[1]).T
         key_bias = biases["key_bias"].reshape(M * D) if biases else None
         gain = (self.effective_gain(parameters["query_gain"], config.gain_form)
@@ -194,7 +208,7 @@ class Fused(Steps):
                                 gate.FORMS[config.gate_form], alpha[block])
         if dead is not None:
             alpha[dead.reshape(tokens)] = 0
-        return alpha.reshape(B, T, M), value.reshape(B, T, D)
+        return alpha.reshape(B, T, M), rounded(value).reshape(B, T, D)
 
 
 SMALL, STEPS, FUSED = Small(), Steps(), Fused()

@@ -1,16 +1,16 @@
-"""The definition's twin in PyTorch: the same ops with the same signatures, on tensors of any device.
+"""The torch backend: the ops of engram_ref.ops with the same signatures, for tensors on any device.
 
-Formulas and shapes stand in engram_ref.ops; a docstring here says only what differs. What does the same to tensors as
-to arrays, and what touches no data, is taken over from there. Functions that look at values, and so wait for the
-device, say so; no other does. The names of this module are those of its namespace, `NAMESPACE`.
+See engram_ref.ops for formulas and shapes; docstrings here state only the differences. Ops that work on tensors
+unchanged are inherited. Functions that read values synchronise with the device; their docstrings say so. This module
+exports the names of its namespace, `NAMESPACE`.
 """
 
-from engram_ref.packages import unusable
+from engram_ref.packages import package_error
 
 try:
     import torch  # noqa: F401
 except Exception as error:
-    raise unusable(error, "torch", "backend torch", "pip install 'engram_ref[torch]'",
+    raise package_error(error, "torch", "backend torch", "pip install 'engram_ref[torch]'",
                    "the NumPy backend works without it") from error
 
 from engram_ref.backends.torch.namespace import FUSED as NAMESPACE

@@ -1,4 +1,4 @@
-"""Twin of ops/caches.py: caches are tensors, `lengths` stays a NumPy array of the host, which decides on sizes."""
+"""Torch version of ops/caches.py. Caches are tensors; `lengths` is a NumPy array, since the host needs sizes."""
 
 from collections.abc import Sequence
 
@@ -11,18 +11,18 @@ from engram_ref.ops.caches import slots_needed
 
 
 def positions_after(lengths: Constant, T: int) -> torch.Tensor:
-    """Twin of ops.caches.positions_after; on the CPU where the lengths are NumPy's."""
+    """Torch version of ops.caches.positions_after; on the CPU if `lengths` is a NumPy array."""
     lengths = as_array("lengths", lengths)
     return lengths[:, None] + torch.arange(T, device=lengths.device)
 
 
 def place(cache: torch.Tensor, new: torch.Tensor, lengths: np.ndarray) -> torch.Tensor:
-    """Twin of ops.caches.place; lengths int64 [B] of NumPy."""
+    """Torch version of ops.caches.place; `lengths` is a NumPy int64 [B]."""
     return _written(_resized(cache, new, slots_needed(new, lengths)), new, lengths)
 
 
 def append(cache: torch.Tensor, new: torch.Tensor, lengths: np.ndarray) -> torch.Tensor:
-    """Twin of ops.caches.append; lengths int64 [B] of NumPy."""
+    """Torch version of ops.caches.append; `lengths` is a NumPy int64 [B]."""
     slots, S = slots_needed(new, lengths), cache.shape[1]
     return _written(cache if slots <= S else _resized(cache, new, max(slots, 2 * S)), new, lengths)
 
@@ -41,8 +41,10 @@ def _written(cache: torch.Tensor, new: torch.Tensor, lengths: np.ndarray) -> tor
 
 
 def writable(arrays: Sequence[torch.Tensor]) -> bool:
-    """Twin of ops.caches.writable: not while gradients of any are recorded, since the backward pass reads the values
-    of the forward pass; nor outside inference mode if any was made in it, which torch refuses.
+    """Torch version of ops.caches.writable.
+
+    False while gradients are recorded, since the backward pass needs the values of the forward pass. Also False
+    outside inference mode for tensors created in it, since torch would raise.
     """
     if torch.is_grad_enabled() and any(x.requires_grad for x in arrays):
         return False
@@ -50,10 +52,10 @@ def writable(arrays: Sequence[torch.Tensor]) -> bool:
 
 
 def last(cache: torch.Tensor, lengths: np.ndarray, count: int, before: object) -> torch.Tensor:
-    """Twin of ops.caches.last; lengths int64 [B] of NumPy."""
+    """Torch version of ops.caches.last; `lengths` is a NumPy int64 [B]."""
     slots = lengths[:, None] - count + np.arange(count)      # [B, count], negative before the start
-    there = (slots >= 0).reshape(*slots.shape, *(1,) * (cache.ndim - 2))
+    exists = (slots >= 0).reshape(*slots.shape, *(1,) * (cache.ndim - 2))
     if cache.shape[1] == 0:
         return cache.new_full((len(cache), count, *cache.shape[2:]), before)
     rows = torch.arange(len(cache), device=cache.device)[:, None]
-    return torch.where(constant(there, cache), cache[rows, constant(np.maximum(slots, 0), cache)], before)
+    return torch.where(constant(exists, cache), cache[rows, constant(np.maximum(slots, 0), cache)], before)

@@ -1,4 +1,4 @@
-"""Twin of ops/codecs.py: values stay float32 tensors that hold only numbers the narrow format has."""
+"""Torch version of ops/codecs.py: rounded values are float32 tensors of numbers representable in the narrow format."""
 
 import numpy as np
 import torch
@@ -10,13 +10,13 @@ from engram_ref.ops.codecs import BLOCK, E4M3_MAX, E4M3_VALUES, E8M0_NAN, E8M0_V
 
 
 def round_bf16(x: torch.Tensor) -> torch.Tensor:
-    """Twin of ops.codecs.round_bf16."""
+    """Torch version of ops.codecs.round_bf16."""
     _check_float32(x)
     return x.to(torch.bfloat16).to(torch.float32)
 
 
 def dequantise(codes: torch.Tensor, scales: torch.Tensor, dtype: torch.dtype | type = np.float32) -> torch.Tensor:
-    """Twin of ops.codecs.dequantise: both bytes are looked up in the definition's tables of 256 numbers."""
+    """Torch version of ops.codecs.dequantise; looks codes and scales up in the reference's tables of 256 values."""
     if codes.dtype != torch.uint8 or scales.dtype != torch.uint8:
         raise InputError("codes, scales", "uint8", f"{dtype_name(codes)}, {dtype_name(scales)}")
     if codes.shape != (*scales.shape[:-1], scales.shape[-1] * BLOCK):
@@ -28,16 +28,18 @@ def dequantise(codes: torch.Tensor, scales: torch.Tensor, dtype: torch.dtype | t
 
 
 def quantise(x: torch.Tensor, floor: float = QUANTISE_FLOOR) -> tuple[torch.Tensor, torch.Tensor]:
-    """Twin of ops.codecs.quantise, equal bit for bit: it computes in float64 as well."""
+    """Torch version of ops.codecs.quantise; bit-identical, since both compute in float64."""
     if x.shape[-1] % BLOCK:
         raise InputError("x", f"a last axis that is a multiple of {BLOCK}", list(x.shape))
     _check_float32(x)
+    # scales: the power of two at or above largest / E4M3_MAX
     blocks = x.to(torch.float64).reshape(*x.shape[:-1], x.shape[-1] // BLOCK, BLOCK)
-    largest = blocks.abs().amax(dim=-1).clamp(min=floor)                   # [..., W/32], NaN stays
+    largest = blocks.abs().amax(dim=-1).clamp(min=floor)                   # [..., W/32], NaN propagates
     finite = torch.isfinite(largest)
     fraction, exponent = torch.frexp(torch.where(finite & (largest > 0), largest, E4M3_MAX) / E4M3_MAX)
     exponent = torch.where(fraction == 0.5, exponent - 1, exponent).clamp(-127, 127)
     scales = torch.where(finite, exponent + 127, E8M0_NAN).to(torch.uint8)
+    # codes: the scaled values, rounded to E4M3
     power = constant(E8M0_VALUES, x)[(exponent + 127).long()].to(torch.float64)
     scaled = torch.where(finite[..., None], blocks, 0.0) / power[..., None]
     narrow = scaled.clamp(-E4M3_MAX, E4M3_MAX).to(torch.float32).to(torch.float8_e4m3fn)
@@ -45,6 +47,6 @@ def quantise(x: torch.Tensor, floor: float = QUANTISE_FLOOR) -> tuple[torch.Tens
 
 
 def _check_float32(x: torch.Tensor) -> None:
-    """Refuse another dtype than float32."""
+    """Raise InputError unless the dtype is float32."""
     if x.dtype != torch.float32:
         raise InputError("x", "float32", dtype_name(x), "a wider number would be rounded twice")

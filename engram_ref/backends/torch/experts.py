@@ -1,4 +1,4 @@
-"""Twin of ops/experts.py, of its formulas."""
+"""Torch version of the formulas in ops/experts.py."""
 
 import torch
 
@@ -7,12 +7,12 @@ from engram_ref.ops.experts import GROUP_BEST, NORM_FLOOR
 
 
 def sqrt_softplus(z: torch.Tensor) -> torch.Tensor:
-    """Twin of ops.experts.sqrt_softplus; torch's softplus is linear above 20, so the sum of exponentials it is."""
+    """Torch version of ops.experts.sqrt_softplus; uses logaddexp, since torch's softplus is linear above 20."""
     return torch.sqrt(torch.logaddexp(z, torch.zeros_like(z)))
 
 
 def select_experts(scores: torch.Tensor, bias: torch.Tensor | None, config: ExpertsConfig) -> torch.Tensor:
-    """Twin of ops.experts.select_experts."""
+    """Torch version of ops.experts.select_experts."""
     biased = scores if bias is None else scores + bias                       # [N, E]
     N, E = biased.shape
     if config.n_group > 1:
@@ -26,12 +26,12 @@ def select_experts(scores: torch.Tensor, bias: torch.Tensor | None, config: Expe
 
 
 def descending(x: torch.Tensor) -> torch.Tensor:
-    """Twin of ops.experts.descending; torch.topk would break ties as it likes."""
+    """Torch version of ops.experts.descending; torch.topk breaks ties in unspecified order."""
     return torch.argsort(-x, dim=-1, stable=True)
 
 
 def expert_weights(scores: torch.Tensor, chosen: torch.Tensor, config: ExpertsConfig) -> torch.Tensor:
-    """Twin of ops.experts.expert_weights."""
+    """Torch version of ops.experts.expert_weights."""
     weights = torch.gather(scores, -1, chosen)
     if config.norm_topk_prob:
         weights = weights / (weights.sum(dim=-1, keepdim=True) + NORM_FLOOR)

@@ -1,4 +1,4 @@
-"""Twin of ops/gate.py."""
+"""Torch version of ops/gate.py."""
 
 import math
 
@@ -10,39 +10,39 @@ from engram_ref.ops.namespace import Ops
 
 
 def sigmoid(x: torch.Tensor) -> torch.Tensor:
-    """Twin of ops.gate.sigmoid, by torch's own: the definition's form has slope 0 at 0 under autograd."""
+    """Torch version of ops.gate.sigmoid; autograd of the reference's formula gives a gradient of 0 at 0."""
     return torch.sigmoid(x)
 
 
 def score(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
-    """Twin of ops.gate.score."""
+    """Torch version of ops.gate.score."""
     check_shapes(key=(key, query.shape))
     D = query.shape[-1]
     return dot(query, key) / math.sqrt(D)
 
 
 def dot(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Dot product over the last axis, by `sum`: the einsum of one channel gives -0.0, and copysign_sqrt sees that."""
+    """Dot product over the last axis; einsum over one channel can give -0.0, which copysign_sqrt distinguishes."""
     return (x * y).sum(dim=-1)
 
 
 def signed_sqrt(s: torch.Tensor) -> torch.Tensor:
-    """Twin of ops.gate.signed_sqrt."""
+    """Torch version of ops.gate.signed_sqrt."""
     return torch.sign(s) * torch.sqrt(s.abs().clamp(min=ROOT_CLAMP))
 
 
 def copysign_sqrt(s: torch.Tensor) -> torch.Tensor:
-    """Twin of ops.gate.copysign_sqrt."""
+    """Torch version of ops.gate.copysign_sqrt."""
     return torch.copysign(torch.sqrt(s.abs().clamp(min=ROOT_CLAMP)), s)
 
 
 def zero_dead(alpha: torch.Tensor, dead: torch.Tensor) -> torch.Tensor:
-    """Twin of ops.gate.zero_dead."""
+    """Torch version of ops.gate.zero_dead."""
     return alpha.masked_fill(dead[..., None], 0.0)
 
 
 class Gate(Ops):
-    """Gates and scores on tensors; `gate` itself is the definition's."""
+    """Gates and scores on tensors; `gate` itself is inherited."""
 
     __slots__ = ()
     sigmoid = staticmethod(sigmoid)
@@ -53,7 +53,7 @@ class Gate(Ops):
 
     def factored_score(self, hidden: torch.Tensor, key: torch.Tensor, query_gain: torch.Tensor, key_gain: torch.Tensor,
                        eps: float | None) -> torch.Tensor:
-        """Twin of ops.factored_score."""
+        """Torch version of ops.factored_score."""
         D, gains = hidden.shape[-1], hidden.shape[2:]
         check_shapes(key=(key, hidden.shape), query_gain=(query_gain, gains), key_gain=(key_gain, gains))
         product = dot(hidden * (query_gain * key_gain), key)

@@ -1,4 +1,4 @@
-"""Twin of ops/hashing.py, of the functions that look at ids."""
+"""Torch version of the functions in ops/hashing.py that process ids."""
 
 import torch
 
@@ -9,16 +9,16 @@ from engram_ref.ops import DEAD
 
 
 def windows(ids: torch.Tensor, history: torch.Tensor, pad_id: int, eos_id: int | None = None) -> torch.Tensor:
-    """Twin of ops.hashing.windows."""
+    """Torch version of ops.hashing.windows."""
     _, T = ids.shape
     check_shapes(history=(history, (len(ids), history.shape[-1])))
     N = history.shape[1] + 1
     fill = pad_id if eos_id is None else eos_id
-    seen = torch.cat([history, ids], dim=1)                  # [B, N-1+T]
+    stream = torch.cat([history, ids], dim=1)                # [B, N-1+T]
     hidden = torch.zeros_like(ids, dtype=torch.bool)
     shifts = []
     for i in range(N):
-        token = seen[:, N - 1 - i : N - 1 - i + T]           # [B, T], i tokens back
+        token = stream[:, N - 1 - i : N - 1 - i + T]         # [B, T], i tokens back
         hidden = hidden | (token == DEAD)
         if eos_id is not None and i > 0:
             hidden = hidden | (token == eos_id)
@@ -27,7 +27,7 @@ def windows(ids: torch.Tensor, history: torch.Tensor, pad_id: int, eos_id: int |
 
 
 def mix(windows: torch.Tensor, multipliers: Constant) -> torch.Tensor:
-    """Twin of ops.hashing.mix; int64 products wrap here as well."""
+    """Torch version of ops.hashing.mix; int64 products wrap, as in NumPy."""
     multipliers = constant(multipliers, windows)
     check_shapes(multipliers=(multipliers, windows.shape[-1:]))
     mixed = windows[..., 0] * multipliers[0]                         # [B, T], the current token alone
@@ -39,7 +39,7 @@ def mix(windows: torch.Tensor, multipliers: Constant) -> torch.Tensor:
 
 
 def table_rows(mixes: torch.Tensor, primes: Constant) -> torch.Tensor:
-    """Twin of ops.hashing.table_rows; torch.remainder takes the divisor's sign, so it is the floor modulus."""
+    """Torch version of ops.hashing.table_rows; torch.remainder is the floor modulus, like NumPy's."""
     primes = constant(primes, mixes)
     H = len(primes) // mixes.shape[-1]
     check_shapes(primes=(primes, (mixes.shape[-1] * H,)))
@@ -47,6 +47,6 @@ def table_rows(mixes: torch.Tensor, primes: Constant) -> torch.Tensor:
 
 
 def next_history(history: torch.Tensor, ids: torch.Tensor) -> torch.Tensor:
-    """Twin of ops.hashing.next_history."""
-    seen = torch.cat([history, ids], dim=1)                  # [B, N-1+T]
-    return seen[:, seen.shape[1] - history.shape[1] :].clone()       # a view would keep the whole chunk
+    """Torch version of ops.hashing.next_history."""
+    stream = torch.cat([history, ids], dim=1)                # [B, N-1+T]
+    return stream[:, stream.shape[1] - history.shape[1] :].clone()   # a view would keep the whole chunk in memory

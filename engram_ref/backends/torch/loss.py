@@ -1,4 +1,4 @@
-"""Twin of ops/loss.py."""
+"""Torch version of ops/loss.py."""
 
 import torch
 
@@ -7,9 +7,9 @@ from engram_ref.errors import InputError
 
 
 def cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Twin of ops.loss.cross_entropy; a target outside the vocabulary is refused by torch itself.
+    """Torch version of ops.loss.cross_entropy; torch itself raises for a target outside the vocabulary.
 
-    raises   InputError for targets of another shape or dtype
+    raises   InputError if the shape or dtype of the targets is wrong
     """
     if targets.shape != logits.shape[:-1] or targets.dtype != torch.int64:
         raise InputError("targets", f"int64 {list(logits.shape[:-1])}", f"{dtype_name(targets)} {list(targets.shape)}")

@@ -1,7 +1,7 @@
-"""The namespaces of the torch backend: the definition's compositions, over small ops on tensors of any device.
+"""The namespaces of the torch backend: the compositions of engram_ref.ops over small ops for tensors on any device.
 
-Where an op of the definition does the same to tensors as to arrays, it is taken over. Where nothing is recorded and
-nothing differentiated, `kernels` has a Triton kernel for the V4.1 path of three compositions.
+Ops that work on tensors unchanged are inherited. For three compositions in their V4.1 form, `kernels` has Triton
+kernels, which are used if neither a trace nor autograd needs the intermediate values.
 """
 
 import torch
@@ -86,55 +86,55 @@ class Small(gate.Gate):
 
     def routed_naive(self, parameters: Parameters, x: torch.Tensor, chosen: torch.Tensor,
                      weights: torch.Tensor) -> torch.Tensor:
-        """Twin of ops.routed_naive; it reads the choice on the host, so it waits for the device."""
+        """Torch version of ops.routed_naive; reads the choice on the host, so it synchronises with the device."""
         w1, w2, w3 = (parameters[f"experts.w{i}"] for i in (1, 2, 3))
         y = list(torch.zeros_like(x))
-        for n, served in enumerate(chosen.tolist()):
-            for k, e in enumerate(served):
+        for n, selected in enumerate(chosen.tolist()):
+            for k, e in enumerate(selected):
                 y[n] = y[n] + weights[n, k] * self.swiglu(x[n], w1[e], w2[e], w3[e])
         return torch.stack(y) if y else torch.zeros_like(x)
 
     def routed_grouped(self, parameters: Parameters, x: torch.Tensor, chosen: torch.Tensor,
                        weights: torch.Tensor) -> torch.Tensor:
-        """Twin of ops.routed_grouped; every expert answers every token, E/K times the work.
+        """Torch version of ops.routed_grouped; applies every expert to every token, E/K times the work.
 
-        Which tokens an expert serves is known on the device alone: to take only those, the host would have to wait.
+        Selecting only the tokens of an expert would require synchronising with the device.
         """
         w1, w2, w3 = (parameters[f"experts.w{i}"] for i in (1, 2, 3))
         y = torch.zeros_like(x)
         for e in range(len(w1)):
-            serves = chosen == e                                                 # [N, K], at most one of a row
-            weight = weights.masked_fill(~serves, 0.0).sum(dim=-1, keepdim=True)
-            answer = weight * self.swiglu(x, w1[e], w2[e], w3[e])                # [N, D]
-            y = y + answer.masked_fill(~serves.any(dim=-1, keepdim=True), 0.0)   # NaN of an expert not asked stays out
+            selected = chosen == e                                               # [N, K], at most one per row
+            weight = weights.masked_fill(~selected, 0.0).sum(dim=-1, keepdim=True)
+            weighted = weight * self.swiglu(x, w1[e], w2[e], w3[e])              # [N, D]
+            y = y + weighted.masked_fill(~selected.any(dim=-1, keepdim=True), 0.0)       # drops NaN of other experts
         return y
 
 
 class Steps(Small):
-    """What a run with a trace calls: no small op hides another."""
+    """The namespace of traced runs: each small op calls the others through the namespace."""
 
     __slots__ = ()
 
 
 class Fused(Steps):
-    """Three compositions in one kernel each, where Triton has one for the tensors at hand."""
+    """Three compositions as one Triton kernel each, if the tensors and the configuration allow it."""
 
     __slots__ = ()
 
     @property
     def small(self) -> Small:
-        """The same without kernels."""
+        """The namespace of small ops, without kernels."""
         return SMALL
 
     @property
     def steps(self) -> Steps:
-        """The same without kernels."""
+        """The namespace of traced runs, without kernels."""
         return STEPS
 
     def address(self, ids: torch.Tensor, history: torch.Tensor, multipliers: Constant, primes: Constant,
                 offsets: Constant | None, pad_id: int, eos_id: int | None = None,
                 record: Record = ignore) -> torch.Tensor:
-        """Twin of ops.address; rows are computed where the ids are."""
+        """Torch version of ops.address; the rows are on the device of the ids."""
         if record is not ignore or not kernels.usable(ids, history):
             return super().address(ids, history, multipliers, primes, offsets, pad_id, eos_id, record)
         from engram_ref.backends.torch.kernels.rows import rows as kernel
@@ -144,7 +144,7 @@ class Fused(Steps):
 
     def gather_decode(self, parameters: Parameters, rows: torch.Tensor, config: EngramConfig,
                       dtype: torch.dtype | type, record: Record = ignore) -> torch.Tensor:
-        """Twin of ops.gather_decode."""
+        """Torch version of ops.gather_decode."""
         single = config.table_codec == "fp8_e8m0" and torch_dtype(dtype) == torch.float32
         stored = [parameters[name] for name in ("table_codes", "table_scales")] if single else []
         if not stored or record is not ignore or not kernels.usable(rows, *stored):
@@ -156,7 +156,7 @@ class Fused(Steps):
 
     def project_and_gate(self, parameters: Parameters, memory: torch.Tensor, hidden: torch.Tensor,
                          dead: torch.Tensor | None, config: EngramConfig, record: Record = ignore) -> torch.Tensor:
-        """Twin of ops.project_and_gate."""
+        """Torch version of ops.project_and_gate."""
         if record is not ignore or not _kernel_gates(parameters, memory, hidden, config):
             return super().project_and_gate(parameters, memory, hidden, dead, config, record)
         from engram_ref.backends.torch.kernels.gate import gate as kernel
@@ -167,7 +167,7 @@ class Fused(Steps):
 
 
 def _kernel_gates(parameters: Parameters, memory: torch.Tensor, hidden: torch.Tensor, config: EngramConfig) -> bool:
-    """Has the gate a kernel: the V4.1 forms, in float32?"""
+    """Whether the gate kernel applies: the V4.1 forms, in float32."""
     used = ["key_weight", "value_weight", "query_gain", "key_gain"]
     used += ["key_bias", "value_bias"] if config.projection_bias else []
     floats = memory, hidden, *(parameters[name] for name in used)

@@ -1,4 +1,4 @@
-"""Twin of ops/rope.py, of the functions that look at positions or channels."""
+"""Torch version of the functions in ops/rope.py that process positions or channels."""
 
 import torch
 
@@ -8,16 +8,16 @@ from engram_ref.checks import check_shapes
 
 
 def angles(positions: torch.Tensor, frequency: Constant) -> torch.Tensor:
-    """Twin of ops.rope.angles; in float64, whatever the model computes in."""
+    """Torch version of ops.rope.angles; always float64."""
     return positions[..., None] * constant(frequency, positions)
 
 
 def rotate(x: torch.Tensor, angle: torch.Tensor) -> torch.Tensor:
-    """Twin of ops.rope.rotate."""
+    """Torch version of ops.rope.rotate."""
     check_shapes(angle=(angle, (*x.shape[:2], x.shape[-1] // 2)))
     B, T, half = angle.shape
     angle = angle.reshape(B, T, *(1,) * (x.ndim - 3), half)
     cos, sin = torch.cos(angle).to(x.dtype), torch.sin(angle).to(x.dtype)
     even, odd = x[..., 0::2], x[..., 1::2]                   # [B, T, ..., dim/2]
-    turned = torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1)
-    return turned.reshape(x.shape)                           # [B, T, ..., dim/2, 2] -> [B, T, ..., dim]
+    rotated = torch.stack([even * cos - odd * sin, even * sin + odd * cos], dim=-1)
+    return rotated.reshape(x.shape)                          # [B, T, ..., dim/2, 2] -> [B, T, ..., dim]

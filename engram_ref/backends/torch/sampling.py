@@ -1,4 +1,4 @@
-"""Twin of ops/sampling.py."""
+"""Torch version of ops/sampling.py."""
 
 import torch
 
@@ -6,7 +6,10 @@ from engram_ref.checks import check_kind
 
 
 def sample(logits: torch.Tensor, temperature: float, rng: torch.Generator | None) -> torch.Tensor:
-    """Twin of ops.sampling.sample; rng is a torch.Generator of the logits' device, whose draws are its own."""
+    """Torch version of ops.sampling.sample; rng is a torch.Generator on the device of the logits.
+
+    Its random numbers differ from NumPy's.
+    """
     if temperature > 0:
         check_kind("rng", rng, torch.Generator)
         below = logits.to(torch.float64) - logits.amax(dim=-1, keepdim=True)       # at most 0: no overflow to +inf
@@ -16,5 +19,5 @@ def sample(logits: torch.Tensor, temperature: float, rng: torch.Generator | None
 
 
 def join(tokens: list[torch.Tensor], batch: int) -> torch.Tensor:
-    """Twin of ops.sampling.join; on the CPU where there are no tokens."""
+    """Torch version of ops.sampling.join; on the CPU if there are no tokens."""
     return torch.cat(tokens, dim=1) if tokens else torch.zeros((batch, 0), dtype=torch.int64)

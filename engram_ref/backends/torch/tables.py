@@ -1,4 +1,4 @@
-"""Twin of ops/tables.py."""
+"""Torch version of ops/tables.py."""
 
 import torch
 
@@ -9,13 +9,13 @@ from engram_ref.errors import InputError
 
 
 def gather(table: torch.Tensor, rows: torch.Tensor, offsets: Constant) -> torch.Tensor:
-    """Twin of ops.tables.gather; a row behind the table's end is refused by torch itself."""
+    """Torch version of ops.tables.gather; torch itself raises for a row beyond the table."""
     check_shapes(offsets=(offsets, rows.shape[-1:]))
     return table[rows + constant(offsets, rows)]             # [B, T, C, W]
 
 
 def check_rows(rows: torch.Tensor, sizes: Constant) -> None:
-    """Twin of ops.tables.check_rows. It looks at values, so it waits for the device."""
+    """Torch version of ops.tables.check_rows; reads values, so it synchronises with the device."""
     if rows.dtype != torch.int64 or rows.ndim != 3 or rows.shape[-1] != len(sizes):
         raise InputError("rows", f"int64 [B, T, {len(sizes)}]", f"{dtype_name(rows)} {list(rows.shape)}")
     wrong = torch.nonzero((rows < 0) | (rows >= constant(sizes, rows)))

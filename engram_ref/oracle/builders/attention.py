@@ -1,4 +1,4 @@
-"""RoPE and MLA: answers by oracle/slow/rope.py and attention.py, in full attention without a cache."""
+"""RoPE and MLA; oracle/slow/rope.py and attention.py compute the answers, with full attention and no cache."""
 
 import math
 
@@ -18,7 +18,7 @@ WIDE_YARN = YarnConfig(factor=40.0, mscale=1.0)
 
 
 def rotations():
-    """Frequencies, angles and rotated pairs."""
+    """Yield cases of frequencies, angles and rotated pairs."""
     for title, dim, theta, yarn in (("plain", 6, 10_000.0, None), ("pair", 2, 500.0, None),
                                     ("yarn", 64, 10_000.0, WIDE_YARN), ("yarn-narrow", 6, 100.0, YARN)):
         flags = "positions" if yarn is None else "positions yarn"
@@ -48,7 +48,7 @@ def slow_rotate(x, angle):
 
 
 def parts(name, config, B, T, S):
-    """Parameters of one layer, hidden states of S tokens, and everything about the last T of them."""
+    """Return the parameters of one layer, S hidden states, the last T positions and angles, and all angles."""
     rng = rng_of(name)
     p = {key.removeprefix("attn."): rng.standard_normal(shape) * (shape[-1] ** -0.5 if len(shape) > 1 else 1.0)
          for key, shape in attention_shapes(config, WIDTH).items()}
@@ -59,13 +59,13 @@ def parts(name, config, B, T, S):
 
 
 def terms_of(config, S):
-    """Projection, latent's norm, up-projection, scores, softmax, values, output: all sums on the way."""
+    """Return the total length of all sums: projection, latent norm, up-projection, scores, softmax, values, output."""
     q, r = config.q_lora_rank or 0, config.kv_lora_rank
     return 2 * WIDTH + 2 * q + 2 * r + config.qk_head_dim + 2 * S + config.n_heads * config.v_head_dim
 
 
 def layers():
-    """One layer of MLA: from the start, one token, none, and after a cache."""
+    """Yield cases of one MLA layer: from the start, one token, no tokens, and after a cache."""
     for config, label in ((MLA, "plain"), (MLA_LATENT, "latent-yarn")):
         for title, B, T, S in (("batch", 2, 4, 4), ("one-token", 1, 1, 1), ("empty", 2, 0, 0), ("cached", 1, 2, 5)):
             name, flags = f"{label}-{title}", "positions yarn" if config.yarn else "positions"
@@ -79,17 +79,17 @@ def layers():
             yield case(f"latents/{name}", outputs=("c_kv", "k_pe"), terms=WIDTH + config.kv_lora_rank, flags=flags,
                        parameters=key, x=x, angle=angle, config=config, slow=slow_latents(positions))
             c_kv, k_pe = ops.latents(p, whole, all_angles, config)
-            own = {k: v for k, v in p.items() if k not in key}
+            rest = {k: v for k, v in p.items() if k not in key}
             for absorbed in (False, True):
                 yield case(f"mla/{name}{'-absorbed' if absorbed else ''}", outputs=("attention",), traced=True,
-                           terms=terms_of(config, S), flags=flags + " absorbed" * absorbed, parameters=own, x=x,
+                           terms=terms_of(config, S), flags=flags + " absorbed" * absorbed, parameters=rest, x=x,
                            c_kv=c_kv, k_pe=k_pe, positions=positions, angle=angle, config=config, absorbed=absorbed,
                            slow=slow_layer(p, whole, T))
-            yield from inside(name, own, config, x, c_kv, k_pe, positions, angle, flags)
+            yield from inside(name, rest, config, x, c_kv, k_pe, positions, angle, flags)
 
 
 def inside(name, p, config, x, c_kv, k_pe, positions, angle, flags):
-    """Both forms of attention between projections, the mask, the up-projections."""
+    """Yield cases of the parts of the layer: both forms of attention, mask, up-projections, softmax."""
     S = c_kv.shape[1]
     q_nope, q_pe = ops.queries(p, x, angle, config)
     w_uk, w_uv = ops.up_projections(p, config)
@@ -108,58 +108,58 @@ def inside(name, p, config, x, c_kv, k_pe, positions, angle, flags):
 
 
 def positioned(x, positions):
-    """Every token with its position."""
+    """Pair every token with its position."""
     return [(v, t) for row, places in zip(x.tolist(), positions.tolist(), strict=True)
             for v, t in zip(row, places, strict=True)]
 
 
 def slow_queries(positions):
-    def found(parameters, x, angle, config):
+    def compute(parameters, x, angle, config):
         c = slow_attention_config(config)
         heads = [slow.query(as_lists(parameters), v, t, c) for v, t in positioned(x, positions)]
         return ([[h[: c["nope"]] for h in q] for q in heads], [[h[c["nope"] :] for h in q] for q in heads])
-    return found
+    return compute
 
 
 def slow_latents(positions):
-    def found(parameters, x, angle, config):
+    def compute(parameters, x, angle, config):
         c = slow_attention_config(config)
         both = [slow.latent_and_key(as_lists(parameters), v, t, c) for v, t in positioned(x, positions)]
         return [b[0] for b in both], [b[1] for b in both]
-    return found
+    return compute
 
 
 def slow_layer(all_parameters, whole, T):
-    """The slow layer over the whole sequence; the last T tokens of its output."""
-    def found(config, **_):
+    """Return a function that runs the slow layer over the whole sequence and returns the last T tokens."""
+    def compute(config, **_):
         p, c = as_lists(all_parameters), slow_attention_config(config)
         return [slow.attention(p, sequence, c)[len(sequence) - T :] for sequence in whole.tolist()]
-    return found
+    return compute
 
 
 def slow_attend(q_nope, q_pe, c_kv, k_pe, w_uk, w_uv, allowed, scale):
-    """Head by head, token by token, over the allowed keys only."""
-    answers = []
+    """Compute attention head by head and token by token, over the allowed keys only."""
+    outputs = []
     for b, t, head in np.ndindex(*q_nope.shape[:3]):
         q = q_nope[b, t, head].tolist() + q_pe[b, t, head].tolist()
-        seen = np.flatnonzero(allowed[b, t]).tolist()
-        keys = [slow.times(w_uk[head].tolist(), c_kv[b, s].tolist()) + k_pe[b, s].tolist() for s in seen]
-        values = [slow.times(w_uv[head].tolist(), c_kv[b, s].tolist()) for s in seen]
+        slots = np.flatnonzero(allowed[b, t]).tolist()
+        keys = [slow.times(w_uk[head].tolist(), c_kv[b, s].tolist()) + k_pe[b, s].tolist() for s in slots]
+        values = [slow.times(w_uv[head].tolist(), c_kv[b, s].tolist()) for s in slots]
         weights = slow.softmax([scale * slow.dot(q, k) for k in keys])
-        answers.append([slow.dot(weights, column) for column in zip(*values, strict=True)])
-    return answers
+        outputs.append([slow.dot(weights, column) for column in zip(*values, strict=True)])
+    return outputs
 
 
 def slow_softmax(scores, allowed):
-    found = np.zeros(scores.shape)
+    weights = np.zeros(scores.shape)
     for b, h, t in np.ndindex(*scores.shape[:3]):
-        seen = allowed[b, t]
-        found[b, h, t, seen] = slow.softmax(scores[b, h, t, seen].tolist())
-    return found
+        mask = allowed[b, t]
+        weights[b, h, t, mask] = slow.softmax(scores[b, h, t, mask].tolist())
+    return weights
 
 
 def slow_up(parameters, config):
-    """Each head's K rows, then its V rows."""
+    """Split the weight, which has the K rows of each head before its V rows."""
     rows, height = parameters["wkv_b.weight"].tolist(), config.qk_nope_head_dim + config.v_head_dim
     heads = [rows[h * height : (h + 1) * height] for h in range(config.n_heads)]
     return [h[: config.qk_nope_head_dim] for h in heads], [h[config.qk_nope_head_dim :] for h in heads]

@@ -1,4 +1,4 @@
-"""Hyper-connections: answers by oracle/slow/branches.py."""
+"""Hyper-connections; oracle/slow/branches.py computes the answers."""
 
 import numpy as np
 
@@ -12,12 +12,12 @@ SHAPES = {"batch": (2, 3, 3, 5), "one-token": (1, 1, 4, 2), "empty": (2, 0, 2, 3
 
 
 def sinkhorns():
-    """Small, large and lopsided logits; the paper's form and DeepSeek-V4's."""
+    """Yield cases with small and large logits, in the paper's form and in DeepSeek-V4's."""
     rng = rng_of("sinkhorn/logits")
     for title, logits, iterations, flags in (
             ("twenty", rng.standard_normal((2, 4, 4)), 20, ""), ("one", rng.standard_normal((3, 3)), 1, "odd-width"),
             ("large", 300 * rng.standard_normal((4, 4)), 20, "saturated"), ("single", np.array([[2.5]]), 3, "")):
-        terms = 2 * iterations * (logits.shape[-1] + 4)           # each half step: M exponentials, a logarithm, sums
+        terms = 2 * iterations * (logits.shape[-1] + 4)           # per half step: M exponentials, a logarithm, sums
         yield case(f"sinkhorn/{title}", terms=terms, flags=flags, logits=logits, iterations=iterations, eps=0.0,
                    slow=lambda logits, iterations, eps: [slow.sinkhorn(m, iterations) for m in matrices(logits)])
     logits = rng.standard_normal((2, 4, 4))
@@ -25,7 +25,7 @@ def sinkhorns():
 
 
 def slow_release(logits, iterations, eps):
-    """The releases' matrix is [read, written], ours its transpose."""
+    """Transpose the releases' matrix, [read, written], to [written, read]."""
     return [np.transpose(slow.release_matrix(m.T.tolist(), iterations, eps)) for m in logits]
 
 
@@ -43,7 +43,7 @@ def site(name, shape):
 
 
 def sites():
-    """Maps, reading, writing, collapsing."""
+    """Yield cases of the maps, of reading, writing and collapsing branches."""
     for title, shape in SHAPES.items():
         B, T, M, D = shape
         parameters, X, rng = site(f"branch_maps/{title}", shape)
@@ -59,9 +59,9 @@ def sites():
         yield case(f"expand/{title}", kind="exact", flags=flags, x=y, n_branches=M,
                    slow=lambda x, n_branches: [[v] * n_branches for v in rows(x)])
         for form in ("sum", "mean", "head"):
-            own = {} if form != "head" else {"phi": parameters["phi"][:M], "bias": parameters["bias"][:M],
+            head = {} if form != "head" else {"phi": parameters["phi"][:M], "bias": parameters["bias"][:M],
                                              "alpha": np.array([0.9])}
-            yield case(f"collapse/{form}-{title}", terms=2 * M * D + M, flags=flags, X=X, form=form, parameters=own,
+            yield case(f"collapse/{form}-{title}", terms=2 * M * D + M, flags=flags, X=X, form=form, parameters=head,
                        eps=EPS, slow=slow_collapse)
     X, y = rng.standard_normal((2, 3, 1, 5)), rng.standard_normal((2, 3, 5))
     yield case("read_single/batch", kind="exact", X=X, slow=lambda X: [b[0] for b in rows(X, 2)])
@@ -70,14 +70,14 @@ def sites():
 
 
 def rows(x, axes=1):
-    """The arrays of every position, as lists."""
+    """Return the arrays of all positions as lists."""
     return x.reshape(-1, *x.shape[-axes:]).tolist() if x.size else []
 
 
 def slow_maps(parameters, X, eps, config):
     c = {"eps": eps, "iterations": config.iterations, "post_mult": config.post_mult}
-    found = [slow.maps(as_lists(parameters), b, c) for b in rows(X, 2)]
-    return tuple([part[i] for part in found] for i in range(3))
+    maps = [slow.maps(as_lists(parameters), b, c) for b in rows(X, 2)]
+    return tuple([part[i] for part in maps] for i in range(3))
 
 
 def slow_write(X, y, post, res):

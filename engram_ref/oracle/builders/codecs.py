@@ -1,4 +1,4 @@
-"""Number formats and tables: answers by exact fractions, oracle/slow/codecs.py; everything here is exact."""
+"""Number formats and tables; oracle/slow/codecs.py computes the answers with exact fractions. All results are exact."""
 
 import math
 
@@ -11,14 +11,14 @@ from engram_ref.oracle.slow import codecs as slow
 SOME_CODES = (0, 128, 1, 129, 7, 8, 56, 126, 127, 255, 254, 64, 3, 131, 12, 88)
 SOME_SCALES = (0, 1, 7, 118, 119, 127, 128, 240, 246, 247, 254, 255)
 ROUNDED = [1.0, 1.00390625, 1.01171875, 3.1415927, -0.0, 1e-40, -1e-45, 3.4e38, 65535.0, 0.1, 1 + 2**-8 + 2**-20]
-"""Ties to even both ways, subnormals, a number that rounds to infinity, one that only looks like a tie."""
+"""Ties to even in both directions, subnormals, a number that rounds to infinity, and a number just above a tie."""
 
-NO_FLOOR = ("the kernel that V4.1 itself quantises with is not published; the floor is that of DeepSeek's act_quant, "
-            "TileKernels and NeMo; without it scales follow the block's own maximum, and an all-zero block has scale 1")
+NO_FLOOR = ("V4.1's own quantising kernel is not published; the floor is that of DeepSeek's act_quant, TileKernels and "
+            "NeMo; without a floor, scales depend on the block's maximum alone, and an all-zero block has scale 1")
 
 
 def formats():
-    """Every E4M3 code at some scales, every E8M0 scale at some codes; NaN and Inf among them."""
+    """Yield cases with every E4M3 code at some scales and every E8M0 scale at some codes, including NaN and Inf."""
     codes = np.tile(np.arange(256, dtype=np.uint8), (len(SOME_SCALES), 1))
     scales = np.repeat(np.array(SOME_SCALES, dtype=np.uint8)[:, None], 8, axis=1)
     few = np.tile(np.array(SOME_CODES * 2, dtype=np.uint8), (256, 1))
@@ -42,7 +42,7 @@ def exact_value(code, byte):
 
 
 def rounded():
-    """bfloat16, and FP8 with a scale per block."""
+    """Yield cases of rounding to bfloat16, and to FP8 with one scale per block."""
     x = np.array(ROUNDED, dtype=np.float32)
     brain = lambda x: each(lambda v: math.copysign(slow.to_bfloat16(v), v), x)
     yield case("round_bf16/ties", kind="exact", flags="rounding subnormal minus-zero", x=x, slow=brain)
@@ -70,7 +70,7 @@ def rounded():
 
 
 def edges_of_scales():
-    """Largest values 448 * 2^k and their neighbours: a logarithm in float32 takes some for the power below."""
+    """Return blocks with maxima at and next to 448 * 2^k; a float32 logarithm is one power too low for some of them."""
     top = np.float32(448) * np.float32(2.0) ** np.array([-20, -9, -1, 0, 1, 7, 30, 100], dtype=np.float32)
     top = np.concatenate([top, np.nextafter(top, np.float32(0)), np.nextafter(top, np.float32(np.inf))])
     blocks = np.repeat(top[:, None], 32, axis=1) * np.float32(0.37)
@@ -84,13 +84,13 @@ def slow_requantise(x, floor):
 
 def slow_quantise(x, floor):
     blocks = lines(list, x.reshape(*x.shape[:-1], x.shape[-1] // 32, 32))
-    found = [slow.quantise_block(block, floor) for block in blocks]
-    codes = np.array([c for c, _ in found], dtype=np.uint8).reshape(x.shape)
-    return codes, np.array([s for _, s in found], dtype=np.uint8).reshape(*x.shape[:-1], x.shape[-1] // 32)
+    quantised = [slow.quantise_block(block, floor) for block in blocks]
+    codes = np.array([c for c, _ in quantised], dtype=np.uint8).reshape(x.shape)
+    return codes, np.array([s for _, s in quantised], dtype=np.uint8).reshape(*x.shape[:-1], x.shape[-1] // 32)
 
 
 def tables():
-    """Rows gathered, decoded and concatenated."""
+    """Yield cases of gathering, decoding and concatenating rows."""
     rng = rng_of("gather/table")
     table, offsets = rng.standard_normal((12, 3)), np.array([0, 5])
     rows = np.array([[[4, 0], [1, 6]], [[0, 3], [2, 2]]])

@@ -1,4 +1,4 @@
-"""What models call, in every dialect: gather and decode, project, gate, convolve, all of it together."""
+"""Composite ops that models call, in every dialect: gather and decode, project, gate, convolve, and all combined."""
 
 from dataclasses import replace
 
@@ -13,7 +13,7 @@ from engram_ref.oracle.small_modules import slow_gated
 
 
 def composites():
-    """Each composite by itself, on what the one before it gives."""
+    """Yield cases of each composite, applied to the output of the previous one."""
     for label, config in CONFIGS.items():
         a = module_arguments(f"gated_update/{label}", config, 1, 3)
         p, hidden, rng = a["parameters"], a["hidden"], rng_of(f"taps/{label}")
@@ -43,7 +43,7 @@ def composites():
 
 
 def faint_memory():
-    """V4.1's projection of a memory below the quantiser's floor, with weights whose float32 sums are exact."""
+    """Yield V4.1's projection of a memory below the quantiser's floor, with weights whose float32 sums are exact."""
     config, p, _, _ = whole_number_case(4)
     numbers = rng_of("project/faint").integers(-60, 61, (1, 3, config.memory_width))
     unfloored = Other("without a floor", NO_FLOOR, {"config": replace(config, quantise_floor=0.0)}, slow_project)
@@ -53,19 +53,19 @@ def faint_memory():
 
 
 def slow_project(parameters, memory, config):
-    """Keys and values by exact fractions."""
+    """Compute keys and values with exact fractions."""
     return emulated_project(parameters, memory.reshape(-1, memory.shape[-1]).tolist(), config.quantise_floor)
 
 
 def split(parameters):
-    """The tables with their offsets, and the rest."""
+    """Split the parameters into the tables with their offsets and all others."""
     tables = {name: array for name, array in parameters.items() if name.startswith("table") or name == "column_offsets"}
     return tables, {name: array for name, array in parameters.items() if name not in tables}
 
 
 def slow_gate(parameters, memory, hidden, dead, config):
-    """The gated values of each sequence."""
-    config = replace(config, conv_kernel=0)              # its parameters are not there
+    """Return the gated values of each sequence."""
+    config = replace(config, conv_kernel=0)              # the case has no parameters of the convolution
     return [slow_gated(parameters, e, h, config, d) for e, h, d in zip(memory, hidden, dead, strict=True)]
 
 

@@ -1,4 +1,4 @@
-"""Routing and experts: answers by oracle/slow/experts.py."""
+"""Routing and experts; oracle/slow/experts.py computes the answers."""
 
 from dataclasses import replace
 
@@ -21,7 +21,7 @@ BIAS_SIZES = (12.0, 3e3, 1e9)
 
 
 def networks():
-    """SwiGLU and the scores of a router."""
+    """Yield cases of SwiGLU and of the router's scores."""
     rng = rng_of("swiglu/odd")
     for title, n, F, flags in (("odd-width", 3, 5, "odd-width"), ("empty", 0, 2, "empty")):
         yield case(f"swiglu/{title}", terms=2 * WIDTH + F, flags=flags, x=rng.standard_normal((n, WIDTH)),
@@ -37,7 +37,7 @@ def networks():
 
 
 def choices():
-    """Ties, groups, biases that are all negative, and what the chosen ones weigh."""
+    """Yield cases of choosing experts, with ties, groups and negative biases, and of their weights."""
     rng = rng_of("select_experts/random")
     tied = np.array([[0.5, 0.5, 0.5, 0.5, 0.25, 0.5, 0.25, 0.25], [0.125] * 8])
     for name, config in CONFIGS.items():
@@ -54,7 +54,7 @@ def choices():
                    chosen=chosen, config=config, slow=lambda scores, chosen, config: [
                        slow.weigh(s, c, config.routed_scaling_factor, config.norm_topk_prob)
                        for s, c in zip(scores.tolist(), chosen.tolist(), strict=True)])
-    two_good = np.array([[0.9, 0.1, 0.1, 0.6, 0.6, 0.0]])                # the best alone in group 0, the best pair in 1
+    two_good = np.array([[0.9, 0.1, 0.1, 0.6, 0.6, 0.0]])                # group 0: best expert, group 1: best pair
     for score in ("best", "best_two"):
         config = ExpertsConfig(6, 1, 0, 1, n_group=2, topk_group=1, group_score=score)
         yield case(f"select_experts/groups-by-{score}", flags="groups", scores=two_good, bias=np.zeros(6),
@@ -68,7 +68,7 @@ def chosen_of(scores, bias, config):
 
 
 def mixtures():
-    """Routed experts both ways, and the whole mixture."""
+    """Yield cases of routing, of both forms of routed experts, and of the whole mixture."""
     for name, config in CONFIGS.items():
         rng = rng_of(f"moe/{name}")
         p = {key: rng.standard_normal(shape) * (shape[-1] ** -0.5 if len(shape) > 1 else 0.3)
@@ -86,14 +86,14 @@ def mixtures():
         yield case(f"route/{name}", outputs=("experts", "expert_weights"), terms=WIDTH + K, flags=flags,
                    parameters=router, x=tokens, config=config, slow=slow_route)
         chosen, weights = (np.array(part) for part in slow_route(router, tokens, config))
-        own = {key: p[key] for key in ("experts.w1", "experts.w2", "experts.w3")}
+        routed = {key: p[key] for key in ("experts.w1", "experts.w2", "experts.w3")}
         for way in ("naive", "grouped"):
-            yield case(f"routed_{way}/{name}", terms=2 * WIDTH + F + K, parameters=own, x=tokens, chosen=chosen,
+            yield case(f"routed_{way}/{name}", terms=2 * WIDTH + F + K, parameters=routed, x=tokens, chosen=chosen,
                        weights=weights, slow=slow_routed)
 
 
 def edges():
-    """Biases far above the scores, and scores that are all 0: two tokens, of which the second has ordinary scores."""
+    """Yield cases with biases far above the scores, and with scores that are all 0; the second token's are ordinary."""
     logits = np.array([-17.0, -16.0, -15.5, -30.0])
     x = np.array([[1.0], [-0.05]])
     for form in ("sigmoid", "sqrt_softplus"):
@@ -112,7 +112,7 @@ def edges():
 
 
 def faint_mixtures():
-    """The same two edges through a whole mixture: the first channel, always 1, carries the logits."""
+    """Yield the same two edge cases for a whole mixture; the first channel is always 1 and sets the logits."""
     rng = rng_of("moe/faint")
     p = {key: rng.standard_normal(shape) * shape[-1] ** -0.5 for key, shape in expert_shapes(EXPERTS, WIDTH).items()}
     x = rng.standard_normal((1, 2, WIDTH))
@@ -126,8 +126,8 @@ def faint_mixtures():
 
 
 def slow_moe(parameters, x, config):
-    found = lines(lambda v: slow.mixture(as_lists(parameters), v, slow_experts_config(config)), x)
-    return {stage: [f[i] for f in found] for i, stage in enumerate(("feed_forward", "experts", "expert_weights"))}
+    tokens = lines(lambda v: slow.mixture(as_lists(parameters), v, slow_experts_config(config)), x)
+    return {stage: [t[i] for t in tokens] for i, stage in enumerate(("feed_forward", "experts", "expert_weights"))}
 
 
 def slow_route(parameters, x, config):
@@ -140,12 +140,12 @@ def slow_route(parameters, x, config):
 
 def slow_routed(parameters, x, chosen, weights):
     w1, w2, w3 = (parameters[f"experts.w{i}"].tolist() for i in (1, 2, 3))
-    answers = []
+    outputs = []
     for v, experts, shares in zip(x.tolist(), chosen.tolist(), weights.tolist(), strict=True):
         parts = [[share * a for a in slow.network(w1[e], w2[e], w3[e], v)]
                  for e, share in zip(experts, shares, strict=True)]
-        answers.append([sum(column) for column in zip(*parts, strict=True)])
-    return answers
+        outputs.append([sum(column) for column in zip(*parts, strict=True)])
+    return outputs
 
 
 AREA = (networks, choices, mixtures, edges)

@@ -14,7 +14,7 @@ from engram_ref.oracle.small_modules import DEMO, QWEN, V41
 from engram_ref.presets import preset, presets
 
 BOTH_MARKS = replace(QWEN, name="both-marks", pad_id=7, dead_barrier=True, max_ngram=4, table_sizes=(23, 31, 37))
-"""DEAD and EOS, and a pad id that is never shown, since the EOS fills."""
+"""A dialect with DEAD and EOS; the fill is its EOS, so its pad id never appears."""
 
 NORMALISED = {
     "accents": (" Caf\u00e9\n", "cafe"), "blanks": ("\t ", " "), "full-width": ("\uff34\uff28\uff25", "the"),
@@ -22,14 +22,14 @@ NORMALISED = {
     "enclosing-mark": ("a\u20dd b", "a b"), "separator-stays": ("\x1ca ", "\x1ca"), "no-break": ("\u00a0x\u3000", "x"),
     "empty": ("", ""), "inner-blanks": ("a \t\r\n b", "a b"),
 }
-"""Text -> what normalising gives, worked out by hand."""
+"""Title -> text and its normalised form, derived by hand."""
 
 KEYS = {"word": (" The", "\u0120The", "the"), "broken-bytes": ("\ufffd", "\u00c3", "\u00c3"),
         "nothing-left": ("\u0301", "\u00cc\u0123", "\u0301"), "blank": (" ", "\u0120", " ")}
 
 
 def text():
-    """Normalisation and the canonical map: answers by hand."""
+    """Yield cases of normalisation and the canonical map, with answers derived by hand."""
     for title, (before, after) in NORMALISED.items():
         yield case(f"normalise/{title}", slow=lambda text, after=after: after, text=before)
     for title, (shown, raw, key) in KEYS.items():
@@ -40,7 +40,7 @@ def text():
 
 
 def canonical():
-    """Looking ids up in a map, and marking positions."""
+    """Yield cases of looking up ids in a map and of marking positions."""
     table = np.array([0, 0, 1, 2, 1, 3])
     look_up = lambda ids, canonical: [DEAD if i == DEAD else canonical[i] for i in ids.ravel()]
     for title, ids, flags in (("batch", [[1, 5, 0], [4, DEAD, 2]], "dead batch"), ("empty", [[]], "empty")):
@@ -52,7 +52,7 @@ def canonical():
 
 
 def multipliers():
-    """Both generators, for the seeds and sizes of the presets and odd ones."""
+    """Yield cases of both generators, for seeds and sizes of the presets and for unusual ones."""
     for seed, index, n, size in ((0, 1, 4, 99_092), (0, 15, 3, 98_627), (7, 2, 1, 300), (123_456_789_012, 0, 2, 61)):
         for name, slow in (("pcg64", hashing.pcg_multipliers), ("splitmix64", hashing.splitmix_multipliers)):
             yield case(f"{name}_multipliers/seed-{seed}-index-{index}", slow=lambda slow=slow, **a: slow(*a.values()),
@@ -62,9 +62,9 @@ def multipliers():
 
 
 def prime_numbers():
-    """Primality and table sizes."""
+    """Yield cases of primality and table sizes."""
     known = {0: False, 1: False, 2: True, 9: False, 561: False, 7919: True, 3_215_031_751: False, 2**31 - 1: True,
-             3_825_123_056_546_413_051: False, 2**61 - 1: True}       # two of them fool some Miller-Rabin bases
+             3_825_123_056_546_413_051: False, 2**61 - 1: True}       # two of them pass some Miller-Rabin bases
     for n, answer in known.items():
         yield case(f"is_prime/{n}", slow=lambda n, answer=answer: answer if n > 2**40 else primes.is_prime(n), n=n)
     for title, sizes, heads, layers in (("shared", (7, 7), 2, 2), ("orders", (23, 31, 37), 3, 1),
@@ -76,7 +76,7 @@ def prime_numbers():
 
 
 def hashed():
-    """Windows, mixes, rows and histories, small enough to follow by hand."""
+    """Yield cases of windows, mixes, rows and histories, small enough to check by hand."""
     streams = {
         "dead": ([[5, 6, DEAD, 7, 8]], [[DEAD, DEAD]], None, "dead"), "empty": ([[]], [[1, 2]], None, "empty"),
         "one-token": ([[4]], [[DEAD, 3]], None, "one-token history"),
@@ -95,9 +95,9 @@ def hashed():
         m, p = np.array(constants["multipliers"][:n]), np.array(constants["primes"][: 2 * (n - 1)])
         shared = {"ids": ids, "history": history, "pad_id": 2, "eos_id": eos}
         yield case(f"windows/{title}", slow=slow_windows, flags=flags, **shared)
-        seen = np.array(slow_windows(**shared), dtype=np.int64).reshape(*ids.shape, n)
-        yield case(f"mix/{title}", slow=slow_mix, flags="negative-mix", windows=seen, multipliers=m)
-        mixes = np.array(slow_mix(seen, m), dtype=np.int64).reshape(*ids.shape, n - 1)
+        windows = np.array(slow_windows(**shared), dtype=np.int64).reshape(*ids.shape, n)
+        yield case(f"mix/{title}", slow=slow_mix, flags="negative-mix", windows=windows, multipliers=m)
+        mixes = np.array(slow_mix(windows, m), dtype=np.int64).reshape(*ids.shape, n - 1)
         yield case(f"table_rows/{title}", slow=slow_table_rows, flags="negative-mix", mixes=mixes, primes=p)
         yield case(f"next_history/{title}", flags=flags, history=history, ids=ids, slow=lambda history, ids: [
             (h + i)[len(i):] for h, i in zip(history.tolist(), ids.tolist(), strict=True)])
@@ -109,7 +109,7 @@ def hashed():
 
 
 def streams():
-    """Rows of a stream cut in any way, of dialects without marks, with either, and with both."""
+    """Yield streams of rows in dialects without marks, with DEAD, with EOS, and with both."""
     for config in (DEMO, V41, QWEN, BOTH_MARKS):
         constants, layer = addressing_of(config), config.layer_ids[0]
         for title, (flags, steps) in STEPS.items():
@@ -123,7 +123,7 @@ def streams():
 
 
 def layers_and_steps(constants):
-    """The composites: all layers at once from raw ids, and one decoding step."""
+    """Yield cases of the composites: all layers at once from raw ids, and one decode step."""
     m, p = np.array(constants["multipliers"][:3]), np.array(constants["primes"][:4])
     shared = {"pad_id": 1, "eos_id": 3}
     raw, history = np.array([[5, DEAD, 2, 4, 0]]), np.array([[3, 1]])
@@ -161,7 +161,7 @@ def slow_table_rows(mixes, primes):
 
 
 def slow_address(ids, history, multipliers, primes, offsets, pad_id, eos_id):
-    """rows as the trace has them, and the result with offsets added."""
+    """Return the stage `rows`, without offsets, and the result, with offsets."""
     heads = len(primes) // (len(multipliers) - 1)
     orders = [primes.tolist()[i : i + heads] for i in range(0, len(primes), heads)]
     rows = [hashing.rows(line, before, multipliers.tolist(), orders, pad_id, eos_id)
@@ -178,7 +178,7 @@ def slow_layers(ids, canonical, history, multipliers, primes, offsets, pad_id, e
 
 
 def addressing():
-    """Every preset at its real size, and a dialect with both marks: constants of each layer, rows of a few tokens."""
+    """Yield constants of each layer and a few rows, for every preset at full size and for a dialect with both marks."""
     for config in (*map(preset, presets()), BOTH_MARKS):
         name, rng = config.name, rng_of(config.name)
         ids = rng.integers(0, config.canonical_size, (2, 6))
@@ -209,7 +209,7 @@ def slow_constants(pads, config, canonical_ids, layer_id, history, flat):
 
 
 def caches():
-    """Rows of different lengths: positions, writing, reading back, sampling."""
+    """Yield cases of caches whose rows differ in length: positions, writing, reading; and of sampling."""
     lengths, cache = np.array([2, 0, 3]), np.arange(18).reshape(3, 3, 2)
     new = -1 - np.arange(12).reshape(3, 2, 2)
     yield case("positions_after/lengths", flags="positions batch", lengths=lengths, T=2,
@@ -227,7 +227,7 @@ def caches():
 
 
 def slow_place(cache, new, lengths):
-    """Slots behind a row's end mean nothing: the definition keeps what stood there, or zeros."""
+    """Place tokens like the definition, which keeps old values or zeros in the unspecified slots past a row's end."""
     slots = max(lengths.tolist(), default=0) + new.shape[1]
     grown = []
     for old, fresh, n in zip(cache.tolist(), new.tolist(), lengths.tolist(), strict=True):

@@ -1,4 +1,4 @@
-"""Whole tiny models: logits by oracle/slow/transformer.py, every stage by the NumPy definition in float64."""
+"""Whole tiny models: oracle/slow/transformer.py computes the logits, the NumPy definition in float64 all stages."""
 
 from dataclasses import replace
 
@@ -20,18 +20,18 @@ from engram_ref.oracle.small_models import (
 from engram_ref.presets import GATES
 
 BARRED = {name: config for name, config in MODELS.items() if config.engram is not None and config.engram.dead_barrier}
-"""The models that take DEAD marks."""
+"""The models that accept DEAD marks."""
 
 
 def dialects():
-    """The full model with the gate of every dialect."""
+    """Yield the full model with the gate of every dialect."""
     for name, gate in GATES.items():
         engram = replace(FULL.engram, name=f"{name}-gate", projection_bias=name == "demo", **gate)
         yield f"full-{name}", replace(FULL, name=f"full-{name}", engram=engram)
 
 
 def models():
-    """Every model: a batch, one token, none, two chunks; the absorbed form; DEAD positions."""
+    """Yield cases of every model: a batch, one token, no tokens, two chunks; the absorbed form; DEAD positions."""
     for label, config in (*MODELS.items(), *dialects()):
         parameters = shared_with_full(random_model(config))
         dialect = config.engram.name if config.engram else ""
@@ -48,7 +48,7 @@ def models():
 
 
 def routers():
-    """Plain models with DeepSeek-V2's router, a bias far above the scores, and scores of exactly 0."""
+    """Yield plain models with DeepSeek-V2's router, with a bias far above the scores, and with scores of exactly 0."""
     v2 = replace(PLAIN, name="v2-router", backbone=replace(PLAIN.backbone, experts=V2_EXPERTS))
     ids = random_ids(PLAIN, 1, 6)
     yield model_case("forward/v2-router", shared_with_full(random_model(v2)), ids, None, v2, [6], "groups", "")
@@ -63,11 +63,11 @@ def routers():
 
 
 def streams():
-    """Texts in steps: with Engram and DEAD marks, with a convolution of two taps and EOS, and without Engram."""
-    titles = {FULL: STEPS | RAGGED, DENSE: ("one-by-one", "fork", "drafts"), PLAIN: ("reorder", "drafts")}
-    for config, its_titles in titles.items():
+    """Yield streams with Engram and DEAD marks, with a convolution of two taps and EOS, and without Engram."""
+    titles_by_model = {FULL: STEPS | RAGGED, DENSE: ("one-by-one", "fork", "drafts"), PLAIN: ("reorder", "drafts")}
+    for config, titles in titles_by_model.items():
         p, engram = shared_with_full(random_model(config)), config.engram
-        for title in its_titles:
+        for title in titles:
             flags, steps = (STEPS | RAGGED)[title]
             name, shape = f"forward_stream/{config.name}-{title}", (2, columns_of(steps))
             ids = rng_of(name).integers(0, VOCABULARY, shape)
@@ -81,7 +81,7 @@ def streams():
 
 
 def shared_with_full(parameters):
-    """The full model's arrays wherever they fit, so that they are stored once."""
+    """Replace arrays by the full model's if the shapes agree, so that they are stored once."""
     full = random_model(FULL)
     fits = lambda name, array: array.dtype == np.float64 and np.shape(full.get(name)) == array.shape
     return {name: full[name] if fits(name, array) else array for name, array in parameters.items()}
@@ -93,7 +93,7 @@ def model_case(name, parameters, ids, dead, config, chunks, flags, dialect):
 
 
 def slow_logits(parameters, ids, dead, config, chunks, absorbed):
-    """Logits of the last chunk: the slow model sees the whole text at once."""
+    """Return the logits of the last chunk; the slow model processes the whole text at once."""
     return slow_forward(parameters, ids, config, dead)[:, ids.shape[1] - chunks[-1] :]
 
 

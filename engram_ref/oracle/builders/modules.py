@@ -1,4 +1,4 @@
-"""The Engram module of every dialect: answers by oracle/slow/module.py."""
+"""The Engram module of every dialect; oracle/slow/module.py computes the answers."""
 
 from dataclasses import replace
 
@@ -18,20 +18,20 @@ WITH_BARRIER = [name for name, config in CONFIGS.items() if config.dead_barrier]
 
 
 def terms_of(config):
-    """Projection, both norms, score, the convolution's norm and taps."""
+    """Return the total length of all sums: projection, both norms, score, the convolution's norm and taps."""
     return config.memory_width + 1 + 4 * config.hidden_size + config.conv_kernel
 
 
 def module_arguments(name, config, B, T, chunks=None, dead=None, dtype=np.float64):
-    """Arguments of one module: random parameters, branches of different size."""
-    parameters = random_parameters(config, rng_of(config.name), dtype=dtype)       # one set a dialect
+    """Return the arguments of one module: random parameters, and branches of different size."""
+    parameters = random_parameters(config, rng_of(config.name), dtype=dtype)       # one set per dialect
     hidden, rows = random_inputs(config, rng_of(name), B, T, dtype)
     return {"parameters": parameters, "hidden": hidden, "rows": rows, "config": config, "dead": dead,
             "chunks": chunks or [T]}
 
 
 def whole():
-    """Each dialect: a batch, one token, none, two chunks, DEAD positions, a hidden state of zeros, float32."""
+    """Yield cases of each dialect: a batch, one token, no tokens, two chunks, DEAD positions, zero states, float32."""
     for label, config in CONFIGS.items():
         shared = {"outputs": ("output", "taps"), "terms": terms_of(config), "dialect": label, "traced": True}
         for title, B, T, chunks, flags in (("batch", 2, 4, None, "batch unequal-branches"),
@@ -40,7 +40,7 @@ def whole():
             name = f"engram/{label}-{title}"
             yield case(name, slow=slow_module, flags=f"dialect {flags}", **shared,
                        **module_arguments(name, config, B, T, chunks))
-        if config.gate_form != "copysign_sqrt":      # there, a score of zero has the sign that the sum's order gives
+        if config.gate_form != "copysign_sqrt":      # its sign of a zero score depends on the order of the sum
             arguments = module_arguments(f"engram/{label}-zero", config, 1, 2)
             arguments["hidden"][:] = 0.0
             yield case(f"engram/{label}-zero-state", slow=slow_module, flags="clamp eps dialect", **shared, **arguments)
@@ -55,25 +55,25 @@ def whole():
 
 
 def in_float32(function):
-    """The same function in float64, with the eps that a float32 computation has where the dialect takes the dtype's."""
-    def found(config, **arguments):
+    """Return the function in float64, but with the machine epsilon of float32 if the dialect uses that of the dtype."""
+    def with_eps(config, **arguments):
         eps = float(np.finfo(np.float32).eps) if config.norm_eps is None else config.norm_eps
         return function(config=replace(config, norm_eps=eps), **arguments)
-    return found
+    return with_eps
 
 
 def through_ops(**arguments):
-    """All stages of the module by the NumPy definition."""
+    """Compute all stages of the module with the NumPy definition."""
     return call("engram", arguments, ("output", "taps"), ops, Adapter(), True)
 
 
 def slow_module(parameters, hidden, rows, config, dead, chunks):
-    """Y of the last chunk: the slow module sees the whole stream at once."""
+    """Return Y of the last chunk; the slow module processes the whole stream at once."""
     return {"output": slow_engram(parameters, hidden, rows, config, dead)[:, hidden.shape[1] - chunks[-1] :]}
 
 
 def released():
-    """V4.1 with its roundings, on numbers whose float32 sums are exact in any order: projections bit for bit."""
+    """Yield V4.1 with its roundings, on numbers whose float32 sums are exact in any order: projections bit for bit."""
     for width in (4, 16):
         config, parameters, hidden, rows = whole_number_case(width)
         arguments = {"parameters": parameters, "hidden": hidden, "rows": rows, "config": config, "dead": None,
@@ -88,7 +88,7 @@ def released():
 
 
 def streams():
-    """The module over a stream: every kind of step in one dialect, one token at a time in others."""
+    """Yield streams of the module: every kind of step in one dialect, one token at a time in the others."""
     for label in ("demo-like", "qwen-like", "short-kernel"):
         config = CONFIGS[label]
         for title, (flags, steps) in STEPS.items():
@@ -103,13 +103,13 @@ def streams():
 
 
 def in_single(parameters):
-    """The parameters in float32 again, which they came from."""
+    """Convert the parameters back to float32."""
     return {name: array.astype(np.float32) if array.dtype == np.float64 else array
             for name, array in parameters.items()}
 
 
 def after_rounding(parameters, hidden, rows, config, dead, chunks):
-    """The stages in float64, from keys and values that are rounded already."""
+    """Compute the stages in float64 from the rounded keys and values."""
     stages, single = {}, in_single(parameters)
     stages["memory"] = ops.gather_decode(single, rows, config, np.float32)
     stages["key"], stages["value"] = ops.project(single, stages["memory"], config)
@@ -120,7 +120,7 @@ def after_rounding(parameters, hidden, rows, config, dead, chunks):
 
 
 def slow_released(parameters, hidden, rows, config, dead, chunks):
-    """Memory, keys and values by exact fractions."""
+    """Compute memory, keys and values with exact fractions."""
     single = in_single(parameters)
     memories = [emulated_memory(single, rows[position]) for position in np.ndindex(rows.shape[:2])]
     keys, values = emulated_project(single, memories, config.quantise_floor)

@@ -1,7 +1,7 @@
-"""A golden case before it is frozen: its answer, its tolerance class, its scale, and the checks on all three.
+"""Planned golden cases, and how their answers, tolerance classes and scales are computed and checked.
 
-The answer is computed in float64: by the slow implementation of oracle/slow where there is one for that stage, else by
-engram_ref.ops. Either way the NumPy definition must agree within the class, or nothing is frozen.
+The answer is computed in float64, by the slow implementation if it has that stage, else by engram_ref.ops. A case is
+frozen only if the NumPy definition agrees with it within the class.
 """
 
 import zlib
@@ -16,12 +16,12 @@ from engram_ref.oracle.run import Adapter, call
 
 SEED = 20260112
 STEP = 2.0**-20
-"""Relative change by which the condition is measured: far above rounding, far below what curves."""
+"""Relative step that measures the condition: far above rounding errors, small enough to ignore curvature."""
 
 
 @dataclass
 class Planned:
-    """One case before its answers are computed; made by `case`, whose arguments explain the fields."""
+    """One case without its answers; `case` creates it and documents the fields."""
 
     name: str
     op: str
@@ -34,23 +34,23 @@ class Planned:
     traced: bool
     flags: tuple[str, ...]
     dialect: str
-    exact: tuple[str, ...]          # stages that are rearrangements only
-    accept: tuple["Other", ...]     # answers that are right as well
+    exact: tuple[str, ...]          # stages that only rearrange numbers
+    accept: tuple["Other", ...]     # other acceptable answers
 
 
 @dataclass
 class Other:
-    """A second acceptable answer: what the same call gives with some arguments changed."""
+    """A second acceptable answer: the result of the same call with some arguments changed."""
 
     name: str
     why: str
     changed: dict[str, object]
-    slow: Callable[..., object]     # as `case` has it
+    slow: Callable[..., object]     # as in `case`
 
 
 @dataclass
 class Frozen:
-    """A case with its answers: [(stage, array, class, terms, scale or None)]; likewise for (other, its stages)."""
+    """A case with its stages, [(stage, array, class, terms, scale or None)], and [(other, its stages)]."""
 
     planned: Planned
     stages: list[tuple]
@@ -59,13 +59,13 @@ class Frozen:
 
 def case(name, *, outputs=("output",), kind="f64", terms=1, slow=None, truth=None, traced=False, flags="", dialect="",
          exact=("memory",), accept=(), **arguments):
-    """One case: name is "op/title"; everything else by keyword is an argument of the op.
+    """Return one case; `name` is "op/title", and other keywords are arguments of the op.
 
     kind      "f64", "f32", "model", or "exact" for rounding functions and rearrangements
-    terms     length of all sums on the way together
-    slow      gives the outputs from the same arguments: an array, a tuple, or a dictionary by stage
-    truth     gives all stages, where the op itself cannot run in float64
-    flags     words of oracle/flags.py
+    terms     total length of all sums
+    slow      computes the outputs from the same arguments: an array, a tuple, or a dictionary by stage
+    truth     computes all stages, if the op itself cannot run in float64
+    flags     names from oracle/flags.py
     accept    other acceptable answers, as `Other`
     """
     return Planned(name, name.split("/")[0], arguments, tuple(outputs), kind, terms, slow, truth, traced,
@@ -73,12 +73,12 @@ def case(name, *, outputs=("output",), kind="f64", terms=1, slow=None, truth=Non
 
 
 def rng_of(name):
-    """Random numbers of one case, which no other case changes."""
+    """Return the random generator of one case, independent of all other cases."""
     return np.random.default_rng([SEED, zlib.crc32(name.encode())])
 
 
 def freeze(planned):
-    """Answers, classes and scales of a case; AssertionError where the NumPy definition misses them."""
+    """Compute answers, classes and scales of a case; AssertionError if the NumPy definition disagrees."""
     frozen = Frozen(planned, answered(planned))
     for other in planned.accept:
         changed = replace(planned, arguments=planned.arguments | other.changed, slow=other.slow, accept=())
@@ -87,7 +87,8 @@ def freeze(planned):
 
 
 def answered(planned):
-    """[(stage, array, class, terms, scale or None)] of one answer."""
+    """Return [(stage, array, class, terms, scale or None)] of one answer."""
+    # answers in float64
     wide = widened(planned.arguments) if planned.kind == "f32" else planned.arguments
     evaluate = planned.truth or (lambda **a: call(planned.op, a, planned.outputs, ops, Adapter(), planned.traced))
     stages = evaluate(**wide)
@@ -95,34 +96,35 @@ def answered(planned):
     classes = {name: class_of(planned, name, array) for name, array in stages.items()}
     measured = any(c in ("f64", "f32") for c in classes.values())
     scales = condition(evaluate, wide, stages) if measured else {}
-    found = call(planned.op, planned.arguments, planned.outputs, ops, Adapter(), planned.traced)
+    # comparison with the op, computed in its own dtype
+    result = call(planned.op, planned.arguments, planned.outputs, ops, Adapter(), planned.traced)
     frozen = []
     for name, array in expected.items():
         scale = scales[name] if classes[name] in ("f64", "f32") else None
         if classes[name] == "exact" and array.dtype.kind == "f":
-            array = array.astype(found[name].dtype)
-        assert_close(f"{planned.name} {name}", array, found[name], classes[name], planned.terms, scale)
+            array = array.astype(result[name].dtype)
+        assert_close(f"{planned.name} {name}", array, result[name], classes[name], planned.terms, scale)
         frozen.append((name, array, classes[name], planned.terms, scale))
     return frozen
 
 
 def class_of(planned, name, array):
-    """Integers, words and rearranged floats are exact, other floats as the case says."""
+    """Return "exact" for integers, words and rearranged floats, and the class of the case for other floats."""
     return "exact" if array.dtype.kind != "f" or name in planned.exact else planned.kind
 
 
 def by_stage(planned, stages, arguments):
-    """The slow implementation's answers, in the shapes of the definition's."""
+    """Return the slow implementation's answers in the shapes and dtypes of the definition's stages."""
     if planned.slow is None:
         return {}
-    found = planned.slow(**arguments)
-    if not isinstance(found, dict):
-        found = dict(zip(planned.outputs, found if isinstance(found, tuple) else (found,), strict=True))
-    return {name: np.array(part, dtype=stages[name].dtype).reshape(stages[name].shape) for name, part in found.items()}
+    parts = planned.slow(**arguments)
+    if not isinstance(parts, dict):
+        parts = dict(zip(planned.outputs, parts if isinstance(parts, tuple) else (parts,), strict=True))
+    return {name: np.array(part, dtype=stages[name].dtype).reshape(stages[name].shape) for name, part in parts.items()}
 
 
 def widened(argument):
-    """The same numbers with every float32 array as float64."""
+    """Return the argument with every float32 array converted to float64."""
     if isinstance(argument, dict):
         return {name: widened(part) for name, part in argument.items()}
     if isinstance(argument, (list, tuple)):
@@ -133,9 +135,9 @@ def widened(argument):
 
 
 def condition(evaluate, arguments, stages):
-    """|y_i| + sum_j |x_j dy_i/dx_j| of every float stage, over every float64 input but tables, which are only copied.
+    """Return |y_i| + sum_j |x_j dy_i/dx_j| of every float stage, over all float64 inputs except tables.
 
-    The derivative is taken on both sides and the larger one counts, so that a kink is on the safe side.
+    Tables are only copied. The larger of the left and right difference quotients counts, which covers kinks.
     """
     floats = {name: array for name, array in stages.items() if array.dtype.kind == "f"}
     total = {name: np.abs(array).astype(np.float64) for name, array in floats.items()}
@@ -155,7 +157,7 @@ def condition(evaluate, arguments, stages):
 
 
 def leaves(argument, name=""):
-    """Every float64 array among the arguments."""
+    """Yield every float64 array of the arguments, except tables."""
     if isinstance(argument, dict):
         for key, part in argument.items():
             yield from leaves(part, key)
@@ -167,12 +169,12 @@ def leaves(argument, name=""):
 
 
 def each(function, *arrays):
-    """A function of numbers, element by element."""
+    """Apply a function of numbers element by element."""
     lists = [np.asarray(array).ravel().tolist() for array in arrays]
     return np.array([function(*numbers) for numbers in zip(*lists, strict=True)])
 
 
 def lines(function, x, *others):
-    """A function of a list, for every vector along the last axis."""
+    """Apply a function of a list to every vector along the last axis."""
     flat = np.asarray(x).reshape(-1, x.shape[-1]).tolist() if x.size else []
     return [function(line, *others) for line in flat]

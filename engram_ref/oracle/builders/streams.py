@@ -1,7 +1,7 @@
 """Streams: the steps of a case, the texts that result from them, and the answers.
 
-Every answer is computed from a whole text in one call, by slow code without state. Steps are those of
-engram_ref/oracle/streams.py.
+The slow code, which has no state, computes every answer from a whole text in one call. engram_ref/oracle/streams.py
+describes the steps.
 """
 
 import numpy as np
@@ -19,7 +19,7 @@ STEPS = {
     "reorder": ("reorder one-token", [["main", "feed", 4], ["main", "reorder", [1, 0]], ONE, ["main", "feed", 2],
                                       ["main", "reorder", [1, 1]], ONE, ["main", "feed", 2]]),
 }
-"""Title -> flags, and steps for two rows that any of the three kinds of stream can take."""
+"""Title -> flags, and steps for two rows that all three kinds of stream support."""
 
 RAGGED = {
     "ragged": ("ragged", [["main", "feed", 3, [3, 1]], ["main", "feed", 2, [0, 2]], ONE, ["main", "feed", 4, [1, 4]],
@@ -31,12 +31,12 @@ RAGGED = {
 
 
 def columns_of(steps):
-    """How many columns of tokens some steps consume."""
+    """Return the number of token columns that the steps consume."""
     return sum(argument for _, action, argument, *_ in steps if action == "feed")
 
 
 def feeds(steps, batch):
-    """Per feed: its number among the steps, and per row its whole text as [(row, column)] and how many are new."""
+    """Yield per feed its step number, and per row its whole text as [(row, column)] with the number of new tokens."""
     streams, used = {"main": [()] * batch}, 0
     for i, (name, action, argument, *counts) in enumerate(steps):
         rows = streams[name]
@@ -53,7 +53,7 @@ def feeds(steps, batch):
 
 
 def stream_case(name, stage, batch, steps, whole, columns, flags, **options):
-    """One case: `whole` answers a text, given as a batch of one of every column argument, [1, T, ...] -> [T, ...]."""
+    """Return one case; `whole` maps the column arguments of one text, [1, T, ...], to its answer, [T, ...]."""
     known = {}
 
     def answer(text):
@@ -71,7 +71,7 @@ def stream_case(name, stage, batch, steps, whole, columns, flags, **options):
 
 
 def marked(name, config, shape):
-    """Canonical ids, a fifth of them DEAD and a fifth EOS where the dialect has these."""
+    """Return canonical ids, about a fifth of them DEAD and a fifth EOS if the dialect has these."""
     rng = rng_of(name)
     ids, mark = rng.integers(0, config.canonical_size, shape), rng.random(shape)
     if config.dead_barrier:
@@ -82,5 +82,5 @@ def marked(name, config, shape):
 
 
 def dead_of(name, config, shape):
-    """Which positions are DEAD; None in dialects without the mark."""
+    """Return random DEAD marks, or None if the dialect has no DEAD."""
     return np.array(rng_of(f"{name} dead").random(shape) < 0.2) if config.dead_barrier else None

@@ -1,6 +1,7 @@
-"""What the slow oracle says to a configuration of the package: the fields go in, plain lists come out.
+"""The slow constants and rows of an EngramConfig, as plain lists.
 
-Nothing here calls the package. A canonical pad id has to be handed in, since only a map knows it.
+This module reads the fields of the configuration and calls nothing of the package. The caller passes the canonical pad
+id, which depends on the canonical map.
 """
 
 import hashlib
@@ -13,24 +14,24 @@ DEAD = hashing.DEAD
 
 
 def digest(numbers):
-    """sha256 over raw little-endian int64, as the releases publish it."""
+    """Return the sha256 of the numbers as little-endian int64, as published with the releases."""
     return hashlib.sha256(np.asarray(numbers).astype("<i8").tobytes()).hexdigest()
 
 
 def numbered_layers(config):
-    """Layer ids in the order in which modules are counted: ascending if their number seeds the generator."""
+    """Return the layer ids in the order in which modules are counted: ascending if the ordinal seeds the generator."""
     return sorted(config.layer_ids) if config.seed_index == "ordinal" else list(config.layer_ids)
 
 
 def table_primes(config):
-    """{layer id: [C]}, layers as the configuration lists them."""
-    found = primes.table_primes(config.table_sizes, config.n_heads, len(config.layer_ids))
-    found = dict(zip(numbered_layers(config), found, strict=True))
-    return {layer: found[layer] for layer in config.layer_ids}
+    """Return {layer id: [C]}, layers in the order of the configuration."""
+    per_layer = primes.table_primes(config.table_sizes, config.n_heads, len(config.layer_ids))
+    per_layer = dict(zip(numbered_layers(config), per_layer, strict=True))
+    return {layer: per_layer[layer] for layer in config.layer_ids}
 
 
 def drawn_multipliers(config):
-    """{layer id: [N]} from the generator, whether or not the configuration carries literals."""
+    """Return {layer id: [N]} from the generator, even if the configuration has literals."""
     draw = {"pcg64": hashing.pcg_multipliers, "splitmix64": hashing.splitmix_multipliers}
     draw = draw[config.multiplier_generator]
     index = {layer: i if config.seed_index == "ordinal" else layer for i, layer in enumerate(numbered_layers(config))}
@@ -38,16 +39,16 @@ def drawn_multipliers(config):
 
 
 def multipliers(config):
-    """{layer id: [N]}, literals where the configuration carries them."""
+    """Return {layer id: [N]}: the literals of the configuration if it has any, else the generator's."""
     if config.multipliers is None:
         return drawn_multipliers(config)
     return dict(zip(config.layer_ids, map(list, config.multipliers), strict=True))
 
 
 def rows(config, layer_id, ids, pad_id, history=(), eos_id=None, flat=False):
-    """Rows [T][C] of one sequence."""
+    """Return the rows [T][C] of one sequence."""
     columns = table_primes(config)[layer_id]
     orders = primes.by_order(columns, config.n_heads)
-    found = hashing.rows(ids, history, multipliers(config)[layer_id], orders, pad_id, eos_id)
+    plain = hashing.rows(ids, history, multipliers(config)[layer_id], orders, pad_id, eos_id)
     starts = primes.offsets(columns) if flat else [0] * len(columns)
-    return [[row + start for row, start in zip(line, starts, strict=True)] for line in found]
+    return [[row + start for row, start in zip(line, starts, strict=True)] for line in plain]

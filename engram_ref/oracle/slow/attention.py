@@ -1,4 +1,4 @@
-"""Multi-head latent attention for one sequence on nested lists: every key and value written out."""
+"""Multi-head latent attention for one sequence on nested lists, with explicit keys and values."""
 
 import math
 
@@ -7,17 +7,17 @@ from engram_ref.oracle.slow.module import dot, rms_norm, times
 
 
 def latent_and_key(p, x, position, c):
-    """What the cache holds of one token: the normalised latent and the rotated key.
+    """Return the cache entry of one token: the normalised latent and the rotated key.
 
     `c` is a dictionary: heads, nope, rope, value, rank, eps, theta, yarn.
     """
-    both = times(p["wkv_a.weight"], x)
-    latent = rms_norm(both[: c["rank"]], p["kv_norm.weight"], c["eps"])
-    return latent, rope.rotate(both[c["rank"] :], position, rope.frequencies(c["rope"], c["theta"], c["yarn"]))
+    projected = times(p["wkv_a.weight"], x)
+    latent = rms_norm(projected[: c["rank"]], p["kv_norm.weight"], c["eps"])
+    return latent, rope.rotate(projected[c["rank"] :], position, rope.frequencies(c["rope"], c["theta"], c["yarn"]))
 
 
 def query(p, x, position, c):
-    """[heads][nope + rope], the last part rotated."""
+    """Return the queries [heads][nope + rope], the rope channels rotated."""
     if "wq.weight" in p:
         flat = times(p["wq.weight"], x)
     else:
@@ -28,7 +28,7 @@ def query(p, x, position, c):
 
 
 def key_and_value(p, cached, head, c):
-    """One head's key and value of one cached token."""
+    """Return the key and value of one cached token for one head."""
     latent, rotated = cached
     width = c["nope"] + c["value"]
     rows = p["wkv_b.weight"][head * width : (head + 1) * width]
@@ -36,7 +36,7 @@ def key_and_value(p, cached, head, c):
 
 
 def softmax(scores):
-    """Positive numbers that sum to one."""
+    """Softmax, shifted by the maximum."""
     top = max(scores)
     powers = [math.exp(s - top) for s in scores]
     total = math.fsum(powers)
@@ -44,7 +44,7 @@ def softmax(scores):
 
 
 def one_head(p, q, cache, head, c):
-    """One head's output for one token, and its attention weights."""
+    """Return the output of one head for one token, and its attention weights."""
     pairs = [key_and_value(p, cached, head, c) for cached in cache]
     scale = rope.yarn_mscale(c["yarn"]) ** 2
     weights = softmax([dot(q, key) * scale / math.sqrt(c["nope"] + c["rope"]) for key, _ in pairs])
@@ -52,10 +52,10 @@ def one_head(p, q, cache, head, c):
 
 
 def attention(p, sequence, c):
-    """[T][D] normalised hidden states to [T][D]: each token attends to itself and to earlier ones."""
+    """Map normalised hidden states [T][D] to [T][D]; each token attends to itself and to earlier ones."""
     cache = [latent_and_key(p, x, t, c) for t, x in enumerate(sequence)]
-    answers = []
+    outputs = []
     for t, x in enumerate(sequence):
         heads = [one_head(p, q, cache[: t + 1], h, c)[0] for h, q in enumerate(query(p, x, t, c))]
-        answers.append(times(p["wo.weight"], [value for head in heads for value in head]))
-    return answers
+        outputs.append(times(p["wo.weight"], [value for head in heads for value in head]))
+    return outputs

@@ -7,7 +7,7 @@ from engram_ref.oracle.slow.module import dot, sigmoid, times
 
 
 def sinkhorn(logits, iterations):
-    """exp, then columns and rows normalised in turn, in 60 digits with a huge exponent range."""
+    """Apply exp, then normalise columns and rows alternately, in 60 digits with a huge exponent range."""
     with localcontext() as context:
         context.prec, context.Emin, context.Emax = 60, -10**9, 10**9
         matrix = [[Decimal(x).exp() for x in row] for row in logits]
@@ -19,9 +19,9 @@ def sinkhorn(logits, iterations):
 
 
 def release_matrix(logits, iterations, eps):
-    """The releases' `comb`, [branch read][branch written], of logits in that same order.
+    """Return the releases' `comb`, [branch read][branch written], for logits in the same order.
 
-    A softmax over the last axis, eps added to it, then columns and rows in turn, eps in every division.
+    A softmax over the last axis plus eps, then columns and rows normalised alternately, with eps in every denominator.
     """
     size, matrix = range(len(logits)), []
     for row in logits:
@@ -37,7 +37,7 @@ def release_matrix(logits, iterations, eps):
 
 
 def raw_maps(phi, bias, alphas, branches, eps):
-    """alpha * (phi v / rms(v)) + b for v, all branches concatenated."""
+    """Return alpha * (phi v / rms(v)) + b, where v is the concatenation of all branches."""
     v = [a for branch in branches for a in branch]
     root = math.sqrt(dot(v, v) / len(v) + eps)
     projected = times(phi, [a / root for a in v])
@@ -45,7 +45,7 @@ def raw_maps(phi, bias, alphas, branches, eps):
 
 
 def maps(p, branches, c):
-    """pre [M], post [M], res [M][M] with a row for each branch written.
+    """Return pre [M], post [M] and res [M][M], with one row per written branch.
 
     `c` is a dictionary: eps, iterations, post_mult.
     """
@@ -58,7 +58,7 @@ def maps(p, branches, c):
 
 
 def weighted(weights, branches):
-    """The weighted sum of the branches."""
+    """Return the weighted sum of the branches."""
     return [dot(weights, column) for column in zip(*branches, strict=True)]
 
 
@@ -69,13 +69,13 @@ def write(branches, y, post, res):
 
 
 def site(p, branches, c, function):
-    """One site: the branches are read, the function is applied, and its output is written."""
+    """Read the branches, apply the function, and write its output."""
     pre, post, res = maps(p, branches, c)
     return write(branches, function(weighted(pre, branches)), post, res)
 
 
 def collapse(p, branches, form, eps):
-    """The branches summed, averaged, or weighted as DeepSeek-V4 does before its head."""
+    """Sum or average the branches, or weight them as DeepSeek-V4 does before its head."""
     n = len(branches)
     if form in ("sum", "mean"):
         return weighted([1.0 if form == "sum" else 1 / n] * n, branches)

@@ -13,7 +13,7 @@ def power_of_two(exponent):
 
 
 def ceil_log2(value):
-    """The smallest integer e with 2**e >= value, for a positive fraction."""
+    """Return the smallest integer e with 2**e >= value, for a positive fraction."""
     e = value.numerator.bit_length() - value.denominator.bit_length() - 1
     while power_of_two(e) < value:
         e += 1
@@ -21,15 +21,15 @@ def ceil_log2(value):
 
 
 def floor_log2(value):
-    """The largest integer e with 2**e <= value, for a positive fraction."""
+    """Return the largest integer e with 2**e <= value, for a positive fraction."""
     return -ceil_log2(1 / Fraction(value))
 
 
 @cache
 def e4m3(code):
-    """(sign, magnitude) of an E4M3FN code, or 'nan'.
+    """Return (sign, magnitude) of an E4M3FN code, or 'nan'.
 
-    sign is +1 or -1 (so that zero keeps its sign), magnitude a Fraction.
+    The sign is +1 or -1, also for zero; the magnitude is a Fraction.
     """
     sign = -1 if code >= 128 else 1
     exponent, mantissa = divmod(code % 128, 8)
@@ -41,15 +41,15 @@ def e4m3(code):
 
 
 def e8m0(byte):
-    """The power of two that a scale byte stands for, or 'nan' for 255."""
+    """Return the power of two that a scale byte encodes, or 'nan' for 255."""
     return NAN if byte == 255 else power_of_two(byte - 127)
 
 
 def round_binary(value, digits):
-    """Nearest number with that many binary digits, ties to even, as a float.
+    """Round to the nearest number with `digits` binary digits, ties to even; returns a float.
 
-    The exponent range is float32's: the last place never falls below
-    2**(-125 - digits), and what rounds to 2**128 or more is infinite.
+    The exponent range is that of float32: the last place is at least 2**(-125 - digits), and results of 2**128 or more
+    become infinite.
     """
     value = Fraction(value)
     if value == 0:
@@ -62,20 +62,20 @@ def round_binary(value, digits):
 
 
 def to_float32(value):
-    """A fraction rounded to float32; returned as a Python float."""
+    """Round a fraction to float32; returns a Python float."""
     return round_binary(value, 24)
 
 
 def to_bfloat16(value):
-    """A fraction rounded to bfloat16; returned as a Python float."""
+    """Round a fraction to bfloat16; returns a Python float."""
     return round_binary(value, 8)
 
 
 def dequantise(code, scale_byte):
-    """(float32, bfloat16) value of an E4M3FN code under an E8M0 scale.
+    """Return the (float32, bfloat16) value of an E4M3FN code with an E8M0 scale.
 
-    The product is rounded to float32 first and that to bfloat16.  NaN in
-    either byte gives NaN; a zero keeps the sign of its code.
+    The product is rounded to float32, and that result to bfloat16. NaN in either byte gives NaN; zero keeps the sign of
+    its code.
     """
     number, scale = e4m3(code), e8m0(scale_byte)
     if NAN in (number, scale):
@@ -87,10 +87,9 @@ def dequantise(code, scale_byte):
 
 
 def nearest_e4m3(x):
-    """The code nearest to a fraction: ties to the even code, at most 448.
+    """Return the code nearest to a fraction: ties to the even code, at most 448.
 
-    Found by comparing with every finite code.  A negative x always gets the
-    sign bit, also where its magnitude rounds to zero.
+    Compares with every finite code. A negative x always gets the sign bit, even if its magnitude rounds to zero.
     """
     size = abs(x)
     nearest = min(range(127), key=lambda c: (abs(e4m3(c)[1] - size), c % 2))
@@ -98,7 +97,7 @@ def nearest_e4m3(x):
 
 
 def block_scale_byte(largest, floor):
-    """Byte of the least power of two that brings `largest`, or the floor if that is larger, to 448 or less."""
+    """Return the byte of the smallest power of two that scales max(largest, floor) to at most 448."""
     largest = max(Fraction(largest), Fraction(floor))
     if largest == 0:
         return 127
@@ -107,10 +106,10 @@ def block_scale_byte(largest, floor):
 
 
 def quantise_block(values, floor=1e-4):
-    """(codes, scale_byte) of one block of finite numbers sharing a scale.
+    """Return (codes, scale_byte) of one block of finite numbers with a shared scale.
 
-    No scale is made from a maximum below `floor`.  A float -0.0 becomes code
-    128.  With floor 0 an all-zero block has scale 1.
+    The block's maximum counts as at least `floor`. A float -0.0 becomes code 128. With floor 0, an all-zero block has
+    scale 1.
     """
     exact = [Fraction(value) for value in values]
     scale_byte = block_scale_byte(max(map(abs, exact)), floor)

@@ -6,19 +6,19 @@ from engram_ref.oracle.slow.module import sigmoid, silu, times
 
 
 def network(w1, w2, w3, x):
-    """W2 (silu(W1 x) * W3 x)."""
+    """Return W2 (silu(W1 x) * W3 x)."""
     return times(w2, [silu(a) * b for a, b in zip(times(w1, x), times(w3, x), strict=True)])
 
 
 def score(z, form):
-    """sigmoid, or the root of ln(1 + e^z)."""
+    """Return sigmoid(z), or the square root of ln(1 + e^z)."""
     if form == "sigmoid":
         return sigmoid(z)
     return math.sqrt(max(z, 0.0) + math.log1p(math.exp(-abs(z))))
 
 
 def scores_of(logits, form):
-    """Every expert's score: a softmax over all of them, or an elementwise function."""
+    """Return the scores of all experts: a softmax over them, or an elementwise function."""
     if form != "softmax":
         return [score(z, form) for z in logits]
     total = math.fsum(math.exp(z - max(logits)) for z in logits)
@@ -26,12 +26,12 @@ def scores_of(logits, form):
 
 
 def best(numbers, count):
-    """Indices of the largest, best first; ties go to the lowest index."""
+    """Return the indices of the `count` largest numbers, largest first; ties go to the lowest index."""
     return sorted(range(len(numbers)), key=lambda i: (-numbers[i], i))[:count]
 
 
 def choose(scores, bias, top_k, n_group=1, topk_group=1, judges=2):
-    """The experts of one token; a group's score is the sum of its `judges` best."""
+    """Return the experts of one token; the score of a group is the sum of its `judges` best experts."""
     biased = [s + b for s, b in zip(scores, bias, strict=True)]
     size = len(scores) // n_group
     groups = [list(range(g * size, (g + 1) * size)) for g in range(n_group)]
@@ -43,14 +43,14 @@ def choose(scores, bias, top_k, n_group=1, topk_group=1, judges=2):
 
 
 def weigh(scores, chosen, scale, normalised=True):
-    """The weight of each chosen expert."""
+    """Return the weight of each chosen expert."""
     picked = [scores[e] for e in chosen]
     total = math.fsum(picked) + 1e-20 if normalised else 1.0
     return [s / total * scale for s in picked]
 
 
 def mixture(p, x, c):
-    """One token through its experts and the shared ones: answer, chosen experts, weights.
+    """Apply the chosen and the shared experts to one token; return output, chosen experts and weights.
 
     `c` is a dictionary: top_k, n_group, topk_group, judges, scale, form, normalised.
     """
@@ -58,8 +58,8 @@ def mixture(p, x, c):
     bias = p.get("gate.bias", [0.0] * len(scores))
     chosen = choose(scores, bias, c["top_k"], c["n_group"], c["topk_group"], c["judges"])
     weights = weigh(scores, chosen, c["scale"], c["normalised"])
-    answers = [network(*(p[f"experts.w{i}"][e] for i in (1, 2, 3)), x) for e in chosen]
-    scaled = [[w * a for a in answer] for w, answer in zip(weights, answers, strict=True)]
+    outputs = [network(*(p[f"experts.w{i}"][e] for i in (1, 2, 3)), x) for e in chosen]
+    scaled = [[w * a for a in output] for w, output in zip(weights, outputs, strict=True)]
     if "shared_experts.w1.weight" in p:
         scaled.append(network(*(p[f"shared_experts.w{i}.weight"] for i in (1, 2, 3)), x))
     return [math.fsum(column) for column in zip(*scaled, strict=True)], chosen, weights

@@ -9,12 +9,12 @@ INT64_MAX = 2**63 - 1
 
 
 def half_range(size):
-    """Half of the largest factor that keeps id * factor inside int64."""
+    """Return half of the largest factor for which id * factor fits into int64."""
     return max(1, INT64_MAX // size // 2)
 
 
 def splitmix64(x):
-    """One SplitMix64 output for the unsigned 64-bit input x."""
+    """Return the SplitMix64 output for the unsigned 64-bit input x."""
     x = (x + GOLDEN) & MASK64
     x = (x ^ x >> 30) * 0xBF58476D1CE4E5B9 & MASK64
     x = (x ^ x >> 27) * 0x94D049BB133111EB & MASK64
@@ -22,7 +22,7 @@ def splitmix64(x):
 
 
 def splitmix_multipliers(seed, dense_id, max_ngram, vocab_size):
-    """Odd multipliers of the raw-id dialect, one for each shift."""
+    """Return the odd multipliers of the raw-id dialect, one per shift."""
     base = seed + LAYER_STEP * dense_id
     states = [base + GOLDEN * (i + 1) & MASK64 for i in range(max_ngram)]
     half = half_range(vocab_size)
@@ -30,44 +30,42 @@ def splitmix_multipliers(seed, dense_id, max_ngram, vocab_size):
 
 
 def pcg_multipliers(seed, layer_id, max_ngram, canonical_size):
-    """Odd multipliers of the canonical-id dialects, one for each shift."""
+    """Return the odd multipliers of the canonical-id dialects, one per shift."""
     generator = Pcg64(seed + LAYER_STEP * layer_id)
     bound = half_range(canonical_size)
     return [2 * generator.below(bound) + 1 for _ in range(max_ngram)]
 
 
 def window(ids, history, t, n, pad_id, eos_id=None):
-    """The n ids that position t of `ids` hashes, newest first.
+    """Return the n ids that position t of `ids` hashes, newest first.
 
-    `history` holds the ids just before `ids`, oldest first; -1 in it is
-    either DEAD or before the stream, and -1 among `ids` is DEAD.  The walk
-    goes back from t.  A DEAD or missing position stops it, at any shift; so
-    does an `eos_id` seen at shift 1 or later (None: no such rule).  The shift
-    that stops it and all the older ones read the eos, or where there is none
-    the pad.
+    `history` has the ids before `ids`, oldest first; -1 in it means DEAD or before the stream, and -1 in `ids` means
+    DEAD. The search goes back from t. It stops at a DEAD or missing position, at any shift, and at an `eos_id` at shift
+    1 or later (None: no such rule). The position where it stops and all older ones read `eos_id`, or `pad_id` if
+    `eos_id` is None.
     """
     fill_id = pad_id if eos_id is None else eos_id
     stream = list(history) + list(ids)
     place = len(history) + t
-    seen = []
-    while len(seen) < n and place >= 0:
+    tokens = []
+    while len(tokens) < n and place >= 0:
         token = stream[place]
-        ends_segment = eos_id is not None and token == eos_id and seen
+        ends_segment = eos_id is not None and token == eos_id and tokens
         if token == DEAD or ends_segment:
             break
-        seen.append(token)
+        tokens.append(token)
         place -= 1
-    return seen + [fill_id] * (n - len(seen))
+    return tokens + [fill_id] * (n - len(tokens))
 
 
 def wrap64(number):
-    """The value that a two's complement int64 register would hold."""
+    """Wrap a number to int64, in two's complement."""
     low = number & MASK64
     return low - 2**64 if low >= 2**63 else low
 
 
 def row(window, multipliers, prime):
-    """Row in a table of `prime` rows: XOR of int64 products, floor modulus."""
+    """Return the row in a table of `prime` rows: XOR of int64 products, floor modulus."""
     mixed = 0
     for token, multiplier in zip(window, multipliers[: len(window)], strict=True):
         mixed ^= wrap64(token * multiplier)
@@ -75,9 +73,9 @@ def row(window, multipliers, prime):
 
 
 def rows(ids, history, multipliers, primes_by_order, pad_id, eos_id=None):
-    """Rows [T][C] without offsets, columns order by order, then by head.
+    """Return rows [T][C] without offsets; columns are sorted by order, then by head.
 
-    `primes_by_order[0]` belongs to the 2-grams, the next to the 3-grams, ...
+    `primes_by_order[0]` belongs to the 2-grams, the next entry to the 3-grams, and so on.
     """
     table = []
     for t in range(len(ids)):

@@ -7,35 +7,35 @@ FLOAT64_EPS = 2.0**-52
 
 
 def dot(x, y):
-    """The sum of the products, rounded once."""
+    """Return the sum of the products, rounded once."""
     return math.fsum(a * b for a, b in zip(x, y, strict=True))
 
 
 def times(weight, x):
-    """weight [out][in] times x."""
+    """Return weight [out][in] times x."""
     return [dot(line, x) for line in weight]
 
 
 def linear(weight, bias, x):
-    """weight [out][in] times x, plus bias."""
+    """Return weight [out][in] times x, plus bias."""
     return [math.fsum([b, *(w * a for w, a in zip(line, x, strict=True))])
             for line, b in zip(weight, bias, strict=True)]
 
 
 def rms_norm(x, gain, eps):
-    """x over its root mean square, channel by channel times the gain."""
+    """Divide x by its root mean square and multiply each channel by its gain."""
     root = math.sqrt(dot(x, x) / len(x) + eps)
     return [a / root * g for a, g in zip(x, gain, strict=True)]
 
 
 def score(h, key, query_gain, key_gain, eps):
-    """Scaled dot product of the normalised hidden state and key."""
+    """Return the scaled dot product of the normalised hidden state and key."""
     query = rms_norm(h, query_gain, eps)
     return dot(query, rms_norm(key, key_gain, eps)) / math.sqrt(len(h))
 
 
 def sigmoid(x):
-    """Logistic function without overflow at either end."""
+    """Logistic function without overflow for large |x|."""
     if x >= 0:
         return 1 / (1 + math.exp(-x))
     grown = math.exp(x)
@@ -43,10 +43,10 @@ def sigmoid(x):
 
 
 def root(s, form):
-    """What the sigmoid of a gate is taken of, for a score s.
+    """Return the argument of the gate's sigmoid for a score s.
 
-    'sigmoid': s itself.  'signed_sqrt': clamped root times sign(s), where
-    sign(0) is 0.  'copysign_sqrt': clamped root with the sign bit of s.
+    'sigmoid': s itself. 'signed_sqrt': clamped root times sign(s), where sign(0) is 0. 'copysign_sqrt': clamped root
+    with the sign bit of s.
     """
     clamped = math.sqrt(max(abs(s), CLAMP))
     if form == "sigmoid":
@@ -59,21 +59,20 @@ def root(s, form):
 
 
 def gate(s, form):
-    """alpha for a score s."""
+    """Return alpha for a score s."""
     return sigmoid(root(s, form))
 
 
 def silu(x):
-    """x sigmoid(x)."""
+    """Return x sigmoid(x)."""
     return x * sigmoid(x)
 
 
 def short_conv(sequence, kernels, dilation):
-    """Causal convolution of each channel with its own kernel.
+    """Convolve each channel with its own causal kernel.
 
-    `sequence` is [T][channels], `kernels` [channels][taps]; the last tap
-    multiplies the current position, the one before it the position `dilation`
-    steps back. Positions before the sequence are zero.
+    `sequence` is [T][channels], `kernels` is [channels][taps]. The last tap multiplies the current position, the one
+    before it the position `dilation` steps back. Positions before the sequence are zero.
     """
     taps = len(kernels[0])
     result = []
@@ -85,7 +84,7 @@ def short_conv(sequence, kernels, dilation):
 
 
 def gather(table, rows, offsets):
-    """The table rows of one position, concatenated."""
+    """Return the concatenated table rows of one position."""
     memory = []
     for row, offset in zip(rows, offsets, strict=True):
         memory += table[offset + row]
@@ -93,7 +92,7 @@ def gather(table, rows, offsets):
 
 
 def gated_values(parameters, memory, hidden, eps, form):
-    """alpha * value for every branch of one position: [M][d]; `parameters` have the demo's names."""
+    """Return alpha * value for every branch of one position: [M][d]; `parameters` have the demo's names."""
     p = parameters
     value = linear(p["value_proj.weight"], p["value_proj.bias"], memory)
     branches = []
@@ -106,7 +105,7 @@ def gated_values(parameters, memory, hidden, eps, form):
 
 
 def normalised_flat(parameters, branches, eps):
-    """Each branch normalised separately, then concatenated."""
+    """Normalise each branch separately and concatenate the results."""
     flat = []
     for m, u in enumerate(branches):
         flat += rms_norm(u, parameters[f"short_conv.norms.{m}.weight"], eps)
@@ -120,7 +119,7 @@ def add_branches(branches, flat):
 
 
 def with_conv(parameters, gated, eps, dilation):
-    """SiLU(conv(RMSNorm(u))) + u for the gated values u, [T][M][d]."""
+    """Return SiLU(conv(RMSNorm(u))) + u for the gated values u, [T][M][d]."""
     flat = [normalised_flat(parameters, u, eps) for u in gated]
     kernels = [channel[0] for channel in parameters["short_conv.conv.weight"]]
     convolved = short_conv(flat, kernels, dilation)

@@ -1,7 +1,7 @@
-"""The stream of `numpy.random.default_rng(seed)`, written on Python integers.
+"""The stream of `numpy.random.default_rng(seed)`, computed with Python integers.
 
-Three published algorithms in a row: O'Neill's seed_seq-like entropy mixing,
-the PCG64 generator (XSL-RR, 128-bit state) and Lemire's bounded draw.
+It combines three published algorithms: O'Neill's seed_seq-like entropy mixing, the PCG64 generator (XSL-RR, 128-bit
+state) and Lemire's bounded draw.
 """
 
 MASK32 = 2**32 - 1
@@ -11,7 +11,7 @@ PCG_STEP = (2549297995355413924 << 64) + 4865540595714422341
 
 
 class WordHash:
-    """A 32-bit hash whose constant moves on with every word it takes."""
+    """A 32-bit hash whose constant changes with every word."""
 
     def __init__(self, start, factor):
         self.constant = start
@@ -31,7 +31,7 @@ def merge(x, y):
 
 
 def words32(number):
-    """The 32-bit words of a non-negative integer, lowest first; 0 is [0]."""
+    """Return the 32-bit words of a non-negative integer, lowest first; 0 gives [0]."""
     words = [number & MASK32]
     while number > MASK32:
         number >>= 32
@@ -40,23 +40,23 @@ def words32(number):
 
 
 def entropy_pool(seed):
-    """Four 32-bit words in which every word of the seed has been mixed."""
+    """Mix every word of the seed into four 32-bit words."""
     entropy = words32(seed)
     hashed = WordHash(0x43B0D7E5, 0x931E8875)
     padded = entropy + [0] * (4 - len(entropy))
     pool = [hashed(word) for word in padded[:4]]
-    for source in range(4):
+    for source in range(4):                     # mix every word into every other
         for target in range(4):
             if source != target:
                 pool[target] = merge(pool[target], hashed(pool[source]))
-    for word in entropy[4:]:
+    for word in entropy[4:]:                    # then add the remaining words of the seed
         for target in range(4):
             pool[target] = merge(pool[target], hashed(word))
     return pool
 
 
 def seed_words(seed):
-    """Four 64-bit words drawn from the pool, low half first in each."""
+    """Draw four 64-bit words from the pool, the low half of each first."""
     pool = entropy_pool(seed)
     hashed = WordHash(0x8B51F9DD, 0x58F38DED)
     halves = [hashed(pool[i % 4]) for i in range(8)]
@@ -79,17 +79,16 @@ class Pcg64:
         self.state = (self.state * PCG_STEP + self.increment) & MASK128
 
     def next64(self):
-        """Advance, fold the halves together, rotate by the top six bits."""
+        """Advance the state, XOR its halves, rotate by its top six bits."""
         self.step()
         folded = (self.state >> 64) ^ (self.state & MASK64)
-        turn = self.state >> 122
-        return (folded >> turn | folded << (64 - turn)) & MASK64
+        rotation = self.state >> 122
+        return (folded >> rotation | folded << (64 - rotation)) & MASK64
 
     def below(self, bound):
-        """A uniform integer in [0, bound), for bounds above 2**32.
+        """Draw a uniform integer in [0, bound), for bounds above 2**32.
 
-        A bound of 1 draws nothing.  The bounds between use another path of
-        the library (32-bit draws), which no preset reaches.
+        A bound of 1 draws nothing. For bounds in between, NumPy uses 32-bit draws, which no preset needs.
         """
         if bound == 1:
             return 0

@@ -1,4 +1,4 @@
-"""Table sizes: one distinct prime for every table of every layer."""
+"""Table sizes: a distinct prime for every table of every layer."""
 
 
 def is_prime(n):
@@ -16,7 +16,7 @@ def is_prime(n):
 
 
 def smallest_free_prime(start, taken):
-    """The smallest prime that is at least `start` and not in `taken`."""
+    """Return the smallest prime that is at least `start` and not in `taken`."""
     candidate = start
     while candidate in taken or not is_prime(candidate):
         candidate += 1
@@ -24,11 +24,10 @@ def smallest_free_prime(start, taken):
 
 
 def table_primes(table_sizes, n_heads, layer_count):
-    """Primes per layer, columns order by order and head by head.
+    """Return the primes per layer; columns are sorted by order, then by head.
 
-    `table_sizes` has one nominal size for each order, lowest order first.
-    No prime is given out twice, in any layer; every order searches from its
-    own nominal size again, and a nominal size that is prime counts.
+    `table_sizes` has one nominal size per order, lowest order first. No prime is used twice, in any layer. The search
+    of each order starts at its nominal size, which is used if it is a free prime.
     """
     taken = set()
     layers = []
@@ -44,10 +43,10 @@ def table_primes(table_sizes, n_heads, layer_count):
 
 
 def offsets(primes):
-    """Where each table of one layer starts when they are laid end to end."""
+    """Return where each table of one layer starts in their concatenation."""
     return [sum(primes[:column]) for column in range(len(primes))]
 
 
 def by_order(primes, n_heads):
-    """Cut one layer's flat list of primes into one list for each order."""
+    """Split the flat list of one layer's primes into one list per order."""
     return [primes[i : i + n_heads] for i in range(0, len(primes), n_heads)]

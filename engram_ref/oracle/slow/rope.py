@@ -1,11 +1,11 @@
-"""Rotary position embeddings by complex numbers, and YaRN pair by pair."""
+"""Rotary position embeddings with complex numbers, and YaRN pair by pair."""
 
 import cmath
 import math
 
 
 def rotate(channels, position, frequencies):
-    """One vector at one position: channels 2i and 2i + 1 as a complex number, rotated."""
+    """Rotate one vector at one position: channels 2i and 2i + 1 form a complex number."""
     rotated = []
     for i, frequency in enumerate(frequencies):
         number = complex(channels[2 * i], channels[2 * i + 1]) * cmath.rect(1.0, position * frequency)
@@ -14,7 +14,7 @@ def rotate(channels, position, frequencies):
 
 
 def frequencies(dim, theta, yarn=None):
-    """Radians per position of each pair.
+    """Return the radians per position of each pair.
 
     `yarn` maps factor, original_length, beta_fast and beta_slow to numbers.
     """
@@ -22,29 +22,29 @@ def frequencies(dim, theta, yarn=None):
     if yarn is None:
         return plain
     low, high = ramp_ends(dim, theta, yarn)
-    found = []
+    stretched = []
     for i, frequency in enumerate(plain):
         share = share_interpolated(i, low, high)
-        found.append(math.fsum([frequency * (1 - share), frequency * share / yarn["factor"]]))
-    return found
+        stretched.append(math.fsum([frequency * (1 - share), frequency * share / yarn["factor"]]))
+    return stretched
 
 
 def share_interpolated(i, low, high):
-    """0 below the ramp, 1 above it."""
+    """Return the weight of interpolation for pair i: 0 below the ramp, 1 above it."""
     if low == high:
         high = low + 0.001
     return min(max((i - low) / (high - low), 0.0), 1.0)
 
 
 def ramp_ends(dim, theta, yarn):
-    """The pairs between which the ramp rises: those that rotate beta times over the trained length."""
+    """Return the first and last pair of the ramp: those that rotate beta times over the trained length."""
     ends = [pair_that_rotates(beta, dim, theta, yarn["original_length"])
             for beta in (yarn["beta_fast"], yarn["beta_slow"])]
     return max(math.floor(ends[0]), 0), min(math.ceil(ends[1]), dim - 1)
 
 
 def pair_that_rotates(times, dim, theta, length):
-    """The i, found by bisection, whose pair rotates so many times: length * theta^(-2i/dim) = 2 pi times."""
+    """Return the i whose pair rotates `times` times, by bisection: length * theta^(-2i/dim) = 2 pi times."""
     left, right = -4.0 * dim, 4.0 * dim
     for _ in range(200):
         middle = (left + right) / 2
@@ -54,5 +54,5 @@ def pair_that_rotates(times, dim, theta, length):
 
 
 def yarn_mscale(yarn):
-    """m, by which YaRN multiplies queries and keys."""
+    """Return m, the factor by which YaRN multiplies queries and keys."""
     return 1.0 if yarn is None or yarn["factor"] <= 1 else 1 + yarn["mscale"] * math.log(yarn["factor"]) / 10

@@ -5,53 +5,55 @@ from engram_ref.oracle.slow.module import gated_values, rms_norm, times, with_co
 
 
 def under(p, prefix):
-    """The parameters whose names start with the prefix and a dot, without these."""
+    """Return the parameters whose names start with the prefix and a dot, with both removed."""
     return {name[len(prefix) + 1 :]: array for name, array in p.items() if name.startswith(prefix + ".")}
 
 
 def engram(p, states, memory, dead, c):
-    """The [T][M][D] that one module adds. `c` is a dictionary: eps, form, conv_eps, dilation or None."""
-    nothing = [[0.0] * len(states[0][0]) for _ in states[0]] if states else []
-    gated = [nothing if dead[t] else gated_values(p, e, h, c["eps"], c["form"])
+    """Return the [T][M][D] that one module adds. `c` is a dictionary: eps, form, conv_eps, dilation or None."""
+    zeros = [[0.0] * len(states[0][0]) for _ in states[0]] if states else []
+    gated = [zeros if dead[t] else gated_values(p, e, h, c["eps"], c["form"])
              for t, (e, h) in enumerate(zip(memory, states, strict=True))]
     return gated if c["dilation"] is None else with_conv(p, gated, c["conv_eps"], c["dilation"])
 
 
 def through_site(p, states, name, c, function):
-    """All positions through attention or feed-forward network: `function` maps [T][D] to [T][D]."""
+    """Apply attention or feed-forward network to all positions: `function` maps [T][D] to [T][D]."""
     gain = p[f"{name}_norm.weight"]
+    # read: one vector per position
     if c["hyper"] is None:
         read = [state[0] for state in states]
     else:
         site = under(p, f"{name}_hc")
         maps = [branches.maps(site, state, c["hyper"]) for state in states]
         read = [branches.weighted(pre, state) for (pre, _, _), state in zip(maps, states, strict=True)]
-    answers = function([rms_norm(x, gain, c["eps"]) for x in read])
+    outputs = function([rms_norm(x, gain, c["eps"]) for x in read])
+    # write: add the outputs to the residual stream
     if c["hyper"] is None:
-        return [[[a + b for a, b in zip(state[0], y, strict=True)]] for state, y in zip(states, answers, strict=True)]
+        return [[[a + b for a, b in zip(state[0], y, strict=True)]] for state, y in zip(states, outputs, strict=True)]
     return [branches.write(state, y, post, res)
-            for (_, post, res), state, y in zip(maps, states, answers, strict=True)]
+            for (_, post, res), state, y in zip(maps, states, outputs, strict=True)]
 
 
 def feed_forward(p, sequence, c):
-    """The mixture of experts, or a dense network if the layer has no router."""
+    """Apply the mixture of experts, or a dense network if the layer has no router."""
     if "gate.weight" in p:
         return [experts.mixture(p, x, c["experts"])[0] for x in sequence]
     return [experts.network(*(p[f"w{i}.weight"] for i in (1, 2, 3)), x) for x in sequence]
 
 
 def forward(p, ids, c):
-    """Logits [T][V] of one sequence.
+    """Return the logits [T][V] of one sequence.
 
     `c` is a dictionary: layers, branches, eps, attention, experts, hyper (or None), collapse, and modules:
-    index of a block -> (parameters, memory [T][C*W], dead [T], constants) of its Engram module.
+    block index -> (parameters, memory [T][C*W], dead [T], constants) of its Engram module.
     """
     states = [[list(p["embed.weight"][token])] * c["branches"] for token in ids]
     for i in range(c["layers"]):
         layer = under(p, f"layers.{i}")
-        if i in c["modules"]:
-            own, memory, dead, constants = c["modules"][i]
-            update = engram(own, states, memory, dead, constants)
+        if i in c["modules"]:               # Engram comes first in its block
+            module, memory, dead, constants = c["modules"][i]
+            update = engram(module, states, memory, dead, constants)
             states = [[[a + b for a, b in zip(*pair, strict=True)] for pair in zip(*both, strict=True)]
                       for both in zip(states, update, strict=True)]
         states = through_site(layer, states, "attn", c,

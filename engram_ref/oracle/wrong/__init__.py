@@ -1,5 +1,5 @@
-"""Wrong variants of the package's functions, one mistake each, of the kind that ports make.
+"""Wrong variants of the package's functions, each with one mistake that is typical of ports.
 
-Every variant is called as wrong(original, *arguments of the original). `tests/mutants_*.py` lists for each one the
-function that it replaces and the test that must then fail; the golden vectors must notice some of them too.
+Every variant is called as wrong(original, *arguments of the original). For each, `tests/mutants_*.py` lists the
+function that it replaces and the test that must fail. Some must also fail golden cases.
 """

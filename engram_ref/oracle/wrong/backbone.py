@@ -10,32 +10,32 @@ from engram_ref.ops.norm import inverse_rms
 
 # rotary positions
 
-def halves_turned(original, x, angle):
-    """rotate_half: channel i with channel i + dim/2, with the weights of the other layout."""
+def rotated_by_halves(original, x, angle):
+    """rotate_half: pairs channel i with channel i + dim/2, though the weights have adjacent pairs."""
     half = x.shape[-1] // 2
     pairs = np.stack([x[..., :half], x[..., half:]], axis=-1).reshape(x.shape)
-    found = original(pairs, angle)
-    return np.concatenate([found[..., 0::2], found[..., 1::2]], axis=-1)
+    rotated = original(pairs, angle)
+    return np.concatenate([rotated[..., 0::2], rotated[..., 1::2]], axis=-1)
 
 
-def turned_back(original, x, angle):
+def rotated_backwards(original, x, angle):
     return original(x, -angle)
 
 
 def ramp_swapped(original, dim, theta, yarn=None):
-    """High frequencies interpolated, low ones kept."""
+    """Interpolates high frequencies and keeps low ones."""
     plain = original(dim, theta)
     return plain if yarn is None else plain * (1 + 1 / yarn.factor) - original(dim, theta, yarn)
 
 
-def ramp_not_cut(original, dim, theta, yarn):
+def ramp_not_rounded(original, dim, theta, yarn):
     low, high = (dim * np.log(yarn.original_length / (2 * np.pi * beta)) / (2 * np.log(theta))
                  for beta in (yarn.beta_fast, yarn.beta_slow))
     return max(low, 0), min(high, dim - 1)
 
 
 def yarn_on_the_rotary_part(original, q_nope, q_pe, c_kv, k_pe, w_uk, w_uv, allowed, scale, *record):
-    """cos and sin carry m, the softmax scale does not."""
+    """Applies m to cos and sin instead of the softmax scale."""
     squared = scale * (q_nope.shape[-1] + q_pe.shape[-1]) ** 0.5
     return original(q_nope, q_pe * squared, c_kv, k_pe, w_uk, w_uv, allowed, scale / squared, *record)
 
@@ -50,33 +50,33 @@ def inverse_order(original, dim):
 
 # attention
 
-def sharpened_once(original, dim, yarn=None):
-    """m instead of m^2."""
+def mscale_not_squared(original, dim, yarn=None):
+    """Uses m instead of m^2."""
     return (original(dim, yarn) * original(dim)) ** 0.5
 
 
-def scaled_by_the_unturned_width(original, q_nope, q_pe, c_kv, k_pe, w_uk, w_uv, allowed, scale, *record):
+def scaled_by_the_nope_width(original, q_nope, q_pe, c_kv, k_pe, w_uk, w_uv, allowed, scale, *record):
     wrong = scale * ((q_nope.shape[-1] + q_pe.shape[-1]) / q_nope.shape[-1]) ** 0.5
     return original(q_nope, q_pe, c_kv, k_pe, w_uk, w_uv, allowed, wrong, *record)
 
 
 def keys_then_values(original, parameters, config):
-    """All heads' K rows first, then all heads' V rows."""
+    """Reads the K rows of all heads first, then the V rows of all heads."""
     rows, dn = parameters["wkv_b.weight"], config.n_heads * config.qk_nope_head_dim
     return (rows[:dn].reshape(config.n_heads, -1, config.kv_lora_rank),
             rows[dn:].reshape(config.n_heads, -1, config.kv_lora_rank))
 
 
-def turned_part_first(original, parameters, x, angle, config):
-    """The rotary channels of each head before the others."""
+def rope_part_first(original, parameters, x, angle, config):
+    """Reads the rotary channels of each head before the others."""
     name = "wq.weight" if config.q_lora_rank is None else "wq_b.weight"
     heads = parameters[name].reshape(config.n_heads, config.qk_head_dim, -1)
     rolled = np.roll(heads, -config.qk_rope_head_dim, axis=1).reshape(parameters[name].shape)
     return original(dict(parameters) | {name: rolled}, x, angle, config)
 
 
-def mask_without_start(original, positions, n_keys):
-    """Positions counted from the start of the chunk."""
+def mask_from_chunk_start(original, positions, n_keys):
+    """Counts positions from the start of the chunk."""
     return original(positions - positions[:, :1], n_keys)
 
 
@@ -84,15 +84,15 @@ def mask_of_the_first_row(original, positions, n_keys):
     return original(np.broadcast_to(positions[:1], positions.shape), n_keys)
 
 
-def itself_not_seen(original, positions, n_keys):
+def itself_masked(original, positions, n_keys):
     return original(np.maximum(positions - 1, 0), n_keys)
 
 
-def everything_seen(original, positions, n_keys):
+def nothing_masked(original, positions, n_keys):
     return np.ones_like(original(positions, n_keys))
 
 
-def turned_key_normalised(original, parameters, x, angle, config):
+def rope_key_normalised(original, parameters, x, angle, config):
     c_kv, k_pe = original(parameters, x, angle, config)
     return c_kv, k_pe * inverse_rms(k_pe, config.latent_norm_eps)
 
@@ -115,7 +115,7 @@ def biased_weights(original, parameters, x, config):
 
 
 def weights_by_subtraction(original, parameters, x, config):
-    """An expert's own score found as (score + bias) - bias."""
+    """Computes an expert's score as (score + bias) - bias."""
     chosen, _ = original(parameters, x, config)
     bias = parameters["gate.bias"] if config.router_bias else 0.0
     scores = router_scores(x, parameters["gate.weight"], config.scoring_func)
@@ -123,7 +123,7 @@ def weights_by_subtraction(original, parameters, x, config):
 
 
 def weights_without_a_floor(original, scores, chosen, config):
-    """0 / 0 where every chosen score is 0."""
+    """Computes 0 / 0 if every chosen score is 0."""
     picked = original(scores, chosen, replace(config, norm_topk_prob=False))
     with np.errstate(invalid="ignore"):
         total = picked.sum(axis=-1, keepdims=True) / config.routed_scaling_factor
@@ -134,13 +134,13 @@ def normalised_for_all(original, scores, chosen, config):
     return original(scores, chosen, replace(config, norm_topk_prob=True))
 
 
-def judged_by_two(original, scores, bias, config):
-    """A group scored by its two best experts, whatever the configuration says."""
+def groups_by_best_two(original, scores, bias, config):
+    """Scores a group by its two best experts and ignores the configuration."""
     return original(scores, bias, replace(config, group_score="best_two"))
 
 
-def by_groups(original, scores, bias, config, best, closed):
-    """Groups scored by the sum of their `best` best experts, closed ones masked with `closed`."""
+def by_groups(original, scores, bias, config, best, masked_with):
+    """Scores groups by the sum of their `best` best experts and fills the other groups with `masked_with`."""
     if config.n_group == 1:
         return original(scores, bias, config)
     biased = scores if bias is None else scores + bias
@@ -148,22 +148,22 @@ def by_groups(original, scores, bias, config, best, closed):
     strength = np.sort(groups, axis=-1)[..., -best:].sum(axis=-1)
     kept = np.argsort(-strength, axis=-1, kind="stable")[:, : config.topk_group]
     opened = (np.arange(config.n_group) == kept[..., None]).any(axis=1)
-    masked = np.where(opened[..., None], groups, closed).reshape(biased.shape)
+    masked = np.where(opened[..., None], groups, masked_with).reshape(biased.shape)
     return np.argsort(-masked, axis=-1, kind="stable")[:, : config.num_experts_per_tok]
 
 
-def closed_with_zero(original, scores, bias, config):
-    """Closed groups masked with 0, which wins if every biased score is negative."""
+def masked_with_zero(original, scores, bias, config):
+    """Masks groups with 0, which wins if every biased score is negative."""
     return by_groups(original, scores, bias, config, 2, 0.0)
 
 
-def judged_by_the_best(original, scores, bias, config):
-    """A group scored by its best expert alone."""
+def groups_by_best_one(original, scores, bias, config):
+    """Scores a group by its best expert alone."""
     return by_groups(original, scores, bias, config, 1, -np.inf)
 
 
-def judged_by_all(original, scores, bias, config):
-    """A group scored by the sum over all its experts."""
+def groups_by_all(original, scores, bias, config):
+    """Scores a group by the sum over all its experts."""
     return by_groups(original, scores, bias, config, scores.shape[-1] // config.n_group, -np.inf)
 
 
@@ -180,12 +180,12 @@ def ties_to_the_highest(original, x):
 
 
 def with_shared_weight(weight):
-    """moe whose shared experts count `weight(config)` times."""
+    """Returns a `moe` whose shared experts are multiplied by `weight(config)`."""
     def wrong(original, parameters, x, config, *record, **named):
         if not config.n_shared_experts:
             return original(parameters, x, config, *record, **named)
-        silent = dict(parameters) | {"shared_experts.w2.weight": np.zeros_like(parameters["shared_experts.w2.weight"])}
-        routed = original(silent, x, config, *record, **named)
+        muted = dict(parameters) | {"shared_experts.w2.weight": np.zeros_like(parameters["shared_experts.w2.weight"])}
+        routed = original(muted, x, config, *record, **named)
         return routed + weight(config) * (original(parameters, x, config) - routed)
     return wrong
 
@@ -195,7 +195,7 @@ def not_normalised(original, scores, chosen, config):
 
 
 def normalised_over_all(original, scores, chosen, config):
-    """Divided by the sum over all experts instead of the chosen ones."""
+    """Divides by the sum over all experts instead of the chosen ones."""
     picked = original(scores, chosen, replace(config, norm_topk_prob=False))
     return picked / scores.sum(axis=-1, keepdims=True)
 
@@ -211,12 +211,12 @@ def transposed(original, X, y, post, res):
 
 
 def not_applied(original, X, y, post, res):
-    """The residual map left out: branches keep their own values."""
+    """Omits the residual map: branches are not mixed."""
     return X + post[..., None] * y[:, :, None, :]
 
 
 def steps(count):
-    """Sinkhorn-Knopp with at most `count` iterations."""
+    """Returns a Sinkhorn-Knopp with at most `count` iterations."""
     return lambda original, logits, iterations, *eps: original(logits, min(iterations, count), *eps)
 
 
@@ -225,7 +225,7 @@ def rows_first(original, logits, iterations, *eps):
 
 
 def one_maximum_for_the_matrix(original, logits, iterations, *eps):
-    """Safe against overflow only: a column far below the largest entry divides zero by zero."""
+    """Avoids overflow only: a column far below the largest entry becomes 0 / 0."""
     with np.errstate(all="ignore"):
         matrix = np.exp(logits - logits.max(axis=(-1, -2), keepdims=True))
         for _ in range(iterations):
@@ -243,5 +243,5 @@ def alphas_swapped(original, parameters, X, eps, config):
 
 
 def normalised_by_branch(original, parameters, X, eps, config):
-    """Each branch normalised separately, before the joint norm."""
+    """Normalises each branch separately before the joint norm."""
     return original(parameters, X * inverse_rms(X, eps), eps, config)

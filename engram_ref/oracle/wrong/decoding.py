@@ -1,4 +1,4 @@
-"""Wrong variants of decoding: caches, states, streams; and of whole answers."""
+"""Wrong variants of decoding (caches, states, streams) and of whole answers."""
 
 from contextlib import suppress
 
@@ -9,23 +9,23 @@ from engram_ref.ops.canonical import DEAD
 
 
 def conv_taps_lost(original, cache, lengths, count, before):
-    found = original(cache, lengths, count, before)
-    return np.zeros_like(found) if cache.ndim > 2 else found
+    tail = original(cache, lengths, count, before)
+    return np.zeros_like(tail) if cache.ndim > 2 else tail
 
 
 def history_lost(original, cache, lengths, count, before):
-    found = original(cache, lengths, count, before)
-    return found if cache.ndim > 2 else np.full_like(found, DEAD)
+    tail = original(cache, lengths, count, before)
+    return tail if cache.ndim > 2 else np.full_like(tail, DEAD)
 
 
 def history_of_zeros(original, cache, lengths, count, before):
-    """Zeros before the start of a text, instead of DEAD."""
-    found = original(cache, lengths, count, before)
-    return found if cache.ndim > 2 else np.where(found == DEAD, 0, found)
+    """Fills with zeros instead of DEAD before the start of a text."""
+    tail = original(cache, lengths, count, before)
+    return tail if cache.ndim > 2 else np.where(tail == DEAD, 0, tail)
 
 
 def stale(dimensions):
-    """The last slots of a cache, even if they were rolled back."""
+    """Returns a `last` that reads the last slots of a cache even if they were rolled back."""
     def wrong(original, cache, lengths, count, before):
         if cache.ndim not in dimensions:
             return original(cache, lengths, count, before)
@@ -47,7 +47,7 @@ def lengths_not_reordered(original, self, rows):
 
 
 def shared_fork(original, self):
-    """A fork that is the same object."""
+    """Returns the same object instead of a copy."""
     return self
 
 
@@ -68,7 +68,7 @@ def one_length_for_all_rows(original, cache, new, lengths):
 
 
 def always_in_place(original, self, state, *others):
-    """Caches that write into the state's arrays whoever holds them too."""
+    """Writes into the state's arrays even if they are shared."""
     original(self, state, *others)
     if state is not None:
         self.in_place, self.place, self.arrays = True, append, dict(state._arrays)
@@ -78,7 +78,7 @@ def copied(original, cache, new, lengths):
     return place(cache, new, lengths)
 
 
-# state that a wrapper loses
+# state lost by a wrapper
 
 def history_lost_for_one_token(original, self, canonical_ids, layer_id, history=None, *others, **named):
     return original(self, canonical_ids, layer_id, None if canonical_ids.shape[-1] == 1 else history, *others, **named)
@@ -97,11 +97,11 @@ def taps_ignored_for_one_token(original, x, weight, dilation, taps):
 
 
 def nothing_done(original, self, *arguments):
-    """A method that changes nothing."""
+    """Replaces a method by one that does nothing."""
 
 
-def checked_too_late(original, parameters, config, *others):
-    """Errors of the check are suppressed."""
+def errors_suppressed(original, parameters, config, *others):
+    """Suppresses the errors of the check."""
     with suppress(ValueError):
         original(parameters, config, *others)
 
@@ -113,8 +113,8 @@ def all_zeros(original, *arguments, **named):
 
 
 def last_position_everywhere(original, *arguments, **named):
-    found = original(*arguments, **named)
-    return np.broadcast_to(found[..., -1:, :], found.shape)
+    logits = original(*arguments, **named)
+    return np.broadcast_to(logits[..., -1:, :], logits.shape)
 
 
 def multiplied_by_the_temperature(original, logits, temperature, rng):

@@ -8,27 +8,27 @@ QUIET = {"over": "ignore", "under": "ignore", "invalid": "ignore", "divide": "ig
 
 
 def result_in_bf16(original, *arguments):
-    found = original(*arguments)
-    return found.astype(ml_dtypes.bfloat16).astype(found.dtype)
+    result = original(*arguments)
+    return result.astype(ml_dtypes.bfloat16).astype(result.dtype)
 
 
 # codecs
 
 def shifted_scale(original, codes, scales, dtype=np.float32):
-    """The scale's bits made from its byte by a shift: 0 becomes 0.0 and 255 infinity."""
+    """Computes the bits of a scale by shifting its byte: 0 becomes 0.0 and 255 infinity."""
     ones = original(codes, np.full_like(scales, 127), dtype)
     with np.errstate(**QUIET):
         return ones * np.repeat((scales.astype(np.uint32) << 23).view(np.float32), 32, axis=-1).astype(dtype)
 
 
 def nan_codes_are_480(original, codes, scales, dtype=np.float32):
-    found, largest = original(codes, scales, dtype), original(codes & 0x80 | 0x7C, scales, dtype)
+    decoded, largest = original(codes, scales, dtype), original(codes & 0x80 | 0x7C, scales, dtype)
     with np.errstate(**QUIET):
-        return np.where(codes & 127 == 127, largest * dtype(480 / 384), found)
+        return np.where(codes & 127 == 127, largest * dtype(480 / 384), decoded)
 
 
 def fnuz_bias(original, codes, scales, dtype=np.float32):
-    """The exponent bias of E4M3FNUZ, and its NaN."""
+    """Uses the exponent bias and the NaN of E4M3FNUZ."""
     with np.errstate(**QUIET):
         return np.where(codes == 0x80, np.nan, original(codes, scales, dtype) / 2).astype(dtype)
 
@@ -51,22 +51,22 @@ def truncated_bf16(original, x):
 
 
 def scale_for_480(original, x, floor):
-    """The scale of a format whose largest number is 480: some blocks then saturate."""
+    """Computes the scale for a largest number of 480, so that some blocks saturate."""
     return with_scales(x, original((x * np.float32(448 / 480)).astype(np.float32), floor)[1])
 
 
 def scale_to_the_nearest_power(original, x, floor):
-    """log2 rounded to nearest instead of up."""
+    """Rounds log2 to nearest instead of up."""
     return with_scales(x, original((x * np.float32(2**-0.5)).astype(np.float32), floor)[1])
 
 
 def scale_of_the_power_below(original, x, floor):
-    """Scales half as large, so that large values saturate."""
+    """Uses scales half as large, so that large values saturate."""
     return with_scales(x, original(x, floor)[1] - np.uint8(1))
 
 
 def with_scales(x, scales):
-    """Saturated codes under the given scales."""
+    """Returns saturated codes for the given scales."""
     unit = np.ldexp(np.float32(1), np.repeat(scales.astype(int) - 127, 32, axis=-1))
     return np.clip(x / unit, -448, 448).astype(ml_dtypes.float8_e4m3fn).view(np.uint8), scales
 
@@ -85,7 +85,7 @@ def one_key_for_all_branches(original, parameters, memory, config):
 # norms
 
 def eps_replaced(stated, other):
-    """1 / rms with another eps wherever the stated one is asked for."""
+    """Returns an `inverse_rms` that replaces the eps `stated` by `other`."""
     return lambda original, x, eps: original(x, other if eps == stated else eps)
 
 
@@ -95,7 +95,7 @@ def eps_outside(original, x, eps):
 
 
 def joint_norm(original, x, eps):
-    """One mean square over all branches."""
+    """Computes one mean square over all branches."""
     eps = float(np.finfo(x.dtype).eps) if eps is None else eps
     return 1.0 / np.sqrt(np.mean(x * x, axis=(-2, -1), keepdims=True) + eps)
 
@@ -105,7 +105,7 @@ def gain_of_branch_0(name):
 
 
 def with_parameter(name, change):
-    """An op that takes parameters first, called with one of them changed."""
+    """Returns an op that calls the original with one of its parameters changed."""
     return lambda original, p, *rest: original(dict(p) | {name: change(p[name])}, *rest)
 
 
@@ -123,28 +123,27 @@ def copysign_of_root(original, s):
     return np.copysign(clamped_root(s), s)
 
 
-def less_than_zero(original, s):
-    """The sign of -0.0 lost: only s < 0 counts as negative."""
+def sign_by_comparison(original, s):
+    """Loses the sign of -0.0: only s < 0 counts as negative."""
     return np.where(s < 0, -1.0, 1.0) * clamped_root(s)
 
 
 def unclamped(original, s):
-    found = original(s)
-    return np.copysign(np.sqrt(np.abs(s)), found)
+    return np.copysign(np.sqrt(np.abs(s)), original(s))
 
 
 def clamp_added(original, s):
-    """The clamp added to |s| instead of a maximum with it."""
+    """Adds the clamp to |s| instead of taking their maximum."""
     return np.sign(original(s)) * np.sqrt(np.abs(s) + CLAMP)
 
 
 def clamped_after_the_root(original, s):
-    """The maximum taken after the root."""
+    """Takes the maximum after the root."""
     return np.sign(s) * np.maximum(np.sqrt(np.abs(s)), CLAMP)
 
 
 def gate_of_form(form):
-    return lambda original, s, asked, dead=None: original(s, form, dead)
+    return lambda original, s, _, dead=None: original(s, form, dead)
 
 
 def dead_ignored(original, s, form, dead=None):
@@ -152,12 +151,12 @@ def dead_ignored(original, s, form, dead=None):
 
 
 def dead_score_is_zero(original, s, form, dead=None):
-    """The score of a DEAD position set to 0: its gate is then near 1/2."""
+    """Sets the score of a DEAD position to 0, so that its gate is near 1/2."""
     return original(s if dead is None else s * ~dead[..., None], form)
 
 
 def scaled_by(power):
-    """The score with another power of the width, whatever its form."""
+    """Multiplies the score by a power of the width."""
     return lambda original, x, *rest: original(x, *rest) * x.shape[-1] ** power
 
 
@@ -181,8 +180,8 @@ def without_dilation(original, x, weight, dilation, taps):
     return original(x, weight, 1, taps[:, taps.shape[1] - (weight.shape[-1] - 1) :])
 
 
-def looking_ahead(original, x, weight, dilation, taps):
-    """A convolution that reads later positions."""
+def non_causal(original, x, weight, dilation, taps):
+    """Reads later positions instead of earlier ones."""
     return original(x[:, ::-1], weight, dilation, taps)[:, ::-1]
 
 
@@ -195,7 +194,7 @@ def state_lost(original, x, taps):
 
 
 def state_of_one_chunk(original, x, taps):
-    """Taps of this call's inputs alone."""
+    """Computes the taps from the inputs of this call alone."""
     return original(x, np.zeros_like(taps))
 
 
@@ -209,19 +208,19 @@ def gated_value_not_added(original, parameters, gated, *rest):
     return output - gated, taps
 
 
-# names, and answers that are none
+# parameter names, and trivial outputs
 
-def value_taken_first(original, *arguments):
-    made = original(*arguments)
-    keys = made["key_weight"].copy()
-    keys[0], value = made["value_weight"], made["key_weight"][0]
-    return made | {"key_weight": keys, "value_weight": value}
+def key_and_value_swapped(original, *arguments):
+    parameters = original(*arguments)
+    keys = parameters["key_weight"].copy()
+    keys[0], value = parameters["value_weight"], parameters["key_weight"][0]
+    return parameters | {"key_weight": keys, "value_weight": value}
 
 
 def channels_before_branches(original, *arguments):
-    made = original(*arguments)
-    M, D, L = made["conv_weight"].shape
-    return made | {"conv_weight": made["conv_weight"].reshape(D, M, L).swapaxes(0, 1)}
+    parameters = original(*arguments)
+    M, D, L = parameters["conv_weight"].shape
+    return parameters | {"conv_weight": parameters["conv_weight"].reshape(D, M, L).swapaxes(0, 1)}
 
 
 def all_zeros(original, parameters, hidden, *rest, **named):

@@ -11,7 +11,7 @@ from engram_ref.ops.primes import _passes
 # normalisation and the canonical map
 
 def with_step(name, wrong):
-    """The normaliser with one step replaced."""
+    """Returns a normaliser with one step replaced."""
     def normalise(original, text):
         for step in STEPS:
             text = wrong(text) if step.__name__ == name else step(text)
@@ -21,7 +21,7 @@ def with_step(name, wrong):
 
 
 def drop_mn(text):
-    """Nonspacing marks only, where the normaliser drops every mark."""
+    """Drops nonspacing marks only, though the normaliser drops every mark."""
     return "".join(c for c in text if unicodedata.category(c) != "Mn")
 
 
@@ -29,12 +29,12 @@ def python_strip(text):
     return text if text == " " else text.strip()
 
 
-def fold_as_python_does(text):
-    """NFKC by Python's own Unicode tables, whatever their version."""
+def nfkc_of_python(text):
+    """Applies NFKC with Python's own Unicode tables, of any version."""
     return unicodedata.normalize("NFKC", text)
 
 
-def strip_accents_as_python_does(text):
+def marks_of_python(text):
     return "".join(c for c in text if not unicodedata.category(c).startswith("M"))
 
 
@@ -49,12 +49,12 @@ def two_namespaces(original, text, raw_token):
 # primes
 
 def fermat(original, n):
-    """Fermat's test to base 2, which 561 passes."""
+    """Uses Fermat's test to base 2, which 561 passes."""
     return n == 2 or (n > 2 and pow(2, n - 1, n) == 1)
 
 
 def two_bases(original, n):
-    """Miller-Rabin with two bases, which some composite numbers pass."""
+    """Uses Miller-Rabin with two bases, which some composite numbers pass."""
     return original(n) if n < 9 else n % 2 == 1 and all(_passes(n, base) for base in (2, 3))
 
 
@@ -67,12 +67,12 @@ def not_shared_over_orders(original, table_sizes, n_heads, n_layers):
 
 
 def split_over_heads(original, table_sizes, n_heads, n_layers):
-    """The nominal size divided among the heads."""
+    """Divides the nominal size among the heads."""
     return original(tuple(size // n_heads for size in table_sizes), n_heads, n_layers)
 
 
 def strictly_above(original, table_sizes, n_heads, n_layers):
-    """Primes above the nominal size even if that is prime."""
+    """Searches above the nominal size even if that is prime."""
     return original(tuple(size + 1 for size in table_sizes), n_heads, n_layers)
 
 
@@ -83,7 +83,7 @@ def one_increment_too_few(original, state):
 
 
 def signed(original, state):
-    """The 64-bit output as a signed integer."""
+    """Returns the 64-bit output as a signed integer."""
     return original(state) - 2**64 * (original(state) >> 63)
 
 
@@ -102,32 +102,32 @@ def for_raw_size(original, config, layer_id):
 # windows
 
 def shifts(ids, history):
-    """Every token of every window, nothing hidden."""
-    seen, N, T = np.concatenate([history, ids], axis=1), history.shape[1] + 1, ids.shape[1]
-    return np.stack([seen[:, N - 1 - i : N - 1 - i + T] for i in range(N)], axis=-1)
+    """Returns every token of every window, with nothing hidden."""
+    stream, N, T = np.concatenate([history, ids], axis=1), history.shape[1] + 1, ids.shape[1]
+    return np.stack([stream[:, N - 1 - i : N - 1 - i + T] for i in range(N)], axis=-1)
 
 
 def no_latch(original, ids, history, pad_id, eos_id=None):
-    """Only the DEAD positions are hidden, not everything older."""
-    found = shifts(ids, history)
-    return np.where(found == DEAD, pad_id, found)
+    """Hides only the DEAD positions, not everything older."""
+    windows = shifts(ids, history)
+    return np.where(windows == DEAD, pad_id, windows)
 
 
 def dead_by_position(original, ids, history, pad_id, eos_id=None):
-    """Only windows that end at a DEAD position are hidden."""
-    found = shifts(ids, np.where(history == DEAD, pad_id, history))
-    return np.where(ids[..., None] == DEAD, pad_id, found)
+    """Hides only windows that end at a DEAD position."""
+    windows = shifts(ids, np.where(history == DEAD, pad_id, history))
+    return np.where(ids[..., None] == DEAD, pad_id, windows)
 
 
 def eos_hides_itself(original, ids, history, pad_id, eos_id=None):
-    found = original(ids, history, pad_id, eos_id)
-    return found if eos_id is None else np.where(ids[..., None] == eos_id, pad_id, found)
+    windows = original(ids, history, pad_id, eos_id)
+    return windows if eos_id is None else np.where(ids[..., None] == eos_id, pad_id, windows)
 
 
 def always_padded(original, ids, history, pad_id, eos_id=None):
-    """The pad id for what is hidden, in dialects that fill with their EOS too."""
-    found, shown = original(ids, history, pad_id, eos_id), shifts(ids, history)
-    return np.where(found == shown, found, pad_id)
+    """Fills with the pad id even in dialects that fill with their EOS."""
+    windows, unhidden = original(ids, history, pad_id, eos_id), shifts(ids, history)
+    return np.where(windows == unhidden, windows, pad_id)
 
 
 def filled_with_zero(original, ids, history, pad_id, eos_id=None):
@@ -143,28 +143,28 @@ def always_reset(original, ids, history, pad_id, eos_id=None):
 
 
 def raw_pad(original, ids, history, multipliers, primes, offsets, pad_id, *more):
-    """The raw pad id instead of its canonical id, for a token that has 455 and 237."""
+    """Uses the raw pad id, 455, instead of its canonical id, 237."""
     return original(ids, history, multipliers, primes, offsets, 455 if pad_id == 237 else pad_id, *more)
 
 
 # the mix
 
 def oldest_first(original, windows, multipliers):
-    """Order n gives m[0] to the oldest of its n tokens."""
+    """Multiplies the oldest of the n tokens by m[0]."""
     n_max = len(multipliers)
     return np.concatenate([original(windows[..., n - 1 :: -1], multipliers[:n])[..., -1:]
                            for n in range(2, n_max + 1)], axis=-1)
 
 
 def window_late(original, windows, multipliers):
-    """Order n takes the oldest n of the N tokens: only the largest order sees the current one."""
+    """Takes the oldest n of the N tokens, so that only the largest order includes the current one."""
     n_max = len(multipliers)
     return np.concatenate([original(windows[..., n_max - n :], multipliers[:n])[..., -1:]
                            for n in range(2, n_max + 1)], axis=-1)
 
 
 def polynomial(original, windows, multipliers):
-    """A running hash of base m[0], as another family of n-gram embeddings has it."""
+    """Computes a polynomial hash with base m[0], as in other n-gram embeddings."""
     mixed, orders = windows[..., 0], []
     for i in range(1, len(multipliers)):
         mixed = mixed * multipliers[0] + windows[..., i]
@@ -173,12 +173,12 @@ def polynomial(original, windows, multipliers):
 
 
 def summed(original, windows, multipliers):
-    """Products added instead of joined by exclusive or."""
+    """Adds the products instead of combining them by exclusive or."""
     return np.cumsum(windows * multipliers, axis=-1)[..., 1:]
 
 
 def mixed_in_float64(original, windows, multipliers):
-    """Products in float64, which has 53 bits."""
+    """Computes products in float64, which has 53 bits."""
     products = (windows.astype(np.float64) * multipliers.astype(np.float64)).astype(np.int64)
     return original(products, np.ones_like(multipliers))
 
@@ -186,19 +186,19 @@ def mixed_in_float64(original, windows, multipliers):
 # rows
 
 def head_major(original, mixes, primes):
-    """Columns ordered by head, then by order."""
+    """Sorts columns by head, then by order."""
     rows, orders = original(mixes, primes), mixes.shape[-1]
     heads = len(primes) // orders
     return rows.reshape(*rows.shape[:-1], orders, heads).swapaxes(-1, -2).reshape(rows.shape)
 
 
 def truncated(original, mixes, primes):
-    """A remainder with the sign of the dividend, as in C."""
+    """Computes a remainder with the sign of the dividend, as in C."""
     return np.fmod(mixes.repeat(len(primes) // mixes.shape[-1], axis=-1), primes)
 
 
 def rounded_mix(original, mixes, primes):
-    """Mixes that went through float64."""
+    """Converts mixes to float64 and back."""
     return original(mixes.astype(np.float64).astype(np.int64), primes)
 
 
@@ -217,16 +217,16 @@ def dead_as_pad(original, history, ids):
 
 
 def forgotten(original, history, ids):
-    """No history after a call."""
+    """Forgets the history after a call."""
     return np.full_like(history, DEAD)
 
 
 def last_chunk_only(original, history, ids):
-    """A history of this call's ids alone."""
+    """Computes the history from the ids of this call alone."""
     return original(np.full_like(history, DEAD), ids)
 
 
 def in_place(original, history, ids):
-    """The caller's history is overwritten."""
+    """Overwrites the caller's history."""
     history[:] = original(history, ids)
     return history

@@ -1,11 +1,11 @@
-"""Triton kernels of the three composites that a GPU spends its Engram time in, for the V4.1 path.
+"""Triton kernels for the V4.1 form of the three compositions that take most of Engram's time on a GPU.
 
 rows.py         address: windows, mix and modulus in one launch
-dequantise.py   gather_decode of an FP8 table: each stored byte is read once, each value written once
-gate.py         the factored score, the signed root and the gated value: each state is read once
+dequantise.py   gather_decode of an FP8 table: reads each stored byte once, writes each value once
+gate.py         the factored score, the signed root and the gated value: reads each hidden state once
 
-Everything else stays with torch's own operations. Importing this package does not import Triton; the kernels are
-imported where `usable` says that they can run.
+All other ops use torch operations. Importing this package does not import Triton; a kernel is imported only after
+`usable` has returned True.
 """
 
 import importlib.util
@@ -17,23 +17,23 @@ from engram_ref.errors import InputError
 from engram_ref.packages import require
 
 MOST_PROGRAMS = 2**31 - 1
-"""Programs that one launch can have."""
+"""Largest number of programs in one launch."""
 
 
 def available(device: torch.device | str) -> bool:
-    """Can kernels run on tensors of this device? On a GPU, or anywhere in Triton's interpreter.
+    """Whether kernels can run on this device: on a GPU, or on any device in Triton's interpreter.
 
-    raises   InputError if they could and Triton is installed, but cannot be imported
+    raises   InputError if the device is supported and Triton is installed, but cannot be imported
     """
     on_gpu = torch.device(device).type == "cuda"
     if not (on_gpu or os.environ.get("TRITON_INTERPRET") == "1") or importlib.util.find_spec("triton") is None:
         return False
-    require("triton", "backend torch", otherwise="torch's own operations are used where it is not installed")
+    require("triton", "backend torch", otherwise="without Triton, torch operations are used")
     return on_gpu or interpreted()
 
 
 def interpreted() -> bool:
-    """Was Triton itself imported with the interpreter switched on? Its own functions cannot be switched later."""
+    """Whether Triton was imported with its interpreter enabled, which cannot be changed later."""
     from triton import language
     from triton.runtime.interpreter import InterpretedFunction
 
@@ -41,20 +41,19 @@ def interpreted() -> bool:
 
 
 def usable(*tensors: torch.Tensor) -> bool:
-    """Can kernels replace torch's operations on these tensors: available, without gaps, and with nobody watching?
+    """Whether kernels can process these tensors: available on their device, contiguous, and not recorded.
 
-    A kernel has no gradient and its arguments must be real memory, so autograd and torch.compile take the
-    operations that it replaces.
+    Autograd and torch.compile use torch operations instead: a kernel has no gradient and needs real memory.
     """
-    watched = torch.compiler.is_compiling() or (torch.is_grad_enabled() and any(t.requires_grad for t in tensors))
-    return not watched and available(tensors[0].device) and all(t.is_contiguous() for t in tensors)
+    recorded = torch.compiler.is_compiling() or (torch.is_grad_enabled() and any(t.requires_grad for t in tensors))
+    return not recorded and available(tensors[0].device) and all(t.is_contiguous() for t in tensors)
 
 
 def check_tensor(name: str, tensor: torch.Tensor, dtype: torch.dtype, shape: tuple[int, ...],
                  device: torch.device) -> None:
-    """Refuse a tensor that a kernel would read wrongly.
+    """Check an argument of a kernel.
 
-    raises   InputError for another dtype, shape or device, or gaps between the elements
+    raises   InputError for a wrong dtype, shape or device, or a tensor that is not contiguous
     """
     if tensor.dtype != dtype or tuple(tensor.shape) != tuple(shape):
         raise InputError(name, f"{dtype} {list(shape)}", f"{tensor.dtype} {list(tensor.shape)}")
@@ -65,11 +64,11 @@ def check_tensor(name: str, tensor: torch.Tensor, dtype: torch.dtype, shape: tup
 
 
 def programs(name: str, count: int, block: int) -> tuple[int]:
-    """The grid of programs that covers `count` elements in blocks.
+    """The grid for `count` elements, one program per block.
 
-    raises   InputError where one launch cannot have that many
+    raises   InputError if there are too many for one launch
     """
     needed = -(-count // block)
     if needed > MOST_PROGRAMS:
-        raise InputError(name, f"at most {MOST_PROGRAMS * block} elements in one launch", count, "take fewer tokens")
+        raise InputError(name, f"at most {MOST_PROGRAMS * block} elements in one launch", count, "pass fewer tokens")
     return (needed,)

@@ -1,6 +1,6 @@
-"""What all kernels share: which elements a program works on, and which of those exist.
+"""Index computations shared by the kernels.
 
-The elements are numbered in int64 from the first multiplication on: tables and outputs pass 2^31 elements.
+Indices are int64 throughout, since tables and outputs can exceed 2^31 elements.
 """
 
 import triton
@@ -9,11 +9,11 @@ import triton.language as tl
 
 @triton.jit
 def block_of(BLOCK: tl.constexpr):
-    """The elements of this program: int64 [BLOCK]."""
+    """Indices of this program's elements, int64 [BLOCK]."""
     return tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
 
 
 @triton.jit
 def in_range(index, count):
-    """Which elements exist: the last block usually has more than are left."""
+    """Mask of the valid elements; the last block is usually incomplete."""
     return index < count

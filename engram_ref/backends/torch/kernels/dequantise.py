@@ -1,12 +1,12 @@
-"""Gather and dequantise: the FP8 rows of a block of tokens, read once and written once.
+"""Gather and dequantise FP8 rows in one pass over the stored bytes.
 
-The unit of work is a scale and its 32 channels, not a row: the units of one memory follow each other in the output,
-a unit has one scale to load, and no row width leaves part of a tile unused. A program takes UNITS of them.
+The unit of work is one scale with its 32 channels, not a row: consecutive units are adjacent in the output, each
+loads one scale, and tiles are full for every row width. A program processes UNITS of them.
 
-Numbers are made from their bits, never from a low-precision dtype. The seven bits of an E4M3 code, shifted to the
-place of a float32's exponent and mantissa, stand for the value times 2^-120: the biases differ by 127 - 7. That holds
-for subnormal codes too, and the sign is a bit like the others, also that of zero. An E8M0 byte is a float32 exponent
-as it stands, but for 0, the subnormal 2^-127, and 255, NaN.
+Values are decoded from bits, without low-precision dtypes. The seven lower bits of an E4M3 code, shifted to the
+exponent and mantissa of a float32, represent the value times 2^-120, since the exponent biases differ by 127 - 7.
+This includes subnormal codes; the sign bit is copied, for zero too. An E8M0 byte is the exponent of a float32, except
+for 0, the subnormal 2^-127, and 255, NaN.
 """
 
 import torch
@@ -18,15 +18,15 @@ from engram_ref.backends.torch.kernels.blocks import block_of, in_range
 from engram_ref.errors import InputError
 from engram_ref.ops import codecs
 
-CHANNELS = tl.constexpr(codecs.BLOCK)     # that share one scale
+CHANNELS = tl.constexpr(codecs.BLOCK)     # per scale
 REBIAS = tl.constexpr(2.0**120)
 NAN = tl.constexpr(float("nan"))
-UNITS = 64       # scales a program takes: choice
+UNITS = 64       # scales per program: choice
 
 
 @triton.jit
 def e4m3(code):
-    """The float32 number of an E4M3FN code (uint8): no infinity, 0x7F and 0xFF are NaN."""
+    """Decode E4M3FN codes (uint8) to float32: there is no infinity, 0x7F and 0xFF are NaN."""
     bits = code.to(tl.int32)
     number = ((bits & 0x80) << 24 | (bits & 0x7F) << 20).to(tl.float32, bitcast=True)
     return tl.where((bits & 0x7F) == 0x7F, NAN, number * REBIAS)
@@ -34,14 +34,14 @@ def e4m3(code):
 
 @triton.jit
 def e8m0(byte):
-    """The float32 number of an E8M0 scale (uint8): 2^(byte - 127); 255 is NaN."""
+    """Decode E8M0 scales (uint8) to float32: 2^(byte - 127); 255 is NaN."""
     bits = tl.where(byte == 0, 1 << 22, byte.to(tl.int32) << 23)
     return tl.where(byte == 255, NAN, bits.to(tl.float32, bitcast=True))
 
 
 @triton.jit
 def round_bf16(x):
-    """The nearest bfloat16 numbers, ties to even, as float32; NaN stays."""
+    """Round to bfloat16, ties to even, as float32; NaN is preserved."""
     bits = x.to(tl.uint32, bitcast=True)
     nearest = (bits + 0x7FFF + ((bits >> 16) & 1)) & 0xFFFF0000
     return tl.where(x == x, nearest.to(tl.float32, bitcast=True), x)
@@ -50,39 +50,42 @@ def round_bf16(x):
 @triton.jit
 def dequantise_kernel(rows, offsets, codes, scales, out, count, table_rows,
                       C: tl.constexpr, S: tl.constexpr, ROUND: tl.constexpr, UNITS: tl.constexpr):
+    # locate: flat row and block of each unit
     unit = block_of(UNITS)                                       # over [B, T, C, S]
     inside = in_range(unit, count)
-    place = unit // S                                            # over [B, T, C]
-    row = tl.load(rows + place, mask=inside, other=-1) + tl.load(offsets + place % C)
-    stored = inside & (row >= 0) & in_range(row, table_rows)     # any other row reads as NaN
+    cell = unit // S                                             # over [B, T, C]
+    row = tl.load(rows + cell, mask=inside, other=-1) + tl.load(offsets + cell % C)
+    stored = inside & (row >= 0) & in_range(row, table_rows)     # other rows give NaN
     block = row * S + unit % S                                   # over [R, S], int64
+    # load and decode
     scale = e8m0(tl.load(scales + block, mask=stored, other=255))
     channel = tl.arange(0, CHANNELS)
     code = tl.load(codes + block[:, None] * CHANNELS + channel[None, :], mask=stored[:, None], other=0)
     value = e4m3(code) * scale[:, None]                          # [UNITS, CHANNELS]
     if ROUND:
         value = round_bf16(value)
+    # store; streaming (.cs), since the output is not read again here
     tl.store(out + unit[:, None] * CHANNELS + channel[None, :], value, mask=inside[:, None], cache_modifier=".cs")
 
 
 def gather_dequantise(rows: torch.Tensor, offsets: torch.Tensor, codes: torch.Tensor, scales: torch.Tensor,
                       bf16: bool = False) -> torch.Tensor:
-    """From rows to the memory of each token, of a table stored as FP8.
+    """Gather and decode the rows of each token from an FP8 table.
 
-    rows      int64 [B, T, C], without offsets; one that is outside the table gives NaN
-    offsets   int64 [C], where each column starts
+    rows      int64 [B, T, C], without offsets; a row outside the table gives NaN
+    offsets   int64 [C], the column offsets
     codes     uint8 [R, W], E4M3FN
     scales    uint8 [R, W/32], E8M0
-    bf16      round to bfloat16 numbers, ties to even
+    bf16      round to bfloat16, ties to even
     returns   float32 [B, T, C*W] on the same device
-    raises    InputError for a wrong dtype, shape or device, or tensors with gaps
+    raises    InputError for a wrong dtype, shape or device, or a tensor that is not contiguous
     """
     if rows.ndim != 3 or codes.ndim != 2:
         raise InputError("rows, codes", "shapes [B, T, C], [R, W]", f"{list(rows.shape)}, {list(codes.shape)}")
     (B, T, C), (R, W) = rows.shape, codes.shape
     if W % codecs.BLOCK:
         raise InputError("codes", f"a width that is a multiple of {codecs.BLOCK}", W)
-    S = W // codecs.BLOCK
+    S = W // codecs.BLOCK                                        # scales per row
     check_tensor("rows", rows, torch.int64, (B, T, C), rows.device)
     check_tensor("offsets", offsets, torch.int64, (C,), rows.device)
     check_tensor("codes", codes, torch.uint8, (R, W), rows.device)

@@ -1,11 +1,10 @@
-"""The gate: one branch of one token a program, its state and its key read once.
+"""The gate: one program per token and branch, which reads the hidden state and the key once.
 
-With the norms pulled out of the dot product, the score needs three sums over the same numbers: h * gains * k, h^2 and
-k^2. One pass over the width D collects them, block by block; the score, its root and the sigmoid are scalars; a second
-pass writes the gated value. The branches of a token are neighbours in the grid, so that the value they share comes from
-the cache for all but the first.
+With the norms factored out of the dot product, the score needs three sums: of h * gains * k, of h^2 and of k^2. One
+pass over the width D computes them block by block; score, root and sigmoid are scalars; a second pass writes the gated
+value. The branches of a token are adjacent in the grid, so all but the first read the shared value from the cache.
 
-This is the factored score with the root that keeps the sign bit; other forms have no kernel.
+Only the factored score with copysign_sqrt has a kernel.
 """
 
 import math
@@ -21,12 +20,12 @@ from engram_ref.ops.gate import ROOT_CLAMP
 
 CLAMP = tl.constexpr(ROOT_CLAMP)
 SIGN_BIT = tl.constexpr(-(2**31))
-BLOCK = 1024     # channels a program takes at a time, at most: choice
+BLOCK = 1024     # channels per iteration, at most: choice
 
 
 @triton.jit
 def copysign_sqrt(s):
-    """sqrt(max(|s|, clamp)) with the sign bit of s; NaN stays, as it fails the comparison."""
+    """sqrt(max(|s|, clamp)) with the sign bit of s; NaN is preserved, since it fails the comparison."""
     size = tl.abs(s)
     root = tl.sqrt_rn(tl.where(size < CLAMP, CLAMP, size))
     return (root.to(tl.int32, bitcast=True) | (s.to(tl.int32, bitcast=True) & SIGN_BIT)).to(tl.float32, bitcast=True)
@@ -34,7 +33,7 @@ def copysign_sqrt(s):
 
 @triton.jit
 def sigmoid(x):
-    """1 / (1 + e^-x), written so that exp never overflows."""
+    """1 / (1 + e^-x), without overflow of exp."""
     small = tl.exp(-tl.abs(x))
     return tl.div_rn(tl.where(x < 0, small, 1.0), 1.0 + small)
 
@@ -42,6 +41,7 @@ def sigmoid(x):
 @triton.jit
 def gate_kernel(hidden, key, value, query_gain, key_gain, dead, out, eps, root_width, M: tl.constexpr,
                 D: tl.constexpr, HAS_DEAD: tl.constexpr, BLOCK: tl.constexpr):
+    # reduce: the three sums of the score
     vector = tl.program_id(0).to(tl.int64)                       # over [B, T, M]
     token, branch = vector // M, vector % M
     dot = tl.zeros([BLOCK], tl.float32)
@@ -57,12 +57,14 @@ def gate_kernel(hidden, key, value, query_gain, key_gain, dead, out, eps, root_w
         dot += h * gain * k
         hidden_square += h * h
         key_square += k * k
-    lengths = (tl.sqrt_rn(tl.div_rn(tl.sum(hidden_square, 0), 1.0 * D) + eps),
-               tl.sqrt_rn(tl.div_rn(tl.sum(key_square, 0), 1.0 * D) + eps))
-    score = tl.div_rn(tl.div_rn(tl.div_rn(tl.sum(dot, 0), lengths[0]), lengths[1]), root_width)
+    # gate: scalars, with correctly rounded divisions and roots
+    rms = (tl.sqrt_rn(tl.div_rn(tl.sum(hidden_square, 0), 1.0 * D) + eps),
+           tl.sqrt_rn(tl.div_rn(tl.sum(key_square, 0), 1.0 * D) + eps))
+    score = tl.div_rn(tl.div_rn(tl.div_rn(tl.sum(dot, 0), rms[0]), rms[1]), root_width)
     alpha = sigmoid(copysign_sqrt(score))
     if HAS_DEAD:
         alpha = tl.where(tl.load(dead + token), 0.0, alpha)
+    # store the gated value
     for start in range(0, D, BLOCK):
         channel = start + tl.arange(0, BLOCK)
         inside = in_range(channel, D)
@@ -72,15 +74,15 @@ def gate_kernel(hidden, key, value, query_gain, key_gain, dead, out, eps, root_w
 
 def gate(hidden: torch.Tensor, key: torch.Tensor, value: torch.Tensor, query_gain: torch.Tensor,
          key_gain: torch.Tensor, eps: float | None, dead: torch.Tensor | None = None) -> torch.Tensor:
-    """The gated value of each branch, by the factored score and the root with the score's sign bit.
+    """Compute the gated value of each branch, with the factored score and copysign_sqrt.
 
-    hidden, key            float32 [B, T, M, D], neither normalised
-    value                  float32 [B, T, D], which the branches share
+    hidden, key            float32 [B, T, M, D], not normalised
+    value                  float32 [B, T, D], shared by the branches
     query_gain, key_gain   float32 [M, D], the effective gains
-    eps                    inside both norms; None takes float32's machine epsilon
-    dead                   bool [B, T] or None; a dead position lets nothing in
+    eps                    of both norms; None: float32's machine epsilon
+    dead                   bool [B, T] or None; the gate of a dead position is 0
     returns                float32 [B, T, M, D] on the same device
-    raises                 InputError for a wrong dtype, shape or device, or tensors with gaps
+    raises                 InputError for a wrong dtype, shape or device, or a tensor that is not contiguous
     """
     if hidden.ndim != 4:
         raise InputError("hidden", "shape [B, T, M, D]", list(hidden.shape))

@@ -1,16 +1,16 @@
 """Rows: windows, mix and modulus of a block of tokens in one launch.
 
-A program takes BLOCK tokens and walks back from each, newest token first: it keeps the mix and whether the view is
-blocked, and after every step but the first it has an order's mix, which it reduces by all primes of that order.
-Windows and mixes never leave the registers.
+A program processes BLOCK tokens and, for each, the N tokens of its window, newest first. It keeps the mix so far and
+whether a barrier has been reached. From the second token on, the mix is that of one order, and is reduced modulo all
+primes of that order. Windows and mixes stay in registers.
 
-A 64-bit division is slow on a GPU, so a prime is divided by once for many tokens, reciprocal = floor((2^64 - 1) / p),
-and multiplied by after that. For y below 2^64 the quotient (y * reciprocal) >> 64 is floor(y / p) or one less, since
+64-bit division is slow on a GPU, so each prime is replaced by a multiplication with reciprocal = floor((2^64 - 1) / p),
+computed once per program. For y below 2^64 the quotient (y * reciprocal) >> 64 is floor(y / p) or one less, since
 
     0 <= y / p - y * reciprocal / 2^64 <= y / 2^64 < 1
 
-so the remainder lies in [0, 2p) and one subtraction ends it. A negative mix x goes in as ~x = -x - 1, and
-x mod p = p - 1 - (~x mod p).
+so the remainder is in [0, 2p), and one conditional subtraction completes it. For a negative mix x the kernel uses
+~x = -x - 1 and x mod p = p - 1 - (~x mod p).
 """
 
 import torch
@@ -23,12 +23,12 @@ from engram_ref.errors import InputError
 from engram_ref.ops import canonical
 
 DEAD = tl.constexpr(canonical.DEAD)
-BLOCK = 128      # tokens a program takes: choice
+BLOCK = 128      # tokens per program: choice
 
 
 @triton.jit
 def floor_mod(x, p, reciprocal):
-    """x mod p in [0, p) for every int64 x; `%` would keep the sign of x."""
+    """x mod p in [0, p) for every int64 x; `%` would have the sign of x."""
     negative = x < 0
     y = tl.where(negative, ~x, x).to(tl.uint64)
     r = y - tl.umulhi(y, reciprocal) * p.to(tl.uint64)
@@ -46,35 +46,39 @@ def reciprocal_of(p):
 def rows_kernel(ids, history, multipliers, primes, offsets, out, count, length, fill, eos_id,
                 N: tl.constexpr, H: tl.constexpr, HEADS: tl.constexpr, HAS_EOS: tl.constexpr,
                 HAS_OFFSETS: tl.constexpr, BLOCK: tl.constexpr):
+    # start: no token hidden, mix 0
     position = block_of(BLOCK)                                   # over [B, T]
     inside = in_range(position, count)
     batch = position // length
     t = position - batch * length
     head = tl.arange(0, HEADS)                                   # H, rounded up to a power of two
-    hidden = position < 0                                        # nothing yet
+    hidden = position < 0
     mixed = position * 0
     for i in tl.static_range(N):
-        older = t < i                                            # the token stands in the history
+        # load the token i positions back
+        older = t < i                                            # it is in the history
         new = tl.load(ids + position - i, mask=inside & (t >= i), other=0)
         old = tl.load(history + batch * (N - 1) + (N - 1 - i + t), mask=inside & older, other=0)
         token = tl.where(older, old, new)
+        # barriers hide this token and all older ones; update the mix
         hidden = hidden | (token == DEAD)
         if HAS_EOS and i > 0:
             hidden = hidden | (token == eos_id)
         mixed = mixed ^ (tl.where(hidden, fill, token) * tl.load(multipliers + i))
+        # reduce modulo the primes of this order, store the rows
         if i > 0:
             column = (i - 1) * H + head
             prime = tl.load(primes + column, mask=head < H, other=1)
             row = floor_mod(mixed[:, None], prime[None, :], reciprocal_of(prime)[None, :])       # [BLOCK, HEADS]
             if HAS_OFFSETS:
                 row += tl.load(offsets + column, mask=head < H, other=0)[None, :]
-            place = position[:, None] * ((N - 1) * H) + column[None, :]
-            tl.store(out + place, row, mask=inside[:, None] & (head < H)[None, :])
+            cell = position[:, None] * ((N - 1) * H) + column[None, :]                           # over [B, T, C]
+            tl.store(out + cell, row, mask=inside[:, None] & (head < H)[None, :])
 
 
 def rows(ids: torch.Tensor, history: torch.Tensor, multipliers: torch.Tensor, primes: torch.Tensor,
          offsets: torch.Tensor | None, pad_id: int, eos_id: int | None = None) -> torch.Tensor:
-    """From canonical ids to rows, as ops.composite.address.
+    """Compute the rows of canonical ids, like ops.composite.address.
 
     ids           int64 [B, T] canonical, DEAD allowed
     history       int64 [B, N-1], oldest first
@@ -84,13 +88,13 @@ def rows(ids: torch.Tensor, history: torch.Tensor, multipliers: torch.Tensor, pr
     pad_id        canonical id that replaces hidden tokens if eos_id is None
     eos_id        canonical id that ends a document and replaces hidden tokens, or None
     returns       int64 [B, T, C] on the same device
-    raises        InputError for a wrong dtype, shape or device, or tensors with gaps
+    raises        InputError for a wrong dtype, shape or device, or a tensor that is not contiguous
     """
     if ids.ndim != 2:
         raise InputError("ids", "shape [B, T]", list(ids.shape))
     (B, T), N, C = ids.shape, len(multipliers), len(primes)
     if N < 2 or C % (N - 1) or not C:
-        raise InputError("primes", "as many for every order from 2 to N", f"{C} primes, {N} multipliers")
+        raise InputError("primes", "the same number for each order from 2 to N", f"{C} primes, {N} multipliers")
     expected = {"ids": (ids, (B, T)), "history": (history, (B, N - 1)), "multipliers": (multipliers, (N,)),
                 "primes": (primes, (C,))} | ({} if offsets is None else {"offsets": (offsets, (C,))})
     for name, (tensor, shape) in expected.items():

@@ -1,4 +1,4 @@
-"""Everything that the module refuses: one error that names the argument, before any work."""
+"""Invalid arguments of `engram`: an error that names the argument, before any work."""
 
 from dataclasses import replace
 
@@ -25,42 +25,42 @@ def with_value(array, index, value):
 
 
 SHAPES_AND_DTYPES = {
-    "hidden of another width": ("hidden", lambda a: a[..., :9], r"hidden: expected shape \[B, T, 3, 10\]"),
+    "hidden of the wrong width": ("hidden", lambda a: a[..., :9], r"hidden: expected shape \[B, T, 3, 10\]"),
     "hidden without branches": ("hidden", lambda a: a[:, :2, 0], "hidden"),
     "hidden as a vector": ("hidden", lambda a: a[0, 0, 0], "hidden"),
     "hidden as a number": ("hidden", lambda a: 1.0, "hidden"),
-    "hidden with an axis too many": ("hidden", lambda a: a[None], "hidden"),
+    "hidden with an extra axis": ("hidden", lambda a: a[None], "hidden"),
     "hidden as int64": ("hidden", lambda a: a.astype(np.int64), "hidden.*dtype float32 or float64"),
     "hidden as float16": ("hidden", lambda a: a.astype(np.float16), "float16"),
     "hidden as bfloat16": ("hidden", lambda a: a.astype(ml_dtypes.bfloat16), "bfloat16"),
     "hidden as complex": ("hidden", lambda a: a + 0j, "complex128"),
-    "rows of another length": ("rows", lambda a: a[:, :2], r"rows: expected int64, shape \[2, 3, 4\]"),
-    "rows of another batch": ("rows", lambda a: a[:1], "rows"),
-    "rows with a column too few": ("rows", lambda a: a[..., :3], "rows"),
+    "rows of the wrong length": ("rows", lambda a: a[:, :2], r"rows: expected int64, shape \[2, 3, 4\]"),
+    "rows of the wrong batch size": ("rows", lambda a: a[:1], "rows"),
+    "rows with a missing column": ("rows", lambda a: a[..., :3], "rows"),
     "rows without a batch": ("rows", lambda a: a[0], "rows"),
     "rows as floats": ("rows", lambda a: a.astype(float), "rows.*int64"),
     "rows beyond int64": ("rows", lambda a: a.astype(np.uint64) + np.uint64(2**63), r"rows: expected integers below"),
-    "rows as truth values": ("rows", lambda a: a > 0, "rows.*int64"),
+    "rows as bool": ("rows", lambda a: a > 0, "rows.*int64"),
     "dead as int64": ("dead", lambda _: np.zeros((2, 3), dtype=np.int64), r"dead: expected bool \[2, 3\]"),
-    "dead of another length": ("dead", lambda _: np.zeros((2, 4), dtype=bool), "dead"),
+    "dead of the wrong length": ("dead", lambda _: np.zeros((2, 4), dtype=bool), "dead"),
     "dead without a batch": ("dead", lambda _: np.zeros(3, dtype=bool), "dead"),
 }
 VALUES = {
     "a row below zero": ("rows", lambda a: with_value(a, (1, 2, 0), -1), r"found -1 at \(1, 2, 0\)"),
-    "a row beyond its column": ("rows", lambda a: with_value(a, (0, 1, 3), 37), r"\[0, 37\) in column 3, found 37"),
+    "a row past its column": ("rows", lambda a: with_value(a, (0, 1, 3), 37), r"\[0, 37\) in column 3, found 37"),
     "flat rows": ("rows", lambda a: a + FLAT, "without offsets"),
     "hidden with NaN": ("hidden", lambda a: with_value(a, (1, 0, 2, 4), np.nan), r"found nan at \(1, 0, 2, 4\)"),
     "hidden with infinity": ("hidden", lambda a: with_value(a, (0, 0, 0, 0), -np.inf), "found -inf"),
 }
 PARAMETERS = {
     "no offsets": (lambda p: p.pop("column_offsets"), "column_offsets"),
-    "offsets of another layer": (lambda p: p.update(column_offsets=p["column_offsets"] + 1), "column_offsets"),
+    "offsets of a different layer": (lambda p: p.update(column_offsets=p["column_offsets"] + 1), "column_offsets"),
     "offsets as int32": (lambda p: p.update(column_offsets=p["column_offsets"].astype(np.int32)), "int64"),
     "a missing gain": (lambda p: p.pop("key_gain"), r"key_gain \[3, 10\], found none"),
     "a missing table": (lambda p: p.pop("table"), "table"),
     "an unknown array": (lambda p: p.update(gate_weight=np.ones(3)), "gate_weight"),
-    "a table with a row too few": (lambda p: p.update(table=p["table"][1:]), "parameter table: expected shape"),
-    "a table of another width": (lambda p: p.update(table=p["table"][:, :4]), "parameter table"),
+    "a table with a missing row": (lambda p: p.update(table=p["table"][1:]), "parameter table: expected shape"),
+    "a table of the wrong width": (lambda p: p.update(table=p["table"][:, :4]), "parameter table"),
     "a table as int64": (lambda p: p.update(table=p["table"].astype(np.int64)), "parameter table: expected dtype"),
     "a table as float16": (lambda p: p.update(table=p["table"].astype(np.float16)), "parameter table: expected dtype"),
     "a shared gain": (lambda p: p.update(query_gain=p["query_gain"][0]), "query_gain"),
@@ -69,7 +69,7 @@ PARAMETERS = {
 }
 
 
-def refused(arguments, message, **more):
+def assert_raises(arguments, message, **more):
     with pytest.raises(InputError, match=message) as caught:
         engram(**arguments, **more)
     assert "\n" not in str(caught.value)
@@ -81,7 +81,7 @@ def test_shapes_and_dtypes_are_always_checked(name, check):
     argument, change, message = SHAPES_AND_DTYPES[name]
     arguments = case()
     arguments[argument] = change(arguments.get(argument))
-    refused(arguments, message, check=check)
+    assert_raises(arguments, message, check=check)
 
 
 @pytest.mark.parametrize("name", VALUES)
@@ -89,27 +89,27 @@ def test_values_are_checked(name):
     argument, change, message = VALUES[name]
     arguments = case()
     arguments[argument] = change(arguments[argument])
-    refused(arguments, message)
+    assert_raises(arguments, message)
 
 
 FLAT_ROWS = {
-    "rows without offsets": (lambda flat: flat - FLAT, "flat rows inside their own column's table.*found -"),
-    "a row of the column before": (lambda flat: with_value(flat, (1, 2, 1), FLAT[1] - 1), r"found -1 at \(1, 2, 1\)"),
-    "a row of the column after": (lambda flat: with_value(flat, (0, 1, 0), FLAT[1]), "in column 0, found 23"),
-    "a row beyond the table": (lambda flat: with_value(flat, (0, 1, 3), FLAT[3] + 37), r"column 3, found 37"),
+    "rows without offsets": (lambda flat: flat - FLAT, "flat rows within their column's table.*found -"),
+    "a row of the previous column": (lambda flat: with_value(flat, (1, 2, 1), FLAT[1] - 1), r"found -1 at \(1, 2, 1\)"),
+    "a row of the next column": (lambda flat: with_value(flat, (0, 1, 0), FLAT[1]), "in column 0, found 23"),
+    "a row past the table": (lambda flat: with_value(flat, (0, 1, 3), FLAT[3] + 37), r"column 3, found 37"),
     "a row below zero": (lambda flat: with_value(flat, (0, 0, 0), -1), "column 0, found -1"),
-    "the least integer": (lambda flat: with_value(flat, (0, 0, 3), -(2**63)), "rows: expected flat rows"),
+    "the smallest integer": (lambda flat: with_value(flat, (0, 0, 3), -(2**63)), "rows: expected flat rows"),
 }
 
 
 @pytest.mark.parametrize("name", FLAT_ROWS)
-def test_flat_rows_lie_in_their_own_columns(name):
+def test_flat_rows_outside_their_columns_raise(name):
     change, message = FLAT_ROWS[name]
     arguments = case()
     arguments["rows"] = arguments["rows"] + FLAT
     engram(**arguments, flat_rows=True)
     arguments["rows"] = change(arguments["rows"])
-    refused(arguments, message, flat_rows=True)
+    assert_raises(arguments, message, flat_rows=True)
 
 
 @pytest.mark.parametrize("name", [name for name in SHAPES_AND_DTYPES if name.startswith("rows")])
@@ -118,24 +118,24 @@ def test_flat_rows_have_the_shape_and_dtype_of_rows(name):
     arguments = case()
     arguments["rows"] = change(arguments["rows"] + FLAT)
     for check in (True, False):
-        refused(arguments, message, flat_rows=True, check=check)
+        assert_raises(arguments, message, flat_rows=True, check=check)
 
 
 def test_flat_rows_need_the_offsets_of_the_layer():
-    for change, message in (PARAMETERS["no offsets"], PARAMETERS["offsets of another layer"]):
+    for change, message in (PARAMETERS["no offsets"], PARAMETERS["offsets of a different layer"]):
         arguments = case()
         arguments["rows"] = arguments["rows"] + FLAT
         change(arguments["parameters"])
-        refused(arguments, message, flat_rows=True)
+        assert_raises(arguments, message, flat_rows=True)
 
 
-def test_unchecked_nan_is_passed_on():
+def test_unchecked_nan_propagates():
     arguments = case()
     arguments["hidden"] = with_value(arguments["hidden"], (1, 0, 2, 4), np.nan)
-    found = engram(**arguments, check=False)
-    assert np.isnan(found[1, 0, 2]).all()
-    assert np.isfinite(found[0]).all()
-    assert np.isfinite(found[1, :, :2]).all()
+    result = engram(**arguments, check=False)
+    assert np.isnan(result[1, 0, 2]).all()
+    assert np.isfinite(result[0]).all()
+    assert np.isfinite(result[1, :, :2]).all()
 
 
 def test_unchecked_gives_the_same_output():
@@ -143,23 +143,23 @@ def test_unchecked_gives_the_same_output():
 
 
 @pytest.mark.parametrize("name", PARAMETERS)
-def test_parameters_that_do_not_fit(name):
+def test_invalid_parameters_raise(name):
     change, message = PARAMETERS[name]
     arguments = case()
     change(arguments["parameters"])
-    refused(arguments, message)
+    assert_raises(arguments, message)
 
 
 def test_a_table_must_have_the_dtype_of_its_codec():
     arguments = case(QWEN)
     arguments["parameters"]["table"] = arguments["parameters"]["table"].astype(np.float32)
-    refused(arguments, "parameter table: expected dtype bfloat16")
+    assert_raises(arguments, "parameter table: expected dtype bfloat16")
 
 
 def test_rounding_needs_float32():
     rng = np.random.default_rng(1)
     hidden, rows = random_inputs(V41, rng)
-    refused({"parameters": {}, "hidden": hidden, "rows": rows, "config": V41}, r"float32.*rounding='none'")
+    assert_raises({"parameters": {}, "hidden": hidden, "rows": rows, "config": V41}, r"float32.*rounding='none'")
 
 
 def test_a_rounding_configuration_needs_whole_blocks():
@@ -168,7 +168,7 @@ def test_a_rounding_configuration_needs_whole_blocks():
 
 
 @pytest.mark.parametrize("name", ["key_weight", "query_gain", "conv_weight"])
-def test_weights_that_are_not_finite_are_named(name):
+def test_non_finite_weights_raise(name):
     rng = np.random.default_rng(4)
     parameters, (hidden, rows) = random_parameters(DEMO, rng), random_inputs(DEMO, rng)
     parameters[name] = parameters[name] * np.nan
@@ -176,7 +176,7 @@ def test_weights_that_are_not_finite_are_named(name):
         engram(parameters, hidden, rows, DEMO)
 
 
-def test_a_stop_that_is_never_met_is_said():
+def test_an_unreached_stop_raises():
     rng = np.random.default_rng(4)
     parameters, (hidden, rows) = random_parameters(DEMO, rng), random_inputs(DEMO, rng)
     with pytest.raises(InputError, match=r"stop: expected a stage that was computed: memory.*found 'gates'"), \

@@ -1,0 +1,153 @@
+"""Compiled kernels on disk: loaded again, by whatever process; never out of date, never half a file."""
+
+import ast
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import engram_ref
+from engram_ref import InputError
+
+pytest.importorskip("numba", reason="numba is not installed")
+from numba import config, njit
+
+from engram_ref.backends.numba import _cache
+
+PACKAGE = Path(engram_ref.__file__).parent
+needs_the_jit = pytest.mark.skipif(config.DISABLE_JIT, reason="nothing is compiled")
+
+CALLS = """
+import sys, numpy as np
+from engram_ref.backends import numba as fast
+from engram_ref.backends.numba import _cache, hashing, norm
+x, primes = np.linspace(-1, 1, 37), np.array([4099, 4111, 4127, 4129, 4133, 4139, 4153, 4157])
+for dtype in sys.argv[1:]:
+    print(*fast.rms_norm(x.astype(dtype), np.ones(37, dtype), 1e-6).tolist())
+print(*fast.table_rows(np.arange(-3, 3).reshape(1, 6, 1) * 2**57, primes).ravel().tolist())
+kernels = (norm._norm, hashing._reduce)
+print("hits", *(sum(kernel.stats.cache_hits.values()) for kernel in kernels))
+print("misses", *(sum(kernel.stats.cache_misses.values()) for kernel in kernels))
+"""
+"""A call with intrinsics, and one with a named tuple as well; then the kernels that were loaded and compiled."""
+
+
+def start(folder, *dtypes):
+    environment = os.environ | {"ENGRAM_REF_JIT_CACHE": str(folder)}
+    return subprocess.Popen([sys.executable, "-c", CALLS, *dtypes], env=environment, text=True,
+                            stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+
+
+def printed(process):
+    out, err = process.communicate(timeout=300)
+    assert process.returncode == 0 and err == "", err
+    *answers, hits, misses = out.splitlines()
+    return sorted(answers), hits, misses
+
+
+@needs_the_jit
+def test_processes_that_start_together_write_one_cache_and_later_ones_load_it(tmp_path):
+    orders = (("float32", "float64"), ("float64", "float32")) * 2
+    together = [printed(process) for process in [start(tmp_path / "new" / "folder", *order) for order in orders]]
+    answers, hits, misses = printed(start(tmp_path / "new" / "folder", "float64", "float32"))
+    assert {tuple(a) for a, _, _ in together} == {tuple(answers)}
+    assert (hits, misses) == ("hits 2 1", "misses 0 0")
+    [folder] = (tmp_path / "new" / "folder").iterdir()
+    names = [path.name for path in folder.iterdir()]
+    assert sum(name.startswith("norm._norm-") for name in names) == 2
+    assert all(name.endswith(".nbc") for name in names), "temporary files are gone"
+
+
+def changed(path, old="import", new="import "):
+    path.write_text(path.read_text(encoding="utf-8").replace(old, new, 1), encoding="utf-8")
+
+
+CHANGES = {
+    "a callee in another module": lambda root: changed(root / "backends" / "numba" / "vectors" / "sums.py"),
+    "a constant of the definition": lambda root: changed(root / "ops" / "gate.py", "ROOT_CLAMP = ", "ROOT_CLAMP = 2*"),
+    "a new file": lambda root: (root / "backends" / "numba" / "vectors" / "new.py").touch(),
+    "another name": lambda root: (root / "ops" / "gate.py").rename(root / "ops" / "gates.py"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_changed_source_has_another_folder(tmp_path, change):
+    for name in _cache.SOURCES:
+        shutil.copytree(PACKAGE / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    before = _cache.digest_of(tmp_path)
+    assert before == _cache.digest_of(PACKAGE)
+    CHANGES[change](tmp_path)
+    assert _cache.digest_of(tmp_path) != before
+
+
+def test_constants_in_kernels_come_from_the_digested_sources():
+    digested = tuple(f"engram_ref.{name.replace('/', '.')}" for name in _cache.SOURCES)
+    imports = [node for path in (PACKAGE / "backends" / "numba").rglob("*.py")
+               for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.ImportFrom)]
+    assert {f"{alias.name} from {node.module}" for node in imports for alias in node.names
+            if alias.name.isupper() and node.module.startswith("engram_ref")
+            and not node.module.startswith(digested)} == set()
+
+
+def test_versions_and_settings_of_numba_are_part_of_the_digest(monkeypatch):
+    before = _cache.facts()
+    monkeypatch.setenv("NUMBA_BOUNDSCHECK", "1")
+    assert _cache.facts() != before
+    assert _cache.digest_of(PACKAGE, before) != _cache.digest_of(PACKAGE, _cache.facts())
+
+
+def twice(x):
+    return 2 * x
+
+
+def compiled(folder):
+    """Whether a new dispatcher of `twice` compiled it, instead of loading it."""
+    dispatcher = njit(twice)
+    dispatcher._cache = _cache.Kernels(twice, folder)
+    assert dispatcher(21) == 42
+    return sum(dispatcher.stats.cache_misses.values()) == 1
+
+
+@needs_the_jit
+@pytest.mark.parametrize("damage", ["truncated", "empty", "one bit", "of another signature"])
+def test_a_damaged_file_is_compiled_and_written_again(tmp_path, damage):
+    assert compiled(tmp_path) and not compiled(tmp_path)
+    [path] = tmp_path.iterdir()
+    data = path.read_bytes()
+    if damage == "of another signature":
+        njit_of_float = njit(twice)
+        njit_of_float._cache = _cache.Kernels(twice, tmp_path)
+        njit_of_float(0.5)
+        [other] = set(tmp_path.iterdir()) - {path}
+        other.replace(path)
+    else:
+        path.write_bytes({"truncated": data[:-9], "empty": b"", "one bit": data[:99] + b"?" + data[100:]}[damage])
+    assert compiled(tmp_path) and not compiled(tmp_path)
+
+
+@needs_the_jit
+def test_a_kernel_that_cannot_be_written_works_with_a_warning(tmp_path):
+    with pytest.warns(UserWarning, match=r"was not cached: file .*expected a folder that exists"):
+        assert compiled(tmp_path / "removed")
+
+
+@pytest.mark.parametrize("named", ["file", "file/below", "zero\0byte"])
+def test_a_folder_that_cannot_be_made_is_refused(tmp_path, named):
+    (tmp_path / "file").touch()
+    with pytest.raises(InputError, match="ENGRAM_REF_JIT_CACHE: expected a folder that can be written"):
+        _cache.open_folder(str(tmp_path / named))
+
+
+def test_a_folder_of_another_user_is_refused(tmp_path, monkeypatch):
+    folder = _cache.open_folder(str(tmp_path))
+    assert folder.parent == tmp_path and folder.stat().st_mode & 0o077 == 0
+    monkeypatch.setattr(os, "getuid", lambda: folder.stat().st_uid + 1)
+    with pytest.raises(InputError, match=r"ENGRAM_REF_JIT_CACHE: .*belongs to another user"):
+        _cache.open_folder(str(tmp_path))
+
+
+def test_nothing_is_written_unless_asked_for():
+    assert _cache.FOLDER is None or os.environ["ENGRAM_REF_JIT_CACHE"]
