@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "engram_ref"
 
 SOURCE = '''
-"""Values. A "choice" is explained beside it."""
+"""Values. A "choice" has a comment."""
 EPS: dict = {
     "first": {"form": "a",
               "eps": 1e-6},      # choice: usual

@@ -37,7 +37,7 @@ def test_the_statements_of_the_page():
         return addressing.rows(v4.canonical[v4.encode(text)], layer)
 
     assert len(set(v4.canonical[v4.encode("the The THE")])) == 1 and len(set(v4.encode("the The THE"))) == 3
-    assert {"the", " The", "THE", " thé"} <= {v4.text(int(i)) for i in v4.members(237)}    # case, accents, blanks
+    assert {"the", " The", "THE", " thé"} <= {v4.text(int(i)) for i in v4.members(237)}    # case, accents, spaces
     twice, = [rows(v41, 1, "Alexander the Great saw Alexander the Great")]
     assert (twice[2, :16] == twice[-1, :16]).all() and (twice[2, 16:] != twice[-1, 16:]).all()
     assert (rows(v41, 1, "horse dog")[-1] != rows(v41, 1, "dog horse")[-1]).all()
