@@ -204,11 +204,11 @@ assert per_row["toy"] == 1 and per_row["distinct primes"] > 3
 # the pairs that collide in head 0 would also collide in head 1.
 
 # %%
-ways = {"one size": np.stack([real_mixes % SIZE] * HEADS, axis=-1),
-        "one size, constants": toy_rows(real_mixes),
-        "distinct primes": ops.table_rows(real_mixes[None, :, None], primes)[0]}
+schemes = {"one size": np.stack([real_mixes % SIZE] * HEADS, axis=-1),
+           "one size, constants": toy_rows(real_mixes),
+           "distinct primes": ops.table_rows(real_mixes[None, :, None], primes)[0]}
 counted = {name: [collisions(rows[:, :k]) for k in (1, 2, 4)]
-           for name, rows in ways.items()}
+           for name, rows in schemes.items()}
 print("primes", primes)
 for name, (one, two, four) in counted.items():
     print(f"{name:20} one head {one:6,}   two heads {two:6,}   all four {four:6,}")
@@ -267,7 +267,7 @@ print(f"largest product possible {largest_id * largest_multiplier:,}")
 print(f"                   2**63 {2**63:,}")
 assert largest_id * largest_multiplier < 2**63
 assert (multipliers <= largest_multiplier).all() and (real_mixes >= 0).all()
-assert -7 % 5 == 3 and math.fmod(-7, 5) == -2  # Python's way, and C's
+assert -7 % 5 == 3 and math.fmod(-7, 5) == -2  # Python rounds down, C towards 0
 
 # %% [markdown]
 # ### Why they are odd

@@ -93,11 +93,11 @@ logits = np.array([[2, 0, -1, 1], [0, 1, 3, 0], [-1, 0, 2, 1], [1, -2, 0, 0.0]])
 matrix = np.exp(logits)
 print("            worst row   worst column")
 for iteration in range(1, 21):
-    for words, axis in (("columns", 0), ("rows", 1)):
+    for label, axis in (("columns", 0), ("rows", 1)):
         matrix = matrix / matrix.sum(axis=axis, keepdims=True)
         row, column = (abs(matrix.sum(axis=a) - 1).max() for a in (1, 0))
         if iteration in (1, 2, 20):
-            print(f"{iteration:2} {words:8}{row:10.0e}{column:14.0e}")
+            print(f"{iteration:2} {label:8}{row:10.0e}{column:14.0e}")
 assert np.allclose(matrix, ops.sinkhorn(logits, 20), rtol=1e-13) and row < 1e-15 < column
 
 # %% [markdown]
