@@ -182,13 +182,17 @@ class Fused(Steps):
         B, T, M, D = hidden.shape
         check_shapes(memory=(memory, (B, T, config.memory_width)), query_gain=(parameters["query_gain"], (M, D)),
                      key_gain=(parameters["key_gain"], (M, D)),
-                     dead=(hidden[..., 0, 0] if dead is None else dead, (B, T)))
+                     dead=(hidden[..., 0, 0] if dead is None else dead, (B, T)),
+                     value_weight=(parameters["value_weight"], (D, config.memory_width)))
         emulated, tokens = config.rounding == "fp8_bf16", B * T
         x = memory.reshape(tokens, memory.shape[-1])
         x = self.requantise(x, config.quantise_floor) if emulated else x
         rounded = self.round_bf16 if emulated else lambda array: array
         biases = parameters if config.projection_bias else {}
-        value = rounded(self.linear(x, parameters["value_weight"], biases.get("value_bias")))
+        value = np.matmul(x, parameters["value_weight"].T, out=aligned((tokens, D), hidden.dtype))
+        if biases:
+            check_shapes(value_bias=(biases["value_bias"], (D,)))
+            value += biases["value_bias"]
         key_weight = parameters["key_weight"].reshape(M * D, x.shape[1]).T
         key_bias = biases["key_bias"].reshape(M * D) if biases else None
         gain = (self.effective_gain(parameters["query_gain"], config.gain_form)
@@ -204,7 +208,7 @@ class Fused(Steps):
                                 gate.FORMS[config.gate_form], alpha[block])
         if dead is not None:
             alpha[dead.reshape(tokens)] = 0
-        return alpha.reshape(B, T, M), value.reshape(B, T, D)
+        return alpha.reshape(B, T, M), rounded(value).reshape(B, T, D)
 
 
 SMALL, STEPS, FUSED = Small(), Steps(), Fused()
