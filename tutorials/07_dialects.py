@@ -403,8 +403,8 @@ assert np.isclose(scores["qwen"] / plain[0], (1.8 / 0.8) ** 2, rtol=1e-5)
 #
 # ## How the versions differ
 #
-# In this tutorial, the whole page answers that question. The [errata page](../paper/errata.md) lists the places where
-# the paper contradicts the code or itself, with evidence.
+# This whole tutorial is about the differences. The [errata page](../paper/errata.md) lists the places where the paper
+# contradicts the code or itself, with evidence.
 #
 # ## Exercises
 #
