@@ -4,10 +4,7 @@ No page may make a request to another origin.
 """
 
 import ast
-import os
 import re
-import subprocess
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -19,29 +16,12 @@ from browser import Browser, find_chromium, requests_in, served, site_pages
 from reference import LEFT_OUT
 
 from engram_ref.literals import MULTIPLIERS
+from tests.docs.conftest import ROOT, build
 
-ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = Path(__file__).parent / "sample"
 SEARCH = "document.querySelector('.md-search__input').dispatchEvent(new Event('focus'))"   # starts the search worker
 
 needs_chromium = pytest.mark.skipif(find_chromium() is None, reason="no Chromium on the PATH")
-
-
-def build(out: Path, tutorials: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(out)]
-    environment = {**os.environ, "ENGRAM_TUTORIALS": tutorials, "NO_MKDOCS_2_WARNING": "1"}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-
-
-@pytest.fixture(scope="session")
-def site(tmp_path_factory):
-    """The site with the sample tutorial before the real ones."""
-    for name in ("mkdocs", "material", "mkdocstrings", "pymdownx", "ziamath"):
-        pytest.importorskip(name, reason=f"the docs extra is not installed ({name} is missing)")
-    out = tmp_path_factory.mktemp("site")
-    done = build(out, f"{SAMPLE}{os.pathsep}{ROOT / 'tutorials'}")
-    assert done.returncode == 0, done.stdout + done.stderr
-    return out
 
 
 class Tags(HTMLParser):

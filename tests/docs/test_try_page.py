@@ -1,10 +1,7 @@
 """The page "Type your own text": its statements are true, and in a browser it shows the package's rows."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 
 import explorable
 import pytest
@@ -12,7 +9,7 @@ from browser import Browser, find_chromium, served
 
 from engram_ref import Addressing, Vocabulary, preset
 from engram_ref.cli.walk_data import DEFAULT_TEXT
-from tests.docs.test_try_js import EMPTY, PAGE, ROOT, VOCABULARY, expected, tokens_of
+from tests.docs.test_try_js import EMPTY, PAGE, VOCABULARY, expected, tokens_of
 
 PATH = "learn/type-your-own-text/"
 
@@ -50,19 +47,6 @@ def test_the_statements_of_the_page():
 
 
 # The page ---------------------------------------------------------------------------------------------
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    """The site without tutorials, which builds in a few seconds."""
-    for name in ("mkdocs", "material", "mkdocstrings", "pymdownx", "ziamath"):
-        pytest.importorskip(name, reason=f"the docs extra is not installed ({name} is missing)")
-    out = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "mkdocs", "build", "--no-strict", "--quiet", "--site-dir", str(out)]
-    environment = {**os.environ, "ENGRAM_TUTORIALS": str(out / "none"), "NO_MKDOCS_2_WARNING": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return out
-
 
 @pytest.fixture(scope="module")
 def origin(site):
