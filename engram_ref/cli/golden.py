@@ -31,8 +31,7 @@ def arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("action", choices=("verify", "export"), metavar="ACTION", help="verify or export")
     command.add_argument("folder", nargs="?", metavar="DIR", help="export: a new or empty folder")
     command.add_argument("--backend", metavar="NAME", help=f"verify: {', '.join(BACKENDS)} (default: numpy)")
-    command.add_argument("--from", dest="source", metavar="DIR",
-                         help="verify: read exported vectors instead of the included ones")
+    command.add_argument("--from", dest="source", metavar="DIR", help="verify: read exported vectors from this folder")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -40,8 +39,7 @@ def run(options: argparse.Namespace) -> int:
     if options.action == "export":
         return run_export(options)
     if options.folder is not None:
-        raise InputError("DIR", "no folder for verify", options.folder,
-                         f"did you mean golden verify --from {options.folder}?")
+        raise InputError("DIR", "no folder for verify", options.folder, f"golden verify --from {options.folder}?")
     name = "numpy" if options.backend is None else options.backend
     namespace = load(name)
     vectors = read(GOLDEN if options.source is None else Path(options.source))
