@@ -22,7 +22,7 @@ DESCRIPTION = """verify: run all golden cases, and report for each failure the f
 element and its distance. export DIR: write the vectors as JSON and safetensors to a new or empty folder, for tests in
 other languages."""
 
-PATIENCE = 2.0
+PROGRESS_DELAY = 2.0
 """Seconds before progress is shown on a terminal."""
 
 
@@ -63,11 +63,11 @@ def run_export(options: argparse.Namespace) -> int:
 
 
 def terminal_progress() -> Callable[[int, int], None]:
-    """Return a progress function that updates one line on a terminal, starting after PATIENCE seconds."""
+    """Return a progress function that updates one line on a terminal, starting after PROGRESS_DELAY seconds."""
     started = time.monotonic()
 
     def progress(done: int, total: int) -> None:
-        if is_terminal(sys.stderr) and time.monotonic() - started > PATIENCE:
+        if is_terminal(sys.stderr) and time.monotonic() - started > PROGRESS_DELAY:
             print_stderr(f"\r{done} of {total} runs", end="\n" if done == total else "")
 
     return progress
