@@ -9,10 +9,10 @@ from engram_ref.cli.terminal import DIM, columns, escaped, fit, shade, style, ta
 from engram_ref.cli.walk_data import Walk
 from engram_ref.stages import STAGES
 
-MAX_MEMBERS = 40        # tokens of a class that are listed; further ones are only counted
-MAX_TOKEN = 24          # columns of a token in a table; some tokens have 128 characters
+MAX_MEMBERS = 40         # tokens of a class that are listed; further ones are only counted
+MAX_TOKEN = 24           # columns of a token in a table; some tokens have 128 characters
 SHOWN_VALUES = 6         # leading channels of a vector that are printed
-MAX_LISTED = 3          # attended positions or next tokens that are listed
+MAX_LISTED = 3           # attended positions or next tokens that are listed
 
 
 def token_cell(walk: Walk, position: int) -> str:
