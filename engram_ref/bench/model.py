@@ -9,6 +9,7 @@ from types import ModuleType
 
 import numpy as np
 
+from engram_ref.backends.numba import _buffers
 from engram_ref.bench import limits
 from engram_ref.bench.case import FRESH, OURS, Case, Comparison
 from engram_ref.bench.limits import aligned
@@ -82,7 +83,11 @@ def peaks(setting: Setting, variant: str, rounds: int) -> list[int]:
     few = setting.size(*WARM)
     with setting.using(setting.threads):
         run(hidden=hidden[:, :few], rows=rows[:, :few])
-        return [extra(partial(run, hidden=hidden, rows=rows)) for _ in range(rounds)]
+        found = []
+        for _ in range(rounds):
+            _buffers.release()
+            found.append(extra(partial(run, hidden=hidden, rows=rows)))
+        return found
 
 
 def conv(setting: Setting) -> Iterator[Case]:

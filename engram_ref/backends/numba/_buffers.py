@@ -55,6 +55,11 @@ def keep(raw: np.ndarray) -> None:
         _kept.pop(next(iter(_kept), None), None)
 
 
+def release() -> None:
+    """Give all memory kept for reuse back to the system."""
+    _kept.clear()
+
+
 def streams(array: np.ndarray) -> bool:
     """Whether to write the array with non-temporal stores: it exceeds the cache, and it starts on a cache line."""
     return array.nbytes > STREAM_ABOVE and array.ctypes.data % BYTES == 0
