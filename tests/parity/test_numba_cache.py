@@ -130,7 +130,7 @@ def test_a_damaged_file_is_replaced(tmp_path, damage):
 
 @needs_the_jit
 def test_a_kernel_that_cannot_be_written_works_with_a_warning(tmp_path):
-    with pytest.warns(UserWarning, match=r"was not cached: file .*expected a folder that exists"):
+    with pytest.warns(UserWarning, match=r"was not cached: file .*expected an existing folder"):
         assert compiled(tmp_path / "removed")
 
 
