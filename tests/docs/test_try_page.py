@@ -17,12 +17,14 @@ needs_chromium = pytest.mark.skipif(find_chromium() is None, reason="no Chromium
 
 
 def test_the_statements_of_the_page():
+    # Numbers.
     page = " ".join(PAGE.read_text(encoding="utf-8").split())
     v3, v4 = Vocabulary.load("deepseek-v3"), VOCABULARY
     for number in (v3.size, v3.canonical_size, v4.canonical_size, v3.canonical_size - 1, v4.size):
         assert f"{number:,}" in page
     assert (v3.canonical == v4.canonical[: v3.size]).all()
     assert not re.search(r"\son\w+=", page)                          # no inline handlers
+    # Heads, table sizes and multipliers of both dialects.
     v41, paper = (Addressing(preset(name)) for name, _ in explorable.DIALECTS)
     primes = [v41.primes[1], paper.primes[2]]
     assert (v41.config.n_heads, paper.config.n_heads) == (8, 8)
@@ -33,6 +35,7 @@ def test_the_statements_of_the_page():
     def rows(addressing, layer, text):
         return addressing.rows(v4.canonical[v4.encode(text)], layer)
 
+    # The statements under "What to look for".
     assert len(set(v4.canonical[v4.encode("the The THE")])) == 1 and len(set(v4.encode("the The THE"))) == 3
     assert {"the", " The", "THE", " thé"} <= {v4.text(int(i)) for i in v4.members(237)}    # case, accents, spaces
     twice, = [rows(v41, 1, "Alexander the Great saw Alexander the Great")]
