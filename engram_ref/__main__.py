@@ -1,4 +1,4 @@
-"""python -m engram_ref: the same as the command engram-ref."""
+"""Run the command engram-ref as python -m engram_ref."""
 
 import sys
 

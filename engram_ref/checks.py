@@ -62,17 +62,17 @@ def annotations(kind: type) -> dict[str, Any]:
 
 def choices(kind: type) -> dict[str, tuple[str, ...]]:
     """Return field -> accepted names, for the `Literal` fields of a dataclass."""
-    return {field: get_args(wanted) for field, wanted in annotations(kind).items() if get_origin(wanted) is Literal}
+    return {field: get_args(form) for field, form in annotations(kind).items() if get_origin(form) is Literal}
 
 
-def checked(argument: str, value: Any, wanted: Any) -> Any:
+def checked(argument: str, value: Any, annotation: Any) -> Any:
     """Return the value as its annotation requires, converted if no information is lost.
 
-    argument   name of the argument, for messages
-    wanted     an annotation of one of the forms above
-    raises     InputError if the value does not fit
+    argument     name of the argument, for messages
+    annotation   one of the forms above
+    raises       InputError if the value does not fit
     """
-    form, inner = get_origin(wanted), get_args(wanted)
+    form, inner = get_origin(annotation), get_args(annotation)
     if form in (Union, types.UnionType):                     # X | None
         return None if value is None else checked(argument, value, inner[0])
     if form is Annotated:
@@ -83,14 +83,14 @@ def checked(argument: str, value: Any, wanted: Any) -> Any:
     if form is tuple:
         check_kind(argument, value, list, tuple)
         return tuple(checked(f"{argument}[{i}]", item, inner[0]) for i, item in enumerate(value))
-    if wanted is bool and isinstance(value, np.bool_):
+    if annotation is bool and isinstance(value, np.bool_):
         return bool(value)
-    check_kind(argument, value, wanted)
+    check_kind(argument, value, annotation)
     return value
 
 
 def number(argument: str, value: Any, kind: type[Number], limits: Range) -> Number:
-    """Return an equal Python int or finite float, or raise InputError if there is none within the limits."""
+    """Convert a number to an equal Python int or finite float; raise InputError if there is none within the limits."""
     allowed: tuple[type, ...] = (int, np.integer)
     expected = "an integer"
     if kind is float:
@@ -116,8 +116,8 @@ def integer(argument: str, value: object, least: int = 0, most: int = 2**31 - 1)
 
 def check_kinds(**arguments: tuple) -> None:
     """Raise InputError unless each argument is an instance of one of its classes: name=(value, class, ...)."""
-    for name, given in arguments.items():
-        check_kind(name, *given)
+    for name, (value, *kinds) in arguments.items():
+        check_kind(name, value, *kinds)
 
 
 def check_shapes(**arrays: tuple) -> None:
@@ -131,7 +131,7 @@ def check_shapes(**arrays: tuple) -> None:
 
 
 def as_batch(argument: str, axes: str, array: Any, *others: Any) -> tuple:
-    """Return whether an array has a batch axis, then the array and the others, each with a batch axis.
+    """Return whether an array has a batch axis, followed by it and the other arrays, each with a batch axis.
 
     argument   name of the array, for messages
     axes       axis letters of the array without a batch, such as "T"

@@ -36,7 +36,7 @@ class EngramConfig:
     n_branches: Count                        # M
 
     # which ids are hashed
-    vocabulary: str | None                   # its name; None: raw ids are hashed
+    vocabulary: str | None                   # name of the vocabulary; None: raw ids are hashed
     vocab_size: Count                        # V, raw ids
     canonical_size: Count                    # number of classes; equals vocab_size for raw ids
     pad_id: Whole                            # raw id whose canonical id replaces hidden tokens if eos_id is None

@@ -44,10 +44,10 @@ def check_name(argument: str, name: object, known: Collection[str]) -> None:
         raise InputError(argument, f"one of {', '.join(known)}", described(name), hint)
 
 
-def check_sha256(argument: str, found: str, expected: str, hint: str, whose: str = "") -> None:
+def check_sha256(argument: str, found: str, expected: str, hint: str, owner: str = "") -> None:
     """Raise InputError unless two sha256 digests are equal; the message shows the first 16 digits of each."""
     if found != expected:
-        raise InputError(argument, f"{whose}sha256 {expected[:16]}...", f"sha256 {found[:16]}...", hint)
+        raise InputError(argument, f"{owner}sha256 {expected[:16]}...", f"sha256 {found[:16]}...", hint)
 
 
 def described(value: object) -> str:

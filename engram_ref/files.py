@@ -103,8 +103,8 @@ def check_folder(path: str | Path) -> Path:
     target, status = resolved(path, argument)
     is_folder = status is not None and stat.S_ISDIR(status.st_mode)
     if status is not None and not (is_folder and not any(target.iterdir())):
-        raise InputError(argument, "a new or an empty folder", "files in it" if is_folder else file_type(status),
-                         "choose a different name")
+        raise InputError(argument, "a new or an empty folder",
+                         "a folder that contains files" if is_folder else file_type(status), "choose a different name")
     check_writable(target if is_folder else target.parent, argument)
     return target
 

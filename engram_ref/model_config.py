@@ -17,7 +17,7 @@ from engram_ref.errors import InputError
 class YarnConfig:
     """YaRN: extends a trained model to longer texts."""
 
-    factor: Positive                     # s, by which the context is extended
+    factor: Positive                     # s, the factor by which the context is extended
     mscale: NonNegative                  # f; queries and keys are scaled by m = 0.1 f ln(s) + 1
     original_length: Count = 4096        # L0, context length of the trained model
     beta_fast: Positive = 32.0           # pairs with more rotations than this over L0 are unchanged

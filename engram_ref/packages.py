@@ -47,7 +47,7 @@ def import_failure(package: str) -> str:
 
 
 def failure_text(error: Exception, package: str) -> str:
-    """Return the reason in an import's error, of any type: a missing shared library, for example, raises OSError."""
+    """Return the reason for a failed import, whatever the error's type: a missing shared library raises OSError."""
     if isinstance(error, ModuleNotFoundError) and error.name == package:
         return ABSENT
     return " ".join(f"cannot be imported: {type(error).__name__}: {error}".split())

@@ -56,9 +56,9 @@ class Trace:
 
     def at(self, prefix: str) -> "Trace":
         """Return a trace that stores into this one, with names below a path: trace.at("layers.1.engram")."""
-        below = Trace(self.stop, self.check_finite, self._path(prefix))
-        below.arrays = self.arrays
-        return below
+        nested = Trace(self.stop, self.check_finite, self._path(prefix))
+        nested.arrays = self.arrays
+        return nested
 
     def record(self, name: str, array: np.ndarray) -> None:
         """Store a copy of one stage; raise InputError if it is not finite and `check_finite` is set."""
@@ -66,10 +66,10 @@ class Trace:
         key, stored = self._path(name), copied(array)
         if stored.dtype.kind in "OSU":
             raise InputError("array", "an array of numbers", described(array))
-        array = self.arrays[key] = stored
-        if self.check_finite and not np.isfinite(array).all():
-            position = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
-            raise InputError(key, "finite values", f"{array[position]} at {position}", "the first stage that has one")
+        self.arrays[key] = stored
+        if self.check_finite and not np.isfinite(stored).all():
+            position = tuple(int(i) for i in np.argwhere(~np.isfinite(stored))[0])
+            raise InputError(key, "finite values", f"{stored[position]} at {position}", "the first stage that has one")
         if self.stop in (key, name):
             raise Stopped(key)
 
@@ -100,7 +100,7 @@ class Trace:
             with safe_open(path, framework="numpy") as stored:
                 order = (stored.metadata() or {})["order"]
                 trace.arrays = {key: stored.get_tensor(key) for key in order.split("\n") if key}
-        except Exception as error:  # the library raises an exception of its own for any damage
+        except Exception as error:  # the library has its own exception types
             raise InputError(f"trace file {path}", "a safetensors file written by Trace.save", str(error),
                              "is it truncated, or not a trace?") from error
         return trace

@@ -1,8 +1,8 @@
-"""What the benchmark compares with: the plain ways that others would write, frozen here.
+"""The baselines of the benchmark: plain implementations that never change.
 
-Nothing here uses engram_ref, so nothing here gets faster with it. NumPy as the authors' demo does it, a C loop,
-and torch as a competent user writes it. Arrays go in and come out in this package's layout; torch shares memory
-with NumPy, so no side pays for a conversion.
+They do not use engram_ref, so they do not get faster when it does: NumPy code like the authors' demo, a C loop, and
+torch code as a competent user writes it. Inputs and outputs have this package's layout. Torch shares memory with
+NumPy, so no conversion is measured.
 """
 
 import ctypes
@@ -16,7 +16,7 @@ import numpy as np
 
 
 def demo_layer(ids, multipliers, primes, pad):
-    """The demo's hash of one layer: shifts, an exclusive or for each order, `%` for each head, a stack."""
+    """The demo's hash of one layer: shifts, one XOR per order, one `%` per head, a stack."""
     T, N = ids.shape[1], len(multipliers)
     heads = len(primes) // (N - 1)
     shifts = [np.pad(ids, ((0, 0), (k, 0)), constant_values=pad)[:, :T] for k in range(N)]
@@ -31,13 +31,13 @@ def demo_layer(ids, multipliers, primes, pad):
 
 
 def demo_rows(ids, canonical, multipliers, primes, pad):
-    """Raw ids [B, T] to the rows of each layer, [B, T, C] each: the map once, then layer by layer."""
+    """Rows [B, T, C] of each layer from raw ids [B, T]: apply the map once, then hash layer by layer."""
     mapped = canonical[ids]
     return [demo_layer(mapped, m, p, pad) for m, p in zip(multipliers, primes, strict=True)]
 
 
 def demo_step(ids, history, multipliers, primes, pad):
-    """One decode step [B] after a history [B, N-1]: the hash of the last N ids, of which the last counts."""
+    """One decode step [B] after a history [B, N-1]: hash the last N ids and keep the last position."""
     return demo_layer(np.concatenate([history, ids[:, None]], axis=1), multipliers, primes, pad)[:, -1]
 
 
@@ -64,7 +64,7 @@ void rows(const int64_t *ids, const int64_t *map, long T, long layers, long N, l
 
 
 def c_rows(ids, canonical, multipliers, primes, pad):
-    """The same for one stream [1, T] as a plain C loop, compiled for this machine: [layers, 1, T, C]."""
+    """A plain C loop for one sequence [1, T], compiled for this machine; returns [layers, 1, T, C]."""
     with tempfile.TemporaryDirectory() as folder:
         source, library = Path(folder, "rows.c"), Path(folder, "rows.so")
         source.write_text(C_LOOP, encoding="utf-8")
@@ -80,7 +80,7 @@ def c_rows(ids, canonical, multipliers, primes, pad):
         function(*arguments)
         return out.transpose(1, 0, 2)[:, None]
 
-    run.keeps = (ids, canonical, multipliers, primes)       # what the pointers point to
+    run.arrays = (ids, canonical, multipliers, primes)      # keep the memory behind the pointers alive
     return run
 
 
@@ -88,19 +88,19 @@ def c_rows(ids, canonical, multipliers, primes, pad):
 
 
 def numpy_gather(table, rows, offsets):
-    """NumPy's own gather."""
+    """NumPy's indexing."""
     return table[rows + offsets]
 
 
 def numpy_dequantise(codes, scales, rows, offsets, e4m3):
-    """NumPy's own gather and decode: a table of the 256 values, times a power of two per 32 channels."""
+    """Gather and decode in NumPy: a lookup table of the 256 values, times a power of two per 32 channels."""
     flat = rows + offsets
     values = e4m3[codes[flat]].reshape(*flat.shape, -1, 32)
     return (values * np.exp2(scales[flat].astype(np.float32) - 127)[..., None]).reshape(*rows.shape[:2], -1)
 
 
 def torch_dequantise(codes, scales, rows, offsets):
-    """Torch, eager: index, view as FP8 and E8M0, convert, multiply."""
+    """Gather and decode in eager torch: index, view as FP8 and E8M0, convert, multiply."""
     import torch
 
     codes, scales, rows, offsets = (torch.from_numpy(a) for a in (codes, scales, rows, offsets))
@@ -118,7 +118,7 @@ def torch_dequantise(codes, scales, rows, offsets):
 
 
 def torch_engram(parameters, norm_eps, conv_eps, dilation):
-    """The straightforward module: Embedding, a Linear for each branch, RMSNorm, gate, Conv1d between transposes."""
+    """A straightforward module: Embedding, one Linear per branch, RMSNorm, gate, Conv1d between transposes."""
     import torch
     from torch import nn
 
@@ -203,7 +203,7 @@ def torch_shifts(x, weight, dilation):
 
 
 def torch_experts(parameters, x, per_token, scaling):
-    """Sigmoid routing and a loop over experts, as the model classes in use write it: x [B, T, D]."""
+    """Sigmoid routing and a loop over experts, as common model classes write it: x [B, T, D]."""
     import torch
     from torch.nn.functional import linear, silu
 

@@ -1,13 +1,14 @@
-"""Which threads go well with BLAS? One kernel between matrix products, run in three ways.
+"""Compare three ways to run a multithreaded kernel between matrix products.
 
     python scripts/threads.py [--quick]
 
-own         this package's way: Python threads that run serial kernels without the interpreter's lock
-omp         Numba's parallel loop on OpenMP
-workqueue   Numba's parallel loop on its own pool
+own         this package's threads: Python threads that run serial kernels without the GIL
+omp         Numba's parallel loop with OpenMP
+workqueue   Numba's parallel loop with its own thread pool
 
-Each way runs in a process of its own, since Numba takes one layer for a process's life. Printed are medians: of the
-product alone, of the kernel alone, of both in turn, and how much longer both take than their sum.
+Each variant runs in a separate process, because Numba cannot change its threading layer within a process. The table
+shows medians: the product alone, the kernel alone, both alternating, and the ratio of the third to the sum of the first
+two. A ratio above 1 means that the threads of one slow down the other.
 """
 
 import importlib
@@ -26,7 +27,7 @@ ROUNDS = 15
 
 
 def median(work: Callable[[], object]) -> float:
-    """Median seconds of ROUNDS runs, after one to warm up."""
+    """Median seconds of ROUNDS calls, after one call to warm up."""
     work()
     seconds = []
     for _ in range(ROUNDS):
@@ -37,7 +38,7 @@ def median(work: Callable[[], object]) -> float:
 
 
 def gate_kernel(way: str, hidden: np.ndarray, key: np.ndarray, gates: np.ndarray) -> Callable[[], object]:
-    """The fused gate over all tokens, by this package's threads or by a parallel loop of Numba."""
+    """The fused gate over all tokens, with this package's threads or with Numba's parallel loop."""
     from numba import njit, prange
 
     gate, threads = (importlib.import_module(f"engram_ref.backends.numba.{name}") for name in ("gate", "_threads"))
@@ -56,7 +57,7 @@ def gate_kernel(way: str, hidden: np.ndarray, key: np.ndarray, gates: np.ndarray
 
 
 def measure(way: str, tokens: int, width: int) -> dict[str, float]:
-    """Seconds of the product, of the kernel, and of both in turn."""
+    """Seconds of the product, of the kernel, and of both alternating."""
     rng = np.random.default_rng(0)
     memory, weight, hidden = (rng.standard_normal(shape, dtype=np.float32) for shape in (
         (tokens, width // 2), (width // 2, 4 * width), (tokens, 4, width)))
@@ -70,7 +71,7 @@ def measure(way: str, tokens: int, width: int) -> dict[str, float]:
 
 
 def main(arguments: list[str]) -> int:
-    """Measure every way, each in a fresh process, and print a line for it."""
+    """Measure each variant in a fresh process and print one line per variant."""
     if arguments[:1] == ["--way"]:
         print(json.dumps(measure(arguments[1], *map(int, arguments[2:]))))
         return 0

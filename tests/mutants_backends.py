@@ -111,7 +111,7 @@ MUTANTS: dict[str, tuple] = {
     "numba-eps-inside-the-gates-square": (NUMBA + "conv:branch_factors", eps_inside_the_gates_square, FUSED,
                                           (*DEMO_64, RNG(0))),
     "numba-eps-outside-the-root": (NUMBA + "conv:branch_factors", eps_outside_the_root, FUSED, (*DEMO_64, RNG(0))),
-    "numba-taps-normed-again": (NUMBA + "conv:_update", taps_normalised_twice, FUSED, (*DEMO_64, RNG(0))),
+    "numba-taps-normed-again": (NUMBA + "conv:_convolve", taps_normalised_twice, FUSED, (*DEMO_64, RNG(0))),
     "numba-no-eps-in-the-gate": (NUMBA + "norm:machine_eps", no_eps, FUSED, (*DEMO_64, RNG(0))),
     "numba-one-gain-for-all-branches": (NUMBA + "gate:score_and_gate", gain_of_branch_0, FUSED,
                                         (*DEMO_64, RNG(0))),

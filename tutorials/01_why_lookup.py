@@ -2,14 +2,14 @@
 # # What a transformer rebuilds every time
 #
 # When you read "Alexander the Great", you do not work out who that is from three separate words: you remember the
-# phrase as a whole. A plain transformer has no such memory and rebuilds the meaning each time. Engram adds a table that
-# it can look the phrase up in.
+# phrase as a whole. A plain transformer has no such memory and rebuilds the meaning each time. Engram adds tables
+# in which the model can look such phrases up.
 #
 # **What you will be able to do**
 #
 # - say what problem Engram solves, and what it adds to a transformer block;
 # - use the package to compute which table rows a sentence reads, and say which words those rows depend on;
-# - compare how many numbers the tables hold with how many one token reads;
+# - compare the number of parameters in the tables with the number that one token reads;
 # - follow the data through one diagram; tutorials 02 to 06 explain its steps one by one.
 #
 # You need Python and some linear algebra. A word in *italics* is explained where it first appears. Every claim in the
@@ -71,18 +71,18 @@ assert raw_ids[3] == vocabulary.encode("in Great Britain")[1]
 # How often does that happen? An *n-gram* is $n$ tokens in a row. Take a text that ships with every Python, the help
 # topics of `pydoc`, and count the n-grams that already occurred earlier in the same text:
 #
-# $$ \text{share seen before} = 1 - \frac{\text{different n-grams}}{\text{n-grams}} $$
+# $$ \text{share that occurred before} = 1 - \frac{\text{different n-grams}}{\text{n-grams}} $$
 
 # %%
 help_text = "\n".join(topics[name] for name in sorted(topics))
 help_ids = vocabulary.encode(help_text)
 
-def share_seen_before(ids, n):
+def share_repeated(ids, n):
     ngrams = np.lib.stride_tricks.sliding_window_view(ids, n)   # [n-grams, n]
     return 1 - len(np.unique(ngrams, axis=0)) / len(ngrams)
 
 orders = range(1, 9)
-shares = [share_seen_before(help_ids, n) for n in orders]
+shares = [share_repeated(help_ids, n) for n in orders]
 print(f"{len(help_ids):,} tokens")
 assert shares[1] > 0.6 and shares == sorted(shares)[::-1]
 
@@ -91,7 +91,7 @@ fig, ax = plt.subplots(figsize=(6.2, 2.9))
 ax.bar(orders, shares, color=["none"] + ["C0"] * 3 + ["none"] * 4, edgecolor="C0", width=0.7)
 for n, share in zip(orders, shares, strict=True):
     ax.text(n, share + 0.02, f"{share:.0%}", ha="center")
-ax.set(xlabel="n: tokens in a row", ylabel="share seen before", ylim=(0, 1.08), xticks=list(orders))
+ax.set(xlabel="n: tokens in a row", ylabel="share that occurred before", ylim=(0, 1.08), xticks=list(orders))
 ax.set_title("More than four in ten 3-grams of this text occurred before")
 fig.set_label("Bar chart of the share of n-grams that occurred earlier in the same text. It falls from 95 % for single "
               "tokens to about 69, 44 and 32 % for 2-, 3- and 4-grams and 23 % for 8-grams; 2 to 4 are highlighted.")
@@ -219,7 +219,7 @@ assert (step[0] == rows[3]).all()
 # row. Therefore the model's own state $H$, which depends on the whole text so far, controls through a *gate*, a number
 # from 0 to 1, how much of the value is added.
 #
-# $H$ is the *residual stream*: the vectors that every block reads and adds to. These models carry four of them per
+# $H$ is the *residual stream*: the vectors that every block reads and adds to. These models have four of them per
 # token, called *branches*; each has its own key and its own gate.
 #
 # {{ diagram: way | Top row, integers computed from the text alone: text "... the Great", raw id 9327, canonical id

@@ -11,8 +11,8 @@
 # - apply the six steps that decide which tokens count as the same;
 # - rebuild the map of a whole vocabulary, and say how many keys each step merges;
 # - say which distinctions the map loses, and in which scripts;
-# - explain why a *port* (an implementation of the same thing in another language or framework) must check the map by
-#   its digest, not by its size.
+# - explain why a *port* (a reimplementation in another language or framework) must check the map by its digest, not by
+#   its size.
 #
 # This page covers circle 2 of the diagram in [tutorial 01](01_why_lookup.md).
 

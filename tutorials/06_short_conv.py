@@ -73,14 +73,14 @@ print("out:", response.astype(int))
 assert response.tolist() == [0, 1, 0, 0, 2, 0, 0, 3, 0, 0, 4, 0]
 
 # %% [markdown]
-# The demo pads both ends with nine zeros and keeps the first $T$ outputs, which is equivalent. A *port* (an
-# implementation of the same thing in another language or framework) that keeps the last $T$ outputs reads up to nine
-# positions ahead, including the tokens that it should predict.
+# The demo pads both ends with nine zeros and keeps the first $T$ outputs, which is equivalent. A *port* (a
+# reimplementation in another language or framework) that keeps the last $T$ outputs reads up to nine positions ahead,
+# including the tokens that it should predict.
 
 # %% tags=["fold"]
 spread = np.zeros(1 + (L - 1) * step)
-spread[::step] = w[::-1]                         # NumPy's order is the other one
-padded = np.convolve(line, spread)               # 9 numbers longer than the line
+spread[::step] = w[::-1]                         # NumPy uses the reverse order
+padded = np.convolve(line, spread)               # 9 numbers longer
 assert len(padded) == 20 + 9 and np.allclose(padded[:20], c[0, :, m, d])
 assert not np.allclose(padded[-20:], c[0, :, m, d])
 
@@ -143,7 +143,7 @@ for i, tap in enumerate((0, 3, 6, 9)):
 ax.plot(0, 3, "D", color="C5", markersize=9)
 ax.set(yticks=[1, 2, 3], yticklabels=["tokens", "gated vectors", "output"],
        xticks=range(-11, 1), ylim=(0.6, 3.4), xlabel="position relative to the output",
-       title="Four taps of three tokens each cover twelve tokens, each exactly once")
+       title="Four taps of three tokens each cover twelve tokens once")
 fig.set_label("An output at position 0 reads the gated vectors at 0, -3, -6 and -9; "
               "each of these reads the token at its own position and the two "
               "before it: together the tokens from -11 to 0, each once.")

@@ -12,8 +12,8 @@
 # - describe a dialect as a list of choices, and define a new one;
 # - say whether a choice changes *addresses* (which rows are read), *values* (the output for given rows), or neither;
 # - compute the address of one n-gram in four dialects;
-# - infer from the pattern of wrong rows, or from the size of an error, which choice is wrong in a port (an
-#   implementation of the same thing in another language or framework).
+# - infer from the pattern of wrong rows, or from the size of an error, which choice is wrong in a port (a
+#   reimplementation in another language or framework).
 #
 # ## One configuration, many choices
 #
@@ -403,8 +403,8 @@ assert np.isclose(scores["qwen"] / plain[0], (1.8 / 0.8) ** 2, rtol=1e-5)
 #
 # ## How the versions differ
 #
-# In this tutorial, the whole page answers that question. The [errata page](../paper/errata.md) lists the places where
-# the paper contradicts the code or itself, with evidence.
+# This whole tutorial is about the differences. The [errata page](../paper/errata.md) lists the places where the paper
+# contradicts the code or itself, with evidence.
 #
 # ## Exercises
 #
@@ -421,7 +421,7 @@ mine = replace(demo, name="mine", **GATES["deepseek-v4.1"], conv_kernel=0)
 for at in mine.layer_ids:
     my_rows, demo_rows = (Addressing(c).rows(ids_of(c), at) for c in (mine, demo))
     assert (my_rows == demo_rows).all()
-print("differs in:", ", ".join(differing(mine, demo)), "- and in no row")
+print("differs in:", ", ".join(differing(mine, demo)), "; all rows are equal")
 assert differing(mine, demo) == ["score", "gate", "query/key eps",
                                  "convolution", "conv eps", "conv init"]
 

@@ -211,7 +211,7 @@ for dot, colour, cells in (("o", "C0", depends), ("x", "C5", ~depends)):
 ax.set_xticks(range(T), map(str.strip, words), rotation=55, ha="right", fontsize=8)
 ax.set_yticks(range(len(stages)), stages, fontsize=9)
 ax.set(ylim=(4.5, -0.5), title="Block 0's gate depends on 3 tokens, block 1's on all 13")
-fig.set_label("A grid, five stages down, 13 tokens across; a disc where the last position "
+fig.set_label("A grid, five stages down, 13 tokens across; a disc if the last position "
               "depends on the token. Gate in block 0: last 3. After Engram: last 12. After "
               "attention: all 13. Memory in block 1: last 3. Gate in block 1: all.")
 assert depends.sum(axis=1).tolist() == [3, 12, 13, 3, 13]
@@ -260,7 +260,7 @@ assert rms(shuffled - logits) > rms(off - logits) > 0.8 * rms(logits)
 # %%
 print(f"{'ln V':14} {np.log(V):.2f}")
 for name, z in (("with Engram", logits), ("switched off", off), ("shuffled", shuffled)):
-    sentence = ops.cross_entropy(z[:-1], ids[1:]).mean()      # 12 tokens have one before them
+    sentence = ops.cross_entropy(z[:-1], ids[1:]).mean()      # predictions of tokens 1 to 12
     any_token = (ops.cross_entropy(z, 0 * ids) + z[:, 0] - z.mean(axis=-1)).mean()     # all V
     print(f"{name:14} {sentence:.2f} on the sentence, {any_token:.2f} over all tokens")
     assert abs(any_token - np.log(V) - 0.5) < 0.02 and abs(z.std() - 1) < 0.01

@@ -1,5 +1,4 @@
 # %% [markdown]
-#
 # # Decoding: the state between tokens
 #
 # ## What you will be able to do
@@ -277,7 +276,7 @@ ax.loglog(tokens, np.full(200, history), label="history")
 ax.set(xlabel="tokens", ylabel="bytes", ylim=(4, 5e9),
        title="From the 11th token on, the latents exceed Engram's state")
 ax.legend(fontsize=8, loc="upper left")
-fig.set_label("Bytes kept against tokens seen, both logarithmic. Latents grow to 1.1 "
+fig.set_label("Bytes stored against tokens, both logarithmic. Latents grow to 1.1 "
               "billion at 32,768 tokens; taps stay at 369 thousand, history at 16.")
 assert 10 * latents < taps + history < 11 * latents and f"{32_768 * latents / 1e9:.1f}" == "1.1"
 
@@ -303,7 +302,7 @@ print("greedy ", truth, "\nsampled", one)
 # %% [markdown]
 # ## How the versions differ
 #
-# DeepSeek-V4.1-Flash has no convolution: its Engram keeps three ids and no taps. Qwen's windows do not extend across
+# DeepSeek-V4.1-Flash has no convolution, so its Engram keeps three ids and no taps. Qwen's windows do not extend across
 # the token that ends a document, so ids before it have no effect.
 
 # %%

@@ -265,7 +265,7 @@ assert 7.3e6 < stores["routed experts, 27B"][0] / stores["tables, engram-27b"][1
 # (With four bytes per number; V4.1 uses one byte per number and eight more per row.) So a table can be stored in large
 # and slow memory, and its rows can be prefetched because they depend on the tokens alone. The tokens of a batch can
 # share the experts that are read. But even if all tokens share all experts, a batch needs more than seven million
-# tokens until the experts read per token are as few bytes as the table rows.
+# tokens before it reads as few expert bytes per token as table bytes.
 #
 # ## Inconsistencies in the paper
 #
@@ -274,10 +274,10 @@ assert 7.3e6 < stores["routed experts, 27B"][0] / stores["tables, engram-27b"][1
 # parameters as are active; the 27B models have 7 times as many.
 
 # %%
-verdicts = {(name, figure): agreement(getattr(summarise(model_preset(name)), field), figure)
-            for name, figures in PRINTED.items() for field, figure, where in figures}
-others = {pair: verdict for pair, verdict in verdicts.items() if verdict != "rounded"}
-assert others == {("engram-27b", "5.7B"): "truncated"}
+results = {(name, figure): agreement(getattr(summarise(model_preset(name)), field), figure)
+           for name, figures in PRINTED.items() for field, figure, _ in figures}
+exceptions = {pair: result for pair, result in results.items() if result != "rounded"}
+assert exceptions == {("engram-27b", "5.7B"): "truncated"}
 assert [round(b.p_total / b.p_active, 1) for b in BUDGETS] == [10.0, 10.0]
 assert [round((s.sparse + s.active) / s.active) for s in (pure, e27)] == [7, 7]
 

@@ -58,6 +58,6 @@ def replace(ops: Ops, /, **functions: Callable) -> Ops:
         if not callable(function):
             raise InputError(f"replace {name}", "a function", repr(function))
     again = functools.partial(replace, ops, **functions)          # makes it picklable if the functions are
-    members = {name: staticmethod(function) for name, function in functions.items()}
-    made = type("Replaced", (type(ops.small),), {"__slots__": (), "__reduce__": lambda self: (again, ()), **members})
-    return made()
+    members: dict[str, object] = {name: staticmethod(function) for name, function in functions.items()}
+    members |= {"__slots__": (), "__reduce__": lambda self: (again, ())}
+    return type("Replaced", (type(ops.small),), members)()

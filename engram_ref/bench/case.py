@@ -13,7 +13,7 @@ import numpy as np
 from engram_ref.bench.timing import Rounds, Work
 
 OURS = "engram_ref"
-FRESH = f"{OURS}, fresh output"
+FRESH = f"{OURS}, without out="
 
 
 class Metric(NamedTuple):

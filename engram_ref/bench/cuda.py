@@ -10,7 +10,7 @@ from engram_ref.bench import lookup, model
 from engram_ref.bench.case import OURS, Case, Comparison
 from engram_ref.bench.setting import Setting, without_torch
 from engram_ref.bench.timing import Rounds, Work
-from engram_ref.model.engram import through_module
+from engram_ref.model.engram import apply_module
 
 COPY = "copying as many bytes on the device"
 CALLS, WARM = 20, 3     # calls per measurement, and before the first one
@@ -63,7 +63,7 @@ def forward(setting: Setting) -> Iterator[Case]:
     taps = np.zeros((1, config.conv_span, config.n_branches, config.hidden_size), dtype=np.float32)
     ops, arguments = load("torch"), map(on_device, (parameters, hidden, rows, taps))
     yield case("Engram forward, on a CUDA device", model.sizes_of(config, rows),
-               partial(through_module, *arguments, None, config, config.conv_span, ops, ops.ignore),
+               partial(apply_module, *arguments, None, config, config.conv_span, ops, ops.ignore),
                2 * hidden.nbytes + rows.size * config.bytes_per_row)
 
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from engram_ref.backends import load
 from engram_ref.checks import integer
 from engram_ref.cli.source import output_path
-from engram_ref.cli.streams import say
+from engram_ref.cli.streams import print_stderr
 from engram_ref.cli.terminal import BOLD, DIM, table, wrap
 from engram_ref.errors import InputError
 from engram_ref.files import write_whole
@@ -53,7 +53,7 @@ def run(options: argparse.Namespace) -> int:
     if not 1 <= threads <= cores():
         raise InputError("--threads", f"1 to {cores()}, the number of cores", threads)
     setting = Setting(options.rounds, options.quick, threads, load_baselines())
-    result = benchmark.measure(names, setting, benchmark.Progress(say))
+    result = benchmark.measure(names, setting, benchmark.Progress(print_stderr))
     text = json.dumps(result, indent=1)
     if out is not None:
         write_whole(out, f"{text}\n".encode())

@@ -39,7 +39,7 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print(json.dumps(models))
     else:
-        print("\n".join(overview(models) if options.preset is None else in_full(*models)))
+        print("\n".join(overview(models) if options.preset is None else details(*models)))
     return 0
 
 
@@ -69,7 +69,7 @@ def overview(models: list[dict]) -> Iterator[str]:
                        budget_experts(b, 0.4, preset("paper")), b.experts_at_40] for b in BUDGETS))
 
 
-def in_full(model: dict) -> Iterator[str]:
+def details(model: dict) -> Iterator[str]:
     """Counts by part, then the totals, then the printed figures."""
     summary = model["summary"]
     yield from (*wrap(f"{model['model']}: {model['source']}", BOLD), "")
@@ -89,7 +89,7 @@ def in_full(model: dict) -> Iterator[str]:
 def printed_lines(model: dict) -> list[str]:
     """Table of the figures printed in the papers, with our counts."""
     value = lambda p: f"{100 * p['found']:.2f}%" if p["printed"].endswith("%") else short(p["found"])
-    return table([">printed", ">counted", "<agrees", "<what", "<where"],
+    return table([">printed", ">counted", "<agrees", "<quantity", "<source"],
                  ([p["printed"], value(p), p["agrees"], TOTALS.get(p["field"], p["field"]), p["where"]]
                   for p in model["printed"]))
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from engram_ref.backends import BACKENDS, load
-from engram_ref.cli.streams import is_terminal, say
+from engram_ref.cli.streams import is_terminal, print_stderr
 from engram_ref.cli.terminal import BOLD, escaped, style, width, wrap
 from engram_ref.errors import InputError
 from engram_ref.oracle.flags import FLAGS
@@ -70,7 +70,7 @@ def terminal_progress() -> Callable[[int, int], None]:
 
     def progress(done: int, total: int) -> None:
         if is_terminal(sys.stderr) and time.monotonic() - started > PATIENCE:
-            say(f"\r{done} of {total} runs", end="\n" if done == total else "")
+            print_stderr(f"\r{done} of {total} runs", end="\n" if done == total else "")
 
     return progress
 
@@ -81,10 +81,10 @@ def report(name: str, results: list[Result]) -> Iterator[str]:
     yield style(f"backend {name}: {cases} cases, {len(results)} runs (with a trace and without)", BOLD)
     runs, good = Counter(r.case.op for r in results), Counter(r.case.op for r in results if r.ok)
     cells = [f"{op} {good[op]}/{runs[op]}" for op in sorted(runs)]
-    room = max(map(len, cells), default=0) + 2
-    per_line = max(width() // room, 1)
+    cell_width = max(map(len, cells), default=0) + 2
+    per_line = max(width() // cell_width, 1)
     for i in range(0, len(cells), per_line):
-        yield "".join(cell.ljust(room) for cell in cells[i : i + per_line]).rstrip()
+        yield "".join(cell.ljust(cell_width) for cell in cells[i : i + per_line]).rstrip()
     yield ""
     failed = [result for result in results if not result.ok]
     for result in failed:

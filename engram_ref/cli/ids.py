@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
     layers = chosen_layers(config, options.layer)
     path = output_path(options.out, ".npy", "--out")
     addressing = Addressing(config, None if config.vocabulary is None else vocabulary)
-    ids, history = given_ids(options, addressing, vocabulary)
+    ids, history = ids_and_history(options, addressing, vocabulary)
     per_layer = [addressing.rows(ids, layer, history=history, flat=options.flat) for layer in layers]
     rows = np.stack(per_layer, axis=1)[None]                 # [1, T, layers, C]
     if path is not None:
@@ -75,7 +75,7 @@ def chosen_layers(config: EngramConfig, text: str) -> list[int]:
     return [layer]
 
 
-def given_ids(options: argparse.Namespace, addressing: Addressing,
+def ids_and_history(options: argparse.Namespace, addressing: Addressing,
               vocabulary: Vocabulary | None) -> tuple[np.ndarray, np.ndarray]:
     """Canonical ids [T] and history [N-1], from the options."""
     config = addressing.config
@@ -134,8 +134,8 @@ def lines(config: EngramConfig, layers: list[int], ids: np.ndarray, rows: np.nda
     yield from wrap(f"{config.name}, {kind}; columns: position, canonical id, layer, order, "
                     f"heads 0..{config.n_heads - 1}", DIM)
     digits, places = len(str(rows.max(initial=0))), max(5, len(str(len(ids) - 1)))
-    room = places + 17                                       # columns of the label and the spaces after it
-    n_lines = -(-config.n_heads * (digits + 1) // (width() - room))
+    indent = places + 17                                       # columns of the label and the spaces after it
+    n_lines = -(-config.n_heads * (digits + 1) // (width() - indent))
     per_line = -(-config.n_heads // n_lines)                 # the same number of heads per line
     for t, token in enumerate(ids):
         for i, layer in enumerate(layers):
@@ -144,4 +144,4 @@ def lines(config: EngramConfig, layers: list[int], ids: np.ndarray, rows: np.nda
                 shown = [f"{row:>{digits}}" for row in heads]
                 label = f"{t:>{places}} {'dead' if token == DEAD else token:>7} {layer:>3} {order:>2}"
                 for start in range(0, len(shown), per_line):
-                    yield f"{label if start == 0 else '':{room}}{' '.join(shown[start : start + per_line])}"
+                    yield f"{label if start == 0 else '':{indent}}{' '.join(shown[start : start + per_line])}"

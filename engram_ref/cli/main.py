@@ -9,7 +9,7 @@ Slow imports happen inside functions, once Ctrl-C is handled.
 import os
 import sys
 
-from engram_ref.cli.streams import discard, fail, reserve_closed, say
+from engram_ref.cli.streams import discard, fail, print_stderr, replace_closed
 
 INTERRUPTED = 130
 
@@ -20,22 +20,22 @@ def main(argv: list[str] | None = None) -> int:
     argv   the arguments; None: take them from sys.argv, and set up the streams and signals of this process
     """
     if argv is None:
-        return own_process()
+        return run_as_process()
     try:
-        return outcome(argv)
+        return run_command(argv)
     except KeyboardInterrupt:
-        say("")
+        print_stderr("")
         return INTERRUPTED
 
 
-def own_process() -> int:
+def run_as_process() -> int:
     """Run the command as the main program of this process, which Ctrl-C can end at any time."""
     try:
         import signal
 
         handle_interrupts()
-        reserve_closed()
-        code = outcome(sys.argv[1:])
+        replace_closed()
+        code = run_command(sys.argv[1:])
     except SystemExit as stop:
         code = stop.code
     except KeyboardInterrupt:
@@ -44,7 +44,7 @@ def own_process() -> int:
     return code
 
 
-def outcome(argv: list[str]) -> int:
+def run_command(argv: list[str]) -> int:
     """Run a command and return its exit code; on an error, print one line and raise SystemExit."""
     from engram_ref.errors import InputError
 
@@ -101,7 +101,7 @@ def handle_interrupts() -> None:
 
 def end_interrupted() -> None:
     """End this process at once; sys.exit would wait for threads that compile or compute."""
-    say("")                                             # start the prompt on a new line
+    print_stderr("")                                             # start the prompt on a new line
     os._exit(INTERRUPTED)
 
 

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from engram_ref.cli.streams import is_terminal, say
+from engram_ref.cli.streams import is_terminal, print_stderr
 from engram_ref.config import EngramConfig
 from engram_ref.errors import InputError
 from engram_ref.files import check_file
@@ -44,15 +44,15 @@ def read_text(words: list[str], most: int | None = None) -> str:
     if not text:
         raise InputError("TEXT", "at least one character", "an empty text")
     if text.startswith(BYTE_ORDER_MARK):
-        say("engram-ref: note: the text starts with a byte-order mark (U+FEFF), which is tokenised like any other "
-            "character; remove it if it is not part of the text")
+        print_stderr("engram-ref: note: the text starts with a byte-order mark (U+FEFF), which is tokenised like any "
+                     "other character; remove it if it is not part of the text")
     return text
 
 
 def read_standard_input(most: int | None) -> str:
     """Return standard input decoded as UTF-8, regardless of the locale, without a trailing newline."""
     if sys.stdin is None or is_terminal(sys.stdin):
-        raise InputError("TEXT", "a text, or text on standard input", "neither")
+        raise InputError("TEXT", "a text, as an argument or on standard input", "neither")
     try:
         data = sys.stdin.buffer.read(-1 if most is None else most + 1)
     except OSError as error:                                # a folder, a closed terminal

@@ -7,7 +7,7 @@ import os
 import sys
 
 
-def reserve_closed() -> None:
+def replace_closed() -> None:
     """Open a placeholder for each closed standard stream, so that no file opened later gets its descriptor.
 
     Placeholders have the wrong direction, so using one fails with "Bad file descriptor".
@@ -22,7 +22,7 @@ def reserve_closed() -> None:
             setattr(sys, name, os.fdopen(number, "w", encoding="utf-8"))
 
 
-def say(line: str, end: str = "\n") -> None:
+def print_stderr(line: str, end: str = "\n") -> None:
     """Print a line to standard error if it is writable."""
     if sys.stderr is None:
         return
@@ -34,7 +34,7 @@ def say(line: str, end: str = "\n") -> None:
 
 def fail(message: str) -> None:
     """Print an error message on one line and raise SystemExit with code 2."""
-    say(" ".join(f"engram-ref: {message}".split()))
+    print_stderr(" ".join(f"engram-ref: {message}".split()))
     raise SystemExit(2)
 
 

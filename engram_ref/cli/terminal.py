@@ -21,7 +21,7 @@ def width() -> int:
     return min(max(shutil.get_terminal_size((LEAST_WIDTH, 24)).columns, LEAST_WIDTH), MOST_WIDTH)
 
 
-def speaks_unicode() -> bool:
+def supports_unicode() -> bool:
     """Whether the encoding of standard output is a Unicode one."""
     return (getattr(sys.stdout, "encoding", None) or "ascii").lower().replace("-", "").startswith("utf")
 
@@ -34,7 +34,7 @@ def style(text: str, code: str) -> str:
 
 def shade(value: float) -> str:
     """A block character, darker for larger values in [0, 1]."""
-    shades = " ░▒▓█" if speaks_unicode() else " .:*#"
+    shades = " ░▒▓█" if supports_unicode() else " .:*#"
     return shades[min(int(value * len(shades)), len(shades) - 1)]
 
 
@@ -58,18 +58,18 @@ def columns(text: str) -> int:
     return taken
 
 
-def fit(text: str, room: int, keep: str = "left") -> str:
-    """Pad or truncate a text to `room` columns; `keep` is the end that is kept, "left" or "right"."""
-    if columns(text) <= room:
-        return text + " " * (room - columns(text))
-    dots = "…" if speaks_unicode() else "..."
-    letters = text[:room] if keep == "left" else text[-room:]        # enough: only marks are narrower than a column
-    while columns(letters) > room - len(dots):
+def fit(text: str, size: int, keep: str = "left") -> str:
+    """Pad or truncate a text to `size` columns; `keep` is the end that is kept, "left" or "right"."""
+    if columns(text) <= size:
+        return text + " " * (size - columns(text))
+    dots = "…" if supports_unicode() else "..."
+    letters = text[:size] if keep == "left" else text[-size:]        # enough: only marks are narrower than a column
+    while columns(letters) > size - len(dots):
         letters = letters[:-1] if keep == "left" else letters[1:]
     while keep == "right" and columns(letters[:1]) < bool(letters):     # a leading mark would combine with the dots
         letters = letters[1:]
     cut = letters + dots if keep == "left" else dots + letters
-    return cut + " " * (room - columns(cut))
+    return cut + " " * (size - columns(cut))
 
 
 def escaped(text: str) -> str:
@@ -83,7 +83,7 @@ def escaped(text: str) -> str:
     joins = columns(text[:1]) == 0
     shown = "".join(c if c.isprintable() and not (joins and i == 0) else c.encode("unicode_escape").decode()
                     for i, c in enumerate(text))
-    return shown if speaks_unicode() else shown.encode("ascii", "backslashreplace").decode()
+    return shown if supports_unicode() else shown.encode("ascii", "backslashreplace").decode()
 
 
 def visible(text: str) -> str:
@@ -105,7 +105,7 @@ def table(heading: Sequence[str], rows: Iterable[Sequence[object]], narrow: bool
     cells = [[title[1:] for title in heading], *([str(cell) for cell in row] for row in rows)]
     widths = [max(map(columns, column)) for column in zip(*cells, strict=True)]
     gap = " " if narrow and sum(widths) + 2 * (len(widths) - 1) > width() else "  "
-    pad = lambda cell, room, title: fit(cell, room) if title[0] == "<" else " " * (room - columns(cell)) + cell
+    pad = lambda cell, size, title: fit(cell, size) if title[0] == "<" else " " * (size - columns(cell)) + cell
     head, *lines = [gap.join(map(pad, row, widths, heading)).rstrip() for row in cells]
     return [style(head, DIM), *lines]
 

@@ -11,7 +11,7 @@ import engram_ref
 from engram_ref import ops
 from engram_ref.cli.source import add_input, configured, output_path, read_text
 from engram_ref.cli.streams import is_terminal
-from engram_ref.cli.terminal import BOLD, DIM, MOST_WIDTH, escaped, fit, speaks_unicode, style, visible, width, wrap
+from engram_ref.cli.terminal import BOLD, DIM, MOST_WIDTH, escaped, fit, style, supports_unicode, visible, width, wrap
 from engram_ref.cli.walk_data import DEFAULT_TEXT, Walk, axes_of, figure_span, follow
 from engram_ref.cli.walk_text import BLOCK_PAGES, PAGES
 from engram_ref.config import EngramConfig, check_layer
@@ -61,13 +61,13 @@ def run(options: argparse.Namespace) -> int:
     layer = config.layer_ids[0] if options.layer is None else options.layer
     check_layer(config, layer)
     if config.vocabulary is None:
-        raise InputError("--preset", "one with a vocabulary", config.name,
+        raise InputError("--preset", "a preset with an included vocabulary", config.name,
                          "it hashes raw ids of a tokenizer that is not included: use engram-ref ids --tokens")
     path = output_path(options.plot, ".svg", "--plot")
     if options.stage is not None:
         check_name("--stage", options.stage, PAGES)
     names = [options.stage] if options.stage else [n for n in PAGES if options.step or options.json or n in BRIEF]
-    model = None if options.model is None else walkable(options, config, vocabulary)
+    model = None if options.model is None else chosen_model(options, config, vocabulary)
     if path is not None:
         require("matplotlib", "--plot")
     text = DEFAULT_TEXT if not options.text else read_text(options.text, MOST_BYTES)
@@ -87,11 +87,11 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def walkable(options: argparse.Namespace, config: EngramConfig, vocabulary: Vocabulary) -> ModelConfig:
+def chosen_model(options: argparse.Namespace, config: EngramConfig, vocabulary: Vocabulary) -> ModelConfig:
     """The model of --model, with the vocabulary of --tokenizer or else its own, which must equal the preset's."""
     model = model_preset(options.model)
     if model.engram is None or (options.tokenizer is None and model.engram.vocabulary != config.vocabulary):
-        raise InputError("--model", f"one with Engram and the vocabulary {config.vocabulary}", options.model)
+        raise InputError("--model", f"a model with Engram and the vocabulary {config.vocabulary}", options.model)
     if summarise(model).total > MOST_PARAMETERS:
         raise InputError("--model", "a model small enough to run here: tiny or small", options.model,
                          f"engram-ref count {options.model} prints its size")
@@ -120,7 +120,7 @@ def chosen_positions(length: int, max_ngram: int, options: argparse.Namespace) -
         figure = figure_span(focus, length)
         span = range(min(span.start, figure.start), max(span.stop, figure.stop))
     if options.model is not None and span.stop > most:
-        raise InputError("--position", f"one below {most - (span.stop - positions[-1] - 1)} with --model",
+        raise InputError("--position", f"a position below {most - (span.stop - positions[-1] - 1)} with --model",
                          positions[-1], "attention reads every earlier position, so the model computes them all")
     return positions, focus, span
 
@@ -154,7 +154,7 @@ def show(walk: Walk, positions: list[int], names: list[str], options: argparse.N
 
 def values_notice(walk: Walk) -> list[str]:
     """Notice before the first values: rows are those of the preset, values come from random weights."""
-    dash = "─" if speaks_unicode() else "-"
+    dash = "─" if supports_unicode() else "-"
     source = "the module of the preset tiny" if walk.model is None else f"the whole model {walk.model.name}"
     inputs = "weights and hidden states" if walk.model is None else "weights, starting from the text's embeddings"
     notice = (f"The rows above are those of {walk.config.name}. The values below are computed by {source} "

@@ -59,11 +59,11 @@ class Walk:
     def token(self, position: int) -> dict[str, object]:
         """Description of a token, as in the JSON; n-grams are canonical texts, oldest first, PAD before the text."""
         raw_id, canonical_id = int(self.raw_ids[position]), int(self.at("canonical_ids", position))
-        mates = [int(i) for i in self.vocabulary.members(canonical_id) if i != raw_id]
+        members = [int(i) for i in self.vocabulary.members(canonical_id) if i != raw_id]
         back = [self.canonical_text(int(c)) if i <= position else PAD
                 for i, c in enumerate(self.at("windows", position))]
         return {"position": position, "text": self.spell(raw_id), "bytes": self.token_bytes(raw_id).hex(" "),
-                "raw_id": raw_id, "canonical_id": canonical_id, "shares_its_id_with": list(map(self.spell, mates)),
+                "raw_id": raw_id, "canonical_id": canonical_id, "shares_its_id_with": list(map(self.spell, members)),
                 "ngrams": {str(n): back[:n][::-1] for n in self.config.orders}}
 
     def spell(self, raw_id: int) -> str:

@@ -9,7 +9,7 @@ from engram_ref.cli.terminal import DIM, columns, escaped, fit, shade, style, ta
 from engram_ref.cli.walk_data import Walk
 from engram_ref.stages import STAGES
 
-MOST_MATES = 40          # tokens of a class that are listed; further ones are only counted
+MOST_MEMBERS = 40        # tokens of a class that are listed; further ones are only counted
 MOST_TOKEN = 24          # columns of a token in a table; some tokens have 128 characters
 SHOWN_VALUES = 6         # leading channels of a vector that are printed
 MOST_LISTED = 3          # attended positions or next tokens that are listed
@@ -24,9 +24,9 @@ def token_cell(walk: Walk, position: int) -> str:
 def wide_table(titles: Sequence[str], positions: list[int], cells: Callable[[int], Sequence[str]],
                keep: str = "left") -> list[str]:
     """A table as wide as the terminal, with columns of equal width; cells are truncated to it."""
-    room = (width() - max(len("pos"), len(str(positions[-1])))) // len(titles) - 2
-    return table([">pos", *(f"<{fit(title, room)}" for title in titles)],
-                 ([t, *(fit(cell, room, keep) for cell in cells(t))] for t in positions))
+    cell_width = (width() - max(len("pos"), len(str(positions[-1])))) // len(titles) - 2
+    return table([">pos", *(f"<{fit(title, cell_width)}" for title in titles)],
+                 ([t, *(fit(cell, cell_width, keep) for cell in cells(t))] for t in positions))
 
 
 def tokens_page(walk: Walk, positions: list[int]) -> list[str]:
@@ -36,10 +36,10 @@ def tokens_page(walk: Walk, positions: list[int]) -> list[str]:
                          ([token["position"], token_cell(walk, token["position"]), token["raw_id"],
                            token["canonical_id"], ""] for token in tokens))
     for i, token in enumerate(tokens):
-        mates = token["shares_its_id_with"]
-        shown = [visible(mate) for mate in mates[:MOST_MATES]]
+        members = token["shares_its_id_with"]
+        shown = [visible(member) for member in members[:MOST_MEMBERS]]
         for kept in range(len(shown), -1, -1):
-            more = [f"+{len(mates) - kept}"] if kept < len(mates) else []
+            more = [f"+{len(members) - kept}"] if kept < len(members) else []
             line = f"{lines[i]}  {' '.join([*shown[:kept], *more]) or '-'}"
             if columns(line) <= width():
                 break

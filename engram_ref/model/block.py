@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from engram_ref.addressing import Addressing
-from engram_ref.model.engram import through_module
+from engram_ref.model.engram import apply_module
 from engram_ref.model.state import Caches
 from engram_ref.model_config import ModelConfig
 from engram_ref.ops.namespace import Ops
@@ -154,7 +154,7 @@ def engram_site(X: np.ndarray, index: int, layer_id: int, step: Step, trace: Tra
     rows = step.model.addressing.unchecked_rows(step.canonical_ids, step.history, layer_id, ops, record)
     taps = step.caches.last(key, X, config.conv_span, 0)
     keep = 0 if step.caches.state is None else X.shape[1]
-    Y, normalised = through_module(step.model.modules[f"layers.{index}.engram"], X, rows, taps, step.dead, config,
+    Y, normalised = apply_module(step.model.modules[f"layers.{index}.engram"], X, rows, taps, step.dead, config,
                                    keep, ops, record)
     if normalised is not None:
         step.caches.add(key, normalised)

@@ -47,25 +47,25 @@ def from_engram_demo(state_dict: Mapping[str, np.ndarray], config: EngramConfig,
             raise InputError("layer_id", f"one of {config.layer_ids}", "none", "this configuration has several layers")
         [layer_id] = config.layer_ids
     named = shapes(config, layer_id)
-    left = without_prefix(state_dict, DEMO_NAMES["table"])
-    made = {"column_offsets": layout(config, layer_id).offsets}
-    if (offsets := left.pop(DEMO_OFFSETS, None)) is not None:
+    remaining = without_prefix(state_dict, DEMO_NAMES["table"])
+    parameters = {"column_offsets": layout(config, layer_id).offsets}
+    if (offsets := remaining.pop(DEMO_OFFSETS, None)) is not None:
         name = f"state_dict {DEMO_OFFSETS}"
-        if not np.array_equal(as_array(name, offsets), made["column_offsets"]):
+        if not np.array_equal(as_array(name, offsets), parameters["column_offsets"]):
             raise InputError(name, "this layer's column offsets", "different offsets",
                              "made for a different layer or configuration?")
     for name, pattern in DEMO_NAMES.items():
         if name in named:
             theirs = [pattern.format(m=m) for m in range(config.n_branches if "{m}" in pattern else 1)]
-            arrays = [take(left, key, demo_shape(name, named[name]), name) for key in theirs]
-            made[name] = np.stack(arrays).reshape(named[name])
-    if left:
-        raise InputError("state_dict", "only the demo's names", f"an array {min(left)}")
-    made = one_dtype(made)
+            arrays = [take(remaining, key, demo_shape(name, named[name]), name) for key in theirs]
+            parameters[name] = np.stack(arrays).reshape(named[name])
+    if remaining:
+        raise InputError("state_dict", "only the demo's names", f"an array {min(remaining)}")
+    parameters = one_dtype(parameters)
     if config.table_codec == "bf16":
-        made["table"] = bfloat16_array(f"state_dict {DEMO_NAMES['table']}", made["table"])
-    check_parameters(made, config, layer_id)
-    return made
+        parameters["table"] = bfloat16_array(f"state_dict {DEMO_NAMES['table']}", parameters["table"])
+    check_parameters(parameters, config, layer_id)
+    return parameters
 
 
 def demo_shape(name: str, shape: tuple[int, ...]) -> tuple[int, ...]:

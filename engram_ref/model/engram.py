@@ -102,13 +102,13 @@ def engram(parameters: Mapping[str, np.ndarray], hidden: np.ndarray, rows: np.nd
     ops.check_together({"hidden": hidden, "state.taps": taps})
     check_taps(taps, hidden, config, ops)
     record = ops.ignore if trace is None else trace.record
-    output, kept = through_module(parameters, hidden, rows, taps, dead, config, config.conv_span, ops, record)
+    output, kept = apply_module(parameters, hidden, rows, taps, dead, config, config.conv_span, ops, record)
     if kept is not None:
         state.taps = ops.next_taps(kept, taps)
     return output if batched else output[0]
 
 
-def through_module(parameters: Mapping[str, np.ndarray], hidden: np.ndarray, rows: np.ndarray, taps: np.ndarray,
+def apply_module(parameters: Mapping[str, np.ndarray], hidden: np.ndarray, rows: np.ndarray, taps: np.ndarray,
                    dead: np.ndarray | None, config: EngramConfig, keep: int, ops: Ops,
                    record: Record) -> tuple[np.ndarray, np.ndarray | None]:
     """Y [B, T, M, D] and the last `keep` normalised gated values, or None without a convolution."""

@@ -169,11 +169,12 @@ def initialise(config: EngramConfig, layer_id: int, rng: "np.random.Generator",
     dtype = weight_dtype(config, dtype)
     check_fits(f"{config.name} layer {layer_id}", bytes_needed(config, layer_id, dtype))
     tables = layout(config, layer_id)
-    made = random_table(config, tables.table_rows, rng, dtype) | {"column_offsets": tables.offsets}
-    return made | {p.name: start_array(p, rng, dtype) for p in engram_module(config, layer_id) if p.name not in made}
+    arrays = random_table(config, tables.table_rows, rng, dtype) | {"column_offsets": tables.offsets}
+    declared = (p for p in engram_module(config, layer_id) if p.name not in arrays)
+    return arrays | {p.name: initial_array(p, rng, dtype) for p in declared}
 
 
-def start_array(parameter: Parameter, rng: "np.random.Generator", dtype: type) -> np.ndarray:
+def initial_array(parameter: Parameter, rng: "np.random.Generator", dtype: type) -> np.ndarray:
     """Initial values of a parameter other than tables and offsets."""
     shape, scale = parameter.shape, parameter.scale
     if parameter.start == "full":
@@ -199,16 +200,16 @@ def random_table(config: EngramConfig, rows: int, rng: "np.random.Generator", dt
     """A table of N(0, 1) values in the codec's format, filled in blocks to keep temporary arrays small."""
     W, codec = config.row_width, config.table_codec
     if codec == "fp8_e8m0":
-        made = {"table_codes": np.empty((rows, W), np.uint8), "table_scales": np.empty((rows, W // BLOCK), np.uint8)}
+        table = {"table_codes": np.empty((rows, W), np.uint8), "table_scales": np.empty((rows, W // BLOCK), np.uint8)}
     else:
-        made = {"table": np.empty((rows, W), ml_dtypes.bfloat16 if codec == "bf16" else dtype)}
+        table = {"table": np.empty((rows, W), ml_dtypes.bfloat16 if codec == "bf16" else dtype)}
     for first in range(0, rows, ROWS_AT_A_TIME):
         part = slice(first, min(first + ROWS_AT_A_TIME, rows))
         values = rng.standard_normal((part.stop - first, W), dtype=dtype if codec == "fp32" else np.float32)
         stored = quantise(values) if codec == "fp8_e8m0" else (values,)
-        for array, new in zip(made.values(), stored, strict=True):
+        for array, new in zip(table.values(), stored, strict=True):
             array[part] = new
-    return made
+    return table
 
 
 def digest(array: np.ndarray) -> str:

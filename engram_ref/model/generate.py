@@ -9,7 +9,7 @@ from engram_ref.addressing import Addressing
 from engram_ref.checks import NonNegative, as_batch, as_ops, check_kinds, checked, integer
 from engram_ref.errors import InputError
 from engram_ref.model.state import DecodeState
-from engram_ref.model.transformer import open_model, run
+from engram_ref.model.transformer import prepare_model, run
 from engram_ref.model_config import ModelConfig
 from engram_ref.ops.namespace import NUMPY, Ops
 
@@ -35,7 +35,7 @@ def generate(parameters: Mapping[str, np.ndarray], prompt: np.ndarray, config: M
     new_tokens, temperature = integer("new_tokens", new_tokens), checked("temperature", temperature, NonNegative)
     if temperature > 0 and rng is None:
         raise InputError("temperature", "0, or above 0 together with an rng", temperature)
-    model = open_model(parameters, config, addressing, ops, {"prompt": prompt})
+    model = prepare_model(parameters, config, addressing, ops, {"prompt": prompt})
     state, newest, written = DecodeState.start(len(prompt)), prompt, []
     for _ in range(new_tokens):
         logits = run(model, newest, state, absorbed=True)

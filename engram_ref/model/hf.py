@@ -58,58 +58,59 @@ def from_hf_deepseek_v3(state_dict: Mapping[str, np.ndarray],
     """
     config = config_from_hf(hf_config)
     hf = checked_options(hf_config)
-    left = without_prefix(state_dict, OUTER_NAMES["embed.weight"])
-    scaled = [key for key in left if key.endswith("weight_scale_inv")]
+    remaining = without_prefix(state_dict, OUTER_NAMES["embed.weight"])
+    scaled = [key for key in remaining if key.endswith("weight_scale_inv")]
     if scaled:
         raise InputError("state_dict", "no FP8 weights", f"an array {scaled[0]}", "convert the checkpoint to bfloat16")
-    leave_out_prediction_layers(left, hf["num_hidden_layers"], hf.get("num_nextn_predict_layers", 1) or 0)
-    made = {name: take_parameter(name, shape, left) for name, shape in shapes(config).items()}
-    if config.backbone.tie_embeddings and "lm_head.weight" in left:
-        head = take(left, "lm_head.weight", made["embed.weight"].shape, "head.weight")
-        if not np.array_equal(head, made["embed.weight"]):
+    drop_prediction_layers(remaining, hf["num_hidden_layers"], hf.get("num_nextn_predict_layers", 1) or 0)
+    parameters = {name: take_parameter(name, shape, remaining) for name, shape in shapes(config).items()}
+    if config.backbone.tie_embeddings and "lm_head.weight" in remaining:
+        head = take(remaining, "lm_head.weight", parameters["embed.weight"].shape, "head.weight")
+        if not np.array_equal(head, parameters["embed.weight"]):
             raise InputError("state_dict lm_head.weight", "the embedding: tie_word_embeddings is set", "other values")
-    extra = [key for key, array in left.items() if 0 not in getattr(array, "shape", ())]      # empty: no shared experts
-    if extra:
+    extra = [key for key, array in remaining.items() if 0 not in getattr(array, "shape", ())]
+    if extra:                                                # empty arrays are shared experts that do not exist
         raise InputError("state_dict", "only DeepSeek-V3's names", f"an array {min(extra)}")
-    made = one_dtype(made)
-    check(made, config)
+    parameters = one_dtype(parameters)
+    check(parameters, config)
     if not switch(hf, "rope_interleave", True):
-        made = {name: from_half_split(name, array, config.backbone.attention) for name, array in made.items()}
-    return config, made
+        parameters = {name: from_half_split(name, x, config.backbone.attention) for name, x in parameters.items()}
+    return config, parameters
 
 
-def leave_out_prediction_layers(left: dict[str, Any], n_layers: int, count: int) -> None:
+def drop_prediction_layers(remaining: dict[str, Any], n_layers: int, count: int) -> None:
     """Remove the multi-token prediction layers, recognised by their projection eh_proj."""
     for index in range(n_layers, n_layers + count):
         prefix = f"model.layers.{index}."
-        if prefix + "eh_proj.weight" in left:
-            keys = [key for key in left if key.startswith(prefix)]
+        if prefix + "eh_proj.weight" in remaining:
+            keys = [key for key in remaining if key.startswith(prefix)]
             for key in keys:
-                del left[key]
+                del remaining[key]
             LOG.warning("%d entries %s* skipped: this model has no multi-token prediction", len(keys), prefix)
 
 
-def take_parameter(name: str, shape: tuple[int, ...], left: dict[str, Any]) -> np.ndarray:
+def take_parameter(name: str, shape: tuple[int, ...], remaining: dict[str, Any]) -> np.ndarray:
     """Build one of our parameters from HF's arrays, removing those that are no longer needed."""
     if name in OUTER_NAMES:
-        return take(left, OUTER_NAMES[name], shape, name)
+        return take(remaining, OUTER_NAMES[name], shape, name)
     _, index, inner = name.split(".", 2)
     prefix = f"model.layers.{index}."
     if inner.startswith("ffn.experts."):
-        return take_experts(name, shape, prefix + "mlp.experts.", left)
-    return take(left, prefix + LAYER_NAMES[inner], shape, name)
+        return take_experts(name, shape, prefix + "mlp.experts.", remaining)
+    return take(remaining, prefix + LAYER_NAMES[inner], shape, name)
 
 
-def take_experts(name: str, shape: tuple[int, ...], prefix: str, left: dict[str, Any]) -> np.ndarray:
+def take_experts(name: str, shape: tuple[int, ...], prefix: str, remaining: dict[str, Any]) -> np.ndarray:
     """w1, w2 or w3 of all routed experts, stacked; HF's arrays are packed or one per expert."""
     which, packed = name[-2:], prefix + "gate_up_proj"
-    if prefix + "down_proj" not in left and packed not in left:
+    if prefix + "down_proj" not in remaining and packed not in remaining:
         theirs = {"w1": "gate_proj", "w2": "down_proj", "w3": "up_proj"}[which]
-        return np.stack([take(left, f"{prefix}{e}.{theirs}.weight", shape[1:], name) for e in range(shape[0])])
+        return np.stack([take(remaining, f"{prefix}{e}.{theirs}.weight", shape[1:], name) for e in range(shape[0])])
     if which == "w2":
-        return take(left, prefix + "down_proj", shape, name)
+        return take(remaining, prefix + "down_proj", shape, name)
     E, F, D = shape
-    both = take(dict(left) if which == "w1" else left, packed, (E, 2 * F, D), name)      # removed by w3, read last
+    source = dict(remaining) if which == "w1" else remaining             # w3 is read last and removes the entry
+    both = take(source, packed, (E, 2 * F, D), name)
     return both[:, :F] if which == "w1" else both[:, F:]
 
 

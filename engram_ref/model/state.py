@@ -73,7 +73,7 @@ class DecodeState:
         tokens   number to remove: one for all rows, or one per row
         raises   InputError if a number is negative or larger than the row's length
         """
-        back = whole_numbers("tokens", tokens, (self.batch,))
+        back = as_integers("tokens", tokens, (self.batch,))
         wrong = np.flatnonzero((back < 0) | (back > self.lengths))
         if len(wrong):
             row = int(wrong[0])
@@ -85,7 +85,7 @@ class DecodeState:
 
         raises   InputError for a row out of range
         """
-        index = whole_numbers("rows", rows, None)
+        index = as_integers("rows", rows, None)
         if index.ndim != 1 or ((index < 0) | (index >= self.batch)).any():
             raise InputError("rows", f"row numbers in [0, {self.batch})", index.tolist())
         self.lengths = self.lengths[index]
@@ -119,8 +119,8 @@ class Caches:
             name: (ops.as_int64 if name == "canonical_ids" else ops.as_array)(f"state cache {name}", cache)
             for name, cache in state._arrays.items()}
         self.writable = ops.writable([*parameters, *self.arrays.values()])
-        ours = state is not None and state._slots is not None
-        self.in_place = ours and self.writable and not traced
+        exclusive = state is not None and state._slots is not None
+        self.in_place = exclusive and self.writable and not traced
         self.place = ops.append if self.in_place else ops.place
         self._clear()
 
@@ -182,7 +182,7 @@ class Caches:
                                  f"{actual} {list(cache.shape)}")
 
 
-def whole_numbers(argument: str, values: object, shape: tuple[int, ...] | None) -> np.ndarray:
+def as_integers(argument: str, values: object, shape: tuple[int, ...] | None) -> np.ndarray:
     """Values as int64, a scalar broadcast to `shape`; InputError for other types or shapes."""
     array = as_int64(argument, values)
     if shape is not None and array.shape not in ((), shape):
@@ -194,7 +194,7 @@ def new_tokens(counts: object, batch: int, most: int) -> np.ndarray:
     """Number of new tokens per row, int64 [batch]; None means all. InputError outside 0 to `most`."""
     if counts is None:
         return np.full(batch, most, dtype=np.int64)
-    array = whole_numbers("counts", counts, None)
+    array = as_integers("counts", counts, None)
     if array.shape != (batch,) or ((array < 0) | (array > most)).any():
         raise InputError("counts", f"{batch} integers from 0 to {most}", array.tolist())
     return array

@@ -82,19 +82,19 @@ def without_prefix(state_dict: Mapping[str, Any], anchor: str) -> dict[str, Any]
     return inside
 
 
-def take(left: dict[str, Any], key: str, shape: tuple[int, ...], ours: str) -> np.ndarray:
+def take(remaining: dict[str, Any], key: str, shape: tuple[int, ...], our_name: str) -> np.ndarray:
     """Remove one entry and return it as an array.
 
-    left     the entries not yet read
-    key      name of the entry
-    shape    expected shape
-    ours     our name, for errors
-    raises   InputError if it is missing, not a float array or of a different shape
+    remaining   the entries not yet read
+    key         name of the entry
+    shape       expected shape
+    our_name    our name, for errors
+    raises      InputError if it is missing, not a float array or of a different shape
     """
-    if key not in left:
-        others = f"{len(left)} others, such as {min(left)}" if left else "none"
+    if key not in remaining:
+        others = f"{len(remaining)} others, such as {min(remaining)}" if remaining else "none"
         raise InputError("state_dict", f"an array {key}", others)
-    array = exact_array(f"state_dict {key} ({ours})", left.pop(key))
+    array = exact_array(f"state_dict {key} ({our_name})", remaining.pop(key))
     if array.shape != shape:
-        raise InputError(f"state_dict {key} ({ours})", f"shape {list(shape)}", list(array.shape))
+        raise InputError(f"state_dict {key} ({our_name})", f"shape {list(shape)}", list(array.shape))
     return array

@@ -50,12 +50,12 @@ def forward(parameters: Mapping[str, np.ndarray], ids: np.ndarray, config: Model
     ids = ops.as_int64("ids", ids)
     dead = None if dead is None else ops.as_array("dead", dead)
     batched, ids, dead = as_batch("ids", "T", ids, dead)
-    model = open_model(parameters, config, addressing, ops, {"ids": ids, "dead": dead}, check_values)
+    model = prepare_model(parameters, config, addressing, ops, {"ids": ids, "dead": dead}, check_values)
     logits = run(model, ids, state, counts, dead, absorbed, trace)
     return logits if batched else logits[0]
 
 
-def open_model(parameters: Mapping[str, np.ndarray], config: ModelConfig, addressing: Addressing | None,
+def prepare_model(parameters: Mapping[str, np.ndarray], config: ModelConfig, addressing: Addressing | None,
                ops: Ops, others: Mapping[str, np.ndarray | None], check_values: bool = True) -> Model:
     """Convert, check and group the parameters of a model, once for any number of calls.
 

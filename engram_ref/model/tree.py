@@ -46,15 +46,15 @@ def initialise(config: ModelConfig, rng: "np.random.Generator",
     dtype = engram_parameters.weight_dtype(config.engram, dtype)
     declared = tuple(declarations.model(config))
     check_fits(config.name, sum(math.prod(p.shape) for p in declared) * np.dtype(dtype).itemsize)
-    made: dict[str, np.ndarray] = {}
+    arrays: dict[str, np.ndarray] = {}
     for p in declared:
         if p.layer is None:
-            made[p.name] = engram_parameters.start_array(p, rng, dtype)
-        elif p.name not in made:                             # first of its Engram module: initialise all of it
+            arrays[p.name] = engram_parameters.initial_array(p, rng, dtype)
+        elif p.name not in arrays:                           # first of its Engram module: initialise all of it
             path = p.name.rpartition(".")[0]
             module = engram_parameters.initialise(config.engram, p.layer, rng, dtype)
-            made |= {f"{path}.{name}": array for name, array in module.items()}
-    return made
+            arrays |= {f"{path}.{name}": array for name, array in module.items()}
+    return arrays
 
 
 def check(parameters: Mapping[str, np.ndarray], config: ModelConfig, ops: Ops = NUMPY, *,

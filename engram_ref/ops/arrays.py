@@ -26,7 +26,7 @@ def as_array(argument: str, values: object) -> np.ndarray:
 
     argument   name of the argument, for messages
     values     an array of any library, byte order and layout, or nested lists of numbers
-    raises     InputError if there is none: text, objects, long doubles, rows of different lengths
+    raises     InputError if that is impossible: text, objects, long doubles, rows of different lengths
     """
     if type(values) is np.ndarray and values.dtype in NATIVE:
         return values

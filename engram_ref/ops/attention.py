@@ -10,7 +10,7 @@ In the expanded form, every head computes its keys and values from c and attends
     o[h] = sum_s softmax_s(scale <q[h], k[h][s]>) v[h][s]
 
 In the absorbed form, W_UK is applied to the queries and W_UV after the sum over s, so heads attend to c itself. The
-result is the same function with another order of multiplications; decoding uses this form.
+products are computed in another order, with the same result. Decoding uses this form.
 """
 from collections.abc import Mapping
 
@@ -58,7 +58,7 @@ class Attention(Composite):
 
     def queries(self, parameters: Parameters, x: np.ndarray, angle: np.ndarray,
                 config: AttentionConfig) -> tuple[np.ndarray, np.ndarray]:
-        """Return every head's query: the channels without position, and the rotated channels.
+        """Compute every head's query: the channels without position, and the rotated channels.
 
         parameters   "wq.weight" [A*(dn+dr), D]; with a query latent "wq_a.weight" [rq, D], "q_norm.weight" [rq],
                      "wq_b.weight" [A*(dn+dr), rq]
@@ -80,7 +80,7 @@ class Attention(Composite):
 
     def latents(self, parameters: Parameters, x: np.ndarray, angle: np.ndarray,
                 config: AttentionConfig) -> tuple[np.ndarray, np.ndarray]:
-        """Return what is cached of each token: its normalised latent and its rotated key.
+        """Compute the cached values of each token: its normalised latent and its rotated key.
 
         parameters   "wkv_a.weight" [r+dr, D], "kv_norm.weight" [r]
         x            [B, T, D]
@@ -91,7 +91,7 @@ class Attention(Composite):
         return self.rms_norm(c, parameters["kv_norm.weight"], config.latent_norm_eps), self.rotate(pe, angle)
 
     def up_projections(self, parameters: Parameters, config: AttentionConfig) -> tuple[np.ndarray, np.ndarray]:
-        """Return the key half and the value half of every head's up-projection.
+        """Split every head's up-projection into its key half and its value half.
 
         parameters   "wkv_b.weight" [A*(dn+dv), r]: each head's key rows, then its value rows
         returns      W_UK [A, dn, r], W_UV [A, dv, r]

@@ -59,7 +59,7 @@ def split(x: np.ndarray, first: int, axis: int = -1) -> tuple[np.ndarray, np.nda
 
 
 def reshape(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-    """Return the same elements, in the same order, with another shape."""
+    """Return the same elements, in the same order, in a new shape."""
     return x.reshape(shape)
 
 

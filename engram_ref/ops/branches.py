@@ -5,9 +5,9 @@ into its input, how to mix them, and how to write its output to each:
 
     u = sum_i H_pre[i] X_i,     y = F(RMSNorm(u)),     X'_i = sum_j H_res[i, j] X_j + H_post[i] y
 
-The maps depend on the state. H_res is nearly doubly stochastic (rows and columns sum to one), so that mixing neither
-amplifies nor attenuates the stream. To make it so, Sinkhorn-Knopp normalises columns, then rows, 20 times; at the end
-rows sum to one exactly, columns only nearly.
+The maps depend on the hidden state. H_res is nearly doubly stochastic (rows and columns sum to one), so that mixing
+neither amplifies nor attenuates the stream. Sinkhorn-Knopp achieves this by normalising columns, then rows, 20 times;
+at the end, rows sum to one exactly and columns approximately.
 
 Source: mHC, arXiv 2512.24880. DeepSeek's code computes the transpose of H_res and applies it transposed.
 """
@@ -65,7 +65,7 @@ class Branches(Experts):
     write_single = staticmethod(write_single)
 
     def sinkhorn(self, logits: np.ndarray, iterations: int, eps: float = 0.0) -> np.ndarray:
-        """Normalise columns and rows of exp(logits) alternately: rows sum to one, columns nearly.
+        """Normalise columns and rows of exp(logits) alternately: rows sum to one, columns approximately.
 
         logits       [..., M, M]
         iterations   number of times that both are normalised, columns first

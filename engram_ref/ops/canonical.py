@@ -23,16 +23,16 @@ from engram_ref.errors import InputError
 from engram_ref.unicode import load_tables
 
 DEAD = -1
-"""Marks a position that takes no part, such as part of an image span or a masked token. It has no canonical id."""
+"""Marks a position that is left out, such as part of an image span or a masked token. It has no canonical id."""
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
-"""The character that decoding gives for bytes that are not UTF-8 by themselves."""
+"""Decoding replaces bytes that are not UTF-8 by themselves with this character."""
 
 WHITE_SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
 """Unicode's White_Space property; str.strip() would also strip the separators U+001C to U+001F."""
 
 LONE_SPACE = "\ue000"
-"""The demo replaces a text of one space by this before it strips, and turns every U+E000 into a space afterwards."""
+"""While it strips, the demo writes a text of one space as this character; afterwards it turns U+E000 into a space."""
 
 
 def fold_compatibility(text: str) -> str:

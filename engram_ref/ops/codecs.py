@@ -21,7 +21,7 @@ BLOCK = 32          # channels that share one scale
 E4M3_MAX = 448.0    # the largest finite E4M3FN number
 E8M0_NAN = 255      # the scale byte of NaN
 QUANTISE_FLOOR = 1e-4
-"""Least max|x| of a block from which the release's quantiser computes a scale (act_quant, TileKernels, NeMo)."""
+"""Lower bound on a block's max|x| in the release's quantiser (act_quant, TileKernels, NeMo)."""
 
 
 def _e4m3_values() -> np.ndarray:

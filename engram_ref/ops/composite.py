@@ -119,7 +119,7 @@ class Composite(Conv):
         """
         emulated = config.rounding == "fp8_bf16"
         x = self.requantise(memory, config.quantise_floor) if emulated else memory
-        keys = []
+        keys = []                                                     # one per branch; the value is shared
         for m in range(config.n_branches):
             bias = self.take(parameters["key_bias"], m) if config.projection_bias else None
             keys.append(self.linear(x, self.take(parameters["key_weight"], m), bias))     # [B, T, D]

@@ -40,7 +40,7 @@ def short_conv(x: np.ndarray, weight: np.ndarray, dilation: int, taps: np.ndarra
 
 
 def next_taps(x: np.ndarray, taps: np.ndarray) -> np.ndarray:
-    """Return the taps of the next chunk: the last inputs up to now.
+    """Return the taps of the next chunk: the last inputs of the stream so far.
 
     x         [B, T, M, D]
     taps      [B, (L-1)*dilation, M, D], oldest first

@@ -85,7 +85,7 @@ def windows(ids: np.ndarray, history: np.ndarray, pad_id: int, eos_id: int | Non
 
         left end     at the shifts that reach before the start of the stream
         DEAD         at any shift, i = 0 included: the window of a DEAD position contains only the fill
-        EOS          at a shift i > 0, if there is an EOS id: the window of an EOS contains it and its own document
+        EOS          at a shift i > 0, if there is an EOS id: the window of an EOS contains the document that it ends
 
     The fill is the EOS id if there is one, else the pad id.
 
@@ -110,7 +110,7 @@ def windows(ids: np.ndarray, history: np.ndarray, pad_id: int, eos_id: int | Non
     hidden = np.zeros((B, T), dtype=bool)
     shifts = []
     for i in range(N):
-        token = stream[:, N - 1 - i : N - 1 - i + T]           # [B, T], i tokens back
+        token = stream[:, N - 1 - i : N - 1 - i + T]         # [B, T], i tokens back
         hidden = hidden | (token == DEAD)
         if eos_id is not None and i > 0:
             hidden = hidden | (token == eos_id)

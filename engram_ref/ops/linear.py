@@ -45,7 +45,7 @@ class Linear(Tables):
         hidden, update   [B, T, M, D] float
         rounding         "none"; or "fp8_bf16", which rounds the sum, but nothing before it, to bfloat16
         returns          [B, T, M, D]
-        raises           InputError for different shapes, an unknown rounding, or a dtype too wide to be rounded once
+        raises           InputError for different shapes, an unknown rounding, or rounding of other dtypes than float32
         source           Paper section 2.4; V4.1 release (the rounding)
         """
         check_choice("rounding", rounding)

@@ -21,5 +21,5 @@ def cross_entropy(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
     """
     check_ids(targets, logits.shape[-1], False, "targets")
     largest = logits.max(axis=-1, keepdims=True)
-    total = np.log(np.exp(logits - largest).sum(axis=-1)) + largest[..., 0]
-    return total - np.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]
+    log_sum = np.log(np.exp(logits - largest).sum(axis=-1)) + largest[..., 0]
+    return log_sum - np.take_along_axis(logits, targets[..., None], axis=-1)[..., 0]

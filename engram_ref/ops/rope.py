@@ -34,13 +34,13 @@ def frequencies(dim: int, theta: float, yarn: YarnConfig | None = None) -> np.nd
     """
     if dim % 2:
         raise InputError("dim", "an even number of rotary channels", dim)
-    fast = theta ** (-np.arange(0, dim, 2) / dim)            # [dim/2]
+    unscaled = theta ** (-np.arange(0, dim, 2) / dim)        # [dim/2]
     if yarn is None:
-        return fast
+        return unscaled
     low, high = yarn_range(dim, theta, yarn)
     width = high - low if high != low else 0.001
     ramp = np.clip((np.arange(dim // 2) - low) / width, 0.0, 1.0)
-    return fast * (1.0 - ramp) + fast / yarn.factor * ramp
+    return unscaled * (1.0 - ramp) + unscaled / yarn.factor * ramp
 
 
 def yarn_range(dim: int, theta: float, yarn: YarnConfig) -> tuple[int, int]:

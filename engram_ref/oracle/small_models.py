@@ -48,7 +48,7 @@ MODELS = {config.name: config for config in (PLAIN, FULL, HEAD, DENSE, NO_CONV)}
 
 def random_model(config, seed=0, dtype=np.float64):
     """Return random values for every parameter, so that gains, biases and branches cannot be mixed up unnoticed."""
-    rng, made = np.random.default_rng(seed), {}
+    rng, parameters = np.random.default_rng(seed), {}
     for name, shape in shapes(config).items():
         values = rng.standard_normal(shape)
         if name.endswith(("norm.weight", "gain", "alpha")):
@@ -57,11 +57,12 @@ def random_model(config, seed=0, dtype=np.float64):
             values = 0.3 * values - 1.2              # negative, so that experts masked with 0 would win
         elif len(shape) > 1 and not name.endswith(("embed.weight", "table")):
             values = values * shape[-1] ** -0.5
-        made[name] = values.astype(dtype)
+        parameters[name] = values.astype(dtype)
     for index in range(config.backbone.n_layers):
         if config.engram_layer(index) is not None:
-            made[f"layers.{index}.engram.column_offsets"] = layout(config.engram, config.engram_layer(index)).offsets
-    return made
+            offsets = layout(config.engram, config.engram_layer(index)).offsets
+            parameters[f"layers.{index}.engram.column_offsets"] = offsets
+    return parameters
 
 
 def random_ids(config, batch=2, length=7, seed=1):
@@ -105,11 +106,11 @@ def slow_modules(parameters, ids, dead, config):
         layer_id = config.engram_layer(index)
         if layer_id is None:
             continue
-        own = slow.under(parameters, f"layers.{index}.engram")
+        module = slow.under(parameters, f"layers.{index}.engram")
         hashed = [DEAD if mark else token for token, mark in zip(ids, dead, strict=True)]
         rows = slow_addressing.rows(engram, layer_id, hashed, engram.pad_id, (), engram.eos_id, flat=True)
-        memory = [[value for row in line for value in own["table"][row].tolist()] for line in rows]
-        named = small_modules.as_lists(small_modules.demo_names(own, engram))
+        memory = [[value for row in line for value in module["table"][row].tolist()] for line in rows]
+        named = small_modules.as_lists(small_modules.demo_names(module, engram))
         constants = {"eps": small_modules.norm_eps(engram), "form": engram.gate_form, "conv_eps": engram.conv_norm_eps,
                      "dilation": engram.conv_dilation if engram.conv_kernel else None}
         modules[index] = (named, memory, dead, constants)

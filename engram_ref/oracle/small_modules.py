@@ -31,16 +31,16 @@ def random_parameters(config: EngramConfig, rng: np.random.Generator, layer_id: 
                       dtype: type = np.float64) -> dict[str, np.ndarray]:
     """Return random values for every array, so that branches, gains and biases cannot be mixed up unnoticed."""
     layer_id = config.layer_ids[0] if layer_id is None else layer_id
-    made = {}
+    parameters = {}
     for name, shape in shapes(config, layer_id).items():
         values = rng.standard_normal(shape) * (shape[-1] ** -0.5 if name.endswith("weight") else 1.0)
         if name.endswith("gain"):
             values = 0.3 * values + (0.0 if config.gain_form == "zero_centred" else 1.0)
-        made[name] = values.astype(dtype)
+        parameters[name] = values.astype(dtype)
     if config.table_codec == "bf16":
-        made["table"] = made["table"].astype(ml_dtypes.bfloat16)
-    made["column_offsets"] = Addressing(config).offsets[layer_id]
-    return made
+        parameters["table"] = parameters["table"].astype(ml_dtypes.bfloat16)
+    parameters["column_offsets"] = Addressing(config).offsets[layer_id]
+    return parameters
 
 
 def random_inputs(config, rng, batch=2, length=5, dtype=np.float64):

@@ -45,9 +45,9 @@ class SnapshotStream:
 
     def fork(self) -> "SnapshotStream":
         """Return an independent copy."""
-        made = copy.copy(self)
-        made.past = list(self.past)
-        return made
+        copied = copy.copy(self)
+        copied.past = list(self.past)
+        return copied
 
 
 class RowStream(SnapshotStream):
@@ -109,9 +109,9 @@ class ModelStream:
 
     def fork(self) -> "ModelStream":
         """Return an independent copy."""
-        made = copy.copy(self)
-        made.state = self.state.fork()
-        return made
+        copied = copy.copy(self)
+        copied.state = self.state.fork()
+        return copied
 
 
 def play(steps: Sequence[Sequence], columns: Mapping[str, np.ndarray | None], stream: object,
@@ -150,9 +150,9 @@ def check_steps(steps: object) -> None:
                 lists = counts
             case [str(name), "rollback" | "reorder", list(numbers)] if name in known:
                 lists = [numbers]
-            case [str(name), "fork", str(made)] if name in known:
+            case [str(name), "fork", str(new)] if name in known:
                 lists = []
-                known.add(made)
+                known.add(new)
             case _:
                 raise InputError("steps", "[stream, feed | rollback | reorder | fork, argument] of a known stream",
                                  repr(step)[:60])

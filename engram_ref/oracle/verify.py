@@ -65,31 +65,31 @@ def verify(namespace: Ops, adapter: Adapter, vectors: Vectors,
 def verify_case(case: Case, vectors: Vectors, namespace: Ops, adapter: Adapter, traced: bool) -> Result:
     """Verify one case, with or without a trace. An exception of the namespace is reported as a result."""
     try:
-        found = run(case, vectors, namespace, adapter, traced)
+        computed = run(case, vectors, namespace, adapter, traced)
     except Exception as error:      # the code under test may raise anything; the other cases still run
         return Result(case, traced, error=f"{type(error).__name__}: {error}")
-    return result_of(case, found, traced)
+    return result_of(case, computed, traced)
 
 
-def result_of(case: Case, found: Stages, traced: bool) -> Result:
+def result_of(case: Case, computed: Stages, traced: bool) -> Result:
     """Compare with the main answer and the alternatives; report the first difference from the main answer."""
-    stage, difference = first_difference(case, case.stages, found, traced)
+    stage, difference = first_difference(case, case.stages, computed, traced)
     if stage is not None:
         for other in case.accept:
-            if first_difference(case, other.stages, found, traced)[0] is None:
+            if first_difference(case, other.stages, computed, traced)[0] is None:
                 return Result(case, traced, accepted=other.name)
     return Result(case, traced, stage, difference)
 
 
-def first_difference(case: Case, stages: tuple[Stage, ...], found: Stages,
+def first_difference(case: Case, stages: tuple[Stage, ...], computed: Stages,
                      traced: bool) -> tuple[str | None, Difference | None]:
     """Return the first stage that is missing or differs by more than its class allows, and its worst element."""
     for stage in stages:
         if not traced and stage.name not in case.outputs:
             continue
-        if stage.name not in found:
+        if stage.name not in computed:
             return stage.name, Difference(None, "an array", "none of that name")
-        difference = compare(stage.array, found[stage.name], stage.tolerance_class, stage.terms, stage.scale)
+        difference = compare(stage.array, computed[stage.name], stage.tolerance_class, stage.terms, stage.scale)
         if difference is not None:
             return stage.name, difference
     return None, None

@@ -47,7 +47,7 @@ class Vocabulary(ReadOnlyArrays):
         check_kinds(name=(name, str), file=(file, Path, NoneType))
         canonical = as_int64("canonical", canonical)
         if canonical.ndim != 1 or not 0 <= canonical.min(initial=0) <= canonical.max(initial=-1) < len(canonical):
-            raise InputError("canonical", "int64 [V], V at least 1, of classes from 0", list(canonical.shape))
+            raise InputError("canonical", "int64 [V], not empty, of classes in [0, V)", list(canonical.shape))
         self.name, self.canonical, self.file = name, read_only(canonical.copy()), file
 
     @classmethod
@@ -68,10 +68,10 @@ class Vocabulary(ReadOnlyArrays):
         """
         tokenizer, path = read_tokenizer(path), Path(path)
         size = tokenizer.get_vocab_size(with_added_tokens=True)
-        spelled = [tokenizer.id_to_token(i) for i in range(size)]
-        if None in spelled:
-            raise InputError(f"vocabulary file {path}", "a token for every id", f"none for id {spelled.index(None)}")
-        tokens = ((tokenizer.decode([i], skip_special_tokens=False), raw) for i, raw in enumerate(spelled))
+        spellings = [tokenizer.id_to_token(i) for i in range(size)]
+        if None in spellings:
+            raise InputError(f"vocabulary file {path}", "a token for every id", f"none for id {spellings.index(None)}")
+        tokens = ((tokenizer.decode([i], skip_special_tokens=False), raw) for i, raw in enumerate(spellings))
         vocabulary = cls(known_name(path), canonical_map(tokens), path)
         vocabulary.tokenizer = tokenizer
         return vocabulary
@@ -192,5 +192,5 @@ def file_digest(path: Path) -> str:
 
 def known_name(path: Path) -> str:
     """Return the name of the known vocabulary with this file's digest, else the file's own name."""
-    digest, own = file_digest(path), path.name if path.stem in KNOWN_VOCABULARIES else path.stem
-    return next((name for name, known in KNOWN_VOCABULARIES.items() if known.file_digest == digest), own)
+    digest, file_name = file_digest(path), path.name if path.stem in KNOWN_VOCABULARIES else path.stem
+    return next((name for name, known in KNOWN_VOCABULARIES.items() if known.file_digest == digest), file_name)

@@ -1,8 +1,9 @@
 """Formulas, converted to inline SVG when the site is built, so that pages need no script and no font file.
 
 The Markdown extension pymdownx.arithmatex finds `$...$` and `$$...$$` outside of code and marks them
-in the HTML; this file draws each of them with ziamath. The colour is `currentColor`, lengths are in
-em, and the LaTeX is the label for screen readers.
+in the HTML; this file draws each of them with ziamath. The colour is `currentColor` and lengths are in
+em. The LaTeX precedes the drawing as text that only the style sheet hides: screen readers, search and
+programs that extract a page's text read it.
 """
 
 import html
@@ -38,9 +39,9 @@ def replace_formulas(page_html: str) -> str:
 @cache
 def draw(latex: str, inline: bool) -> str:
     """One formula: <span class="formula"> if inline, else <div class="equation">."""
-    label = html.escape(" ".join(latex.split()), quote=True)
-    svg = _labelled(*_svg(latex, inline), label)
-    return f'<span class="formula">{svg}</span>' if inline else f'<div class="equation">{svg}</div>'
+    text = f'<span class="latex">{html.escape(" ".join(latex.split()))}</span>'
+    drawing = text + _sized(*_svg(latex, inline))
+    return f'<span class="formula">{drawing}</span>' if inline else f'<div class="equation">{drawing}</div>'
 
 
 def _svg(latex: str, inline: bool) -> tuple[str, float]:
@@ -68,10 +69,10 @@ def _check_supported(latex: str, inline: bool) -> None:
         raise ValueError(f"unknown command {unknown[1]}")
 
 
-def _labelled(svg: str, depth: float, label: str) -> str:
+def _sized(svg: str, depth: float) -> str:
     head, body = svg.split(">", 1)
     width, height = (float(re.search(rf' {side}="([\d.]+)"', head)[1]) / SIZE for side in ("width", "height"))
     box = re.search(r'viewBox="[^"]*"', head)[0]
     body = re.sub(r"-?\d+\.\d{3,}", lambda m: f"{float(m[0]):.2f}", body)     # reduces the size to a third
-    return (f'<svg role="img" aria-label="{label}" {box} fill="currentColor" '
+    return (f'<svg aria-hidden="true" {box} fill="currentColor" '
             f'style="width:{width:.3f}em;height:{height:.3f}em;vertical-align:{depth:.3f}em">{body}')

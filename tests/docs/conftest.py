@@ -1,4 +1,4 @@
-"""The site's machinery lies in scripts/, outside the package; tests of it start here."""
+"""Make the site's scripts importable; they are in scripts/, outside the package."""
 
 import sys
 from pathlib import Path

@@ -16,7 +16,7 @@ pytest.importorskip("numba", reason="numba is not installed")
 from numba import config
 
 from engram_ref.backends import numba as fast
-from engram_ref.backends.numba import _threads
+from engram_ref.backends.numba import _buffers, _threads
 from engram_ref.model.declarations import expert_shapes
 from engram_ref.oracle.small_modules import DEMO, V41, random_inputs, random_parameters
 
@@ -181,6 +181,26 @@ def test_an_out_that_overlaps_an_input_raises(rng):
     x = rng.random((1, 5, 2, 3))
     with pytest.raises(InputError, match="shares memory"):
         fast.conv_silu(x, np.ones((2, 3, 2)), 1, np.zeros((1, 1, 2, 3)), out=x)
+
+
+def test_memory_is_reused_once_nothing_refers_to_it(monkeypatch):
+    monkeypatch.setattr(_buffers, "_kept", {})
+    first = _buffers.aligned((3, _buffers.STREAM_ABOVE), np.uint8)
+    place, held = first.ctypes.data, {"view": first[1:, 5:], "buffer": memoryview(first[2])}
+    del first
+    for name in tuple(held):
+        assert _buffers.aligned((3, _buffers.STREAM_ABOVE), np.uint8).ctypes.data != place, name
+        del held[name]
+    assert _buffers.aligned((3, _buffers.STREAM_ABOVE), np.uint8).ctypes.data == place
+
+
+def test_memory_kept_for_reuse_is_bounded(monkeypatch):
+    monkeypatch.setattr(_buffers, "_kept", {})
+    monkeypatch.setattr(_buffers, "MOST_KEPT", 5 * _buffers.STREAM_ABOVE)
+    for size in (2, 3, 4, 7):
+        _buffers.aligned((size * _buffers.STREAM_ABOVE,), np.uint8)
+        assert sum(raw.nbytes for raw in _buffers._kept.values()) <= _buffers.MOST_KEPT
+        assert len(_buffers._kept) == (size < 5)
 
 
 def misshapen(rng):

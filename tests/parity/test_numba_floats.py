@@ -23,7 +23,7 @@ from tests.op_cases_floats import EXACT, FLOATS, SHAPES
 from tests.parity.numba_kernels import dots, exponentials, triples
 
 COUNT = 3_000 if config.DISABLE_JIT else 3_000_000
-EXP_ROUNDINGS = 3
+EXP_ROUNDINGS = 2
 """The error bound stated in vectors/exp.py, in units of 2^-24 relative to the result."""
 
 

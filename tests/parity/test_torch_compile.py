@@ -2,7 +2,7 @@
 
 import pytest
 
-from engram_ref.model.engram import engram, through_module
+from engram_ref.model.engram import apply_module, engram
 from engram_ref.ops.gate import ROOTS
 from engram_ref.oracle.small_modules import DIALECTS, V41
 from tests.compare import assert_close
@@ -51,7 +51,7 @@ def test_an_op_is_one_graph(name):
 @pytest.mark.usefixtures("fresh_compiler")
 def test_a_module_is_one_graph(config):
     p, hidden, rows, taps = module_arguments(config)
-    run = lambda *a: through_module(*a, None, config, 2, torch_ops, torch_ops.ignore)[0]
+    run = lambda *a: apply_module(*a, None, config, 2, torch_ops, torch_ops.ignore)[0]
     assert_same(config.name, run(p, hidden, rows, taps), compiled(run)(p, hidden, rows, taps))
 
 
@@ -79,7 +79,7 @@ def test_an_op_reads_no_values(name, shape):
 @pytest.mark.parametrize("config", [*DIALECTS.values(), V41], ids=lambda config: config.name)
 def test_a_module_reads_no_values(config):
     p, hidden, rows, taps = module_arguments(config, "meta")
-    Y, _ = through_module(p, hidden, rows, taps, None, config, 2, torch_ops, torch_ops.ignore)
+    Y, _ = apply_module(p, hidden, rows, taps, None, config, 2, torch_ops, torch_ops.ignore)
     assert Y.shape == hidden.shape and Y.device.type == "meta"
 
 

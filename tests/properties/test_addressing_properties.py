@@ -1,4 +1,4 @@
-"""Addressing on random configurations and random streams, against the slow oracle and against itself."""
+"""Addressing with random configurations and streams, compared with the slow implementation and with itself."""
 
 from dataclasses import replace
 
@@ -12,20 +12,20 @@ from engram_ref.ops.primes import is_prime, table_primes
 from engram_ref.oracle.slow import addressing as slow_addressing
 from engram_ref.oracle.slow import primes as slow_primes
 
-# The same examples in every run, and no folder of remembered ones.
+# The same examples in every run, without a database of earlier ones.
 few = settings(derandomize=True, deadline=None, database=None, max_examples=60)
 many = settings(few, max_examples=200)
 
 
 def first_seen(numbers):
-    """Any list of numbers as a canonical map: classes in the order they first appear."""
+    """Convert a list of numbers to a canonical map, with classes in the order of their first appearance."""
     classes = {}
     return np.array([classes.setdefault(number, len(classes)) for number in numbers])
 
 
 @st.composite
 def vocabularies(draw):
-    """(fields of a configuration, its vocabulary or None): a made-up map, or raw ids."""
+    """(fields of a configuration, its vocabulary): a made-up map, or raw ids and None."""
     if draw(st.booleans()):
         canonical = first_seen(draw(st.lists(st.integers(0, 9), min_size=1, max_size=30)))
         fields = {"vocabulary": "made-up", "vocab_size": len(canonical), "canonical_size": int(canonical.max()) + 1}
@@ -55,7 +55,7 @@ def addressings(draw):
 
 
 def tokens(addressing):
-    """One canonical id; DEAD and EOS come often where the dialect has them."""
+    """One canonical id; often DEAD or EOS if the dialect has them."""
     kinds = [st.integers(0, addressing.config.canonical_size - 1)]
     if addressing.config.dead_barrier:
         kinds.append(st.just(DEAD))
@@ -69,9 +69,9 @@ def streams(addressing, max_size=12):
 
 
 def histories(addressing):
-    """The last N-1 of some stream: marks first where it was short."""
+    """The last N-1 ids of a stream, padded with DEAD on the left if it is shorter."""
     span = addressing.config.max_ngram - 1
-    return streams(addressing, span).map(lambda seen: [DEAD] * (span - len(seen)) + seen)
+    return streams(addressing, span).map(lambda ids: [DEAD] * (span - len(ids)) + ids)
 
 
 @many
@@ -124,11 +124,11 @@ def test_rows_in_chunks_equal_those_of_the_whole(data, addressing):
 @given(data=st.data(), addressing=addressings())
 def test_rollback_removes_the_draft(data, addressing):
     layer = addressing.config.layer_ids[-1]
-    said, draft, then = (np.array(data.draw(streams(addressing, 6)), dtype=np.int64) for _ in range(3))
-    kept = addressing.advance(None, said)
-    addressing.rows(draft, layer, addressing.advance(kept, draft))
-    replayed = addressing.rows(then, layer, kept)
-    assert np.array_equal(replayed, addressing.rows(np.concatenate([said, then]), layer)[len(said) :])
+    past, draft, rest = (np.array(data.draw(streams(addressing, 6)), dtype=np.int64) for _ in range(3))
+    history = addressing.advance(None, past)
+    addressing.rows(draft, layer, addressing.advance(history, draft))
+    replayed = addressing.rows(rest, layer, history)
+    assert np.array_equal(replayed, addressing.rows(np.concatenate([past, rest]), layer)[len(past) :])
 
 
 @few
@@ -145,7 +145,7 @@ def test_stepper_equals_rows(data, addressing):
 @few
 @given(data=st.data(), addressing=addressings())
 def test_a_token_affects_only_its_window(data, addressing):
-    """A change at q, to DEAD or to anything else, leaves all rows before q and from q + N on as they were."""
+    """Changing the id at q, to DEAD or any other, does not change the rows before q and from q + N on."""
     ids = np.array(data.draw(st.lists(tokens(addressing), min_size=1, max_size=12)), dtype=np.int64)
     q, other = data.draw(st.integers(0, len(ids) - 1)), ids.copy()
     other[q] = data.draw(tokens(addressing))
@@ -158,7 +158,7 @@ def test_a_token_affects_only_its_window(data, addressing):
 @few
 @given(data=st.data(), addressing=addressings())
 def test_tokens_before_a_barrier_have_no_effect(data, addressing):
-    """Behind a DEAD, or behind an EOS, any other past gives the same rows."""
+    """Rows after a DEAD mark or an EOS do not depend on the tokens before it."""
     marks = [DEAD] if addressing.config.dead_barrier else []
     marks += [] if addressing.eos_id is None else [addressing.eos_id]
     assume(marks)

@@ -1,4 +1,4 @@
-"""The backbone over random configurations and schedules, in float64."""
+"""The backbone with random configurations and chunks, in float64."""
 
 import numpy as np
 from hypothesis import given, settings
@@ -43,7 +43,7 @@ def mixtures(draw):
 
 @st.composite
 def models(draw):
-    """A model of two or three layers, with or without each of its parts."""
+    """A model of one to three layers, with a random selection of its optional parts."""
     layers, D = draw(st.integers(1, 3)), draw(st.integers(1, 9))
     hyper = draw(st.none() | st.builds(HyperConfig, st.integers(1, 4), st.integers(1, 20),
                                        collapse=st.sampled_from(["sum", "mean", "head"])))
@@ -64,7 +64,7 @@ def modules(draw, backbone):
 
 
 def split(draw, length):
-    """A text's length cut into chunks, some of them empty."""
+    """Split a text's length into chunks, some of which may be empty."""
     cuts = sorted(draw(st.lists(st.integers(0, length), max_size=4)))
     return [end - begin for begin, end in zip([0, *cuts], [*cuts, length], strict=True)]
 
@@ -92,7 +92,7 @@ def test_chunks_in_either_form_equal_the_whole_text(data, config, seed):
 @few
 @given(data=st.data(), config=models(), seed=st.integers(0, 99))
 def test_rollback_and_replay_equal_the_whole_text(data, config, seed):
-    """Any steps forwards with drafts, any steps back, row by row, then the true rest."""
+    """Random numbers of tokens and drafts, then random rollbacks, separately for every row."""
     B, T = 3, 8
     parameters, ids, drafts = random_model(config, seed), random_ids(config, B, T, seed), random_ids(config, B, 3, 77)
     whole, state = forward(parameters, ids, config), DecodeState.start(B)
@@ -133,7 +133,7 @@ def test_forks_and_reordered_rows_are_separate_runs(data, config, seed):
 @many
 @given(data=st.data(), config=mixtures(), seed=st.integers(0, 99))
 def test_routing_equals_the_slow_implementation(data, config, seed):
-    """Quarters make ties, and negative biases make a zero in a mask win."""
+    """Scores are quarters, to cause ties; biases are negative, so a mask of zeros would win."""
     quarters = st.lists(st.integers(1, 4), min_size=config.n_routed_experts, max_size=config.n_routed_experts)
     scores = np.array([data.draw(quarters) for _ in range(3)]) / 4
     bias = -np.array(data.draw(quarters)) / 2

@@ -1,8 +1,7 @@
-"""Configurations that nobody released: every field drawn by itself, and all backends held to the same answers.
+"""Random configurations: every field is drawn independently, and all backends must give the same answers.
 
-Integers are compared with the slow oracle, the memory of a token with the definition bit for bit, and every later
-stage with an interval around the float64 answer, whose derivation is in tests/enclosures.py. Backends that are not
-installed are skipped.
+Integers are compared with the slow implementation, memories with the definition bit for bit, and all later stages with
+an interval around the float64 answer, derived in tests/enclosures.py. Backends that are not installed are skipped.
 """
 
 from importlib.util import find_spec
@@ -32,7 +31,7 @@ def test_every_field_is_drawn():
 
 @pytest.fixture
 def paths(number, backend, monkeypatch):
-    """In odd cases, small arrays take the paths of large ones: threads, blocks, and stores that bypass the cache."""
+    """In odd cases, small arrays use the code for large ones: threads, blocks and non-temporal stores."""
     if backend == "numba" and number % 2:
         from engram_ref.backends.numba import _buffers, _threads, namespace
 
@@ -41,13 +40,13 @@ def paths(number, backend, monkeypatch):
         monkeypatch.setattr(namespace, "GEMM_TOKENS", 5)
 
 
-def as_given(backend):
-    """What makes an array of the backend from one of NumPy."""
+def converter(backend):
+    """The function that converts a NumPy array to an array of the backend."""
     return tensor if backend == "torch" else lambda array: array
 
 
 def tensor(array):
-    """With the same strides if torch allows them."""
+    """Convert to a tensor, with the same strides if torch supports them."""
     import torch
 
     if not array.flags.writeable or min(array.strides, default=0) < 0:       # torch has no such tensors
@@ -61,75 +60,75 @@ def tensor(array):
 @EVERY_CASE
 def test_rows(backend, number, paths):
     with reproducible(number):
-        check_rows(rows_case(number), load(backend), as_given(backend))
+        check_rows(rows_case(number), load(backend), converter(backend))
 
 
-def check_rows(case, space, given):
-    """Whole, in chunks, one token at a time, and from raw ids: the slow oracle's rows."""
+def check_rows(case, space, convert):
+    """Rows equal the slow implementation's: whole, in chunks, one token at a time, and from raw ids."""
     addressing = Addressing(case.config, case.vocabulary, ops=space)
-    raw, ids, history = (given(array) for array in (case.raw, case.ids, case.history))
+    raw, ids, history = (convert(array) for array in (case.raw, case.ids, case.history))
     for flat, expected in ((False, case.expected), (True, case.flat)):
         assert_close("rows_of_tokens", expected, space.to_numpy(addressing.rows_of_tokens(raw, history, flat)), "exact")
         for layer, rows in zip(case.config.layer_ids, expected, strict=True):
             assert_close("rows", rows, space.to_numpy(addressing.rows(ids, layer, history, flat)), "exact")
-    check_streams(case, space, given, addressing, ids, history)
+    check_streams(case, space, convert, addressing, ids, history)
 
 
-def check_streams(case, space, given, addressing, ids, history):
+def check_streams(case, space, convert, addressing, ids, history):
     layer, expected = case.config.layer_ids[-1], case.expected[-1]
-    step, held = addressing.stepper(layer), case.history
+    step, latest = addressing.stepper(layer), case.history
     for t in range(case.ids.shape[1]):
-        found = step(*(given(np.ascontiguousarray(array)) for array in (case.ids[:, t], held)))
+        found = step(*(convert(np.ascontiguousarray(array)) for array in (case.ids[:, t], latest)))
         assert_close(f"stepper at {t}", expected[:, t], space.to_numpy(found), "exact")
-        held = ops.next_history(held, case.ids[:, t : t + 1])
+        latest = ops.next_history(latest, case.ids[:, t : t + 1])
     for part in case.cuts:
         found = space.to_numpy(addressing.rows(ids[:, part], layer, history))
         assert_close(f"rows of {part}", expected[:, part], found, "exact")
         history = addressing.advance(history, ids[:, part])
-    assert_close("history", held, space.to_numpy(history), "exact")
+    assert_close("history", latest, space.to_numpy(history), "exact")
 
 
 @EVERY_BACKEND
 @EVERY_CASE
 def test_module(backend, number, paths):
     with reproducible(number):
-        check_module(module_case(number), load(backend), as_given(backend))
+        check_module(module_case(number), load(backend), converter(backend))
 
 
 @EVERY_BACKEND
 @pytest.mark.parametrize("number", range(8))
 @pytest.mark.parametrize("form", CHOICES["gate_form"])
 def test_every_gate_form(form, backend, number, paths):
-    check_module(module_case(number, gate_form=form), load(backend), as_given(backend))
+    check_module(module_case(number, gate_form=form), load(backend), converter(backend))
 
 
-def check_module(case, space, given):
-    """With a trace and without one, in one call and in chunks; what was given is left as it was."""
+def check_module(case, space, convert):
+    """Compare runs with and without a trace, in one call and in chunks; no input is modified."""
     before = {name: array.tobytes() for name, array in case.arrays.items()}
-    parameters = {name: given(array) for name, array in case.parameters.items()}
-    memory = space.gather_decode(parameters, given(case.arrays["rows"]), case.config, case.memory.dtype)
+    parameters = {name: convert(array) for name, array in case.parameters.items()}
+    memory = space.gather_decode(parameters, convert(case.arrays["rows"]), case.config, case.memory.dtype)
     assert_close("memory", case.memory, space.to_numpy(memory), "exact")
     trace, whole = Trace(), [slice(None)]
-    traced = run(case, space, given, parameters, whole, trace)
+    traced = run(case, space, convert, parameters, whole, trace)
     assert_close("traced memory", case.memory, trace["memory"], "exact")
     for stage in trace:
         if stage != "memory":
             assert_inside(f"traced {stage}", case.stages[stage], trace[stage], case.memory.dtype)
-    found = {"traced": traced, "fused": run(case, space, given, parameters, whole),
-             f"fused, in {len(case.cuts)} chunks": run(case, space, given, parameters, case.cuts)}
+    found = {"traced": traced, "fused": run(case, space, convert, parameters, whole),
+             f"fused, in {len(case.cuts)} chunks": run(case, space, convert, parameters, case.cuts)}
     for how, (output, taps) in found.items():
         assert_inside(f"{how} output", case.stages["output"], output, case.memory.dtype)
         assert_inside(f"{how} taps", case.stages["taps"], taps, case.memory.dtype)
-    check_residual(case, space, given, traced[0])
+    check_residual(case, space, convert, traced[0])
     assert before == {name: array.tobytes() for name, array in case.arrays.items()}
 
 
-def run(case, space, given, parameters, cuts, trace=None):
-    """The module's output over these chunks, and the taps it leaves, as NumPy arrays."""
+def run(case, space, convert, parameters, cuts, trace=None):
+    """The module's output over the chunks and its final taps, as NumPy arrays."""
     arrays, found = case.arrays, []
-    hidden, rows, dead = (None if array is None else given(array)
+    hidden, rows, dead = (None if array is None else convert(array)
                           for array in (arrays["hidden"], arrays["rows"], arrays.get("dead")))
-    state = EngramState(given(arrays["taps"]))
+    state = EngramState(convert(arrays["taps"]))
     for part in cuts:
         closed = None if dead is None else dead[:, part]
         found.append(space.to_numpy(engram(parameters, hidden[:, part], rows[:, part], case.config, state=state,
@@ -137,9 +136,9 @@ def run(case, space, given, parameters, cuts, trace=None):
     return np.concatenate(found, axis=1), space.to_numpy(state.taps)
 
 
-def check_residual(case, space, given, update):
-    """From equal addends, bit for bit."""
+def check_residual(case, space, convert, update):
+    """The residual of equal inputs is equal bit for bit."""
     hidden = case.arrays["hidden"]
     expected = residual(hidden, update, case.config)
-    found = residual(given(hidden), given(update), case.config, ops=space)
+    found = residual(convert(hidden), convert(update), case.config, ops=space)
     assert_close("residual", expected, space.to_numpy(found), "exact")

@@ -52,7 +52,7 @@ def test_output_fits_the_terminal(capsys, monkeypatch, argv, columns):
 
 @pytest.mark.parametrize("argv, message", [(["count", "engram-27"], "did you mean engram-27b?"),
                                         (["walk", "--model", "tyny"], "did you mean tiny?"),
-                                        (["walk", "--model", "moe-27b"], "one with Engram"),
+                                        (["walk", "--model", "moe-27b"], "a model with Engram"),
                                         (["walk", "--model", "tiny", "--preset", "demo"], "deepseek-v3")],
                          ids=["unknown model", "unknown model of walk", "no Engram", "wrong vocabulary"])
 def test_bad_input_prints_one_line_and_exits_2(capsys, argv, message):

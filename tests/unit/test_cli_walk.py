@@ -83,9 +83,10 @@ def test_the_token_count_is_that_of_the_whole_text(capsys, vocabulary):
 
 @pytest.mark.parametrize("argv, message", [
     (["--json"], f"at most {MOST_COMPUTED} tokens"),
-    (["--model", "tiny", "--preset", "tiny", "--position", str(MOST_COMPUTED)], f"one below {MOST_COMPUTED} with"),
+    (["--model", "tiny", "--preset", "tiny", "--position", str(MOST_COMPUTED)],
+     f"a position below {MOST_COMPUTED} with"),
     (["--model", "tiny", "--preset", "tiny", "--position", str(MOST_COMPUTED - 5), "--plot", "x.svg"],
-     f"one below {MOST_COMPUTED - 11} with"),
+     f"a position below {MOST_COMPUTED - 11} with"),
 ], ids=["json", "model", "plot"])
 def test_too_large_requests_exit_2_before_any_work(capsys, monkeypatch, tmp_path, argv, message):
     monkeypatch.chdir(tmp_path)
@@ -185,7 +186,7 @@ SHOWN |= {
 def test_every_page_fits_80_columns(capsys, monkeypatch, argv, unicode):
     monkeypatch.setenv("COLUMNS", "80")
     for module in ("terminal", "walk"):
-        monkeypatch.setattr(f"engram_ref.cli.{module}.speaks_unicode", lambda: unicode)
+        monkeypatch.setattr(f"engram_ref.cli.{module}.supports_unicode", lambda: unicode)
     code, out, _ = run(capsys, *argv)
     assert code == 0 and max(map(terminal.columns, out.splitlines())) <= 80 and (unicode or out.isascii())
 

@@ -1,6 +1,7 @@
 """Arrays for results: new ones that start on a cache line, or the caller's own, checked."""
 
 import math
+import weakref
 
 import numpy as np
 
@@ -15,12 +16,48 @@ STREAM_ABOVE = 2**22
 """Bytes of a result above which it is written with non-temporal stores."""
 
 
+MOST_KEPT = 2**28
+"""Bytes of dropped results that are kept for reuse."""
+
+_kept: dict[int, np.ndarray] = {}
+
+
 def aligned(shape: tuple[int, ...], dtype: type) -> np.ndarray:
     """An uninitialised C-contiguous array whose first element is at a multiple of 64 bytes."""
     size = math.prod(shape) * np.dtype(dtype).itemsize
-    raw = np.empty(size + BYTES, dtype=np.uint8)
+    raw = np.empty(size + BYTES, dtype=np.uint8) if size <= STREAM_ABOVE else reused(size + BYTES)
     start = -raw.ctypes.data % BYTES
     return raw[start : start + size].view(dtype).reshape(shape)
+
+
+def reused(size: int) -> np.ndarray:
+    """Bytes for a large result: those of one of the same size that no array or buffer refers to any more, or new ones.
+
+    The system clears new pages before their first use, which takes longer than many kernels need to fill them.
+    """
+    raw = _kept.pop(size, None)
+    if raw is None:
+        raw = np.empty(size, dtype=np.uint8)
+    # Every view of `array`, and every view of those, keeps the memoryview that is its base
+    array = np.frombuffer(memoryview(raw), dtype=np.uint8)
+    weakref.finalize(array.base, keep, raw).atexit = False
+    return array
+
+
+def keep(raw: np.ndarray) -> None:
+    """Keep these bytes for the next result of their size; give the oldest back to the system if there are too many.
+
+    Called by whatever thread drops the last reference, so each change of `_kept` is one step.
+    """
+    _kept.pop(raw.size, None)
+    _kept[raw.size] = raw
+    while sum(list(_kept)) > MOST_KEPT:
+        _kept.pop(next(iter(_kept), None), None)
+
+
+def release() -> None:
+    """Give all memory kept for reuse back to the system."""
+    _kept.clear()
 
 
 def streams(array: np.ndarray) -> bool:

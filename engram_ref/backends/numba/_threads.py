@@ -78,7 +78,7 @@ def over_phases(phases: Sequence[tuple[Callable[[int, int], None], int]], moved:
     plans = [(kernel, tokens, min(count * PIECES, tokens), itertools.count(), []) for kernel, tokens in phases]
 
     def work() -> None:
-        for last, (kernel, tokens, number, turns, finished) in zip([None, *plans], plans):
+        for last, (kernel, tokens, number, turns, finished) in zip([None, *plans], plans, strict=False):
             while last is not None and len(last[-1]) < last[2]:
                 time.sleep(0)
             while (i := next(turns)) < number:

@@ -182,7 +182,8 @@ def _exponentiate(x):
 def _heads(contexts, maxima, values, out, start, stop):
     """The answers of the heads `start` to `stop`-1: out [B, T, A, dv]."""
     (B, chunks, rows, r), (_, T, A, dv) = contexts.shape, out.shape
-    (weight, step), summed, line, factors = values, contexts.reshape(contexts.size), np.empty(r, out.dtype), np.empty(chunks, out.dtype)
+    (weight, step), summed = values, contexts.reshape(contexts.size)
+    line, factors = np.empty(r, out.dtype), np.empty(chunks, out.dtype)
     for a in range(start, stop):
         for b in range(B):
             for t in range(T):

@@ -14,14 +14,14 @@ import numpy as np
 
 from engram_ref.backends.numba._buffers import aligned, result, streams
 from engram_ref.backends.numba._threads import jit, over_tokens
-from engram_ref.backends.numba.vectors.exp import sigmoid
-from engram_ref.backends.numba.vectors.instructions import BYTES, inlined
-from engram_ref.backends.numba.vectors.lines import Lines, add_lines, write_line
-from engram_ref.backends.numba.vectors.memory import prefetch
+from engram_ref.backends.numba.vectors.exp import store_silu
+from engram_ref.backends.numba.vectors.instructions import BYTES
+from engram_ref.backends.numba.vectors.lines import Lines, Taps, store_convolved
 from engram_ref.backends.numba.vectors.sums import dot
 from engram_ref.checks import check_shapes
 
-CHANNELS = 2560     # convolved at a time
+POSITIONS, CHANNELS = 16, 512       # of a block
+AHEAD = 1                           # positions from the one being computed to the one being prefetched
 
 
 class Convolution(NamedTuple):
@@ -54,7 +54,7 @@ def silu(x: np.ndarray) -> np.ndarray:
     x = np.ascontiguousarray(x)
     y = result(None, x.shape, x.dtype)
     flat, written = x.reshape(-1), y.reshape(-1)
-    over_tokens(lambda a, b: _silu(flat[a:b], written[a:b]), x.size, y.nbytes)
+    over_tokens(lambda a, b: _silu(flat, written, a, b), x.size, y.nbytes)
     return y
 
 
@@ -64,9 +64,10 @@ def conv_silu(x: np.ndarray, weight: np.ndarray, dilation: int, taps: np.ndarray
     (B, T, M, D), L, dtype = x.shape, weight.shape[-1], np.result_type(x, weight, taps)
     check_shapes(weight=(weight, (M, D, L)), taps=(taps, (B, (L - 1) * dilation, M, D)))
     conv = convolution(weight, taps, dilation, x.shape, dtype)
-    y, lines = result(out, x.shape, dtype, x, taps), np.ascontiguousarray(x, dtype=dtype).reshape(-1)
+    y, lines = result(out, x.shape, dtype, x, taps), np.ascontiguousarray(x, dtype=dtype).reshape(B * T, M * D)
     stream = streams_lines(y, M * D)
-    over_tokens(lambda a, b: _conv_silu(lines, conv, stream, y.reshape(-1), a, b), B * T, y.nbytes)
+    over_tokens(lambda a, b: _convolve(lines, None, None, conv, conv.weight, stream, y.reshape(-1), a, b), B * T,
+                y.nbytes)
     return y
 
 
@@ -76,59 +77,42 @@ def streams_lines(y: np.ndarray, length: int) -> bool:
 
 
 @jit
-def _silu(x, y):
-    one = x.dtype.type(1)
-    for i in range(x.size):
-        y[i] = x[i] * sigmoid(x[i], one)
+def _silu(x, y, start, stop):
+    """Elements `start` to `stop`-1."""
+    store_silu(x, start, stop - start, y)
 
 
 @jit
-def _activate(total):
-    """silu in place; with _silu, LLVM would test for the overlap and not vectorise."""
-    one = total.dtype.type(1)
-    for c in range(total.size):
-        total[c] = total[c] * sigmoid(total[c], one)
+def _convolve(x, alpha, factor, conv, weight, stream, y, start, stop):
+    """Positions `start` to `stop`-1, counted through all sequences: y = silu(conv(factor * x)) + alpha * x.
 
-
-@inlined
-def _convolve(conv, position, channel, weight, source, factor, one, total):
-    """total = the convolution at a position, counted through all sequences, for the channels from `channel` on.
-
-    weight           [L*C], for the positions of the sequence; those before it have conv.weight
-    source, factor   Lines: a line of these channels and a factor per position
-    one              [1], the factor of the positions before the sequence
+    x               [B*T, D], read by every branch
+    alpha, factor   [B*T*M], or None: nothing is added, the factor is 1
+    weight          [L*C], for x; the values before a sequence have conv.weight
+    y               [B*T*C]
     """
-    b = position // conv.T
-    t = position - b * conv.T
-    held = max((conv.span - t + conv.dilation - 1) // conv.dilation, 0)      # taps that fall before the sequence
-    first = position - conv.span + held * conv.dilation                      # where the others begin
-    add_lines(Lines(weight, held * conv.C + channel, conv.C),
-              Lines(source.array, source.first + first * source.step, conv.dilation * source.step),
-              Lines(factor.array, factor.first + first * factor.step, conv.dilation * factor.step),
-              weight.size // conv.C - held, True, total)
-    add_lines(Lines(conv.weight, channel, conv.C),
-              Lines(conv.before, (b * conv.span + t) * conv.C + channel, conv.dilation * conv.C),
-              Lines(one, 0, 0), held, False, total)
-
-
-@jit
-def _conv_silu(x, conv, stream, y, start, stop):
-    """Positions `start` to `stop`-1, counted through all sequences: x and y [B*T*M*D].
-
-    A block of channels at a time, so that their sum stays in the first-level cache.
-    """
-    one, space = np.ones(1, x.dtype), np.empty(min(CHANNELS, conv.C), x.dtype)
-    for position in range(start, stop):
-        for first in range(0, conv.C, CHANNELS):
-            # Sum the taps
-            total = space[: min(CHANNELS, conv.C - first)]
-            _convolve(conv, position, first, conv.weight, Lines(x, first, conv.C), Lines(one, 0, 0), one, total)
-            # Prefetch the next position; after the last one there is nothing, which is harmless
-            for c in range(0, total.size, BYTES // x.itemsize):
-                prefetch(x, (position + 1) * conv.C + first + c)
-            # Activate and store
-            _activate(total)
-            write_line(total, stream, y, position * conv.C + first)
+    (total, D), flat = x.shape, x.reshape(x.size)
+    M, L = conv.C // D, weight.size // conv.C
+    # Blocks of positions and channels: their weights and the values they read stay in the first-level cache
+    for block in range(start, stop, POSITIONS):
+        for m in range(M):
+            for channel in range(0, D, CHANNELS):
+                c, size = m * D + channel, min(CHANNELS, D - channel)
+                for position in range(block, min(block + POSITIONS, stop)):
+                    b = position // conv.T
+                    t = position - b * conv.T
+                    held = max((conv.span - t + conv.dilation - 1) // conv.dilation, 0)      # taps before the sequence
+                    first = position - conv.span + held * conv.dilation                      # where the others begin
+                    store_convolved(
+                        Taps(Lines(weight, held * conv.C + c, conv.C),
+                             Lines(flat, first * D + channel, conv.dilation * D),
+                             Lines(factor, first * M + m, conv.dilation * M), L - held),
+                        Taps(Lines(conv.weight, c, conv.C),
+                             Lines(conv.before, (b * conv.span + t) * conv.C + c, conv.dilation * conv.C),
+                             Lines(None, 0, 0), held),
+                        Lines(alpha, position * M + m, 0), Lines(flat, position * D + channel, 0),
+                        min(position + AHEAD, total - 1) * D + channel,
+                        size, stream, y, position * conv.C + c)
 
 
 def update(value: np.ndarray, alpha: np.ndarray, gain: np.ndarray, weight: np.ndarray, dilation: int, taps: np.ndarray,
@@ -148,8 +132,8 @@ def update(value: np.ndarray, alpha: np.ndarray, gain: np.ndarray, weight: np.nd
     conv, gains = convolution(weight, taps, dilation, y.shape, dtype), np.ascontiguousarray(gain, dtype=dtype)
     normed_weight = (conv.weight.reshape(-1, M * D) * gains.reshape(-1)).reshape(-1)
     stream = streams_lines(y, D)
-    over_tokens(lambda a, b: _update(flat, gates, factor, conv, normed_weight, stream, y.reshape(-1), a, b), B * T,
-                y.nbytes)
+    over_tokens(lambda a, b: _convolve(flat, gates.reshape(-1), factor.reshape(-1), conv, normed_weight, stream,
+                                       y.reshape(-1), a, b), B * T, y.nbytes)
     # Only the last normalised values are needed: they are the next call's taps
     last = slice(max(T - keep, 0), T)
     return gains * (factor.reshape(B, T, M)[:, last, :, None] * value[:, last, None, :])
@@ -167,30 +151,3 @@ def _mean_squares(value, squares):
     flat = value.reshape(value.size)
     for i in range(n):
         squares[i, 0] = dot(flat, i * D, flat, i * D, D) / value.dtype.type(D)
-
-
-@jit
-def _update(value, alpha, factor, conv, normed_weight, stream, y, start, stop):
-    """Positions `start` to `stop`-1, counted through all sequences: the convolution reads v and one factor a token.
-
-    value           [B*T, D], alpha and factor [B*T, M], y [B*T*M*D]
-    normed_weight   conv.weight times the norm's gain, for v
-    """
-    D, M = value.shape[1], alpha.shape[1]
-    flat, factors = value.reshape(value.size), factor.reshape(factor.size)
-    one, total = np.ones(1, value.dtype), np.empty(D, value.dtype)
-    for position in range(start, stop):
-        for m in range(M):
-            # Sum the taps of one branch
-            _convolve(conv, position, m * D, normed_weight, Lines(flat, 0, D), Lines(factors, m, M), one, total)
-            # Activate, add the gated value and store
-            _finish(total, value[position], alpha[position, m])
-            write_line(total, stream, y, (position * M + m) * D)
-
-
-@jit
-def _finish(total, value, alpha):
-    """total = silu(total) + alpha * value."""
-    one = total.dtype.type(1)
-    for c in range(total.size):
-        total[c] = total[c] * sigmoid(total[c], one) + alpha * value[c]

@@ -204,10 +204,12 @@ def _reduce(mixes, Y, columns, stream, rows, start, layer_stride):
     """Mixes [Y*(N-1), n] to rows; token t of layer y writes its C rows from start + y * layer_stride + t * C on."""
     lines, n = mixes.shape
     C, H, orders = columns.primes.size // Y, columns.primes.size // lines, lines // Y
-    for line in range(lines):
-        at = start + line // orders * layer_stride + line % orders * H
+    for y in range(Y):
+        # All of a token's rows in turn: memory is written from front to back
         for t in range(n):
-            _heads(mixes[line, t], columns, line * H, H, rows, at + t * C, stream)
+            at = start + y * layer_stride + t * C
+            for line in range(orders):
+                _heads(mixes[y * orders + line, t], columns, y * C + line * H, H, rows, at + line * H, stream)
 
 
 @inlined

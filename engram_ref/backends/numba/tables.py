@@ -6,7 +6,7 @@ without prefetching, each one costs a wait for main memory.
 
 import numpy as np
 
-from engram_ref.backends.numba._buffers import result, streams
+from engram_ref.backends.numba._buffers import aligned, result, streams
 from engram_ref.backends.numba._threads import jit, over_tokens
 from engram_ref.backends.numba.vectors.fp8 import WIDTH, store_decoded
 from engram_ref.backends.numba.vectors.instructions import BYTES
@@ -58,10 +58,10 @@ def gather_dequantise(codes: np.ndarray, scales: np.ndarray, rows: np.ndarray, o
 def flat_rows(rows: np.ndarray, offsets: np.ndarray, count: int) -> np.ndarray:
     """Rows of the flat table int64 [B*T*C], all checked: for a wrong one, a kernel would read outside the table."""
     check_shapes(offsets=(offsets, rows.shape[-1:]))
-    flat = (rows + offsets).reshape(-1)
-    if flat.dtype != np.int64:
+    if np.result_type(rows.dtype, offsets.dtype) != np.int64:
         raise InputError("rows, offsets", "int64", f"{rows.dtype}, {offsets.dtype}")
-    if flat.size and (flat.min() < 0 or flat.max() >= count):
+    flat = aligned((rows.size,), np.int64)
+    if _flatten(*(np.ascontiguousarray(array, dtype=np.int64).reshape(-1) for array in (rows, offsets)), count, flat):
         worst = int(flat[np.argmax((flat < 0) | (flat >= count))])
         raise InputError("rows + offsets", f"rows in [0, {count})", worst, "rows are taken per column, without offsets")
     return flat
@@ -70,6 +70,18 @@ def flat_rows(rows: np.ndarray, offsets: np.ndarray, count: int) -> np.ndarray:
 def as_bytes(array: np.ndarray) -> np.ndarray:
     """A C-contiguous array [R, W] as its bytes [R, W * itemsize]; nothing is copied."""
     return array.view(np.uint8).reshape(len(array), array.shape[1] * array.dtype.itemsize)
+
+
+@jit
+def _flatten(rows, offsets, count, flat):
+    """flat = rows + offsets, column by column; returns how many of them are outside [0, count)."""
+    C, outside = offsets.size, 0
+    for start in range(0, rows.size, max(C, 1)):
+        for c in range(C):
+            row = rows[start + c] + offsets[c]
+            flat[start + c] = row
+            outside += (row < 0) | (row >= count)
+    return outside
 
 
 @jit

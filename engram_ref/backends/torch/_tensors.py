@@ -28,12 +28,12 @@ def tensors(parameters: Mapping[str, np.ndarray], device: str | torch.device = "
     dtype        dtype for the float32 and float64 arrays; None: keep theirs
     returns      name -> tensor, in the same order; no memory is shared with the arrays
     """
-    made = {}
+    converted = {}
     for name, array in parameters.items():
         tensor = tensor_of(ops.as_array(f"parameter {name}", array))
         plain = tensor.dtype in (torch.float32, torch.float64)
-        made[name] = tensor.to(device, torch_dtype(dtype) if plain and dtype is not None else tensor.dtype)
-    return made
+        converted[name] = tensor.to(device, torch_dtype(dtype) if plain and dtype is not None else tensor.dtype)
+    return converted
 
 
 def tensor_of(array: np.ndarray) -> torch.Tensor:

@@ -79,13 +79,13 @@ def layers():
             yield case(f"latents/{name}", outputs=("c_kv", "k_pe"), terms=WIDTH + config.kv_lora_rank, flags=flags,
                        parameters=key, x=x, angle=angle, config=config, slow=slow_latents(positions))
             c_kv, k_pe = ops.latents(p, whole, all_angles, config)
-            own = {k: v for k, v in p.items() if k not in key}
+            rest = {k: v for k, v in p.items() if k not in key}
             for absorbed in (False, True):
                 yield case(f"mla/{name}{'-absorbed' if absorbed else ''}", outputs=("attention",), traced=True,
-                           terms=terms_of(config, S), flags=flags + " absorbed" * absorbed, parameters=own, x=x,
+                           terms=terms_of(config, S), flags=flags + " absorbed" * absorbed, parameters=rest, x=x,
                            c_kv=c_kv, k_pe=k_pe, positions=positions, angle=angle, config=config, absorbed=absorbed,
                            slow=slow_layer(p, whole, T))
-            yield from inside(name, own, config, x, c_kv, k_pe, positions, angle, flags)
+            yield from inside(name, rest, config, x, c_kv, k_pe, positions, angle, flags)
 
 
 def inside(name, p, config, x, c_kv, k_pe, positions, angle, flags):

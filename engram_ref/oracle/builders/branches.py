@@ -59,9 +59,9 @@ def sites():
         yield case(f"expand/{title}", kind="exact", flags=flags, x=y, n_branches=M,
                    slow=lambda x, n_branches: [[v] * n_branches for v in rows(x)])
         for form in ("sum", "mean", "head"):
-            own = {} if form != "head" else {"phi": parameters["phi"][:M], "bias": parameters["bias"][:M],
+            head = {} if form != "head" else {"phi": parameters["phi"][:M], "bias": parameters["bias"][:M],
                                              "alpha": np.array([0.9])}
-            yield case(f"collapse/{form}-{title}", terms=2 * M * D + M, flags=flags, X=X, form=form, parameters=own,
+            yield case(f"collapse/{form}-{title}", terms=2 * M * D + M, flags=flags, X=X, form=form, parameters=head,
                        eps=EPS, slow=slow_collapse)
     X, y = rng.standard_normal((2, 3, 1, 5)), rng.standard_normal((2, 3, 5))
     yield case("read_single/batch", kind="exact", X=X, slow=lambda X: [b[0] for b in rows(X, 2)])

@@ -86,9 +86,9 @@ def mixtures():
         yield case(f"route/{name}", outputs=("experts", "expert_weights"), terms=WIDTH + K, flags=flags,
                    parameters=router, x=tokens, config=config, slow=slow_route)
         chosen, weights = (np.array(part) for part in slow_route(router, tokens, config))
-        own = {key: p[key] for key in ("experts.w1", "experts.w2", "experts.w3")}
+        routed = {key: p[key] for key in ("experts.w1", "experts.w2", "experts.w3")}
         for way in ("naive", "grouped"):
-            yield case(f"routed_{way}/{name}", terms=2 * WIDTH + F + K, parameters=own, x=tokens, chosen=chosen,
+            yield case(f"routed_{way}/{name}", terms=2 * WIDTH + F + K, parameters=routed, x=tokens, chosen=chosen,
                        weights=weights, slow=slow_routed)
 
 

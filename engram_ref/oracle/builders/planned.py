@@ -88,6 +88,7 @@ def freeze(planned):
 
 def answered(planned):
     """Return [(stage, array, class, terms, scale or None)] of one answer."""
+    # answers in float64
     wide = widened(planned.arguments) if planned.kind == "f32" else planned.arguments
     evaluate = planned.truth or (lambda **a: call(planned.op, a, planned.outputs, ops, Adapter(), planned.traced))
     stages = evaluate(**wide)
@@ -95,13 +96,14 @@ def answered(planned):
     classes = {name: class_of(planned, name, array) for name, array in stages.items()}
     measured = any(c in ("f64", "f32") for c in classes.values())
     scales = condition(evaluate, wide, stages) if measured else {}
-    found = call(planned.op, planned.arguments, planned.outputs, ops, Adapter(), planned.traced)
+    # comparison with the op, computed in its own dtype
+    result = call(planned.op, planned.arguments, planned.outputs, ops, Adapter(), planned.traced)
     frozen = []
     for name, array in expected.items():
         scale = scales[name] if classes[name] in ("f64", "f32") else None
         if classes[name] == "exact" and array.dtype.kind == "f":
-            array = array.astype(found[name].dtype)
-        assert_close(f"{planned.name} {name}", array, found[name], classes[name], planned.terms, scale)
+            array = array.astype(result[name].dtype)
+        assert_close(f"{planned.name} {name}", array, result[name], classes[name], planned.terms, scale)
         frozen.append((name, array, classes[name], planned.terms, scale))
     return frozen
 

@@ -11,9 +11,9 @@ def latent_and_key(p, x, position, c):
 
     `c` is a dictionary: heads, nope, rope, value, rank, eps, theta, yarn.
     """
-    both = times(p["wkv_a.weight"], x)
-    latent = rms_norm(both[: c["rank"]], p["kv_norm.weight"], c["eps"])
-    return latent, rope.rotate(both[c["rank"] :], position, rope.frequencies(c["rope"], c["theta"], c["yarn"]))
+    projected = times(p["wkv_a.weight"], x)
+    latent = rms_norm(projected[: c["rank"]], p["kv_norm.weight"], c["eps"])
+    return latent, rope.rotate(projected[c["rank"] :], position, rope.frequencies(c["rope"], c["theta"], c["yarn"]))
 
 
 def query(p, x, position, c):

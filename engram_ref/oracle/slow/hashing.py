@@ -47,15 +47,15 @@ def window(ids, history, t, n, pad_id, eos_id=None):
     fill_id = pad_id if eos_id is None else eos_id
     stream = list(history) + list(ids)
     place = len(history) + t
-    seen = []
-    while len(seen) < n and place >= 0:
+    tokens = []
+    while len(tokens) < n and place >= 0:
         token = stream[place]
-        ends_segment = eos_id is not None and token == eos_id and seen
+        ends_segment = eos_id is not None and token == eos_id and tokens
         if token == DEAD or ends_segment:
             break
-        seen.append(token)
+        tokens.append(token)
         place -= 1
-    return seen + [fill_id] * (n - len(seen))
+    return tokens + [fill_id] * (n - len(tokens))
 
 
 def wrap64(number):

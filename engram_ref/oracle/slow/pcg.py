@@ -45,11 +45,11 @@ def entropy_pool(seed):
     hashed = WordHash(0x43B0D7E5, 0x931E8875)
     padded = entropy + [0] * (4 - len(entropy))
     pool = [hashed(word) for word in padded[:4]]
-    for source in range(4):
+    for source in range(4):                     # mix every word into every other
         for target in range(4):
             if source != target:
                 pool[target] = merge(pool[target], hashed(pool[source]))
-    for word in entropy[4:]:
+    for word in entropy[4:]:                    # then add the remaining words of the seed
         for target in range(4):
             pool[target] = merge(pool[target], hashed(word))
     return pool

@@ -51,9 +51,9 @@ def forward(p, ids, c):
     states = [[list(p["embed.weight"][token])] * c["branches"] for token in ids]
     for i in range(c["layers"]):
         layer = under(p, f"layers.{i}")
-        if i in c["modules"]:
-            own, memory, dead, constants = c["modules"][i]
-            update = engram(own, states, memory, dead, constants)
+        if i in c["modules"]:               # Engram comes first in its block
+            module, memory, dead, constants = c["modules"][i]
+            update = engram(module, states, memory, dead, constants)
             states = [[[a + b for a, b in zip(*pair, strict=True)] for pair in zip(*both, strict=True)]
                       for both in zip(states, update, strict=True)]
         states = through_site(layer, states, "attn", c,

@@ -211,16 +211,16 @@ def gated_value_not_added(original, parameters, gated, *rest):
 # parameter names, and trivial outputs
 
 def key_and_value_swapped(original, *arguments):
-    made = original(*arguments)
-    keys = made["key_weight"].copy()
-    keys[0], value = made["value_weight"], made["key_weight"][0]
-    return made | {"key_weight": keys, "value_weight": value}
+    parameters = original(*arguments)
+    keys = parameters["key_weight"].copy()
+    keys[0], value = parameters["value_weight"], parameters["key_weight"][0]
+    return parameters | {"key_weight": keys, "value_weight": value}
 
 
 def channels_before_branches(original, *arguments):
-    made = original(*arguments)
-    M, D, L = made["conv_weight"].shape
-    return made | {"conv_weight": made["conv_weight"].reshape(D, M, L).swapaxes(0, 1)}
+    parameters = original(*arguments)
+    M, D, L = parameters["conv_weight"].shape
+    return parameters | {"conv_weight": parameters["conv_weight"].reshape(D, M, L).swapaxes(0, 1)}
 
 
 def all_zeros(original, parameters, hidden, *rest, **named):

@@ -1,4 +1,4 @@
-"""e^x in a form that LLVM can vectorise: no call, no table, no branch.
+"""e^x and silu(x) without calls, tables or branches, for one number or for every lane of a vector.
 
 The library's exp is a call, so a loop around it stays scalar. In float32, with n the whole number nearest x / ln 2:
 
@@ -6,47 +6,74 @@ The library's exp is a call, so a loop around it stays scalar. In float32, with 
 
 n ln 2 is subtracted in two parts, the first so short that its product with n is exact. P, of degree 4, was fitted to
 the relative error of e^r, which it keeps below 2^-28: far less than the roundings of its own evaluation. Below -87.3,
-where the result would no longer be a normal number, it is 0.
+where the result would no longer be a normal number, e^x is 0. float64 takes the library's exp.
 """
 
 import math
+from functools import partial
 
 import numpy as np
-from numba import types
-from numba.extending import overload, register_jitable
+from numba.extending import register_jitable
+
+from engram_ref.backends.numba.vectors.instructions import F64, I32, STRIP, constant, element_of, like, vector_code
 
 LOWEST = np.float32(-87.3)                  # e^-87.3 is just above 2^-126, the smallest normal number
 PER_LN2 = np.float32(1 / math.log(2))
 LN2_HIGH = np.float32(0.693359375)          # 355/512: nine bits, so that n * LN2_HIGH is exact
 LN2_LOW = np.float32(math.log(2) - 0.693359375)
 ROUND = np.float32(1.5 * 2**23)             # added, it leaves a whole number in the last bits of the pattern
-ROUND_BITS = ROUND.view(np.int32)
 P0, P1, P2, P3, P4 = (np.float32(c) for c in (0.4999999403953552, 0.1666652113199234, 0.04166838899254799,
                                               0.00836874544620514, 0.0013814540579915047))
-ZERO, ONE, BIAS, MANTISSA_BITS = np.float32(0), np.float32(1), np.int32(127), np.int32(23)
+MANTISSA_BITS, ONE_BITS = 23, int(np.float32(1).view(np.int32))
 
 
-@register_jitable
-def exp32(x):
-    """e^x for float32 x <= 0: three roundings of 2^-24 relative to the result at most, one of them the last sum's."""
-    inside = max(x, LOWEST)
-    moved = inside * PER_LN2 + ROUND
-    n = moved - ROUND
-    r = (inside - n * LN2_HIGH) - n * LN2_LOW
-    p = (((P4 * r + P3) * r + P2) * r + P1) * r + P0
-    power = np.int32((np.float32(moved).view(np.int32) - ROUND_BITS + BIAS) << MANTISSA_BITS).view(np.float32)
-    return ZERO if x < LOWEST else (ONE + (r + r * r * p)) * power
+def exponential(code, x):
+    """Instructions for e^x; float32 needs LOWEST <= x <= -LOWEST.
+
+    The float32 result is off by less than 2 * 2^-24 of itself. The rounding of the last multiply-add contributes at
+    most 1 of the 2; the one before it 0.5, since |r| < 0.35 scales it; r's own 0.25; the polynomial 2^-4.
+    """
+    if element_of(x.type) == F64:
+        return code.call("llvm.exp", x)
+    builder, number, bits = code.builder, partial(constant, x.type), like(x.type, I32)
+    # n, in the last bits of `moved`, and r
+    moved = code.multiply_add(x, number(PER_LN2), number(ROUND))
+    n = builder.fsub(moved, number(ROUND))
+    r = code.multiply_add(n, number(-LN2_LOW), code.multiply_add(n, number(-LN2_HIGH), x))
+    # The polynomial by Horner's rule, then 2^n from its bit pattern
+    power = number(P4)
+    for coefficient in (P3, P2, P1, P0, 1, 1):
+        power = code.multiply_add(power, r, number(coefficient))
+    shifted = builder.shl(builder.bitcast(moved, bits), constant(bits, MANTISSA_BITS))
+    return builder.fmul(power, builder.bitcast(builder.add(shifted, constant(bits, ONE_BITS)), x.type))
+
+
+def silu_of(code, x):
+    """Instructions for silu(x) = x / (1 + e^-x); e^-x is infinite for float32 numbers below LOWEST."""
+    builder, number, small = code.builder, partial(constant, x.type), element_of(x.type) != F64
+    inside = code.largest(code.smallest(x, number(-LOWEST)), number(LOWEST)) if small else x
+    power = exponential(code, builder.fneg(inside))
+    if small:
+        power = builder.select(builder.fcmp_ordered("<", x, number(LOWEST)), number(math.inf), power)
+    return builder.fdiv(x, builder.fadd(number(1), power))
 
 
 def exp_negative(x):
-    """e^x for x <= 0: the polynomial in float32, the library's in float64."""
-    return exp32(x) if isinstance(x, np.float32) else math.exp(x)
+    """e^x for x <= 0, a float32 or a float64."""
+    if isinstance(x, np.float32):
+        return np.float32(0 if x < LOWEST else math.exp(x))
+    return math.exp(x)
 
 
-@overload(exp_negative)
-def compiled_exp_negative(x):
-    """The same choice, made when the kernel is compiled."""
-    return (lambda x: exp32(x)) if x == types.float32 else (lambda x: math.exp(x))
+@vector_code(exp_negative, lambda x: x)
+def exp_negative(code, x):
+    """The formula at the top of this file."""
+    if x.type == F64:
+        return exponential(code, x)
+    number, builder = partial(constant, x.type), code.builder
+    power = exponential(code, code.largest(x, number(LOWEST)))
+    # NaN is not below LOWEST, and the polynomial passes it on
+    return builder.select(builder.fcmp_ordered("<", x, number(LOWEST)), number(0), power)
 
 
 @register_jitable
@@ -54,3 +81,19 @@ def sigmoid(x, one):
     """1 / (1 + e^-x), as ops.gate.sigmoid writes it: exp never overflows. `one` is 1 of x's own dtype."""
     small = exp_negative(-abs(x))
     return (one if x >= 0 else small) / (one + small)
+
+
+def store_silu(x, first, count, y):
+    """y[first + i] = silu(x[first + i]) for i < count."""
+    here = slice(first, first + count)
+    with np.errstate(over="ignore"):
+        y[here] = x[here] / (1 + np.exp(-x[here]))
+
+
+@vector_code(store_silu)
+def store_silu(code, x, first, count, y):
+    """Several vectors at a time: each waits for its division."""
+    for width, indices in code.strips(count, x.kind, STRIP):
+        for index in indices:
+            place = code.builder.add(first, index)
+            code.store(silu_of(code, code.load(x, place, width)), y, place)

@@ -1,4 +1,4 @@
-"""Lines of channels: sum several, weighted; copy one out.
+"""Taps of a convolution: weighted lines of channels are added, activated and stored without leaving the registers.
 
 Slices of arrays cost a reference count each, and an index that might be negative keeps LLVM from vectorising a loop.
 So lines are an array, the element where the first begins, and the distance to the next.
@@ -9,69 +9,81 @@ from typing import NamedTuple
 import numpy as np
 from numba.core import cgutils
 
-from engram_ref.backends.numba.vectors.instructions import BYTES, I64, every, inlined, vector_code
-from engram_ref.backends.numba.vectors.memory import copy_line
+from engram_ref.backends.numba.vectors.exp import silu_of
+from engram_ref.backends.numba.vectors.instructions import STRIP, constant, lanes, vector_code
+from engram_ref.backends.numba.vectors.memory import prefetch_line
 
 
 class Lines(NamedTuple):
     """Line n of `array` [...] begins at element first + n * step."""
 
-    array: np.ndarray
+    array: np.ndarray | None
     first: int
     step: int
 
 
-def add_whole(weight, source, factor, count, fresh, total, size):
-    """total[c] += sum over n < count of weight[n, c] * (factor[n] * source[n, c]), for c < size, whole vectors.
+class Taps(NamedTuple):
+    """`count` products weight[n, c] * (factor[n] * source[n, c]), to be added.
 
-    weight, source, factor   Lines; of a line of `factor`, the first element counts
-    fresh                    whether the sum starts from 0 instead of `total`
+    weight, source   Lines
+    factor           Lines, of which the first element counts; an array of None stands for ones
     """
-    if fresh:
-        total[:size] = 0
-    for n in range(count):
-        w, x, k = (lines.first + n * lines.step for lines in (weight, source, factor))
-        total[:size] += weight.array[w : w + size] * (factor.array[k] * source.array[x : x + size])
+
+    weight: Lines
+    source: Lines
+    factor: Lines
+    count: int
 
 
-@vector_code(add_whole)
-def add_whole(code, weight, source, factor, count, fresh, total, size):
-    """The sum of one vector of channels stays in a register while the lines are read."""
-    builder, kind = code.builder, total.kind
-    running = cgutils.alloca_once(builder, kind)
+def store_convolved(inside, before, alpha, value, ahead, size, stream, y, first):
+    """y[first + c] = silu(sum of `inside` and `before`) + alpha[0] * value[c], for c < size.
 
-    def start(lines, n):
-        return builder.add(lines.first, builder.mul(n, lines.step))
-
-    zeros = every(kind.element, kind.count, 0.0)
-    needed = builder.select(builder.or_(fresh, builder.icmp_signed(">", count, I64(0))), size, I64(0))
-    with code.vectors(needed, kind) as c:
-        builder.store(builder.select(fresh, zeros, code.load(total, c)), running)
-        with cgutils.for_range(builder, count) as line:
-            w, x = (code.load(lines.array, builder.add(start(lines, line.index), c)) for lines in (weight, source))
-            scale = builder.load(code.place(factor.array, start(factor, line.index), kind.element))
-            product = builder.fmul(code.spread(scale, kind), x)
-            builder.store(code.multiply_add(w, product, builder.load(running)), running)
-        code.store(builder.load(running), total, c)
-
-
-@inlined
-def add_lines(weight, source, factor, count, fresh, total):
-    """The sum that `add_whole` states, for all of `total`."""
-    whole = total.size - total.size % (BYTES // total.itemsize)
-    add_whole(weight, source, factor, count, fresh, total, whole)
-    for c in range(whole, total.size):
-        total[c] = 0 if fresh else total[c]
+    inside, before   Taps
+    alpha, value     Lines; if alpha's array is None, nothing is added
+    ahead            index in the source of `inside`; the line there is prefetched
+    stream           use non-temporal stores, which need whole, aligned vectors
+    """
+    total = np.zeros(size, y.dtype)
+    for weight, source, factor, count in (inside, before):
         for n in range(count):
-            scaled = factor.array[factor.first + n * factor.step] * source.array[source.first + n * source.step + c]
-            total[c] += weight.array[weight.first + n * weight.step + c] * scaled
+            w, x = (lines.array[lines.first + n * lines.step :][:size] for lines in (weight, source))
+            total += w * x if factor.array is None else w * (factor.array[factor.first + n * factor.step] * x)
+    with np.errstate(over="ignore"):
+        total /= 1 + np.exp(-total)
+    if alpha.array is not None:
+        total += alpha.array[alpha.first] * value.array[value.first :][:size]
+    y[first : first + size] = total
 
 
-@inlined
-def write_line(line, stream, y, first):
-    """Copy a line to y from `first` on; `stream` uses non-temporal stores, which need whole, aligned vectors."""
-    if stream:
-        for c in range(0, line.size, BYTES // line.itemsize):
-            copy_line(line, c, y, first + c, True)
-    else:
-        y[first : first + line.size] = line
+@vector_code(store_convolved)
+def store_convolved(code, inside, before, alpha, value, ahead, size, stream, y, first):
+    """The sums of a strip of channels stay in registers while the taps are read."""
+    builder = code.builder
+    for width, indices in code.strips(size, y.kind, STRIP):
+        sums = [cgutils.alloca_once(builder, lanes(y.kind.element, width)) for _ in indices]
+        # Add the taps, tap by tap
+        for place in sums:
+            builder.store(constant(place.type.pointee, 0.0), place)
+        for taps in (inside, before):
+            with cgutils.for_range(builder, taps.count) as tap:
+                add_tap(code, taps, tap.index, indices, width, sums)
+        # Activate, add the value and store
+        for index, place in zip(indices, sums, strict=True):
+            prefetch_line(code, inside.source.array, builder.add(ahead, index))
+            answer = silu_of(code, builder.load(place))
+            if alpha.array is not None:
+                here = code.load(value.array, builder.add(value.first, index), width)
+                answer = code.multiply_add(code.fill(alpha.array, alpha.first, width), here, answer)
+            code.store(answer, y, builder.add(first, index), stream)
+
+
+def add_tap(code, taps, n, indices, width, sums):
+    """One tap's products, added to the sums of a strip."""
+    builder = code.builder
+    weight, source, factor = (builder.add(lines.first, builder.mul(n, lines.step))
+                              for lines in (taps.weight, taps.source, taps.factor))
+    scale = None if taps.factor.array is None else code.fill(taps.factor.array, factor, width)
+    for index, place in zip(indices, sums, strict=True):
+        w, x = (code.load(array, builder.add(start, index), width)
+                for array, start in ((taps.weight.array, weight), (taps.source.array, source)))
+        builder.store(code.multiply_add(w, x if scale is None else builder.fmul(scale, x), builder.load(place)), place)

@@ -12,12 +12,12 @@ def prefetch(array, index):
 
 @vector_code(prefetch)
 def prefetch(code, array, index):
-    """The instruction, for reading, into every level of cache."""
+    """The instruction."""
     prefetch_line(code, array, index)
 
 
 def prefetch_line(code, array, index):
-    """The same for generators."""
+    """The instruction to prefetch the cache line of array[index], for reading, into every level of cache."""
     place = code.place(array, index, I8)
     kind = ir.FunctionType(ir.VoidType(), [place.type, I32, I32, I32])
     function = cgutils.get_or_insert_function(code.builder.module, kind, "llvm.prefetch.p0")
