@@ -44,8 +44,8 @@ def compared(name, args, kind, scale=0.3):
     wide = [x.astype(np.float64) if x.dtype.kind == "f" else x for x in args]
     expected, found = ops.attend_absorbed(*wide, scale), fast.attend_absorbed(*args, scale)
     assert found.dtype == args[0].dtype
-    _, S, r = args[2].shape
-    assert_close(name, expected, found, kind, S + 2 * r + sum(x.shape[-1] for x in args[:2]), error_scale(*args, scale))
+    terms = args[2].shape[1] + 2 * args[2].shape[2] + args[0].shape[3] + args[1].shape[3]
+    assert_close(name, expected, found, kind, terms, error_scale(*args, scale))
     return found
 
 
