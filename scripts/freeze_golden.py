@@ -4,7 +4,7 @@
 
 The slow implementations in engram_ref/oracle/slow compute the answers, integers as Python integers and floats in
 float64; engram_ref.ops in float64 computes stages that they do not have. Files are written only if the NumPy definition
-agrees with every answer within its class. engram_ref/oracle/builders/ defines the cases.
+agrees with every answer within its class. scripts/builders/ defines the cases.
 """
 
 import hashlib
@@ -23,10 +23,10 @@ from engram_ref import __version__  # noqa: E402
 from engram_ref.addressing import addressing_of  # noqa: E402
 from engram_ref.config import EngramConfig  # noqa: E402
 from engram_ref.files import write_whole  # noqa: E402
-from engram_ref.oracle.builders.planned import SEED, freeze  # noqa: E402
 from engram_ref.oracle.compare import RULES  # noqa: E402
 from engram_ref.oracle.flags import FLAGS  # noqa: E402
 from engram_ref.oracle.vectors import GOLDEN, INTEGERS, MANIFEST, SCHEMA, manifest_digest  # noqa: E402
+from scripts.builders.planned import SEED, freeze  # noqa: E402
 
 AREAS = ("integers", "elementwise", "codecs", "attention", "experts", "branches", "modules", "composites", "models")
 
@@ -147,7 +147,7 @@ def narrowed(scale):
 
 def plan(area):
     """Return every case of an area."""
-    return [case for part in importlib.import_module(f"engram_ref.oracle.builders.{area}").AREA for case in part()]
+    return [case for part in importlib.import_module(f"scripts.builders.{area}").AREA for case in part()]
 
 
 def make(areas=AREAS):

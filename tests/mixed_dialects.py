@@ -225,7 +225,7 @@ def module_case(number, **fixed):
 def random_parameters(rng, config, dtype):
     """Return parameters whose keys are large or small compared with eps; a gain may be zero in one channel."""
     layer, size = config.layer_ids[0], 10.0 ** rng.uniform(-6, 1)
-    made = {}
+    parameters = {}
     for name, shape in shapes(config, layer).items():
         values = rng.standard_normal(shape)
         if name.endswith("gain"):
@@ -233,21 +233,23 @@ def random_parameters(rng, config, dtype):
             values[..., 0] = -float(config.gain_form == "zero_centred") if rng.random() < 0.2 else values[..., 0]
         else:
             values = values * (size if name.startswith("table") or name.endswith("bias") else shape[-1] ** -0.5)
-        made[name] = values.astype(dtype)
-    made["column_offsets"] = Addressing(config).offsets[layer]
-    return made | (random_codes(rng, made) if config.table_codec == "fp8_e8m0" else random_numbers(rng, config, made))
+        parameters[name] = values.astype(dtype)
+    parameters["column_offsets"] = Addressing(config).offsets[layer]
+    if config.table_codec == "fp8_e8m0":
+        return parameters | random_codes(rng, parameters)
+    return parameters | random_numbers(rng, config, parameters)
 
 
-def random_codes(rng, made):
+def random_codes(rng, parameters):
     """Return an FP8 table: all kinds of finite codes, similar scales, and zeros of either sign in one row of five."""
-    shape, scales = made["table_codes"].shape, made["table_scales"].shape
-    codes = rng.integers(0, 0x7F, shape) * (rng.random((len(made["table_codes"]), 1)) < 0.8)
+    shape, scales = parameters["table_codes"].shape, parameters["table_scales"].shape
+    codes = rng.integers(0, 0x7F, shape) * (rng.random((len(parameters["table_codes"]), 1)) < 0.8)
     return {"table_codes": (codes + 0x80 * rng.integers(0, 2, shape)).astype(np.uint8),
             "table_scales": (rng.integers(0, 3, scales) + rng.integers(100, 128)).astype(np.uint8)}
 
 
-def random_numbers(rng, config, made):
+def random_numbers(rng, config, parameters):
     """Return a table of floats, zero in one row of five; an fp32 table may be stored in float64."""
-    table = made["table"] * (rng.random((len(made["table"]), 1)) < 0.8)
-    stored = picker(rng)(made["table"].dtype, np.dtype(np.float64))
+    table = parameters["table"] * (rng.random((len(parameters["table"]), 1)) < 0.8)
+    stored = picker(rng)(parameters["table"].dtype, np.dtype(np.float64))
     return {"table": table.astype(ml_dtypes.bfloat16 if config.table_codec == "bf16" else stored)}

@@ -21,8 +21,8 @@ def tensor(array):
 
 def arguments_of(case, shape=(2, 5), dtype=np.float64, seed=0):
     """Return a case's arguments as NumPy arrays, with float64 arrays converted to `dtype`."""
-    made = case.arrays(np.random.default_rng(seed), *shape)
-    return mapped(lambda x: x.astype(dtype) if x.dtype == np.float64 else x, made)
+    arguments = case.arrays(np.random.default_rng(seed), *shape)
+    return mapped(lambda x: x.astype(dtype) if x.dtype == np.float64 else x, arguments)
 
 
 def outputs(result):
@@ -58,12 +58,12 @@ def size_and_condition(y, leaves):
 
 def module_parameters(config, rng, dtype=np.float64):
     """Return random parameters of a module as NumPy arrays; FP8 tables have finite codes and scales from 1/8 to 4."""
-    made = random_parameters(config, rng, dtype=dtype)
+    parameters = random_parameters(config, rng, dtype=dtype)
     if config.table_codec == "fp8_e8m0":
-        shape = made["table_codes"].shape
-        made["table_codes"] = (rng.integers(0, 126, shape) + 128 * rng.integers(0, 2, shape)).astype(np.uint8)
-        made["table_scales"] = rng.integers(124, 130, made["table_scales"].shape).astype(np.uint8)
-    return made
+        shape = parameters["table_codes"].shape
+        parameters["table_codes"] = (rng.integers(0, 126, shape) + 128 * rng.integers(0, 2, shape)).astype(np.uint8)
+        parameters["table_scales"] = rng.integers(124, 130, parameters["table_scales"].shape).astype(np.uint8)
+    return parameters
 
 
 def module_arguments(config, device="cpu"):

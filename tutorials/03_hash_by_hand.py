@@ -204,11 +204,11 @@ assert per_row["toy"] == 1 and per_row["distinct primes"] > 3
 # the pairs that collide in head 0 would also collide in head 1.
 
 # %%
-ways = {"one size": np.stack([real_mixes % SIZE] * HEADS, axis=-1),
-        "one size, constants": toy_rows(real_mixes),
-        "distinct primes": ops.table_rows(real_mixes[None, :, None], primes)[0]}
+schemes = {"one size": np.stack([real_mixes % SIZE] * HEADS, axis=-1),
+           "one size, constants": toy_rows(real_mixes),
+           "distinct primes": ops.table_rows(real_mixes[None, :, None], primes)[0]}
 counted = {name: [collisions(rows[:, :k]) for k in (1, 2, 4)]
-           for name, rows in ways.items()}
+           for name, rows in schemes.items()}
 print("primes", primes)
 for name, (one, two, four) in counted.items():
     print(f"{name:20} one head {one:6,}   two heads {two:6,}   all four {four:6,}")
@@ -256,7 +256,7 @@ for i, m in enumerate(multipliers):
 # ### Why the multipliers are bounded
 #
 # A multiplier is $2r+1$ with a random $r$, drawn once before training, below a limit that depends on the number of
-# canonical ids: the product of any id and any multiplier stays below $2^{63}$, the range of a signed 64-bit integer. So
+# canonical ids: the product of any id and any multiplier stays below $2^{63}$, the limit of a signed 64-bit integer. So
 # products never overflow, and products and mixes are never negative. This matters for the modulus: for negative numbers
 # Python, which rounds down, disagrees with C and Java, which round towards zero.
 
@@ -267,7 +267,7 @@ print(f"largest product possible {largest_id * largest_multiplier:,}")
 print(f"                   2**63 {2**63:,}")
 assert largest_id * largest_multiplier < 2**63
 assert (multipliers <= largest_multiplier).all() and (real_mixes >= 0).all()
-assert -7 % 5 == 3 and math.fmod(-7, 5) == -2  # Python's way, and C's
+assert -7 % 5 == 3 and math.fmod(-7, 5) == -2  # Python rounds down, C towards 0
 
 # %% [markdown]
 # ### Why they are odd
@@ -402,14 +402,14 @@ assert orders == [[], [], [2, 3, 4], [2, 3, 4], [3, 4], [4], [], []]
 # %% [markdown]
 # ## How the versions differ
 #
-# The paper says "multiplicative-XOR" and "prime", but prints no formula. The formula above is that of the authors'
-# demo; V4.1 uses it with $N = 4$ and the DEAD mark. Qwen's variant of Engram hashes raw token ids and draws its
-# multipliers differently. It also separates documents at the token that ends one, the *EOS*. The window of the EOS
-# itself still includes its own document. The windows of later positions include neither the EOS nor anything before it:
-# they are padded with the EOS id, as at the start of the text. The folded code checks this on a short text.
+# The paper says "multiplicative-XOR" and "prime", but gives no formula. The formula above is that of the authors' demo;
+# V4.1 uses it with $N = 4$ and the DEAD mark. Qwen's variant of Engram hashes raw token ids and draws its multipliers
+# differently. It also separates documents at the token that ends one, the *EOS*. The window of the EOS itself still
+# includes its own document. The windows of later positions include neither the EOS nor anything before it: they are
+# padded with the EOS id, as at the start of the text. The folded code checks this on a short text.
 #
-# A common mistake in a *port*: the seed of the multipliers depends on the layer number. V4.1 counts layers from 0. A
-# port that counts from 1 reads entirely different rows.
+# The seed of the multipliers depends on the layer number, and V4.1 counts layers from 0. A *port* (a reimplementation
+# in another language or framework) that counts from 1 reads entirely different rows.
 
 # %% tags=["fold"]
 for name in ("engram-27b", "demo", "deepseek-v4.1-flash", "qwen4exp-ple"):

@@ -118,10 +118,10 @@ def collisions(keys: np.ndarray) -> int:
     return int((counts * (counts - 1) // 2).sum())
 
 
-ways = {"one size": [1_009] * 4, "common factors": [1_000, 1_200, 1_500, 1_800],
-        "distinct primes": ops.table_primes((1_000,), 4, 1)[0].tolist()}
+schemes = {"one size": [1_009] * 4, "common factors": [1_000, 1_200, 1_500, 1_800],
+           "distinct primes": ops.table_primes((1_000,), 4, 1)[0].tolist()}
 joint, expected = {}, {}
-for name, sizes in ways.items():
+for name, sizes in schemes.items():
     rows = rows_of(mixes, sizes)
     joint[name] = [collisions(rows[:, :k]) for k in (1, 2, 3, 4)]
     lcms = [math.lcm(*sizes[:k]) for k in (1, 2, 3, 4)]
@@ -131,11 +131,11 @@ for name, sizes in ways.items():
     print("    pairs that collide in 1, 2, 3, 4 heads:", joint[name])
 
 # %% tags=["fold"]
-assert all(abs(joint[name][k] / expected[name][k] - 1) < 0.1 for name in ways for k in (0, 1))
+assert all(abs(joint[name][k] / expected[name][k] - 1) < 0.1 for name in schemes for k in (0, 1))
 assert len(set(joint["one size"])) == 1
-assert joint["distinct primes"][3] == 0 and all(1_000 < p < 1_050 for p in ways["distinct primes"])
+assert joint["distinct primes"][3] == 0 and all(1_000 < p < 1_050 for p in schemes["distinct primes"])
 fig, ax = plt.subplots(figsize=(6.2, 3.1))
-for i, name in enumerate(ways):
+for i, name in enumerate(schemes):
     heads = [k for k in (1, 2, 3, 4) if joint[name][k - 1]]
     ax.semilogy((1, 2, 3, 4), expected[name], color=f"C{i}", linestyle=("-", "--", "-.")[i], label=name)
     ax.semilogy(heads, [joint[name][k - 1] for k in heads], "os^"[i], color=f"C{i}")

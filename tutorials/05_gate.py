@@ -68,7 +68,7 @@ assert {preset(name).n_branches for name in presets()} == {4}
 # %%
 ones = np.ones((M, D))
 random = rng.standard_normal(key.shape)
-states = {"fits": 3.0 * key, "random": random, "opposite": -key}
+states = {"aligned": 3.0 * key, "random": random, "opposite": -key}
 scores = {}
 for name, hidden in states.items():
     query = ops.rms_norm(hidden, ones, 0.0)
@@ -77,7 +77,7 @@ for name, hidden in states.items():
     cosine = (hidden * key).sum(-1) / lengths
     assert np.allclose(scores[name], np.sqrt(D) * cosine)
     print(f"{name:9} four branches, last token: {scores[name][0, -1].round(2)}")
-assert np.allclose(scores["fits"], 4) and np.allclose(scores["opposite"], -4)
+assert np.allclose(scores["aligned"], 4) and np.allclose(scores["opposite"], -4)
 
 # %% [markdown]
 # With gains of 1 the score is the cosine of the angle between state and key, times $\sqrt D$. So its magnitude is at
@@ -110,7 +110,7 @@ bare = [unsaturated(ops.score(x * h, k)) for x in lengths]
 
 # %% tags=["fold"]
 assert min(normed) > 0.95 and bare[-1] < 0.05
-for width in (16, 256, WIDE):                             # about 1 in size
+for width in (16, 256, WIDE):                             # magnitude about 1
     pair = rng.standard_normal((2, 1, 2000, 1, width))
     s = normed_score(*pair)
     assert abs(s.std() - 1) < 0.05 and abs(s).max() <= np.sqrt(width)
@@ -165,7 +165,7 @@ assert np.linalg.matrix_rank(gated[0, -1]) == 1      # multiples of one vector
 # %% tags=["fold"]
 def dialect_gates(dialect: str, s: np.ndarray, stored: float,
                   **changed: str) -> np.ndarray:
-    """Gates of states built to score s; every stored gain weight is the same."""
+    """Gates of states with the given scores; all stored gain weights are equal."""
     fields = GATES[dialect] | changed
     config: EngramConfig = dataclasses.replace(preset("paper"), **fields)
     cosine = s / np.sqrt(WIDE)
@@ -203,10 +203,10 @@ for side in (near, -near[::-1]):
     upper.plot(side * 1e6, rooted, color="C1", linestyle="--")
 upper.plot(0, 0.5, "o", color="C1", markersize=7)
 upper.plot([0, 0], [0.49975, 0.50025], "^", color="C2", markersize=7)
-for words, x, y in (("paper", -2.9, 0.50003), ("demo at ±0", 0.3, 0.50003),
+for label, x, y in (("paper", -2.9, 0.50003), ("demo at ±0", 0.3, 0.50003),
                     ("V4.1 at +0", 0.3, 0.50017), ("V4.1 at -0", 0.3, 0.49976),
                     ("with a root", 1.0, 0.50045), ("with a root", -2.2, 0.49955)):
-    upper.text(x, y, words, fontsize=8)
+    upper.text(x, y, label, fontsize=8)
 upper.set(xlabel="score, in millionths", ylabel="gate")
 upper.set_title("near zero", fontsize=10)
 lower.plot(far, paper, label="paper")

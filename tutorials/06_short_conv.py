@@ -79,8 +79,8 @@ assert response.tolist() == [0, 1, 0, 0, 2, 0, 0, 3, 0, 0, 4, 0]
 
 # %% tags=["fold"]
 spread = np.zeros(1 + (L - 1) * step)
-spread[::step] = w[::-1]                         # NumPy's order is the other one
-padded = np.convolve(line, spread)               # 9 numbers longer than the line
+spread[::step] = w[::-1]                         # NumPy uses the reverse order
+padded = np.convolve(line, spread)               # 9 numbers longer
 assert len(padded) == 20 + 9 and np.allclose(padded[:20], c[0, :, m, d])
 assert not np.allclose(padded[-20:], c[0, :, m, d])
 

@@ -403,8 +403,8 @@ assert np.isclose(scores["qwen"] / plain[0], (1.8 / 0.8) ** 2, rtol=1e-5)
 #
 # ## How the versions differ
 #
-# In this tutorial, the whole page answers that question. The [errata page](../paper/errata.md) lists the places where
-# the paper contradicts the code or itself, with evidence.
+# This whole tutorial is about the differences. The [errata page](../paper/errata.md) lists the places where the paper
+# contradicts the code or itself, with evidence.
 #
 # ## Exercises
 #
@@ -421,7 +421,7 @@ mine = replace(demo, name="mine", **GATES["deepseek-v4.1"], conv_kernel=0)
 for at in mine.layer_ids:
     my_rows, demo_rows = (Addressing(c).rows(ids_of(c), at) for c in (mine, demo))
     assert (my_rows == demo_rows).all()
-print("differs in:", ", ".join(differing(mine, demo)), "- and in no row")
+print("differs in:", ", ".join(differing(mine, demo)), "; all rows are equal")
 assert differing(mine, demo) == ["score", "gate", "query/key eps",
                                  "convolution", "conv eps", "conv init"]
 

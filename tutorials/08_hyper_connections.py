@@ -93,11 +93,11 @@ logits = np.array([[2, 0, -1, 1], [0, 1, 3, 0], [-1, 0, 2, 1], [1, -2, 0, 0.0]])
 matrix = np.exp(logits)
 print("            worst row   worst column")
 for iteration in range(1, 21):
-    for words, axis in (("columns", 0), ("rows", 1)):
+    for label, axis in (("columns", 0), ("rows", 1)):
         matrix = matrix / matrix.sum(axis=axis, keepdims=True)
         row, column = (abs(matrix.sum(axis=a) - 1).max() for a in (1, 0))
         if iteration in (1, 2, 20):
-            print(f"{iteration:2} {words:8}{row:10.0e}{column:14.0e}")
+            print(f"{iteration:2} {label:8}{row:10.0e}{column:14.0e}")
 assert np.allclose(matrix, ops.sinkhorn(logits, 20), rtol=1e-13) and row < 1e-15 < column
 
 # %% [markdown]
@@ -132,16 +132,16 @@ fig.set_label("Worst column error against iterations. At 20 it is below 1e-8 for
 assert [curves[std][-1] > 0.01 for std in spreads] == [False, False, True, True, True]
 
 # %% [markdown]
-# From a standard deviation of 2 on, some column sum is wrong by more than 1%. So the number 20 is part of the
+# For standard deviations of 2 and more, some column sum is wrong by more than 1%. So the number 20 is part of the
 # definition: a port that iterates until convergence computes a different function. Test row sums to $10^{-14}$, column
 # sums only for small logits.
 #
 # ## Large logits: compute with logarithms
 #
-# In float32 `exp` overflows from 89 on. The usual remedy is to subtract the maximum first, here that of the whole
-# matrix. But if all logits of a column are smaller by 110, their exponentials are all zero, and dividing by their sum
-# is $0/0$. Subtracting the maximum of each column moves the problem to the rows. `ops.sinkhorn` computes with
-# logarithms: division becomes subtraction, and no entry underflows to zero.
+# In float32 `exp` overflows for arguments of 89 and more. The usual remedy is to subtract the maximum first, here that
+# of the whole matrix. But if all logits of a column are smaller by 110, their exponentials are all zero, and dividing
+# by their sum is $0/0$. Subtracting the maximum of each column moves the problem to the rows. `ops.sinkhorn` computes
+# with logarithms: division becomes subtraction, and no entry underflows to zero.
 
 # %%
 def normalise(matrices: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
@@ -187,8 +187,8 @@ for std in spreads:
 # The first port agrees. The second normalises in the other order; the error is visible only if the columns have not
 # converged. The third mixes stream $i$ into $j$ although $j$ should be mixed into $i$. Its errors are 0.2 to 0.8 on
 # streams of size 1, but three plausible tests do not detect it: the sums of rows and columns, the sum of the streams
-# after the site, and a site with equal logits ($\phi = 0$, $b = 0$). A test that does: let each stream read from the
-# next, and set only one stream to a value other than 0.
+# after the site, and a site with equal logits ($\phi = 0$, $b = 0$). A test that detects it lets each stream read from
+# the next and sets only one stream to a nonzero value.
 
 # %%
 wrong = ops.sinkhorn(0.5 * normal, 20)
@@ -204,12 +204,12 @@ assert moved.round(2).tolist() == [1, 0, 0, 0] and misplaced.round(2).tolist() =
 # %% [markdown]
 # ## Equal streams stay equal
 #
-# At the input, the embedding is copied into every stream. Suppose $\phi = 0$ and all biases are equal: all streams are
-# read, mixed and written with the same weights, so they stay equal. Equal streams get equal *gradients* (the slopes
-# that training follows), so training cannot make them different either. To show this, take two streams, two sites, and
-# $\phi$ fixed at 0. In the teacher the sites work *in parallel*: the first writes to stream 1, the second reads stream
-# 0, which does not contain the output of the first. A student is trained by gradient descent, once from equal biases,
-# once from slightly noisy ones.
+# The embedding is copied into every stream. Suppose $\phi = 0$ and all biases are equal: all streams are read, mixed
+# and written with the same weights, so they stay equal. Equal streams get equal *gradients* (the slopes that training
+# follows), so training cannot make them different either. To show this, take two streams, two sites, and $\phi$ fixed
+# at 0. In the teacher the sites work *in parallel*: the first writes to stream 1, the second reads stream 0, which does
+# not contain the output of the first. A student is trained by gradient descent, once from equal biases, once from
+# slightly noisy ones.
 
 # %%
 W, x = 1.5 * rng.standard_normal((2, 4, 4)), rng.standard_normal((1, 16, 4))
@@ -254,8 +254,8 @@ fig.set_label("Loss against step. With equal biases it stays on a plateau near h
 assert gap < 1e-9 and 0.4 < equal[-1] / equal[0] < 0.6 and noisy[-1] < 0.1 * noisy[0]
 
 # %% [markdown]
-# With noise the student could learn parallel sites, which is impossible with equal streams. So initialise $\phi$ at
-# random.
+# With noise the student learns to use the sites in parallel, which is impossible with equal streams. So initialise
+# $\phi$ at random.
 #
 # ## How the versions differ
 #

@@ -262,12 +262,12 @@ def rotate_halves(y: np.ndarray) -> np.ndarray:
 
 to_query, to_key = weights["wq.weight"][dn:dn + dr], weights["wkv_a.weight"][r:]  # head 0's
 order = ops.half_split_order(dr)
-for words, rows in (("even, then odd", order), ("original order", np.arange(dr)),
+for label, rows in (("even, then odd", order), ("original order", np.arange(dr)),
                     ("inverse order", np.argsort(order))):
     theirs = rotate_halves(x @ to_query[rows].T)[0] @ rotate_halves(x @ to_key[rows].T)[0].T
     error = abs(theirs - q_pe[0, :, 0] @ k_pe[0].T).max()
-    print(f"rows {words:15} scores differ by up to {error:.1e}")
-    assert error < 1e-12 if words.startswith("even") else error > 5
+    print(f"rows {label:15} scores differ by up to {error:.1e}")
+    assert error < 1e-12 if label.startswith("even") else error > 5
 
 raw_q = (x @ weights["wq.weight"].T).reshape(1, T, A, dn + dr)
 errors = {
@@ -276,10 +276,10 @@ errors = {
     "latent cached before its norm": (2, a),
     "key positions restart at 12": (3, ops.rotate(b, ops.angles(positions % 12, frequency))),
 }
-for words, (at, *instead) in errors.items():
+for label, (at, *instead) in errors.items():
     wrong = ops.attend_expanded(*given[:at], *instead, *given[at + len(instead):])
     error = (wrong - expanded).std() / expanded.std()
-    print(f"{words:33}{error:5.0%}")
+    print(f"{label:33}{error:5.0%}")
     assert error > 0.05
 
 # %% [markdown]

@@ -221,18 +221,18 @@ def balance(gamma: float, steps: int = 600) -> tuple[np.ndarray, np.ndarray]:
 
 
 (unbalanced, _), (balanced, bias) = balance(0.0), balance(0.001)
-for words, loads in (("no bias", unbalanced), ("counting", balanced)):
+for label, loads in (("no bias", unbalanced), ("counting", balanced)):
     end = loads[-100:].mean(axis=0)
-    print(f"{words:9} highest load {end.max():.2f}, lowest {end.min():.2f} times a fair share")
+    print(f"{label:9} highest load {end.max():.2f}, lowest {end.min():.2f} times a fair share")
 assert abs(bias).max() < 0.4
 
 # %% tags=["fold"]
 fig, axes = plt.subplots(1, 2, figsize=(6.4, 2.8), sharey=True)
-for ax, loads, words in zip(axes, (unbalanced, balanced), ("no bias", "counting"), strict=True):
+for ax, loads, label in zip(axes, (unbalanced, balanced), ("no bias", "counting"), strict=True):
     ax.plot(loads, color="C5", linestyle="-", linewidth=0.4)
     ax.plot(loads.max(axis=1), color="C1", linestyle="-", label="highest")
     ax.plot(loads.min(axis=1), color="C0", linestyle="-", label="lowest")
-    ax.set(xlabel=f"step, {words}", xlim=(0, 600), xticks=(0, 200, 400), ylim=(0, None))
+    ax.set(xlabel=f"step, {label}", xlim=(0, 600), xticks=(0, 200, 400), ylim=(0, None))
 axes[1].legend(loc="upper right")
 axes[0].set_ylabel("load (fair share: 1)")
 fig.suptitle("Counting alone balances the load", x=0.02, ha="left")

@@ -260,7 +260,7 @@ assert rms(shuffled - logits) > rms(off - logits) > 0.8 * rms(logits)
 # %%
 print(f"{'ln V':14} {np.log(V):.2f}")
 for name, z in (("with Engram", logits), ("switched off", off), ("shuffled", shuffled)):
-    sentence = ops.cross_entropy(z[:-1], ids[1:]).mean()      # 12 tokens have one before them
+    sentence = ops.cross_entropy(z[:-1], ids[1:]).mean()      # predictions of tokens 1 to 12
     any_token = (ops.cross_entropy(z, 0 * ids) + z[:, 0] - z.mean(axis=-1)).mean()     # all V
     print(f"{name:14} {sentence:.2f} on the sentence, {any_token:.2f} over all tokens")
     assert abs(any_token - np.log(V) - 0.5) < 0.02 and abs(z.std() - 1) < 0.01

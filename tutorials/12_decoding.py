@@ -1,5 +1,4 @@
 # %% [markdown]
-#
 # # Decoding: the state between tokens
 #
 # ## What you will be able to do
@@ -303,7 +302,7 @@ print("greedy ", truth, "\nsampled", one)
 # %% [markdown]
 # ## How the versions differ
 #
-# DeepSeek-V4.1-Flash has no convolution: its Engram keeps three ids and no taps. Qwen's windows do not extend across
+# DeepSeek-V4.1-Flash has no convolution, so its Engram keeps three ids and no taps. Qwen's windows do not extend across
 # the token that ends a document, so ids before it have no effect.
 
 # %%

@@ -265,7 +265,7 @@ assert 7.3e6 < stores["routed experts, 27B"][0] / stores["tables, engram-27b"][1
 # (With four bytes per number; V4.1 uses one byte per number and eight more per row.) So a table can be stored in large
 # and slow memory, and its rows can be prefetched because they depend on the tokens alone. The tokens of a batch can
 # share the experts that are read. But even if all tokens share all experts, a batch needs more than seven million
-# tokens until the experts read per token are as few bytes as the table rows.
+# tokens before it reads as few expert bytes per token as table bytes.
 #
 # ## Inconsistencies in the paper
 #

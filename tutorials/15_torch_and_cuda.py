@@ -136,8 +136,8 @@ made = initialise(replace(plain, table_codec="fp32"), 1, rng, np.float32)
 w32 = {name: r(a) if a.dtype == np.float32 else a for name, a in made.items()}
 w32["table_codes"], w32["table_scales"] = ops.quantise(w32.pop("table"))     # to FP8
 w64 = {name: a.astype(np.float64) if a.dtype == np.float32 else a for name, a in w32.items()}
-words = rng.integers(0, small.canonical_size, (1, 256))
-rows = Addressing(small).rows(words, layer_id=1)
+token_ids = rng.integers(0, small.canonical_size, (1, 256))
+rows = Addressing(small).rows(token_ids, layer_id=1)
 H = r(rng.standard_normal((1, 256, small.n_branches, small.hidden_size)).astype(np.float32))
 
 def staged(weights, H, config) -> dict[str, np.ndarray]:
@@ -373,7 +373,7 @@ assert (ops.table_rows(mixes[None, :, None], np.array([p]))[0, :, 0] == mixes % 
 # %%
 def check_on(device: str) -> None:
     few, moved = slice(0, 6), torch_ops.tensors(w32, device)
-    ids, state = tensor(words[:, few], device=device), tensor(H[:, few], device=device)
+    ids, state = tensor(token_ids[:, few], device=device), tensor(H[:, few], device=device)
     on_device = Addressing(small, ops=torch_ops).rows(ids, layer_id=1)
     memory = torch_ops.gather_decode(moved, on_device, small, torch.float32)
     output = engram(moved, state, on_device, plain, ops=torch_ops)

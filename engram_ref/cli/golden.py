@@ -22,7 +22,7 @@ DESCRIPTION = """verify: run all golden cases, and report for each failure the f
 element and its distance. export DIR: write the vectors as JSON and safetensors to a new or empty folder, for tests in
 other languages."""
 
-PATIENCE = 2.0
+PROGRESS_DELAY = 2.0
 """Seconds before progress is shown on a terminal."""
 
 
@@ -31,8 +31,7 @@ def arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("action", choices=("verify", "export"), metavar="ACTION", help="verify or export")
     command.add_argument("folder", nargs="?", metavar="DIR", help="export: a new or empty folder")
     command.add_argument("--backend", metavar="NAME", help=f"verify: {', '.join(BACKENDS)} (default: numpy)")
-    command.add_argument("--from", dest="source", metavar="DIR",
-                         help="verify: read exported vectors instead of the included ones")
+    command.add_argument("--from", dest="source", metavar="DIR", help="verify: read exported vectors from this folder")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -40,8 +39,7 @@ def run(options: argparse.Namespace) -> int:
     if options.action == "export":
         return run_export(options)
     if options.folder is not None:
-        raise InputError("DIR", "no folder for verify", options.folder,
-                         f"did you mean golden verify --from {options.folder}?")
+        raise InputError("DIR", "no folder for verify", options.folder, f"golden verify --from {options.folder}?")
     name = "numpy" if options.backend is None else options.backend
     namespace = load(name)
     vectors = read(GOLDEN if options.source is None else Path(options.source))
@@ -65,11 +63,11 @@ def run_export(options: argparse.Namespace) -> int:
 
 
 def terminal_progress() -> Callable[[int, int], None]:
-    """Return a progress function that updates one line on a terminal, starting after PATIENCE seconds."""
+    """Return a progress function that updates one line on a terminal, starting after PROGRESS_DELAY seconds."""
     started = time.monotonic()
 
     def progress(done: int, total: int) -> None:
-        if is_terminal(sys.stderr) and time.monotonic() - started > PATIENCE:
+        if is_terminal(sys.stderr) and time.monotonic() - started > PROGRESS_DELAY:
             print_stderr(f"\r{done} of {total} runs", end="\n" if done == total else "")
 
     return progress

@@ -29,13 +29,11 @@ def arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--canonical", action="store_true", help="--tokens and --history are canonical ids")
     add_input(command)
     command.add_argument("--layer", default="all", metavar="ID", help="layer id, or all (default)")
-    command.add_argument("--flat", action="store_true",
-                         help="add the column offsets, giving rows of the layer's flat table")
+    command.add_argument("--flat", action="store_true", help="add the column offsets, for rows of the flat table")
     command.add_argument("--history", metavar="IDS", help="ids that precede the text, oldest first, at most N-1")
     command.add_argument("--digest", action="store_true",
                          help="print only the sha256 of the rows as little-endian int64 [1, T, layers, C]")
-    command.add_argument("--out", metavar="FILE.npy",
-                         help="write the rows to a file instead, as int64 [1, T, layers, C]")
+    command.add_argument("--out", metavar="FILE.npy", help="write the rows to a file, as int64 [1, T, layers, C]")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -119,10 +117,7 @@ def parse_ids(text: str, option: str) -> np.ndarray:
 
 
 def to_canonical(ids: np.ndarray, addressing: Addressing, option: str, already: bool) -> np.ndarray:
-    """Check ids and map them to canonical ids; DEAD is valid only if the dialect has that barrier.
-
-    already   the ids are canonical already
-    """
+    """Check ids and, unless they are canonical `already`, map them; DEAD is valid only if the dialect has it."""
     config = addressing.config
     check_ids(ids, config.canonical_size if already else config.vocab_size, config.dead_barrier, option)
     return ids if already or addressing.canonical is None else canonicalise(ids, addressing.canonical)

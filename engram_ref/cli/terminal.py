@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 from engram_ref.cli.streams import is_terminal
 
-LEAST_WIDTH, MOST_WIDTH = 80, 120
+MIN_WIDTH, MAX_WIDTH = 80, 120
 BOLD, DIM = "1", "2"
 EMOJI_STYLE = "\N{VARIATION SELECTOR-16}"
 JOINED = frozenset(map(chr, (*range(0x1160, 0x1200), *range(0xD7B0, 0xD800))))
@@ -18,7 +18,7 @@ JOINED = frozenset(map(chr, (*range(0x1160, 0x1200), *range(0xD7B0, 0xD800))))
 
 def width() -> int:
     """Columns of output: those of the terminal, but at least 80 and at most 120."""
-    return min(max(shutil.get_terminal_size((LEAST_WIDTH, 24)).columns, LEAST_WIDTH), MOST_WIDTH)
+    return min(max(shutil.get_terminal_size((MIN_WIDTH, 24)).columns, MIN_WIDTH), MAX_WIDTH)
 
 
 def supports_unicode() -> bool:

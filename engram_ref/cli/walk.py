@@ -11,7 +11,7 @@ import engram_ref
 from engram_ref import ops
 from engram_ref.cli.source import add_input, configured, output_path, read_text
 from engram_ref.cli.streams import is_terminal
-from engram_ref.cli.terminal import BOLD, DIM, MOST_WIDTH, escaped, fit, style, supports_unicode, visible, width, wrap
+from engram_ref.cli.terminal import BOLD, DIM, MAX_WIDTH, escaped, fit, style, supports_unicode, visible, width, wrap
 from engram_ref.cli.walk_data import DEFAULT_TEXT, Walk, axes_of, figure_span, follow
 from engram_ref.cli.walk_text import BLOCK_PAGES, PAGES
 from engram_ref.config import EngramConfig, check_layer
@@ -24,7 +24,7 @@ from engram_ref.packages import require
 from engram_ref.stages import stage_of
 from engram_ref.text.vocabulary import Vocabulary
 
-MOST_BYTES = 2_000_000   # of standard input: the whole text is tokenised, which takes a second or two
+MAX_BYTES = 2_000_000    # of standard input: the whole text is tokenised, which takes a second or two
 
 HELP = "follow a sentence through Engram, stage by stage"
 DESCRIPTION = f"""Follow a sentence through Engram and print the result of each stage. The default text is
@@ -32,11 +32,11 @@ DESCRIPTION = f"""Follow a sentence through Engram and print the result of each 
 
 Tokens, n-grams and rows are those of the preset. The values computed from them use the preset tiny with
 seeded random weights. Only the positions shown are computed. Partial UTF-8 characters are shown as bytes,
-such as <E2 82>; the JSON includes the bytes of every token. Standard input is limited to {MOST_BYTES:,} bytes."""
+such as <E2 82>; the JSON includes the bytes of every token. Standard input is limited to {MAX_BYTES:,} bytes."""
 
-MOST_PARAMETERS = 100_000_000
-MOST_POSITIONS = 32      # shown of a longer text; --position shows any one
-MOST_COMPUTED = 512      # positions printed as JSON, or computed by a whole model
+MAX_PARAMETERS = 100_000_000
+MAX_POSITIONS = 32       # shown of a longer text; --position shows any one
+MAX_COMPUTED = 512       # positions printed as JSON, or computed by a whole model
 BRIEF = ("canonical_ids", "windows", "rows", "memory", "key", "gate", "conv", "output")
 """The stages shown by default, without --step or --stage."""
 
@@ -46,9 +46,9 @@ def arguments(command: argparse.ArgumentParser) -> None:
     add_input(command)
     command.add_argument("--layer", type=int, metavar="ID", help="Engram layer (default: the preset's first)")
     command.add_argument("--model", metavar="NAME", help="continue through the rest of the block of a model, tiny or "
-                         f"small; this computes all positions up to the one shown, at most {MOST_COMPUTED}")
+                         f"small; this computes all positions up to the one shown, at most {MAX_COMPUTED}")
     command.add_argument("--position", type=int, metavar="P", help="show only this position, counted from 0 (default: "
-                         f"the first {MOST_POSITIONS}, or with --json all, at most {MOST_COMPUTED})")
+                         f"the first {MAX_POSITIONS}, or with --json all, at most {MAX_COMPUTED})")
     command.add_argument("--stage", metavar="NAME", help="show only this stage: " + ", ".join(PAGES))
     command.add_argument("--step", action="store_true",
                          help="show every stage with its formula and source line, and wait for Enter after each")
@@ -70,7 +70,7 @@ def run(options: argparse.Namespace) -> int:
     model = None if options.model is None else chosen_model(options, config, vocabulary)
     if path is not None:
         require("matplotlib", "--plot")
-    text = DEFAULT_TEXT if not options.text else read_text(options.text, MOST_BYTES)
+    text = DEFAULT_TEXT if not options.text else read_text(options.text, MAX_BYTES)
     raw_ids = vocabulary.encode(text)
     positions, focus, span = chosen_positions(len(raw_ids), config.max_ngram, options)
     walk = follow(text, raw_ids, vocabulary, config, layer, span, model)
@@ -92,7 +92,7 @@ def chosen_model(options: argparse.Namespace, config: EngramConfig, vocabulary: 
     model = model_preset(options.model)
     if model.engram is None or (options.tokenizer is None and model.engram.vocabulary != config.vocabulary):
         raise InputError("--model", f"a model with Engram and the vocabulary {config.vocabulary}", options.model)
-    if summarise(model).total > MOST_PARAMETERS:
+    if summarise(model).total > MAX_PARAMETERS:
         raise InputError("--model", "a model small enough to run here: tiny or small", options.model,
                          f"engram-ref count {options.model} prints its size")
     if options.tokenizer is None:
@@ -106,13 +106,13 @@ def chosen_positions(length: int, max_ngram: int, options: argparse.Namespace) -
 
     Shown are the position of --position, or by default the first of a text, or with --json all.
     """
-    position, most = options.position, MOST_COMPUTED
+    position, most = options.position, MAX_COMPUTED
     if position is not None and not 0 <= position < length:
         raise InputError("--position", f"a position in [0, {length})", position, f"tokens in the text: {length}")
     if position is None and options.json and length > most:
         raise InputError("TEXT", f"at most {most} tokens with --json", length,
                          "--position P prints one; engram-ref ids --json has no limit")
-    first = range(length if options.json else min(length, MOST_POSITIONS))
+    first = range(length if options.json else min(length, MAX_POSITIONS))
     positions = list(first) if position is None else [position]
     focus = positions[0] if len(positions) == 1 else min(max_ngram, length) - 1
     span = range(positions[0], positions[-1] + 1)
@@ -128,7 +128,7 @@ def chosen_positions(length: int, max_ngram: int, options: argparse.Namespace) -
 def show(walk: Walk, positions: list[int], names: list[str], options: argparse.Namespace) -> None:
     """Print the pages, those of a model's block last; with --step on a terminal, wait for Enter after each."""
     c = walk.config
-    text = visible(walk.text[:MOST_WIDTH])                  # long enough for the widest line
+    text = visible(walk.text[:MAX_WIDTH])                   # long enough for the widest line
     # title
     print(*wrap(f"preset {c.name}, layer {walk.layer} (counted from {c.layer_base}), vocabulary {c.vocabulary}",
                 BOLD), fit(text, width()).rstrip(), sep="\n")

@@ -27,9 +27,9 @@ from engram_ref.trace import Trace
 
 DEFAULT_TEXT = "Only Alexander the Great could tame the horse Bucephalus."
 SEED = 0
-PAD = "<pad>"            # shown for the positions before the text
-MOST_TOKENS = 24         # per figure; a wider figure would be illegible
-DRAWN_AT_ONCE = 4096     # positions whose random hidden states are drawn and discarded at a time
+PAD = "<pad>"                    # shown for the positions before the text
+MAX_TOKENS = 24                  # per figure; a wider figure would be illegible
+POSITIONS_PER_DRAW = 4096        # positions whose random hidden states are drawn and discarded at a time
 
 
 @dataclass(frozen=True)
@@ -102,8 +102,8 @@ def follow(text: str, raw_ids: np.ndarray, vocabulary: Vocabulary, config: Engra
 
 def figure_span(focus: int, length: int) -> range:
     """The positions around `focus` that are in the figure."""
-    first = max(0, min(focus - MOST_TOKENS // 2, length - MOST_TOKENS))
-    return range(first, min(first + MOST_TOKENS, length))
+    first = max(0, min(focus - MAX_TOKENS // 2, length - MAX_TOKENS))
+    return range(first, min(first + MAX_TOKENS, length))
 
 
 def address_stages(addressing: Addressing, layer: int, canonical_ids: np.ndarray, first: int = 0) -> Trace:
@@ -126,8 +126,8 @@ def value_stages(addressing: Addressing, canonical_ids: np.ndarray, first: int) 
     layer = tiny.layer_ids[0]
     parameters = initialise(tiny, layer, rng)
     start = max(first - tiny.conv_span, 0)                  # the first position that the convolution reads
-    for drawn in range(0, start, DRAWN_AT_ONCE):            # skip: a position's state must not depend on `first`
-        rng.standard_normal((min(DRAWN_AT_ONCE, start - drawn), tiny.n_branches, tiny.hidden_size))
+    for drawn in range(0, start, POSITIONS_PER_DRAW):       # skip: a position's state must not depend on `first`
+        rng.standard_normal((min(POSITIONS_PER_DRAW, start - drawn), tiny.n_branches, tiny.hidden_size))
     hidden = rng.standard_normal((1, len(canonical_ids) - start, tiny.n_branches, tiny.hidden_size))
     rows = addressing.rows(canonical_ids[start:], layer, before(canonical_ids, start, tiny))[None]
     trace = Trace()

@@ -9,16 +9,16 @@ from engram_ref.cli.terminal import DIM, columns, escaped, fit, shade, style, ta
 from engram_ref.cli.walk_data import Walk
 from engram_ref.stages import STAGES
 
-MOST_MEMBERS = 40        # tokens of a class that are listed; further ones are only counted
-MOST_TOKEN = 24          # columns of a token in a table; some tokens have 128 characters
+MAX_MEMBERS = 40         # tokens of a class that are listed; further ones are only counted
+MAX_TOKEN = 24           # columns of a token in a table; some tokens have 128 characters
 SHOWN_VALUES = 6         # leading channels of a vector that are printed
-MOST_LISTED = 3          # attended positions or next tokens that are listed
+MAX_LISTED = 3           # attended positions or next tokens that are listed
 
 
 def token_cell(walk: Walk, position: int) -> str:
-    """A quoted token, truncated to MOST_TOKEN columns."""
+    """A quoted token, truncated to MAX_TOKEN columns."""
     shown = visible(walk.spell(walk.raw_ids[position]))
-    return shown if columns(shown) <= MOST_TOKEN else fit(shown, MOST_TOKEN)
+    return shown if columns(shown) <= MAX_TOKEN else fit(shown, MAX_TOKEN)
 
 
 def wide_table(titles: Sequence[str], positions: list[int], cells: Callable[[int], Sequence[str]],
@@ -37,7 +37,7 @@ def tokens_page(walk: Walk, positions: list[int]) -> list[str]:
                            token["canonical_id"], ""] for token in tokens))
     for i, token in enumerate(tokens):
         members = token["shares_its_id_with"]
-        shown = [visible(member) for member in members[:MOST_MEMBERS]]
+        shown = [visible(member) for member in members[:MAX_MEMBERS]]
         for kept in range(len(shown), -1, -1):
             more = [f"+{len(members) - kept}"] if kept < len(members) else []
             line = f"{lines[i]}  {' '.join([*shown[:kept], *more]) or '-'}"
@@ -101,7 +101,7 @@ def attention_page(walk: Walk, positions: list[int]) -> list[str]:
 
     def most_attended(t: int) -> list[str]:
         weights = walk.at("attention.attention_weights", t)              # [A, S]
-        best = np.argsort(-weights, axis=-1, kind="stable")[:, : min(MOST_LISTED, t + 1)]
+        best = np.argsort(-weights, axis=-1, kind="stable")[:, : min(MAX_LISTED, t + 1)]
         return [" ".join(f"{visible(walk.spell(walk.raw_ids[s]))} {of_head[s]:.2f}" for s in listed)
                 for of_head, listed in zip(weights, best.tolist(), strict=True)]
 
@@ -126,7 +126,7 @@ def logits_page(walk: Walk, positions: list[int]) -> list[str]:
         logits = walk.at("logits", t)                                    # [V]
         p = np.exp(logits - logits.max())
         p = p / p.sum()
-        best = np.argsort(-p, kind="stable")[:MOST_LISTED].tolist()
+        best = np.argsort(-p, kind="stable")[:MAX_LISTED].tolist()
         return ["  ".join(f"{visible(walk.spell(i))} {p[i]:.5f}" for i in best)]
 
     return wide_table(["most likely next tokens (random weights)"], positions, most_likely)

@@ -3,8 +3,7 @@
 Papers count differently, so each part is counted separately and each total states what it includes:
 
     total     all parameters; `total_one_vocab` counts the embedding and the output matrix as one
-    active    parameters used by one token: of the routed experts only the selected ones, of the tables only the
-              rows read
+    active    parameters used by one token; of the routed experts only those selected, of the tables the rows read
     sparse    P_sparse = P_tot - P_act, both without the two vocabulary matrices (Engram paper, Eq. 7)
     rho       the share of P_sparse that is inactive routed experts; the rest is Engram tables
 """

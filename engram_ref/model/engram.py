@@ -164,10 +164,7 @@ def check_dtypes(parameters: Mapping[str, np.ndarray], hidden: np.ndarray, ops: 
 
 def check_values(parameters: Mapping[str, np.ndarray], hidden: np.ndarray, config: EngramConfig,
                  layer_id: int | None, ops: Ops) -> None:
-    """Raise InputError unless the parameters match the configuration and weights and hidden are finite.
-
-    Tables are not checked for finiteness, since they can be very large.
-    """
+    """Raise InputError for wrong parameters, or non-finite weights or hidden; tables can be too large to read."""
     check_parameters(parameters, config, layer_id, ops)
     for name, array in parameters.items():
         if not name.startswith("table"):

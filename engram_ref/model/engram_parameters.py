@@ -28,7 +28,7 @@ from engram_ref.model.declarations import Parameter, engram_module, shapes_of
 from engram_ref.ops.codecs import BLOCK, quantise
 from engram_ref.ops.namespace import NUMPY, Ops
 
-ROWS_AT_A_TIME = 65_536
+ROWS_PER_BLOCK = 65_536
 """Block size in rows when drawing and encoding a random table."""
 
 
@@ -203,8 +203,8 @@ def random_table(config: EngramConfig, rows: int, rng: "np.random.Generator", dt
         table = {"table_codes": np.empty((rows, W), np.uint8), "table_scales": np.empty((rows, W // BLOCK), np.uint8)}
     else:
         table = {"table": np.empty((rows, W), ml_dtypes.bfloat16 if codec == "bf16" else dtype)}
-    for first in range(0, rows, ROWS_AT_A_TIME):
-        part = slice(first, min(first + ROWS_AT_A_TIME, rows))
+    for first in range(0, rows, ROWS_PER_BLOCK):
+        part = slice(first, min(first + ROWS_PER_BLOCK, rows))
         values = rng.standard_normal((part.stop - first, W), dtype=dtype if codec == "fp32" else np.float32)
         stored = quantise(values) if codec == "fp8_e8m0" else (values,)
         for array, new in zip(table.values(), stored, strict=True):

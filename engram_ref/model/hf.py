@@ -109,8 +109,7 @@ def take_experts(name: str, shape: tuple[int, ...], prefix: str, remaining: dict
     if which == "w2":
         return take(remaining, prefix + "down_proj", shape, name)
     E, F, D = shape
-    source = dict(remaining) if which == "w1" else remaining             # w3 is read last and removes the entry
-    both = take(source, packed, (E, 2 * F, D), name)
+    both = take(dict(remaining) if which == "w1" else remaining, packed, (E, 2 * F, D), name)    # w3 removes it
     return both[:, :F] if which == "w1" else both[:, F:]
 
 

@@ -126,12 +126,12 @@ class Caches:
 
     def _clear(self) -> None:
         """Clear the slots after the longest row: attention multiplies them by 0, and 0 * NaN is NaN."""
-        seen = int(self.lengths.max(initial=0))
+        longest = int(self.lengths.max(initial=0))
         if not self.in_place:
-            self.arrays = {name: cache[:, :seen] for name, cache in self.arrays.items()}
+            self.arrays = {name: cache[:, :longest] for name, cache in self.arrays.items()}
             return
         for cache in self.arrays.values():
-            cache[:, seen : self.state._written] = 0
+            cache[:, longest : self.state._written] = 0
 
     def __enter__(self) -> "Caches":
         return self
@@ -167,18 +167,18 @@ class Caches:
         expected   name -> shape of one slot; () for ids
         dtype      name of the float caches' dtype
         """
-        B, seen = len(self.lengths), int(self.lengths.max(initial=0))
+        B, longest = len(self.lengths), int(self.lengths.max(initial=0))
         for name in sorted(set(self.arrays) - set(expected)):
             raise InputError("state", f"the caches of this model: {', '.join(expected)}", f"a cache {name}")
         for name, tail in expected.items():
             cache = self.arrays.get(name)
             if cache is None:
-                if seen:
-                    raise InputError("state", f"a cache {name} with {seen} slots", "none")
+                if longest:
+                    raise InputError("state", f"a cache {name} with {longest} slots", "none")
                 continue
             wanted, actual = "int64" if tail == () else dtype, self.ops.dtype_name(cache)
-            if cache.shape[0] != B or cache.shape[1] < seen or cache.shape[2:] != tail or actual != wanted:
-                raise InputError(f"state cache {name}", f"{wanted} [{B}, at least {seen}, *{list(tail)}]",
+            if cache.shape[0] != B or cache.shape[1] < longest or cache.shape[2:] != tail or actual != wanted:
+                raise InputError(f"state cache {name}", f"{wanted} [{B}, at least {longest}, *{list(tail)}]",
                                  f"{actual} {list(cache.shape)}")
 
 

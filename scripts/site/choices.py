@@ -91,15 +91,15 @@ def _values(tree: ast.Module) -> list[tuple[str, str, ast.expr]]:
     and of every named dictionary of fields."""
     found = []
     for node in ast.walk(tree):
-        if isinstance(node, ast.Call):
+        if isinstance(node, ast.Call):                                  # a preset
             fields = {k.arg: k.value for k in node.keywords if k.arg}
             if isinstance(fields.get("name"), ast.Constant):
                 found += [(fields["name"].value, field, value) for field, value in fields.items()]
-        elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):
+        elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):         # another named call
             fields = {k.arg: k.value for k in node.value.keywords if k.arg}
             if "name" not in fields:
                 found += [(ast.unparse(node.targets[0]), field, value) for field, value in fields.items()]
-        elif isinstance(node, (ast.Assign, ast.AnnAssign)) and isinstance(node.value, ast.Dict):
+        elif isinstance(node, (ast.Assign, ast.AnnAssign)) and isinstance(node.value, ast.Dict):     # a dictionary
             label = ast.unparse(node.targets[0] if isinstance(node, ast.Assign) else node.target)
             for key, inner in zip(node.value.keys, node.value.values, strict=True):
                 if isinstance(inner, ast.Dict):

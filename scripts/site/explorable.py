@@ -111,11 +111,13 @@ def column(name: str, layer: int, ids: np.ndarray) -> Column:
 
 def figure() -> str:
     """The tokens of the default sentence and the rows that one of them reads in both dialects."""
+    # The tokens, and the results of each dialect.
     vocabulary = Vocabulary.load(preset(DIALECTS[0][0]).vocabulary)
     raw_ids = vocabulary.encode(DEFAULT_TEXT)
     ids = vocabulary.canonical[raw_ids]
     texts = [shown(vocabulary.text(int(i))) for i in raw_ids]
     columns = [column(name, layer, ids) for name, layer in DIALECTS]
+    # The radio buttons, the table head, and one table body per order.
     chips = "".join(chip(t, texts[t], raw_ids[t], ids[t]) for t in range(len(ids)))
     heads = "".join(f'<th scope="col"><code>{c.config.name}</code>, layer {c.layer}</th>' for c in columns)
     blocks = ""

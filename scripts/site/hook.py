@@ -35,6 +35,7 @@ built: dict = {}        # this build: {"pages": {path: Markdown}, "figures": {ke
 
 def on_config(config):
     """Generate the pages before any file is read, so that they can be listed in the navigation."""
+    # Run the scripts and read the package.
     tutorials = [script for folder in FOLDERS for script in sorted(folder.glob("[0-9]*.py"))]
     scripts = tutorials + tutorial.scripts_in(DOCS)
     try:
@@ -44,10 +45,12 @@ def on_config(config):
         explorable = reference.ask_package("explorable.py")
     except (tutorial.TutorialError, RuntimeError) as error:
         raise PluginError(str(error)) from None
+    # Convert the results to pages and figures.
     pages, figures = {}, dict(performance.get("figures", {}))
     for script, result in zip(scripts, results, strict=True):
         pages[page_of(script)], drawn = tutorial.to_markdown(script, result)
         figures.update(drawn)
+    # List the pages in the navigation.
     nav = {}
     for script in scripts:
         title = percent.title(percent.read_cells(script), script)

@@ -15,7 +15,7 @@ EXCEPTIONS = {
     "scripts/baselines.py": "C source in a temporary folder; it does not import the package, by design",
     "scripts/site/run_tutorial.py": "a result in the temporary folder of the process that started it",
 }
-"""File -> what it writes."""
+"""File -> the reason for the exception."""
 
 METHODS = {"write_text", "write_bytes", "touch", "tofile", "savetxt", "to_csv", "save_file", "mkstemp",
            "NamedTemporaryFile", "rename", "renames", "link", "symlink", "symlink_to", "hardlink_to", "copyfile",

@@ -1,4 +1,4 @@
-"""The page about backends: its code runs, and what it says about threads can be measured."""
+"""The page about backends: its code runs, its lists are complete, and its thread measurements can be repeated."""
 
 import os
 import re

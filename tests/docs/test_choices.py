@@ -1,4 +1,4 @@
-"""The page of choices and deviations holds every mark of the source, and nothing else."""
+"""The page of choices and deviations lists exactly the marks in the source."""
 
 import re
 from pathlib import Path
@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PACKAGE = ROOT / "engram_ref"
 
 SOURCE = '''
-"""Values. A "choice" is explained beside it."""
+"""Values. A "choice" has a comment."""
 EPS: dict = {
     "first": {"form": "a",
               "eps": 1e-6},      # choice: usual

@@ -1,4 +1,4 @@
-"""Formulas become SVG, or stop the build; code and prices are left alone."""
+"""Formulas are converted to SVG or stop the build; dollar signs in code and prices are not formulas."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""The pages about golden vectors: their code runs, and their tables say what the code says."""
+"""The pages about golden vectors: their code runs, and their tables match the package."""
 
 import re
 from pathlib import Path
@@ -86,7 +86,7 @@ def test_every_class_that_is_used_is_described():
 
 
 def test_the_rules_match_the_comparator():
-    """Each at its edge: a difference of what the rule allows passes, twice as much does not."""
+    """A difference just below the allowed one passes, twice the allowed one does not."""
     terms, scale, expected = 3, np.array([4.0]), np.array([1.0])
     allowed = {"f64": 2 * (terms + 16) * 2.0**-53 * scale, "f32": 2 * (terms + 16) * 2.0**-24 * scale, "model": 1e-10}
     for name in set(RULES) - {"exact"}:

@@ -1,4 +1,4 @@
-"""The map of the paper names functions, tests and pages; each of them must exist."""
+"""All functions, tests and pages named on the map of the paper exist."""
 
 import ast
 import importlib
@@ -16,12 +16,12 @@ MUST_HAVE = ["Eq. 1", "Eq. 2", "Eq. 3", "Eq. 4", "Eq. 5", "Eq. 6", "Table 5", "T
 
 
 def entries(text: str) -> dict[str, str]:
-    """{label: what stands under it}; an entry is `**Label** {: #anchor }`, then lines that are indented."""
+    """{label: text of its entry}; an entry is `**Label** {: #anchor }`, then indented lines."""
     return dict(re.findall(r"^\*\*(.*?)\*\* \{: #\S+ \}\n:   ((?:.*\n)+?)(?=\n)", text, re.M))
 
 
 def missing(text: str) -> list[str]:
-    """What a text names and the project lacks."""
+    """Functions, tests and pages that a text names but that do not exist."""
     functions = [name for name in re.findall(r"\]\[(engram_ref[\w.]*)\]", text) if not function_exists(name)]
     tests = [name for name in re.findall(r"`(tests/[^`]*)`", text) if not has_test(name)]
     links = re.findall(r"\]\((?!https:)([^)#]+)(?:#[^)]*)?\)", text)
@@ -29,9 +29,9 @@ def missing(text: str) -> list[str]:
 
 
 def function_exists(name: str) -> bool:
-    """Does a dotted name lead to something, by importing modules as far as they go?
+    """Whether a dotted name exists; imports the module and looks up the remaining attributes.
 
-    A backend whose package is not installed counts as far as its folder goes.
+    In a backend whose package is not installed, only the folder is checked.
     """
     parts = name.split(".")
     for cut in range(len(parts), 0, -1):
@@ -58,7 +58,7 @@ def has_test(name: str) -> bool:
 
 
 def page_exists(link: str) -> bool:
-    """A page of docs/, a script of docs/ that becomes one, a tutorial, or a page that the site writes itself."""
+    """Whether a link is a page or script in docs/, a tutorial, or a generated page."""
     path = (DOCS / "paper" / link).resolve()
     tutorial = ROOT / "tutorials" / f"{path.stem}.py" if path.parent == DOCS / "learn" else path
     generated = path.relative_to(DOCS).as_posix() in ("reference/dialects.md", "reference/stages.md")

@@ -1,4 +1,4 @@
-"""The README's Python runs as pasted, and its commands exist."""
+"""The README's Python code runs as written, and its commands exist."""
 
 import re
 from pathlib import Path

@@ -1,13 +1,10 @@
-"""The whole site, built once: strictly, read by a parser, and opened in a real browser.
+"""The whole site, built once in strict mode, then parsed and opened in a browser.
 
-Nothing that a page does may reach beyond the place it is served from.
+No page may make a request to another origin.
 """
 
 import ast
-import os
 import re
-import subprocess
-import sys
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -19,33 +16,16 @@ from browser import Browser, find_chromium, requests_in, served, site_pages
 from reference import LEFT_OUT
 
 from engram_ref.literals import MULTIPLIERS
+from tests.docs.conftest import ROOT, build
 
-ROOT = Path(__file__).resolve().parents[2]
 SAMPLE = Path(__file__).parent / "sample"
 SEARCH = "document.querySelector('.md-search__input').dispatchEvent(new Event('focus'))"   # starts the search worker
 
 needs_chromium = pytest.mark.skipif(find_chromium() is None, reason="no Chromium on the PATH")
 
 
-def build(out: Path, tutorials: str) -> subprocess.CompletedProcess:
-    command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(out)]
-    environment = {**os.environ, "ENGRAM_TUTORIALS": tutorials, "NO_MKDOCS_2_WARNING": "1"}
-    return subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-
-
-@pytest.fixture(scope="session")
-def site(tmp_path_factory):
-    """The site with the sample tutorial before the true ones."""
-    for name in ("mkdocs", "material", "mkdocstrings", "pymdownx", "ziamath"):
-        pytest.importorskip(name, reason=f"the docs extra is not installed ({name} is missing)")
-    out = tmp_path_factory.mktemp("site")
-    done = build(out, f"{SAMPLE}{os.pathsep}{ROOT / 'tutorials'}")
-    assert done.returncode == 0, done.stdout + done.stderr
-    return out
-
-
 class Tags(HTMLParser):
-    """Every start tag of a page with its attributes."""
+    """The start tags of a page with their attributes."""
 
     def __init__(self, page: Path):
         super().__init__()
@@ -101,7 +81,7 @@ def test_a_script_among_the_docs_becomes_a_page_in_its_place(site):
 
 
 def constants_of(file: Path) -> list[str]:
-    """Public constants of a module whose values are written out as numbers or tables."""
+    """Public constants of a module that are literal numbers or tables."""
     nodes = [node for node in ast.parse(file.read_text(encoding="utf-8")).body if isinstance(node, ast.Assign)]
     return [node.targets[0].id for node in nodes if isinstance(node.targets[0], ast.Name)
             and node.targets[0].id.isupper() and not node.targets[0].id.startswith("_")
@@ -123,7 +103,7 @@ def test_every_constant_is_on_its_page_with_its_value(site):
 
 
 def lines_of(file: Path) -> dict[str, int]:
-    """The line where each name of a module is defined, and each method as Class.method."""
+    """The line of definition of each name in a module; methods are named Class.method."""
     nodes = ast.parse(file.read_text(encoding="utf-8")).body
     found = {node.targets[0].id: node.lineno for node in nodes if isinstance(node, ast.Assign)}
     for node in nodes:
@@ -171,16 +151,16 @@ def test_a_broken_formula_stops_the_build(site, tmp_path):
 
 
 def visit(folder: Path, netlog: Path) -> set[str]:
-    """Open every page of a folder in Chromium; the addresses it asked for that lie outside."""
+    """Open every page of a folder in Chromium and return the addresses requested from other origins."""
     with served(folder) as origin:
         with Browser(netlog) as browser:
             for page in site_pages(folder):
                 browser.open(f"{origin}/{page}")
                 if browser.evaluate("document.querySelector('.md-search__input') !== null"):
                     browser.evaluate(SEARCH)
-        asked = requests_in(netlog)
-        assert f"{origin}/" in asked                # the log does see what pages ask for
-        return {address for address in asked if not address.startswith(origin)}
+        requested = requests_in(netlog)
+        assert f"{origin}/" in requested            # the log records the requests of pages
+        return {address for address in requested if not address.startswith(origin)}
 
 
 @needs_chromium

@@ -1,8 +1,8 @@
-"""The script of the page to type on gives the package's rows: run here by node, on the page by test_try_page.
+"""The script of the page "Type your own text" gives the rows of the package; test_try_page tests it on the page.
 
-The same docs/assets/try.js that the site serves is loaded by node. What it must give comes from the
-package; a dialect of made-up multipliers, too large for 63 bits, is added so that wrapping and the
-modulus of a negative mix are seen as well.
+Node loads docs/assets/try.js, the file that the site serves, and the package gives the expected rows. A
+made-up dialect with multipliers beyond 63 bits is added to test wrapping and the modulus of negative
+mixes.
 """
 
 import json
@@ -43,12 +43,12 @@ console.log(JSON.stringify({ cases: cases.map(([d, ids]) => at(ids, known[d])), 
 
 WRAPPING = {"pad": 2, "heads": 2, "multipliers": [2**63 - 25, 2**62 + 7, 2**61 + 2**60 + 1],
             "primes": [101, 16_000_057, 7, 2_262_409]}
-"""Products of these leave 63 bits, as those of the true dialects never do."""
+"""The products of these multipliers exceed 63 bits, unlike those of the real dialects."""
 
 
 @pytest.fixture
 def node(tmp_path):
-    """Run the harness over a script: node(cases=..., texts=..., source=...) -> its answer."""
+    """Run the harness with a script: node(cases=..., texts=..., source=...) -> its output."""
     def run(cases=(), texts=(), source=None):
         script, data, job = (tmp_path / name for name in ("try.js", "try-data.js", "job.json"))
         script.write_text(source or SCRIPT.read_text(encoding="utf-8"), encoding="utf-8")
@@ -73,7 +73,7 @@ def sequences(largest: int) -> list[list[int]]:
 
 
 def expected(dialect: int, ids: list[int]) -> list:
-    """Per position and order: the mix in hexadecimal, then the rows of the heads."""
+    """For each position and order: the mix in hexadecimal, then the rows of the heads."""
     if dialect < len(explorable.DIALECTS):
         name, layer = explorable.DIALECTS[dialect]
         mixes = address_stages(Addressing(preset(name)), layer, np.array(ids))["mix"]
@@ -101,7 +101,7 @@ def test_expected_rows_cover_large_and_negative_mixes():
     mixes = {dialect: [int(order[0], 16) for case, golden in zip(CASES, GOLDEN, strict=True) if case[0] == dialect
                        for position in golden for order in position] for dialect in range(3)}
     assert max(mixes[0] + mixes[1]) < 2**63 <= max(mixes[2])         # negative as int64
-    assert max(mixes[0]) > 2**53 < max(mixes[1])                     # beyond what a float64 counts
+    assert max(mixes[0]) > 2**53 < max(mixes[1])                     # beyond the integers of a float64
 
 
 MUTANTS = {
@@ -116,7 +116,7 @@ MUTANTS = {
     "no-wrap": ("BigInt.asIntN(64, value)", "value", {2}),
     "unsigned": ("BigInt.asIntN(64, value)", "BigInt.asUintN(64, value)", {2}),
 }
-"""Text of the script, what stands there instead, and the dialects whose rows must then differ."""
+"""Text of the script, its replacement, and the dialects whose rows must then differ."""
 
 
 @needs_node
@@ -136,7 +136,7 @@ VOCABULARY = Vocabulary.load("deepseek-v4")
 
 
 def tokens_of(text: str) -> list:
-    """[text, raw id, canonical id] of each token, as the package finds them."""
+    """[text, raw id, canonical id] of each token, according to the package."""
     return [[VOCABULARY.text(int(i)), int(i), str(VOCABULARY.canonical[i])] for i in VOCABULARY.encode(text)]
 
 
@@ -172,7 +172,7 @@ def test_numbers_are_canonical_ids(node):
 EMPTY = "Type some words or numbers to see which rows they read."
 WHOLE = "is not an integer: type canonical ids, or words from the list."
 LARGE = "is too large: the largest canonical id of engram-27b is 98626."
-REFUSED = {
+BAD_INPUT = {
     "": EMPTY, "  \n\t ": EMPTY,
     "-5": "“-5” is negative, and canonical ids count from 0.",
     "3, -1, x": "“-1” is negative, and canonical ids count from 0.",
@@ -197,7 +197,7 @@ REFUSED = {
 
 @needs_node
 def test_bad_input_gives_one_sentence(node):
-    assert dict(zip(REFUSED, node(texts=list(REFUSED))["texts"], strict=True)) == REFUSED
+    assert dict(zip(BAD_INPUT, node(texts=list(BAD_INPUT))["texts"], strict=True)) == BAD_INPUT
 
 
 # The files --------------------------------------------------------------------------------------------

@@ -1,10 +1,7 @@
-"""The page to type on: all it says is so, and in a real browser it shows the package's rows."""
+"""The page "Type your own text": its statements are true, and in a browser it shows the package's rows."""
 
 import json
-import os
 import re
-import subprocess
-import sys
 
 import explorable
 import pytest
@@ -12,7 +9,7 @@ from browser import Browser, find_chromium, served
 
 from engram_ref import Addressing, Vocabulary, preset
 from engram_ref.cli.walk_data import DEFAULT_TEXT
-from tests.docs.test_try_js import EMPTY, PAGE, ROOT, VOCABULARY, expected, tokens_of
+from tests.docs.test_try_js import EMPTY, PAGE, VOCABULARY, expected, tokens_of
 
 PATH = "learn/type-your-own-text/"
 
@@ -20,12 +17,14 @@ needs_chromium = pytest.mark.skipif(find_chromium() is None, reason="no Chromium
 
 
 def test_the_statements_of_the_page():
+    # Numbers.
     page = " ".join(PAGE.read_text(encoding="utf-8").split())
     v3, v4 = Vocabulary.load("deepseek-v3"), VOCABULARY
     for number in (v3.size, v3.canonical_size, v4.canonical_size, v3.canonical_size - 1, v4.size):
         assert f"{number:,}" in page
     assert (v3.canonical == v4.canonical[: v3.size]).all()
     assert not re.search(r"\son\w+=", page)                          # no inline handlers
+    # Heads, table sizes and multipliers of both dialects.
     v41, paper = (Addressing(preset(name)) for name, _ in explorable.DIALECTS)
     primes = [v41.primes[1], paper.primes[2]]
     assert (v41.config.n_heads, paper.config.n_heads) == (8, 8)
@@ -36,8 +35,9 @@ def test_the_statements_of_the_page():
     def rows(addressing, layer, text):
         return addressing.rows(v4.canonical[v4.encode(text)], layer)
 
+    # The statements under "What to look for".
     assert len(set(v4.canonical[v4.encode("the The THE")])) == 1 and len(set(v4.encode("the The THE"))) == 3
-    assert {"the", " The", "THE", " thé"} <= {v4.text(int(i)) for i in v4.members(237)}    # case, accents, blanks
+    assert {"the", " The", "THE", " thé"} <= {v4.text(int(i)) for i in v4.members(237)}    # case, accents, spaces
     twice, = [rows(v41, 1, "Alexander the Great saw Alexander the Great")]
     assert (twice[2, :16] == twice[-1, :16]).all() and (twice[2, 16:] != twice[-1, 16:]).all()
     assert (rows(v41, 1, "horse dog")[-1] != rows(v41, 1, "dog horse")[-1]).all()
@@ -50,19 +50,6 @@ def test_the_statements_of_the_page():
 
 
 # The page ---------------------------------------------------------------------------------------------
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    """The site without tutorials, which takes a few seconds."""
-    for name in ("mkdocs", "material", "mkdocstrings", "pymdownx", "ziamath"):
-        pytest.importorskip(name, reason=f"the docs extra is not installed ({name} is missing)")
-    out = tmp_path_factory.mktemp("site")
-    command = [sys.executable, "-m", "mkdocs", "build", "--no-strict", "--quiet", "--site-dir", str(out)]
-    environment = {**os.environ, "ENGRAM_TUTORIALS": str(out / "none"), "NO_MKDOCS_2_WARNING": "1"}
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return out
-
 
 @pytest.fixture(scope="module")
 def origin(site):
@@ -80,9 +67,9 @@ def browser():
 
 @pytest.fixture
 def page(browser, origin, request):
-    """The page, opened anew, 1280 wide; no script on it may fail."""
+    """The page, reloaded, 1280 pixels wide; no script on it may fail."""
     browser.resize(getattr(request, "param", 1280))
-    browser.open(f"{origin}/404.html")             # so that the page is not the one that is open already
+    browser.open(f"{origin}/404.html")             # leaves the page if it is already open
     browser.open(f"{origin}/{PATH}")
     yield browser
     assert browser.evaluate("window.problems") == []
@@ -116,7 +103,7 @@ def test_without_javascript_there_is_a_table(site):
 
 
 def cells_of(ids: list[int]) -> list[dict[str, str]]:
-    """For each position, what the cells of the page must hold, by name."""
+    """For each position, {name of a cell: its expected text}."""
     both = [expected(dialect, ids) for dialect in range(len(explorable.DIALECTS))]
     return [{f"{d} {i + 2} {'mix' if head == 0 else head - 1}": value for d, golden in enumerate(both)
              for i, order in enumerate(golden[position]) for head, value in enumerate(order)}
@@ -164,7 +151,7 @@ def test_the_page_works_with_the_keyboard(page):
     assert page.evaluate("document.querySelector('#try-status').textContent").startswith("Token 3 of 3 (␣horse 12071)")
     for _ in range(5):                                               # four examples, then the tokens
         press("Tab")
-    press("ArrowRight")                                              # past the last: the first
+    press("ArrowRight")                                              # wraps from the last token to the first
     assert page.evaluate("document.querySelector('#try-status').textContent").startswith("Token 1 of 3 (the 237)")
     page.evaluate("document.querySelector('[data-example^=\"15695\"]').focus()")
     press("Enter")

@@ -1,4 +1,4 @@
-"""Tutorials run as scripts and fail at the line that fails."""
+"""Running tutorials as scripts, reporting the line of a failure, and rendering them as pages."""
 
 import re
 import textwrap

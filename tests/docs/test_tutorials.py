@@ -1,6 +1,6 @@
-"""Every tutorial runs and finds all that it asserts, and so does every script among the docs.
+"""All tutorials and all scripts in docs/ run, and their assertions pass.
 
-Each runs alone in an empty folder, as it does for a reader who downloads it. The site shows the result seen here.
+Each runs in an empty folder, as it does for a reader who downloads it. The site shows the same results.
 """
 
 import ast

@@ -9,12 +9,12 @@ import pytest
 from engram_ref import ops
 from engram_ref.backends import load
 from engram_ref.errors import InputError
-from engram_ref.oracle.builders.planned import condition
 from engram_ref.oracle.compare import assert_close, compare
 from engram_ref.oracle.flags import FLAGS
 from engram_ref.oracle.run import adapter_of
 from engram_ref.oracle.vectors import GOLDEN, INTEGERS, MANIFEST, SCHEMA, read, read_manifest
 from engram_ref.oracle.verify import verify
+from scripts.builders.planned import condition
 
 NO_CASE = {
     "DEAD": "a constant", "ignore": "does nothing",

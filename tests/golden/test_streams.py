@@ -33,7 +33,7 @@ def test_every_kind_of_step_is_covered(kind):
 
 def test_texts_of_steps():
     """Row 0 rolls back columns 1 and 2 and continues with column 3; the rows are swapped; a copy continues."""
-    from engram_ref.oracle.builders.streams import feeds
+    from scripts.builders.streams import feeds
 
     steps = [["main", "feed", 3], ["main", "rollback", [2, 0]], ["main", "feed", 1], ["main", "reorder", [1, 0]],
              ["main", "fork", "copy"], ["copy", "feed", 1], ["main", "feed", 2, [0, 1]]]

@@ -147,6 +147,7 @@ def test_the_layer_agrees_in_float64(monkeypatch, size, strength, cuts):
 
 def test_padding_in_the_whole_model():
     """A left-padded prefill, then single tokens: masked positions read EOS rows and have gate 0."""
+    # HF's model, whose per-layer embedding records its inputs and outputs.
     config = hf_qwen.ours("three branches")
     model, calls = hf_qwen.build_model(config).double(), []
     layer = hf_qwen.randomise(model.layers[1].ple, np.random.default_rng(0), 1.0)
@@ -159,6 +160,7 @@ def test_padding_in_the_whole_model():
             model(torch.tensor(ids[:, t : t + 1]), torch.tensor(mask[:, : t + 1]).long(), past_key_values=cache)
     hidden, expected = (np.concatenate(part, axis=1).reshape(3, 16, config.n_branches, -1)
                         for part in zip(*calls, strict=True))
+    # Our module on the recorded inputs.
     addressing = Addressing(config)
     parameters = hf_qwen.parameters_of(layer, config, addressing.offsets[2])
     rows = addressing.rows(np.where(mask, ids, hf_qwen.EOS), 2)

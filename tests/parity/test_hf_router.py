@@ -33,6 +33,7 @@ def theirs(name, x):
                "num_attention_heads": 1, "n_group": 1, "topk_group": 1} | CASES[name][0]
     router = getattr(modeling, f"Deepseek{version}TopkRouter")(getattr(configuration, f"Deepseek{version}Config")(
         **options))
+    # Random parameters; V3's biases are mostly negative.
     torch.manual_seed(list(CASES).index(name))
     with torch.no_grad():
         router.weight.copy_(torch.randn(E, D))
@@ -41,6 +42,7 @@ def theirs(name, x):
             router.e_score_correction_bias.copy_(0.3 * torch.randn(E) - 1.5)
             named["gate.bias"] = router.e_score_correction_bias.numpy().astype(np.float64)
         _, weights, chosen = router(torch.tensor(x))
+    # One weight per expert, since the order of the selected ones is arbitrary.
     dense = np.zeros((len(x), E), dtype=np.float32)
     np.put_along_axis(dense, chosen.numpy(), weights.numpy(), axis=1)
     return named, dense

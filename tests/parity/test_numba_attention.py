@@ -1,4 +1,4 @@
-"""Latent attention of a few new tokens, in one pass over the latents, against the definition in float64."""
+"""Latent attention of a few new tokens in one pass over the latents, compared with the definition in float64."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ KINDS = {np.float32: "f32", np.float64: "f64"}
 
 
 def arguments(shape, rng, dtype=np.float64):
-    """Of attend_absorbed, but for the scale."""
+    """The arguments of attend_absorbed, except the scale."""
     B, T, A, S, r, dn, dr, dv = shape
     sizes = (B, T, A, dn), (B, T, A, dr), (B, S, r), (B, S, dr), (A, dn, r), (A, dv, r)
     return [*(rng.standard_normal(size).astype(dtype) for size in sizes), causal(B, T, S)]
@@ -33,7 +33,7 @@ def causal(B, T, S):
 
 
 def error_scale(q_nope, q_pe, c_kv, k_pe, w_uk, w_uv, allowed, scale):
-    """Sums of absolute values: twice those of a score, whose error a weight has, times those behind an output."""
+    """Error scale of an output, from sums of absolute values; a weight has twice the error of its score."""
     q, pe, c, k, uk, uv = (np.abs(x).astype(np.float64) for x in (q_nope, q_pe, c_kv, k_pe, w_uk, w_uv))
     latent = np.einsum("btan,anr->btar", q, uk)
     score = scale * (np.einsum("btar,bsr->bats", latent, c) + np.einsum("btap,bsp->bats", pe, k))
@@ -44,21 +44,21 @@ def compared(name, args, kind, scale=0.3):
     wide = [x.astype(np.float64) if x.dtype.kind == "f" else x for x in args]
     expected, found = ops.attend_absorbed(*wide, scale), fast.attend_absorbed(*args, scale)
     assert found.dtype == args[0].dtype
-    B, S, r = args[2].shape
-    assert_close(name, expected, found, kind, S + 2 * r + sum(x.shape[-1] for x in args[:2]), error_scale(*args, scale))
+    terms = args[2].shape[1] + 2 * args[2].shape[2] + args[0].shape[3] + args[1].shape[3]
+    assert_close(name, expected, found, kind, terms, error_scale(*args, scale))
     return found
 
 
 @pytest.mark.parametrize("dtype", KINDS)
 @pytest.mark.parametrize("shape", SHAPES)
-def test_a_few_tokens_attend_as_the_definition_says(shape, dtype, rng):
+def test_a_few_tokens_equal_the_definition(shape, dtype, rng):
     args = arguments(SHAPES[shape], rng, dtype)
     assert attention.is_small(*args[:-1])
     compared("heads", args, KINDS[dtype])
 
 
 def test_any_mask(rng):
-    """Also one that hides a whole chunk, or all but one position of the last."""
+    """Random masks, also with a fully hidden chunk, and with only the last position visible."""
     args = arguments((3, 1, 2, 520, 32, 3, 2, 2), rng)
     args[-1] = rng.random((3, 1, 520)) < 0.5
     args[-1][1, :, :256], args[-1][2, :, :519] = False, False
@@ -73,7 +73,7 @@ def test_large_scores(rng):
     assert np.isfinite(found).all()
 
 
-def test_a_token_that_sees_nothing_is_not_a_number_and_its_neighbour_is(rng):
+def test_a_fully_masked_token_is_nan_and_does_not_affect_others(rng):
     args = arguments((1, 2, 3, 300, 32, 3, 2, 2), rng)
     args[-1][0, 1] = False
     with np.errstate(invalid="ignore"):
@@ -83,7 +83,7 @@ def test_a_token_that_sees_nothing_is_not_a_number_and_its_neighbour_is(rng):
 
 
 @pytest.mark.parametrize("where", [(2, (1, 299, 5)), (3, (1, 0, 1)), (0, (1, 0, 2, 0))], ids=["latent", "key", "query"])
-def test_nan_and_infinity_are_passed_on(where, rng):
+def test_nan_and_infinity_propagate(where, rng):
     which, place = where
     for value in (np.nan, np.inf):
         args = arguments((2, 1, 3, 300, 32, 3, 2, 2), rng)
@@ -94,8 +94,8 @@ def test_nan_and_infinity_are_passed_on(where, rng):
         assert np.isnan(expected).any() and np.array_equal(np.isnan(expected), np.isnan(found))
 
 
-def test_slices_of_weights_and_caches_give_the_same_bits(rng):
-    """Halves of wkv_b, and the first positions of longer caches."""
+def test_slices_of_weights_and_caches_give_identical_results(rng):
+    """The weights are halves of wkv_b, the caches the first positions of longer ones."""
     B, A, S = 2, 3, 300
     args = arguments((B, 1, A, S, 32, 5, 2, 4), rng)
     expected = fast.attend_absorbed(*args, 0.3)
@@ -111,7 +111,7 @@ def test_slices_of_weights_and_caches_give_the_same_bits(rng):
 @pytest.mark.parametrize("shape", [(1, 0, 2, 3, 32, 3, 2, 2), (1, 1, 2, 0, 32, 3, 2, 2), (1, 1, 65, 4, 32, 3, 2, 2),
                                    (1, 2, 33, 4, 32, 3, 2, 2), (1, 1, 2, 4, 30, 3, 2, 2), (0, 1, 2, 4, 32, 3, 2, 2)],
                          ids=["no tokens", "no positions", "many heads", "many rows", "odd width", "no sequence"])
-def test_other_shapes_take_the_steps(shape, rng):
+def test_other_shapes_use_single_ops(shape, rng):
     args = arguments(shape, rng) if shape[1] <= shape[3] else [*arguments((1, 1, 2, 1, 32, 3, 2, 2), rng)]
     if shape[3] == 0:
         args[2], args[3], args[-1] = args[2][:, :0], args[3][:, :0], args[-1][:, :, :0]
@@ -119,13 +119,13 @@ def test_other_shapes_take_the_steps(shape, rng):
     assert fast.attend_absorbed(*args, 0.3).shape == (*args[0].shape[:3], 2)
 
 
-def test_other_dtypes_take_the_steps(rng):
+def test_other_dtypes_use_single_ops(rng):
     args = arguments(SHAPES["one of each"], rng, np.float32)
     assert not attention.is_small(*args[:2], args[2].astype(np.float64), *args[3:-1])
     assert not attention.is_small(*(x.astype(np.float16) for x in args[:-1]))
 
 
-def test_a_record_takes_the_steps(rng):
-    args, seen = arguments(SHAPES["one of each"], rng), {}
-    fast.attend_absorbed(*args, 0.3, record=seen.__setitem__)
-    assert list(seen) == ["attention_weights"]
+def test_a_recorded_call_uses_single_ops(rng):
+    args, stages = arguments(SHAPES["one of each"], rng), {}
+    fast.attend_absorbed(*args, 0.3, record=stages.__setitem__)
+    assert list(stages) == ["attention_weights"]

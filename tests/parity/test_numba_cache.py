@@ -1,4 +1,4 @@
-"""Compiled kernels on disk: loaded again, by whatever process; never out of date, never half a file."""
+"""The compile cache on disk: any process can load it, and it has no outdated or incomplete files."""
 
 import ast
 import os
@@ -18,7 +18,7 @@ from numba import config, njit
 from engram_ref.backends.numba import _cache
 
 PACKAGE = Path(engram_ref.__file__).parent
-needs_the_jit = pytest.mark.skipif(config.DISABLE_JIT, reason="nothing is compiled")
+needs_the_jit = pytest.mark.skipif(config.DISABLE_JIT, reason="the JIT is disabled")
 
 CALLS = """
 import sys, numpy as np
@@ -32,7 +32,7 @@ kernels = (norm._norm, hashing._reduce)
 print("hits", *(sum(kernel.stats.cache_hits.values()) for kernel in kernels))
 print("misses", *(sum(kernel.stats.cache_misses.values()) for kernel in kernels))
 """
-"""A call with intrinsics, and one with a named tuple as well; then the kernels that were loaded and compiled."""
+"""Call a kernel with intrinsics and one with a named tuple; print the results and the numbers of hits and misses."""
 
 
 def start(folder, *dtypes):
@@ -49,7 +49,7 @@ def printed(process):
 
 
 @needs_the_jit
-def test_processes_that_start_together_write_one_cache_and_later_ones_load_it(tmp_path):
+def test_concurrent_processes_share_one_cache(tmp_path):
     orders = (("float32", "float64"), ("float64", "float32")) * 2
     together = [printed(process) for process in [start(tmp_path / "new" / "folder", *order) for order in orders]]
     answers, hits, misses = printed(start(tmp_path / "new" / "folder", "float64", "float32"))
@@ -69,12 +69,12 @@ CHANGES = {
     "a callee in another module": lambda root: changed(root / "backends" / "numba" / "vectors" / "sums.py"),
     "a constant of the definition": lambda root: changed(root / "ops" / "gate.py", "ROOT_CLAMP = ", "ROOT_CLAMP = 2*"),
     "a new file": lambda root: (root / "backends" / "numba" / "vectors" / "new.py").touch(),
-    "another name": lambda root: (root / "ops" / "gate.py").rename(root / "ops" / "gates.py"),
+    "a renamed file": lambda root: (root / "ops" / "gate.py").rename(root / "ops" / "gates.py"),
 }
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_changed_source_has_another_folder(tmp_path, change):
+def test_a_changed_source_changes_the_folder(tmp_path, change):
     for name in _cache.SOURCES:
         shutil.copytree(PACKAGE / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     before = _cache.digest_of(tmp_path)
@@ -104,7 +104,7 @@ def twice(x):
 
 
 def compiled(folder):
-    """Whether a new dispatcher of `twice` compiled it, instead of loading it."""
+    """Whether a new dispatcher of `twice` compiles it instead of loading it."""
     dispatcher = njit(twice)
     dispatcher._cache = _cache.Kernels(twice, folder)
     assert dispatcher(21) == 42
@@ -113,7 +113,7 @@ def compiled(folder):
 
 @needs_the_jit
 @pytest.mark.parametrize("damage", ["truncated", "empty", "one bit", "of another signature"])
-def test_a_damaged_file_is_compiled_and_written_again(tmp_path, damage):
+def test_a_damaged_file_is_replaced(tmp_path, damage):
     assert compiled(tmp_path) and not compiled(tmp_path)
     [path] = tmp_path.iterdir()
     data = path.read_bytes()
@@ -130,18 +130,18 @@ def test_a_damaged_file_is_compiled_and_written_again(tmp_path, damage):
 
 @needs_the_jit
 def test_a_kernel_that_cannot_be_written_works_with_a_warning(tmp_path):
-    with pytest.warns(UserWarning, match=r"was not cached: file .*expected a folder that exists"):
+    with pytest.warns(UserWarning, match=r"was not cached: file .*expected an existing folder"):
         assert compiled(tmp_path / "removed")
 
 
 @pytest.mark.parametrize("named", ["file", "file/below", "zero\0byte"])
-def test_a_folder_that_cannot_be_made_is_refused(tmp_path, named):
+def test_an_impossible_folder_raises(tmp_path, named):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="ENGRAM_REF_JIT_CACHE: expected a folder that can be written"):
         _cache.open_folder(str(tmp_path / named))
 
 
-def test_a_folder_of_another_user_is_refused(tmp_path, monkeypatch):
+def test_a_folder_of_another_user_raises(tmp_path, monkeypatch):
     folder = _cache.open_folder(str(tmp_path))
     assert folder.parent == tmp_path and folder.stat().st_mode & 0o077 == 0
     monkeypatch.setattr(os, "getuid", lambda: folder.stat().st_uid + 1)
@@ -149,5 +149,5 @@ def test_a_folder_of_another_user_is_refused(tmp_path, monkeypatch):
         _cache.open_folder(str(tmp_path))
 
 
-def test_nothing_is_written_unless_asked_for():
+def test_the_cache_is_off_by_default():
     assert _cache.FOLDER is None or os.environ["ENGRAM_REF_JIT_CACHE"]

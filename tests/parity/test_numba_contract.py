@@ -183,7 +183,7 @@ def test_an_out_that_overlaps_an_input_raises(rng):
         fast.conv_silu(x, np.ones((2, 3, 2)), 1, np.zeros((1, 1, 2, 3)), out=x)
 
 
-def test_memory_is_reused_once_nothing_refers_to_it(monkeypatch):
+def test_memory_is_reused_after_its_last_reference(monkeypatch):
     monkeypatch.setattr(_buffers, "_kept", {})
     first = _buffers.aligned((3, _buffers.STREAM_ABOVE), np.uint8)
     place, held = first.ctypes.data, {"view": first[1:, 5:], "buffer": memoryview(first[2])}

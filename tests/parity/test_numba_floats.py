@@ -126,6 +126,7 @@ def test_floats_against_the_definition(name, shape, dtype):
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_fused_equals_unfused(dialect, shape, dtype, rng):
     """The fused pass equals single ops in float64, with a previous state and some DEAD positions."""
+    # Inputs, and the parameters in float64.
     config, kind = DIALECTS[dialect], "f32" if dtype is np.float32 else "f64"
     p, (hidden, rows) = random_parameters(config, rng, dtype=dtype), random_inputs(config, rng, *shape, dtype)
     taps = rng.standard_normal((shape[0], config.conv_span, *hidden.shape[2:])).astype(dtype)
@@ -133,9 +134,11 @@ def test_fused_equals_unfused(dialect, shape, dtype, rng):
     if config.norm_eps is None and dtype is np.float32:
         config = replace(config, norm_eps=float(np.finfo(dtype).eps))           # float32's eps in both runs
     wide = {name: array.astype(np.float64) if array.dtype == dtype else array for name, array in p.items()}
+    # Single ops in float64, since a trace disables fused code; then the fused pass.
     trace, exact, state = Trace(), EngramState(taps.astype(np.float64)), EngramState(taps)
     expected = engram(wide, hidden.astype(np.float64), rows, config, state=exact, dead=dead, ops=fast, trace=trace)
     found = engram(p, hidden, rows, config, state=state, dead=dead, ops=fast)
+    # Output and taps, with the previous taps added to the scale of the output.
     scale = bounds.module_scale(trace, wide, config, hidden.astype(np.float64)) + np.abs(taps).max(initial=0) * np.abs(
         p.get("conv_weight", np.zeros(1))).sum(axis=-1).max()
     terms = max(config.memory_width, config.hidden_size) + 1

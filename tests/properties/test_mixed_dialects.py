@@ -104,16 +104,19 @@ def test_every_gate_form(form, backend, number, paths):
 
 def check_module(case, space, convert):
     """Compare runs with and without a trace, in one call and in chunks; no input is modified."""
+    # The memory, which is exact.
     before = {name: array.tobytes() for name, array in case.arrays.items()}
     parameters = {name: convert(array) for name, array in case.parameters.items()}
     memory = space.gather_decode(parameters, convert(case.arrays["rows"]), case.config, case.memory.dtype)
     assert_close("memory", case.memory, space.to_numpy(memory), "exact")
+    # Every stage of a traced run.
     trace, whole = Trace(), [slice(None)]
     traced = run(case, space, convert, parameters, whole, trace)
     assert_close("traced memory", case.memory, trace["memory"], "exact")
     for stage in trace:
         if stage != "memory":
             assert_inside(f"traced {stage}", case.stages[stage], trace[stage], case.memory.dtype)
+    # Output and taps of every kind of run.
     found = {"traced": traced, "fused": run(case, space, convert, parameters, whole),
              f"fused, in {len(case.cuts)} chunks": run(case, space, convert, parameters, case.cuts)}
     for how, (output, taps) in found.items():

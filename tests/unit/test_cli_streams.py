@@ -74,7 +74,7 @@ def test_an_unwritable_progress_line_is_ignored(capsys, monkeypatch):
         def flush(self):
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("engram_ref.cli.golden.PATIENCE", -1.0)
+    monkeypatch.setattr("engram_ref.cli.golden.PROGRESS_DELAY", -1.0)
     monkeypatch.setattr(sys, "stderr", Full())
     assert main(["golden", "verify"]) == 0
 

@@ -11,7 +11,7 @@ import pytest
 
 from engram_ref import Vocabulary, model_preset, preset, presets
 from engram_ref.cli import terminal, walk_data
-from engram_ref.cli.walk import MOST_BYTES, MOST_COMPUTED
+from engram_ref.cli.walk import MAX_BYTES, MAX_COMPUTED
 from engram_ref.cli.walk_data import follow
 from engram_ref.cli.walk_text import BLOCK_PAGES, PAGES
 from engram_ref.ops.canonical import REPLACEMENT
@@ -82,11 +82,11 @@ def test_the_token_count_is_that_of_the_whole_text(capsys, vocabulary):
 
 
 @pytest.mark.parametrize("argv, message", [
-    (["--json"], f"at most {MOST_COMPUTED} tokens"),
-    (["--model", "tiny", "--preset", "tiny", "--position", str(MOST_COMPUTED)],
-     f"a position below {MOST_COMPUTED} with"),
-    (["--model", "tiny", "--preset", "tiny", "--position", str(MOST_COMPUTED - 5), "--plot", "x.svg"],
-     f"a position below {MOST_COMPUTED - 11} with"),
+    (["--json"], f"at most {MAX_COMPUTED} tokens"),
+    (["--model", "tiny", "--preset", "tiny", "--position", str(MAX_COMPUTED)],
+     f"a position below {MAX_COMPUTED} with"),
+    (["--model", "tiny", "--preset", "tiny", "--position", str(MAX_COMPUTED - 5), "--plot", "x.svg"],
+     f"a position below {MAX_COMPUTED - 11} with"),
 ], ids=["json", "model", "plot"])
 def test_too_large_requests_exit_2_before_any_work(capsys, monkeypatch, tmp_path, argv, message):
     monkeypatch.chdir(tmp_path)
@@ -96,7 +96,7 @@ def test_too_large_requests_exit_2_before_any_work(capsys, monkeypatch, tmp_path
 
 
 def test_the_last_position_allowed_with_a_model(capsys, monkeypatch):
-    monkeypatch.setattr("engram_ref.cli.walk.MOST_COMPUTED", 40)
+    monkeypatch.setattr("engram_ref.cli.walk.MAX_COMPUTED", 40)
     argv = ["walk", LONG, "--model", "tiny", "--preset", "tiny", "--position"]
     assert run(capsys, *argv, "39")[0] == 0 and run(capsys, *argv, "40")[0] == 2
 
@@ -104,11 +104,11 @@ def test_the_last_position_allowed_with_a_model(capsys, monkeypatch):
 def test_an_endless_standard_input_exits_2():
     command = f"yes | {sys.executable} -m engram_ref walk -"
     done = subprocess.run(["bash", "-c", command], capture_output=True, text=True, timeout=60)
-    assert done.returncode == 2 and f"at most {MOST_BYTES:,} bytes" in done.stderr and done.stderr.count("\n") == 1
+    assert done.returncode == 2 and f"at most {MAX_BYTES:,} bytes" in done.stderr and done.stderr.count("\n") == 1
 
 
 def test_ids_accepts_longer_input_than_walk(capsys, monkeypatch):
-    monkeypatch.setattr("engram_ref.cli.walk.MOST_BYTES", 10)
+    monkeypatch.setattr("engram_ref.cli.walk.MAX_BYTES", 10)
     for argv, text, code in ((["walk", "-"], b"ten bytes.", 0), (["walk", "-"], b"ten and one", 2),
                              (["ids", "-"], b"ten and one", 0)):
         monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(text)))

@@ -119,7 +119,7 @@ def test_initial_values_of_other_dialects():
 
 
 def test_initial_tables_are_stored_with_the_codec(monkeypatch):
-    monkeypatch.setattr("engram_ref.model.engram_parameters.ROWS_AT_A_TIME", 7)
+    monkeypatch.setattr("engram_ref.model.engram_parameters.ROWS_PER_BLOCK", 7)
     for config in (DEMO, QWEN, V41):
         layer = config.layer_ids[0]
         made = initialise(config, layer, np.random.default_rng(1))

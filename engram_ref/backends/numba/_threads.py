@@ -11,7 +11,7 @@ import itertools
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -65,15 +65,27 @@ def over_tokens(kernel: Callable[[int, int], None], tokens: int, moved: int) -> 
 
     moved   bytes that the whole call reads or writes, whichever is more
     """
+    over_phases([(kernel, tokens)], moved)
+
+
+def over_phases(phases: Sequence[tuple[Callable[[int, int], None], int]], moved: int) -> None:
+    """The same for several kernels, each with its own number of tokens; one starts when the one before is finished."""
     count = thread_count()
     if count == 1 or moved < WORTH_A_THREAD:
-        return kernel(0, tokens)
-    number = min(count * PIECES, tokens)
-    turns = itertools.count()
+        for kernel, tokens in phases:
+            kernel(0, tokens)
+        return
+    plans = [(kernel, tokens, min(count * PIECES, tokens), itertools.count(), []) for kernel, tokens in phases]
 
     def work() -> None:
-        while (i := next(turns)) < number:
-            kernel(i * tokens // number, (i + 1) * tokens // number)
+        for last, (kernel, tokens, number, turns, finished) in zip([None, *plans], plans, strict=False):
+            while last is not None and len(last[-1]) < last[2]:
+                time.sleep(0)
+            while (i := next(turns)) < number:
+                try:
+                    kernel(i * tokens // number, (i + 1) * tokens // number)
+                finally:
+                    finished.append(i)
 
     helpers = [_pool(count).submit(work) for _ in range(count - 1)]
     work()

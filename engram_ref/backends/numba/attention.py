@@ -1,21 +1,19 @@
 """Latent attention as matrix products, and for a few new tokens in one pass over the latents.
 
 Fast versions of the two forms in ops/attention.py. The definition writes each sum over named axes, which NumPy computes
-as a plain loop; for many tokens, BLAS multiplies matrices instead. For a few, every product reads more than it computes,
-and the latents should be read from memory once: a chunk of positions stays in the cache while all heads compute their
-scores, the exponentials, and the sum of the latents that these weigh. Chunks have maxima of their own:
+as a plain loop; for many tokens, BLAS multiplies matrices instead. A few tokens read the latents from memory once: a
+chunk of positions stays in the cache while all heads compute their scores, the exponentials, and the weighted sum of
+the latents. Every chunk has its own maximum, and the sums of all chunks are scaled to the largest one at the end:
 
     m_i = max_s score[s],  z_i = sum_s e^(score[s] - m_i),  x_i = sum_s e^(score[s] - m_i) c[s]     for s in chunk i
     context = sum_i f_i x_i / sum_i f_i z_i,   f_i = e^(m_i - m),   m = max_i m_i
 """
 
-from typing import NamedTuple
-
 import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from engram_ref.backends.numba._buffers import aligned
-from engram_ref.backends.numba._threads import jit, over_tokens
+from engram_ref.backends.numba._threads import jit, over_phases
 from engram_ref.backends.numba.vectors.exp import exp_negative
 from engram_ref.backends.numba.vectors.instructions import BYTES
 from engram_ref.backends.numba.vectors.lines import Lines
@@ -25,10 +23,10 @@ from engram_ref.checks import check_shapes
 
 MOST_ROWS = 64      # heads times new tokens for which one pass pays
 CHUNK = 256         # positions: 512 KB of float32 latents, which fit in the second-level cache
-LINES = 8           # rows or positions of a product
+POSITIONS = ROWS = 8        # of one product: with more, their sums would not stay in registers
 STREAMED = 8        # lines of a weight that are read at a time
 
-one_line, one_vector, two_vectors = product_of(1, 2), product_of(LINES, 1), product_of(LINES, 2)
+one_line, one_vector, two_vectors = product_of(1, 2), product_of(POSITIONS, 1, ahead=True), product_of(ROWS, 2)
 
 
 def per_head(c_kv: np.ndarray, weight: np.ndarray) -> np.ndarray:
@@ -44,20 +42,16 @@ def together(x: np.ndarray) -> np.ndarray:
     return x.reshape(B, A * T, n)
 
 
-class Blocks(NamedTuple):
-    """Arrays [n, i, j], each contiguous, as one flat array; block n begins at n * step."""
+def blocks(x: np.ndarray) -> tuple[np.ndarray, int]:
+    """x [n, i, j] as a flat array, and the distance of its blocks [i, j] there.
 
-    array: np.ndarray
-    step: int
-
-
-def blocks(x: np.ndarray) -> Blocks:
-    """The blocks of x [n, i, j], without a copy if x is contiguous or a slice along its second axis."""
+    Nothing is copied if x is contiguous or a slice along its second axis.
+    """
     n, i, j = x.shape
     step = x.strides[0] // x.itemsize
     if x.flags.c_contiguous or x.strides[1:] != (j * x.itemsize, x.itemsize) or step < i * j:
-        return Blocks(np.ascontiguousarray(x).reshape(-1), i * j)
-    return Blocks(as_strided(x, ((n - 1) * step + i * j,), (x.itemsize,)), step)
+        return np.ascontiguousarray(x).reshape(-1), i * j
+    return as_strided(x, ((n - 1) * step + i * j,), (x.itemsize,)), step
 
 
 def is_small(q_nope: np.ndarray, q_pe: np.ndarray, c_kv: np.ndarray, k_pe: np.ndarray, w_uk: np.ndarray,
@@ -77,15 +71,17 @@ def absorbed(q_nope: np.ndarray, q_pe: np.ndarray, c_kv: np.ndarray, k_pe: np.nd
                  w_uk=(w_uk, (A, dn, r)), w_uv=(w_uv, (A, dv, r)), allowed=(allowed, (B, T, S)))
     lanes, chunks = BYTES // dtype.itemsize, -(-S // CHUNK)
     rows = -(-T * A // lanes) * lanes
-    queries, out = aligned((B, r + dr, rows), dtype), np.empty((B, T, A, dv), dtype)
+    space, size = aligned((B * (r + dr + chunks * r) * rows,), dtype), B * (r + dr) * rows
+    queries, contexts = space[:size].reshape(B, r + dr, rows), space[size:].reshape(B, chunks, rows, r)
     queries[..., T * A :] = 0
-    contexts, maxima = aligned((B, chunks, rows, r), dtype), np.empty((2, B, chunks, rows), dtype)
+    maxima, out = np.empty((2, B, chunks, rows), dtype), np.empty((B, T, A, dv), dtype)
     q_nope, q_pe, allowed = (np.ascontiguousarray(x) for x in (q_nope, q_pe, allowed))
     keys, values, latents, positions = blocks(w_uk), blocks(w_uv), blocks(c_kv), blocks(k_pe)
-    over_tokens(lambda a, b: _queries(q_nope, q_pe, keys, dtype.type(scale), queries, a, b), A, w_uk.nbytes)
-    over_tokens(lambda a, b: _chunks(queries, latents, positions, allowed, A, contexts, maxima, a, b),
-                B * chunks, c_kv.nbytes)
-    over_tokens(lambda a, b: _heads(contexts, maxima, values, out, a, b), A, w_uv.nbytes)
+    over_phases([
+        (lambda a, b: _queries(q_nope, q_pe, keys, dtype.type(scale), queries, a, b), A),
+        (lambda a, b: _chunks(queries, latents, positions, allowed, A, contexts, maxima, a, b), B * chunks),
+        (lambda a, b: _heads(contexts, maxima, values, out, a, b), A),
+    ], 2 * (w_uk.nbytes + c_kv.nbytes + w_uv.nbytes))         # what is read is also multiplied, which takes as long
     return out
 
 
@@ -93,7 +89,7 @@ def absorbed(q_nope: np.ndarray, q_pe: np.ndarray, c_kv: np.ndarray, k_pe: np.nd
 def _queries(q_nope, q_pe, keys, scale, queries, start, stop):
     """Queries of the heads `start` to `stop`-1 in the latents' space: queries [B, r + dr, rows]."""
     (B, T, A, dn), dr, r = q_nope.shape, q_pe.shape[3], queries.shape[1] - q_pe.shape[3]
-    nope, line = q_nope.reshape(q_nope.size), np.empty(r, q_nope.dtype)
+    (weight, step), nope, line = keys, q_nope.reshape(q_nope.size), np.zeros(r, q_nope.dtype)
     pair = 2 * BYTES // line.itemsize
     for a in range(start, stop):
         for row in range(B * T):
@@ -101,7 +97,7 @@ def _queries(q_nope, q_pe, keys, scale, queries, start, stop):
             for n in range(0, dn, STREAMED):
                 factors = Lines(nope, (row * A + a) * dn + n, 0)
                 for k in range(0, r, pair):
-                    one_line(factors, 1, 0, Lines(keys.array, a * keys.step + n * r + k, r), min(STREAMED, dn - n),
+                    one_line(factors, 1, 0, Lines(weight, a * step + n * r + k, r), min(STREAMED, dn - n),
                              n == 0, Lines(line, k, 0))
             # Scaled, one column for each row
             b = row // T
@@ -115,7 +111,7 @@ def _queries(q_nope, q_pe, keys, scale, queries, start, stop):
 @jit
 def _chunks(queries, latents, positions, allowed, A, contexts, maxima, start, stop):
     """Chunks `start` to `stop`-1, counted through all sequences: contexts [B, chunks, rows, r], maxima and sums."""
-    (B, chunks, rows, r), (_, T, S) = contexts.shape, allowed.shape
+    (_, chunks, rows, r), S = contexts.shape, allowed.shape[2]
     dr, query, written = queries.shape[1] - r, queries.reshape(queries.size), contexts.reshape(contexts.size)
     weights = np.empty(CHUNK * rows, contexts.dtype)
     lanes = BYTES // contexts.itemsize
@@ -125,10 +121,10 @@ def _chunks(queries, latents, positions, allowed, A, contexts, maxima, start, st
         first = chunk * CHUNK
         count = min(CHUNK, S - first)
         # Scores [positions, rows], eight positions at a time: the latents' part, then that of the rotary keys
-        for s in range(0, count, LINES):
-            last = min(LINES, count - s) - 1
-            latent = Lines(latents.array, b * latents.step + (first + s) * r, r)
-            key = Lines(positions.array, b * positions.step + (first + s) * dr, dr)
+        for s in range(0, count, POSITIONS):
+            last = min(POSITIONS, count - s) - 1
+            latent = Lines(latents[0], b * latents[1] + (first + s) * r, r)
+            key = Lines(positions[0], b * positions[1] + (first + s) * dr, dr)
             for row in range(0, rows, lanes):
                 at = b * (r + dr) * rows + row
                 scores = Lines(weights, s * rows + row, rows)
@@ -139,10 +135,10 @@ def _chunks(queries, latents, positions, allowed, A, contexts, maxima, start, st
         _mask(allowed[b, :, first : first + count], A, used)
         _exponentials(used, maxima[0, b, chunk], maxima[1, b, chunk])
         # The weighted sum of the latents, while they are in the cache
-        for row in range(0, rows, LINES):
+        for row in range(0, rows, ROWS):
             for k in range(0, r, 2 * lanes):
-                two_vectors(Lines(weights, row, 1), rows, LINES - 1,
-                            Lines(latents.array, b * latents.step + first * r + k, r), count, True,
+                two_vectors(Lines(weights, row, 1), rows, ROWS - 1,
+                            Lines(latents[0], b * latents[1] + first * r + k, r), count, True,
                             Lines(written, (i * rows + row) * r + k, r))
 
 
@@ -186,7 +182,8 @@ def _exponentiate(x):
 def _heads(contexts, maxima, values, out, start, stop):
     """The answers of the heads `start` to `stop`-1: out [B, T, A, dv]."""
     (B, chunks, rows, r), (_, T, A, dv) = contexts.shape, out.shape
-    summed, line, factors = contexts.reshape(contexts.size), np.empty(r, out.dtype), np.empty(chunks, out.dtype)
+    (weight, step), summed = values, contexts.reshape(contexts.size)
+    line, factors = np.empty(r, out.dtype), np.empty(chunks, out.dtype)
     for a in range(start, stop):
         for b in range(B):
             for t in range(T):
@@ -201,4 +198,4 @@ def _heads(contexts, maxima, values, out, start, stop):
                              chunks, True, Lines(line, k, 0))
                 # W_UV's part
                 for v in range(dv):
-                    out[b, t, a, v] = dot(line, 0, values.array, a * values.step + v * r, r) / total
+                    out[b, t, a, v] = dot(line, 0, weight, a * step + v * r, r) / total

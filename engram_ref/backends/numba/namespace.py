@@ -35,7 +35,7 @@ class Small(Ops):
 
     def routed_grouped(self, parameters: Parameters, x: np.ndarray, chosen: np.ndarray,
                        weights: np.ndarray) -> np.ndarray:
-        """Twin of ops.routed_grouped: tokens are sorted by expert once; experts add to a token in the same order."""
+        """Fast version of ops.routed_grouped: sorts the tokens by expert once, and adds in the same order."""
         w1, w2, w3 = (parameters[f"experts.w{i}"] for i in (1, 2, 3))
         K, y = chosen.shape[1], np.zeros_like(x)
         check_shapes(chosen=(chosen, (len(x), K)), weights=(weights, (len(x), K)))
@@ -67,7 +67,7 @@ class Steps(Small):
     def attend_expanded(self, q_nope: np.ndarray, q_pe: np.ndarray, c_kv: np.ndarray, k_pe: np.ndarray,
                         w_uk: np.ndarray, w_uv: np.ndarray, allowed: np.ndarray, scale: float,
                         record: Record = ignore) -> np.ndarray:
-        """Twin of ops.attend_expanded: a matrix product for each head."""
+        """Fast version of ops.attend_expanded: a matrix product for each head."""
         k_nope, value = attention.per_head(c_kv, w_uk), attention.per_head(c_kv, w_uv)     # [B, A, S, dn or dv]
         q_nope, q_pe = q_nope.transpose(0, 2, 1, 3), q_pe.transpose(0, 2, 1, 3)            # [B, A, T, dn or dr]
         scores = q_nope @ k_nope.swapaxes(2, 3) + q_pe @ k_pe[:, None].swapaxes(2, 3)      # [B, A, T, S]
@@ -78,7 +78,7 @@ class Steps(Small):
     def attend_absorbed(self, q_nope: np.ndarray, q_pe: np.ndarray, c_kv: np.ndarray, k_pe: np.ndarray,
                         w_uk: np.ndarray, w_uv: np.ndarray, allowed: np.ndarray, scale: float,
                         record: Record = ignore) -> np.ndarray:
-        """Twin of ops.attend_absorbed: all heads read the latents together, as rows of one matrix."""
+        """Fast version of ops.attend_absorbed: all heads read the latents together, as rows of one matrix."""
         (B, T, A, _), together = q_nope.shape, attention.together
         q_latent = np.matmul(q_nope.transpose(0, 2, 1, 3), w_uk)                           # [B, A, T, r]
         scores = (together(q_latent) @ c_kv.swapaxes(1, 2)
@@ -106,7 +106,7 @@ class Fused(Steps):
     def attend_absorbed(self, q_nope: np.ndarray, q_pe: np.ndarray, c_kv: np.ndarray, k_pe: np.ndarray,
                         w_uk: np.ndarray, w_uv: np.ndarray, allowed: np.ndarray, scale: float,
                         record: Record = ignore) -> np.ndarray:
-        """Twin of ops.attend_absorbed; a few new tokens read the latents once."""
+        """Fast version of ops.attend_absorbed; for a few new tokens, in one pass over the latents."""
         arguments = q_nope, q_pe, c_kv, k_pe, w_uk, w_uv
         if record is ignore and attention.is_small(*arguments):
             return attention.absorbed(*arguments, allowed, scale)

@@ -41,10 +41,8 @@ def _written(cache: torch.Tensor, new: torch.Tensor, lengths: np.ndarray) -> tor
 
 
 def writable(arrays: Sequence[torch.Tensor]) -> bool:
-    """Torch version of ops.caches.writable.
-
-    False while gradients are recorded, since the backward pass needs the values of the forward pass. Also False
-    outside inference mode for tensors created in it, since torch would raise.
+    """Torch version of ops.caches.writable: False while gradients are recorded, since the backward pass needs the
+    forward values, and outside inference mode for tensors created in it, since torch would raise.
     """
     if torch.is_grad_enabled() and any(x.requires_grad for x in arrays):
         return False

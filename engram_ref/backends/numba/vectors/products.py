@@ -10,10 +10,15 @@ from collections.abc import Callable
 from numba.core import cgutils
 
 from engram_ref.backends.numba.vectors.instructions import BYTES, I64, every, vector_code
+from engram_ref.backends.numba.vectors.memory import prefetch_line
 
 
-def product_of(lines: int, vectors: int) -> Callable:
+def product_of(lines: int, vectors: int, ahead: bool = False) -> Callable:
     """product(a, column, last, b, count, fresh, c) for so many i, and for the k of so many vectors.
+
+    ahead    whether to prefetch, while the sum runs, the lines of a after these; they are contiguous then
+
+    The product's arguments:
 
     a        Lines: element n of line i is at a.first + i * a.step + n * column
     last     line i > last of a is replaced by line `last`
@@ -45,13 +50,17 @@ def product_of(lines: int, vectors: int) -> Callable:
         places = [vectors_of(builder.add(c.first, builder.mul(I64(i), c.step))) for i in range(lines)]
         sums = [[cgutils.alloca_once_value(builder, builder.select(fresh, zeros, code.load(c.array, place)))
                  for place in line] for line in places]
+        behind = builder.add(a.first, builder.mul(I64(lines), a.step))
         # Each n: one vector (or two) of b, times one number of every line of a
         with cgutils.for_range(builder, count) as loop:
-            ahead = builder.mul(loop.index, column)
+            shift = builder.mul(loop.index, column)
             loaded = [code.load(b.array, place)
                       for place in vectors_of(builder.add(b.first, builder.mul(loop.index, b.step)))]
+            if ahead:
+                whole = builder.and_(builder.mul(loop.index, I64(lines)), I64(-kind.count))     # one cache line
+                prefetch_line(code, a.array, builder.add(behind, whole))
             for start, line in zip(first, sums, strict=True):
-                factor = code.spread(builder.load(builder.gep(start, [ahead])), kind)
+                factor = code.spread(builder.load(builder.gep(start, [shift])), kind)
                 for x, total in zip(loaded, line, strict=True):
                     builder.store(code.multiply_add(factor, x, builder.load(total)), total)
         # Store

@@ -16,7 +16,7 @@ import torch
 from engram_ref.errors import InputError
 from engram_ref.packages import require
 
-MOST_PROGRAMS = 2**31 - 1
+MAX_PROGRAMS = 2**31 - 1
 """Largest number of programs in one launch."""
 
 
@@ -69,6 +69,6 @@ def programs(name: str, count: int, block: int) -> tuple[int]:
     raises   InputError if there are too many for one launch
     """
     needed = -(-count // block)
-    if needed > MOST_PROGRAMS:
-        raise InputError(name, f"at most {MOST_PROGRAMS * block} elements in one launch", count, "pass fewer tokens")
+    if needed > MAX_PROGRAMS:
+        raise InputError(name, f"at most {MAX_PROGRAMS * block} elements in one launch", count, "pass fewer tokens")
     return (needed,)

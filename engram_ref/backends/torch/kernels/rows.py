@@ -1,8 +1,7 @@
 """Rows: windows, mix and modulus of a block of tokens in one launch.
 
-A program processes BLOCK tokens and, for each, the N tokens of its window, newest first. It keeps the mix so far and
-whether a barrier has been reached. From the second token on, the mix is that of one order, and is reduced modulo all
-primes of that order. Windows and mixes stay in registers.
+A program processes BLOCK tokens; for each it reads the N tokens of the window, newest first, and updates the mix. After
+the second and each later token the mix is that of one order, which the program reduces modulo all primes of that order.
 
 64-bit division is slow on a GPU, so each prime is replaced by a multiplication with reciprocal = floor((2^64 - 1) / p),
 computed once per program. For y below 2^64 the quotient (y * reciprocal) >> 64 is floor(y / p) or one less, since

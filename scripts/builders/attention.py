@@ -7,11 +7,11 @@ import numpy as np
 from engram_ref import ops
 from engram_ref.model.declarations import attention_shapes
 from engram_ref.model_config import YarnConfig
-from engram_ref.oracle.builders.planned import case, rng_of
 from engram_ref.oracle.slow import attention as slow
 from engram_ref.oracle.slow import rope
 from engram_ref.oracle.small_models import MLA, MLA_LATENT, YARN, slow_attention_config
 from engram_ref.oracle.small_modules import as_lists
+from scripts.builders.planned import case, rng_of
 
 WIDTH = 7
 WIDE_YARN = YarnConfig(factor=40.0, mscale=1.0)

@@ -5,8 +5,8 @@ import math
 import ml_dtypes
 import numpy as np
 
-from engram_ref.oracle.builders.planned import Other, case, each, lines, rng_of
 from engram_ref.oracle.slow import codecs as slow
+from scripts.builders.planned import Other, case, each, lines, rng_of
 
 SOME_CODES = (0, 128, 1, 129, 7, 8, 56, 126, 127, 255, 254, 64, 3, 131, 12, 88)
 SOME_SCALES = (0, 1, 7, 118, 119, 127, 128, 240, 246, 247, 254, 255)

@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 
 from engram_ref import ops
-from engram_ref.oracle.builders.codecs import NO_FLOOR
-from engram_ref.oracle.builders.modules import CONFIGS, module_arguments, terms_of
-from engram_ref.oracle.builders.planned import Other, case, rng_of
 from engram_ref.oracle.emulated_rounding import emulated_project, whole_number_case
 from engram_ref.oracle.small_modules import slow_gated
+from scripts.builders.codecs import NO_FLOOR
+from scripts.builders.modules import CONFIGS, module_arguments, terms_of
+from scripts.builders.planned import Other, case, rng_of
 
 
 def composites():

@@ -5,12 +5,12 @@ from dataclasses import replace
 import numpy as np
 
 from engram_ref import ops
-from engram_ref.oracle.builders.codecs import NO_FLOOR
-from engram_ref.oracle.builders.planned import Other, case, rng_of
-from engram_ref.oracle.builders.streams import STEPS, columns_of, dead_of, stream_case
 from engram_ref.oracle.emulated_rounding import emulated_memory, emulated_project, whole_number_case
 from engram_ref.oracle.run import Adapter, call
 from engram_ref.oracle.small_modules import DIALECTS, V41, random_inputs, random_parameters, slow_engram
+from scripts.builders.codecs import NO_FLOOR
+from scripts.builders.planned import Other, case, rng_of
+from scripts.builders.streams import STEPS, columns_of, dead_of, stream_case
 
 PLAIN_V41 = replace(V41, name="v4.1-like-unrounded", table_codec="fp32", rounding="none")
 CONFIGS = {**DIALECTS, PLAIN_V41.name: PLAIN_V41}

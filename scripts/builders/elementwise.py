@@ -6,8 +6,8 @@ import numpy as np
 
 from engram_ref.config import CHOICES
 from engram_ref.ops.gate import ROOTS
-from engram_ref.oracle.builders.planned import case, each, lines, rng_of
 from engram_ref.oracle.slow import module as slow
+from scripts.builders.planned import case, each, lines, rng_of
 
 EDGES = [0.0, -0.0, 1e-6, -1e-6, math.nextafter(1e-6, 0), -math.nextafter(1e-6, 1), 1e-30, -1e-30, 5e-324, 0.25, -0.25,
          3.0, -3.0]

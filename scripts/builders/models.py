@@ -4,8 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from engram_ref.oracle.builders.planned import case, rng_of
-from engram_ref.oracle.builders.streams import RAGGED, STEPS, columns_of, dead_of, stream_case
 from engram_ref.oracle.small_models import (
     DENSE,
     FULL,
@@ -18,6 +16,8 @@ from engram_ref.oracle.small_models import (
     slow_forward,
 )
 from engram_ref.presets import GATES
+from scripts.builders.planned import case, rng_of
+from scripts.builders.streams import RAGGED, STEPS, columns_of, dead_of, stream_case
 
 BARRED = {name: config for name, config in MODELS.items() if config.engram is not None and config.engram.dead_barrier}
 """The models that accept DEAD marks."""

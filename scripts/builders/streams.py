@@ -6,7 +6,7 @@ describes the steps.
 
 import numpy as np
 
-from engram_ref.oracle.builders.planned import case, rng_of
+from scripts.builders.planned import case, rng_of
 
 ONE = ["main", "feed", 1]
 STEPS = {
