@@ -16,7 +16,7 @@ STREAM_ABOVE = 2**22
 """Bytes of a result above which it is written with non-temporal stores."""
 
 
-MOST_KEPT = 2**28
+MOST_KEPT = 2**29
 """Bytes of dropped results that are kept for reuse."""
 
 _kept: dict[int, np.ndarray] = {}
