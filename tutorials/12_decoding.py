@@ -1,5 +1,5 @@
 # %% [markdown]
-# # Decoding: the state between tokens
+# # Decoding and the state between tokens
 #
 # ## What you will be able to do
 #
