@@ -99,10 +99,12 @@ def _convolve(x, alpha, factor, conv, weight, stream, y, start, stop):
             for channel in range(0, D, CHANNELS):
                 c, size = m * D + channel, min(CHANNELS, D - channel)
                 for position in range(block, min(block + POSITIONS, stop)):
+                    # Where the taps are: some may fall before the sequence
                     b = position // conv.T
                     t = position - b * conv.T
-                    held = max((conv.span - t + conv.dilation - 1) // conv.dilation, 0)      # taps before the sequence
-                    first = position - conv.span + held * conv.dilation                      # where the others begin
+                    held = max((conv.span - t + conv.dilation - 1) // conv.dilation, 0)
+                    first = position - conv.span + held * conv.dilation                      # of the others
+                    # Sum, activate and store; meanwhile a later position is prefetched
                     store_convolved(
                         Taps(Lines(weight, held * conv.C + c, conv.C),
                              Lines(flat, first * D + channel, conv.dilation * D),
