@@ -77,8 +77,7 @@ def test_a_token_that_sees_nothing_is_not_a_number_and_its_neighbour_is(rng):
     args = arguments((1, 2, 3, 300, 32, 3, 2, 2), rng)
     args[-1][0, 1] = False
     with np.errstate(invalid="ignore"):
-        expected = ops.attend_absorbed(*args, 0.3)
-    found = fast.attend_absorbed(*args, 0.3)
+        expected, found = ops.attend_absorbed(*args, 0.3), fast.attend_absorbed(*args, 0.3)
     assert np.isnan(expected[:, 1]).all() and np.array_equal(np.isnan(expected), np.isnan(found))
 
 
@@ -89,8 +88,7 @@ def test_nan_and_infinity_are_passed_on(where, rng):
         args = arguments((2, 1, 3, 300, 32, 3, 2, 2), rng)
         args[which][place] = value
         with np.errstate(invalid="ignore"):
-            expected = ops.attend_absorbed(*args, 0.3)
-        found = fast.attend_absorbed(*args, 0.3)
+            expected, found = ops.attend_absorbed(*args, 0.3), fast.attend_absorbed(*args, 0.3)
         assert np.isnan(expected).any() and np.array_equal(np.isnan(expected), np.isnan(found))
 
 

@@ -35,7 +35,7 @@ class Small(Ops):
 
     def routed_grouped(self, parameters: Parameters, x: np.ndarray, chosen: np.ndarray,
                        weights: np.ndarray) -> np.ndarray:
-        """Fast version of ops.routed_grouped: tokens are sorted by expert once; experts add to a token in the same order."""
+        """Fast version of ops.routed_grouped: slots are sorted once; experts add to a token in the same order."""
         w1, w2, w3 = (parameters[f"experts.w{i}"] for i in (1, 2, 3))
         K, y = chosen.shape[1], np.zeros_like(x)
         check_shapes(chosen=(chosen, (len(x), K)), weights=(weights, (len(x), K)))
