@@ -8,7 +8,7 @@
 # **What you will be able to do**
 #
 # - say what problem Engram solves, and what it adds to a transformer block;
-# - use the package to compute which table rows a sentence reads, and say which words those rows depend on;
+# - use the package to compute which table rows Engram reads for a sentence, and say which words determine those rows;
 # - compare the number of parameters in the tables with the number that one token reads;
 # - follow the data through one diagram; tutorials 02 to 06 explain its steps one by one.
 #
@@ -136,7 +136,7 @@ print(f"rows in one table: about {config.table_sizes[0]:,}")
 # 03](03_hash_by_hand.md) computes the hash by hand, and [04](04_collisions.md) counts the collisions.
 
 # %% [markdown]
-# ## Which rows does the sentence read?
+# ## Which rows does Engram read for the sentence?
 #
 # The configuration and the ids determine the rows; no weights are needed. First the ids are mapped to *canonical ids*,
 # so that `The` and `the` count as the same token ([tutorial 02](02_canonical_ids.md)). Two layers of V4.1 have an
@@ -188,7 +188,7 @@ assert by_order.any(axis=1).nonzero()[0].tolist() == [0, 1, 2, 3]
 # %% [markdown]
 # Two things follow.
 #
-# **The same phrase reads the same rows everywhere.** Here is the king in a different sentence:
+# **The same phrase reads the same rows in every text.** Here is the king in a different sentence:
 
 # %%
 second = "A statue of Alexander THE great stood there."
@@ -206,7 +206,7 @@ assert same.tolist() == [8, 8, 0] and great != 3
 # **The rows are known before the model runs.** A server can fetch the rows of layer 14 from large, slow memory while
 # layer 0 is still computing. The authors of the paper kept 100 billion table parameters in main memory, outside the
 # GPU, and lost at most 2.8% of the speed (Table 4). To compute the rows of the next token, a program that generates
-# text only needs to keep the last three ids:
+# text needs to keep only the last three ids:
 
 # %%
 step = addressing.rows(ids[3:4], layer_id=1, history=ids[0:3])

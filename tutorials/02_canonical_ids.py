@@ -124,7 +124,7 @@ for y, count in enumerate(merged):
 ax.invert_yaxis()
 ax.set(xlabel="keys merged by the step", xlim=(0, 18500))
 ax.tick_params(axis="y", length=0)
-ax.set_title("Lowercasing and stripping spaces account for 86% of all merges")
+ax.set_title("Lowercasing and stripping spaces cause 86% of all merges")
 fig.set_label("Horizontal bars: fold compatibility merges 356 keys, decompose 20, strip accents 3,215, lowercase "
               "16,114, collapse spaces 494, strip ends 9,962.")
 respelled = {b for a, b in zip(strings[1], strings[2], strict=True) if a != b} & set(strings[1])
@@ -317,7 +317,7 @@ ax.invert_yaxis()
 ax.tick_params(axis="y", length=0)
 ax.set(xlabel="fraction of the script's ids that the map saves", xlim=(0, 0.95))
 ax.legend(loc="upper right")
-ax.set_title("Removing marks saves most ids in scripts that write vowels as marks")
+ax.set_title("Removing marks matters most in scripts whose vowels are marks")
 fig.set_label("Stacked bars by script. Latin: 32% saved with marks kept and 2% more when they are removed; "
               "Thai 7% and 24%; Bengali 10% and 45%; Devanagari 14% and 48%; Tamil 6% and 55%.")
 percent = {name: (round(100 * a), round(100 * (b - a))) for name, (a, b) in saved.items()}

@@ -166,7 +166,7 @@ def collisions(rows: np.ndarray) -> int:
 
 for n, ngrams in ((2, pairs_of_ids), (3, triples_of_ids)):
     in_heads = [collisions(toy_rows(toy_mix(ngrams))[:, :k]) for k in (1, 2, 3, 4)]
-    print(f"toy {n}-grams, pairs that collide in the first 1, 2, 3, 4 heads: {in_heads}")
+    print(f"toy {n}-grams, pairs that collide in 1 to 4 heads: {in_heads}")
     assert len(set(in_heads)) == 1
 for column in toy_rows(np.arange(4_096)).T:
     assert len(np.unique(column)) == 4_096  # different mixes never collide, in any head
@@ -213,7 +213,7 @@ print("primes", primes)
 for name, (one, two, four) in counted.items():
     print(f"{name:20} one head {one:6,}   two heads {two:6,}   all four {four:6,}")
 one, two, four = counted["one size, constants"]
-print(f"independent heads would have {one / SIZE:.1f} in two heads, none in all four")
+print(f"independent heads would have {one / SIZE:.1f} in two heads and none in all four")
 
 # %% tags=["fold"]
 assert len(set(counted["one size"])) == 1 and counted["one size"][0] == one

@@ -98,7 +98,7 @@ assert abs(measured[[0, 4, 6]] - [0.03, 0.63, 0.98]).max() < 0.01
 # %% [markdown]
 # ## Several heads: joint collisions
 #
-# The rows of $k$ heads are remainders of the same mix. By the **Chinese remainder theorem**, all of them together
+# The rows of $k$ heads are remainders of the same mix. By the **Chinese remainder theorem**, these remainders together
 # determine exactly the remainder of the mix modulo the *least common multiple* (lcm) of the $k$ sizes. So for two
 # n-grams with mixes $\mathrm{mix}$ and $\mathrm{mix}'$,
 #
@@ -108,8 +108,8 @@ assert abs(measured[[0, 4, 6]] - [0.03, 0.63, 0.98]).max() < 0.01
 # $$
 #
 # If all sizes are equal, the lcm is that size, and further heads add nothing. If the sizes have common factors, the lcm
-# grows a little with each head. If they are distinct primes, it is their product: each head divides the number of pairs
-# that still collide by its table size.
+# grows a little with each head. If the sizes are distinct primes, the lcm is their product: each head divides the
+# number of pairs that still collide by its table size.
 
 # %%
 def collisions(keys: np.ndarray) -> int:
@@ -128,7 +128,7 @@ for name, sizes in schemes.items():
     expected[name] = [G * (G - 1) / 2 / lcm for lcm in lcms]
     assert joint[name] == [collisions(mixes % lcm) for lcm in lcms]  # the theorem
     print(f"{name:16} sizes {sizes}, lcm {lcms[-1]:,}")
-    print("    pairs that collide in the first 1, 2, 3, 4 heads:", joint[name])
+    print("    pairs that collide in 1 to 4 heads:", joint[name])
 
 # %% tags=["fold"]
 assert all(abs(joint[name][k] / expected[name][k] - 1) < 0.1 for name in schemes for k in (0, 1))
@@ -139,7 +139,7 @@ for i, name in enumerate(schemes):
     heads = [k for k in (1, 2, 3, 4) if joint[name][k - 1]]
     ax.semilogy((1, 2, 3, 4), expected[name], color=f"C{i}", linestyle=("-", "--", "-.")[i], label=name)
     ax.semilogy(heads, [joint[name][k - 1] for k in heads], "os^"[i], color=f"C{i}")
-ax.set(xticks=(1, 2, 3, 4), xlabel="heads", ylabel="pairs that collide in all of them",
+ax.set(xticks=(1, 2, 3, 4), xlabel="heads", ylabel="pairs that collide in all heads",
        title="Each distinct prime divides the collisions by about a thousand")
 ax.legend(title="line: formula, mark: count", alignment="left")
 fig.set_label("Pairs of 3-grams that collide in all of the first k heads, k from 1 to 4, on a logarithmic axis; lines "
@@ -179,7 +179,7 @@ assert round(1e8 * (1e8 - 1) / 2 / 2**63, 4) == 0.0005
 # Three or four heads are enough for this; the published models have eight. More heads have a second effect: they reduce
 # noise. The memory at a position is made up of *all* the rows that it reads, and a shared row is trained on all the
 # n-grams that read it. Call a head **clean** for an n-gram if no other n-gram shares its row there. The more heads $K$,
-# the more likely it is that at least one of them is clean:
+# the more likely it is that at least one head is clean:
 #
 # $$ P(\text{no clean head}) = P(\text{row is shared})^K \approx \bigl(1 - e^{-G/R}\bigr)^K $$
 #

@@ -11,7 +11,7 @@
 #
 # ## Rows are read without regard to context
 #
-# Which rows are read depends only on the last few tokens. So a row can be wrong in its sentence: the phrase may be
+# Which rows are read depends only on the last few tokens. So a row may not fit its sentence: the phrase may be
 # ambiguous, or a different phrase may share the row because of a collision.
 #
 # The *hidden state* $h$ contains more information. It is the model's vector for a position, and earlier layers have

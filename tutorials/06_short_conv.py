@@ -166,10 +166,10 @@ def normed_size(alpha: float) -> float:
 
 v, gain = rng.standard_normal(2560), np.ones(2560)
 lowest = ops.gate(np.array([[[-np.sqrt(2560)]]]), "signed_sqrt").item()
-print(f"gate 0.02: {normed_size(0.02):.2f}   gate {lowest:.4f}: {normed_size(lowest):.2f}")
+print(f"size of the input: {normed_size(0.02):.2f} for gate 0.02, {normed_size(lowest):.2f} for gate {lowest:.4f}")
 
 # %% [markdown]
-# The same effect in the whole module, with every gate set to 0.05:
+# The whole module shows the same effect if every gate is set to 0.05:
 
 # %%
 def size(array: np.ndarray) -> float:
@@ -437,12 +437,12 @@ assert max(reach(3)) == 11 and max(reach(4)) == 14
 assert sorted(set(range(15)) - reach(4)) == [3, 7, 11]
 
 # %% [markdown] tags=["answer"]
-# With dilation 2 the n-grams overlap: nine tokens. With dilation 4 there are again twelve tokens, but they are spread
-# over fifteen positions with three gaps. A dilation of $N$ is the largest without gaps.
+# With dilation 2 the n-grams overlap and cover nine tokens. With dilation 4 there are again twelve tokens, but they are
+# spread over fifteen positions with three gaps. A dilation of $N$ is the largest without gaps.
 
 # %% [markdown]
-# **2.** To be faster, a decoder guesses two tokens ahead, finds that they are wrong, and rolls back. It restores the
-# ids but not the taps. Which outputs are wrong afterwards? How is a correct rollback done?
+# **2.** To be faster, a decoder guesses two tokens ahead, finds that both guesses are wrong, and rolls back. It
+# restores the ids but not the taps. Which outputs are wrong afterwards? How is a correct rollback done?
 #
 # ??? tip "Hint"
 #     The taps end with two vectors of the rejected tokens, and all others have moved by two. The module never writes

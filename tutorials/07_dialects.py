@@ -421,7 +421,7 @@ mine = replace(demo, name="mine", **GATES["deepseek-v4.1"], conv_kernel=0)
 for at in mine.layer_ids:
     my_rows, demo_rows = (Addressing(c).rows(ids_of(c), at) for c in (mine, demo))
     assert (my_rows == demo_rows).all()
-print("differs in:", ", ".join(differing(mine, demo)), "; all rows are equal")
+print(f"differs in: {', '.join(differing(mine, demo))}; all rows are equal")
 assert differing(mine, demo) == ["score", "gate", "query/key eps",
                                  "convolution", "conv eps", "conv init"]
 

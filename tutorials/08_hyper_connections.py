@@ -72,7 +72,7 @@ free = averaged = start = rng.standard_normal((300, 4, 32))           # streams 
 for matrix in matrices:
     free, averaged = matrix @ free, ops.sinkhorn(matrix, 20) @ averaged
 sizes = [np.median(np.sqrt((a**2).mean(axis=(1, 2)))) for a in (start, free, averaged)]
-print("size {:.1f} at the start, {:.0f} without constraint, {:.1f} averaged".format(*sizes))
+print("size {:.1f} at the start, {:.0f} without constraint, {:.1f} with averaging".format(*sizes))
 assert sizes[1] > 100 and 0.45 < sizes[2] < 0.55 and abs(averaged).max() <= abs(start).max()
 assert np.allclose(averaged.sum(axis=1), start.sum(axis=1))
 assert np.ptp(averaged, axis=1).max() < 1e-9
@@ -269,8 +269,8 @@ assert gap < 1e-9 and 0.4 < equal[-1] / equal[0] < 0.6 and noisy[-1] < 0.1 * noi
 #   the first column step, adding `eps` makes them equal, and the row step scales them up.
 # - [TileKernels](https://github.com/deepseek-ai/TileKernels), DeepSeek's kernel library, defaults to 10 iterations and
 #   $H^{\mathrm{post}} = \sigma$.
-# - The paper gives the initial value of $\alpha$, 0.01, but not those of $\phi$ and $b$. With all of them zero, the
-#   streams stay equal, as shown above.
+# - The mHC paper gives the initial value of $\alpha$, 0.01, but not the initial values of $\phi$ and $b$. If $\phi$ and
+#   $b$ are zero, the streams stay equal, as shown above.
 
 # %%
 head = {"phi": phi[:M], "bias": np.zeros(M), "alpha": ones[:1]}
