@@ -1,9 +1,9 @@
 # %% [markdown]
-# # Why look phrases up?
+# # Why look up phrases?
 #
 # When you read "Alexander the Great", you do not work out who that is from three separate words: you remember the
-# phrase as a whole. A plain transformer has no such memory and rebuilds the meaning each time. Engram adds tables
-# in which the model can look such phrases up.
+# phrase as a whole. A plain transformer has no such memory and rebuilds the meaning each time. Engram adds tables in
+# which the model can look up such phrases.
 #
 # **What you will be able to do**
 #
@@ -69,7 +69,7 @@ assert raw_ids[3] == vocabulary.encode("in Great Britain")[1]
 # %% [markdown]
 # ## Phrases repeat
 #
-# How often does that happen? An *n-gram* is a sequence of $n$ consecutive tokens. We take the help topics of `pydoc`,
+# How often do phrases repeat? An *n-gram* is a sequence of $n$ consecutive tokens. We take the help topics of `pydoc`,
 # which ship with every Python installation, and count the n-grams that occurred earlier in the same text:
 #
 # $$ \text{fraction that occurred before} = 1 - \frac{\text{distinct n-grams}}{\text{n-grams}} $$
@@ -205,7 +205,7 @@ assert same.tolist() == [8, 8, 0] and great != 3
 #
 # **The rows are known before the model runs.** A server can fetch the rows of layer 14 from large, slow memory while
 # layer 0 is still computing. The authors of the paper kept 100 billion table parameters in main memory, outside the
-# GPU, and lost at most 2.8% of the speed (Table 4). To compute the rows of the next token, a program that generates
+# GPU; this reduced the speed by at most 2.8% (Table 4). To compute the rows of the next token, a program that generates
 # text needs to keep only the last three ids:
 
 # %%
@@ -215,11 +215,11 @@ assert (step[0] == rows[3]).all()
 # %% [markdown]
 # ## The whole data flow in one diagram
 #
-# What happens to the rows? They are concatenated into one long vector, the *memory* of this token. Two linear maps
-# turn it into a *value* (the content to add) and *keys* (used to judge whether it fits). The memory depends on only
-# four tokens, so it can be wrong in context: `Great` may be part of the name of a ship, or two phrases may share a
-# row. Therefore the model's own state $H$, which depends on the whole text so far, controls through a *gate*, a number
-# from 0 to 1, how much of the value is added.
+# What happens to the rows? They are concatenated into one long vector, the *memory* of this token. Two linear maps turn
+# this vector into a *value* (the content to add) and *keys* (used to decide whether the value fits). The memory depends
+# on only four tokens, so it can be wrong in context: `Great` may be part of the name of a ship, or two phrases may
+# share a row. Therefore the model's own state $H$, which depends on the whole text so far, controls through a *gate*, a
+# number from 0 to 1, how much of the value is added.
 #
 # $H$ is the *residual stream*: the vectors that every block reads and adds to. These models have four of them per
 # token, called *branches*; each has its own key and its own gate.
@@ -341,11 +341,11 @@ assert f"{stored['engram-40b'] / stored['engram-27b']:.1f}" == "3.2"
 # a real implementation of Engram and placeholders for the rest of the model. [Sources](../paper/sources.md) lists the
 # papers and the code that these pages are based on.
 #
-# - **Length of the n-grams.** The paper and the demo look up 2- and 3-grams, V4.1 also looks up 4-grams.
+# - **Length of the n-grams.** The paper and the demo look up 2- and 3-grams; V4.1 also looks up 4-grams.
 # - **Layers.** The paper uses layers 2 and 15, V4.1 layers 1 and 14. These are the same blocks if the paper counts from
 #   1, as its text suggests. The demo uses layers 1 and 15. The layer number matters because it determines the constants
 #   of the hash.
-# - **The convolution.** V4.1 has none.
+# - **The convolution.** V4.1 has no convolution.
 #
 # [Tutorial 07](07_dialects.md) compares all versions.
 

@@ -85,7 +85,7 @@ for step, given in zip(STEPS, examples, strict=True):
 # - `lowercase` converts to lower case, and `collapse_spaces` replaces any run of white space with one space.
 # - `strip_ends` removes white space at both ends, but keeps a single space that is the whole text.
 #
-# One token through all six steps:
+# Here is one token after each of the six steps:
 
 # %%
 string = " ﬁancée\n"
@@ -96,7 +96,7 @@ for step in STEPS:
 assert string == normalise(" ﬁancée\n") == "fiancee"
 
 # %% [markdown]
-# ## What each step merges
+# ## Merges per step
 #
 # Now we normalise the whole vocabulary. A few tokens are not valid text; a later section covers them. For all others,
 # we apply the steps one by one and count the distinct strings that are left.

@@ -115,9 +115,9 @@ assert mixes_of_3.max() < 4_096 < SIZE and flash.canonical_size // 500 == 198
 # number. And 2-grams have only 1,536 different mixes, so in head 0 they can never read more than 1,536 of the 5,003
 # rows.
 #
-# The modulo is not the only cause. Without it, but with the multipliers 1 and 3, there are still a quarter fewer mixes
-# than 2-grams, and 2-grams with the same mix share their row in every head. With the multipliers of V4.1, explained
-# below, no two 2-grams share a mix.
+# The modulo is not the only cause of equal mixes. Without it, but with the multipliers 1 and 3, there are still a
+# quarter fewer mixes than 2-grams, and 2-grams with the same mix share their row in every head. With the multipliers of
+# V4.1, explained below, no two 2-grams share a mix.
 
 # %% tags=["fold"]
 layer = flash.layer_ids[0]

@@ -234,8 +234,8 @@ fig.set_label("Above: within three millionths of zero the paper's gate is flat a
 # ## At zero, and inside the clamp
 #
 # Because of the clamp the root is at least $\sqrt{10^{-6}} = 0.001$. So every positive score up to $10^{-6}$ has the
-# same gate, $\sigma(0.001) = 0.50025$, and every negative score down to $-10^{-6}$ has 0.49975. The versions differ
-# only at zero. `sign(0)` is 0, so the demo's gate is exactly 0.5. `copysign` copies the sign *bit*, and a
+# same gate, $\sigma(0.001) = 0.50025$, and every negative score down to $-10^{-6}$ has the gate 0.49975. The versions
+# differ only at zero. `sign(0)` is 0, so the demo's gate is exactly 0.5. `copysign` copies the sign *bit*, and a
 # floating-point zero has one: there are $+0$ and $-0$.
 
 # %%
@@ -257,7 +257,7 @@ assert sign[2:6].round(6).tolist() == [0.50025, 0.50025, 0.50025, 0.49975]
 # ## Why a signed root?
 #
 # Neither the paper nor the demo gives a reason. The effect of the root can be measured by the *slope* $d\alpha/ds$, the
-# factor by which the gate scales gradients in training. With $r = \sqrt{|s|}$ it is
+# factor by which the gate scales gradients in training. With $r = \sqrt{|s|}$ the slope is
 #
 # $$
 # \begin{align*}
@@ -312,11 +312,11 @@ fig.set_label("Slope of the gate against the magnitude of the score, both logari
               "score of 1 to 0.0004 at 30.")
 
 # %% [markdown]
-# For scores above about 3.5, the slope with the root is the larger one, at 16 by a factor of nearly twenty thousand:
-# training can still correct a saturated gate. Below about 0.25 it is also larger, up to 125 at the edge of the clamp,
-# so small scores have a large effect. In between it is smaller. With gains of 1 no gate ever closes or opens
-# completely: at the paper's width the score is limited to $\pm 50.6$, its root to $\pm 7.11$, and the gate to the range
-# from 0.0008 to 0.9992.
+# For scores above about 3.5, the root increases the slope, at 16 by a factor of nearly twenty thousand: training can
+# still correct a saturated gate. Below about 0.25 the root also increases the slope, to as much as 125 at the edge of
+# the clamp, so small scores have a large effect. In between, the root decreases the slope. With gains of 1 no gate ever
+# closes or opens completely: at the paper's width the score is limited to $\pm 50.6$, its root to $\pm 7.11$, and the
+# gate to the range from 0.0008 to 0.9992.
 #
 # ## The effect of eps on a tiny state
 #
@@ -449,7 +449,7 @@ assert preset("deepseek-v4.1-flash").norm_eps == 1e-20
 # %% [markdown]
 # ## Exercises
 #
-# **1.** At which scores are the paper's gate and the demo's exactly equal?
+# **1.** At which scores are the paper's gate and the demo's gate exactly equal?
 #
 # ??? tip "Hint"
 #     The sigmoid is strictly increasing, so the arguments must be equal. Consider the clamp too.

@@ -4,7 +4,7 @@
 # ## What you will be able to do
 #
 # - write down the formulas of one site: read, compute, mix, write;
-# - do Sinkhorn-Knopp by hand, and say which of its sums are exact and which are approximate;
+# - carry out the Sinkhorn-Knopp algorithm by hand, and say which of the row and column sums are exact;
 # - detect a transposed matrix in a port, and name tests that do not detect it;
 # - initialise a model so that its streams do not stay equal.
 #
