@@ -11,4 +11,15 @@ NEEDS = {
 collect_ignore_glob = [pattern for package, patterns in NEEDS.items() for pattern in patterns
                        if importlib.util.find_spec(package) is None]
 
-collect_ignore = ["tests/without_numba.py"]     # a plugin that blocks the import of Numba
+collect_ignore = ["tests/without_numba.py", "tests/typing"]      # a plugin that blocks Numba; a program for mypy
+
+SLOW = ("cli_*", "namespace", "packages", "pickling", "vocabulary_files", "quantise", "unicode", "rounding",
+        "decode_state", "golden_cli", "addressing_properties")
+"""Test files that take seconds, mostly because they start processes. `-m "not slow"` deselects them (.ci/quick)."""
+
+
+def pytest_collection_modifyitems(items):
+    """Mark the tests of slow files."""
+    for item in items:
+        if any(item.path.match(f"test_{name}.py") for name in SLOW):
+            item.add_marker("slow")

@@ -45,7 +45,7 @@
 
   // 2. From the typed text to tokens --------------------------------------------------------------
 
-  const MOST_TOKENS = 64;
+  const MAX_TOKENS = 64;
   /** The input cannot be read; the page shows the message. */
   class InputError extends Error {}
 
@@ -54,8 +54,8 @@
     const typed = text.trim().replace(/\s+/g, " ");
     if (!typed) throw new InputError("Type some words or numbers to see which rows they read.");
     const tokens = /^[, ]*[-+]?\.?\d/.test(typed) ? readNumbers(typed, data) : readWords(typed, data);
-    if (tokens.length <= MOST_TOKENS) return tokens;
-    throw new InputError(`This page takes up to ${MOST_TOKENS} tokens; your text has ${tokens.length}.`);
+    if (tokens.length <= MAX_TOKENS) return tokens;
+    throw new InputError(`This page takes up to ${MAX_TOKENS} tokens; your text has ${tokens.length}.`);
   }
 
   /** Canonical ids separated by commas or spaces. */

@@ -2,7 +2,7 @@
 
 import json
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from functools import partial
 from types import ModuleType
@@ -27,7 +27,7 @@ from engram_ref.presets import preset
 
 MODULE, CONV1D, SHIFTS = "the torch module", "torch Conv1d with transposes", "torch shifts"
 LOOP, EXPANDED, NUMPY = "a torch expert loop", "our expanded form", "import numpy"
-SGEMM, GEMMS = "the bare matrix product", "the bare matrix products"
+SGEMM, GEMMS, TORCH_GEMMS = "the bare matrix product", "the bare matrix products", "torch's bare matrix products"
 OUTPUT, STREAM, READ = "the output", "copying the input", "reading weights and latents"
 TOKENS = (4096, 37)     # full, quick
 HEAVY = ("numba", "torch", "matplotlib", "tokenizers")      # importing the package must not load these
@@ -143,29 +143,39 @@ def experts(setting: Setting) -> Iterator[Case]:
                   "experts.w1": normal(rng, E, F, D, fan_in=D), "experts.w2": normal(rng, E, D, F, fan_in=F),
                   "experts.w3": normal(rng, E, F, D, fan_in=D)}
     x, per_token = normal(rng, 1, tokens, D), config.num_experts_per_tok
+    served = parameters, x[0], route(parameters, x[0], config)[0]
     sizes = {"tokens": tokens, "experts": E, "experts per token": per_token, "hidden size": D, "expert width": F,
              "dtype": "float32"}
     yield Case("mixture of experts", sizes, setting.threads, {
         OURS: partial(setting.ops.moe, parameters, x, config),
         LOOP: setting.baseline(lambda base: base.torch_experts(parameters, x, per_token, config.routed_scaling_factor),
                                "torch"),
-        GEMMS: bare_products(parameters, x[0], route(parameters, x[0], config)[0]),
-    }, [Comparison("speedup", LOOP, 1.3), Comparison("limit", GEMMS, 0.75)], uses_blas=True)
+        GEMMS: bare_products(np.matmul, np.asarray, *served),
+        TORCH_GEMMS: setting.baseline(lambda base: torch_products(*served), "torch"),
+    }, [Comparison("speedup", LOOP, 1.3), Comparison("speedup", LOOP, of=GEMMS), Comparison("limit", GEMMS, 0.75),
+        Comparison("limit", TORCH_GEMMS)], uses_blas=True)
 
 
-def bare_products(parameters: Arrays, x: np.ndarray, chosen: np.ndarray) -> Work:
+def torch_products(parameters: Arrays, x: np.ndarray, chosen: np.ndarray) -> Work:
+    """The same products by torch, whose library is another one."""
+    import torch
+
+    return bare_products(torch.mm, torch.from_numpy, parameters, x, chosen)
+
+
+def bare_products(matmul: Callable, convert: Callable, parameters: Arrays, x: np.ndarray, chosen: np.ndarray) -> Work:
     """The three matrix products of every expert with its tokens, into preallocated arrays."""
-    w1, w2, w3 = (parameters[f"experts.w{i}"] for i in (1, 2, 3))
-    parts = [np.ascontiguousarray(x[(chosen == e).any(axis=1)]) for e in range(len(w1))]
+    w1, w2, w3 = (convert(parameters[f"experts.w{i}"]) for i in (1, 2, 3))
+    parts = [convert(np.ascontiguousarray(x[(chosen == e).any(axis=1)])) for e in range(len(w1))]
     most = max(map(len, parts))
-    inner, outer = np.zeros((most, w1.shape[1]), np.float32), np.zeros((most, w1.shape[2]), np.float32)
+    inner, outer = (convert(np.zeros((most, width), np.float32)) for width in w1.shape[1:])
 
     def run() -> None:
         for e, part in enumerate(parts):
             n = len(part)
-            np.matmul(part, w1[e].T, out=inner[:n])
-            np.matmul(part, w3[e].T, out=inner[:n])
-            np.matmul(inner[:n], w2[e].T, out=outer[:n])
+            matmul(part, w1[e].T, out=inner[:n])
+            matmul(part, w3[e].T, out=inner[:n])
+            matmul(inner[:n], w2[e].T, out=outer[:n])
 
     return run
 

@@ -149,5 +149,19 @@ def test_a_folder_of_another_user_raises(tmp_path, monkeypatch):
         _cache.open_folder(str(tmp_path))
 
 
+@needs_the_jit
+def test_kernels_of_one_name_are_not_confused(monkeypatch, tmp_path):
+    """Closures have one name and several meanings."""
+    monkeypatch.setattr(_cache, "FOLDER", tmp_path)
+
+    def times(factor):
+        def kernel(x):
+            return factor * x
+
+        return _cache.cached(njit(kernel))
+
+    assert [times(factor)(7) for factor in (2, 3)] == [14, 21]
+
+
 def test_the_cache_is_off_by_default():
     assert _cache.FOLDER is None or os.environ["ENGRAM_REF_JIT_CACHE"]

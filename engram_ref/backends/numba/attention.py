@@ -21,7 +21,7 @@ from engram_ref.backends.numba.vectors.products import product_of
 from engram_ref.backends.numba.vectors.sums import dot
 from engram_ref.checks import check_shapes
 
-MOST_ROWS = 64      # heads times new tokens for which one pass pays
+MOST_TOKENS = 2     # new tokens of a sequence for which one pass pays
 CHUNK = 256         # positions: 512 KB of float32 latents, which fit in the second-level cache
 POSITIONS = ROWS = 8        # of one product: with more, their sums would not stay in registers
 STREAMED = 8        # lines of a weight that are read at a time
@@ -56,11 +56,11 @@ def blocks(x: np.ndarray) -> tuple[np.ndarray, int]:
 
 def is_small(q_nope: np.ndarray, q_pe: np.ndarray, c_kv: np.ndarray, k_pe: np.ndarray, w_uk: np.ndarray,
              w_uv: np.ndarray) -> bool:
-    """Whether `absorbed` takes these: few rows, one dtype, latents of whole pairs of vectors."""
-    (_, T, A, _), (_, S, r) = q_nope.shape, c_kv.shape
-    same = {array.dtype for array in (q_nope, q_pe, c_kv, k_pe, w_uk, w_uv)}
-    return (0 < T * A <= MOST_ROWS and S > 0 and same in ({np.dtype(np.float32)}, {np.dtype(np.float64)})
-            and r % (2 * BYTES // c_kv.itemsize) == 0)
+    """Whether `absorbed` takes these: few tokens, one dtype, latents of whole pairs of vectors."""
+    T, (_, S, r), dtype = q_nope.shape[1], c_kv.shape, c_kv.dtype
+    return (0 < T <= MOST_TOKENS and S > 0 and r % (2 * BYTES // dtype.itemsize) == 0
+            and dtype in (np.float32, np.float64)
+            and all(array.dtype == dtype for array in (q_nope, q_pe, k_pe, w_uk, w_uv)))
 
 
 def absorbed(q_nope: np.ndarray, q_pe: np.ndarray, c_kv: np.ndarray, k_pe: np.ndarray, w_uk: np.ndarray,

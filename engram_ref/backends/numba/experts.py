@@ -1,6 +1,6 @@
 """What lies between and around the experts' matrix products, in one pass each.
 
-The twin of ops/experts.py. The products are BLAS's.
+Fast versions of ops/experts.py. The products are BLAS's.
 """
 
 import math
@@ -13,7 +13,7 @@ from engram_ref.checks import check_shapes
 
 
 def swiglu(x: np.ndarray, w1: np.ndarray, w2: np.ndarray, w3: np.ndarray) -> np.ndarray:
-    """Twin of ops.swiglu; the product of both halves overwrites the first."""
+    """Fast version of ops.swiglu; the product of both halves overwrites the first."""
     F, D = len(w1), x.shape[-1]
     check_shapes(w1=(w1, (F, D)), w2=(w2, (len(w2), F)), w3=(w3, (F, D)))
     tokens = x.reshape(math.prod(x.shape[:-1]), D)           # else the products may come in another order of axes

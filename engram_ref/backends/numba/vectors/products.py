@@ -7,6 +7,7 @@ for a few i and for the k of one or two vectors. n goes in order, so every sum h
 
 from collections.abc import Callable
 
+import numpy as np
 from numba.core import cgutils
 
 from engram_ref.backends.numba.vectors.instructions import BYTES, I64, every, vector_code
@@ -30,7 +31,7 @@ def product_of(lines: int, vectors: int, ahead: bool = False) -> Callable:
         size = vectors * (BYTES // c.array.itemsize)
         for i in range(lines):
             line, first = a.first + min(i, last) * a.step, c.first + i * c.step
-            total = 0 * c.array[first : first + size] if fresh else c.array[first : first + size].copy()
+            total = np.zeros(size, c.array.dtype) if fresh else c.array[first : first + size].copy()
             for n in range(count):
                 start = b.first + n * b.step
                 total += a.array[line + n * column] * b.array[start : start + size]
