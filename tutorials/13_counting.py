@@ -89,7 +89,7 @@ def readings(name: str, field: str) -> list[int]:
     bare = s.total - 2 * matrix if field.startswith("total") else s.active
     return [bare, bare + matrix, bare + 2 * matrix]
 
-print(f"{'model':11}{'printed':>7}{'none':>8}{'one':>9}{'both':>9}")
+print(f"{'model':11}{'stated':>7}{'none':>8}{'one':>9}{'both':>9}")
 fitting: dict[tuple[str, str], set[int]] = {}
 for name, figures in PRINTED.items():
     for field, figure, where in figures:
