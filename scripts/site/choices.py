@@ -33,9 +33,9 @@ authors' code, or in HF transformers, whose classes the tests compare with the p
 MODELS = """\
 ## Values that no source publishes: the backbone
 
-These values are set in `engram_ref/model_presets.py`, with the published figure that they were tested against, if there
+These values are set in `engram_ref/model_presets.py`, with the published number that each was tested against, if there
 is one. A name that begins with an underscore is a part that several [models](models.md) share; a model derived from
-another one inherits its values.
+another model inherits its values.
 """
 
 
