@@ -158,7 +158,7 @@ DECODING: dict[str, tuple] = {
                                 DECODE + "a_rollback_past_the_start_raises", (6, "tokens")),
 }
 
-STREAMS, SNAPSHOTS = "golden.test_streams:test_answers_agree", "oracle.streams:SnapshotStream."
+STREAMS, SNAPSHOTS = "golden.test_streams:test_numpy_agrees_with_the_stream_cases", "oracle.streams:SnapshotStream."
 SINGLE = ("forward_stream/full-one-by-one",)
 GOLDEN_STREAMS: dict[str, tuple] = {
     "history-lost-T1": ("addressing:Addressing.rows", decoding.history_lost_for_one_token, STREAMS,

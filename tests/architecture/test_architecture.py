@@ -219,7 +219,7 @@ def test_names_of_the_namespace_exist():
 
 
 @pytest.mark.parametrize("stage", BY_NAME.values(), ids=list(BY_NAME))
-def test_every_stage_has_an_existing_op(stage):
+def test_every_stage_names_an_existing_op(stage):
     assert stage.op in ops.__all__ and callable(getattr(ops, stage.op))
 
 

@@ -28,7 +28,7 @@ def test_logits_agree(name, weights):
 
 
 @pytest.mark.parametrize("name", ["plain", "q-lora-groups-yarn"])
-def test_decoding_with_their_cache_agrees_with_ours(name):
+def test_decoding_with_the_hf_cache_agrees_with_ours(name):
     """A prefill of 20 tokens, then single tokens; each implementation uses its own cache."""
     model, hf_config = hf_models.build(name)
     config, parameters = from_hf_deepseek_v3(hf_models.arrays(model), hf_config)

@@ -87,7 +87,7 @@ def test_the_thread_count_is_set_and_restored():
 
 
 @pytest.mark.parametrize("count", [0, -1, 1.5, "2", None, True])
-def test_invalid_numbers_of_threads_raise(count):
+def test_an_invalid_thread_count_raises(count):
     with pytest.raises(InputError, match="threads: expected a whole number of at least 1"), fast.threads(count):
         pass
 
@@ -231,14 +231,14 @@ def misshapen(rng):
 
 
 @pytest.mark.parametrize("name", misshapen(np.random.default_rng(0)))
-def test_arguments_of_a_wrong_shape_raise(name, rng):
+def test_arguments_of_the_wrong_shape_raise(name, rng):
     call, argument = misshapen(rng)[name]
     with pytest.raises(InputError, match="shape") as caught:
         call()
     assert caught.value.argument == argument
 
 
-def test_without_numba_the_import_says_what_to_install():
+def test_the_import_error_without_numba_has_an_install_hint():
     code = ("import sys; sys.modules['numba'] = None\n"
             "import engram_ref, numpy as np\n"
             "try:\n    import engram_ref.backends.numba\n"

@@ -51,7 +51,7 @@ def test_exp_is_zero_if_the_result_would_be_subnormal():
     assert np.isnan(exp_of(np.array([np.nan], dtype=np.float32)))[0]
 
 
-def test_the_two_parts_of_ln_2_multiply_exactly():
+def test_ln_2_is_split_for_exact_products():
     high, low = Fraction(float(exp.LN2_HIGH)), Fraction(float(exp.LN2_LOW))
     assert abs(high + low - Fraction(math.log(2))) < Fraction(1, 2**34)
     assert all(Fraction(float(np.float32(n) * exp.LN2_HIGH)) == n * high for n in range(-127, 1))
@@ -109,7 +109,7 @@ OVERRIDDEN = [name for name in FLOATS if name.split()[0] not in MODULE
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("shape", [(2, 0), (2, 3)], ids=str)
 @pytest.mark.parametrize("name", OVERRIDDEN)
-def test_floats_against_the_definition(name, shape, dtype):
+def test_float_ops_agree_with_the_definition(name, shape, dtype):
     pytest.importorskip("torch", reason="torch is not installed; the error bounds need its gradients")
     from tests.torch_cases import arguments_of, error_scales, mapped, outputs
 
@@ -196,7 +196,7 @@ def test_swiglu_of_transposed_axes(rng):
 
 
 @pytest.mark.parametrize("name, shape", [("w1", (7, 4)), ("w2", (5, 6)), ("w3", (1, 5))])
-def test_swiglu_raises_for_weights_of_a_wrong_shape(name, shape, rng):
+def test_swiglu_raises_for_weights_of_the_wrong_shape(name, shape, rng):
     weights = {"w1": (7, 5), "w2": (5, 7), "w3": (7, 5)} | {name: shape}
     with pytest.raises(InputError, match=name):
         fast.swiglu(rng.normal(size=(7, 5)), **{key: rng.normal(size=shape) for key, shape in weights.items()})

@@ -89,7 +89,7 @@ def test_a_state_from_inference_mode_continues_outside_of_it():
     assert_close("logits", whole, torch.cat(outside + inside, dim=1).numpy(), "model")
 
 
-def test_a_fork_of_tensors_is_separate():
+def test_a_fork_with_tensor_caches_is_independent():
     p, state = parameters(), DecodeState.start(2)
     steps(p, state, 0, 6)
     fork = state.fork()

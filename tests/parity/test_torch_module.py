@@ -75,7 +75,7 @@ def test_torch_gives_the_same_output(dialect, shape):
 
 @pytest.mark.parametrize("magnitude", [1e-10, 1e-8, 1e-3], ids=lambda m: f"states of {m}")
 @pytest.mark.parametrize("config", [DEMO, PAPER, TILEKERNELS, QWEN], ids=lambda config: config.name)
-def test_torch_has_the_same_eps(config, magnitude):
+def test_torch_gives_the_same_output_for_small_states(config, magnitude):
     assert_same_output(config, 2, 1, 4, magnitude)
 
 

@@ -112,7 +112,7 @@ def test_rollback_and_replay_equal_the_whole_text(data, config, seed):
 
 @few
 @given(data=st.data(), config=models(), seed=st.integers(0, 99))
-def test_forks_and_reordered_rows_are_separate_runs(data, config, seed):
+def test_forks_and_reordered_rows_match_separate_runs(data, config, seed):
     parameters, ids = random_model(config, seed), random_ids(config, 3, 9, seed)
     begin, state = data.draw(st.integers(0, 5)), DecodeState.start(3)
     forward(parameters, ids[:, :begin], config, state=state)

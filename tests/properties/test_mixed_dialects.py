@@ -26,7 +26,7 @@ EVERY_CASE = pytest.mark.parametrize("number", range(CASES), ids=lambda number: 
 def test_every_field_is_drawn():
     drawn = [vars(random_config(np.random.default_rng(number))) for number in range(100)]
     assert [field for field in drawn[0] if len({config[field] for config in drawn}) == 1] == [
-        "name", "source", "vocabulary"]                                      # test_rows has vocabularies as well
+        "name", "source", "vocabulary"]                                      # rows_case also draws vocabularies
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def tensor(array):
 
 @EVERY_BACKEND
 @EVERY_CASE
-def test_rows(backend, number, paths):
+def test_rows_of_mixed_dialects(backend, number, paths):
     with reproducible(number):
         check_rows(rows_case(number), load(backend), converter(backend))
 
@@ -90,7 +90,7 @@ def check_streams(case, space, convert, addressing, ids, history):
 
 @EVERY_BACKEND
 @EVERY_CASE
-def test_module(backend, number, paths):
+def test_modules_of_mixed_dialects(backend, number, paths):
     with reproducible(number):
         check_module(module_case(number), load(backend), converter(backend))
 

@@ -42,13 +42,13 @@ FIGURES = [
 
 @pytest.mark.parametrize(("name", "field", "counted", "printed", "how"), FIGURES,
                          ids=[f"{name} {field}" for name, field, *_ in FIGURES])
-def test_printed_figures(name, field, counted, printed, how):
+def test_published_numbers(name, field, counted, printed, how):
     assert getattr(summarise(model_preset(name)), field) == counted
     assert agreement(counted, printed) == how
     assert printed in [figure for known, figure, _ in PRINTED[name] if known == field]
 
 
-def test_every_printed_figure_is_covered():
+def test_every_published_number_is_covered():
     listed = {(name, field) for name, entries in PRINTED.items() for field, _, _ in entries}
     assert listed == {(name, field) for name, field, *_ in FIGURES} | {("engram-27b", "rho")}
     assert agreement(allocation(model_preset("engram-27b")), "74.3%") == "rounded"
@@ -149,7 +149,7 @@ def test_table_rows_and_bytes():
     assert result.table_bytes == 4 * result.tables == 4 * 80 * 72_404_232
 
 
-def test_rho_is_the_idle_experts_share():
+def test_rho_is_the_fraction_of_idle_expert_parameters():
     config = model_preset("engram-27b")
     idle = 49 * 3 * 2560 * 1536 * 29
     assert allocation(config) == idle / (idle + 5_792_338_560)
@@ -199,5 +199,5 @@ def test_impossible_budgets_raise(changes, message):
     (1.25e9, "1.2B", "rounded"), (1.26e9, "1.2B", "truncated"), (1.31e9, "1.2B", "no"), (1.16e9, "1.2B", "rounded"),
     (999.6e6, "1000M", "rounded"), (999.6e6, "999M", "truncated"), (0.743, "74.3%", "rounded"),
     (0.7436, "74.3%", "truncated"), (0.7400, "74%", "rounded"), (2e9, "2.00B", "rounded")], ids=str)
-def test_agreement(result, printed, how):
+def test_agreement_is_rounded_truncated_or_no(result, printed, how):
     assert agreement(result, printed) == how

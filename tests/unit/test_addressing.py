@@ -53,7 +53,7 @@ def test_published_decode_step_by_advancing():
     assert digest(flat_rows_of_the_release(np.array([[15]]), history)) == known()["digests"]["step_15_after_0_3"]
 
 
-def test_digest_is_of_little_endian_int64():
+def test_digest_uses_little_endian_int64():
     assert int64_digest(np.array([1, -1], dtype=np.int32)) == digest([1, -1])
     assert int64_digest(np.array([1, -1], dtype=">i8")) == digest([1, -1])
     assert int64_digest(np.arange(6).reshape(2, 3).T) == digest([0, 3, 1, 4, 2, 5])

@@ -73,7 +73,7 @@ def test_a_damaged_vocabulary_file_prints_one_line(capsys, monkeypatch, tmp_path
     assert stop.value.code == 2 and err.count("\n") == 1 and err.startswith("engram-ref: vocabulary file")
 
 
-def test_step_through_prints_the_gates_of_walk():
+def test_step_through_prints_the_same_gates_as_walk():
     script = [sys.executable, str(SCRIPTS / "step_through.py")]
     done = subprocess.run(script, capture_output=True, text=True, timeout=60)
     walked = spawn("walk", "--preset", "tiny", "--stage", "gate", "--position", "3").stdout.decode()

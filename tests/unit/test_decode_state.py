@@ -276,7 +276,7 @@ def test_narrow_integer_ids_are_accepted(config, dtype):
     assert_close("logits", forward(parameters, ids, config), np.concatenate(result, axis=1), "model")
 
 
-def test_caches_of_a_state():
+def test_shapes_of_the_caches_of_a_state():
     parameters, (ids, _) = random_model(FULL), text(FULL)
     state = DecodeState.start(2)
     forward(parameters, ids, FULL, state=state)
@@ -328,7 +328,7 @@ def test_a_state_with_lengths_but_no_caches_raises():
         forward(parameters, ids, PLAIN, state=DecodeState(np.array([3, 3])))
 
 
-def test_a_state_of_a_different_model_raises():
+def test_a_state_from_a_different_model_raises():
     state, (ids, _) = DecodeState.start(2), text(PLAIN)
     forward(random_model(PLAIN), ids[:, :5], PLAIN, state=state)
     with pytest.raises(InputError, match="cache"):

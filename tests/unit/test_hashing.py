@@ -84,7 +84,7 @@ def test_columns_are_order_major_then_head():
     assert result.tolist() == [[[100 % 7, 100 % 11, 200 % 7, 200 % 11, 300 % 7, 300 % 11]]]
 
 
-def test_rows_of_a_mix_of_63_bits():
+def test_rows_of_a_63_bit_mix():
     mixes, prime = np.array([[[2**63 - 1]]]), 16_000_057
     assert hashing.table_rows(mixes, np.array([prime])).tolist() == [[[(2**63 - 1) % prime]]]
 

@@ -37,7 +37,7 @@ def logits(state, hf=HF):
     return forward(parameters, IDS, config)
 
 
-def test_names_and_packing():
+def test_names_are_translated_and_experts_unpacked():
     state = state_dict()
     kept = dict(state)
     config, result = from_hf_deepseek_v3(state, HF)
@@ -64,7 +64,7 @@ def test_separate_experts_give_the_same_model():
         logits(state)
 
 
-def test_rope_interleave_none_means_halves():
+def test_rope_interleave_none_means_half_split():
     """As in HF's class. If the option is absent, channels are adjacent pairs."""
     state = state_dict()
     halves, none = (logits(state, HF | {"rope_interleave": value}) for value in (False, None))
@@ -100,7 +100,7 @@ def test_half_split_weights_are_reordered(q_lora_rank):
         assert_close(name, array, result[name], "exact")
 
 
-def test_all_layers_dense_and_tied():
+def test_a_model_with_only_dense_layers_and_tied_embeddings():
     state = {name: array for name, array in state_dict().items() if ".layers.1." not in name}
     hf = HF | {"num_hidden_layers": 1, "first_k_dense_replace": 3, "tie_word_embeddings": True}
     with pytest.raises(InputError, match=r"lm_head\.weight.*tie_word_embeddings"):
@@ -117,7 +117,7 @@ EXTRA = {f"model.layers.2.{name}": np.ones(3) for name in ("enorm.weight", "hnor
                                                            "shared_head.norm.weight", "embed_tokens.weight")}
 
 
-def test_prediction_layers_are_left_out_and_logged(caplog):
+def test_prediction_layers_are_skipped_and_logged(caplog):
     state = state_dict()
     whole = logits(state)
     assert not caplog.records

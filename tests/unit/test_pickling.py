@@ -165,7 +165,7 @@ def test_a_copied_addressing_works():
         addressing.canonical[0] = 1
 
 
-def test_a_vocabulary_of_a_file_keeps_its_tokenizer(tmp_path):
+def test_a_vocabulary_from_a_file_keeps_its_tokenizer(tmp_path):
     from tokenizers import Tokenizer, models
 
     path = tmp_path / "own.json"

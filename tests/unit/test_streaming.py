@@ -47,7 +47,7 @@ def test_every_cut_gives_the_rows_of_one_call(name, ids):
     assert np.array_equal(in_chunks(addressing, layer, ids, [1] * len(ids)), whole)
 
 
-def test_history_keeps_dead_as_dead():
+def test_history_keeps_dead_marks():
     """Four tokens, the second DEAD, cut after the third: the 4-gram must not include ids before the mark."""
     config, addressing = preset(RELEASE), Addressing(preset(RELEASE))
     ids = [10, DEAD, 12, 13]
@@ -57,7 +57,7 @@ def test_history_keeps_dead_as_dead():
     assert addressing.rows(np.array(ids[3:]), 1, history).tolist() == expected
 
 
-def test_start_is_a_history_of_marks():
+def test_start_is_a_history_of_dead_marks():
     addressing = Addressing(preset(RELEASE))
     assert addressing.start(2).tolist() == [[DEAD] * 3] * 2
     ids = np.array([IDS[:3], IDS[3:6]])
@@ -84,7 +84,7 @@ def test_rollback_and_replay():
 
 
 @pytest.mark.parametrize("name, ids", STREAMS.values(), ids=STREAMS)
-def test_stepper_equals_rows(name, ids):
+def test_the_stepper_gives_the_same_rows_as_one_call(name, ids):
     addressing = Addressing(preset(name))
     batch = np.array([ids, ids[::-1]])
     for layer in addressing.config.layer_ids:

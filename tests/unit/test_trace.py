@@ -63,7 +63,7 @@ def test_stop_ends_after_the_named_stage(stage):
 
 
 @pytest.mark.parametrize("stop", ["gate", "layers.1.engram.gate"])
-def test_stop_takes_a_name_or_a_path(stop):
+def test_stop_accepts_a_name_or_a_path(stop):
     with Trace(stop=stop) as trace:
         run(trace=trace.at("layers.1.engram"))
     assert list(trace)[-1] == "layers.1.engram.gate"
@@ -91,7 +91,7 @@ def test_a_stopped_run_leaves_the_state_unchanged():
     assert (state.taps == 0).all()
 
 
-def test_keys_below_a_path():
+def test_keys_are_relative_to_a_path():
     trace = Trace()
     below = trace.at("layers.1").at("engram")
     below.record("gate", np.ones(2))
