@@ -111,13 +111,13 @@ MUTANTS: dict[str, tuple] = {
     "numba-eps-inside-the-gates-square": (NUMBA + "conv:branch_factors", eps_inside_the_gates_square, FUSED,
                                           (*DEMO_64, RNG(0))),
     "numba-eps-outside-the-root": (NUMBA + "conv:branch_factors", eps_outside_the_root, FUSED, (*DEMO_64, RNG(0))),
-    "numba-taps-normed-again": (NUMBA + "conv:_convolve", taps_normalised_twice, FUSED, (*DEMO_64, RNG(0))),
+    "numba-taps-normalised-twice": (NUMBA + "conv:_convolve", taps_normalised_twice, FUSED, (*DEMO_64, RNG(0))),
     "numba-no-eps-in-the-gate": (NUMBA + "norm:machine_eps", no_eps, FUSED, (*DEMO_64, RNG(0))),
     "numba-one-gain-for-all-branches": (NUMBA + "gate:score_and_gate", gain_of_branch_0, FUSED,
                                         (*DEMO_64, RNG(0))),
     "numba-share-of-the-wrong-slot": (NUMBA + "experts:combine", share_of_the_previous_slot,
                                     FLOATS + "experts_equal_the_definition", (EXPERTS, RNG(0))),
-    "numba-pieces-overlap": (NUMBA + "_threads:over_tokens", chunks_overlap, FLOATS + "experts_equal_the_definition",
+    "numba-chunks-overlap": (NUMBA + "_threads:over_tokens", chunks_overlap, FLOATS + "experts_equal_the_definition",
                              (EXPERTS, RNG(0))),
 }
 

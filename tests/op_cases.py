@@ -37,7 +37,7 @@ def op_of(name: str) -> str:
 
 
 def ids(rng, B, T):
-    """Return canonical ids, one in four DEAD."""
+    """Return canonical ids; one in four is DEAD."""
     return np.where(rng.random((B, T)) < 0.25, DEAD, rng.integers(0, VOCABULARY, (B, T)))
 
 
@@ -91,7 +91,7 @@ INTEGERS = {
                                lambda ops, x: ops.sample(x, 0.0, None)),
     "select_experts": Case(lambda r, B, T: (r.integers(0, 3, (T, 5)) / 4, r.standard_normal(5)),
                            lambda ops, s, b: ops.select_experts(s, b, EXPERTS)),
-    "select_experts of groups": Case(lambda r, B, T: (r.integers(0, 3, (T, 8)) / 4, np.full(8, -1.5)),
+    "select_experts with groups": Case(lambda r, B, T: (r.integers(0, 3, (T, 8)) / 4, np.full(8, -1.5)),
                                      lambda ops, s, b: ops.select_experts(s, b, GROUPED)),
     "select_experts as V2": Case(lambda r, B, T: (r.integers(0, 3, (T, 9)) / 4,),
                                  lambda ops, s: ops.select_experts(s, None, V2_EXPERTS)),
@@ -128,7 +128,7 @@ def fp8(rng, B, T):
 
 
 def one_channel(rng, B, T):
-    """Return a state, a zero key and a gain: the only product is -0.0, but the sum +0.0, which copysign_sqrt keeps."""
+    """Return a state, a zero key and a gain: the product is -0.0, but the sum is +0.0, the sign that the root keeps."""
     return -np.ones((B, T, M, 1)), np.zeros((B, T, M, 1)), np.ones((M, 1))
 
 

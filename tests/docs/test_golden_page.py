@@ -20,7 +20,7 @@ PORT = (DOCS / "oracle" / "test-your-port.md").read_text(encoding="utf-8")
 
 
 def table_after(heading):
-    """Rows of the first table below a line: {first cell: second}."""
+    """The rows of the first table below a line, as {first cell: second cell}."""
     below = FORMAT.split(heading, 1)[1]
     lines = re.search(r"(?:^\|.*\n?)+", below, re.M)[0].splitlines()[2:]
     cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]

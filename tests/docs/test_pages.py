@@ -1,4 +1,4 @@
-"""Statements of the pages about the project are true: named files and modules exist, and lists are complete."""
+"""The pages' statements about the project are true: files and modules exist, and lists are complete."""
 
 import json
 import re
@@ -68,7 +68,7 @@ def test_the_limits_on_the_design_page_are_the_tested_ones():
 
 
 def test_docstring_readme_and_design_page_give_the_same_reading_order():
-    """The order is tested against the imports in tests/architecture."""
+    """A test in tests/architecture compares the order with the imports."""
     order = [*READING_ORDER, *INFRASTRUCTURE]
     assert [name for part in structure.reading_order() for name in part] == order
     paragraph = (ROOT / "README.md").read_text(encoding="utf-8").split("To read the code")[1].split("\n\n")[0]

@@ -1,6 +1,6 @@
 """The whole site, built once in strict mode, then parsed and opened in a browser.
 
-No page may make a request to another origin.
+No page may make a request to a different origin.
 """
 
 import ast

@@ -1,4 +1,4 @@
-"""The script of the page "Type your own text" gives the rows of the package; test_try_page tests it on the page.
+"""The script of the page "Type your own text" computes the package's rows; test_try_page tests it in the page.
 
 Node loads docs/assets/try.js, the file that the site serves, and the package gives the expected rows. A
 made-up dialect with multipliers beyond 63 bits is added to test wrapping and the modulus of negative

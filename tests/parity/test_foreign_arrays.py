@@ -1,4 +1,4 @@
-"""Arrays of any library, byte order and memory layout give the results of NumPy arrays, or a one-line error."""
+"""Arrays of any library, byte order and memory layout give the same results as NumPy arrays, or a one-line error."""
 
 import importlib.util
 import re
@@ -223,8 +223,8 @@ UNCONVERTIBLE = {
     "half": lambda a: a.astype(np.float16),
     "bfloat16": lambda a: a.astype(ml_dtypes.bfloat16),
     "a tensor of bfloat16": lambda a: torch.tensor(a.astype(np.float64)).bfloat16(),
-    "the other kind": lambda a: a.astype(np.float64 if a.dtype.kind == "i" else np.int64),
-    "truth values": lambda a: a.astype(bool) if a.dtype.kind != "b" else a.astype(np.int64),
+    "integers and floats exchanged": lambda a: a.astype(np.float64 if a.dtype.kind == "i" else np.int64),
+    "booleans": lambda a: a.astype(bool) if a.dtype.kind != "b" else a.astype(np.int64),
     "beyond int64": lambda a: np.full(a.shape, 2**64 - 1, np.uint64),
     "a number": lambda a: 1,
 }

@@ -63,8 +63,8 @@ def test_hyper_connections_agree(seed, spread):
 def weight_bound(scores, chosen, logits, config):
     """Error bound of the selected experts' weights R s / sum(s).
 
-    Each score has its own rounding error and a third of its logit's: the slope of the sigmoid is at most 1/4, that of
-    sqrt(softplus) less than 1/3.
+    A score has its own rounding error plus a third of the error of its logit: the slope of the sigmoid is at most 1/4,
+    that of sqrt(softplus) less than 1/3.
     """
     picked, errors = (np.take_along_axis(a, chosen, axis=-1) for a in (scores, scores + logits / 3))
     if not config.norm_topk_prob:

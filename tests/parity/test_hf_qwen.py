@@ -65,7 +65,7 @@ def test_constants_of_several_layers(index):
 @each_size
 @pytest.mark.parametrize("cuts", [(0, 40), (0, 1, 2, 3, 11, 12, 40)], ids=["whole", "chunks"])
 def test_rows_are_equal(size, cuts):
-    """HF's embedding is filled with its row numbers, so it returns the rows that it reads."""
+    """Each row of HF's embedding contains its own index, so the embedding returns the indices that it reads."""
     config, hf, layer = hf_qwen.build(size, "plain")
     ids, _ = hf_qwen.random_inputs(config, cuts[-1], "plain")
     addressing, cache, history = Addressing(config), cache_of(hf), None
@@ -90,8 +90,9 @@ def cache_of(hf):
 def norm_roundings(D):
     """Number of float32 roundings in one of HF's norms, for float64 input and gains that are exact in float32.
 
-    The cast of x; half of those of the mean square, because of the root: the cast twice, a square, D - 1 additions, the
-    division, eps; the root and its reciprocal; the product; 1 + gain; the product with it.
+    These are the cast of x, half of those of the mean square (the root halves the error), the root and its reciprocal,
+    the product, 1 + gain, and the product with it. The mean square has the cast twice, a square, D - 1 additions, the
+    division and the addition of eps.
     """
     return 1 + (2 + 1 + (D - 1) + 2) / 2 + 2 + 1 + 1 + 1
 

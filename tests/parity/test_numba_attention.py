@@ -58,7 +58,7 @@ def test_a_few_tokens_equal_the_definition(shape, dtype, rng):
 
 
 def test_random_masks(rng):
-    """Random masks, also with a fully hidden chunk, and with only the last position visible."""
+    """One mask hides a whole chunk, one shows only the last position, and the rest is random."""
     args = arguments((3, 1, 2, 520, 32, 3, 2, 2), rng)
     args[-1] = rng.random((3, 1, 520)) < 0.5
     args[-1][1, :, :256], args[-1][2, :, :519] = False, False

@@ -151,7 +151,7 @@ def test_a_cache_folder_owned_by_another_user_raises(tmp_path, monkeypatch):
 
 @needs_the_jit
 def test_kernels_with_the_same_name_are_distinguished(monkeypatch, tmp_path):
-    """Closures have one name and several meanings."""
+    """Different closures can have the same name."""
     monkeypatch.setattr(_cache, "FOLDER", tmp_path)
 
     def times(factor):

@@ -158,7 +158,7 @@ def test_a_trace_has_every_stage_of_the_definition(dialect, rng):
 
 @pytest.mark.parametrize("config", [EXPERTS, GROUPED], ids=["plain", "in groups"])
 def test_experts_equal_the_definition(config, rng):
-    """Compared with the double loop over tokens and experts: a sum of K answers, each with three sums."""
+    """Compare with the double loop over tokens and experts, which adds K outputs, each with three sums."""
     D, N, F = 9, 40, config.moe_intermediate_size
     p = {name: rng.standard_normal(shape) for name, shape in expert_shapes(config, D).items()}
     x = rng.standard_normal((N, D))

@@ -85,7 +85,7 @@ def bits(x):
 
 
 def test_quantise_is_bit_identical_at_the_edges():
-    """Each edge value alone in a block of zeros, then each in a block with the largest finite code."""
+    """Each edge value is in a block of zeros once, and once in a block with the largest finite code."""
     blocks = np.zeros((2 * len(EDGES), 32), dtype=np.float32)
     blocks[:, 3] = np.tile(EDGES, 2)
     blocks[len(EDGES) :, 5] = 448.0

@@ -79,7 +79,7 @@ def test_fp8_rows_are_read_16_bytes_at_a_time_without_flushing_subnormals(compil
 
 
 def test_remainders_need_no_division_per_row(compiled):
-    """The remaining divisions are by the length, and of 2^64 by the primes of each of the three orders."""
+    """The remaining divisions are those by the length and, for each of the three orders, of 2^64 by its primes."""
     code = compiled("rows")
     divisions = [line for line in code if "div.u64" in line or "div.s64" in line or "rem.u64" in line]
     assert any("mul.hi.u64" in line for line in code)
@@ -87,7 +87,7 @@ def test_remainders_need_no_division_per_row(compiled):
 
 
 def test_element_indices_are_int64(kernels_run, monkeypatch):
-    """Use a large program id, of the dtype that the interpreter gives it."""
+    """Use a large program id with the dtype that the interpreter uses."""
     interpreter = importlib.import_module("triton.runtime.interpreter")
     if torch.cuda.is_available():
         pytest.skip("the kernels are compiled, not interpreted")

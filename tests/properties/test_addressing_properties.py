@@ -145,7 +145,7 @@ def test_the_stepper_gives_the_same_rows_as_one_call(data, addressing):
 @few
 @given(data=st.data(), addressing=addressings())
 def test_a_token_affects_only_its_window(data, addressing):
-    """Changing the id at q, to DEAD or any other, does not change the rows before q and from q + N on."""
+    """Changing the id at q, to DEAD or any other id, does not change the rows before q or from q + N on."""
     ids = np.array(data.draw(st.lists(tokens(addressing), min_size=1, max_size=12)), dtype=np.int64)
     q, other = data.draw(st.integers(0, len(ids) - 1)), ids.copy()
     other[q] = data.draw(tokens(addressing))

@@ -133,7 +133,7 @@ def test_forks_and_reordered_rows_match_separate_runs(data, config, seed):
 @many
 @given(data=st.data(), config=mixtures(), seed=st.integers(0, 99))
 def test_routing_equals_the_slow_implementation(data, config, seed):
-    """Scores are quarters, to cause ties; biases are negative, so a mask of zeros would win."""
+    """Scores are multiples of 1/4, to cause ties; biases are negative, so experts masked with 0 would be selected."""
     quarters = st.lists(st.integers(1, 4), min_size=config.n_routed_experts, max_size=config.n_routed_experts)
     scores = np.array([data.draw(quarters) for _ in range(3)]) / 4
     bias = -np.array(data.draw(quarters)) / 2

@@ -1,4 +1,4 @@
-"""Parameter counts: every printed figure, parts that sum to the total, and the allocation in both directions."""
+"""Parameter counts: every published number, parts that sum to the total, and the allocation in both directions."""
 
 from dataclasses import replace
 
@@ -175,7 +175,7 @@ def test_the_papers_two_budgets(experts, at_40_percent):
 
 @pytest.mark.parametrize("name", ["engram-27b", "engram-40b", "tiny", "small"])
 def test_allocate_inverts_allocation(name):
-    """A preset's own budget and rho give its number of experts, and its table rows up to the primes' excess."""
+    """From a preset's budget and rho, `allocate` returns its number of experts and about its number of table rows."""
     config = model_preset(name)
     result, experts = summarise(config), config.backbone.experts
     idle = (experts.n_routed_experts - experts.num_experts_per_tok) * expert_parameters(config)

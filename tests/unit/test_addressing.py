@@ -89,7 +89,7 @@ def test_demo_module_hashes_canonical_ids_not_raw_ones():
 
 @pytest.mark.parametrize("name", presets())
 def test_presets_against_the_slow_oracle(name):
-    """Lengths: no token, one, fewer than N, N and more."""
+    """Each text has no token, one token, fewer than N, exactly N, or more."""
     config, addressing = preset(name), Addressing(preset(name))
     rng = np.random.default_rng(5)
     for layer in config.layer_ids:

@@ -1,4 +1,4 @@
-"""The benchmark: arithmetic, errors, and that every row runs. No test asserts a speed."""
+"""The benchmark: its arithmetic, its errors, and a run of every row. No test asserts a speed."""
 
 import ast
 import json

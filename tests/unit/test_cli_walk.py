@@ -33,7 +33,7 @@ def walk_of(vocabulary, ids, span, model=None):
 
 
 def pages(walk, positions):
-    """Everything that walk prints for some positions."""
+    """Everything that walk prints for the given positions."""
     shown = PAGES if walk.model is None else PAGES | BLOCK_PAGES
     return {key: page(walk, positions) for key, page in shown.items()}
 

@@ -220,7 +220,7 @@ def test_reading_the_caches_costs_one_copy_at_the_next_step():
 
 @pytest.mark.parametrize("stop", ["layers.2.attention.c_kv", "logits"])
 def test_a_call_that_stops_early_leaves_the_caches_unchanged(stop):
-    """Even past a row's end: attention reads masked slots with weight 0, and NaN would spread."""
+    """This includes slots past a row's end: attention reads them with weight 0, so NaN would spread."""
     parameters, (ids, _) = random_model(FULL), text(FULL)
     bad = parameters | {"embed.weight": np.where(np.arange(61)[:, None] == 5, np.nan, parameters["embed.weight"])}
     state = DecodeState.start(2)

@@ -145,7 +145,7 @@ def test_preset_multipliers_against_both_generators(name):
 
 @pytest.mark.parametrize("name", presets())
 def test_generated_multipliers_against_the_slow_oracle(name):
-    """Different for each layer, for a configuration without literals."""
+    """A configuration without literals has different multipliers in each layer."""
     config = replace(preset(name), multipliers=None)
     result = {layer: m.tolist() for layer, m in Addressing(config).multipliers.items()}
     assert result == slow_addressing.drawn_multipliers(config)

@@ -80,7 +80,7 @@ def test_half_split_weights_are_reordered(q_lora_rank):
     state, hf = state_dict(), HF | {"q_lora_rank": q_lora_rank}
     query = "self_attn.q_proj.weight" if q_lora_rank is None else "self_attn.q_b_proj.weight"
     rng, order = np.random.default_rng(5), half_split_order(6)
-    # the checkpoint, with a query latent if asked for
+    # the checkpoint, with a query latent if q_lora_rank is given
     for i in range(2):
         if q_lora_rank is not None:
             del state[f"model.layers.{i}.self_attn.q_proj.weight"]

@@ -76,7 +76,7 @@ OBJECTS = {
     "EngramConfig": lambda: TINY,
     "EngramState": lambda: EngramState(np.arange(4.0)),
     "InputError": lambda: InputError("ids", "integers", object(), hint="a\nhint"),
-    "InputError of an unknown name": unknown_name,
+    "InputError for an unknown name": unknown_name,
     "InputError with a long value": lambda: InputError("ids", "few", list(range(10**4))),
     "KnownVocabulary": lambda: KNOWN_VOCABULARIES["deepseek-v4"],
     "Layout": lambda: layout(TINY, 1),

@@ -156,7 +156,7 @@ def test_the_window_of_eos_contains_its_own_document():
 
 
 def test_eos_reset_changes_one_order_at_one_position():
-    """The fill is EOS itself, so with N = 3 only the 3-gram right after it differs."""
+    """Windows are padded with EOS itself, so with N = 3 only the 3-gram right after an EOS differs."""
     ids = [*IDS[:5], EOS, *IDS[5:]]
     with_reset, without = [Addressing(replace(preset(QWEN), eos_id=eos)) for eos in (EOS, None)]
     differ = np.argwhere(with_reset.rows(ids, 2) != without.rows(ids, 2))
