@@ -10,7 +10,7 @@ from tests.bounds import rms
 
 
 def logit_scale_of_maps(p, X, eps):
-    """Scale of the logits of hyper-connection maps or a learned collapse, [B, T, maps]; doubled for the sum in the norm."""
+    """Scale of the logits of hyper-connection maps or a learned collapse: [B, T, maps], doubled for the norm's sum."""
     B, T, M, D = X.shape
     v = np.abs(X.reshape(B, T, M * D))
     raw = v / rms(v, eps) @ np.abs(p["phi"]).T
