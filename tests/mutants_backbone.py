@@ -198,7 +198,7 @@ ANSWERS: dict[str, tuple] = {
     "temperature-inverted": ("ops.sampling:sample", decoding.multiplied_by_the_temperature,
                                 "unit.test_sampling:test_draws_follow_the_softmax", (0.5,)),
     "rho-of-all-experts": ("model.accounting:allocate", decoding.chosen_experts_not_added,
-                           "unit.test_accounting:test_the_papers_two_budgets", (106, 46)),
+                           "unit.test_accounting:test_both_budgets_of_the_paper", (106, 46)),
 }
 
 MUTANTS = ROTATIONS | ATTENTIONS | MIXTURES | HYPER | DECODING | GOLDEN_STREAMS | ANSWERS

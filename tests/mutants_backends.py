@@ -85,7 +85,7 @@ def chunks_overlap(original, kernel, tokens, moved):
 
 NUMBA = "backends.numba."
 ROWS, TABLES, FLOATS = (f"parity.test_numba_{topic}:test_" for topic in ("rows", "tables", "floats"))
-ONE_LAYER, FUSED = ROWS + "one_layer_from_canonical_ids", FLOATS + "fused_equals_unfused"
+ONE_LAYER, FUSED = ROWS + "rows_of_one_layer_from_canonical_ids", FLOATS + "fused_equals_unfused"
 RNG = np.random.default_rng
 DEMO_64 = ("demo-like", (2, 7), np.float64)
 

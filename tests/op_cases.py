@@ -53,7 +53,7 @@ def streams(rng, B, T):
     return ids(rng, B, T), ids(rng, B, 2)
 
 
-def streams_and(*more):
+def streams_with(*more):
     return lambda rng, B, T: (*streams(rng, B, T), *more)
 
 
@@ -67,10 +67,10 @@ INTEGERS = {
     "table_rows": Case(lambda r, B, T: (r.integers(-(2**63), 2**63 - 1, (B, T, 2)), PRIMES[0]),
                        lambda ops, m, p: ops.table_rows(m, p)),
     "next_history": Case(streams, lambda ops, x, h: ops.next_history(h, x)),
-    "address": Case(streams_and(MULTIPLIERS, PRIMES[0]), lambda ops, x, h, m, p: ops.address(x, h, m, p, None, 7, 3)),
-    "address flat": Case(streams_and(MULTIPLIERS, PRIMES[0], PRIMES[1]),
+    "address": Case(streams_with(MULTIPLIERS, PRIMES[0]), lambda ops, x, h, m, p: ops.address(x, h, m, p, None, 7, 3)),
+    "address flat": Case(streams_with(MULTIPLIERS, PRIMES[0], PRIMES[1]),
                          lambda ops, x, h, m, p, o: ops.address(x, h, m, p, o, 7)),
-    "address_layers": Case(streams_and(np.arange(VOCABULARY) // 2, np.stack([MULTIPLIERS, MULTIPLIERS[::-1]]), PRIMES),
+    "address_layers": Case(streams_with(np.arange(VOCABULARY) // 2, np.stack([MULTIPLIERS, MULTIPLIERS[::-1]]), PRIMES),
                            lambda ops, x, h, c, m, p: ops.address_layers(x, c, h, m, p, p, 7, 3)),
     "stepper": Case(lambda r, B, T: (ids(r, B, 1)[:, 0], ids(r, B, 2)),
                     lambda ops, x, h: ops.stepper(MULTIPLIERS, PRIMES[0], 7, 3)(x, h)),

@@ -63,7 +63,7 @@ def test_the_layers_follow_from_the_imports(tmp_path):
     assert "| [`b`](reference/api/b.md) | B. |" in structure.modules_table(tmp_path)
 
 
-def test_the_limits_on_the_design_page_are_the_tested_ones():
+def test_the_design_page_states_the_tested_limits():
     assert f"at most {MAX_FILE} lines and functions at most {MAX_FUNCTION}; a test checks both" in DESIGN
 
 

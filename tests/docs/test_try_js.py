@@ -210,7 +210,7 @@ def test_the_script_is_short_and_self_contained():
     assert not re.search(r"\d{6}", source)                           # constants come from the package
 
 
-def test_the_constants_are_written_by_the_package():
+def test_the_constants_come_from_the_package():
     text = explorable.script()
     for name, layer in explorable.DIALECTS:
         addressing = Addressing(preset(name))

@@ -45,7 +45,7 @@ def test_a_failure_names_file_line_and_reason(script, body, message):
         tutorial.run(script(body))
 
 
-def test_a_script_needs_a_title(script):
+def test_a_script_without_a_title_raises(script):
     with pytest.raises(tutorial.TutorialError, match=r"07_topic\.py:1: no title"):
         tutorial.run(script("# %%\nx = 1\n", head=""))
 
@@ -137,7 +137,7 @@ def test_an_unchanged_script_is_not_run_again(script, tmp_path):
     assert first == second != tutorial.run(path, cache=tmp_path / "cache")
 
 
-def test_cells_have_their_line_numbers(script):
+def test_cells_record_their_line_numbers(script):
     cells = percent.read_cells(script("# %%\nx = 1\n\n# %% A name for the cell\ny = 2\n"))
     assert [(cell.kind, cell.line, cell.text) for cell in cells] == [
         ("markdown", 2, "# Title"), ("code", 4, "x = 1"), ("code", 7, "y = 2")]

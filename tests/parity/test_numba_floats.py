@@ -96,7 +96,7 @@ def test_exact_ops_equal_the_definition(name, shape):
     case = EXACT[name]
     arguments = case.arrays(np.random.default_rng(0), *shape)
     with np.errstate(over="ignore"):
-        expected, found = (case.call(space, *arguments) for space in (ops, fast))
+        expected, found = (case.call(namespace, *arguments) for namespace in (ops, fast))
     for e, f in zip(*(x if isinstance(x, tuple) else (x,) for x in (expected, found)), strict=True):
         assert_close(name, e, f, "exact")
 
@@ -151,8 +151,8 @@ def test_fused_equals_unfused(dialect, shape, dtype, rng):
 def test_a_trace_has_every_stage_of_the_definition(dialect, rng):
     config, traces = DIALECTS[dialect], (Trace(), Trace())
     p, (hidden, rows) = random_parameters(config, rng), random_inputs(config, rng, 1, 4)
-    for space, trace in zip((ops, fast), traces, strict=True):
-        engram(p, hidden, rows, config, ops=space, trace=trace)
+    for namespace, trace in zip((ops, fast), traces, strict=True):
+        engram(p, hidden, rows, config, ops=namespace, trace=trace)
     assert list(traces[0]) == list(traces[1])
 
 

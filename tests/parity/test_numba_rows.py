@@ -29,7 +29,7 @@ def stream(config, rng, length):
 
 
 @pytest.mark.parametrize("name", presets())
-def test_a_million_random_positions(name, rng):
+def test_rows_at_a_million_random_positions(name, rng):
     """In chunks, with the history carried over from chunk to chunk."""
     config = preset(name)
     slow, quick, history = Addressing(config), Addressing(config, ops=fast), None
@@ -43,7 +43,7 @@ def test_a_million_random_positions(name, rng):
 
 @pytest.mark.parametrize("flat", [False, True])
 @pytest.mark.parametrize("name", presets())
-def test_one_layer_from_canonical_ids(name, flat, rng):
+def test_rows_of_one_layer_from_canonical_ids(name, flat, rng):
     config = preset(name)
     slow, quick = Addressing(config), Addressing(config, ops=fast)
     for shape in ((1, 0), (0, 3), (1, 1), (3, 2), (2, 700)):

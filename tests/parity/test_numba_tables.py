@@ -99,14 +99,14 @@ def test_fp8_memory_equals_the_definition(shape, stream_above, rng, monkeypatch)
     p["table_scales"] = rng.integers(0, 256, p["table_scales"].shape, dtype=np.uint8)
     rows = rng.integers(0, 23, (*shape, V41.columns))
     for dtype in (np.float32,) if V41.rounding != "none" else (np.float32, np.float64):
-        expected, found = (space.gather_decode(p, rows, V41, dtype) for space in (ops, fast))
+        expected, found = (namespace.gather_decode(p, rows, V41, dtype) for namespace in (ops, fast))
         assert_close("memory", expected, found, "exact")
 
 
 def test_an_fp32_table_is_rounded_if_the_configuration_rounds(rng):
     config = replace(V41, table_codec="fp32")
     p, rows = random_parameters(config, rng, dtype=np.float32), rng.integers(0, 23, (2, 5, config.columns))
-    expected, found = (space.gather_decode(p, rows, config, np.float32) for space in (ops, fast))
+    expected, found = (namespace.gather_decode(p, rows, config, np.float32) for namespace in (ops, fast))
     assert_close("memory", expected, found, "exact")
 
 

@@ -23,7 +23,7 @@ META = torch.device("meta")
 
 @pytest.mark.parametrize("flat", [False, True])
 @pytest.mark.parametrize("name, ids", STREAMS.values(), ids=STREAMS)
-def test_addressing_rows_equal_numpy(name, ids, flat):
+def test_addressing_rows_match_numpy(name, ids, flat):
     by_numpy, by_torch = (Addressing(engram_ref.preset(name), ops=o) for o in (ops, torch_ops))
     layer = by_numpy.config.layer_ids[-1]
     expected = by_numpy.rows(ids, layer, flat=flat)

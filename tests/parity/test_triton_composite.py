@@ -117,7 +117,7 @@ def test_gradients_use_torch_operations(monkeypatch):
 
 def test_the_cpu_uses_torch_operations_without_the_interpreter(monkeypatch):
     if DEVICE == "cuda":
-        pytest.skip("tensors on a GPU take the kernels")
+        pytest.skip("tensors on a GPU use the kernels")
     launched = record_launches(monkeypatch)
     monkeypatch.delenv("TRITON_INTERPRET")
     run_all()

@@ -37,7 +37,7 @@ FIGURES = [
     ("mhc-9b", "total", 9_178_455_372, "9.18B", "rounded"),
     ("mhc-9b", "active_one_vocab", 1_660_656_972, "1.66B", "rounded"),
 ]
-"""Model, summary field, our count, printed figure, and how the two agree."""
+"""Model, summary field, our count, published number, and how the two agree."""
 
 
 @pytest.mark.parametrize(("name", "field", "counted", "printed", "how"), FIGURES,
@@ -159,7 +159,7 @@ def test_rho_is_the_fraction_of_idle_expert_parameters():
 
 
 @pytest.mark.parametrize(("experts", "at_40_percent"), [(106, 46), (99, 43)])
-def test_the_papers_two_budgets(experts, at_40_percent):
+def test_both_budgets_of_the_paper(experts, at_40_percent):
     """The budget buys `experts` experts at rho = 1 and `at_40_percent` at rho = 0.4; 6 of them are active."""
     expert, engram = 51_300_000, preset("paper")
     total, active = 568e6 + (experts - 6) * expert, 568e6

@@ -143,7 +143,7 @@ def test_bad_options_print_one_line_and_exit_2(capsys, argv, expected):
     assert (code, out) == (2, "") and expected in err and err.count("\n") == 1
 
 
-def test_bench_needs_the_compiler(capsys, monkeypatch):
+def test_bench_without_the_jit_exits_2(capsys, monkeypatch):
     monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
     code, _, err = run(capsys, "bench", "--quick")
     assert code == 2 and "NUMBA_DISABLE_JIT" in err and err.count("\n") == 1

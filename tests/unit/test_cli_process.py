@@ -19,7 +19,7 @@ def spawn(*argv, env=None, **kwargs):
                           env=os.environ | (env or {}), timeout=60, **kwargs)
 
 
-def test_a_closed_pipe_ends_quietly():
+def test_a_closed_pipe_ends_the_command_quietly():
     command = f"{sys.executable} -m engram_ref walk --step | head -n 1"
     done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, timeout=60)
     assert done.stdout.count(b"\n") == 1 and done.stderr == b"" and done.returncode == 0

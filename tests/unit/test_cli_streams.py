@@ -11,7 +11,7 @@ import pytest
 from engram_ref.cli.main import main
 
 WITHOUT_OUTPUT = [">&-", ">/dev/full", ">&- 2>&-", ">/dev/full 2>/dev/full", ">&- 2>&- <&-"]
-WITHOUT_THE_REST = ["2>&-", "2>/dev/full", "<&-", "2>&- <&-"]
+OTHER_STREAMS_UNUSABLE = ["2>&-", "2>/dev/full", "<&-", "2>&- <&-"]
 
 pytestmark = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 
@@ -43,7 +43,7 @@ def test_unwritable_output_exits_2(command, unbuffered, streams):
         assert done.stderr == f"engram-ref: standard output: {reason}\n"
 
 
-@pytest.mark.parametrize("streams", WITHOUT_THE_REST)
+@pytest.mark.parametrize("streams", OTHER_STREAMS_UNUSABLE)
 def test_output_works_with_the_other_streams_closed_or_full(streams):
     done = shell(f"$run count tiny {streams}")
     assert done.returncode == 0 and done.stdout == shell("$run count tiny").stdout

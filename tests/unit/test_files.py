@@ -22,7 +22,7 @@ def make_device(path):
     try:
         os.mknod(path, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
     except PermissionError:
-        pytest.skip("making a device needs root")
+        pytest.skip("creating a device file requires root")
 
 
 def make_socket(path):
@@ -144,7 +144,7 @@ def test_a_file_keeps_its_mode(tmp_path, mode):
     assert path.read_bytes() == NEW
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a file away")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may change a file's owner")
 def test_a_file_keeps_its_owner_if_permitted(tmp_path, monkeypatch):
     path = tmp_path / "file"
     path.write_bytes(OLD)

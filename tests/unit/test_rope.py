@@ -51,7 +51,7 @@ def test_the_ramp_lowers_low_frequencies_only():
 
 
 @pytest.mark.parametrize("factor", [1.0, 0.5])
-def test_mscale_is_one_without_stretching(factor):
+def test_mscale_is_one_for_factors_up_to_one(factor):
     assert yarn_mscale(YarnConfig(factor, 0.707)) == yarn_mscale(None) == 1.0
 
 

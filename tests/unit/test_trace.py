@@ -75,7 +75,7 @@ def test_stop_at_a_different_layer_does_not_end_the_run():
     assert list(trace)[-1] == "layers.1.engram.output"
 
 
-def test_only_the_traces_own_stop_is_caught():
+def test_a_trace_catches_only_its_own_stop():
     with pytest.raises(Stopped):
         run(trace=Trace(stop="gate"))
     with pytest.raises(ZeroDivisionError), Trace(stop="gate"):
@@ -117,7 +117,7 @@ def test_the_first_non_finite_stage_raises(spoil, first):
     assert unchecked.first_non_finite() == first
 
 
-def test_a_finite_trace_has_no_first_non_finite():
+def test_a_finite_trace_has_no_non_finite_stage():
     trace = Trace(check_finite=True)
     run(trace=trace)
     assert trace.first_non_finite() is None

@@ -98,7 +98,7 @@ STAGES = """
     layers.2.ffn_branches.branches final_norm logits""".split()
 
 
-def test_the_trace_has_every_stage_by_its_path():
+def test_the_trace_has_every_stage_under_its_path():
     trace = Trace(check_finite=True)
     logits = forward(random_model(FULL), random_ids(FULL), FULL, trace=trace)
     assert [key for key in STAGES if key not in trace] == []
