@@ -121,7 +121,7 @@ def test_every_option_of_hfs_v3_class_is_classified():
 
 
 def test_v4_hyper_connection_fields_match_the_hf_configuration():
-    """The hyper-connections; the Engram module of V4.1 has the same number of branches."""
+    """Compare the hyper-connections; the Engram module of V4.1 has the same number of branches."""
     from transformers.models.deepseek_v4.configuration_deepseek_v4 import DeepseekV4Config
 
     hf = DeepseekV4Config()

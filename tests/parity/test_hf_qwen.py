@@ -147,7 +147,7 @@ def test_the_layer_agrees_in_float64(monkeypatch, size, strength, cuts):
 
 
 def test_padding_in_the_whole_model():
-    """A left-padded prefill, then single tokens: masked positions read EOS rows and have gate 0."""
+    """Prefill left-padded rows, then decode single tokens: masked positions read EOS rows and have gate 0."""
     # HF's model, whose per-layer embedding records its inputs and outputs.
     config = hf_qwen.ours("three branches")
     model, calls = hf_qwen.build_model(config).double(), []

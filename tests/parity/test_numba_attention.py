@@ -133,7 +133,7 @@ def test_a_recorded_call_uses_separate_ops(rng):
     assert list(stages) == ["attention_weights"]
 
 
-def test_a_phase_waits_for_pieces_that_another_thread_has_taken(rng, monkeypatch):
+def test_a_phase_waits_for_chunks_taken_by_another_thread(rng, monkeypatch):
     original, calls = attention._attend, []
     monkeypatch.setattr(attention, "_attend", lambda *arguments: not calls.append(arguments))
     fast.attend_absorbed(*arguments(SHAPES["one position more than a chunk"], rng), 0.3)

@@ -30,7 +30,7 @@ def stream(config, rng, length):
 
 @pytest.mark.parametrize("name", presets())
 def test_rows_at_a_million_random_positions(name, rng):
-    """In chunks, with the history carried over from chunk to chunk."""
+    """Compute the rows in chunks and carry the history from chunk to chunk."""
     config = preset(name)
     slow, quick, history = Addressing(config), Addressing(config, ops=fast), None
     for _ in range(0, POSITIONS, CHUNK):

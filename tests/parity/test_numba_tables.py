@@ -67,7 +67,7 @@ CODES, SCALES = (array.ravel().astype(np.uint8) for array in np.meshgrid(np.aran
 
 @pytest.mark.parametrize("rounded", [False, True])
 def test_every_pair_of_code_and_scale(rounded):
-    """All 65,536 pairs, 32 codes per scale, with and without rounding."""
+    """Test all 65,536 pairs, 32 codes per scale, with and without rounding."""
     codes, scales = CODES.reshape(-1, 32), SCALES.reshape(-1, 32)[:, :1]
     expected = ops.dequantise(codes, scales)
     expected = ops.round_bf16(expected) if rounded else expected

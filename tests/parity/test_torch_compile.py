@@ -97,7 +97,7 @@ CHECKED = [name for name in FLOATS if op_of(name) in (
 
 @pytest.mark.parametrize("name", CHECKED)
 def test_gradients_match_finite_differences(name):
-    """Along a random direction; arrays inside dictionaries are leaves too."""
+    """Compare along a random direction; arrays inside dictionaries are leaves too."""
     case, leaves = FLOATS[name], []
 
     def leaf(array):

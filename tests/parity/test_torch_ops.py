@@ -94,7 +94,7 @@ def test_quantise_is_bit_identical_at_the_edges():
 
 
 def test_quantise_every_bfloat16_pattern():
-    """All 65,536 patterns, 32 per block, in two arrangements, to combine signs, subnormals and NaN with many scales."""
+    """Two arrangements of all 65,536 patterns, 32 per block, combine signs, subnormals and NaN with many scales."""
     patterns = np.arange(2**16, dtype=np.uint16).reshape(-1, 32).view(ml_dtypes.bfloat16).astype(np.float32)
     for blocks in (patterns, np.ascontiguousarray(patterns.T).reshape(-1, 32)):
         with np.errstate(invalid="ignore"):       # the patterns include signalling NaNs

@@ -26,7 +26,7 @@ def test_rows_of_mixed_dialects(number):
 
 @EVERY_FIFTH_CASE
 def test_modules_of_mixed_dialects(number):
-    """Only forms with a kernel; all other fields are drawn at random."""
+    """Use only forms with a kernel; all other fields are drawn at random."""
     with reproducible(number):
         case = module_case(number, score_form="factored", gate_form="copysign_sqrt")
         check_module(case, torch_ops, on_device)

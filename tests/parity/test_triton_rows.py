@@ -104,7 +104,7 @@ def test_the_remainder_is_exact_for_primes_of_any_size():
 @pytest.mark.parametrize("place", range(4))
 @pytest.mark.parametrize("mark", ["dead", "end of document"])
 def test_a_barrier_hides_all_earlier_tokens(mark, place):
-    """One mark at each place in the history or the text; every position is compared."""
+    """Put one mark at each index of the history or the text, and compare every position."""
     ids = np.array([[5, 6, 7, 8, 9, 10]])
     history = np.array([[3, 4, 5]])
     text = np.concatenate([history, ids], axis=1)

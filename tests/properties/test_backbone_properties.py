@@ -92,7 +92,7 @@ def test_chunks_in_either_form_equal_the_whole_text(data, config, seed):
 @few
 @given(data=st.data(), config=models(), seed=st.integers(0, 99))
 def test_rollback_and_replay_equal_the_whole_text(data, config, seed):
-    """Random numbers of tokens and drafts, then random rollbacks, separately for every row."""
+    """Every row has its own random numbers of tokens and drafts, then its own random rollback."""
     B, T = 3, 8
     parameters, ids, drafts = random_model(config, seed), random_ids(config, B, T, seed), random_ids(config, B, 3, 77)
     whole, state = forward(parameters, ids, config), DecodeState.start(B)

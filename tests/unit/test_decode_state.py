@@ -59,7 +59,7 @@ def ragged(ids, dead, lengths, counts):
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("name", MODELS)
 def test_rows_of_different_lengths_are_independent(name, seed):
-    """Random ragged steps; a finished row takes part with a count of 0."""
+    """Take random ragged steps, in which a finished row has a count of 0."""
     config, rng = MODELS[name], np.random.default_rng(seed)
     parameters, (ids, dead) = random_model(config), text(config, 3)
     whole, state = forward(parameters, ids, config, dead=dead), DecodeState.start(3)
@@ -75,7 +75,7 @@ def test_rows_of_different_lengths_are_independent(name, seed):
 @pytest.mark.parametrize("tokens", [0, 1, 4, 9, [0, 9], [5, 2]], ids=str)
 @pytest.mark.parametrize("name", MODELS)
 def test_rollback_and_replay_equals_one_call(name, tokens):
-    """Nine tokens, four rejected drafts, a further rollback, then the rest of the text."""
+    """Compute nine tokens, reject four drafts, roll back further, then compute the rest of the text."""
     config = MODELS[name]
     parameters, (ids, dead) = random_model(config), text(config)
     whole, state = forward(parameters, ids, config, dead=dead), DecodeState.start(2)
@@ -91,7 +91,7 @@ def test_rollback_and_replay_equals_one_call(name, tokens):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_rows_accept_different_numbers_of_drafts(name):
-    """Speculative decoding: three drafts per step, of which the two rows accept different numbers."""
+    """Speculative decoding has three drafts per step, of which the two rows accept different numbers."""
     config = MODELS[name]
     parameters, (ids, dead) = random_model(config), text(config)
     whole, state = forward(parameters, ids, config, dead=dead), DecodeState.start(2)

@@ -65,7 +65,7 @@ def test_separate_experts_give_the_same_model():
 
 
 def test_rope_interleave_none_means_half_split():
-    """As in HF's class. If the option is absent, channels are adjacent pairs."""
+    """None means half-split, as in HF's class. If the option is absent, channels are adjacent pairs."""
     state = state_dict()
     halves, none = (logits(state, HF | {"rope_interleave": value}) for value in (False, None))
     assert_close("None", halves, none, "exact")

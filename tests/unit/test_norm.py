@@ -28,7 +28,7 @@ def test_norm_matches_exact_sums(shape, eps):
 
 @pytest.mark.parametrize("eps", EPSILONS)
 def test_eps_is_added_inside_the_root(eps):
-    """Vectors so short that the result depends on eps and on its position inside the root."""
+    """The vectors are so short that the result depends on eps and on its position inside the root."""
     lengths = 10.0 ** np.array([-160, -11, -10, -9, -8, -7, -4, -3, -2])
     x = np.array([0.5, -1.0, 2.0]) * lengths[:, None]
     expected = slow_norm(x, np.ones(3), EPSILONS[eps])

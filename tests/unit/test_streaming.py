@@ -48,7 +48,7 @@ def test_every_cut_gives_the_rows_of_one_call(name, ids):
 
 
 def test_history_keeps_dead_marks():
-    """Four tokens, the second DEAD, cut after the third: the 4-gram must not include ids before the mark."""
+    """The second of four tokens is DEAD and the cut is after the third: the 4-gram excludes ids before the mark."""
     config, addressing = preset(RELEASE), Addressing(preset(RELEASE))
     ids = [10, DEAD, 12, 13]
     history = addressing.advance(None, np.array(ids[:3]))
