@@ -18,7 +18,7 @@ SCRIPTS = sorted((tutorial.ROOT / "tutorials").glob("[0-9]*.py")) + tutorial.scr
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
-def test_a_script_imports_only_what_is_installed_with_the_package(path):
+def test_a_script_imports_only_installed_dependencies(path):
     project = tomllib.loads((tutorial.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     wanted = project["dependencies"] + project["optional-dependencies"]["triton"]
     installed = {re.match(r"[\w-]+", need)[0].replace("-", "_") for need in wanted} | {"engram_ref"}
@@ -43,7 +43,7 @@ def test_a_cell_that_draws_a_figure_asserts_its_title(path):
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
-def test_tutorial(path):
+def test_tutorial_runs(path):
     result = tutorial.run(path, tutorial.ROOT / ".cache" / "tutorials")
     page, figures = tutorial.to_markdown(path, result)
     assert page.startswith("# ") and all(figure["alt"] for figure in figures.values())
