@@ -70,7 +70,7 @@ ROPE_OPTIONS = ("rope_type", "type", "rope_theta", "factor", "original_max_posit
 def config_from_hf(hf_config: Mapping[str, Any]) -> ModelConfig:
     """Convert an HF configuration dictionary (config.json).
 
-    raises   InputError naming the first option that is missing, unknown, unsupported or of a wrong type
+    raises   InputError naming the first option that is missing, unknown, unsupported or of the wrong type
     """
     hf = checked_options(hf_config)
     named = lambda *options: {option: hf[option] for option in options}
@@ -112,7 +112,7 @@ def checked_options(hf_config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_option(option: str, value: object) -> None:
-    """Raise InputError if an option is unknown, unsupported or of a wrong type."""
+    """Raise InputError if an option is unknown, unsupported or of the wrong type."""
     if option in FIXED:
         check_value(option, value, *FIXED[option])
     elif option not in READ and option not in IGNORED:
@@ -163,7 +163,7 @@ def rope_from_hf(hf: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def yarn_from_hf(rope: Mapping[str, Any], hf: Mapping[str, Any]) -> YarnConfig:
-    """Convert the YaRN options. InputError if HF would scale the rotary part only."""
+    """Convert the YaRN options. InputError if HF would scale only the rotary part."""
     for option, only in (("truncate", True), ("partial_rotary_factor", 1.0)):
         check_value(option, rope.get(option, only), (only,))
     length = number("original_max_position_embeddings",
