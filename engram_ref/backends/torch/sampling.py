@@ -6,7 +6,7 @@ from engram_ref.checks import check_kind
 
 
 def sample(logits: torch.Tensor, temperature: float, rng: torch.Generator | None) -> torch.Tensor:
-    """Torch version of ops.sampling.sample; rng, a torch.Generator on the logits' device, draws different numbers."""
+    """Torch version of ops.sampling.sample; draws from `rng`, a torch.Generator on the logits' device."""
     if temperature > 0:
         check_kind("rng", rng, torch.Generator)
         below = logits.to(torch.float64) - logits.amax(dim=-1, keepdim=True)       # at most 0: no overflow to +inf
