@@ -1,4 +1,4 @@
-"""What the machine allows: the same bytes or the same operations, and nothing else.
+"""Limits of the machine: kernels that only move the same bytes or only perform the same operations.
 
 A limit is a variant like any other, so it is measured in the same rounds as the work that is compared with it.
 """
@@ -108,4 +108,4 @@ def divide(values, divisors):
 
 @njit
 def nothing(*arrays):
-    """Empty kernel: measures the call alone."""
+    """Empty kernel: measures only the call overhead."""

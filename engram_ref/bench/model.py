@@ -1,4 +1,4 @@
-"""The rows of the model: the Engram module, its convolution, experts, latent attention; and the package's import."""
+"""The rows of the model: the Engram module, its convolution, experts, latent attention; and importing the package."""
 
 import json
 import tempfile
@@ -157,7 +157,7 @@ def experts(setting: Setting) -> Iterator[Case]:
 
 
 def torch_products(parameters: Arrays, x: np.ndarray, chosen: np.ndarray) -> Work:
-    """The same products by torch, whose library is another one."""
+    """The same products in torch, which uses a different BLAS library."""
     import torch
 
     return bare_products(torch.mm, torch.from_numpy, parameters, x, chosen)
@@ -181,7 +181,7 @@ def bare_products(matmul: Callable, convert: Callable, parameters: Arrays, x: np
 
 
 def latent_attention(setting: Setting) -> Iterator[Case]:
-    """One new token attends to cached latents; both forms are ours."""
+    """One new token attends to cached latents; this package implements both forms."""
     config = setting.size(model_preset("mhc-3b"), model_preset("tiny")).backbone.attention
     for cached, goal in zip(setting.size((1024, 4096), (33, 70)), (15.0, 25.0), strict=True):
         arguments = step_of(config, cached)

@@ -1,4 +1,4 @@
-"""The setting of a run: sizes, baselines, threads, and the machine. No host names, no paths."""
+"""The setting of a run: sizes, baselines, threads, and the machine. Host names and paths are not recorded."""
 
 import functools
 import importlib.util
@@ -29,7 +29,7 @@ Size = TypeVar("Size")
 
 
 def load_baselines() -> ModuleType | None:
-    """The module of baselines, from the installed package or from its clone; None if there is none."""
+    """The module of baselines, from the installed package or from its clone; None if it is missing."""
     for path in BASELINES:
         if path.is_file():
             spec = importlib.util.spec_from_file_location("engram_ref_baselines", path)

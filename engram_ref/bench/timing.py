@@ -1,4 +1,4 @@
-"""Measurements: seconds of variants that take turns, peak memory in bytes, fresh processes.
+"""Measurements: times of variants that take turns, peak memory, and fresh processes.
 
 Variants take turns in every round, so a disturbance of the machine affects all of them.
 """
@@ -51,7 +51,7 @@ def calls_for(variant: Work, shortest: float) -> int:
 
 
 def timed(variant: Work, calls: int) -> float:
-    """Mean seconds per call; `timeit` disables the garbage collector meanwhile."""
+    """Mean seconds per call; `timeit` disables garbage collection during the measurement."""
     return timeit.timeit(variant, timer=time.perf_counter, number=calls) / calls
 
 

@@ -64,7 +64,7 @@ def choices():
 def chosen_of(scores, bias, config):
     bias = [0.0] * len(scores) if bias is None else np.asarray(bias).tolist()
     return slow.choose(scores, bias, config.num_experts_per_tok, config.n_group, config.topk_group,
-                       slow_experts_config(config)["judges"])
+                       slow_experts_config(config)["group_best"])
 
 
 def mixtures():

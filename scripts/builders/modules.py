@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from engram_ref import ops
-from engram_ref.oracle.emulated_rounding import emulated_memory, emulated_project, whole_number_case
+from engram_ref.oracle.emulated_rounding import emulated_memory, emulated_project, integer_case
 from engram_ref.oracle.run import Adapter, call
 from engram_ref.oracle.small_modules import DIALECTS, V41, random_inputs, random_parameters, slow_engram
 from scripts.builders.codecs import NO_FLOOR
@@ -75,7 +75,7 @@ def slow_module(parameters, hidden, rows, config, dead, chunks):
 def released():
     """Yield V4.1 with its roundings, on numbers whose float32 sums are exact in any order: projections bit for bit."""
     for width in (4, 16):
-        config, parameters, hidden, rows = whole_number_case(width)
+        config, parameters, hidden, rows = integer_case(width)
         arguments = {"parameters": parameters, "hidden": hidden, "rows": rows, "config": config, "dead": None,
                      "chunks": [hidden.shape[1]]}
         shared = {"kind": "f32", "truth": after_rounding, "slow": slow_released, "terms": 3 * width, "traced": True,

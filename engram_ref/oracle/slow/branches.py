@@ -21,7 +21,7 @@ def sinkhorn(logits, iterations):
 def release_matrix(logits, iterations, eps):
     """Return the releases' `comb`, [branch read][branch written], for logits in the same order.
 
-    A softmax over the last axis plus eps, then columns and rows normalised alternately, with eps in every denominator.
+    Apply a softmax over the last axis, add eps, then normalise columns and rows alternately, eps in every denominator.
     """
     size, matrix = range(len(logits)), []
     for row in logits:
