@@ -8,7 +8,7 @@ workqueue   Numba's parallel loop with its own thread pool
 
 Each variant runs in a separate process, because Numba cannot change its threading layer within a process. The table
 shows medians: the product alone, the kernel alone, both alternating, and the ratio of the third to the sum of the first
-two. A ratio above 1 means that the threads of one slow down the other.
+two. A ratio above 1 means that the product and the kernel slow each other down.
 """
 
 import importlib

@@ -52,7 +52,7 @@ def memset(array: np.ndarray, threads: int) -> Work:
 
 
 def copy(target: np.ndarray, source: np.ndarray, threads: int) -> Work:
-    """Copy an array to another of the same size."""
+    """Copy `source` to `target`, an array of the same size."""
     def piece(a: int, b: int) -> None:
         ctypes.memmove(target.ctypes.data + a, source.ctypes.data + a, b - a)
 

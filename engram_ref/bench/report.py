@@ -22,7 +22,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def newest(folder: Path = RESULTS) -> Path | None:
-    """The latest result by file name; None if there is none."""
+    """The latest result by file name; None if there are no results."""
     return max(folder.glob("*.json"), key=lambda path: path.name, default=None)
 
 

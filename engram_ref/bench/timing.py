@@ -56,7 +56,7 @@ def timed(variant: Work, calls: int) -> float:
 
 
 def extra(variant: Work) -> int:
-    """Peak memory of a call in bytes, beyond what was in use before it."""
+    """Peak memory of a call in bytes, above the memory in use before the call."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)            # return freed memory to the system
     CLEAR.write_text("5", encoding="ascii")

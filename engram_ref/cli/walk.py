@@ -126,7 +126,7 @@ def chosen_positions(length: int, max_ngram: int, options: argparse.Namespace) -
 
 
 def show(walk: Walk, positions: list[int], names: list[str], options: argparse.Namespace) -> None:
-    """Print the pages, those of a model's block last; with --step on a terminal, wait for Enter after each."""
+    """Print the pages, with a model's block last; with --step on a terminal, wait for Enter after each page."""
     c = walk.config
     text = visible(walk.text[:MAX_WIDTH])                   # long enough for the widest line
     # title

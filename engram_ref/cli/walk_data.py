@@ -1,6 +1,6 @@
 """The data that `walk` shows: the stages at selected positions of a text.
 
-Ids, n-grams and rows are those of the chosen preset. Values come from the preset tiny with seeded random weights,
+Ids, n-grams and rows come from the chosen preset. Values come from the preset tiny with seeded random weights,
 since the real tables are too large. Only the positions shown are computed, with the ids and convolution taps just
 before them, or with all earlier positions for a whole model.
 """

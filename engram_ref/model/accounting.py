@@ -78,7 +78,7 @@ class Summary:
     table_rows: int
     table_bytes: int            # in the dialect's table codec
     rho: float | None           # None without experts
-    flops: int                  # per token, without those that grow with the context
+    flops: int                  # per token, without FLOPs that grow with the context
     flops_per_cached_token: int     # per token for each cached token, expanded form
 
 

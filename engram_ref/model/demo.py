@@ -1,4 +1,4 @@
-"""Import an Engram module of the authors' demo: the same values under this package's names.
+"""Import an Engram module from the authors' demo: the same values under this package's names.
 
 The demo names the table multi_head_embedding.embedding, the key gain norm1 and the query gain norm2.
 """

@@ -66,9 +66,9 @@ def engram(parameters: Mapping[str, np.ndarray], hidden: np.ndarray, rows: np.nd
     layer_id     the layer that parameters and rows are checked against; None: the configuration's only layer, or any
                  layer if it has several
     state        the stream so far; the call replaces its taps. None: the sequence starts here
-    dead         bool [B, T] or None; the gate of a dead position is 0. DEAD ids affect the rows only, so the same
+    dead         bool [B, T] or None; the gate of a dead position is 0. DEAD ids affect only the rows, so the same
                  positions must be passed here too
-    flat_rows    the rows are flat, from Addressing.rows(flat=True); the result is the same
+    flat_rows    whether the rows are flat, from Addressing.rows(flat=True); the result is the same
     ops          the backend's namespace
     trace        records every stage
     check        check values (floats finite, rows in range) as well as shapes

@@ -24,7 +24,7 @@ WHOLE_NUMBERS = (
     "num_attention_heads", "n_shared_experts", "n_routed_experts", "kv_lora_rank", "qk_rope_head_dim", "v_head_dim",
     "qk_nope_head_dim", "n_group", "topk_group", "num_experts_per_tok", "first_k_dense_replace")
 REQUIRED = (*WHOLE_NUMBERS, "q_lora_rank", "routed_scaling_factor", "rms_norm_eps")
-"""Options without a default: HF's defaults describe DeepSeek-V3 itself, which an incomplete dictionary rarely means."""
+"""Required options. HF's defaults are the sizes of DeepSeek-V3 itself, which rarely suit a different model."""
 
 DERIVED = ("num_key_value_heads", "head_dim", "qk_head_dim")
 """Options that follow from others; if they differ, HF's class fails or ignores them."""

@@ -13,7 +13,7 @@ from scripts.builders.planned import Other, case, rng_of
 
 
 def composites():
-    """Yield cases of each composite, applied to the output of the previous one."""
+    """Yield cases for each composite, applied to the output of the previous one."""
     for label, config in CONFIGS.items():
         a = module_arguments(f"gated_update/{label}", config, 1, 3)
         p, hidden, rng = a["parameters"], a["hidden"], rng_of(f"taps/{label}")

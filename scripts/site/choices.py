@@ -1,4 +1,4 @@
-"""The page of choices and deviations: values marked "choice", and places marked `Deviation:`.
+"""The page of choices and deviations: values marked "choice", and paragraphs marked `Deviation:`.
 
 Both kinds of mark are comments in the source of the package. This file collects them:
 
@@ -33,9 +33,9 @@ authors' code, or in HF transformers, whose classes the tests compare with the p
 MODELS = """\
 ## Values that no source publishes: the backbone
 
-These values are set in `engram_ref/model_presets.py`, with the published figure that they were tested against, if there
-is one. A name that begins with an underscore is a part that several [models](models.md) share; a model derived from
-another one inherits its values.
+These values are set in `engram_ref/model_presets.py`, with the published number that they were tested against, if any.
+A name that begins with an underscore denotes a part that several [models](models.md) share; a model that is derived
+from a different one inherits its values.
 """
 
 
@@ -44,11 +44,11 @@ def page(root: Path) -> dict[str, str]:
     presets, models = (root / PACKAGE / name for name in ("presets.py", "model_presets.py"))
     if not presets.exists():
         return {}
-    places = [f"- {_link(file, root)}: {plain(text)}" for file in sorted((root / PACKAGE).rglob("*.py"))
-              for text in deviations(file.read_text(encoding="utf-8"))]
+    entries = [f"- {_link(file, root)}: {plain(text)}" for file in sorted((root / PACKAGE).rglob("*.py"))
+               for text in deviations(file.read_text(encoding="utf-8"))]
     parts = ["# Choices and deviations", INTRODUCTION, _values_table(presets, "preset")]
     parts += [MODELS, _values_table(models, "part or model")] if models.exists() else []
-    parts += ["## Where the code departs from a source", "\n".join(places)]
+    parts += ["## Where the code departs from a source", "\n".join(entries)]
     return {"reference/choices.md": "\n\n".join(parts) + "\n"}
 
 

@@ -93,7 +93,7 @@ def constant_tables(configs: dict) -> list[str]:
 
 
 def models_page() -> str | None:
-    """One column per model: source, size and printed figures, then every field, part by part."""
+    """One column per model: source, size and published numbers, then every field, part by part."""
     presets, accounting = load("model_presets"), load("model") and load("model.accounting")
     if presets is None or accounting is None:
         return None
@@ -111,7 +111,7 @@ def models_page() -> str | None:
 MODELS = """\
 All values marked "choice" are listed under [choices](choices.md). Engram modules that have their own preset are listed
 with all fields under [dialects](dialects.md). [The tutorial on counting](../learn/13_counting.md) explains what a total
-includes and which values follow from the printed figures.
+includes and which values follow from the published numbers.
 
 [`model_preset`][engram_ref.model_presets.model_preset] returns a model by name; `engram-ref count NAME` counts its
 parameters part by part."""
@@ -151,7 +151,7 @@ def part_sections(configs: dict) -> list[str]:
 
 
 def number(value: float | None) -> str:
-    """A count with commas, a share in percent, or a dash for None."""
+    """A count with commas, a fraction as a percentage, or a dash for None."""
     if isinstance(value, float):
         return f"{value:.2%}"
     return "-" if value is None else f"{value:,}"
@@ -199,7 +199,7 @@ def cli_page() -> str | None:
 
 
 def load(name: str):
-    """The module, or None if the package has no such file."""
+    """The module, or None if the package does not contain it."""
     if importlib.util.find_spec(PACKAGE) is None or importlib.util.find_spec(f"{PACKAGE}.{name}") is None:
         return None
     return importlib.import_module(f"{PACKAGE}.{name}")

@@ -32,7 +32,7 @@ machine. All variants take turns in one process. The tables show the median rati
 Absolute times on a shared processor mean little, so every goal is a ratio.
 
 - **Baselines** are in `scripts/baselines.py` and use nothing from this package: the rows as the authors' demo computes
-  them, a C loop, and torch code as a competent user writes it. A test checks that they return the same answers as ours.
+  them, a C loop, and torch code as a competent user would write it. A test compares their answers with ours.
 - **Limits** are measured in the same rounds: writing or copying the same number of bytes, reading the same number of
   random rows, the bare matrix product, one 64-bit divide per row.
 - **Fresh output** means that each call allocates its result. In all other cases the result is passed in as `out`.
@@ -49,7 +49,7 @@ engram-ref bench --only rows-bulk,gather --threads 1
 engram-ref bench --out result.json --plot result.svg
 ```
 
-The exit code is 1 if a judged goal was missed. The rows of a CUDA device are included if torch finds one."""
+The exit code is 1 if a judged goal was missed. CUDA rows are included if torch finds a device."""
 
 
 def page(result: dict, file: str) -> str:
@@ -83,7 +83,7 @@ def variants_table(result: dict) -> str:
 
 
 def threads_text(result: dict) -> str:
-    """Number and kind of threads, and of rounds."""
+    """Numbers of threads and rounds, and the kind of threads."""
     threading = result["threading"]
     return (f"Rows with more than one thread used {plain(threading['kernels'])} and {threading['blas']} BLAS threads. "
             f"Every variant was measured at least {result['rounds']} times.")

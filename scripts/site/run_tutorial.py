@@ -77,7 +77,7 @@ def used_names(path: Path, namespace: dict) -> list[dict]:
     """Every public function and class of the package that the script uses, in order of use.
 
     The names come from the script's source and are resolved in its final namespace, so an alias or a
-    re-export is listed under the place of its definition.
+    re-export is listed where it is defined.
     """
     summaries = {}
     tree = ast.parse(path.read_text(encoding="utf-8"))
@@ -93,7 +93,7 @@ def used_names(path: Path, namespace: dict) -> list[dict]:
 
 
 def look_up(parts: list[str], namespace: dict):
-    """Resolve a.b.c without evaluating properties; None if there is no such object."""
+    """Resolve a.b.c without evaluating properties; None if it does not exist."""
     thing = namespace.get(parts[0])
     for part in parts[1:]:
         if isinstance(thing, (types.ModuleType, type, types.SimpleNamespace)):

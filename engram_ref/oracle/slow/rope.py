@@ -37,7 +37,7 @@ def interpolation_weight(i, low, high):
 
 
 def ramp_ends(dim, theta, yarn):
-    """Return the first and last pair of the ramp: those that rotate beta_fast and beta_slow times in training."""
+    """Return the first and last pair of the ramp; they rotate beta_fast and beta_slow times over the trained length."""
     ends = [pair_that_rotates(beta, dim, theta, yarn["original_length"])
             for beta in (yarn["beta_fast"], yarn["beta_slow"])]
     return max(math.floor(ends[0]), 0), min(math.ceil(ends[1]), dim - 1)

@@ -76,7 +76,7 @@ def gather_dequantise(rows: torch.Tensor, offsets: torch.Tensor, codes: torch.Te
     codes     uint8 [R, W], E4M3FN
     scales    uint8 [R, W/32], E8M0
     bf16      round to bfloat16, ties to even
-    returns   float32 [B, T, C*W] on the same device
+    returns   float32 [B, T, C*W] on the device of `rows`
     raises    InputError for a wrong dtype, shape or device, or a tensor that is not contiguous
     """
     if rows.ndim != 3 or codes.ndim != 2:

@@ -86,7 +86,7 @@ def rows(ids: torch.Tensor, history: torch.Tensor, multipliers: torch.Tensor, pr
     offsets       int64 [C], the column offsets, for flat rows; None for rows per column
     pad_id        canonical id that replaces hidden tokens if eos_id is None
     eos_id        canonical id that ends a document and replaces hidden tokens, or None
-    returns       int64 [B, T, C] on the same device
+    returns       int64 [B, T, C] on the device of `ids`
     raises        InputError for a wrong dtype, shape or device, or a tensor that is not contiguous
     """
     if ids.ndim != 2:
