@@ -192,8 +192,8 @@ def torch_shifts(x, weight, dilation):
 
     @torch.inference_mode()
     def run():
-        seen = torch.nn.functional.pad(x, (0, 0, 0, 0, (L - 1) * dilation, 0))
-        y = sum(taps[j] * seen[:, j * dilation : j * dilation + T] for j in range(L))
+        padded = torch.nn.functional.pad(x, (0, 0, 0, 0, (L - 1) * dilation, 0))
+        y = sum(taps[j] * padded[:, j * dilation : j * dilation + T] for j in range(L))
         return torch.nn.functional.silu(y).numpy()
 
     return run

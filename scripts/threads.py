@@ -81,9 +81,9 @@ def main(arguments: list[str]) -> int:
         layer = {} if variant == "own" else {"NUMBA_THREADING_LAYER": variant}
         done = subprocess.run([sys.executable, __file__, "--variant", variant, *sizes], env=os.environ | layer,
                               check=True, capture_output=True, text=True)
-        found = json.loads(done.stdout)
-        shown = "".join(f"{1e3 * found[name]:9.2f} ms" for name in ("product", "kernel", "both"))
-        print(f"{variant:12}{shown}{found['both'] / (found['product'] + found['kernel']):12.2f}")
+        seconds = json.loads(done.stdout)
+        shown = "".join(f"{1e3 * seconds[name]:9.2f} ms" for name in ("product", "kernel", "both"))
+        print(f"{variant:12}{shown}{seconds['both'] / (seconds['product'] + seconds['kernel']):12.2f}")
     return 0
 
 

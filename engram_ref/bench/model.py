@@ -83,11 +83,11 @@ def peaks(setting: Setting, variant: str, rounds: int) -> list[int]:
     few = setting.size(*WARM)
     with setting.using(setting.threads):
         run(hidden=hidden[:, :few], rows=rows[:, :few])
-        found = []
+        extras = []
         for _ in range(rounds):
             _buffers.release()
-            found.append(extra(partial(run, hidden=hidden, rows=rows)))
-        return found
+            extras.append(extra(partial(run, hidden=hidden, rows=rows)))
+        return extras
 
 
 def conv(setting: Setting) -> Iterator[Case]:

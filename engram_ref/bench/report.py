@@ -149,16 +149,16 @@ def chart(result: Entry) -> "Figure":
     """One line per row: median and quartiles as a fraction of the limit, and the goal."""
     from matplotlib.figure import Figure
 
-    found = fractions(result)
-    figure = Figure(figsize=(7.6, 1.9 + 0.5 * max(len(found), 1)), layout="constrained")
+    entries = fractions(result)
+    figure = Figure(figsize=(7.6, 1.9 + 0.5 * max(len(entries), 1)), layout="constrained")
     axes = figure.subplots()
-    for y, (_, comparison) in enumerate(found):
+    for y, (_, comparison) in enumerate(entries):
         draw(axes, y, comparison)
     axes.axvline(1.0, color=INK, linewidth=1.0, linestyle="-", zorder=0)
-    axes.set_yticks(range(len(found)), [f"{label}\nlimit: {comparison['against']}" for label, comparison in found],
+    axes.set_yticks(range(len(entries)), [f"{label}\nlimit: {comparison['against']}" for label, comparison in entries],
                     fontsize=8)
-    axes.set_ylim(len(found) - 0.5, -0.6)
-    scale(axes, [comparison["median"] for _, comparison in found])
+    axes.set_ylim(len(entries) - 0.5, -0.6)
+    scale(axes, [comparison["median"] for _, comparison in entries])
     axes.set_xlabel("fraction of the limit (100% = what the machine allows)", fontsize=9)
     axes.grid(axis="x", color=QUIET, alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)

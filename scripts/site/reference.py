@@ -31,15 +31,15 @@ def api_pages(root: Path = ROOT) -> dict[str, str]:
 
 def find_modules(root: Path) -> list[tuple[str, bool]]:
     """(dotted name within the package, whether it is a package) of each module that gets a page."""
-    found = []
+    modules = []
     for file in sorted((root / PACKAGE).rglob("*.py")):
         parts = file.relative_to(root / PACKAGE).with_suffix("").parts
         is_package = parts[-1] == "__init__"
         name = ".".join(parts[:-1] if is_package else parts)
         hidden = name.startswith(LEFT_OUT) or any(part.startswith("_") for part in name.split("."))
         if not hidden and _has_content(file, is_package):
-            found.append((name or PACKAGE, is_package))
-    return found
+            modules.append((name or PACKAGE, is_package))
+    return modules
 
 
 def _has_content(file: Path, is_package: bool) -> bool:
