@@ -48,7 +48,7 @@ def without_torch() -> str:
 
 @dataclass
 class Setting:
-    """One run of the benchmark.
+    """The settings of one benchmark run.
 
     rounds      number of measurements of every variant
     quick       use small sizes, to check that everything runs; no goal is judged

@@ -101,7 +101,7 @@ def take_parameter(name: str, shape: tuple[int, ...], remaining: dict[str, Any])
 
 
 def take_experts(name: str, shape: tuple[int, ...], prefix: str, remaining: dict[str, Any]) -> np.ndarray:
-    """w1, w2 or w3 of all routed experts, stacked; HF's arrays are packed or one per expert."""
+    """Stack w1, w2 or w3 of all routed experts; HF stores them packed, or as one array per expert."""
     which, packed = name[-2:], prefix + "gate_up_proj"
     if prefix + "down_proj" not in remaining and packed not in remaining:
         theirs = {"w1": "gate_proj", "w2": "down_proj", "w3": "up_proj"}[which]

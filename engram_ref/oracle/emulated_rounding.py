@@ -1,4 +1,4 @@
-"""The released model's roundings, bit for bit: FP8 rows, FP8 projection input, bfloat16 projections.
+"""Emulate the released model's roundings bit for bit: FP8 rows, FP8 projection input, bfloat16 projections.
 
 The inputs are chosen so that every float32 sum is exact in any order: small integers, hidden states with one
 magnitude per branch, widths that are powers of four. Only the roundings at the stated boundaries remain, and each is

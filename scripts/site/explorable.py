@@ -1,4 +1,4 @@
-"""The page "Type your own text": its word list and constants, and the rows of the default sentence.
+"""Generate the word list, the constants and the default rows of the page "Type your own text".
 
     python explorable.py    ->  {"assets": {"assets/try-data.js": ...}, "marks": {"try: rows": ..., ...}}
 

@@ -63,7 +63,7 @@ def weighted(weights, branches):
 
 
 def write(branches, y, post, res):
-    """Branch i becomes sum_j res_ij branch_j + post_i y."""
+    """Replace branch i with sum_j res_ij branch_j + post_i y."""
     return [[a + w * b for a, b in zip(weighted(row, branches), y, strict=True)]
             for row, w in zip(res, post, strict=True)]
 

@@ -21,7 +21,7 @@ MAX_PROGRAMS = 2**31 - 1
 
 
 def available(device: torch.device | str) -> bool:
-    """Whether kernels can run on this device: on a GPU, or on any device in Triton's interpreter.
+    """Whether kernels can run on this device: it is a GPU, or Triton's interpreter is enabled.
 
     raises   InputError if the device is supported and Triton is installed, but cannot be imported
     """
