@@ -181,7 +181,7 @@ def bare_products(matmul: Callable, convert: Callable, parameters: Arrays, x: np
 
 
 def latent_attention(setting: Setting) -> Iterator[Case]:
-    """One new token attends to cached latents; this package implements both forms."""
+    """Attend from one new token to cached latents, in this package's absorbed and expanded forms."""
     config = setting.size(model_preset("mhc-3b"), model_preset("tiny")).backbone.attention
     for cached, goal in zip(setting.size((1024, 4096), (33, 70)), (15.0, 25.0), strict=True):
         arguments = step_of(config, cached)

@@ -11,7 +11,7 @@ from engram_ref.ops.caches import slots_needed
 
 
 def positions_after(lengths: Constant, T: int) -> torch.Tensor:
-    """Torch version of ops.caches.positions_after; on the CPU if `lengths` is a NumPy array."""
+    """Torch version of ops.caches.positions_after; returns a CPU tensor if `lengths` is a NumPy array."""
     lengths = as_array("lengths", lengths)
     return lengths[:, None] + torch.arange(T, device=lengths.device)
 

@@ -16,5 +16,5 @@ def sample(logits: torch.Tensor, temperature: float, rng: torch.Generator | None
 
 
 def join(tokens: list[torch.Tensor], batch: int) -> torch.Tensor:
-    """Torch version of ops.sampling.join; on the CPU if there are no tokens."""
+    """Torch version of ops.sampling.join; returns a CPU tensor if there are no tokens."""
     return torch.cat(tokens, dim=1) if tokens else torch.zeros((batch, 0), dtype=torch.int64)
