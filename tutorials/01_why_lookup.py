@@ -224,7 +224,7 @@ assert (step[0] == rows[3]).all()
 # $H$ is the *residual stream*: the vectors that every block reads and adds to. These models have four of them per
 # token, called *branches*; each has its own key and its own gate.
 #
-# {{ diagram: way | Top row, integers computed from the text alone: text "... the Great", raw id 9327, canonical id
+# {{ diagram: overview | Top row, integers computed from the text alone: text "... the Great", raw id 9327, canonical id
 # 2049, window 2049, 237, 15695, 1134, one mix for each of the orders 2, 3 and 4, then 8 rows per order, 24 in all. Each
 # row is read from its own table of about 16 million rows; concatenated they form a memory of 24 times 256, that is
 # 6,144 numbers. In the Engram module the memory is projected to a value and keys; keys and residual stream H determine

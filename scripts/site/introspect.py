@@ -152,7 +152,7 @@ def part_sections(configs: dict) -> list[str]:
 
 
 def number(value: float | None) -> str:
-    """A count with commas, a share in percent, or a dash for None."""
+    """A count with commas, a fraction as a percentage, or a dash for None."""
     if isinstance(value, float):
         return f"{value:.2%}"
     return "-" if value is None else f"{value:,}"
@@ -200,7 +200,7 @@ def cli_page() -> str | None:
 
 
 def load(name: str):
-    """The module, or None if the package has no such file."""
+    """The module, or None if the package does not contain it."""
     if importlib.util.find_spec(PACKAGE) is None or importlib.util.find_spec(f"{PACKAGE}.{name}") is None:
         return None
     return importlib.import_module(f"{PACKAGE}.{name}")

@@ -55,11 +55,11 @@ The exit code is 1 if a judged goal was missed. The CUDA benchmarks are included
 def page(result: dict, file: str) -> str:
     """The page as Markdown; `file` is the name of the result file."""
     counts = status_counts(result)
-    found = ", ".join(f"{count} {status}" for status, count in counts.items())
+    goals = ", ".join(f"{count} {status}" for status, count in counts.items())
     listed = [f"- {plain(note)}" for note in notes(result)]
     return "\n\n".join([
         "# Performance", HOW,
-        f"## Results of {result['date']}\n\nGoals: {found}. The file: [{file}](../performance/results/{file}).",
+        f"## Results of {result['date']}\n\nGoals: {goals}. The file: [{file}](../performance/results/{file}).",
         main_table(result), "{{ figure: performance }}",
         *(["## Notes", "\n".join(listed)] if listed else []),
         "## The machine", f"{plain(machine_text(result))}. {threads_text(result)}",
@@ -83,7 +83,7 @@ def variants_table(result: dict) -> str:
 
 
 def threads_text(result: dict) -> str:
-    """Number and kind of threads, and of rounds."""
+    """Numbers of threads and rounds, and the kind of threads."""
     threading = result["threading"]
     return (f"Multithreaded benchmarks used {plain(threading['kernels'])} and {threading['blas']} BLAS threads. "
             f"Every variant was measured at least {result['rounds']} times.")
