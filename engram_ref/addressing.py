@@ -198,19 +198,19 @@ def _canonical_map(config: EngramConfig, vocabulary: Vocabulary | None) -> np.nd
     """Return the configuration's canonical map, or None for raw ids; raise unless the vocabulary matches."""
     if config.vocabulary is None:
         if vocabulary is not None:
-            raise InputError("vocabulary", f"None: {config.name} hashes raw ids", vocabulary.name)
+            raise InputError("vocabulary", "None", vocabulary.name, f"{config.name} hashes raw ids")
         return None
     if vocabulary is None:
         if config.vocabulary not in KNOWN_VOCABULARIES:
-            raise InputError("vocabulary", f"the Vocabulary {config.vocabulary} as an argument", "none",
-                             f"only the maps of {' and '.join(KNOWN_VOCABULARIES)} ship with this package")
+            raise InputError("vocabulary", f"a Vocabulary named {config.vocabulary}", None,
+                             f"pass one: only the maps of {' and '.join(KNOWN_VOCABULARIES)} are included")
         vocabulary = Vocabulary.load(config.vocabulary)
     elif config.vocabulary in KNOWN_VOCABULARIES:
         check_digest(config.vocabulary, vocabulary.canonical)
     if (vocabulary.size, vocabulary.canonical_size) != (config.vocab_size, config.canonical_size):
-        raise InputError("vocab_size, canonical_size", f"{vocabulary.name}'s {vocabulary.size} and "
-                         f"{vocabulary.canonical_size}", f"{config.vocab_size} and {config.canonical_size}",
-                         "multipliers depend on them")
+        raise InputError("vocab_size, canonical_size", f"{vocabulary.size} and {vocabulary.canonical_size}, as in "
+                         f"{vocabulary.name}", f"{config.vocab_size} and {config.canonical_size}",
+                         "adapt the configuration with vocabulary.configure(config)")
     return vocabulary.canonical
 
 

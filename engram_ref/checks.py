@@ -92,9 +92,10 @@ def checked(argument: str, value: Any, annotation: Any) -> Any:
 def number(argument: str, value: Any, kind: type[Number], limits: Range) -> Number:
     """Convert a number to an equal Python int or finite float; raise InputError if there is none within the limits."""
     allowed: tuple[type, ...] = (int, np.integer)
-    expected = "an integer"
+    noun = expected = "an integer"
     if kind is float:
-        allowed, expected = (*allowed, float, np.floating), "a finite number that float64 can represent"
+        allowed, noun = (*allowed, float, np.floating), "a number"
+        expected = "a finite number that float64 can represent"
     is_number = isinstance(value, allowed) and not isinstance(value, bool)
     try:
         converted = kind(value) if is_number else None
@@ -103,9 +104,10 @@ def number(argument: str, value: Any, kind: type[Number], limits: Range) -> Numb
     if converted is None or converted != value or (kind is float and not math.isfinite(converted)):
         raise InputError(argument, expected, described(value))
     if converted < limits.least or (limits.above and converted == limits.least):
-        raise InputError(argument, f"{'above' if limits.above else 'at least'} {limits.least}", described(value))
+        least = f"{noun} {'above' if limits.above else 'of at least'} {limits.least}"
+        raise InputError(argument, least, described(value))
     if converted > limits.most:
-        raise InputError(argument, f"at most {limits.most}", described(value))
+        raise InputError(argument, f"{noun} of at most {limits.most}", described(value))
     return converted
 
 
@@ -155,7 +157,7 @@ def as_ops(ops: Any, traced: bool = False) -> Any:
     namespace = getattr(ops, "NAMESPACE", ops)
     if isinstance(getattr(namespace, "steps", None), property) or not hasattr(namespace, "as_array"):   # a class of ops
         raise InputError("ops", "a namespace of ops, such as engram_ref.ops", described(ops),
-                         "engram_ref.backends.load(name) returns a backend's")
+                         "get one from engram_ref.backends.load(name)")
     return getattr(namespace, "steps", namespace) if traced else namespace
 
 
@@ -173,7 +175,7 @@ def float_name(argument: str, dtype: Any) -> str:
 def check_is_file(argument: str, path: object, expected: str, hint: str = "") -> None:
     """Raise InputError unless `path` is the path of a file; accepts any object, and names of any length."""
     if not (isinstance(path, str | os.PathLike) and os.path.isfile(path)):
-        raise InputError(argument, expected, "no such file", hint)
+        raise InputError(argument, expected, "no file at this path", hint)
 
 
 def check_kind(argument: str, value: object, *kinds: type) -> None:

@@ -32,7 +32,7 @@ def check_file(path: str | Path, argument: str = "") -> Path:
     argument = argument or f"file {path}"
     target, status = resolved(path, argument)
     if status is not None and not stat.S_ISREG(status.st_mode):
-        raise InputError(argument, "a regular file or a new name", file_type(status))
+        raise InputError(argument, "a regular file or a path that does not exist yet", file_type(status))
     if os.fspath(path).endswith(os.sep):
         raise InputError(argument, "a file name", f"a folder name, which ends in {os.sep}")
     if status is not None and not (status.st_mode & 0o222 and os.access(target, os.W_OK)):   # root may write any file
@@ -61,7 +61,7 @@ def write_whole(path: str | Path, data: bytes) -> None:
             keep_owner_and_mode(temporary, old)
         os.replace(temporary, target)
     except OSError as error:
-        raise InputError(f"file {path}", "a writable file", error.strerror) from error
+        raise InputError(f"file {path}", "a writable file", f"an error: {error.strerror}") from error
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -91,7 +91,7 @@ def write_folder(path: str | Path, files: Mapping[str, bytes]) -> None:
         for file in moved:
             file.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            raise InputError(f"folder {path}", "a writable folder", error.strerror) from error
+            raise InputError(f"folder {path}", "a writable folder", f"an error: {error.strerror}") from error
         raise
     finally:
         shutil.rmtree(staged, ignore_errors=True)
@@ -112,27 +112,27 @@ def check_folder(path: str | Path) -> Path:
 def resolved(path: str | Path, argument: str) -> tuple[Path, os.stat_result | None]:
     """Return where a path leads after all links, and its status, or None if nothing exists there."""
     if not os.fspath(path):
-        raise InputError(argument.strip(), "a name", "an empty one")
+        raise InputError(argument.strip(), "a path", "an empty string")
     try:
         target = Path(os.path.realpath(path))
         return target, target.stat()
     except FileNotFoundError:
         return target, None
     except (OSError, ValueError) as error:              # a cycle of links, a zero byte, an unpaired surrogate
-        raise InputError(argument, "a path", getattr(error, "strerror", None) or str(error)) from error
+        raise InputError(argument, "a valid path", f"an error: {getattr(error, 'strerror', None) or error}") from error
 
 
 def file_type(status: os.stat_result) -> str:
     """Return the name of the file's type, such as "a folder"."""
-    return FILE_TYPES.get(stat.S_IFMT(status.st_mode), "something else")
+    return FILE_TYPES.get(stat.S_IFMT(status.st_mode), "a special file")
 
 
 def check_writable(folder: Path, argument: str) -> None:
     """Raise InputError unless files can be created in the folder."""
     if not folder.is_dir():
-        raise InputError(argument, "an existing folder", repr(str(folder)))
+        raise InputError(argument, "an existing folder", f"{str(folder)!r}, which is not one")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise InputError(argument, "a writable folder", repr(str(folder)))
+        raise InputError(argument, "a writable folder", f"{str(folder)!r}, which is not writable")
 
 
 def temporary_name(folder: Path) -> Path:

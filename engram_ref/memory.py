@@ -28,6 +28,6 @@ def available() -> int:
 def check_fits(name: str, needed: int) -> None:
     """Raise InputError if the parameters of `name` need more bytes than are available."""
     if needed > available():
-        raise InputError("config", f"parameters that fit into {available() / 2**30:.1f} GiB of memory",
+        raise InputError("config", f"parameters that fit in {available() / 2**30:.1f} GiB of memory",
                          f"{name}, which needs {needed / 2**30:.1f} GiB",
-                         "layout, rows and sizes need no weights: see Addressing and shapes")
+                         "use Addressing and shapes(config, ...) if you only need rows, layout and sizes")

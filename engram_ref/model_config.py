@@ -72,12 +72,13 @@ class ExpertsConfig:
         check_fields(self)
         E, K, G = self.n_routed_experts, self.num_experts_per_tok, self.n_group
         if E % G or self.topk_group > G:
-            raise InputError("n_group, topk_group", f"a divisor of {E} experts, and at most that many groups",
+            raise InputError("n_group, topk_group", f"n_group to divide {E} experts, and topk_group <= n_group",
                              (G, self.topk_group))
         if G > 1 and E // G < 2 and self.group_score == "best_two":
-            raise InputError("n_group", "at least two experts per group", E // G, "a group is scored by its two best")
+            raise InputError("n_group", "at least two experts per group", E // G,
+                             "a group is scored by its two best experts")
         if self.topk_group * E // G < K:
-            raise InputError("num_experts_per_tok", f"1 to {self.topk_group * E // G}, experts in the kept groups", K)
+            raise InputError("num_experts_per_tok", f"at most {self.topk_group * E // G}, the experts in the kept groups", K)
 
 
 @dataclass(frozen=True)
@@ -114,10 +115,10 @@ class BackboneConfig:
     def __post_init__(self):
         check_fields(self)
         if self.n_dense_layers > self.n_layers:
-            raise InputError("n_dense_layers", f"at most n_layers, {self.n_layers}", self.n_dense_layers)
+            raise InputError("n_dense_layers", f"at most {self.n_layers}, the number of layers", self.n_dense_layers)
         if self.experts is None and self.n_dense_layers != self.n_layers:
-            raise InputError("n_dense_layers", f"{self.n_layers}, all layers, if there are no experts",
-                             self.n_dense_layers)
+            raise InputError("n_dense_layers", f"{self.n_layers}, the number of layers", self.n_dense_layers,
+                             "without experts, all layers are dense")
 
     @property
     def n_branches(self) -> int:
@@ -140,13 +141,14 @@ class ModelConfig:
             return
         backbone, engram = self.backbone, self.engram
         if (engram.hidden_size, engram.n_branches) != (backbone.hidden_size, backbone.n_branches):
-            raise InputError("engram.hidden_size, n_branches", f"the backbone's {backbone.hidden_size} and "
-                             f"{backbone.n_branches}", (engram.hidden_size, engram.n_branches))
+            raise InputError("engram.hidden_size, n_branches", f"{backbone.hidden_size} and {backbone.n_branches}, "
+                             "as in the backbone", (engram.hidden_size, engram.n_branches))
         if engram.vocab_size > backbone.vocab_size:
-            raise InputError("engram.vocab_size", f"at most the backbone's {backbone.vocab_size}", engram.vocab_size)
+            raise InputError("engram.vocab_size", f"at most {backbone.vocab_size}, as in the backbone",
+                             engram.vocab_size)
         last = backbone.n_layers - 1 + engram.layer_base
         if max(engram.layer_ids) > last:
-            raise InputError("engram.layer_ids", f"blocks up to {last}", engram.layer_ids)
+            raise InputError("engram.layer_ids", f"block numbers of at most {last}", engram.layer_ids)
 
     def engram_layer(self, index: int) -> int | None:
         """Return the Engram layer id of block `index`, counted from 0, or None if it has no module."""

@@ -29,7 +29,7 @@ def package_error(error: Exception, package: str, argument: str, install: str = 
     """Return the error to raise for a failed import; `install` replaces the hint "pip install PACKAGE"."""
     why = failure_text(error, package)
     hints = [install or f"pip install {package}", otherwise] if why == ABSENT else [otherwise]
-    return InputError(argument, f"the package {package}", why if why == ABSENT else f"one that {why}",
+    return InputError(argument, f"an installed package {package}", "none" if why == ABSENT else f"one that {why}",
                       "; ".join(filter(None, hints)))
 
 

@@ -47,7 +47,8 @@ def load_tables() -> UnicodeTables:
     try:
         data = gzip.decompress(TABLES.read_bytes())
     except (OSError, EOFError, zlib.error) as error:
-        raise InputError("unicode tables", "the file of this package", str(error), "reinstall engram_ref") from error
+        raise InputError("unicode tables", "the file shipped with this package", f"an error: {error}",
+                         "reinstall engram_ref") from error
     check_sha256("unicode tables", hashlib.sha256(data).hexdigest(), DIGEST, "reinstall engram_ref")
     stored = json.loads(data)
     return UnicodeTables(

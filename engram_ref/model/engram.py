@@ -144,7 +144,7 @@ def check_inputs(hidden: np.ndarray, rows: np.ndarray, dead: np.ndarray | None, 
     allowed = ("float32",) if config.rounding == "fp8_bf16" else ("float32", "float64")
     if ops.dtype_name(hidden) not in allowed:
         raise InputError("hidden", f"dtype {' or '.join(allowed)}", ops.dtype_name(hidden),
-                         "dataclasses.replace(config, rounding='none') computes exactly" if len(allowed) == 1 else "")
+                         "dataclasses.replace(config, rounding='none') accepts float64" if len(allowed) == 1 else "")
     places = hidden.shape[:-2]                               # [B, T] or [T]
     expected = (*places, config.columns)
     if rows.shape != expected or ops.dtype_name(rows) != "int64":
@@ -171,7 +171,7 @@ def check_values(parameters: Mapping[str, np.ndarray], hidden: np.ndarray, confi
             check_finite(name, array, ops)
     position = ops.first_non_finite(hidden)
     if position is not None:
-        raise InputError("hidden", "finite values", f"{hidden[position].item()} at {position}")
+        raise InputError("hidden", "finite values", f"{hidden[position].item()} at position {position}")
 
 
 def check_taps(taps: np.ndarray, hidden: np.ndarray, config: EngramConfig, ops: Ops) -> None:

@@ -93,10 +93,10 @@ def check_names(parameters: Mapping[str, np.ndarray], declared: Mapping[str, Par
     """
     for name, p in declared.items():
         if name not in parameters:
-            raise InputError("parameters", f"an array {name} {list(p.shape)}", "none of that name")
+            raise InputError("parameters", f"an array named {name} of shape {list(p.shape)}", "none")
     for name in parameters:
         if name not in declared:
-            raise InputError("parameters", f"only {listed}", f"an array {name}")
+            raise InputError("parameters", f"only {listed}", f"an additional array named {name}")
 
 
 def check_finite(name: str, array: np.ndarray, ops: Ops) -> None:
@@ -110,7 +110,7 @@ def check_offsets(name: str, offsets: np.ndarray, config: EngramConfig, layers: 
     if not any(np.array_equal(offsets, layout(config, layer).offsets) for layer in layers):
         listed = ", ".join(map(str, layers))
         raise InputError(f"parameter {name}", f"the column offsets of layer {listed} of {config.name}",
-                         "different offsets", "made for a different layer or configuration?")
+                         "different offsets", "are they from a different layer or configuration?")
 
 
 def column_sizes(parameters: Mapping[str, np.ndarray], config: EngramConfig, layer_id: int | None,
@@ -139,12 +139,12 @@ def check_rows(rows: np.ndarray, sizes: np.ndarray, flat: bool, ops: Ops) -> Non
     except InputError as error:
         if not flat:
             raise
-        expected = f"flat rows within their column's table: after subtracting the column offset, {error.expected}"
+        expected = f"flat rows that are, after subtracting the column offsets, {error.expected}"
         raise InputError("rows", expected, error.found, "pass flat_rows=False for rows without offsets") from error
 
 
 def without_offsets(rows: np.ndarray, parameters: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Convert flat rows to rows of the columns: int64 [B, T, C] -> the same shape."""
+    """Convert flat row indices to indices per column: int64 [B, T, C] -> the same shape."""
     return rows - parameters["column_offsets"]
 
 

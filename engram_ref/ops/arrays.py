@@ -34,10 +34,10 @@ def as_array(argument: str, values: object) -> np.ndarray:
         array = _converted(values)
     except Exception as error:                               # each library raises its own exceptions
         ragged = isinstance(values, list | tuple) and isinstance(error, ValueError)
-        raise (InputError(argument, "rows of one length", "rows of different lengths") if ragged else
-               InputError(argument, "an array", f"{type(values).__name__}: {error}")) from error
+        raise (InputError(argument, "rows of equal length", "rows of different lengths") if ragged else
+               InputError(argument, "an array", f"a value that cannot be converted: {error}")) from error
     if array.dtype not in NATIVE:
-        hint = "astype(np.float64) rounds it" if array.dtype.kind == "f" else ""
+        hint = "use astype(np.float64) if rounding is acceptable" if array.dtype.kind == "f" else ""
         raise InputError(argument, "real numbers of at most 64 bits", f"{type(values).__name__} of dtype {array.dtype}",
                          hint)
     return array

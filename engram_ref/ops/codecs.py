@@ -77,7 +77,8 @@ def dequantise(codes: np.ndarray, scales: np.ndarray, dtype: DTypeLike = np.floa
     if codes.dtype != np.uint8 or scales.dtype != np.uint8:
         raise InputError("codes, scales", "uint8", f"{codes.dtype}, {scales.dtype}")
     if codes.shape != (*scales.shape[:-1], scales.shape[-1] * BLOCK):
-        raise InputError("scales", f"one per {BLOCK} channels of {list(codes.shape)}", list(scales.shape))
+        raise InputError("scales", f"one scale per {BLOCK} codes of shape {list(codes.shape)}",
+                         f"shape {list(scales.shape)}")
     values = E4M3_VALUES[codes].astype(dtype)
     scale = np.repeat(E8M0_VALUES[scales], BLOCK, axis=-1).astype(dtype)   # [..., W]
     with np.errstate(over="ignore", under="ignore"):                       # 448 * 2^120 is Inf in float32
@@ -105,7 +106,7 @@ def quantise(x: np.ndarray, floor: float = QUANTISE_FLOOR) -> tuple[np.ndarray, 
     ('0x7c', array([120], dtype=uint8), np.float32(3.0))
     """
     if x.shape[-1] % BLOCK:
-        raise InputError("x", f"a last axis that is a multiple of {BLOCK}", list(x.shape))
+        raise InputError("x", f"a last axis whose length is a multiple of {BLOCK}", f"shape {list(x.shape)}")
     if x.dtype != np.float32:
         raise InputError("x", "float32", str(x.dtype), "a wider number would be rounded twice")
     blocks = x.astype(np.float64).reshape(*x.shape[:-1], x.shape[-1] // BLOCK, BLOCK)

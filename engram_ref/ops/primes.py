@@ -64,7 +64,7 @@ def table_primes(table_sizes: tuple[int, ...], n_heads: int, n_layers: int) -> n
     array([[ 7, 11, 13, 17]])
     """
     if min(table_sizes) < 1 or sum(table_sizes) * n_heads >= ROW_LIMIT:
-        raise InputError("table_sizes", "sizes of at least 1, fewer than 2^62 rows in a layer", table_sizes)
+        raise InputError("table_sizes", "sizes of at least 1 and fewer than 2^62 rows per layer", table_sizes)
     used: set[int] = set()
     sizes = [_next_primes(size, n_heads, used) for _ in range(n_layers) for size in table_sizes]
     primes = np.array(sizes, dtype=np.int64).reshape(n_layers, len(table_sizes) * n_heads)

@@ -52,8 +52,8 @@ def check_rows(rows: np.ndarray, sizes: np.ndarray) -> None:
     invalid = np.argwhere((rows < 0) | (rows >= sizes))
     if len(invalid):
         b, t, c = map(int, invalid[0])
-        raise InputError("rows", f"values in [0, {sizes[c]}) in column {c}", f"{rows[b, t, c]} at {(b, t, c)}",
-                         "rows are taken per column, without offsets (flat=False)")
+        raise InputError("rows", f"values in [0, {sizes[c]}) in column {c}", f"{rows[b, t, c]} at position {(b, t, c)}",
+                         "pass rows without column offsets (flat=False)")
 
 
 class Tables(Codecs):

@@ -18,15 +18,15 @@ MANIFEST_FIELDS = {"schema": int, "seed": int, "versions": {"*": str}, "classes"
                    "configurations": {"*": CONFIGURATION}, "cases": [CASE]}
 INTEGERS_FIELDS = {"*": {"dtype": str, "shape": [int], "values": list}}
 
-WORDS = {int: "a whole number", str: "text", list: "a list", dict: "an object"}
+WORDS = {int: "an integer", str: "text", list: "a list", dict: "an object"}
 
 
 def check_structure(value: object, structure: object, file: str, place: str = "") -> None:
-    """Raise InputError for the first field of `value` that is missing or has a wrong type.
+    """Raise InputError for the first field of `value` that is missing or has the wrong type.
 
     value       as returned by json.loads
     structure   as described in the module docstring
-    file        name for the error
+    file        name of the file, for messages
     place       path of `value` in the file
     """
     if isinstance(structure, list):
@@ -48,11 +48,11 @@ def check_fields(value: dict, structure: dict, file: str, place: str) -> None:
         if name in value:
             check_structure(value[name], inner, file, path)
         elif name == field:
-            raise InputError(file, f"a field {path}", "none", "not written by engram-ref golden export?")
+            raise InputError(file, f"the field {path}", "none", "was it written by engram-ref golden export?")
 
 
 def checked(value: object, kind: type, file: str, place: str) -> object:
     """Return the value, or raise InputError unless its type is exactly `kind`: a bool is not a number."""
     if type(value) is not kind:
-        raise InputError(file, f"{WORDS[kind]} at {place or 'the top'}", repr(value)[:60])
+        raise InputError(file, f"{WORDS[kind]} at {place or 'the top level'}", repr(value)[:60])
     return value

@@ -98,7 +98,7 @@ def load_map(name: str) -> np.ndarray:
     try:
         canonical = unpack_map(PACKED_MAP.read_bytes())[: known.size]
     except Exception as error:  # zipfile, zlib and NumPy each raise their own exceptions
-        raise InputError("canonical map", "the packed map of this package", f"a damaged file: {error}",
+        raise InputError("canonical map", "the packed map shipped with this package", f"a damaged file: {error}",
                          "reinstall engram_ref") from error
     check_digest(name, canonical)
     return read_only(canonical)
@@ -107,4 +107,4 @@ def load_map(name: str) -> np.ndarray:
 def check_digest(name: str, canonical: np.ndarray) -> None:
     """Raise InputError unless the map of a known vocabulary is the published one, whatever its size."""
     check_sha256("canonical map", int64_digest(canonical), known_vocabulary(name).map_digest,
-                 "a different tokenizer revision or normaliser", f"{name}'s, ")
+                 "is it from a different tokenizer revision or normaliser?", f"the map of {name}, ")

