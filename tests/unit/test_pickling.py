@@ -35,10 +35,9 @@ from engram_ref.trace import Stopped
 from engram_ref.unicode import load_tables
 
 TOOLS = ("backends", "bench", "cli", "__main__")
-HOLD_FUNCTIONS = ("Adapter", "Model", "Step", "Caches", "SnapshotStream", "RowStream", "ModuleStream", "ModelStream",
-                  "Planned", "Other", "Frozen")
+HOLD_FUNCTIONS = ("Adapter", "Model", "Step", "Caches", "SnapshotStream", "RowStream", "ModuleStream", "ModelStream")
 """Classes that are not pickled, because they hold functions or a namespace: a caller's adapter, the parts of a running
-model, the streams of golden cases, and the generator's plans of golden cases."""
+model, and the streams of golden cases."""
 
 TINY, MODEL = preset("tiny"), model_preset("tiny")
 

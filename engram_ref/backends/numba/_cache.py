@@ -112,7 +112,7 @@ FOLDER = None if numba.config.DISABLE_JIT or not os.environ.get(VARIABLE) else o
 
 
 def cached(dispatcher):
-    """A kernel, as njit returns it, with its cache; without one if it is defined in a function, as names repeat there."""
+    """A kernel, as njit returns it, with its cache; kernels defined in a function have none, as their names repeat."""
     if FOLDER is not None and "<locals>" not in dispatcher.py_func.__qualname__:
         dispatcher._cache = Kernels(dispatcher.py_func, FOLDER)
     return dispatcher
