@@ -2,10 +2,10 @@
 
 The annotation of a field states which values it accepts, and `check_fields` enforces it:
 
-    hidden_size: Count                       an integer, at least 1
-    norm_eps: NonNegative | None             a finite number, at least 0, or None
+    hidden_size: Count                       an integer of at least 1
+    norm_eps: NonNegative | None             a finite number of at least 0, or None
     gate_form: Literal["sigmoid", ...]       one of these names
-    layer_ids: tuple[Whole, ...]             integers, at least 0; a list becomes a tuple
+    layer_ids: tuple[Whole, ...]             integers of at least 0; a list becomes a tuple
     attention: AttentionConfig               an instance of that class
 
 A bool is not accepted as an integer, nor text as a number. NumPy scalars become Python numbers.
@@ -90,7 +90,7 @@ def checked(argument: str, value: Any, annotation: Any) -> Any:
 
 
 def number(argument: str, value: Any, kind: type[Number], limits: Range) -> Number:
-    """Convert a number to an equal Python int or finite float; raise InputError if there is none within the limits."""
+    """Convert a number to an equal Python int or finite float; raise InputError if there is none in the range."""
     allowed: tuple[type, ...] = (int, np.integer)
     noun = expected = "an integer"
     if kind is float:
@@ -133,12 +133,12 @@ def check_shapes(**arrays: tuple) -> None:
 
 
 def as_batch(argument: str, axes: str, array: Any, *others: Any) -> tuple:
-    """Return whether an array has a batch axis, followed by it and the other arrays, each with a batch axis.
+    """Return whether an array has a batch axis, and all arrays with a batch axis, added if missing.
 
     argument   name of the array, for messages
     axes       axis letters of the array without a batch, such as "T"
-    others     arrays that have a batch axis if the first has one; None stays None
-    raises     InputError if the first array has neither these axes nor a batch axis before them
+    others     further arrays, with a batch axis if and only if `array` has one; None stays None
+    raises     InputError unless `array` has these axes, alone or after a batch axis
     """
     batched = array.ndim == len(axes) + 1
     if not batched and array.ndim != len(axes):
@@ -173,7 +173,7 @@ def float_name(argument: str, dtype: Any) -> str:
 
 
 def check_is_file(argument: str, path: object, expected: str, hint: str = "") -> None:
-    """Raise InputError unless `path` is the path of a file; accepts any object, and names of any length."""
+    """Raise InputError unless `path` is the path of a file; `path` may be any object, and a name of any length."""
     if not (isinstance(path, str | os.PathLike) and os.path.isfile(path)):
         raise InputError(argument, expected, "no file at this path", hint)
 

@@ -1,7 +1,7 @@
 """EngramConfig: one named field for every choice in which the dialects of Engram differ.
 
 The paper, the demo and the releases implement the same idea with about a dozen differences. Code never branches on the
-dialect, only on the field that matters. A preset (presets.py) is a set of values.
+dialect, only on individual fields. A preset (presets.py) is a set of values.
 """
 
 from dataclasses import dataclass

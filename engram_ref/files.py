@@ -21,7 +21,7 @@ FILE_TYPES = {stat.S_IFREG: "a file", stat.S_IFDIR: "a folder", stat.S_IFCHR: "a
 
 
 def check_file(path: str | Path, argument: str = "") -> Path:
-    """Return the file that a path leads to, after all links, or raise InputError if `write_whole` cannot write it.
+    """Resolve the links in a path and return the file; raise InputError if `write_whole` cannot write it.
 
     argument   name of the argument, for messages; default: "file PATH"
     returns    absolute path of a regular file, or of one that does not exist yet
@@ -70,7 +70,7 @@ def write_whole(path: str | Path, data: bytes) -> None:
 def write_folder(path: str | Path, files: Mapping[str, bytes]) -> None:
     """Write a folder of files completely or not at all.
 
-    path     a new or an empty folder, possibly the current one or a link to one
+    path     a new or an empty folder, possibly the current folder or a link to a folder
     raises   InputError if it contains files, is not a folder, or is not writable
     """
     target = check_folder(path)
@@ -98,7 +98,7 @@ def write_folder(path: str | Path, files: Mapping[str, bytes]) -> None:
 
 
 def check_folder(path: str | Path) -> Path:
-    """Return the new or empty folder that a path leads to, after all links; raise InputError for anything else."""
+    """Resolve the links in a path and return the folder; raise InputError unless it is new or empty."""
     argument = f"folder {path}"
     target, status = resolved(path, argument)
     is_folder = status is not None and stat.S_ISDIR(status.st_mode)
@@ -110,7 +110,7 @@ def check_folder(path: str | Path) -> Path:
 
 
 def resolved(path: str | Path, argument: str) -> tuple[Path, os.stat_result | None]:
-    """Return where a path leads after all links, and its status, or None if nothing exists there."""
+    """Resolve the links in a path; return the target and its stat result, or None if the target does not exist."""
     if not os.fspath(path):
         raise InputError(argument.strip(), "a path", "an empty string")
     try:
@@ -136,7 +136,7 @@ def check_writable(folder: Path, argument: str) -> None:
 
 
 def temporary_name(folder: Path) -> Path:
-    """Return an unused hidden name in a folder. Its length is fixed: the target's name may have the maximum length."""
+    """Return an unused hidden name in a folder. Its length is fixed, since the target's may be the maximum."""
     return folder / f".{secrets.token_hex(8)}.part"
 
 

@@ -30,4 +30,4 @@ def check_fits(name: str, needed: int) -> None:
     if needed > available():
         raise InputError("config", f"parameters that fit in {available() / 2**30:.1f} GiB of memory",
                          f"{name}, which needs {needed / 2**30:.1f} GiB",
-                         "use Addressing and shapes(config, ...) if you only need rows, layout and sizes")
+                         "if you only need rows or sizes, use Addressing and shapes, which need no weights")

@@ -1,7 +1,7 @@
 """ModelConfig: the backbone around Engram, with a named field for every choice.
 
 Names follow the DeepSeek releases (kv_lora_rank, n_routed_experts, hc_mult, ...). Values that no paper publishes are
-fields as well; the presets mark the values chosen for them.
+also fields; the presets mark their values as choices.
 """
 
 import math
@@ -15,7 +15,7 @@ from engram_ref.errors import InputError
 
 @dataclass(frozen=True)
 class YarnConfig:
-    """YaRN: extends a trained model to longer texts."""
+    """YaRN: extends the context of a trained model."""
 
     factor: Positive                     # s, the factor by which the context is extended
     mscale: NonNegative                  # f; queries and keys are scaled by m = 0.1 f ln(s) + 1
@@ -33,7 +33,7 @@ class AttentionConfig:
 
     n_heads: Count                       # A
     qk_nope_head_dim: Count              # channels per head of queries and keys without position
-    qk_rope_head_dim: Count              # channels per head with position
+    qk_rope_head_dim: Count              # rotary channels per head
     v_head_dim: Count
     kv_lora_rank: Count                  # r, width of the cached latent
     q_lora_rank: Count | None            # width of the query latent; None: queries come from the hidden state
@@ -48,7 +48,7 @@ class AttentionConfig:
 
     @property
     def qk_head_dim(self) -> int:
-        """Width of one head's query: the channels without position, then those with position."""
+        """Width of one head's query: the channels without position, then the rotary channels."""
         return self.qk_nope_head_dim + self.qk_rope_head_dim
 
 
@@ -78,7 +78,8 @@ class ExpertsConfig:
             raise InputError("n_group", "at least two experts per group", E // G,
                              "a group is scored by its two best experts")
         if self.topk_group * E // G < K:
-            raise InputError("num_experts_per_tok", f"at most {self.topk_group * E // G}, the experts in the kept groups", K)
+            raise InputError("num_experts_per_tok", f"at most {self.topk_group * E // G}", K,
+                             "only experts in the kept groups can be chosen")
 
 
 @dataclass(frozen=True)

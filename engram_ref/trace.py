@@ -39,7 +39,7 @@ class Trace:
     """A dictionary of stages that a computation fills as it runs.
 
     stop           the key or stage name after which the computation ends; leaving the `with` block raises
-                   InputError if that stage was not computed
+                   InputError if the computation never reached it
     check_finite   raise InputError at the first stage that contains NaN or infinity
     prefix         prepended to every name, such as "layers.1.engram"
 

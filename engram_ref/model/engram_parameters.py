@@ -139,7 +139,7 @@ def check_rows(rows: np.ndarray, sizes: np.ndarray, flat: bool, ops: Ops) -> Non
     except InputError as error:
         if not flat:
             raise
-        expected = f"flat rows that are, after subtracting the column offsets, {error.expected}"
+        expected = f"{error.expected} after subtraction of the column offsets"
         raise InputError("rows", expected, error.found, "pass flat_rows=False for rows without offsets") from error
 
 

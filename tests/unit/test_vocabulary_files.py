@@ -196,5 +196,5 @@ def test_a_model_with_a_custom_vocabulary(custom):
     assert generate(weights, np.array([1, 5]), model, 2, addressing=addressing).shape == (2,)
     with pytest.raises(InputError, match="vocabulary"):
         forward(weights, [1, 5, 8], model)
-    with pytest.raises(InputError, match=r"expected an Addressing built from config\.engram, found one built from tiny"):
+    with pytest.raises(InputError, match=r"an Addressing built from config\.engram, found one built from tiny"):
         forward(weights, [1, 5, 8], model, addressing=Addressing(preset("tiny")))
