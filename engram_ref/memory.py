@@ -12,7 +12,7 @@ CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 def available() -> int:
     """Return the number of bytes that can be allocated: the kernel's estimate or, if smaller, the container's limit.
 
-    Outside Linux, it is the machine's physical memory.
+    Outside Linux, return the machine's physical memory.
     """
     try:
         fields = dict(line.split(":") for line in MEMINFO.read_text(encoding="ascii").splitlines())

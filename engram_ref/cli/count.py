@@ -13,7 +13,7 @@ from engram_ref.presets import preset
 
 HELP = "count a model's parameters, table rows, bytes and FLOPs"
 DESCRIPTION = """Count a model's parameters part by part, in total and active per token, with table rows, bytes and
-FLOPs, and compare the counts with the figures in the papers. Without PRESET, print an overview of all models."""
+FLOPs, and compare the counts with the numbers in the papers. Without PRESET, print an overview of all models."""
 
 TOTALS = {
     "total": "all parameters",
@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def counted(config: ModelConfig) -> dict[str, object]:
-    """All counts of one model, and how each printed figure agrees: rounded, truncated or no."""
+    """All counts of one model, and how they agree with each published number: rounded, truncated or no."""
     summary = asdict(summarise(config))
     return {"model": config.name, "source": config.source,
             "parts": {name: asdict(part) for name, part in count(config).items()}, "summary": summary,
@@ -54,7 +54,7 @@ def counted(config: ModelConfig) -> dict[str, object]:
 
 
 def overview(models: list[dict]) -> Iterator[str]:
-    """One line per model, then the printed figures with our counts, then the two budgets at rho = 40%."""
+    """One line per model, then the published numbers with our counts, then the two budgets at rho = 40%."""
     summaries = {model["model"]: model["summary"] for model in models}
     yield from table(["<model", ">total", ">one vocab", ">active", ">tables", ">rho", ">FLOPs/token"],
                      ([name, short(s["total"]), short(s["total_one_vocab"]), short(s["active"]),
@@ -64,13 +64,13 @@ def overview(models: list[dict]) -> Iterator[str]:
         if model["printed"]:
             yield from ("", style(model["model"], BOLD), *printed_lines(model))
     yield from ("", style("budgets of the allocation study (Engram, section 3)", BOLD))
-    yield from table([">FLOPs", ">P_tot", ">P_act", ">rho 100%", ">rho 40%", ">printed"],
+    yield from table([">FLOPs", ">P_tot", ">P_act", ">rho 100%", ">rho 40%", ">published"],
                      ([b.flops, short(b.p_total), short(b.p_active), b.experts_without_engram,
                        budget_experts(b, 0.4, preset("paper")), b.experts_at_40] for b in BUDGETS))
 
 
 def details(model: dict) -> Iterator[str]:
-    """Counts by part, then the totals, then the printed figures."""
+    """Counts by part, then the totals, then the published numbers."""
     summary = model["summary"]
     yield from (*wrap(f"{model['model']}: {model['source']}", BOLD), "")
     yield from table(["<part", ">parameters", ">active per token", ">FLOPs per token"],
@@ -87,9 +87,9 @@ def details(model: dict) -> Iterator[str]:
 
 
 def printed_lines(model: dict) -> list[str]:
-    """Table of the figures printed in the papers, with our counts."""
+    """Table of the numbers published in the papers, with our counts."""
     value = lambda p: f"{100 * p['found']:.2f}%" if p["printed"].endswith("%") else short(p["found"])
-    return table([">printed", ">counted", "<agrees", "<quantity", "<source"],
+    return table([">published", ">counted", "<agrees", "<quantity", "<source"],
                  ([p["printed"], value(p), p["agrees"], TOTALS.get(p["field"], p["field"]), p["where"]]
                   for p in model["printed"]))
 

@@ -30,7 +30,7 @@ HELP = "follow a sentence through Engram, stage by stage"
 DESCRIPTION = f"""Follow a sentence through Engram and print the result of each stage. The default text is
 {DEFAULT_TEXT!r}
 
-Tokens, n-grams and rows are those of the preset. The values computed from them use the preset tiny with
+Tokens, n-grams and rows depend on the preset. All later values are computed with the preset tiny and
 seeded random weights. Only the positions shown are computed. Partial UTF-8 characters are shown as bytes,
 such as <E2 82>; the JSON includes the bytes of every token. Standard input is limited to {MAX_BYTES:,} bytes."""
 
@@ -153,13 +153,13 @@ def show(walk: Walk, positions: list[int], names: list[str], options: argparse.N
 
 
 def values_notice(walk: Walk) -> list[str]:
-    """Notice before the first values: rows are those of the preset, values come from random weights."""
+    """Return the notice before the first values: rows depend on the preset, values on random weights."""
     dash = "─" if supports_unicode() else "-"
     source = "the module of the preset tiny" if walk.model is None else f"the whole model {walk.model.name}"
     inputs = "weights and hidden states" if walk.model is None else "weights, starting from the text's embeddings"
-    notice = (f"The rows above are those of {walk.config.name}. The values below are computed by {source} "
-              f"({walk.module.n_branches} branches of {walk.module.hidden_size}, small tables of its own, a "
-              f"convolution) with seeded random {inputs}: the computation is exact, but the gates are not trained.")
+    notice = (f"The rows above belong to {walk.config.name}. The values below are computed by {source} "
+              f"({walk.module.n_branches} branches of {walk.module.hidden_size} channels, small tables, a "
+              f"convolution) with seeded random {inputs}. The computation is exact, but the gates are not trained.")
     return [dash * width(), *wrap(notice)]
 
 

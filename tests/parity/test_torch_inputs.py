@@ -73,7 +73,7 @@ def test_wrong_ids_raise(ids, message):
 def test_errors_for_wrong_rows_and_infinities_give_the_index():
     p, hidden, rows, _ = module_arguments(DEMO)
     rows[1, 2, 3] = 99
-    with pytest.raises(InputError, match=r"found 99 at \(1, 2, 3\)"):
+    with pytest.raises(InputError, match=r"found 99 at position \(1, 2, 3\)"):
         engram(p, hidden, rows, DEMO, ops=torch_ops)
     hidden[0, 1, 2, 3] = -torch.inf
     rows[1, 2, 3] = 0

@@ -97,7 +97,7 @@ def test_dead_in_the_history_without_a_barrier_raises():
 @pytest.mark.parametrize("layer", [0, 3, -1, "1", None], ids=repr)
 def test_unknown_layer_raises(layer):
     for call in (lambda: TINY.rows([5], layer), lambda: TINY.stepper(layer)):
-        with pytest.raises(InputError, match=r"layer: expected one of 1, 2, the layers of tiny, .*counts blocks from 1"):
+        with pytest.raises(InputError, match=r"one of 1, 2, the layers of tiny, .*counts blocks from 1"):
             call()
 
 
