@@ -83,6 +83,16 @@ def chunks_overlap(original, kernel, tokens, moved):
     kernel(tokens // 2, tokens)
 
 
+def every_position_is_seen(original, *arguments):
+    allowed = arguments[6]
+    return original(*arguments[:6], np.ones_like(allowed), *arguments[7:])
+
+
+def slices_as_if_contiguous(original, x):
+    flat, _ = original(x)
+    return flat, x[0].size
+
+
 NUMBA = "backends.numba."
 ROWS, TABLES, FLOATS = (f"parity.test_numba_{topic}:test_" for topic in ("rows", "tables", "floats"))
 ONE_LAYER, FUSED = ROWS + "one_layer_from_canonical_ids", FLOATS + "fused_equals_unfused"
@@ -117,6 +127,11 @@ MUTANTS: dict[str, tuple] = {
                                         (*DEMO_64, RNG(0))),
     "numba-share-of-the-wrong-slot": (NUMBA + "experts:combine", share_of_the_previous_slot,
                                     FLOATS + "experts_equal_the_definition", (EXPERTS, RNG(0))),
+    "numba-attention-without-a-mask": (NUMBA + "attention:_attend", every_position_is_seen,
+                                       "parity.test_numba_attention:test_any_mask", (RNG(0),)),
+    "numba-slices-as-contiguous": (NUMBA + "attention:blocks", slices_as_if_contiguous,
+                                   "parity.test_numba_attention:test_slices_of_weights_and_caches_give_identical_results",
+                                   (RNG(0),)),
     "numba-pieces-overlap": (NUMBA + "_threads:over_tokens", chunks_overlap, FLOATS + "experts_equal_the_definition",
                              (EXPERTS, RNG(0))),
 }

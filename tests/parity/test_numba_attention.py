@@ -61,7 +61,7 @@ def test_any_mask(rng):
     """Random masks, also with a fully hidden chunk, and with only the last position visible."""
     args = arguments((3, 1, 2, 520, 32, 3, 2, 2), rng)
     args[-1] = rng.random((3, 1, 520)) < 0.5
-    args[-1][1, :, :256], args[-1][2, :, :519] = False, False
+    args[-1][1, :, :256], args[-1][2] = False, np.arange(520) == 519
     compared("heads", args, "f64")
 
 
@@ -131,3 +131,16 @@ def test_a_recorded_call_uses_single_ops(rng):
     args, stages = arguments(SHAPES["one of each"], rng), {}
     fast.attend_absorbed(*args, 0.3, record=stages.__setitem__)
     assert list(stages) == ["attention_weights"]
+
+
+def test_a_phase_waits_for_pieces_that_another_thread_has_taken(rng, monkeypatch):
+    original, calls = attention._attend, []
+    monkeypatch.setattr(attention, "_attend", lambda *arguments: not calls.append(arguments))
+    fast.attend_absorbed(*arguments(SHAPES["one position more than a chunk"], rng), 0.3)
+    [[*others, counters]] = calls
+    counters[0] = 1                                     # another thread has taken the first head
+    assert not original(*others, counters)
+    assert counters.tolist()[1:] == [0, 0, 1, 0, 0]     # the second head is finished, and no chunk was taken
+    counters[3] += 1
+    assert original(*others, counters)
+    assert counters.tolist()[3:] == [2, 2, 2]

@@ -15,6 +15,7 @@ pytest.importorskip("numba", reason="numba is not installed")
 from numba import config
 
 from engram_ref.backends import numba as fast
+from engram_ref.backends.numba import conv
 from engram_ref.backends.numba.vectors import exp
 from engram_ref.model.declarations import expert_shapes
 from engram_ref.oracle.small_models import EXPERTS, GROUPED
@@ -119,6 +120,46 @@ def test_floats_against_the_definition(name, shape, dtype):
     expected, found = outputs(case.call(ops, *wide)), outputs(case.call(fast, *arguments))
     for e, f, scale in zip(expected, found, error_scales(case, arguments), strict=True):
         assert_close(name, e, f, "exact" if scale is None else kind, case.terms, scale)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_blocks_of_the_convolution(dtype, rng):
+    """More positions and channels than a block has: whole strips, single vectors and single channels.
+
+    The convolution alone, then with a factor per position and branch: y = silu(conv(gain f v)) + alpha v.
+    """
+    B, T, M, D, L, dilation = 2, conv.POSITIONS + 3, 2, conv.CHANNELS + 64 + 16 + 5, 4, 3
+    kind = "f32" if dtype is np.float32 else "f64"
+    arrays = {"x": (B, T, M, D), "value": (B, T, D), "alpha": (B, T, M), "gain": (M, D), "weight": (M, D, L),
+              "taps": (B, (L - 1) * dilation, M, D)}
+    a = {name: rng.standard_normal(shape).astype(dtype) for name, shape in arrays.items()}
+    wide = {name: array.astype(np.float64) for name, array in a.items()}
+
+    def scale(x):
+        return 1.1 * ops.short_conv(np.abs(x), np.abs(wide["weight"]), dilation, np.abs(wide["taps"]))
+
+    expected = ops.conv_silu(wide["x"], wide["weight"], dilation, wide["taps"])
+    found = fast.conv_silu(a["x"], a["weight"], dilation, a["taps"])
+    assert_close("conv_silu", expected, found, kind, L + 1, scale(wide["x"]))
+    gated = wide["alpha"][..., None] * wide["value"][:, :, None]
+    normed = ops.rms_norm(gated, wide["gain"], 1e-6)
+    y = np.empty_like(a["x"])
+    kept = conv.update(a["value"], a["alpha"], a["gain"], a["weight"], dilation, a["taps"], 1e-6, 5, y)
+    expected = ops.conv_silu(normed, wide["weight"], dilation, wide["taps"]) + gated
+    assert_close("update", expected, y, kind, L + D, scale(normed) + np.abs(gated))
+    assert_close("kept", normed[:, -5:], kept, kind, D, np.abs(normed[:, -5:]))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_silu_of_large_and_special_numbers(dtype, rng):
+    """Strips, vectors and single numbers; beyond the range of the exponential and where it ends."""
+    edges = [0.0, -0.0, 87.3, -87.3, 87.4, -87.4, 89.0, -89.0, 1e30, -1e30]
+    x = np.concatenate([edges, rng.uniform(-100, 100, 64 + 16 + 5 - len(edges))]).astype(dtype)
+    wide, kind = x.astype(np.float64), "f32" if dtype is np.float32 else "f64"
+    assert_close("silu", ops.silu(wide), fast.silu(x), kind, 2, np.abs(wide))
+    special = np.array([np.inf, -np.inf, np.nan], dtype=dtype)
+    with np.errstate(invalid="ignore"):
+        assert np.array_equal(fast.silu(special), ops.silu(special), equal_nan=True)
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])

@@ -11,7 +11,7 @@ import itertools
 import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 
@@ -65,33 +65,38 @@ def over_tokens(kernel: Callable[[int, int], None], tokens: int, moved: int) -> 
 
     moved   bytes that the whole call reads or writes, whichever is more
     """
-    over_phases([(kernel, tokens)], moved)
-
-
-def over_phases(phases: Sequence[tuple[Callable[[int, int], None], int]], moved: int) -> None:
-    """The same for several kernels, each with its own number of tokens; one starts when the one before is finished."""
     count = thread_count()
     if count == 1 or moved < WORTH_A_THREAD:
-        for kernel, tokens in phases:
-            kernel(0, tokens)
-        return
-    plans = [(kernel, tokens, min(count * PIECES, tokens), itertools.count(), []) for kernel, tokens in phases]
+        return kernel(0, tokens)
+    number = min(count * PIECES, tokens)
+    turns = itertools.count()
 
     def work() -> None:
-        for last, (kernel, tokens, number, turns, finished) in zip([None, *plans], plans, strict=False):
-            while last is not None and len(last[-1]) < last[2]:
-                time.sleep(0)
-            while (i := next(turns)) < number:
-                try:
-                    kernel(i * tokens // number, (i + 1) * tokens // number)
-                finally:
-                    finished.append(i)
+        while (i := next(turns)) < number:
+            kernel(i * tokens // number, (i + 1) * tokens // number)
 
     helpers = [_pool(count).submit(work) for _ in range(count - 1)]
     work()
     for helper in helpers:
         if not helper.cancel():     # it did not wake up in time: nothing is left for it
             wait(helper)
+
+
+def in_parallel(work: Callable[[], bool], moved: int) -> None:
+    """Call work() from this thread and, where that pays, from others at the same time, each until it returns True.
+
+    work    takes pieces until none is left; True if all are finished, False while others still compute theirs
+    moved   as in over_tokens
+    """
+    def finish() -> None:
+        while not work():
+            time.sleep(0)
+
+    count = thread_count() if moved >= WORTH_A_THREAD else 1
+    helpers = [_pool(count).submit(finish) for _ in range(count - 1)]
+    finish()
+    for helper in helpers:
+        helper.cancel()             # one that has not started finds nothing left to do
 
 
 def wait(helper: Future) -> None:

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.lib.stride_tricks import as_strided
 
 from engram_ref.backends.numba._buffers import aligned
-from engram_ref.backends.numba._threads import jit, over_phases
+from engram_ref.backends.numba._threads import in_parallel, jit
+from engram_ref.backends.numba.vectors.atomics import fetch_add
 from engram_ref.backends.numba.vectors.exp import exp_negative
 from engram_ref.backends.numba.vectors.instructions import BYTES
 from engram_ref.backends.numba.vectors.lines import Lines
@@ -23,6 +24,7 @@ from engram_ref.checks import check_shapes
 
 MOST_TOKENS = 2     # new tokens of a sequence for which one pass pays
 CHUNK = 256         # positions: 512 KB of float32 latents, which fit in the second-level cache
+PATIENCE = 5000     # looks at the other threads' progress, some ten microseconds, before a thread sleeps for a moment
 POSITIONS = ROWS = 8        # of one product: with more, their sums would not stay in registers
 STREAMED = 8        # lines of a weight that are read at a time
 
@@ -77,69 +79,90 @@ def absorbed(q_nope: np.ndarray, q_pe: np.ndarray, c_kv: np.ndarray, k_pe: np.nd
     maxima, out = np.empty((2, B, chunks, rows), dtype), np.empty((B, T, A, dv), dtype)
     q_nope, q_pe, allowed = (np.ascontiguousarray(x) for x in (q_nope, q_pe, allowed))
     keys, values, latents, positions = blocks(w_uk), blocks(w_uv), blocks(c_kv), blocks(k_pe)
-    over_phases([
-        (lambda a, b: _queries(q_nope, q_pe, keys, dtype.type(scale), queries, a, b), A),
-        (lambda a, b: _chunks(queries, latents, positions, allowed, A, contexts, maxima, a, b), B * chunks),
-        (lambda a, b: _heads(contexts, maxima, values, out, a, b), A),
-    ], 2 * (w_uk.nbytes + c_kv.nbytes + w_uv.nbytes))         # what is read is also multiplied, which takes as long
+    scaled, counters, read = dtype.type(scale), np.zeros(6, np.int64), w_uk.nbytes + c_kv.nbytes + w_uv.nbytes
+    in_parallel(lambda: _attend(q_nope, q_pe, keys, latents, positions, values, allowed, scaled, queries, contexts,
+                                maxima, out, counters), 2 * read)      # it is also multiplied, which takes as long
     return out
 
 
 @jit
-def _queries(q_nope, q_pe, keys, scale, queries, start, stop):
-    """Queries of the heads `start` to `stop`-1 in the latents' space: queries [B, r + dr, rows]."""
-    (B, T, A, dn), dr, r = q_nope.shape, q_pe.shape[3], queries.shape[1] - q_pe.shape[3]
-    (weight, step), nope, line = keys, q_nope.reshape(q_nope.size), np.zeros(r, q_nope.dtype)
-    pair = 2 * BYTES // line.itemsize
-    for a in range(start, stop):
-        for row in range(B * T):
-            # W_UK's part, some lines of it at a time: they are read from memory one after the other
-            for n in range(0, dn, STREAMED):
-                factors = Lines(nope, (row * A + a) * dn + n, 0)
-                for k in range(0, r, pair):
-                    one_line(factors, 1, 0, Lines(weight, a * step + n * r + k, r), min(STREAMED, dn - n),
-                             n == 0, Lines(line, k, 0))
-            # Scaled, one column for each row
-            b = row // T
-            t = row - b * T
-            for k in range(r):
-                queries[b, k, t * A + a] = scale * line[k]
-            for k in range(dr):
-                queries[b, r + k, t * A + a] = scale * q_pe[b, t, a, k]
+def _attend(q_nope, q_pe, keys, latents, positions, values, allowed, scale, queries, contexts, maxima, out, counters):
+    """One thread's part of all three phases, each of which needs the one before; counters: pieces taken, finished."""
+    heads, chunks = q_nope.shape[2], contexts.shape[0] * contexts.shape[1]
+    for phase in range(3):
+        pieces = chunks if phase == 1 else heads
+        i = fetch_add(counters, phase, 1)
+        while i < pieces:
+            if phase == 0:
+                _queries(q_nope, q_pe, keys, scale, queries, i)
+            elif phase == 1:
+                _chunk(queries, latents, positions, allowed, heads, contexts, maxima, i)
+            else:
+                _head(contexts, maxima, values, out, i)
+            fetch_add(counters, 3 + phase, 1)
+            i = fetch_add(counters, phase, 1)
+        # Others may still compute their last piece
+        patience = PATIENCE
+        while fetch_add(counters, 3 + phase, 0) < pieces:
+            patience -= 1
+            if patience == 0:
+                return False
+    return True
 
 
 @jit
-def _chunks(queries, latents, positions, allowed, A, contexts, maxima, start, stop):
-    """Chunks `start` to `stop`-1, counted through all sequences: contexts [B, chunks, rows, r], maxima and sums."""
+def _queries(q_nope, q_pe, keys, scale, queries, a):
+    """Queries of head a in the latents' space: queries [B, r + dr, rows]."""
+    (B, T, A, dn), dr, r = q_nope.shape, q_pe.shape[3], queries.shape[1] - q_pe.shape[3]
+    (weight, step), nope, line = keys, q_nope.reshape(q_nope.size), np.zeros(r, q_nope.dtype)
+    pair = 2 * BYTES // line.itemsize
+    for row in range(B * T):
+        # W_UK's part, some lines of it at a time: they are read from memory one after the other
+        for n in range(0, dn, STREAMED):
+            factors = Lines(nope, (row * A + a) * dn + n, 0)
+            for k in range(0, r, pair):
+                one_line(factors, 1, 0, Lines(weight, a * step + n * r + k, r), min(STREAMED, dn - n),
+                         n == 0, Lines(line, k, 0))
+        # Scaled, one column for each row
+        b = row // T
+        t = row - b * T
+        for k in range(r):
+            queries[b, k, t * A + a] = scale * line[k]
+        for k in range(dr):
+            queries[b, r + k, t * A + a] = scale * q_pe[b, t, a, k]
+
+
+@jit
+def _chunk(queries, latents, positions, allowed, A, contexts, maxima, i):
+    """Chunk i, counted through all sequences: contexts [B, chunks, rows, r], maxima and sums."""
     (_, chunks, rows, r), S = contexts.shape, allowed.shape[2]
     dr, query, written = queries.shape[1] - r, queries.reshape(queries.size), contexts.reshape(contexts.size)
     weights = np.empty(CHUNK * rows, contexts.dtype)
     lanes = BYTES // contexts.itemsize
-    for i in range(start, stop):
-        b = i // chunks
-        chunk = i - b * chunks
-        first = chunk * CHUNK
-        count = min(CHUNK, S - first)
-        # Scores [positions, rows], eight positions at a time: the latents' part, then that of the rotary keys
-        for s in range(0, count, POSITIONS):
-            last = min(POSITIONS, count - s) - 1
-            latent = Lines(latents[0], b * latents[1] + (first + s) * r, r)
-            key = Lines(positions[0], b * positions[1] + (first + s) * dr, dr)
-            for row in range(0, rows, lanes):
-                at = b * (r + dr) * rows + row
-                scores = Lines(weights, s * rows + row, rows)
-                one_vector(latent, 1, last, Lines(query, at, rows), r, True, scores)
-                one_vector(key, 1, last, Lines(query, at + r * rows, rows), dr, False, scores)
-        # Their exponentials
-        used = weights[: count * rows].reshape(count, rows)
-        _mask(allowed[b, :, first : first + count], A, used)
-        _exponentials(used, maxima[0, b, chunk], maxima[1, b, chunk])
-        # The weighted sum of the latents, while they are in the cache
-        for row in range(0, rows, ROWS):
-            for k in range(0, r, 2 * lanes):
-                two_vectors(Lines(weights, row, 1), rows, ROWS - 1,
-                            Lines(latents[0], b * latents[1] + first * r + k, r), count, True,
-                            Lines(written, (i * rows + row) * r + k, r))
+    b = i // chunks
+    chunk = i - b * chunks
+    first = chunk * CHUNK
+    count = min(CHUNK, S - first)
+    # Scores [positions, rows], eight positions at a time: the latents' part, then that of the rotary keys
+    for s in range(0, count, POSITIONS):
+        last = min(POSITIONS, count - s) - 1
+        latent = Lines(latents[0], b * latents[1] + (first + s) * r, r)
+        key = Lines(positions[0], b * positions[1] + (first + s) * dr, dr)
+        for row in range(0, rows, lanes):
+            at = b * (r + dr) * rows + row
+            scores = Lines(weights, s * rows + row, rows)
+            one_vector(latent, 1, last, Lines(query, at, rows), r, True, scores)
+            one_vector(key, 1, last, Lines(query, at + r * rows, rows), dr, False, scores)
+    # Their exponentials
+    used = weights[: count * rows].reshape(count, rows)
+    _mask(allowed[b, :, first : first + count], A, used)
+    _exponentials(used, maxima[0, b, chunk], maxima[1, b, chunk])
+    # The weighted sum of the latents, while they are in the cache
+    for row in range(0, rows, ROWS):
+        for k in range(0, r, 2 * lanes):
+            two_vectors(Lines(weights, row, 1), rows, ROWS - 1,
+                        Lines(latents[0], b * latents[1] + first * r + k, r), count, True,
+                        Lines(written, (i * rows + row) * r + k, r))
 
 
 @jit
@@ -179,23 +202,22 @@ def _exponentiate(x):
 
 
 @jit
-def _heads(contexts, maxima, values, out, start, stop):
-    """The answers of the heads `start` to `stop`-1: out [B, T, A, dv]."""
+def _head(contexts, maxima, values, out, a):
+    """The answers of head a: out [B, T, A, dv]."""
     (B, chunks, rows, r), (_, T, A, dv) = contexts.shape, out.shape
     (weight, step), summed = values, contexts.reshape(contexts.size)
     line, factors = np.empty(r, out.dtype), np.empty(chunks, out.dtype)
-    for a in range(start, stop):
-        for b in range(B):
-            for t in range(T):
-                # Chunks have weights relative to their own largest score
-                row = t * A + a
-                largest, total = maxima[0, b, :, row].max(), out.dtype.type(0)
-                for i in range(chunks):
-                    factors[i] = exp_negative(maxima[0, b, i, row] - largest)
-                    total += factors[i] * maxima[1, b, i, row]
-                for k in range(0, r, 2 * BYTES // line.itemsize):
-                    one_line(Lines(factors, 0, 0), 1, 0, Lines(summed, (b * chunks * rows + row) * r + k, rows * r),
-                             chunks, True, Lines(line, k, 0))
-                # W_UV's part
-                for v in range(dv):
-                    out[b, t, a, v] = dot(line, 0, weight, a * step + v * r, r) / total
+    for b in range(B):
+        for t in range(T):
+            # Chunks have weights relative to their own largest score
+            row = t * A + a
+            largest, total = maxima[0, b, :, row].max(), out.dtype.type(0)
+            for i in range(chunks):
+                factors[i] = exp_negative(maxima[0, b, i, row] - largest)
+                total += factors[i] * maxima[1, b, i, row]
+            for k in range(0, r, 2 * BYTES // line.itemsize):
+                one_line(Lines(factors, 0, 0), 1, 0, Lines(summed, (b * chunks * rows + row) * r + k, rows * r),
+                         chunks, True, Lines(line, k, 0))
+            # W_UV's part
+            for v in range(dv):
+                out[b, t, a, v] = dot(line, 0, weight, a * step + v * r, r) / total

@@ -16,7 +16,7 @@ from engram_ref.config import EngramConfig
 from engram_ref.ops.namespace import Ops
 from engram_ref.ops.record import Record, ignore
 
-GEMM_TOKENS = 512       # tokens whose keys are made at a time, and used while they are in the cache
+GEMM_TOKENS = 2048      # tokens whose keys are computed at a time; with fewer, BLAS synchronises its threads more often
 
 Parameters = Mapping[str, np.ndarray]
 
@@ -153,11 +153,11 @@ class Fused(Steps):
     def project_and_gate(self, parameters: Parameters, memory: np.ndarray, hidden: np.ndarray,
                          dead: np.ndarray | None, config: EngramConfig, record: Record = ignore,
                          out: np.ndarray | None = None) -> np.ndarray:
-        """Twin of ops.project_and_gate; keys live for a block of tokens only."""
+        """Twin of ops.project_and_gate; the keys are stored where the result will be."""
         if record is not ignore:
             return super().project_and_gate(parameters, memory, hidden, dead, config, record)
         gated = result(out, hidden.shape, hidden.dtype, memory, hidden)
-        return self.apply_gate(*self._gates_and_value(parameters, memory, hidden, dead, config), out=gated)
+        return self.apply_gate(*self._gates_and_value(parameters, memory, hidden, dead, config, gated), out=gated)
 
     def gated_update(self, parameters: Parameters, memory: np.ndarray, hidden: np.ndarray, taps: np.ndarray,
                      dead: np.ndarray | None, config: EngramConfig, keep: int, record: Record = ignore,
@@ -170,15 +170,19 @@ class Fused(Steps):
         Y, (B, _, M, D) = result(out, hidden.shape, hidden.dtype, memory, hidden, taps), hidden.shape
         check_shapes(taps=(taps, (B, config.conv_span, M, D)), conv_gain=(parameters["conv_gain"], (M, D)),
                      conv_weight=(parameters["conv_weight"], (M, D, config.conv_kernel)))
-        alpha, value = self._gates_and_value(parameters, memory, hidden, dead, config)
+        alpha, value = self._gates_and_value(parameters, memory, hidden, dead, config, Y)
         gain = self.effective_gain(parameters["conv_gain"], config.gain_form)
         kept = conv.update(value, alpha, gain, parameters["conv_weight"], config.conv_dilation, taps,
                            config.conv_norm_eps, keep, Y)
         return Y, kept
 
     def _gates_and_value(self, parameters: Parameters, memory: np.ndarray, hidden: np.ndarray,
-                         dead: np.ndarray | None, config: EngramConfig) -> tuple[np.ndarray, np.ndarray]:
-        """The factor of every branch and the value they share: alpha [B, T, M], value [B, T, D]."""
+                         dead: np.ndarray | None, config: EngramConfig,
+                         space: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """The factor of every branch and the value they share: alpha [B, T, M], value [B, T, D].
+
+        space   [B, T, M, D], overwritten with keys
+        """
         B, T, M, D = hidden.shape
         check_shapes(memory=(memory, (B, T, config.memory_width)), query_gain=(parameters["query_gain"], (M, D)),
                      key_gain=(parameters["key_gain"], (M, D)),
@@ -197,11 +201,11 @@ class Fused(Steps):
         key_bias = biases["key_bias"].reshape(M * D) if biases else None
         gain = (self.effective_gain(parameters["query_gain"], config.gain_form)
                 * self.effective_gain(parameters["key_gain"], config.gain_form))
-        alpha, keys = aligned((tokens, M), hidden.dtype), aligned((min(GEMM_TOKENS, tokens), M * D), hidden.dtype)
-        states = hidden.reshape(tokens, M, D)
+        alpha = aligned((tokens, M), hidden.dtype)
+        keys, states = space.reshape(tokens, M * D), hidden.reshape(tokens, M, D)
         for first in range(0, tokens, GEMM_TOKENS):
             block = slice(first, min(first + GEMM_TOKENS, tokens))
-            key = np.matmul(x[block], key_weight, out=keys[: block.stop - first])
+            key = np.matmul(x[block], key_weight, out=keys[block])
             if key_bias is not None:
                 key += key_bias
             gate.score_and_gate(states[block], rounded(key).reshape(-1, M, D), gain, config.norm_eps,
