@@ -108,7 +108,7 @@ class Addressing(ReadOnlyArrays):
         check_kind("flat", flat, bool)
         ids = self.ops.as_int64("ids", ids)
         if ids.ndim != 2:
-            raise InputError("ids", "shape [B, T]", list(ids.shape))
+            raise InputError("ids", "shape [B, T]", f"shape {list(ids.shape)}")
         self.ops.check_ids(ids, self.config.vocab_size, self.config.dead_barrier)
         history = self._checked_history(history, ids, True)
         multipliers, primes, offsets = (np.stack(list(constants.values()))
@@ -155,9 +155,10 @@ class Addressing(ReadOnlyArrays):
         """Convert ids [B] and history [B, N-1] to the backend's int64 arrays."""
         ids, history = self.ops.as_int64("ids", ids), self.ops.as_int64("history", history)
         if ids.ndim != 1:
-            raise InputError("ids", "shape [B]", list(ids.shape))
+            raise InputError("ids", "shape [B]", f"shape {list(ids.shape)}")
         if history.shape != (len(ids), self.config.max_ngram - 1):
-            raise InputError("history", f"shape {[len(ids), self.config.max_ngram - 1]}", list(history.shape))
+            expected = [len(ids), self.config.max_ngram - 1]
+            raise InputError("history", f"shape {expected}", f"shape {list(history.shape)}")
         return ids, history
 
     def _checked(self, canonical_ids: np.ndarray, history: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, bool]:
@@ -178,7 +179,8 @@ class Addressing(ReadOnlyArrays):
         history = self.ops.as_int64("history", history)
         expected = (batch, span) if batched else (span,)
         if history.shape != expected:
-            raise InputError("history", f"shape {list(expected)}, the N-1 preceding ids", list(history.shape))
+            raise InputError("history", f"shape {list(expected)}", f"shape {list(history.shape)}",
+                             "pass the N-1 preceding ids")
         self.ops.check_together({"ids": ids, "history": history})
         self.ops.check_ids(history, self.config.canonical_size, True, "history")
         masked = history == DEAD

@@ -129,7 +129,7 @@ def check_shapes(**arrays: tuple) -> None:
     """
     for name, (array, shape) in arrays.items():
         if array.shape != shape:
-            raise InputError(name, f"shape {list(shape)}", list(array.shape))
+            raise InputError(name, f"shape {list(shape)}", f"shape {list(array.shape)}")
 
 
 def as_batch(argument: str, axes: str, array: Any, *others: Any) -> tuple:
@@ -143,7 +143,7 @@ def as_batch(argument: str, axes: str, array: Any, *others: Any) -> tuple:
     batched = array.ndim == len(axes) + 1
     if not batched and array.ndim != len(axes):
         letters = ", ".join(axes)
-        raise InputError(argument, f"shape [B, {letters}] or [{letters}]", list(array.shape))
+        raise InputError(argument, f"shape [B, {letters}] or [{letters}]", f"shape {list(array.shape)}")
     return batched, *(x if batched or x is None else x[None] for x in (array, *others))
 
 

@@ -117,7 +117,7 @@ def _check_sizes(config: EngramConfig) -> None:
     """Check the fields that depend on each other."""
     if config.vocabulary is None and config.canonical_size != config.vocab_size:
         raise InputError("canonical_size", f"{config.vocab_size}, the vocab_size", config.canonical_size,
-                         "a class is a raw id if vocabulary is None")
+                         "raw ids are hashed, since vocabulary is None")
     if sum(config.table_sizes) * config.n_heads >= ROW_LIMIT:
         raise InputError("table_sizes", "fewer than 2^62 rows per layer", config.table_sizes)
     if len(config.table_sizes) != config.max_ngram - 1:

@@ -70,7 +70,7 @@ class Trace:
         if self.check_finite and not np.isfinite(stored).all():
             position = tuple(int(i) for i in np.argwhere(~np.isfinite(stored))[0])
             raise InputError(key, "finite values", f"{stored[position]} at position {position}",
-                             "this is the first such stage")
+                             "no earlier stage contains NaN or infinity")
         if self.stop in (key, name):
             raise Stopped(key)
 

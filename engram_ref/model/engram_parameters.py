@@ -81,7 +81,7 @@ def check_parameters(parameters: Mapping[str, np.ndarray], config: EngramConfig,
         array, expected = parameters[name], dict.fromkeys(named[name] for named in allowed)
         if tuple(array.shape) not in expected:
             raise InputError(f"parameter {name}", f"shape {' or '.join(str(list(shape)) for shape in expected)}",
-                             list(array.shape))
+                             f"shape {list(array.shape)}")
         check_dtype(name, p, ops.dtype_name(array))
     check_offsets("column_offsets", ops.to_numpy(parameters["column_offsets"]), config, layers)
 

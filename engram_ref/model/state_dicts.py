@@ -74,7 +74,7 @@ def without_prefix(state_dict: Mapping[str, Any], anchor: str) -> dict[str, Any]
         return dict(state_dict)
     if len(prefixes) > 1:
         raise InputError("state_dict", "entries of one module", f"{anchor} under {' and '.join(prefixes)}",
-                         "select the entries of one of them")
+                         "select the entries of one module")
     [prefix] = prefixes
     inside = {name.removeprefix(prefix): value for name, value in state_dict.items() if name.startswith(prefix)}
     if len(inside) < len(state_dict):
@@ -97,5 +97,5 @@ def take(remaining: dict[str, Any], key: str, shape: tuple[int, ...], our_name: 
         raise InputError("state_dict", f"an array named {key}", others)
     array = exact_array(f"state_dict {key} ({our_name})", remaining.pop(key))
     if array.shape != shape:
-        raise InputError(f"state_dict {key} ({our_name})", f"shape {list(shape)}", list(array.shape))
+        raise InputError(f"state_dict {key} ({our_name})", f"shape {list(shape)}", f"shape {list(array.shape)}")
     return array

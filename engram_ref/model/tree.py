@@ -84,7 +84,7 @@ def check_array(array: np.ndarray, declared: Parameter, embedding: np.ndarray, c
     """Raise InputError unless one array has the declared shape and dtype."""
     name, dtype = declared.name, ops.dtype_name(array)
     if array.shape != declared.shape:
-        raise InputError(f"parameter {name}", f"shape {list(declared.shape)}", list(array.shape))
+        raise InputError(f"parameter {name}", f"shape {list(declared.shape)}", f"shape {list(array.shape)}")
     if declared.start == "offsets":
         engram_parameters.check_offsets(name, ops.to_numpy(array), config.engram, (declared.layer,))
     if declared.kind in ("table", "constant"):

@@ -47,7 +47,8 @@ class Vocabulary(ReadOnlyArrays):
         check_kinds(name=(name, str), file=(file, Path, NoneType))
         canonical = as_int64("canonical", canonical)
         if canonical.ndim != 1 or not 0 <= canonical.min(initial=0) <= canonical.max(initial=-1) < len(canonical):
-            raise InputError("canonical", "int64 [V], V > 0, classes in [0, V)", f"shape {list(canonical.shape)}")
+            raise InputError("canonical", "non-empty int64 [V] with values in [0, V)",
+                             f"shape {list(canonical.shape)}, largest value {canonical.max(initial=0)}")
         self.name, self.canonical, self.file = name, read_only(canonical.copy()), file
 
     @classmethod

@@ -162,7 +162,7 @@ DAMAGE = {
                                                  np.zeros((3 - e, 6) if which != "down" else (6, 3))
                                                  for e in range(4) for which in ("gate", "up", "down")})
                              or (s.pop(PACKED), s.pop(DOWN)),
-                             r"experts\.1\.gate_proj\.weight \(.*w1.*\[3, 6\], found \[2, 6\]"),
+                             r"experts\.1\.gate_proj\.weight \(.*w1.*\[3, 6\], found shape \[2, 6\]"),
     "not finite": (lambda s: s.update({Q: np.full((14, 6), np.nan)}), "wq.weight: expected finite"),
 }
 

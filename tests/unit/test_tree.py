@@ -122,7 +122,7 @@ DAMAGE = {
     "missing": (changed(WQ, None), f"an array named {WQ} .*found none"),
     "missing table": (changed(TABLE, None), f"an array named {TABLE}"),
     "extra": (lambda p: p | {"layers.9.attn.wo.weight": np.zeros(3)}, r"layers\.9\.attn\.wo\.weight"),
-    "transposed": (changed(WQ, lambda a: a.T), rf"{WQ}: expected shape \[18, 5\], found \[5, 18\]"),
+    "transposed": (changed(WQ, lambda a: a.T), rf"{WQ}: expected shape \[18, 5\], found shape \[5, 18\]"),
     "a missing row": (changed(TABLE, lambda a: a[:-1]), f"{TABLE}: expected shape"),
     "NaN": (changed(WQ, with_value(np.nan)), f"{WQ}: expected finite values"),
     "infinite": (changed("norm.weight", with_value(-np.inf)), "norm.weight: expected finite values"),
