@@ -88,7 +88,7 @@ def first_difference(case: Case, stages: tuple[Stage, ...], computed: Stages,
         if not traced and stage.name not in case.outputs:
             continue
         if stage.name not in computed:
-            return stage.name, Difference(None, "an array with the name of this stage", "none")
+            return stage.name, Difference(None, "an array", "none")
         difference = compare(stage.array, computed[stage.name], stage.tolerance_class, stage.terms, stage.scale)
         if difference is not None:
             return stage.name, difference

@@ -95,10 +95,10 @@ def test_values_are_checked(name):
 FLAT_ROWS = {
     "rows without offsets": (lambda flat: flat - FLAT, "after subtraction of the column offsets, found -"),
     "a row of the previous column": (lambda flat: with_value(flat, (1, 2, 1), FLAT[1] - 1), r"position \(1, 2, 1\)"),
-    "a row of the next column": (lambda flat: with_value(flat, (0, 1, 0), FLAT[1]), "in column 0, found 23"),
-    "a row past the table": (lambda flat: with_value(flat, (0, 1, 3), FLAT[3] + 37), r"column 3, found 37"),
-    "a row below zero": (lambda flat: with_value(flat, (0, 0, 0), -1), "column 0, found -1"),
-    "the smallest integer": (lambda flat: with_value(flat, (0, 0, 3), -(2**63)), "rows: expected flat rows"),
+    "a row of the next column": (lambda flat: with_value(flat, (0, 1, 0), FLAT[1]), "in column 0 .*found 23"),
+    "a row past the table": (lambda flat: with_value(flat, (0, 1, 3), FLAT[3] + 37), r"column 3 .*found 37"),
+    "a row below zero": (lambda flat: with_value(flat, (0, 0, 0), -1), "column 0 .*found -1"),
+    "the smallest integer": (lambda flat: with_value(flat, (0, 0, 3), -(2**63)), "rows: .*after subtraction"),
 }
 
 
