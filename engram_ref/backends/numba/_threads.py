@@ -88,15 +88,22 @@ def in_parallel(work: Callable[[], bool], moved: int) -> None:
     work    takes pieces until none is left; True if all are finished, False while others still compute theirs
     moved   as in over_tokens
     """
+    failed: list[bool] = []
+
     def finish() -> None:
-        while not work():
-            time.sleep(0)
+        try:
+            while not failed and not work():
+                time.sleep(0)
+        except BaseException:
+            failed.append(True)     # nobody will finish the piece: the others must not wait for it
+            raise
 
     count = thread_count() if moved >= WORTH_A_THREAD else 1
     helpers = [_pool(count).submit(finish) for _ in range(count - 1)]
     finish()
     for helper in helpers:
-        helper.cancel()             # one that has not started finds nothing left to do
+        if not helper.cancel() and failed:      # one that has not started finds nothing left to do
+            helper.result()
 
 
 def wait(helper: Future) -> None:
