@@ -114,13 +114,14 @@ def wait(helper: Future) -> None:
     helper.result()
 
 
-_pools: dict[int, ThreadPoolExecutor] = {}
+_pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
 _making = threading.Lock()
 
 
 def _pool(count: int) -> ThreadPoolExecutor:
-    """Workers for `count` threads, the calling one included; made once."""
+    """Workers for `count` threads, the calling one included; made once in a process: a fork has no threads."""
+    key = os.getpid(), count
     with _making:
-        if count not in _pools:
-            _pools[count] = ThreadPoolExecutor(count - 1, thread_name_prefix="engram_ref")
-        return _pools[count]
+        if key not in _pools:
+            _pools[key] = ThreadPoolExecutor(count - 1, thread_name_prefix="engram_ref")
+        return _pools[key]
