@@ -10,7 +10,7 @@ from tests.bounds import rms
 
 
 def logit_scale_of_maps(p, X, eps):
-    """Scale of the logits of a site's maps or a learned collapse, [B, T, maps]; doubled, because the norm sums too."""
+    """Scale of the logits of hyper-connection maps or a learned collapse: [B, T, maps], doubled for the norm's sum."""
     B, T, M, D = X.shape
     v = np.abs(X.reshape(B, T, M * D))
     raw = v / rms(v, eps) @ np.abs(p["phi"]).T
@@ -37,7 +37,7 @@ def sinkhorn_terms(M, iterations):
     return 2 * iterations * (M + 4)
 
 
-ROUNDINGS_OF_A_NORM = 4      # the cast of x, the mean square's half, the root, the product
+ROUNDINGS_OF_A_NORM = 4      # the cast of x, half of the mean square's, the root, the product
 ROUNDINGS_OF_A_SOFTMAX = 8   # the cast of a score of size up to 4, exp, the sum, the quotient
 ROUNDINGS_OF_A_ROUTER = 8    # sigmoid, the sum, the quotient, the scaling
 
@@ -61,7 +61,7 @@ def float32_roundings(config, length):
 
 
 def logit_scale(final_norm, head):
-    """Return the magnitude that those roundings are relative to: the largest sum of absolute values of a logit.
+    """Return the scale of those rounding errors: the largest sum of absolute values of a logit.
 
     Roundings inside the blocks reach the logits through the residual stream, which the last norm divides by its own
     length. The count above assumes that blocks do not amplify relative changes. The measured errors of the models in

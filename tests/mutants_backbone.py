@@ -36,11 +36,11 @@ ROTATIONS: dict[str, tuple] = {
     "yarn-mscale-half": (EXPANDED, wrong.yarn_on_the_rotary_part,
                          ATTENTION + "weights_match_the_slow_version", (False,)),
     "yarn-mscale-half, frozen": (EXPANDED, wrong.yarn_on_the_rotary_part, FROZEN, ALL),
-    "yarn-mscale-once": ("ops.rope:softmax_scale", wrong.mscale_not_squared, ROPE + "the_papers_numbers"),
+    "yarn-mscale-once": ("ops.rope:softmax_scale", wrong.mscale_not_squared, ROPE + "published_yarn_numbers"),
     "yarn-mscale-once, frozen": ("ops.rope:softmax_scale", wrong.mscale_not_squared, FROZEN, ALL),
     "yarn-ramp-swapped": (FREQUENCIES, wrong.ramp_swapped, ROPE + "the_ramp_lowers_low_frequencies_only"),
-    "yarn-ramp-not-cut": ("ops.rope:yarn_range", wrong.ramp_not_rounded, ROPE + "the_papers_numbers"),
-    "yarn-ramp-not-cut, frozen": ("ops.rope:yarn_range", wrong.ramp_not_rounded, FROZEN, ALL),
+    "yarn-ramp-not-rounded": ("ops.rope:yarn_range", wrong.ramp_not_rounded, ROPE + "published_yarn_numbers"),
+    "yarn-ramp-not-rounded, frozen": ("ops.rope:yarn_range", wrong.ramp_not_rounded, FROZEN, ALL),
     "yarn-missing": (FREQUENCIES, lambda original, dim, theta, yarn=None: original(dim, theta), FROZEN, ALL),
     "angles-in-float32": ("ops.rope:angles", wrong.angles_in_float32,
                           ROPE + "float32_vectors_are_rotated_by_float64_angles"),
@@ -52,7 +52,7 @@ ATTENTIONS: dict[str, tuple] = {
     "kv-split-order": (UP, wrong.keys_then_values, ATTENTION + "each_head_packs_key_rows_before_value_rows"),
     "kv-split-order, frozen": (UP, wrong.keys_then_values, FROZEN, PLAIN),
     "query-rope-part-first": ("ops.attention:queries", wrong.rope_part_first,
-                                ATTENTION + "a_query_has_its_unrotated_part_first"),
+                                ATTENTION + "the_unrotated_part_of_a_query_comes_first"),
     "score-scale": (EXPANDED, wrong.scaled_by_the_nope_width, SLOW_MLA, MLA),
     "score-scale, frozen": (EXPANDED, wrong.scaled_by_the_nope_width, FROZEN, PLAIN),
     "score-scale-absorbed": ("ops.attention:attend_absorbed", wrong.scaled_by_the_nope_width, SLOW_MLA,
@@ -68,7 +68,7 @@ ATTENTIONS: dict[str, tuple] = {
     "latent-cached-before-its-norm": (LATENTS, wrong.latent_not_normalised,
                                       ATTENTION + "the_latent_is_normalised_and_the_key_is_not"),
     "latent-cached-before-its-norm, model": (LATENTS, wrong.latent_not_normalised, MODEL, FULL),
-    "latent-eps-of-the-model": (LATENTS, wrong.latent_eps(1e-20), ATTENTION + "latents_use_their_own_eps"),
+    "latent-eps-of-the-model": (LATENTS, wrong.latent_eps(1e-20), ATTENTION + "latents_use_latent_norm_eps"),
     "latent-eps-1e-5, frozen": (LATENTS, wrong.latent_eps(1e-5), FROZEN, SMALL),
 }
 
@@ -84,7 +84,7 @@ MIXTURES: dict[str, tuple] = {
     "weights-without-a-floor": ("ops.experts:expert_weights", wrong.weights_without_a_floor,
                                 EXPERTS + "scores_of_zero_give_weights_of_zero", ("sigmoid", np.float64)),
     "group-score-sum2 for V2": (SELECT, wrong.groups_by_best_two,
-                                EXPERTS + "group_score_of_v2_is_the_best_alone"),
+                                EXPERTS + "group_score_of_v2_is_the_best_expert_score"),
     "softmax-of-the-chosen": ("ops.experts:expert_weights", wrong.normalised_for_all, MIXTURE, ("V2's router", (2, 3))),
     "sigmoid-for-softmax": ("ops.experts:router_scores", lambda original, x, w, form: original(x, w, "sigmoid"),
                             MIXTURE, ("V2's router", (2, 3))),
@@ -108,7 +108,7 @@ MIXTURES: dict[str, tuple] = {
 }
 
 WRITE, SINKHORN, MAPS = "ops.branches:write_branches", "ops.branches:sinkhorn", "ops.branches:branch_maps"
-SITE, LONG = BRANCHES + "a_site_matches_the_slow_version", BRANCHES + "sinkhorn_matches_decimal_arithmetic"
+SITE, LONG = BRANCHES + "a_hyper_connection_matches_the_slow_version", BRANCHES + "sinkhorn_matches_decimal_arithmetic"
 SHAPE = ((1, 2, 4, 3),)
 HYPER: dict[str, tuple] = {
     "mhc-untransposed": (WRITE, wrong.transposed, BRANCHES + "matrix_rows_are_the_written_branches"),
@@ -121,7 +121,7 @@ HYPER: dict[str, tuple] = {
     "sinkhorn-10, model": (SINKHORN, wrong.steps(10), MODEL, FULL),
     "sinkhorn-rows-first": (SINKHORN, wrong.rows_first, BRANCHES + "columns_are_normalised_first"),
     "sinkhorn-0/0": (SINKHORN, wrong.one_maximum_for_the_matrix, BRANCHES + "rows_sum_to_one", (128.0, np.float32)),
-    "post-mult-1": (MAPS, wrong.post_without_its_two, BRANCHES + "maps_of_an_untrained_site"),
+    "post-mult-1": (MAPS, wrong.post_without_its_two, BRANCHES + "untrained_hyper_connection_maps"),
     "post-mult-1, frozen": (MAPS, wrong.post_without_its_two, FROZEN_BRANCHES),
     "alphas-swapped": (MAPS, wrong.alphas_swapped, SITE, SHAPE),
     "branches-normalised-apart": (MAPS, wrong.normalised_by_branch, SITE, SHAPE),
@@ -158,7 +158,7 @@ DECODING: dict[str, tuple] = {
                                 DECODE + "a_rollback_past_the_start_raises", (6, "tokens")),
 }
 
-STREAMS, SNAPSHOTS = "golden.test_streams:test_answers_agree", "oracle.streams:SnapshotStream."
+STREAMS, SNAPSHOTS = "golden.test_streams:test_numpy_agrees_with_the_stream_cases", "oracle.streams:SnapshotStream."
 SINGLE = ("forward_stream/full-one-by-one",)
 GOLDEN_STREAMS: dict[str, tuple] = {
     "history-lost-T1": ("addressing:Addressing.rows", decoding.history_lost_for_one_token, STREAMS,
@@ -195,10 +195,10 @@ ANSWERS: dict[str, tuple] = {
     "damage-ignored": ("model.tree:check_converted", decoding.errors_suppressed,
                            "unit.test_transformer:test_parameters_are_checked_first",
                            (lambda p: p.update({"norm.weight": np.full(9, np.nan)}),)),
-    "temperature-upside-down": ("ops.sampling:sample", decoding.multiplied_by_the_temperature,
+    "temperature-inverted": ("ops.sampling:sample", decoding.multiplied_by_the_temperature,
                                 "unit.test_sampling:test_draws_follow_the_softmax", (0.5,)),
     "rho-of-all-experts": ("model.accounting:allocate", decoding.chosen_experts_not_added,
-                           "unit.test_accounting:test_the_papers_two_budgets", (106, 46)),
+                           "unit.test_accounting:test_both_budgets_of_the_paper", (106, 46)),
 }
 
 MUTANTS = ROTATIONS | ATTENTIONS | MIXTURES | HYPER | DECODING | GOLDEN_STREAMS | ANSWERS

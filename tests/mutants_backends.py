@@ -95,7 +95,7 @@ def slices_as_if_contiguous(original, x):
 
 NUMBA = "backends.numba."
 ROWS, TABLES, FLOATS = (f"parity.test_numba_{topic}:test_" for topic in ("rows", "tables", "floats"))
-ONE_LAYER, FUSED = ROWS + "one_layer_from_canonical_ids", FLOATS + "fused_equals_unfused"
+ONE_LAYER, FUSED = ROWS + "rows_of_one_layer_from_canonical_ids", FLOATS + "fused_equals_unfused"
 RNG = np.random.default_rng
 DEMO_64 = ("demo-like", (2, 7), np.float64)
 
@@ -121,18 +121,18 @@ MUTANTS: dict[str, tuple] = {
     "numba-eps-inside-the-gates-square": (NUMBA + "conv:branch_factors", eps_inside_the_gates_square, FUSED,
                                           (*DEMO_64, RNG(0))),
     "numba-eps-outside-the-root": (NUMBA + "conv:branch_factors", eps_outside_the_root, FUSED, (*DEMO_64, RNG(0))),
-    "numba-taps-normed-again": (NUMBA + "conv:_convolve", taps_normalised_twice, FUSED, (*DEMO_64, RNG(0))),
+    "numba-taps-normalised-twice": (NUMBA + "conv:_convolve", taps_normalised_twice, FUSED, (*DEMO_64, RNG(0))),
     "numba-no-eps-in-the-gate": (NUMBA + "norm:machine_eps", no_eps, FUSED, (*DEMO_64, RNG(0))),
     "numba-one-gain-for-all-branches": (NUMBA + "gate:score_and_gate", gain_of_branch_0, FUSED,
                                         (*DEMO_64, RNG(0))),
     "numba-share-of-the-wrong-slot": (NUMBA + "experts:combine", share_of_the_previous_slot,
                                     FLOATS + "experts_equal_the_definition", (EXPERTS, RNG(0))),
     "numba-attention-without-a-mask": (NUMBA + "attention:_attend", every_position_is_seen,
-                                       "parity.test_numba_attention:test_any_mask", (RNG(0),)),
+                                       "parity.test_numba_attention:test_random_masks", (RNG(0),)),
     "numba-slices-as-contiguous": (NUMBA + "attention:blocks", slices_as_if_contiguous,
                                    "parity.test_numba_attention:test_slices_of_weights_and_caches_give_identical_results",
                                    (RNG(0),)),
-    "numba-pieces-overlap": (NUMBA + "_threads:over_tokens", chunks_overlap, FLOATS + "experts_equal_the_definition",
+    "numba-chunks-overlap": (NUMBA + "_threads:over_tokens", chunks_overlap, FLOATS + "experts_equal_the_definition",
                              (EXPERTS, RNG(0))),
 }
 

@@ -72,7 +72,7 @@ NORMS: dict[str, tuple] = {
     "eps-conv-to-machine": (INVERSE, wrong.eps_replaced(1e-5, None), RECORDED),
     "eps-outside": (INVERSE, wrong.eps_outside, NORM + "eps_is_added_inside_the_root", ("1e-5",)),
     "eps-outside-machine": (INVERSE, wrong.eps_outside, SHORT_STATES, ("demo-like",)),
-    "joint-norm": (INVERSE, wrong.joint_norm, NORM + "each_branch_is_normalised_by_itself"),
+    "joint-norm": (INVERSE, wrong.joint_norm, NORM + "branches_are_normalised_separately"),
     "joint-norm-factored": (INVERSE, wrong.joint_norm, MODULE, TILEKERNELS),
     "zero-centred-everywhere": (GAIN, lambda original, weight, form: 1.0 + weight, MODULE, DEMO),
     "zero-centred-nowhere": (GAIN, lambda original, weight, form: weight, MODULE, QWEN),

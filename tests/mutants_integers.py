@@ -18,7 +18,7 @@ RELEASE = "deepseek-v4.1-flash"
 DOCUMENTS = ("qwen4exp-ple", [10, 11, 12, 248_044, 13, 14])
 WITH_DEAD = (RELEASE, [10, 11, DEAD, 12, 13, 14])
 HASHING, PRIMES, MULTIPLIERS = "ops.hashing:", "ops.primes:", "addressing:_multipliers"
-WHOLE_MAP = "unit.test_vocabulary_files:test_v4_map_from_the_file_with_our_normaliser"
+WHOLE_MAP = "unit.test_vocabulary_files:test_our_normaliser_rebuilds_the_v4_map_from_its_file"
 ONE_TEXT = CANONICAL + "test_normalise"
 SPLITMIX = "unit.test_hashing:test_splitmix_multipliers_against_plain_integers"
 ORDERS_SHARE = "unit.test_primes:test_a_prime_of_one_order_is_not_used_by_the_next"
@@ -44,9 +44,9 @@ IDS_AND_PRIMES = {
                     ("\ue000", " ")),
     "single space stripped": ("ops.canonical:normalise", wrong.with_step("strip_ends", str.strip), WHOLE_MAP),
     "broken UTF-8 normalised": ("ops.canonical:canonical_key", lambda f, text, raw: normalise(text) or text,
-                                CANONICAL + "test_key_of_broken_utf8_is_the_raw_token"),
+                                CANONICAL + "test_key_of_invalid_utf8_is_the_raw_token"),
     "empty key kept": ("ops.canonical:canonical_key", lambda f, text, raw: raw if "\ufffd" in text else normalise(text),
-                       CANONICAL + "test_key_of_text_that_vanishes_is_the_text"),
+                       CANONICAL + "test_text_that_normalises_to_empty_is_its_own_key"),
     "negative id wraps": ("ops.canonical:canonicalise", lambda f, ids, canonical: canonical[ids],
                           CANONICAL + "test_dead_bypasses_the_map"),
     "raw ids hashed": ("ops.canonical:canonicalise", lambda f, ids, canonical: ids,
@@ -106,7 +106,7 @@ ROWS_AND_HISTORY = {
     "columns head-major": (HASHING + "table_rows", wrong.head_major, PRESETS, ("demo",)),
     "one prime for all heads": (HASHING + "table_rows", wrong.one_prime, PRESETS, ("demo",)),
     "row in 32 bits": ("ops.composite:address", wrong.in_32_bits, "unit.test_addressing:test_rows_past_two_to_the_31"),
-    "DEAD stored as pad": (HASHING + "next_history", wrong.dead_as_pad, STREAM + "test_history_keeps_dead_as_dead"),
+    "DEAD stored as pad": (HASHING + "next_history", wrong.dead_as_pad, STREAM + "test_history_keeps_dead_marks"),
     "DEAD stored as pad, every cut": (HASHING + "next_history", wrong.dead_as_pad, CUTS, WITH_DEAD),
     "history not carried": (HASHING + "next_history", wrong.forgotten, CUTS, DOCUMENTS),
     "history of the last chunk only": (HASHING + "next_history", wrong.last_chunk_only, CUTS,

@@ -37,7 +37,7 @@ def op_of(name: str) -> str:
 
 
 def ids(rng, B, T):
-    """Return canonical ids, one in four DEAD."""
+    """Return canonical ids; one in four is DEAD."""
     return np.where(rng.random((B, T)) < 0.25, DEAD, rng.integers(0, VOCABULARY, (B, T)))
 
 
@@ -53,7 +53,7 @@ def streams(rng, B, T):
     return ids(rng, B, T), ids(rng, B, 2)
 
 
-def streams_and(*more):
+def streams_with(*more):
     return lambda rng, B, T: (*streams(rng, B, T), *more)
 
 
@@ -67,10 +67,10 @@ INTEGERS = {
     "table_rows": Case(lambda r, B, T: (r.integers(-(2**63), 2**63 - 1, (B, T, 2)), PRIMES[0]),
                        lambda ops, m, p: ops.table_rows(m, p)),
     "next_history": Case(streams, lambda ops, x, h: ops.next_history(h, x)),
-    "address": Case(streams_and(MULTIPLIERS, PRIMES[0]), lambda ops, x, h, m, p: ops.address(x, h, m, p, None, 7, 3)),
-    "address flat": Case(streams_and(MULTIPLIERS, PRIMES[0], PRIMES[1]),
+    "address": Case(streams_with(MULTIPLIERS, PRIMES[0]), lambda ops, x, h, m, p: ops.address(x, h, m, p, None, 7, 3)),
+    "address flat": Case(streams_with(MULTIPLIERS, PRIMES[0], PRIMES[1]),
                          lambda ops, x, h, m, p, o: ops.address(x, h, m, p, o, 7)),
-    "address_layers": Case(streams_and(np.arange(VOCABULARY) // 2, np.stack([MULTIPLIERS, MULTIPLIERS[::-1]]), PRIMES),
+    "address_layers": Case(streams_with(np.arange(VOCABULARY) // 2, np.stack([MULTIPLIERS, MULTIPLIERS[::-1]]), PRIMES),
                            lambda ops, x, h, c, m, p: ops.address_layers(x, c, h, m, p, p, 7, 3)),
     "stepper": Case(lambda r, B, T: (ids(r, B, 1)[:, 0], ids(r, B, 2)),
                     lambda ops, x, h: ops.stepper(MULTIPLIERS, PRIMES[0], 7, 3)(x, h)),
@@ -91,7 +91,7 @@ INTEGERS = {
                                lambda ops, x: ops.sample(x, 0.0, None)),
     "select_experts": Case(lambda r, B, T: (r.integers(0, 3, (T, 5)) / 4, r.standard_normal(5)),
                            lambda ops, s, b: ops.select_experts(s, b, EXPERTS)),
-    "select_experts of groups": Case(lambda r, B, T: (r.integers(0, 3, (T, 8)) / 4, np.full(8, -1.5)),
+    "select_experts with groups": Case(lambda r, B, T: (r.integers(0, 3, (T, 8)) / 4, np.full(8, -1.5)),
                                      lambda ops, s, b: ops.select_experts(s, b, GROUPED)),
     "select_experts as V2": Case(lambda r, B, T: (r.integers(0, 3, (T, 9)) / 4,),
                                  lambda ops, s: ops.select_experts(s, None, V2_EXPERTS)),
@@ -128,7 +128,7 @@ def fp8(rng, B, T):
 
 
 def one_channel(rng, B, T):
-    """Return a state, a zero key and a gain: the only product is -0.0, but the sum +0.0, which copysign_sqrt keeps."""
+    """Return a state, a zero key and a gain: the product is -0.0, but the sum is +0.0, the sign that the root keeps."""
     return -np.ones((B, T, M, 1)), np.zeros((B, T, M, 1)), np.ones((M, 1))
 
 

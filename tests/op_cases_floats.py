@@ -178,7 +178,7 @@ BACKBONE = {
     "routed_grouped": Case(routed(GROUPED), lambda ops, *a: ops.routed_grouped(*a), 2 * D + 6),
     "moe": Case(mixture(EXPERTS), lambda ops, p, x: ops.moe(p, x, EXPERTS), 4 * D),
     "moe as V2": Case(mixture(V2_EXPERTS), lambda ops, p, x: ops.moe(p, x, V2_EXPERTS), 4 * D + 9),
-    "moe of groups": Case(mixture(GROUPED), lambda ops, p, x: ops.moe(p, x, GROUPED), 4 * D),
+    "moe with groups": Case(mixture(GROUPED), lambda ops, p, x: ops.moe(p, x, GROUPED), 4 * D),
     "sinkhorn": Case(floats((ALL, M, M)), lambda ops, x: ops.sinkhorn(x, 7), sinkhorn_terms(M, 7)),
     "sinkhorn with eps": Case(floats((ALL, M, M)), lambda ops, x: ops.sinkhorn(x, 7, 1e-6), sinkhorn_terms(M, 7)),
     "branch_maps": Case(with_parameters(MAPS, (ALL, M, D)), lambda ops, p, X: ops.branch_maps(p, X, 1e-6, HYPER),

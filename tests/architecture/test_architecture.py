@@ -63,7 +63,7 @@ def trees():
 
 def imported(tree):
     """Yield the full names of all imports of a module, including those inside functions; a name imported from a package
-    counts as a submodule if there is one."""
+    counts as a submodule if one exists."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
@@ -118,7 +118,7 @@ def in_fresh_process(code):
 
 @pytest.mark.parametrize("module", ["engram_ref", "engram_ref.cli.main"])
 def test_import_loads_no_heavy_packages(module):
-    """Not even NumPy: Ctrl-C prints a traceback until `main` runs, so imports must be fast."""
+    """NumPy is not loaded either: Ctrl-C prints a traceback until `main` runs, so imports must be fast."""
     loaded = in_fresh_process(f"import sys, {module}; print(*sys.modules)")
     assert module in loaded
     assert sorted({*HEAVY, "numpy"} & set(loaded)) == []
@@ -219,7 +219,7 @@ def test_names_of_the_namespace_exist():
 
 
 @pytest.mark.parametrize("stage", BY_NAME.values(), ids=list(BY_NAME))
-def test_every_stage_has_an_existing_op(stage):
+def test_every_stage_names_an_existing_op(stage):
     assert stage.op in ops.__all__ and callable(getattr(ops, stage.op))
 
 

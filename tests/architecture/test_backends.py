@@ -62,7 +62,7 @@ def test_functions_in_op_classes_are_methods_or_static(name):
 
 
 @pytest.mark.parametrize("name", BACKENDS)
-def test_constants_use_the_same_functions_in_all_backends(name):
+def test_all_backends_share_the_functions_that_create_constants(name):
     namespace = backend(name)
     assert {op for op in CONSTANTS if getattr(namespace, op) is not getattr(NUMPY, op)} == set()
     assert set(namespace.names()) >= FIXED >= CONSTANTS
@@ -146,7 +146,7 @@ def test_no_helper_has_the_name_of_an_op():
     assert helpers == set()
 
 
-def test_no_op_is_a_default_argument():
+def test_ops_are_never_default_arguments():
     defaults = [ast.unparse(default) for _, tree in folders("ops", "backends", "model") for node in ast.walk(tree)
                 if isinstance(node, ast.FunctionDef) for default in [*node.args.defaults, *node.args.kw_defaults]
                 if default is not None]

@@ -1,4 +1,4 @@
-"""Results do not depend on the environment: not on Python's Unicode tables, not on the encoding of the locale."""
+"""Results depend neither on Python's Unicode tables nor on the encoding of the locale."""
 
 import ast
 from pathlib import Path
@@ -35,17 +35,17 @@ def locale_reads(tree):
                 yield node.lineno
 
 
-def places(paths, reads):
+def lines_with(paths, reads):
     return [f"{path.relative_to(ROOT)}:{line}" for path in paths
             for line in reads(ast.parse(path.read_text(encoding="utf-8")))]
 
 
 def test_definition_does_not_use_pythons_unicode_tables():
-    assert places(DEFINITION, unicode_reads) == []
+    assert lines_with(DEFINITION, unicode_reads) == []
 
 
 def test_text_files_are_opened_with_an_encoding():
-    assert places(SOURCES, locale_reads) == []
+    assert lines_with(SOURCES, locale_reads) == []
 
 
 @pytest.mark.parametrize("line", ["import unicodedata", "from unicodedata import normalize", "x = text.lower()",

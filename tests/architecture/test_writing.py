@@ -35,7 +35,7 @@ def writes(call):
     owner = ast.unparse(call.func.value) if isinstance(call.func, ast.Attribute) else ""
     if name == "open":
         return opens_to_write(call, owner)
-    if name == "replace":                                       # os.replace and Path.replace; text takes two arguments
+    if name == "replace":             # os.replace or Path.replace; str.replace has at least two arguments
         return owner == "os" or (owner != "" and len(call.args) == 1 and not call.keywords)
     if name in INTO_BUFFERS and owner in ("np", "numpy", "json", "pickle", "figure", "plt"):
         return not any(ast.unparse(argument) == "buffer" for argument in call.args)

@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "reference" / "backends.md").read_text(encoding="utf-8")
 
 
-def test_the_code_of_the_page_runs():
+def test_the_code_on_the_page_runs():
     space = {}
     blocks = [part.split("```")[0] for part in PAGE.split("```python\n")[1:]]
     for block in blocks:
@@ -25,7 +25,7 @@ def test_the_code_of_the_page_runs():
     assert np.array_equal(space["doubled"].sigmoid(np.zeros(1)), [1.0])
 
 
-def test_the_classes_on_the_design_page_override_what_it_says():
+def test_the_design_page_names_ops_that_the_classes_override():
     design = (ROOT / "docs" / "design.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(Small|Steps|Fused)` \|[^`|]*(?:`(\w+)`)?.*\|$", design, re.M)
     assert rows == [("Small", ""), ("Steps", "rms_norm"), ("Fused", "gather_decode")]
@@ -42,14 +42,14 @@ def test_the_page_names_every_backend(name):
 
 def test_the_page_names_every_fused_kernel():
     kernels = {path.stem for path in (ROOT / "engram_ref/backends/torch/kernels").glob("[a-z]*.py")} - {"blocks"}
-    assert kernels == {"rows", "dequantise", "gate"}                     # blocks: how kernels divide their work
+    assert kernels == {"rows", "dequantise", "gate"}                     # blocks.py has no kernel
     assert "three compositions" in " ".join(PAGE.split())
     assert "run as fused kernels: rows, gather with FP8 decoding, and the gate" in PAGE
 
 
 @pytest.mark.skipif(os.environ.get("NUMBA_DISABLE_JIT") == "1", reason="nothing to measure without the JIT")
-def test_the_script_measures_every_kind_of_threads():
+def test_the_script_measures_every_thread_implementation():
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, str(ROOT / "scripts" / "threads.py"), "--quick"], capture_output=True,
                           text=True, check=True, env=environment)
-    assert [line.split()[0] for line in done.stdout.splitlines()] == ["way", "own", "omp", "workqueue"]
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["variant", "own", "omp", "workqueue"]

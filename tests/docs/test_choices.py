@@ -34,13 +34,13 @@ _PART = Part(
 '''
 
 
-def test_values_are_found_with_owner_and_reason():
+def test_choices_are_found_with_owner_and_reason():
     assert set(choices.choices(SOURCE)) == {
         ("EPS['first']", "eps", "1e-06", "usual"), ("one", "width", "8", ""),
         ("_PART", "rank", "None", "1536 does not fit the printed count"), ("_PART", "scale", "2.5", "V3's")}
 
 
-def test_a_deviation_ends_with_its_paragraph():
+def test_a_deviation_extends_to_the_end_of_its_paragraph():
     source = '"""Idea.\n\nDeviation: the demo counts\nfrom one.\n\nMore."""\n\n# Deviation: two\n# lines\nx = 1\n'
     assert choices.deviations(source) == ["the demo counts from one.", "two lines"]
     assert choices.deviations('"""Idea.\n\nDeviation: to the end."""\nx = 1\n') == ["to the end."]

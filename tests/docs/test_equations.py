@@ -20,7 +20,7 @@ def page(text: str) -> str:
     return equations.replace_formulas(html)
 
 
-def test_inline_and_display():
+def test_inline_and_display_formulas():
     html = page("A $x^2$ in a line.\n\n$$\n\\frac{a}{b}\n$$\n")
     assert html.count('<span class="formula"><span class="latex">x^2</span><svg aria-hidden="true"') == 1
     assert html.count('<div class="equation"><span class="latex">\\frac{a}{b}</span><svg aria-hidden="true"') == 1
@@ -29,11 +29,11 @@ def test_inline_and_display():
 
 @pytest.mark.parametrize("text", ["`$HOME` and `$x$`", "```bash\necho $HOME $PATH\n```", "it costs $5 or $6", r"\$x\$"],
                          ids=["code-span", "fence", "prices", "escaped"])
-def test_dollars_that_are_not_formulas(text):
+def test_dollar_signs_that_do_not_mark_formulas(text):
     assert "<svg" not in page(text)
 
 
-def test_the_latex_of_a_formula_is_in_the_text_of_the_page():
+def test_the_page_text_includes_the_latex_of_formulas():
     assert re.sub("<[^>]+>", "", page("If $a < b$, stop.")) == "If a &lt; b, stop."
 
 
@@ -42,13 +42,13 @@ BROKEN = {"unknown": r"\foo x", "no-subscript": "x_{", "aligned": r"\begin{align
 
 
 @pytest.mark.parametrize("latex", BROKEN.values(), ids=BROKEN)
-def test_a_formula_that_does_not_convert_is_named(latex):
+def test_the_error_quotes_the_formula_that_cannot_be_converted(latex):
     with pytest.raises(equations.FormulaError, match="does not convert") as error:
         equations.draw(latex, inline=False)
     assert latex in str(error.value)
 
 
-def test_docstring_tables_and_sessions():
+def test_docstring_tables_and_doctests_become_markdown():
     text = "Sum.\n\nscores   [B, T] any *float*\n         dtype\nreturns  [T]\n\n>>> f(1)\n2\n\n    p = q"
     assert docstring_to_markdown(text) == (
         'Sum.\n\n<table class="signature"><tbody>'

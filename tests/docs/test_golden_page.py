@@ -20,7 +20,7 @@ PORT = (DOCS / "oracle" / "test-your-port.md").read_text(encoding="utf-8")
 
 
 def table_after(heading):
-    """Rows of the first table below a line: {first cell: second}."""
+    """The rows of the first table below a line, as {first cell: second cell}."""
     below = FORMAT.split(heading, 1)[1]
     lines = re.search(r"(?:^\|.*\n?)+", below, re.M)[0].splitlines()[2:]
     cells = [[cell.strip() for cell in line.strip("|").split(" | ")] for line in lines]
@@ -32,7 +32,7 @@ def run_block(text, my_silu):
     exec(compile(block, "page", "exec"), {"my_silu": my_silu})
 
 
-def test_the_reader_without_the_package_works(tmp_path, monkeypatch):
+def test_the_example_reader_works_without_the_package(tmp_path, monkeypatch):
     export(tmp_path / "vectors")
     monkeypatch.chdir(tmp_path)
     run_block(FORMAT, silu)
@@ -41,7 +41,7 @@ def test_the_reader_without_the_package_works(tmp_path, monkeypatch):
     assert "import engram_ref" not in FORMAT and "from engram_ref" not in FORMAT
 
 
-def test_the_example_of_a_port_in_python_works(capsys):
+def test_the_python_port_example_works(capsys):
     run_block(PORT, silu)
     assert capsys.readouterr().out == ""
     run_block(PORT, lambda x: np.maximum(x, 0))
@@ -50,7 +50,7 @@ def test_the_example_of_a_port_in_python_works(capsys):
     assert {"silu", "conv_silu", "engram", "forward"} <= set(re.findall(r"^(\w+)/", wrong, re.M))
 
 
-def test_the_example_of_a_port_with_tensors_works():
+def test_the_tensor_port_example_works():
     torch, vectors = pytest.importorskip("torch"), read()
     mine = replace(load("torch"), silu=lambda x: torch.nn.functional.silu(x))
     results = [verify_case(case, vectors, mine, adapter_of(mine), traced=False) for case in vectors.cases
@@ -80,7 +80,7 @@ def test_every_field_of_a_case_is_described():
     assert set(table_after("Some ops are not plain functions")) == set(RUNNERS)
 
 
-def test_every_class_that_is_used_is_described():
+def test_every_tolerance_class_in_use_is_described():
     used = {stage.tolerance_class for case in read().cases for stage in case.stages}
     assert table_after("## Tolerances") == RULES == read_manifest(GOLDEN)["classes"] and set(RULES) == used
 
@@ -96,7 +96,7 @@ def test_the_rules_match_the_comparator():
             assert (compare(expected, found, name, terms, scale if name != "model" else None) is None) == passes
 
 
-def test_every_null_of_a_configuration_is_explained():
+def test_every_null_field_of_a_configuration_is_explained():
     def nulls(entry):
         for field, value in entry["values"].items():
             yield from nulls(value) if isinstance(value, dict) else ([field] if value is None else [])

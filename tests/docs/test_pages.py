@@ -1,4 +1,4 @@
-"""Statements of the pages about the project are true: named files and modules exist, and lists are complete."""
+"""The pages' statements about the project are true: files and modules exist, and lists are complete."""
 
 import json
 import re
@@ -63,12 +63,12 @@ def test_the_layers_follow_from_the_imports(tmp_path):
     assert "| [`b`](reference/api/b.md) | B. |" in structure.modules_table(tmp_path)
 
 
-def test_the_limits_on_the_design_page_are_the_tested_ones():
+def test_the_design_page_states_the_tested_limits():
     assert f"at most {MAX_FILE} lines and functions at most {MAX_FUNCTION}; a test checks both" in DESIGN
 
 
 def test_docstring_readme_and_design_page_give_the_same_reading_order():
-    """The order is tested against the imports in tests/architecture."""
+    """A test in tests/architecture compares the order with the imports."""
     order = [*READING_ORDER, *INFRASTRUCTURE]
     assert [name for part in structure.reading_order() for name in part] == order
     paragraph = (ROOT / "README.md").read_text(encoding="utf-8").split("To read the code")[1].split("\n\n")[0]
@@ -85,14 +85,14 @@ def test_the_reference_includes_slow_versions_but_no_contributor_tools():
     assert [name for name in named if name.startswith("oracle.wrong")] == []
 
 
-def test_the_drawing_of_tutorial_01_numbers_the_tutorials_that_it_names():
-    circled = {int(number) for number in re.findall(r'r="10"[^>]*/><text [^>]*>(\d+)</text>', draw("way"))}
+def test_the_drawing_in_tutorial_01_refers_to_existing_tutorials():
+    circled = {int(number) for number in re.findall(r'r="10"[^>]*/><text [^>]*>(\d+)</text>', draw("overview"))}
     tutorials = {int(path.name[:2]) for path in (ROOT / "tutorials").glob("[0-9]*.py")}
     assert circled == {2, 3, 4, 5, 6} <= tutorials
     assert "tutorials 02 to 06 explain" in (ROOT / "tutorials" / "01_why_lookup.py").read_text(encoding="utf-8")
 
 
-def test_the_page_of_dialects_shows_the_constants_of_every_layer():
+def test_the_dialects_page_shows_the_constants_of_every_layer():
     page = introspect.dialects_page()
     file = ROOT / "tests" / "golden" / "addressing.json"
     known = json.loads(file.read_text(encoding="utf-8"))["deepseek-v4.1-flash"]
@@ -114,7 +114,7 @@ CONSTANTS = {
 
 
 @pytest.mark.parametrize("source, words", CONSTANTS.values(), ids=CONSTANTS)
-def test_a_constant_is_shown_with_its_comment_or_bare(source, words):
+def test_a_constant_is_shown_with_its_comment_if_it_has_one(source, words):
     docstrings = pytest.importorskip("docstrings", reason="griffe, of the docs extra, is not installed")
     assert docstrings.constant_words(source) == words
 
@@ -129,7 +129,7 @@ LINKED = {PAPER: ["README.md", "docs/index.md", "docs/paper/map.md", "docs/paper
                  "tutorials/07_dialects.py"]}
 
 
-def test_every_outside_address_is_among_the_sources():
+def test_every_external_link_is_in_the_sources():
     elsewhere = {(page.name, address) for page in PAGES for address in ADDRESS.findall(page.read_text(encoding="utf-8"))
                  if address not in SOURCES}
     assert elsewhere == set() and SOURCES.issuperset({
@@ -138,7 +138,7 @@ def test_every_outside_address_is_among_the_sources():
 
 
 @pytest.mark.parametrize("name, address", [("mHC paper", MHC), ("TileKernels", KERNELS)])
-def test_a_page_links_what_it_names(name, address):
+def test_a_page_that_names_a_source_links_it(name, address):
     pages = [page for page in PAGES if name in page.read_text(encoding="utf-8")]
     assert pages and [page.name for page in pages if address not in page.read_text(encoding="utf-8")] == []
 

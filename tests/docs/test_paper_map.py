@@ -36,7 +36,7 @@ def function_exists(name: str) -> bool:
     parts = name.split(".")
     for cut in range(len(parts), 0, -1):
         try:
-            thing = importlib.import_module(".".join(parts[:cut]))
+            found = importlib.import_module(".".join(parts[:cut]))
         except ImportError:
             continue
         except InputError:
@@ -44,8 +44,8 @@ def function_exists(name: str) -> bool:
                 return True
             continue
         for part in parts[cut:]:
-            thing = getattr(thing, part, None)
-        return thing is not None
+            found = getattr(found, part, None)
+        return found is not None
     return False
 
 

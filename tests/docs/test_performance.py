@@ -28,7 +28,7 @@ def lines_of_table(page):
 
 
 @each_result
-def test_table_equals_the_file(result):
+def test_the_table_matches_the_result_file(result):
     compared = [(row, asked) for row in result["rows"] for asked in row["comparisons"]]
     lines = lines_of_table(performance.page(result, "file.json"))
     assert len(lines) == len(compared) > 0

@@ -1,6 +1,6 @@
 """The whole site, built once in strict mode, then parsed and opened in a browser.
 
-No page may make a request to another origin.
+No page may make a request to a different origin.
 """
 
 import ast
@@ -45,13 +45,13 @@ LOADS = {"script": "src", "img": "src", "link": "href", "iframe": "src", "source
          "object": "data"}
 
 
-def test_nothing_is_loaded_from_elsewhere(site):
+def test_pages_load_no_external_resources(site):
     loaded = [(page, tag, attributes.get(LOADS[tag]) or "") for page, tags in pages_with_tags(site)
               for tag, attributes in tags if tag in LOADS]
     assert loaded and not [entry for entry in loaded if urlsplit(entry[2]).netloc]
 
 
-def test_every_image_has_an_alt_text(site):
+def test_every_image_has_alt_text(site):
     images = [(page, a.get("alt") if tag == "img" else a.get("aria-label")) for page, tags in pages_with_tags(site)
               for tag, a in tags if tag == "img" or a.get("role") == "img"]
     assert images and not [entry for entry in images if not entry[1]]
@@ -63,7 +63,7 @@ def test_no_id_appears_twice_on_a_page(site):
         assert len(ids) == len(set(ids)), (page, sorted({i for i in ids if ids.count(i) > 1}))
 
 
-def test_the_sample_has_all_its_parts(site):
+def test_the_sample_tutorial_is_rendered_completely(site):
     html = (site / "learn/98_sample/index.html").read_text(encoding="utf-8")
     for part in ('href="../98_sample.py"', 'aria-label="Three sigmoid curves', 'aria-label="The modules of the package',
                  '<summary>Answer</summary>', '<summary>Hint</summary>', '<div class="equation"', "weights [0.09",
@@ -73,7 +73,7 @@ def test_the_sample_has_all_its_parts(site):
     assert (site / "assets/diagrams/layers.svg").exists()
 
 
-def test_a_script_among_the_docs_becomes_a_page_in_its_place(site):
+def test_a_script_in_docs_becomes_a_page_at_its_path(site):
     html = (site / "paper/errata/index.html").read_text(encoding="utf-8")
     assert 'href="../errata.py"' in html and 'href="../figures.json"' in html and 'class="drawing figure"' in html
     assert (site / "paper/errata.py").read_bytes() == (ROOT / "docs/paper/errata.py").read_bytes()
@@ -116,7 +116,7 @@ def lines_of(file: Path) -> dict[str, int]:
 
 @pytest.mark.parametrize("name, some", [("gate", {"ROOT_CLAMP", "sigmoid", "apply_gate", "Gate", "Gate.gate"}),
                                         ("composite", {"check_step", "Composite", "Composite.address"})])
-def test_a_page_of_ops_shows_formulas_and_methods_in_the_order_of_the_source(site, name, some):
+def test_an_ops_page_shows_formulas_and_methods_in_source_order(site, name, some):
     tags = Tags(site / "reference/api/ops" / name / "index.html").found
     shown = [a["id"].removeprefix(f"engram_ref.ops.{name}.") for tag, a in tags if tag in ("h2", "h3") and "id" in a]
     assert some <= set(shown) and shown == sorted(shown, key=lines_of(ROOT / f"engram_ref/ops/{name}.py").get)
@@ -126,7 +126,7 @@ SCRIPTS = sorted((ROOT / "tutorials").glob("[0-9]*.py")) + tutorial.scripts_in(R
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=lambda script: script.stem)
-def test_next_at_the_end_of_a_page_is_the_next_page(site, script):
+def test_the_next_link_in_the_text_matches_the_footer(site, script):
     last = percent.read_cells(script)[-1].text
     [link, *_] = re.findall(r"\bNext:\W*\[[^\]]*\]\(([^)]+)\.md\)", last)
     page = site / ("paper" if script.stem == "errata" else "learn") / script.stem / "index.html"
@@ -172,7 +172,7 @@ def test_pages_make_no_requests_to_other_origins(site, tmp_path):
 @pytest.mark.parametrize("tag, address", [('<img src="http://images.invalid/x.png">', "http://images.invalid/x.png"),
                                           ('<link rel="preconnect" href="https://fonts.invalid">', "https://fonts.invalid")],
                          ids=["image", "preconnect"])
-def test_a_request_to_another_origin_is_caught(tmp_path, tag, address):
+def test_a_request_to_a_different_origin_is_detected(tmp_path, tag, address):
     folder = tmp_path / "page"
     folder.mkdir()
     (folder / "index.html").write_text(f"<!doctype html><title>page</title>{tag}", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""The script of the page "Type your own text" gives the rows of the package; test_try_page tests it on the page.
+"""The script of the page "Type your own text" computes the package's rows; test_try_page tests it in the page.
 
 Node loads docs/assets/try.js, the file that the site serves, and the package gives the expected rows. A
 made-up dialect with multipliers beyond 63 bits is added to test wrapping and the modulus of negative
@@ -93,7 +93,7 @@ GOLDEN = [expected(*case) for case in CASES]
 
 
 @needs_node
-def test_rows_equal_those_of_the_package(node):
+def test_rows_match_the_package(node):
     assert node(CASES)["cases"] == GOLDEN
 
 
@@ -121,7 +121,7 @@ MUTANTS = {
 
 @needs_node
 @pytest.mark.parametrize("name", MUTANTS)
-def test_a_wrong_script_is_caught(node, name):
+def test_a_wrong_script_is_detected(node, name):
     right, wrong, dialects = MUTANTS[name]
     source = SCRIPT.read_text(encoding="utf-8")
     assert source.count(right) == 1
@@ -149,12 +149,12 @@ def sentences() -> list[str]:
 
 
 @needs_node
-def test_words_get_the_ids_of_the_tokenizer(node):
+def test_ids_of_words_match_the_tokenizer(node):
     texts = [*sentences(), *explorable.WORDS]
     assert node(texts=texts)["texts"] == [tokens_of(text) for text in texts]
 
 
-def test_every_token_of_the_list_is_one_token():
+def test_every_listed_token_is_a_single_token():
     tokens, split = explorable.word_list(VOCABULARY)
     assert [VOCABULARY.encode(text).tolist() for text in tokens] == [[raw] for raw, _ in tokens.values()]
     assert {part for parts in split.values() for part in parts} <= set(tokens)
@@ -163,7 +163,7 @@ def test_every_token_of_the_list_is_one_token():
 
 
 @needs_node
-def test_numbers_are_canonical_ids(node):
+def test_numbers_are_read_as_canonical_ids(node):
     texts = ["237", " 15695,237 , 2049 ", "0,0", "98626", "007", "1\n2\t3"]
     ids = [[text[2] for text in answer] for answer in node(texts=texts)["texts"]]
     assert ids == [["237"], ["15695", "237", "2049"], ["0", "0"], ["98626"], ["7"], ["1", "2", "3"]]
@@ -196,7 +196,7 @@ BAD_INPUT = {
 
 
 @needs_node
-def test_bad_input_gives_one_sentence(node):
+def test_bad_input_gives_a_one_sentence_error(node):
     assert dict(zip(BAD_INPUT, node(texts=list(BAD_INPUT))["texts"], strict=True)) == BAD_INPUT
 
 
@@ -210,7 +210,7 @@ def test_the_script_is_short_and_self_contained():
     assert not re.search(r"\d{6}", source)                           # constants come from the package
 
 
-def test_the_constants_are_written_by_the_package():
+def test_the_constants_come_from_the_package():
     text = explorable.script()
     for name, layer in explorable.DIALECTS:
         addressing = Addressing(preset(name))

@@ -16,7 +16,7 @@ PATH = "learn/type-your-own-text/"
 needs_chromium = pytest.mark.skipif(find_chromium() is None, reason="no Chromium on the PATH")
 
 
-def test_the_statements_of_the_page():
+def test_the_statements_on_the_page_are_true():
     # Numbers.
     page = " ".join(PAGE.read_text(encoding="utf-8").split())
     v3, v4 = Vocabulary.load("deepseek-v3"), VOCABULARY
@@ -93,7 +93,7 @@ def call(browser: Browser, function: str, *arguments):
     return browser.evaluate(f"({function})({', '.join(map(json.dumps, arguments))})")
 
 
-def test_without_javascript_there_is_a_table(site):
+def test_without_javascript_the_page_shows_a_table(site):
     html = (site / PATH / "index.html").read_text(encoding="utf-8")
     assert "{{" not in html and "<noscript>" in html and re.search(r'<form [^>]*\bhidden', html)
     shown = dict(re.findall(r'data-cell="([^"]+)">([^<]*)<', html))
@@ -113,7 +113,7 @@ def cells_of(ids: list[int]) -> list[dict[str, str]]:
 @needs_chromium
 @pytest.mark.parametrize("text", [DEFAULT_TEXT, "Alexander the Great saw Alexander the Great", "the",
                                   "98626, 0, 98626"], ids=["sentence", "twice", "one-word", "numbers"])
-def test_the_page_shows_the_rows_of_the_package(page, text):
+def test_the_page_shows_the_same_rows_as_the_package(page, text):
     status, visible = call(page, TYPE, text)
     ids = [int(n) for n in text.split(",")] if text[0].isdigit() else [int(t[2]) for t in tokens_of(text)]
     assert visible and status.startswith("Token ") and f" of {len(ids)} " in status
@@ -123,7 +123,7 @@ def test_the_page_shows_the_rows_of_the_package(page, text):
 
 
 @needs_chromium
-def test_the_script_starts_with_the_static_content(page):
+def test_the_script_first_shows_the_static_content(page):
     static = """fetch(location).then((r) => r.text()).then((text) =>
       new DOMParser().parseFromString(text, "text/html").querySelector("figure.explorable").textContent)"""
     assert page.evaluate(static) == page.evaluate("document.querySelector('figure.explorable').textContent")

@@ -45,12 +45,12 @@ def test_a_failure_names_file_line_and_reason(script, body, message):
         tutorial.run(script(body))
 
 
-def test_a_script_needs_a_title(script):
+def test_a_script_without_a_title_raises(script):
     with pytest.raises(tutorial.TutorialError, match=r"07_topic\.py:1: no title"):
         tutorial.run(script("# %%\nx = 1\n", head=""))
 
 
-def test_one_failing_script_fails_all(script, tmp_path):
+def test_one_failing_script_fails_the_whole_run(script, tmp_path):
     good = tmp_path / "01_good.py"
     good.write_text(TITLE + "# %%\nx = 1\n", encoding="utf-8")
     with pytest.raises(tutorial.TutorialError, match=r"07_topic\.py:4"):
@@ -82,7 +82,7 @@ def test_two_runs_give_the_same_bytes(script):
     assert pages[0] == pages[1]
 
 
-def test_a_figure_has_the_colours_of_the_page(script):
+def test_a_figure_uses_the_page_colours(script):
     path = script(FIGURE + "ax.set_title('It rises')\nfig.set_label('a line')\n")
     (figure,) = tutorial.run(path)["cells"][1]["figures"]
     assert figure["alt"] == "a line"
@@ -92,7 +92,7 @@ def test_a_figure_has_the_colours_of_the_page(script):
     assert all(name.startswith("f") and "-" in name for name in ids) and len(set(ids)) == len(ids)
 
 
-def test_ops_are_found_at_their_place_of_definition(script):
+def test_ops_are_listed_where_they_are_defined(script):
     path = script("# %%\nfrom engram_ref.ops.gate import sigmoid as s\nimport numpy as np\nprint(s(np.zeros(1)))\n")
     assert [op["path"] for op in tutorial.run(path)["ops"]] == ["engram_ref.ops.gate.sigmoid"]
 
@@ -106,25 +106,25 @@ print(ops.gate, numpy.silu, numpy.score)
 """
 
 
-def test_ops_that_are_methods_are_found_in_the_file_of_their_topic(script):
+def test_methods_are_listed_under_the_module_that_defines_them(script):
     found = [op["path"] for op in tutorial.run(script(METHODS))["ops"]]
     assert found[-3:] == ["engram_ref.ops.gate.Gate.gate", "engram_ref.ops.conv.Conv.silu", "engram_ref.ops.gate.score"]
     assert not [name for name in found if name.endswith("Vocabulary.load")]
 
 
-def test_a_lambda_of_the_package_is_not_an_op(script):
+def test_a_lambda_in_the_package_is_not_an_op(script):
     path = script("# %%\nfrom engram_ref.config import BYTES_PER_ROW\nf = BYTES_PER_ROW['bf16']\nprint(f(4))\n")
     assert tutorial.run(path)["ops"] == []
 
 
-def test_answers_fold_together(script):
+def test_adjacent_answer_cells_fold_into_one_block(script):
     path = script('# %% tags=["answer"]\nprint(1)\n# %% [markdown] tags=["answer"]\n# Why.\n# %%\nx = 1\n')
     page, _ = tutorial.to_markdown(path, tutorial.run(path))
     assert page.count('??? success "Answer"') == 1
     assert "\n    ```python\n    print(1)\n" in page and "\n    Why.\n" in page and "\n```python\nx = 1\n" in page
 
 
-def test_the_page_offers_its_script(script):
+def test_the_page_links_its_script(script):
     path = script("# %%\nx = 1\n")
     page, _ = tutorial.to_markdown(path, tutorial.run(path))
     assert page.startswith("# Title\n\n[Download this page as a script](07_topic.py)")
@@ -137,7 +137,7 @@ def test_an_unchanged_script_is_not_run_again(script, tmp_path):
     assert first == second != tutorial.run(path, cache=tmp_path / "cache")
 
 
-def test_cells_have_their_line_numbers(script):
+def test_cells_record_their_line_numbers(script):
     cells = percent.read_cells(script("# %%\nx = 1\n\n# %% A name for the cell\ny = 2\n"))
     assert [(cell.kind, cell.line, cell.text) for cell in cells] == [
         ("markdown", 2, "# Title"), ("code", 4, "x = 1"), ("code", 7, "y = 2")]

@@ -18,7 +18,7 @@ SCRIPTS = sorted((tutorial.ROOT / "tutorials").glob("[0-9]*.py")) + tutorial.scr
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
-def test_a_script_imports_only_what_is_installed_with_the_package(path):
+def test_a_script_imports_only_installed_dependencies(path):
     project = tomllib.loads((tutorial.ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     wanted = project["dependencies"] + project["optional-dependencies"]["triton"]
     installed = {re.match(r"[\w-]+", need)[0].replace("-", "_") for need in wanted} | {"engram_ref"}
@@ -29,6 +29,13 @@ def test_a_script_imports_only_what_is_installed_with_the_package(path):
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_a_script_does_not_start_with_an_encoding_declaration(path):
+    """In the first two lines Python reads "coding: ..." as a declaration (PEP 263), even in the middle of a word."""
+    start = path.read_text(encoding="utf-8").split("\n")[:2]
+    assert [line for line in start if re.match(r"[ \t\f]*#.*?coding[:=][ \t]*[-_.a-zA-Z0-9]+", line)] == []
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
 def test_a_cell_that_draws_a_figure_asserts_its_title(path):
     drawn = [cell for cell in percent.read_cells(path) if cell.kind == "code" and "subplots(" in cell.text]
     assert [f"{path.name}:{cell.line}" for cell in drawn
@@ -36,7 +43,7 @@ def test_a_cell_that_draws_a_figure_asserts_its_title(path):
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
-def test_tutorial(path):
+def test_tutorial_runs(path):
     result = tutorial.run(path, tutorial.ROOT / ".cache" / "tutorials")
     page, figures = tutorial.to_markdown(path, result)
     assert page.startswith("# ") and all(figure["alt"] for figure in figures.values())

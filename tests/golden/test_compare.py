@@ -31,12 +31,12 @@ def test_scale_is_elementwise():
 @pytest.mark.parametrize(("expected", "found"), [
     (np.array([0.0]), np.array([-0.0])), (np.array([1.0]), np.array([math.nan])), (np.array([1]), np.array([2])),
     (np.array([1]), np.array([1.0])), (np.array([1]), np.array([[1]])), (np.array("a"), np.array("b"))])
-def test_exact_means_exact(expected, found):
+def test_class_exact_allows_no_difference(expected, found):
     assert compare(expected, found, "exact") is not None
     assert compare(expected, expected, "exact") is None
 
 
-def test_nan_equals_nan_in_exact_only():
+def test_nan_equals_nan_only_in_class_exact():
     nan = np.array([math.nan, math.inf])
     assert compare(nan, nan, "exact") is None
     assert compare(nan, nan, "f64").index == (0,)

@@ -119,7 +119,7 @@ def test_generator_plans_the_shipped_cases(vectors):
 
 
 def test_freezing_is_reproducible(vectors, tmp_path):
-    """Two runs give the same bytes. Integers and inputs equal the shipped ones, floats within their class."""
+    """Two runs give the same bytes. Integers and inputs equal the shipped ones; floats agree within their class."""
     areas = ("integers", "branches")
     files = freeze_golden.make(areas)
     assert files == freeze_golden.make(areas)

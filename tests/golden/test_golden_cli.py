@@ -109,7 +109,7 @@ def test_export_to_current_folder_and_symlink(capsys, monkeypatch, tmp_path, pla
     assert {p.name for p in (tmp_path / "here").iterdir()} == {p.name for p in GOLDEN.iterdir()}
 
 
-def test_export_to_empty_name_fails(capsys, monkeypatch, tmp_path):
+def test_export_to_an_empty_path_fails(capsys, monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     code, _, err = run(capsys, "export", "")
     assert code == 2 and "found an empty name" in err and list(tmp_path.iterdir()) == []

@@ -99,7 +99,7 @@ def test_frozen_hyper_connections_agree():
     check_branches(read("hf-v4-branches")[0])
 
 
-def test_hf_matrix_is_transposed():
+def test_hf_stores_the_matrix_transposed():
     """Without the transposition, the difference is far larger than any rounding error."""
     arrays, _ = read("hf-v4-branches")
     site = {"phi": arrays["site.fn"], "bias": arrays["site.base"], "alpha": arrays["site.scale"]}

@@ -16,7 +16,7 @@ KINDS = ("addressing_stream", "engram_stream", "forward_stream")
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_answers_agree(kind):
+def test_numpy_agrees_with_the_stream_cases(kind):
     """Mutants call this test with the name of one case."""
     results = [verify_case(case, vectors(), ops, Adapter(), False) for case in vectors().cases
                if case.name == kind or case.op == kind]
@@ -31,7 +31,7 @@ def test_every_kind_of_step_is_covered(kind):
     assert (kind == "forward_stream") == any(len(step) == 4 for step in steps)
 
 
-def test_texts_of_steps():
+def test_steps_determine_the_text_of_each_row():
     """Row 0 rolls back columns 1 and 2 and continues with column 3; the rows are swapped; a copy continues."""
     from scripts.builders.streams import feeds
 

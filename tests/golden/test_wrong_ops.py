@@ -52,8 +52,8 @@ WRONG = {
                          "forward/plain-chunked", "layers.0.attention.k_pe"),
     "ties-to-the-last": ("ops.experts:descending", lambda f, x: np.argsort(x, axis=-1, kind="stable")[:, ::-1],
                          "select_experts/plain-ties", "output"),
-    "bias-weighs": ("ops.experts:expert_weights", lambda f, scores, chosen, config: f(scores + 0.1, chosen, config),
-                    "moe/plain-batch", "expert_weights"),
+    "bias-in-weights": ("ops.experts:expert_weights", lambda f, scores, chosen, config: f(scores + 0.1, chosen, config),
+                        "moe/plain-batch", "expert_weights"),
     "rows-then-columns": ("ops.branches:sinkhorn", lambda f, logits, iterations, eps=0.0: f(
         logits.swapaxes(-1, -2), iterations, eps).swapaxes(-1, -2), "branch_maps/batch", "branch_residual"),
     "weights-by-subtraction": ("ops.experts:route", backbone.weights_by_subtraction, "route/sigmoid-bias-12",

@@ -35,8 +35,8 @@ def kernels_run(monkeypatch):
     """Make kernels available in this test, and fill the memory of new outputs with NaN.
 
     Without the fill, a new output may reuse the memory of an earlier result with the same values, which would hide
-    elements that a kernel does not write. Torch's deterministic mode fills new tensors. The interpreter's overflows are
-    silenced, as on a GPU.
+    elements that a kernel does not write. Torch's deterministic mode fills new tensors. The interpreter's
+    overflow warnings are silenced, since a GPU has none.
     """
     if not interpreted():
         yield

@@ -1,4 +1,4 @@
-"""Arrays of any library, byte order and memory layout give the results of NumPy arrays, or a one-line error."""
+"""Arrays of any library, byte order and memory layout give the same results as NumPy arrays, or a one-line error."""
 
 import importlib.util
 import re
@@ -137,7 +137,7 @@ def outputs(ops, found):
 @pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("name", ARRAYS)
 @pytest.mark.parametrize("backend", BACKENDS)
-def test_results_equal_those_of_numpy_arrays(backend, name, form):
+def test_results_match_those_for_numpy_arrays(backend, name, form):
     ops, change = backends.load(backend), FORMS[form]
     more = {"change": change} if name == "forward" else {}
     changed = {argument: change(array) for argument, array in ARRAYS[name].items()}
@@ -150,7 +150,7 @@ def test_results_equal_those_of_numpy_arrays(backend, name, form):
 @pytest.mark.filterwarnings("ignore:the matrix subclass:PendingDeprecationWarning")
 @pytest.mark.parametrize("form", [form for form in FORMS if "int" not in form])
 @pytest.mark.parametrize("backend", [name for name in BACKENDS if name != "torch"])
-def test_parameters_may_be_foreign(backend, form):
+def test_parameters_may_be_foreign_arrays(backend, form):
     ops = backends.load(backend)
     for name, call in (("engram", lambda p: engram(p, HIDDEN, ROWS, DEMO, ops=ops)),
                        ("forward", lambda p: forward(p, IDS, FULL, ops=ops))):
@@ -159,7 +159,7 @@ def test_parameters_may_be_foreign(backend, form):
 
 
 @pytest.mark.parametrize("layout", ["transposed", "every other", "with a gradient"])
-def test_tensors_of_any_layout_are_parameters(layout):
+def test_parameters_may_be_tensors_of_any_layout(layout):
     ops = backends.load("torch")
     change = {"transposed": lambda x: x.mT.contiguous().mT if x.ndim > 1 else x,
               "every other": lambda x: x.repeat_interleave(2, -1)[..., ::2],
@@ -186,7 +186,7 @@ def test_a_bfloat16_table_may_be_a_tensor():
         assert_close("Y", engram(p, hidden, rows, QWEN), found, "model")
 
 
-def test_saved_parameters_may_be_foreign(tmp_path):
+def test_foreign_arrays_can_be_saved(tmp_path):
     for form in ("big-endian", "Fortran", "reversed", "tensor with a gradient"):
         save({name: FORMS[form](array) for name, array in MODEL.items()}, tmp_path / "model.safetensors")
         found = load(tmp_path / "model.safetensors", FULL)
@@ -223,8 +223,8 @@ UNCONVERTIBLE = {
     "half": lambda a: a.astype(np.float16),
     "bfloat16": lambda a: a.astype(ml_dtypes.bfloat16),
     "a tensor of bfloat16": lambda a: torch.tensor(a.astype(np.float64)).bfloat16(),
-    "the other kind": lambda a: a.astype(np.float64 if a.dtype.kind == "i" else np.int64),
-    "truth values": lambda a: a.astype(bool) if a.dtype.kind != "b" else a.astype(np.int64),
+    "integers and floats exchanged": lambda a: a.astype(np.float64 if a.dtype.kind == "i" else np.int64),
+    "booleans": lambda a: a.astype(bool) if a.dtype.kind != "b" else a.astype(np.int64),
     "beyond int64": lambda a: np.full(a.shape, 2**64 - 1, np.uint64),
     "a number": lambda a: 1,
 }
@@ -232,7 +232,7 @@ UNCONVERTIBLE = {
 
 @pytest.mark.parametrize("name", ARRAYS)
 @pytest.mark.parametrize("wrong", UNCONVERTIBLE)
-def test_every_backend_raises_alike_for_unconvertible_arrays(name, wrong):
+def test_all_backends_raise_the_same_error_for_unconvertible_arrays(name, wrong):
     for argument, array in ARRAYS[name].items():
         messages = set()
         for backend in BACKENDS:

@@ -28,8 +28,8 @@ def test_logits_agree(name, weights):
 
 
 @pytest.mark.parametrize("name", ["plain", "q-lora-groups-yarn"])
-def test_decoding_with_their_cache_agrees_with_ours(name):
-    """A prefill of 20 tokens, then single tokens; each implementation uses its own cache."""
+def test_decoding_with_the_hf_cache_agrees_with_ours(name):
+    """Prefill 20 tokens, then decode single tokens; each implementation uses its own cache."""
     model, hf_config = hf_models.build(name)
     config, parameters = from_hf_deepseek_v3(hf_models.arrays(model), hf_config)
     ids, state, trace = hf_models.random_ids(name), DecodeState.start(2), Trace()
@@ -63,8 +63,8 @@ def test_hyper_connections_agree(seed, spread):
 def weight_bound(scores, chosen, logits, config):
     """Error bound of the selected experts' weights R s / sum(s).
 
-    Each score has its own rounding error and a third of its logit's: the slope of the sigmoid is at most 1/4, that of
-    sqrt(softplus) less than 1/3.
+    A score has its own rounding error plus a third of the error of its logit: the slope of the sigmoid is at most 1/4,
+    that of sqrt(softplus) less than 1/3.
     """
     picked, errors = (np.take_along_axis(a, chosen, axis=-1) for a in (scores, scores + logits / 3))
     if not config.norm_topk_prob:
@@ -119,7 +119,7 @@ def test_v3_router_agrees(seed, n_group, topk_group, norm):
 
 @pytest.mark.parametrize("seed", range(3))
 def test_v4_router_agrees(seed):
-    """In float64, without groups, and with sqrt(softplus) scores."""
+    """Compare in float64, without groups, and with sqrt(softplus) scores."""
     from transformers.models.deepseek_v4.configuration_deepseek_v4 import DeepseekV4Config
     from transformers.models.deepseek_v4.modeling_deepseek_v4 import DeepseekV4TopKRouter
 

@@ -64,13 +64,13 @@ def assert_all_covered(config_class, *groups):
     assert sorted(listed) == sorted(field.name for field in fields(config_class))
 
 
-def test_qwen():
+def test_qwen_fields_match_the_hf_configuration():
     assert_all_covered(EngramConfig, QWEN, QWEN_BY_CODE, QWEN_COMPARED_BY_VALUE, QWEN_NOT_PUBLISHED)
     config, hf = preset("qwen4exp-ple"), qwen_config()
     assert {name: getattr(config, name) for name in QWEN} == {name: value(hf) for name, value in QWEN.items()}
 
 
-def test_qwen_by_code():
+def test_qwen_fields_match_the_hf_layer():
     config = preset("qwen4exp-ple")
     layer = hf_qwen.build_model(hf_qwen.ours("three branches")).layers[1].ple
     assert {name: getattr(config, name) for name in QWEN_BY_CODE} == \
@@ -93,7 +93,7 @@ V3_OTHERWISE = {"latent_norm_eps", "rope_theta", "yarn"}, {"attention", "experts
 """Fields compared separately: the latents' eps is hard-coded, RoPE is nested, and there are no hyper-connections."""
 
 
-def test_v3():
+def test_v3_fields_match_the_hf_configuration():
     from transformers import DeepseekV3Config
     from transformers.models.deepseek_v3.modeling_deepseek_v3 import DeepseekV3RMSNorm
 
@@ -120,8 +120,8 @@ def test_every_option_of_hfs_v3_class_is_classified():
     assert options <= {*READ, *FIXED, *IGNORED}, options - {*READ, *FIXED, *IGNORED}
 
 
-def test_v4():
-    """The hyper-connections; the Engram module of V4.1 has the same number of branches."""
+def test_v4_hyper_connection_fields_match_the_hf_configuration():
+    """Compare the hyper-connections; the Engram module of V4.1 has the same number of branches."""
     from transformers.models.deepseek_v4.configuration_deepseek_v4 import DeepseekV4Config
 
     hf = DeepseekV4Config()

@@ -65,7 +65,7 @@ def test_constants_of_several_layers(index):
 @each_size
 @pytest.mark.parametrize("cuts", [(0, 40), (0, 1, 2, 3, 11, 12, 40)], ids=["whole", "chunks"])
 def test_rows_are_equal(size, cuts):
-    """HF's embedding is filled with its row numbers, so it returns the rows that it reads."""
+    """Each row of HF's embedding contains its own index, so the embedding returns the indices that it reads."""
     config, hf, layer = hf_qwen.build(size, "plain")
     ids, _ = hf_qwen.random_inputs(config, cuts[-1], "plain")
     addressing, cache, history = Addressing(config), cache_of(hf), None
@@ -90,8 +90,9 @@ def cache_of(hf):
 def norm_roundings(D):
     """Number of float32 roundings in one of HF's norms, for float64 input and gains that are exact in float32.
 
-    The cast of x; half of those of the mean square, because of the root: the cast twice, a square, D - 1 additions, the
-    division, eps; the root and its reciprocal; the product; 1 + gain; the product with it.
+    These are the cast of x, half of those of the mean square (the root halves the error), the root and its reciprocal,
+    the product, 1 + gain, and the product with it. The mean square has the cast twice, a square, D - 1 additions, the
+    division and the addition of eps.
     """
     return 1 + (2 + 1 + (D - 1) + 2) / 2 + 2 + 1 + 1 + 1
 
@@ -146,7 +147,7 @@ def test_the_layer_agrees_in_float64(monkeypatch, size, strength, cuts):
 
 
 def test_padding_in_the_whole_model():
-    """A left-padded prefill, then single tokens: masked positions read EOS rows and have gate 0."""
+    """Prefill left-padded rows, then decode single tokens: masked positions read EOS rows and have gate 0."""
     # HF's model, whose per-layer embedding records its inputs and outputs.
     config = hf_qwen.ours("three branches")
     model, calls = hf_qwen.build_model(config).double(), []

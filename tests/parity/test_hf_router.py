@@ -61,7 +61,7 @@ def test_experts_and_weights_agree(name):
     assert_close("weights", found, expected, "f32", D + E, found * (1 + 2 * reach))
 
 
-def test_the_groups_matter():
+def test_groups_affect_the_selection():
     """Scoring groups by their best two experts, or using no groups, selects different experts."""
     x = np.random.default_rng(7).standard_normal((TOKENS, D)).astype(np.float32)
     parameters, expected = theirs("v2-groups", x)

@@ -57,15 +57,15 @@ def test_a_few_tokens_equal_the_definition(shape, dtype, rng):
     compared("heads", args, KINDS[dtype])
 
 
-def test_any_mask(rng):
-    """Random masks, also with a fully hidden chunk, and with only the last position visible."""
+def test_random_masks(rng):
+    """One mask hides a whole chunk, one shows only the last position, and the rest is random."""
     args = arguments((3, 1, 2, 520, 32, 3, 2, 2), rng)
     args[-1] = rng.random((3, 1, 520)) < 0.5
     args[-1][1, :, :256], args[-1][2] = False, np.arange(520) == 519
     compared("heads", args, "f64")
 
 
-def test_large_scores(rng):
+def test_large_scores_do_not_overflow(rng):
     args = arguments(SHAPES["three chunks, more rows than lanes"], rng, np.float32)
     args[0] *= 1000
     with np.errstate(over="raise", invalid="raise"):
@@ -111,29 +111,29 @@ OTHERS = {"no tokens": (1, 0, 2, 3, 32, 3, 2, 2), "three tokens": (1, 3, 2, 4, 3
 
 
 @pytest.mark.parametrize("shape", OTHERS)
-def test_other_shapes_use_single_ops(shape, rng):
+def test_unsupported_shapes_use_separate_ops(shape, rng):
     args = arguments(OTHERS[shape], rng)
     assert not attention.is_small(*args[:-1])
     assert_close("heads", fast.NAMESPACE.steps.attend_absorbed(*args, 0.3), fast.attend_absorbed(*args, 0.3), "exact")
 
 
-def test_no_sequence(rng):
+def test_an_empty_batch(rng):
     assert fast.attend_absorbed(*arguments((0, 1, 2, 4, 32, 3, 2, 2), rng), 0.3).shape == (0, 1, 2, 2)
 
 
-def test_other_dtypes_use_single_ops(rng):
+def test_unsupported_dtypes_use_separate_ops(rng):
     args = arguments(SHAPES["one of each"], rng, np.float32)
     assert not attention.is_small(*args[:2], args[2].astype(np.float64), *args[3:-1])
     assert not attention.is_small(*(x.astype(np.float16) for x in args[:-1]))
 
 
-def test_a_recorded_call_uses_single_ops(rng):
+def test_a_recorded_call_uses_separate_ops(rng):
     args, stages = arguments(SHAPES["one of each"], rng), {}
     fast.attend_absorbed(*args, 0.3, record=stages.__setitem__)
     assert list(stages) == ["attention_weights"]
 
 
-def test_a_phase_waits_for_pieces_that_another_thread_has_taken(rng, monkeypatch):
+def test_a_phase_waits_for_chunks_taken_by_another_thread(rng, monkeypatch):
     original, calls = attention._attend, []
     monkeypatch.setattr(attention, "_attend", lambda *arguments: not calls.append(arguments))
     fast.attend_absorbed(*arguments(SHAPES["one position more than a chunk"], rng), 0.3)

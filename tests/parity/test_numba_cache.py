@@ -74,7 +74,7 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("change", CHANGES)
-def test_a_changed_source_changes_the_folder(tmp_path, change):
+def test_a_changed_source_changes_the_digest(tmp_path, change):
     for name in _cache.SOURCES:
         shutil.copytree(PACKAGE / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
     before = _cache.digest_of(tmp_path)
@@ -129,19 +129,19 @@ def test_a_damaged_file_is_replaced(tmp_path, damage):
 
 
 @needs_the_jit
-def test_a_kernel_that_cannot_be_written_works_with_a_warning(tmp_path):
+def test_a_kernel_that_cannot_be_cached_runs_with_a_warning(tmp_path):
     with pytest.warns(UserWarning, match=r"was not cached: file .*expected an existing folder"):
         assert compiled(tmp_path / "removed")
 
 
 @pytest.mark.parametrize("named", ["file", "file/below", "zero\0byte"])
-def test_an_impossible_folder_raises(tmp_path, named):
+def test_an_unusable_cache_folder_raises(tmp_path, named):
     (tmp_path / "file").touch()
     with pytest.raises(InputError, match="ENGRAM_REF_JIT_CACHE: expected a folder that can be written"):
         _cache.open_folder(str(tmp_path / named))
 
 
-def test_a_folder_of_another_user_raises(tmp_path, monkeypatch):
+def test_a_cache_folder_owned_by_another_user_raises(tmp_path, monkeypatch):
     folder = _cache.open_folder(str(tmp_path))
     assert folder.parent == tmp_path and folder.stat().st_mode & 0o077 == 0
     monkeypatch.setattr(os, "getuid", lambda: folder.stat().st_uid + 1)
@@ -150,8 +150,8 @@ def test_a_folder_of_another_user_raises(tmp_path, monkeypatch):
 
 
 @needs_the_jit
-def test_kernels_of_one_name_are_not_confused(monkeypatch, tmp_path):
-    """Closures have one name and several meanings."""
+def test_kernels_with_the_same_name_are_distinguished(monkeypatch, tmp_path):
+    """Different closures can have the same name."""
     monkeypatch.setattr(_cache, "FOLDER", tmp_path)
 
     def times(factor):

@@ -67,7 +67,7 @@ CALLS = tuple(kernel_calls(np.random.default_rng(0)))
 
 
 @pytest.mark.parametrize("name", CALLS)
-def test_any_number_of_threads_gives_the_same_bits(name, rng, monkeypatch):
+def test_results_do_not_depend_on_the_thread_count(name, rng, monkeypatch):
     monkeypatch.setattr(_threads, "WORTH_A_THREAD", 0)
     call, results = kernel_calls(rng)[name], []
     for count in (1, 2, 3, 7):
@@ -87,7 +87,7 @@ def test_the_thread_count_is_set_and_restored():
 
 
 @pytest.mark.parametrize("count", [0, -1, 1.5, "2", None, True])
-def test_invalid_numbers_of_threads_raise(count):
+def test_an_invalid_thread_count_raises(count):
     with pytest.raises(InputError, match="threads: expected a whole number of at least 1"), fast.threads(count):
         pass
 
@@ -186,12 +186,12 @@ def test_an_out_that_overlaps_an_input_raises(rng):
 def test_memory_is_reused_after_its_last_reference(monkeypatch):
     monkeypatch.setattr(_buffers, "_kept", {})
     first = _buffers.aligned((3, _buffers.STREAM_ABOVE), np.uint8)
-    place, held = first.ctypes.data, {"view": first[1:, 5:], "buffer": memoryview(first[2])}
+    address, held = first.ctypes.data, {"view": first[1:, 5:], "buffer": memoryview(first[2])}
     del first
     for name in tuple(held):
-        assert _buffers.aligned((3, _buffers.STREAM_ABOVE), np.uint8).ctypes.data != place, name
+        assert _buffers.aligned((3, _buffers.STREAM_ABOVE), np.uint8).ctypes.data != address, name
         del held[name]
-    assert _buffers.aligned((3, _buffers.STREAM_ABOVE), np.uint8).ctypes.data == place
+    assert _buffers.aligned((3, _buffers.STREAM_ABOVE), np.uint8).ctypes.data == address
 
 
 def test_memory_kept_for_reuse_is_bounded(monkeypatch):
@@ -231,14 +231,14 @@ def misshapen(rng):
 
 
 @pytest.mark.parametrize("name", misshapen(np.random.default_rng(0)))
-def test_arguments_of_a_wrong_shape_raise(name, rng):
+def test_arguments_of_the_wrong_shape_raise(name, rng):
     call, argument = misshapen(rng)[name]
     with pytest.raises(InputError, match="shape") as caught:
         call()
     assert caught.value.argument == argument
 
 
-def test_without_numba_the_import_says_what_to_install():
+def test_the_import_error_without_numba_has_an_install_hint():
     code = ("import sys; sys.modules['numba'] = None\n"
             "import engram_ref, numpy as np\n"
             "try:\n    import engram_ref.backends.numba\n"

@@ -35,7 +35,7 @@ def exp_of(x):
 
 
 def test_exp_is_within_its_stated_error(rng):
-    """Tested over the whole range, near the points where n changes, and close to 0."""
+    """Test the whole range, and more densely near the points where n changes and near 0."""
     breaks = (np.arange(-125, 1) + 0.5) * math.log(2)
     near = (breaks[:, None] + rng.normal(0, 1e-5, (126, 50))).ravel()
     x = np.concatenate([-rng.uniform(0, 87.3, COUNT), near, -rng.exponential(0.1, 1000), [0.0, -0.0, -87.3]])
@@ -52,7 +52,7 @@ def test_exp_is_zero_if_the_result_would_be_subnormal():
     assert np.isnan(exp_of(np.array([np.nan], dtype=np.float32)))[0]
 
 
-def test_the_two_parts_of_ln_2_multiply_exactly():
+def test_ln_2_is_split_for_exact_products():
     high, low = Fraction(float(exp.LN2_HIGH)), Fraction(float(exp.LN2_LOW))
     assert abs(high + low - Fraction(math.log(2))) < Fraction(1, 2**34)
     assert all(Fraction(float(np.float32(n) * exp.LN2_HIGH)) == n * high for n in range(-127, 1))
@@ -97,7 +97,7 @@ def test_exact_ops_equal_the_definition(name, shape):
     case = EXACT[name]
     arguments = case.arrays(np.random.default_rng(0), *shape)
     with np.errstate(over="ignore"):
-        expected, found = (case.call(space, *arguments) for space in (ops, fast))
+        expected, found = (case.call(namespace, *arguments) for namespace in (ops, fast))
     for e, f in zip(*(x if isinstance(x, tuple) else (x,) for x in (expected, found)), strict=True):
         assert_close(name, e, f, "exact")
 
@@ -110,7 +110,7 @@ OVERRIDDEN = [name for name in FLOATS if name.split()[0] not in MODULE
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("shape", [(2, 0), (2, 3)], ids=str)
 @pytest.mark.parametrize("name", OVERRIDDEN)
-def test_floats_against_the_definition(name, shape, dtype):
+def test_float_ops_agree_with_the_definition(name, shape, dtype):
     pytest.importorskip("torch", reason="torch is not installed; the error bounds need its gradients")
     from tests.torch_cases import arguments_of, error_scales, mapped, outputs
 
@@ -123,10 +123,10 @@ def test_floats_against_the_definition(name, shape, dtype):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_blocks_of_the_convolution(dtype, rng):
-    """More positions and channels than a block has: whole strips, single vectors and single channels.
+def test_the_convolution_of_several_blocks(dtype, rng):
+    """Use more positions and channels than a block has: whole strips, single vectors and single channels.
 
-    The convolution alone, then with a factor per position and branch: y = silu(conv(gain f v)) + alpha v.
+    Test the convolution alone, then with a factor per position and branch: y = silu(conv(gain f v)) + alpha v.
     """
     B, T, M, D, L, dilation = 2, conv.POSITIONS + 3, 2, conv.CHANNELS + 64 + 16 + 5, 4, 3
     kind = "f32" if dtype is np.float32 else "f64"
@@ -152,7 +152,7 @@ def test_blocks_of_the_convolution(dtype, rng):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 def test_silu_of_large_and_special_numbers(dtype, rng):
-    """Strips, vectors and single numbers; beyond the range of the exponential and where it ends."""
+    """The numbers fill strips, vectors and single lanes, at and beyond the ends of the range of exp."""
     edges = [0.0, -0.0, 87.3, -87.3, 87.4, -87.4, 89.0, -89.0, 1e30, -1e30]
     x = np.concatenate([edges, rng.uniform(-100, 100, 64 + 16 + 5 - len(edges))]).astype(dtype)
     wide, kind = x.astype(np.float64), "f32" if dtype is np.float32 else "f64"
@@ -166,7 +166,7 @@ def test_silu_of_large_and_special_numbers(dtype, rng):
 @pytest.mark.parametrize("shape", [(2, 0), (1, 1), (2, 7), (1, 530)], ids=str)
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_fused_equals_unfused(dialect, shape, dtype, rng):
-    """The fused pass equals single ops in float64, with a previous state and some DEAD positions."""
+    """The fused pass equals separate ops in float64, with a previous state and some DEAD positions."""
     # Inputs, and the parameters in float64.
     config, kind = DIALECTS[dialect], "f32" if dtype is np.float32 else "f64"
     p, (hidden, rows) = random_parameters(config, rng, dtype=dtype), random_inputs(config, rng, *shape, dtype)
@@ -175,7 +175,7 @@ def test_fused_equals_unfused(dialect, shape, dtype, rng):
     if config.norm_eps is None and dtype is np.float32:
         config = replace(config, norm_eps=float(np.finfo(dtype).eps))           # float32's eps in both runs
     wide = {name: array.astype(np.float64) if array.dtype == dtype else array for name, array in p.items()}
-    # Single ops in float64, since a trace disables fused code; then the fused pass.
+    # Run separate ops in float64, since a trace disables fused code; then run the fused pass.
     trace, exact, state = Trace(), EngramState(taps.astype(np.float64)), EngramState(taps)
     expected = engram(wide, hidden.astype(np.float64), rows, config, state=exact, dead=dead, ops=fast, trace=trace)
     found = engram(p, hidden, rows, config, state=state, dead=dead, ops=fast)
@@ -192,14 +192,14 @@ def test_fused_equals_unfused(dialect, shape, dtype, rng):
 def test_a_trace_has_every_stage_of_the_definition(dialect, rng):
     config, traces = DIALECTS[dialect], (Trace(), Trace())
     p, (hidden, rows) = random_parameters(config, rng), random_inputs(config, rng, 1, 4)
-    for space, trace in zip((ops, fast), traces, strict=True):
-        engram(p, hidden, rows, config, ops=space, trace=trace)
+    for namespace, trace in zip((ops, fast), traces, strict=True):
+        engram(p, hidden, rows, config, ops=namespace, trace=trace)
     assert list(traces[0]) == list(traces[1])
 
 
 @pytest.mark.parametrize("config", [EXPERTS, GROUPED], ids=["plain", "in groups"])
 def test_experts_equal_the_definition(config, rng):
-    """Compared with the double loop over tokens and experts: a sum of K answers, each with three sums."""
+    """Compare with the double loop over tokens and experts, which adds K outputs, each with three sums."""
     D, N, F = 9, 40, config.moe_intermediate_size
     p = {name: rng.standard_normal(shape) for name, shape in expert_shapes(config, D).items()}
     x = rng.standard_normal((N, D))
@@ -237,7 +237,7 @@ def test_swiglu_of_transposed_axes(rng):
 
 
 @pytest.mark.parametrize("name, shape", [("w1", (7, 4)), ("w2", (5, 6)), ("w3", (1, 5))])
-def test_swiglu_raises_for_weights_of_a_wrong_shape(name, shape, rng):
+def test_swiglu_raises_for_weights_of_the_wrong_shape(name, shape, rng):
     weights = {"w1": (7, 5), "w2": (5, 7), "w3": (7, 5)} | {name: shape}
     with pytest.raises(InputError, match=name):
         fast.swiglu(rng.normal(size=(7, 5)), **{key: rng.normal(size=shape) for key, shape in weights.items()})

@@ -45,7 +45,7 @@ def test_all_large_presets_are_in_the_fast_range():
 
 
 @pytest.mark.parametrize("name", FAST_PRESETS)
-def test_every_prime_of_every_preset(name, rng):
+def test_remainders_for_every_prime_of_a_preset(name, rng):
     primes = preset_primes(name)
     assert len(primes) >= 16
     for prime in primes.tolist():
@@ -57,12 +57,12 @@ EDGES = [next(p for p in numbers if is_prime(p)) for numbers in (
 
 
 @pytest.mark.parametrize("prime", EDGES)
-def test_the_ends_of_the_proved_range(prime, rng):
+def test_remainders_at_the_ends_of_the_proved_range(prime, rng):
     assert is_fast(np.array([prime]))
     assert_exact(prime, rng)
 
 
-def test_streamed_rows_are_the_same(rng):
+def test_non_temporal_stores_do_not_change_remainders(rng):
     assert_exact(EDGES[0], rng, stream=True)
 
 

@@ -29,8 +29,8 @@ def stream(config, rng, length):
 
 
 @pytest.mark.parametrize("name", presets())
-def test_a_million_random_positions(name, rng):
-    """In chunks, with the history carried over from chunk to chunk."""
+def test_rows_at_a_million_random_positions(name, rng):
+    """Compute the rows in chunks and carry the history from chunk to chunk."""
     config = preset(name)
     slow, quick, history = Addressing(config), Addressing(config, ops=fast), None
     for _ in range(0, POSITIONS, CHUNK):
@@ -43,7 +43,7 @@ def test_a_million_random_positions(name, rng):
 
 @pytest.mark.parametrize("flat", [False, True])
 @pytest.mark.parametrize("name", presets())
-def test_one_layer_from_canonical_ids(name, flat, rng):
+def test_rows_of_one_layer_from_canonical_ids(name, flat, rng):
     config = preset(name)
     slow, quick = Addressing(config), Addressing(config, ops=fast)
     for shape in ((1, 0), (0, 3), (1, 1), (3, 2), (2, 700)):
@@ -55,7 +55,7 @@ def test_one_layer_from_canonical_ids(name, flat, rng):
 
 
 @pytest.mark.parametrize("name", presets())
-def test_the_stepper_gives_the_same_rows(name, rng):
+def test_the_stepper_agrees_with_the_definition(name, rng):
     config = preset(name)
     slow = Addressing(config)
     step, ids = Addressing(config, ops=fast).stepper(config.layer_ids[0]), stream(config, rng, 40)
@@ -68,7 +68,7 @@ def test_the_stepper_gives_the_same_rows(name, rng):
         history = slow.advance(history, new[:, None])
 
 
-def test_multipliers_that_wrap(rng):
+def test_products_that_wrap(rng):
     """If injected multipliers overflow, products wrap, mixes are negative, and rows are still floor remainders."""
     config = replace(preset("demo"), multipliers=((2**62 + 1, -(2**61) + 1, 2**63 - 1),) * 2)
     ids = rng.integers(0, config.canonical_size, (2, 600))
@@ -84,7 +84,7 @@ def layers(config, ids, out=None):
         a.multipliers, a.primes)), None, a.pad_id, a.eos_id, out=out)
 
 
-def test_rows_with_non_temporal_stores_and_unaligned_rows(rng, monkeypatch):
+def test_non_temporal_stores_and_unaligned_output(rng, monkeypatch):
     config = preset("demo")
     ids = stream(config, rng, 700)
     expected = layers(config, ids)

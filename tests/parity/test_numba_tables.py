@@ -35,12 +35,12 @@ def test_gathered_rows_equal_the_definition(width, rng):
 
 
 @pytest.mark.parametrize("width", WIDTHS)
-def test_streamed_rows_equal_the_definition(width, rng, monkeypatch):
+def test_non_temporal_stores_do_not_change_gathered_rows(width, rng, monkeypatch):
     monkeypatch.setattr(_buffers, "STREAM_ABOVE", 0)
     test_gathered_rows_equal_the_definition(width, rng)
 
 
-def test_a_table_that_is_not_contiguous(rng):
+def test_rows_of_a_non_contiguous_table(rng):
     table, rows = rng.random((10, 230)).T, rows_of(rng, 2, 9)
     assert_close("gathered", table[rows + OFFSETS], fast.gather(table, rows, OFFSETS), "exact")
 
@@ -67,7 +67,7 @@ CODES, SCALES = (array.ravel().astype(np.uint8) for array in np.meshgrid(np.aran
 
 @pytest.mark.parametrize("rounded", [False, True])
 def test_every_pair_of_code_and_scale(rounded):
-    """All 65,536 pairs, 32 codes per scale, with and without rounding."""
+    """Test all 65,536 pairs, 32 codes per scale, with and without rounding."""
     codes, scales = CODES.reshape(-1, 32), SCALES.reshape(-1, 32)[:, :1]
     expected = ops.dequantise(codes, scales)
     expected = ops.round_bf16(expected) if rounded else expected
@@ -77,7 +77,7 @@ def test_every_pair_of_code_and_scale(rounded):
 
 
 @pytest.mark.parametrize("scale", [127, 1, 254])
-def test_the_vector_decoder_alone(scale):
+def test_the_vector_decoder_equals_the_definition(scale):
     codes, memory = np.arange(256, dtype=np.uint8), np.empty(256, np.float32)
     power = ops.dequantise(np.full(32, 0x38, np.uint8), np.array([scale], np.uint8))[0]
     decoded(codes, power, False, memory)
@@ -99,19 +99,19 @@ def test_fp8_memory_equals_the_definition(shape, stream_above, rng, monkeypatch)
     p["table_scales"] = rng.integers(0, 256, p["table_scales"].shape, dtype=np.uint8)
     rows = rng.integers(0, 23, (*shape, V41.columns))
     for dtype in (np.float32,) if V41.rounding != "none" else (np.float32, np.float64):
-        expected, found = (space.gather_decode(p, rows, V41, dtype) for space in (ops, fast))
+        expected, found = (namespace.gather_decode(p, rows, V41, dtype) for namespace in (ops, fast))
         assert_close("memory", expected, found, "exact")
 
 
 def test_an_fp32_table_is_rounded_if_the_configuration_rounds(rng):
     config = replace(V41, table_codec="fp32")
     p, rows = random_parameters(config, rng, dtype=np.float32), rng.integers(0, 23, (2, 5, config.columns))
-    expected, found = (space.gather_decode(p, rows, config, np.float32) for space in (ops, fast))
+    expected, found = (namespace.gather_decode(p, rows, config, np.float32) for namespace in (ops, fast))
     assert_close("memory", expected, found, "exact")
 
 
 @pytest.mark.parametrize(("codes", "scales"), [((4, 64), (4, 1)), ((4, 64), (3, 2)), ((4, 32), (4, 2))], ids=str)
-def test_scales_of_a_wrong_shape_raise(codes, scales):
+def test_scales_of_the_wrong_shape_raise(codes, scales):
     with pytest.raises(InputError, match="table_codes, table_scales"):
         tables.gather_dequantise(np.zeros(codes, np.uint8), np.zeros(scales, np.uint8), np.zeros((1, 1, 1), np.int64),
                                  np.zeros(1, np.int64), False)

@@ -33,7 +33,7 @@ def test_every_checked_op_has_a_case():
 
 
 @pytest.mark.parametrize(("name", "argument", "axis"), list(narrowed()))
-def test_an_axis_of_1_raises(name, argument, axis):
+def test_an_axis_of_length_1_raises(name, argument, axis):
     case = CASES[name]
     for backend in filter(importlib.util.find_spec, backends.BACKENDS):
         ops = backends.load(backend)

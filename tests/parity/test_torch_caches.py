@@ -68,7 +68,7 @@ def test_gradients_through_many_steps_equal_those_of_one_call(trained):
 
 
 def test_steps_without_gradients_do_not_change_earlier_steps():
-    """Take steps with gradients, roll back, take steps without gradients, then run the backward pass of the former."""
+    """Take steps with gradients, roll back, take steps without, then run the backward pass of the first steps."""
     p, state = parameters("weight"), DecodeState.start(2)
     logits = torch.cat(steps(p, state, 0, 6), dim=1)
     state.rollback(3)
@@ -89,7 +89,7 @@ def test_a_state_from_inference_mode_continues_outside_of_it():
     assert_close("logits", whole, torch.cat(outside + inside, dim=1).numpy(), "model")
 
 
-def test_a_fork_of_tensors_is_separate():
+def test_a_fork_with_tensor_caches_is_independent():
     p, state = parameters(), DecodeState.start(2)
     steps(p, state, 0, 6)
     fork = state.fork()

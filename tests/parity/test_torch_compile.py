@@ -40,7 +40,7 @@ def assert_same(name, expected, found):
 
 @pytest.mark.parametrize("name", COMPILED)
 @pytest.mark.usefixtures("fresh_compiler")
-def test_an_op_is_one_graph(name):
+def test_an_op_compiles_to_one_graph(name):
     case = CASES[name]
     arguments = mapped(tensor, arguments_of(case))
     found = compiled(lambda *a: case.call(torch_ops, *a))(*arguments)
@@ -49,7 +49,7 @@ def test_an_op_is_one_graph(name):
 
 @pytest.mark.parametrize("config", [*DIALECTS.values(), V41], ids=lambda config: config.name)
 @pytest.mark.usefixtures("fresh_compiler")
-def test_a_module_is_one_graph(config):
+def test_a_module_compiles_to_one_graph(config):
     p, hidden, rows, taps = module_arguments(config)
     run = lambda *a: apply_module(*a, None, config, 2, torch_ops, torch_ops.ignore)[0]
     assert_same(config.name, run(p, hidden, rows, taps), compiled(run)(p, hidden, rows, taps))
@@ -57,7 +57,7 @@ def test_a_module_is_one_graph(config):
 
 @pytest.mark.parametrize("config", [*DIALECTS.values(), V41], ids=lambda config: config.name)
 @pytest.mark.usefixtures("fresh_compiler")
-def test_engram_without_checks_is_one_graph(config):
+def test_engram_without_checks_compiles_to_one_graph(config):
     p, hidden, rows, _ = module_arguments(config)
     run = lambda *a: engram(*a, config, ops=torch_ops, check=False)
     assert_same(config.name, run(p, hidden, rows), compiled(run)(p, hidden, rows))
@@ -65,7 +65,7 @@ def test_engram_without_checks_is_one_graph(config):
 
 @pytest.mark.parametrize("shape", [(2, 5), (2, 0)], ids=lambda s: f"T={s[1]}")
 @pytest.mark.parametrize("name", WITHOUT_DATA)
-def test_an_op_reads_no_values(name, shape):
+def test_ops_run_on_meta_tensors(name, shape):
     """Tensors on the "meta" device have no values, so code that needs one, such as int() or if, raises."""
     case = CASES[name]
     arguments = arguments_of(case, shape)
@@ -77,7 +77,7 @@ def test_an_op_reads_no_values(name, shape):
 
 
 @pytest.mark.parametrize("config", [*DIALECTS.values(), V41], ids=lambda config: config.name)
-def test_a_module_reads_no_values(config):
+def test_modules_run_on_meta_tensors(config):
     p, hidden, rows, taps = module_arguments(config, "meta")
     Y, _ = apply_module(p, hidden, rows, taps, None, config, 2, torch_ops, torch_ops.ignore)
     assert Y.shape == hidden.shape and Y.device.type == "meta"
@@ -97,7 +97,7 @@ CHECKED = [name for name in FLOATS if op_of(name) in (
 
 @pytest.mark.parametrize("name", CHECKED)
 def test_gradients_match_finite_differences(name):
-    """Along a random direction; arrays inside dictionaries are leaves too."""
+    """Compare along a random direction; arrays inside dictionaries are leaves too."""
     case, leaves = FLOATS[name], []
 
     def leaf(array):

@@ -23,7 +23,7 @@ META = torch.device("meta")
 
 @pytest.mark.parametrize("flat", [False, True])
 @pytest.mark.parametrize("name, ids", STREAMS.values(), ids=STREAMS)
-def test_addressing_rows_equal_numpy(name, ids, flat):
+def test_addressing_rows_match_numpy(name, ids, flat):
     by_numpy, by_torch = (Addressing(engram_ref.preset(name), ops=o) for o in (ops, torch_ops))
     layer = by_numpy.config.layer_ids[-1]
     expected = by_numpy.rows(ids, layer, flat=flat)
@@ -64,7 +64,7 @@ WRONG_IDS = {
 
 
 @pytest.mark.parametrize("ids, message", WRONG_IDS.values(), ids=WRONG_IDS)
-def test_wrong_ids_raise(ids, message):
+def test_invalid_ids_raise(ids, message):
     with pytest.raises(InputError) as error:
         Addressing(engram_ref.preset("deepseek-v4.1-flash"), ops=torch_ops).rows(ids, 1)
     assert message in str(error.value)
@@ -118,7 +118,7 @@ def test_a_model_on_two_devices_raises_and_keeps_its_state():
         p | {"embed.weight": p["embed.weight"].to(META)}, random_ids(FULL), FULL, ops=torch_ops, check_values=False))
 
 
-def test_numpy_parameters_raise_with_a_remedy():
+def test_the_error_for_numpy_parameters_suggests_a_conversion():
     p, hidden, rows, _ = module_arguments(DEMO)
     p["key_weight"] = p["key_weight"].numpy()
     with pytest.raises(InputError, match=r"parameter key_weight: expected a tensor, found ndarray .*\.tensors"):

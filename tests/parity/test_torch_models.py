@@ -32,7 +32,7 @@ def module_case(config, dtype, length=9):
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("dialect", DIALECTS)
-def test_module_output_equals_numpy(dialect, dtype):
+def test_module_output_matches_numpy(dialect, dtype):
     config = DIALECTS[dialect]
     p, hidden, rows, dead = module_case(config, dtype)
     trace, wide = Trace(), {name: a.astype(np.float64) if a.dtype == np.float32 else a for name, a in p.items()}
@@ -111,7 +111,7 @@ def run_model(name, dtype=np.float64, **options):
 
 @pytest.mark.parametrize("absorbed", [False, True], ids=["expanded", "absorbed"])
 @pytest.mark.parametrize("name", MODELS)
-def test_model_logits_equal_numpy(name, absorbed):
+def test_model_logits_match_numpy(name, absorbed):
     config, p, ids, found = run_model(name, absorbed=absorbed)
     assert_close("logits", forward(p, ids, config), found.numpy(), "model")
 
@@ -144,7 +144,7 @@ def test_a_model_in_chunks_with_ragged_rows(name):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_generated_tokens_equal_numpy(name):
+def test_generated_tokens_match_numpy(name):
     config, p = MODELS[name], random_model(MODELS[name])
     for prompt in (random_ids(config, 2, 5), [1, 2, 3]):
         found = generate(torch_ops.tensors(p), prompt, config, 4, ops=torch_ops)

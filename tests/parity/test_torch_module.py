@@ -75,7 +75,7 @@ def test_torch_gives_the_same_output(dialect, shape):
 
 @pytest.mark.parametrize("magnitude", [1e-10, 1e-8, 1e-3], ids=lambda m: f"states of {m}")
 @pytest.mark.parametrize("config", [DEMO, PAPER, TILEKERNELS, QWEN], ids=lambda config: config.name)
-def test_torch_has_the_same_eps(config, magnitude):
+def test_torch_gives_the_same_output_for_small_states(config, magnitude):
     assert_same_output(config, 2, 1, 4, magnitude)
 
 
@@ -88,7 +88,7 @@ def test_torch_decodes_the_same_fp8_numbers():
 
 def test_torch_decodes_the_same_scales():
     if not hasattr(torch, "float8_e8m0fnu"):
-        pytest.skip("this torch has no float8_e8m0fnu")
+        pytest.skip("this PyTorch version has no float8_e8m0fnu")
     scales = np.arange(256, dtype=np.uint8)
     expected = torch.tensor(scales).view(torch.float8_e8m0fnu).to(torch.float32).numpy()
     found = dequantise(np.full((256, 32), 0x38, dtype=np.uint8), scales[:, None])[:, 0]

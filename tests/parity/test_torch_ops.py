@@ -21,7 +21,7 @@ ELSEWHERE = {"as_array", "as_int64", "check_ids", "check_rows", "check_together"
 """Ops that only check or convert arrays; tests of models and errors cover them."""
 
 
-def test_every_torch_version_has_a_case():
+def test_every_torch_op_has_a_case():
     torch_versions = set(ops.__all__) - CONSTANTS - {"DEAD", "ignore"}
     assert torch_versions - {op_of(name) for name in CASES} == ELSEWHERE
 
@@ -53,12 +53,12 @@ def assert_floats(name, shape, dtype):
 
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda s: f"B={s[0]},T={s[1]}")
 @pytest.mark.parametrize("name", FLOATS)
-def test_floats_in_float64(name, shape):
+def test_float_ops_agree_in_float64(name, shape):
     assert_floats(name, shape, np.float64)
 
 
 @pytest.mark.parametrize("name", FLOATS)
-def test_floats_in_float32(name):
+def test_float_ops_agree_in_float32(name):
     assert_floats(name, (2, 5), np.float32)
 
 
@@ -84,8 +84,8 @@ def bits(x):
     return x.view(np.int32) if x.dtype == np.float32 else x
 
 
-def test_quantise_at_the_edges_is_equal_bit_for_bit():
-    """Each edge value alone in a block of zeros, then each in a block with the largest finite code."""
+def test_quantise_is_bit_identical_at_the_edges():
+    """Each edge value is in a block of zeros once, and once in a block with the largest finite code."""
     blocks = np.zeros((2 * len(EDGES), 32), dtype=np.float32)
     blocks[:, 3] = np.tile(EDGES, 2)
     blocks[len(EDGES) :, 5] = 448.0
@@ -93,8 +93,8 @@ def test_quantise_at_the_edges_is_equal_bit_for_bit():
         assert_close("edges", e, f.numpy(), "exact")
 
 
-def test_quantise_of_every_bfloat16_pattern():
-    """All 65,536 patterns, 32 per block, in two arrangements, to combine signs, subnormals and NaN with many scales."""
+def test_quantise_every_bfloat16_pattern():
+    """Two arrangements of all 65,536 patterns, 32 per block, combine signs, subnormals and NaN with many scales."""
     patterns = np.arange(2**16, dtype=np.uint16).reshape(-1, 32).view(ml_dtypes.bfloat16).astype(np.float32)
     for blocks in (patterns, np.ascontiguousarray(patterns.T).reshape(-1, 32)):
         with np.errstate(invalid="ignore"):       # the patterns include signalling NaNs
@@ -103,7 +103,7 @@ def test_quantise_of_every_bfloat16_pattern():
             assert_close("patterns", e, f.numpy(), "exact")
 
 
-def test_round_bf16_is_equal_bit_for_bit():
+def test_round_bf16_is_bit_identical():
     halves = np.arange(0, 2**32, 2**15, dtype=np.uint64).astype(np.uint32)             # every bfloat16, every tie
     x = np.concatenate([halves, halves + np.uint32(1), halves - np.uint32(1)]).view(np.float32)
     x = np.concatenate([x[~np.isnan(x)], EDGES[:-1]])
@@ -113,7 +113,7 @@ def test_round_bf16_is_equal_bit_for_bit():
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("form", CHOICES["gate_form"])
-def test_gate_at_zeros_and_ends(form, dtype):
+def test_gate_at_zero_and_extreme_scores(form, dtype):
     s = np.array([0.0, -0.0, 1e-30, -1e-30, 1e-6, -1e-6, 80.0, -80.0, np.inf, -np.inf, np.nan], dtype=dtype)
     s = s.reshape(1, -1, 1)
     expected, found = ops.gate(s, form), torch_ops.gate(tensor(s), form).numpy()

@@ -70,7 +70,7 @@ def test_kernels_compile_without_32_bit_products(compiled, file):
     assert [line for line in products if "i32" in line.split("loc(")[0]] == []
 
 
-def test_fp8_rows_are_read_16_bytes_at_a_time_and_subnormals_kept(compiled):
+def test_fp8_rows_are_read_16_bytes_at_a_time_without_flushing_subnormals(compiled):
     code = compiled("dequantise")
     assert any("ld.global.v4.b32" in line for line in code)
     assert any("st.global.cs.v4.b32" in line for line in code)
@@ -78,16 +78,16 @@ def test_fp8_rows_are_read_16_bytes_at_a_time_and_subnormals_kept(compiled):
     assert not any("mul.ftz" in line for line in code)
 
 
-def test_rows_are_reduced_without_a_division_per_row(compiled):
-    """The remaining divisions are by the length, and of 2^64 by the primes of each of the three orders."""
+def test_remainders_need_no_division_per_row(compiled):
+    """The remaining divisions are those by the length and, for each of the three orders, of 2^64 by its primes."""
     code = compiled("rows")
     divisions = [line for line in code if "div.u64" in line or "div.s64" in line or "rem.u64" in line]
     assert any("mul.hi.u64" in line for line in code)
     assert len(divisions) < len([line for line in code if "mul.hi.u64" in line])
 
 
-def test_elements_are_numbered_in_int64(kernels_run, monkeypatch):
-    """Use a large program id, of the dtype that the interpreter gives it."""
+def test_element_indices_are_int64(kernels_run, monkeypatch):
+    """Use a large program id with the dtype that the interpreter uses."""
     interpreter = importlib.import_module("triton.runtime.interpreter")
     if torch.cuda.is_available():
         pytest.skip("the kernels are compiled, not interpreted")
@@ -98,7 +98,7 @@ def test_elements_are_numbered_in_int64(kernels_run, monkeypatch):
     assert found.tolist() == [2**36 + i for i in range(64)]
 
 
-def test_available_on_a_gpu_or_in_the_interpreter(monkeypatch):
+def test_kernels_are_available_on_a_gpu_or_in_the_interpreter(monkeypatch):
     monkeypatch.delenv("TRITON_INTERPRET", raising=False)
     assert kernels.available("cuda") and not kernels.available(torch.device("cpu"))
     monkeypatch.setenv("TRITON_INTERPRET", "1")

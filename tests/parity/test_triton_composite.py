@@ -76,7 +76,7 @@ def test_the_v41_path_uses_every_kernel(monkeypatch):
     assert_close("gated", expected[2].astype(np.float64), found[2], "f32", terms, 2 * scale())     # both round
 
 
-def test_memory_is_rounded_where_the_dialect_rounds(monkeypatch):
+def test_memory_is_rounded_if_the_dialect_rounds(monkeypatch):
     launched = record_launches(monkeypatch)
     found, expected, _ = run_all(V41)
     assert launched == ["rows", "dequantise", "gate"]
@@ -87,7 +87,7 @@ def test_memory_is_rounded_where_the_dialect_rounds(monkeypatch):
     ({"score_form": "normalised"}, ["rows", "dequantise"]),
     *(({"gate_form": form}, ["rows", "dequantise"]) for form in CHOICES["gate_form"] if form != "copysign_sqrt")],
     ids=str)
-def test_other_forms_use_torch_operations(change, expected, monkeypatch):
+def test_unsupported_forms_use_torch_operations(change, expected, monkeypatch):
     launched = record_launches(monkeypatch)
     run_all(replace(TILEKERNELS, **change))
     assert launched == expected
@@ -117,7 +117,7 @@ def test_gradients_use_torch_operations(monkeypatch):
 
 def test_the_cpu_uses_torch_operations_without_the_interpreter(monkeypatch):
     if DEVICE == "cuda":
-        pytest.skip("tensors on a GPU take the kernels")
+        pytest.skip("tensors on a GPU use the kernels")
     launched = record_launches(monkeypatch)
     monkeypatch.delenv("TRITON_INTERPRET")
     run_all()

@@ -64,11 +64,11 @@ def test_gated_values(shape):
 
 @pytest.mark.parametrize("eps", [1e-20, 1e-6, 1e-5], ids=str)
 @pytest.mark.parametrize("magnitude", [1e-3, 1e-8, 1e-10], ids=lambda m: f"states of {m}")
-def test_small_states_depend_on_eps(magnitude, eps):
+def test_gates_of_small_states_depend_on_eps(magnitude, eps):
     assert_gated(case((1, 3, 2, 13), magnitude), eps)
 
 
-def test_the_default_eps_is_that_of_float32():
+def test_the_default_eps_is_the_machine_epsilon_of_float32():
     arrays = case((1, 3, 2, 13), 1e-4)
     assert_close("gated", run(arrays, float(np.finfo(np.float32).eps)), run(arrays, None), "exact")
     assert not np.array_equal(run(arrays, None), run(arrays, 1e-6))
@@ -88,7 +88,7 @@ def test_gates_at_the_edges_of_the_root():
         assert_close(f"gate of {s}", e, f, "f32", 1, max(scale, np.finfo(np.float32).tiny))
 
 
-def test_the_clamp_is_a_maximum():
+def test_scores_below_the_clamp_have_the_same_root():
     inside = run(unit_case(np.float32([1e-6, 9e-7, 1e-9, 1e-30])), 1e-20).ravel()
     assert inside.tolist() == [inside[0]] * 4
     outside = run(unit_case(np.float32([1e-6, 1.1e-6])), 1e-20).ravel()

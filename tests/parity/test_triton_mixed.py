@@ -19,14 +19,14 @@ def on_device(array):
 
 
 @EVERY_FIFTH_CASE
-def test_rows(number):
+def test_rows_of_mixed_dialects(number):
     with reproducible(number):
         check_rows(rows_case(number), torch_ops, on_device)
 
 
 @EVERY_FIFTH_CASE
-def test_module(number):
-    """Only forms with a kernel; all other fields are drawn at random."""
+def test_modules_of_mixed_dialects(number):
+    """Use only forms with a kernel; all other fields are drawn at random."""
     with reproducible(number):
         case = module_case(number, score_form="factored", gate_form="copysign_sqrt")
         check_module(case, torch_ops, on_device)

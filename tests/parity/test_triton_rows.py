@@ -53,7 +53,7 @@ def test_rows_of_every_preset(name, shape):
         assert_rows(ids, history, multipliers, primes, None, addressing.pad_id, addressing.eos_id)
 
 
-def test_rows_of_more_tokens_than_a_program_takes():
+def test_rows_of_more_tokens_than_one_program_handles():
     rng, addressing = np.random.default_rng(2), addressing_of(preset("deepseek-v4.1-flash"))
     for T in (kernel.BLOCK - 1, kernel.BLOCK, kernel.BLOCK + 1, 2 * kernel.BLOCK + 3):
         ids, history = stream(rng, (2, T), 4, addressing.config.canonical_size, None)
@@ -103,8 +103,8 @@ def test_the_remainder_is_exact_for_primes_of_any_size():
 
 @pytest.mark.parametrize("place", range(4))
 @pytest.mark.parametrize("mark", ["dead", "end of document"])
-def test_a_barrier_hides_everything_before_it(mark, place):
-    """One mark at each place in the history or the text; every position is compared."""
+def test_a_barrier_hides_all_earlier_tokens(mark, place):
+    """Put one mark at each index of the history or the text, and compare every position."""
     ids = np.array([[5, 6, 7, 8, 9, 10]])
     history = np.array([[3, 4, 5]])
     text = np.concatenate([history, ids], axis=1)
@@ -140,7 +140,7 @@ def test_invalid_arguments_raise(case):
 
 
 @pytest.mark.parametrize(("count", "orders"), [(0, 1), (3, 2), (4, 0)])
-def test_every_order_needs_the_same_number_of_primes(count, orders):
+def test_different_numbers_of_primes_per_order_raise(count, orders):
     changed = arguments() | {"multipliers": torch.ones(orders + 1, dtype=torch.int64),
                              "history": torch.zeros(2, orders, dtype=torch.int64), "primes": torch.full((count,), 7)}
     with pytest.raises(InputError, match="primes"):

@@ -108,7 +108,7 @@ def test_pad_and_eos_are_canonical(drawn):
 
 @many
 @given(data=st.data(), addressing=addressings())
-def test_rows_in_chunks_equal_those_of_the_whole(data, addressing):
+def test_chunked_rows_equal_unchunked_rows(data, addressing):
     ids = np.array(data.draw(streams(addressing)), dtype=np.int64)
     layer = addressing.config.layer_ids[0]
     cuts = sorted(data.draw(st.lists(st.integers(0, len(ids)), max_size=4)))
@@ -133,7 +133,7 @@ def test_rollback_removes_the_draft(data, addressing):
 
 @few
 @given(data=st.data(), addressing=addressings())
-def test_stepper_equals_rows(data, addressing):
+def test_the_stepper_gives_the_same_rows_as_one_call(data, addressing):
     layer = addressing.config.layer_ids[0]
     ids = np.array([data.draw(streams(addressing))], dtype=np.int64).reshape(1, -1)
     step, history = addressing.stepper(layer), addressing.start(1)
@@ -145,7 +145,7 @@ def test_stepper_equals_rows(data, addressing):
 @few
 @given(data=st.data(), addressing=addressings())
 def test_a_token_affects_only_its_window(data, addressing):
-    """Changing the id at q, to DEAD or any other, does not change the rows before q and from q + N on."""
+    """Changing the id at q, to DEAD or any other id, does not change the rows before q or from q + N on."""
     ids = np.array(data.draw(st.lists(tokens(addressing), min_size=1, max_size=12)), dtype=np.int64)
     q, other = data.draw(st.integers(0, len(ids) - 1)), ids.copy()
     other[q] = data.draw(tokens(addressing))

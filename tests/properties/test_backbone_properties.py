@@ -92,7 +92,7 @@ def test_chunks_in_either_form_equal_the_whole_text(data, config, seed):
 @few
 @given(data=st.data(), config=models(), seed=st.integers(0, 99))
 def test_rollback_and_replay_equal_the_whole_text(data, config, seed):
-    """Random numbers of tokens and drafts, then random rollbacks, separately for every row."""
+    """Every row has its own random numbers of tokens and drafts, then its own random rollback."""
     B, T = 3, 8
     parameters, ids, drafts = random_model(config, seed), random_ids(config, B, T, seed), random_ids(config, B, 3, 77)
     whole, state = forward(parameters, ids, config), DecodeState.start(B)
@@ -112,7 +112,7 @@ def test_rollback_and_replay_equal_the_whole_text(data, config, seed):
 
 @few
 @given(data=st.data(), config=models(), seed=st.integers(0, 99))
-def test_forks_and_reordered_rows_are_separate_runs(data, config, seed):
+def test_forks_and_reordered_rows_match_separate_runs(data, config, seed):
     parameters, ids = random_model(config, seed), random_ids(config, 3, 9, seed)
     begin, state = data.draw(st.integers(0, 5)), DecodeState.start(3)
     forward(parameters, ids[:, :begin], config, state=state)
@@ -133,7 +133,7 @@ def test_forks_and_reordered_rows_are_separate_runs(data, config, seed):
 @many
 @given(data=st.data(), config=mixtures(), seed=st.integers(0, 99))
 def test_routing_equals_the_slow_implementation(data, config, seed):
-    """Scores are quarters, to cause ties; biases are negative, so a mask of zeros would win."""
+    """Scores are multiples of 1/4, to cause ties; biases are negative, so experts masked with 0 would be selected."""
     quarters = st.lists(st.integers(1, 4), min_size=config.n_routed_experts, max_size=config.n_routed_experts)
     scores = np.array([data.draw(quarters) for _ in range(3)]) / 4
     bias = -np.array(data.draw(quarters)) / 2

@@ -26,7 +26,7 @@ EVERY_CASE = pytest.mark.parametrize("number", range(CASES), ids=lambda number: 
 def test_every_field_is_drawn():
     drawn = [vars(random_config(np.random.default_rng(number))) for number in range(100)]
     assert [field for field in drawn[0] if len({config[field] for config in drawn}) == 1] == [
-        "name", "source", "vocabulary"]                                      # test_rows has vocabularies as well
+        "name", "source", "vocabulary"]                                      # rows_case also draws vocabularies
 
 
 @pytest.fixture
@@ -58,39 +58,40 @@ def tensor(array):
 
 @EVERY_BACKEND
 @EVERY_CASE
-def test_rows(backend, number, paths):
+def test_rows_of_mixed_dialects(backend, number, paths):
     with reproducible(number):
         check_rows(rows_case(number), load(backend), converter(backend))
 
 
-def check_rows(case, space, convert):
+def check_rows(case, namespace, convert):
     """Rows equal the slow implementation's: whole, in chunks, one token at a time, and from raw ids."""
-    addressing = Addressing(case.config, case.vocabulary, ops=space)
+    addressing = Addressing(case.config, case.vocabulary, ops=namespace)
     raw, ids, history = (convert(array) for array in (case.raw, case.ids, case.history))
     for flat, expected in ((False, case.expected), (True, case.flat)):
-        assert_close("rows_of_tokens", expected, space.to_numpy(addressing.rows_of_tokens(raw, history, flat)), "exact")
+        found = addressing.rows_of_tokens(raw, history, flat)
+        assert_close("rows_of_tokens", expected, namespace.to_numpy(found), "exact")
         for layer, rows in zip(case.config.layer_ids, expected, strict=True):
-            assert_close("rows", rows, space.to_numpy(addressing.rows(ids, layer, history, flat)), "exact")
-    check_streams(case, space, convert, addressing, ids, history)
+            assert_close("rows", rows, namespace.to_numpy(addressing.rows(ids, layer, history, flat)), "exact")
+    check_streams(case, namespace, convert, addressing, ids, history)
 
 
-def check_streams(case, space, convert, addressing, ids, history):
+def check_streams(case, namespace, convert, addressing, ids, history):
     layer, expected = case.config.layer_ids[-1], case.expected[-1]
     step, latest = addressing.stepper(layer), case.history
     for t in range(case.ids.shape[1]):
         found = step(*(convert(np.ascontiguousarray(array)) for array in (case.ids[:, t], latest)))
-        assert_close(f"stepper at {t}", expected[:, t], space.to_numpy(found), "exact")
+        assert_close(f"stepper at {t}", expected[:, t], namespace.to_numpy(found), "exact")
         latest = ops.next_history(latest, case.ids[:, t : t + 1])
     for part in case.cuts:
-        found = space.to_numpy(addressing.rows(ids[:, part], layer, history))
+        found = namespace.to_numpy(addressing.rows(ids[:, part], layer, history))
         assert_close(f"rows of {part}", expected[:, part], found, "exact")
         history = addressing.advance(history, ids[:, part])
-    assert_close("history", latest, space.to_numpy(history), "exact")
+    assert_close("history", latest, namespace.to_numpy(history), "exact")
 
 
 @EVERY_BACKEND
 @EVERY_CASE
-def test_module(backend, number, paths):
+def test_modules_of_mixed_dialects(backend, number, paths):
     with reproducible(number):
         check_module(module_case(number), load(backend), converter(backend))
 
@@ -102,31 +103,31 @@ def test_every_gate_form(form, backend, number, paths):
     check_module(module_case(number, gate_form=form), load(backend), converter(backend))
 
 
-def check_module(case, space, convert):
+def check_module(case, namespace, convert):
     """Compare runs with and without a trace, in one call and in chunks; no input is modified."""
     # The memory, which is exact.
     before = {name: array.tobytes() for name, array in case.arrays.items()}
     parameters = {name: convert(array) for name, array in case.parameters.items()}
-    memory = space.gather_decode(parameters, convert(case.arrays["rows"]), case.config, case.memory.dtype)
-    assert_close("memory", case.memory, space.to_numpy(memory), "exact")
+    memory = namespace.gather_decode(parameters, convert(case.arrays["rows"]), case.config, case.memory.dtype)
+    assert_close("memory", case.memory, namespace.to_numpy(memory), "exact")
     # Every stage of a traced run.
     trace, whole = Trace(), [slice(None)]
-    traced = run(case, space, convert, parameters, whole, trace)
+    traced = run(case, namespace, convert, parameters, whole, trace)
     assert_close("traced memory", case.memory, trace["memory"], "exact")
     for stage in trace:
         if stage != "memory":
             assert_inside(f"traced {stage}", case.stages[stage], trace[stage], case.memory.dtype)
     # Output and taps of every kind of run.
-    found = {"traced": traced, "fused": run(case, space, convert, parameters, whole),
-             f"fused, in {len(case.cuts)} chunks": run(case, space, convert, parameters, case.cuts)}
+    found = {"traced": traced, "fused": run(case, namespace, convert, parameters, whole),
+             f"fused, in {len(case.cuts)} chunks": run(case, namespace, convert, parameters, case.cuts)}
     for how, (output, taps) in found.items():
         assert_inside(f"{how} output", case.stages["output"], output, case.memory.dtype)
         assert_inside(f"{how} taps", case.stages["taps"], taps, case.memory.dtype)
-    check_residual(case, space, convert, traced[0])
+    check_residual(case, namespace, convert, traced[0])
     assert before == {name: array.tobytes() for name, array in case.arrays.items()}
 
 
-def run(case, space, convert, parameters, cuts, trace=None):
+def run(case, namespace, convert, parameters, cuts, trace=None):
     """The module's output over the chunks and its final taps, as NumPy arrays."""
     arrays, found = case.arrays, []
     hidden, rows, dead = (None if array is None else convert(array)
@@ -134,14 +135,14 @@ def run(case, space, convert, parameters, cuts, trace=None):
     state = EngramState(convert(arrays["taps"]))
     for part in cuts:
         closed = None if dead is None else dead[:, part]
-        found.append(space.to_numpy(engram(parameters, hidden[:, part], rows[:, part], case.config, state=state,
-                                           dead=closed, ops=space, trace=trace)))
-    return np.concatenate(found, axis=1), space.to_numpy(state.taps)
+        found.append(namespace.to_numpy(engram(parameters, hidden[:, part], rows[:, part], case.config, state=state,
+                                               dead=closed, ops=namespace, trace=trace)))
+    return np.concatenate(found, axis=1), namespace.to_numpy(state.taps)
 
 
-def check_residual(case, space, convert, update):
+def check_residual(case, namespace, convert, update):
     """The residual of equal inputs is equal bit for bit."""
     hidden = case.arrays["hidden"]
     expected = residual(hidden, update, case.config)
-    found = residual(convert(hidden), convert(update), case.config, ops=space)
-    assert_close("residual", expected, space.to_numpy(found), "exact")
+    found = residual(convert(hidden), convert(update), case.config, ops=namespace)
+    assert_close("residual", expected, namespace.to_numpy(found), "exact")

@@ -56,7 +56,7 @@ normed: np.ndarray = ops.rms_norm(hidden, np.ones(2560, dtype=np.float32), 1e-6)
 normed = numba.rms_norm(hidden, np.ones(2560, dtype=np.float32), 1e-6)
 ops.rms_norm(hidden)                            # type: ignore[call-arg]
 
-# A whole model, and checkpoints of others
+# A whole model, and checkpoints of other implementations
 logits: np.ndarray = forward({}, ids, model, state=DecodeState.start(1), ops=numba)
 hf_config, hf_parameters = from_hf_deepseek_v3({}, {})
 assert_type(hf_config, ModelConfig)

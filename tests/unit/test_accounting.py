@@ -1,4 +1,4 @@
-"""Parameter counts: every printed figure, parts that sum to the total, and the allocation in both directions."""
+"""Parameter counts: every published number, parts that sum to the total, and the allocation in both directions."""
 
 from dataclasses import replace
 
@@ -37,18 +37,18 @@ FIGURES = [
     ("mhc-9b", "total", 9_178_455_372, "9.18B", "rounded"),
     ("mhc-9b", "active_one_vocab", 1_660_656_972, "1.66B", "rounded"),
 ]
-"""Model, summary field, our count, printed figure, and how the two agree."""
+"""Model, summary field, our count, published number, and how the two agree."""
 
 
 @pytest.mark.parametrize(("name", "field", "counted", "printed", "how"), FIGURES,
                          ids=[f"{name} {field}" for name, field, *_ in FIGURES])
-def test_printed_figures(name, field, counted, printed, how):
+def test_published_numbers(name, field, counted, printed, how):
     assert getattr(summarise(model_preset(name)), field) == counted
     assert agreement(counted, printed) == how
     assert printed in [figure for known, figure, _ in PRINTED[name] if known == field]
 
 
-def test_every_printed_figure_is_covered():
+def test_every_published_number_is_covered():
     listed = {(name, field) for name, entries in PRINTED.items() for field, _, _ in entries}
     assert listed == {(name, field) for name, field, *_ in FIGURES} | {("engram-27b", "rho")}
     assert agreement(allocation(model_preset("engram-27b")), "74.3%") == "rounded"
@@ -149,7 +149,7 @@ def test_table_rows_and_bytes():
     assert result.table_bytes == 4 * result.tables == 4 * 80 * 72_404_232
 
 
-def test_rho_is_the_idle_experts_share():
+def test_rho_is_the_fraction_of_idle_expert_parameters():
     config = model_preset("engram-27b")
     idle = 49 * 3 * 2560 * 1536 * 29
     assert allocation(config) == idle / (idle + 5_792_338_560)
@@ -159,7 +159,7 @@ def test_rho_is_the_idle_experts_share():
 
 
 @pytest.mark.parametrize(("experts", "at_40_percent"), [(106, 46), (99, 43)])
-def test_the_papers_two_budgets(experts, at_40_percent):
+def test_both_budgets_of_the_paper(experts, at_40_percent):
     """The budget buys `experts` experts at rho = 1 and `at_40_percent` at rho = 0.4; 6 of them are active."""
     expert, engram = 51_300_000, preset("paper")
     total, active = 568e6 + (experts - 6) * expert, 568e6
@@ -175,7 +175,7 @@ def test_the_papers_two_budgets(experts, at_40_percent):
 
 @pytest.mark.parametrize("name", ["engram-27b", "engram-40b", "tiny", "small"])
 def test_allocate_inverts_allocation(name):
-    """A preset's own budget and rho give its number of experts, and its table rows up to the primes' excess."""
+    """From a preset's budget and rho, `allocate` returns its number of experts and about its number of table rows."""
     config = model_preset(name)
     result, experts = summarise(config), config.backbone.experts
     idle = (experts.n_routed_experts - experts.num_experts_per_tok) * expert_parameters(config)
@@ -199,5 +199,5 @@ def test_impossible_budgets_raise(changes, message):
     (1.25e9, "1.2B", "rounded"), (1.26e9, "1.2B", "truncated"), (1.31e9, "1.2B", "no"), (1.16e9, "1.2B", "rounded"),
     (999.6e6, "1000M", "rounded"), (999.6e6, "999M", "truncated"), (0.743, "74.3%", "rounded"),
     (0.7436, "74.3%", "truncated"), (0.7400, "74%", "rounded"), (2e9, "2.00B", "rounded")], ids=str)
-def test_agreement(result, printed, how):
+def test_agreement_is_rounded_truncated_or_no(result, printed, how):
     assert agreement(result, printed) == how

@@ -53,7 +53,7 @@ def test_published_decode_step_by_advancing():
     assert digest(flat_rows_of_the_release(np.array([[15]]), history)) == known()["digests"]["step_15_after_0_3"]
 
 
-def test_digest_is_of_little_endian_int64():
+def test_digest_uses_little_endian_int64():
     assert int64_digest(np.array([1, -1], dtype=np.int32)) == digest([1, -1])
     assert int64_digest(np.array([1, -1], dtype=">i8")) == digest([1, -1])
     assert int64_digest(np.arange(6).reshape(2, 3).T) == digest([0, 3, 1, 4, 2, 5])
@@ -89,7 +89,7 @@ def test_demo_module_hashes_canonical_ids_not_raw_ones():
 
 @pytest.mark.parametrize("name", presets())
 def test_presets_against_the_slow_oracle(name):
-    """Lengths: no token, one, fewer than N, N and more."""
+    """Each text has no token, one token, fewer than N, exactly N, or more."""
     config, addressing = preset(name), Addressing(preset(name))
     rng = np.random.default_rng(5)
     for layer in config.layer_ids:

@@ -79,7 +79,7 @@ def test_bad_histories_raise(history, message):
             call()
 
 
-def test_history_of_the_wrong_batch_size_raises():
+def test_history_with_the_wrong_batch_size_raises():
     with pytest.raises(InputError, match=r"history: expected shape \[2, 2\].*found shape \[1, 2\]"):
         TINY.rows(np.array([[5], [6]]), 1, np.array([[1, 2]]))
 
@@ -131,7 +131,7 @@ def test_unknown_preset_suggests_the_nearest(name, nearest):
         preset(name)
 
 
-def test_unknown_preset_without_a_near_match():
+def test_unknown_preset_without_a_near_match_gets_no_suggestion():
     with pytest.raises(InputError, match=r"found '%%%'$"):
         preset("%%%")
 
@@ -142,7 +142,7 @@ def test_paper_is_an_alias():
 
 
 @pytest.mark.parametrize("name", presets())
-def test_presets_are_named_sourced_and_immutable(name):
+def test_presets_have_a_name_and_a_source_and_are_immutable(name):
     config = preset(name)
     assert config.name == name and config.source
     with pytest.raises(FrozenInstanceError):

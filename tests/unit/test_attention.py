@@ -119,7 +119,7 @@ def test_each_head_packs_key_rows_before_value_rows():
     assert w_uv[..., 0].tolist() == [[2], [5]]
 
 
-def test_a_query_has_its_unrotated_part_first():
+def test_the_unrotated_part_of_a_query_comes_first():
     config = replace(MLA, n_heads=2, qk_nope_head_dim=1, qk_rope_head_dim=2)
     nope, pe = ops.queries({"wq.weight": np.eye(6)}, np.arange(6.0)[None, None], np.zeros((1, 1, 1)), config)
     assert nope[0, 0].tolist() == [[0], [3]]
@@ -139,7 +139,7 @@ def test_the_latent_is_normalised_and_the_key_is_not():
     assert c_kv.shape[-1] + k_pe.shape[-1] == config.kv_lora_rank + config.qk_rope_head_dim
 
 
-def test_latents_use_their_own_eps():
+def test_latents_use_latent_norm_eps():
     p, x = case(MLA, 1, 2)
     angle = np.zeros((1, 2, 2))
     for eps in (1e-20, 1e-6, 1e-2):

@@ -1,4 +1,4 @@
-"""The benchmark: arithmetic, errors, and that every row runs. No test asserts a speed."""
+"""The benchmark: its arithmetic, its errors, and a run of every row. No test asserts a speed."""
 
 import ast
 import json
@@ -57,12 +57,12 @@ def judged(metric, ours, other, goal, variants=(), failure="", reason=""):
     ("limit", 2.1, 2.0, "missed"), ("memory", 0.5, 0.5, "met"), ("memory", 0.4, 0.5, "missed"),
     ("delay", -4000.0, -4000.0, "met"), ("delay", -4001.0, -4000.0, "missed"), ("speedup", None, 2.0, "not judged"),
 ])
-def test_goals_are_compared_with_the_median(metric, goal, value, status):
+def test_medians_are_compared_with_the_goals(metric, goal, value, status):
     found = judged(metric, [4.0, 1.0, 4.0], [8.0, 100.0, 8.0], goal)       # the second round was disturbed
     assert (found["median"], found["status"]) == (value, status)
 
 
-def test_a_ratio_is_taken_within_each_round():
+def test_ratios_are_computed_per_round():
     """The baseline was disturbed in the second round; the ratio of the medians would be 6."""
     found = judged("speedup", [1.0, 2.0, 4.0], [3.0, 20.0, 12.0], 3.0)
     assert [found[name] for name in ("median", "q1", "q3")] == [3.0, 3.0, 6.5]
@@ -80,7 +80,7 @@ def test_missing_failed_or_unjudged_goals_are_not_met():
 @pytest.mark.parametrize("change, expected", [
     ({"quick": True}, "small sizes"), ({"avx512": False}, "AVX-512"), ({"threads": 3}, "at most 2 threads"),
     ({"blas": 5}, "BLAS uses 5 threads"), ({}, "")], ids=["quick", "no AVX-512", "threads", "BLAS", "none"])
-def test_reasons_not_to_judge(monkeypatch, change, expected):
+def test_reasons_for_not_judging(monkeypatch, change, expected):
     monkeypatch.setattr(benchmark, "has_avx512", lambda: change.get("avx512", True))
     monkeypatch.setattr(benchmark, "blas_threads", lambda wanted: change.get("blas", wanted))
     case = Case("work", {}, change.get("threads", 2), {}, [], uses_blas=True)
@@ -91,7 +91,7 @@ def test_reasons_not_to_judge(monkeypatch, change, expected):
 # Timing ------------------------------------------------------------------------------------------------
 
 
-def test_variants_take_turns_and_short_calls_are_repeated(monkeypatch):
+def test_variants_alternate_and_short_calls_are_repeated(monkeypatch):
     now, called = [0.0], []
 
     def variant(name, seconds):
@@ -138,12 +138,12 @@ def test_extra_memory_includes_freed_temporaries():
     (["--plot", "no/such/folder.svg"], "folder")],
     ids=["unknown row", "no row", "rounds", "no threads", "too many threads", "ending", "folder"])
 @needs_jit
-def test_bad_options_are_one_line_and_exit_2(capsys, argv, expected):
+def test_bad_options_print_one_line_and_exit_2(capsys, argv, expected):
     code, out, err = run(capsys, "bench", *argv)
     assert (code, out) == (2, "") and expected in err and err.count("\n") == 1
 
 
-def test_bench_needs_the_compiler(capsys, monkeypatch):
+def test_bench_without_the_jit_exits_2(capsys, monkeypatch):
     monkeypatch.setenv("NUMBA_DISABLE_JIT", "1")
     code, _, err = run(capsys, "bench", "--quick")
     assert code == 2 and "NUMBA_DISABLE_JIT" in err and err.count("\n") == 1
@@ -167,7 +167,7 @@ def quick():
     return json.loads(json.dumps(measure(benchmark.ROWS, setting, lambda text: None), allow_nan=False))
 
 
-def test_quick_measures_every_row_and_judges_nothing(quick):
+def test_a_quick_run_measures_every_row_without_judging(quick):
     names = list(dict.fromkeys(row["row"] for row in quick["rows"]))
     assert [name for name in names if name not in CUDA_ROWS] == CPU_ROWS
     assert status_counts(quick)["met"] == status_counts(quick)["missed"] == 0 < status_counts(quick)["not judged"]
@@ -204,7 +204,7 @@ def test_text_fits_the_terminal(monkeypatch, columns):
     assert "  4.00x as fast as a baseline, quartiles 4.00x to 4.22x" in shown and "a note of the run" in shown
 
 
-def test_cells_of_a_result():
+def test_cells_show_value_quartiles_goal_and_status():
     first, second, absent, _ = cells(made_up())
     assert first == ["some work, 2 threads", "4.00x as fast as a baseline", "4.00x to 4.22x", "at least 3.00x", "met"]
     assert second[1:] == ["56% of the limit: a wall", "53% to 58%", "at least 80%", "missed"]
@@ -254,7 +254,7 @@ def test_baselines_do_not_import_this_package():
 # The chart ---------------------------------------------------------------------------------------------
 
 
-def test_chart_has_a_finding_and_alt_text():
+def test_chart_has_a_title_and_alt_text():
     result = made_up()
     root = ElementTree.fromstring(chart_svg(result))
     assert root.get("role") == "img"
@@ -265,5 +265,5 @@ def test_chart_has_a_finding_and_alt_text():
     assert chart_svg(result) == chart_svg(result)
 
 
-def test_chart_without_limits():
+def test_chart_without_comparisons():
     assert "Nothing was compared with a limit" in chart_svg(made_up() | {"rows": []}).decode()

@@ -85,7 +85,7 @@ def test_columns_are_normalised_first():
 
 @pytest.mark.parametrize("iterations", [1, 2, 20])
 @pytest.mark.parametrize("eps", [1e-6, 1e-3])
-def test_sinkhorn_with_eps_is_the_transpose_of_the_releases(eps, iterations):
+def test_sinkhorn_with_eps_is_the_transpose_of_the_released_version(eps, iterations):
     logits = np.random.default_rng(0).standard_normal((5, 4, 4))
     expected = np.array([slow.release_matrix(matrix.T.tolist(), iterations, eps) for matrix in logits])
     result = sinkhorn(logits, iterations, eps)
@@ -116,7 +116,7 @@ def test_all_branches_are_normalised_together():
         assert np.abs(a - c).max() > 1e-3
 
 
-def test_maps_of_an_untrained_site():
+def test_untrained_hyper_connection_maps():
     p, X = {"phi": np.zeros((24, 20)), "bias": np.zeros(24), "alpha": np.ones(3)}, state((1, 2, 4, 5))
     pre, post, res = branch_maps(p, X, EPS, HyperConfig())
     assert (pre == 0.5).all()
@@ -124,7 +124,7 @@ def test_maps_of_an_untrained_site():
     assert_close("res", np.full((1, 2, 4, 4), 0.25), res, "f64", sinkhorn_terms(4, 20))
 
 
-def test_options_of_the_releases():
+def test_released_eps_options_change_pre_and_res():
     p, X = site(4, 5), state((1, 2, 4, 5))
     paper, release = (branch_maps(p, X, EPS, c) for c in (HyperConfig(), HyperConfig(pre_eps=1e-6, sinkhorn_eps=1e-6)))
     assert_close("pre", paper[0] + 1e-6, release[0], "exact")
@@ -133,7 +133,7 @@ def test_options_of_the_releases():
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_a_site_matches_the_slow_version(shape):
+def test_a_hyper_connection_matches_the_slow_version(shape):
     p, X, config = site(*shape[2:]), state(shape), HyperConfig(shape[2])
     lists, c = {n: a.tolist() for n, a in p.items()}, {"eps": EPS, "iterations": 20, "post_mult": 2.0}
     expected = [[slow.site(lists, branches, c, lambda u: [3 * a for a in u]) for branches in row]

@@ -75,7 +75,7 @@ def test_last_returns_the_end_of_each_row(lengths, count):
         assert result[b].tolist() == (expected[-count:] if count else [])
 
 
-def test_last_of_vectors_and_of_empty_caches():
+def test_last_handles_vectors_and_empty_caches():
     cache = np.arange(12.0).reshape(1, 3, 2, 2)
     assert last(cache, np.array([2]), 3, 0)[0].tolist() == [[[0, 0], [0, 0]], *cache[0, :2].tolist()]
     assert last(cache[:, :0], np.array([0]), 2, 0).tolist() == np.zeros((1, 2, 2, 2)).tolist()

@@ -61,7 +61,7 @@ NORMALISED = [
 
 
 @pytest.mark.parametrize("step, text, expected", [s[1:] for s in STEPS], ids=[s[0] for s in STEPS])
-def test_step(step, text, expected):
+def test_normaliser_step(step, text, expected):
     assert step(text) == expected
 
 
@@ -70,18 +70,18 @@ def test_normalise(text, expected):
     assert normalise(text) == expected
 
 
-def test_steps_apply_in_their_order():
+def test_steps_are_applied_in_order():
     assert [step.__name__ for step in ops.STEPS] == [
         "fold_compatibility", "decompose", "strip_accents", "lowercase", "collapse_spaces", "strip_ends",
     ]  # fmt: skip
 
 
-def test_key_of_broken_utf8_is_the_raw_token():
+def test_key_of_invalid_utf8_is_the_raw_token():
     assert canonical_key("\ufffd", "\u00c3") == "\u00c3"
     assert canonical_key("A\ufffd", "A\u00c3") == "A\u00c3", "not normalised either"
 
 
-def test_key_of_text_that_vanishes_is_the_text():
+def test_text_that_normalises_to_empty_is_its_own_key():
     assert canonical_key("\u0301", "\u00cc\u0123") == "\u0301"
     assert canonical_key("\v", "\u010b") == "\v"
     assert canonical_key("", "<empty>") == ""

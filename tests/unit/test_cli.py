@@ -118,7 +118,7 @@ def test_doctor_fails_if_a_digest_differs(capsys, monkeypatch):
     assert code == 1 and "differs" in out
 
 
-def test_several_words_are_one_text(capsys):
+def test_several_words_are_joined_into_one_text(capsys):
     assert run(capsys, "ids", "the", "horse", "--json")[1] == run(capsys, "ids", "the horse", "--json")[1]
 
 
@@ -128,7 +128,7 @@ def test_json_contains_every_position_of_a_long_text(capsys):
     assert len(shown["tokens"]) == len(shown["stages"]["rows"]["values"]) > 100
 
 
-def test_fit_reads_only_what_it_keeps(capsys):
+def test_fit_reads_only_the_part_that_it_keeps(capsys):
     """Shortening a line must not read the part that is cut off."""
     from engram_ref.cli.terminal import fit
 

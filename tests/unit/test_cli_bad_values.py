@@ -23,7 +23,7 @@ VALID = {"walk": ["the fox"], "ids": ["--tokens=1,2"], "presets": [], "count": [
 TEXTS = set(BAD) - {"empty", "half a surrogate pair", "dashes only"}
 GOOD = {("walk", "text"): TEXTS | {"dashes only"}, ("ids", "text"): TEXTS, ("count", "preset"): {"dashes only"},
         ("golden", "folder"): {"dashes only"}}
-"""Values that are valid: any string is a text, and "--" alone is not an argument."""
+"""Values that are valid: any string is valid text, and "--" alone is not an argument."""
 
 
 def arguments(command):

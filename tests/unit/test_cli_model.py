@@ -16,7 +16,7 @@ from tests.unit.test_cli import run
 SCRIPT = Path(__file__).parents[2] / "scripts" / "step_model.py"
 
 
-def test_count_shows_every_model_and_every_printed_figure(capsys):
+def test_count_shows_every_model_and_every_published_number(capsys):
     code, out, _ = run(capsys, "count")
     assert code == 0 and all(name in out for name in model_presets())
     assert all(figure in out for figures in PRINTED.values() for _, figure, _ in figures)

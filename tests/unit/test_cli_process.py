@@ -19,7 +19,7 @@ def spawn(*argv, env=None, **kwargs):
                           env=os.environ | (env or {}), timeout=60, **kwargs)
 
 
-def test_a_closed_pipe_ends_quietly():
+def test_a_closed_pipe_ends_the_command_quietly():
     command = f"{sys.executable} -m engram_ref walk --step | head -n 1"
     done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, timeout=60)
     assert done.stdout.count(b"\n") == 1 and done.stderr == b"" and done.returncode == 0
@@ -73,7 +73,7 @@ def test_a_damaged_vocabulary_file_prints_one_line(capsys, monkeypatch, tmp_path
     assert stop.value.code == 2 and err.count("\n") == 1 and err.startswith("engram-ref: vocabulary file")
 
 
-def test_step_through_prints_the_gates_of_walk():
+def test_step_through_prints_the_same_gates_as_walk():
     script = [sys.executable, str(SCRIPTS / "step_through.py")]
     done = subprocess.run(script, capture_output=True, text=True, timeout=60)
     walked = spawn("walk", "--preset", "tiny", "--stage", "gate", "--position", "3").stdout.decode()

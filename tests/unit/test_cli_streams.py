@@ -11,7 +11,7 @@ import pytest
 from engram_ref.cli.main import main
 
 WITHOUT_OUTPUT = [">&-", ">/dev/full", ">&- 2>&-", ">/dev/full 2>/dev/full", ">&- 2>&- <&-"]
-WITHOUT_THE_REST = ["2>&-", "2>/dev/full", "<&-", "2>&- <&-"]
+OTHER_STREAMS_UNUSABLE = ["2>&-", "2>/dev/full", "<&-", "2>&- <&-"]
 
 pytestmark = pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
 
@@ -43,8 +43,8 @@ def test_unwritable_output_exits_2(command, unbuffered, streams):
         assert done.stderr == f"engram-ref: standard output: {reason}\n"
 
 
-@pytest.mark.parametrize("streams", WITHOUT_THE_REST)
-def test_the_other_streams_are_not_needed(streams):
+@pytest.mark.parametrize("streams", OTHER_STREAMS_UNUSABLE)
+def test_output_works_with_the_other_streams_closed_or_full(streams):
     done = shell(f"$run count tiny {streams}")
     assert done.returncode == 0 and done.stdout == shell("$run count tiny").stdout
 
@@ -56,12 +56,12 @@ def test_an_error_without_standard_error_exits_2(command, streams):
     assert (done.returncode, done.stdout, done.stderr) == (2, "", "")
 
 
-def test_a_command_that_prints_nothing_needs_no_output(tmp_path):
+def test_a_command_that_prints_nothing_works_with_closed_output(tmp_path):
     assert shell(f"$run ids x --out {tmp_path}/rows.npy >&-").returncode == 0
     assert (tmp_path / "rows.npy").read_bytes().startswith(b"\x93NUMPY")
 
 
-def test_a_closed_stream_never_becomes_the_file_that_is_written(tmp_path):
+def test_an_output_file_never_takes_the_descriptor_of_a_closed_stream(tmp_path):
     done = shell(f"$run walk hi --plot {tmp_path}/walk.svg >&- 2>&- <&-")
     assert done.returncode == 2 and (tmp_path / "walk.svg").read_text(encoding="utf-8").endswith("</svg>\n")
 
@@ -80,7 +80,7 @@ def test_an_unwritable_progress_line_is_ignored(capsys, monkeypatch):
 
 
 @pytest.mark.parametrize("stream", [None, io.StringIO()], ids=["none", "not a file"])
-def test_main_takes_any_standard_output(monkeypatch, stream):
+def test_main_works_with_any_stdout_object(monkeypatch, stream):
     monkeypatch.setattr(sys, "stdout", stream)
     assert main(["count", "tiny"]) == 0
 

@@ -12,7 +12,7 @@ import pytest
 from engram_ref import Vocabulary, model_preset, preset, presets
 from engram_ref.cli import terminal, walk_data
 from engram_ref.cli.walk import MAX_BYTES, MAX_COMPUTED
-from engram_ref.cli.walk_data import follow
+from engram_ref.cli.walk_data import compute_walk
 from engram_ref.cli.walk_text import BLOCK_PAGES, PAGES
 from engram_ref.ops.canonical import REPLACEMENT
 from engram_ref.text.pieces import bytes_of_letters, token_bytes
@@ -29,17 +29,17 @@ def vocabulary():
 
 def walk_of(vocabulary, ids, span, model=None):
     config = CONFIG if model is None else preset("tiny")
-    return follow("", ids, vocabulary, config, config.layer_ids[0], span, model)
+    return compute_walk("", ids, vocabulary, config, config.layer_ids[0], span, model)
 
 
 def pages(walk, positions):
-    """Everything that walk prints for some positions."""
+    """Everything that walk prints for the given positions."""
     shown = PAGES if walk.model is None else PAGES | BLOCK_PAGES
     return {key: page(walk, positions) for key, page in shown.items()}
 
 
 @pytest.mark.parametrize("name", [None, "tiny"], ids=["module", "model"])
-def test_some_positions_are_shown_as_in_the_whole_text(vocabulary, rng, name):
+def test_selected_positions_are_shown_as_in_the_whole_text(vocabulary, rng, name):
     """The convolution at position 3 reaches the start of the text; at 29 it does not."""
     model = None if name is None else model_preset(name)
     ids = rng.integers(0, 128_000, 30)
@@ -61,7 +61,7 @@ def test_a_distant_position_costs_as_much_as_a_near_one(vocabulary, rng, monkeyp
     assert max(terminal.columns(line) for lines in pages(walk, [249_999]).values() for line in lines) <= 80
 
 
-def test_a_model_computes_no_position_after_those_shown(capsys, monkeypatch):
+def test_a_model_computes_no_positions_after_the_last_one_shown(capsys, monkeypatch):
     lengths, plain = [], walk_data.forward
     monkeypatch.setattr(walk_data, "forward", lambda parameters, ids, *more, **options:
                         lengths.append(len(ids)) or plain(parameters, ids, *more, **options))
@@ -73,7 +73,7 @@ def test_a_model_computes_no_position_after_those_shown(capsys, monkeypatch):
     assert shown["stages"]["logits"]["shape"] == [1, 1, 129_280] and shown["values_from"].startswith("model tiny")
 
 
-def test_the_token_count_is_that_of_the_whole_text(capsys, vocabulary):
+def test_the_token_count_covers_the_whole_text(capsys, vocabulary):
     length = len(vocabulary.encode(LONG))
     out = run(capsys, "walk", LONG)[1]
     assert f"{length} tokens; each reads" in out and f"'{LONG[:70]}" in out
@@ -90,7 +90,7 @@ def test_the_token_count_is_that_of_the_whole_text(capsys, vocabulary):
 ], ids=["json", "model", "plot"])
 def test_too_large_requests_exit_2_before_any_work(capsys, monkeypatch, tmp_path, argv, message):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("engram_ref.cli.walk.follow", lambda *_: pytest.fail("work has started"))
+    monkeypatch.setattr("engram_ref.cli.walk.compute_walk", lambda *_: pytest.fail("work has started"))
     code, out, err = run(capsys, "walk", LONG, *argv)
     assert (code, out) == (2, "") and message in err and err.count("\n") == 1 and list(tmp_path.iterdir()) == []
 
@@ -125,7 +125,7 @@ def test_part_of_a_character_is_shown_as_its_bytes(capsys):
     assert "".join(token["bytes"] for token in shown).replace(" ", "") == "✈é".encode().hex()
 
 
-def test_parts_of_characters_are_bytes_in_the_figure(capsys, tmp_path):
+def test_the_figure_shows_parts_of_characters_as_bytes(capsys, tmp_path):
     run(capsys, "walk", "✈é", "--plot", str(tmp_path / "walk.svg"))
     assert "&lt;E2 9C&gt;" in (tmp_path / "walk.svg").read_text(encoding="utf-8")
 
@@ -141,7 +141,7 @@ def test_token_bytes_match_the_tokenizers_decoder(vocabulary):
             and data.decode("utf-8", "replace") != vocabulary.text(i)] == []
 
 
-def test_other_spellings_stay_readable(monkeypatch, vocabulary, rng):
+def test_spellings_of_other_tokenizers_are_readable(monkeypatch, vocabulary, rng):
     walk = walk_of(vocabulary, rng.integers(0, 100, 3), range(3))
     monkeypatch.setattr(Vocabulary, "text", lambda *_: REPLACEMENT)
     monkeypatch.setattr(Vocabulary, "spelling", lambda *_: "<0xE2>")
@@ -209,14 +209,14 @@ def test_output_uses_at_most_120_columns(capsys, monkeypatch, columns, widest):
     assert max(result) <= widest and (columns == 60 or max(result) > 80)
 
 
-def test_combining_characters_have_no_width():
+def test_combining_characters_have_zero_width():
     widths = {"한": 2, "\u1112\u1161\u11ab": 2, "1\ufe0f\u20e3": 2, "é": 1, "e\u0301": 1}
     assert {text: terminal.columns(text) for text in widths} == widths
     for text, width in itertools.product(TEXTS.values(), range(4, 30)):
         assert {terminal.columns(terminal.fit(text, width, side)) for side in ("left", "right")} == {width}
 
 
-def test_every_stage_as_json_has_the_positions_shown(capsys):
+def test_every_stage_in_json_has_only_the_requested_positions(capsys):
     argv = ["walk", LONG, "--json", "--position", "333", "--model", "tiny", "--preset", "tiny"]
     for name, stage in json.loads(run(capsys, *argv)[1])["stages"].items():
         letters = stage["axes"].split()

@@ -1,4 +1,4 @@
-"""Every field of every configuration: wrong types, ranges and non-finite numbers raise with the field's name."""
+"""Every field of every configuration: wrong types and invalid numbers raise an error that names the field."""
 
 import json
 import math

@@ -36,7 +36,7 @@ def test_arrays_without_optimiser_or_gradient_are_marked():
 
 
 def test_groups_of_the_tiny_model():
-    """Matrices for Muon; some other arrays have two or more axes but are not matrices."""
+    """Group `matrix` is for Muon; some arrays with two or more axes are not matrices."""
     counted = Counter(p.group for p in declarations.model(model_preset("tiny")))
     assert counted == {"matrix": 26, "vector": 25, "conv": 2, "table": 2, "embedding": 1, "output": 1, "": 3}
     by_name = {p.name: p.group for p in declarations.engram_module(preset("demo"), 1)}

@@ -59,7 +59,7 @@ def ragged(ids, dead, lengths, counts):
 @pytest.mark.parametrize("seed", range(4))
 @pytest.mark.parametrize("name", MODELS)
 def test_rows_of_different_lengths_are_independent(name, seed):
-    """Random ragged steps; a finished row takes part with a count of 0."""
+    """Take random ragged steps, in which a finished row has a count of 0."""
     config, rng = MODELS[name], np.random.default_rng(seed)
     parameters, (ids, dead) = random_model(config), text(config, 3)
     whole, state = forward(parameters, ids, config, dead=dead), DecodeState.start(3)
@@ -75,7 +75,7 @@ def test_rows_of_different_lengths_are_independent(name, seed):
 @pytest.mark.parametrize("tokens", [0, 1, 4, 9, [0, 9], [5, 2]], ids=str)
 @pytest.mark.parametrize("name", MODELS)
 def test_rollback_and_replay_equals_one_call(name, tokens):
-    """Nine tokens, four rejected drafts, a further rollback, then the rest of the text."""
+    """Compute nine tokens, reject four drafts, roll back further, then compute the rest of the text."""
     config = MODELS[name]
     parameters, (ids, dead) = random_model(config), text(config)
     whole, state = forward(parameters, ids, config, dead=dead), DecodeState.start(2)
@@ -91,7 +91,7 @@ def test_rollback_and_replay_equals_one_call(name, tokens):
 
 @pytest.mark.parametrize("name", MODELS)
 def test_rows_accept_different_numbers_of_drafts(name):
-    """Speculative decoding: three drafts per step, of which the two rows accept different numbers."""
+    """Speculative decoding has three drafts per step, of which the two rows accept different numbers."""
     config = MODELS[name]
     parameters, (ids, dead) = random_model(config), text(config)
     whole, state = forward(parameters, ids, config, dead=dead), DecodeState.start(2)
@@ -220,7 +220,7 @@ def test_reading_the_caches_costs_one_copy_at_the_next_step():
 
 @pytest.mark.parametrize("stop", ["layers.2.attention.c_kv", "logits"])
 def test_a_call_that_stops_early_leaves_the_caches_unchanged(stop):
-    """Even past a row's end: attention reads masked slots with weight 0, and NaN would spread."""
+    """This includes slots past a row's end: attention reads them with weight 0, so NaN would spread."""
     parameters, (ids, _) = random_model(FULL), text(FULL)
     bad = parameters | {"embed.weight": np.where(np.arange(61)[:, None] == 5, np.nan, parameters["embed.weight"])}
     state = DecodeState.start(2)
@@ -276,7 +276,7 @@ def test_narrow_integer_ids_are_accepted(config, dtype):
     assert_close("logits", forward(parameters, ids, config), np.concatenate(result, axis=1), "model")
 
 
-def test_caches_of_a_state():
+def test_shapes_of_the_caches_of_a_state():
     parameters, (ids, _) = random_model(FULL), text(FULL)
     state = DecodeState.start(2)
     forward(parameters, ids, FULL, state=state)
@@ -328,7 +328,7 @@ def test_a_state_with_lengths_but_no_caches_raises():
         forward(parameters, ids, PLAIN, state=DecodeState(np.array([3, 3])))
 
 
-def test_a_state_of_a_different_model_raises():
+def test_a_state_from_a_different_model_raises():
     state, (ids, _) = DecodeState.start(2), text(PLAIN)
     forward(random_model(PLAIN), ids[:, :5], PLAIN, state=state)
     with pytest.raises(InputError, match="cache"):

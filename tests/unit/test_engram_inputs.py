@@ -176,7 +176,7 @@ def test_non_finite_weights_raise(name):
         engram(parameters, hidden, rows, DEMO)
 
 
-def test_an_unreached_stop_raises():
+def test_a_stop_at_a_stage_that_is_not_computed_raises():
     rng = np.random.default_rng(4)
     parameters, (hidden, rows) = random_parameters(DEMO, rng), random_inputs(DEMO, rng)
     with pytest.raises(InputError, match=r"stop: expected one of the computed stages, memory.*found 'gates'"), \

@@ -103,7 +103,7 @@ def test_check_scans_tables_on_request(tables):
     assert stored & counting.scanned == (stored if tables else set())
 
 
-def test_forward_without_a_state_stores_nothing():
+def test_forward_without_a_state_writes_no_caches():
     counting = Counting()
     forward(random_model(FULL), random_ids(FULL), FULL, ops=counting.ops)
     assert not counting.calls["place"] and not counting.calls["append"]
@@ -111,7 +111,7 @@ def test_forward_without_a_state_stores_nothing():
     assert counting.calls["place"]["all"] == 3 * 2 + 2 + 1, "latents of three layers, values of two modules, ids"
 
 
-def test_counting_notices_a_second_scan():
+def test_counting_detects_a_second_scan():
     array = np.zeros(3)
     counting = Counting(array=array)
     for _ in range(2):

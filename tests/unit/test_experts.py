@@ -97,10 +97,10 @@ def test_selection_matches_the_slow_version_with_ties(name):
     config, rng = CONFIGS[name], np.random.default_rng(4)
     scores = rng.integers(1, 4, (200, config.n_routed_experts)) / 4
     none = np.zeros(config.n_routed_experts)
-    judges = slow_experts_config(config)["judges"]
+    group_best = slow_experts_config(config)["group_best"]
     for bias in (none, rng.integers(-8, -3, config.n_routed_experts) / 4):
         expected = [slow.choose(row, bias.tolist(), config.num_experts_per_tok, config.n_group, config.topk_group,
-                                judges) for row in scores.tolist()]
+                                group_best) for row in scores.tolist()]
         assert select_experts(scores, bias, config).tolist() == expected
     assert select_experts(scores, None, config).tolist() == select_experts(scores, none, config).tolist()
 
@@ -131,7 +131,7 @@ def test_group_score_is_the_sum_of_the_best_two():
     assert select_experts(three, np.zeros(6), config).tolist() == [[3]]
 
 
-def test_group_score_of_v2_is_the_best_alone():
+def test_group_score_of_v2_is_the_best_expert_score():
     """Group 0 has the single best expert; group 1 the best pair."""
     config = ExpertsConfig(6, 1, 0, 1, n_group=2, topk_group=1, group_score="best")
     assert select_experts(np.array([[0.9, 0.1, 0.1, 0.6, 0.6, 0.0]]), None, config).tolist() == [[0]]
@@ -199,7 +199,7 @@ def test_shared_experts_are_neither_weighted_nor_scaled():
     assert_close("shared", shared, moe(silent, x[None], EXPERTS)[0], "exact")
 
 
-def test_shared_experts_are_one_wider_network():
+def test_shared_experts_equal_one_wider_network():
     config = replace(EXPERTS, n_shared_experts=3)
     p, x = case(config)
     F, scale = config.moe_intermediate_size, answer_scale(p, x, config)

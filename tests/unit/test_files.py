@@ -22,7 +22,7 @@ def make_device(path):
     try:
         os.mknod(path, 0o666 | stat.S_IFCHR, os.makedev(1, 3))
     except PermissionError:
-        pytest.skip("making a device needs root")
+        pytest.skip("creating a device file requires root")
 
 
 def make_socket(path):
@@ -113,7 +113,7 @@ def test_a_read_only_folder_raises(tmp_path):
         write_folder(tmp_path / "folder", {"a": NEW})
 
 
-def test_a_link_stays_and_its_target_is_written(tmp_path):
+def test_writing_through_symlinks_changes_only_their_target(tmp_path):
     (tmp_path / "folder").mkdir()
     target = tmp_path / "folder" / "target"
     target.write_bytes(OLD)
@@ -144,7 +144,7 @@ def test_a_file_keeps_its_mode(tmp_path, mode):
     assert path.read_bytes() == NEW
 
 
-@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give a file away")
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may change a file's owner")
 def test_a_file_keeps_its_owner_if_permitted(tmp_path, monkeypatch):
     path = tmp_path / "file"
     path.write_bytes(OLD)
@@ -213,7 +213,7 @@ def test_a_full_disk_leaves_everything_unchanged(tmp_path):
     assert contents_of(tmp_path) == before and list((tmp_path / "empty").iterdir()) == []
 
 
-def test_ids_out_on_a_full_disk_prints_one_line(tmp_path):
+def test_ids_with_out_prints_one_line_if_the_file_is_too_large(tmp_path):
     code = ("import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300))\n"
             "from engram_ref.cli.main import main; sys.exit(main())")
     done = subprocess.run([sys.executable, "-c", code, "ids", "a horse", "--out", str(tmp_path / "rows.npy")],
@@ -265,7 +265,7 @@ def test_an_empty_name_is_not_the_current_folder(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_an_empty_folder_keeps_its_mode_and_place(tmp_path):
+def test_an_empty_folder_keeps_its_mode_and_inode(tmp_path):
     folder = tmp_path / "folder"
     folder.mkdir(mode=0o700)
     before = folder.stat()
@@ -282,7 +282,7 @@ def test_an_occupied_path_raises(tmp_path, make):
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
 
 
-def test_a_failure_half_way_empties_the_folder_again(tmp_path, monkeypatch):
+def test_a_failed_write_leaves_the_folder_empty(tmp_path, monkeypatch):
     replace, calls = os.replace, []
 
     def second_move_fails(source, target):
@@ -297,7 +297,7 @@ def test_a_failure_half_way_empties_the_folder_again(tmp_path, monkeypatch):
     assert list(tmp_path.iterdir()) == []
 
 
-def test_saved_parameters_go_through_a_link(tmp_path):
+def test_save_follows_symlinks(tmp_path):
     (tmp_path / "link").symlink_to("model.safetensors")
     parameters.save({"a": np.zeros(2)}, tmp_path / "link")
     assert (tmp_path / "link").is_symlink() and (tmp_path / "model.safetensors").stat().st_size > 0

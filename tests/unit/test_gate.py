@@ -42,7 +42,7 @@ def test_gate_of_random_scores(shape, form):
     assert_close("gate", expected, gate(s, form), "f64")
 
 
-def test_zero_by_form():
+def test_gate_at_zero_for_each_form():
     """At zero two forms give exactly 0.5; copysign_sqrt gives a value above and a value below it."""
     zeros = np.array([[[0.0, -0.0]]])
     assert gate(zeros, "sigmoid").tolist() == [[[0.5, 0.5]]]
@@ -52,7 +52,7 @@ def test_zero_by_form():
     assert above > 0.5 > below
 
 
-def test_the_clamp_is_a_maximum():
+def test_scores_below_the_clamp_have_the_same_root():
     inside = np.array([1e-6, 9.99e-7, 1e-9, 5e-324])
     assert_close("inside", np.full(4, math.sqrt(CLAMP)), signed_sqrt(inside), "exact")
     assert_close("inside", np.full(4, -math.sqrt(CLAMP)), copysign_sqrt(-inside), "exact")
@@ -79,7 +79,7 @@ def test_sigmoid_of_extreme_inputs(dtype):
 
 
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
-def test_sigmoid_is_accurate_on_both_sides(dtype):
+def test_sigmoid_is_accurate_on_both_sides_of_zero(dtype):
     x = np.linspace(-80, 80, 81).astype(dtype)
     for value, result in zip(x.tolist(), sigmoid(x), strict=True):
         assert_close(f"sigmoid of {value}", slow.sigmoid(value), result, "f32" if dtype is np.float32 else "f64")
@@ -134,7 +134,7 @@ def test_score_is_divided_by_the_root_of_the_width():
     assert score(np.ones((1, 1, 1, 9)), np.ones((1, 1, 1, 9))).item() == 3.0
 
 
-def test_scores_are_independent_of_the_branches_scale():
+def test_scores_do_not_depend_on_the_scale_of_a_branch():
     hidden, key, query_gain, key_gain = score_case((1, 2, 3, 5))
     stretched = hidden * np.array([1e-3, 1.0, 1e9])[:, None]
     scale = scale_of_score(hidden, key, query_gain, key_gain, 0.0)

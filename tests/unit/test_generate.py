@@ -40,7 +40,7 @@ def test_sampling_draws_from_the_logits_of_the_whole_text(temperature):
     assert result == expected.tolist()
 
 
-def test_shapes():
+def test_prompt_and_output_shapes():
     parameters, prompt = random_model(FULL), random_ids(FULL, 2, 4)
     assert generate(parameters, prompt, FULL, 0).shape == (2, 0)
     assert generate(parameters, prompt[0], FULL, 3).tolist() == generate(parameters, prompt[:1], FULL, 3)[0].tolist()

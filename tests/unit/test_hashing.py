@@ -84,7 +84,7 @@ def test_columns_are_order_major_then_head():
     assert result.tolist() == [[[100 % 7, 100 % 11, 200 % 7, 200 % 11, 300 % 7, 300 % 11]]]
 
 
-def test_rows_of_a_mix_of_63_bits():
+def test_rows_of_a_63_bit_mix():
     mixes, prime = np.array([[[2**63 - 1]]]), 16_000_057
     assert hashing.table_rows(mixes, np.array([prime])).tolist() == [[[(2**63 - 1) % prime]]]
 
@@ -145,7 +145,7 @@ def test_preset_multipliers_against_both_generators(name):
 
 @pytest.mark.parametrize("name", presets())
 def test_generated_multipliers_against_the_slow_oracle(name):
-    """Different for each layer, for a configuration without literals."""
+    """A configuration without literals has different multipliers in each layer."""
     config = replace(preset(name), multipliers=None)
     result = {layer: m.tolist() for layer, m in Addressing(config).multipliers.items()}
     assert result == slow_addressing.drawn_multipliers(config)

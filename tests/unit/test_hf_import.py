@@ -37,7 +37,7 @@ def logits(state, hf=HF):
     return forward(parameters, IDS, config)
 
 
-def test_names_and_packing():
+def test_names_are_translated_and_experts_unpacked():
     state = state_dict()
     kept = dict(state)
     config, result = from_hf_deepseek_v3(state, HF)
@@ -64,8 +64,8 @@ def test_separate_experts_give_the_same_model():
         logits(state)
 
 
-def test_rope_interleave_none_means_halves():
-    """As in HF's class. If the option is absent, channels are adjacent pairs."""
+def test_rope_interleave_none_means_half_split():
+    """None means half-split, as in HF's class. If the option is absent, channels are adjacent pairs."""
     state = state_dict()
     halves, none = (logits(state, HF | {"rope_interleave": value}) for value in (False, None))
     assert_close("None", halves, none, "exact")
@@ -80,7 +80,7 @@ def test_half_split_weights_are_reordered(q_lora_rank):
     state, hf = state_dict(), HF | {"q_lora_rank": q_lora_rank}
     query = "self_attn.q_proj.weight" if q_lora_rank is None else "self_attn.q_b_proj.weight"
     rng, order = np.random.default_rng(5), half_split_order(6)
-    # the checkpoint, with a query latent if asked for
+    # the checkpoint, with a query latent if q_lora_rank is given
     for i in range(2):
         if q_lora_rank is not None:
             del state[f"model.layers.{i}.self_attn.q_proj.weight"]
@@ -100,7 +100,7 @@ def test_half_split_weights_are_reordered(q_lora_rank):
         assert_close(name, array, result[name], "exact")
 
 
-def test_all_layers_dense_and_tied():
+def test_a_model_with_only_dense_layers_and_tied_embeddings():
     state = {name: array for name, array in state_dict().items() if ".layers.1." not in name}
     hf = HF | {"num_hidden_layers": 1, "first_k_dense_replace": 3, "tie_word_embeddings": True}
     with pytest.raises(InputError, match=r"lm_head\.weight.*tie_word_embeddings"):
@@ -117,7 +117,7 @@ EXTRA = {f"model.layers.2.{name}": np.ones(3) for name in ("enorm.weight", "hnor
                                                            "shared_head.norm.weight", "embed_tokens.weight")}
 
 
-def test_prediction_layers_are_left_out_and_logged(caplog):
+def test_prediction_layers_are_skipped_and_logged(caplog):
     state = state_dict()
     whole = logits(state)
     assert not caplog.records

@@ -19,7 +19,7 @@ YARN = {"rope_type": "yarn", "rope_theta": 50.0, "factor": 4.0, "mscale": 0.7, "
         "original_max_position_embeddings": 20, "beta_fast": 8, "beta_slow": 2}
 
 
-def test_fields_of_the_configuration():
+def test_options_become_configuration_fields():
     b = config_from_hf(HF | {"rope_parameters": YARN}).backbone
     assert (b.n_layers, b.n_dense_layers, b.hidden_size, b.vocab_size, b.intermediate_size) == (2, 1, 6, 11, 5)
     assert (b.rms_norm_eps, b.attention.latent_norm_eps) == (1e-5, 1e-6), "HF hard-codes the eps of the latents"
@@ -107,7 +107,7 @@ def test_none_is_read_as_in_hf():
     assert config_from_hf(HF | {"rope_parameters": unset}).backbone.attention.yarn == YarnConfig(4.0, 0.7, 20)
 
 
-def test_an_attention_factor_of_one_leaves_the_mscales_free():
+def test_an_attention_factor_of_one_allows_any_mscale():
     """In this case HF ignores mscale and scales the scores by mscale_all_dim alone."""
     rope = YARN | {"attention_factor": 1.0, "mscale": 5.0}
     assert config_from_hf(HF | {"rope_parameters": rope}) == config_from_hf(HF | {"rope_parameters": YARN})

@@ -52,7 +52,7 @@ def test_common_and_different_fields_of_presets():
     assert model_preset("dense-4b").backbone.experts is None
 
 
-def test_engram_layers_count_from_the_dialects_base():
+def test_engram_layer_numbers_start_at_the_base_of_the_dialect():
     """The paper's layers 2 and 15 count from 1; they are the blocks with index 1 and 14."""
     result = [index for index in range(30) if model_preset("engram-27b").engram_layer(index) is not None]
     assert result == [1, 14]
@@ -126,7 +126,7 @@ def test_configurations_are_immutable():
     assert isinstance(hash(FULL), int)
 
 
-def test_one_stream_is_one_branch():
+def test_a_backbone_without_hyper_connections_has_one_branch():
     plain = BackboneConfig(1, 0, 9, 11, 5, MLA, EXPERTS, None, 1e-6)
     assert plain.n_branches == 1
     assert replace(plain, hyper=HyperConfig(3)).n_branches == 3

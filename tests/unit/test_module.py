@@ -100,7 +100,7 @@ def assert_module(name, parameters, hidden, rows, config, dead=None):
 
 @pytest.mark.parametrize("dialect", DIALECTS)
 def test_small_states_and_keys_distinguish_eps(dialect):
-    """Magnitudes near the square root of each eps, so that any two eps give different outputs."""
+    """Use magnitudes near the square root of each eps, so that any two eps give different outputs."""
     config, rng = DIALECTS[dialect], np.random.default_rng(3)
     for magnitude in (1e-10, 1e-8, 1e-3):
         parameters, (hidden, rows) = random_parameters(config, rng), random_inputs(config, rng, 1, 2)
@@ -225,7 +225,7 @@ ONE_COLUMN = replace(DEMO, name="one-column", layer_ids=(1, 4), max_ngram=2, n_h
 @pytest.mark.parametrize("layer", ONE_COLUMN.layer_ids)
 @pytest.mark.parametrize("given", [True, False], ids=["given", "omitted"])
 def test_every_valid_row_is_accepted_for_ambiguous_layers(layer, given):
-    """One column and padded tables: both layers have equal offsets and shapes, but primes 11 and 13."""
+    """With one column and padded tables, both layers have equal offsets and shapes, but primes 11 and 13."""
     rng, last = np.random.default_rng(1), int(Addressing(ONE_COLUMN).primes[layer][0]) - 1
     parameters = random_parameters(ONE_COLUMN, rng, layer)
     hidden, _ = random_inputs(ONE_COLUMN, rng, 1, 1)

@@ -28,7 +28,7 @@ def test_norm_matches_exact_sums(shape, eps):
 
 @pytest.mark.parametrize("eps", EPSILONS)
 def test_eps_is_added_inside_the_root(eps):
-    """Vectors so short that the result depends on eps and on its place inside the root."""
+    """The vectors are so short that the result depends on eps and on its position inside the root."""
     lengths = 10.0 ** np.array([-160, -11, -10, -9, -8, -7, -4, -3, -2])
     x = np.array([0.5, -1.0, 2.0]) * lengths[:, None]
     expected = slow_norm(x, np.ones(3), EPSILONS[eps])
@@ -37,14 +37,14 @@ def test_eps_is_added_inside_the_root(eps):
         assert_close("short vector", e, f, "f64", 3)
 
 
-def test_machine_epsilon_is_that_of_the_input_dtype():
+def test_machine_epsilon_comes_from_the_input_dtype():
     for dtype, eps in ((np.float32, 2.0**-23), (np.float64, 2.0**-52)):
         zero = inverse_rms(np.zeros(3, dtype=dtype), None)
         assert zero.dtype == dtype
         assert zero.item() == dtype(1) / np.sqrt(dtype(eps))
 
 
-def test_each_branch_is_normalised_by_itself():
+def test_branches_are_normalised_separately():
     x = np.array([[3.0, 4.0, 0.0], [3e6, 4e6, 0.0]])
     one, other = rms_norm(x, np.ones((2, 3)), 0.0)
     assert_close("branches", one, other, "f64", 3)

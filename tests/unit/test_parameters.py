@@ -74,7 +74,7 @@ def test_random_parameters_pass_the_check(config):
         check_parameters(made, config, layer)
 
 
-def test_parameters_of_a_different_layer_raise():
+def test_parameters_for_a_different_layer_raise():
     made = random_parameters(TWO_LAYERS, np.random.default_rng(1), 1)
     with pytest.raises(InputError, match=r"parameter table: expected shape \[\d+, 5\]"):
         check_parameters(made, TWO_LAYERS, 4)

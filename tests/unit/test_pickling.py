@@ -75,7 +75,7 @@ OBJECTS = {
     "EngramConfig": lambda: TINY,
     "EngramState": lambda: EngramState(np.arange(4.0)),
     "InputError": lambda: InputError("ids", "integers", object(), hint="a\nhint"),
-    "InputError of an unknown name": unknown_name,
+    "InputError for an unknown name": unknown_name,
     "InputError with a long value": lambda: InputError("ids", "few", list(range(10**4))),
     "KnownVocabulary": lambda: KNOWN_VOCABULARIES["deepseek-v4"],
     "Layout": lambda: layout(TINY, 1),
@@ -164,7 +164,7 @@ def test_a_copied_addressing_works():
         addressing.canonical[0] = 1
 
 
-def test_a_vocabulary_of_a_file_keeps_its_tokenizer(tmp_path):
+def test_a_vocabulary_from_a_file_keeps_its_tokenizer(tmp_path):
     from tokenizers import Tokenizer, models
 
     path = tmp_path / "own.json"

@@ -33,7 +33,7 @@ def test_ramp_ends_match_the_slow_version(dim, yarn):
     assert yarn_range(dim, 10_000.0, yarn) == slow.ramp_ends(dim, 10_000.0, vars(yarn))
 
 
-def test_the_papers_numbers():
+def test_published_yarn_numbers():
     assert yarn_range(64, 10_000.0, PAPER) == (10, 23)
     assert f"{yarn_mscale(PAPER) ** 2:.6f}" == "1.352087"
     assert f"{yarn_mscale(PAPER):.6f}" == "1.162793"
@@ -51,7 +51,7 @@ def test_the_ramp_lowers_low_frequencies_only():
 
 
 @pytest.mark.parametrize("factor", [1.0, 0.5])
-def test_mscale_is_one_without_stretching(factor):
+def test_mscale_is_one_for_factors_up_to_one(factor):
     assert yarn_mscale(YarnConfig(factor, 0.707)) == yarn_mscale(None) == 1.0
 
 

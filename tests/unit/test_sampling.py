@@ -41,7 +41,7 @@ def test_a_tiny_temperature_is_greedy(temperature, dtype):
         assert sample(logits, temperature, np.random.default_rng(0)).tolist() == [1]
 
 
-def test_join_of_no_arrays():
+def test_join_with_and_without_arrays():
     assert join([], 3).shape == (3, 0)
     assert join([], 3).dtype == np.int64
     assert join([np.array([[1], [2]]), np.array([[3], [4]])], 2).tolist() == [[1, 3], [2, 4]]

@@ -78,7 +78,7 @@ def test_sequences_of_a_batch_have_separate_states():
     assert_close("swapped", straight, again[::-1], "exact")
 
 
-def test_an_unbatched_stream_has_a_state_of_batch_one():
+def test_an_unbatched_stream_has_a_state_of_batch_size_one():
     parameters, hidden, rows, _ = stream(DEMO)
     state = start_state(DEMO, 1)
     halves = [engram(parameters, hidden[0, part], rows[0, part], DEMO, state=state)

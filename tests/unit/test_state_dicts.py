@@ -121,7 +121,7 @@ def test_an_invalid_state_dict_raises(load, make, bad):
         load(bad)
 
 
-def test_fp8_has_a_hint():
+def test_fp8_weights_raise_with_a_conversion_hint():
     with pytest.raises(InputError, match=r"float8_e4m3fn.*convert the checkpoint to bfloat16"):
         exact_array("w", np.ones(3, ml_dtypes.float8_e4m3fn))
 

@@ -47,8 +47,8 @@ def test_every_cut_gives_the_rows_of_one_call(name, ids):
     assert np.array_equal(in_chunks(addressing, layer, ids, [1] * len(ids)), whole)
 
 
-def test_history_keeps_dead_as_dead():
-    """Four tokens, the second DEAD, cut after the third: the 4-gram must not include ids before the mark."""
+def test_history_keeps_dead_marks():
+    """The second of four tokens is DEAD and the cut is after the third: the 4-gram excludes ids before the mark."""
     config, addressing = preset(RELEASE), Addressing(preset(RELEASE))
     ids = [10, DEAD, 12, 13]
     history = addressing.advance(None, np.array(ids[:3]))
@@ -57,7 +57,7 @@ def test_history_keeps_dead_as_dead():
     assert addressing.rows(np.array(ids[3:]), 1, history).tolist() == expected
 
 
-def test_start_is_a_history_of_marks():
+def test_start_is_a_history_of_dead_marks():
     addressing = Addressing(preset(RELEASE))
     assert addressing.start(2).tolist() == [[DEAD] * 3] * 2
     ids = np.array([IDS[:3], IDS[3:6]])
@@ -84,7 +84,7 @@ def test_rollback_and_replay():
 
 
 @pytest.mark.parametrize("name, ids", STREAMS.values(), ids=STREAMS)
-def test_stepper_equals_rows(name, ids):
+def test_the_stepper_gives_the_same_rows_as_one_call(name, ids):
     addressing = Addressing(preset(name))
     batch = np.array([ids, ids[::-1]])
     for layer in addressing.config.layer_ids:
@@ -156,7 +156,7 @@ def test_the_window_of_eos_contains_its_own_document():
 
 
 def test_eos_reset_changes_one_order_at_one_position():
-    """The fill is EOS itself, so with N = 3 only the 3-gram right after it differs."""
+    """Windows are padded with EOS itself, so with N = 3 only the 3-gram right after an EOS differs."""
     ids = [*IDS[:5], EOS, *IDS[5:]]
     with_reset, without = [Addressing(replace(preset(QWEN), eos_id=eos)) for eos in (EOS, None)]
     differ = np.argwhere(with_reset.rows(ids, 2) != without.rows(ids, 2))

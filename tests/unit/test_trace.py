@@ -63,7 +63,7 @@ def test_stop_ends_after_the_named_stage(stage):
 
 
 @pytest.mark.parametrize("stop", ["gate", "layers.1.engram.gate"])
-def test_stop_takes_a_name_or_a_path(stop):
+def test_stop_accepts_a_name_or_a_path(stop):
     with Trace(stop=stop) as trace:
         run(trace=trace.at("layers.1.engram"))
     assert list(trace)[-1] == "layers.1.engram.gate"
@@ -75,7 +75,7 @@ def test_stop_at_a_different_layer_does_not_end_the_run():
     assert list(trace)[-1] == "layers.1.engram.output"
 
 
-def test_only_the_traces_own_stop_is_caught():
+def test_a_trace_catches_only_its_own_stop():
     with pytest.raises(Stopped):
         run(trace=Trace(stop="gate"))
     with pytest.raises(ZeroDivisionError), Trace(stop="gate"):
@@ -91,7 +91,7 @@ def test_a_stopped_run_leaves_the_state_unchanged():
     assert (state.taps == 0).all()
 
 
-def test_keys_below_a_path():
+def test_keys_are_relative_to_a_path():
     trace = Trace()
     below = trace.at("layers.1").at("engram")
     below.record("gate", np.ones(2))
@@ -117,7 +117,7 @@ def test_the_first_non_finite_stage_raises(spoil, first):
     assert unchecked.first_non_finite() == first
 
 
-def test_a_finite_trace_has_no_first_non_finite():
+def test_a_finite_trace_has_no_non_finite_stage():
     trace = Trace(check_finite=True)
     run(trace=trace)
     assert trace.first_non_finite() is None

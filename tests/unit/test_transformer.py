@@ -41,7 +41,7 @@ def test_the_batch_axis_is_optional(name):
     assert_close("logits", whole[0], result, "exact")
 
 
-def test_no_tokens_and_no_rows():
+def test_empty_sequences_and_empty_batches():
     parameters = random_model(FULL)
     for shape in ((2, 0), (0, 3), (0, 0)):
         assert forward(parameters, np.zeros(shape, dtype=np.int64), FULL).shape == (*shape, VOCABULARY)
@@ -54,7 +54,7 @@ def total_terms(config):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_float32_in_float32_out(name):
+def test_float32_parameters_give_float32_logits(name):
     config = MODELS[name]
     result = forward(random_model(config, dtype=np.float32), random_ids(config), config)
     assert result.dtype == np.float32
@@ -98,7 +98,7 @@ STAGES = """
     layers.2.ffn_branches.branches final_norm logits""".split()
 
 
-def test_the_trace_has_every_stage_by_its_path():
+def test_the_trace_has_every_stage_under_its_path():
     trace = Trace(check_finite=True)
     logits = forward(random_model(FULL), random_ids(FULL), FULL, trace=trace)
     assert [key for key in STAGES if key not in trace] == []

@@ -82,7 +82,7 @@ def test_a_changed_byte_raises_with_the_tensors_name(stored):
             load(stored, PLAIN)
 
 
-def test_a_file_of_a_different_program_raises(tmp_path):
+def test_a_file_from_a_different_program_raises(tmp_path):
     save_file(random_model(PLAIN), tmp_path / "other.safetensors")
     with pytest.raises(InputError, match="not written by engram_ref"):
         load(tmp_path / "other.safetensors", PLAIN)
@@ -152,7 +152,7 @@ def test_table_values_are_checked_only_on_request():
         check(parameters, FULL, tables=True)
 
 
-def test_a_model_of_a_different_configuration_raises(tmp_path):
+def test_loading_with_a_different_configuration_raises(tmp_path):
     save(random_model(HEAD), tmp_path / "model.safetensors")
     with pytest.raises(InputError):
         load(tmp_path / "model.safetensors", PLAIN)

@@ -63,7 +63,7 @@ def test_random_strings(seed):
 
 
 @pytest.mark.parametrize("text", [case[1] for case in NORMALISED], ids=[case[0] for case in NORMALISED])
-def test_library_gives_the_same_text(text):
+def test_the_library_normalises_to_the_same_text(text):
     assert library_normaliser().normalize_str(text) == normalise(text)
 
 

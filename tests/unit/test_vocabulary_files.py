@@ -53,16 +53,16 @@ def assert_our_normaliser_rebuilds(name):
     assert np.array_equal(result, maps.load_map(name))
 
 
-def test_v4_map_from_the_file_with_our_normaliser():
+def test_our_normaliser_rebuilds_the_v4_map_from_its_file():
     assert_our_normaliser_rebuilds("deepseek-v4")
 
 
-def test_v3_map_from_the_file_with_our_normaliser():
+def test_our_normaliser_rebuilds_the_v3_map_from_its_file():
     assert_our_normaliser_rebuilds("deepseek-v3")
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_map_from_the_file_with_the_librarys_normaliser(name):
+def test_the_library_normaliser_rebuilds_the_map_from_its_file(name):
     library = library_normaliser()
     spelled = tokens(tokenizer_file(name))
     keys = (raw if REPLACEMENT in text else library.normalize_str(text) or text for text, raw in spelled)
@@ -132,7 +132,7 @@ def test_from_file_reads_a_custom_tokenizer(tmp_path):
     assert vocabulary.members(1).tolist() == [2, 3]
 
 
-def test_map_of_a_file_does_not_depend_on_pythons_unicode_version(tmp_path):
+def test_map_from_a_file_does_not_depend_on_pythons_unicode_version(tmp_path):
     # The era U+32FF and the mark U+0898 are newer than the library's tables, but some Python versions know them.
     words = ["\u4ee4\u548c", "\u32ff", "a\u0301", "a\u0898", "a", "\ue000", " "]
     vocabulary = Vocabulary.from_file(word_level_file(tmp_path / "words.json", words))
