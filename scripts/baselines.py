@@ -1,8 +1,8 @@
 """The baselines of the benchmark: plain implementations that never change.
 
-They do not use engram_ref, so they do not get faster when it does: NumPy code like the authors' demo, a C loop, and
-torch code as a competent user writes it. Inputs and outputs have this package's layout. Torch shares memory with
-NumPy, so no conversion is measured.
+They do not use engram_ref, so they do not get faster when it does. They are NumPy code like the authors' demo, a C
+loop, and torch code as a competent user would write it. Inputs and outputs have this package's layout. Torch shares
+memory with NumPy, so no conversion is measured.
 """
 
 import ctypes
@@ -192,8 +192,8 @@ def torch_shifts(x, weight, dilation):
 
     @torch.inference_mode()
     def run():
-        seen = torch.nn.functional.pad(x, (0, 0, 0, 0, (L - 1) * dilation, 0))
-        y = sum(taps[j] * seen[:, j * dilation : j * dilation + T] for j in range(L))
+        padded = torch.nn.functional.pad(x, (0, 0, 0, 0, (L - 1) * dilation, 0))
+        y = sum(taps[j] * padded[:, j * dilation : j * dilation + T] for j in range(L))
         return torch.nn.functional.silu(y).numpy()
 
     return run
@@ -203,7 +203,7 @@ def torch_shifts(x, weight, dilation):
 
 
 def torch_experts(parameters, x, per_token, scaling):
-    """Sigmoid routing and a loop over experts, as common model classes write it: x [B, T, D]."""
+    """Sigmoid routing and a loop over experts, as in common model classes: x [B, T, D]."""
     import torch
     from torch.nn.functional import linear, silu
 

@@ -1,4 +1,4 @@
-"""The benchmark, from a clone: the same as `engram-ref bench`, with baselines.py from this folder.
+"""Run the benchmark from a clone: the same as `engram-ref bench`, with baselines.py from this folder.
 
     python scripts/bench.py --quick
     python scripts/bench.py --only rows-bulk,forward --out result.json --plot result.svg

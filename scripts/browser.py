@@ -153,8 +153,8 @@ def site_pages(folder: Path) -> list[str]:
 def requests_in(netlog: Path) -> set[str]:
     """Return all addresses that pages on loopback requested or looked up, from the browser's net log.
 
-    Lookups count because a preconnect hint makes no request but still contacts a third party. Requests of the browser
-    itself (updates, the time) have different keys and are omitted.
+    Lookups count because a preconnect hint makes no request but still contacts a third party. The browser's own
+    requests (updates, the time) have different keys and are omitted.
     """
     log = json.loads(netlog.read_text(encoding="utf-8"))
     kinds = {number: name for name, number in log["constants"]["logEventTypes"].items()}

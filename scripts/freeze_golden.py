@@ -3,7 +3,7 @@
     python scripts/freeze_golden.py
 
 The slow implementations in engram_ref/oracle/slow compute the answers, integers as Python integers and floats in
-float64; engram_ref.ops in float64 computes stages that they do not have. Files are written only if the NumPy definition
+float64; engram_ref.ops in float64 computes the stages that these lack. Files are written only if the NumPy definition
 agrees with every answer within its class. scripts/builders/ defines the cases.
 """
 

@@ -4,8 +4,8 @@
     python scripts/freeze_hf.py
 
 Each file has the weights (float32), the input and the output of one model; its metadata has the configuration and the
-versions. tests/golden/test_hf_frozen.py checks the files without torch, and tests/parity/test_hf.py builds and compares
-the same models anew. The script rejects a model in which a float32 rounding could change the choice of experts.
+versions. tests/golden/test_hf_frozen.py checks the files without torch, and tests/parity/test_hf.py rebuilds and
+compares the same models. The script rejects a model in which a float32 rounding could change the choice of experts.
 """
 
 import json

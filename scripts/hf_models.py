@@ -1,7 +1,7 @@
 """Tiny random models of HF transformers' classes: the whole DeepSeek-V3, and DeepSeek-V4's hyper-connections.
 
-Weights are float32 numbers, so that they can be stored in float32. The models then compute in float64, except for
-norms, softmax, router and angles, which these classes always compute in float32. Nothing is downloaded.
+Weights are rounded to float32, so that they can be stored in it. The models compute in float64, except for norms,
+softmax, router and angles, which these classes always compute in float32. Nothing is downloaded.
 """
 
 import os

@@ -1,4 +1,4 @@
-"""The whole tiny model as one flat script, from a text to the next token, op by op.
+"""The whole tiny model as one flat script, from text to the next token, op by op.
 
     python scripts/step_model.py
     python -m pdb scripts/step_model.py

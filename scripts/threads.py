@@ -8,7 +8,7 @@ workqueue   Numba's parallel loop with its own thread pool
 
 Each variant runs in a separate process, because Numba cannot change its threading layer within a process. The table
 shows medians: the product alone, the kernel alone, both alternating, and the ratio of the third to the sum of the first
-two. A ratio above 1 means that the threads of one slow down the other.
+two. A ratio above 1 means that the product and the kernel slow each other down.
 """
 
 import importlib
@@ -22,7 +22,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-WAYS = ("own", "omp", "workqueue")
+VARIANTS = ("own", "omp", "workqueue")
 ROUNDS = 15
 
 
@@ -37,13 +37,13 @@ def median(work: Callable[[], object]) -> float:
     return statistics.median(seconds)
 
 
-def gate_kernel(way: str, hidden: np.ndarray, key: np.ndarray, gates: np.ndarray) -> Callable[[], object]:
+def gate_kernel(variant: str, hidden: np.ndarray, key: np.ndarray, gates: np.ndarray) -> Callable[[], object]:
     """The fused gate over all tokens, with this package's threads or with Numba's parallel loop."""
     from numba import njit, prange
 
     gate, threads = (importlib.import_module(f"engram_ref.backends.numba.{name}") for name in ("gate", "_threads"))
     gain, tokens = np.ones(hidden.shape[1:], hidden.dtype), len(hidden)
-    if way == "own":
+    if variant == "own":
         threads.WORTH_A_THREAD = 0
         return lambda: gate.score_and_gate(hidden, key, gain, 1e-6, gate.SIGMOID, gates)
     kernel, form = gate._gate, gate.SIGMOID
@@ -56,13 +56,13 @@ def gate_kernel(way: str, hidden: np.ndarray, key: np.ndarray, gates: np.ndarray
     return lambda: loop(hidden, key, gain, hidden.dtype.type(1e-6), gates, 4 * threads.thread_count())
 
 
-def measure(way: str, tokens: int, width: int) -> dict[str, float]:
+def measure(variant: str, tokens: int, width: int) -> dict[str, float]:
     """Seconds of the product, of the kernel, and of both alternating."""
     rng = np.random.default_rng(0)
     memory, weight, hidden = (rng.standard_normal(shape, dtype=np.float32) for shape in (
         (tokens, width // 2), (width // 2, 4 * width), (tokens, 4, width)))
     key, gates = np.empty((tokens, 4 * width), np.float32), np.empty((tokens, 4), np.float32)
-    kernel = gate_kernel(way, hidden, key.reshape(hidden.shape), gates)
+    kernel = gate_kernel(variant, hidden, key.reshape(hidden.shape), gates)
 
     def product() -> object:
         return np.matmul(memory, weight, out=key)
@@ -72,18 +72,18 @@ def measure(way: str, tokens: int, width: int) -> dict[str, float]:
 
 def main(arguments: list[str]) -> int:
     """Measure each variant in a fresh process and print one line per variant."""
-    if arguments[:1] == ["--way"]:
+    if arguments[:1] == ["--variant"]:
         print(json.dumps(measure(arguments[1], *map(int, arguments[2:]))))
         return 0
     sizes = ("16", "32") if "--quick" in arguments else ("256", "2560")
-    print(f"{'way':12}{'product':>12}{'kernel':>12}{'both':>12}{'both / sum':>12}")
-    for way in WAYS:
-        layer = {} if way == "own" else {"NUMBA_THREADING_LAYER": way}
-        done = subprocess.run([sys.executable, __file__, "--way", way, *sizes], env=os.environ | layer, check=True,
-                              capture_output=True, text=True)
-        found = json.loads(done.stdout)
-        shown = "".join(f"{1e3 * found[name]:9.2f} ms" for name in ("product", "kernel", "both"))
-        print(f"{way:12}{shown}{found['both'] / (found['product'] + found['kernel']):12.2f}")
+    print(f"{'variant':12}{'product':>12}{'kernel':>12}{'both':>12}{'both / sum':>12}")
+    for variant in VARIANTS:
+        layer = {} if variant == "own" else {"NUMBA_THREADING_LAYER": variant}
+        done = subprocess.run([sys.executable, __file__, "--variant", variant, *sizes], env=os.environ | layer,
+                              check=True, capture_output=True, text=True)
+        seconds = json.loads(done.stdout)
+        shown = "".join(f"{1e3 * seconds[name]:9.2f} ms" for name in ("product", "kernel", "both"))
+        print(f"{variant:12}{shown}{seconds['both'] / (seconds['product'] + seconds['kernel']):12.2f}")
     return 0
 
 

@@ -1,14 +1,14 @@
 # %% [markdown]
-# # What a transformer rebuilds every time
+# # Why look up phrases?
 #
 # When you read "Alexander the Great", you do not work out who that is from three separate words: you remember the
-# phrase as a whole. A plain transformer has no such memory and rebuilds the meaning each time. Engram adds tables
-# in which the model can look such phrases up.
+# phrase as a whole. A plain transformer has no such memory and rebuilds the meaning each time. Engram adds tables in
+# which the model can look up such phrases.
 #
 # **What you will be able to do**
 #
 # - say what problem Engram solves, and what it adds to a transformer block;
-# - use the package to compute which table rows a sentence reads, and say which words those rows depend on;
+# - use the package to compute which table rows Engram reads for a sentence, and say which words determine those rows;
 # - compare the number of parameters in the tables with the number that one token reads;
 # - follow the data through one diagram; tutorials 02 to 06 explain its steps one by one.
 #
@@ -18,9 +18,10 @@
 # %% [markdown]
 # ## Three tokens, one king
 #
-# A language model reads *tokens*: pieces of text, each with a number, its *id*. A *vocabulary* lists them. Here is a
-# sentence in the vocabulary of DeepSeek-V4. DeepSeek-V4.1-Flash, the released model with Engram, uses the same
-# vocabulary; we call it *V4.1*. (A comment such as `[T]` gives the shape of an array: T tokens.)
+# A language model reads *tokens*: pieces of text, each with a number called its *id*. A *vocabulary* is the list of all
+# tokens. Here is a sentence, split into tokens of DeepSeek-V4's vocabulary. DeepSeek-V4.1-Flash, the released model
+# with Engram, uses the same vocabulary; we call it *V4.1*. (A comment such as `[T]` gives the shape of an array: T
+# tokens.)
 
 # %%
 from dataclasses import replace
@@ -49,11 +50,11 @@ assert tokens[1:4] == [" Alexander", " the", " Great"] and raw_ids[2] == raw_ids
 assert raw_ids[3] == vocabulary.encode("in Great Britain")[1]
 
 # %% [markdown]
-# The layers have to compute the rest. *Attention* carries information from earlier positions to later ones; a
-# *feed-forward* step then transforms each position separately. One round of both, with its own weights, is a *layer*,
-# or *block*. It takes several layers until the vectors represent one person. The [Engram
-# paper](https://arxiv.org/abs/2601.07372) shows this in its Table 3, taken from a study by Ghandeharioun and others
-# (2024): what does the vector at the last token of "Diana, Princess of Wales" represent after each layer?
+# The layers have to compute the meaning. *Attention* carries information from earlier positions to later ones; a
+# *feed-forward* step then transforms each position separately. One attention step and one feed-forward step, each with
+# its own weights, form a *layer*, or *block*. Several layers are needed before the vectors represent one person. Table
+# 3 of the [Engram paper](https://arxiv.org/abs/2601.07372), taken from a study by Ghandeharioun and others (2024),
+# lists the meaning of the vector at the last token of "Diana, Princess of Wales" after each layer:
 #
 # | layer | meaning of the vector, in short |
 # |---|---|
@@ -62,44 +63,45 @@ assert raw_ids[3] == vocabulary.encode("in Great Britain")[1]
 # | 4-5 | a title, not a particular person |
 # | 6 | Diana, the person |
 #
-# A fixed phrase takes six layers. And the result is not stored: when the phrase occurs again, the model repeats the
+# So a fixed phrase takes six layers. The result is not stored: when the phrase occurs again, the model repeats the
 # computation.
 
 # %% [markdown]
 # ## Phrases repeat
 #
-# How often does that happen? An *n-gram* is $n$ tokens in a row. Take a text that ships with every Python, the help
-# topics of `pydoc`, and count the n-grams that already occurred earlier in the same text:
+# How often do phrases repeat? An *n-gram* is a sequence of $n$ consecutive tokens. We take the help topics of `pydoc`,
+# which ship with every Python installation, and count the n-grams that occurred earlier in the same text:
 #
-# $$ \text{share that occurred before} = 1 - \frac{\text{different n-grams}}{\text{n-grams}} $$
+# $$ \text{fraction that occurred before} = 1 - \frac{\text{distinct n-grams}}{\text{n-grams}} $$
 
 # %%
 help_text = "\n".join(topics[name] for name in sorted(topics))
 help_ids = vocabulary.encode(help_text)
 
-def share_repeated(ids, n):
+def fraction_repeated(ids, n):
     ngrams = np.lib.stride_tricks.sliding_window_view(ids, n)   # [n-grams, n]
     return 1 - len(np.unique(ngrams, axis=0)) / len(ngrams)
 
 orders = range(1, 9)
-shares = [share_repeated(help_ids, n) for n in orders]
+fractions = [fraction_repeated(help_ids, n) for n in orders]
 print(f"{len(help_ids):,} tokens")
-assert shares[1] > 0.6 and shares == sorted(shares)[::-1]
+assert fractions[1] > 0.6 and fractions == sorted(fractions)[::-1]
 
 # %% tags=["fold"]
 fig, ax = plt.subplots(figsize=(6.2, 2.9))
-ax.bar(orders, shares, color=["none"] + ["C0"] * 3 + ["none"] * 4, edgecolor="C0", width=0.7)
-for n, share in zip(orders, shares, strict=True):
-    ax.text(n, share + 0.02, f"{share:.0%}", ha="center")
-ax.set(xlabel="n: tokens in a row", ylabel="share that occurred before", ylim=(0, 1.08), xticks=list(orders))
-ax.set_title("More than four in ten 3-grams of this text occurred before")
-fig.set_label("Bar chart of the share of n-grams that occurred earlier in the same text. It falls from 95 % for single "
-              "tokens to about 69, 44 and 32 % for 2-, 3- and 4-grams and 23 % for 8-grams; 2 to 4 are highlighted.")
-assert 0.4 < shares[2] < 0.5
-assert np.allclose(np.array(shares)[[0, 1, 2, 3, 7]], [0.95, 0.69, 0.44, 0.32, 0.23], atol=0.04)
+ax.bar(orders, fractions, color=["none"] + ["C0"] * 3 + ["none"] * 4, edgecolor="C0", width=0.7)
+for n, fraction in zip(orders, fractions, strict=True):
+    ax.text(n, fraction + 0.02, f"{fraction:.0%}", ha="center")
+ax.set(xlabel="n: tokens per n-gram", ylabel="fraction that occurred before", ylim=(0, 1.08), xticks=list(orders))
+ax.set_title("More than 40% of the 3-grams in this text occurred before")
+fig.set_label("Bar chart of the fraction of n-grams that occurred earlier in the same text. It falls from 95% for "
+              "single tokens to about 69%, 44% and 32% for 2-, 3- and 4-grams and 23% for 8-grams. The bars for 2 to 4 "
+              "are highlighted.")
+assert 0.4 < fractions[2] < 0.5
+assert np.allclose(np.array(fractions)[[0, 1, 2, 3, 7]], [0.95, 0.69, 0.44, 0.32, 0.23], atol=0.04)
 
 # %% [markdown]
-# Short phrases repeat even within one small text. V4.1 looks up the highlighted lengths, 2 to 4.
+# Short phrases repeat even within one small text. V4.1 looks up n-grams of the highlighted lengths, 2 to 4.
 
 # %% [markdown]
 # ## A lookup whose key is a phrase
@@ -116,9 +118,9 @@ assert np.allclose(np.array(shares)[[0, 1, 2, 3, 7]], [0.95, 0.69, 0.44, 0.32, 0
 # $$
 #
 # $\varphi$ maps the n-gram to a row index, $N$ is the length of the longest n-gram, and $K$ is explained below. The
-# rows are learned in training, like those of the embedding table. Why not give each n-gram its own row? Because there
-# are too many of them. Here is the count for V4.1. (A *preset* is a named configuration, here that of the released
-# model.)
+# rows are learned in training, like those of the embedding table. An n-gram cannot have a row to itself because there
+# are far too many n-grams. Here are the numbers for V4.1. (A *preset* is a named configuration, here the configuration
+# of the released model.)
 
 # %%
 config = preset("deepseek-v4.1-flash")
@@ -130,11 +132,11 @@ print(f"rows in one table: about {config.table_sizes[0]:,}")
 # %% [markdown]
 # So $\varphi$ is a *hash*: a fixed function that spreads all n-grams over a table of limited size. Different n-grams
 # can share a row, which is called a *collision*. Engram tolerates collisions: each *order* $n$ has $K$ tables, called
-# *heads*, and two phrases that collide in one head almost never collide in the next. [Tutorial 03](03_hash_by_hand.md)
-# computes the hash by hand, [04](04_collisions.md) counts the collisions.
+# *heads*, and two phrases that collide in one head almost never collide in a second one. [Tutorial
+# 03](03_hash_by_hand.md) computes the hash by hand, and [04](04_collisions.md) counts the collisions.
 
 # %% [markdown]
-# ## Which rows does the sentence read?
+# ## Which rows does Engram read for the sentence?
 #
 # The configuration and the ids determine the rows; no weights are needed. First the ids are mapped to *canonical ids*,
 # so that `The` and `the` count as the same token ([tutorial 02](02_canonical_ids.md)). Two layers of V4.1 have an
@@ -156,7 +158,7 @@ assert config.orders == (2, 3, 4) and config.layer_ids == (1, 14)
 #
 # ## Rows depend on the last few tokens only
 #
-# Replace the first word, "Only", by "Young" and look at which rows change. The longest n-gram has $N = 4$ tokens, so
+# Replace the first word, "Only", with "Young" and check which rows change. The longest n-gram has $N = 4$ tokens, so
 # token 0 affects only positions 0 to 3.
 
 # %%
@@ -178,7 +180,7 @@ ax.set(xlim=(-0.6, 12.6), ylim=(-0.6, 2.6), yticks=range(3), yticklabels=[f"{n}-
 ax.set_xticks(range(13), [token.strip() for token in tokens], rotation=45, ha="right", rotation_mode="anchor")
 ax.tick_params(length=0)
 ax.spines[["left", "bottom"]].set_visible(False)
-ax.set_title("A different first word changes the rows of the first four tokens only")
+ax.set_title("A different first word changes only the rows of the first four tokens")
 fig.set_label("A grid of 13 tokens by three orders. A filled cell means that the rows changed: 2-grams at tokens 0 and "
               "1, 3-grams at tokens 0 to 2, 4-grams at tokens 0 to 3. All other cells are empty.")
 assert by_order.any(axis=1).nonzero()[0].tolist() == [0, 1, 2, 3]
@@ -186,7 +188,7 @@ assert by_order.any(axis=1).nonzero()[0].tolist() == [0, 1, 2, 3]
 # %% [markdown]
 # Two things follow.
 #
-# **The same phrase reads the same rows everywhere.** Here is the king in a different sentence:
+# **The same phrase reads the same rows in every text.** Here is the king in a different sentence:
 
 # %%
 second = "A statue of Alexander THE great stood there."
@@ -203,8 +205,8 @@ assert same.tolist() == [8, 8, 0] and great != 3
 #
 # **The rows are known before the model runs.** A server can fetch the rows of layer 14 from large, slow memory while
 # layer 0 is still computing. The authors of the paper kept 100 billion table parameters in main memory, outside the
-# GPU, at a cost of at most 2.8 % of the speed (Table 4). To compute the rows of the next token, a program that
-# generates text only needs to keep the last three ids:
+# GPU; this reduced the speed by at most 2.8% (Table 4). To compute the rows of the next token, a program that generates
+# text needs to keep only the last three ids:
 
 # %%
 step = addressing.rows(ids[3:4], layer_id=1, history=ids[0:3])
@@ -213,16 +215,16 @@ assert (step[0] == rows[3]).all()
 # %% [markdown]
 # ## The whole data flow in one diagram
 #
-# What happens to the rows? They are concatenated into one long vector, the *memory* of this token. Two linear maps
-# turn it into a *value* (the content to add) and *keys* (used to judge whether it fits). The memory depends on only
-# four tokens, so it can be wrong in context: `Great` may be part of the name of a ship, or two phrases may share a
-# row. Therefore the model's own state $H$, which depends on the whole text so far, controls through a *gate*, a number
-# from 0 to 1, how much of the value is added.
+# What happens to the rows? They are concatenated into one long vector, the *memory* of this token. Two linear maps turn
+# this vector into a *value* (the content to add) and *keys* (used to decide whether the value fits). The memory depends
+# on only four tokens, so it can be wrong in context: `Great` may be part of the name of a ship, or two phrases may
+# share a row. Therefore the model's own state $H$, which depends on the whole text so far, controls through a *gate*, a
+# number from 0 to 1, how much of the value is added.
 #
 # $H$ is the *residual stream*: the vectors that every block reads and adds to. These models have four of them per
 # token, called *branches*; each has its own key and its own gate.
 #
-# {{ diagram: way | Top row, integers computed from the text alone: text "... the Great", raw id 9327, canonical id
+# {{ diagram: overview | Top row, integers computed from the text alone: text "... the Great", raw id 9327, canonical id
 # 2049, window 2049, 237, 15695, 1134, one mix for each of the orders 2, 3 and 4, then 8 rows per order, 24 in all. Each
 # row is read from its own table of about 16 million rows; concatenated they form a memory of 24 times 256, that is
 # 6,144 numbers. In the Engram module the memory is projected to a value and keys; keys and residual stream H determine
@@ -258,9 +260,10 @@ assert (100 * rows[3] // addressing.primes[1]).tolist() == [
 # block is unchanged: attention, then the feed-forward step (here a set of *experts*, of which each token uses a few).
 # Engram replaces neither.
 #
-# Now run it once, with the preset `tiny`, random weights, and a *trace*, which records every intermediate array. The
-# letters in its shapes are the same on all pages: B sequences, T tokens, M branches, D numbers per branch, C columns, W
-# numbers per row. (The number of heads is $K$ in the paper and on these pages, H in the package's own shapes.)
+# Now run the module once, with the preset `tiny`, random weights, and a *trace*, which records every intermediate
+# array. The letters in the printed shapes are the same on all pages: B sequences, T tokens, M branches, D numbers per
+# branch, C columns, W numbers per row. (The number of heads is $K$ in the paper and on these pages, H in the package's
+# own shapes.)
 
 # %%
 tiny = preset("tiny")
@@ -282,12 +285,12 @@ assert np.allclose(residual(H, Y, tiny), H + Y)
 assert ((trace["gate"] >= 0) & (trace["gate"] <= 1)).all()
 
 # %% [markdown]
-# These tables and weights are random, so only the shapes mean something.
+# These tables and weights are random, so only the shapes are meaningful.
 #
 # ## Large tables, few reads
 #
 # A token reads one row from each table, regardless of the table's size. For every preset of a published model, count
-# the parameters stored in its tables and those that one token reads.
+# the parameters stored in its tables and the parameters that one token reads.
 
 # %%
 published = [name for name in presets() if name != "tiny"]
@@ -310,7 +313,7 @@ ax.text(read[published[0]], len(published) - 0.6, "read per token", ha="center",
 ax.text(stored[published[0]], len(published) - 0.6, "stored", ha="center", color="C0")
 ax.set(xscale="log", xlim=(800, 2e12), ylim=(-0.5, len(published) - 0.2), xlabel="table parameters")
 ax.set_yticks(range(len(published)), published[::-1])
-ax.set_title("A token reads thousands of the billions of parameters")
+ax.set_title("A token reads only thousands of the billions of parameters")
 fig.set_label("For each of five presets, a disc marks the number of table parameters that one token reads, between "
               "2,048 and 12,288, and a square the number stored, between 1.3 and 197 billion, on a logarithmic axis.")
 v41 = "deepseek-v4.1-flash"
@@ -323,8 +326,8 @@ assert f"{stored['engram-40b'] / stored['engram-27b']:.1f}" == "3.2"
 
 # %% [markdown]
 # The tables of V4.1 store 196.6 billion parameters, 203 GB, and a token reads 12,288 of them. The tables of the paper's
-# larger model, Engram-40B, are 3.2 times the size of those of the smaller one, Engram-27B. Both models read 2,560
-# numbers per token: larger tables do not mean more reads.
+# larger model, Engram-40B, are 3.2 times as large as the tables of the smaller model, Engram-27B. Both models read
+# 2,560 numbers per token: larger tables do not mean more reads.
 #
 # A *mixture of experts* also uses only a few of its parameters per token: it sends each token through a few of many
 # feed-forward networks. That is *conditional computation*: which networks run depends on the state. Engram is
@@ -338,10 +341,11 @@ assert f"{stored['engram-40b'] / stored['engram-27b']:.1f}" == "3.2"
 # a real implementation of Engram and placeholders for the rest of the model. [Sources](../paper/sources.md) lists the
 # papers and the code that these pages are based on.
 #
-# - **Length of the n-grams.** The paper and the demo look up 2- and 3-grams, V4.1 also 4-grams.
-# - **Layers.** Paper: 2 and 15. V4.1: 1 and 14. These are the same blocks if the paper counts from 1, as its text
-#   suggests. The demo uses 1 and 15. The number matters because the constants of the hash are drawn from it.
-# - **The convolution.** V4.1 has none.
+# - **Length of the n-grams.** The paper and the demo look up 2- and 3-grams; V4.1 also looks up 4-grams.
+# - **Layers.** The paper uses layers 2 and 15, V4.1 layers 1 and 14. These are the same blocks if the paper counts from
+#   1, as its text suggests. The demo uses layers 1 and 15. The layer number matters because it determines the constants
+#   of the hash.
+# - **The convolution.** V4.1 has no convolution.
 #
 # [Tutorial 07](07_dialects.md) compares all versions.
 
@@ -358,11 +362,12 @@ assert (renumbered.multipliers[1] != Addressing(paper).multipliers[2]).all()
 # %% [markdown]
 # ## Exercises
 #
-# **1.** Replace ` the` at position 2 by ` a`. At which positions do the rows of the 2-grams change? Of the 3-grams? Of
-# the 4-grams? Predict the answer, then run it.
+# **1.** Replace ` the` at position 2 with ` a`. At which positions do the rows change for 2-grams, for 3-grams and for
+# 4-grams? Predict the answer, then run the code.
 #
 # ??? tip "Hint"
-#     An n-gram that ends at position $t$ consists of the tokens $t-n+1$ to $t$. For which $t$ is 2 among them?
+#     An n-gram that ends at position $t$ consists of the tokens at positions $t-n+1$ to $t$. For which $t$ is position
+#     2 among them?
 
 # %% tags=["answer"]
 a = ids.copy()
@@ -372,11 +377,11 @@ positions = [by_order[:, i].nonzero()[0].tolist() for i in range(3)]
 assert positions == [[2, 3], [2, 3, 4], [2, 3, 4, 5]]
 
 # %% [markdown] tags=["answer"]
-# From position 2 on: two positions for 2-grams, three for 3-grams, four for 4-grams.
+# From position 2 on, the rows change at two positions for 2-grams, at three for 3-grams and at four for 4-grams.
 
 # %% [markdown]
 # **2.** V4.1 stores a row in `config.bytes_per_row` bytes and all its tables in 202,758,032,400 bytes. A server
-# generates 1,000 tokens per second. How many bytes per second does it read from the tables, and what share of the
+# generates 1,000 tokens per second. How many bytes per second does it read from the tables, and what fraction of the
 # tables is that?
 #
 # ??? tip "Hint"

@@ -2,7 +2,7 @@
 # # Canonical ids: why ' The' and 'the' share a row
 #
 # A *tokenizer*, the program that splits text into tokens, assigns different tokens to the same word depending on a
-# leading space or a capital letter. For a lookup by phrase that is wasteful: the memory of "the Great" would have to be
+# leading space or a capital letter. For a lookup by phrase this is wasteful: the memory of "the Great" would have to be
 # learned once for every spelling. So Engram first maps each token id to a *canonical id*, which all spellings of a word
 # share.
 #
@@ -48,9 +48,9 @@ assert sizes == [9, 5] and 9 * 5 == 45
 
 # %% [markdown]
 # One class has nine ids, the other five. With raw ids as keys, the 2-gram "the great" has $9 \cdot 5 = 45$ different
-# keys, each with its own rows. With canonical ids it has one.
+# keys, each with its own rows. With canonical ids it has a single key.
 #
-# As a formula: $P$ maps each raw id $x$ to a canonical id, and the hash uses only canonical ids.
+# In the formula, $P$ maps each raw id $x$ to a canonical id. The hash uses only canonical ids.
 #
 # $$ x'_t = P(x_t), \qquad P(a) = P(b) \; \Longleftrightarrow \; \text{key}(a) = \text{key}(b) $$
 #
@@ -60,9 +60,9 @@ assert sizes == [9, 5] and 9 * 5 == 45
 # %% [markdown]
 # ## Six steps
 #
-# The normaliser consists of six small functions. Here are examples of each, in the order in which they are applied. A
-# space is shown as `·`. A *combining mark*, such as an accent encoded as a separate character after its letter, is
-# shown as its code point.
+# The normaliser consists of six small functions, shown here with examples in the order of application. A space is shown
+# as `·`. A *combining mark*, such as an accent encoded as a separate character after its letter, is shown as its code
+# point.
 
 # %% tags=["fold"]
 def show(text):
@@ -78,14 +78,14 @@ for step, given in zip(STEPS, examples, strict=True):
     print(f"{step.__name__:20}", ",  ".join(changes))
 
 # %% [markdown]
-# - `fold_compatibility` replaces full-width letters, ligatures and superscript digits by plain ones, like Unicode's
+# - `fold_compatibility` replaces full-width letters, ligatures and superscript digits with plain ones, like Unicode's
 #   NFKC.
 # - `decompose` splits an accented letter into the letter and its marks, like Unicode's NFD.
 # - `strip_accents` removes the marks, which are now separate characters.
-# - `lowercase` converts to lower case, and `collapse_spaces` replaces any run of white space by one space.
+# - `lowercase` converts to lower case, and `collapse_spaces` replaces any run of white space with one space.
 # - `strip_ends` removes white space at both ends, but keeps a single space that is the whole text.
 #
-# One token through all six steps:
+# Here is one token after each of the six steps:
 
 # %%
 string = " ﬁancée\n"
@@ -96,16 +96,16 @@ for step in STEPS:
 assert string == normalise(" ﬁancée\n") == "fiancee"
 
 # %% [markdown]
-# ## What each step merges
+# ## Merges per step
 #
-# Now the whole vocabulary. A few tokens have no text of their own; a later section covers them. For all others, apply
-# the steps one by one and count how many different strings are left.
+# Now we normalise the whole vocabulary. A few tokens are not valid text; a later section covers them. For all others,
+# we apply the steps one by one and count the distinct strings that are left.
 
 # %%
 V = vocabulary.size
 texts = [vocabulary.text(i) for i in range(V)]
 readable = [text for text in texts if REPLACEMENT not in text]
-print(f"{V:,} ids, {len(readable):,} with a text of their own")
+print(f"{V:,} ids, {len(readable):,} of them valid text")
 strings, left = [readable], [len(set(readable))]
 for step in STEPS:
     strings.append([step(string) for string in strings[-1]])
@@ -113,7 +113,7 @@ for step in STEPS:
     left.append(len({string or text for string, text in paired}))  # a key is never empty
 merged = -np.diff(left)
 for step, keys, fewer in zip(STEPS, left[1:], merged, strict=True):
-    print(f"{step.__name__:20} leaves {keys:7,}, merges {fewer:6,}")
+    print(f"{step.__name__:20} leaves {keys:7,} keys, merges {fewer:6,}")
 
 # %% tags=["fold"]
 fig, ax = plt.subplots(figsize=(6.2, 2.9))
@@ -124,7 +124,7 @@ for y, count in enumerate(merged):
 ax.invert_yaxis()
 ax.set(xlabel="keys merged by the step", xlim=(0, 18500))
 ax.tick_params(axis="y", length=0)
-ax.set_title("Lowercasing and stripping spaces make 86 % of all merges")
+ax.set_title("Lowercasing and stripping spaces cause 86% of all merges")
 fig.set_label("Horizontal bars: fold compatibility merges 356 keys, decompose 20, strip accents 3,215, lowercase "
               "16,114, collapse spaces 494, strip ends 9,962.")
 respelled = {b for a, b in zip(strings[1], strings[2], strict=True) if a != b} & set(strings[1])
@@ -134,15 +134,15 @@ assert f"{(merged[3] + merged[5]) / merged.sum():.0%}" == "86%"
 assert (V, len(readable), left[-1]) == (129_280, 127_796, 97_635)
 
 # %% [markdown]
-# `decompose` merges only 20 keys, 18 of them Bengali letters with two spellings. Its main purpose is to prepare
-# `strip_accents`, which would otherwise miss every accent encoded together with its letter as one character. The first
-# exercise measures this.
+# `decompose` merges only 20 keys, 18 of them Bengali letters that Unicode encodes in two ways. Its main purpose is to
+# prepare for `strip_accents`, which would otherwise miss every accent encoded together with its letter as one
+# character. The first exercise measures this effect.
 #
-# ## Two kinds of token with a special key
+# ## Two kinds of tokens with special keys
 #
-# **Empty after normalising.** Some tokens consist of marks only, such as vowel signs of Thai or Hindi. The steps leave
-# an empty string. Such a token keeps its original text as its key; otherwise all of them would form one class. (That is
-# the `string or text` above.)
+# **Empty after normalising.** Some tokens consist of marks only, such as vowel signs of Thai or Hindi. The six steps
+# reduce such a token to an empty string, so its key is its original text; otherwise all such tokens would form one
+# class. (The code above does this with `string or text`.)
 #
 # **Part of a character.** The tokenizer splits *bytes*, not letters. A rare character can be split into pieces that are
 # not valid text: they decode to `�`, the replacement character. The key of such a token is its *raw token*, its
@@ -151,7 +151,7 @@ assert (V, len(readable), left[-1]) == (129_280, 127_796, 97_635)
 # %%
 emptied = [text for i, text in enumerate(readable) if strings[-1][i] == ""]
 broken = [i for i in range(V) if REPLACEMENT in texts[i]]
-print(len(emptied), "empty,", len(broken), "broken")
+print(f"{len(emptied)} tokens become empty, {len(broken):,} contain part of a character")
 for i in vocabulary.encode("🐴"):
     raw = vocabulary.spelling(int(i))
     print(f"id {i}: text {texts[i]}  raw {raw}  key {canonical_key(texts[i], raw)}")
@@ -165,7 +165,7 @@ assert len({texts[i] for i in broken}) == 414       # by text they would merge
 # %% [markdown]
 # ## Building the map
 #
-# All keys go into one dictionary, in the order of the ids. The first occurrence of a key gets the next number:
+# All keys go into one dictionary, in the order of the ids. The first occurrence of a key is assigned the next number:
 
 # %%
 tokens = [(texts[i], vocabulary.spelling(i)) for i in range(V)]
@@ -178,7 +178,7 @@ assert naive == canonical.tolist() and (canonical == vocabulary.canonical).all()
 for name in ("deepseek-v3", "deepseek-v4"):
     shipped = Vocabulary.load(name)
     share = 1 - shipped.canonical_size / shipped.size
-    print(f"{name}: {shipped.size:,} ids, {shipped.canonical_size:,} classes, -{share:.3%}")
+    print(f"{name}: {shipped.size:,} ids, {shipped.canonical_size:,} classes, {share:.3%} fewer")
 
 # %% tags=["fold"]
 v3 = Vocabulary.load("deepseek-v3")
@@ -191,13 +191,13 @@ assert canonical[128_815:].tolist() == list(range(98_627, 99_092))
 assert 129_280 - 128_815 == 99_092 - 98_627 == 465
 
 # %% [markdown]
-# The paper uses V3's vocabulary and prints 23.43%. V4's map extends V3's: its last 465 ids are added tokens, each in a
-# class by itself.
+# The paper uses V3's vocabulary and reports a reduction of 23.43%. V4's map extends V3's by 465 added tokens, each in
+# its own class.
 #
-# **Accidental merges.** The raw token of one id can equal the normalised text of another. The raw token `ł` encodes a
-# single byte; the text `ł` is a Polish letter. Both have the same key, so they share a class. This happens for 27 keys.
-# It is part of the definition: a port that keeps two dictionaries gets 99,119 classes, and the section on digests shows
-# the effect of a wrong count.
+# **Accidental merges.** The raw token of one id can equal the normalised text of a different id. The raw token `ł`
+# encodes a single byte; the text `ł` is a Polish letter. Both have the same key, so they share a class. This happens
+# for 27 keys. These merges are part of the definition: a port with separate dictionaries for texts and raw tokens gets
+# 99,119 classes. The section on digests shows the effect of a wrong count.
 
 # %% tags=["fold"]
 broken_keys = {canonical_key(*tokens[i]) for i in broken}
@@ -208,7 +208,7 @@ assert len(broken_keys) + len(readable_keys) == 99_119
 assert len(broken_keys | readable_keys) == 99_092
 
 # %% [markdown]
-# ## Large classes, small classes
+# ## Class sizes
 
 # %%
 class_sizes = np.bincount(canonical)                         # int64 [classes]
@@ -227,7 +227,7 @@ ax.set_xticks([1, 2, 5, 10, 20, 50, 100], ["1", "2", "5", "10", "20", "50", "100
 ax.annotate(f"{counts[1]:,} have a single id", (1, counts[1]), (1.25, counts[1] * 1.1), va="center")
 for size, name, align in [(163, "space", "center"), (54, "a", "center"), (40, "o", "left"), (35, "e", "right")]:
     ax.text(size, 1.6, name, ha=align)
-ax.set_title("Five of six classes have a single id; the class of the space has 163")
+ax.set_title("Five out of six classes have a single id; the class of the space has 163")
 fig.set_label("Number of classes by class size on two logarithmic axes, falling steeply: 83,590 classes of one id, "
               "8,959 of two, then ever fewer, down to one class each of 35 ids (e), 40 (o), 54 (a) and 163 (space).")
 assert class_sizes[largest].tolist() == [163, 54, 40, 35, 30]
@@ -240,21 +240,22 @@ assert np.bincount(v3.canonical).max() == 163                   # V3: the same
 
 # %% [markdown]
 # These five sizes match Table 6 of the paper exactly. The largest class contains every token made of spaces, tabs and
-# line breaks. Five of six classes have only one id, and only about a third of all ids share a class with another. But
-# those are the common ones. They make up nearly all of the text in the help topics of `pydoc`:
+# line breaks. Five out of six classes have only one id, and only about a third of all ids share their class. But these
+# ids are common: they make up nearly all of the text in the help topics of `pydoc`:
 
 # %%
 shared = class_sizes[canonical] > 1               # ids that share their class
 help_text = "\n".join(topics[name] for name in sorted(topics))
 help_ids = vocabulary.encode(help_text)
-print(f"{shared.mean():.0%} of the vocabulary, {shared[help_ids].mean():.0%} of the text")
+print(f"ids that share their class: {shared.mean():.0%} of the vocabulary, "
+      f"{shared[help_ids].mean():.0%} of the text")
 assert 0.33 < shared.mean() < 0.36 and shared[help_ids].mean() > 0.85
 
 # %% [markdown]
-# ## What the map loses
+# ## Distinctions that the map loses
 #
-# A map that merges spellings also merges different words. All of these are single tokens, and the two of each pair
-# share a class:
+# A map that merges spellings also merges different words. All words below are single tokens, and the two tokens in each
+# pair share a class:
 
 # %%
 pairs = [(" US", " us", "a country / we"),
@@ -314,11 +315,11 @@ ax.barh(scripts, full - kept, left=kept, color="none", edgecolor="C1", hatch="//
         label="additional, marks removed")
 ax.invert_yaxis()
 ax.tick_params(axis="y", length=0)
-ax.set(xlabel="share of the script's ids that the map saves", xlim=(0, 0.95))
+ax.set(xlabel="fraction of the script's ids that the map saves", xlim=(0, 0.95))
 ax.legend(loc="upper right")
-ax.set_title("If vowels are marks, removing marks causes most of the merging")
-fig.set_label("Stacked bars by script. Latin: 32 % saved with marks kept and 2 % more when they are removed; "
-              "Thai 7 and 24 %; Bengali 10 and 45 %; Devanagari 14 and 48 %; Tamil 6 and 55 %.")
+ax.set_title("Removing marks matters most in scripts whose vowels are marks")
+fig.set_label("Stacked bars by script. Latin: 32% saved with marks kept and 2% more when they are removed; "
+              "Thai 7% and 24%; Bengali 10% and 45%; Devanagari 14% and 48%; Tamil 6% and 55%.")
 percent = {name: (round(100 * a), round(100 * (b - a))) for name, (a, b) in saved.items()}
 assert [percent[name] for name in ("Latin", "Thai", "Bengali", "Devanagari", "Tamil")] \
     == [(32, 2), (7, 24), (10, 45), (14, 48), (6, 55)]
@@ -326,13 +327,13 @@ assert round(1.7735 - 1.7678, 3) == 0.006               # the paper's Figure 5
 
 # %% [markdown]
 # For the Latin script the marks hardly matter. In Bengali, Devanagari (the script of Hindi) and Tamil, this one step
-# merges more than four in ten ids into the class of another. Overall the map helps, at least on the paper's own data:
-# without it the *loss*, the error that training lowers, is about 0.006 higher (read off its Figure 5).
+# saves more than 40% of the ids. Overall the map helps, at least on the paper's own data: without the map, the *loss*,
+# the error that training minimises, is about 0.006 higher (read off Figure 5 of the paper).
 #
 # ## Pin the map by its digest
 #
-# Suppose a port numbers the classes in the order of their keys instead of the order of the ids. The classes and their
-# number are the same, so nothing looks wrong.
+# Suppose a port numbers the classes in alphabetical order of their keys instead of in the order of the ids. The classes
+# and their number are the same, so nothing looks wrong.
 
 # %%
 keys = [canonical_key(*token) for token in tokens]
@@ -350,10 +351,10 @@ assert not (right == wrong).any()
 
 # %% [markdown]
 # A model with these row indices would silently read the wrong trained values. A *digest*, a short checksum (here
-# SHA-256) over every number of the map, detects this. The package compares it with the published one.
+# SHA-256) of all the numbers in the map, detects this. The package compares the digest with the published one.
 
 # %%
-print("correct", int64_digest(canonical)[:16], " wrong", int64_digest(by_key)[:16])
+print("correct digest", int64_digest(canonical)[:16], " wrong digest", int64_digest(by_key)[:16])
 try:
     Addressing(config, Vocabulary("deepseek-v4", by_key))
     raise AssertionError("a wrong map was accepted")
@@ -362,7 +363,7 @@ except InputError as error:
 
 # %% [markdown]
 # The number of classes matters too, because the range of the hash constants depends on it. V3 and V4 assign the same
-# raw ids and the same canonical ids to our sentence. Yet not one row agrees:
+# raw ids and the same canonical ids to our sentence. Yet all rows differ:
 
 # %%
 as_v3 = Addressing(replace(config, vocabulary="deepseek-v3", vocab_size=128_815,
@@ -380,18 +381,18 @@ assert (ops.pcg64_multipliers(*draw, 99_119) != addressing.multipliers[1]).all()
 # %% [markdown]
 # ## How the versions differ
 #
-# - **The steps.** The paper names NFKC and lowercasing, and says "etc.". The authors' demo has all six steps.
+# - **The steps.** The paper names NFKC and lowercasing, followed by "etc.". The authors' demo has all six steps.
 # - **Marks.** "Strip accents" could mean only the non-spacing marks (Unicode category Mn). The map removes all marks,
 #   that is, every category that begins with M. With Mn alone V4 would have 99,510 classes.
 # - **Lowercasing** works character by character, while Python's `str.lower` has a special rule for a Greek sigma at the
 #   end of a word. In these vocabularies no key is affected.
 # - **Unicode versions.** The demo normalises with the `tokenizers` library, whose tables are older than Python's: it
-#   keeps U+32FF, the sign of the Japanese era that began in 2019, which current NFKC replaces by two characters. The
+#   keeps U+32FF, the sign of the Japanese era that began in 2019, which current NFKC replaces with two characters. The
 #   steps here use the library's tables, which ship with the package, so the map does not depend on the Python version.
-# - **The vocabulary.** The paper and the demo use DeepSeek-V3's, V4.1 uses V4's. Qwen's dialect has no map: it hashes
-#   raw ids.
-# - **Negative ids.** The demo passes them through unchanged. Here a negative id is an error, except $-1$, which is
-#   V4.1's mark `DEAD` for a position without text, such as part of an image.
+# - **The vocabulary.** The paper and the demo use DeepSeek-V3's vocabulary, V4.1 uses DeepSeek-V4's. Qwen's dialect has
+#   no map: it hashes raw ids.
+# - **Negative ids.** The demo passes them through unchanged. This package raises an error for any negative id except
+#   $-1$, which is V4.1's mark `DEAD` for a position without text, such as part of an image.
 
 # %% tags=["fold"]
 def drop_mn(text):
@@ -410,11 +411,11 @@ assert preset("qwen4exp-ple").vocabulary is None
 # %% [markdown]
 # ## Exercises
 #
-# **1.** Omit `decompose`. How many of the 3,235 merges of `decompose` and `strip_accents` are then lost?
+# **1.** Omit `decompose`. How many of the 3,235 merges made by `decompose` and `strip_accents` are then lost?
 #
 # ??? tip "Hint"
-#     Apply `strip_accents` to `strings[1]`, the list after `fold_compatibility`. Count the different strings before and
-#     after it.
+#     Apply `strip_accents` to `strings[1]`, the list after `fold_compatibility`. Count the distinct strings before and
+#     after this step.
 
 # %% tags=["answer"]
 before = strings[1]                                 # after fold_compatibility
@@ -426,8 +427,8 @@ assert (alone, both_steps - alone) == (1_089, 2_146)
 print(f"{alone:,} merges remain, {both_steps - alone:,} are lost")
 
 # %% [markdown]
-# **2.** A port looks ids up with `canonical[ids]`. A chat contains an image, so its ids include `DEAD`, that is $-1$.
-# Which canonical id does the port read there? What does the package's `canonicalise` do?
+# **2.** A port looks up canonical ids with `canonical[ids]`. A chat contains an image, so its ids include `DEAD`, that
+# is $-1$. Which canonical id does the port read for the image? What does the package's `canonicalise` do?
 #
 # ??? tip "Hint"
 #     What does index $-1$ mean in Python?

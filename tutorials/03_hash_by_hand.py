@@ -4,9 +4,9 @@
 # ## What you will be able to do
 #
 # - compute by hand which table row an n-gram reads in DeepSeek-V4.1-Flash;
-# - measure the quality of a hash instead of trusting that it looks random;
+# - measure the quality of a hash instead of assuming that it behaves randomly;
 # - explain why the multipliers are odd and bounded;
-# - keep the history with which a stream reads the same rows as the whole text, and say which rows a masked token
+# - keep the history that a stream needs to read the same rows as the whole text, and say which rows a masked token
 #   changes.
 #
 # ## The task
@@ -15,10 +15,10 @@
 # learned vectors. Each order has several tables, one per **head**, and an n-gram reads one **row** of each. This page
 # covers only the computation of the row indices.
 #
-# Tokens are already numbers: their [canonical ids](02_canonical_ids.md). We cannot simply number all n-grams because
+# Every token already has a number, its [canonical id](02_canonical_ids.md). We cannot simply number all n-grams because
 # there are far too many pairs, let alone triples. So the row is *computed* by a **hash**: integer arithmetic that gives
 # the same row on every machine and spreads the n-grams evenly over the table. Presets are named configurations; `flash`
-# is DeepSeek-V4.1-Flash, or V4.1 for short.
+# is the preset of DeepSeek-V4.1-Flash, or V4.1 for short.
 
 # %%
 import dataclasses
@@ -39,9 +39,9 @@ assert flash.canonical_size**2 > 600 * flash.table_sizes[0]
 # ## A toy hash
 #
 # Here is a hash that looks reasonable and is easy to write down. Ids are first reduced modulo 500. The *oldest* token
-# is multiplied by 1, the next by 3, then 5. The products are combined by XOR, written $\oplus$ here and `^` in Python:
-# a bit of the result is 1 if exactly one of the two bits is 1. The result is called the **mix**. Each head $h$ XORs the
-# mix with its own constant, and all tables have 5,003 rows:
+# is multiplied by 1, the next one by 3, and in a 3-gram the newest by 5. The products are combined by XOR, written
+# $\oplus$ here and `^` in Python: a bit of the result is 1 if exactly one of the two bits is 1. The result is called
+# the **mix**. Each head $h$ XORs the mix with its own constant, and all tables have 5,003 rows:
 #
 # $$
 # \begin{align*}
@@ -82,8 +82,8 @@ assert HEADS * 2 * 32 == 256  # numbers a position reads
 
 # %% [markdown]
 # So head 0 reads row 292 for the 2-gram. The eight rows of a position, concatenated, form a vector of 256 numbers. The
-# arithmetic works, but is it a good hash? Let us try it on real text: the help pages that ship with Python, in the
-# vocabulary of DeepSeek-V4.
+# arithmetic works, but is it a good hash? Let us try it on real text: the help pages that ship with Python, tokenised
+# with the vocabulary of DeepSeek-V4.
 
 # %%
 vocabulary = Vocabulary.load("deepseek-v4")
@@ -98,8 +98,8 @@ print(f"{len(ids):,} tokens, {len(pairs_of_ids):,} different 2-grams,"
 # %% [markdown]
 # ### Fault 1: the mix is too small
 #
-# After the modulo, an id is at most 499. Times 3, that is still below 2,048, so the mix of a 2-gram has at most 11
-# bits. We can try all of them.
+# After the modulo, an id is at most 499. Multiplied by 3, it is still below 2,048, so the mix of a 2-gram has at most
+# 11 bits. We can compute all possible mixes.
 
 # %%
 every = np.arange(500)
@@ -115,9 +115,9 @@ assert mixes_of_3.max() < 4_096 < SIZE and flash.canonical_size // 500 == 198
 # number. And 2-grams have only 1,536 different mixes, so in head 0 they can never read more than 1,536 of the 5,003
 # rows.
 #
-# The modulo is not the only cause. Without it, but with the multipliers 1 and 3, there are still a quarter fewer mixes
-# than 2-grams, and 2-grams with the same mix share their row in every head. With the multipliers of V4.1, explained
-# below, no two of them share a mix.
+# The modulo is not the only cause of equal mixes. Without it, but with the multipliers 1 and 3, there are still a
+# quarter fewer mixes than 2-grams, and 2-grams with the same mix share their row in every head. With the multipliers of
+# V4.1, explained below, no two 2-grams share a mix.
 
 # %% tags=["fold"]
 layer = flash.layer_ids[0]
@@ -127,12 +127,12 @@ oldest_first = pairs_of_ids[:, 0] * 1 ^ pairs_of_ids[:, 1] * 3
 newest_first = pairs_of_ids[None, :, ::-1]  # [1, 2-grams, 2]
 real_mixes = ops.mix(newest_first, multipliers[:2])[0, :, 0]
 mixes = {"1 and 3, ids modulo 500": toy_mix(pairs_of_ids),
-         "1 and 3, whole ids": oldest_first, "those of V4.1": real_mixes}
+         "1 and 3, full ids": oldest_first, "from V4.1": real_mixes}
 distinct = {name: len(np.unique(mixed)) for name, mixed in mixes.items()}
 for name, count in distinct.items():
-    print(f"multipliers {name:24} {count:6,} mixes of {len(pairs_of_ids):,} 2-grams")
-assert distinct["those of V4.1"] == len(pairs_of_ids)
-assert 0.7 < distinct["1 and 3, whole ids"] / len(pairs_of_ids) < 0.8
+    print(f"multipliers {name:24} {count:6,} mixes for {len(pairs_of_ids):,} 2-grams")
+assert distinct["from V4.1"] == len(pairs_of_ids)
+assert 0.7 < distinct["1 and 3, full ids"] / len(pairs_of_ids) < 0.8
 
 fig, ax = plt.subplots(figsize=(6.2, 2.8))
 edges = np.arange(0, SIZE, 100)
@@ -151,11 +151,11 @@ fig.set_label("Number of different 2-grams of real text per hundred rows. The to
 # %% [markdown]
 # ### Fault 2: four heads act as one
 #
-# The purpose of several heads is that two n-grams that collide in one table do not collide in the next. In the toy they
-# always do. The reason: a mix is below $4096 = 2^{12}$, so it has twelve bits. XOR with a head's constant flips some of
-# them, and different mixes stay different. The bits above the twelve are those of the constant, so all results lie
-# within a range of 4,096 consecutive numbers. That is less than 5,003, so the modulus keeps them different too.
-# Therefore n-grams that collide in one head have the same mix and collide in all four.
+# The purpose of several heads is that two n-grams that collide in one table do not collide in the next. In the toy hash
+# they always do. The reason is that a mix is below $4096 = 2^{12}$, so it has twelve bits. XOR with a head's constant
+# flips some of these bits, and different mixes stay different. The higher bits equal those of the constant, so all
+# results lie within a range of 4,096 consecutive numbers. That is less than 5,003, so the modulus keeps them different
+# too. Therefore n-grams that collide in one head have the same mix and collide in all four.
 
 # %%
 def collisions(rows: np.ndarray) -> int:
@@ -166,14 +166,14 @@ def collisions(rows: np.ndarray) -> int:
 
 for n, ngrams in ((2, pairs_of_ids), (3, triples_of_ids)):
     in_heads = [collisions(toy_rows(toy_mix(ngrams))[:, :k]) for k in (1, 2, 3, 4)]
-    print(f"toy {n}-grams, pairs that collide in 1, 2, 3, 4 heads: {in_heads}")
+    print(f"toy {n}-grams, pairs that collide in 1 to 4 heads: {in_heads}")
     assert len(set(in_heads)) == 1
 for column in toy_rows(np.arange(4_096)).T:
     assert len(np.unique(column)) == 4_096  # different mixes never collide, in any head
 
 # %% [markdown]
 # If we plot the row in head 0 against the row in head 1, the toy's points lie on a few lines. With two tables of
-# different prime sizes, 5,003 and 5,009 rows, they fill the plane.
+# different prime sizes, 5,003 and 5,009 rows, the points fill the plane.
 
 # %% tags=["fold"]
 primes = ops.table_primes((SIZE,), HEADS, 1)[0]
@@ -198,8 +198,8 @@ assert per_row["toy"] == 1 and per_row["distinct primes"] > 3
 # %% [markdown]
 # ### Fault 3: all tables have the same size
 #
-# Would better mixes fix the toy? We give it the mixes of V4.1 and compare three ways to make four heads: one shared
-# size alone; one shared size and the toy's constants; four **distinct primes** as sizes. We count the pairs of 2-grams
+# Would better mixes fix the toy? We use the mixes of V4.1 and compare three ways to make four heads: one shared size
+# alone, one shared size with the toy's constants, and four **distinct primes** as sizes. We count the pairs of 2-grams
 # that read the same row in head 0, in the first two heads, and in all four. If heads were independent, one in 5,003 of
 # the pairs that collide in head 0 would also collide in head 1.
 
@@ -213,7 +213,7 @@ print("primes", primes)
 for name, (one, two, four) in counted.items():
     print(f"{name:20} one head {one:6,}   two heads {two:6,}   all four {four:6,}")
 one, two, four = counted["one size, constants"]
-print(f"independent heads would have {one / SIZE:.1f} in two heads, none in all four")
+print(f"independent heads would have {one / SIZE:.1f} in two heads and none in all four")
 
 # %% tags=["fold"]
 assert len(set(counted["one size"])) == 1 and counted["one size"][0] == one
@@ -224,10 +224,11 @@ assert counted["distinct primes"][2] == 0
 
 # %% [markdown]
 # With one shared size alone, all heads are copies of each other. The constants help, but not enough: pairs collide in
-# two heads about twenty times too often. The reason: 10,007 has eight 1-bits. XOR with it adds or subtracts eight
-# powers of two, depending on those bits of the mix. Mixes that agree in the eight bits are shifted by the same amount,
-# so if they collide in head 0 they also collide in head 1. That happens about once in $2^8 = 256$, not once in 5,003.
-# Distinct primes need no constant and do better; [the next tutorial](04_collisions.md) shows by how much.
+# two heads about twenty times as often as in independent heads. The reason is that 10,007 has eight 1-bits. XOR with it
+# adds or subtracts eight powers of two, depending on those bits of the mix. Mixes that agree in the eight bits are
+# shifted by the same amount, so if they collide in head 0 they also collide in head 1. Two mixes agree in these bits
+# about once in $2^8 = 256$ cases, not once in 5,003. Distinct primes need no constant and do better; [the next
+# tutorial](04_collisions.md) shows by how much.
 #
 # ## The real hash, step by step
 #
@@ -242,7 +243,7 @@ assert counted["distinct primes"][2] == 0
 # \end{align*}
 # $$
 #
-# We compute it for layer 1 of V4.1-Flash, at the last token of "Only Alexander the Great".
+# We compute the rows for layer 1 of V4.1-Flash, at the last token of "Only Alexander the Great".
 
 # %%
 raw = vocabulary.encode("Only Alexander the Great")
@@ -257,8 +258,8 @@ for i, m in enumerate(multipliers):
 #
 # A multiplier is $2r+1$ with a random $r$, drawn once before training, below a limit that depends on the number of
 # canonical ids: the product of any id and any multiplier stays below $2^{63}$, the limit of a signed 64-bit integer. So
-# products never overflow, and products and mixes are never negative. This matters for the modulus: for negative numbers
-# Python, which rounds down, disagrees with C and Java, which round towards zero.
+# products never overflow, and products and mixes are never negative. This matters for the modulus: if a number is
+# negative, Python rounds the quotient down, whereas C and Java round it towards zero, so the remainders differ.
 
 # %%
 limit = ops.hashing.multiplier_range(flash.canonical_size)  # exclusive, for r
@@ -267,14 +268,15 @@ print(f"largest product possible {largest_id * largest_multiplier:,}")
 print(f"                   2**63 {2**63:,}")
 assert largest_id * largest_multiplier < 2**63
 assert (multipliers <= largest_multiplier).all() and (real_mixes >= 0).all()
-assert -7 % 5 == 3 and math.fmod(-7, 5) == -2  # Python rounds down, C towards 0
+assert -7 % 5 == 3 and math.fmod(-7, 5) == -2  # quotient: Python rounds down, C towards 0
 
 # %% [markdown]
-# ### Why they are odd
+# ### Why the multipliers are odd
 #
-# An odd number is never 0, and a multiplier of 0 would ignore its token. An odd multiplier also preserves the lowest
-# bit of the id. With prime table sizes this hardly matters. Make the multipliers even by adding 1: half the rows of a
-# table with $4096 = 2^{12}$ rows are then never read, but with a prime number of rows all are.
+# An odd number is never 0, and a multiplier of 0 would remove its token from the mix. An odd multiplier also preserves
+# the lowest bit of the id. With prime table sizes this hardly matters. If we make the multipliers even by adding 1,
+# half the rows of a table with $4096 = 2^{12}$ rows are never read. In a table with a prime number of rows, almost all
+# rows are still read.
 
 # %% tags=["fold"]
 even_mixes = ops.mix(newest_first, multipliers[:2] + 1)[0, :, 0]
@@ -289,7 +291,7 @@ assert ops.is_prime(4_093) and (multipliers % 2 == 1).all()
 #
 # Below are the products of "Great" and "the", and their XOR, as 64 bits in groups of eight. A bit of the mix is 1 if
 # exactly one of the two bits is 1. Because the newest token comes first, mixes can be computed incrementally: the mix
-# of the 3-gram is that of the 2-gram XOR one more product.
+# of the 3-gram is the mix of the 2-gram XOR one more product.
 
 # %%
 def bits(number: int) -> str:
@@ -337,12 +339,12 @@ assert slow == all_rows[-1].tolist() and len(slow) == flash.columns == 24
 # ## The left edge, and streams
 #
 # A **window** is a token and the three before it, newest first: the ids at shifts 0 to 3. At the beginning of a text
-# there are no earlier tokens. There the window is padded with the canonical id of the padding token, 2.
+# there are no earlier tokens. There the window is padded with the canonical id of the padding token, which is 2.
 #
-# A program that generates text token by token must not hash each token as if it were the first: its rows depend on the
-# $N-1$ ids before it, where $N$ is the largest order. These ids are the **history**, oldest first, with -1 for "before
-# the start of the text". With it, a text split into chunks reads the same rows as the whole text. Without it, the first
-# three positions of a chunk read wrong rows.
+# A program that generates text token by token must not hash each token as if it were the first of the text: the rows of
+# a token depend on the $N-1$ ids before it, where $N$ is the largest order. These ids are the **history**, oldest
+# first, with -1 for positions before the start of the text. With the history, a text split into chunks reads the same
+# rows as the whole text. Without the history, the first three positions of a chunk read wrong rows.
 
 # %%
 print("windows of [10, 11, 12], newest first, one line per position:")
@@ -364,9 +366,9 @@ assert wrong.tolist() == [0, 1, 2]
 # ## A dead token
 #
 # V4.1 also accepts images. The positions of an image contain no text, so they are marked **DEAD** (-1). A DEAD mark
-# ends the window: its shift and all older ones are padded, even if there are words further left. Otherwise an n-gram
-# could combine words that are not adjacent in the text. In the figure, a column is the window of one position. Bold on
-# orange marks padding caused by the dead token, grey padding at the left edge.
+# ends the window: its shift and all older ones are padded, even if there are words before the image. Otherwise an
+# n-gram could combine words that are not adjacent in the text. In the figure, a column is the window of one position.
+# Bold text on orange marks padding caused by the dead token; grey marks padding at the left edge.
 
 # %% tags=["fold"]
 alive, q = np.array([10, 11, 12, 13, 14, 15, 16, 17]), 2
@@ -385,7 +387,7 @@ for t in range(len(alive)):
 ax.set_xticks(range(len(alive)), ["DEAD" if x < 0 else str(x) for x in marked])
 ax.set(xlim=(-0.5, len(alive) - 0.5), ylim=(3.5, -0.5), yticks=range(4),
        xlabel="the token at each position", ylabel="shift",
-       title="A dead token hides itself and all older ones, for three more positions")
+       title="A dead token hides itself and all older tokens for three more positions")
 fig.set_label("A grid, positions across, shifts 0 to 3 down. At the dead position all four shifts are padded, at the "
               "next position shifts 1 to 3, then 2 and 3, then only 3; after that no shift is padded.")
 assert shown[q + 1].tolist() == [13, 2, 2, 2]
@@ -402,11 +404,11 @@ assert orders == [[], [], [2, 3, 4], [2, 3, 4], [3, 4], [4], [], []]
 # %% [markdown]
 # ## How the versions differ
 #
-# The paper says "multiplicative-XOR" and "prime", but gives no formula. The formula above is that of the authors' demo;
-# V4.1 uses it with $N = 4$ and the DEAD mark. Qwen's variant of Engram hashes raw token ids and draws its multipliers
-# differently. It also separates documents at the token that ends one, the *EOS*. The window of the EOS itself still
-# includes its own document. The windows of later positions include neither the EOS nor anything before it: they are
-# padded with the EOS id, as at the start of the text. The folded code checks this on a short text.
+# The paper says "multiplicative-XOR" and "prime", but gives no formula. The formula above is taken from the authors'
+# demo; V4.1 uses it with $N = 4$ and the DEAD mark. Qwen's variant of Engram hashes raw token ids and draws its
+# multipliers differently. It also separates documents at the *EOS*, the token that ends a document. The window of the
+# EOS itself still includes its own document. The windows of later positions include neither the EOS nor anything before
+# it: they are padded with the EOS id, as at the start of the text. The folded code checks this on a short text.
 #
 # The seed of the multipliers depends on the layer number, and V4.1 counts layers from 0. A *port* (a reimplementation
 # in another language or framework) that counts from 1 reads entirely different rows.
@@ -432,8 +434,8 @@ assert (Addressing(one_off).rows(text_ids, 2) != all_rows).all() and flash.layer
 # %% [markdown]
 # ## Exercises
 #
-# **1.** A text consists of the canonical ids 0 and 3, in this order. Using pencil, paper and a calculator: which row
-# does head 0 of the 2-grams read at the 3, in layer 1?
+# **1.** A text consists of the canonical ids 0 and 3, in this order. With pencil, paper and a calculator, compute the
+# row that head 0 of the 2-grams reads for the 3 in layer 1.
 #
 # ??? tip "Hint"
 #     Which multiplier belongs to the 3, the newer token? What is the product of id 0? Note that $3 \cdot
@@ -446,11 +448,11 @@ print(mixed, "mod", p, "=", mixed % p)
 assert addressing.rows(np.array([0, 3]), layer)[1, 0] == mixed % p == 13_136_173
 
 # %% [markdown]
-# **2.** A port works token by token. Its history should keep -1 for a DEAD token, but it stores the padding id 2. Which
-# orders are wrong at each of the next three tokens?
+# **2.** A port works token by token. Its history should contain -1 for a DEAD token, but the port stores the padding id
+# 2. Which orders are wrong at each of the next three tokens?
 #
 # ??? tip "Hint"
-#     Padding is an ordinary id: it does not end a window. Which ids are to its left?
+#     The padding id is an ordinary id: it does not end a window. Which ids come before it in the history?
 
 # %% tags=["answer"]
 for t, expected in ((3, [3, 4]), (4, [4]), (5, [])):
@@ -461,8 +463,9 @@ for t, expected in ((3, [3, 4]), (4, [4]), (5, [])):
     assert bad == expected
 
 # %% [markdown] tags=["answer"]
-# The dead token itself looks right, but the words before it are included: in the 3- and 4-gram of the next token, and
-# in the 4-gram of the one after. The 2-grams are right, so a test of 2-grams alone would pass.
+# The position of the dead token is padded correctly, but the words before it are included in the 3-gram and 4-gram of
+# the next token and in the 4-gram of the token after that. The 2-grams are right, so a test of 2-grams alone would
+# pass.
 
 # %% [markdown]
 # Next: [collisions, heads and primes](04_collisions.md).

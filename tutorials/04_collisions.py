@@ -5,15 +5,15 @@
 #
 # - predict how many n-grams of a text share a row in a table of any size;
 # - explain the effect of several heads, how many are enough, and why their sizes should be distinct primes;
-# - choose a table size for a number of n-grams, and interpret the sizes of the released models;
+# - choose a table size for a given number of n-grams, and interpret the sizes of the released models;
 # - assess the claim that "a table of size 1 works as well".
 #
 # ## Real n-grams
 #
-# The [previous tutorial](03_hash_by_hand.md) computed a *mix* from an n-gram, one large number; each *head* takes the
-# mix modulo the size of its own table. A **collision** is two different n-grams that read the same row. We count
-# collisions among the 3-grams of the help pages that ship with Python, with the multipliers of DeepSeek-V4.1-Flash
-# (V4.1).
+# The [previous tutorial](03_hash_by_hand.md) computed one large number, the *mix*, from an n-gram; each *head* takes
+# the mix modulo the size of its own table. A **collision** occurs when two different n-grams read the same row. We
+# count collisions among the 3-grams of the help pages that ship with Python, with the multipliers of
+# DeepSeek-V4.1-Flash (V4.1).
 
 # %%
 import dataclasses
@@ -37,13 +37,13 @@ every_mix = ops.mix(windows, addressing.multipliers[layer])[0]  # [T, orders 2, 
 three_grams = every_mix[:, 1]                                   # [T]
 mixes, reads = np.unique(three_grams, return_counts=True)       # how often each is read
 G = len(mixes)
-print(f"{len(ids):,} tokens, {G:,} different 3-grams; the most frequent {reads.max()} times")
+print(f"{len(ids):,} tokens, {G:,} different 3-grams; the most frequent occurs {reads.max()} times")
 assert G == len(np.unique(windows[0, :, :3], axis=0)) > 30_000  # no two share a mix
 
 # %% [markdown]
 # ## One head: the birthday problem
 #
-# N-grams share rows like people in a room share birthdays. With $G$ different n-grams and $R$ equally likely rows,
+# N-grams share rows the way people in a room share birthdays. With $G$ different n-grams and $R$ equally likely rows,
 #
 # $$
 # \begin{align*}
@@ -62,12 +62,12 @@ def rows_of(mixes: np.ndarray, sizes: list[int]) -> np.ndarray:
 
 
 def expected_sharing(n_grams: float, rows: float) -> float:
-    """By the formula: expected fraction of n-grams in shared rows."""
+    """Expected fraction of n-grams in shared rows, by the formula"""
     return -math.expm1((n_grams - 1) * math.log1p(-1 / rows))
 
 
 def shares_row(mixes: np.ndarray, size: int) -> np.ndarray:
-    """Measured: whether each n-gram shares its row in a table of this size, bool [G]"""
+    """Whether each n-gram shares its row in a table of this size, counted: bool [G]"""
     rows = rows_of(mixes, [size])[:, 0]
     return np.bincount(rows, minlength=size)[rows] > 1
 
@@ -98,7 +98,7 @@ assert abs(measured[[0, 4, 6]] - [0.03, 0.63, 0.98]).max() < 0.01
 # %% [markdown]
 # ## Several heads: joint collisions
 #
-# The rows of $k$ heads are remainders of the same mix. By the **Chinese remainder theorem**, all of them together
+# The rows of $k$ heads are remainders of the same mix. By the **Chinese remainder theorem**, these remainders together
 # determine exactly the remainder of the mix modulo the *least common multiple* (lcm) of the $k$ sizes. So for two
 # n-grams with mixes $\mathrm{mix}$ and $\mathrm{mix}'$,
 #
@@ -108,8 +108,8 @@ assert abs(measured[[0, 4, 6]] - [0.03, 0.63, 0.98]).max() < 0.01
 # $$
 #
 # If all sizes are equal, the lcm is that size, and further heads add nothing. If the sizes have common factors, the lcm
-# grows a little with each head. If they are distinct primes, it is their product: each head divides the number of pairs
-# that still collide by its size.
+# grows a little with each head. If the sizes are distinct primes, the lcm is their product: each head divides the
+# number of pairs that still collide by its table size.
 
 # %%
 def collisions(keys: np.ndarray) -> int:
@@ -128,7 +128,7 @@ for name, sizes in schemes.items():
     expected[name] = [G * (G - 1) / 2 / lcm for lcm in lcms]
     assert joint[name] == [collisions(mixes % lcm) for lcm in lcms]  # the theorem
     print(f"{name:16} sizes {sizes}, lcm {lcms[-1]:,}")
-    print("    pairs that collide in 1, 2, 3, 4 heads:", joint[name])
+    print("    pairs that collide in 1 to 4 heads:", joint[name])
 
 # %% tags=["fold"]
 assert all(abs(joint[name][k] / expected[name][k] - 1) < 0.1 for name in schemes for k in (0, 1))
@@ -139,11 +139,11 @@ for i, name in enumerate(schemes):
     heads = [k for k in (1, 2, 3, 4) if joint[name][k - 1]]
     ax.semilogy((1, 2, 3, 4), expected[name], color=f"C{i}", linestyle=("-", "--", "-.")[i], label=name)
     ax.semilogy(heads, [joint[name][k - 1] for k in heads], "os^"[i], color=f"C{i}")
-ax.set(xticks=(1, 2, 3, 4), xlabel="heads", ylabel="pairs that collide in all of them",
+ax.set(xticks=(1, 2, 3, 4), xlabel="heads", ylabel="pairs that collide in all heads",
        title="Each distinct prime divides the collisions by about a thousand")
 ax.legend(title="line: formula, mark: count", alignment="left")
 fig.set_label("Pairs of 3-grams that collide in all of the first k heads, k from 1 to 4, on a logarithmic axis; lines "
-              "are the formula, marks the count. With one size the curve is flat; with common factors it falls a "
+              "show the formula, marks the count. With one size the curve is flat; with common factors it falls a "
               "little and stops; with distinct primes it falls a thousandfold per head and reaches zero at four.")
 
 # %% [markdown]
@@ -170,22 +170,22 @@ for name in presets():
     primes = [int(p) for p in Addressing(c).primes[c.layer_ids[0]][:c.n_heads]]
     enough = [k for k in range(1, c.n_heads + 1) if math.prod(primes[:k]) >= 2**63]
     print(f"{name:19} {c.n_heads} heads of {primes[0]:>10,} rows or more;"
-          f" enough to distinguish all: {enough[0] if enough else 'more'}")
+          f" needed to distinguish all: {enough[0] if enough else 'more'}")
     assert enough[:1] == {"demo": [4], "tiny": []}.get(name, [3])
 assert collisions(mixes) == 0 and mixes.min() >= 0
 assert round(1e8 * (1e8 - 1) / 2 / 2**63, 4) == 0.0005
 
 # %% [markdown]
-# Three or four heads suffice for that; the published models have eight. More heads have a second effect: they reduce
-# noise. A memory is made of *all* rows of the position, and a shared row is trained on all of its n-grams. Call a head
-# **clean** for an n-gram if no other n-gram shares its row there. The more heads $K$, the more likely it is that at
-# least one of them is clean:
+# Three or four heads are enough for this; the published models have eight. More heads have a second effect: they reduce
+# noise. The memory at a position is made up of *all* the rows that it reads, and a shared row is trained on all the
+# n-grams that read it. Call a head **clean** for an n-gram if no other n-gram shares its row there. The more heads $K$,
+# the more likely it is that at least one head is clean:
 #
 # $$ P(\text{no clean head}) = P(\text{row is shared})^K \approx \bigl(1 - e^{-G/R}\bigr)^K $$
 #
-# More heads need not cost parameters. In the paper, a row has 80 numbers, so the eight heads of an order give $8 \cdot
-# 80 = 640$. One head with rows of 640 numbers would have the same number of parameters. The cost of more heads is in
-# reads: $K$ small ones instead of one large one. Here is our text at load 1:
+# More heads do not require more parameters. In the paper, a row has 80 numbers, so the eight heads of an order give $8
+# \cdot 80 = 640$ numbers. One head with rows of 640 numbers would have the same number of parameters. But more heads
+# need more reads: $K$ small reads instead of one large read. Here are the numbers for our text at load 1:
 
 # %%
 paper = preset("paper")
@@ -207,9 +207,9 @@ for K in (1, 2, 4, 8):
 #
 # $$ R \approx \frac{-G}{\ln(1 - s)} $$
 #
-# The tables below apply the formula in the other direction, to the published sizes. Each line is a preset, each column
-# a number of different n-grams. The first table shows the fraction of n-grams in shared rows of one head, the second
-# the fraction without a clean head.
+# The tables below apply the formula in the other direction: they start from the published sizes. Each line is a preset,
+# each column a number of different n-grams. The first table shows the fraction of n-grams in shared rows of one head,
+# the second the fraction without a clean head.
 
 # %%
 def rows_for(n_grams: float, fraction: float) -> int:
@@ -235,40 +235,40 @@ assert expected_sharing(1e7, R["engram-27b"]) ** 8 > 0.9
 assert expected_sharing(1e7, R["deepseek-v4.1-flash"]) ** 8 < 0.003
 
 # %% [markdown]
-# The smaller of the paper's tables (`engram-27b`) are large enough for a million n-grams: almost all have a clean head.
-# Of ten million, over 90% have none. V4.1's tables are still large enough for ten million. But the number of different
-# n-grams keeps growing with the text: even in the second half of our text, more than three positions in ten have a
-# 3-gram that did not occur before.
+# The tables of the paper's smaller model (`engram-27b`) are large enough for a million n-grams: almost all of these
+# have a clean head. Of ten million n-grams, over 90% have no clean head. V4.1's tables are still large enough for ten
+# million. But the number of different n-grams keeps growing with the text: even in the second half of our text, more
+# than 30% of the positions have a 3-gram that did not occur before.
 #
 # Overfull tables are still useful because n-grams are not equally frequent. Of all reads of a row, a certain fraction
-# comes from one n-gram. We call this fraction the n-gram's *own part* of the row.
+# comes from one n-gram. We call this fraction the n-gram's *share* of the row's reads.
 
 # %%
 loads = np.array([1 / 4, 1, 4, 16])
 classes = {"read once": reads == 1, "2 to 9 times": (reads > 1) & (reads < 10),
            "10 to 49 times": (reads > 9) & (reads < 50),
            "50 times or more": reads > 49}
-own_part = {name: [] for name in classes}
+row_share = {name: [] for name in classes}
 for load in loads:
     size = int(ops.table_primes((round(G / load),), 1, 1)[0, 0])
     rows = rows_of(mixes, [size])[:, 0]
     own = reads / np.bincount(rows, weights=reads, minlength=size)[rows]  # [G]
     for name, members in classes.items():
-        own_part[name].append(own[members].mean())
-print("n-gram's own part of its row at load    1/4     1     4    16")
-for name, parts in own_part.items():
+        row_share[name].append(own[members].mean())
+print("   share of the row's reads, at load    1/4     1     4    16")
+for name, parts in row_share.items():
     print(f"{name:>36} ", *(f"{part:5.0%}" for part in parts))
 
 # %% tags=["fold"]
 first_seen = np.unique(three_grams, return_index=True)[1]
 assert (first_seen >= len(ids) // 2).sum() / (len(ids) / 2) > 0.3
-assert own_part["50 times or more"][2] > 0.8 and own_part["read once"][2] < 0.25
-assert all((np.diff(parts) < 0).all() for parts in own_part.values())
+assert row_share["50 times or more"][2] > 0.8 and row_share["read once"][2] < 0.25
+assert all((np.diff(parts) < 0).all() for parts in row_share.values())
 assert 0.5 < (reads == 1).mean() < 0.75
 fig, ax = plt.subplots(figsize=(6.2, 3.0))
-for marker, (name, parts) in zip("osD^", reversed(own_part.items()), strict=True):
+for marker, (name, parts) in zip("osD^", reversed(row_share.items()), strict=True):
     ax.semilogx(loads, parts, marker=marker, label=name)
-ax.set(xlabel="load: different n-grams per row", ylabel="own part of the row", ylim=(0, 1.03),
+ax.set(xlabel="load: different n-grams per row", ylabel="share of the row's reads", ylim=(0, 1.03),
        title="In an overfull table, frequent n-grams still dominate their rows")
 ax.set_xticks(loads, ["1/4", "1", "4", "16"])
 ax.minorticks_off()
@@ -279,13 +279,12 @@ fig.set_label("The fraction of a row's reads that comes from one n-gram, by how 
 
 # %% [markdown]
 # With four n-grams per row, an n-gram that is read 50 times or more still accounts for over 80% of the reads of its
-# row; one that is read once accounts for under 25%. Over half of all 3-grams of our text occur once. So the formula is
-# pessimistic: it gives rare n-grams the same weight as frequent ones.
+# row; one that is read once accounts for under 25%. Over half of all 3-grams of our text occur only once. So the
+# formula is pessimistic: it gives rare n-grams the same weight as frequent ones.
 #
-# How much does size help a trained model? The paper measured the loss, the error that training lowers, of one model
-# with tables of eight sizes (Figure 3, right; the numbers below are read off the plot). On a line fitted to them, each
-# doubling of the rows lowers the loss by 0.0085. In the range tested there is no size beyond which larger tables stop
-# helping.
+# How much does size help a trained model? The paper measured the loss, the error that training minimises, of one model
+# with tables of eight sizes (Figure 3, right; the numbers below are read off the plot). In a linear fit, each doubling
+# of the rows lowers the loss by 0.0085. In the range tested, the benefit does not level off.
 
 # %% tags=["fold"]
 nominal = 129_280 * np.array([2, 5, 10, 15, 20, 30, 50, 80])
@@ -297,9 +296,9 @@ assert abs(slope + 0.0085) < 1e-4
 # %% [markdown]
 # ## Does a table with one row work?
 #
-# Users of Engram implementations have written in public issues that "a table of size 1 works as well". That can mean
-# two different things. First, it can mean that the *nominal size*, the one in the configuration, is 1. Each table gets
-# the smallest unused prime that is at least the nominal size. So the tables are tiny, but they have more than one row:
+# Users of Engram implementations have written in public issues that "a table of size 1 works as well". This claim can
+# mean two different things. First, the *nominal size*, the one in the configuration, may be 1. Each table gets the
+# smallest unused prime that is at least the nominal size. So the tables are tiny, but they have more than one row:
 
 # %%
 smallest = dataclasses.replace(flash, table_sizes=(1, 1, 1))
@@ -318,14 +317,15 @@ print(f"{chosen.shape[1]} rows in all, {rank} linearly independent memories")
 assert chosen.shape[1] == sum(primes) == 77 and rank == 77 - 7
 
 # %% [markdown]
-# By the theorem, eight tiny tables still distinguish almost all 2-grams of our text. But they lack *capacity*. Each
-# 2-gram selects eight of 77 rows, one in each table. Encode the selection as a vector of 77 numbers: 1 for each
-# selected row, 0 for the others. However many 2-grams there are, these vectors have rank at most 70: the entries of
-# each table sum to 1, which gives seven linear relations between the eight tables. Key and value are linear in the
-# memory ([tutorial 05](05_gate.md)), so these tables cannot store independent vectors for tens of thousands of 2-grams.
+# By the Chinese remainder theorem, eight tiny tables still distinguish almost all 2-grams of our text. But they lack
+# *capacity*. Each 2-gram selects eight of 77 rows, one in each table. Encode the selection as a vector of 77 numbers: 1
+# for each selected row, 0 for the others. However many 2-grams there are, these vectors have rank at most 70: the
+# entries of each table sum to 1, which gives seven linear relations between the eight tables. Key and value are linear
+# in the memory ([tutorial 05](05_gate.md)), so these tables cannot store independent vectors for tens of thousands of
+# 2-grams.
 #
-# Second, it can mean that each table really has one row. Then every head reads row 0 for any text. Here is the small
-# preset `tiny` with random weights and a random hidden state.
+# Second, each table may really have only one row. Then every head reads row 0 for any text. Here is the small preset
+# `tiny` with random weights and a random hidden state.
 
 # %%
 tiny, rng = preset("tiny"), np.random.default_rng(4)
@@ -360,20 +360,20 @@ fig.set_label("Two heat maps of the gated value of one branch, positions down, c
 # %% [markdown]
 # The figure shows the *gated value*, the value times the gate: bright is positive, dark is negative. With one row,
 # memory, key and value are constant. The output of the short convolution ([tutorial 06](06_short_conv.md)) is also
-# constant to within a thousandth, except near the start of the text. Only the **gate** of each branch still varies
+# constant to within a thousandth, except near the start of the text. Only the **gate** of each branch still varies,
 # because it compares the constant key with the hidden state. Such a module is a learned vector scaled by the context.
-# It can help a model, like any additional parameter. But it cannot store anything about an n-gram because its rows do
-# not depend on the n-gram.
+# It can help a model, like any additional parameter. But it cannot store anything about an n-gram, because the row that
+# is read does not depend on the n-gram.
 #
-# Whether it "works as well" in training can only be decided by an experiment, which this page does not make. A fair
-# experiment would compare one row, tiny primes and full tables over several seeds, and measure the recall of facts in
-# addition to the average loss.
+# Whether one row "works as well" in training can only be decided by an experiment, which this page does not attempt. A
+# fair experiment would compare one row, tiny primes and full tables over several seeds, and measure the recall of facts
+# in addition to the average loss.
 #
 # ## How the versions differ
 #
 # The paper mentions distinct hash functions, one per head. The demo and the releases compute one mix per order, and
 # only the primes are distinct. The primes are distinct across all orders and layers, although distinct primes within
-# one order would suffice. Qwen pads its table with 90 rows to a multiple of 128; they are never read.
+# one order would suffice. Qwen pads its table with 90 rows to a multiple of 128; the padding rows are never read.
 
 # %% tags=["fold"]
 for name in ("engram-27b", "demo", "deepseek-v4.1-flash", "qwen4exp-ple"):
@@ -405,7 +405,7 @@ assert 47e6 < strict < 48e6 and 25e6 < relaxed < 26e6
 # of rows can occur? How many with 7, 11 and 13?
 #
 # ??? tip "Hint"
-#     No two are equal, but every two have a common factor.
+#     No two are equal, but every pair has a common factor.
 
 # %% tags=["answer"]
 for sizes in ([6, 10, 15], [7, 11, 13]):

@@ -4,20 +4,21 @@
 # ## What you will be able to do
 #
 # - compute the score of a memory against a context, and state the range of possible scores;
-# - distinguish the four published gates: near zero, for large scores, and by the meaning of a stored gain;
-# - say when `eps` matters, and why an ordinary test cannot detect a wrong one;
+# - distinguish the four published gates by their values near zero and for large scores, and by the meaning of a stored
+#   gain;
+# - say when `eps` matters, and why an ordinary test cannot detect a wrong value;
 # - recognise bugs of a *port* (a reimplementation in another language or framework) by their numerical symptoms.
 #
 # ## Rows are read without regard to context
 #
-# Which rows are read depends only on the last few tokens. So a row can be wrong in its sentence: the phrase may be
-# ambiguous, or a different phrase may share the row by collision.
+# Which rows are read depends only on the last few tokens. So a row may not fit its sentence: the phrase may be
+# ambiguous, or a different phrase may share the row because of a collision.
 #
 # The *hidden state* $h$ contains more information. It is the model's vector for a position, and earlier layers have
 # already added context to it. All models here have $M = 4$ such vectors per position, called *residual branches*. The
 # [next tutorial](06_short_conv.md) covers them.
 #
-# Engram projects the memory $e$ (the concatenated rows of a position) to two kinds of vector. A **key** $k^{(m)}$ per
+# Engram projects the memory $e$ (the concatenated rows of a position) to two kinds of vectors. A **key** $k^{(m)}$ per
 # branch $m$ is compared with the hidden state. One **value** $v$, shared by the branches, is the content to add:
 #
 # $$ k^{(m)} = W_K^{(m)} e, \qquad v = W_V e $$
@@ -80,14 +81,14 @@ for name, hidden in states.items():
 assert np.allclose(scores["aligned"], 4) and np.allclose(scores["opposite"], -4)
 
 # %% [markdown]
-# With gains of 1 the score is the cosine of the angle between state and key, times $\sqrt D$. So its magnitude is at
-# most $\sqrt D$: 4 here, 50.6 at the paper's width of 2,560. For unrelated vectors its magnitude is about 1 at any
+# With gains of 1 the score is the cosine of the angle between state and key, times $\sqrt D$. So the magnitude of the
+# score is at most $\sqrt D$: 4 here, 50.6 at the paper's width of 2,560. For unrelated vectors it is about 1 at any
 # width.
 #
 # ## Why the norms are needed
 #
-# Without them the score would be proportional to the *length* of the state. Below, we scale random states and count how
-# many gates are still between 0.1 and 0.9, neither closed nor fully open.
+# Without the norms the score would be proportional to the *length* of the state. Below, we scale random states and
+# count how many gates are still between 0.1 and 0.9, neither closed nor fully open.
 
 # %%
 WIDE = preset("paper").hidden_size
@@ -120,10 +121,10 @@ fig, ax = plt.subplots(figsize=(6.2, 2.9))
 ax.semilogx(lengths, normed, marker="o", label="state and key normalised")
 ax.semilogx(lengths, bare, marker="s", label="plain dot product")
 ax.set(xlabel="scale of the state", ylim=(0, 1.05),
-       ylabel="share of gates in (0.1, 0.9)",
-       title="Without norms a long state saturates the gate")
+       ylabel="fraction of gates in (0.1, 0.9)",
+       title="Without norms, a long state saturates the gate")
 ax.legend(loc="lower left")
-fig.set_label("Share of gates between 0.1 and 0.9 against the scale of the state. "
+fig.set_label("Fraction of gates between 0.1 and 0.9 against the scale of the state. "
               "Normalised: constant near 0.97. Plain dot product: falls from 1 "
               "to under 0.05 at a scale of 100.")
 
@@ -227,14 +228,14 @@ fig.set_label("Above: within three millionths of zero the paper's gate is flat a
 
 # %% [markdown]
 # For large scores the demo, V4.1 and Qwen have the same curve. At a score of 8 the paper's gate is above 0.999; the
-# gates with a root are still below 0.95. The flat line is a port that uses Qwen's stored $w = 0$ as the gain itself:
-# every score becomes 0 and every gate 0.5 for any text.
+# gates with a root are still below 0.95. The flat line shows a port that uses Qwen's stored $w = 0$ as the gain itself:
+# for any text, every score is 0 and every gate 0.5.
 #
 # ## At zero, and inside the clamp
 #
 # Because of the clamp the root is at least $\sqrt{10^{-6}} = 0.001$. So every positive score up to $10^{-6}$ has the
-# same gate, $\sigma(0.001) = 0.50025$, and every negative score down to $-10^{-6}$ has 0.49975. The versions differ
-# only at zero. `sign(0)` is 0, so the demo's gate is exactly 0.5. `copysign` copies the sign *bit*, and a
+# same gate, $\sigma(0.001) = 0.50025$, and every negative score down to $-10^{-6}$ has the gate 0.49975. The versions
+# differ only at zero. `sign(0)` is 0, so the demo's gate is exactly 0.5. `copysign` copies the sign *bit*, and a
 # floating-point zero has one: there are $+0$ and $-0$.
 
 # %%
@@ -255,8 +256,8 @@ assert sign[2:6].round(6).tolist() == [0.50025, 0.50025, 0.50025, 0.49975]
 # %% [markdown]
 # ## Why a signed root?
 #
-# Neither the paper nor the demo gives a reason. Its effect can be measured by the *slope* $d\alpha/ds$, the factor by
-# which the gate scales gradients in training. With $r = \sqrt{|s|}$ it is
+# Neither the paper nor the demo gives a reason. The effect of the root can be measured by the *slope* $d\alpha/ds$, the
+# factor by which the gate scales gradients in training. With $r = \sqrt{|s|}$ the slope is
 #
 # $$
 # \begin{align*}
@@ -267,7 +268,7 @@ assert sign[2:6].round(6).tolist() == [0.50025, 0.50025, 0.50025, 0.49975]
 
 # %%
 def slope(size: np.ndarray, form: str) -> np.ndarray:
-    """Central difference of the gate, at -size, where alpha has no cancellation"""
+    """Central difference of the gate at -size, where computing it causes no cancellation"""
     points = -size * np.array([[1 - 1e-4], [1 + 1e-4]])
     high, low = ops.gate(points[..., None], form)[..., 0]
     return (high - low) / (2e-4 * size)
@@ -311,18 +312,18 @@ fig.set_label("Slope of the gate against the magnitude of the score, both logari
               "score of 1 to 0.0004 at 30.")
 
 # %% [markdown]
-# For scores above about 3.5 the slope is larger with the root, at 16 by a factor of nearly twenty thousand: training
-# can still correct a saturated gate. Below about 0.25 it is also larger, up to 125 at the edge of the clamp, so small
-# scores have a large effect. In between it is smaller. And with gains of 1 no gate ever closes or opens completely: at
-# the paper's width the score is limited to $\pm 50.6$, its root to $\pm 7.11$, and the gate to the range from 0.0008 to
-# 0.9992.
+# For scores above about 3.5, the root increases the slope, at 16 by a factor of nearly twenty thousand: training can
+# still correct a saturated gate. Below about 0.25 the root also increases the slope, to as much as 125 at the edge of
+# the clamp, so small scores have a large effect. In between, the root decreases the slope. With gains of 1 no gate ever
+# closes or opens completely: at the paper's width the score is limited to $\pm 50.6$, its root to $\pm 7.11$, and the
+# gate to the range from 0.0008 to 0.9992.
 #
 # ## The effect of eps on a tiny state
 #
 # `eps` is added under the root of the norm. An ordinary vector has $\mathrm{mean}(x^2)$ near 1, so `eps` has no effect.
 # A vector whose root mean square is near $\sqrt{\mathrm{eps}}$ is not scaled up to 1, and a much smaller one stays
 # small. `None`, the demo's choice, means the machine epsilon of the *input's* dtype, the distance from 1 to the next
-# number: about $1.19 \cdot 10^{-7}$ in float32 but $2.2 \cdot 10^{-16}$ in float64.
+# larger number: about $1.19 \cdot 10^{-7}$ in float32 but $2.2 \cdot 10^{-16}$ in float64.
 
 # %%
 tiny_to_large = np.geomspace(1e-12, 10, 131)
@@ -353,8 +354,8 @@ fig.set_label("Root mean square after the norm against before, five values of ep
               "of eps: 3e-3, 1e-3, 3e-4, 1.5e-8 and 1e-10.")
 
 # %% [markdown]
-# This makes a wrong `eps` hard to detect when testing a port. How much does it change a gate on random data of variance
-# 1?
+# This makes a wrong `eps` hard to detect when testing a port. How much does a wrong `eps` change a gate on random data
+# of variance 1?
 
 # %%
 def largest_error(eps: float, length: float, form: str = "signed_sqrt") -> float:
@@ -389,7 +390,7 @@ assert largest_error(1e-5, 1.0, "sigmoid") < 1e-5 / 4      # the paper's gate
 # \sqrt{\mathrm{mean}(h^2) + \mathrm{eps}}\; \sqrt{\mathrm{mean}(k^2) + \mathrm{eps}}} $$
 #
 # The score depends only on the product of the two gains. Swapping the query's gain and the key's gain changes nothing,
-# so no output can reveal which of a checkpoint's two gains is which.
+# so no output can reveal which of the two gains in a checkpoint is the query's.
 
 # %% tags=["fold"]
 query_gain, key_gain = 1 + 0.3 * rng.standard_normal((2, M, D))
@@ -404,8 +405,8 @@ assert (swapped == factored).all()
 # ## The dead mask
 #
 # Positions inside an image contain no text and are marked *DEAD* ([tutorial 03](03_hash_by_hand.md)). They read the
-# same rows as a text of padding only. Those rows contain ordinary values, so the gate must suppress them: at a dead
-# position it is exactly 0.
+# same rows as a text that consists only of padding. Those rows contain ordinary values, so the gate must suppress them:
+# at a dead position it is exactly 0.
 
 # %%
 dead = np.array([[False, True, False]])
@@ -426,7 +427,7 @@ assert (addressing.rows(marked, 1)[0, 1] == addressing.rows(pad, 1)[0, 0]).all()
 # ## How the versions differ
 #
 # The signed root does not occur in the paper's equations; it is in the demo and in both releases. The paper gives no
-# `eps`: the value below is this project's choice, equal to that of the paper's backbone. Qwen's value is that of its
+# `eps`: the value below is this project's choice, the same as in the paper's backbone. Qwen's value is taken from its
 # class in [HF transformers](https://github.com/huggingface/transformers). Only the demo adds biases to the keys and the
 # value.
 
@@ -448,7 +449,7 @@ assert preset("deepseek-v4.1-flash").norm_eps == 1e-20
 # %% [markdown]
 # ## Exercises
 #
-# **1.** At which scores are the paper's gate and the demo's exactly equal?
+# **1.** At which scores are the paper's gate and the demo's gate exactly equal?
 #
 # ??? tip "Hint"
 #     The sigmoid is strictly increasing, so the arguments must be equal. Consider the clamp too.
@@ -462,12 +463,12 @@ assert (ops.gate(others, "sigmoid") != ops.gate(others, "signed_sqrt")).all()
 assert ops.gate(same, "copysign_sqrt")[0, 0, 1] != 0.5
 
 # %% [markdown] tags=["answer"]
-# At −1, 0 and 1: $s = \mathrm{sign}(s)\sqrt{|s|}$ has no other solution. The clamp adds none because inside it the root
-# is $\pm 0.001$ while $|s|$ is at most $10^{-6}$. V4.1's gate differs from the paper's even at 0.
+# At −1, 0 and 1: $s = \mathrm{sign}(s)\sqrt{|s|}$ has no other solution. The clamp adds no solution, because inside it
+# the root is $\pm 0.001$ while $|s|$ is at most $10^{-6}$. V4.1's gate differs from the paper's even at 0.
 
 # %% [markdown]
-# **2.** A port matches the demo except at positions with an all-zero hidden state. There each of its gates is too large
-# by 0.00025. Which operation is wrong?
+# **2.** A port matches the demo except at positions with an all-zero hidden state. At these positions, every gate is
+# too large by 0.00025. Which operation is wrong?
 #
 # ??? tip "Hint"
 #     What is the score of an all-zero state? Find it in the table of the section "At zero, and inside the clamp".
@@ -478,7 +479,7 @@ excess = ops.gate(s, "copysign_sqrt") - ops.gate(s, "signed_sqrt")
 assert (s == 0).all() and np.allclose(excess, 0.00025, atol=1e-8)
 
 # %% [markdown] tags=["answer"]
-# The root: it uses `copysign`, like V4.1, but the demo multiplies by `sign`.
+# The signed root is wrong: the port uses `copysign`, like V4.1, but the demo multiplies by `sign`.
 
 # %% [markdown]
 # Next: [the short convolution and the residual branches](06_short_conv.md).

@@ -4,9 +4,9 @@
 # ## What you will be able to do
 #
 # - compute the short convolution by hand, including the tap order;
-# - state how far back an output depends on gated vectors and on tokens, and measure it;
+# - state how far back an output depends on gated vectors and on tokens, and measure both;
 # - say which parts are zero at the start of training;
-# - list the state that a decoder must keep, and recognise the errors when it is lost.
+# - list the state that a decoder must keep, and recognise the errors that follow if it is lost.
 #
 # ## A sum over neighbouring positions
 #
@@ -24,8 +24,8 @@
 #
 # The sum is a convolution along time with three properties. It is *causal*: it reads no later positions. It is
 # *depthwise*: each channel of each branch has its own $L$ weights and reads no other channel. It is *dilated*: the
-# positions that it reads, its *taps*, are $\delta$ apart. All versions of Engram that have it use $L = 4$ and $\delta =
-# 3$, where 3 is also $N$, the length of their longest n-gram. So the taps are $t$, $t-3$, $t-6$ and $t-9$.
+# positions that it reads, its *taps*, are $\delta$ apart. All versions of Engram with this convolution use $L = 4$ and
+# $\delta = 3$; 3 is also $N$, the length of their longest n-gram. So the taps are $t$, $t-3$, $t-6$ and $t-9$.
 
 # %%
 import copy
@@ -87,9 +87,9 @@ assert not np.allclose(padded[-20:], c[0, :, m, d])
 # %% [markdown]
 # ## Measuring the receptive field
 #
-# Change one input at position 5 of a text and find the positions that change: first one gated vector, then one token
-# id. A changed token changes the rows of every 2- and 3-gram that contains it, so the memory changes at three positions
-# even before the convolution.
+# Change one input at position 5 of a text, first a gated vector and then a token id, and find the positions of the
+# outputs that change. A changed token changes the rows of every 2- and 3-gram that contains it, so the memory changes
+# at three positions even before the convolution.
 
 # %%
 parameters = initialise(config, layer_id=1, rng=rng)  # random, kernels as well
@@ -166,10 +166,10 @@ def normed_size(alpha: float) -> float:
 
 v, gain = rng.standard_normal(2560), np.ones(2560)
 lowest = ops.gate(np.array([[[-np.sqrt(2560)]]]), "signed_sqrt").item()
-print(f"gate 0.02: {normed_size(0.02):.2f}   gate {lowest:.4f}: {normed_size(lowest):.2f}")
+print(f"size of the input: {normed_size(0.02):.2f} for gate 0.02, {normed_size(lowest):.2f} for gate {lowest:.4f}")
 
 # %% [markdown]
-# The same effect in the whole module, with every gate set to 0.05:
+# The whole module shows the same effect if every gate is set to 0.05:
 
 # %%
 def size(array: np.ndarray) -> float:
@@ -207,12 +207,14 @@ fig.set_label("Against the gate from 1e-6 to 1: the gated value grows in proport
 # %% [markdown]
 # With a gate of 0.02, the convolution's input still has more than 95% of its size. With gains of 1, the signed root
 # never gives a gate below 0.0008, where a quarter remains; the paper's plain sigmoid can get closer to 0 and suppress
-# the input. No source discusses this effect. It follows from the equations, and a port that "fixes" it will not match.
+# the input. No source discusses this effect. It follows from the equations, and a port that "fixes" it will not match
+# the reference.
 #
 # ## Zero initialisation
 #
 # In the paper, training starts with all convolution weights at 0. Then $c_t = 0$ and $\mathrm{SiLU}(0) = 0$, so the
-# convolution contributes nothing. But the module does: from the first step on it adds $Y = u = \alpha v$.
+# convolution contributes nothing. But the module as a whole does contribute: from the first step on it adds $Y = u =
+# \alpha v$.
 
 # %%
 start = dataclasses.replace(config, conv_init="zeros")
@@ -225,7 +227,8 @@ assert (first["output"] == first["gated"]).all() and size(Y) > 0.1
 
 # %% [markdown]
 # The convolution does not stay at zero: SiLU has slope ½ at zero, so training updates the weights from the first step.
-# The derivative of $Y_t$ by a weight is half of the tap's input; the folded code checks this with a small step.
+# The derivative of $Y_t$ with respect to a weight is half the tap's input; the folded code checks this with a small
+# step.
 
 # %% tags=["fold"]
 nudge = 1e-6
@@ -238,13 +241,13 @@ assert np.allclose((bumped - Y) / nudge, 0.5 * first["conv_norm"][0], atol=1e-5)
 # ## The residual branches
 #
 # The *residual stream* is the sum that every layer of a transformer adds to. With *hyper-connections* a model has $M =
-# 4$ parallel streams, its *branches*. Attention and experts read a mixture of them and write back to all. Engram
-# processes each branch separately: $H^{(m)} \leftarrow H^{(m)} + Y^{(m)}$, before the layer's attention.
+# 4$ parallel streams, its *branches*. Attention and experts read a mixture of the branches and write back to all of
+# them. Engram processes each branch separately: $H^{(m)} \leftarrow H^{(m)} + Y^{(m)}$, before the layer's attention.
 #
 # {{ diagram: branches | Rows, memory and value are shared. Each of four branches has its own key, gate,
 # gated vector, norm and convolution, and adds its own Y to its own state. }}
 #
-# How much does sharing save? Here are the parameters of one layer of the paper's 27B model.
+# How many parameters does sharing save? Here are the parameters of one layer of the paper's 27B model.
 
 # %%
 paper = preset("paper")
@@ -280,10 +283,10 @@ leak = (ops.short_conv(one_channel, weight, step, zeros) != c).any(axis=(0, 1))
 assert np.argwhere(leak).tolist() == [[1, 3]]
 
 # %% [markdown]
-# Ports make two common mistakes here. First, the norm is computed per branch. With a norm over all $M \cdot D$ numbers,
-# a branch with large numbers scales down the others. Second, the demo stores the *kernels* (the $L$ weights of a
-# channel) as one list of $M \cdot D$ channels, all channels of branch 0 first. If the list is read in the other order,
-# channel 0 of every branch first, 60 of `tiny`'s 64 kernels are assigned to the wrong channel.
+# Ports make two common mistakes here. First, they compute one norm over all $M \cdot D$ numbers instead of one per
+# branch, so a branch with large numbers scales down the others. Second, they read the *kernels* (the $L$ weights of a
+# channel) in the wrong order. The demo stores the kernels as one list of $M \cdot D$ channels, all channels of branch 0
+# first. A port that expects channel 0 of every branch first assigns 60 of `tiny`'s 64 kernels to the wrong channel.
 
 # %% tags=["fold"]
 loud = base["gated"] * np.array([10.0, 1, 1, 1])[:, None]
@@ -301,10 +304,10 @@ assert M * D == 64 and (misread != weight).any(axis=-1).sum() == 60
 # ## The state of a decoder
 #
 # A *decoder*, a program that generates text, processes one token at a time. To compute $Y_t$ it needs the normalised
-# gated vectors at $t-3$, $t-6$, $t-9$, and the next two tokens need those in between. So it keeps the last
-# $(L-1)\,\delta = 9$ of them per branch. We call them the taps; `EngramState` stores them, and the module replaces them
-# at each call. Hashing needs the last $N-1 = 2$ ids. With both, chunks of any length give the same output as the whole
-# text:
+# gated vectors at $t-3$, $t-6$, $t-9$, and the next two tokens need the vectors in between. So the decoder keeps the
+# last $(L-1)\,\delta = 9$ vectors per branch. We call these vectors the taps; `EngramState` stores them, and the module
+# replaces them at each call. Hashing needs the last $N-1 = 2$ ids. With both, chunks of any length give the same output
+# as the whole text:
 
 # %%
 whole = base["output"]
@@ -324,7 +327,7 @@ assert np.allclose(chunks, whole, rtol=1e-12, atol=1e-13)
 assert np.allclose(state.taps, base["conv_norm"][:, -9:], rtol=1e-12, atol=1e-13)
 
 # %% [markdown]
-# What happens if a server loses one or the other between two chunks? We cut the text at position 12 and start the
+# What happens if a server loses the taps or the ids between two chunks? We cut the text at position 12 and start the
 # second chunk without its state. Positions are counted from the cut.
 
 # %%
@@ -377,8 +380,8 @@ fig.set_label("Bars of the largest error at each position after the cut. Taps lo
 #
 # DeepSeek-V4.1-Flash, V4.1 for short, has no convolution: $Y = u$, no taps are kept, and an output depends on the last
 # four tokens only, the longest n-gram. The paper's ablations, which remove one part of the model at a time, suggest a
-# reason. Read off its Figure 5, the *loss*, the error that training lowers, is 1.7678 for the full model and 1.7683
-# without the convolution. Removing the separate branches costs 13 times as much (1.7743).
+# reason. The *loss*, the error that training minimises, is 1.7678 for the full model and 1.7683 without the convolution
+# (read off Figure 5 of the paper). Removing the separate branches costs 13 times as much (1.7743).
 #
 # The demo initialises the kernels at random instead of with zeros; it has no training code.
 
@@ -399,9 +402,9 @@ assert round(cost) == 13
 assert start_state(preset("deepseek-v4.1-flash"), batch=1).taps.size == 0
 
 # %% [markdown]
-# This also matters for images. At a *DEAD* position, part of an image ([tutorial 05](05_gate.md)), $u$ is 0. With a
-# convolution the output is still not 0 because the convolution reads earlier positions. `tiny` has both DEAD marks and
-# a convolution. V4.1 has no convolution, so there $Y = 0$.
+# The convolution also matters for images. At a *DEAD* position, part of an image ([tutorial 05](05_gate.md)), $u$ is 0.
+# With a convolution the output is still nonzero, because the convolution reads earlier positions. `tiny` has both DEAD
+# marks and a convolution. V4.1 has no convolution, so there $Y = 0$.
 
 # %% tags=["fold"]
 assert config.dead_barrier and config.conv_kernel
@@ -434,12 +437,12 @@ assert max(reach(3)) == 11 and max(reach(4)) == 14
 assert sorted(set(range(15)) - reach(4)) == [3, 7, 11]
 
 # %% [markdown] tags=["answer"]
-# With dilation 2 the n-grams overlap: nine tokens. With dilation 4 it is twelve again, but spread over fifteen
-# positions with three gaps. A dilation of $N$ is the largest without gaps.
+# With dilation 2 the n-grams overlap and cover nine tokens. With dilation 4 there are again twelve tokens, but they are
+# spread over fifteen positions with three gaps. A dilation of $N$ is the largest without gaps.
 
 # %% [markdown]
-# **2.** To be faster, a decoder guesses two tokens ahead, finds that they are wrong, and rolls back. It restores the
-# ids but not the taps. Which outputs are wrong afterwards? How is a correct rollback done?
+# **2.** To be faster, a decoder guesses two tokens ahead, finds that both guesses are wrong, and rolls back. It
+# restores the ids but not the taps. Which outputs are wrong afterwards? How is a correct rollback done?
 #
 # ??? tip "Hint"
 #     The taps end with two vectors of the rejected tokens, and all others have moved by two. The module never writes
@@ -465,7 +468,7 @@ assert after_drafts(restore=False) == list(range(9))
 assert after_drafts(restore=True) == []
 
 # %% [markdown] tags=["answer"]
-# The first nine outputs are wrong, those that read taps from before the cut. For a rollback, keep a shallow copy of the
+# The first nine outputs, which read taps from before the cut, are wrong. For a rollback, keep a shallow copy of the
 # state and continue from it.
 
 # %% [markdown]

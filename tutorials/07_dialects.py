@@ -4,7 +4,7 @@
 # Engram exists in several versions: the [paper](https://arxiv.org/abs/2601.07372), the authors'
 # [demo](https://github.com/deepseek-ai/Engram), DeepSeek-V4.1-Flash (V4.1), and a variant by Qwen, its per-layer
 # embedding, published in [HF transformers](https://github.com/huggingface/transformers) as `qwen4_exp`. All of them
-# look the last few tokens (an **n-gram**) up in hashed tables and scale the result by a gate, but they differ in most
+# look up the last few tokens (an **n-gram**) in hashed tables and scale the result by a gate, but they differ in most
 # details. We call each version a **dialect**.
 #
 # ## What you will be able to do
@@ -40,7 +40,7 @@ DIALECTS = {"paper": preset("engram-27b"), "demo": preset("demo"),
 
 
 def show(label: str, cells: list, width: int = 15) -> None:
-    """Print one line of a table; a long cell continues in the line below."""
+    """Print one line of a table; a long cell continues on the next line."""
     columns = [wrap(str(cell), width) or [""] for cell in cells]
     for i in range(max(map(len, columns))):
         line = [c[i] if i < len(c) else "" for c in columns]
@@ -55,9 +55,9 @@ for label, in_words in DIALECT_FIELDS:
 
 # %% [markdown]
 # You need not memorise the table; the tutorials explain the choices that they use, and the
-# [glossary](../reference/glossary.md) the rest. Two points matter here. Any two columns differ in many choices, and no
-# choice is the same in all four. (Not every preset is a dialect: `engram-40b`, the paper's larger model, differs from
-# `engram-27b` only in the size of the tables.)
+# [glossary](../reference/glossary.md) explains the rest. Two points matter here. Any two columns differ in many
+# choices, and no choice is the same in all four. (Not every preset is a dialect: `engram-40b`, the paper's larger
+# model, differs from `engram-27b` only in the size of the tables.)
 #
 # If no source publishes a value, the cell shows this project's own choice; [Choices](../reference/choices.md) lists
 # these. The complete table is [in the reference](../reference/dialects.md).
@@ -69,7 +69,7 @@ def differing(one: EngramConfig, other: EngramConfig) -> list[str]:
 
 
 names = list(DIALECTS)
-show("differ in", names)
+show("differing choices", names)
 for a in names:
     counts = [len(differing(DIALECTS[a], DIALECTS[b])) for b in names]
     show(a, counts)
@@ -90,8 +90,8 @@ assert larger == ["nominal table size"]
 #
 # $$ \mathrm{mix} = (x_t\, m_0) \oplus (x_{t-1}\, m_1), \qquad \mathrm{row} = \mathrm{mix} \bmod p $$
 #
-# One limitation: Qwen hashes *raw* ids of a tokenizer that this package does not include. Its column uses DeepSeek's
-# raw ids instead. So the arithmetic is Qwen's, but the ids are not.
+# One limitation: Qwen hashes *raw* ids of a tokenizer that this package does not include. The Qwen column uses
+# DeepSeek's raw ids instead. So the arithmetic is Qwen's, but the ids are not.
 
 # %%
 sentence = "Only Alexander the Great could tame the horse Bucephalus."
@@ -178,13 +178,13 @@ assert np.allclose(m_v3 / m_v4, factor, rtol=1e-9, atol=0)
 #
 # Now change one choice at a time. We use `tiny`, a small preset of this project, and a text of two documents: the
 # sentence, the token that ends a document, and the sentence again. Each variant below differs from `tiny` in one
-# choice. What share of the rows at each position changes?
+# choice. What fraction of the rows at each position changes?
 #
-# Explanation of the labels: the *seed index* is the number that seeds a layer's multipliers, either the layer's own
-# number or its index in the list of layers (its *ordinal*). *SplitMix64* is Qwen's random number generator. The *fill*
-# is the id that pads a window before the start of the text. *Documents apart* makes the end mark a barrier: the window
-# of the mark itself still includes its document, but the windows of later positions include neither the mark nor
-# anything before it. The fill is then the mark, so windows are the same at the start of every document. A position
+# The labels have the following meaning. The *seed index* is the number that seeds a layer's multipliers, either the
+# layer's own number or its index in the list of layers (its *ordinal*). *SplitMix64* is Qwen's random number generator.
+# The *fill* is the id that pads a window before the start of the text. *Documents apart* makes the end mark a barrier:
+# the window of the mark itself still includes its document, but the windows of later positions include neither the mark
+# nor anything before it. The fill is then the mark, so windows are the same at the start of every document. A position
 # marked *DEAD* contains no text, for example because it belongs to an image; n-grams do not extend across it either.
 
 # %%
@@ -253,7 +253,7 @@ assert positions["orders up to 4"] == []        # the old columns are unchanged
 
 # %% [markdown]
 # Each line is one changed choice; a square marks a position whose rows changed, darker for more of them. Six choices
-# change almost every row, however small they look: a layer number off by one is as bad as a different vocabulary. A
+# change almost every row, even if they look minor: a layer number off by one is as bad as a different vocabulary. A
 # port with such an error is wrong everywhere, so a test of one token detects it.
 #
 # The fill and the barriers (a document's end, a DEAD mark) affect only positions whose n-grams extend across an edge. A
@@ -330,7 +330,7 @@ ax.annotate("rounding error of bf16", (2.0**-9, -0.6), fontsize=8, ha="right")
 ax.set(xscale="log", yticks=range(len(effect)), yticklabels=list(effect),
        xlim=(floor, 100), ylim=(len(effect) - 0.5, -1.5),
        xlabel="largest change of the output, relative to its size")
-ax.set_title("Value errors have all sizes, some below any tolerance")
+ax.set_title("Value errors come in all sizes, some below any tolerance")
 fig.set_label("Eleven changed choices down, the relative change of the output "
               "across, logarithmic. Convolution, dilation, biases, gains and "
               "the gate's form change it by 0.1 to 10, rounding and bf16 rows "
@@ -345,7 +345,7 @@ assert effect["gate: copysign"] == 0
 # %% [markdown]
 # Wrong addresses cause large errors; wrong values can go unnoticed. An eps of $10^{-20}$ instead of float64's epsilon,
 # or `copysign` instead of `sign`, passes any comparison of random outputs. [Tutorial 05](05_gate.md) has inputs that
-# detect them.
+# detect these errors.
 #
 # Two choices change neither addresses nor values. `row_multiple` pads the stored table with rows that are never read,
 # and `conv_init` sets the initial values for training.
@@ -380,8 +380,8 @@ assert alphas["demo"][3] == alphas["demo"][4] == 0.5
 assert (alphas["deepseek-v4.1"][3:5] != 0.5).all()
 
 # %% [markdown]
-# The five names have three different curves. But dialects also differ in the norms, which determine the score. Here are
-# one state, one key and one set of stored gain weights, evaluated in each dialect.
+# The five gates have only three different curves. But dialects also differ in the norms, which determine the score.
+# Here are one state, one key and one set of stored gain weights, evaluated in each dialect.
 
 # %%
 key = rng.standard_normal((1, 1, 1, 16))
@@ -398,8 +398,8 @@ assert np.allclose(plain, plain[0])
 assert np.isclose(scores["qwen"] / plain[0], (1.8 / 0.8) ** 2, rtol=1e-5)
 
 # %% [markdown]
-# Qwen stores the difference of a gain from 1, so a stored 0.8 means a gain of 1.8. There are two norms, so the score is
-# larger by a factor of $(1.8/0.8)^2$.
+# Qwen stores a gain minus 1, so a stored 0.8 means a gain of 1.8. There are two norms, so the score is larger by a
+# factor of $(1.8/0.8)^2$.
 #
 # ## How the versions differ
 #
@@ -412,8 +412,8 @@ assert np.isclose(scores["qwen"] / plain[0], (1.8 / 0.8) ** 2, rtol=1e-5)
 # the demo's. Then check.
 #
 # ??? tip "Hint"
-#     Use `dataclasses.replace(config, **GATES[...], conv_kernel=0)`. Are gate and convolution in the first figure or in
-#     the second?
+#     Use `dataclasses.replace(config, **GATES[...], conv_kernel=0)`. Do the gate and the convolution appear in the
+#     first figure or in the second?
 
 # %% tags=["answer"]
 demo = preset("demo")
@@ -421,7 +421,7 @@ mine = replace(demo, name="mine", **GATES["deepseek-v4.1"], conv_kernel=0)
 for at in mine.layer_ids:
     my_rows, demo_rows = (Addressing(c).rows(ids_of(c), at) for c in (mine, demo))
     assert (my_rows == demo_rows).all()
-print("differs in:", ", ".join(differing(mine, demo)), "; all rows are equal")
+print(f"differs in: {', '.join(differing(mine, demo))}; all rows are equal")
 assert differing(mine, demo) == ["score", "gate", "query/key eps",
                                  "convolution", "conv eps", "conv init"]
 
@@ -442,9 +442,9 @@ print("positions with different rows:", wrong)
 assert wrong.tolist() == [13, 26]
 
 # %% [markdown] tags=["answer"]
-# The barrier at a document's end. Either the port separates documents although its dialect does not, or the other way
-# round. The first document is right in both cases because its left edge is that of the stream. The second position of a
-# document is right too: its 3-gram extends back to the end mark, and the fill is that mark.
+# The barrier at the end of a document is wrong. Either the port separates documents although its dialect does not, or
+# the other way round. The first document is right in both cases because it begins where the stream begins. The second
+# position of a document is right too: its 3-gram extends back to the end mark, and the fill is that mark.
 
 # %% [markdown]
 # This is the last tutorial about Engram itself; the next ones cover the model around it. Next:

@@ -4,8 +4,8 @@
 # ## What you will be able to do
 #
 # - write down the formulas of one site: read, compute, mix, write;
-# - do Sinkhorn-Knopp by hand, and say which of its sums are exact and which are approximate;
-# - detect a transposed matrix in a port, and name the tests that cannot;
+# - carry out the Sinkhorn-Knopp algorithm by hand, and say which of the row and column sums are exact;
+# - detect a transposed matrix in a port, and name tests that do not detect it;
 # - initialise a model so that its streams do not stay equal.
 #
 # ## Several streams, three maps
@@ -13,12 +13,12 @@
 # A transformer has one vector $x$ per position, the *residual stream*. Each layer has two **sites**: attention and a
 # feed-forward network. The output of a site's function $F$ is added, $x \leftarrow x + F(\mathrm{norm}(x))$: all sites
 # read the same sum and add to it with weight 1. **Hyper-connections** use $M$ streams $X_i$; each site has weights for
-# the mixture that it reads, for the streams that it writes to, and for mixing the streams with each other. $F$ still
-# has one vector as its input.
+# the mixture that it reads, for the streams that it writes to, and for mixing the streams with each other. The input of
+# $F$ is still a single vector.
 #
-# To compute these weights, a site concatenates all streams to one vector $v$, divides it by its root mean square (rms),
-# multiplies it by a learned matrix $\phi$, scales it by a learned $\alpha$ and adds a bias $b$. That gives $2M + M^2$
-# numbers, the *logits* $\ell$, in three groups, each with its own $\alpha$. $\sigma(z) = 1/(1 + e^{-z})$ is the
+# To compute these weights, a site concatenates all streams into one vector $v$, divides $v$ by its root mean square
+# (rms), multiplies by a learned matrix $\phi$, scales by a learned $\alpha$ and adds a bias $b$. The result is $2M +
+# M^2$ numbers, the *logits* $\ell$, in three groups, each with its own $\alpha$. $\sigma(z) = 1/(1 + e^{-z})$ is the
 # sigmoid; `Sinkhorn` is explained below:
 #
 # $$
@@ -72,21 +72,22 @@ free = averaged = start = rng.standard_normal((300, 4, 32))           # streams 
 for matrix in matrices:
     free, averaged = matrix @ free, ops.sinkhorn(matrix, 20) @ averaged
 sizes = [np.median(np.sqrt((a**2).mean(axis=(1, 2)))) for a in (start, free, averaged)]
-print("size {:.1f} at the start, {:.0f} without constraint, {:.1f} averaged".format(*sizes))
+print("size {:.1f} at the start, {:.0f} without constraint, {:.1f} with averaging".format(*sizes))
 assert sizes[1] > 100 and 0.45 < sizes[2] < 0.55 and abs(averaged).max() <= abs(start).max()
 assert np.allclose(averaged.sum(axis=1), start.sum(axis=1))
 assert np.ptp(averaged, axis=1).max() < 1e-9
 assert (ops.sinkhorn(8 * np.eye(4), 20).diagonal().round(3) == 0.999).all()
 
 # %% [markdown]
-# This experiment adds no outputs $y$, so after 60 averages the four streams are equal and half as large. Streams stay
-# different only if sites write different amounts to them, or if $H^{\mathrm{res}}$ is near the identity (logits of 8 on
-# the diagonal give 0.999 there).
+# This experiment adds no outputs $y$, so after 60 rounds of averaging the four streams are equal and half as large.
+# Streams stay different only if sites write different amounts to them, or if $H^{\mathrm{res}}$ is near the identity
+# (logits of 8 on the diagonal give 0.999 there).
 #
 # ## Sinkhorn-Knopp on one matrix
 #
-# To make a doubly stochastic matrix from any 16 numbers, take exponentials, so that all entries are positive. Divide
-# each column by its sum. Divide each row by its sum, which changes the column sums a little. Do this 20 times in all.
+# To make a doubly stochastic matrix from any 16 numbers, take exponentials, so that all entries are positive. Then
+# divide each column by its sum, and each row by its sum; the second division changes the column sums a little. Do both
+# 20 times.
 
 # %%
 logits = np.array([[2, 0, -1, 1], [0, 1, 3, 0], [-1, 0, 2, 1], [1, -2, 0, 0.0]])
@@ -133,15 +134,15 @@ assert [curves[std][-1] > 0.01 for std in spreads] == [False, False, True, True,
 
 # %% [markdown]
 # For standard deviations of 2 and more, some column sum is wrong by more than 1%. So the number 20 is part of the
-# definition: a port that iterates until convergence computes a different function. Test row sums to $10^{-14}$, column
-# sums only for small logits.
+# definition: a port that iterates until convergence computes a different function. Test row sums with a tolerance of
+# $10^{-14}$, and column sums only for small logits.
 #
 # ## Large logits: compute with logarithms
 #
-# In float32 `exp` overflows for arguments of 89 and more. The usual remedy is to subtract the maximum first, here that
-# of the whole matrix. But if all logits of a column are smaller by 110, their exponentials are all zero, and dividing
-# by their sum is $0/0$. Subtracting the maximum of each column moves the problem to the rows. `ops.sinkhorn` computes
-# with logarithms: division becomes subtraction, and no entry underflows to zero.
+# In float32 `exp` overflows for arguments of 89 and more. The usual remedy is to subtract the maximum first, here the
+# maximum of the whole matrix. But if all logits of a column are smaller by 110, their exponentials are all zero, and
+# dividing by their sum is $0/0$. Subtracting the maximum of each column moves the problem to the rows. `ops.sinkhorn`
+# computes with logarithms: division becomes subtraction, and no entry underflows to zero.
 
 # %%
 def normalise(matrices: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
@@ -158,17 +159,18 @@ with np.errstate(over="ignore", invalid="ignore"):
         shifted = [np.exp(large - large.max(axis=a, keepdims=True)) for a in ((-2, -1), -2)]
         broken = [np.isnan(normalise(matrices, (-2, -1) * 20)) for matrices in shifted]
         shares = [nan.any(axis=(-2, -1)).mean() for nan in broken]
-        print("std {:3}: NaN in {:.0%} (whole), {:.0%} (columns)".format(std, *shares))
+        print("std {:3}: NaN in {:.0%} (matrix maximum), {:.0%} (column maxima)".format(std, *shares))
         assert shares[0] > whole and shares[1] > columns
         assert abs(ops.sinkhorn(large, 20).sum(axis=-1) - 1).max() < 1e-6
 
 # %% [markdown]
 # ## A transposed matrix
 #
-# DeepSeek's code calls its matrix `comb`, and its first index is the stream that is *read*: `comb` is
+# DeepSeek's code calls its matrix `comb`. The first index of `comb` is the stream that is *read*, so `comb` is
 # $H^{\mathrm{res}}$ transposed. The code normalises rows first, then columns, and multiplies the streams by `comb`
 # transposed. With transposed logits this is equivalent to the paper's form. Let `view` be the 4x4 matrix of logits in
-# DeepSeek's layout. There are three ways to port it with a Sinkhorn $S$ that normalises columns first:
+# DeepSeek's layout. There are three plausible ways to port this code with a Sinkhorn function $S$ that normalises
+# columns first:
 
 # %%
 transpose = lambda matrices: matrices.swapaxes(-1, -2)
@@ -184,11 +186,11 @@ for std in spreads:
     assert right < 1e-14 and order < 0.1 * wrong and 0.15 < wrong < 0.9
 
 # %% [markdown]
-# The first port agrees. The second normalises in the other order; the error is visible only if the columns have not
+# The first port is correct. The second normalises in the other order; the error is visible only if the columns have not
 # converged. The third mixes stream $i$ into $j$ although $j$ should be mixed into $i$. Its errors are 0.2 to 0.8 on
-# streams of size 1, but three plausible tests do not detect it: the sums of rows and columns, the sum of the streams
-# after the site, and a site with equal logits ($\phi = 0$, $b = 0$). A test that detects it lets each stream read from
-# the next and sets only one stream to a nonzero value.
+# streams of size 1, but three plausible tests do not detect the mistake: the sums of rows and columns, the sum of the
+# streams after the site, and a site with equal logits ($\phi = 0$, $b = 0$). A test that detects it lets each stream
+# read from the next and sets only one stream to a nonzero value.
 
 # %%
 wrong = ops.sinkhorn(0.5 * normal, 20)
@@ -207,9 +209,9 @@ assert moved.round(2).tolist() == [1, 0, 0, 0] and misplaced.round(2).tolist() =
 # The embedding is copied into every stream. Suppose $\phi = 0$ and all biases are equal: all streams are read, mixed
 # and written with the same weights, so they stay equal. Equal streams get equal *gradients* (the slopes that training
 # follows), so training cannot make them different either. To show this, take two streams, two sites, and $\phi$ fixed
-# at 0. In the teacher the sites work *in parallel*: the first writes to stream 1, the second reads stream 0, which does
-# not contain the output of the first. A student is trained by gradient descent, once from equal biases, once from
-# slightly noisy ones.
+# at 0. A *teacher* model generates the targets. Its sites work *in parallel*: the first writes to stream 1, the second
+# reads stream 0, which does not contain the output of the first. A *student* model is trained on the targets by
+# gradient descent, once from equal biases and once from slightly noisy ones.
 
 # %%
 W, x = 1.5 * rng.standard_normal((2, 4, 4)), rng.standard_normal((1, 16, 4))
@@ -261,14 +263,14 @@ assert gap < 1e-9 and 0.4 < equal[-1] / equal[0] < 0.6 and noisy[-1] < 0.1 * noi
 #
 # - At the end the streams are *collapsed* into one. The mHC paper does not say how. Sum and mean differ by the factor
 #   $M$, which the final norm removes. DeepSeek-V4 uses learned weights, computed with one more $\phi$ (the form "head";
-#   V4's forms are those of its class in [HF transformers](https://github.com/huggingface/transformers)).
+#   V4's forms are taken from its class in [HF transformers](https://github.com/huggingface/transformers)).
 # - V4 adds `eps` = $10^{-6}$ to $H^{\mathrm{pre}}$, to the first normalised `comb`, and in every division. Rows then
-#   sum to $1 - 10^{-6}$. With large logits the effect is not small: if all entries of a row are far below `eps` after
+#   sum to $1 - 10^{-6}$. With large logits the effect can be large: if all entries of a row are far below `eps` after
 #   the first column step, adding `eps` makes them equal, and the row step scales them up.
 # - [TileKernels](https://github.com/deepseek-ai/TileKernels), DeepSeek's kernel library, defaults to 10 iterations and
 #   $H^{\mathrm{post}} = \sigma$.
-# - The paper gives the initial value of $\alpha$, 0.01, but not those of $\phi$ and $b$. With all of them zero, the
-#   streams stay equal, as shown above.
+# - The mHC paper gives the initial value of $\alpha$, 0.01, but not the initial values of $\phi$ and $b$. If $\phi$ and
+#   $b$ are zero, the streams stay equal, as shown above.
 
 # %%
 head = {"phi": phi[:M], "bias": np.zeros(M), "alpha": ones[:1]}
@@ -306,10 +308,10 @@ _, post, res = ops.branch_maps(site, start[:, :, None], 0.0, HyperConfig(1))
 assert (res == 1).all() and abs(post - 1).max() > 0.1
 
 # %% [markdown] tags=["answer"]
-# It does not differ: $H^{\mathrm{post}} = 1$, the rows of $H^{\mathrm{res}}$ sum to 1, and the norm removes the factor
-# of $H^{\mathrm{pre}}$. So a model with equal streams is a plain model in four copies. With $\phi \neq 0$, $M = 1$
-# still has $H^{\mathrm{res}} = 1$, but writes with a weight between 0 and 2, so it is no longer a plain residual
-# stream.
+# The model does not differ from a plain residual stream: $H^{\mathrm{post}} = 1$, the rows of $H^{\mathrm{res}}$ sum to
+# 1, and the norm removes the factor of $H^{\mathrm{pre}}$. So a model with equal streams is four copies of a plain
+# model. With $\phi \neq 0$, $M = 1$ still has $H^{\mathrm{res}} = 1$, but writes with a weight between 0 and 2, so it
+# is no longer a plain residual stream.
 
 # %% [markdown]
 # Next: [attention from a 576-number cache](09_mla.md), the first of the two functions $F$.

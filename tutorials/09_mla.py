@@ -17,8 +17,8 @@
 # p_{ts} = \mathrm{softmax}_s \bigl( \mathrm{scale} \cdot (q_t \cdot k_s) \bigr) $$
 #
 # The scale is one over the root of a key's width. Many *heads* do this in parallel; one matrix $W_O$ combines their
-# outputs. Old keys and values never change, so a program that generates text stores them in the *KV cache*. It grows
-# with every token, in every layer. There are three options: cache the keys and values of all heads (*multi-head
+# outputs. Old keys and values never change, so a program that generates text stores them in the *KV cache*. This cache
+# grows with every token, in every layer. There are three options: cache the keys and values of all heads (*multi-head
 # attention*, MHA), share them within groups of heads (*grouped-query attention*, GQA, here 8 groups), or cache one
 # small vector, a *latent*, from which each head computes its own keys and values (MLA).
 
@@ -60,19 +60,19 @@ ax.set(xscale="log", xlim=(0.3, 900), yticks=[2, 1, 0], yticklabels=kinds,
        xlabel="GB for one text of 32,768 tokens, 2 bytes per number",
        title="MLA caches 1 or 2 GB, MHA 20 or 164 GB")
 ax.legend(loc="lower right")
-fig.set_label("Cache of one text of 32,768 tokens, logarithmic. 27B: 20.1 GB with MHA, 5.0 "
+fig.set_label("Cache size for one text of 32,768 tokens, logarithmic. 27B: 20.1 GB with MHA, 5.0 "
               "with GQA, 1.1 with MLA. V3: 163.7, 10.2 and 2.3 GB.")
 assert np.round([*gigabytes.values()], 1).tolist() == [[20.1, 5.0, 1.1], [163.7, 10.2, 2.3]]
 
 # %% [markdown]
-# MLA caches 576 numbers per token and layer for any number of heads, as many as 1.8 heads of MHA. That is 17.8 times
-# less than the 32 heads of the 27B model would need, and 71.1 times less than V3's 128 heads.
+# For any number of heads, MLA caches 576 numbers per token and layer, the same number as 1.8 heads of MHA. The 32 heads
+# of the 27B model would need 17.8 times as many, and V3's 128 heads 71.1 times as many.
 #
 # ## The latent and the one rotary key
 #
 # One matrix projects a token's hidden state $x$ to both parts of the cache. The first 512 numbers are normalised and
 # form the latent $c$. The last 64 are rotated by the position (next section) and form the rotary key $k^R$. All heads
-# share it, and it is *not* normalised.
+# share this key, which is *not* normalised.
 #
 # $$ (a \mid b) = W_{KVA}\, x, \qquad c = \mathrm{RMSNorm}(a), \qquad k^R = \mathrm{RoPE}(b) $$
 #
@@ -97,15 +97,16 @@ assert np.allclose(c_kv, gain * a / np.sqrt((a**2).mean(-1, keepdims=True)), rto
 # %% [markdown]
 # ## RoPE: positions as complex numbers
 #
-# Attention by itself does not depend on the position of a key. *Rotary position embedding* (RoPE) encodes it as a
-# rotation. Treat two neighbouring channels as one complex number, $z_i = b_{2i} + \mathrm{i}\, b_{2i+1}$, and rotate it
+# Attention by itself does not depend on the position of a key. *Rotary position embedding* (RoPE) encodes a position as
+# a rotation. Treat two adjacent channels as one complex number, $z_i = b_{2i} + \mathrm{i}\, b_{2i+1}$, and rotate it
 # at position $t$ by the angle $t f_i$, with the frequency $f_i = 10000^{-2i/64}$. A score is the real part of a product
 # with a conjugate ($^*$), so it depends only on the distance:
 #
 # $$ \mathrm{Re}\bigl( z\, e^{\mathrm{i} t f} \cdot (w\, e^{\mathrm{i} s f})^* \bigr)
 #     = \mathrm{Re}\bigl( z\, w^*\, e^{\mathrm{i} (t-s) f} \bigr) $$
 #
-# Angles need float64: at position 32,767 the angle of pair 1 is 24,572 radians, where the spacing of float32 is 0.002.
+# Angles need float64: at position 32,767 the angle of pair 1 is 24,572 radians, and float32 numbers of that size are
+# 0.002 apart.
 
 # %%
 assert np.allclose(frequency, 10000.0 ** (-2 * np.arange(32) / 64))
@@ -152,7 +153,7 @@ assert np.allclose(expanded[0, t, h], by_hand) and np.isclose(scale, 192**-0.5)
 # %% [markdown]
 # ## Absorbed: attend to the latents directly
 #
-# Both matrices can be moved to the other factor, since the product is associative:
+# Both matrices can be moved to the other factor, since matrix products are associative:
 #
 # $$ q \cdot (W^K_h c_s) = (W^{K\,\top}_h q) \cdot c_s, \qquad
 # \sum_s p_s\, (W^V_h c_s) = W^V_h \Bigl( \sum_s p_s\, c_s \Bigr) $$
@@ -179,9 +180,10 @@ assert difference < 5e-14 and abs(layer[0] - layer[1]).max() < 5e-14
 # \text{absorbed} \qquad & T \cdot A\,(d_n + d_v)\, r \;+\; T S \cdot A\,(2r + d_r)
 # \end{align*} $$
 #
-# The expanded form has a cost per attended token, the absorbed form per new token; but each pair of tokens then costs
-# 1,088 multiplications per head instead of 320. The code below extracts the sums from the package's own source:
-# `"btan,bsan->bats"` takes one multiplication for each combination of its indices.
+# The first term grows with the number of attended tokens in the expanded form and with the number of new tokens in the
+# absorbed form. In return, the absorbed form needs 1,088 multiplications per head for each pair of tokens instead of
+# 320. The code below extracts the sums from the package's own source: `"btan,bsan->bats"` takes one multiplication for
+# each combination of its indices.
 
 # %%
 def multiplications(form: str, **size: np.ndarray | int) -> np.ndarray:
@@ -213,8 +215,8 @@ assert counted["absorbed"][0] > 32 * 4_096 * 320                 # cached keys a
 # Beyond the 4,096 tokens of training, the pairs that rotate slowly reach angles that did not occur in training. *YaRN*
 # divides their frequencies by $s$, the factor by which the context grows. Pairs with more than 32 rotations within
 # 4,096 tokens are unchanged, pairs with less than one rotation are slowed down by the full factor; in between, $\rho_i$
-# rises from 0 to 1. The paper uses $s = 10$. A second parameter, 0.707, sharpens the softmax. It scales the *whole*
-# score, by $m$ for the query and again for the key:
+# rises from 0 to 1. The paper uses $s = 10$. A second parameter, 0.707, sharpens the softmax. The *whole* score is
+# scaled, by $m$ for the query and again for the key:
 #
 # $$ f'_i = (1 - \rho_i)\, f_i + \rho_i\, f_i / s, \qquad
 # m = 0.1 \cdot 0.707 \cdot \ln s + 1, \qquad \mathrm{scale} = m^2 / \sqrt{192} $$
@@ -238,21 +240,22 @@ assert 0.1 < (part - whole).std() / whole.std() < 0.2
 # %% tags=["fold"]
 fig, ax = plt.subplots(figsize=(6.2, 2.7))
 ax.plot(np.arange(32), frequency / slow, "o-", markersize=4)
-ax.set(xlabel="pair of channels, fast to slow", ylabel="slowed down by",
+ax.set(xlabel="pair of channels, fast to slow", ylabel="slow-down factor",
        xticks=(0, 5, low, 17, high, 31),
        title="YaRN keeps pairs 0 to 10 and slows pairs 23 to 31 tenfold")
 fig.set_label("Slow-down factor per pair: 1 for pairs 0 to 10; then it rises steeply to 10 at pair 23.")
 assert np.allclose((frequency / slow)[:11], 1) and np.allclose((frequency / slow)[23:], 10)
 
 # %% [markdown]
-# ## Two layouts, and other errors
+# ## Two layouts, and other mistakes
 #
-# Here the channels of a pair are neighbours (*interleaved*). [HF
+# Here the channels of a pair are adjacent (*interleaved*). [HF
 # transformers](https://github.com/huggingface/transformers) with `rope_interleave=False` pairs channel $i$ with $i +
 # 32$ (*half-split*). To use the same weights there, reorder the rows that produce the rotary channels: all even ones
 # first, then all odd ones. With the original or the inverse order, the code runs but the result is wrong.
 #
-# The other errors below do not raise either, because all shapes match. We print the relative error of the output.
+# The other mistakes below do not raise an error either, because all shapes match. We print the relative error of the
+# output.
 
 # %%
 def rotate_halves(y: np.ndarray) -> np.ndarray:
@@ -293,8 +296,8 @@ for label, (at, *instead) in errors.items():
 # ## Exercise
 #
 # A colleague tests the conversion between the layouts with 4 rotary channels, and the test passes. On the real model,
-# with 64, the scores are wrong. What is the cause, and what is the smallest number of channels that the test should
-# use?
+# with 64 channels, the scores are wrong. What is the cause, and what is the smallest number of channels that the test
+# should use?
 #
 # ??? tip "Hint"
 #     Write down `half_split_order` and its inverse for 4 and for 6 channels.

@@ -12,8 +12,8 @@
 #
 # Attention is followed by a feed-forward network. A *mixture of experts* (MoE) has many small ones, the **routed
 # experts**, and selects a few for each token. **Shared experts** process every token. So a model can have many
-# parameters and use few of them per token. Here are some models of this package with the share of experts that a token
-# uses:
+# parameters and use few of them per token. Here are some models of this package with the fraction of experts that a
+# token uses:
 
 # %%
 from dataclasses import replace
@@ -55,8 +55,8 @@ assert np.allclose(ops.swiglu(x, w1, w2, w3), [product[0], product[0] + product[
 # ## Scores, and a bias that affects only the choice
 #
 # The *router* has one vector per expert. A token's **score** for an expert is the sigmoid of their dot product. Each
-# expert also has a **bias** $b$. It is added to choose the experts, but not in the weights. With $c_k$ for the $k$-th
-# choice:
+# expert also has a **bias** $b$. The bias is added to the score when experts are chosen, but not when their weights are
+# computed. With $c_k$ for the $k$-th choice:
 #
 # $$
 # \begin{align*}
@@ -90,7 +90,8 @@ assert abs(bug - weights).max() > 0.3
 #
 # Large models distribute experts over several machines. To limit the number of machines per token, V3 splits the
 # experts into contiguous *groups* and lets a token use only some groups. Groups are ranked by the sum of their **two
-# best** biased scores. Here are eight experts in four groups, of which two are kept, and three experts to choose:
+# best** biased scores. In this example there are eight experts in four groups; two groups are kept, and three experts
+# are chosen:
 
 # %%
 eight = ExpertsConfig(8, 3, 0, 8, n_group=4, topk_group=2)
@@ -108,8 +109,8 @@ assert ops.select_experts(np.full((1, 8), 0.5), none, eight).tolist() == [[0, 1,
 
 # %% [markdown]
 # Expert 0 has the highest score but is not chosen because the other expert in its group has a low score. A port that
-# ranks groups by their best expert would choose it (DeepSeek-V2 did so). Ties go to the lowest index, for groups and
-# for experts.
+# ranks groups by their best expert, as DeepSeek-V2 did, would choose expert 0. Ties go to the lowest index, for groups
+# and for experts.
 #
 # ## The mask is minus infinity
 #
@@ -137,7 +138,7 @@ for shift in (0.0, -0.3, -0.58, -1.0):
 
 # %% [markdown]
 # At $-0.58$, expert 3 has a biased score of $-0.03$ and loses to a masked 0; at $-1$ all three chosen experts are from
-# excluded groups. At which bias does this happen in V3, with its 256 experts? We try three random routers with median
+# excluded groups. At which bias does this happen in V3, which has 256 experts? We try three random routers with median
 # scores of 0.5, 0.12 and 0.02.
 
 # %%
@@ -157,10 +158,10 @@ for mean, median in ((0, 0.5), (-2, 0.12), (-4, 0.02)):
 fig, ax = plt.subplots(figsize=(6.2, 2.8))
 for median, share in shares.items():
     ax.plot(shifts, share, marker="o", markersize=3, label=f"{median}")
-ax.set(xlabel="added to every bias (correct code: no effect)", ylabel="share of wrong tokens",
+ax.set(xlabel="added to every bias (correct code: no effect)", ylabel="fraction of wrong tokens",
        title="A mask of 0 fails if biases make scores negative")
 ax.legend(title="median score", loc="lower left")
-fig.set_label("Share of tokens with a wrong expert for a mask of 0, against a common "
+fig.set_label("Fraction of tokens with a wrong expert for a mask of 0, against a common "
               "bias. All are wrong at -1, none at 0; low scores fail first.")
 assert all(share[0] == 1 and share[-1] == 0 for share in shares.values())
 assert shares[0.02][-5] > 0.5 > shares[0.5][-5] == 0
@@ -168,9 +169,9 @@ assert shares[0.02][-5] > 0.5 > shares[0.5][-5] == 0
 # %% [markdown]
 # ## The whole layer
 #
-# Now the whole layer with experts: the weighted sum of the routed experts, plus the output of the shared experts, which
-# is **neither weighted nor scaled**. The definition processes one token at a time. The grouped form processes all
-# tokens of one expert at once and gives the same result.
+# The whole layer computes the weighted sum of the routed experts, plus the output of the shared experts, which is
+# **neither weighted nor scaled**. The definition processes one token at a time. The grouped form processes all tokens
+# of one expert at once and gives the same result.
 
 # %%
 config = ExpertsConfig(8, 3, 2, 8, n_group=4, topk_group=2, routed_scaling_factor=2.5)
@@ -194,14 +195,15 @@ assert load.sum() == 20 * 3
 # %% [markdown]
 # ## Balancing without a gradient
 #
-# Without balancing, a router may send most tokens to a few experts. V3 balances the load by counting. After every
-# training step, with $n_i$ the number of tokens of the whole batch that were routed to expert $i$,
+# Without balancing, a router may send most tokens to a few experts. V3 balances the load by counting. Let $n_i$ be the
+# number of tokens of the whole batch that were routed to expert $i$. After every training step, each bias is updated,
+# with $\gamma = 0.001$:
 #
 # $$ b_i \leftarrow b_i + \gamma\,\mathrm{sign}\bigl(\mathrm{mean}(n) - n_i\bigr) $$
 #
-# and $\gamma = 0.001$. An overloaded expert becomes slightly less likely to be chosen. There is no additional loss
-# term, so the router's gradients are unaffected, and the weights do not depend on $b$. We simulate 16 experts on tokens
-# that share a common component. The router is random and not trained.
+# An overloaded expert becomes slightly less likely to be chosen. There is no additional loss term, so the router's
+# gradients are unaffected, and the weights do not depend on $b$. We simulate 16 experts on tokens that share a common
+# component. The router is random and not trained.
 
 # %%
 sixteen, TOKENS = ExpertsConfig(16, 2, 0, 8), 512
@@ -269,9 +271,9 @@ assert (ops.moe(nudged, x, config) == ops.moe(p, x, config)).all()
 # - **Ties**: lowest index first here and in [TileKernels](https://github.com/deepseek-ai/TileKernels) (DeepSeek's
 #   kernel library); PyTorch's `topk` does not specify an order.
 # - **The denominator of the weights**: the plain sum, the sum plus $10^{-20}$ (here), or the sum clamped to at least
-#   $10^{-20}$. They differ only if all chosen scores are zero: here the weights are then 0, and with the plain sum 0 is
-#   divided by 0.
-# - **The bias** exists in DeepSeek's V3 inference code only if the width is 7,168, so a smaller model has none.
+#   $10^{-20}$. They differ only if all chosen scores are zero: in that case the weights are 0 here, whereas the plain
+#   sum gives 0/0.
+# - **The bias** exists in DeepSeek's V3 inference code only if the width is 7,168, so smaller models have no bias.
 # - **Order**: the package lists the best expert first; `torch.topk(sorted=False)` specifies no order. Compare sets of
 #   experts, or the output of the layer.
 

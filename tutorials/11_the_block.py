@@ -10,7 +10,7 @@
 #
 # The earlier tutorials covered the parts separately: [Engram](01_why_lookup.md), the [residual
 # branches](08_hyper_connections.md), [attention](09_mla.md), the [experts](10_experts.md). This one combines them. The
-# model `tiny` has two blocks and a width of 16. Only its vocabulary, 129,280 tokens, has full size.
+# model `tiny` has two blocks and a width of 16. Only its vocabulary, with 129,280 tokens, has full size.
 
 # %%
 from dataclasses import replace
@@ -61,8 +61,9 @@ first, second = ({k[9:] for k in trace if k.startswith(f"layers.{i}.")} for i in
 assert second - first == {"experts.experts", "experts.expert_weights"} and first < second
 
 # %% [markdown]
-# The first block has a *dense* feed-forward network, which processes every token. The second has experts, so it also
-# records which ones were chosen. (The path contains `experts` in both.) Otherwise they have the same stages.
+# The first block has a *dense* feed-forward network, which processes every token. The second has experts, so its trace
+# also records which experts were chosen. (The path contains `experts` in both blocks.) Otherwise the two blocks have
+# the same stages.
 #
 # ## Step by step
 #
@@ -88,7 +89,7 @@ states["Engram 0"] = X = engram_step(block_0, X, addressing.rows(canonical, laye
 assert np.array_equal(X, trace["layers.0.engram.residual"])
 
 # %% [markdown]
-# Then **attention, at its site**. Three *maps* are computed from the state itself: the weights for reading the
+# **Attention, at its site**, comes next. Three *maps* are computed from the state itself: the weights for reading the
 # branches, for writing to them, and for mixing them.
 #
 # $$
@@ -117,7 +118,7 @@ states["attention 0"] = X = site(block_0, X, "attn", lambda x: attend(block_0, x
 assert np.array_equal(X, trace["layers.0.attn_branches.branches"])
 
 # %% [markdown]
-# Then **feed-forward, at its site**: the same with a different $F$, which processes each position separately. The
+# **Feed-forward, at its site**, does the same with a different $F$, which processes each position separately. The
 # second block repeats these steps, with experts instead of the dense network. At the end the branches are *collapsed*
 # into one vector (here: summed), normalised once more, and multiplied by the output matrix, which has one row per token
 # of the vocabulary. The logits are bitwise equal to those of `forward`.
@@ -184,7 +185,7 @@ assert spread[0] == 0 and min(spread[1::3]) > 0.27 and max(spread[2:4] + spread[
 #
 # The gate compares the memory with the *state*. Which tokens does the state depend on at that point? We find out by
 # experiment: replace one earlier token, run again, and check whether a stage at the last position changes. A disc in
-# the figure means that it does.
+# the figure means that the stage changes.
 
 # %%
 stages = {"gate, block 0": "layers.0.engram.gate",
@@ -237,7 +238,7 @@ off = forward(bare, ids, replace(config, engram=None))
 zeros = forward(parameters | {n: 0 * a for n, a in tables.items()}, ids, config)
 shuffled = forward(parameters | other_order, ids, config, trace=after)
 for name, result in (("switched off", off), ("zeros", zeros), ("shuffled", shuffled)):
-    print(f"{name:12} logits change by {rms(result - logits) / rms(logits):.2f} of their size")
+    print(f"{name:12} relative change of the logits {rms(result - logits) / rms(logits):.2f}")
 first_difference = next(key for key in trace if not np.array_equal(trace[key], after[key]))
 print("the shuffled run first differs at", first_difference)
 assert np.array_equal(zeros, off) and first_difference == "layers.0.engram.memory"
@@ -247,7 +248,7 @@ assert rms(shuffled - logits) > rms(off - logits) > 0.8 * rms(logits)
 # Zeros and "off" are bitwise equal: a value of zero adds nothing (the biases of this model are initialised to zero).
 # Shuffling changes the logits more because it replaces each memory by a different one. The trace shows the first stage
 # that differs: the row indices are right, but the contents of the rows are wrong. A port that loads its table in the
-# wrong order has exactly this symptom.
+# wrong order shows exactly this symptom.
 #
 # ## The loss of an untrained model
 #
@@ -270,16 +271,16 @@ assert np.allclose(ops.cross_entropy(0 * logits, ids), np.log(V))
 # %% [markdown]
 # An untrained model is slightly worse than a uniform prediction because its logits vary at random. They have a standard
 # deviation of 1, and normally distributed logits with deviation $\sigma$ increase the loss by $\sigma^2/2$, here half a
-# nat. Twelve tokens are too few to show that. For a port this is a cheap check: an initial loss far from $\ln V$ means
-# that something is scaled incorrectly. Engram makes no difference before training because its tables contain no
+# nat. Twelve tokens are too few to show this effect. For a port this is a cheap check: an initial loss far from $\ln V$
+# means that something is scaled incorrectly. Engram makes no difference before training because its tables contain no
 # information yet.
 #
 # ## How the versions differ
 #
 # The demo implements Engram alone: its attention and experts return their input, its four branches are equal copies,
-# and at the end it uses the first. The [mHC paper](https://arxiv.org/abs/2512.24880) does not say how branches are
-# collapsed. Here a field selects the form: `sum`, `mean`, or `head`, the learned weighting of DeepSeek-V4. The first
-# two differ only through the eps of the norm that follows because the norm removes the factor of 4.
+# and at the end it uses the first branch. The [mHC paper](https://arxiv.org/abs/2512.24880) does not say how branches
+# are collapsed. Here a field selects the form: `sum`, `mean`, or `head`, the learned weighting of DeepSeek-V4. The
+# first two differ only through the eps of the norm that follows, because the norm removes the factor of 4.
 #
 # ## Exercise
 #

@@ -75,10 +75,10 @@ for name, at in splits.items():
 # %% [markdown]
 # ## The effect of lost state
 #
-# Now we lose one part of the state after 16 tokens and process the other 18. A lost history is set to -1 ("before the
-# text"), lost taps and latents are set to zero. If the positions are lost, counting restarts at 0: new tokens are then
-# 16 positions too close to the old ones, as if the old keys were rotated by 16 more positions. We also count how often
-# a different token has the largest logit.
+# Now we discard one part of the state after 16 tokens and process the remaining 18. A lost history is set to -1
+# ("before the text"), lost taps and latents are set to zero. If the positions are lost, counting restarts at 0: new
+# tokens are then 16 positions too close to the old ones, as if the old keys were rotated by 16 more positions. We also
+# count how often a different token has the largest logit.
 
 # %%
 attention = config.backbone.attention
@@ -148,11 +148,12 @@ for fill in (2, 60_000):
     logits = logits_of(batch, state=state, counts=counts)
     assert np.allclose(logits[0], whole) and np.allclose(logits[1, :5], whole[:5])
     assert state.lengths.tolist() == counts
-print("padding on the right:", state.lengths, "tokens, logits as without padding")
+print("padding on the right:", state.lengths, "tokens, same logits as without padding")
 
 # %% [markdown]
-# A *dead* position, for example in an image, hides itself and everything before it. The history must keep its mark: if
-# it is replaced by padding, the next 3-gram extends across it. Of the eight rows below the last four are then wrong.
+# A *dead* position, for example in an image, hides itself and everything before it. The history must keep the mark of
+# that position: if padding replaces the mark, the next 3-gram extends across the position. Of the eight rows below, the
+# last four are then wrong.
 
 # %%
 with_mark, without = (addressing.rows(canonical[ids[4:5]], 1, history)[0]
@@ -201,8 +202,8 @@ assert error > 0.3
 # ## Fork and reorder
 #
 # *Beam search* follows several continuations at once. After a step, several of the best new beams may extend the same
-# old beam, while other beams are dropped. `reorder` selects the parent beams in all caches. (`fork` creates a second
-# state. The two share their caches, and each copies them before it writes.)
+# old beam, while other old beams are dropped. `reorder` selects the parent beams in all caches. (`fork` creates a
+# second state. The two share their caches, and each copies them before it writes.)
 
 # %%
 def log_softmax(x: np.ndarray) -> np.ndarray:
@@ -228,8 +229,8 @@ assert np.allclose([alone(beam) for beam in beams], totals)
 assert totals.min() > alone(truth[:4])
 
 # %% [markdown]
-# Each beam's sum equals that of a separate run. Here all three are better than the greedy text, which takes the best
-# token in each step.
+# Each beam's total log-probability equals that of a separate run. Here all three are better than the greedy text, which
+# takes the best token in each step.
 #
 # ## Size of the state
 #
@@ -248,12 +249,12 @@ assert (taps + history) / (32_768 * latents) < 0.0004
 
 # %% [markdown]
 # The time per step grows only in attention, which reads all latents. Everything else is computed for the new token
-# alone, whose entries are written into the caches in place. To check this, we replace `append`, the op that writes, by
-# a function that also counts the numbers it receives ([Backends](../reference/backends.md#replace-an-op)).
+# alone, whose entries are written into the caches in place. To check this, we replace `append`, the op that writes,
+# with a function that also counts the numbers that it receives ([Backends](../reference/backends.md#replace-an-op)).
 
 # %%
 def numbers_written(position: int) -> int:
-    """How many numbers the step for one token at this position writes into the caches"""
+    """Count the numbers that a one-token step at this position writes into the caches"""
     written, text, state = [], np.resize(ids, (1, position + 1)), DecodeState.start(1)
 
     def append(cache: np.ndarray, new: np.ndarray, lengths: np.ndarray) -> np.ndarray:
@@ -286,7 +287,7 @@ assert 10 * latents < taps + history < 11 * latents and f"{32_768 * latents / 1e
 #
 # ## Generate
 #
-# `generate` runs the decoding loop. At temperature 0 it takes the best token. Above 0 it samples from
+# `generate` runs the decoding loop. At temperature 0 it takes the best token; at higher temperatures it samples from
 # $\mathrm{softmax}(\mathrm{logits} / \mathrm{temperature})$, using only the random generator passed to it.
 
 # %%
@@ -303,7 +304,7 @@ print("greedy ", truth, "\nsampled", one)
 # ## How the versions differ
 #
 # DeepSeek-V4.1-Flash has no convolution, so its Engram keeps three ids and no taps. Qwen's windows do not extend across
-# the token that ends a document, so ids before it have no effect.
+# the token that ends a document, so ids before that token have no effect.
 
 # %%
 flash, qwen = preset("deepseek-v4.1-flash"), preset("qwen4exp-ple")

@@ -4,7 +4,7 @@
 # ## What you will be able to do
 #
 # - count the parameters of each part of a model, and those that are active for one token;
-# - say what a published "26.7B" or "3.8B" includes, and use such figures to decide what a paper leaves open;
+# - say what a published "26.7B" or "3.8B" includes, and use such numbers to infer values that a paper does not state;
 # - compute the allocation $\rho$ of a model, and the number of experts and of rows for a given $\rho$;
 # - compute the cost of an Engram table in operations, in bytes stored and in bytes read.
 #
@@ -12,7 +12,7 @@
 #
 # A *parameter* is one trained number. The [Engram paper](https://arxiv.org/abs/2601.07372) compares four models:
 # `dense-4b` has no experts, `moe-27b` has 72 *routed experts* in each layer except the first, 6 of which process a
-# token, `engram-27b` replaces 17 of them by tables, and `engram-40b` has larger tables. Parameters used for one token
+# token, `engram-27b` replaces 17 of them with tables, and `engram-40b` has larger tables. Parameters used for one token
 # are called *active*.
 
 # %%
@@ -35,8 +35,8 @@ for name, part in parts.items():
     print(f"{name:20}{part.total:16,}{part.active:16,}")
 
 # %% [markdown]
-# Here are some of these numbers by hand. An expert is three matrices, $F \times D$ or $D \times F$, with $D = 2560$ and
-# $F = 1536$. A table has 80 numbers per row, and a token reads 16 rows in each of two layers.
+# Here we compute some of these numbers by hand. An expert is three matrices, $F \times D$ or $D \times F$, with $D =
+# 2560$ and $F = 1536$. A table has 80 numbers per row, and a token reads 16 rows in each of two layers.
 
 # %%
 D, F = 2560, 1536
@@ -76,11 +76,11 @@ assert np.round(total).tolist() == [4, 27, 27, 40] and np.round(active).tolist()
 assert counted["engram-40b"]["engram tables"].active == parts["engram tables"].active < 1e-6 * 4e9
 
 # %% [markdown]
-# ## Which parameters a published figure includes
+# ## Which parameters a published number includes
 #
 # The embedding matrix and the output matrix have 129,280 times 2,560 numbers each: 0.33 billion, enough to change the
 # first decimal. So for every published total and active count we try all three possibilities: none of these *vocabulary
-# matrices*, one, or both. A star marks the one that agrees.
+# matrices*, one, or both. A star marks the possibility that agrees.
 
 # %%
 def readings(name: str, field: str) -> list[int]:
@@ -89,7 +89,7 @@ def readings(name: str, field: str) -> list[int]:
     bare = s.total - 2 * matrix if field.startswith("total") else s.active
     return [bare, bare + matrix, bare + 2 * matrix]
 
-print(f"{'model':11}{'printed':>7}{'none':>8}{'one':>9}{'both':>9}")
+print(f"{'model':11}{'stated':>7}{'none':>8}{'one':>9}{'both':>9}")
 fitting: dict[tuple[str, str], set[int]] = {}
 for name, figures in PRINTED.items():
     for field, figure, where in figures:
@@ -105,16 +105,16 @@ assert fitting == {("Engram", "total"): {1}, ("Engram", "active"): {0},
 assert round(129_280 * D / 1e9, 2) == 0.33
 
 # %% [markdown]
-# Each figure agrees with exactly one possibility, which is always the same within a paper. The Engram paper includes
-# one matrix in a total and none in an active count. The [mHC paper](https://arxiv.org/abs/2512.24880), which uses the
-# same 27B backbone, includes both in a total and one in an active count. So its 27.0B and the Engram paper's 26.7B are
+# Each published number agrees with exactly one possibility, and each paper is consistent. The Engram paper includes one
+# matrix in a total and none in an active count. The [mHC paper](https://arxiv.org/abs/2512.24880), which uses the same
+# 27B backbone, includes both in a total and one in an active count. So its 27.0B and the Engram paper's 26.7B describe
 # the same model.
 #
-# ## What the figures rule out
+# ## Values that the counts rule out
 #
 # Neither paper says whether queries are computed directly from the hidden state or through a latent (*q-LoRA*, see
 # [attention](09_mla.md)). Neither gives the width of the dense layer. But the counts must agree. The mHC paper gives
-# three sizes of one design with three digits each.
+# the sizes of three models of one design, to three digits each.
 
 # %%
 SIZES = {"mhc-3b": "612M", "mhc-9b": "1.66B", "moe-27b": "4.14B"}   # active, one matrix
@@ -138,12 +138,12 @@ assert [width for width in range(4, 13) if agreeing(width=width) == 3] == [8]
 
 # %% [markdown]
 # With a query latent of any rank tried up to 2,048, the counts do not agree for all three sizes; with 1536, the rank of
-# DeepSeek-V3, or half of it they agree for none. Of the dense widths from $4F$ to $12F$ only $8F$ agrees, the same
+# DeepSeek-V3, or half of that, they agree for none. Of the dense widths from $4F$ to $12F$ only $8F$ agrees, the same
 # width as the experts active per token: six routed and two shared. The presets use these values, and the list of
 # [choices](../reference/choices.md) documents them.
 #
-# The figures of the Engram paper alone would not determine this. A latent of 512 saves about as many parameters as one
-# vocabulary matrix has, so a different combination of the two unknowns also agrees:
+# The numbers of the Engram paper alone would not determine the two values. A latent of 512 saves about as many
+# parameters as one vocabulary matrix has, so a different combination of the two unknowns also agrees:
 
 # %%
 for name in names:
@@ -157,7 +157,8 @@ for name in names:
 # ## The allocation
 #
 # $P_{\mathrm{tot}}$ and $P_{\mathrm{act}}$ are the total and the active parameters, both without vocabulary matrices.
-# The difference is *sparse*: stored, but not used for this token. The paper's Eq. 7 divides it by a share $\rho$:
+# The difference is called *sparse*: these parameters are stored, but not used for this token. The paper's Eq. 7 splits
+# them according to a ratio $\rho$:
 #
 # $$
 # \begin{align*}
@@ -178,10 +179,10 @@ assert agreement(55 / 72, "74.3%") == agreement(49 / 66, "74.3%") == "no"
 assert pure.rho == 1 and pure.sparse == 66 * one_expert
 
 # %% [markdown]
-# The published 74.3% is the share of idle experts among idle experts and actual tables. The share of the original idle
-# experts that remain, 49 of 66, is a little less. Conversely, a budget and a $\rho$ determine the number of experts and
-# the rows of one table (before rounding up to [a prime](04_collisions.md)). *FLOPs* are floating-point operations,
-# discussed below.
+# The published 74.3% is the ratio of the idle experts to the sum of idle experts and actual tables. The fraction of the
+# original idle experts that remain, 49 of 66, is slightly smaller. Conversely, a budget and a $\rho$ determine the
+# number of experts and the number of rows of one table (before rounding up to [a prime](04_collisions.md)). *FLOPs* are
+# floating-point operations, discussed below.
 
 # %%
 paper = preset("engram-27b")
@@ -221,12 +222,14 @@ fig.set_label("Above: routed experts against rho, three straight lines that rise
 assert round(one_expert / (32 * 80), -3) == 134_000 and (round(rows[0] / 1e6, 1), rows[-1]) == (8.8, 0)
 
 # %% [markdown]
-# The two smaller budgets are those of the paper, for 2e20 and 6e20 FLOPs of training; the paper gives all four numbers.
+# The two smaller budgets are from the paper, for 2e20 and 6e20 FLOPs of training; the paper gives all four expert
+# counts.
 #
 # ## What "the same FLOPs" omits
 #
 # Each weight of a matrix that is applied to a token costs two *FLOPs*, a multiplication and an addition. Rows are read,
-# not multiplied. But projecting them costs FLOPs: one value and four keys from 1,280 numbers, in both layers.
+# not multiplied. But projecting them does cost FLOPs: each of the two layers computes one value and four keys from
+# 1,280 numbers.
 
 # %%
 projections = parts["engram projections"].active
@@ -246,8 +249,8 @@ assert round(attending, 2) == 0.30
 #
 # ## Bytes stored and bytes read
 #
-# An expert that a token uses must be read in full. From the tables it reads 16 rows per layer (V4.1: 24), regardless of
-# the length of the tables.
+# An expert that a token uses must be read in full. From the tables, a token reads only 16 rows per layer (V4.1: 24),
+# regardless of the length of the tables.
 
 # %%
 routed = parts["routed experts"]
@@ -262,14 +265,14 @@ assert stores["tables, deepseek-v4.1-flash"] == (202_758_032_400, 2 * 24 * (256 
 assert 7.3e6 < stores["routed experts, 27B"][0] / stores["tables, engram-27b"][1] < 7.4e6
 
 # %% [markdown]
-# (With four bytes per number; V4.1 uses one byte per number and eight more per row.) So a table can be stored in large
-# and slow memory, and its rows can be prefetched because they depend on the tokens alone. The tokens of a batch can
-# share the experts that are read. But even if all tokens share all experts, a batch needs more than seven million
-# tokens before it reads as few expert bytes per token as table bytes.
+# (The 27B and 40B models are assumed to use four bytes per number; V4.1 uses one byte per number and eight more per
+# row.) So a table can be stored in large and slow memory, and its rows can be prefetched because they depend on the
+# tokens alone. The tokens of a batch can share the experts that are read. But even if all tokens share all experts, a
+# batch needs more than seven million tokens before it reads as few expert bytes per token as table bytes.
 #
 # ## Inconsistencies in the paper
 #
-# All published figures above agree by rounding, with one exception: the tables of `engram-27b` have 5.792 billion
+# All published numbers above agree after rounding, with one exception: the tables of `engram-27b` have 5.792 billion
 # parameters, which the paper truncates to 5.7B. Also, the small models of the allocation study have 10 times as many
 # parameters as are active; the 27B models have 7 times as many.
 
@@ -305,8 +308,8 @@ total = summarise(replace(model_preset("moe-27b"), backbone=tied)).total
 assert total == pure.total_one_vocab and agreement(total, "26.7B") == "rounded"
 
 # %% [markdown] tags=["answer"]
-# By the count, yes: it cannot distinguish a tied matrix from one that was not counted. The mHC paper's 27.0B is
-# evidence against it.
+# As far as the counts show, yes: they cannot distinguish a tied matrix from one that was not counted. The mHC paper's
+# 27.0B is evidence against tying.
 
 # %% [markdown]
 # Next: [making it fast without changing a bit](14_making_it_fast.md).

@@ -64,11 +64,11 @@ errors = [np.floor(x * (1 / d)).astype(np.int64) - x // d for d in primes]
 assert set(np.unique(errors)) == {-1, 0, 1}
 
 # %% [markdown]
-# The quotient is wrong in rare cases, and only by one. There the remainder is almost $p$: $x$ is just below a multiple
-# of $p$. Two numbers were rounded, $1/p$ and $x$, which does not fit into 53 bits, and together the errors pushed the
-# product past the next integer. With other primes of the preset the quotient can also be too small. So it is a good
-# approximation. We will round to the *nearest* integer instead, show that its error is less than one, and correct the
-# remainder.
+# The quotient is wrong in rare cases, and only by one. In these cases the remainder is almost $p$: $x$ is just below a
+# multiple of $p$. Both $1/p$ and $x$, which does not fit into 53 bits, were rounded, and the combined error pushed the
+# product past the next integer. With other primes of the preset the quotient can also be too small. So the product is a
+# good approximation of the quotient. We will round it to the *nearest* integer instead, show that the error is less
+# than one, and correct the remainder.
 #
 # ## Step 2: a float whose bits contain the quotient
 #
@@ -145,7 +145,7 @@ print(f"as unsigned, r = -5 is {r[0]:,} and r + p is {(r + np.uint32(p))[0]:,}")
 #    of at most $u / (1 + u)$, where $u = 2^{-53}$. $x$ and $1/p$ are rounded; their product is not, since the fused
 #    multiply-add computes it exactly. So the number added to $1.5 \cdot 2^{52}$ is $\frac{x}{p}(1 + e)$ with $|e| <
 #    2u$.
-# 2. **Its absolute error is below 1/2.** The quotient is largest for the smallest $p$: $|x| / p \le 2^{63} / 4097$,
+# 2. **The absolute error is below 1/2.** The quotient is largest for the smallest $p$: $|x| / p \le 2^{63} / 4097$,
 #    which is below $2^{51}$. And $2u \cdot 2^{51} = 1/2$.
 # 3. **So the error of $q$ is less than one.** The sum differs from $1.5 \cdot 2^{52}$ by less than $2^{51}$, so it is
 #    between $2^{52}$ and $2^{53}$. There, rounding to the nearest integer adds an error of at most 1/2.
@@ -177,8 +177,8 @@ assert least == 4099 and ops.is_prime(high - 1)
 
 # %% [markdown]
 # The proof bounds the error of the quotient by 1. How large is the actual error? For the prime of a table, almost all
-# of it is due to the last rounding. For the smallest prime allowed it is a little larger. And 997, the first prime of
-# the preset `tiny`, is too small: its quotients exceed $2^{51}$.
+# of it is due to the last rounding. For the smallest prime allowed the error is slightly larger. And 997, the first
+# prime of the preset `tiny`, is too small: its quotients exceed $2^{51}$.
 
 # %% tags=["fold"]
 draws = np.sort(rng.integers(0, 2**63 - 1, 1200))
@@ -247,9 +247,9 @@ assert windows[N - 1:] == ops.windows(ids, history, PAD, EOS)[0].tolist()
 # %% [markdown]
 # ## The same bits with any number of threads
 #
-# A large input is split into ranges of tokens that are distributed over threads. (This one is small and is split only
-# because the cell lowers the threshold.) A thread that starts in the middle reads the $N - 1$ tokens before its range
-# from the input. It does not depend on the result of any other thread, so the split does not affect the output:
+# A large input is split into ranges of tokens that are distributed over threads. (The input below is small and is split
+# only because the cell lowers the threshold.) A thread that starts in the middle reads the $N - 1$ tokens before its
+# range from the input. No thread depends on the result of a different one, so the split does not affect the output:
 
 # %%
 text = rng.integers(-1, 50, (3, 1500))                   # -1 is DEAD, 9 ends a document
@@ -267,10 +267,10 @@ assert (a + b) + c == 2**24 and a + (b + c) == 2**24 + 2
 
 # %% [markdown]
 # The last line shows that a sum of floats depends on the order of its additions. A sum that is split between threads
-# changes with their number. Here every sum belongs to one token and is never split. And its order is specified, not
-# left to the compiler: lane $i$ adds the elements $i$, $i + 16$, $i + 32$ and so on (a vector has 16 float32 lanes),
-# then one half of the lanes is added to the other until one lane is left. Do the bits of the package's norm match this
-# order?
+# changes with the number of threads. Here every sum belongs to one token and is never split. The order of additions is
+# also specified, not left to the compiler: lane $i$ adds the elements $i$, $i + 16$, $i + 32$ and so on (a vector has
+# 16 float32 lanes), then one half of the lanes is added to the other until one lane is left. Do the bits of the
+# package's norm match this order?
 
 # %%
 def norm(x: np.ndarray, total: np.float32) -> np.ndarray:
@@ -282,7 +282,7 @@ normed, same = fast.rms_norm(vectors, ones, 0.0), {"by lane": 0, "left to right"
 for v, y in zip(vectors, normed, strict=True):
     same["by lane"] += norm(v, sums.lane_sum(v * v, 64)).tobytes() == y.tobytes()
     same["left to right"] += norm(v, np.cumsum(v * v)[-1]).tobytes() == y.tobytes()
-print("of 600 vectors, bits equal to a sum", same)
+print("of 600 vectors, bitwise equal to a sum", same)
 assert same["by lane"] == 600 > same["left to right"] + 100 and sums.BYTES // 4 == 16
 for count in (1, 3):
     with fast.threads(count), patch.object(_threads, "WORTH_A_THREAD", 0):
@@ -330,8 +330,8 @@ assert M * D == 10_240 and M == 4 and f[3] < 0.01 and min(cancelled * v.std()) >
 # A time depends on the machine and on its load. So the benchmark, `engram-ref bench`, runs two variants alternately and
 # reports a ratio. The ratio to a *baseline*, a plain program for the same task, shows how many times as fast the
 # package is. The ratio to a *limit*, the same bytes or operations without any other work, such as merely filling the
-# output, shows what fraction of the machine's capability the package reaches. Here is the newest result that ships with
-# the package, and the machine on which it was measured:
+# output, shows what fraction of the machine's capability the package reaches. The following cells show the newest
+# result that ships with the package, and the machine on which it was measured:
 
 # %%
 result = json.loads(newest().read_text(encoding="utf-8"))
@@ -372,7 +372,7 @@ fig.suptitle(title, x=0.02, ha="left")
 fig.set_label("Bar charts of the ratios to baselines and of the fractions of limits. " + "; ".join(words) + ".")
 
 # %% [markdown]
-# Orange marks are the project's goals. [The performance page](../reference/performance.md) describes each row. The
+# Orange marks show the project's goals. [The performance page](../reference/performance.md) describes each row. The
 # limit of "rows, V4.1 layout" is one division per row; the kernel does not divide, so it can exceed that limit.
 #
 # ## Exercise
@@ -397,9 +397,9 @@ print(f"4093 fails from {limit:,} on: {1 - limit / 2**63:.2%} of all x")
 print(f"{large:,} fails, with {large // 2:,}")
 
 # %% [markdown] tags=["answer"]
-# With 4093 only the largest quotients exceed $2^{51}$: random tests are unlikely to find them, but the proof does. At
-# the other end, $r + p$ can wrap if $p$ is above two thirds of $2^{32}$. Between $2^{31}$ and that bound the samples
-# tried here are correct, but the proof does not cover them.
+# With 4093 only the largest quotients exceed $2^{51}$: random tests are unlikely to find these cases, but the proof
+# reveals them. At the other end, $r + p$ can wrap if $p$ is above two thirds of $2^{32}$. Between $2^{31}$ and that
+# bound the samples tested here are correct, but the proof does not cover them.
 
 # %% [markdown]
 # Next: [the same model on torch and CUDA](15_torch_and_cuda.md).

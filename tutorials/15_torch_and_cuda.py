@@ -79,8 +79,8 @@ if TORCH:
 #
 # A float32 has 24 significant bits. An addition has a relative rounding error of at most $u = 2^{-24}$, so the last
 # bits of a sum depend on the *order* of its additions, and each library chooses an order that suits its device. Integer
-# arithmetic wraps around, but never rounds. Adding $n$ numbers one by one takes fewer than $n$ roundings; to first
-# order in $u$ (Higham, *Accuracy and Stability*, ch. 4):
+# arithmetic wraps around, but never rounds. Adding $n$ numbers one by one takes fewer than $n$ roundings, so to first
+# order in $u$ the error satisfies (Higham, *Accuracy and Stability*, ch. 4):
 #
 # $$ \bigl|\,\widehat{s} - \sum_i x_i\,\bigr| \;\le\; n\,u \sum_i |x_i| $$
 
@@ -107,22 +107,22 @@ ax.loglog(lengths, lengths, "k--", label="bound: n", base=2)
 for marker, (name, units) in zip("os", worst.items(), strict=True):
     ax.loglog(lengths, units, marker=marker, label=name, base=2)
 ax.set(xlabel="n, positive numbers added", ylabel="worst error / (u sum)")
-ax.set_title("Every order satisfies the bound; adding in pairs has almost no error")
+ax.set_title("Every order satisfies the bound; pairwise sums have almost no error")
 ax.legend()
 fig.set_label("Worst error of 100 orders against the length of the sum, both logarithmic. "
               "One by one, it grows below the dashed bound. NumPy's sum: it stays near 1.")
 
 # %% [markdown]
-# NumPy adds in blocks and then adds these in pairs, so each number is rounded only a few times.
+# NumPy sums blocks of numbers and then adds the block sums in pairs, so each number goes through only a few roundings.
 #
 # ## Where low precision rounds
 #
-# DeepSeek's V4.1 release rounds only at certain places, the *rounding boundaries*, and to two formats. *bfloat16*
+# DeepSeek's V4.1 release rounds only at certain points, the *rounding boundaries*, and to two formats. *bfloat16*
 # (bf16) has 8 significant bits. *FP8* (E4M3) has 4, and each block of 32 channels shares a *scale*: the smallest power
 # of two that keeps the block's largest magnitude in range, where a magnitude below $10^{-4}$ is replaced by $10^{-4}$.
-# (The [next section](#fp8-from-its-bits) decodes FP8 from its bits.) Between the boundaries everything is float32. So
-# here rounding is a function, `round_bf16` or `requantise`, that is called at a boundary; no computation uses a
-# lower-precision dtype.
+# (The [next section](#fp8-from-its-bits) decodes FP8 from its bits.) Between the boundaries everything is float32. In
+# this package, rounding is therefore a function, `round_bf16` or `requantise`, that is called at a boundary; no
+# computation uses a lower-precision dtype.
 #
 # We use one narrow V4.1 module. From the array before each boundary we compute the array after it and check that it is
 # bitwise equal to the package's array. We do this for ordinary rows and for *near-zero* rows, whose numbers are all
@@ -205,22 +205,23 @@ for number, (x, y, shape, form, changed) in enumerate(marks, 1):
     ax.text(x, y, number, ha="center", va="center", fontsize=9, color="white", weight="bold")
     ax.text(x, y + 4, form, ha="center", va="bottom", fontsize=8)
     ax.text(x, y - 4, changed, ha="center", va="top", fontsize=7)
-ax.set_title("V4.1 rounds in four places; two do not change ordinary rows")
+ax.set_title("V4.1 rounds at four points; two do not change ordinary rows")
 fig.set_label(
     "The path from a table row to the new state, with four numbered roundings. 1: code times scale to the memory, in "
     "bf16. 2: the memory to FP8, as input of the projection. 3: keys and value to bf16. 4: state plus gate times "
-    "value to the new state, in bf16. Norms, score, gate, product and sum are float32. Below each rounding: the share "
-    "of numbers that it changes, for ordinary and for near-zero rows: " + "; ".join(
+    "value to the new state, in bf16. Norms, score, gate, product and sum are float32. Below each rounding: the "
+    "fraction of numbers that it changes, for ordinary and for near-zero rows: " + "; ".join(
         f"{name} {share}" for name, share in zip(names, percent, strict=True)) + ".")
 
 # %% [markdown]
-# Below each mark is the share of numbers that the rounding changes, for ordinary and for near-zero rows. Roundings 1
-# and 2 do not change ordinary rows. They are decoded from FP8 with a scale for the same 32 channels, so each of their
-# numbers is exact in bf16, and quantising them again gives the same codes. A port without rounding 1 or 2 passes every
+# Below each mark is the fraction of numbers that the rounding changes, for ordinary and for near-zero rows. Roundings 1
+# and 2 do not change ordinary rows. These rows are decoded from FP8 with a scale for the same 32 channels, so each
+# number is exact in bf16, and quantising them again gives the same codes. A port without rounding 1 or 2 passes every
 # test on such rows.
 #
-# Near-zero rows reveal both roundings. A block below $10^{-4}$ gets the scale of $10^{-4}$, which is too coarse for it:
-# its numbers lose bits or become 0. And below $2^{-126}$ numbers are subnormal in bf16 and have fewer significant bits.
+# Near-zero rows reveal both roundings. A block below $10^{-4}$ gets the scale for $10^{-4}$, which is too coarse: the
+# block's numbers lose bits or become 0. Below $2^{-126}$, numbers are subnormal in bf16 and have fewer significant
+# bits.
 #
 # A port that uses bf16 for *all* tensors rounds more often. Here is the same module with three kinds of rounding:
 
@@ -266,7 +267,7 @@ fig.set_label("Median error of five stages, logarithmic. Nothing rounded: below 
 
 # %% [markdown]
 # If every result is rounded, the error of the gate is over four times as large. In the new residual stream the
-# difference is small because its own rounding dominates. So such a port passes a loose test of the output. Compare the
+# difference is small because the last rounding dominates. So such a port passes a loose test of the output. Compare the
 # stages instead.
 #
 # ## FP8 from its bits
@@ -295,7 +296,7 @@ assert number[0x7E] == 448 and np.isnan(number[[0x7F, 0xFF]]).all() and 2**8 * 1
 scales = ops.dequantise(np.full((256, 32), 0x38, np.uint8), codes[:, None])[:, 0]  # 0x38: 1
 shifted = (wide << 23).view(np.float32)                  # the shortcut
 wrong = codes[~((scales == shifted) | np.isnan(scales) & np.isnan(shifted))].tolist()
-print(f"a shift alone is wrong for scales {wrong}: {shifted[0]} and {shifted[255]}")
+print(f"a shift alone is wrong for scales {wrong}: it gives {shifted[0]} and {shifted[255]}")
 assert wrong == [0, 255] and scales[0] == 2.0**-127 and np.isnan(scales[255])
 assert shifted[0] == 0 and np.isinf(shifted[255])
 if TORCH:
@@ -305,13 +306,13 @@ if TORCH:
 
 # %% [markdown]
 # A scale byte has almost the same encoding as float32's exponent. But 0 means $2^{-127}$, which is *subnormal* in
-# float32 (represented by mantissa bits), and the shift gives 0. And 255 means NaN, and the shift gives infinity.
+# float32 (represented by mantissa bits), whereas the shift gives 0; 255 means NaN, whereas the shift gives infinity.
 #
 # ## Gradients by autograd
 #
 # torch records the computation and differentiates it (*autograd*), for any composition of ops. To check one derivative,
 # move the state in a direction, $h + \tau d$, and let $F(\tau)$ be the sum of the gated values. The error of a central
-# difference is known, and autograd also gives the third derivative:
+# difference is known, and autograd also computes the third derivative in it:
 #
 # $$ \frac{F(\tau) - F(-\tau)}{2\tau} - F'(0) \;\approx\; \frac{\tau^2}{6}\, F^{(3)}(0) $$
 
@@ -330,23 +331,24 @@ if TORCH:
     assert abs(error - expected) < 1e-4 * abs(expected) < abs(slopes[1].item())
 
 # %% [markdown]
-# The error agrees with the formula to a relative $10^{-4}$; the rest is due to higher-order terms and float64's
-# rounding.
+# The error agrees with the formula to within a relative difference of $10^{-4}$; the rest is due to higher-order terms
+# and float64's rounding.
 #
 # ## On a CUDA device
 #
 # All functions run on CUDA unchanged. Three also have a *kernel*, a program for the GPU, written in Triton: `rows`
 # computes [windows, mix and modulus](03_hash_by_hand.md) in one kernel; `dequantise` gathers FP8 rows and decodes them
-# from bits; `gate` computes score, root, sigmoid and gated value, in V4.1's forms. The last two require float32. With a
-# trace, autograd or `torch.compile`, torch's own operations are used instead. The pitfalls of these kernels can be
-# shown without a GPU:
+# from bits; `gate` computes the score, root, sigmoid and gated value in the forms that V4.1 uses. The last two require
+# float32. With a trace, autograd or `torch.compile`, torch's own operations are used instead. The pitfalls of these
+# kernels can be shown without a GPU:
 #
-# - **Offsets need 64 bits.** A row index fits into 32 bits, but not the index times 256 bytes.
-# - **The modulus must round down.** In C and Triton the result of `%` has the sign of the left operand, so a negative
-#   mix gives a negative row. With V4.1's canonical ids no product reaches $2^{63}$; with raw ids some do and wrap
-#   around.
-# - **Division is slow**, particularly with 64 bits. So the kernel computes a *reciprocal* once per prime and multiplies
-#   by it. The quotient is correct or too small by one, so one conditional subtraction corrects the remainder.
+# - **Offsets need 64 bits.** A row index fits into 32 bits, but the index times 256 bytes does not.
+# - **The modulus must be floored.** In C and Triton the result of `%` has the sign of the left operand, so a negative
+#   mix gives a negative row. With V4.1's canonical ids no product reaches $2^{63}$; with raw ids, some products do and
+#   wrap around.
+# - **Division is slow**, particularly for 64-bit integers. So the kernel computes a *reciprocal* once per prime and
+#   multiplies by it. The quotient is correct or too small by one, so one conditional subtraction corrects the
+#   remainder.
 
 # %%
 for layer, count in Addressing(v41).table_rows.items():
@@ -396,14 +398,15 @@ if TORCH:
             assert not kernels.usable(torch.ones(1, requires_grad=True))
 
 # %% [markdown]
-# No GPU timings are quoted here. If torch finds a CUDA device, `engram-ref bench` measures them in the rows that begin
+# No GPU timings are quoted here. If torch finds a CUDA device, `engram-ref bench` runs the benchmarks whose names begin
 # with `cuda-`; each is compared with a copy of the same number of bytes on the device.
 #
 # ## Avoid synchronisation with the device
 #
 # A GPU processes a queue of operations while Python runs ahead. Python has to wait whenever it needs a *value*:
 # `x.item()`, or `if x > 0`. `meta` tensors have shapes but no values, so reading one raises an error. And
-# `torch.compile(fullgraph=True)` raises for code that it cannot trace as one graph (`backend="eager"` only traces).
+# `torch.compile(fullgraph=True)` raises an error for code that it cannot trace as one graph (`backend="eager"` only
+# traces).
 
 # %%
 if TORCH:
@@ -422,7 +425,7 @@ if TORCH:
     assert torch.equal(compiled(*given), their_Y)
 
 # %% [markdown]
-# `check=False` skips the input checks (ids in range, no NaN) because those read values.
+# `check=False` skips the input checks (ids in range, no NaN) because these checks read values.
 #
 # ## How torch and Triton differ
 #
@@ -455,7 +458,7 @@ if INTERPRETED:
 # %% [markdown]
 # ## Exercise
 #
-# A port stores byte offsets in signed 32-bit integers. What share of the rows of `engram-27b` can it not address?
+# A port stores byte offsets in signed 32-bit integers. What fraction of the rows of `engram-27b` can it not address?
 #
 # ??? tip "Hint"
 #     `bytes_per_row` is the length of a row, `Addressing(...).table_rows` the number of rows.
@@ -468,5 +471,5 @@ print(f"{paper.bytes_per_row} bytes per row: {lost[0]:.1%} of each layer")
 assert [round(share, 3) for share in lost] == [0.815, 0.815]
 
 # %% [markdown]
-# This is the last tutorial. Next: [type your own text](type-your-own-text.md) to see which rows it reads, or [test your
-# own port](../oracle/test-your-port.md) against the golden vectors.
+# This is the last tutorial. Next: [type your own text](type-your-own-text.md) to see which rows Engram reads for it, or
+# [test your own port](../oracle/test-your-port.md) against the golden vectors.

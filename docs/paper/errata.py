@@ -1,14 +1,14 @@
 # %% [markdown]
 # # Errata: where paper, figures and code disagree
 #
-# The paper is [*Conditional Memory via Scalable Lookup*](https://arxiv.org/abs/2601.07372), arXiv 2601.07372, in its
-# version of 12 January 2026. This page lists where it disagrees with its own numbers, its own figures, or the authors'
-# code. Each entry shows its evidence, which is computed when this page is built. None of them overturns the paper's
-# main result, but they matter if you implement the paper or quote its numbers.
+# The paper is [*Conditional Memory via Scalable Lookup*](https://arxiv.org/abs/2601.07372), arXiv 2601.07372, in
+# its version of 12 January 2026. This page lists statements in it that disagree with the paper's numbers, its
+# figures or the authors' code. Each entry shows the evidence, which is computed when this page is built. No entry
+# overturns the paper's main result, but the entries matter if you implement the paper or quote its numbers.
 #
-# [*Demo*](https://github.com/deepseek-ai/Engram) is the code that the authors published with the paper, *V4.1* the
-# released model DeepSeek-V4.1-Flash. *MoE-27B* is the paper's baseline, a mixture of experts (MoE) without Engram.
-# MMLU, MMLU-Redux and C3 are question-answering benchmarks, scored in percent. The
+# [*Demo*](https://github.com/deepseek-ai/Engram) is the code that the authors published with the paper, and *V4.1*
+# is the released model DeepSeek-V4.1-Flash. *MoE-27B* is the paper's baseline, a mixture of experts (MoE) without
+# Engram. MMLU, MMLU-Redux and C3 are question-answering benchmarks, scored in percent. The
 # [glossary](../reference/glossary.md) explains the other terms.
 #
 # | the paper | the evidence | |
@@ -22,14 +22,14 @@
 # | abstract: MMLU +3.4 | MMLU +3.0; +3.4 is MMLU-Redux | [7](#7-mmlu-34) |
 # | Table 1: C3 60.1 and 63.6 | Fig. 8 ends at 76.25 and 82.24 | [8](#8-c3) |
 # | equal in computation (FLOPs) | 32.8M more active parameters, 0.86% | [9](#9-equal-flops) |
-# | best share of experts 75-80% | lowest measured at 85%, fitted minimum at 73-74% | [10](#10-the-lowest-loss) |
+# | best fraction for experts 75-80% | lowest measured at 85%, fitted minimum at 73-74% | [10](#10-the-lowest-loss) |
 # | a U-shaped curve | mostly a single step at pure MoE | [11](#11-a-u-or-a-step) |
 # | Engram scales better than OverEncoding | same slope, constant offset | [12](#12-slope-or-offset) |
 # | Engram is closer to the final prediction in every layer | not in layers 18 to 20 | [13](#13-the-logitlens-curve) |
 #
-# The numbers of the figures were extracted from the vector paths of the PDF. They are in [figures.json](figures.json),
-# which describes the method. The package contains this file and the recorded module below, so you can also run this
-# page as a script.
+# The numbers of the figures were extracted from the vector paths of the PDF. They are in
+# [figures.json](figures.json), which also describes the method. The package contains this file and the recorded
+# module below, so you can also run this page as a script.
 
 # %% tags=["fold"]
 import json
@@ -86,25 +86,25 @@ def error(changed: EngramConfig, weights: dict[str, np.ndarray]) -> float:
 
 
 largest = abs(recorded["output"]).max()
-print(f"off by {error(config, parameters):.0e}, of outputs up to {largest:.1f}")
+print(f"off by {error(config, parameters):.0e}; the largest output is {largest:.1f}")
 assert error(config, parameters) < 1e-13
 
 # %% [markdown]
 # ### 1 The signed square root
 #
-# Eq. 4 and Eq. 6 print $\alpha = \sigma(s)$. The demo computes $\alpha = \sigma(\mathrm{sign}(s)\sqrt{\max(|s|,
+# Eq. 4 and Eq. 6 state $\alpha = \sigma(s)$. The demo computes $\alpha = \sigma(\mathrm{sign}(s)\sqrt{\max(|s|,
 # 10^{-6})})$. V4.1 does the same, except for the sign of zero.
 
 # %% tags=["fold"]
 plain = error(replace(config, gate_form="sigmoid"), parameters)
-print(f"with the printed gate: off by {plain:.2f}")
+print(f"with the gate of the paper: off by {plain:.2f}")
 assert plain > 0.2 and paper.gate_form == "sigmoid"
 assert (demo.gate_form, release.gate_form) == ("signed_sqrt", "copysign_sqrt")
 
 # %% [markdown]
 # ### 2 The biases
 #
-# Eq. 3 prints $k = W_K e$ and $v = W_V e$. The demo's projections add a bias to every key and to the value, so its
+# Eq. 3 states $k = W_K e$ and $v = W_V e$. The demo's projections add a bias to every key and to the value, so its
 # value is not zero even if the memory is. V4.1 has no biases.
 
 # %% tags=["fold"]
@@ -121,7 +121,7 @@ assert demo.projection_bias and not (paper.projection_bias or release.projection
 #
 # RMSNorm divides by $\sqrt{\mathrm{mean}(x^2) + \mathrm{eps}}$, and the paper gives no eps. The demo uses the
 # machine epsilon of the input's dtype for state and key, and $10^{-5}$ before the convolution. V4.1 uses
-# $10^{-20}$. The eps for state and key hardly matters for ordinary inputs, but dominates if the hidden state is
+# $10^{-20}$. The eps for state and key hardly matters for ordinary inputs, but it dominates if the hidden state is
 # $10^8$ times smaller.
 
 # %% tags=["fold"]
@@ -160,10 +160,12 @@ print("zero weights: the same output as without a convolution, and not zero")
 #
 # The paper puts Engram in layers 2 and 15, and its text counts from 1: it calls layer 2 the second block, and the
 # ablation covers layers 1 to 12. The demo counts from 0 and has layers 1 and 15, which are the second and the
-# *sixteenth* block. V4.1, which also counts from 0, has 1 and 14: the second and the fifteenth, as in the paper.
+# *sixteenth* block. V4.1, which also counts from 0, has layers 1 and 14, the second and the fifteenth block, as in
+# the paper.
 #
-# The number also seeds the hash. "Layer 2" and "layer 1" therefore read different rows, although both are the second
-# block. No source says which number seeded the paper's trained models. This package's preset uses the printed one.
+# The layer number also seeds the hash. "Layer 2" and "layer 1" therefore read different rows, although both are the
+# second block. No source says which number seeded the paper's trained models. This package's preset uses the number
+# in the paper.
 
 # %% tags=["fold"]
 for name, c in (("paper", paper), ("demo", demo), ("V4.1", release)):
@@ -186,7 +188,7 @@ assert agree == 0
 # ### 6 5.7 billion parameters
 #
 # Table 5 states 5.7B parameters in the tables of Engram-27B. Its table sizes give 5.79B; the number was truncated,
-# not rounded. For Engram-40B, truncation and rounding both give the printed 18.5B. (Table 1 also truncates; see
+# not rounded. For Engram-40B, truncation and rounding both give the published 18.5B. (Table 1 also truncates; see
 # entry 8.)
 
 # %% tags=["fold"]
@@ -236,7 +238,7 @@ assert curves["steps"]["MoE"][-1] == curves["steps"]["Engram"][-1] == 50_000
 #
 # The paper calls Engram-27B and MoE-27B equal in FLOPs, the computation per token: both activate 3.8B parameters.
 # Engram's projections are active too: five matrices per layer (four keys, one value), in two layers. The comparison
-# omits them. The difference is small but not zero.
+# omits these matrices. The difference is small but not zero.
 
 # %% tags=["fold"]
 extra = 0
@@ -253,10 +255,10 @@ assert f"{extra / ACTIVE_PARAMETERS:.2%}" == "0.86%"
 # ### 10 The lowest loss
 #
 # Fig. 3 (left) divides a budget of inactive parameters between routed experts and Engram tables. $\rho$ is the
-# share of the experts: at $\rho = 1$ there is no Engram. The text gives 75-80% as the best share and quotes 1.7109
-# for about 80%; the figure draws a parabola. But the lowest *measured* loss is at 85% for both budgets, and the
-# parabola fitted to all ten points has its minimum at 73.8% and 72.6%. No point is shown with a second seed, so none
-# of the three is certain.
+# fraction for the experts: at $\rho = 1$ there is no Engram. The text gives 75-80% as the best fraction and quotes
+# a loss of 1.7109 at about 80%; the figure shows a parabola. But the lowest *measured* loss is at 85% for both
+# budgets, and the parabola fitted to all ten points has its minimum at 73.8% and 72.6%. The paper shows only one
+# seed per point, so none of the three values is certain.
 
 # %% tags=["fold"]
 def lowest(parabola: np.ndarray) -> float:
@@ -288,8 +290,8 @@ assert large["loss"][np.argmin(abs(large["rho"] - 0.8))] == 1.7109
 #
 # The right arm of the parabola depends on one point, pure MoE. If we fit only the other nine points, pure MoE is
 # 0.011 and 0.009 above the fit. The first 5% given to Engram bring 77% and 66% of the total gain. The figure
-# therefore shows a step from no Engram to some Engram at least as much as a U. The fit of the nine points has its
-# minimum at 80.6% and 77.8%, close to the text.
+# therefore looks at least as much like a step from no Engram to some Engram as like a U. The fit of the nine points
+# has its minimum at 80.6% and 77.8%, close to the text.
 
 # %% tags=["fold"]
 fig, axes = plt.subplots(1, 2, figsize=(6.8, 3.7))
@@ -305,7 +307,7 @@ for ax, (name, b) in zip(axes, budgets.items(), strict=True):
     ax.plot(*bottom, "v", color="C0", markersize=8)
     ax.annotate(f"{bottom[0]:.1f}%", bottom, (0, -14), textcoords="offset points",
                 fontsize=8, ha="center")
-    ax.set(xlabel="share of the experts, rho in %",
+    ax.set(xlabel="fraction for the experts, rho in %",
            ylim=(b["loss"].min() - 0.0015, b["loss"].max() + 0.001))
     ax.set_title(f"{name} FLOPs", fontsize=9)
 axes[0].set_ylabel("validation loss")
@@ -331,10 +333,10 @@ assert np.allclose([1 - b["rho"][-2] for b in (large, less)], 0.05, atol=0.005)
 # ### 12 Slope or offset?
 #
 # Fig. 3 (right) scales the tables of Engram and of OverEncoding, which averages hashed n-gram embeddings with the
-# token embedding at the input. The text says that Engram has the larger scaling potential. Per factor of ten, the loss
-# falls by 0.028 with Engram and by 0.030 with OverEncoding: OverEncoding's slope is about the same, if anything
-# steeper. Engram's advantage is a constant offset of 0.011 to 0.016 at every size measured. (A *slot* is a row of a
-# table.)
+# token embedding at the input. The text says that Engram has the larger scaling potential. Per factor of ten, the
+# loss falls by 0.028 with Engram and by 0.030 with OverEncoding: OverEncoding's slope is about the same, if
+# anything steeper. Engram's advantage is a nearly constant offset, 0.011 to 0.016, at every size measured. (A
+# *slot* is a row of a table.)
 
 # %% tags=["fold"]
 right = figures["figure_3_right"]
@@ -370,7 +372,7 @@ assert 0.0105 < gaps.min() < gaps.max() < 0.0165 and max(loss) < right["no_memor
 # %% tags=["fold"]
 print("slope per factor of ten:", slope)
 print("OverEncoding's points above Engram's line:", gaps.round(4))
-for mult in (10, 20):                          # the sizes that both measured
+for mult in (10, 20):                          # the sizes measured for both
     above, below = (right[name]["loss"][right[name]["mult"].index(mult)]
                     for name in ("overencoding", "engram"))
     print(f"measured at {mult} x 129,280 slots: difference {above - below:.4f}")

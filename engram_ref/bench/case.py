@@ -1,7 +1,7 @@
 """A case: variants of the same work, the comparisons between them, and whether the goals were met.
 
-Each ratio is taken within one round, between measurements made one right after the other, and summarised afterwards.
-Its quartiles therefore describe the ratio itself and not its two parts.
+Each round computes its ratios from measurements made one right after the other; the ratios of all rounds are then
+summarised. The quartiles therefore describe the ratio itself, not its two parts.
 """
 
 from collections.abc import Callable, Mapping
@@ -25,7 +25,7 @@ class Metric(NamedTuple):
 
 METRICS = {
     "speedup": Metric(lambda ours, other: other / ours, True),              # times as fast as a baseline
-    "limit": Metric(lambda ours, other: other / ours, True),                # fraction of what the machine allows
+    "limit": Metric(lambda ours, other: other / ours, True),                # fraction of the machine's limit
     "memory": Metric(lambda ours, output: ours / output, False),            # multiple of the output's size
     "delay": Metric(lambda ours, other: 1000 * (ours - other), False),      # additional milliseconds
 }
@@ -47,13 +47,13 @@ class Case:
     title        name of the work, as printed
     sizes        its sizes by name
     threads      number of threads of every variant
-    variants     ours, baselines and limits by name: a callable, or the reason it cannot run here. Baselines return
-                 the same answer as ours
-    comparisons  what is reported
+    variants     ours, baselines and limits by name: each a callable, or the reason it cannot run here. Baselines
+                 return the same answer as ours
+    comparisons  the comparisons to report
     uses_blas    whether a variant computes a matrix product
     unit         unit of the measured values, "s" or "B"
     rounds       minimum number of rounds
-    collect      measures the variants, given them and the number of rounds; None: time them in turns
+    collect      function of the variants and the number of rounds that measures them; None: time them alternately
     failure      reason to count its goals as missed regardless of speed; "" if there is none
     note         printed after the results; "" if there is none
     """
@@ -75,7 +75,7 @@ class Case:
         return {name: variant for name, variant in self.variants.items() if not isinstance(variant, str)}
 
     def missing(self) -> dict[str, str]:
-        """{variant: reason it cannot run here}"""
+        """The variants that cannot run here, with the reason."""
         return {name: variant for name, variant in self.variants.items() if isinstance(variant, str)}
 
 

@@ -1,4 +1,4 @@
-"""The rows of a CUDA device, timed with the device's clock and compared with its own copy of as many bytes."""
+"""The rows of a CUDA device, timed by the device's clock and compared with a copy of the same number of bytes."""
 
 from collections.abc import Iterator, Mapping
 from functools import partial
@@ -17,7 +17,7 @@ CALLS, WARM = 20, 3     # calls per measurement, and before the first one
 
 
 def missing() -> str:
-    """Reason that no CUDA device can be measured; "" if there is one."""
+    """Reason that CUDA cannot be measured; "" if a device is available."""
     if why := without_torch():
         return why
     import torch
@@ -90,7 +90,7 @@ def launched(variants: Mapping[str, Work], rounds: int) -> Rounds:
     import torch
 
     seconds: Rounds = {name: [] for name in variants}
-    for number in range(-1, rounds):                    # the first round compiles and does not count
+    for number in range(-1, rounds):                    # the first round compiles and is discarded
         for name, variant in variants.items():
             start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
             start.record()

@@ -1,4 +1,4 @@
-"""What the machine allows: the same bytes or the same operations, and nothing else.
+"""Limits of the machine: kernels that only move the same bytes or only perform the same operations.
 
 A limit is a variant like any other, so it is measured in the same rounds as the work that is compared with it.
 """
@@ -52,7 +52,7 @@ def memset(array: np.ndarray, threads: int) -> Work:
 
 
 def copy(target: np.ndarray, source: np.ndarray, threads: int) -> Work:
-    """Copy an array to another of the same size."""
+    """Copy `source` to `target`, an array of the same size."""
     def piece(a: int, b: int) -> None:
         ctypes.memmove(target.ctypes.data + a, source.ctypes.data + a, b - a)
 
@@ -108,4 +108,4 @@ def divide(values, divisors):
 
 @njit
 def nothing(*arrays):
-    """Empty kernel: measures the call alone."""
+    """Empty kernel: measures only the call overhead."""

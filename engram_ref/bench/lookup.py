@@ -20,7 +20,7 @@ DEMO, LOOP, NUMPY, TORCH = "the demo's code", "a C loop with %", "NumPy", "torch
 MEMSET, DIVIDE, DISPATCH = "memset of the output", "one 64-bit divide per row", "calling an empty compiled function"
 READ, MOVE = "reading as many random rows", "copying as many bytes"
 TABLE_ROWS = 2**22      # of 256 bytes: 1 GiB
-ENOUGH = 4 * 2**30      # free bytes that it needs
+ENOUGH = 4 * 2**30      # bytes of free memory that the table needs
 
 
 def bulk(setting: Setting) -> Iterator[Case]:
@@ -34,7 +34,7 @@ def batch(setting: Setting) -> Iterator[Case]:
 
 
 def against_demo(setting: Setting, title: str, shape: tuple[int, int], goals: tuple[float, float]) -> Iterator[Case]:
-    """Rows of both layers of the paper's preset against the demo's code, with one thread, then with the setting's."""
+    """Rows of both layers of the paper's preset against the demo's code, with one thread and with `setting.threads`."""
     config, arguments, plain = hashing("engram-27b", np.random.default_rng(1), shape)
     ours = partial(setting.ops.address_layers, *arguments)
     whole = (len(config.layer_ids), *shape, config.columns)

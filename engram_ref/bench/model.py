@@ -1,4 +1,4 @@
-"""The rows of the model: the Engram module, its convolution, experts, latent attention; and the package's import."""
+"""The rows of the model: the Engram module, its convolution, experts, latent attention; and importing the package."""
 
 import json
 import tempfile
@@ -83,11 +83,11 @@ def peaks(setting: Setting, variant: str, rounds: int) -> list[int]:
     few = setting.size(*WARM)
     with setting.using(setting.threads):
         run(hidden=hidden[:, :few], rows=rows[:, :few])
-        found = []
+        extras = []
         for _ in range(rounds):
             _buffers.release()
-            found.append(extra(partial(run, hidden=hidden, rows=rows)))
-        return found
+            extras.append(extra(partial(run, hidden=hidden, rows=rows)))
+        return extras
 
 
 def conv(setting: Setting) -> Iterator[Case]:
@@ -157,7 +157,7 @@ def experts(setting: Setting) -> Iterator[Case]:
 
 
 def torch_products(parameters: Arrays, x: np.ndarray, chosen: np.ndarray) -> Work:
-    """The same products by torch, whose library is another one."""
+    """The same products in torch, which uses a different BLAS library."""
     import torch
 
     return bare_products(torch.mm, torch.from_numpy, parameters, x, chosen)
@@ -181,7 +181,7 @@ def bare_products(matmul: Callable, convert: Callable, parameters: Arrays, x: np
 
 
 def latent_attention(setting: Setting) -> Iterator[Case]:
-    """One new token attends to cached latents; both forms are ours."""
+    """Attend from one new token to cached latents, in this package's absorbed and expanded forms."""
     config = setting.size(model_preset("mhc-3b"), model_preset("tiny")).backbone.attention
     for cached, goal in zip(setting.size((1024, 4096), (33, 70)), (15.0, 25.0), strict=True):
         arguments = step_of(config, cached)

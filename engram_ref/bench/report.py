@@ -22,7 +22,7 @@ RESULTS = Path(__file__).parent / "results"
 
 
 def newest(folder: Path = RESULTS) -> Path | None:
-    """The latest result by file name; None if there is none."""
+    """The latest result by file name; None if there are no results."""
     return max(folder.glob("*.json"), key=lambda path: path.name, default=None)
 
 
@@ -69,7 +69,7 @@ def amount(metric: str, value: float) -> str:
 
 
 def phrase(comparison: Entry) -> str:
-    """The words after a value: what it is relative to."""
+    """The text after a value: the baseline or limit that it is relative to."""
     against = comparison["against"]
     text = {"speedup": f"as fast as {against}", "limit": f"of the limit: {against}", "memory": f"{against}",
             "delay": f"more than {against}"}[comparison["metric"]]
@@ -94,8 +94,8 @@ def machine_text(result: Entry) -> str:
 
 def status_counts(result: Entry) -> dict[str, int]:
     """Number of goals that were met, missed and not judged."""
-    found = [comparison["status"] for _, comparison in comparisons(result) if comparison["goal"] is not None]
-    return {status: found.count(status) for status in ("met", "missed", "not judged")}
+    statuses = [comparison["status"] for _, comparison in comparisons(result) if comparison["goal"] is not None]
+    return {status: statuses.count(status) for status in ("met", "missed", "not judged")}
 
 
 def notes(result: Entry) -> list[str]:
@@ -139,7 +139,7 @@ def finding(result: Entry) -> str:
 
 
 def alt_text(result: Entry) -> str:
-    """The chart in words."""
+    """The chart's alt text."""
     parts = [f"{label}: {amount('limit', comparison['median'])} of the limit, {comparison['against']}"
              for label, comparison in fractions(result)]
     return "Dots on a logarithmic scale: fraction of a limit, with quartiles. " + "; ".join(parts) + "."
@@ -149,16 +149,16 @@ def chart(result: Entry) -> "Figure":
     """One line per row: median and quartiles as a fraction of the limit, and the goal."""
     from matplotlib.figure import Figure
 
-    found = fractions(result)
-    figure = Figure(figsize=(7.6, 1.9 + 0.5 * max(len(found), 1)), layout="constrained")
+    entries = fractions(result)
+    figure = Figure(figsize=(7.6, 1.9 + 0.5 * max(len(entries), 1)), layout="constrained")
     axes = figure.subplots()
-    for y, (_, comparison) in enumerate(found):
+    for y, (_, comparison) in enumerate(entries):
         draw(axes, y, comparison)
     axes.axvline(1.0, color=INK, linewidth=1.0, linestyle="-", zorder=0)
-    axes.set_yticks(range(len(found)), [f"{label}\nlimit: {comparison['against']}" for label, comparison in found],
+    axes.set_yticks(range(len(entries)), [f"{label}\nlimit: {comparison['against']}" for label, comparison in entries],
                     fontsize=8)
-    axes.set_ylim(len(found) - 0.5, -0.6)
-    scale(axes, [comparison["median"] for _, comparison in found])
+    axes.set_ylim(len(entries) - 0.5, -0.6)
+    scale(axes, [comparison["median"] for _, comparison in entries])
     axes.set_xlabel("fraction of the limit (100% = what the machine allows)", fontsize=9)
     axes.grid(axis="x", color=QUIET, alpha=0.25)
     axes.spines[["top", "right"]].set_visible(False)
@@ -181,7 +181,7 @@ def draw(axes: "Axes", y: int, comparison: Entry) -> None:
 
 
 def legend(axes: "Axes") -> None:
-    """The meaning of dots, lines and bars, below the axis."""
+    """Explain dots, lines and bars below the axis."""
     dot = {"marker": "o", "linestyle": "none", "markersize": 6.5, "color": OURS_COLOUR}
     marks = [axes.plot([], [], label=label, **style)[0] for label, style in (
         ("median", dot), ("median, goal missed", dot | {"markerfacecolor": "white"}),

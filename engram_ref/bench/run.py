@@ -23,7 +23,7 @@ ROWS = {
 
 
 def chosen_rows(text: str | None) -> list[str]:
-    """The rows listed in "gather, rows-bulk", in the order of the table; all rows for None.
+    """Parse a list of rows, such as "gather, rows-bulk", and return it in table order; None means all rows.
 
     raises   InputError if a row does not exist
     """
@@ -34,11 +34,11 @@ def chosen_rows(text: str | None) -> list[str]:
 
 
 def measure(names: Iterable[str], setting: Setting, progress: Callable[[str], None]) -> dict[str, object]:
-    """The result of these rows, ready to be written as JSON.
+    """Measure rows and return the result, ready to be written as JSON.
 
     names      keys of ROWS
     setting    rounds, sizes, threads, baselines
-    progress   called with a line of text, many times
+    progress   called often, with a line of text
     """
     entries = []
     notes = ["there are no baselines: scripts/baselines.py is missing"] if setting.baselines is None else []
@@ -81,7 +81,7 @@ def not_judged(case: Case, setting: Setting) -> str:
 
 
 class Progress:
-    """Passes a line of text to `write` at most every two seconds."""
+    """Pass a line of text to `write` at most every two seconds."""
 
     def __init__(self, write: Callable[[str], object], clock: Callable[[], float] = time.monotonic):
         self.write, self.clock, self.last = write, clock, clock()

@@ -1,4 +1,4 @@
-"""The setting of a run: sizes, baselines, threads, and the machine. No host names, no paths."""
+"""The setting of a run: sizes, baselines, threads, and the machine. Host names and paths are not recorded."""
 
 import functools
 import importlib.util
@@ -29,7 +29,7 @@ Size = TypeVar("Size")
 
 
 def load_baselines() -> ModuleType | None:
-    """The module of baselines, from the installed package or from its clone; None if there is none."""
+    """The module of baselines, from the installed package or from its clone; None if it is missing."""
     for path in BASELINES:
         if path.is_file():
             spec = importlib.util.spec_from_file_location("engram_ref_baselines", path)
@@ -48,7 +48,7 @@ def without_torch() -> str:
 
 @dataclass
 class Setting:
-    """One run of the benchmark.
+    """The settings of one benchmark run.
 
     rounds      number of measurements of every variant
     quick       use small sizes, to check that everything runs; no goal is judged
@@ -120,13 +120,13 @@ def machine() -> dict[str, object]:
 
 def versions() -> dict[str, str]:
     """Versions of Python, this package and the numerical libraries."""
-    found = {"python": platform.python_version(), "engram_ref": engram_ref.__version__}
+    installed = {"python": platform.python_version(), "engram_ref": engram_ref.__version__}
     for name in ("numpy", "numba", "torch"):
         try:
-            found[name] = metadata.version(name)
+            installed[name] = metadata.version(name)
         except metadata.PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+            installed[name] = "not installed"
+    return installed
 
 
 def has_avx512() -> bool:
@@ -137,15 +137,15 @@ def has_avx512() -> bool:
 def cpu_field(name: str) -> str:
     """A field of /proc/cpuinfo for the first core; "" on other systems."""
     text = CPUINFO.read_text(encoding="utf-8") if CPUINFO.exists() else ""
-    found = re.search(rf"^{name}\s*:(.*)", text, re.M)
-    return found[1].strip() if found else ""
+    match = re.search(rf"^{name}\s*:(.*)", text, re.M)
+    return match[1].strip() if match else ""
 
 
 def caches() -> dict[str, str]:
     """{"L1 data": "48K", ...} of the first core; {} if unknown."""
-    found = {}
+    sizes = {}
     for folder in sorted(CACHES.glob("index*")):
         level, kind, size = ((folder / name).read_text(encoding="ascii").strip() for name in ("level", "type", "size"))
         if kind != "Instruction":
-            found[f"L{level}" + (" data" if kind == "Data" else "")] = size
-    return found
+            sizes[f"L{level}" + (" data" if kind == "Data" else "")] = size
+    return sizes

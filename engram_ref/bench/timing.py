@@ -1,4 +1,4 @@
-"""Measurements: seconds of variants that take turns, peak memory in bytes, fresh processes.
+"""Measurements: times of variants that take turns, peak memory, and fresh processes.
 
 Variants take turns in every round, so a disturbance of the machine affects all of them.
 """
@@ -51,12 +51,12 @@ def calls_for(variant: Work, shortest: float) -> int:
 
 
 def timed(variant: Work, calls: int) -> float:
-    """Mean seconds per call; `timeit` disables the garbage collector meanwhile."""
+    """Mean seconds per call; `timeit` disables garbage collection during the measurement."""
     return timeit.timeit(variant, timer=time.perf_counter, number=calls) / calls
 
 
 def extra(variant: Work) -> int:
-    """Peak memory of a call in bytes, beyond what was in use before it."""
+    """Peak memory of a call in bytes, above the memory in use before the call."""
     gc.collect()
     ctypes.CDLL(None).malloc_trim(0)            # return freed memory to the system
     CLEAR.write_text("5", encoding="ascii")

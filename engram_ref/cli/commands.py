@@ -1,4 +1,4 @@
-"""The argument parser of all commands; each command is in a file of its own."""
+"""The argument parser of all commands; each command has a separate file."""
 
 import argparse
 from typing import NoReturn, TextIO
@@ -17,7 +17,7 @@ standard error), 130 interrupted"""
 
 
 class OneLineParser(argparse.ArgumentParser):
-    """Print argument errors on one line, like all other errors, and help at the width of all other output."""
+    """Print argument errors on one line, like all other errors, and help at the same width as other output."""
 
     def __init__(self, *arguments: object, **more: object):
         super().__init__(*arguments, formatter_class=lambda prog: argparse.HelpFormatter(prog, width=width()), **more)

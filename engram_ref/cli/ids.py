@@ -1,4 +1,4 @@
-"""engram-ref ids: print the table rows that a text or token ids read."""
+"""engram-ref ids: print the table rows that Engram reads for text or token ids."""
 
 import argparse
 import io
@@ -117,7 +117,7 @@ def parse_ids(text: str, option: str) -> np.ndarray:
 
 
 def to_canonical(ids: np.ndarray, addressing: Addressing, option: str, already: bool) -> np.ndarray:
-    """Check ids and, unless they are canonical `already`, map them; DEAD is valid only if the dialect has it."""
+    """Check ids and map them, unless `already` is set because they are canonical; DEAD must be in the dialect."""
     config = addressing.config
     check_ids(ids, config.canonical_size if already else config.vocab_size, config.dead_barrier, option)
     return ids if already or addressing.canonical is None else canonicalise(ids, addressing.canonical)

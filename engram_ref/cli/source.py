@@ -26,7 +26,7 @@ def add_input(command: argparse.ArgumentParser) -> None:
 
 
 def configured(options: argparse.Namespace) -> tuple[EngramConfig, Vocabulary | None]:
-    """The configuration of --preset and --tokenizer, and its vocabulary, or None if that is not available."""
+    """The configuration for --preset and --tokenizer, and its vocabulary, None if the vocabulary is unavailable."""
     config = preset(options.preset)
     if options.tokenizer is None:
         return config, None if config.vocabulary is None else Vocabulary.load(config.vocabulary)

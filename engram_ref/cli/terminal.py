@@ -17,17 +17,17 @@ JOINED = frozenset(map(chr, (*range(0x1160, 0x1200), *range(0xD7B0, 0xD800))))
 
 
 def width() -> int:
-    """Columns of output: those of the terminal, but at least 80 and at most 120."""
+    """Width of the output in columns: the terminal's, but at least 80 and at most 120."""
     return min(max(shutil.get_terminal_size((MIN_WIDTH, 24)).columns, MIN_WIDTH), MAX_WIDTH)
 
 
 def supports_unicode() -> bool:
-    """Whether the encoding of standard output is a Unicode one."""
+    """Whether standard output has a Unicode encoding."""
     return (getattr(sys.stdout, "encoding", None) or "ascii").lower().replace("-", "").startswith("utf")
 
 
 def style(text: str, code: str) -> str:
-    """BOLD or DIM text if the output is a terminal and NO_COLOR is not set, else plain text."""
+    """Apply the style BOLD or DIM to text if the output is a terminal and NO_COLOR is not set."""
     plain = os.environ.get("NO_COLOR") or not is_terminal(sys.stdout) or os.environ.get("TERM") == "dumb"
     return text if plain or not code else f"\033[{code}m{text}\033[0m"
 
@@ -39,7 +39,7 @@ def shade(value: float) -> str:
 
 
 def columns(text: str) -> int:
-    """Width of a text in terminal columns: two for wide characters and emoji, zero for combining marks.
+    """Width of text in terminal columns: two for wide characters and emoji, zero for combining marks.
 
     >>> columns("horse"), columns("馬"), columns("🐎"), columns("e\u0301"), columns("❤"), columns("❤\ufe0f")
     (5, 2, 2, 1, 1, 2)
@@ -59,7 +59,7 @@ def columns(text: str) -> int:
 
 
 def fit(text: str, size: int, keep: str = "left") -> str:
-    """Pad or truncate a text to `size` columns; `keep` is the end that is kept, "left" or "right"."""
+    """Pad or truncate text to `size` columns; `keep` is the end that is kept, "left" or "right"."""
     if columns(text) <= size:
         return text + " " * (size - columns(text))
     dots = "…" if supports_unicode() else "..."

@@ -1,4 +1,4 @@
-"""engram-ref walk: print a sentence's way through Engram, stage by stage."""
+"""engram-ref walk: print how Engram processes a sentence, stage by stage."""
 
 import argparse
 import inspect
@@ -12,7 +12,7 @@ from engram_ref import ops
 from engram_ref.cli.source import add_input, configured, output_path, read_text
 from engram_ref.cli.streams import is_terminal
 from engram_ref.cli.terminal import BOLD, DIM, MAX_WIDTH, escaped, fit, style, supports_unicode, visible, width, wrap
-from engram_ref.cli.walk_data import DEFAULT_TEXT, Walk, axes_of, figure_span, follow
+from engram_ref.cli.walk_data import DEFAULT_TEXT, Walk, axes_of, compute_walk, figure_span
 from engram_ref.cli.walk_text import BLOCK_PAGES, PAGES
 from engram_ref.config import EngramConfig, check_layer
 from engram_ref.errors import InputError, check_name
@@ -35,7 +35,7 @@ seeded random weights. Only the positions shown are computed. Partial UTF-8 char
 such as <E2 82>; the JSON includes the bytes of every token. Standard input is limited to {MAX_BYTES:,} bytes."""
 
 MAX_PARAMETERS = 100_000_000
-MAX_POSITIONS = 32       # shown of a longer text; --position shows any one
+MAX_POSITIONS = 32       # positions shown of a longer text; --position selects any
 MAX_COMPUTED = 512       # positions printed as JSON, or computed by a whole model
 BRIEF = ("canonical_ids", "windows", "rows", "memory", "key", "gate", "conv", "output")
 """The stages shown by default, without --step or --stage."""
@@ -73,7 +73,7 @@ def run(options: argparse.Namespace) -> int:
     text = DEFAULT_TEXT if not options.text else read_text(options.text, MAX_BYTES)
     raw_ids = vocabulary.encode(text)
     positions, focus, span = chosen_positions(len(raw_ids), config.max_ngram, options)
-    walk = follow(text, raw_ids, vocabulary, config, layer, span, model)
+    walk = compute_walk(text, raw_ids, vocabulary, config, layer, span, model)
     if path is not None:
         from engram_ref.cli.walk_figure import figure_svg
 
@@ -88,7 +88,7 @@ def run(options: argparse.Namespace) -> int:
 
 
 def chosen_model(options: argparse.Namespace, config: EngramConfig, vocabulary: Vocabulary) -> ModelConfig:
-    """The model of --model, with the vocabulary of --tokenizer or else its own, which must equal the preset's."""
+    """The model that --model names, adapted to --tokenizer; without it, the vocabulary must be the preset's."""
     model = model_preset(options.model)
     if model.engram is None or (options.tokenizer is None and model.engram.vocabulary != config.vocabulary):
         raise InputError("--model", f"a model with Engram and the vocabulary {config.vocabulary}", options.model)
@@ -104,7 +104,7 @@ def chosen_model(options: argparse.Namespace, config: EngramConfig, vocabulary: 
 def chosen_positions(length: int, max_ngram: int, options: argparse.Namespace) -> tuple[list[int], int, range]:
     """The positions to show, the position whose rows the figure shows, and the positions to compute for both.
 
-    Shown are the position of --position, or by default the first of a text, or with --json all.
+    The positions to show are the one that --position selects, or by default the first ones, or all with --json.
     """
     position, most = options.position, MAX_COMPUTED
     if position is not None and not 0 <= position < length:
@@ -126,7 +126,7 @@ def chosen_positions(length: int, max_ngram: int, options: argparse.Namespace) -
 
 
 def show(walk: Walk, positions: list[int], names: list[str], options: argparse.Namespace) -> None:
-    """Print the pages, those of a model's block last; with --step on a terminal, wait for Enter after each."""
+    """Print the pages, with a model's block last; with --step on a terminal, wait for Enter after each page."""
     c = walk.config
     text = visible(walk.text[:MAX_WIDTH])                   # long enough for the widest line
     # title
@@ -153,7 +153,7 @@ def show(walk: Walk, positions: list[int], names: list[str], options: argparse.N
 
 
 def values_notice(walk: Walk) -> list[str]:
-    """Notice before the first values: rows are those of the preset, values come from random weights."""
+    """Notice before the first values: rows come from the preset, values from random weights."""
     dash = "─" if supports_unicode() else "-"
     source = "the module of the preset tiny" if walk.model is None else f"the whole model {walk.model.name}"
     inputs = "weights and hidden states" if walk.model is None else "weights, starting from the text's embeddings"
@@ -173,12 +173,12 @@ def heading(walk: Walk, key: str, step: bool) -> list[str]:
         return lines
     op = getattr(ops, stage.op)
     file = Path(inspect.getsourcefile(op)).relative_to(Path(engram_ref.__file__).parent.parent)
-    place = f"   {file}:{inspect.getsourcelines(op)[1]}  {stage.op}()"
-    return [*lines, f"   {stage.formula}", style(place, DIM)]
+    source = f"   {file}:{inspect.getsourcelines(op)[1]}  {stage.op}()"
+    return [*lines, f"   {stage.formula}", style(source, DIM)]
 
 
 def as_json(walk: Walk, positions: list[int], names: list[str]) -> dict[str, object]:
-    """The tokens and the full stages of these positions; logits are omitted."""
+    """The tokens and the full stages of the given positions; logits are omitted."""
     stages = {}
     for key in [*names, *(key for key in walk.stages if key not in PAGES)]:
         array = walk.take(key, positions)

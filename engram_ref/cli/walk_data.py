@@ -1,6 +1,6 @@
-"""The data that `walk` shows: the stages of some positions of a text.
+"""The data that `walk` shows: the stages at selected positions of a text.
 
-Ids, n-grams and rows are those of the chosen preset. Values come from the preset tiny with seeded random weights,
+Ids, n-grams and rows come from the chosen preset. Values come from the preset tiny with seeded random weights,
 since the real tables are too large. Only the positions shown are computed, with the ids and convolution taps just
 before them, or with all earlier positions for a whole model.
 """
@@ -34,7 +34,7 @@ POSITIONS_PER_DRAW = 4096        # positions whose random hidden states are draw
 
 @dataclass(frozen=True)
 class Walk:
-    """The stages of some positions of a text, which the pages, the JSON and the figure show."""
+    """The stages at selected positions of a text, for the pages, the JSON and the figure."""
 
     config: EngramConfig
     layer: int
@@ -48,11 +48,11 @@ class Walk:
                                  # with a model also the whole block and the logits, with a batch axis
 
     def take(self, key: str, positions: Sequence[int]) -> np.ndarray:
-        """A stage at some positions."""
+        """Return a stage's array at the given positions."""
         return at_positions(key, self.stages[key], [self.span.index(t) for t in positions])
 
     def at(self, key: str, position: int) -> np.ndarray:
-        """A stage at one position, without the axes B and T."""
+        """Return a stage's array at one position, without the axes B and T."""
         array = self.take(key, [position])
         return array.squeeze(tuple(i for i, letter in enumerate(axes_of(key, array)) if letter in ("B", "T")))
 
@@ -83,9 +83,9 @@ class Walk:
         return text if REPLACEMENT in self.vocabulary.text(first) else canonical_key(text, "")
 
 
-def follow(text: str, raw_ids: np.ndarray, vocabulary: Vocabulary, config: EngramConfig, layer: int, span: range,
-           model: ModelConfig | None = None) -> Walk:
-    """Compute the stages of some positions: addressing with the chosen preset, values with the preset tiny or a model.
+def compute_walk(text: str, raw_ids: np.ndarray, vocabulary: Vocabulary, config: EngramConfig, layer: int,
+                 span: range, model: ModelConfig | None = None) -> Walk:
+    """Compute the stages of a span: addressing with the chosen preset, values with the preset tiny or a model.
 
     raw_ids   int64 [T], the whole text
     span      the positions to compute

@@ -40,7 +40,7 @@ def figure_svg(walk: Walk, focus: int) -> bytes:
 
 
 def draw_brackets(axes: Axes, walk: Walk, shown: range, focus: int) -> None:
-    """Draw one bracket per n-gram, staggered to avoid overlaps, with the rows of those that end at the focus."""
+    """Draw one bracket per n-gram, staggered to avoid overlaps; brackets that end at the focus also show rows."""
     level = 0.0
     for i, order in enumerate(walk.config.orders):
         colour = ORDER_COLOURS[i % len(ORDER_COLOURS)]

@@ -23,7 +23,7 @@ def token_cell(walk: Walk, position: int) -> str:
 
 def wide_table(titles: Sequence[str], positions: list[int], cells: Callable[[int], Sequence[str]],
                keep: str = "left") -> list[str]:
-    """A table as wide as the terminal, with columns of equal width; cells are truncated to it."""
+    """A table as wide as the terminal, with columns of equal width; longer cells are truncated."""
     cell_width = (width() - max(len("pos"), len(str(positions[-1])))) // len(titles) - 2
     return table([">pos", *(f"<{fit(title, cell_width)}" for title in titles)],
                  ([t, *(fit(cell, cell_width, keep) for cell in cells(t))] for t in positions))
@@ -48,7 +48,7 @@ def tokens_page(walk: Walk, positions: list[int]) -> list[str]:
 
 
 def ngrams_page(walk: Walk, positions: list[int]) -> list[str]:
-    """The texts of the n-grams that end at each position, oldest token first; long ones lose their beginning."""
+    """The texts of the n-grams that end at each position, oldest token first; long ones are truncated at the start."""
     ngrams = {t: walk.token(t)["ngrams"].values() for t in positions}
     return wide_table([f"{n}-gram" for n in walk.config.orders], positions,
                       lambda t: [" | ".join(map(escaped, ngram)) for ngram in ngrams[t]], keep="right")

@@ -1,11 +1,11 @@
-"""Parameter counts of a model: total, active per token, and the FLOPs that follow.
+"""Parameter counts of a model, in total and active per token, and the FLOPs that follow from them.
 
 Papers count differently, so each part is counted separately and each total states what it includes:
 
     total     all parameters; `total_one_vocab` counts the embedding and the output matrix as one
-    active    parameters used by one token; of the routed experts only those selected, of the tables the rows read
+    active    parameters used by one token: of the routed experts only those selected, of the tables only rows read
     sparse    P_sparse = P_tot - P_act, both without the two vocabulary matrices (Engram paper, Eq. 7)
-    rho       the share of P_sparse that is inactive routed experts; the rest is Engram tables
+    rho       the fraction of P_sparse in inactive routed experts; the rest is in Engram tables
 """
 
 import math
@@ -47,7 +47,7 @@ def count(config: ModelConfig) -> dict[str, Part]:
         if p.kind not in ("weight", "table"):
             continue
         total = math.prod(p.shape)
-        active = active_share(p.part, total, config)
+        active = active_parameters(p.part, total, config)
         for i, amount in enumerate((total, active, 2 * active * (p.group in MULTIPLIED))):
             counts[p.part][i] += amount
     if config.backbone.tie_embeddings:
@@ -55,8 +55,8 @@ def count(config: ModelConfig) -> dict[str, Part]:
     return {part: Part(*amounts) for part, amounts in counts.items() if any(amounts)}
 
 
-def active_share(part: str, total: int, config: ModelConfig) -> int:
-    """Number of parameters of one array, out of `total`, that one token uses."""
+def active_parameters(part: str, total: int, config: ModelConfig) -> int:
+    """Number of parameters of one array that one token uses; `total` is the size of the array."""
     if part == "routed experts":
         experts = config.backbone.experts
         return total // experts.n_routed_experts * experts.num_experts_per_tok
@@ -71,15 +71,15 @@ class Summary:
 
     total: int
     total_one_vocab: int        # embedding and output matrix counted once
-    active: int                 # without both vocabulary matrices
+    active: int                 # without the two vocabulary matrices
     active_one_vocab: int       # with the output matrix
     sparse: int                 # P_tot - P_act, both without vocabulary matrices; includes the whole tables
     tables: int
     table_rows: int
     table_bytes: int            # in the dialect's table codec
     rho: float | None           # None without experts
-    flops: int                  # per token, except those that grow with the context
-    flops_per_cached_token: int     # per token and cached token, expanded form
+    flops: int                  # per token, without FLOPs that grow with the context
+    flops_per_cached_token: int     # per token for each cached token, expanded form
 
 
 def summarise(config: ModelConfig) -> Summary:
@@ -106,7 +106,7 @@ def expert_parameters(config: ModelConfig) -> int:
 
 
 def allocation(config: ModelConfig) -> float | None:
-    """rho, the inactive expert parameters divided by inactive expert plus table parameters; None without experts."""
+    """rho: inactive expert parameters divided by the sum of these and the table parameters; None without experts."""
     experts = config.backbone.experts
     if experts is None:
         return None
@@ -117,10 +117,10 @@ def allocation(config: ModelConfig) -> float | None:
 
 def allocate(p_total: float, p_active: float, rho: float, expert: float, top_k: int,
              engram: EngramConfig) -> tuple[int, int]:
-    """Split a sparse budget by rho: the number of routed experts and the nominal table size (inverse of allocation).
+    """Split a sparse budget by rho into a number of routed experts and a table size; the inverse of `allocation`.
 
     p_total, p_active   parameters without vocabulary matrices
-    rho                 share of the sparse budget for routed experts, in [0, 1]
+    rho                 fraction of the sparse budget for routed experts, in [0, 1]
     expert              parameters of one routed expert over all layers (expert_parameters)
     top_k               experts per token
     engram              determines columns, row width and number of layers
@@ -165,7 +165,7 @@ def budget_experts(budget: Budget, rho: float, engram: EngramConfig) -> int:
 
 
 def agreement(counted: float, printed: str) -> str:
-    """Whether a count equals a printed figure such as "26.7B" when "rounded" or "truncated"; "no" if neither.
+    """How a count agrees with a published number such as "26.7B": "rounded" or "truncated"; "no" if it does not.
 
     >>> agreement(5_792_338_560, "5.7B"), agreement(26_716_000_000, "26.7B")
     ('truncated', 'rounded')
@@ -190,4 +190,4 @@ PRINTED: Mapping[str, tuple[tuple[str, str, str], ...]] = {
     "mhc-3b": (("total", "2.97B", "mHC, Table 5"), ("active_one_vocab", "612M", "mHC, Table 5")),
     "mhc-9b": (("total", "9.18B", "mHC, Table 5"), ("active_one_vocab", "1.66B", "mHC, Table 5")),
 }
-"""Preset -> figures printed in the papers: (field of Summary, figure, source)."""
+"""Preset -> numbers published in the papers: (field of Summary, number, source)."""

@@ -4,7 +4,7 @@
     X <- site(X, attention)     read the branches, normalise, attend, write back
     X <- site(X, experts)       likewise, with experts or a dense SwiGLU
 
-Composition only: every number is computed by an op.
+This module only calls ops, which compute every number.
 """
 
 from collections.abc import Callable, Mapping
@@ -24,7 +24,7 @@ Parameters = Mapping[str, np.ndarray]
 
 @dataclass(frozen=True)
 class Model:
-    """The part of a call that is independent of the text, converted and checked once for any number of calls."""
+    """Parameters and constants of a model, converted and checked once for any number of calls."""
 
     modules: Mapping[str, Parameters]       # path of a module -> its arrays, see by_module
     config: ModelConfig
@@ -34,7 +34,7 @@ class Model:
 
 @dataclass(frozen=True)
 class Step:
-    """The part of one forward call that all blocks share."""
+    """The values of one forward call that all blocks share."""
 
     model: Model
     caches: Caches
@@ -61,7 +61,7 @@ def by_module(parameters: Parameters) -> dict[str, dict[str, np.ndarray]]:
 
 
 def below(parameters: Parameters, prefix: str) -> dict[str, np.ndarray]:
-    """The parameters below a path, with the path removed from their names."""
+    """The parameters under a path, with the path removed from their names."""
     return {name[len(prefix) + 1 :]: array for name, array in parameters.items() if name.startswith(f"{prefix}.")}
 
 
@@ -81,7 +81,7 @@ def cache_shapes(config: ModelConfig) -> dict[str, tuple[int, ...]]:
 
 
 def under(trace: Trace | None, path: str) -> Trace | None:
-    """The same trace below a path; None without a trace."""
+    """The trace with `path` prepended to all names; None without a trace."""
     return None if trace is None else trace.at(path)         # not `if trace`: an empty trace is false
 
 
@@ -103,7 +103,7 @@ def block(X: np.ndarray, index: int, step: Step, trace: Trace | None) -> np.ndar
 
 def site(X: np.ndarray, path: str, model: Model, trace: Trace | None,
          function: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
-    """Read the branches, normalise, apply one function, write its result back: [B, T, M, D] -> the same shape."""
+    """Read the branches, normalise, apply the function and write its result back: [B, T, M, D] -> the same shape."""
     config, ops = model.config.backbone, model.ops
     record = ops.ignore if trace is None else trace.record
     gain = model.modules[f"{path}_norm"]["weight"]

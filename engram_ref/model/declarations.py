@@ -21,7 +21,7 @@ class Parameter:
     shape   of the array
     part    its category in parameter counts, see accounting.PARTS
     group   its optimiser group: "matrix", "vector", "conv", "embedding", "output", "table"; "" for none
-    kind    "weight": has a gradient; "table": has one in the rows that were read; "constant": fixed by the
+    kind    "weight": has a gradient; "table": has one only in rows that were read; "constant": fixed by the
             configuration; "statistic": updated by the training step, without a gradient
     start   initial values: "normal", "uniform", "full"; "table": N(0, 1) rows, encoded; "offsets": column offsets
     scale   of the initial values: standard deviation, bound or value; None: standard deviation 1/sqrt(last axis)
@@ -115,7 +115,7 @@ def experts(c: ExpertsConfig, D: int) -> Iterator[Parameter]:
 
 
 def hyper_connection(c: BackboneConfig, maps: int, alphas: int) -> Iterator[Parameter]:
-    """The maps of one site or of the learned collapse.
+    """The parameters of the hyper-connection around attention or feed-forward, or of the learned collapse.
 
     Only the initial value of alpha is published. phi is random here, so that the branches diverge; with phi = 0
     they would stay identical.
@@ -127,7 +127,7 @@ def hyper_connection(c: BackboneConfig, maps: int, alphas: int) -> Iterator[Para
 
 
 def under(path: str, parameters: Iterable[Parameter]) -> Iterator[Parameter]:
-    """The same parameters, with `path` prepended to their names."""
+    """Prepend `path` to the names of the parameters."""
     return (replace(p, name=f"{path}.{p.name}") for p in parameters)
 
 

@@ -1,4 +1,4 @@
-"""Import an Engram module of the authors' demo: the same values under this package's names.
+"""Import an Engram module from the authors' demo: the same values under this package's names.
 
 The demo names the table multi_head_embedding.embedding, the key gain norm1 and the query gain norm2.
 """
@@ -35,7 +35,7 @@ def from_engram_demo(state_dict: Mapping[str, np.ndarray], config: EngramConfig,
                      layer_id: int | None = None) -> dict[str, np.ndarray]:
     """Convert the state dict of one module of the authors' demo.
 
-    state_dict   arrays or tensors under the demo's names, with a common prefix or none; the buffer
+    state_dict   arrays or tensors under the demo's names, with or without a common prefix; the buffer
                  multi_head_embedding.offsets is optional, and checked if present
     config       the demo's configuration
     layer_id     the layer; may be omitted if the configuration has only one

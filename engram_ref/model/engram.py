@@ -4,7 +4,7 @@
     alpha[m] = gate(h[m], k[m])               u[m] = alpha[m] v
     Y = SiLU(conv(RMSNorm(u))) + u            H <- H + Y, before the block's attention
 
-Composition only: every number is computed by an op.
+This module only calls ops, which compute every number.
 """
 
 from collections.abc import Mapping
@@ -63,15 +63,15 @@ def engram(parameters: Mapping[str, np.ndarray], hidden: np.ndarray, rows: np.nd
     hidden       [B, T, M, D] float32 or float64, the residual stream before the module; B may be omitted
     rows         int64 [B, T, C] from Addressing.rows, without offsets unless flat_rows
     config       the dialect
-    layer_id     the layer of parameters and rows, for the checks; None: the configuration's only layer, or any of
-                 several
-    state        the stream so far; its taps are replaced. None: the sequence starts here
-    dead         bool [B, T] or None; the gate of a dead position is 0. DEAD ids affect the rows only, so the same
+    layer_id     the layer that parameters and rows are checked against; None: the configuration's only layer, or any
+                 layer if it has several
+    state        the stream so far; the call replaces its taps. None: the sequence starts here
+    dead         bool [B, T] or None; the gate of a dead position is 0. DEAD ids affect only the rows, so the same
                  positions must be passed here too
-    flat_rows    the rows are flat, from Addressing.rows(flat=True); the result is the same
+    flat_rows    whether the rows are flat, from Addressing.rows(flat=True); the result is the same
     ops          the backend's namespace
     trace        records every stage
-    check        check values (finite, rows in range) as well as shapes
+    check        check values (floats finite, rows in range) as well as shapes
     returns      [B, T, M, D], the dtype of hidden; `residual(hidden, Y, config)` adds it with the dialect's rounding
     raises       InputError naming the invalid argument
     source       Paper section 2; demo; V4.1 release
@@ -137,7 +137,7 @@ def residual(hidden: np.ndarray, update: np.ndarray, config: EngramConfig, *, op
 
 def check_inputs(hidden: np.ndarray, rows: np.ndarray, dead: np.ndarray | None, config: EngramConfig,
                  ops: Ops) -> None:
-    """Raise InputError unless shapes and dtypes of hidden, rows and dead are correct and consistent."""
+    """Raise InputError unless the shapes and dtypes of hidden, rows and dead are correct and consistent."""
     M, D = config.n_branches, config.hidden_size
     if hidden.ndim not in (3, 4) or hidden.shape[-2:] != (M, D):
         raise InputError("hidden", f"shape [B, T, {M}, {D}] or [T, {M}, {D}]", list(hidden.shape))
@@ -145,16 +145,16 @@ def check_inputs(hidden: np.ndarray, rows: np.ndarray, dead: np.ndarray | None, 
     if ops.dtype_name(hidden) not in allowed:
         raise InputError("hidden", f"dtype {' or '.join(allowed)}", ops.dtype_name(hidden),
                          "dataclasses.replace(config, rounding='none') computes exactly" if len(allowed) == 1 else "")
-    places = hidden.shape[:-2]                               # [B, T] or [T]
-    expected = (*places, config.columns)
+    leading = hidden.shape[:-2]                              # [B, T] or [T]
+    expected = (*leading, config.columns)
     if rows.shape != expected or ops.dtype_name(rows) != "int64":
         raise InputError("rows", f"int64, shape {list(expected)}", f"{ops.dtype_name(rows)}, shape {list(rows.shape)}")
-    if dead is not None and (dead.shape != places or ops.dtype_name(dead) != "bool"):
-        raise InputError("dead", f"bool {list(places)}", f"{ops.dtype_name(dead)} {list(dead.shape)}")
+    if dead is not None and (dead.shape != leading or ops.dtype_name(dead) != "bool"):
+        raise InputError("dead", f"bool {list(leading)}", f"{ops.dtype_name(dead)} {list(dead.shape)}")
 
 
 def check_dtypes(parameters: Mapping[str, np.ndarray], hidden: np.ndarray, ops: Ops) -> None:
-    """Raise InputError unless float weights have the dtype of hidden; mixed dtypes would silently promote."""
+    """Raise InputError unless float weights have the dtype of hidden; mixed dtypes would be promoted silently."""
     wanted = ops.dtype_name(hidden)
     for name, array in parameters.items():
         dtype = ops.dtype_name(array)
@@ -164,7 +164,7 @@ def check_dtypes(parameters: Mapping[str, np.ndarray], hidden: np.ndarray, ops: 
 
 def check_values(parameters: Mapping[str, np.ndarray], hidden: np.ndarray, config: EngramConfig,
                  layer_id: int | None, ops: Ops) -> None:
-    """Raise InputError for wrong parameters, or non-finite weights or hidden; tables can be too large to read."""
+    """Raise InputError for wrong parameters or non-finite values, except in tables, which can be too large to read."""
     check_parameters(parameters, config, layer_id, ops)
     for name, array in parameters.items():
         if not name.startswith("table"):

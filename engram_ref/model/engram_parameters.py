@@ -1,9 +1,9 @@
 """Parameters of an Engram module: a dictionary of named arrays.
 
-    table                  [R, W]        the rows; for FP8 instead:
+    table                  [R, W]        the rows; an FP8 table has instead:
     table_codes            [R, W]        uint8, E4M3FN
     table_scales           [R, W/32]     uint8, E8M0
-    column_offsets         [C]           int64, where each column's table starts
+    column_offsets         [C]           int64, index of the first row of each column's table
     key_weight, key_bias   [M, D, C*W], [M, D]     one projection per branch
     value_weight, _bias    [D, C*W], [D]           shared by the branches
     query_gain, key_gain   [M, D]
@@ -48,7 +48,7 @@ def table_bytes(config: EngramConfig, layer_id: int) -> int:
 
 
 def bytes_needed(config: EngramConfig, layer_id: int, dtype: DTypeLike) -> int:
-    """Memory of one layer's module with weights of that dtype, in bytes."""
+    """Memory of one layer's module with weights of this dtype, in bytes."""
     sizes = {"float": np.dtype(dtype).itemsize, "bfloat16": 2, "uint8": 1, "int64": 8}
     return sum(math.prod(p.shape) * sizes[p.dtype] for p in engram_module(config, layer_id))
 
@@ -106,7 +106,7 @@ def check_finite(name: str, array: np.ndarray, ops: Ops) -> None:
 
 
 def check_offsets(name: str, offsets: np.ndarray, config: EngramConfig, layers: Sequence[int]) -> None:
-    """Raise unless the column offsets are those of one of these layers."""
+    """Raise unless the column offsets equal those of one of these layers."""
     if not any(np.array_equal(offsets, layout(config, layer).offsets) for layer in layers):
         listed = ", ".join(map(str, layers))
         raise InputError(f"parameter {name}", f"the column offsets of layer {listed} of {config.name}",
@@ -117,8 +117,8 @@ def column_sizes(parameters: Mapping[str, np.ndarray], config: EngramConfig, lay
                  ops: Ops = NUMPY) -> np.ndarray:
     """Number of rows of each column's table, int64 [C].
 
-    layer_id   the layer; None: the only one. If there are several, the sizes follow from the offsets and the stored
-               table, and the last column includes the padding rows
+    layer_id   the layer; None: the configuration's only one. If it has several, the sizes follow from the offsets and
+               the stored table, and the last column includes the padding rows
     """
     layers = config.layer_ids if layer_id is None else (layer_id,)
     if len(layers) == 1:
@@ -144,12 +144,12 @@ def check_rows(rows: np.ndarray, sizes: np.ndarray, flat: bool, ops: Ops) -> Non
 
 
 def without_offsets(rows: np.ndarray, parameters: Mapping[str, np.ndarray]) -> np.ndarray:
-    """Convert flat rows to rows of the columns: int64 [B, T, C] -> the same shape."""
+    """Convert flat row indices to row indices within each column: int64 [B, T, C] -> the same shape."""
     return rows - parameters["column_offsets"]
 
 
 def check_dtype(name: str, declared: Parameter, dtype: str) -> None:
-    """Raise unless the dtype, given by its name, is one of the declared dtypes."""
+    """Raise unless `dtype`, a name, is one of the declared dtypes."""
     if dtype not in declared.dtypes:
         raise InputError(f"parameter {name}", f"dtype {' or '.join(declared.dtypes)}", dtype)
 
@@ -160,10 +160,10 @@ def initialise(config: EngramConfig, layer_id: int, rng: "np.random.Generator",
 
     layer_id   one of the configuration's layers
     rng        the only source of randomness
-    dtype      of the weights, float32 or float64; None: see weight_dtype
-    returns    the dictionary above: table rows N(0, 1) as in the demo, encoded; weights N(0, 1/fan-in), gains 1
+    dtype      dtype of the weights, float32 or float64; None: see weight_dtype
+    returns    name -> array: table rows N(0, 1) as in the demo, encoded; weights N(0, 1/fan-in), gains 1
                (0 if zero-centred), biases 0, conv weights 0 or, if conv_init is "uniform", U(-1/sqrt(L), 1/sqrt(L))
-    raises     InputError with the required size if the parameters do not fit into memory
+    raises     InputError with the required size if the parameters do not fit in memory
     """
     check_kinds(config=(config, EngramConfig), rng=(rng, np.random.Generator))
     dtype = weight_dtype(config, dtype)
@@ -175,7 +175,7 @@ def initialise(config: EngramConfig, layer_id: int, rng: "np.random.Generator",
 
 
 def initial_array(parameter: Parameter, rng: "np.random.Generator", dtype: type) -> np.ndarray:
-    """Initial values of a parameter other than tables and offsets."""
+    """Initial values of a parameter that is neither a table nor column offsets."""
     shape, scale = parameter.shape, parameter.scale
     if parameter.start == "full":
         return np.full(shape, scale, dtype=dtype)
@@ -188,7 +188,7 @@ def weight_dtype(config: EngramConfig | None, dtype: object = None) -> type:
     """The NumPy type of random weights: float32 or float64.
 
     config   the Engram dialect; None: a model without Engram
-    dtype    a name or dtype of either; None: float32 if the dialect rounds to bfloat16, else float64
+    dtype    either of these, or its name; None: float32 if the dialect rounds to bfloat16, else float64
     raises   InputError for any other dtype
     """
     if dtype is None:

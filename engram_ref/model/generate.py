@@ -1,4 +1,4 @@
-"""Generate: autoregressive decoding, one token per step."""
+"""Autoregressive decoding, one token per step."""
 
 from collections.abc import Mapping
 from types import NoneType
@@ -21,8 +21,8 @@ def generate(parameters: Mapping[str, np.ndarray], prompt: np.ndarray, config: M
 
     prompt        int64 [B, T] or [T], at least one token
     new_tokens    number of tokens to generate
-    temperature   0: the most likely token, the lowest id on a tie; above 0: sample from softmax(logits / temperature)
-    rng           the only source of randomness, in the form that ops.sample takes; required if temperature is above 0
+    temperature   0: the most likely token, the lowest id on a tie; positive: sample from softmax(logits / temperature)
+    rng           the only source of randomness, of the type that ops.sample takes; required for a positive temperature
     addressing    as for forward
     returns       int64 [B, new_tokens] or [new_tokens]
     raises        InputError for an empty prompt, a negative count or temperature, or a missing rng

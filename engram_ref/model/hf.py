@@ -3,7 +3,7 @@
 HF packs the routed experts as gate_up_proj [E, 2F, D], gate rows first, and down_proj [E, D, F]; older
 checkpoints store each expert separately (experts.<e>.gate_proj.weight). Both formats are supported. With
 rope_interleave (the default) HF rotates adjacent channel pairs, as this package does; without it, the rows of
-the rotary channels are reordered. hf_config.py converts the options, state_dicts.py dtypes and prefixes.
+the rotary channels are reordered. hf_config.py converts the options; state_dicts.py handles dtypes and prefixes.
 """
 
 from collections.abc import Mapping
@@ -50,9 +50,9 @@ def from_hf_deepseek_v3(state_dict: Mapping[str, np.ndarray],
                         hf_config: Mapping[str, Any]) -> tuple[ModelConfig, dict[str, np.ndarray]]:
     """Convert a whole HF DeepSeek-V3 model.
 
-    state_dict   arrays or tensors under HF's names, with a common prefix or none. The multi-token prediction layers
+    state_dict   arrays or tensors under HF's names, with or without a common prefix. The multi-token prediction layers
                  at the end of a full checkpoint are skipped, with a log message
-    hf_config    the dictionary of its config.json
+    hf_config    its config.json as a dictionary
     returns      configuration, and parameters: float64 if any array is float64, else float32
     raises       InputError for a missing or extra array, a wrong shape or dtype, or an unsupported option
     """
@@ -90,7 +90,7 @@ def drop_prediction_layers(remaining: dict[str, Any], n_layers: int, count: int)
 
 
 def take_parameter(name: str, shape: tuple[int, ...], remaining: dict[str, Any]) -> np.ndarray:
-    """Build one of our parameters from HF's arrays, removing those that are no longer needed."""
+    """Build one of our parameters from HF's arrays, and remove the arrays that are no longer needed."""
     if name in OUTER_NAMES:
         return take(remaining, OUTER_NAMES[name], shape, name)
     _, index, inner = name.split(".", 2)
@@ -101,7 +101,7 @@ def take_parameter(name: str, shape: tuple[int, ...], remaining: dict[str, Any])
 
 
 def take_experts(name: str, shape: tuple[int, ...], prefix: str, remaining: dict[str, Any]) -> np.ndarray:
-    """w1, w2 or w3 of all routed experts, stacked; HF's arrays are packed or one per expert."""
+    """Stack w1, w2 or w3 of all routed experts; HF stores them packed, or as one array per expert."""
     which, packed = name[-2:], prefix + "gate_up_proj"
     if prefix + "down_proj" not in remaining and packed not in remaining:
         theirs = {"w1": "gate_proj", "w2": "down_proj", "w3": "up_proj"}[which]
@@ -109,12 +109,12 @@ def take_experts(name: str, shape: tuple[int, ...], prefix: str, remaining: dict
     if which == "w2":
         return take(remaining, prefix + "down_proj", shape, name)
     E, F, D = shape
-    both = take(dict(remaining) if which == "w1" else remaining, packed, (E, 2 * F, D), name)    # w3 removes it
+    both = take(dict(remaining) if which == "w1" else remaining, packed, (E, 2 * F, D), name)    # w3's call removes it
     return both[:, :F] if which == "w1" else both[:, F:]
 
 
 def from_half_split(name: str, array: np.ndarray, config: AttentionConfig) -> np.ndarray:
-    """The array with the rows of its rotary channels reordered from halves to adjacent pairs."""
+    """Reorder the rows of an array's rotary channels from halves to adjacent pairs."""
     order = np.argsort(half_split_order(config.qk_rope_head_dim))
     if name.endswith(("attn.wq.weight", "attn.wq_b.weight")):
         heads = array.reshape(config.n_heads, config.qk_head_dim, -1).copy()

@@ -24,7 +24,7 @@ WHOLE_NUMBERS = (
     "num_attention_heads", "n_shared_experts", "n_routed_experts", "kv_lora_rank", "qk_rope_head_dim", "v_head_dim",
     "qk_nope_head_dim", "n_group", "topk_group", "num_experts_per_tok", "first_k_dense_replace")
 REQUIRED = (*WHOLE_NUMBERS, "q_lora_rank", "routed_scaling_factor", "rms_norm_eps")
-"""Options without a default: HF's defaults describe DeepSeek-V3 itself, which an incomplete dictionary rarely means."""
+"""Required options. HF's defaults are the sizes of DeepSeek-V3 itself, which rarely suit a different model."""
 
 DERIVED = ("num_key_value_heads", "head_dim", "qk_head_dim")
 """Options that follow from others; if they differ, HF's class fails or ignores them."""
@@ -70,7 +70,7 @@ ROPE_OPTIONS = ("rope_type", "type", "rope_theta", "factor", "original_max_posit
 def config_from_hf(hf_config: Mapping[str, Any]) -> ModelConfig:
     """Convert an HF configuration dictionary (config.json).
 
-    raises   InputError naming the first option that is missing, unknown, unsupported or of a wrong type
+    raises   InputError naming the first option that is missing, unknown, unsupported or of the wrong type
     """
     hf = checked_options(hf_config)
     named = lambda *options: {option: hf[option] for option in options}
@@ -112,7 +112,7 @@ def checked_options(hf_config: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def check_option(option: str, value: object) -> None:
-    """Raise InputError if an option is unknown, unsupported or of a wrong type."""
+    """Raise InputError if an option is unknown, unsupported or of the wrong type."""
     if option in FIXED:
         check_value(option, value, *FIXED[option])
     elif option not in READ and option not in IGNORED:
@@ -163,7 +163,7 @@ def rope_from_hf(hf: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def yarn_from_hf(rope: Mapping[str, Any], hf: Mapping[str, Any]) -> YarnConfig:
-    """Convert the YaRN options. InputError if HF would scale the rotary part only."""
+    """Convert the YaRN options. InputError if HF would scale only the rotary part."""
     for option, only in (("truncate", True), ("partial_rotary_factor", 1.0)):
         check_value(option, rope.get(option, only), (only,))
     length = number("original_max_position_embeddings",

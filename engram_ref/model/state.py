@@ -4,7 +4,7 @@
     Engram      the canonical ids [B, S], and per Engram layer the normalised gated values [B, S, M, D]
 
 The slot index is the position; row b uses the first lengths[b] slots. A deployment keeps only the last N-1 ids
-and the last (L-1)*dilation gated values; here all are kept, so that a rollback can go back to the start.
+and the last (L-1)*dilation gated values; this class keeps all of them, so that a rollback can go back to the start.
 
 A step writes its tokens into the unused slots after the end of each row and updates the lengths once it has
 succeeded. After `caches` has been read, the next step works on copies, so arrays held by a fork or a caller
@@ -23,7 +23,7 @@ from engram_ref.ops.namespace import Ops
 
 
 class DecodeState:
-    """The cached part of a stream, for each row of a batch.
+    """The caches of a stream, for each row of a batch.
 
     lengths   int64 [B], tokens per row
     caches    name of the cache -> [B, S, ...], with S at least the largest length; {} at the start
@@ -56,8 +56,8 @@ class DecodeState:
     def caches(self, caches: dict[str, np.ndarray]) -> None:
         check_kind("caches", caches, dict)
         self._arrays = caches
-        self._slots: int | None = None     # slots in use, if no caller can hold the arrays; None if one may
-        self._written = 0                  # slots that any step has written, including steps rolled back
+        self._slots: int | None = None     # slots in use; None if a caller may hold the arrays
+        self._written = 0                  # slots that any step has written, including rolled-back steps
 
     def fork(self) -> "DecodeState":
         """Return an independent copy of the state; the two share their arrays until the next step of either."""
@@ -100,11 +100,11 @@ class DecodeState:
 
 
 class Caches:
-    """The caches during one forward call. Without a state they contain the new tokens only, and none is stored.
+    """The caches during one forward call. Without a state, they contain only the new tokens, and nothing is stored.
 
     state        the stream so far, or None
     shape        (B, T) of the new tokens
-    parameters   of the model: nothing is written in place while their gradients are recorded
+    parameters   the model's; nothing is written in place while their gradients are recorded
     traced       whether the call has a trace. Then nothing is written in place either: check_finite may stop the
                  call at a stage with NaN, which must not remain in the state, not even in unused slots
     """
@@ -137,14 +137,14 @@ class Caches:
         return self
 
     def __exit__(self, kind: type | None, *_: object) -> None:
-        """Clear what a failed call has written."""
+        """Clear the slots that a failed call has written."""
         if kind is not None and self.in_place:
             for cache in self.state._arrays.values():
                 for row, length in enumerate(self.lengths):
                     cache[row, length : length + self.T] = 0
 
     def last(self, name: str, like: np.ndarray, count: int, before: object) -> np.ndarray:
-        """The `count` entries of each row before the new ones, [B, count, ...]; padded with `before` at the start."""
+        """The last `count` entries of each row before the new ones, [B, count, ...], left-padded with `before`."""
         return self.ops.last(self.arrays.get(name, like[:, :0]), self.lengths, count, before)
 
     def add(self, name: str, new: np.ndarray) -> np.ndarray:
@@ -162,7 +162,7 @@ class Caches:
             self.state.advance(counts)
 
     def check(self, expected: dict[str, tuple[int, ...]], dtype: str) -> None:
-        """Raise unless the caches are those of the model and at least as long as the state's lengths.
+        """Raise unless the caches match the model and are at least as long as the state's lengths.
 
         expected   name -> shape of one slot; () for ids
         dtype      name of the float caches' dtype
@@ -191,7 +191,7 @@ def as_integers(argument: str, values: object, shape: tuple[int, ...] | None) ->
 
 
 def new_tokens(counts: object, batch: int, most: int) -> np.ndarray:
-    """Number of new tokens per row, int64 [batch]; None means all. InputError outside 0 to `most`."""
+    """Number of new tokens per row, int64 [batch]; None means `most` each. InputError if one is out of range."""
     if counts is None:
         return np.full(batch, most, dtype=np.int64)
     array = as_integers("counts", counts, None)

@@ -18,9 +18,9 @@ WIDENED = {"float16": np.float32, "bfloat16": np.float32, "float32": np.float32,
 """Dtype of a state dict's array -> the dtype it is converted to."""
 
 def exact_array(name: str, value: Any) -> np.ndarray:
-    """Convert a parameter to a NumPy array of float32 or float64 with exactly its values.
+    """Convert a parameter exactly to a float32 or float64 NumPy array.
 
-    name      for errors
+    name      name of the parameter, for errors
     value     NumPy or ml_dtypes array, torch tensor or parameter on any device, or nested list
     raises    InputError unless the dtype is a float of 16, 32 or 64 bits
 
@@ -58,7 +58,7 @@ def without_prefix(state_dict: Mapping[str, Any], anchor: str) -> dict[str, Any]
     """Select the entries of one module from the state dict of a larger one, and strip their prefix.
 
     state_dict   name -> array
-    anchor       a name that the module always has; the prefix is whatever precedes it
+    anchor       an array name that the module always has; the prefix is the part before it
     returns      the entries with that prefix, or all entries if the anchor has no prefix or is missing. A log
                  message states how many entries were skipped
     raises       InputError if the anchor occurs with several prefixes
@@ -88,7 +88,7 @@ def take(remaining: dict[str, Any], key: str, shape: tuple[int, ...], our_name: 
     remaining   the entries not yet read
     key         name of the entry
     shape       expected shape
-    our_name    our name, for errors
+    our_name    name of the parameter in this package, for errors
     raises      InputError if it is missing, not a float array or of a different shape
     """
     if key not in remaining:

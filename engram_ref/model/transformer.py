@@ -33,10 +33,10 @@ def forward(parameters: Mapping[str, np.ndarray], ids: np.ndarray, config: Model
     config         the model
     state          the stream so far, updated by this call; None: the text starts here
     counts         number of real ids per row; the rest of a row is padding on the right, and its logits are
-                   meaningless. None: all T. A row with 0 does not change
-    dead           bool [B, T] or [T]: positions whose n-grams and gates are masked, if the dialect supports it
+                   meaningless. None: all T. The state of a row with count 0 does not change
+    dead           bool [B, T] or [T]: positions whose n-grams and gates are masked, if the dialect supports this
     absorbed       compute attention in the absorbed form
-    addressing     Addressing(config.engram, vocabulary), for a vocabulary not included in this package
+    addressing     Addressing(config.engram, vocabulary), needed if this package does not include the vocabulary
     ops            the backend's namespace
     trace          records every stage, with keys such as layers.1.engram.gate
     check_values   check every parameter first
@@ -59,7 +59,7 @@ def prepare_model(parameters: Mapping[str, np.ndarray], config: ModelConfig, add
                ops: Ops, others: Mapping[str, np.ndarray | None], check_values: bool = True) -> Model:
     """Convert, check and group the parameters of a model, once for any number of calls.
 
-    addressing     the caller's, or None
+    addressing     the caller's Addressing, or None
     others         further arrays of the call, which must be on the same device
     check_values   check every parameter
     """
@@ -107,7 +107,7 @@ def check_call(ids: np.ndarray, counts: Sequence[int] | None, dead: np.ndarray |
 
 
 def addressing_for(config: ModelConfig, given: Addressing | None) -> Addressing | None:
-    """The Addressing of the model's Engram modules, or None without modules; InputError if `given` is for others."""
+    """The Addressing of the model's Engram modules, None if it has none; InputError if `given` does not match them."""
     if given is None:
         return None if config.engram is None else addressing_of(config.engram)
     if given.config != config.engram:
@@ -116,7 +116,7 @@ def addressing_for(config: ModelConfig, given: Addressing | None) -> Addressing 
 
 
 def prepare(model: Model, ids: np.ndarray, dead: np.ndarray | None, caches: Caches, absorbed: bool) -> Step:
-    """Compute what all blocks share: positions, angles, canonical ids and the history before them."""
+    """Compute the values that all blocks share: positions, angles, canonical ids and the ids that precede them."""
     attention, config, ops = model.config.backbone.attention, model.config.engram, model.ops
     positions = ops.constant(ops.positions_after(caches.lengths, ids.shape[1]), ids)
     angle = ops.angles(positions, ops.frequencies(attention.qk_rope_head_dim, attention.rope_theta, attention.yarn))

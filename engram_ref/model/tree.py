@@ -1,4 +1,4 @@
-"""Parameters of a whole model: a dictionary of named arrays, as the DeepSeek releases name them.
+"""Parameters of a whole model: a dictionary of arrays under the names that the DeepSeek releases use.
 
     embed.weight [V, D]     norm.weight [D]     head.weight [V, D] unless tied
     layers.<i>.attn_norm.weight, ffn_norm.weight [D]
@@ -40,7 +40,7 @@ def initialise(config: ModelConfig, rng: "np.random.Generator",
     """Random parameters: matrices N(0, 1/fan-in), embeddings N(0, 1), gains 1, biases 0; see declarations.py.
 
     dtype    float32 or float64; None: float32 if the Engram dialect rounds to bfloat16, else float64
-    raises   InputError if the model does not fit into memory
+    raises   InputError if the model does not fit in memory
     """
     check_kinds(config=(config, ModelConfig), rng=(rng, np.random.Generator))
     dtype = engram_parameters.weight_dtype(config.engram, dtype)
@@ -59,7 +59,7 @@ def initialise(config: ModelConfig, rng: "np.random.Generator",
 
 def check(parameters: Mapping[str, np.ndarray], config: ModelConfig, ops: Ops = NUMPY, *,
           tables: bool = False) -> None:
-    """Raise InputError unless the parameters match the configuration, naming the first that does not.
+    """Raise InputError unless the parameters match the configuration; the error names the first that does not.
 
     tables   also check the Engram tables for NaN and infinity; off by default, since they can be very large
     """

@@ -21,7 +21,7 @@ class Stage:
 class Alternative:
     """A second acceptable answer of a case.
 
-    why      why it is acceptable
+    why      reason that it is acceptable
     stages   all stages of the case, with this answer's arrays
     """
 

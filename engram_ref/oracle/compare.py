@@ -6,16 +6,16 @@ f64      two float64 computations of the same formula in different orders. A sum
          and Stability, section 3.1), in either computation; the elementwise functions around it add fewer
          than 16 roundings and none amplifies: |difference| <= 2 (n + 16) u scale.
 f32      a float32 computation compared with a float64 one of the same float32 inputs. The same bound with
-         u = 2^-24. Only one of the two rounds noticeably, so the factor 2 leaves n + 32 roundings for elementwise
+         u = 2^-24. Only the float32 one rounds noticeably, so the factor 2 leaves n + 32 roundings for elementwise
          functions: enough for NumPy's float32 exp, which is accurate to 4 ULP.
 golden   floats recorded from an independent implementation in float64: within 1e-13 of the largest recorded
-         magnitude, as stated in the file. That equals f64 with n = 434 at the scale of the result;
+         magnitude, as stated in the file. This bound is that of f64 with n = 434 at the scale of the result;
          the recorded module chains three sums of at most 36, 20 and 20 terms and a root that amplifies.
 model    a whole float64 model, or a module over many calls, computed in two orders: at once or in chunks,
          expanded or absorbed, by the package or by `slow`. Every stage satisfies f64, but no bound on how a chain
          of norms, softmaxes and sites amplifies a rounding is both simple and useful. The project guarantees
-         1e-10 of the largest expected magnitude, which leaves a factor of 1e-10 / u = 9e5 for the chain. The tiny
-         models of the tests use less than 100 of it; the mildest wrong variant is off by far more.
+         1e-10 of the largest expected magnitude, which leaves a factor of 1e-10 / u = 9e5 for the chain. In the
+         tests, tiny models need less than 100 of it; even the mildest wrong variant exceeds it by far.
 forms    one layer of attention in float64, computed in two orders as for `model`. The chain has one layer, so
          the project guarantees 1e-12 of the largest expected magnitude.
 internals  a third-party float64 model whose norms, softmax, router and rotations compute in float32: `terms`
@@ -89,8 +89,8 @@ def compare(expected: np.ndarray, found: np.ndarray, tolerance_class: str, terms
     found             [...] of the dtype of the class
     tolerance_class   one of CLASSES
     terms             total length n of the sums (classes f64 and f32); number of roundings (class internals)
-    scale             magnitude that roundings are relative to, a number or one per element: the largest
-                      intermediate sum of absolute values. Default: the largest expected magnitude, which is
+    scale             magnitude relative to which rounding errors are bounded, a number or one per element: the
+                      largest intermediate sum of absolute values. Default: the largest expected magnitude, which is
                       right unless a sum cancels
     raises            InputError if the class is unknown
 
@@ -144,7 +144,7 @@ def allowance(expected: np.ndarray, tolerance_class: str, terms: float,
 
 
 def ulp_distance(expected: np.generic, found: np.generic) -> int | None:
-    """Return the number of steps between two floats, in floats of the second's dtype.
+    """Return the number of steps between two floats, counted in the dtype of the second.
 
     expected, found   scalars; the first is rounded to the dtype of the second
     returns           0 if both are equal (as are -0.0 and 0.0); None for NaN and for non-float dtypes

@@ -1,6 +1,6 @@
-"""The released model's roundings, bit for bit: FP8 rows, FP8 projection input, bfloat16 projections.
+"""Emulate the released model's roundings bit for bit: FP8 rows, FP8 projection input, bfloat16 projections.
 
-The inputs are chosen so that every float32 sum is exact in any order: small whole numbers, hidden states with one
+The inputs are chosen so that every float32 sum is exact in any order: small integers, hidden states with one
 magnitude per branch, widths that are powers of four. Only the roundings at the stated boundaries remain, and each is
 emulated with exact fractions.
 """
@@ -16,8 +16,8 @@ from engram_ref.oracle.small_modules import V41, random_inputs, random_parameter
 
 
 @cache
-def whole_number_case(width):
-    """Rows of whole numbers up to 30, projections that add at most 16 of them, hidden states of one magnitude."""
+def integer_case(width):
+    """Return integer rows up to 30, projections that add at most 16 of them, and hidden states of one magnitude."""
     config, rng = replace(V41, hidden_size=width), np.random.default_rng(width)
     hidden, rows = random_inputs(config, rng, 2, 3)
     signs = np.where(hidden < 0, -1.0, 1.0)
@@ -37,7 +37,7 @@ def whole_number_case(width):
 
 
 def sparse(rng, shape):
-    """A float32 array whose last-axis vectors contain twelve 1.0, four -1.0 and zeros, in random order."""
+    """Return a float32 array whose last-axis vectors have twelve 1.0, four -1.0 and otherwise zeros, shuffled."""
     signs = np.array([1.0] * 12 + [-1.0] * 4 + [0.0] * (shape[-1] - 16), dtype=np.float32)
     return rng.permuted(np.broadcast_to(signs, shape), axis=-1)
 

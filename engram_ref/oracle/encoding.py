@@ -2,7 +2,7 @@
 
 An argument of a case is one of
 
-    {"array": key}                         the array of that key, from any of the files
+    {"array": key}                         the array with that key, from any file
     {"configuration": key}                 an entry of the manifest's "configurations"
     {"parameters": {name: argument, ...}}  a dictionary of arrays
     {"tuple": [argument, ...]}             a tuple; a JSON list stays a list
@@ -30,7 +30,7 @@ CLASSES = {"EngramConfig": EngramConfig} | {
 
 
 def decode(argument: object, arrays: Mapping[str, np.ndarray], configurations: Mapping[str, object]) -> object:
-    """Decode one argument; `arrays` holds those of all files, `configurations` the results of `as_configuration`.
+    """Decode one argument, given the arrays of all files and the configurations from `as_configuration`.
 
     raises   InputError for an unknown form, array, configuration or dtype
     """
@@ -63,7 +63,7 @@ def decode_all(arguments: Mapping[str, object], arrays: Mapping[str, np.ndarray]
 def as_configuration(entry: object) -> object:
     """Return the configuration that an entry describes.
 
-    raises   InputError for an unknown class, a missing or unknown field, and values that the class rejects
+    raises   InputError for an unknown class, a missing or unknown field, or values that the class rejects
     """
     if not isinstance(entry, dict):
         return entry

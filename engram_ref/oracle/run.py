@@ -34,7 +34,7 @@ class Adapter:
 
 
 def adapter_of(namespace: Ops) -> Adapter:
-    """Return the adapter of a backend: to tensors if the backend has a function `tensors`, else NumPy arrays."""
+    """Return the adapter of a backend: it converts to tensors if the backend has `tensors`, else to NumPy arrays."""
     tensors = getattr(namespace, "tensors", None)
     if tensors is None:
         return Adapter()
@@ -90,7 +90,7 @@ def call(op: str, arguments: Mapping[str, object], outputs: tuple[str, ...], nam
 
 def run_stepper(namespace: Ops, adapter: Adapter, record: Record, ids: object, history: object,
                     **constants: object) -> object:
-    """Run one decode step of the function that `stepper` returns: rows [B, C]."""
+    """Run one decode step with the function that `stepper` returns: rows [B, C]."""
     return namespace.stepper(**constants)(ids, history)
 
 
@@ -105,7 +105,7 @@ def run_addressing(namespace: Ops, adapter: Adapter, record: Record, config: obj
 
 def run_engram(namespace: Ops, adapter: Adapter, record: Record, parameters: dict, hidden: object,
                    rows: object, config: object, dead: object, chunks: list[int]) -> tuple:
-    """Run the module over a stream in `chunks`: Y of the last chunk, and the taps after it."""
+    """Run the module over a stream in `chunks`; return Y of the last chunk and the taps after it."""
     stream = ModuleStream.start(parameters, config, hidden, namespace)
     Y = feed_chunks(stream, {"hidden": hidden, "rows": rows, "dead": dead}, chunks, record)
     return Y, stream.state
@@ -113,7 +113,7 @@ def run_engram(namespace: Ops, adapter: Adapter, record: Record, parameters: dic
 
 def run_model(namespace: Ops, adapter: Adapter, record: Record, parameters: dict, ids: object,
                   config: object, dead: object, chunks: list[int], absorbed: bool) -> object:
-    """Run the whole model over a text in `chunks`: logits of the last chunk."""
+    """Run the whole model over a text in `chunks`; return the logits of the last chunk."""
     stream = ModelStream(parameters, config, DecodeState.start(len(ids)), namespace, absorbed)
     return feed_chunks(stream, {"ids": ids, "dead": dead}, chunks, record)
 

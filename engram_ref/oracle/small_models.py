@@ -84,7 +84,7 @@ def slow_attention_config(config):
 def slow_experts_config(config):
     """Return the fields of an ExpertsConfig under the names of the slow version."""
     return {"top_k": config.num_experts_per_tok, "n_group": config.n_group, "topk_group": config.topk_group,
-            "judges": 1 if config.group_score == "best" else 2,
+            "group_best": 1 if config.group_score == "best" else 2,
             "scale": config.routed_scaling_factor, "form": config.scoring_func, "normalised": config.norm_topk_prob}
 
 

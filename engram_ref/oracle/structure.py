@@ -21,38 +21,38 @@ INTEGERS_FIELDS = {"*": {"dtype": str, "shape": [int], "values": list}}
 WORDS = {int: "a whole number", str: "text", list: "a list", dict: "an object"}
 
 
-def check_structure(value: object, structure: object, file: str, place: str = "") -> None:
-    """Raise InputError for the first field of `value` that is missing or has a wrong type.
+def check_structure(value: object, structure: object, file: str, path: str = "") -> None:
+    """Raise InputError for the first field of `value` that is missing or has the wrong type.
 
     value       as returned by json.loads
     structure   as described in the module docstring
-    file        name for the error
-    place       path of `value` in the file
+    file        file name for the error message
+    path        path of `value` in the file
     """
     if isinstance(structure, list):
-        for i, part in enumerate(checked(value, list, file, place)):
-            check_structure(part, structure[0], file, f"{place}[{i}]")
+        for i, part in enumerate(checked(value, list, file, path)):
+            check_structure(part, structure[0], file, f"{path}[{i}]")
     elif isinstance(structure, dict):
-        check_fields(checked(value, dict, file, place), structure, file, place)
+        check_fields(checked(value, dict, file, path), structure, file, path)
     elif structure is not ANY:
-        checked(value, structure, file, place)
+        checked(value, structure, file, path)
 
 
-def check_fields(value: dict, structure: dict, file: str, place: str) -> None:
+def check_fields(value: dict, structure: dict, file: str, path: str) -> None:
     """Check every field of one object; unknown fields are ignored."""
     if "*" in structure:
         structure = dict.fromkeys(value, structure["*"])
     for field, inner in structure.items():
         name = field.removesuffix("?")
-        path = f"{place}.{name}" if place else name
+        inner_path = f"{path}.{name}" if path else name
         if name in value:
-            check_structure(value[name], inner, file, path)
+            check_structure(value[name], inner, file, inner_path)
         elif name == field:
-            raise InputError(file, f"a field {path}", "none", "not written by engram-ref golden export?")
+            raise InputError(file, f"a field {inner_path}", "none", "not written by engram-ref golden export?")
 
 
-def checked(value: object, kind: type, file: str, place: str) -> object:
-    """Return the value, or raise InputError unless its type is exactly `kind`: a bool is not a number."""
+def checked(value: object, kind: type, file: str, path: str) -> object:
+    """Return the value; raise InputError unless its type is exactly `kind`, since a bool must not pass as an int."""
     if type(value) is not kind:
-        raise InputError(file, f"{WORDS[kind]} at {place or 'the top'}", repr(value)[:60])
+        raise InputError(file, f"{WORDS[kind]} at {path or 'the top'}", repr(value)[:60])
     return value

@@ -111,7 +111,7 @@ def read_bytes(path: Path) -> bytes:
 
 
 def parse_json(data: bytes, path: Path) -> object:
-    """Parse JSON; raise an InputError that names the file if it is invalid."""
+    """Parse JSON; raise an InputError that names the file if the JSON is invalid."""
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
@@ -145,7 +145,7 @@ def as_case(entry: Mapping, arrays: Mapping[str, np.ndarray]) -> Case:
 
 
 def as_stage(entry: Mapping, case: str, arrays: Mapping[str, np.ndarray]) -> Stage:
-    """Return one stage; raise InputError for an array that is missing or does not fit its class."""
+    """Return one stage; raise InputError for an array that is missing or does not suit its class."""
     place = f"case {case}, stage {entry['name']}"
     for key in (entry["expected"], *([entry["scale"]] if "scale" in entry else [])):
         if key not in arrays:

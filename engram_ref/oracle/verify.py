@@ -47,7 +47,7 @@ class Result:
 
 def verify(namespace: Ops, adapter: Adapter, vectors: Vectors,
            progress: Callable[[int, int], None] = lambda done, total: None) -> list[Result]:
-    """Verify every case; cases with traced stages also without a trace, where fused kernels may run.
+    """Verify every case, and cases with traced stages also without a trace, so that fused kernels run.
 
     namespace   the functions under test, such as engram_ref.ops
     adapter     conversion of arrays and dtypes

@@ -18,7 +18,7 @@ WIDE_YARN = YarnConfig(factor=40.0, mscale=1.0)
 
 
 def rotations():
-    """Yield cases of frequencies, angles and rotated pairs."""
+    """Yield cases for frequencies, angles and rotated pairs."""
     for title, dim, theta, yarn in (("plain", 6, 10_000.0, None), ("pair", 2, 500.0, None),
                                     ("yarn", 64, 10_000.0, WIDE_YARN), ("yarn-narrow", 6, 100.0, YARN)):
         flags = "positions" if yarn is None else "positions yarn"
@@ -65,7 +65,7 @@ def terms_of(config, S):
 
 
 def layers():
-    """Yield cases of one MLA layer: from the start, one token, no tokens, and after a cache."""
+    """Yield cases for one MLA layer: from the start, one token, no tokens, and after a cache."""
     for config, label in ((MLA, "plain"), (MLA_LATENT, "latent-yarn")):
         for title, B, T, S in (("batch", 2, 4, 4), ("one-token", 1, 1, 1), ("empty", 2, 0, 0), ("cached", 1, 2, 5)):
             name, flags = f"{label}-{title}", "positions yarn" if config.yarn else "positions"
@@ -89,7 +89,7 @@ def layers():
 
 
 def inside(name, p, config, x, c_kv, k_pe, positions, angle, flags):
-    """Yield cases of the parts of the layer: both forms of attention, mask, up-projections, softmax."""
+    """Yield cases for the parts of the layer: both forms of attention, mask, up-projections, softmax."""
     S = c_kv.shape[1]
     q_nope, q_pe = ops.queries(p, x, angle, config)
     w_uk, w_uv = ops.up_projections(p, config)
@@ -109,8 +109,8 @@ def inside(name, p, config, x, c_kv, k_pe, positions, angle, flags):
 
 def positioned(x, positions):
     """Pair every token with its position."""
-    return [(v, t) for row, places in zip(x.tolist(), positions.tolist(), strict=True)
-            for v, t in zip(row, places, strict=True)]
+    return [(v, t) for row, row_positions in zip(x.tolist(), positions.tolist(), strict=True)
+            for v, t in zip(row, row_positions, strict=True)]
 
 
 def slow_queries(positions):

@@ -43,7 +43,7 @@ def site(name, shape):
 
 
 def sites():
-    """Yield cases of the maps, of reading, writing and collapsing branches."""
+    """Yield cases for the maps, and for reading, writing and collapsing branches."""
     for title, shape in SHAPES.items():
         B, T, M, D = shape
         parameters, X, rng = site(f"branch_maps/{title}", shape)

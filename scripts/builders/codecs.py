@@ -42,7 +42,7 @@ def exact_value(code, byte):
 
 
 def rounded():
-    """Yield cases of rounding to bfloat16, and to FP8 with one scale per block."""
+    """Yield cases for rounding to bfloat16, and to FP8 with one scale per block."""
     x = np.array(ROUNDED, dtype=np.float32)
     brain = lambda x: each(lambda v: math.copysign(slow.to_bfloat16(v), v), x)
     yield case("round_bf16/ties", kind="exact", flags="rounding subnormal minus-zero", x=x, slow=brain)
@@ -70,7 +70,7 @@ def rounded():
 
 
 def edges_of_scales():
-    """Return blocks with maxima at and next to 448 * 2^k; a float32 logarithm is one power too low for some of them."""
+    """Return blocks with maxima at and next to 448 * 2^k; a float32 logarithm gives a power one too low for some."""
     top = np.float32(448) * np.float32(2.0) ** np.array([-20, -9, -1, 0, 1, 7, 30, 100], dtype=np.float32)
     top = np.concatenate([top, np.nextafter(top, np.float32(0)), np.nextafter(top, np.float32(np.inf))])
     blocks = np.repeat(top[:, None], 32, axis=1) * np.float32(0.37)
@@ -90,7 +90,7 @@ def slow_quantise(x, floor):
 
 
 def tables():
-    """Yield cases of gathering, decoding and concatenating rows."""
+    """Yield cases for gathering, decoding and concatenating rows."""
     rng = rng_of("gather/table")
     table, offsets = rng.standard_normal((12, 3)), np.array([0, 5])
     rows = np.array([[[4, 0], [1, 6]], [[0, 3], [2, 2]]])

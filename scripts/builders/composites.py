@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from engram_ref import ops
-from engram_ref.oracle.emulated_rounding import emulated_project, whole_number_case
+from engram_ref.oracle.emulated_rounding import emulated_project, integer_case
 from engram_ref.oracle.small_modules import slow_gated
 from scripts.builders.codecs import NO_FLOOR
 from scripts.builders.modules import CONFIGS, module_arguments, terms_of
@@ -13,7 +13,7 @@ from scripts.builders.planned import Other, case, rng_of
 
 
 def composites():
-    """Yield cases of each composite, applied to the output of the previous one."""
+    """Yield cases for each composite, applied to the output of the previous one."""
     for label, config in CONFIGS.items():
         a = module_arguments(f"gated_update/{label}", config, 1, 3)
         p, hidden, rng = a["parameters"], a["hidden"], rng_of(f"taps/{label}")
@@ -44,7 +44,7 @@ def composites():
 
 def faint_memory():
     """Yield V4.1's projection of a memory below the quantiser's floor, with weights whose float32 sums are exact."""
-    config, p, _, _ = whole_number_case(4)
+    config, p, _, _ = integer_case(4)
     numbers = rng_of("project/faint").integers(-60, 61, (1, 3, config.memory_width))
     unfloored = Other("without a floor", NO_FLOOR, {"config": replace(config, quantise_floor=0.0)}, slow_project)
     yield case("project/v4.1-faint", outputs=("key", "value"), kind="exact", dialect="v4.1-like",

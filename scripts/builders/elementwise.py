@@ -11,14 +11,14 @@ from scripts.builders.planned import case, each, lines, rng_of
 
 EDGES = [0.0, -0.0, 1e-6, -1e-6, math.nextafter(1e-6, 0), -math.nextafter(1e-6, 1), 1e-30, -1e-30, 5e-324, 0.25, -0.25,
          3.0, -3.0]
-"""Scores at and near the special points of the roots: zero, its sign, the clamp."""
+"""Scores at and near the special points of the roots: 0.0, -0.0 and the clamp."""
 
 FAR = [40.0, -40.0, 709.0, -709.0, 800.0, -800.0]
 """Scores for which a naive exp overflows or the sigmoid rounds to 0 or 1."""
 
 
 def norms():
-    """Yield cases of RMSNorm and its parts: odd widths, short vectors, per-branch gains."""
+    """Yield cases for RMSNorm and its parts: odd widths, short vectors, per-branch gains."""
     for title, shape, gain, eps, size, flags in (
             ("odd-width", (2, 3, 7), (7,), 1e-6, 1.0, "odd-width"), ("width-1", (3, 1), (1,), 1e-20, 1.0, "odd-width"),
             ("branches", (2, 3, 3, 5), (3, 5), 1e-5, 1.0, "unequal-branches"),
@@ -50,7 +50,7 @@ def slow_norm(x, gain, eps):
 
 
 def gates():
-    """Yield cases of the gates and their roots."""
+    """Yield cases for the gates and their roots."""
     edges = np.array(EDGES + FAR)
     yield case("sigmoid/edges", slow=lambda x: each(slow.sigmoid, x), flags="saturated minus-zero", x=edges)
     yield case("sigmoid/float32", slow=lambda x: each(slow.sigmoid, x), kind="f32", flags="float32 saturated",
@@ -73,7 +73,7 @@ def gates():
 
 
 def scores():
-    """Yield cases of scores of branches that differ in size, of scores of exactly zero, and of gated values."""
+    """Yield cases for scores of branches of different magnitude, scores of exactly zero, and gated values."""
     rng = rng_of("score/branches")
     sizes = np.array([0.01, 1.0, 100.0])[:, None]
     query, key = sizes * rng.standard_normal((2, 2, 3, 5)), rng.standard_normal((2, 2, 3, 5))
@@ -98,7 +98,7 @@ def slow_factored(hidden, key, query_gain, key_gain, eps):
 
 
 def convolutions():
-    """Yield cases of the short convolution: from the start, after a chunk, and on inputs shorter than its span."""
+    """Yield cases for the short convolution: from the start, after a chunk, and on inputs shorter than its span."""
     for title, (B, T, M, D, L, dilation), flags in (
             ("batch", (2, 5, 3, 3, 4, 2), "batch odd-width history"),
             ("one-token", (1, 1, 2, 1, 4, 3), "one-token short"), ("empty", (2, 0, 2, 3, 4, 3), "empty"),
@@ -122,7 +122,7 @@ def slow_conv(x, weight, dilation, taps):
 
 
 def projections():
-    """Yield cases of linear maps, sums, embeddings and the loss."""
+    """Yield cases for linear maps, sums, embeddings and the loss."""
     for title, (n, inner, outer), bias, flags in (
             ("bias", (3, 7, 5), True, "odd-width"), ("plain", (2, 33, 1), False, "odd-width"),
             ("empty", (0, 4, 2), True, "empty")):

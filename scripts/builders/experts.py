@@ -21,7 +21,7 @@ BIAS_SIZES = (12.0, 3e3, 1e9)
 
 
 def networks():
-    """Yield cases of SwiGLU and of the router's scores."""
+    """Yield cases for SwiGLU and the router's scores."""
     rng = rng_of("swiglu/odd")
     for title, n, F, flags in (("odd-width", 3, 5, "odd-width"), ("empty", 0, 2, "empty")):
         yield case(f"swiglu/{title}", terms=2 * WIDTH + F, flags=flags, x=rng.standard_normal((n, WIDTH)),
@@ -37,7 +37,7 @@ def networks():
 
 
 def choices():
-    """Yield cases of choosing experts, with ties, groups and negative biases, and of their weights."""
+    """Yield cases for choosing experts, with ties, groups and negative biases, and for their weights."""
     rng = rng_of("select_experts/random")
     tied = np.array([[0.5, 0.5, 0.5, 0.5, 0.25, 0.5, 0.25, 0.25], [0.125] * 8])
     for name, config in CONFIGS.items():
@@ -64,11 +64,11 @@ def choices():
 def chosen_of(scores, bias, config):
     bias = [0.0] * len(scores) if bias is None else np.asarray(bias).tolist()
     return slow.choose(scores, bias, config.num_experts_per_tok, config.n_group, config.topk_group,
-                       slow_experts_config(config)["judges"])
+                       slow_experts_config(config)["group_best"])
 
 
 def mixtures():
-    """Yield cases of routing, of both forms of routed experts, and of the whole mixture."""
+    """Yield cases for routing, both forms of routed experts, and the whole mixture."""
     for name, config in CONFIGS.items():
         rng = rng_of(f"moe/{name}")
         p = {key: rng.standard_normal(shape) * (shape[-1] ** -0.5 if len(shape) > 1 else 0.3)
@@ -93,7 +93,7 @@ def mixtures():
 
 
 def edges():
-    """Yield cases with biases far above the scores, and with scores that are all 0; the second token's are ordinary."""
+    """Yield cases with biases far above the scores, and with scores that are all 0; the second token is ordinary."""
     logits = np.array([-17.0, -16.0, -15.5, -30.0])
     x = np.array([[1.0], [-0.05]])
     for form in ("sigmoid", "sqrt_softplus"):

@@ -14,7 +14,7 @@ from scripts.builders.planned import case, rng_of
 from scripts.builders.streams import STEPS, columns_of, marked, stream_case
 
 BOTH_MARKS = replace(QWEN, name="both-marks", pad_id=7, dead_barrier=True, max_ngram=4, table_sizes=(23, 31, 37))
-"""A dialect with DEAD and EOS; the fill is its EOS, so its pad id never appears."""
+"""A dialect with DEAD and EOS; EOS replaces hidden tokens, so the pad id never appears."""
 
 NORMALISED = {
     "accents": (" Caf\u00e9\n", "cafe"), "blanks": ("\t ", " "), "full-width": ("\uff34\uff28\uff25", "the"),
@@ -29,7 +29,7 @@ KEYS = {"word": (" The", "\u0120The", "the"), "broken-bytes": ("\ufffd", "\u00c3
 
 
 def text():
-    """Yield cases of normalisation and the canonical map, with answers derived by hand."""
+    """Yield cases for normalisation and the canonical map, with answers derived by hand."""
     for title, (before, after) in NORMALISED.items():
         yield case(f"normalise/{title}", slow=lambda text, after=after: after, text=before)
     for title, (shown, raw, key) in KEYS.items():
@@ -40,7 +40,7 @@ def text():
 
 
 def canonical():
-    """Yield cases of looking up ids in a map and of marking positions."""
+    """Yield cases for mapping ids and for marking DEAD positions."""
     table = np.array([0, 0, 1, 2, 1, 3])
     look_up = lambda ids, canonical: [DEAD if i == DEAD else canonical[i] for i in ids.ravel()]
     for title, ids, flags in (("batch", [[1, 5, 0], [4, DEAD, 2]], "dead batch"), ("empty", [[]], "empty")):
@@ -52,7 +52,7 @@ def canonical():
 
 
 def multipliers():
-    """Yield cases of both generators, for seeds and sizes of the presets and for unusual ones."""
+    """Yield cases for both generators, for seeds and sizes of the presets and for unusual ones."""
     for seed, index, n, size in ((0, 1, 4, 99_092), (0, 15, 3, 98_627), (7, 2, 1, 300), (123_456_789_012, 0, 2, 61)):
         for name, slow in (("pcg64", hashing.pcg_multipliers), ("splitmix64", hashing.splitmix_multipliers)):
             yield case(f"{name}_multipliers/seed-{seed}-index-{index}", slow=lambda slow=slow, **a: slow(*a.values()),
@@ -62,7 +62,7 @@ def multipliers():
 
 
 def prime_numbers():
-    """Yield cases of primality and table sizes."""
+    """Yield cases for primality and table sizes."""
     known = {0: False, 1: False, 2: True, 9: False, 561: False, 7919: True, 3_215_031_751: False, 2**31 - 1: True,
              3_825_123_056_546_413_051: False, 2**61 - 1: True}       # two of them pass some Miller-Rabin bases
     for n, answer in known.items():
@@ -76,7 +76,7 @@ def prime_numbers():
 
 
 def hashed():
-    """Yield cases of windows, mixes, rows and histories, small enough to check by hand."""
+    """Yield cases for windows, mixes, rows and histories, small enough to check by hand."""
     streams = {
         "dead": ([[5, 6, DEAD, 7, 8]], [[DEAD, DEAD]], None, "dead"), "empty": ([[]], [[1, 2]], None, "empty"),
         "one-token": ([[4]], [[DEAD, 3]], None, "one-token history"),
@@ -109,7 +109,7 @@ def hashed():
 
 
 def streams():
-    """Yield streams of rows in dialects without marks, with DEAD, with EOS, and with both."""
+    """Yield streams of rows in dialects with neither DEAD nor EOS, with one of them, and with both."""
     for config in (DEMO, V41, QWEN, BOTH_MARKS):
         constants, layer = addressing_of(config), config.layer_ids[0]
         for title, (flags, steps) in STEPS.items():
@@ -123,7 +123,7 @@ def streams():
 
 
 def layers_and_steps(constants):
-    """Yield cases of the composites: all layers at once from raw ids, and one decode step."""
+    """Yield cases for the composites: all layers at once from raw ids, and one decode step."""
     m, p = np.array(constants["multipliers"][:3]), np.array(constants["primes"][:4])
     shared = {"pad_id": 1, "eos_id": 3}
     raw, history = np.array([[5, DEAD, 2, 4, 0]]), np.array([[3, 1]])
@@ -178,7 +178,7 @@ def slow_layers(ids, canonical, history, multipliers, primes, offsets, pad_id, e
 
 
 def addressing():
-    """Yield constants of each layer and a few rows, for every preset at full size and for a dialect with both marks."""
+    """Yield constants of each layer and a few rows, for every preset at full size and a dialect with DEAD and EOS."""
     for config in (*map(preset, presets()), BOTH_MARKS):
         name, rng = config.name, rng_of(config.name)
         ids = rng.integers(0, config.canonical_size, (2, 6))
@@ -209,7 +209,7 @@ def slow_constants(pads, config, canonical_ids, layer_id, history, flat):
 
 
 def caches():
-    """Yield cases of caches whose rows differ in length: positions, writing, reading; and of sampling."""
+    """Yield cases for caches whose rows differ in length: positions, writing, reading; and for sampling."""
     lengths, cache = np.array([2, 0, 3]), np.arange(18).reshape(3, 3, 2)
     new = -1 - np.arange(12).reshape(3, 2, 2)
     yield case("positions_after/lengths", flags="positions batch", lengths=lengths, T=2,

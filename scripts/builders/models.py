@@ -31,7 +31,7 @@ def dialects():
 
 
 def models():
-    """Yield cases of every model: a batch, one token, no tokens, two chunks; the absorbed form; DEAD positions."""
+    """Yield cases for every model: a batch, one token, no tokens, two chunks; the absorbed form; DEAD positions."""
     for label, config in (*MODELS.items(), *dialects()):
         parameters = shared_with_full(random_model(config))
         dialect = config.engram.name if config.engram else ""
@@ -81,7 +81,7 @@ def streams():
 
 
 def shared_with_full(parameters):
-    """Replace arrays by the full model's if the shapes agree, so that they are stored once."""
+    """Replace arrays with the full model's if the shapes agree, so that each is stored once."""
     full = random_model(FULL)
     fits = lambda name, array: array.dtype == np.float64 and np.shape(full.get(name)) == array.shape
     return {name: full[name] if fits(name, array) else array for name, array in parameters.items()}

@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from engram_ref import ops
-from engram_ref.oracle.emulated_rounding import emulated_memory, emulated_project, whole_number_case
+from engram_ref.oracle.emulated_rounding import emulated_memory, emulated_project, integer_case
 from engram_ref.oracle.run import Adapter, call
 from engram_ref.oracle.small_modules import DIALECTS, V41, random_inputs, random_parameters, slow_engram
 from scripts.builders.codecs import NO_FLOOR
@@ -31,7 +31,7 @@ def module_arguments(name, config, B, T, chunks=None, dead=None, dtype=np.float6
 
 
 def whole():
-    """Yield cases of each dialect: a batch, one token, no tokens, two chunks, DEAD positions, zero states, float32."""
+    """Yield cases for each dialect: a batch, one token, no tokens, two chunks, DEAD positions, zero states, float32."""
     for label, config in CONFIGS.items():
         shared = {"outputs": ("output", "taps"), "terms": terms_of(config), "dialect": label, "traced": True}
         for title, B, T, chunks, flags in (("batch", 2, 4, None, "batch unequal-branches"),
@@ -40,7 +40,7 @@ def whole():
             name = f"engram/{label}-{title}"
             yield case(name, slow=slow_module, flags=f"dialect {flags}", **shared,
                        **module_arguments(name, config, B, T, chunks))
-        if config.gate_form != "copysign_sqrt":      # its sign of a zero score depends on the order of the sum
+        if config.gate_form != "copysign_sqrt":      # for a zero score, its sign depends on the order of the sum
             arguments = module_arguments(f"engram/{label}-zero", config, 1, 2)
             arguments["hidden"][:] = 0.0
             yield case(f"engram/{label}-zero-state", slow=slow_module, flags="clamp eps dialect", **shared, **arguments)
@@ -55,7 +55,7 @@ def whole():
 
 
 def in_float32(function):
-    """Return the function in float64, but with the machine epsilon of float32 if the dialect uses that of the dtype."""
+    """Return the function in float64, but with float32's machine epsilon if the dialect's eps is that of the dtype."""
     def with_eps(config, **arguments):
         eps = float(np.finfo(np.float32).eps) if config.norm_eps is None else config.norm_eps
         return function(config=replace(config, norm_eps=eps), **arguments)
@@ -73,9 +73,9 @@ def slow_module(parameters, hidden, rows, config, dead, chunks):
 
 
 def released():
-    """Yield V4.1 with its roundings, on numbers whose float32 sums are exact in any order: projections bit for bit."""
+    """Yield V4.1 cases with its roundings; float32 sums are exact in any order, so projections are bit-identical."""
     for width in (4, 16):
-        config, parameters, hidden, rows = whole_number_case(width)
+        config, parameters, hidden, rows = integer_case(width)
         arguments = {"parameters": parameters, "hidden": hidden, "rows": rows, "config": config, "dead": None,
                      "chunks": [hidden.shape[1]]}
         shared = {"kind": "f32", "truth": after_rounding, "slow": slow_released, "terms": 3 * width, "traced": True,

@@ -16,7 +16,7 @@ from engram_ref.oracle.run import Adapter, call
 
 SEED = 20260112
 STEP = 2.0**-20
-"""Relative step that measures the condition: far above rounding errors, small enough to ignore curvature."""
+"""Relative step for measuring the condition: far above rounding errors, small enough to ignore curvature."""
 
 
 @dataclass

@@ -36,7 +36,7 @@ def columns_of(steps):
 
 
 def feeds(steps, batch):
-    """Yield per feed its step number, and per row its whole text as [(row, column)] with the number of new tokens."""
+    """For each feed, yield its step and, per row, the whole text as [(row, column)] and the number of new tokens."""
     streams, used = {"main": [()] * batch}, 0
     for i, (name, action, argument, *counts) in enumerate(steps):
         rows = streams[name]

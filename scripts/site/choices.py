@@ -1,4 +1,4 @@
-"""The page of choices and deviations: values marked "choice", and places marked `Deviation:`.
+"""The page of choices and deviations: values marked "choice", and paragraphs marked `Deviation:`.
 
 Both kinds of mark are comments in the source of the package. This file collects them:
 
@@ -33,9 +33,9 @@ authors' code, or in HF transformers, whose classes the tests compare with the p
 MODELS = """\
 ## Values that no source publishes: the backbone
 
-These values are set in `engram_ref/model_presets.py`, with the published figure that they were tested against, if there
+These values are set in `engram_ref/model_presets.py`, with the published number that each was tested against, if there
 is one. A name that begins with an underscore is a part that several [models](models.md) share; a model derived from
-another one inherits its values.
+another model inherits its values.
 """
 
 
@@ -44,11 +44,11 @@ def page(root: Path) -> dict[str, str]:
     presets, models = (root / PACKAGE / name for name in ("presets.py", "model_presets.py"))
     if not presets.exists():
         return {}
-    places = [f"- {_link(file, root)}: {plain(text)}" for file in sorted((root / PACKAGE).rglob("*.py"))
-              for text in deviations(file.read_text(encoding="utf-8"))]
+    entries = [f"- {_link(file, root)}: {plain(text)}" for file in sorted((root / PACKAGE).rglob("*.py"))
+               for text in deviations(file.read_text(encoding="utf-8"))]
     parts = ["# Choices and deviations", INTRODUCTION, _values_table(presets, "preset")]
     parts += [MODELS, _values_table(models, "part or model")] if models.exists() else []
-    parts += ["## Where the code departs from a source", "\n".join(places)]
+    parts += ["## Where the code departs from a source", "\n".join(entries)]
     return {"reference/choices.md": "\n\n".join(parts) + "\n"}
 
 
@@ -89,23 +89,23 @@ def _notes(source: str) -> dict[int, str]:
 def _values(tree: ast.Module) -> list[tuple[str, str, ast.expr]]:
     """(owner, field, value) of every preset, that is, a call with `name=`; of every other call assigned to a name;
     and of every named dictionary of fields."""
-    found = []
+    values = []
     for node in ast.walk(tree):
         if isinstance(node, ast.Call):                                  # a preset
             fields = {k.arg: k.value for k in node.keywords if k.arg}
             if isinstance(fields.get("name"), ast.Constant):
-                found += [(fields["name"].value, field, value) for field, value in fields.items()]
+                values += [(fields["name"].value, field, value) for field, value in fields.items()]
         elif isinstance(node, ast.Assign) and isinstance(node.value, ast.Call):         # another named call
             fields = {k.arg: k.value for k in node.value.keywords if k.arg}
             if "name" not in fields:
-                found += [(ast.unparse(node.targets[0]), field, value) for field, value in fields.items()]
+                values += [(ast.unparse(node.targets[0]), field, value) for field, value in fields.items()]
         elif isinstance(node, (ast.Assign, ast.AnnAssign)) and isinstance(node.value, ast.Dict):     # a dictionary
             label = ast.unparse(node.targets[0] if isinstance(node, ast.Assign) else node.target)
             for key, inner in zip(node.value.keys, node.value.values, strict=True):
                 if isinstance(inner, ast.Dict):
-                    found += [(f"{label}[{ast.unparse(key)}]", field.value, value)
+                    values += [(f"{label}[{ast.unparse(key)}]", field.value, value)
                               for field, value in zip(inner.keys, inner.values, strict=True)]
-    return found
+    return values
 
 
 def deviations(source: str) -> list[str]:

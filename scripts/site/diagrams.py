@@ -24,7 +24,7 @@ FONTS = 'font-family="Helvetica, Arial, sans-serif"'
 
 
 def svg(width: float, height: float, *parts: str) -> str:
-    """The whole drawing."""
+    """The complete SVG element."""
     return (f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {width:g} {height:g}" width="{width:g}" '
             f'{FONTS} font-size="14" fill="currentColor">{"".join(parts)}</svg>')
 

@@ -1,4 +1,4 @@
-"""The page "Type your own text": its word list and constants, and the rows of the default sentence.
+"""Generate the word list, the constants and the default rows of the page "Type your own text".
 
     python explorable.py    ->  {"assets": {"assets/try-data.js": ...}, "marks": {"try: rows": ..., ...}}
 
@@ -93,7 +93,7 @@ def big(values: np.ndarray) -> str:
 
 
 class Column(NamedTuple):
-    """One dialect's column of the table: the results of the default sentence in one layer."""
+    """One dialect's column of the table: the results for the default sentence in one layer."""
 
     config: EngramConfig
     layer: int
@@ -110,7 +110,7 @@ def column(name: str, layer: int, ids: np.ndarray) -> Column:
 
 
 def figure() -> str:
-    """The tokens of the default sentence and the rows that one of them reads in both dialects."""
+    """The tokens of the default sentence and the rows read at one of them in both dialects."""
     # The tokens, and the results of each dialect.
     vocabulary = Vocabulary.load(preset(DIALECTS[0][0]).vocabulary)
     raw_ids = vocabulary.encode(DEFAULT_TEXT)

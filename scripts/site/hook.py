@@ -113,10 +113,10 @@ def on_page_content(html, page, config, files):
             html = html.replace(f"<p>{{{{ {name} }}}}</p>", text)
         return equations.replace_formulas(inserts.replace_inserts(html, built["figures"]))
     except (equations.FormulaError, inserts.InsertError) as error:
-        raise PluginError(f"{_place(page, getattr(error, 'latex', ''))}: {error}") from None
+        raise PluginError(f"{_location(page, getattr(error, 'latex', ''))}: {error}") from None
 
 
-def _place(page, words: str) -> str:
+def _location(page, words: str) -> str:
     """`file:line` of this text in the page's source file."""
     scripts = {page_of(script): script for script in built["scripts"]}
     file = scripts.get(page.file.src_uri, DOCS / page.file.src_uri)

@@ -17,7 +17,7 @@ class InsertError(ValueError):
 
 
 def replace_inserts(page_html: str, figures: dict[str, dict]) -> str:
-    """Replace each mark that is a paragraph by itself with a <figure>."""
+    """Replace each mark that is a whole paragraph with a <figure>."""
     def drawn(mark: re.Match) -> str:
         text = html.unescape(re.sub("<[^>]+>", "", mark[2]))       # Markdown may have added tags
         return _figure(mark[1], *_find(mark[1], text, figures))

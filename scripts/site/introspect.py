@@ -65,7 +65,7 @@ def dialects_page() -> str | None:
 
 CONSTANTS = """\
 The multipliers of each preset, newest token first, and its table sizes: one prime per column, 2-grams first. Layers are
-numbered as in the preset; the table above says whether from 0 or 1. Together with the map of the vocabulary,
+numbered as in the preset; the table above shows whether from 0 or 1. Together with the map of the vocabulary,
 whose digest is in [`KNOWN_VOCABULARIES`][engram_ref.text.maps.KNOWN_VOCABULARIES], these numbers determine every row.
 [`Addressing`][engram_ref.addressing.Addressing] has the complete arrays."""
 
@@ -93,7 +93,7 @@ def constant_tables(configs: dict) -> list[str]:
 
 
 def models_page() -> str | None:
-    """One column per model: source, size and printed figures, then every field, part by part."""
+    """One column per model: source, size and published numbers, then every field, part by part."""
     presets, accounting = load("model_presets"), load("model") and load("model.accounting")
     if presets is None or accounting is None:
         return None
@@ -102,8 +102,9 @@ def models_page() -> str | None:
     sources = [["source", *(plain(c.source) for c in configs.values())],
                ["Engram", *("-" if c.engram is None else f"`{c.engram.name}`" for c in configs.values())]]
     parts = ["# Models", prose(presets), MODELS, "## Sizes", table(head, [*sources, *count_rows(accounting, configs)]),
-             "## Comparison with the papers", table(["model", "printed", "counted", "agreement", "quantity", "source"],
-                                                    printed_rows(accounting, configs)),
+             "## Comparison with the papers",
+             table(["model", "published", "counted", "agreement", "quantity", "source"],
+                   printed_rows(accounting, configs)),
              "## Every field", *part_sections({name: c.backbone for name, c in configs.items()})]
     return "\n\n".join(parts) + "\n"
 
@@ -111,7 +112,7 @@ def models_page() -> str | None:
 MODELS = """\
 All values marked "choice" are listed under [choices](choices.md). Engram modules that have their own preset are listed
 with all fields under [dialects](dialects.md). [The tutorial on counting](../learn/13_counting.md) explains what a total
-includes and which values follow from the printed figures.
+includes and which values follow from the published numbers.
 
 [`model_preset`][engram_ref.model_presets.model_preset] returns a model by name; `engram-ref count NAME` counts its
 parameters part by part."""
@@ -151,7 +152,7 @@ def part_sections(configs: dict) -> list[str]:
 
 
 def number(value: float | None) -> str:
-    """A count with commas, a share in percent, or a dash for None."""
+    """A count with commas, a fraction as a percentage, or a dash for None."""
     if isinstance(value, float):
         return f"{value:.2%}"
     return "-" if value is None else f"{value:,}"
@@ -199,7 +200,7 @@ def cli_page() -> str | None:
 
 
 def load(name: str):
-    """The module, or None if the package has no such file."""
+    """The module, or None if the package does not contain it."""
     if importlib.util.find_spec(PACKAGE) is None or importlib.util.find_spec(f"{PACKAGE}.{name}") is None:
         return None
     return importlib.import_module(f"{PACKAGE}.{name}")

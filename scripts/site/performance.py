@@ -27,12 +27,12 @@ from engram_ref.bench.report import (
 HERE = Path(__file__).parent
 
 HOW = """\
-The speed of the Numba backend, compared with plain implementations of the same work and with the limits of the
-machine. All variants take turns in one process. The tables show the median ratio over all rounds and its quartiles.
-Absolute times on a shared processor mean little, so every goal is a ratio.
+This page compares the speed of the Numba backend with plain implementations of the same work and with the limits of the
+machine. All variants run alternately in one process. The tables show the median ratio over all rounds and its
+quartiles. Absolute times on a shared processor mean little, so every goal is a ratio.
 
 - **Baselines** are in `scripts/baselines.py` and use nothing from this package: the rows as the authors' demo computes
-  them, a C loop, and torch code as a competent user writes it. A test checks that they return the same answers as ours.
+  them, a C loop, and torch code as a competent user writes it. A test checks that they return the same results.
 - **Limits** are measured in the same rounds: writing or copying the same number of bytes, reading the same number of
   random rows, the bare matrix product, one 64-bit divide per row.
 - **Fresh output** means that each call allocates its result. In all other cases the result is passed in as `out`.
@@ -49,17 +49,17 @@ engram-ref bench --only rows-bulk,gather --threads 1
 engram-ref bench --out result.json --plot result.svg
 ```
 
-The exit code is 1 if a judged goal was missed. The rows of a CUDA device are included if torch finds one."""
+The exit code is 1 if a judged goal was missed. The CUDA benchmarks are included if torch finds a device."""
 
 
 def page(result: dict, file: str) -> str:
     """The page as Markdown; `file` is the name of the result file."""
     counts = status_counts(result)
-    found = ", ".join(f"{count} {status}" for status, count in counts.items())
+    goals = ", ".join(f"{count} {status}" for status, count in counts.items())
     listed = [f"- {plain(note)}" for note in notes(result)]
     return "\n\n".join([
         "# Performance", HOW,
-        f"## Results of {result['date']}\n\nGoals: {found}. The file: [{file}](../performance/results/{file}).",
+        f"## Results of {result['date']}\n\nGoals: {goals}. The file: [{file}](../performance/results/{file}).",
         main_table(result), "{{ figure: performance }}",
         *(["## Notes", "\n".join(listed)] if listed else []),
         "## The machine", f"{plain(machine_text(result))}. {threads_text(result)}",
@@ -83,9 +83,9 @@ def variants_table(result: dict) -> str:
 
 
 def threads_text(result: dict) -> str:
-    """Number and kind of threads, and of rounds."""
+    """Numbers of threads and rounds, and the kind of threads."""
     threading = result["threading"]
-    return (f"Rows with more than one thread used {plain(threading['kernels'])} and {threading['blas']} BLAS threads. "
+    return (f"Multithreaded benchmarks used {plain(threading['kernels'])} and {threading['blas']} BLAS threads. "
             f"Every variant was measured at least {result['rounds']} times.")
 
 

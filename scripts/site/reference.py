@@ -1,7 +1,7 @@
 """Generated reference pages: one page per module, found by walking the package.
 
-Pages about values (stages, dialects, command line) need the package imported. They come from
-`introspect.py`, which runs in a separate process so that `mkdocs serve` always uses the newest code.
+Pages about values (stages, dialects, command line) require importing the package. `introspect.py` generates them
+in a separate process, so that `mkdocs serve` always uses the newest code.
 """
 
 import ast
@@ -22,24 +22,24 @@ LEFT_OUT = ("oracle.wrong",)                         # for tests only
 
 
 def api_pages(root: Path = ROOT) -> dict[str, str]:
-    """{source path of the page: Markdown}, in reading order."""
+    """{source path of a page: Markdown}, in reading order."""
     folders = [name for layer in structure.layers(root) for name in layer if (root / PACKAGE / name).is_dir()]
-    modules = sorted(find_modules(root), key=lambda module: _place(module, folders))
+    modules = sorted(find_modules(root), key=lambda module: _sort_key(module, folders))
     return {f"reference/api/{name.replace('.', '/')}.md": _api_page(name, is_package)
             for name, is_package in modules}
 
 
 def find_modules(root: Path) -> list[tuple[str, bool]]:
-    """(dotted name below the package, whether it is a package) of each module that gets a page."""
-    found = []
+    """(dotted name within the package, whether it is a package) of each module that gets a page."""
+    modules = []
     for file in sorted((root / PACKAGE).rglob("*.py")):
         parts = file.relative_to(root / PACKAGE).with_suffix("").parts
         is_package = parts[-1] == "__init__"
         name = ".".join(parts[:-1] if is_package else parts)
         hidden = name.startswith(LEFT_OUT) or any(part.startswith("_") for part in name.split("."))
         if not hidden and _has_content(file, is_package):
-            found.append((name or PACKAGE, is_package))
-    return found
+            modules.append((name or PACKAGE, is_package))
+    return modules
 
 
 def _has_content(file: Path, is_package: bool) -> bool:
@@ -50,7 +50,7 @@ def _has_content(file: Path, is_package: bool) -> bool:
     return ast.get_docstring(tree) is not None or (public and not is_package)
 
 
-def _place(module: tuple[str, bool], folders: list[str]) -> tuple:
+def _sort_key(module: tuple[str, bool], folders: list[str]) -> tuple:
     """Sort key: the package, its modules, then its folders by layer; the files of ops in reading order."""
     name, is_package = module
     if name == PACKAGE:
@@ -81,8 +81,8 @@ def ask_package(script: str) -> dict:
                           capture_output=True, text=True, encoding="utf-8")
     if done.returncode:
         lines = done.stderr.strip().splitlines()
-        place = next((line.strip() for line in reversed(lines) if line.lstrip().startswith("File")), "")
-        raise RuntimeError(f"{script} failed: {lines[-1]} ({place})")
+        location = next((line.strip() for line in reversed(lines) if line.lstrip().startswith("File")), "")
+        raise RuntimeError(f"{script} failed: {lines[-1]} ({location})")
     return json.loads(done.stdout)
 
 
@@ -104,7 +104,7 @@ def navigation(pages: dict[str, str]) -> list:
 
 
 def _section(level: list, name: str) -> list:
-    """The list of section `name` on this level; a new one is appended if there is none."""
+    """The list of section `name` on this level, appended if it is missing."""
     for entry in level:
         if isinstance(entry.get(name), list):
             return entry[name]

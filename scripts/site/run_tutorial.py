@@ -77,40 +77,40 @@ def used_names(path: Path, namespace: dict) -> list[dict]:
     """Every public function and class of the package that the script uses, in order of use.
 
     The names come from the script's source and are resolved in its final namespace, so an alias or a
-    re-export is listed under the place of its definition.
+    re-export is listed where it is defined.
     """
     summaries = {}
     tree = ast.parse(path.read_text(encoding="utf-8"))
     nodes = [node for node in ast.walk(tree) if isinstance(node, (ast.Name, ast.Attribute))]
     for node in sorted(nodes, key=lambda n: (n.lineno, n.col_offset)):
-        thing = function_of(look_up(ast.unparse(node).split("."), namespace))
-        home = getattr(thing, "__module__", None) or ""
-        name = f"{home}.{getattr(thing, '__qualname__', '')}"
+        target = function_of(look_up(ast.unparse(node).split("."), namespace))
+        module = getattr(target, "__module__", None) or ""
+        name = f"{module}.{getattr(target, '__qualname__', '')}"
         public = not any(part.startswith(("_", "<")) for part in name.split("."))      # "<lambda>" has no page
-        if isinstance(thing, (type, types.FunctionType)) and home.split(".")[0] == PACKAGE and public:
-            summaries.setdefault(name, first_line(thing))
+        if isinstance(target, (type, types.FunctionType)) and module.split(".")[0] == PACKAGE and public:
+            summaries.setdefault(name, first_line(target))
     return [{"path": name, "summary": text} for name, text in summaries.items()]
 
 
 def look_up(parts: list[str], namespace: dict):
-    """Resolve a.b.c without evaluating properties; None if there is no such object."""
-    thing = namespace.get(parts[0])
+    """Resolve a.b.c without evaluating properties; None if it does not exist."""
+    target = namespace.get(parts[0])
     for part in parts[1:]:
-        if isinstance(thing, (types.ModuleType, type, types.SimpleNamespace)):
-            thing = getattr(thing, part, None)
+        if isinstance(target, (types.ModuleType, type, types.SimpleNamespace)):
+            target = getattr(target, part, None)
         else:
-            thing = inspect.getattr_static(type(thing), part, None)
-    return thing
+            target = inspect.getattr_static(type(target), part, None)
+    return target
 
 
-def function_of(thing):
+def function_of(target):
     """The function behind a static method or a method of an instance, such as an op; other objects unchanged."""
-    of_class = isinstance(getattr(thing, "__self__", None), type)
-    return thing if of_class else getattr(thing, "__func__", thing)
+    of_class = isinstance(getattr(target, "__self__", None), type)
+    return target if of_class else getattr(target, "__func__", target)
 
 
-def first_line(thing) -> str:
-    return (inspect.getdoc(thing) or "").split("\n")[0]
+def first_line(target) -> str:
+    return (inspect.getdoc(target) or "").split("\n")[0]
 
 
 def main() -> None:

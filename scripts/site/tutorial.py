@@ -106,7 +106,7 @@ def short(path: Path) -> str:
 
 
 def to_markdown(path: Path, result: dict) -> tuple[str, dict[str, dict]]:
-    """The page, and its figures by key; `{{ figure: KEY }}` marks the place of each."""
+    """The page, and its figures by key; `{{ figure: KEY }}` marks the position of each."""
     cells = percent.read_cells(path)
     figures, parts, folded = {}, [], False
     for i, (cell, done) in enumerate(zip(cells, result["cells"], strict=True)):

@@ -52,4 +52,4 @@ def test_the_script_measures_every_thread_implementation():
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run([sys.executable, str(ROOT / "scripts" / "threads.py"), "--quick"], capture_output=True,
                           text=True, check=True, env=environment)
-    assert [line.split()[0] for line in done.stdout.splitlines()] == ["way", "own", "omp", "workqueue"]
+    assert [line.split()[0] for line in done.stdout.splitlines()] == ["variant", "own", "omp", "workqueue"]

@@ -86,7 +86,7 @@ def test_the_reference_includes_slow_versions_but_no_contributor_tools():
 
 
 def test_the_drawing_in_tutorial_01_refers_to_existing_tutorials():
-    circled = {int(number) for number in re.findall(r'r="10"[^>]*/><text [^>]*>(\d+)</text>', draw("way"))}
+    circled = {int(number) for number in re.findall(r'r="10"[^>]*/><text [^>]*>(\d+)</text>', draw("overview"))}
     tutorials = {int(path.name[:2]) for path in (ROOT / "tutorials").glob("[0-9]*.py")}
     assert circled == {2, 3, 4, 5, 6} <= tutorials
     assert "tutorials 02 to 06 explain" in (ROOT / "tutorials" / "01_why_lookup.py").read_text(encoding="utf-8")

@@ -29,6 +29,13 @@ def test_a_script_imports_only_installed_dependencies(path):
 
 
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
+def test_a_script_does_not_start_with_an_encoding_declaration(path):
+    """In the first two lines Python reads "coding: ..." as a declaration (PEP 263), even in the middle of a word."""
+    start = path.read_text(encoding="utf-8").split("\n")[:2]
+    assert [line for line in start if re.match(r"[ \t\f]*#.*?coding[:=][ \t]*[-_.a-zA-Z0-9]+", line)] == []
+
+
+@pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
 def test_a_cell_that_draws_a_figure_asserts_its_title(path):
     drawn = [cell for cell in percent.read_cells(path) if cell.kind == "code" and "subplots(" in cell.text]
     assert [f"{path.name}:{cell.line}" for cell in drawn

@@ -12,7 +12,7 @@ import pytest
 from engram_ref import Vocabulary, model_preset, preset, presets
 from engram_ref.cli import terminal, walk_data
 from engram_ref.cli.walk import MAX_BYTES, MAX_COMPUTED
-from engram_ref.cli.walk_data import follow
+from engram_ref.cli.walk_data import compute_walk
 from engram_ref.cli.walk_text import BLOCK_PAGES, PAGES
 from engram_ref.ops.canonical import REPLACEMENT
 from engram_ref.text.pieces import bytes_of_letters, token_bytes
@@ -29,7 +29,7 @@ def vocabulary():
 
 def walk_of(vocabulary, ids, span, model=None):
     config = CONFIG if model is None else preset("tiny")
-    return follow("", ids, vocabulary, config, config.layer_ids[0], span, model)
+    return compute_walk("", ids, vocabulary, config, config.layer_ids[0], span, model)
 
 
 def pages(walk, positions):
@@ -90,7 +90,7 @@ def test_the_token_count_covers_the_whole_text(capsys, vocabulary):
 ], ids=["json", "model", "plot"])
 def test_too_large_requests_exit_2_before_any_work(capsys, monkeypatch, tmp_path, argv, message):
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("engram_ref.cli.walk.follow", lambda *_: pytest.fail("work has started"))
+    monkeypatch.setattr("engram_ref.cli.walk.compute_walk", lambda *_: pytest.fail("work has started"))
     code, out, err = run(capsys, "walk", LONG, *argv)
     assert (code, out) == (2, "") and message in err and err.count("\n") == 1 and list(tmp_path.iterdir()) == []
 

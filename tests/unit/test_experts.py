@@ -97,10 +97,10 @@ def test_selection_matches_the_slow_version_with_ties(name):
     config, rng = CONFIGS[name], np.random.default_rng(4)
     scores = rng.integers(1, 4, (200, config.n_routed_experts)) / 4
     none = np.zeros(config.n_routed_experts)
-    judges = slow_experts_config(config)["judges"]
+    group_best = slow_experts_config(config)["group_best"]
     for bias in (none, rng.integers(-8, -3, config.n_routed_experts) / 4):
         expected = [slow.choose(row, bias.tolist(), config.num_experts_per_tok, config.n_group, config.topk_group,
-                                judges) for row in scores.tolist()]
+                                group_best) for row in scores.tolist()]
         assert select_experts(scores, bias, config).tolist() == expected
     assert select_experts(scores, None, config).tolist() == select_experts(scores, none, config).tolist()
 

@@ -14,7 +14,7 @@ from engram_ref.oracle.emulated_rounding import (
     emulated_memory,
     emulated_project,
     emulated_requantise,
-    whole_number_case,
+    integer_case,
 )
 from engram_ref.oracle.slow import module as slow
 from engram_ref.oracle.slow.codecs import to_bfloat16
@@ -40,7 +40,7 @@ def emulated_score(h, key, gains, eps=1e-20):
 
 
 def traced(width):
-    config, parameters, hidden, rows = whole_number_case(width)
+    config, parameters, hidden, rows = integer_case(width)
     trace = Trace()
     output = engram(parameters, hidden, rows, config, trace=trace)
     residual(hidden, output, config, trace=trace)
@@ -50,7 +50,7 @@ def traced(width):
 @cache
 def emulated(width):
     """Memory, key, value and score of every position, as float32 arrays."""
-    _, parameters, hidden, rows = whole_number_case(width)
+    _, parameters, hidden, rows = integer_case(width)
     gains = (parameters["query_gain"] * parameters["key_gain"]).tolist()
     result = {"memory": [], "key": [], "value": [], "score": []}
     for position in np.ndindex(rows.shape[:2]):
@@ -87,7 +87,7 @@ def test_the_product_is_rounded_to_float32_only(width):
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_the_sum_with_the_residual_is_rounded_once(width):
-    trace, hidden = traced(width), whole_number_case(width)[2]
+    trace, hidden = traced(width), integer_case(width)[2]
     sums = [to_bfloat16(single(Fraction(h) + Fraction(u)))
             for h, u in zip(hidden.ravel().tolist(), trace["output"].ravel().tolist(), strict=True)]
     assert_close("residual", np.reshape(np.float32(sums), hidden.shape), trace["residual"], "exact")
@@ -97,7 +97,7 @@ def test_the_sum_with_the_residual_is_rounded_once(width):
                          ids=["ordinary", "small", "small, without a floor"])
 def test_the_projection_input_is_rounded_to_fp8_blocks(size, floor):
     """Uses memory that FP8 cannot represent exactly, unlike FP8 rows with scale bytes of at least 105."""
-    config, parameters, _, _ = whole_number_case(4)
+    config, parameters, _, _ = integer_case(4)
     config, rng = replace(config, quantise_floor=floor), np.random.default_rng(5)
     memory = size * rng.integers(-60, 61, (1, 3, config.memory_width)).astype(np.float32)
     key, value = project(parameters, memory, config)
@@ -109,7 +109,7 @@ def test_the_projection_input_is_rounded_to_fp8_blocks(size, floor):
 
 @pytest.mark.parametrize("width", WIDTHS)
 def test_without_rounding_float64_is_exact(width):
-    config, parameters, hidden, rows = whole_number_case(width)
+    config, parameters, hidden, rows = integer_case(width)
     config = replace(config, rounding="none")
     trace, wide = Trace(), widened(parameters)
     result = engram(wide, hidden.astype(np.float64), rows, config, trace=trace)
@@ -128,14 +128,14 @@ def widened(parameters):
 
 @pytest.mark.parametrize("batch, length", [(1, 0), (0, 2), (1, 1)], ids=str)
 def test_empty_and_single_batches(batch, length):
-    config, parameters, hidden, rows = whole_number_case(4)
+    config, parameters, hidden, rows = integer_case(4)
     result = engram(parameters, hidden[:batch, :length], rows[:batch, :length], config)
     assert result.shape == (batch, length, 3, 4)
     assert result.dtype == np.float32
 
 
 def test_dead_positions_keep_the_residual():
-    config, parameters, hidden, rows = whole_number_case(4)
+    config, parameters, hidden, rows = integer_case(4)
     dead = np.array([[True, False, False], [False, True, True]])
     result = residual(hidden, engram(parameters, hidden, rows, config, dead=dead), config)
     assert_close("dead", hidden[dead], result[dead], "exact")
@@ -143,7 +143,7 @@ def test_dead_positions_keep_the_residual():
 
 
 def test_a_nan_scale_affects_only_its_own_token():
-    config, parameters, hidden, rows = whole_number_case(4)
+    config, parameters, hidden, rows = integer_case(4)
     scales = parameters["table_scales"].copy()
     scales[(rows + parameters["column_offsets"])[0, 0, 0]] = 255
     result = engram(parameters | {"table_scales": scales}, hidden, rows, config)

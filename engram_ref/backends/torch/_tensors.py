@@ -25,7 +25,7 @@ def tensors(parameters: Mapping[str, np.ndarray], device: str | torch.device = "
 
     parameters   name -> array, of a module or of a whole model
     device       device of the tensors
-    dtype        dtype for the float32 and float64 arrays; None: keep theirs
+    dtype        dtype for the float32 and float64 arrays; None: unchanged
     returns      name -> tensor, in the same order; no memory is shared with the arrays
     """
     converted = {}

@@ -45,7 +45,7 @@ def constant(values: Constant, like: torch.Tensor) -> torch.Tensor:
 
 
 def zeros(shape: tuple[int, ...], dtype: torch.dtype | type, like: torch.Tensor | None = None) -> torch.Tensor:
-    """Torch version of ops.arrays.zeros; on the CPU without `like`."""
+    """Torch version of ops.arrays.zeros; returns a CPU tensor without `like`."""
     return torch.zeros(shape, dtype=torch_dtype(dtype), device="cpu" if like is None else like.device)
 
 

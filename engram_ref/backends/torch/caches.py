@@ -11,18 +11,18 @@ from engram_ref.ops.caches import slots_needed
 
 
 def positions_after(lengths: Constant, T: int) -> torch.Tensor:
-    """Torch version of ops.caches.positions_after; on the CPU if `lengths` is a NumPy array."""
+    """Torch version of ops.caches.positions_after; returns a CPU tensor if `lengths` is a NumPy array."""
     lengths = as_array("lengths", lengths)
     return lengths[:, None] + torch.arange(T, device=lengths.device)
 
 
 def place(cache: torch.Tensor, new: torch.Tensor, lengths: np.ndarray) -> torch.Tensor:
-    """Torch version of ops.caches.place; `lengths` is a NumPy int64 [B]."""
+    """Torch version of ops.caches.place; `lengths` is a NumPy int64 array [B]."""
     return _written(_resized(cache, new, slots_needed(new, lengths)), new, lengths)
 
 
 def append(cache: torch.Tensor, new: torch.Tensor, lengths: np.ndarray) -> torch.Tensor:
-    """Torch version of ops.caches.append; `lengths` is a NumPy int64 [B]."""
+    """Torch version of ops.caches.append; `lengths` is a NumPy int64 array [B]."""
     slots, S = slots_needed(new, lengths), cache.shape[1]
     return _written(cache if slots <= S else _resized(cache, new, max(slots, 2 * S)), new, lengths)
 
@@ -50,7 +50,7 @@ def writable(arrays: Sequence[torch.Tensor]) -> bool:
 
 
 def last(cache: torch.Tensor, lengths: np.ndarray, count: int, before: object) -> torch.Tensor:
-    """Torch version of ops.caches.last; `lengths` is a NumPy int64 [B]."""
+    """Torch version of ops.caches.last; `lengths` is a NumPy int64 array [B]."""
     slots = lengths[:, None] - count + np.arange(count)      # [B, count], negative before the start
     exists = (slots >= 0).reshape(*slots.shape, *(1,) * (cache.ndim - 2))
     if cache.shape[1] == 0:

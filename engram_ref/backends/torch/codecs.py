@@ -16,7 +16,7 @@ def round_bf16(x: torch.Tensor) -> torch.Tensor:
 
 
 def dequantise(codes: torch.Tensor, scales: torch.Tensor, dtype: torch.dtype | type = np.float32) -> torch.Tensor:
-    """Torch version of ops.codecs.dequantise; looks codes and scales up in the reference's tables of 256 values."""
+    """Torch version of ops.codecs.dequantise; decodes with the reference's tables of 256 values."""
     if codes.dtype != torch.uint8 or scales.dtype != torch.uint8:
         raise InputError("codes, scales", "uint8", f"{dtype_name(codes)}, {dtype_name(scales)}")
     if codes.shape != (*scales.shape[:-1], scales.shape[-1] * BLOCK):

@@ -10,7 +10,7 @@ from engram_ref.ops.namespace import Ops
 
 
 def sigmoid(x: torch.Tensor) -> torch.Tensor:
-    """Torch version of ops.gate.sigmoid; autograd of the reference's formula gives a gradient of 0 at 0."""
+    """Torch version of ops.gate.sigmoid; autograd of the reference's formula would give a gradient of 0 at 0."""
     return torch.sigmoid(x)
 
 
@@ -22,7 +22,7 @@ def score(query: torch.Tensor, key: torch.Tensor) -> torch.Tensor:
 
 
 def dot(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-    """Dot product over the last axis; einsum over one channel can give -0.0, which copysign_sqrt distinguishes."""
+    """Dot product over the last axis; einsum over one channel can give -0.0, whose sign copysign_sqrt would use."""
     return (x * y).sum(dim=-1)
 
 

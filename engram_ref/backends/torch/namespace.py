@@ -106,7 +106,7 @@ class Small(gate.Gate):
             selected = chosen == e                                               # [N, K], at most one per row
             weight = weights.masked_fill(~selected, 0.0).sum(dim=-1, keepdim=True)
             weighted = weight * self.swiglu(x, w1[e], w2[e], w3[e])              # [N, D]
-            y = y + weighted.masked_fill(~selected.any(dim=-1, keepdim=True), 0.0)       # drops NaN of other experts
+            y = y + weighted.masked_fill(~selected.any(dim=-1, keepdim=True), 0.0)       # drops NaN of tokens without e
         return y
 
 

@@ -1,7 +1,7 @@
 """The slow constants and rows of an EngramConfig, as plain lists.
 
-This module reads the fields of the configuration and calls nothing of the package. The caller passes the canonical pad
-id, which depends on the canonical map.
+This module reads the fields of the configuration and calls nothing else in the package. The caller passes the
+canonical pad id, which depends on the canonical map.
 """
 
 import hashlib

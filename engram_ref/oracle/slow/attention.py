@@ -36,7 +36,7 @@ def key_and_value(p, cached, head, c):
 
 
 def softmax(scores):
-    """Softmax, shifted by the maximum."""
+    """Return the softmax, shifted by the maximum to avoid overflow."""
     top = max(scores)
     powers = [math.exp(s - top) for s in scores]
     total = math.fsum(powers)

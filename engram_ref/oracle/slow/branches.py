@@ -21,7 +21,7 @@ def sinkhorn(logits, iterations):
 def release_matrix(logits, iterations, eps):
     """Return the releases' `comb`, [branch read][branch written], for logits in the same order.
 
-    A softmax over the last axis plus eps, then columns and rows normalised alternately, with eps in every denominator.
+    Apply a softmax over the last axis, add eps, then normalise columns and rows alternately, eps in every denominator.
     """
     size, matrix = range(len(logits)), []
     for row in logits:
@@ -63,7 +63,7 @@ def weighted(weights, branches):
 
 
 def write(branches, y, post, res):
-    """Branch i becomes sum_j res_ij branch_j + post_i y."""
+    """Replace branch i with sum_j res_ij branch_j + post_i y."""
     return [[a + w * b for a, b in zip(weighted(row, branches), y, strict=True)]
             for row, w in zip(res, post, strict=True)]
 

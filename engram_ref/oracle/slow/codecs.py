@@ -1,4 +1,4 @@
-"""Eight-bit number formats and IEEE rounding, exact on fractions."""
+"""Eight-bit number formats and IEEE rounding, computed exactly with fractions."""
 
 import math
 from fractions import Fraction

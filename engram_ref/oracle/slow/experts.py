@@ -30,13 +30,13 @@ def best(numbers, count):
     return sorted(range(len(numbers)), key=lambda i: (-numbers[i], i))[:count]
 
 
-def choose(scores, bias, top_k, n_group=1, topk_group=1, judges=2):
-    """Return the experts of one token; the score of a group is the sum of its `judges` best experts."""
+def choose(scores, bias, top_k, n_group=1, topk_group=1, group_best=2):
+    """Return the experts of one token; the score of a group is the sum of its `group_best` best scores."""
     biased = [s + b for s, b in zip(scores, bias, strict=True)]
     size = len(scores) // n_group
     groups = [list(range(g * size, (g + 1) * size)) for g in range(n_group)]
     if n_group > 1:
-        strength = [math.fsum(sorted((biased[e] for e in group), reverse=True)[:judges]) for group in groups]
+        strength = [math.fsum(sorted((biased[e] for e in group), reverse=True)[:group_best]) for group in groups]
         groups = [groups[g] for g in sorted(best(strength, topk_group))]
     open_experts = [e for group in groups for e in group]
     return [open_experts[i] for i in best([biased[e] for e in open_experts], top_k)]
@@ -52,11 +52,11 @@ def weigh(scores, chosen, scale, normalised=True):
 def mixture(p, x, c):
     """Apply the chosen and the shared experts to one token; return output, chosen experts and weights.
 
-    `c` is a dictionary: top_k, n_group, topk_group, judges, scale, form, normalised.
+    `c` is a dictionary: top_k, n_group, topk_group, group_best, scale, form, normalised.
     """
     scores = scores_of(times(p["gate.weight"], x), c["form"])
     bias = p.get("gate.bias", [0.0] * len(scores))
-    chosen = choose(scores, bias, c["top_k"], c["n_group"], c["topk_group"], c["judges"])
+    chosen = choose(scores, bias, c["top_k"], c["n_group"], c["topk_group"], c["group_best"])
     weights = weigh(scores, chosen, c["scale"], c["normalised"])
     outputs = [network(*(p[f"experts.w{i}"][e] for i in (1, 2, 3)), x) for e in chosen]
     scaled = [[w * a for a in output] for w, output in zip(weights, outputs, strict=True)]

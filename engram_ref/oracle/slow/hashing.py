@@ -37,11 +37,11 @@ def pcg_multipliers(seed, layer_id, max_ngram, canonical_size):
 
 
 def window(ids, history, t, n, pad_id, eos_id=None):
-    """Return the n ids that position t of `ids` hashes, newest first.
+    """Return the n ids that are hashed at position t of `ids`, newest first.
 
     `history` has the ids before `ids`, oldest first; -1 in it means DEAD or before the stream, and -1 in `ids` means
-    DEAD. The search goes back from t. It stops at a DEAD or missing position, at any shift, and at an `eos_id` at shift
-    1 or later (None: no such rule). The position where it stops and all older ones read `eos_id`, or `pad_id` if
+    DEAD. The search goes back from t. It stops at a DEAD or missing position, at any shift, and at an `eos_id`, if not
+    None, at shift 1 or later. The position where it stops and all older ones read `eos_id`, or `pad_id` if
     `eos_id` is None.
     """
     fill_id = pad_id if eos_id is None else eos_id

@@ -2,7 +2,7 @@
 
 
 def is_prime(n):
-    """Trial division by every odd number up to the square root."""
+    """Whether n is prime, by trial division by every odd number up to the square root."""
     if n < 2:
         return False
     if n % 2 == 0:
@@ -26,8 +26,8 @@ def smallest_free_prime(start, taken):
 def table_primes(table_sizes, n_heads, layer_count):
     """Return the primes per layer; columns are sorted by order, then by head.
 
-    `table_sizes` has one nominal size per order, lowest order first. No prime is used twice, in any layer. The search
-    of each order starts at its nominal size, which is used if it is a free prime.
+    `table_sizes` has one nominal size per order, lowest order first. No prime is used twice, even in different layers.
+    The search for each order starts at its nominal size, which is used if it is an unused prime.
     """
     taken = set()
     layers = []
@@ -43,7 +43,7 @@ def table_primes(table_sizes, n_heads, layer_count):
 
 
 def offsets(primes):
-    """Return where each table of one layer starts in their concatenation."""
+    """Return the offset of each table of one layer in the concatenated tables."""
     return [sum(primes[:column]) for column in range(len(primes))]
 
 

@@ -24,12 +24,12 @@ def frequencies(dim, theta, yarn=None):
     low, high = ramp_ends(dim, theta, yarn)
     stretched = []
     for i, frequency in enumerate(plain):
-        share = share_interpolated(i, low, high)
-        stretched.append(math.fsum([frequency * (1 - share), frequency * share / yarn["factor"]]))
+        weight = interpolation_weight(i, low, high)
+        stretched.append(math.fsum([frequency * (1 - weight), frequency * weight / yarn["factor"]]))
     return stretched
 
 
-def share_interpolated(i, low, high):
+def interpolation_weight(i, low, high):
     """Return the weight of interpolation for pair i: 0 below the ramp, 1 above it."""
     if low == high:
         high = low + 0.001
@@ -37,7 +37,7 @@ def share_interpolated(i, low, high):
 
 
 def ramp_ends(dim, theta, yarn):
-    """Return the first and last pair of the ramp: those that rotate beta times over the trained length."""
+    """Return the first and last pair of the ramp; they rotate beta_fast and beta_slow times over the trained length."""
     ends = [pair_that_rotates(beta, dim, theta, yarn["original_length"])
             for beta in (yarn["beta_fast"], yarn["beta_slow"])]
     return max(math.floor(ends[0]), 0), min(math.ceil(ends[1]), dim - 1)

@@ -10,7 +10,7 @@ def under(p, prefix):
 
 
 def engram(p, states, memory, dead, c):
-    """Return the [T][M][D] that one module adds. `c` is a dictionary: eps, form, conv_eps, dilation or None."""
+    """Return the update [T][M][D] that one module adds. `c` is a dictionary: eps, form, conv_eps, dilation or None."""
     zeros = [[0.0] * len(states[0][0]) for _ in states[0]] if states else []
     gated = [zeros if dead[t] else gated_values(p, e, h, c["eps"], c["form"])
              for t, (e, h) in enumerate(zip(memory, states, strict=True))]
@@ -18,7 +18,7 @@ def engram(p, states, memory, dead, c):
 
 
 def through_site(p, states, name, c, function):
-    """Apply attention or feed-forward network to all positions: `function` maps [T][D] to [T][D]."""
+    """Apply attention or the feed-forward network to all positions: `function` maps [T][D] to [T][D]."""
     gain = p[f"{name}_norm.weight"]
     # read: one vector per position
     if c["hyper"] is None:

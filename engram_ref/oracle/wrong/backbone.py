@@ -216,7 +216,7 @@ def not_applied(original, X, y, post, res):
 
 
 def steps(count):
-    """Returns a Sinkhorn-Knopp with at most `count` iterations."""
+    """Returns a Sinkhorn-Knopp function with at most `count` iterations."""
     return lambda original, logits, iterations, *eps: original(logits, min(iterations, count), *eps)
 
 
@@ -225,7 +225,7 @@ def rows_first(original, logits, iterations, *eps):
 
 
 def one_maximum_for_the_matrix(original, logits, iterations, *eps):
-    """Avoids overflow only: a column far below the largest entry becomes 0 / 0."""
+    """Only avoids overflow: a column far below the largest entry becomes 0 / 0."""
     with np.errstate(all="ignore"):
         matrix = np.exp(logits - logits.max(axis=(-1, -2), keepdims=True))
         for _ in range(iterations):

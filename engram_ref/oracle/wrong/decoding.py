@@ -19,7 +19,7 @@ def history_lost(original, cache, lengths, count, before):
 
 
 def history_of_zeros(original, cache, lengths, count, before):
-    """Fills with zeros instead of DEAD before the start of a text."""
+    """Pads with zeros instead of DEAD before the start of a text."""
     tail = original(cache, lengths, count, before)
     return tail if cache.ndim > 2 else np.where(tail == DEAD, 0, tail)
 

@@ -51,7 +51,7 @@ def truncated_bf16(original, x):
 
 
 def scale_for_480(original, x, floor):
-    """Computes the scale for a largest number of 480, so that some blocks saturate."""
+    """Computes the scale as if the largest representable value were 480, so that some blocks saturate."""
     return with_scales(x, original((x * np.float32(448 / 480)).astype(np.float32), floor)[1])
 
 

@@ -125,7 +125,7 @@ def eos_hides_itself(original, ids, history, pad_id, eos_id=None):
 
 
 def always_padded(original, ids, history, pad_id, eos_id=None):
-    """Fills with the pad id even in dialects that fill with their EOS."""
+    """Pads with the pad id even in dialects that pad with their EOS."""
     windows, unhidden = original(ids, history, pad_id, eos_id), shifts(ids, history)
     return np.where(windows == unhidden, windows, pad_id)
 

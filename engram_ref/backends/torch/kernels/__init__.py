@@ -21,7 +21,7 @@ MAX_PROGRAMS = 2**31 - 1
 
 
 def available(device: torch.device | str) -> bool:
-    """Whether kernels can run on this device: on a GPU, or on any device in Triton's interpreter.
+    """Whether kernels can run on this device: it is a GPU, or Triton's interpreter is enabled.
 
     raises   InputError if the device is supported and Triton is installed, but cannot be imported
     """
@@ -41,9 +41,9 @@ def interpreted() -> bool:
 
 
 def usable(*tensors: torch.Tensor) -> bool:
-    """Whether kernels can process these tensors: available on their device, contiguous, and not recorded.
+    """Whether kernels can process these tensors: on a supported device, contiguous, and not recorded.
 
-    Autograd and torch.compile use torch operations instead: a kernel has no gradient and needs real memory.
+    While autograd or torch.compile records, torch operations are used: a kernel has no gradient and needs real memory.
     """
     recorded = torch.compiler.is_compiling() or (torch.is_grad_enabled() and any(t.requires_grad for t in tensors))
     return not recorded and available(tensors[0].device) and all(t.is_contiguous() for t in tensors)

@@ -1,11 +1,11 @@
 """Gather and dequantise FP8 rows in one pass over the stored bytes.
 
-The unit of work is one scale with its 32 channels, not a row: consecutive units are adjacent in the output, each
-loads one scale, and tiles are full for every row width. A program processes UNITS of them.
+The unit of work is one scale with its 32 channels, not a row. Consecutive units are adjacent in the output, each
+loads one scale, and tiles are full for every row width. A program processes UNITS units.
 
 Values are decoded from bits, without low-precision dtypes. The seven lower bits of an E4M3 code, shifted to the
 exponent and mantissa of a float32, represent the value times 2^-120, since the exponent biases differ by 127 - 7. This
-includes subnormals; the sign bit is copied. An E8M0 byte is a float32 exponent; only 0 is 2^-127, and 255 is NaN.
+includes subnormals; the sign bit is copied. An E8M0 byte is a float32 exponent, except that 0 is 2^-127 and 255 is NaN.
 """
 
 import torch
@@ -76,7 +76,7 @@ def gather_dequantise(rows: torch.Tensor, offsets: torch.Tensor, codes: torch.Te
     codes     uint8 [R, W], E4M3FN
     scales    uint8 [R, W/32], E8M0
     bf16      round to bfloat16, ties to even
-    returns   float32 [B, T, C*W] on the same device
+    returns   float32 [B, T, C*W] on the device of `rows`
     raises    InputError for a wrong dtype, shape or device, or a tensor that is not contiguous
     """
     if rows.ndim != 3 or codes.ndim != 2:

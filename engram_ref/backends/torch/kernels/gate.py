@@ -81,7 +81,7 @@ def gate(hidden: torch.Tensor, key: torch.Tensor, value: torch.Tensor, query_gai
     query_gain, key_gain   float32 [M, D], the effective gains
     eps                    of both norms; None: float32's machine epsilon
     dead                   bool [B, T] or None; the gate of a dead position is 0
-    returns                float32 [B, T, M, D] on the same device
+    returns                float32 [B, T, M, D] on the device of `hidden`
     raises                 InputError for a wrong dtype, shape or device, or a tensor that is not contiguous
     """
     if hidden.ndim != 4:

@@ -1,9 +1,9 @@
 """Rows: windows, mix and modulus of a block of tokens in one launch.
 
-A program processes BLOCK tokens; for each it reads the N tokens of the window, newest first, and updates the mix. After
-the second and each later token the mix is that of one order, which the program reduces modulo all primes of that order.
+A program processes BLOCK tokens. For each, it reads the N tokens of the window, newest first, and updates the mix. From
+the second token on, the mix after token n is that of order n, and the program reduces it modulo all primes of order n.
 
-64-bit division is slow on a GPU, so each prime is replaced by a multiplication with reciprocal = floor((2^64 - 1) / p),
+64-bit division is slow on a GPU, so it is replaced by a multiplication with reciprocal = floor((2^64 - 1) / p),
 computed once per program. For y below 2^64 the quotient (y * reciprocal) >> 64 is floor(y / p) or one less, since
 
     0 <= y / p - y * reciprocal / 2^64 <= y / 2^64 < 1
@@ -55,7 +55,7 @@ def rows_kernel(ids, history, multipliers, primes, offsets, out, count, length, 
     mixed = position * 0
     for i in tl.static_range(N):
         # load the token i positions back
-        older = t < i                                            # it is in the history
+        older = t < i                                            # the token is in the history
         new = tl.load(ids + position - i, mask=inside & (t >= i), other=0)
         old = tl.load(history + batch * (N - 1) + (N - 1 - i + t), mask=inside & older, other=0)
         token = tl.where(older, old, new)
@@ -86,7 +86,7 @@ def rows(ids: torch.Tensor, history: torch.Tensor, multipliers: torch.Tensor, pr
     offsets       int64 [C], the column offsets, for flat rows; None for rows per column
     pad_id        canonical id that replaces hidden tokens if eos_id is None
     eos_id        canonical id that ends a document and replaces hidden tokens, or None
-    returns       int64 [B, T, C] on the same device
+    returns       int64 [B, T, C] on the device of `ids`
     raises        InputError for a wrong dtype, shape or device, or a tensor that is not contiguous
     """
     if ids.ndim != 2:

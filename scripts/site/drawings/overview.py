@@ -1,6 +1,6 @@
 """The data flow through Engram, an overview for all tutorials: text, rows, tables, gate, residual stream.
 
-Its numbers are those of the token " Great" in tutorial 01, which asserts them.
+The numbers belong to the token " Great" in tutorial 01, which asserts them.
 """
 
 from diagrams import COLOURS, INK, PAPER, arrow, box, line, svg, text
