@@ -1,7 +1,7 @@
-"""Addressing: compute which table rows a text reads, from a configuration alone.
+"""Addressing: compute the table rows that Engram reads for a text, from a configuration alone.
 
 No weights are needed. Multipliers, primes and offsets follow from the configuration, and rows follow from canonical
-ids. With a short history, a stream processed in chunks reads the same rows as the whole stream at once.
+ids. With a short history, processing a stream in chunks gives the same rows as processing it all at once.
 """
 
 import functools
@@ -29,7 +29,7 @@ class Addressing(ReadOnlyArrays):
     """The constants of one configuration, and the rows computed from them.
 
     config        the dialect and its sizes
-    vocabulary    the Vocabulary that the configuration names; may be left out if its map ships with the package
+    vocabulary    the Vocabulary that the configuration names; may be omitted if its map ships with the package
     ops           the backend's namespace that computes rows
     canonical     int64 [V] read-only, canonical id of every raw id; None if raw ids are hashed
     multipliers   {layer id: int64 [N]}, newest token first
@@ -70,7 +70,7 @@ class Addressing(ReadOnlyArrays):
         canonical_ids   int64 [B, T] or [T]; DEAD is allowed if the dialect has the barrier
         layer_id        one of the configuration's layers
         history         int64 [B, N-1] or [N-1], the preceding ids, oldest first; None at the start of a stream
-        flat            add each column's offset, which gives rows of the layer's flat table
+        flat            add each column's offset, to get rows of the layer's flat table
         trace           records canonical_ids, windows, mix and rows (per column)
         returns         int64 [B, T, C] or [T, C]
         raises          InputError for invalid ids, shapes or dtypes, or an unknown layer
@@ -108,7 +108,7 @@ class Addressing(ReadOnlyArrays):
         check_kind("flat", flat, bool)
         ids = self.ops.as_int64("ids", ids)
         if ids.ndim != 2:
-            raise InputError("ids", "shape [B, T]", list(ids.shape))
+            raise InputError("ids", "shape [B, T]", f"shape {list(ids.shape)}")
         self.ops.check_ids(ids, self.config.vocab_size, self.config.dead_barrier)
         history = self._checked_history(history, ids, True)
         multipliers, primes, offsets = (np.stack(list(constants.values()))
@@ -123,7 +123,7 @@ class Addressing(ReadOnlyArrays):
 
         history         int64 [B, N-1] or [N-1], or None at the start of a stream
         canonical_ids   int64 [B, T] or [T]
-        returns         int64 [B, N-1] or [N-1]; DEAD marks are kept, since they still hide older tokens
+        returns         int64 [B, N-1] or [N-1]; DEAD marks are kept, since they hide older tokens in the next chunk too
         """
         ids, history, batched = self._checked(canonical_ids, history)
         following = self.ops.next_history(history, ids)
@@ -155,13 +155,14 @@ class Addressing(ReadOnlyArrays):
         """Convert ids [B] and history [B, N-1] to the backend's int64 arrays."""
         ids, history = self.ops.as_int64("ids", ids), self.ops.as_int64("history", history)
         if ids.ndim != 1:
-            raise InputError("ids", "shape [B]", list(ids.shape))
+            raise InputError("ids", "shape [B]", f"shape {list(ids.shape)}")
         if history.shape != (len(ids), self.config.max_ngram - 1):
-            raise InputError("history", f"shape {[len(ids), self.config.max_ngram - 1]}", list(history.shape))
+            expected = [len(ids), self.config.max_ngram - 1]
+            raise InputError("history", f"shape {expected}", f"shape {list(history.shape)}")
         return ids, history
 
     def _checked(self, canonical_ids: np.ndarray, history: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, bool]:
-        """Return the checked ids [B, T] and history [B, N-1], and whether the ids came with a batch axis."""
+        """Return the checked ids [B, T] and history [B, N-1], and whether the ids had a batch axis."""
         ids = self.ops.as_int64("canonical_ids", canonical_ids)
         batched, batch = as_batch("canonical_ids", "T", ids)
         self.ops.check_ids(ids, self.config.canonical_size, self.config.dead_barrier, "canonical_ids")
@@ -178,7 +179,8 @@ class Addressing(ReadOnlyArrays):
         history = self.ops.as_int64("history", history)
         expected = (batch, span) if batched else (span,)
         if history.shape != expected:
-            raise InputError("history", f"shape {list(expected)}, the N-1 preceding ids", list(history.shape))
+            raise InputError("history", f"shape {list(expected)}", f"shape {list(history.shape)}",
+                             "pass the N-1 preceding ids")
         self.ops.check_together({"ids": ids, "history": history})
         self.ops.check_ids(history, self.config.canonical_size, True, "history")
         masked = history == DEAD
@@ -198,24 +200,24 @@ def _canonical_map(config: EngramConfig, vocabulary: Vocabulary | None) -> np.nd
     """Return the configuration's canonical map, or None for raw ids; raise unless the vocabulary matches."""
     if config.vocabulary is None:
         if vocabulary is not None:
-            raise InputError("vocabulary", f"None: {config.name} hashes raw ids", vocabulary.name)
+            raise InputError("vocabulary", "None", vocabulary.name, f"{config.name} hashes raw ids")
         return None
     if vocabulary is None:
         if config.vocabulary not in KNOWN_VOCABULARIES:
-            raise InputError("vocabulary", f"the Vocabulary {config.vocabulary} as an argument", "none",
-                             f"only the maps of {' and '.join(KNOWN_VOCABULARIES)} ship with this package")
+            raise InputError("vocabulary", f"a Vocabulary named {config.vocabulary}", None,
+                             f"pass one: only the maps of {' and '.join(KNOWN_VOCABULARIES)} are included")
         vocabulary = Vocabulary.load(config.vocabulary)
     elif config.vocabulary in KNOWN_VOCABULARIES:
         check_digest(config.vocabulary, vocabulary.canonical)
     if (vocabulary.size, vocabulary.canonical_size) != (config.vocab_size, config.canonical_size):
-        raise InputError("vocab_size, canonical_size", f"{vocabulary.name}'s {vocabulary.size} and "
-                         f"{vocabulary.canonical_size}", f"{config.vocab_size} and {config.canonical_size}",
-                         "multipliers depend on them")
+        raise InputError("vocab_size, canonical_size", f"{vocabulary.size} and {vocabulary.canonical_size}, as in "
+                         f"{vocabulary.name}", f"{config.vocab_size} and {config.canonical_size}",
+                         "adapt the configuration with vocabulary.configure(config)")
     return vocabulary.canonical
 
 
 def _multipliers(config: EngramConfig, layer_id: int) -> np.ndarray:
-    """Return the configuration's own multipliers if it has any, else those of literals.py, else the generator's."""
+    """Return explicit multipliers if the configuration has any, else literals if there are any, else generate them."""
     index = layer_id if config.seed_index == "layer_id" else module_order(config).index(layer_id)
     literals = MULTIPLIERS.get((config.multiplier_generator, config.seed, index, config.canonical_size), ())
     if config.multipliers is not None:

@@ -1,10 +1,10 @@
-"""Axis letters: every shape in this package is written with these letters and no others.
+"""Axis letters: all shapes in this package are written with these letters only.
 
 A shape such as [B, T, M, D] means the same in a comment, a docstring, an error message and a trace.
 """
 
 AXES: dict[str, str] = {
-    "B": "batch: independent sequences (inputs may come without it; the output then has none)",
+    "B": "batch: independent sequences (inputs without this axis give an output without it)",
     "T": "new tokens of this call",
     "S": "all tokens of the stream so far, cached and new",
     "D": "width of one residual branch",
@@ -17,7 +17,7 @@ AXES: dict[str, str] = {
     "L": "taps of the short convolution",
     "A": "attention heads",
     "r": "width of the attention latent (kv_lora_rank)",
-    "dn": "channels per attention head without position; dr: with position; dv: of the value",
+    "dn": "channels per attention head without position; dr: rotary channels; dv: value channels",
     "E": "routed experts",
     "K": "experts chosen per token",
     "V": "raw token ids in the vocabulary",

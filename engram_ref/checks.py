@@ -2,10 +2,10 @@
 
 The annotation of a field states which values it accepts, and `check_fields` enforces it:
 
-    hidden_size: Count                       an integer, at least 1
-    norm_eps: NonNegative | None             a finite number, at least 0, or None
+    hidden_size: Count                       an integer of at least 1
+    norm_eps: NonNegative | None             a finite number of at least 0, or None
     gate_form: Literal["sigmoid", ...]       one of these names
-    layer_ids: tuple[Whole, ...]             integers, at least 0; a list becomes a tuple
+    layer_ids: tuple[Whole, ...]             integers of at least 0; a list becomes a tuple
     attention: AttentionConfig               an instance of that class
 
 A bool is not accepted as an integer, nor text as a number. NumPy scalars become Python numbers.
@@ -90,11 +90,12 @@ def checked(argument: str, value: Any, annotation: Any) -> Any:
 
 
 def number(argument: str, value: Any, kind: type[Number], limits: Range) -> Number:
-    """Convert a number to an equal Python int or finite float; raise InputError if there is none within the limits."""
+    """Convert a number to an equal Python int or finite float; raise InputError if there is none in the range."""
     allowed: tuple[type, ...] = (int, np.integer)
-    expected = "an integer"
+    noun = expected = "an integer"
     if kind is float:
-        allowed, expected = (*allowed, float, np.floating), "a finite number that float64 can represent"
+        allowed, noun = (*allowed, float, np.floating), "a number"
+        expected = "a finite number that float64 can represent"
     is_number = isinstance(value, allowed) and not isinstance(value, bool)
     try:
         converted = kind(value) if is_number else None
@@ -103,9 +104,10 @@ def number(argument: str, value: Any, kind: type[Number], limits: Range) -> Numb
     if converted is None or converted != value or (kind is float and not math.isfinite(converted)):
         raise InputError(argument, expected, described(value))
     if converted < limits.least or (limits.above and converted == limits.least):
-        raise InputError(argument, f"{'above' if limits.above else 'at least'} {limits.least}", described(value))
+        least = f"{noun} {'above' if limits.above else 'of at least'} {limits.least}"
+        raise InputError(argument, least, described(value))
     if converted > limits.most:
-        raise InputError(argument, f"at most {limits.most}", described(value))
+        raise InputError(argument, f"{noun} of at most {limits.most}", described(value))
     return converted
 
 
@@ -127,21 +129,21 @@ def check_shapes(**arrays: tuple) -> None:
     """
     for name, (array, shape) in arrays.items():
         if array.shape != shape:
-            raise InputError(name, f"shape {list(shape)}", list(array.shape))
+            raise InputError(name, f"shape {list(shape)}", f"shape {list(array.shape)}")
 
 
 def as_batch(argument: str, axes: str, array: Any, *others: Any) -> tuple:
-    """Return whether an array has a batch axis, followed by it and the other arrays, each with a batch axis.
+    """Return whether an array has a batch axis, and all arrays with a batch axis, added if missing.
 
     argument   name of the array, for messages
     axes       axis letters of the array without a batch, such as "T"
-    others     arrays that have a batch axis if the first has one; None stays None
-    raises     InputError if the first array has neither these axes nor a batch axis before them
+    others     further arrays, with a batch axis if and only if `array` has one; None stays None
+    raises     InputError unless `array` has these axes, alone or after a batch axis
     """
     batched = array.ndim == len(axes) + 1
     if not batched and array.ndim != len(axes):
         letters = ", ".join(axes)
-        raise InputError(argument, f"shape [B, {letters}] or [{letters}]", list(array.shape))
+        raise InputError(argument, f"shape [B, {letters}] or [{letters}]", f"shape {list(array.shape)}")
     return batched, *(x if batched or x is None else x[None] for x in (array, *others))
 
 
@@ -155,7 +157,7 @@ def as_ops(ops: Any, traced: bool = False) -> Any:
     namespace = getattr(ops, "NAMESPACE", ops)
     if isinstance(getattr(namespace, "steps", None), property) or not hasattr(namespace, "as_array"):   # a class of ops
         raise InputError("ops", "a namespace of ops, such as engram_ref.ops", described(ops),
-                         "engram_ref.backends.load(name) returns a backend's")
+                         "get one from engram_ref.backends.load(name)")
     return getattr(namespace, "steps", namespace) if traced else namespace
 
 
@@ -171,9 +173,9 @@ def float_name(argument: str, dtype: Any) -> str:
 
 
 def check_is_file(argument: str, path: object, expected: str, hint: str = "") -> None:
-    """Raise InputError unless `path` is the path of a file; accepts any object, and names of any length."""
+    """Raise InputError unless `path` is the path of a file; `path` may be any object, and a name of any length."""
     if not (isinstance(path, str | os.PathLike) and os.path.isfile(path)):
-        raise InputError(argument, expected, "no such file", hint)
+        raise InputError(argument, expected, "no file at this path", hint)
 
 
 def check_kind(argument: str, value: object, *kinds: type) -> None:

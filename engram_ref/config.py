@@ -1,7 +1,7 @@
 """EngramConfig: one named field for every choice in which the dialects of Engram differ.
 
 The paper, the demo and the releases implement the same idea with about a dozen differences. Code never branches on the
-dialect, only on the field that matters. A preset (presets.py) is a set of values.
+dialect, only on individual fields. A preset (presets.py) is a set of values.
 """
 
 from dataclasses import dataclass
@@ -116,9 +116,10 @@ def check_choice(field: str, name: str) -> None:
 def _check_sizes(config: EngramConfig) -> None:
     """Check the fields that depend on each other."""
     if config.vocabulary is None and config.canonical_size != config.vocab_size:
-        raise InputError("canonical_size", f"{config.vocab_size}, the vocab_size, for raw ids", config.canonical_size)
+        raise InputError("canonical_size", f"{config.vocab_size}, the vocab_size", config.canonical_size,
+                         "raw ids are hashed, since vocabulary is None")
     if sum(config.table_sizes) * config.n_heads >= ROW_LIMIT:
-        raise InputError("table_sizes", "fewer than 2^62 rows in a layer", config.table_sizes)
+        raise InputError("table_sizes", "fewer than 2^62 rows per layer", config.table_sizes)
     if len(config.table_sizes) != config.max_ngram - 1:
         raise InputError("table_sizes", f"{config.max_ngram - 1} sizes, one per order", len(config.table_sizes))
     for field in ("pad_id", "eos_id"):
@@ -126,20 +127,20 @@ def _check_sizes(config: EngramConfig) -> None:
         if value is not None and value >= config.vocab_size:
             raise InputError(field, f"a raw id in [0, {config.vocab_size})", value)
     if config.table_codec == "fp8_e8m0" and config.row_width % 32:
-        raise InputError("row_width", "a multiple of 32, since 32 values share a scale", config.row_width)
+        raise InputError("row_width", "a multiple of 32", config.row_width, "32 values share a scale")
     if config.rounding == "fp8_bf16" and config.memory_width % 32:
-        raise InputError("row_width", "a memory width that is a multiple of 32, since it is rounded to FP8",
-                         config.memory_width)
+        raise InputError("row_width", "a memory width (columns * row_width) that is a multiple of 32",
+                         config.memory_width, "the memory is rounded to FP8 in blocks of 32")
 
 
 def _check_layers(config: EngramConfig) -> None:
     """Check that layers are distinct block numbers and that explicit multipliers cover each of them."""
     layers = config.layer_ids
     if not layers or len(set(layers)) != len(layers) or min(layers) < config.layer_base:
-        raise InputError("layer_ids", f"distinct block numbers from {config.layer_base}", layers)
+        raise InputError("layer_ids", f"distinct block numbers of at least {config.layer_base}", layers)
     given = config.multipliers
     if given is not None and [len(m) for m in given] != [config.max_ngram] * len(layers):
-        raise InputError("multipliers", f"{len(layers)} layers of {config.max_ngram}", given)
+        raise InputError("multipliers", f"{len(layers)} tuples of {config.max_ngram} integers", given)
 
 
 def check_layer(config: EngramConfig, layer_id: int) -> None:
@@ -147,5 +148,5 @@ def check_layer(config: EngramConfig, layer_id: int) -> None:
     check_kind("config", config, EngramConfig)
     if isinstance(layer_id, bool) or not isinstance(layer_id, Integral) or layer_id not in config.layer_ids:
         listed = ", ".join(map(str, config.layer_ids))
-        raise InputError("layer", f"one of {listed} ({config.name})", described(layer_id),
+        raise InputError("layer", f"one of {listed}, the layers of {config.name}", described(layer_id),
                          f"this preset counts blocks from {config.layer_base}")

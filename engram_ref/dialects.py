@@ -38,7 +38,7 @@ DIALECT_FIELDS: tuple[tuple[str, Callable[[EngramConfig], str]], ...] = (
 
 
 def sizes(config: EngramConfig) -> dict[str, Any]:
-    """Return the size of a preset's tables, over all its layers.
+    """Return the sizes of a preset's tables in all its layers.
 
     returns   layers, rows (per layer, as stored), parameters of the tables, bytes as stored
     """

@@ -9,7 +9,7 @@ from collections.abc import Collection
 from numbers import Number
 
 MAX_LENGTH = 300
-"""Maximum number of characters that a message shows of an argument's name (such as a path) or of a value."""
+"""Maximum length of argument names (such as paths) and values in a message; longer ones lose their middle."""
 
 
 class InputError(ValueError):
@@ -32,7 +32,7 @@ class InputError(ValueError):
 
 
 def shortened(text: str) -> str:
-    """Return the text, without its middle if it is longer than MAX_LENGTH."""
+    """Cut the middle out of a text that is longer than MAX_LENGTH."""
     return text if len(text) <= MAX_LENGTH + 3 else f"{text[: MAX_LENGTH // 2]}...{text[-MAX_LENGTH // 2 :]}"
 
 
@@ -51,7 +51,7 @@ def check_sha256(argument: str, found: str, expected: str, hint: str, owner: str
 
 
 def described(value: object) -> str:
-    """Format a value for a message: numbers and text as Python writes them, anything else by its type."""
+    """Format a value for a message: numbers and text as Python literals, any other value by its type."""
     if isinstance(value, int) and value.bit_length() > MAX_LENGTH:
         return f"an integer of {value.bit_length()} bits"
     return repr(value) if isinstance(value, Number | str | None) else f"a value of type {type(value).__name__}"

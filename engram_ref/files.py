@@ -21,7 +21,7 @@ FILE_TYPES = {stat.S_IFREG: "a file", stat.S_IFDIR: "a folder", stat.S_IFCHR: "a
 
 
 def check_file(path: str | Path, argument: str = "") -> Path:
-    """Return the file that a path leads to, after all links, or raise InputError if `write_whole` cannot write it.
+    """Resolve the links in a path and return the file; raise InputError if `write_whole` cannot write it.
 
     argument   name of the argument, for messages; default: "file PATH"
     returns    absolute path of a regular file, or of one that does not exist yet
@@ -32,7 +32,7 @@ def check_file(path: str | Path, argument: str = "") -> Path:
     argument = argument or f"file {path}"
     target, status = resolved(path, argument)
     if status is not None and not stat.S_ISREG(status.st_mode):
-        raise InputError(argument, "a regular file or a new name", file_type(status))
+        raise InputError(argument, "a regular file or a path that does not exist yet", file_type(status))
     if os.fspath(path).endswith(os.sep):
         raise InputError(argument, "a file name", f"a folder name, which ends in {os.sep}")
     if status is not None and not (status.st_mode & 0o222 and os.access(target, os.W_OK)):   # root may write any file
@@ -61,7 +61,7 @@ def write_whole(path: str | Path, data: bytes) -> None:
             keep_owner_and_mode(temporary, old)
         os.replace(temporary, target)
     except OSError as error:
-        raise InputError(f"file {path}", "a writable file", error.strerror) from error
+        raise InputError(f"file {path}", "a writable file", f"an error: {error.strerror}") from error
     finally:
         with suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -70,7 +70,7 @@ def write_whole(path: str | Path, data: bytes) -> None:
 def write_folder(path: str | Path, files: Mapping[str, bytes]) -> None:
     """Write a folder of files completely or not at all.
 
-    path     a new or an empty folder, possibly the current one or a link to one
+    path     a new or an empty folder, possibly the current folder or a link to a folder
     raises   InputError if it contains files, is not a folder, or is not writable
     """
     target = check_folder(path)
@@ -91,14 +91,14 @@ def write_folder(path: str | Path, files: Mapping[str, bytes]) -> None:
         for file in moved:
             file.unlink(missing_ok=True)
         if isinstance(error, OSError):
-            raise InputError(f"folder {path}", "a writable folder", error.strerror) from error
+            raise InputError(f"folder {path}", "a writable folder", f"an error: {error.strerror}") from error
         raise
     finally:
         shutil.rmtree(staged, ignore_errors=True)
 
 
 def check_folder(path: str | Path) -> Path:
-    """Return the new or empty folder that a path leads to, after all links; raise InputError for anything else."""
+    """Resolve the links in a path and return the folder; raise InputError unless it is new or empty."""
     argument = f"folder {path}"
     target, status = resolved(path, argument)
     is_folder = status is not None and stat.S_ISDIR(status.st_mode)
@@ -110,33 +110,33 @@ def check_folder(path: str | Path) -> Path:
 
 
 def resolved(path: str | Path, argument: str) -> tuple[Path, os.stat_result | None]:
-    """Return where a path leads after all links, and its status, or None if nothing exists there."""
+    """Resolve the links in a path; return the target and its stat result, or None if the target does not exist."""
     if not os.fspath(path):
-        raise InputError(argument.strip(), "a name", "an empty one")
+        raise InputError(argument.strip(), "a path", "an empty string")
     try:
         target = Path(os.path.realpath(path))
         return target, target.stat()
     except FileNotFoundError:
         return target, None
     except (OSError, ValueError) as error:              # a cycle of links, a zero byte, an unpaired surrogate
-        raise InputError(argument, "a path", getattr(error, "strerror", None) or str(error)) from error
+        raise InputError(argument, "a valid path", f"an error: {getattr(error, 'strerror', None) or error}") from error
 
 
 def file_type(status: os.stat_result) -> str:
     """Return the name of the file's type, such as "a folder"."""
-    return FILE_TYPES.get(stat.S_IFMT(status.st_mode), "something else")
+    return FILE_TYPES.get(stat.S_IFMT(status.st_mode), "a special file")
 
 
 def check_writable(folder: Path, argument: str) -> None:
     """Raise InputError unless files can be created in the folder."""
     if not folder.is_dir():
-        raise InputError(argument, "an existing folder", repr(str(folder)))
+        raise InputError(argument, "an existing folder", f"{str(folder)!r}, which is not one")
     if not os.access(folder, os.W_OK | os.X_OK):
-        raise InputError(argument, "a writable folder", repr(str(folder)))
+        raise InputError(argument, "a writable folder", f"{str(folder)!r}, which is not writable")
 
 
 def temporary_name(folder: Path) -> Path:
-    """Return an unused hidden name in a folder. Its length is fixed: the target's name may have the maximum length."""
+    """Return an unused hidden name in a folder. Its length is fixed, since the target's may be the maximum."""
     return folder / f".{secrets.token_hex(8)}.part"
 
 

@@ -33,7 +33,7 @@ class Layout(ReadOnlyArrays):
 def module_order(config: EngramConfig) -> tuple[int, ...]:
     """Return the layer ids in the order in which modules are numbered and primes assigned.
 
-    This is the order of the configuration, except that Qwen4Exp, which seeds by this number, sorts its layers first.
+    This is the order of the configuration, except for Qwen4Exp, which seeds by this number and sorts its layers.
     """
     return tuple(sorted(config.layer_ids)) if config.seed_index == "ordinal" else config.layer_ids
 

@@ -1,9 +1,9 @@
 """The multipliers of the presets, as literals.
 
 The generators of engram_ref.ops.hashing produce the same numbers. NumPy does not guarantee that its PCG64 stream never
-changes, and a changed multiplier would silently re-address every row. The literals are therefore used, and the
-generators cross-check them. An entry applies to one combination only: a different layer, seed or vocabulary size has
-different multipliers. A smaller N takes the first N of them.
+changes, and a changed multiplier would silently re-address every row. The package therefore uses the literals, and the
+tests compare them with the generators. An entry applies to one combination only: a different layer, seed or vocabulary
+size has different multipliers. For a smaller N, the first N multipliers of an entry are used.
 """
 
 MULTIPLIERS: dict[tuple[str, int, int, int], tuple[int, ...]] = {
@@ -17,4 +17,4 @@ MULTIPLIERS: dict[tuple[str, int, int, int], tuple[int, ...]] = {
 }
 """(generator, seed, index, canonical size) -> the multipliers of one layer, newest token first.
 
-The index is the layer id; for splitmix64 it is the layer's position in the list of layers, from 0."""
+The index is the layer id; for splitmix64, it is the layer's position in the list of layers, from 0."""

@@ -12,7 +12,7 @@ CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 def available() -> int:
     """Return the number of bytes that can be allocated: the kernel's estimate or, if smaller, the container's limit.
 
-    Outside Linux, it is the machine's physical memory.
+    Outside Linux, return the machine's physical memory.
     """
     try:
         fields = dict(line.split(":") for line in MEMINFO.read_text(encoding="ascii").splitlines())
@@ -28,6 +28,6 @@ def available() -> int:
 def check_fits(name: str, needed: int) -> None:
     """Raise InputError if the parameters of `name` need more bytes than are available."""
     if needed > available():
-        raise InputError("config", f"parameters that fit into {available() / 2**30:.1f} GiB of memory",
+        raise InputError("config", f"parameters that fit in {available() / 2**30:.1f} GiB of memory",
                          f"{name}, which needs {needed / 2**30:.1f} GiB",
-                         "layout, rows and sizes need no weights: see Addressing and shapes")
+                         "if you only need rows or sizes, use Addressing and shapes, which need no weights")

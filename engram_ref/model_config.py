@@ -1,7 +1,7 @@
 """ModelConfig: the backbone around Engram, with a named field for every choice.
 
 Names follow the DeepSeek releases (kv_lora_rank, n_routed_experts, hc_mult, ...). Values that no paper publishes are
-fields as well; the presets mark the values chosen for them.
+also fields; the presets mark their values as choices.
 """
 
 import math
@@ -15,7 +15,7 @@ from engram_ref.errors import InputError
 
 @dataclass(frozen=True)
 class YarnConfig:
-    """YaRN: extends a trained model to longer texts."""
+    """YaRN: extends the context of a trained model."""
 
     factor: Positive                     # s, the factor by which the context is extended
     mscale: NonNegative                  # f; queries and keys are scaled by m = 0.1 f ln(s) + 1
@@ -33,7 +33,7 @@ class AttentionConfig:
 
     n_heads: Count                       # A
     qk_nope_head_dim: Count              # channels per head of queries and keys without position
-    qk_rope_head_dim: Count              # channels per head with position
+    qk_rope_head_dim: Count              # rotary channels per head
     v_head_dim: Count
     kv_lora_rank: Count                  # r, width of the cached latent
     q_lora_rank: Count | None            # width of the query latent; None: queries come from the hidden state
@@ -48,7 +48,7 @@ class AttentionConfig:
 
     @property
     def qk_head_dim(self) -> int:
-        """Width of one head's query: the channels without position, then those with position."""
+        """Width of one head's query: the channels without position, then the rotary channels."""
         return self.qk_nope_head_dim + self.qk_rope_head_dim
 
 
@@ -72,12 +72,14 @@ class ExpertsConfig:
         check_fields(self)
         E, K, G = self.n_routed_experts, self.num_experts_per_tok, self.n_group
         if E % G or self.topk_group > G:
-            raise InputError("n_group, topk_group", f"a divisor of {E} experts, and at most that many groups",
+            raise InputError("n_group, topk_group", f"n_group to divide {E} experts, and topk_group <= n_group",
                              (G, self.topk_group))
         if G > 1 and E // G < 2 and self.group_score == "best_two":
-            raise InputError("n_group", "at least two experts per group", E // G, "a group is scored by its two best")
+            raise InputError("n_group", "at least two experts per group", E // G,
+                             "a group is scored by its two best experts")
         if self.topk_group * E // G < K:
-            raise InputError("num_experts_per_tok", f"1 to {self.topk_group * E // G}, experts in the kept groups", K)
+            raise InputError("num_experts_per_tok", f"at most {self.topk_group * E // G}", K,
+                             "only experts in the kept groups can be chosen")
 
 
 @dataclass(frozen=True)
@@ -114,10 +116,10 @@ class BackboneConfig:
     def __post_init__(self):
         check_fields(self)
         if self.n_dense_layers > self.n_layers:
-            raise InputError("n_dense_layers", f"at most n_layers, {self.n_layers}", self.n_dense_layers)
+            raise InputError("n_dense_layers", f"at most {self.n_layers}, the number of layers", self.n_dense_layers)
         if self.experts is None and self.n_dense_layers != self.n_layers:
-            raise InputError("n_dense_layers", f"{self.n_layers}, all layers, if there are no experts",
-                             self.n_dense_layers)
+            raise InputError("n_dense_layers", f"{self.n_layers}, the number of layers", self.n_dense_layers,
+                             "without experts, all layers are dense")
 
     @property
     def n_branches(self) -> int:
@@ -140,13 +142,14 @@ class ModelConfig:
             return
         backbone, engram = self.backbone, self.engram
         if (engram.hidden_size, engram.n_branches) != (backbone.hidden_size, backbone.n_branches):
-            raise InputError("engram.hidden_size, n_branches", f"the backbone's {backbone.hidden_size} and "
-                             f"{backbone.n_branches}", (engram.hidden_size, engram.n_branches))
+            raise InputError("engram.hidden_size, n_branches", f"{backbone.hidden_size} and {backbone.n_branches}, "
+                             "as in the backbone", (engram.hidden_size, engram.n_branches))
         if engram.vocab_size > backbone.vocab_size:
-            raise InputError("engram.vocab_size", f"at most the backbone's {backbone.vocab_size}", engram.vocab_size)
+            raise InputError("engram.vocab_size", f"at most {backbone.vocab_size}, as in the backbone",
+                             engram.vocab_size)
         last = backbone.n_layers - 1 + engram.layer_base
         if max(engram.layer_ids) > last:
-            raise InputError("engram.layer_ids", f"blocks up to {last}", engram.layer_ids)
+            raise InputError("engram.layer_ids", f"block numbers of at most {last}", engram.layer_ids)
 
     def engram_layer(self, index: int) -> int | None:
         """Return the Engram layer id of block `index`, counted from 0, or None if it has no module."""

@@ -48,7 +48,7 @@ _BACKBONE_27B = BackboneConfig(
 
 
 def _mhc(name: str, layers: int, hidden: int, heads: int, experts: ExpertsConfig) -> ModelConfig:
-    """Return a model of the mHC paper's Table 5; its dense layer is as wide as the experts active per token."""
+    """Return a model of the mHC paper's Table 5; its dense layer is as wide as all active experts of a token."""
     width = (experts.num_experts_per_tok + experts.n_shared_experts) * experts.moe_intermediate_size
     backbone = replace(_BACKBONE_27B, n_layers=layers, hidden_size=hidden, intermediate_size=width,
                        attention=replace(_MLA_27B, n_heads=heads), experts=experts)

@@ -12,9 +12,9 @@ def require(module: str, argument: str, otherwise: str = "") -> ModuleType:
     """Import a package or one of its modules.
 
     module      such as "numba" or "safetensors.numpy"
-    argument    what needs the package, for the message
-    otherwise   what works without it, for the message
-    raises      InputError: "not installed" only if the package does not exist, else the error that its import raised
+    argument    argument or feature that needs the package, for the message
+    otherwise   a further hint, for the message
+    raises      InputError that states whether the package is missing or how its import failed
 
     >>> require("math", "example").sqrt(4.0)
     2.0
@@ -29,12 +29,12 @@ def package_error(error: Exception, package: str, argument: str, install: str = 
     """Return the error to raise for a failed import; `install` replaces the hint "pip install PACKAGE"."""
     why = failure_text(error, package)
     hints = [install or f"pip install {package}", otherwise] if why == ABSENT else [otherwise]
-    return InputError(argument, f"the package {package}", why if why == ABSENT else f"one that {why}",
+    return InputError(argument, f"an installed package {package}", "none" if why == ABSENT else f"one that {why}",
                       "; ".join(filter(None, hints)))
 
 
 def import_failure(package: str) -> str:
-    """Return why a package cannot be imported, "not installed" or its own error in one line; "" if it can be.
+    """Return the reason why a package cannot be imported, as one line, or "" if it can.
 
     >>> import_failure("math"), import_failure("no_such_package")
     ('', 'not installed')
@@ -47,7 +47,7 @@ def import_failure(package: str) -> str:
 
 
 def failure_text(error: Exception, package: str) -> str:
-    """Return the reason for a failed import, whatever the error's type: a missing shared library raises OSError."""
+    """Return the reason for a failed import. Any type of error may occur: a missing shared library raises OSError."""
     if isinstance(error, ModuleNotFoundError) and error.name == package:
         return ABSENT
     return " ".join(f"cannot be imported: {type(error).__name__}: {error}".split())

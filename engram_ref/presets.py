@@ -1,8 +1,8 @@
 """Named Engram configurations, each with its source.
 
 A value is marked "choice" in a comment if neither the source, nor code by its authors, nor HF transformers states it.
-What the paper leaves open is taken from its authors' demo. A preset that is derived from another inherits every value
-that it does not set. The presets' multipliers are in literals.py.
+Details that the paper does not state are taken from its authors' demo. A preset that is derived from a different one
+inherits every value that it does not set. The presets' multipliers are in literals.py.
 """
 
 from dataclasses import replace

@@ -12,7 +12,7 @@ def read_only(array: np.ndarray) -> np.ndarray:
 
 
 class ReadOnlyArrays:
-    """Base of classes whose arrays, and dictionaries of arrays, are read-only; restores the flag after unpickling."""
+    """Base class for objects with read-only arrays or dictionaries of them; unpickled arrays are read-only too."""
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         for value in state.values():

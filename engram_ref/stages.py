@@ -38,7 +38,7 @@ STAGES: tuple[Stage, ...] = (
           "RMSNorm(h[m])", "rms_norm"),
     Stage("key_norm", "B T M D", "float", "the key, normalised per branch",
           "RMSNorm(k[m])", "rms_norm"),
-    Stage("score", "B T M", "float", "how well hidden state and key agree",
+    Stage("score", "B T M", "float", "the agreement of hidden state and key",
           "s[m] = <RMSNorm(h[m]), RMSNorm(k[m])> / sqrt(D)", "score"),
     Stage("gate", "B T M", "float", "the factor in [0, 1] that scales the value",
           "alpha[m] = sigma(s[m]), or of its signed root", "gate"),
@@ -93,7 +93,7 @@ BY_NAME: dict[str, Stage] = {stage.name: stage for stage in (*STAGES, *BACKBONE_
 
 
 def stage_of(key: str) -> Stage | None:
-    """Return the stage named by the last part of a key, or None if there is no such stage.
+    """Return the stage named by the last part of a key, or None if it names no stage.
 
     >>> stage_of("layers.1.engram.gate").axes
     'B T M'

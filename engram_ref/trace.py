@@ -39,7 +39,7 @@ class Trace:
     """A dictionary of stages that a computation fills as it runs.
 
     stop           the key or stage name after which the computation ends; leaving the `with` block raises
-                   InputError if that stage was not computed
+                   InputError if the computation never reached it
     check_finite   raise InputError at the first stage that contains NaN or infinity
     prefix         prepended to every name, such as "layers.1.engram"
 
@@ -69,7 +69,8 @@ class Trace:
         self.arrays[key] = stored
         if self.check_finite and not np.isfinite(stored).all():
             position = tuple(int(i) for i in np.argwhere(~np.isfinite(stored))[0])
-            raise InputError(key, "finite values", f"{stored[position]} at {position}", "the first stage that has one")
+            raise InputError(key, "finite values", f"{stored[position]} at position {position}",
+                             "no earlier stage contains NaN or infinity")
         if self.stop in (key, name):
             raise Stopped(key)
 
@@ -101,7 +102,7 @@ class Trace:
                 order = (stored.metadata() or {})["order"]
                 trace.arrays = {key: stored.get_tensor(key) for key in order.split("\n") if key}
         except Exception as error:  # the library has its own exception types
-            raise InputError(f"trace file {path}", "a safetensors file written by Trace.save", str(error),
+            raise InputError(f"trace file {path}", "a safetensors file written by Trace.save", f"an error: {error}",
                              "is it truncated, or not a trace?") from error
         return trace
 
@@ -128,5 +129,5 @@ class Trace:
 
     def __exit__(self, kind: type | None, error: BaseException | None, _: object) -> bool:
         if kind is None and self.stop is not None:
-            raise InputError("stop", f"a stage that was computed: {', '.join(self.arrays)}", repr(self.stop))
+            raise InputError("stop", f"one of the computed stages, {', '.join(self.arrays)}", repr(self.stop))
         return kind is Stopped

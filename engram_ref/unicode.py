@@ -1,11 +1,11 @@
 """Unicode tables of the normaliser: the characters that each of its steps changes, and their replacements.
 
-Python's own tables (`unicodedata`, `str.lower`) differ between Python versions, and the canonical ids of a vocabulary
-would differ with them. The demo computes its map with the `tokenizers` library, so this package ships that library's
+Python's own tables (`unicodedata`, `str.lower`) differ between Python versions, and so would the canonical ids of a
+vocabulary. The demo computes its map with the `tokenizers` library, so this package ships that library's
 tables as data.
 
-Source: tokenizers 0.23.3, extracted by scripts/freeze_unicode.py. The tables are the same from 0.21.0 on, except that
-versions before 0.22.2 lack some of the newest capital letters.
+Source: tokenizers 0.23.3, extracted by scripts/freeze_unicode.py. Versions from 0.21.0 on have the same tables, except
+that versions before 0.22.2 lack some of the newest capital letters.
 """
 
 import functools
@@ -23,11 +23,11 @@ DIGEST = "03fb3adb7a2c1fb7b8d71d79ffaf90f4bfc5e37dc0228fcc104ffba5c067a71e"
 """sha256 of the unpacked file."""
 
 SYLLABLES = range(0xAC00, 0xD7A4)
-"""The Hangul syllables. They decompose by arithmetic, so the file leaves them out."""
+"""The Hangul syllables. Their decompositions are computed, so the file omits them."""
 
 
 class UnicodeTables(NamedTuple):
-    """One table per step, as `str.translate` takes it: code point -> replacement.
+    """One table per step, in the form for `str.translate`: code point -> replacement.
 
     A character that is not in a table is unchanged.
     """
@@ -47,7 +47,8 @@ def load_tables() -> UnicodeTables:
     try:
         data = gzip.decompress(TABLES.read_bytes())
     except (OSError, EOFError, zlib.error) as error:
-        raise InputError("unicode tables", "the file of this package", str(error), "reinstall engram_ref") from error
+        raise InputError("unicode tables", "the file shipped with this package", f"an error: {error}",
+                         "reinstall engram_ref") from error
     check_sha256("unicode tables", hashlib.sha256(data).hexdigest(), DIGEST, "reinstall engram_ref")
     stored = json.loads(data)
     return UnicodeTables(

@@ -29,7 +29,8 @@ def load(name: str) -> Ops:
     try:
         module = importlib.import_module("engram_ref.ops" if name == "numpy" else f"engram_ref.backends.{name}")
     except ImportError as error:        # the package is installed but lacks a name that the backend imports
-        raise InputError(f"backend {name}", f"the package {name}", f"one whose backend {failure_text(error, name)}",
+        raise InputError(f"backend {name}", f"a compatible version of the package {name}",
+                         f"one with which the backend {failure_text(error, name)}",
                          f"pip install -U {name}") from error
     return module.NAMESPACE
 
@@ -51,10 +52,10 @@ def replace(ops: Ops, /, **functions: Callable) -> Ops:
     """
     ops = getattr(ops, "NAMESPACE", ops)
     if not isinstance(ops, Ops):
-        raise InputError("ops", "a namespace of ops", repr(ops), "engram_ref.backends.load(name) returns a backend's")
+        raise InputError("ops", "a namespace of ops", repr(ops), "get one from engram_ref.backends.load(name)")
     for name, function in functions.items():
         if name not in ops.names() or name in FIXED:
-            raise InputError("replace", "the name of an op that computes", name)
+            raise InputError("replace", "the name of a replaceable op", name)
         if not callable(function):
             raise InputError(f"replace {name}", "a function", repr(function))
     again = functools.partial(replace, ops, **functions)          # makes it picklable if the functions are

@@ -133,7 +133,7 @@ def finding(result: Entry) -> str:
     if not medians:
         return "Nothing was compared with a limit"
     near = sum(value >= NEAR for value in medians)
-    quick = ", at small sizes that say nothing about speed" if result["quick"] else ""
+    quick = ", at small sizes, which do not measure speed" if result["quick"] else ""
     return (f"{near} of {len(medians)} measurements reach {NEAR:.0%} or more of what the machine allows; "
             f"the lowest is {amount('limit', min(medians))}{quick}")
 

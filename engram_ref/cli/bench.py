@@ -16,7 +16,7 @@ from engram_ref.packages import require
 
 HELP = "compare speed with plain implementations and with the machine's limits"
 DESCRIPTION = """Measure the speed of each operation, of a plain implementation of the same work, and of the limit set
-by the machine. The variants take turns in one process. Prints ratios with their quartiles; the goals assume AVX-512.
+by the machine. The variants alternate in one process. Prints ratios with their quartiles; the goals assume AVX-512.
 A full run takes several minutes; --quick takes seconds and only checks that everything runs."""
 
 LEAST_ROUNDS, MOST_ROUNDS = 7, 10_000
@@ -40,8 +40,8 @@ def run(options: argparse.Namespace) -> int:
     plot = output_path(options.plot, ".svg", "--plot")
     integer("--rounds", options.rounds, LEAST_ROUNDS, MOST_ROUNDS)
     if os.environ.get(JIT_OFF, "0") != "0":
-        raise InputError(JIT_OFF, "unset: the benchmark measures compiled code", os.environ[JIT_OFF])
-    load("numba")                       # fail before measuring if Numba is missing
+        raise InputError(JIT_OFF, "it to be unset", os.environ[JIT_OFF], "the benchmark measures compiled code")
+    load("numba")                       # fail before measuring if it is missing
     if plot is not None:
         require("matplotlib", "--plot")
     from engram_ref.bench import report
@@ -51,7 +51,7 @@ def run(options: argparse.Namespace) -> int:
     names = benchmark.chosen_rows(options.only)
     threads = min(benchmark.MOST_THREADS, cores()) if options.threads is None else options.threads
     if not 1 <= threads <= cores():
-        raise InputError("--threads", f"1 to {cores()}, the number of cores", threads)
+        raise InputError("--threads", f"an integer from 1 to {cores()}, the number of cores", threads)
     setting = Setting(options.rounds, options.quick, threads, load_baselines())
     result = benchmark.measure(names, setting, benchmark.Progress(print_stderr))
     text = json.dumps(result, indent=1)

@@ -12,8 +12,8 @@ from engram_ref.errors import InputError, check_name
 COMMANDS = {"walk": walk, "ids": ids, "presets": presets, "count": count, "golden": golden, "bench": bench,
             "doctor": doctor}
 
-EXIT_CODES = """exit codes: 0 success, 1 failed comparison, 2 invalid usage or input or unwritable output (one line on
-standard error), 130 interrupted"""
+EXIT_CODES = """exit codes: 0 success, 1 failed comparison, 2 invalid usage, invalid input or unwritable output (one
+line on standard error), 130 interrupted"""
 
 
 class OneLineParser(argparse.ArgumentParser):

@@ -13,7 +13,7 @@ from engram_ref.presets import preset
 
 HELP = "count a model's parameters, table rows, bytes and FLOPs"
 DESCRIPTION = """Count a model's parameters part by part, in total and active per token, with table rows, bytes and
-FLOPs, and compare the counts with the figures in the papers. Without PRESET, print an overview of all models."""
+FLOPs, and compare the counts with the numbers in the papers. Without PRESET, print an overview of all models."""
 
 TOTALS = {
     "total": "all parameters",
@@ -64,7 +64,7 @@ def overview(models: list[dict]) -> Iterator[str]:
         if model["printed"]:
             yield from ("", style(model["model"], BOLD), *printed_lines(model))
     yield from ("", style("budgets of the allocation study (Engram, section 3)", BOLD))
-    yield from table([">FLOPs", ">P_tot", ">P_act", ">rho 100%", ">rho 40%", ">printed"],
+    yield from table([">FLOPs", ">P_tot", ">P_act", ">rho 100%", ">rho 40%", ">published"],
                      ([b.flops, short(b.p_total), short(b.p_active), b.experts_without_engram,
                        budget_experts(b, 0.4, preset("paper")), b.experts_at_40] for b in BUDGETS))
 
@@ -89,7 +89,7 @@ def details(model: dict) -> Iterator[str]:
 def printed_lines(model: dict) -> list[str]:
     """Table of the numbers published in the papers, next to our counts."""
     value = lambda p: f"{100 * p['found']:.2f}%" if p["printed"].endswith("%") else short(p["found"])
-    return table([">printed", ">counted", "<agrees", "<quantity", "<source"],
+    return table([">published", ">counted", "<agrees", "<quantity", "<source"],
                  ([p["printed"], value(p), p["agrees"], TOTALS.get(p["field"], p["field"]), p["where"]]
                   for p in model["printed"]))
 

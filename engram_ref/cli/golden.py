@@ -29,7 +29,7 @@ PROGRESS_DELAY = 2.0
 def arguments(command: argparse.ArgumentParser) -> None:
     """Add the options of `golden`."""
     command.add_argument("action", choices=("verify", "export"), metavar="ACTION", help="verify or export")
-    command.add_argument("folder", nargs="?", metavar="DIR", help="export: a new or empty folder")
+    command.add_argument("folder", nargs="?", metavar="DIR", help="export: the folder to write, new or empty")
     command.add_argument("--backend", metavar="NAME", help=f"verify: {', '.join(BACKENDS)} (default: numpy)")
     command.add_argument("--from", dest="source", metavar="DIR", help="verify: read exported vectors from this folder")
 
@@ -39,7 +39,8 @@ def run(options: argparse.Namespace) -> int:
     if options.action == "export":
         return run_export(options)
     if options.folder is not None:
-        raise InputError("DIR", "no folder for verify", options.folder, f"golden verify --from {options.folder}?")
+        raise InputError("DIR", "no folder with verify", options.folder,
+                         f"to read from it, use --from {options.folder}")
     name = "numpy" if options.backend is None else options.backend
     namespace = load(name)
     vectors = read(GOLDEN if options.source is None else Path(options.source))
@@ -51,11 +52,11 @@ def run(options: argparse.Namespace) -> int:
 def run_export(options: argparse.Namespace) -> int:
     """Write the included vectors atomically."""
     if not options.folder:
-        raise InputError("DIR", "a folder to write to", "none" if options.folder is None else "an empty name",
-                         "engram-ref golden export DIR")
+        raise InputError("DIR", "the name of a new folder", "none" if options.folder is None else "an empty name",
+                         "use engram-ref golden export DIR")
     for option, given in (("--backend", options.backend), ("--from", options.source)):
         if given is not None:
-            raise InputError(option, "no value for export", given, "it is an option of verify")
+            raise InputError(option, "no value with export", given, "only verify has this option")
     names = export(Path(options.folder))
     print(json.dumps({"folder": options.folder, "files": names}) if options.json else
           "\n  ".join([f"{escaped(options.folder)}: {len(names)} files", *names]))
@@ -76,7 +77,7 @@ def terminal_progress() -> Callable[[int, int], None]:
 def report(name: str, results: list[Result]) -> Iterator[str]:
     """Passing runs per op, each failure with the explanation of its flags, and other acceptable answers."""
     cases = len({result.case.name for result in results})
-    yield style(f"backend {name}: {cases} cases, {len(results)} runs (with a trace and without)", BOLD)
+    yield style(f"backend {name}: {cases} cases, {len(results)} runs (with and without a trace)", BOLD)
     runs, good = Counter(r.case.op for r in results), Counter(r.case.op for r in results if r.ok)
     cells = [f"{op} {good[op]}/{runs[op]}" for op in sorted(runs)]
     cell_width = max(map(len, cells), default=0) + 2

@@ -17,10 +17,10 @@ from engram_ref.ops.canonical import DEAD, canonicalise, check_ids
 from engram_ref.text.maps import int64_digest
 from engram_ref.text.vocabulary import Vocabulary
 
-HELP = "print the table rows that a text or token ids read"
-DESCRIPTION = """Print the table rows that a text or token ids read. Without TEXT and --tokens, the text is read from
-standard input. Output is one line per position, layer and order; rows are relative to each head's table unless --flat
-is given. No weights are needed, only a configuration and a tokenizer."""
+HELP = "print the table rows that Engram reads for a text or token ids"
+DESCRIPTION = """Print the table rows that Engram reads for a text or token ids. Without TEXT and --tokens, the text is
+read from standard input. Output is one line per position, layer and order; rows are relative to each head's table
+unless --flat is given. No weights are needed, only a configuration and a tokenizer."""
 
 
 def arguments(command: argparse.ArgumentParser) -> None:
@@ -78,23 +78,23 @@ def ids_and_history(options: argparse.Namespace, addressing: Addressing,
     """Canonical ids [T] and history [N-1], from the options."""
     config = addressing.config
     if options.text and options.tokens is not None:
-        raise InputError("TEXT", "either a text or --tokens", "both")
+        raise InputError("TEXT", "either TEXT or --tokens", "both")
     if options.tokens is not None:
         ids, option = parse_ids(options.tokens, "--tokens"), "--tokens"
     elif options.canonical:
-        raise InputError("--canonical", "ids given with --tokens", "a text")
+        raise InputError("--canonical", "ids given with --tokens", "text")
     else:
         text, option = read_text(options.text), "TEXT"
         if vocabulary is None:
-            raise InputError("TEXT", f"--tokens or --tokenizer, since {config.name} hashes raw ids of a tokenizer "
-                             "that is not included", "a text")
+            raise InputError("TEXT", "--tokens or --tokenizer", "text only",
+                             f"{config.name} hashes raw ids of a tokenizer that is not included")
         ids = vocabulary.encode(text)
     ids = to_canonical(ids, addressing, option, options.canonical)
     span, before = config.max_ngram - 1, np.zeros(0, np.int64)
     if options.history is not None:
         before = to_canonical(parse_ids(options.history, "--history"), addressing, "--history", options.canonical)
     if len(before) > span:
-        raise InputError("--history", f"at most {span} ids", len(before))
+        raise InputError("--history", f"at most {span} ids", f"{len(before)} ids")
     return ids, np.concatenate([np.full(span - len(before), DEAD), before])
 
 

@@ -1,6 +1,6 @@
 """The entry point of the command line: standard streams, Ctrl-C and exit codes.
 
-Exit codes: 0 success, 1 failed comparison, 2 invalid usage or input or unwritable output (one line on standard
+Exit codes: 0 success, 1 failed comparison, 2 invalid usage, invalid input or unwritable output (one line on standard
 error), 130 interrupted.
 
 Slow imports happen inside functions, once Ctrl-C is handled.

@@ -10,7 +10,7 @@ from engram_ref.config import EngramConfig
 from engram_ref.dialects import DIALECT_FIELDS, sizes
 from engram_ref.presets import ALIASES, GATES, preset, presets
 
-HELP = "list the presets and how they differ"
+HELP = "list the presets and their differences"
 DESCRIPTION = "List the presets with the sizes of their tables, and compare their dialects field by field."
 
 

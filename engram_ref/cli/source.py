@@ -18,11 +18,11 @@ UTF16_STARTS = (b"\xff\xfe", b"\xfe\xff")
 
 def add_input(command: argparse.ArgumentParser) -> None:
     """Add the arguments for the text, as one argument or several words, and for the configuration."""
-    command.add_argument("text", nargs="*", metavar="TEXT", help="the text; - reads UTF-8 from standard input. A "
+    command.add_argument("text", nargs="*", metavar="TEXT", help="the text; - means UTF-8 from standard input. A "
                          "leading byte-order mark is kept as a token, with a note on standard error")
     command.add_argument("--preset", default=DEFAULT_PRESET, help=f"configuration (default: {DEFAULT_PRESET})")
-    command.add_argument("--tokenizer", metavar="FILE", help="tokenizer.json of a different vocabulary; the preset's "
-                         "multipliers are redrawn for its canonical size, its other values are kept")
+    command.add_argument("--tokenizer", metavar="FILE", help="tokenizer.json of a different vocabulary; the "
+                         "multipliers are redrawn for its canonical size, the preset's other values are kept")
 
 
 def configured(options: argparse.Namespace) -> tuple[EngramConfig, Vocabulary | None]:
@@ -42,7 +42,7 @@ def read_text(words: list[str], most: int | None = None) -> str:
     """
     text = " ".join(words) if words and words != ["-"] else read_standard_input(most)
     if not text:
-        raise InputError("TEXT", "at least one character", "an empty text")
+        raise InputError("TEXT", "at least one character", "an empty string")
     if text.startswith(BYTE_ORDER_MARK):
         print_stderr("engram-ref: note: the text starts with a byte-order mark (U+FEFF), which is tokenised like any "
                      "other character; remove it if it is not part of the text")
@@ -52,18 +52,18 @@ def read_text(words: list[str], most: int | None = None) -> str:
 def read_standard_input(most: int | None) -> str:
     """Return standard input decoded as UTF-8, regardless of the locale, without a trailing newline."""
     if sys.stdin is None or is_terminal(sys.stdin):
-        raise InputError("TEXT", "a text, as an argument or on standard input", "neither")
+        raise InputError("TEXT", "text, as an argument or on standard input", "neither")
     try:
         data = sys.stdin.buffer.read(-1 if most is None else most + 1)
     except OSError as error:                                # a folder, a closed terminal
-        raise InputError("standard input", "text", error.strerror) from error
+        raise InputError("standard input", "readable text", f"an error: {error.strerror}") from error
     if most is not None and len(data) > most:
         raise InputError("standard input", f"at most {most:,} bytes", "more",
-                         "engram-ref ids accepts texts of any length")
+                         "engram-ref ids accepts text of any length")
     try:
         return data.decode("utf-8").removesuffix("\n")
     except UnicodeDecodeError as error:
-        raise InputError("standard input", "UTF-8 text", f"other bytes at position {error.start}",
+        raise InputError("standard input", "UTF-8 text", f"invalid bytes at position {error.start}",
                          "is it UTF-16?" if data.startswith(UTF16_STARTS) else "") from error
 
 

@@ -30,7 +30,7 @@ HELP = "follow a sentence through Engram, stage by stage"
 DESCRIPTION = f"""Follow a sentence through Engram and print the result of each stage. The default text is
 {DEFAULT_TEXT!r}
 
-Tokens, n-grams and rows are those of the preset. The values computed from them use the preset tiny with
+Tokens, n-grams and rows depend on the preset. All later values are computed with the preset tiny and
 seeded random weights. Only the positions shown are computed. Partial UTF-8 characters are shown as bytes,
 such as <E2 82>; the JSON includes the bytes of every token. Standard input is limited to {MAX_BYTES:,} bytes."""
 
@@ -45,8 +45,8 @@ def arguments(command: argparse.ArgumentParser) -> None:
     """Add the options of `walk`."""
     add_input(command)
     command.add_argument("--layer", type=int, metavar="ID", help="Engram layer (default: the preset's first)")
-    command.add_argument("--model", metavar="NAME", help="continue through the rest of the block of a model, tiny or "
-                         f"small; this computes all positions up to the one shown, at most {MAX_COMPUTED}")
+    command.add_argument("--model", metavar="NAME", help="also show the rest of the block in a model, tiny or small; "
+                         f"this computes all positions up to the last one shown, at most {MAX_COMPUTED}")
     command.add_argument("--position", type=int, metavar="P", help="show only this position, counted from 0 (default: "
                          f"the first {MAX_POSITIONS}, or with --json all, at most {MAX_COMPUTED})")
     command.add_argument("--stage", metavar="NAME", help="show only this stage: " + ", ".join(PAGES))
@@ -62,7 +62,7 @@ def run(options: argparse.Namespace) -> int:
     check_layer(config, layer)
     if config.vocabulary is None:
         raise InputError("--preset", "a preset with an included vocabulary", config.name,
-                         "it hashes raw ids of a tokenizer that is not included: use engram-ref ids --tokens")
+                         "it hashes raw ids of a tokenizer that is not included; use engram-ref ids --tokens")
     path = output_path(options.plot, ".svg", "--plot")
     if options.stage is not None:
         check_name("--stage", options.stage, PAGES)
@@ -93,7 +93,7 @@ def chosen_model(options: argparse.Namespace, config: EngramConfig, vocabulary: 
     if model.engram is None or (options.tokenizer is None and model.engram.vocabulary != config.vocabulary):
         raise InputError("--model", f"a model with Engram and the vocabulary {config.vocabulary}", options.model)
     if summarise(model).total > MAX_PARAMETERS:
-        raise InputError("--model", "a model small enough to run here: tiny or small", options.model,
+        raise InputError("--model", f"a model of at most {MAX_PARAMETERS:,} parameters: tiny or small", options.model,
                          f"engram-ref count {options.model} prints its size")
     if options.tokenizer is None:
         return model
@@ -108,10 +108,10 @@ def chosen_positions(length: int, max_ngram: int, options: argparse.Namespace) -
     """
     position, most = options.position, MAX_COMPUTED
     if position is not None and not 0 <= position < length:
-        raise InputError("--position", f"a position in [0, {length})", position, f"tokens in the text: {length}")
+        raise InputError("--position", f"a position in [0, {length})", position, f"the text has {length} tokens")
     if position is None and options.json and length > most:
-        raise InputError("TEXT", f"at most {most} tokens with --json", length,
-                         "--position P prints one; engram-ref ids --json has no limit")
+        raise InputError("TEXT", f"at most {most} tokens with --json", f"{length} tokens",
+                         "use --position P for one position, or engram-ref ids --json, which has no limit")
     first = range(length if options.json else min(length, MAX_POSITIONS))
     positions = list(first) if position is None else [position]
     focus = positions[0] if len(positions) == 1 else min(max_ngram, length) - 1
@@ -137,7 +137,7 @@ def show(walk: Walk, positions: list[int], names: list[str], options: argparse.N
     if options.stage is None and not options.step:
         print(f"{len(names)} of {len(PAGES)} stages; --step shows all, with formulas and source lines")
     if options.position is None and len(positions) < len(walk.raw_ids):
-        print(f"the first {len(positions)} positions; --position P shows any other")
+        print(f"the first {len(positions)} positions; --position P shows a later one")
     # pages
     pages = {name: PAGES[name] for name in names} | ({} if walk.model is None else BLOCK_PAGES)
     first_value = next((key for key in pages if stage_of(key).kind == "float"), None)
@@ -157,9 +157,9 @@ def values_notice(walk: Walk) -> list[str]:
     dash = "─" if supports_unicode() else "-"
     source = "the module of the preset tiny" if walk.model is None else f"the whole model {walk.model.name}"
     inputs = "weights and hidden states" if walk.model is None else "weights, starting from the text's embeddings"
-    notice = (f"The rows above are those of {walk.config.name}. The values below are computed by {source} "
-              f"({walk.module.n_branches} branches of {walk.module.hidden_size}, small tables of its own, a "
-              f"convolution) with seeded random {inputs}: the computation is exact, but the gates are not trained.")
+    notice = (f"The rows above belong to {walk.config.name}. The values below are computed by {source} "
+              f"({walk.module.n_branches} branches of {walk.module.hidden_size} channels, small tables, a "
+              f"convolution) with seeded random {inputs}. The computation is exact, but the gates are not trained.")
     return [dash * width(), *wrap(notice)]
 
 

@@ -132,9 +132,9 @@ def allocate(p_total: float, p_active: float, rho: float, expert: float, top_k: 
     (106, 0)
     """
     if not 0 <= rho <= 1:
-        raise InputError("rho", "a share in [0, 1]", rho)
+        raise InputError("rho", "a fraction in [0, 1]", rho)
     if not 0 < p_active < p_total:
-        raise InputError("p_active", f"between 0 and p_total {p_total:g}", p_active)
+        raise InputError("p_active", f"a number between 0 and p_total, {p_total:g}", p_active)
     sparse = p_total - p_active
     experts = top_k + round(rho * sparse / expert)
     rows = round((1 - rho) * sparse / (engram.memory_width * len(engram.layer_ids)))

@@ -44,7 +44,7 @@ def from_engram_demo(state_dict: Mapping[str, np.ndarray], config: EngramConfig,
     """
     if layer_id is None:
         if len(config.layer_ids) != 1:
-            raise InputError("layer_id", f"one of {config.layer_ids}", "none", "this configuration has several layers")
+            raise InputError("layer_id", f"one of {config.layer_ids}", None, "this configuration has several layers")
         [layer_id] = config.layer_ids
     named = shapes(config, layer_id)
     remaining = without_prefix(state_dict, DEMO_NAMES["table"])
@@ -53,14 +53,14 @@ def from_engram_demo(state_dict: Mapping[str, np.ndarray], config: EngramConfig,
         name = f"state_dict {DEMO_OFFSETS}"
         if not np.array_equal(as_array(name, offsets), parameters["column_offsets"]):
             raise InputError(name, "this layer's column offsets", "different offsets",
-                             "made for a different layer or configuration?")
+                             "are they from a different layer or configuration?")
     for name, pattern in DEMO_NAMES.items():
         if name in named:
             theirs = [pattern.format(m=m) for m in range(config.n_branches if "{m}" in pattern else 1)]
             arrays = [take(remaining, key, demo_shape(name, named[name]), name) for key in theirs]
             parameters[name] = np.stack(arrays).reshape(named[name])
     if remaining:
-        raise InputError("state_dict", "only the demo's names", f"an array {min(remaining)}")
+        raise InputError("state_dict", "only the arrays of the demo", f"an additional array named {min(remaining)}")
     parameters = one_dtype(parameters)
     if config.table_codec == "bf16":
         parameters["table"] = bfloat16_array(f"state_dict {DEMO_NAMES['table']}", parameters["table"])

@@ -127,7 +127,7 @@ def residual(hidden: np.ndarray, update: np.ndarray, config: EngramConfig, *, op
     hidden, update = ops.as_array("hidden", hidden), ops.as_array("update", update)
     ops.check_together({"hidden": hidden, "update": update})
     if ops.dtype_name(hidden) not in ("float32", "float64") or hidden.dtype != update.dtype:
-        raise InputError("hidden, update", "one dtype, float32 or float64",
+        raise InputError("hidden, update", "the same dtype, float32 or float64",
                          f"{ops.dtype_name(hidden)} and {ops.dtype_name(update)}")
     total = ops.add_residual(hidden, update, config.rounding)
     if trace is not None:
@@ -140,11 +140,11 @@ def check_inputs(hidden: np.ndarray, rows: np.ndarray, dead: np.ndarray | None, 
     """Raise InputError unless the shapes and dtypes of hidden, rows and dead are correct and consistent."""
     M, D = config.n_branches, config.hidden_size
     if hidden.ndim not in (3, 4) or hidden.shape[-2:] != (M, D):
-        raise InputError("hidden", f"shape [B, T, {M}, {D}] or [T, {M}, {D}]", list(hidden.shape))
+        raise InputError("hidden", f"shape [B, T, {M}, {D}] or [T, {M}, {D}]", f"shape {list(hidden.shape)}")
     allowed = ("float32",) if config.rounding == "fp8_bf16" else ("float32", "float64")
     if ops.dtype_name(hidden) not in allowed:
         raise InputError("hidden", f"dtype {' or '.join(allowed)}", ops.dtype_name(hidden),
-                         "dataclasses.replace(config, rounding='none') computes exactly" if len(allowed) == 1 else "")
+                         "dataclasses.replace(config, rounding='none') accepts float64" if len(allowed) == 1 else "")
     leading = hidden.shape[:-2]                              # [B, T] or [T]
     expected = (*leading, config.columns)
     if rows.shape != expected or ops.dtype_name(rows) != "int64":
@@ -171,7 +171,7 @@ def check_values(parameters: Mapping[str, np.ndarray], hidden: np.ndarray, confi
             check_finite(name, array, ops)
     position = ops.first_non_finite(hidden)
     if position is not None:
-        raise InputError("hidden", "finite values", f"{hidden[position].item()} at {position}")
+        raise InputError("hidden", "finite values", f"{hidden[position].item()} at position {position}")
 
 
 def check_taps(taps: np.ndarray, hidden: np.ndarray, config: EngramConfig, ops: Ops) -> None:

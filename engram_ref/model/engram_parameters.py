@@ -81,7 +81,7 @@ def check_parameters(parameters: Mapping[str, np.ndarray], config: EngramConfig,
         array, expected = parameters[name], dict.fromkeys(named[name] for named in allowed)
         if tuple(array.shape) not in expected:
             raise InputError(f"parameter {name}", f"shape {' or '.join(str(list(shape)) for shape in expected)}",
-                             list(array.shape))
+                             f"shape {list(array.shape)}")
         check_dtype(name, p, ops.dtype_name(array))
     check_offsets("column_offsets", ops.to_numpy(parameters["column_offsets"]), config, layers)
 
@@ -93,10 +93,10 @@ def check_names(parameters: Mapping[str, np.ndarray], declared: Mapping[str, Par
     """
     for name, p in declared.items():
         if name not in parameters:
-            raise InputError("parameters", f"an array {name} {list(p.shape)}", "none of that name")
+            raise InputError("parameters", f"an array named {name} of shape {list(p.shape)}", "none")
     for name in parameters:
         if name not in declared:
-            raise InputError("parameters", f"only {listed}", f"an array {name}")
+            raise InputError("parameters", f"only {listed}", f"an additional array named {name}")
 
 
 def check_finite(name: str, array: np.ndarray, ops: Ops) -> None:
@@ -110,7 +110,7 @@ def check_offsets(name: str, offsets: np.ndarray, config: EngramConfig, layers: 
     if not any(np.array_equal(offsets, layout(config, layer).offsets) for layer in layers):
         listed = ", ".join(map(str, layers))
         raise InputError(f"parameter {name}", f"the column offsets of layer {listed} of {config.name}",
-                         "different offsets", "made for a different layer or configuration?")
+                         "different offsets", "are they from a different layer or configuration?")
 
 
 def column_sizes(parameters: Mapping[str, np.ndarray], config: EngramConfig, layer_id: int | None,
@@ -139,7 +139,7 @@ def check_rows(rows: np.ndarray, sizes: np.ndarray, flat: bool, ops: Ops) -> Non
     except InputError as error:
         if not flat:
             raise
-        expected = f"flat rows within their column's table: after subtracting the column offset, {error.expected}"
+        expected = f"{error.expected} after subtraction of the column offsets"
         raise InputError("rows", expected, error.found, "pass flat_rows=False for rows without offsets") from error
 
 

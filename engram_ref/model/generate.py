@@ -34,7 +34,7 @@ def generate(parameters: Mapping[str, np.ndarray], prompt: np.ndarray, config: M
         raise InputError("prompt", "int64 [B, T] or [T] with at least one token", list(prompt.shape))
     new_tokens, temperature = integer("new_tokens", new_tokens), checked("temperature", temperature, NonNegative)
     if temperature > 0 and rng is None:
-        raise InputError("temperature", "0, or above 0 together with an rng", temperature)
+        raise InputError("temperature", "0, or a positive number and an rng", f"{temperature} without an rng")
     model = prepare_model(parameters, config, addressing, ops, {"prompt": prompt})
     state, newest, written = DecodeState.start(len(prompt)), prompt, []
     for _ in range(new_tokens):

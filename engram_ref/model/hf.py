@@ -61,16 +61,18 @@ def from_hf_deepseek_v3(state_dict: Mapping[str, np.ndarray],
     remaining = without_prefix(state_dict, OUTER_NAMES["embed.weight"])
     scaled = [key for key in remaining if key.endswith("weight_scale_inv")]
     if scaled:
-        raise InputError("state_dict", "no FP8 weights", f"an array {scaled[0]}", "convert the checkpoint to bfloat16")
+        raise InputError("state_dict", "no FP8 weights", f"FP8 scales named {scaled[0]}",
+                         "convert the checkpoint to bfloat16")
     drop_prediction_layers(remaining, hf["num_hidden_layers"], hf.get("num_nextn_predict_layers", 1) or 0)
     parameters = {name: take_parameter(name, shape, remaining) for name, shape in shapes(config).items()}
     if config.backbone.tie_embeddings and "lm_head.weight" in remaining:
         head = take(remaining, "lm_head.weight", parameters["embed.weight"].shape, "head.weight")
         if not np.array_equal(head, parameters["embed.weight"]):
-            raise InputError("state_dict lm_head.weight", "the embedding: tie_word_embeddings is set", "other values")
+            raise InputError("state_dict lm_head.weight", "the values of the embedding", "different values",
+                             "tie_word_embeddings is set")
     extra = [key for key, array in remaining.items() if 0 not in getattr(array, "shape", ())]
     if extra:                                                # empty arrays are shared experts that do not exist
-        raise InputError("state_dict", "only DeepSeek-V3's names", f"an array {min(extra)}")
+        raise InputError("state_dict", "only the arrays of DeepSeek-V3", f"an additional array named {min(extra)}")
     parameters = one_dtype(parameters)
     check(parameters, config)
     if not switch(hf, "rope_interleave", True):
@@ -86,7 +88,7 @@ def drop_prediction_layers(remaining: dict[str, Any], n_layers: int, count: int)
             keys = [key for key in remaining if key.startswith(prefix)]
             for key in keys:
                 del remaining[key]
-            LOG.warning("%d entries %s* skipped: this model has no multi-token prediction", len(keys), prefix)
+            LOG.warning("skipped %d entries named %s*: multi-token prediction is not supported", len(keys), prefix)
 
 
 def take_parameter(name: str, shape: tuple[int, ...], remaining: dict[str, Any]) -> np.ndarray:

@@ -93,7 +93,8 @@ def config_from_hf(hf_config: Mapping[str, Any]) -> ModelConfig:
 def checked_options(hf_config: Mapping[str, Any]) -> dict[str, Any]:
     """Resolve aliases and check all options except those of the rotary embedding."""
     if not isinstance(hf_config, Mapping):
-        raise InputError("hf_config", "a dictionary", type(hf_config).__name__, "config.to_dict(), or a config.json")
+        raise InputError("hf_config", "a dictionary", type(hf_config).__name__,
+                         "pass config.to_dict() or the parsed config.json")
     hf = dict(hf_config)
     for alias in ALIASES.keys() & hf.keys():
         option, value = ALIASES[alias], hf.pop(alias)
@@ -101,7 +102,7 @@ def checked_options(hf_config: Mapping[str, Any]) -> dict[str, Any]:
             raise InputError(alias, f"the same value as {option}, {hf[option]!r}", repr(value))
     missing = [option for option in REQUIRED if option not in hf]
     if missing:
-        raise InputError("hf_config", f"an option {missing[0]}", "none", "pass a complete config.json")
+        raise InputError("hf_config", f"the option {missing[0]}", "none", "pass a complete config.json")
     for option, value in hf.items():
         check_option(option, value)
     derived = {"num_key_value_heads": (hf["num_attention_heads"], None), "head_dim": (hf["qk_rope_head_dim"],),
@@ -116,7 +117,7 @@ def check_option(option: str, value: object) -> None:
     if option in FIXED:
         check_value(option, value, *FIXED[option])
     elif option not in READ and option not in IGNORED:
-        raise InputError("hf_config", "options of DeepSeek-V3's configuration", f"an unknown option {option}",
+        raise InputError("hf_config", "options of DeepSeek-V3's configuration", f"the unknown option {option}",
                          "it might affect the logits; if it does not, remove it from the dictionary")
     elif option in WHOLE_NUMBERS or (option in ("q_lora_rank", "num_nextn_predict_layers") and value is not None):
         number(option, value, whole=True)
@@ -154,7 +155,7 @@ def rope_from_hf(hf: Mapping[str, Any]) -> dict[str, Any]:
         raise InputError("rope_parameters", "a dictionary or null", repr(rope))
     unknown = [option for option in rope if option not in ROPE_OPTIONS]
     if unknown:
-        raise InputError("rope_parameters", f"only {', '.join(ROPE_OPTIONS)}", f"an option {unknown[0]}")
+        raise InputError("rope_parameters", f"only {', '.join(ROPE_OPTIONS)}", f"the unknown option {unknown[0]}")
     theta = float(number("rope_theta", rope.get("rope_theta", hf.get("rope_theta", 10_000.0))))
     kind = rope.get("rope_type", rope.get("type", "default"))
     if kind not in ("default", "yarn"):

@@ -33,7 +33,7 @@ class DecodeState:
         self.caches = {} if caches is None else caches
         self.lengths = as_int64("lengths", lengths)
         if self.lengths.ndim != 1 or (self.lengths < 0).any():
-            raise InputError("lengths", "int64 [B], at least 0", self.lengths.tolist())
+            raise InputError("lengths", "int64 [B] without negative values", self.lengths.tolist())
 
     @classmethod
     def start(cls, batch: int) -> "DecodeState":
@@ -77,7 +77,8 @@ class DecodeState:
         wrong = np.flatnonzero((back < 0) | (back > self.lengths))
         if len(wrong):
             row = int(wrong[0])
-            raise InputError("tokens", f"0 to {self.lengths[row]}, the length of row {row}", int(back[row]))
+            raise InputError("tokens", f"an integer from 0 to {self.lengths[row]}, the length of row {row}",
+                             int(back[row]))
         self.lengths = self.lengths - back
 
     def reorder(self, rows: Sequence[int]) -> None:
@@ -87,7 +88,7 @@ class DecodeState:
         """
         index = as_integers("rows", rows, None)
         if index.ndim != 1 or ((index < 0) | (index >= self.batch)).any():
-            raise InputError("rows", f"row numbers in [0, {self.batch})", index.tolist())
+            raise InputError("rows", f"row indices in [0, {self.batch})", index.tolist())
         self.lengths = self.lengths[index]
         self.caches = {name: cache[index.tolist()] for name, cache in self.caches.items()}
 
@@ -169,12 +170,12 @@ class Caches:
         """
         B, longest = len(self.lengths), int(self.lengths.max(initial=0))
         for name in sorted(set(self.arrays) - set(expected)):
-            raise InputError("state", f"the caches of this model: {', '.join(expected)}", f"a cache {name}")
+            raise InputError("state", f"only the caches of this model, {', '.join(expected)}", f"a cache named {name}")
         for name, tail in expected.items():
             cache = self.arrays.get(name)
             if cache is None:
                 if longest:
-                    raise InputError("state", f"a cache {name} with {longest} slots", "none")
+                    raise InputError("state", f"a cache named {name} with {longest} slots", "none")
                 continue
             wanted, actual = "int64" if tail == () else dtype, self.ops.dtype_name(cache)
             if cache.shape[0] != B or cache.shape[1] < longest or cache.shape[2:] != tail or actual != wanted:
@@ -186,7 +187,7 @@ def as_integers(argument: str, values: object, shape: tuple[int, ...] | None) ->
     """Values as int64, a scalar broadcast to `shape`; InputError for other types or shapes."""
     array = as_int64(argument, values)
     if shape is not None and array.shape not in ((), shape):
-        raise InputError(argument, f"one integer, or {list(shape)}", list(array.shape))
+        raise InputError(argument, f"an integer or an array of shape {list(shape)}", f"shape {list(array.shape)}")
     return np.broadcast_to(array, array.shape if shape is None else shape)
 
 

@@ -28,11 +28,11 @@ def exact_array(name: str, value: Any) -> np.ndarray:
     array([1.5, 2. ])
     """
     if "float8" in str(getattr(value, "dtype", "")):
-        raise InputError(name, f"dtype {', '.join(WIDENED)}", value.dtype,
-                         "FP8 weights need their scales: convert the checkpoint to bfloat16")
+        raise InputError(name, f"a dtype among {', '.join(WIDENED)}", value.dtype,
+                         "FP8 weights need scales: convert the checkpoint to bfloat16")
     array = as_array(name, value)
     if array.dtype.name not in WIDENED:
-        raise InputError(name, f"dtype {', '.join(WIDENED)}", array.dtype)
+        raise InputError(name, f"a dtype among {', '.join(WIDENED)}", array.dtype)
     return array.astype(WIDENED[array.dtype.name], copy=False)
 
 
@@ -42,7 +42,7 @@ def bfloat16_array(name: str, array: np.ndarray) -> np.ndarray:
 
     narrow = array.astype(ml_dtypes.bfloat16)
     if not np.array_equal(narrow.astype(array.dtype), array, equal_nan=True):
-        raise InputError(name, "values representable in bfloat16", f"other {array.dtype} values")
+        raise InputError(name, "values representable in bfloat16", f"{array.dtype} values that bfloat16 would round")
     return narrow
 
 
@@ -67,18 +67,19 @@ def without_prefix(state_dict: Mapping[str, Any], anchor: str) -> dict[str, Any]
     {'a.weight': 1, 'a.bias': 2}
     """
     if not isinstance(state_dict, Mapping) or not all(isinstance(name, str) for name in state_dict):
-        raise InputError("state_dict", "a dictionary of arrays by name", type(state_dict).__name__,
-                         "a module's state_dict()")
+        raise InputError("state_dict", "a dictionary from names to arrays", type(state_dict).__name__,
+                         "pass a module's state_dict()")
     prefixes = sorted(name.removesuffix(anchor) for name in state_dict if f".{name}".endswith(f".{anchor}"))
     if not prefixes or "" in prefixes:
         return dict(state_dict)
     if len(prefixes) > 1:
-        raise InputError("state_dict", "one module", f"{anchor} below {' and '.join(prefixes)}",
-                         "pass the entries of one module")
+        raise InputError("state_dict", "entries of one module", f"{anchor} under {' and '.join(prefixes)}",
+                         "select the entries of one module")
     [prefix] = prefixes
     inside = {name.removeprefix(prefix): value for name, value in state_dict.items() if name.startswith(prefix)}
     if len(inside) < len(state_dict):
-        LOG.warning("%d of %d entries skipped: not below %s", len(state_dict) - len(inside), len(state_dict), prefix)
+        LOG.warning("skipped %d of %d entries that are not under %s", len(state_dict) - len(inside), len(state_dict),
+                    prefix)
     return inside
 
 
@@ -92,9 +93,9 @@ def take(remaining: dict[str, Any], key: str, shape: tuple[int, ...], our_name: 
     raises      InputError if it is missing, not a float array or of a different shape
     """
     if key not in remaining:
-        others = f"{len(remaining)} others, such as {min(remaining)}" if remaining else "none"
-        raise InputError("state_dict", f"an array {key}", others)
+        others = f"{len(remaining)} other arrays, such as {min(remaining)}" if remaining else "none"
+        raise InputError("state_dict", f"an array named {key}", others)
     array = exact_array(f"state_dict {key} ({our_name})", remaining.pop(key))
     if array.shape != shape:
-        raise InputError(f"state_dict {key} ({our_name})", f"shape {list(shape)}", list(array.shape))
+        raise InputError(f"state_dict {key} ({our_name})", f"shape {list(shape)}", f"shape {list(array.shape)}")
     return array

@@ -97,12 +97,12 @@ def check_call(ids: np.ndarray, counts: Sequence[int] | None, dead: np.ndarray |
     vocab_size = config.backbone.vocab_size if config.engram is None else config.engram.vocab_size
     ops.check_ids(ids, vocab_size, False)
     if state is not None and state.batch != B:
-        raise InputError("state", f"{B} rows, like ids", state.batch)
+        raise InputError("state", f"{B} rows, as in ids", f"{state.batch} rows")
     if dead is not None:
         if dead.shape != ids.shape or ops.dtype_name(dead) != "bool":
             raise InputError("dead", f"bool {list(ids.shape)}", f"{ops.dtype_name(dead)} {list(dead.shape)}")
         if config.engram is None or not config.engram.dead_barrier:
-            raise InputError("dead", "None, since this model has no DEAD mark", "a mask")
+            raise InputError("dead", "None", "a mask", "this model has no DEAD mark")
     return new_tokens(counts, B, T)
 
 
@@ -111,7 +111,7 @@ def addressing_for(config: ModelConfig, given: Addressing | None) -> Addressing 
     if given is None:
         return None if config.engram is None else addressing_of(config.engram)
     if given.config != config.engram:
-        raise InputError("addressing", "one made for config.engram", f"one made for {given.config.name}")
+        raise InputError("addressing", "an Addressing built from config.engram", f"one built from {given.config.name}")
     return given
 
 

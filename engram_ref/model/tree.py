@@ -84,7 +84,7 @@ def check_array(array: np.ndarray, declared: Parameter, embedding: np.ndarray, c
     """Raise InputError unless one array has the declared shape and dtype."""
     name, dtype = declared.name, ops.dtype_name(array)
     if array.shape != declared.shape:
-        raise InputError(f"parameter {name}", f"shape {list(declared.shape)}", list(array.shape))
+        raise InputError(f"parameter {name}", f"shape {list(declared.shape)}", f"shape {list(array.shape)}")
     if declared.start == "offsets":
         engram_parameters.check_offsets(name, ops.to_numpy(array), config.engram, (declared.layer,))
     if declared.kind in ("table", "constant"):
@@ -114,10 +114,11 @@ def load(path: str | Path, config: ModelConfig) -> dict[str, np.ndarray]:
             digests = stored.metadata() or {}
             parameters = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118  not a dict
     except Exception as error:  # safetensors raises a different class for each kind of damage
-        raise InputError(f"parameter file {path}", "a complete safetensors file", str(error), "truncated?") from error
+        raise InputError(f"parameter file {path}", "a complete safetensors file", f"an error: {error}",
+                         "is it truncated?") from error
     for name, array in parameters.items():
         if digests.get(f"sha256 {name}") != engram_parameters.digest(array):
-            raise InputError(f"parameter file {path}", f"the digest stored for {name}", "a different digest",
+            raise InputError(f"parameter file {path}", f"the stored digest of {name}", "a different digest",
                              "the file was modified, or was not written by engram_ref")
     check(parameters, config, tables=True)
     return {name: parameters[name] for name in shapes(config)}

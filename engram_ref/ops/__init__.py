@@ -1,11 +1,11 @@
 """The definition of Engram and its backbone in NumPy, one idea per file.
 
-Reading order: canonical, primes, hashing, codecs, tables, linear, norm, gate, conv, composite: that is Engram. Then
-the backbone: rope, attention, experts, branches, caches, loss, sampling. The supporting files come last: basic, arrays,
-record, small, namespace.
+Reading order: first Engram (canonical, primes, hashing, codecs, tables, linear, norm, gate, conv, composite), then the
+backbone (rope, attention, experts, branches, caches, loss, sampling), last the supporting files (basic, arrays, record,
+small, namespace).
 
 Formulas are plain functions. An op that calls other ops is a method, so that each of these calls goes through the
-namespace that the method belongs to: see namespace.py. The names below are those of the NumPy namespace, `NAMESPACE`.
+namespace that the method belongs to: see namespace.py. The names below are the members of `NAMESPACE`, NumPy's.
 
 An op raises InputError for a shape that would broadcast by mistake, and for a dtype that would be rounded. Values are
 checked only by the check_ functions and the ops that call them. Other invalid arrays raise NumPy's own errors.

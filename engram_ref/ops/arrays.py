@@ -1,8 +1,8 @@
 """Arrays: how models inspect and convert arrays. Every backend implements these functions for its own arrays.
 
-Models compose ops and do no arithmetic themselves, but callers may pass them any array. An array of another library,
-byte order or memory layout is converted if its numbers stay the same; otherwise an error is raised. Models also
-inspect dtypes, reject values that are not finite, and start from zeros.
+Models compose ops and do no arithmetic themselves, but callers may pass them any array. Arrays of other libraries,
+byte orders or memory layouts are converted if this does not change their numbers; otherwise an error is raised. Models
+also inspect dtypes, reject values that are not finite, and start from zeros.
 """
 
 import functools
@@ -22,7 +22,7 @@ INT64_MAX = 2**63 - 1
 
 
 def as_array(argument: str, values: object) -> np.ndarray:
-    """Convert values to an array of a dtype in NATIVE with the same numbers; return such an array as it is.
+    """Convert values exactly to an array with a dtype in NATIVE; return such an array unchanged.
 
     argument   name of the argument, for messages
     values     an array of any library, byte order and layout, or nested lists of numbers
@@ -34,10 +34,10 @@ def as_array(argument: str, values: object) -> np.ndarray:
         array = _converted(values)
     except Exception as error:                               # each library raises its own exceptions
         ragged = isinstance(values, list | tuple) and isinstance(error, ValueError)
-        raise (InputError(argument, "rows of one length", "rows of different lengths") if ragged else
-               InputError(argument, "an array", f"{type(values).__name__}: {error}")) from error
+        raise (InputError(argument, "rows of equal length", "rows of different lengths") if ragged else
+               InputError(argument, "an array", f"a value that cannot be converted: {error}")) from error
     if array.dtype not in NATIVE:
-        hint = "astype(np.float64) rounds it" if array.dtype.kind == "f" else ""
+        hint = "use astype(np.float64) if rounding is acceptable" if array.dtype.kind == "f" else ""
         raise InputError(argument, "real numbers of at most 64 bits", f"{type(values).__name__} of dtype {array.dtype}",
                          hint)
     return array
@@ -63,7 +63,7 @@ def as_int64(argument: str, values: object) -> np.ndarray:
 
     argument   name of the argument, for messages
     values     as for as_array, with an integer dtype; an empty array may have any dtype
-    raises     InputError for any other dtype, or an unsigned number of 2^63 or more
+    raises     InputError for any other dtype, or an unsigned value of 2^63 or more
     """
     x = as_array(argument, values)
     if x.dtype == np.int64:
@@ -96,7 +96,7 @@ def dtype_name(x: np.ndarray) -> str:
 
 @functools.cache
 def _name_of(dtype: np.dtype) -> str:
-    """Return a dtype's name, cached because NumPy builds it on every access, in a microsecond or two."""
+    """Return a dtype's name, cached because NumPy builds it on every access, which takes a microsecond or two."""
     return dtype.name
 
 
@@ -119,5 +119,5 @@ def check_together(arrays: Mapping[str, np.ndarray | None]) -> None:
     """Raise InputError if the arrays are on different devices, naming two of them. No-op for NumPy.
 
     arrays   name -> array, or None for an omitted argument
-    raises   InputError in backends with devices
+    raises   InputError, only in backends with devices
     """

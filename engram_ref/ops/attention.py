@@ -1,6 +1,6 @@
 """MLA, multi-head latent attention: cache one small latent per token instead of every head's keys and values.
 
-The hidden state x gives a latent c and one rotary key that all heads share. Only these two are cached:
+A latent c and one rotary key, shared by all heads, are computed from the hidden state x. Only these two are cached:
 
     c = RMSNorm((W_kva x)[:r]),   k_pe = RoPE((W_kva x)[r:])        576 numbers in the released models
 
@@ -10,7 +10,7 @@ In the expanded form, every head computes its keys and values from c and attends
     o[h] = sum_s softmax_s(scale <q[h], k[h][s]>) v[h][s]
 
 In the absorbed form, W_UK is applied to the queries and W_UV after the sum over s, so heads attend to c itself. The
-products are computed in another order, with the same result. Decoding uses this form.
+order of the products differs, the result is the same. Decoding uses this form.
 """
 from collections.abc import Mapping
 
@@ -25,7 +25,7 @@ Parameters = Mapping[str, np.ndarray]
 
 
 def visible(positions: np.ndarray, n_keys: int) -> np.ndarray:
-    """Return which tokens each new token may attend to: those at its own position and before.
+    """Return the mask of tokens that each new token may attend to: itself and earlier tokens.
 
     positions   int64 [B, T] of the new tokens; the index of a cache slot is its position
     returns     bool [B, T, S]
@@ -109,7 +109,7 @@ class Attention(Composite):
         c_kv, k_pe     [B, S, r], [B, S, dr]
         w_uk, w_uv     [A, dn, r], [A, dv, r]
         allowed        bool [B, T, S]
-        scale          factor of the whole score
+        scale          factor of the score
         returns        [B, T, A, dv]
         """
         k_nope = self.einsum("bsr,anr->bsan", c_kv, w_uk)               # [B, S, A, dn]
@@ -122,7 +122,7 @@ class Attention(Composite):
     def attend_absorbed(self, q_nope: np.ndarray, q_pe: np.ndarray, c_kv: np.ndarray, k_pe: np.ndarray,
                         w_uk: np.ndarray, w_uv: np.ndarray, allowed: np.ndarray, scale: float,
                         record: Record = ignore) -> np.ndarray:
-        """Compute the same with heads that attend to the latents; arguments and result as attend_expanded."""
+        """Attend to the latents themselves; arguments and result as for attend_expanded."""
         q_latent = self.einsum("btan,anr->btar", q_nope, w_uk)     # [B, T, A, r]
         scores = self.add(self.einsum("btar,bsr->bats", q_latent, c_kv), self.einsum("btap,bsp->bats", q_pe, k_pe))
         weights = self.softmax(self.multiply(scale, scores), allowed)    # [B, A, T, S]
@@ -134,7 +134,7 @@ class Attention(Composite):
             angle: np.ndarray, config: AttentionConfig, absorbed: bool = False, record: Record = ignore) -> np.ndarray:
         """Compute the attention of one layer, given the latents of all tokens so far.
 
-        parameters   those of `queries` and `up_projections`, and "wo.weight" [D, A*dv]
+        parameters   as for `queries` and `up_projections`, and "wo.weight" [D, A*dv]
         x            [B, T, D] normalised hidden state of the new tokens
         c_kv, k_pe   [B, S, r], [B, S, dr] latents of all positions up to the newest, the new ones included
         positions    int64 [B, T] of the new tokens

@@ -1,8 +1,8 @@
-"""Basic array operations, each an op.
+"""Basic array operations as ops.
 
-A composition over parameters uses ops alone, so that each of its steps can be recorded, replaced and differentiated.
-The ops here fill the gaps between the larger ones. An op that states a formula, such as `rms_norm`, does its arithmetic
-with operators and is differentiated as a whole.
+Compositions with parameters consist of ops only, so that every step can be recorded, replaced and differentiated.
+This file contains the ops that no formula of Engram names. An op that implements a formula, such as `rms_norm`, uses
+operators and is differentiated as a whole.
 """
 
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ def cast(x: np.ndarray, dtype: DTypeLike) -> np.ndarray:
 
 
 def stack(arrays: Sequence[np.ndarray], axis: int) -> np.ndarray:
-    """Stack arrays of one shape along a new axis."""
+    """Stack arrays of equal shape along a new axis."""
     return np.stack(arrays, axis)
 
 

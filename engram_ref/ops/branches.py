@@ -1,11 +1,11 @@
 """Hyper-connections: a residual stream of M branches, which are mixed at every site.
 
-A site is one attention layer or one feed-forward network F. From all branches together it computes how to combine them
-into its input, how to mix them, and how to write its output to each:
+A site is one attention layer or one feed-forward network F. Three maps, computed from all branches together, combine
+the branches into its input, mix them, and distribute its output to them:
 
     u = sum_i H_pre[i] X_i,     y = F(RMSNorm(u)),     X'_i = sum_j H_res[i, j] X_j + H_post[i] y
 
-The maps depend on the hidden state. H_res is nearly doubly stochastic (rows and columns sum to one), so that mixing
+H_res is nearly doubly stochastic (rows and columns sum to one), so that mixing
 neither amplifies nor attenuates the stream. Sinkhorn-Knopp achieves this by normalising columns, then rows, 20 times;
 at the end, rows sum to one exactly and columns approximately.
 
@@ -33,7 +33,7 @@ def expand(x: np.ndarray, n_branches: int) -> np.ndarray:
 
 
 def log_normalise(logits: np.ndarray, axis: int) -> np.ndarray:
-    """Normalise in logarithms: the exponentials of the result sum to one along the axis."""
+    """Subtract the log-sum-exp, so that the exponentials of the result sum to one along the axis."""
     largest = logits.max(axis=axis, keepdims=True)
     return logits - largest - np.log(np.exp(logits - largest).sum(axis=axis, keepdims=True))
 
@@ -68,7 +68,7 @@ class Branches(Experts):
         """Normalise columns and rows of exp(logits) alternately: rows sum to one, columns approximately.
 
         logits       [..., M, M]
-        iterations   number of times that both are normalised, columns first
+        iterations   number of iterations, each normalising columns, then rows
         eps          0: the paper's form, computed in logarithms so that large logits cannot cause 0/0;
                      otherwise added in every division, as in DeepSeek-V4's code
         returns      [..., M, M]
@@ -103,7 +103,7 @@ class Branches(Experts):
 
     def branch_maps(self, parameters: Parameters, X: np.ndarray, eps: float,
                     config: HyperConfig) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Compute how one site reads, writes and mixes the branches.
+        """Compute the three maps with which one site reads, writes and mixes the branches.
 
         parameters   "phi" [2M+M*M, M*D], "bias" [2M+M*M], rows ordered pre, post, res; "alpha" [3], in that order
         X            [B, T, M, D]
@@ -138,7 +138,7 @@ class Branches(Experts):
         form         "sum", "mean", or "head": sum_i w_i X_i with w = sigmoid(alpha W v/rms(v) + b) + 1e-6
         parameters   for "head": "phi" [M, M*D], "bias" [M], "alpha" [1]
         returns      [B, T, D]
-        source       not stated in the mHC paper; "head" is DeepSeek-V4's
+        source       "head": DeepSeek-V4; the mHC paper does not state how it merges the branches
         """
         if form != "head":
             return self.merge_branches(X, form)

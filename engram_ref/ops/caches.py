@@ -1,10 +1,10 @@
 """Caches: stored values of a stream, one slot per position.
 
-Rows of a batch may have different lengths: row b holds positions 0 .. lengths[b]-1, and the contents of later slots are
-undefined. Rolling back therefore only reduces a row's length; no data is moved.
+Rows of a batch may have different lengths: row b contains positions 0 to lengths[b]-1, and the contents of later slots
+are undefined. Rolling back therefore only reduces a row's length; no data is moved.
 
-`place` copies the cache, so its cost grows with every token. `append` writes into the cache and doubles it when it is
-full, so its average cost per token does not depend on the length of the text.
+`place` copies the cache, so its cost grows with every token. `append` writes in place and doubles the cache when it is
+full, so the average cost per token does not depend on the length of the text.
 """
 
 from collections.abc import Sequence
@@ -52,12 +52,12 @@ def append(cache: np.ndarray, new: np.ndarray, lengths: np.ndarray) -> np.ndarra
 
 
 def slots_needed(new: np.ndarray, lengths: np.ndarray) -> int:
-    """Return the number of slots up to the end of the longest row, the new tokens included: max(lengths) + T."""
+    """Return the number of slots that the longest row needs, including the new tokens: max(lengths) + T."""
     return int(lengths.max(initial=0)) + new.shape[1]
 
 
 def _resized(cache: np.ndarray, new: np.ndarray, slots: int) -> np.ndarray:
-    """Return a copy with the given number of slots; new ones are zero, because attention reads them with weight 0."""
+    """Return a copy with this number of slots; new ones contain zeros, because attention reads them with weight 0."""
     resized = np.zeros((len(cache), slots, *cache.shape[2:]), dtype=new.dtype)
     kept = min(slots, cache.shape[1])
     resized[:, :kept] = cache[:, :kept]
@@ -72,7 +72,7 @@ def _written(cache: np.ndarray, new: np.ndarray, lengths: np.ndarray) -> np.ndar
 
 
 def writable(arrays: Sequence[np.ndarray]) -> bool:
-    """Return whether a cache computed from these arrays may be modified in place: yes, unless gradients are recorded.
+    """Return whether a cache computed from these arrays may be modified in place: false if gradients are recorded.
 
     >>> writable([np.zeros(1)])
     True
@@ -81,7 +81,7 @@ def writable(arrays: Sequence[np.ndarray]) -> bool:
 
 
 def last(cache: np.ndarray, lengths: np.ndarray, count: int, before: object) -> np.ndarray:
-    """Return the last `count` entries of each row, oldest first, with `before` in place of missing ones.
+    """Return the last `count` entries of each row, oldest first, padded on the left with `before`.
 
     cache     [B, S, ...]
     lengths   int64 [B]

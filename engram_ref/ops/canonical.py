@@ -1,8 +1,8 @@
 """Canonical ids: tokens with the same normalised text share one id, and therefore the same memory rows.
 
-A tokenizer gives "The", " the" and "THE" three ids. Engram looks text up by its last few tokens, so it first maps every
+A tokenizer gives "The", " the" and "THE" three ids. Engram looks rows up by the last few tokens, so it first maps every
 raw id to a canonical id: two tokens are in one class if their normalised texts are equal. The map is computed once per
-vocabulary. Its steps are written out here in plain Python:
+vocabulary. Its steps are implemented here in plain Python:
 
     key(token) = raw token string            if its text is an incomplete piece of UTF-8
                = text                        if normalise(text) is empty
@@ -23,20 +23,21 @@ from engram_ref.errors import InputError
 from engram_ref.unicode import load_tables
 
 DEAD = -1
-"""Marks a position that is left out, such as part of an image span or a masked token. It has no canonical id."""
+"""Marks a position without a canonical id, such as part of an image span or a masked token."""
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
-"""Decoding replaces bytes that are not UTF-8 by themselves with this character."""
+"""The character with which decoding replaces bytes that are not valid UTF-8."""
 
 WHITE_SPACE = "\t\n\v\f\r \x85\xa0\u1680\u2028\u2029\u202f\u205f\u3000" + "".join(map(chr, range(0x2000, 0x200B)))
 """Unicode's White_Space property; str.strip() would also strip the separators U+001C to U+001F."""
 
 LONE_SPACE = "\ue000"
-"""While it strips, the demo writes a text of one space as this character; afterwards it turns U+E000 into a space."""
+"""To protect a text of one space from stripping, the demo replaces it with this character, and later every U+E000
+with a space."""
 
 
 def fold_compatibility(text: str) -> str:
-    """Replace full-width letters, ligatures and other compatibility forms by plain characters.
+    """Replace full-width letters, ligatures and other compatibility forms with plain characters.
 
     This is NFKC without its last step, which composes letters and accents: `decompose` would undo it.
     """
@@ -44,7 +45,7 @@ def fold_compatibility(text: str) -> str:
 
 
 def decompose(text: str) -> str:
-    """Replace every composed letter by its base letter followed by its accents, as separate marks.
+    """Replace every composed letter with its base letter and separate marks for its accents.
 
     This is NFD without its last step, which sorts the marks of a letter: `strip_accents` deletes all of them.
     """
@@ -65,12 +66,12 @@ def lowercase(text: str) -> str:
 
 
 def collapse_spaces(text: str) -> str:
-    """Replace every run of spaces, tabs and line ends by one space."""
+    """Replace every run of spaces, tabs and line ends with one space."""
     return re.sub(r"[ \t\r\n]+", " ", text)
 
 
 def strip_ends(text: str) -> str:
-    """Strip white space at both ends, except from a text of one space; replace U+E000 by a space."""
+    """Strip white space at both ends, except from a text of one space; replace U+E000 with a space."""
     text = LONE_SPACE if text == " " else text.strip(WHITE_SPACE)
     return text.replace(LONE_SPACE, " ")
 
@@ -80,7 +81,7 @@ STEPS = (fold_compatibility, decompose, strip_accents, lowercase, collapse_space
 
 
 def normalise(text: str) -> str:
-    r"""Return the text that decides which tokens share a canonical id.
+    r"""Return the normalised text; tokens with equal normalised texts share a canonical id.
 
     text      any string
     returns   the string after all STEPS; may be empty
@@ -132,7 +133,7 @@ def canonicalise(ids: np.ndarray, canonical: np.ndarray) -> np.ndarray:
     canonical   int64 [V]
     returns     int64 [...]
     raises      InputError naming the first id that is neither in [0, V) nor DEAD
-    source      Engram demo (the map); V4.1 release (the mark)
+    source      Engram demo (the map); V4.1 release (DEAD)
 
     Deviation: the demo passes negative ids through unchanged. Here a negative id other than DEAD is an error.
 

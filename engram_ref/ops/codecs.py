@@ -6,8 +6,8 @@ The released tables store FP8 numbers with one power-of-two scale per 32 channel
     E8M0     8 exponent bits: 2^(byte - 127); byte 255 is NaN
     value    = e4m3(code) * e8m0(scale)
 
-Low precision is a rounding function here, never the dtype of a computation: values stay in float32 arrays that contain
-only numbers of the narrow format.
+Low precision is implemented as rounding functions, never as the dtype of a computation: float32 arrays contain values
+that the narrow format can represent.
 """
 
 import ml_dtypes
@@ -50,7 +50,7 @@ def round_bf16(x: np.ndarray) -> np.ndarray:
 
     x         [...] float32
     returns   [...] float32
-    raises    InputError for any other dtype, since a wider number would be rounded twice
+    raises    InputError for any other dtype, since wider values would be rounded twice
     source    V4.1 release, its rounding boundaries
 
     >>> round_bf16(np.array([1.0, 1.00390625, 3.1415927], dtype=np.float32))
@@ -66,7 +66,7 @@ def dequantise(codes: np.ndarray, scales: np.ndarray, dtype: DTypeLike = np.floa
 
     codes     uint8 [..., W], E4M3FN
     scales    uint8 [..., W/32], E8M0, one per 32 consecutive channels
-    dtype     float32 multiplies as the release does and may give Inf; float64 is exact
+    dtype     float32: as in the release, which may overflow to Inf; float64: exact
     returns   [..., W] of that dtype; NaN codes and NaN scales give NaN
     raises    InputError for a wrong dtype or number of scales
     source    V4.1 release; OCP 8-bit floating point and microscaling specifications
@@ -77,7 +77,8 @@ def dequantise(codes: np.ndarray, scales: np.ndarray, dtype: DTypeLike = np.floa
     if codes.dtype != np.uint8 or scales.dtype != np.uint8:
         raise InputError("codes, scales", "uint8", f"{codes.dtype}, {scales.dtype}")
     if codes.shape != (*scales.shape[:-1], scales.shape[-1] * BLOCK):
-        raise InputError("scales", f"one per {BLOCK} channels of {list(codes.shape)}", list(scales.shape))
+        raise InputError("scales", f"one scale per {BLOCK} codes of shape {list(codes.shape)}",
+                         f"shape {list(scales.shape)}")
     values = E4M3_VALUES[codes].astype(dtype)
     scale = np.repeat(E8M0_VALUES[scales], BLOCK, axis=-1).astype(dtype)   # [..., W]
     with np.errstate(over="ignore", under="ignore"):                       # 448 * 2^120 is Inf in float32
@@ -91,21 +92,21 @@ def quantise(x: np.ndarray, floor: float = QUANTISE_FLOOR) -> tuple[np.ndarray, 
         code  = the E4M3FN number nearest to x / scale, ties to even, at most 448 in magnitude
 
     x         [..., W] float32, W a multiple of 32
-    floor     lower bound on max|x|. With the default, the release's, no scale is below 2^-22 (byte 105), even for an
-              all-zero block, and values far below the floor round to zero
+    floor     lower bound on max|x|. With the default, as in the release, no scale is below 2^-22 (byte 105), even for
+              an all-zero block, and values far below the floor round to zero
     returns   codes uint8 [..., W], scales uint8 [..., W/32]
     raises    InputError if W is not a multiple of 32, or x is not float32
     source    V4.1 release, the input of its key-value projection; DeepSeek's act_quant
 
-    Two choices for inputs that do not occur in the release: a block with NaN or Inf gets the NaN scale and codes 0;
-    with floor 0, an all-zero block gets scale 1.
+    This project's choices for inputs that do not occur in the release: a block with NaN or Inf gets the NaN scale and
+    codes 0; with floor 0, an all-zero block gets scale 1.
 
     >>> codes, scales = quantise(np.full(32, 3.0, dtype=np.float32))
     >>> hex(codes[0]), scales, dequantise(codes, scales)[0]
     ('0x7c', array([120], dtype=uint8), np.float32(3.0))
     """
     if x.shape[-1] % BLOCK:
-        raise InputError("x", f"a last axis that is a multiple of {BLOCK}", list(x.shape))
+        raise InputError("x", f"a last axis whose length is a multiple of {BLOCK}", f"shape {list(x.shape)}")
     if x.dtype != np.float32:
         raise InputError("x", "float32", str(x.dtype), "a wider number would be rounded twice")
     blocks = x.astype(np.float64).reshape(*x.shape[:-1], x.shape[-1] // BLOCK, BLOCK)
@@ -135,7 +136,7 @@ class Codecs(Small):
         x         [..., W] float32
         floor     as for quantise
         returns   [..., W] float32. Rows of an FP8 table, in blocks of 32, are unchanged if their scales are at least
-                  that of the floor, byte 105 for the default; rows with smaller scales lose digits
+                  the smallest for this floor (byte 105 for the default); rows with smaller scales lose digits
         raises    as quantise
         source    V4.1 release
         """

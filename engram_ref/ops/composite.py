@@ -1,7 +1,7 @@
 """Compositions: the few functions that models call, each a sequence of smaller ops.
 
-They are written once, as methods of the namespace that they belong to. A backend supplies its own small ops, and may
-replace a whole composition by a fused one. Every stage is passed to `record(stage, array)`, so that a trace can
+They are written once, as methods of a namespace. A backend supplies its own small ops, and may replace a whole
+composition with a fused op. Every stage is passed to `record(stage, array)`, so that a trace can
 store it.
 """
 
@@ -19,7 +19,7 @@ Parameters = Mapping[str, np.ndarray]
 
 
 def check_step(ops: Conv, ids: np.ndarray, history: np.ndarray, max_ngram: int) -> None:
-    """Raise InputError unless the arrays are those of one token: ids [B] and history [B, N-1], both int64."""
+    """Raise InputError unless the arrays are ids [B] and history [B, N-1], both int64."""
     dtypes = ops.dtype_name(ids), ops.dtype_name(history)
     if dtypes != ("int64", "int64") or ids.ndim != 1 or history.shape != (len(ids), max_ngram - 1):
         raise InputError("ids, history", f"int64, shapes [B] and [B, {max_ngram - 1}]",
@@ -44,7 +44,7 @@ class Composite(Conv):
         pad_id        canonical id that replaces hidden tokens if eos_id is None
         eos_id        canonical id that ends a document and replaces hidden tokens, or None
         returns       int64 [B, T, C]
-        source        demo, its hash; V4.1 release
+        source        demo (the hash); V4.1 release
         """
         shifts = self.windows(ids, history, pad_id, eos_id)           # [B, T, N]
         record("windows", shifts)
@@ -129,7 +129,7 @@ class Composite(Conv):
 
     def gate_score(self, parameters: Parameters, hidden: np.ndarray, key: np.ndarray, config: EngramConfig,
                    record: Record = ignore) -> np.ndarray:
-        """Compute how well each branch's hidden state and key agree, in the configured form.
+        """Compute the score of each branch's hidden state and key, in the configured form.
 
         parameters    "query_gain" [M, D], "key_gain" [M, D]
         hidden, key   [B, T, M, D]
@@ -150,7 +150,7 @@ class Composite(Conv):
                          config: EngramConfig, record: Record = ignore) -> np.ndarray:
         """Compute the gated value from the memory: project, score, gate.
 
-        parameters   those of `project` and `gate_score`
+        parameters   as for `project` and `gate_score`
         memory       [B, T, C*W]
         hidden       [B, T, M, D]
         dead         bool [B, T] or None; the gate of a dead position is exactly 0
@@ -170,7 +170,7 @@ class Composite(Conv):
 
     def gated_conv(self, parameters: Parameters, gated: np.ndarray, taps: np.ndarray, config: EngramConfig,
                    record: Record = ignore) -> tuple[np.ndarray, np.ndarray]:
-        """Compute Y = SiLU(conv(RMSNorm(u))) + u, and RMSNorm(u), whose last positions the next chunk needs.
+        """Compute Y = SiLU(conv(RMSNorm(u))) + u, and also return RMSNorm(u), from which the next taps are taken.
 
         parameters   "conv_gain" [M, D], "conv_weight" [M, D, L]
         gated        [B, T, M, D]
@@ -190,12 +190,12 @@ class Composite(Conv):
                      record: Record = ignore) -> tuple[np.ndarray, np.ndarray | None]:
         """Compute Y from the memory: project, gate and, if the dialect has a convolution, convolve.
 
-        parameters   those of `project_and_gate` and `gated_conv`
+        parameters   as for `project_and_gate` and `gated_conv`
         memory       [B, T, C*W]
         hidden       [B, T, M, D]
         taps         [B, (L-1)*dilation, M, D] normalised gated values before these
         dead         bool [B, T] or None
-        keep         number of last normalised gated values to return, for the next chunk's taps
+        keep         number of normalised gated values to return, from the last positions, for the next taps
         returns      Y [B, T, M, D]; [B, min(keep, T), M, D], or None without a convolution
         source       Paper section 2; demo; V4.1 release
         """

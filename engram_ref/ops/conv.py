@@ -1,13 +1,13 @@
 """The short convolution: combine the gated values of nearby positions, such as those of one phrase.
 
 Each channel of each branch is filtered along time separately (depthwise), from the current and earlier positions only
-(causal), with taps `dilation` positions apart. With kernel 4 and dilation 3 it reads t, t-3, t-6 and t-9:
+(causal), with taps `dilation` positions apart. With kernel 4 and dilation 3, output t reads t, t-3, t-6 and t-9:
 
-    y[t] = sum_j  w[j] * x[t - (L-1-j) * dilation],     so the last weight belongs to the current position
+    y[t] = sum_j  w[j] * x[t - (L-1-j) * dilation],     so the last weight is that of the current position
 
     Y = SiLU(conv(RMSNorm(u))) + u
 
-Before the start of the sequence it reads zeros. To continue a sequence, it needs the last (L-1)*dilation inputs.
+Positions before the start of the sequence are zero. To continue a sequence, the last (L-1)*dilation inputs are needed.
 """
 
 import numpy as np
@@ -63,5 +63,5 @@ class Conv(Gate):
         return x * self.sigmoid(x)
 
     def conv_silu(self, x: np.ndarray, weight: np.ndarray, dilation: int, taps: np.ndarray) -> np.ndarray:
-        """SiLU(conv(x)); arguments and result as short_conv.  Source: paper Eq. 5."""
+        """SiLU(conv(x)); arguments and result as for short_conv.  Source: paper Eq. 5."""
         return self.silu(self.short_conv(x, weight, dilation, taps))

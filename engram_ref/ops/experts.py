@@ -2,7 +2,7 @@
 
     s = sigmoid(W_g x)                        one score per expert; V4 and V2 use other functions
     chosen = top-K of s + b                   b balances the load and affects only this choice; V2 has none
-    w = scale * s[chosen] / sum s[chosen]     from s itself: (s + b) - b loses the digits of a small s
+    w = scale * s[chosen] / sum s[chosen]     from s, not (s + b) - b, which loses digits of a small s
     y = sum_k w_k expert_k(x) + shared(x)
 
 Group-limited routing first keeps the groups with the highest scores. A group's score is the sum of its two best s + b
@@ -33,7 +33,7 @@ def select_experts(scores: np.ndarray, bias: np.ndarray | None, config: ExpertsC
     """Choose the experts of each token, best first.
 
     scores    [N, E]
-    bias      [E], added for the choice only; None if there is none
+    bias      [E] or None; it affects only the choice
     config    group_score defines the score of a group
     returns   int64 [N, K]
     source    DeepSeek-V3 (groups masked with -inf, since 0 would beat negative biased scores); DeepSeek-V2
@@ -55,7 +55,7 @@ def select_experts(scores: np.ndarray, bias: np.ndarray | None, config: ExpertsC
 
 
 def descending(x: np.ndarray) -> np.ndarray:
-    """Return indices from largest to smallest on the last axis, ties to the lowest index: [N, E] -> int64 [N, E]."""
+    """Return the indices that sort the last axis in descending order, stable for ties: [N, E] -> int64 [N, E]."""
     return np.argsort(-x, axis=-1, kind="stable")
 
 
@@ -117,7 +117,7 @@ class Experts(Attention):
 
     def routed_naive(self, parameters: Parameters, x: np.ndarray, chosen: np.ndarray,
                      weights: np.ndarray) -> np.ndarray:
-        """Compute the weighted sum of the routed experts, one token and one expert at a time: the definition.
+        """Compute the weighted sum of the routed experts, one token and one expert at a time (the definition).
 
         parameters   "experts.w1", "experts.w3" [E, F, D], "experts.w2" [E, D, F]
         x            [N, D]
@@ -134,7 +134,7 @@ class Experts(Attention):
 
     def routed_grouped(self, parameters: Parameters, x: np.ndarray, chosen: np.ndarray,
                        weights: np.ndarray) -> np.ndarray:
-        """Compute the same, all tokens of one expert at once; arguments and result as routed_naive."""
+        """Compute the same sum with all tokens of an expert at once; arguments and result as for routed_naive."""
         w1, w2, w3 = (parameters[f"experts.w{i}"] for i in (1, 2, 3))
         y = np.zeros_like(x)
         for e in range(len(w1)):
@@ -146,7 +146,7 @@ class Experts(Attention):
     def moe(self, parameters: Parameters, x: np.ndarray, config: ExpertsConfig, record: Record = ignore) -> np.ndarray:
         """Apply the routed and the shared experts of one layer.
 
-        parameters   those of `route` and `routed_grouped`; with shared experts "shared_experts.w1.weight"
+        parameters   as for `route` and `routed_grouped`; with shared experts "shared_experts.w1.weight"
                      and "w3" [S*F, D], "w2" [D, S*F]
         x            [B, T, D]
         returns      [B, T, D]; the shared experts' output is neither weighted nor scaled

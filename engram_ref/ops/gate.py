@@ -25,17 +25,17 @@ ROOT_CLAMP = 1e-6
 """Lower bound on |s| before the root, so that the slope of the root stays finite."""
 
 ROOTS = tuple(form for form in CHOICES["gate_form"] if form != "sigmoid")
-"""The gate forms that take a root of the score first; each root is an op of that name."""
+"""The gate forms that first take a root of the score; each root is the op of the same name."""
 
 
 def sigmoid(x: np.ndarray) -> np.ndarray:
-    """The logistic function 1 / (1 + e^-x), written so that exp never overflows: [...] -> [...]."""
+    """The logistic function 1 / (1 + e^-x), without overflow in exp: [...] -> [...]."""
     small = np.exp(-np.abs(x))                       # in (0, 1]
     return np.where(x >= 0, 1.0, small) / (1.0 + small)
 
 
 def score(query: np.ndarray, key: np.ndarray) -> np.ndarray:
-    """Return how well a normalised hidden state and a normalised key agree.
+    """Return the scaled dot product of a normalised hidden state and a normalised key.
 
     query     [B, T, M, D]
     key       [B, T, M, D]
@@ -90,7 +90,7 @@ class Gate(Norm):
 
     def factored_score(self, hidden: np.ndarray, key: np.ndarray, query_gain: np.ndarray, key_gain: np.ndarray,
                        eps: float | None) -> np.ndarray:
-        """Return the same score with both norms taken out of the dot product; the gains enter only as a product.
+        """Return the same score with both norms applied after the dot product; only the product of the gains matters.
 
             s = sum(h * (gq gk) * k) * rsqrt(mean h^2 + eps) * rsqrt(mean k^2 + eps) / sqrt(D)
 

@@ -1,4 +1,4 @@
-"""Hashing: compute the table rows that a position reads from canonical ids.
+"""Hashing: compute, from canonical ids, the table rows that each position reads.
 
 For position t, shift i = 0 is the current token, i = 1 the previous one, and so on. Each shift has its own odd
 multiplier. The mix of an n-gram is the exclusive or of its first n products, and each head reduces the mix modulo the
@@ -60,7 +60,7 @@ def splitmix64(state: int) -> int:
 def splitmix64_multipliers(seed: int, index: int, max_ngram: int, canonical_size: int) -> np.ndarray:
     """Draw one layer's multipliers as in the Qwen dialect.
 
-    seed, index      the counter starts at seed + 10007 * index; index counts modules, not blocks
+    seed, index      the counter starts at seed + 10007 * index; index is the number of the module, not of the block
     max_ngram        N
     canonical_size   size of the raw vocabulary, in that dialect
     returns          int64 [N], newest token first
@@ -81,9 +81,9 @@ GENERATORS = {"pcg64": pcg64_multipliers, "splitmix64": splitmix64_multipliers}
 def windows(ids: np.ndarray, history: np.ndarray, pad_id: int, eos_id: int | None = None) -> np.ndarray:
     """Return the N tokens that end at each position, newest first, with hidden tokens replaced by a fill id.
 
-    Going back from a position, from shift i = 0, the first barrier hides itself and everything older:
+    Going back from shift i = 0, the first barrier hides its own token and all older ones:
 
-        left end     at the shifts that reach before the start of the stream
+        left end     at shifts that reach before the start of the stream
         DEAD         at any shift, i = 0 included: the window of a DEAD position contains only the fill
         EOS          at a shift i > 0, if there is an EOS id: the window of an EOS contains the document that it ends
 
@@ -139,14 +139,14 @@ def mix(windows: np.ndarray, multipliers: np.ndarray) -> np.ndarray:
 
 
 def table_rows(mixes: np.ndarray, primes: np.ndarray) -> np.ndarray:
-    """Compute the row that each head reads: the mix of its order modulo its own prime.
+    """Compute the row that each head reads: the mix of its order modulo its prime.
 
     mixes     int64 [B, T, N-1]
     primes    int64 [C], order-major
-    returns   int64 [B, T, C], each in [0, p) of its column (floor modulus, so also for a negative mix)
+    returns   int64 [B, T, C], each in [0, p) for the prime p of its column, even if the mix is negative
     source    Engram demo
 
-    The code computes m % p as m - m // p * p, since NumPy divides by a scalar twice as fast as it takes a remainder.
+    The code computes m % p as m - m // p * p, since NumPy divides by a scalar twice as fast as it computes remainders.
 
     >>> table_rows(np.array([[[56]]]), np.array([11, 13]))
     array([[[1, 4]]])
@@ -162,7 +162,7 @@ def table_rows(mixes: np.ndarray, primes: np.ndarray) -> np.ndarray:
 
 
 def next_history(history: np.ndarray, ids: np.ndarray) -> np.ndarray:
-    """Return the history after these ids: the last N-1 ids so far, DEAD marks included.
+    """Return the history after these ids: the last N-1 ids of the stream, DEAD marks included.
 
     history   int64 [B, N-1], oldest first
     ids       int64 [B, T] canonical ids

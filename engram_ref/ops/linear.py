@@ -43,9 +43,9 @@ class Linear(Tables):
         """Return H + Y, rounded once if the dialect rounds.
 
         hidden, update   [B, T, M, D] float
-        rounding         "none"; or "fp8_bf16", which rounds the sum, but nothing before it, to bfloat16
+        rounding         "none"; or "fp8_bf16", which rounds only the sum to bfloat16
         returns          [B, T, M, D]
-        raises           InputError for different shapes, an unknown rounding, or rounding of other dtypes than float32
+        raises           InputError for different shapes, an unknown rounding, or rounding of a dtype other than float32
         source           Paper section 2.4; V4.1 release (the rounding)
         """
         check_choice("rounding", rounding)

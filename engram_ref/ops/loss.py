@@ -1,4 +1,4 @@
-"""Cross-entropy: the negative log-probability that the model gives the actual next token.
+"""Cross-entropy: the negative log-probability that the model assigns to the actual next token.
 
     loss = - log softmax(logits)[target],  in nats
 """

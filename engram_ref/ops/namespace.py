@@ -1,6 +1,6 @@
 """The namespace: every op under its public name. Ops call each other only through the namespace.
 
-`NUMPY` is the definition itself; `engram_ref.ops` exports its names. A backend derives from `Ops`:
+`NUMPY` is the definition; `engram_ref.ops` exports its names. A backend derives from `Ops`:
 
     Small    the definition with the backend's own small ops; no op bypasses another
     Steps    adds small ops that bypass others, such as a norm in one pass; used by a run with a trace
@@ -25,7 +25,7 @@ FIXED = CONSTANTS | {
 
 
 class Ops(Branches):
-    """All ops, as the definition states them.
+    """All ops of the definition.
 
     backend   its name, as in engram_ref.backends.load
     small     the namespace of the same backend in which no op bypasses another
@@ -37,12 +37,12 @@ class Ops(Branches):
 
     @property
     def small(self) -> "Ops":
-        """The namespace itself, unless a backend has ops that bypass others."""
+        """The namespace in which no op bypasses another: this one, unless a backend overrides it."""
         return self
 
     @property
     def steps(self) -> "Ops":
-        """The namespace itself, unless a backend fuses compositions."""
+        """The namespace for a run with a trace: this one, unless a backend overrides it."""
         return self
 
     def names(self) -> tuple[str, ...]:
@@ -54,7 +54,7 @@ class Ops(Branches):
         return f"<{type(self).__name__} of the backend {self.backend}>"
 
     def __reduce__(self) -> str | tuple:
-        """Pickle or copy a namespace by its name in the module of its class if it has one, else by its class."""
+        """Pickle or copy a namespace as the global of its class's module if there is one, else as its class."""
         module = vars(sys.modules[type(self).__module__])
         return next((name for name, value in module.items() if value is self), (type(self), ()))
 

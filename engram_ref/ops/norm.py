@@ -2,7 +2,7 @@
 
     y = g * x / sqrt(mean(x^2) + eps)
 
-eps is inside the root. Engram normalises each residual branch separately, over its D channels.
+eps is added inside the root. Engram normalises each residual branch separately, over its D channels.
 """
 
 import numpy as np

@@ -15,7 +15,7 @@ from engram_ref.config import ROW_LIMIT
 from engram_ref.errors import InputError
 
 WITNESSES = (2, 3, 5, 7, 11, 13, 17, 19, 23, 29, 31, 37)
-"""Bases for which the Miller-Rabin test is exact below 3.3e24 (Sorenson and Webster 2015)."""
+"""Bases with which the Miller-Rabin test is exact below 3.3e24 (Sorenson and Webster 2015)."""
 
 
 def is_prime(n: int) -> bool:
@@ -37,7 +37,7 @@ def is_prime(n: int) -> bool:
 
 
 def _passes(n: int, base: int) -> bool:
-    """Run one round of Miller-Rabin: with n - 1 = odd * 2^twos, base^odd must reach 1 as it would for a prime n."""
+    """Run one round of Miller-Rabin: with n - 1 = odd * 2^twos, check that base^odd reaches 1 as for a prime n."""
     twos = ((n - 1) & (1 - n)).bit_length() - 1      # exponent of 2 in n - 1, from its lowest set bit
     x = pow(base, (n - 1) >> twos, n)
     if x in (1, n - 1):
@@ -51,20 +51,20 @@ def _passes(n: int, base: int) -> bool:
 
 @functools.cache
 def table_primes(table_sizes: tuple[int, ...], n_heads: int, n_layers: int) -> np.ndarray:
-    """Return the rows of every table of every layer: distinct primes, each at or just above the nominal size.
+    """Return the number of rows of every table in every layer: distinct primes, at or just above the nominal size.
 
     table_sizes   nominal rows of one head's table, one per order
     n_heads       H, tables per order
-    n_layers      layers in the order the configuration lists them
+    n_layers      number of layers, in the order of the configuration
     returns       int64 [layers, C], order-major, then head; read-only, since the result is cached
-    raises        InputError if a size is below 1, or if the rows of a layer would not fit int64
+    raises        InputError if a size is below 1, or if the row indices of a layer would not fit in int64
     source        Engram demo; V4.1 release
 
     >>> table_primes((7, 7), n_heads=2, n_layers=1)
     array([[ 7, 11, 13, 17]])
     """
     if min(table_sizes) < 1 or sum(table_sizes) * n_heads >= ROW_LIMIT:
-        raise InputError("table_sizes", "sizes of at least 1, fewer than 2^62 rows in a layer", table_sizes)
+        raise InputError("table_sizes", "sizes of at least 1 and fewer than 2^62 rows per layer", table_sizes)
     used: set[int] = set()
     sizes = [_next_primes(size, n_heads, used) for _ in range(n_layers) for size in table_sizes]
     primes = np.array(sizes, dtype=np.int64).reshape(n_layers, len(table_sizes) * n_heads)
@@ -73,7 +73,7 @@ def table_primes(table_sizes: tuple[int, ...], n_heads: int, n_layers: int) -> n
 
 
 def _next_primes(nominal: int, count: int, used: set[int]) -> list[int]:
-    """Return the first `count` unused primes from `nominal` up, and add them to `used`."""
+    """Return the first `count` unused primes that are at least `nominal`, and add them to `used`."""
     primes: list[int] = []
     candidate = nominal
     while len(primes) < count:

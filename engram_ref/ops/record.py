@@ -1,4 +1,4 @@
-"""The record function: a composition calls record(stage, array) with each stage that it computes."""
+"""The record function: a composition calls record(stage, array) for each stage that it computes."""
 
 from collections.abc import Callable
 
@@ -8,4 +8,4 @@ Record = Callable[[str, np.ndarray], None]
 
 
 def ignore(stage: str, array: np.ndarray) -> None:
-    """Record nothing: the default."""
+    """Record nothing; this is the default."""

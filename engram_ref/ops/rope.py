@@ -6,8 +6,8 @@ proportional to the position; pair i has the frequency f[i] = theta^(-2i/d):
     (x[2i] + i x[2i+1]) * e^(i * position * f[i])
 
 The score of two rotated vectors depends only on the distance between their positions. YaRN extends a trained model to
-longer texts: slow pairs (large i) rotate s times more slowly, fast pairs are unchanged, with a ramp in between, and the
-softmax scale grows by m^2. Angles are computed in float64, since float32 is off by 1e-3 rad at 32k tokens.
+longer contexts: slow pairs (large i) rotate s times more slowly, fast pairs are unchanged, with a ramp in between, and
+the softmax scale grows by m^2. Angles are computed in float64, since float32 is off by 1e-3 rad at 32k tokens.
 """
 
 import math

@@ -1,4 +1,4 @@
-"""Sampling: from logits to the next token."""
+"""Sampling: choose the next token from the logits."""
 
 import numpy as np
 
@@ -10,7 +10,7 @@ def sample(logits: np.ndarray, temperature: float, rng: "np.random.Generator | N
 
     logits        [B, V]
     temperature   0: the largest logit, ties to the lowest id; above 0: a draw from softmax(logits / temperature)
-    rng           needed if the temperature is above 0
+    rng           required if the temperature is above 0
     returns       int64 [B]
     source        the Gumbel-max trick: the largest of the logits plus Gumbel noise has exactly this distribution
 

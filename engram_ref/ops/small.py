@@ -1,6 +1,6 @@
-"""The ops of the topics that have no composition, as attributes of one class.
+"""Ops that call no other op, as attributes of one class.
 
-The classes of the other topics derive from it, each from the previous one: Codecs, Tables, Linear, Norm, Gate, Conv,
+The classes with compositions derive from it, each from the previous one: Codecs, Tables, Linear, Norm, Gate, Conv,
 Composite, Attention, Experts, Branches. The last class, `Ops` in namespace.py, derives from Branches.
 """
 

@@ -5,7 +5,7 @@ offset. The memory of a token is the concatenation of its C rows:
 
     memory(t) = row of column 0 | row of column 1 | ... | row of column C-1
 
-Columns are order-major: all heads of the 2-grams first, then those of the 3-grams.
+Columns are order-major: all heads of the 2-grams first, then all heads of the 3-grams.
 """
 
 import numpy as np
@@ -45,15 +45,15 @@ def check_rows(rows: np.ndarray, sizes: np.ndarray) -> None:
 
     rows     int64 [B, T, C]
     sizes    int64 [C], rows of each column's table
-    raises   InputError; the usual cause is flat rows, whose offsets are already added
+    raises   InputError; the usual cause is flat rows, which include the offsets
     """
     if rows.dtype != np.int64 or rows.ndim != 3 or rows.shape[-1] != len(sizes):
         raise InputError("rows", f"int64 [B, T, {len(sizes)}]", f"{rows.dtype} {list(rows.shape)}")
     invalid = np.argwhere((rows < 0) | (rows >= sizes))
     if len(invalid):
         b, t, c = map(int, invalid[0])
-        raise InputError("rows", f"values in [0, {sizes[c]}) in column {c}", f"{rows[b, t, c]} at {(b, t, c)}",
-                         "rows are taken per column, without offsets (flat=False)")
+        raise InputError("rows", f"values in [0, {sizes[c]}) in column {c}", f"{rows[b, t, c]} at position {(b, t, c)}",
+                         "pass rows without column offsets (flat=False)")
 
 
 class Tables(Codecs):

@@ -69,16 +69,17 @@ def as_configuration(entry: object) -> object:
         return entry
     name, values = entry.get("config"), entry.get("values")
     if name not in CLASSES or not isinstance(values, dict):
-        raise InputError("config", f"one of {', '.join(CLASSES)}, and its values", repr(name))
+        raise InputError("config", f"one of the classes {', '.join(CLASSES)}, with values", repr(name))
     if name == "EngramConfig":
         check_structure(entry, {"hashing": HASHING}, name)
     expected = {field.name for field in fields(CLASSES[name])}
     wrong = sorted(expected ^ set(values))
     if wrong:
-        raise InputError(name, "exactly its fields", f"{wrong[0]} {'missing' if wrong[0] in expected else 'added'}")
+        found = f"{'no' if wrong[0] in expected else 'an additional'} field {wrong[0]}"
+        raise InputError(name, "exactly the fields of this class", found)
     try:
         return CLASSES[name](**{field: as_configuration(value) for field, value in values.items()})
     except InputError:
         raise
     except Exception as error:      # the class compares some values before it checks their types
-        raise InputError(name, "values of the documented types", str(error)) from error
+        raise InputError(name, "values of the documented types", f"an error: {error}") from error

@@ -157,4 +157,4 @@ def check_steps(steps: object) -> None:
                 raise InputError("steps", "[stream, feed | rollback | reorder | fork, argument] of a known stream",
                                  repr(step)[:60])
         if any(type(numbers) is not list or any(type(n) is not int for n in numbers) for numbers in lists):
-            raise InputError("steps", "whole numbers, one per row", repr(step)[:60])
+            raise InputError("steps", "integers, one per row", repr(step)[:60])

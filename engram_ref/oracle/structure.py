@@ -18,7 +18,7 @@ MANIFEST_FIELDS = {"schema": int, "seed": int, "versions": {"*": str}, "classes"
                    "configurations": {"*": CONFIGURATION}, "cases": [CASE]}
 INTEGERS_FIELDS = {"*": {"dtype": str, "shape": [int], "values": list}}
 
-WORDS = {int: "a whole number", str: "text", list: "a list", dict: "an object"}
+WORDS = {int: "an integer", str: "text", list: "a list", dict: "an object"}
 
 
 def check_structure(value: object, structure: object, file: str, path: str = "") -> None:
@@ -48,11 +48,11 @@ def check_fields(value: dict, structure: dict, file: str, path: str) -> None:
         if name in value:
             check_structure(value[name], inner, file, inner_path)
         elif name == field:
-            raise InputError(file, f"a field {inner_path}", "none", "not written by engram-ref golden export?")
+            raise InputError(file, f"the field {inner_path}", "none", "was it written by engram-ref golden export?")
 
 
 def checked(value: object, kind: type, file: str, path: str) -> object:
     """Return the value; raise InputError unless its type is exactly `kind`, since a bool must not pass as an int."""
     if type(value) is not kind:
-        raise InputError(file, f"{WORDS[kind]} at {path or 'the top'}", repr(value)[:60])
+        raise InputError(file, f"{WORDS[kind]} at {path or 'the top level'}", repr(value)[:60])
     return value

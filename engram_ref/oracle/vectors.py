@@ -56,10 +56,10 @@ def read_manifest(folder: Path) -> dict:
     manifest = parse_json(read_bytes(path), path)
     schema = manifest.get("schema") if isinstance(manifest, dict) else None
     if type(schema) is not int:
-        raise InputError(f"file {path}", "a manifest of golden vectors", "no schema number")
+        raise InputError(f"file {path}", "a manifest with a schema number", "none")
     if schema != SCHEMA:
-        raise InputError(f"file {path}", f"schema {SCHEMA}, which this version reads", f"schema {schema}",
-                         "pip install -U engram_ref" if schema > SCHEMA else "export again: engram-ref golden export")
+        raise InputError(f"file {path}", f"schema {SCHEMA}", f"schema {schema}",
+                         "pip install -U engram_ref" if schema > SCHEMA else "export with engram-ref golden export")
     if manifest.get("sha256") != manifest_digest(manifest):
         raise changed(path)
     check_structure(manifest, MANIFEST_FIELDS, f"file {path}")
@@ -97,8 +97,8 @@ def named_in_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:      # numpy, safetensors and the configurations raise different types
-        raise InputError(f"file {path}", "complete golden vectors", str(error),
-                         "not written by engram-ref golden export?") from error
+        raise InputError(f"file {path}", "complete golden vectors", f"an error: {error}",
+                         "was it written by engram-ref golden export?") from error
 
 
 def read_bytes(path: Path) -> bytes:
@@ -106,8 +106,9 @@ def read_bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except (OSError, ValueError) as error:              # a zero byte or half a surrogate pair in a path
-        raise InputError(f"file {path}", "a file of golden vectors", getattr(error, "strerror", error),
-                         "engram-ref golden export writes a whole folder of them") from error
+        raise InputError(f"file {path}", "a readable file of golden vectors",
+                         f"an error: {getattr(error, 'strerror', error)}",
+                         "create all files with engram-ref golden export") from error
 
 
 def parse_json(data: bytes, path: Path) -> object:
@@ -115,12 +116,13 @@ def parse_json(data: bytes, path: Path) -> object:
     try:
         return json.loads(data)
     except (ValueError, RecursionError) as error:
-        raise InputError(f"file {path}", "valid JSON", str(error), "truncated?") from error
+        raise InputError(f"file {path}", "valid JSON", f"an error: {error}", "is it truncated?") from error
 
 
 def changed(path: Path) -> InputError:
     """Return the error for a file whose digest differs from the manifest's."""
-    return InputError(f"file {path}", "the digest in the manifest", "a different one", "changed or truncated?")
+    return InputError(f"file {path}", "the digest in the manifest", "a different digest",
+                      "was it changed or truncated?")
 
 
 def from_json(entry: Mapping[str, object]) -> np.ndarray:
@@ -149,10 +151,10 @@ def as_stage(entry: Mapping, case: str, arrays: Mapping[str, np.ndarray]) -> Sta
     place = f"case {case}, stage {entry['name']}"
     for key in (entry["expected"], *([entry["scale"]] if "scale" in entry else [])):
         if key not in arrays:
-            raise InputError(place, f"an array {key}", "none of that name")
+            raise InputError(place, f"an array named {key}", "none")
     expected, scale = arrays[entry["expected"]], arrays.get(entry.get("scale"))
     if entry["class"] not in CLASSES or (entry["class"] != "exact" and expected.dtype.kind != "f"):
-        raise InputError(place, f"one of {', '.join(CLASSES)} that fits {expected.dtype}", repr(entry["class"]))
+        raise InputError(place, f"a class among {', '.join(CLASSES)} that fits {expected.dtype}", repr(entry["class"]))
     if scale is not None and (scale.dtype.kind != "f" or scale.shape != expected.shape):
         raise InputError(place, f"a scale of shape {list(expected.shape)}", f"{scale.dtype} {list(scale.shape)}")
     return Stage(entry["name"], expected, entry["class"], entry.get("terms", 1),
@@ -163,14 +165,14 @@ def check_call(case: Case, vectors: Vectors) -> None:
     """Raise InputError if a case names an unknown op, argument or output."""
     function = RUNNERS.get(case.op) or (getattr(ops, case.op) if case.op in ops.__all__ else None)
     if function is None:
-        raise InputError(f"case {case.name}", "an op of this version", repr(case.op))
+        raise InputError(f"case {case.name}", "a known op", repr(case.op))
     if not set(case.outputs) <= {stage.name for stage in case.stages}:
-        raise InputError(f"case {case.name}", "outputs that are stages", list(case.outputs))
+        raise InputError(f"case {case.name}", "outputs that are stages of the case", list(case.outputs))
     arguments = decode_all(case.arguments, vectors.arrays, vectors.configurations)
     try:
         inspect.signature(function).bind(*((None,) * 3 if case.op in RUNNERS else ()), **arguments)
     except TypeError as error:
-        raise InputError(f"case {case.name}", f"the arguments of {case.op}", str(error)) from error
+        raise InputError(f"case {case.name}", f"arguments that {case.op} accepts", f"an error: {error}") from error
     if "steps" in arguments:
         check_steps(arguments["steps"])
 

@@ -38,7 +38,7 @@ class Result:
     def __str__(self) -> str:
         name = self.case.name + (", without a trace" if self.case.traced and not self.traced else "")
         if self.ok:
-            return f"{name}: ok" if self.accepted is None else f"{name}: ok, by the acceptable answer {self.accepted}"
+            return f"{name}: ok" if self.accepted is None else f"{name}: ok, with the acceptable answer {self.accepted}"
         if self.error is not None:
             return f"{name}: raised {self.error}"
         [kind] = [stage.tolerance_class for stage in self.case.stages if stage.name == self.stage]
@@ -88,7 +88,7 @@ def first_difference(case: Case, stages: tuple[Stage, ...], computed: Stages,
         if not traced and stage.name not in case.outputs:
             continue
         if stage.name not in computed:
-            return stage.name, Difference(None, "an array", "none of that name")
+            return stage.name, Difference(None, "an array", "none")
         difference = compare(stage.array, computed[stage.name], stage.tolerance_class, stage.terms, stage.scale)
         if difference is not None:
             return stage.name, difference

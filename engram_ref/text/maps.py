@@ -1,9 +1,9 @@
 """Canonical maps that ship with the package, so that hashing needs no tokenizer.
 
 DeepSeek-V4's map assigns 129,280 ids to 99,092 classes. Most ids start a new class, in order, so the file stores only
-the others: the distance of each from the previous one (`gaps`) and the class it joins (`classes`). DeepSeek-V3's map is
-the first 128,815 entries of the same map: the vocabularies share their first 128,000 tokens, and each added token after
-them starts a class in both.
+the ids that do not: the distance of each from the previous one (`gaps`) and the class it joins (`classes`). The map of
+DeepSeek-V3 is the first 128,815 entries of this map: the vocabularies share their first 128,000 tokens, and each added
+token after them starts a class in both.
 """
 
 import functools
@@ -57,7 +57,7 @@ def known_vocabulary(name: str) -> KnownVocabulary:
 
 
 def int64_digest(array: np.ndarray) -> str:
-    """Return the sha256 of an array as little-endian int64 in C order; every integer array is pinned in this form."""
+    """Return the sha256 of an array as little-endian int64 in C order; all published digests have this form."""
     return hashlib.sha256(np.ascontiguousarray(array, dtype="<i8").tobytes()).hexdigest()
 
 
@@ -85,7 +85,7 @@ def unpack_map(packed: bytes) -> np.ndarray:
 
 @functools.cache
 def load_map(name: str) -> np.ndarray:
-    """Return the canonical map of a known vocabulary, after verifying its digest.
+    """Return the canonical map of a known vocabulary, and verify its digest.
 
     name      "deepseek-v3" or "deepseek-v4"
     returns   int64 [V], read-only; it is loaded once and shared
@@ -98,13 +98,13 @@ def load_map(name: str) -> np.ndarray:
     try:
         canonical = unpack_map(PACKED_MAP.read_bytes())[: known.size]
     except Exception as error:  # zipfile, zlib and NumPy each raise their own exceptions
-        raise InputError("canonical map", "the packed map of this package", f"a damaged file: {error}",
+        raise InputError("canonical map", "the packed map shipped with this package", f"a damaged file: {error}",
                          "reinstall engram_ref") from error
     check_digest(name, canonical)
     return read_only(canonical)
 
 
 def check_digest(name: str, canonical: np.ndarray) -> None:
-    """Raise InputError unless the map of a known vocabulary is the published one, whatever its size."""
+    """Raise InputError unless the map of a known vocabulary has the published digest."""
     check_sha256("canonical map", int64_digest(canonical), known_vocabulary(name).map_digest,
-                 "a different tokenizer revision or normaliser", f"{name}'s, ")
+                 "is it from a different tokenizer revision or normaliser?", f"the map of {name}, ")

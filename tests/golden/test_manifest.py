@@ -118,7 +118,7 @@ def engram_entry(m):
 
 
 CONTENT = {
-    "an unknown op": (lambda m: m["cases"][0].update(op="relu"), "an op of this version, found 'relu'"),
+    "an unknown op": (lambda m: m["cases"][0].update(op="relu"), "a known op, found 'relu'"),
     "a missing argument": (lambda m: case_of(m, "silu/edges")["arguments"].pop("x"), "'x'"),
     "an extra argument": (set_argument("silu/edges", "y", 1), "'y'"),
     "a missing argument of a runner": (lambda m: case_of(m, STREAM)["arguments"].pop("config"), "'config'"),
@@ -126,18 +126,18 @@ CONTENT = {
     "an unknown form": (set_argument("silu/edges", "x", {"tensor": "silu/edges/x"}), "of this manifest"),
     "an unknown configuration": (set_argument(STREAM, "config", {"configuration": "x"}), "of this manifest"),
     "an unknown dtype": (set_argument("decode/fp32", "dtype", {"dtype": "float8"}), "of this manifest"),
-    "a missing expected array": (lambda m: m["cases"][0]["stages"][0].update(expected="x"), "an array x"),
-    "a missing scale": (lambda m: case_of(m, "silu/edges")["stages"][0].update(scale="x"), "an array x"),
+    "a missing expected array": (lambda m: m["cases"][0]["stages"][0].update(expected="x"), "an array named x"),
+    "a missing scale": (lambda m: case_of(m, "silu/edges")["stages"][0].update(scale="x"), "an array named x"),
     "a scale of the wrong shape": (lambda m: case_of(m, "silu/edges")["stages"][0].update(
         scale=case_of(m, "swiglu/odd-width")["stages"][0]["scale"]), "a scale of shape"),
     "an unknown class": (lambda m: m["cases"][0]["stages"][0].update({"class": "f16"}), "'f16'"),
     "a class for floats": (lambda m: case_of(m, "windows/dead")["stages"][0].update({"class": "f64"}), "fits int64"),
     "an output that is not a stage": (lambda m: m["cases"][0].update(outputs=["y"]), "outputs that are stages"),
     "an unknown configuration class": (lambda m: next(iter(m["configurations"].values())).update(config="C"), "'C'"),
-    "a missing field": (lambda m: values(m, "ExpertsConfig").pop("n_group"), "n_group missing"),
-    "an extra field": (lambda m: values(m, "ExpertsConfig").update(groups=1), "groups added"),
-    "no hashing": (lambda m: engram_entry(m).pop("hashing"), "a field hashing"),
-    "no primes": (lambda m: engram_entry(m)["hashing"]["layers"]["1"].pop("primes"), "a field hashing.layers.1.primes"),
+    "a missing field": (lambda m: values(m, "ExpertsConfig").pop("n_group"), "no field n_group"),
+    "an extra field": (lambda m: values(m, "ExpertsConfig").update(groups=1), "an additional field groups"),
+    "no hashing": (lambda m: engram_entry(m).pop("hashing"), "the field hashing"),
+    "no primes": (lambda m: engram_entry(m)["hashing"]["layers"]["1"].pop("primes"), "field hashing.layers.1.primes"),
     "an invalid value": (lambda m: values(m, "EngramConfig").update(max_ngram=1), "max_ngram"),
     "a value of a wrong type": (lambda m: values(m, "ExpertsConfig").update(n_group="two"), "n_group|types"),
     "steps without a stream": (set_argument(STREAM, "steps", [["other", "feed", 1]]), "steps"),

@@ -107,7 +107,7 @@ def test_alternative_answer_passes_and_is_reported(vectors):
     only = chosen(vectors, "quantise/faint")
     unfloored = with_ops(quantise=lambda x, floor: ops.quantise(x, 0.0))
     [other] = verify(unfloored, Adapter(), only)
-    assert other.ok and other.accepted == "without a floor" and "by the acceptable answer without a floor" in str(other)
+    assert other.ok and other.accepted == "without a floor" and "acceptable answer without a floor" in str(other)
     [plain] = verify(ops, Adapter(), only)
     assert plain.ok and plain.accepted is None
     mixed = with_ops(quantise=lambda x, floor: (ops.quantise(x)[0], ops.quantise(x, 0.0)[1]))

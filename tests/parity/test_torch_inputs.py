@@ -55,7 +55,7 @@ def test_rows_of_all_layers_from_raw_ids_and_step_by_step():
 WRONG_IDS = {
     "strings": (["a"], "canonical_ids: expected real numbers of at most 64 bits, found list of dtype <U1"),
     "floats": ([0.5], "canonical_ids: expected integers (int64), found float64"),
-    "ragged": ([[1, 2], [3]], "canonical_ids: expected rows of one length, found rows of different lengths"),
+    "ragged": ([[1, 2], [3]], "canonical_ids: expected rows of equal length, found rows of different lengths"),
     "too large": ([[1, 2], [3, 10**7]], "found 10000000 at position (1, 1)"),
     "unmarked": ([1, -2], "found -2 at position 1"),
     "beyond int64": (torch.tensor([2**64 - 1], dtype=torch.uint64), "integers below 2^63, found 18446744073709551615"),
@@ -73,11 +73,11 @@ def test_invalid_ids_raise(ids, message):
 def test_errors_for_wrong_rows_and_infinities_give_the_index():
     p, hidden, rows, _ = module_arguments(DEMO)
     rows[1, 2, 3] = 99
-    with pytest.raises(InputError, match=r"found 99 at \(1, 2, 3\)"):
+    with pytest.raises(InputError, match=r"found 99 at position \(1, 2, 3\)"):
         engram(p, hidden, rows, DEMO, ops=torch_ops)
     hidden[0, 1, 2, 3] = -torch.inf
     rows[1, 2, 3] = 0
-    with pytest.raises(InputError, match=r"hidden: expected finite values, found -inf at \(0, 1, 2, 3\)"):
+    with pytest.raises(InputError, match=r"hidden: expected finite values, found -inf at position \(0, 1, 2, 3\)"):
         engram(p, hidden, rows, DEMO, ops=torch_ops)
     with pytest.raises(InputError, match="parameter key_gain: expected finite values"):
         engram(p | {"key_gain": p["key_gain"] * torch.nan}, hidden, rows, DEMO, ops=torch_ops)
@@ -87,7 +87,7 @@ def assert_error(name, function):
     """The call raises an error that names the two arguments and their devices."""
     with pytest.raises(InputError) as error:
         function()
-    assert name in str(error.value) and "tensors on one device" in str(error.value)
+    assert name in str(error.value) and "tensors on the same device" in str(error.value)
     assert "cpu" in str(error.value) and "meta" in str(error.value)
 
 
@@ -161,7 +161,7 @@ def test_a_bfloat16_tensor_is_traced_as_float32():
     trace = Trace(check_finite=True)
     trace.record("gate", torch.tensor([[[0.5]]], dtype=torch.bfloat16, requires_grad=True))
     assert_close("gate", np.array([[[0.5]]], dtype=np.float32), trace["gate"], "exact")
-    with pytest.raises(InputError, match=r"key: expected finite values, found nan at \(1,\)"):
+    with pytest.raises(InputError, match=r"key: expected finite values, found nan at position \(1,\)"):
         trace.record("key", torch.tensor([1.0, torch.nan]))
 
 

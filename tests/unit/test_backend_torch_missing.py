@@ -20,6 +20,6 @@ def test_missing_torch_raises_and_numpy_still_works():
     done = subprocess.run([sys.executable, "-c", WITHOUT_TORCH], capture_output=True, text=True, check=True,
                           cwd=Path(__file__).parents[2])
     message, shape = done.stdout.splitlines()
-    assert message.startswith("backend torch: expected the package torch, found not installed (pip install "
+    assert message.startswith("backend torch: expected an installed package torch, found none (pip install "
                               "'engram_ref[torch]'; the NumPy backend works without it")
     assert shape.startswith("(2, ")

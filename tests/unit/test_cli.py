@@ -149,7 +149,7 @@ def test_ngrams_are_shown_as_canonical_text(capsys):
 
 
 BAD_INPUT = {
-    "empty text": (["walk", ""], "empty text"),
+    "empty text": (["walk", ""], "an empty string"),
     "negative id": (["ids", "--tokens", "5,-3"], "-3 at position 1"),
     "id too large": (["ids", "--tokens", "5,129280"], "129280 at position 1"),
     "id past int64": (["ids", "--tokens", "9" * 30], "position 0"),
@@ -162,7 +162,7 @@ BAD_INPUT = {
     "dead without barrier": (["ids", "--preset", "demo", "--tokens", "1,dead"], "position 1"),
     "history too long": (["ids", "--tokens", "1", "--history", "1,2,3,4"], "at most 3"),
     "text and tokens": (["ids", "hi", "--tokens", "1"], "both"),
-    "canonical text": (["ids", "hi", "--canonical"], "a text"),
+    "canonical text": (["ids", "hi", "--canonical"], "found text"),
     "position past the end": (["walk", "hi", "--position", "9"], "9"),
     "unknown stage": (["walk", "--stage", "gates"], "did you mean gate?"),
     "text for raw-id preset": (["ids", "hi", "--preset", "qwen4exp-ple"], "not included"),

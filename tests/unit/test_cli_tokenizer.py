@@ -73,7 +73,7 @@ def test_invalid_tokenizer_files_exit_2(capsys, custom_file, tmp_path):
     words = tmp_path / "words.json"
     model = {"type": "WordLevel", "vocab": {"a": 0}, "unk_token": "a"}
     words.write_text(json.dumps({"version": "1.0", "model": model}), encoding="utf-8")
-    cases = {"": "vocabulary file", str(tmp_path / "none.json"): "no such file", str(tmp_path): "vocabulary file",
+    cases = {"": "vocabulary file", str(tmp_path / "none.json"): "no file at", str(tmp_path): "vocabulary file",
              __file__: "a tokenizer.json", str(words): "pad_id: expected a raw id"}
     for path, message in cases.items():
         for command in ("ids", "walk"):

@@ -98,10 +98,10 @@ BAD_STORED = {
     "codes as int64": (np.zeros(32, dtype=np.int64), np.zeros(1, dtype=np.uint8), "uint8"),
     "codes as int8": (np.zeros(32, dtype=np.int8), np.zeros(1, dtype=np.uint8), "uint8"),
     "scales as float": (np.zeros(32, dtype=np.uint8), np.ones(1), "uint8"),
-    "a scale per 16": (np.zeros(32, dtype=np.uint8), np.zeros(2, dtype=np.uint8), "one per 32"),
-    "a scale per 128": (np.zeros(128, dtype=np.uint8), np.zeros(1, dtype=np.uint8), "one per 32"),
-    "31 channels": (np.zeros(31, dtype=np.uint8), np.zeros(1, dtype=np.uint8), "one per 32"),
-    "wrong batch size": (np.zeros((2, 32), dtype=np.uint8), np.zeros((3, 1), dtype=np.uint8), "one per 32"),
+    "a scale per 16": (np.zeros(32, dtype=np.uint8), np.zeros(2, dtype=np.uint8), "one scale per 32"),
+    "a scale per 128": (np.zeros(128, dtype=np.uint8), np.zeros(1, dtype=np.uint8), "one scale per 32"),
+    "31 channels": (np.zeros(31, dtype=np.uint8), np.zeros(1, dtype=np.uint8), "one scale per 32"),
+    "wrong batch size": (np.zeros((2, 32), dtype=np.uint8), np.zeros((3, 1), dtype=np.uint8), "one scale per 32"),
 }
 
 

@@ -85,9 +85,9 @@ def test_float_fields_accept_only_exact_values():
 
 
 @pytest.mark.parametrize(("fields", "message"), [
-    ({"rope_theta": 1}, "rope_theta: expected above 1, found 1"),
-    ({"n_heads": 0}, "n_heads: expected at least 1, found 0"),
-    ({"n_heads": 2**63}, "n_heads: expected at most 9223372036854775807"),
+    ({"rope_theta": 1}, "rope_theta: expected a number above 1, found 1"),
+    ({"n_heads": 0}, "n_heads: expected an integer of at least 1, found 0"),
+    ({"n_heads": 2**63}, "n_heads: expected an integer of at most 9223372036854775807"),
     ({"yarn": asdict(CONFIGS["YarnConfig"])}, "yarn: expected YarnConfig, found a value of type dict")], ids=str)
 def test_errors_state_the_expected_value(fields, message):
     with pytest.raises(InputError, match=message):

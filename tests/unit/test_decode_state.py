@@ -286,7 +286,7 @@ def test_shapes_of_the_caches_of_a_state():
 
 
 @pytest.mark.parametrize(("tokens", "message"), [
-    (6, "tokens: expected 0 to 5, the length of row 0, found 6"), ([1, 4], "the length of row 1, found 4"),
+    (6, "expected an integer from 0 to 5, the length of row 0, found 6"), ([1, 4], "the length of row 1, found 4"),
     (-1, "tokens"), ([0, -2], "tokens"), (1.5, "tokens"), ([1, 2, 3], "tokens"), ("two", "tokens")], ids=str)
 def test_a_rollback_past_the_start_raises(tokens, message):
     parameters, (ids, _) = random_model(PLAIN), text(PLAIN)

@@ -46,17 +46,17 @@ SHAPES_AND_DTYPES = {
     "dead without a batch": ("dead", lambda _: np.zeros(3, dtype=bool), "dead"),
 }
 VALUES = {
-    "a row below zero": ("rows", lambda a: with_value(a, (1, 2, 0), -1), r"found -1 at \(1, 2, 0\)"),
+    "a row below zero": ("rows", lambda a: with_value(a, (1, 2, 0), -1), r"found -1 at position \(1, 2, 0\)"),
     "a row past its column": ("rows", lambda a: with_value(a, (0, 1, 3), 37), r"\[0, 37\) in column 3, found 37"),
-    "flat rows": ("rows", lambda a: a + FLAT, "without offsets"),
-    "hidden with NaN": ("hidden", lambda a: with_value(a, (1, 0, 2, 4), np.nan), r"found nan at \(1, 0, 2, 4\)"),
+    "flat rows": ("rows", lambda a: a + FLAT, "without column offsets"),
+    "hidden with NaN": ("hidden", lambda a: with_value(a, (1, 0, 2, 4), np.nan), r"nan at position \(1, 0, 2, 4\)"),
     "hidden with infinity": ("hidden", lambda a: with_value(a, (0, 0, 0, 0), -np.inf), "found -inf"),
 }
 PARAMETERS = {
     "no offsets": (lambda p: p.pop("column_offsets"), "column_offsets"),
     "offsets of a different layer": (lambda p: p.update(column_offsets=p["column_offsets"] + 1), "column_offsets"),
     "offsets as int32": (lambda p: p.update(column_offsets=p["column_offsets"].astype(np.int32)), "int64"),
-    "a missing gain": (lambda p: p.pop("key_gain"), r"key_gain \[3, 10\], found none"),
+    "a missing gain": (lambda p: p.pop("key_gain"), r"key_gain of shape \[3, 10\], found none"),
     "a missing table": (lambda p: p.pop("table"), "table"),
     "an unknown array": (lambda p: p.update(gate_weight=np.ones(3)), "gate_weight"),
     "a table with a missing row": (lambda p: p.update(table=p["table"][1:]), "parameter table: expected shape"),
@@ -93,12 +93,12 @@ def test_values_are_checked(name):
 
 
 FLAT_ROWS = {
-    "rows without offsets": (lambda flat: flat - FLAT, "flat rows within their column's table.*found -"),
-    "a row of the previous column": (lambda flat: with_value(flat, (1, 2, 1), FLAT[1] - 1), r"found -1 at \(1, 2, 1\)"),
-    "a row of the next column": (lambda flat: with_value(flat, (0, 1, 0), FLAT[1]), "in column 0, found 23"),
-    "a row past the table": (lambda flat: with_value(flat, (0, 1, 3), FLAT[3] + 37), r"column 3, found 37"),
-    "a row below zero": (lambda flat: with_value(flat, (0, 0, 0), -1), "column 0, found -1"),
-    "the smallest integer": (lambda flat: with_value(flat, (0, 0, 3), -(2**63)), "rows: expected flat rows"),
+    "rows without offsets": (lambda flat: flat - FLAT, "after subtraction of the column offsets, found -"),
+    "a row of the previous column": (lambda flat: with_value(flat, (1, 2, 1), FLAT[1] - 1), r"position \(1, 2, 1\)"),
+    "a row of the next column": (lambda flat: with_value(flat, (0, 1, 0), FLAT[1]), "in column 0 .*found 23"),
+    "a row past the table": (lambda flat: with_value(flat, (0, 1, 3), FLAT[3] + 37), r"column 3 .*found 37"),
+    "a row below zero": (lambda flat: with_value(flat, (0, 0, 0), -1), "column 0 .*found -1"),
+    "the smallest integer": (lambda flat: with_value(flat, (0, 0, 3), -(2**63)), "rows: .*after subtraction"),
 }
 
 
@@ -179,6 +179,6 @@ def test_non_finite_weights_raise(name):
 def test_a_stop_at_a_stage_that_is_not_computed_raises():
     rng = np.random.default_rng(4)
     parameters, (hidden, rows) = random_parameters(DEMO, rng), random_inputs(DEMO, rng)
-    with pytest.raises(InputError, match=r"stop: expected a stage that was computed: memory.*found 'gates'"), \
+    with pytest.raises(InputError, match=r"stop: expected one of the computed stages, memory.*found 'gates'"), \
             Trace(stop="gates") as trace:
         engram(parameters, hidden, rows, DEMO, trace=trace)

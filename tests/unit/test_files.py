@@ -260,7 +260,7 @@ def test_the_current_folder_is_filled_in_place(tmp_path, monkeypatch, where):
 
 def test_an_empty_name_is_not_the_current_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(InputError, match="an empty one"):
+    with pytest.raises(InputError, match="found an empty string"):
         write_folder("", {"a": NEW})
     assert list(tmp_path.iterdir()) == []
 

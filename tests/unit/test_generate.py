@@ -57,7 +57,7 @@ INVALID = {
     "a negative temperature": ({"temperature": -1.0}, "temperature"),
     "a temperature of NaN": ({"temperature": float("nan")}, "temperature"),
     "an infinite temperature": ({"temperature": float("inf"), "rng": np.random.default_rng(0)}, "temperature"),
-    "no rng": ({"temperature": 1.0}, "temperature: expected 0, or above 0 together with an rng"),
+    "no rng": ({"temperature": 1.0}, "temperature: expected 0, or a positive number and an rng"),
 }
 
 

@@ -86,7 +86,7 @@ def test_unsupported_options_raise(changes, message):
 
 @pytest.mark.parametrize("option", REQUIRED)
 def test_a_missing_option_raises(option):
-    with pytest.raises(InputError, match=f"an option {option},"):
+    with pytest.raises(InputError, match=f"the option {option},"):
         config_from_hf({key: value for key, value in HF.items() if key != option})
 
 

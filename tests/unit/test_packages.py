@@ -40,12 +40,12 @@ def test_a_broken_package_is_not_reported_as_missing(broken, error, message):
     for module in ("fragile", "fragile.part"):
         with pytest.raises(InputError) as caught:
             require(module, "this test", otherwise="nothing works")
-        assert str(caught.value) == ("this test: expected the package fragile, found one that cannot be imported: "
-                                     f"{message} (nothing works)")
+        assert str(caught.value) == ("this test: expected an installed package fragile, found one that "
+                                     f"cannot be imported: {message} (nothing works)")
 
 
 def test_a_missing_package_has_an_install_hint():
-    with pytest.raises(InputError, match=r"found not installed \(pip install no_such_thing\)"):
+    with pytest.raises(InputError, match=r"found none \(pip install no_such_thing\)"):
         require("no_such_thing.part", "this test")
     with pytest.raises(InputError, match=r"found one that cannot be imported: .*json\.no_such_part"):
         require("json.no_such_part", "this test")
@@ -70,7 +70,7 @@ def test_a_command_with_a_broken_package_prints_one_line(broken, package, tmp_pa
                           cwd=tmp_path)
     assert done.returncode == 2 and done.stdout == "" and done.stderr.count("\n") == 1
     assert MESSAGE in done.stderr and "not installed" not in done.stderr and not (tmp_path / "x.svg").exists()
-    assert package in EVERYWHERE or f"the package {package}, found one that cannot be imported: " in done.stderr
+    assert package in EVERYWHERE or f"package {package}, found one that cannot be imported: " in done.stderr
 
 
 def test_doctor_imports_every_package(broken):

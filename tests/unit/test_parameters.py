@@ -158,7 +158,7 @@ def test_a_preset_that_is_too_large_raises_before_allocation(monkeypatch):
 
     forbidden = Forbidden(np.random.PCG64())
 
-    message = r"fit into 1\.0 GiB of memory, found engram-27b layer 2, which needs 21\.\d GiB"
+    message = r"fit in 1\.0 GiB of memory, found engram-27b layer 2, which needs 21\.\d GiB"
     with pytest.raises(InputError, match=message):
         initialise(preset("engram-27b"), 2, forbidden)
     with pytest.raises(InputError, match=r"found deepseek-v4.1-flash layer 1, which needs 9\d\.\d GiB"):

@@ -73,13 +73,13 @@ def test_a_prefix_is_removed(make, load, prefix, caplog):
         assert_close(name, array, result[name], "exact")
     assert not caplog.messages
     load({prefix + name: array for name, array in state.items()} | {"other.weight": np.ones(2)})
-    assert caplog.messages == [f"1 of {len(state) + 1} entries skipped: not below {prefix}"]
+    assert caplog.messages == [f"skipped 1 of {len(state) + 1} entries that are not under {prefix}"]
 
 
 @each_loader
 def test_two_modules_raise(make, load):
     both = {prefix + name: array for name, array in make().items() for prefix in ("a.", "b.")}
-    with pytest.raises(InputError, match=r"expected one module, found .* below a\. and b\."):
+    with pytest.raises(InputError, match=r"expected entries of one module, found .* under a\. and b\."):
         load(both)
 
 
@@ -94,9 +94,9 @@ def test_a_missing_array_raises_with_examples_of_the_others(make, load):
     state = make()
     missing = next(reversed(state))
     del state[missing]
-    with pytest.raises(InputError, match=rf"an array {missing}, found \d+ others, such as "):
+    with pytest.raises(InputError, match=rf"an array named {missing}, found \d+ other arrays, such as "):
         load({"model." + name: array for name, array in state.items()})
-    with pytest.raises(InputError, match=r"expected an array \S+, found none"):
+    with pytest.raises(InputError, match=r"expected an array named \S+, found none"):
         load({})
 
 

@@ -75,9 +75,9 @@ def test_rows_within_their_columns_are_accepted(length):
 
 
 BAD_ROWS = {
-    "negative": (np.array([[[0, -1, 0]]]), r"\[0, 7\) in column 1, found -1 at \(0, 0, 1\)"),
-    "one past the end": (np.array([[[0, 0, 0], [5, 0, 0]]]), r"column 0, found 5 at \(0, 1, 0\)"),
-    "with offsets": (np.array([[[1, 1, 1]]]) + OFFSETS, "without offsets"),
+    "negative": (np.array([[[0, -1, 0]]]), r"\[0, 7\) in column 1, found -1 at position \(0, 0, 1\)"),
+    "one past the end": (np.array([[[0, 0, 0], [5, 0, 0]]]), r"column 0, found 5 at position \(0, 1, 0\)"),
+    "with offsets": (np.array([[[1, 1, 1]]]) + OFFSETS, "without column offsets"),
     "int32": (np.zeros((1, 1, 3), dtype=np.int32), "int64"),
     "floats": (np.zeros((1, 1, 3)), "int64"),
     "a missing column": (np.zeros((1, 1, 2), dtype=np.int64), r"\[B, T, 3\]"),

@@ -109,7 +109,7 @@ def test_keys_are_relative_to_a_path():
                                               ("conv_weight", "conv")])
 def test_the_first_non_finite_stage_raises(spoil, first):
     trace = Trace(check_finite=True, prefix="layers.1")
-    with pytest.raises(InputError, match=rf"layers\.1\.{first}: expected finite values, found nan at \(0, 0"):
+    with pytest.raises(InputError, match=rf"layers\.1\.{first}: expected finite values, found nan at position \(0, 0"):
         run(trace=trace, spoil=spoil, check=False)
     assert list(trace)[-1] == f"layers.1.{first}"
     unchecked = Trace()
@@ -161,7 +161,7 @@ def test_a_truncated_file_raises(tmp_path, keep):
 def test_a_file_without_a_trace_raises(tmp_path):
     from safetensors.numpy import save_file
 
-    with pytest.raises(InputError, match="no such file"):
+    with pytest.raises(InputError, match="no file at this path"):
         Trace.load(tmp_path / "missing")
     (tmp_path / "text").write_text("not a trace at all, but long enough to have a header", encoding="utf-8")
     with pytest.raises(InputError, match="trace file"):

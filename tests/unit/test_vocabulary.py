@@ -136,11 +136,11 @@ def test_damaged_packed_map_raises(damage, tmp_path, monkeypatch):
 def test_map_of_the_same_size_with_a_different_digest_raises():
     canonical = Vocabulary.load("deepseek-v4").canonical.copy()
     canonical[[100, 101]] = canonical[[101, 100]]
-    with pytest.raises(InputError, match=r"canonical map: expected deepseek-v4's, sha256 26b9be2936d236a1"):
+    with pytest.raises(InputError, match=r"canonical map: expected the map of deepseek-v4, sha256 26b9be2936d236a1"):
         Addressing(preset("tiny"), Vocabulary("revised", canonical))
 
 
 def test_map_of_the_wrong_size_raises():
     config = replace(preset("tiny"), vocabulary="words", vocab_size=5, canonical_size=4, pad_id=2)
-    with pytest.raises(InputError, match="canonical_size: expected words's 5 and 3, found 5 and 4"):
+    with pytest.raises(InputError, match="canonical_size: expected 5 and 3, as in words, found 5 and 4"):
         Addressing(config, Vocabulary("words", np.array([0, 0, 1, 1, 2])))

@@ -114,7 +114,7 @@ def test_from_file_raises_for_invalid_files(tmp_path):
 def test_a_byte_order_mark_raises(encoding, tmp_path):
     path = word_level_file(tmp_path / "marked.json", ["a", "b"])
     path.write_bytes(path.read_text(encoding="utf-8").encode(encoding))
-    with pytest.raises(InputError, match=r"something else: .*\(it starts with a byte-order mark: save it as UTF-8"):
+    with pytest.raises(InputError, match=r"cannot be parsed: .*\(save it as UTF-8 without the byte-order mark"):
         Vocabulary.from_file(path)
 
 
@@ -179,7 +179,7 @@ def test_a_module_with_a_custom_vocabulary(custom):
     rows = Addressing(config, custom).rows(custom.canonical[[1, 5, 9]], 1)
     made = initialise(config, 1, rng)
     assert engram(made, rng.standard_normal((3, 4, 16)), rows, config, layer_id=1).shape == (3, 4, 16)
-    with pytest.raises(InputError, match="vocabulary: expected the Vocabulary own as an argument"):
+    with pytest.raises(InputError, match="vocabulary: expected a Vocabulary named own"):
         Addressing(config)
 
 
@@ -196,5 +196,5 @@ def test_a_model_with_a_custom_vocabulary(custom):
     assert generate(weights, np.array([1, 5]), model, 2, addressing=addressing).shape == (2,)
     with pytest.raises(InputError, match="vocabulary"):
         forward(weights, [1, 5, 8], model)
-    with pytest.raises(InputError, match=r"addressing: expected one made for config\.engram, found one made for tiny"):
+    with pytest.raises(InputError, match=r"an Addressing built from config\.engram, found one built from tiny"):
         forward(weights, [1, 5, 8], model, addressing=Addressing(preset("tiny")))

@@ -76,7 +76,7 @@ def check_together(arrays: Mapping[str, torch.Tensor | None]) -> None:
     for name, array in given.items():
         if not isinstance(array, torch.Tensor):
             raise InputError(name, "a tensor", type(array).__name__,
-                             "engram_ref.backends.torch.tensors converts NumPy parameters")
+                             "convert NumPy parameters with engram_ref.backends.torch.tensors")
         if device is not None and array.device != device:
-            raise InputError(f"{first} and {name}", "tensors on one device", f"{device} and {array.device}")
+            raise InputError(f"{first} and {name}", "tensors on the same device", f"{device} and {array.device}")
         first, device = first or name, array.device

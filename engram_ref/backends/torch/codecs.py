@@ -20,7 +20,8 @@ def dequantise(codes: torch.Tensor, scales: torch.Tensor, dtype: torch.dtype | t
     if codes.dtype != torch.uint8 or scales.dtype != torch.uint8:
         raise InputError("codes, scales", "uint8", f"{dtype_name(codes)}, {dtype_name(scales)}")
     if codes.shape != (*scales.shape[:-1], scales.shape[-1] * BLOCK):
-        raise InputError("scales", f"one per {BLOCK} channels of {list(codes.shape)}", list(scales.shape))
+        raise InputError("scales", f"one scale per {BLOCK} codes of shape {list(codes.shape)}",
+                         f"shape {list(scales.shape)}")
     dtype = torch_dtype(dtype)
     values = constant(E4M3_VALUES, codes)[codes.long()].to(dtype)
     scale = constant(E8M0_VALUES, scales)[scales.long()].repeat_interleave(BLOCK, dim=-1).to(dtype)     # [..., W]
@@ -30,7 +31,7 @@ def dequantise(codes: torch.Tensor, scales: torch.Tensor, dtype: torch.dtype | t
 def quantise(x: torch.Tensor, floor: float = QUANTISE_FLOOR) -> tuple[torch.Tensor, torch.Tensor]:
     """Torch version of ops.codecs.quantise; bit-identical, since both compute in float64."""
     if x.shape[-1] % BLOCK:
-        raise InputError("x", f"a last axis that is a multiple of {BLOCK}", list(x.shape))
+        raise InputError("x", f"a last axis whose length is a multiple of {BLOCK}", f"shape {list(x.shape)}")
     _check_float32(x)
     # scales: the power of two at or above largest / E4M3_MAX
     blocks = x.to(torch.float64).reshape(*x.shape[:-1], x.shape[-1] // BLOCK, BLOCK)

@@ -21,5 +21,5 @@ def check_rows(rows: torch.Tensor, sizes: Constant) -> None:
     wrong = torch.nonzero((rows < 0) | (rows >= constant(sizes, rows)))
     if len(wrong):
         b, t, c = wrong[0].tolist()
-        raise InputError("rows", f"values in [0, {sizes[c]}) in column {c}", f"{rows[b, t, c]} at {(b, t, c)}",
-                         "rows are taken per column, without offsets (flat=False)")
+        raise InputError("rows", f"values in [0, {sizes[c]}) in column {c}", f"{rows[b, t, c]} at position {(b, t, c)}",
+                         "pass rows without column offsets (flat=False)")

@@ -58,9 +58,9 @@ def check_tensor(name: str, tensor: torch.Tensor, dtype: torch.dtype, shape: tup
     if tensor.dtype != dtype or tuple(tensor.shape) != tuple(shape):
         raise InputError(name, f"{dtype} {list(shape)}", f"{tensor.dtype} {list(tensor.shape)}")
     if tensor.device != device:
-        raise InputError(name, f"a tensor on {device}", f"one on {tensor.device}")
+        raise InputError(name, f"a tensor on {device}", f"a tensor on {tensor.device}")
     if not tensor.is_contiguous():
-        raise InputError(name, "contiguous memory", f"strides {list(tensor.stride())}", "call .contiguous()")
+        raise InputError(name, "a contiguous tensor", f"one with strides {list(tensor.stride())}", "call .contiguous()")
 
 
 def programs(name: str, count: int, block: int) -> tuple[int]:

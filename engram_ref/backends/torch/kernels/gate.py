@@ -85,7 +85,7 @@ def gate(hidden: torch.Tensor, key: torch.Tensor, value: torch.Tensor, query_gai
     raises                 InputError for a wrong dtype, shape or device, or a tensor that is not contiguous
     """
     if hidden.ndim != 4:
-        raise InputError("hidden", "shape [B, T, M, D]", list(hidden.shape))
+        raise InputError("hidden", "shape [B, T, M, D]", f"shape {list(hidden.shape)}")
     B, T, M, D = hidden.shape
     expected = {"hidden": (hidden, (B, T, M, D)), "key": (key, (B, T, M, D)), "value": (value, (B, T, D)),
                 "query_gain": (query_gain, (M, D)), "key_gain": (key_gain, (M, D))}

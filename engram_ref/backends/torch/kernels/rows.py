@@ -90,10 +90,10 @@ def rows(ids: torch.Tensor, history: torch.Tensor, multipliers: torch.Tensor, pr
     raises        InputError for a wrong dtype, shape or device, or a tensor that is not contiguous
     """
     if ids.ndim != 2:
-        raise InputError("ids", "shape [B, T]", list(ids.shape))
+        raise InputError("ids", "shape [B, T]", f"shape {list(ids.shape)}")
     (B, T), N, C = ids.shape, len(multipliers), len(primes)
     if N < 2 or C % (N - 1) or not C:
-        raise InputError("primes", "the same number for each order from 2 to N", f"{C} primes, {N} multipliers")
+        raise InputError("primes", f"the same number of primes for each order from 2 to {N}", f"{C} primes")
     expected = {"ids": (ids, (B, T)), "history": (history, (B, N - 1)), "multipliers": (multipliers, (N,)),
                 "primes": (primes, (C,))} | ({} if offsets is None else {"offsets": (offsets, (C,))})
     for name, (tensor, shape) in expected.items():
