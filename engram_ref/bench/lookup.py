@@ -18,7 +18,7 @@ from engram_ref.presets import preset
 
 DEMO, LOOP, NUMPY, TORCH = "the demo's code", "a C loop with %", "NumPy", "torch, eager"
 MEMSET, DIVIDE, DISPATCH = "memset of the output", "one 64-bit divide per row", "calling an empty compiled function"
-READ, MOVE = "reading as many random rows", "copying as many bytes"
+READ, MOVE = "reading equally many random rows", "copying equally many bytes"
 TABLE_ROWS = 2**22      # of 256 bytes: 1 GiB
 ENOUGH = 4 * 2**30      # bytes of free memory that the table needs
 
