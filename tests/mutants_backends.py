@@ -83,7 +83,7 @@ def chunks_overlap(original, kernel, tokens, moved):
     kernel(tokens // 2, tokens)
 
 
-def every_position_is_seen(original, *arguments):
+def every_position_is_allowed(original, *arguments):
     allowed = arguments[6]
     return original(*arguments[:6], np.ones_like(allowed), *arguments[7:])
 
@@ -126,8 +126,8 @@ MUTANTS: dict[str, tuple] = {
     "numba-one-gain-for-all-branches": (NUMBA + "gate:score_and_gate", gain_of_branch_0, FUSED,
                                         (*DEMO_64, RNG(0))),
     "numba-weight-of-the-wrong-slot": (NUMBA + "experts:combine", weight_of_the_previous_slot,
-                                    FLOATS + "experts_equal_the_definition", (EXPERTS, RNG(0))),
-    "numba-attention-without-a-mask": (NUMBA + "attention:_attend", every_position_is_seen,
+                                     FLOATS + "experts_equal_the_definition", (EXPERTS, RNG(0))),
+    "numba-attention-without-a-mask": (NUMBA + "attention:_attend", every_position_is_allowed,
                                        "parity.test_numba_attention:test_random_masks", (RNG(0),)),
     "numba-slices-as-contiguous": (NUMBA + "attention:blocks", slices_as_if_contiguous,
                                    "parity.test_numba_attention:test_slices_of_weights_and_caches_give_identical_results",

@@ -122,7 +122,7 @@ def _queries(q_nope, q_pe, keys, scale, queries, a):
             factors = Strided(nope, (row * A + a) * dn + n, 0)
             for k in range(0, r, pair):
                 one_row(factors, 1, 0, Strided(weight, a * step + n * r + k, r), min(WEIGHT_ROWS, dn - n),
-                         n == 0, Strided(projected, k, 0))
+                        n == 0, Strided(projected, k, 0))
         # Scale, and store transposed: one column per token and head
         b = row // T
         t = row - b * T
@@ -178,7 +178,7 @@ def _mask(allowed, A, scores):
 
 @jit
 def _exponentials(scores, largest, total):
-    """Replace scores [n, rows] by e^(score - row maximum); store row maxima and sums. Rows of -inf only become 0."""
+    """Replace scores [n, rows] by e^(score - row maximum); store row maxima and sums. Rows of only -inf become 0."""
     n, rows = scores.shape
     largest[:] = -np.inf
     for s in range(n):
@@ -217,7 +217,7 @@ def _head(contexts, maxima, values, out, a):
                 total += factors[i] * maxima[1, b, i, row]
             for k in range(0, r, 2 * BYTES // context.itemsize):
                 one_row(Strided(factors, 0, 0), 1, 0, Strided(summed, (b * chunks * rows + row) * r + k, rows * r),
-                         chunks, True, Strided(context, k, 0))
+                        chunks, True, Strided(context, k, 0))
             # Multiply by W_UV
             for v in range(dv):
                 out[b, t, a, v] = dot(context, 0, weight, a * step + v * r, r) / total
