@@ -38,7 +38,7 @@ def reused(size: int) -> np.ndarray:
     raw = _kept.pop(size, None)
     if raw is None:
         raw = np.empty(size, dtype=np.uint8)
-    # The memoryview is the base of `array`, so every direct or indirect view of `array` keeps it alive
+    # Every direct or indirect view of `array` keeps its base, the memoryview, alive
     array = np.frombuffer(memoryview(raw), dtype=np.uint8)
     weakref.finalize(array.base, keep, raw).atexit = False
     return array
