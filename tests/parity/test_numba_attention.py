@@ -106,6 +106,17 @@ def test_slices_of_weights_and_caches_give_identical_results(rng):
     assert_close("heads", expected, fast.attend_absorbed(*args, 0.3), "exact")
 
 
+def test_fields_of_records_give_identical_results(rng):
+    """Between two lines of such an array lie bytes that are no whole number of elements."""
+    args = arguments((2, 1, 3, 9, 32, 5, 2, 4), rng)
+    expected = fast.attend_absorbed(*args, 0.3)
+    for i in range(2, 6):
+        records = np.zeros(len(args[i]), [("flag", np.uint8), ("field", args[i].dtype, args[i].shape[1:])])
+        records["field"] = args[i]
+        args[i] = records["field"]
+    assert_close("heads", expected, fast.attend_absorbed(*args, 0.3), "exact")
+
+
 OTHERS = {"no tokens": (1, 0, 2, 3, 32, 3, 2, 2), "three tokens": (1, 3, 2, 4, 32, 3, 2, 2),
           "no positions": (1, 1, 2, 0, 32, 3, 2, 2), "odd width": (1, 1, 2, 4, 30, 3, 2, 2)}
 

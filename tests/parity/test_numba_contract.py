@@ -3,6 +3,7 @@
 import subprocess
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -118,6 +119,25 @@ def test_an_error_in_a_worker_reaches_the_caller():
         _threads.over_tokens(kernel, 100, 2**30)
 
 
+@pytest.mark.parametrize("fails", ["the caller", "a worker"])
+def test_no_thread_waits_for_a_piece_that_failed(fails):
+    both, caller, arrived, deadline = threading.Barrier(2, timeout=60), threading.get_ident(), set(), []
+
+    def work():
+        thread = threading.get_ident()
+        if thread not in arrived:
+            arrived.add(thread)
+            both.wait()
+            deadline.append(time.monotonic() + 5)
+        if (thread == caller) == (fails == "the caller"):
+            raise InputError("kernel", "no error", "one")
+        return time.monotonic() > deadline[0]
+
+    with fast.threads(2), pytest.raises(InputError, match="found one"):
+        _threads.in_parallel(work, 2**30)
+    assert _threads._pool(2).submit(time.monotonic).result() < deadline[0]
+
+
 def with_out(rng):
     """{name: (call that takes out=, shape of its result, dtype)}."""
     p, (hidden, rows) = random_parameters(DEMO, rng), random_inputs(DEMO, rng, 2, 5)
@@ -187,6 +207,7 @@ def test_memory_is_reused_after_its_last_reference(monkeypatch):
     monkeypatch.setattr(_buffers, "_kept", {})
     first = _buffers.aligned((3, _buffers.STREAM_ABOVE), np.uint8)
     address, held = first.ctypes.data, {"view": first[1:, 5:], "buffer": memoryview(first[2])}
+    held["a copy of the base's memoryview"] = memoryview(first.base.base)
     del first
     for name in tuple(held):
         assert _buffers.aligned((3, _buffers.STREAM_ABOVE), np.uint8).ctypes.data != address, name

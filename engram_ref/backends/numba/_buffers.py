@@ -38,10 +38,10 @@ def reused(size: int) -> np.ndarray:
     raw = _kept.pop(size, None)
     if raw is None:
         raw = np.empty(size, dtype=np.uint8)
-    # Every direct or indirect view of `array` keeps its base, the memoryview, alive
-    array = np.frombuffer(memoryview(raw), dtype=np.uint8)
-    weakref.finalize(array.base, keep, raw).atexit = False
-    return array
+    # Every reference to these bytes keeps `owner` alive, even a copy of the memoryview that is the base of the result
+    owner = raw.view()
+    weakref.finalize(owner, keep, raw).atexit = False
+    return np.frombuffer(memoryview(owner), dtype=np.uint8)
 
 
 def keep(raw: np.ndarray) -> None:
@@ -51,8 +51,8 @@ def keep(raw: np.ndarray) -> None:
     """
     _kept.pop(raw.size, None)
     _kept[raw.size] = raw
-    while sum(list(_kept)) > MAX_KEPT:
-        _kept.pop(next(iter(_kept), None), None)
+    while sum(sizes := list(_kept)) > MAX_KEPT:
+        _kept.pop(sizes[0], None)
 
 
 def release() -> None:

@@ -88,15 +88,22 @@ def in_parallel(work: Callable[[], bool], moved: int) -> None:
     work    runs tasks until none is left; returns False if other threads have not finished theirs
     moved   as in over_tokens
     """
+    failed: list[bool] = []
+
     def finish() -> None:
-        while not work():
-            time.sleep(0)
+        try:
+            while not failed and not work():
+                time.sleep(0)
+        except BaseException:
+            failed.append(True)     # this task stays unfinished: the others must not wait for it
+            raise
 
     count = thread_count() if moved >= MIN_PARALLEL_BYTES else 1
     helpers = [_pool(count).submit(finish) for _ in range(count - 1)]
     finish()
     for helper in helpers:
-        helper.cancel()             # if it has not started, no task is left for it
+        if not helper.cancel() and failed:      # if it has not started, no task is left for it
+            helper.result()
 
 
 def wait(helper: Future) -> None:

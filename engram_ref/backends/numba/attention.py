@@ -50,8 +50,8 @@ def blocks(x: np.ndarray) -> tuple[np.ndarray, int]:
     Nothing is copied if x is contiguous or a slice along its second axis.
     """
     n, i, j = x.shape
-    step = x.strides[0] // x.itemsize
-    if x.flags.c_contiguous or x.strides[1:] != (j * x.itemsize, x.itemsize) or step < i * j:
+    step, between = divmod(x.strides[0], x.itemsize)
+    if x.flags.c_contiguous or x.strides[1:] != (j * x.itemsize, x.itemsize) or step < i * j or between:
         return np.ascontiguousarray(x).reshape(-1), i * j
     return as_strided(x, ((n - 1) * step + i * j,), (x.itemsize,)), step
 
