@@ -90,7 +90,7 @@ def checked(argument: str, value: Any, annotation: Any) -> Any:
 
 
 def number(argument: str, value: Any, kind: type[Number], limits: Range) -> Number:
-    """Convert a number to an equal Python int or finite float; raise InputError if there is none in the range."""
+    """Convert a number to an equal Python int or finite float; raise InputError if that is impossible."""
     allowed: tuple[type, ...] = (int, np.integer)
     noun = expected = "an integer"
     if kind is float:

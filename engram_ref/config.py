@@ -1,4 +1,4 @@
-"""EngramConfig: one named field for every choice in which the dialects of Engram differ.
+"""EngramConfig: one named field for every difference between the dialects of Engram.
 
 The paper, the demo and the releases implement the same idea with about a dozen differences. Code never branches on the
 dialect, only on individual fields. A preset (presets.py) is a set of values.

@@ -136,7 +136,7 @@ def check_writable(folder: Path, argument: str) -> None:
 
 
 def temporary_name(folder: Path) -> Path:
-    """Return an unused hidden name in a folder. Its length is fixed, since the target's may be the maximum."""
+    """Return an unused hidden name in a folder. Its length is fixed: the target's may be the maximum."""
     return folder / f".{secrets.token_hex(8)}.part"
 
 

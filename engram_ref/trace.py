@@ -36,7 +36,7 @@ def copied(array: Any) -> np.ndarray:
 
 
 class Trace:
-    """A dictionary of stages that a computation fills as it runs.
+    """A dictionary of stages, filled while a computation runs.
 
     stop           the key or stage name after which the computation ends; leaving the `with` block raises
                    InputError if the computation never reached it

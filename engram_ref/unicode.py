@@ -4,7 +4,7 @@ Python's own tables (`unicodedata`, `str.lower`) differ between Python versions,
 vocabulary. The demo computes its map with the `tokenizers` library, so this package ships that library's
 tables as data.
 
-Source: tokenizers 0.23.3, extracted by scripts/freeze_unicode.py. Versions from 0.21.0 on have the same tables, except
+Source: tokenizers 0.23.3, extracted by scripts/freeze_unicode.py. The tables have been the same since 0.21.0, except
 that versions before 0.22.2 lack some of the newest capital letters.
 """
 

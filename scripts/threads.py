@@ -44,7 +44,7 @@ def gate_kernel(variant: str, hidden: np.ndarray, key: np.ndarray, gates: np.nda
     gate, threads = (importlib.import_module(f"engram_ref.backends.numba.{name}") for name in ("gate", "_threads"))
     gain, tokens = np.ones(hidden.shape[1:], hidden.dtype), len(hidden)
     if variant == "own":
-        threads.WORTH_A_THREAD = 0
+        threads.MIN_PARALLEL_BYTES = 0
         return lambda: gate.score_and_gate(hidden, key, gain, 1e-6, gate.SIGMOID, gates)
     kernel, form = gate._gate, gate.SIGMOID
 

@@ -11,8 +11,8 @@ import numpy as np
 from engram_ref.oracle.small_models import EXPERTS
 
 
-def one_inverse_in_float32(original, primes, offsets, lines):
-    columns = original(primes, offsets, lines)
+def one_inverse_in_float32(original, primes, offsets, mixes):
+    columns = original(primes, offsets, mixes)
     columns.inverses[3] = np.float32(columns.inverses[3])
     return columns
 
@@ -21,8 +21,8 @@ def every_prime_is_fast(original, primes):
     return True
 
 
-def offsets_of_the_first_half_repeated(original, primes, offsets, lines):
-    columns = original(primes, offsets, lines)
+def offsets_of_the_first_half_repeated(original, primes, offsets, mixes):
+    columns = original(primes, offsets, mixes)
     columns.offsets[:] = np.resize(columns.offsets[: columns.offsets.size // 2], columns.offsets.size)
     return columns
 
@@ -73,8 +73,8 @@ def gain_of_branch_0(original, hidden, key, gain, *others):
     return original(hidden, key, np.broadcast_to(gain[:1], gain.shape), *others)
 
 
-def share_of_the_previous_slot(original, answer, token, share, y):
-    return original(answer, token, np.roll(share, 1), y)
+def weight_of_the_previous_slot(original, output, token, weight, y):
+    return original(output, token, np.roll(weight, 1), y)
 
 
 def chunks_overlap(original, kernel, tokens, moved):
@@ -83,7 +83,7 @@ def chunks_overlap(original, kernel, tokens, moved):
     kernel(tokens // 2, tokens)
 
 
-def every_position_is_seen(original, *arguments):
+def every_position_is_allowed(original, *arguments):
     allowed = arguments[6]
     return original(*arguments[:6], np.ones_like(allowed), *arguments[7:])
 
@@ -125,9 +125,9 @@ MUTANTS: dict[str, tuple] = {
     "numba-no-eps-in-the-gate": (NUMBA + "norm:machine_eps", no_eps, FUSED, (*DEMO_64, RNG(0))),
     "numba-one-gain-for-all-branches": (NUMBA + "gate:score_and_gate", gain_of_branch_0, FUSED,
                                         (*DEMO_64, RNG(0))),
-    "numba-share-of-the-wrong-slot": (NUMBA + "experts:combine", share_of_the_previous_slot,
-                                    FLOATS + "experts_equal_the_definition", (EXPERTS, RNG(0))),
-    "numba-attention-without-a-mask": (NUMBA + "attention:_attend", every_position_is_seen,
+    "numba-weight-of-the-wrong-slot": (NUMBA + "experts:combine", weight_of_the_previous_slot,
+                                     FLOATS + "experts_equal_the_definition", (EXPERTS, RNG(0))),
+    "numba-attention-without-a-mask": (NUMBA + "attention:_attend", every_position_is_allowed,
                                        "parity.test_numba_attention:test_random_masks", (RNG(0),)),
     "numba-slices-as-contiguous": (NUMBA + "attention:blocks", slices_as_if_contiguous,
                                    "parity.test_numba_attention:test_slices_of_weights_and_caches_give_identical_results",

@@ -215,13 +215,13 @@ assert not wrong[tiny][~exceeds].any() and wrong[tiny][exceeds].mean() > 0.99
 #
 # The definition computes one array after the other, each as long as the text. The arrays of a long text do not fit into
 # the *cache*, the small and fast memory inside the processor. The fast version processes 512 tokens through all five
-# steps (look up canonical ids, see, show, mix, reduce) and then reuses the same small arrays for the next 512.
+# steps (canonical ids, visible counts, windows, mixes, rows) and then reuses the same small arrays for the next 512.
 #
-# The "see" step needs care. An n-gram must not extend across a *barrier*: a dead token, or the token that ended the
+# The visible counts need care. An n-gram must not extend across a *barrier*: a dead token, or the token that ended the
 # previous document (EOS). The definition checks every shift at every position. The fast version *counts*, in one pass,
 # how many ids of its window each position may use: the count increases by one per token, is 0 at a dead token, and
-# restarts from 0 *after* an EOS, whose own window still includes its document. The "show" step replaces the other ids
-# of the window by the fill, which is the EOS if the dialect has one.
+# restarts from 0 *after* an EOS, whose own window still includes its document. The windows contain the fill in place
+# of the other ids; the fill is the EOS if the dialect has one.
 
 # %%
 lines = paper.max_ngram + len(paper.layer_ids) * (paper.max_ngram - 1)  # windows, mixes
@@ -235,9 +235,9 @@ history = np.array([[ops.DEAD, 1]])                      # one token before thes
 line = [*history[0].tolist(), *ids[0].tolist()]
 count, counts, windows = 0, [], []
 for t, token in enumerate(line):
-    count = 0 if token == ops.DEAD else count + 1  # see
+    count = 0 if token == ops.DEAD else count + 1  # visible counts
     counts.append(count)
-    windows.append([line[t - i] if count > i else EOS for i in range(N)])  # show
+    windows.append([line[t - i] if count > i else EOS for i in range(N)])  # windows
     count = 0 if token == EOS else count
     if t >= N - 1:
         print(f"token {token:2}  count {counts[-1]}  window {windows[-1]}")
@@ -257,7 +257,7 @@ start = np.full((3, 2), ops.DEAD)
 constants = (addressing.multipliers[2], addressing.primes[2], None, PAD, EOS)
 defined = ops.address(text, start, *constants)           # windows, mixes, rows
 for count in (1, 2, 5):
-    with fast.threads(count), patch.object(_threads, "WORTH_A_THREAD", 0):
+    with fast.threads(count), patch.object(_threads, "MIN_PARALLEL_BYTES", 0):
         assert fast.address(text, start, *constants).tobytes() == defined.tobytes()
 assert ops.DEAD == -1
 
@@ -285,7 +285,7 @@ for v, y in zip(vectors, normed, strict=True):
 print("of 600 vectors, bitwise equal to a sum", same)
 assert same["by lane"] == 600 > same["left to right"] + 100 and sums.BYTES // 4 == 16
 for count in (1, 3):
-    with fast.threads(count), patch.object(_threads, "WORTH_A_THREAD", 0):
+    with fast.threads(count), patch.object(_threads, "MIN_PARALLEL_BYTES", 0):
         assert fast.rms_norm(vectors, ones, 0.0).tobytes() == normed.tobytes()
 assert_close("norm", ops.rms_norm(vectors.astype(float), ones, 0.0), normed, "f32", 64)
 

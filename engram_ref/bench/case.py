@@ -13,7 +13,8 @@ import numpy as np
 from engram_ref.bench.timing import Rounds, Work
 
 OURS = "engram_ref"
-FRESH = f"{OURS}, without out="
+NO_OUT = f"{OURS}, without out="
+NEW_MEMORY = f"{OURS}, new memory"         # without the memory of earlier results
 
 
 class Metric(NamedTuple):

@@ -12,7 +12,7 @@ from engram_ref.bench.setting import Setting, without_torch
 from engram_ref.bench.timing import Rounds, Work
 from engram_ref.model.engram import apply_module
 
-COPY = "copying as many bytes on the device"
+COPY = "copying equally many bytes on the device"
 CALLS, WARM = 20, 3     # calls per measurement, and before the first one
 
 

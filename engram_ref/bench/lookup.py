@@ -8,7 +8,7 @@ import numpy as np
 
 from engram_ref.addressing import Addressing
 from engram_ref.bench import limits
-from engram_ref.bench.case import FRESH, OURS, Case, Comparison
+from engram_ref.bench.case import NO_OUT, OURS, Case, Comparison
 from engram_ref.bench.limits import aligned
 from engram_ref.bench.setting import Setting
 from engram_ref.config import EngramConfig
@@ -18,7 +18,7 @@ from engram_ref.presets import preset
 
 DEMO, LOOP, NUMPY, TORCH = "the demo's code", "a C loop with %", "NumPy", "torch, eager"
 MEMSET, DIVIDE, DISPATCH = "memset of the output", "one 64-bit divide per row", "calling an empty compiled function"
-READ, MOVE = "reading as many random rows", "copying as many bytes"
+READ, MOVE = "reading equally many random rows", "copying equally many bytes"
 TABLE_ROWS = 2**22      # of 256 bytes: 1 GiB
 ENOUGH = 4 * 2**30      # bytes of free memory that the table needs
 
@@ -44,10 +44,10 @@ def against_demo(setting: Setting, title: str, shape: tuple[int, int], goals: tu
     for threads, goal in zip(dict.fromkeys((1, setting.threads)), goals, strict=False):
         yield Case(title, sizes, threads, {
             OURS: partial(ours, out=out),
-            FRESH: ours,
+            NO_OUT: ours,
             DEMO: setting.baseline(lambda base: partial(base.demo_rows, *plain)),
             MEMSET: limits.memset(aligned(whole, np.int64), threads),
-        }, [Comparison("speedup", DEMO, goal), Comparison("speedup", DEMO, of=FRESH), Comparison("limit", MEMSET)])
+        }, [Comparison("speedup", DEMO, goal), Comparison("speedup", DEMO, of=NO_OUT), Comparison("limit", MEMSET)])
 
 
 def released_layout(setting: Setting) -> Iterator[Case]:
@@ -99,10 +99,10 @@ def gather(setting: Setting) -> Iterator[Case]:
     sizes = {"table bytes": table.nbytes, "row bytes": 4 * width, "rows read": rows.size}
     yield Case("gather, float32 rows", sizes, setting.threads, {
         OURS: partial(ours, out=aligned((*rows.shape, width), np.float32)),
-        FRESH: ours,
+        NO_OUT: ours,
         NUMPY: setting.baseline(lambda base: partial(base.numpy_gather, table, rows, offsets)),
         READ: limits.read_rows(table, rows + offsets, setting.threads),
-    }, [Comparison("limit", READ, 0.75), Comparison("limit", READ, of=FRESH), Comparison("speedup", NUMPY)])
+    }, [Comparison("limit", READ, 0.75), Comparison("limit", READ, of=NO_OUT), Comparison("speedup", NUMPY)])
 
 
 def dequantise(setting: Setting) -> Iterator[Case]:
@@ -115,12 +115,12 @@ def dequantise(setting: Setting) -> Iterator[Case]:
     sizes = {"table bytes": codes.nbytes + scales.nbytes, "row width": config.row_width, "rows read": rows.size}
     yield Case("gather and decode, FP8 rows", sizes, setting.threads, {
         OURS: partial(ours, out=out),
-        FRESH: ours,
+        NO_OUT: ours,
         NUMPY: setting.baseline(lambda base: partial(base.numpy_dequantise, codes, scales, rows, offsets,
                                                      E4M3_VALUES)),
         TORCH: setting.baseline(lambda base: base.torch_dequantise(codes, scales, rows, offsets), "torch"),
         MOVE: limits.copy(aligned(half, np.uint8), aligned(half, np.uint8), setting.threads),
-    }, [Comparison("speedup", TORCH, 15.0), Comparison("speedup", NUMPY, 8.0), Comparison("speedup", NUMPY, of=FRESH),
+    }, [Comparison("speedup", TORCH, 15.0), Comparison("speedup", NUMPY, 8.0), Comparison("speedup", NUMPY, of=NO_OUT),
         Comparison("limit", MOVE)])
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from engram_ref.backends.numba import _buffers
 from engram_ref.bench import limits
-from engram_ref.bench.case import FRESH, OURS, Case, Comparison
+from engram_ref.bench.case import NEW_MEMORY, NO_OUT, OURS, Case, Comparison
 from engram_ref.bench.limits import aligned
 from engram_ref.bench.setting import Setting, load_baselines
 from engram_ref.bench.timing import Work, can_reset, extra, fresh
@@ -42,11 +42,14 @@ def forward(setting: Setting) -> Iterator[Case]:
     config, parameters, hidden, rows = inputs(setting, setting.size(*TOKENS))
     rng, width = np.random.default_rng(8), config.memory_width
     memory, weight = normal(rng, rows.shape[1], width), normal(rng, (config.n_branches + 1) * config.hidden_size, width)
+    ours = partial(engram, parameters, hidden, rows, config, ops=setting.ops, check=False)
     yield Case("Engram forward", sizes_of(config, rows), setting.threads, {
-        OURS: partial(engram, parameters, hidden, rows, config, ops=setting.ops, check=False),
+        OURS: ours,
+        NEW_MEMORY: lambda: (_buffers.release(), ours())[1],
         MODULE: setting.baseline(lambda base: partial(torch_module(base, parameters, config), rows, hidden), "torch"),
         SGEMM: partial(np.matmul, memory, weight.T, out=np.zeros((len(memory), len(weight)), np.float32)),
-    }, [Comparison("speedup", MODULE, 3.5), Comparison("limit", SGEMM, 0.8)], uses_blas=True)
+    }, [Comparison("speedup", MODULE, 3.5), Comparison("speedup", MODULE, of=NEW_MEMORY),
+        Comparison("limit", SGEMM, 0.8), Comparison("limit", SGEMM, of=NEW_MEMORY)], uses_blas=True)
 
 
 def memory(setting: Setting) -> Iterator[Case]:
@@ -100,12 +103,12 @@ def conv(setting: Setting) -> Iterator[Case]:
     sizes = {"tokens": x.shape[1], "channels": M * D, "kernel": L, "dilation": dilation}
     yield Case("convolution and SiLU", sizes, setting.threads, {
         OURS: partial(ours, out=aligned(x.shape, np.float32)),
-        FRESH: ours,
+        NO_OUT: ours,
         CONV1D: setting.baseline(lambda base: base.torch_conv(x, weight, dilation), "torch"),
         SHIFTS: setting.baseline(lambda base: base.torch_shifts(x, weight, dilation), "torch"),
         STREAM: limits.copy(aligned(x.shape, np.float32), x, setting.threads),
     }, [Comparison("speedup", CONV1D, 30.0), Comparison("speedup", SHIFTS, 8.0),
-        Comparison("speedup", SHIFTS, of=FRESH), Comparison("limit", STREAM)])
+        Comparison("speedup", SHIFTS, of=NO_OUT), Comparison("limit", STREAM)])
 
 
 def inputs(setting: Setting, tokens: int) -> tuple[EngramConfig, Arrays, np.ndarray, np.ndarray]:

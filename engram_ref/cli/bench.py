@@ -41,7 +41,7 @@ def run(options: argparse.Namespace) -> int:
     integer("--rounds", options.rounds, LEAST_ROUNDS, MOST_ROUNDS)
     if os.environ.get(JIT_OFF, "0") != "0":
         raise InputError(JIT_OFF, "it to be unset", os.environ[JIT_OFF], "the benchmark measures compiled code")
-    load("numba")                       # fail before measuring if it is missing
+    load("numba")                       # fail before measuring if Numba is missing
     if plot is not None:
         require("matplotlib", "--plot")
     from engram_ref.bench import report

@@ -19,11 +19,11 @@ from engram_ref.ops.rope import yarn_mscale
 LATENT_EPS = 1e-6
 """eps of the latent norms, hard-coded in HF's class."""
 
-WHOLE_NUMBERS = (
+INTEGERS = (
     "vocab_size", "hidden_size", "intermediate_size", "moe_intermediate_size", "num_hidden_layers",
     "num_attention_heads", "n_shared_experts", "n_routed_experts", "kv_lora_rank", "qk_rope_head_dim", "v_head_dim",
     "qk_nope_head_dim", "n_group", "topk_group", "num_experts_per_tok", "first_k_dense_replace")
-REQUIRED = (*WHOLE_NUMBERS, "q_lora_rank", "routed_scaling_factor", "rms_norm_eps")
+REQUIRED = (*INTEGERS, "q_lora_rank", "routed_scaling_factor", "rms_norm_eps")
 """Required options. HF's defaults are the sizes of DeepSeek-V3 itself, which rarely suit a different model."""
 
 DERIVED = ("num_key_value_heads", "head_dim", "qk_head_dim")
@@ -119,7 +119,7 @@ def check_option(option: str, value: object) -> None:
     elif option not in READ and option not in IGNORED:
         raise InputError("hf_config", "options of DeepSeek-V3's configuration", f"the unknown option {option}",
                          "it might affect the logits; if it does not, remove it from the dictionary")
-    elif option in WHOLE_NUMBERS or (option in ("q_lora_rank", "num_nextn_predict_layers") and value is not None):
+    elif option in INTEGERS or (option in ("q_lora_rank", "num_nextn_predict_layers") and value is not None):
         number(option, value, whole=True)
     elif option in ("routed_scaling_factor", "rms_norm_eps"):
         number(option, value)

@@ -5,9 +5,9 @@ the branches into its input, mix them, and distribute its output to them:
 
     u = sum_i H_pre[i] X_i,     y = F(RMSNorm(u)),     X'_i = sum_j H_res[i, j] X_j + H_post[i] y
 
-H_res is nearly doubly stochastic (rows and columns sum to one), so that mixing
-neither amplifies nor attenuates the stream. Sinkhorn-Knopp achieves this by normalising columns, then rows, 20 times;
-at the end, rows sum to one exactly and columns approximately.
+H_res is nearly doubly stochastic (rows and columns sum to one), so that mixing neither amplifies nor attenuates the
+stream. Sinkhorn-Knopp achieves this by normalising columns, then rows, 20 times; at the end, rows sum to one exactly
+and columns approximately.
 
 Source: mHC, arXiv 2512.24880. DeepSeek's code computes the transpose of H_res and applies it transposed.
 """

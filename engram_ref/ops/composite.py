@@ -27,7 +27,7 @@ def check_step(ops: Conv, ids: np.ndarray, history: np.ndarray, max_ngram: int) 
 
 
 class Composite(Conv):
-    """The Engram module: from ids to rows, from rows to memory, from memory to the update of the residual stream."""
+    """The Engram module in three steps: ids to rows, rows to memory, memory to the update of the residual stream."""
 
     __slots__ = ()
 

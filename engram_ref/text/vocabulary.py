@@ -24,7 +24,7 @@ from engram_ref.readonly import ReadOnlyArrays, read_only
 from engram_ref.text.maps import KNOWN_VOCABULARIES, int64_digest, known_vocabulary, load_map
 
 RENAMED_IDS = (128_798, 128_799)
-"""The only ids below DeepSeek-V3's size that V3 and V4 spell differently; the merges are the same."""
+"""The only ids that DeepSeek-V3 and V4 both have and spell differently; the merges are the same."""
 
 BYTE_ORDER_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 """Some editors write one of these at the start of a file; the tokenizers library cannot read such a file."""

@@ -35,7 +35,9 @@ quartiles. Absolute times on a shared processor mean little, so every goal is a 
   them, a C loop, and torch code as a competent user writes it. A test checks that they return the same results.
 - **Limits** are measured in the same rounds: writing or copying the same number of bytes, reading the same number of
   random rows, the bare matrix product, one 64-bit divide per row.
-- **Fresh output** means that each call allocates its result. In all other cases the result is passed in as `out`.
+- **Without out=** means that no array is passed in for the result. The backend then reuses the memory of an earlier
+  result that is no longer referenced. **New memory** is the same without that reuse: the system has to clear every page
+  of a new array, which can take longer than the computation.
 
 The goals assume AVX-512. They are shown but not judged on other processors, at small sizes, or if a baseline is not
 installed."""

@@ -56,7 +56,7 @@ def reading_order(root: Path = ROOT) -> list[list[str]]:
     """The files of ops in the order of its docstring: Engram, the backbone, and the supporting files."""
     text = (root / PACKAGE / "ops" / "__init__.py").read_text(encoding="utf-8")
     words = " ".join(ast.get_docstring(ast.parse(text)).split())
-    return [part.split(", ") for part in re.findall(r": (\w+(?:, \w+)+)[.:]", words)]
+    return [part.split(", ") for part in re.findall(r"\((\w+(?:, \w+)+)\)", words)]
 
 
 def reading_tables() -> str:

@@ -107,7 +107,7 @@ def test_slices_of_weights_and_caches_give_identical_results(rng):
 
 
 def test_fields_of_records_give_identical_results(rng):
-    """Between two lines of such an array lie bytes that are no whole number of elements."""
+    """The rows of such an array are separated by bytes that are not a multiple of the element size."""
     args = arguments((2, 1, 3, 9, 32, 5, 2, 4), rng)
     expected = fast.attend_absorbed(*args, 0.3)
     for i in range(2, 6):

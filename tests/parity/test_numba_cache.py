@@ -137,7 +137,7 @@ def test_a_kernel_that_cannot_be_cached_runs_with_a_warning(tmp_path):
 @pytest.mark.parametrize("named", ["file", "file/below", "zero\0byte"])
 def test_an_unusable_cache_folder_raises(tmp_path, named):
     (tmp_path / "file").touch()
-    with pytest.raises(InputError, match="ENGRAM_REF_JIT_CACHE: expected a folder that can be written"):
+    with pytest.raises(InputError, match="ENGRAM_REF_JIT_CACHE: expected a writable folder"):
         _cache.open_folder(str(tmp_path / named))
 
 
@@ -145,7 +145,7 @@ def test_a_cache_folder_owned_by_another_user_raises(tmp_path, monkeypatch):
     folder = _cache.open_folder(str(tmp_path))
     assert folder.parent == tmp_path and folder.stat().st_mode & 0o077 == 0
     monkeypatch.setattr(os, "getuid", lambda: folder.stat().st_uid + 1)
-    with pytest.raises(InputError, match=r"ENGRAM_REF_JIT_CACHE: .*belongs to another user"):
+    with pytest.raises(InputError, match=r"ENGRAM_REF_JIT_CACHE: .*belongs to a different user"):
         _cache.open_folder(str(tmp_path))
 
 

@@ -70,7 +70,7 @@ CALLS = tuple(kernel_calls(np.random.default_rng(0)))
 
 @pytest.mark.parametrize("name", CALLS)
 def test_results_do_not_depend_on_the_thread_count(name, rng, monkeypatch):
-    monkeypatch.setattr(_threads, "WORTH_A_THREAD", 0)
+    monkeypatch.setattr(_threads, "MIN_PARALLEL_BYTES", 0)
     call, results = kernel_calls(rng)[name], []
     for count in (1, 2, 3, 7):
         with fast.threads(count):
@@ -90,12 +90,12 @@ def test_the_thread_count_is_set_and_restored():
 
 @pytest.mark.parametrize("count", [0, -1, 1.5, "2", None, True])
 def test_an_invalid_thread_count_raises(count):
-    with pytest.raises(InputError, match="threads: expected a whole number of at least 1"), fast.threads(count):
+    with pytest.raises(InputError, match="threads: expected an integer of at least 1"), fast.threads(count):
         pass
 
 
 def test_concurrent_callers_do_not_interfere(rng, monkeypatch):
-    monkeypatch.setattr(_threads, "WORTH_A_THREAD", 0)
+    monkeypatch.setattr(_threads, "MIN_PARALLEL_BYTES", 0)
     call = kernel_calls(rng)["address"]
     expected, results = call(), [None] * 8
 
@@ -237,10 +237,10 @@ def test_memory_is_reused_after_its_last_reference(monkeypatch):
 
 def test_memory_kept_for_reuse_is_bounded(monkeypatch):
     monkeypatch.setattr(_buffers, "_kept", {})
-    monkeypatch.setattr(_buffers, "MOST_KEPT", 5 * _buffers.STREAM_ABOVE)
+    monkeypatch.setattr(_buffers, "MAX_KEPT", 5 * _buffers.STREAM_ABOVE)
     for size in (2, 3, 4, 7):
         _buffers.aligned((size * _buffers.STREAM_ABOVE,), np.uint8)
-        assert sum(raw.nbytes for raw in _buffers._kept.values()) <= _buffers.MOST_KEPT
+        assert sum(raw.nbytes for raw in _buffers._kept.values()) <= _buffers.MAX_KEPT
         assert len(_buffers._kept) == (size < 5)
 
 

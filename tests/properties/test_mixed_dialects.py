@@ -35,7 +35,7 @@ def paths(number, backend, monkeypatch):
     if backend == "numba" and number % 2:
         from engram_ref.backends.numba import _buffers, _threads, namespace
 
-        monkeypatch.setattr(_threads, "WORTH_A_THREAD", 0)
+        monkeypatch.setattr(_threads, "MIN_PARALLEL_BYTES", 0)
         monkeypatch.setattr(_buffers, "STREAM_ABOVE", 0)
         monkeypatch.setattr(namespace, "GEMM_TOKENS", 5)
 

@@ -174,7 +174,7 @@ def test_expand_copies_the_stream_to_every_branch():
     assert_close("branches", np.stack([x, x, x, x], axis=2), expand(x, 4), "exact")
 
 
-def test_a_plain_stream_is_one_branch():
+def test_a_plain_stream_has_one_branch():
     X, y = state((2, 3, 1, 4)), state((2, 3, 1, 4), 2)[:, :, 0]
     assert_close("read", X[:, :, 0], read_single(X), "exact")
     assert_close("written", (X[:, :, 0] + y)[:, :, None], write_single(X, y), "exact")

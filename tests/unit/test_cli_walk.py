@@ -50,7 +50,7 @@ def test_selected_positions_are_shown_as_in_the_whole_text(vocabulary, rng, name
         assert len(part.stages["gate"]) == len(part.stages["rows"]) == len(span)
 
 
-def test_a_distant_position_costs_as_much_as_a_near_one(vocabulary, rng, monkeypatch):
+def test_the_cost_of_a_position_does_not_depend_on_its_distance(vocabulary, rng, monkeypatch):
     """The cost does not grow with the preceding text, except for drawing the hidden states."""
     lengths, plain = [], walk_data.engram
     monkeypatch.setattr(walk_data, "engram", lambda parameters, hidden, rows, config, **more:

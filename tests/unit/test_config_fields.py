@@ -58,7 +58,7 @@ def test_valid_field_values_are_accepted(bad):
 
 
 @pytest.mark.parametrize("kind", CONFIGS)
-def test_every_number_states_its_range(kind):
+def test_every_number_field_declares_its_range(kind):
     """A plain int or float annotation would accept bools and NaN."""
     config = CONFIGS[kind]
     assert set(annotations(type(config))) == {field.name for field in fields(config)}

@@ -21,7 +21,7 @@ def step_by_step(parameters, prompt, config, new_tokens, temperature=0.0, rng=No
 
 @pytest.mark.parametrize("length", [1, 5])
 @pytest.mark.parametrize("name", MODELS)
-def test_greedy_is_the_likeliest_token_of_the_whole_text(name, length):
+def test_greedy_tokens_match_decoding_without_a_state(name, length):
     config = MODELS[name]
     parameters, prompt = random_model(config), random_ids(config, 2, length)
     result = generate(parameters, prompt, config, 9)
@@ -31,7 +31,7 @@ def test_greedy_is_the_likeliest_token_of_the_whole_text(name, length):
 
 
 @pytest.mark.parametrize("temperature", [0.7, 2.0])
-def test_sampling_draws_from_the_logits_of_the_whole_text(temperature):
+def test_sampled_tokens_match_decoding_without_a_state(temperature):
     parameters, prompt = random_model(FULL), random_ids(FULL, 3, 4)
     result, again, other = (generate(parameters, prompt, FULL, 8, temperature=temperature,
                                      rng=np.random.default_rng(seed)).tolist() for seed in (1, 1, 2))

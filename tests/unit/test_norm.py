@@ -74,14 +74,14 @@ def test_float32_stays_close_to_float64():
     assert_close("norm", expected, rms_norm(x, gain, 1e-6), "f32", 63)
 
 
-def test_nan_stays_in_its_own_vector():
+def test_nan_affects_only_its_own_vector():
     x = np.ones((3, 2))
     x[1, 0] = np.nan
     result = rms_norm(x, np.ones(2), 1e-6)
     assert np.isnan(result).all(axis=-1).tolist() == [False, True, False]
 
 
-def test_zero_centred_gains_are_stored_minus_one():
+def test_zero_centred_gains_are_stored_as_gain_minus_one():
     weight = np.array([-0.5, 0.0, 0.25])
     assert effective_gain(weight, "zero_centred").tolist() == [0.5, 1.0, 1.25]
     assert effective_gain(weight, "plain").tolist() == [-0.5, 0.0, 0.25]

@@ -143,13 +143,13 @@ def test_initial_parameters_of_the_released_dialect_run_through_the_module():
     assert np.isfinite(engram(made, hidden, rows, V41)).all()
 
 
-def test_too_large_a_module_raises_with_its_size():
+def test_a_module_that_is_too_large_raises_with_its_size():
     with pytest.raises(InputError, match=r"engram-40b layer 2, which needs 4096\.0 GiB.*need no weights"):
         check_fits("engram-40b layer 2", 4 * 2**40)
     check_fits("engram-40b layer 2", 2**20)
 
 
-def test_too_large_a_preset_raises_before_allocation(monkeypatch):
+def test_a_preset_that_is_too_large_raises_before_allocation(monkeypatch):
     monkeypatch.setattr("engram_ref.memory.available", lambda: 2**30)
 
     class Forbidden(np.random.Generator):
@@ -256,7 +256,7 @@ def test_presets_match_their_sources(name):
 
 
 @pytest.mark.parametrize("dtype", ["float32", np.dtype("<f8"), np.float64, float], ids=repr)
-def test_dtypes_may_be_spelled_in_any_way(dtype):
+def test_dtypes_may_have_any_spelling(dtype):
     assert initialise(DEMO, 1, np.random.default_rng(1), dtype)["key_weight"].dtype == np.dtype(dtype)
 
 

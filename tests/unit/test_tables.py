@@ -70,7 +70,7 @@ def test_fp8_rows_take_one_scale_per_32_channels(dtype):
 
 
 @pytest.mark.parametrize("length", [0, 1, 4])
-def test_rows_within_their_columns_pass(length):
+def test_rows_within_their_columns_are_accepted(length):
     check_rows(rows_of(2, length), SIZES)
 
 

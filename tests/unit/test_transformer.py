@@ -190,6 +190,6 @@ def test_an_id_without_a_canonical_id_raises():
 
 
 @pytest.mark.parametrize("config", [PLAIN, MODELS["dense"]], ids=lambda c: c.name)
-def test_dead_marks_need_a_dialect_that_has_them(config):
+def test_dead_marks_raise_unless_the_dialect_has_them(config):
     with pytest.raises(InputError, match="dead: expected None"):
         forward(random_model(config), IDS, config, dead=np.zeros((2, 3), dtype=bool))

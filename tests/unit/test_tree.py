@@ -226,6 +226,6 @@ def test_the_27b_layer_has_the_published_shapes():
     assert result["layers.1.ffn.shared_experts.w1.weight"] == (3072, 2560)
 
 
-def test_too_large_a_model_raises_before_allocation():
+def test_a_model_that_is_too_large_raises_before_allocation():
     with pytest.raises(InputError, match=r"v3-like, which needs .* GiB"):
         initialise(model_preset("v3-like"), np.random.default_rng(0))

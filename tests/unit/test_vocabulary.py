@@ -28,7 +28,7 @@ def loaded(name):
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_shipped_map_is_the_published_one(name):
+def test_the_shipped_map_matches_the_published_digest(name):
     vocabulary = Vocabulary.load(name)
     size, classes, reduction = SIZES[name]
     assert (vocabulary.size, vocabulary.canonical_size) == (size, classes)

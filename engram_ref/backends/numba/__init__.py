@@ -1,9 +1,9 @@
-"""The hot loops, compiled by Numba; everything else is the definition's own.
+"""All ops, with the hot loops compiled by Numba; the other ops are those of the definition.
 
-The names of this module are those of its namespace, `NAMESPACE`: pass either as ops= to `engram`, `forward` or
-`Addressing`. Kernels are compiled at their first call, a second or so each, unless ENGRAM_REF_JIT_CACHE names a folder
-where compiled ones are kept. They use every core unless `threads(n)` says otherwise; the answer has the same bits with
-any number.
+The module has the same names as its namespace, `NAMESPACE`: pass either as ops= to `engram`, `forward` or `Addressing`.
+Each kernel is compiled at its first call, which takes about a second; if ENGRAM_REF_JIT_CACHE names a folder, compiled
+kernels are stored there and reused. Kernels use every core unless `threads(n)` sets a different number; the results are
+bit-identical for any number of threads.
 """
 
 from engram_ref.packages import package_error

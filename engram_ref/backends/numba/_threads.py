@@ -1,10 +1,10 @@
 """Threads: kernels are serial and release the interpreter lock; large inputs are split between a few threads.
 
-Numba's own parallel loops come in layers. With "omp", idle workers spin and take the cores from BLAS, whose
-matrix products stand between our kernels; "workqueue" ends the process when two Python threads call it at
-once. Plain Python threads that run serial, GIL-free kernels have neither fault; but a sleeping thread takes a
-while to wake, so small inputs stay with the caller. Every token is computed by itself, in the same order
-whatever the cut: the answer has the same bits with any number of threads.
+Numba's own parallel loops have drawbacks. In its threading layer "omp", idle workers spin and take cores from BLAS,
+which computes the matrix products between kernels; "workqueue" ends the process if two Python threads call it at
+the same time. Plain Python threads that run serial kernels without the GIL have neither problem. But waking a
+sleeping thread takes time, so small inputs are computed in the calling thread. Every token is computed separately,
+in the same order however the input is split, so results are bit-identical for any number of threads.
 """
 
 import itertools
@@ -20,38 +20,38 @@ from numba import njit
 from engram_ref.backends.numba._cache import cached
 from engram_ref.errors import InputError
 
-WORTH_A_THREAD = 2**24
-"""Bytes a call must go through before other threads pay: waking one takes longer than a megabyte."""
+MIN_PARALLEL_BYTES = 2**24
+"""Calls that process fewer bytes use one thread: waking a thread takes longer than processing a megabyte."""
 
-PIECES = 4
-"""Pieces a thread would get if all started at once; whoever is free takes the next one."""
+CHUNKS_PER_THREAD = 4
+"""Chunks per thread if all threads start at once; an idle thread takes the next chunk."""
 
 SPIN = 2e-4
-"""Seconds for which a finished thread watches the others before it goes to sleep."""
+"""Seconds for which the calling thread polls a helper before it sleeps."""
 
 _limit = threading.local()
 
 
 def jit(kernel: Callable) -> Callable:
-    """Decorates every kernel."""
+    """Decorate a kernel: compile it to run without the GIL, and cache it."""
     return cached(njit(nogil=True, error_model="numpy")(kernel))
 
 
 def thread_count() -> int:
-    """Threads that kernels called from here use: every core this process may run on, or what `threads` says."""
+    """Number of threads for kernels called from this thread: as set by `threads`, or else one per available core."""
     return getattr(_limit, "count", None) or len(os.sched_getaffinity(0) if hasattr(os, "sched_getaffinity")
                                                  else range(os.cpu_count() or 1))
 
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """Use this many threads inside the block, for kernels called from this thread.
+    """Use `count` threads inside the block for kernels called from this thread.
 
     count    at least 1
-    raises   InputError for anything else
+    raises   InputError for any other value
     """
     if type(count) is not int or count < 1:
-        raise InputError("threads", "a whole number of at least 1", repr(count))
+        raise InputError("threads", "an integer of at least 1", repr(count))
     before = getattr(_limit, "count", None)
     _limit.count = count
     try:
@@ -61,31 +61,31 @@ def threads(count: int) -> Iterator[None]:
 
 
 def over_tokens(kernel: Callable[[int, int], None], tokens: int, moved: int) -> None:
-    """Call kernel(start, stop) for pieces that cover range(tokens), at the same time where that pays.
+    """Call kernel(start, stop) for chunks that cover range(tokens), in several threads if that is faster.
 
-    moved   bytes that the whole call reads or writes, whichever is more
+    moved   bytes that the whole call reads or writes, whichever is larger
     """
     count = thread_count()
-    if count == 1 or moved < WORTH_A_THREAD:
+    if count == 1 or moved < MIN_PARALLEL_BYTES:
         return kernel(0, tokens)
-    number = min(count * PIECES, tokens)
-    turns = itertools.count()
+    chunks = min(count * CHUNKS_PER_THREAD, tokens)
+    counter = itertools.count()
 
     def work() -> None:
-        while (i := next(turns)) < number:
-            kernel(i * tokens // number, (i + 1) * tokens // number)
+        while (i := next(counter)) < chunks:
+            kernel(i * tokens // chunks, (i + 1) * tokens // chunks)
 
     helpers = [_pool(count).submit(work) for _ in range(count - 1)]
     work()
     for helper in helpers:
-        if not helper.cancel():     # it did not wake up in time: nothing is left for it
+        if not helper.cancel():     # it has already started
             wait(helper)
 
 
 def in_parallel(work: Callable[[], bool], moved: int) -> None:
-    """Call work() from this thread and, where that pays, from others at the same time, each until it returns True.
+    """Call work() in this thread and, if that is faster, in others at the same time, each until it returns True.
 
-    work    takes pieces until none is left; True if all are finished, False while others still compute theirs
+    work    runs tasks until none is left; returns False if other threads have not finished theirs
     moved   as in over_tokens
     """
     failed: list[bool] = []
@@ -95,33 +95,33 @@ def in_parallel(work: Callable[[], bool], moved: int) -> None:
             while not failed and not work():
                 time.sleep(0)
         except BaseException:
-            failed.append(True)     # nobody will finish the piece: the others must not wait for it
+            failed.append(True)     # this task stays unfinished: the others must not wait for it
             raise
 
-    count = thread_count() if moved >= WORTH_A_THREAD else 1
+    count = thread_count() if moved >= MIN_PARALLEL_BYTES else 1
     helpers = [_pool(count).submit(finish) for _ in range(count - 1)]
     finish()
     for helper in helpers:
-        if not helper.cancel() and failed:      # one that has not started finds nothing left to do
+        if not helper.cancel() and failed:      # if it has not started, no task is left for it
             helper.result()
 
 
 def wait(helper: Future) -> None:
-    """Until a helper is done: looking again and again for a moment, since waking a sleeper takes longer than that."""
-    patience = time.perf_counter() + SPIN
-    while not helper.done() and time.perf_counter() < patience:
+    """Wait until a helper is done. Poll briefly first, since waking a sleeping thread takes longer than the poll."""
+    deadline = time.perf_counter() + SPIN
+    while not helper.done() and time.perf_counter() < deadline:
         time.sleep(0)
     helper.result()
 
 
 _pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
-_making = threading.Lock()
+_pools_lock = threading.Lock()
 
 
 def _pool(count: int) -> ThreadPoolExecutor:
-    """Workers for `count` threads, the calling one included; made once in a process: a fork has no threads."""
+    """Return the pool of `count` - 1 helpers, which is created once per process: a fork has no threads."""
     key = os.getpid(), count
-    with _making:
+    with _pools_lock:
         if key not in _pools:
             _pools[key] = ThreadPoolExecutor(count - 1, thread_name_prefix="engram_ref")
         return _pools[key]

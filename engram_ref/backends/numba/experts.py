@@ -1,6 +1,6 @@
-"""What lies between and around the experts' matrix products, in one pass each.
+"""The elementwise work between and after the experts' matrix products, one pass per step.
 
-Fast versions of ops/experts.py. The products are BLAS's.
+Fast versions of ops/experts.py. BLAS computes the products.
 """
 
 import math
@@ -13,18 +13,18 @@ from engram_ref.checks import check_shapes
 
 
 def swiglu(x: np.ndarray, w1: np.ndarray, w2: np.ndarray, w3: np.ndarray) -> np.ndarray:
-    """Fast version of ops.swiglu; the product of both halves overwrites the first."""
+    """Fast version of ops.swiglu; the gated product overwrites its first factor."""
     F, D = len(w1), x.shape[-1]
     check_shapes(w1=(w1, (F, D)), w2=(w2, (len(w2), F)), w3=(w3, (F, D)))
-    tokens = x.reshape(math.prod(x.shape[:-1]), D)           # else the products may come in another order of axes
+    tokens = x.reshape(math.prod(x.shape[:-1]), D)           # else the products may have a different memory order
     gate, up = tokens @ w1.T, tokens @ w3.T
     over_tokens(lambda a, b: _swiglu(gate[a:b].reshape(-1), up[a:b].reshape(-1)), len(gate), gate.nbytes)
     return (gate @ w2.T).reshape(*x.shape[:-1], len(w2))
 
 
-def combine(answer: np.ndarray, token: np.ndarray, share: np.ndarray, y: np.ndarray) -> None:
-    """y[token[i]] += share[i] * answer[i]; no token comes twice."""
-    over_tokens(lambda a, b: _combine(answer, token, share, y, a, b), len(token), answer.nbytes)
+def combine(output: np.ndarray, token: np.ndarray, weight: np.ndarray, y: np.ndarray) -> None:
+    """y[token[i]] += weight[i] * output[i]; each token occurs once."""
+    over_tokens(lambda a, b: _combine(output, token, weight, y, a, b), len(token), output.nbytes)
 
 
 @jit
@@ -36,8 +36,8 @@ def _swiglu(gate, up):
 
 
 @jit
-def _combine(answer, token, share, y, start, stop):
+def _combine(output, token, weight, y, start, stop):
     for i in range(start, stop):
-        line, source = y[token[i]], answer[i]
+        target, source = y[token[i]], output[i]
         for d in range(source.size):
-            line[d] += share[i] * source[d]
+            target[d] += weight[i] * source[d]

@@ -1,7 +1,7 @@
-"""The gate in one pass: both norms, the dot product, the root and the sigmoid of a branch, from one reading.
+"""The gate in one pass: each branch is read once for both norms, the dot product, the root and the sigmoid.
 
-Fast versions of ops/gate.py. With the norms pulled out of the dot product, one pass over the state and the key
-gives all three sums that a score needs:
+Fast versions of ops/gate.py. With the norms factored out of the dot product, one pass over the state and the key
+computes all three sums of a score:
 
     s = sum(h (gq gk) k) / sqrt(mean h^2 + eps) / sqrt(mean k^2 + eps) / sqrt(D)
 """
@@ -21,7 +21,7 @@ from engram_ref.ops.gate import ROOT_CLAMP
 
 SCORE, SIGMOID, SIGNED_ROOT, COPYSIGN_ROOT = range(4)
 FORMS = {"sigmoid": SIGMOID, "signed_sqrt": SIGNED_ROOT, "copysign_sqrt": COPYSIGN_ROOT}
-"""Gate form -> number by which the kernel knows it."""
+"""Gate form -> its number in the kernel."""
 
 
 def factored_score(hidden: np.ndarray, key: np.ndarray, query_gain: np.ndarray, key_gain: np.ndarray,
@@ -38,11 +38,11 @@ def factored_score(hidden: np.ndarray, key: np.ndarray, query_gain: np.ndarray, 
 
 def score_and_gate(hidden: np.ndarray, key: np.ndarray, gain: np.ndarray, eps: float | None, form: int,
                    gates: np.ndarray) -> None:
-    """Scores of some tokens, or the gates that a form makes of them.
+    """Compute the scores of some tokens, or the gates that a form computes from the scores.
 
     hidden, key   [n, M, D] of one dtype
     gain          [M, D], the product of both gains
-    form          SCORE leaves the scores as they are
+    form          one of FORMS's numbers, or SCORE for the scores themselves
     gates         [n, M], written
     """
     arrays = [np.ascontiguousarray(array, dtype=hidden.dtype) for array in (hidden, key, gain)]
@@ -59,14 +59,14 @@ def apply_gate(alpha: np.ndarray, value: np.ndarray, out: np.ndarray | None = No
 
 @jit
 def _gate(hidden, key, gain, eps, form, gates, start, stop):
-    """Tokens `start` to `stop`-1."""
+    """Compute the scores or gates of tokens `start` to `stop`-1."""
     _, M, D = hidden.shape
     h, k, g = hidden.reshape(hidden.size), key.reshape(key.size), gain.reshape(gain.size)
     real = hidden.dtype.type
     one, width, root_width = real(1), real(D), real(math.sqrt(D))
     for t in range(start, stop):
         for m in range(M):
-            # Read state and key once
+            # Compute all sums in one pass over state and key
             at = (t * M + m) * D
             hh, kk, hgk = triple(h, at, k, at, g, m * D, D)
             # Normalise the product, then apply the gate's form
@@ -76,7 +76,7 @@ def _gate(hidden, key, gain, eps, form, gates, start, stop):
 
 @jit
 def _root(s, form, clamp):
-    """What the sigmoid of a gate's form is applied to: the score, or its signed root."""
+    """Return the argument of the form's sigmoid: the score, or its signed root."""
     if form == SIGMOID or s != s:
         return s
     root = np.sqrt(max(abs(s), clamp))

@@ -1,8 +1,8 @@
-"""Rows, a block of tokens at a time: look up, count how far back each position sees, mix, reduce.
+"""Row indices for a block of tokens at a time: look up ids, count visible tokens, build windows, mix, reduce.
 
-Fast versions of ops/hashing.py. One pass over a block keeps everything but the result in the cache; the eight
-heads of an order are reduced together (vectors/modulus.py). Primes outside the fast range, and numbers of heads that
-are no multiple of eight, take the processor's own remainder.
+Fast versions of ops/hashing.py. One pass over a block keeps all intermediate values in the cache; the eight
+heads of an order are reduced together (vectors/modulus.py). If a prime is outside the fast range, or the number of
+heads is not a multiple of eight, the processor's division is used.
 """
 
 from collections.abc import Callable
@@ -19,18 +19,18 @@ from engram_ref.checks import check_shapes
 from engram_ref.errors import InputError
 from engram_ref.ops.canonical import DEAD
 
-BLOCK = 512             # tokens whose mixes are held at a time: they fit the first-level cache
+BLOCK = 512             # tokens per block; the mixes of a block fit into the first-level cache
 NO_MAP = np.empty(0, dtype=np.int64)
 INT64 = np.dtype(np.int64)
-NO_EOS = -2             # stands for "no end of document": no id equals it
+NO_EOS = -2             # eos of dialects without an end-of-document id; no id equals it
 
 
 class Hashing(NamedTuple):
-    """What turns tokens into rows.
+    """The constants that rows are computed with.
 
-    multipliers   int64 [Y, N] of Y layers, or [N] of one
+    multipliers   int64 [Y, N] of Y layers, or [N] of one layer
     columns       of all Y layers
-    fill, eos     the id that replaces hidden tokens, and the one that ends a document
+    fill, eos     the id that replaces hidden tokens, and the id that ends a document
     """
 
     multipliers: np.ndarray
@@ -40,7 +40,7 @@ class Hashing(NamedTuple):
 
 
 def wrapped_product(a, b):
-    """a * b as two's complement int64."""
+    """Return a * b, wrapped around to int64."""
     return (int(a) * int(b) + 2**63) % 2**64 - 2**63
 
 
@@ -53,17 +53,17 @@ def table_rows(mixes: np.ndarray, primes: np.ndarray, out: np.ndarray | None = N
     B, T, orders = mixes.shape
     check_shapes(primes=(primes, (len(primes) // orders * orders,)))
     rows = result(out, (B, T, len(primes)), np.int64, mixes, primes)
-    lines = np.ascontiguousarray(mixes.reshape(B * T, orders).T)                       # [N-1, B*T]
+    by_order = np.ascontiguousarray(mixes.reshape(B * T, orders).T)                    # [N-1, B*T]
     columns = columns_of(primes, None, orders)
-    over_tokens(lambda a, b: _reduce(lines[:, a:b], 1, columns, False, rows.reshape(-1), a * len(primes), 0),
+    over_tokens(lambda a, b: _reduce(by_order[:, a:b], 1, columns, False, rows.reshape(-1), a * len(primes), 0),
                 B * T, rows.nbytes)
     return rows
 
 
-def layers_of_rows(ids: np.ndarray, canonical: np.ndarray, history: np.ndarray, multipliers: np.ndarray,
+def rows_of_layers(ids: np.ndarray, canonical: np.ndarray, history: np.ndarray, multipliers: np.ndarray,
                    primes: np.ndarray, offsets: np.ndarray | None, pad_id: int, eos_id: int | None,
                    out: np.ndarray | None) -> np.ndarray:
-    """The rows of Y layers: arguments as ops.composite.address_layers, an empty map where ids are hashed as they are.
+    """Compute the rows of Y layers; arguments as in ops.composite.address_layers, with an empty map instead of None.
 
     returns   int64 [Y, B, T, C]
     """
@@ -81,7 +81,7 @@ def layers_of_rows(ids: np.ndarray, canonical: np.ndarray, history: np.ndarray, 
 
 def step_function(multipliers: np.ndarray, primes: np.ndarray, pad_id: int,
                   eos_id: int | None) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-    """step(ids int64 [B], history int64 [B, N-1]) -> rows int64 [B, C]; InputError for other shapes or dtypes."""
+    """Return step(ids int64 [B], history int64 [B, N-1]) -> rows int64 [B, C], which checks shapes and dtypes."""
     columns = columns_of(primes, None, len(multipliers) - 1)
     packed = pack(Hashing(multipliers, columns, *fill_and_eos(pad_id, eos_id)))
 
@@ -97,22 +97,22 @@ def step_function(multipliers: np.ndarray, primes: np.ndarray, pad_id: int,
 
 
 def fill_and_eos(pad_id: int, eos_id: int | None) -> tuple[int, int]:
-    """The id that replaces hidden tokens, and the one that ends a document."""
+    """Return the id that replaces hidden tokens and the id that ends a document."""
     return (pad_id, NO_EOS) if eos_id is None else (eos_id, eos_id)
 
 
-def columns_of(primes: np.ndarray, offsets: np.ndarray | None, lines: int) -> Columns:
-    """Constants of all columns, of every layer one after the other.
+def columns_of(primes: np.ndarray, offsets: np.ndarray | None, mixes: int) -> Columns:
+    """Return the constants of the columns of all layers, concatenated.
 
-    lines     number of mixes per token; each is reduced by as many columns
+    mixes     number of mixes per token; each belongs to the same number of columns
     """
     flat = np.asarray(primes, dtype=np.int64).flatten()
     shifts = np.zeros_like(flat) if offsets is None else np.asarray(offsets, dtype=np.int64).flatten()
-    return Columns(flat, 1.0 / flat, shifts, is_fast(flat) and len(flat) // lines % WIDTH == 0)
+    return Columns(flat, 1.0 / flat, shifts, is_fast(flat) and len(flat) // mixes % WIDTH == 0)
 
 
 def pack(hashing: Hashing) -> np.ndarray:
-    """One layer's constants as one int64 array: passing a named tuple would take longer than one token's work."""
+    """Pack one layer's constants into an int64 array: passing a named tuple takes longer than computing one token."""
     multipliers, columns, fill, eos = hashing
     return np.concatenate([columns.primes, columns.inverses.view(np.int64), columns.offsets, multipliers,
                            [fill, eos, columns.fast]])
@@ -120,76 +120,76 @@ def pack(hashing: Hashing) -> np.ndarray:
 
 @jit
 def unpack(packed, C):
-    """What `pack` packed: a Hashing of C columns."""
+    """Return the Hashing of C columns that `pack` packed."""
     columns = Columns(packed[:C], packed[C : 2 * C].view(np.float64), packed[2 * C : 3 * C], packed[-1] == 1)
     return Hashing(packed[3 * C : -3], columns, packed[-3], packed[-2])
 
 
 @jit
 def _rows(ids, canonical, history, hashing, stream, rows, start, stop):
-    """Rows of the positions start..stop-1, counted through all sequences."""
+    """Compute the rows of positions start..stop-1, numbered across all sequences."""
     (B, T), (Y, N), C = ids.shape, hashing.multipliers.shape, hashing.columns.primes.size // len(hashing.multipliers)
-    tokens, sight = np.empty(BLOCK + N - 1, np.int64), np.empty(BLOCK, np.int64)
+    tokens, visible = np.empty(BLOCK + N - 1, np.int64), np.empty(BLOCK, np.int64)
     windows, mixes = np.empty((N, BLOCK + PADDING), np.int64), np.empty((Y * (N - 1), BLOCK + PADDING), np.int64)
     while start < stop:
-        # Take a block of one sequence: canonical ids, how far back each sees, what it then reads
+        # Load a block of one sequence: canonical ids, counts of visible tokens, windows
         b = start // T
         t = start - b * T
         n = min(BLOCK, T - t, stop - start)
         _look_up(ids[b], canonical, history[b], t, tokens[: n + N - 1])
-        _see(tokens[: n + N - 1], hashing.eos, N - 1, sight[:n])
-        _show(tokens, sight[:n], hashing.fill, windows)
-        # Mix, and reduce to the rows of every layer
+        _visible_counts(tokens[: n + N - 1], hashing.eos, N - 1, visible[:n])
+        _windows(tokens, visible[:n], hashing.fill, windows)
+        # Mix the windows and reduce the mixes to the rows of every layer
         _mix(windows, hashing.multipliers, n, mixes)
         _reduce(mixes[:, :n], Y, hashing.columns, stream, rows, start * C, B * T * C)
         start += n
 
 
 @jit
-def _look_up(line, canonical, history, first, tokens):
-    """Canonical ids of the N-1 positions before `first` and of those from it on; an empty map leaves ids alone."""
-    before = max(history.size - first, 0)               # how many of them stand in the history
+def _look_up(sequence, canonical, history, first, tokens):
+    """Store the canonical ids of all positions from first - (N-1) on; an empty map leaves ids unchanged."""
+    before = max(history.size - first, 0)               # number of these in the history
     for j in range(before):
         tokens[j] = history[first + j]
-    raw, found = line[first - history.size + before :], tokens[before:]
-    for j in range(found.size):
-        found[j] = raw[j] if canonical.size == 0 or raw[j] == DEAD else canonical[raw[j]]
+    raw, mapped = sequence[first - history.size + before :], tokens[before:]
+    for j in range(mapped.size):
+        mapped[j] = raw[j] if canonical.size == 0 or raw[j] == DEAD else canonical[raw[j]]
 
 
 @jit
-def _see(tokens, eos, span, sight):
-    """How many tokens each position sees, itself included: a barrier hides itself and what is older."""
-    barriers, reach = 0, 0
+def _visible_counts(tokens, eos, span, counts):
+    """Count the visible tokens per position, itself included; later counts do not include a barrier or older tokens."""
+    barriers, count = 0, 0
     for j in range(tokens.size):
         barriers += (tokens[j] == DEAD) | (tokens[j] == eos)
     if barriers == 0:
-        sight[:] = span + 1
+        counts[:] = span + 1
         return
-    for j in range(sight.size + span):
-        reach = 0 if tokens[j] == DEAD else reach + 1
+    for j in range(counts.size + span):
+        count = 0 if tokens[j] == DEAD else count + 1
         if j >= span:
-            sight[j - span] = reach
+            counts[j - span] = count
         if tokens[j] == eos:
-            reach = 0
+            count = 0
 
 
 @jit
-def _show(tokens, sight, fill, windows):
-    """The windows of a block, one line per shift [N, n]: the token that many back, the fill if it is hidden."""
+def _windows(tokens, counts, fill, windows):
+    """Store the windows of a block, [N, n]: row i contains the tokens i positions earlier, or the fill if hidden."""
     N = windows.shape[0]
     for i in range(N):
-        older, shown = tokens[N - 1 - i :], windows[i]
-        for t in range(sight.size):
+        older, shifted = tokens[N - 1 - i :], windows[i]
+        for t in range(counts.size):
             token = older[t]
-            shown[t] = token if sight[t] > i else fill
+            shifted[t] = token if counts[t] > i else fill
 
 
 @jit
 def _mix(windows, multipliers, n, mixes):
-    """The mixes of every layer and order [Y*(N-1), n]."""
+    """Compute the mixes of every layer and order, [Y*(N-1), n]."""
     N = windows.shape[0]
     for y in range(multipliers.shape[0]):
-        # The newest token's product, then one more token per order
+        # Start with the newest token's product, then combine one more token per order
         newest, product = windows[0], mixes[y * (N - 1)]
         for t in range(n):
             product[t] = wrapped_product(newest[t], multipliers[y, 0])
@@ -201,20 +201,20 @@ def _mix(windows, multipliers, n, mixes):
 
 @jit
 def _reduce(mixes, Y, columns, stream, rows, start, layer_stride):
-    """Mixes [Y*(N-1), n] to rows; token t of layer y writes its C rows from start + y * layer_stride + t * C on."""
-    lines, n = mixes.shape
-    C, H, orders = columns.primes.size // Y, columns.primes.size // lines, lines // Y
+    """Reduce mixes [Y*(N-1), n] to rows; the C rows of token t in layer y begin at start + y * layer_stride + t * C."""
+    count, n = mixes.shape
+    C, H, orders = columns.primes.size // Y, columns.primes.size // count, count // Y
     for y in range(Y):
-        # All of a token's rows in turn: memory is written from front to back
+        # Store all rows of a token before the next token, so that memory is written sequentially
         for t in range(n):
             at = start + y * layer_stride + t * C
-            for line in range(orders):
-                _heads(mixes[y * orders + line, t], columns, y * C + line * H, H, rows, at + line * H, stream)
+            for i in range(orders):
+                _heads(mixes[y * orders + i, t], columns, y * C + i * H, H, rows, at + i * H, stream)
 
 
 @inlined
 def _heads(mix, columns, column, H, rows, at, stream):
-    """The rows of the H heads of one order: a mix modulo the primes from `column` on, eight at once if possible."""
+    """Store the rows of one order's H heads: the mix modulo the primes from `column` on, eight at once if possible."""
     if columns.fast:
         for h in range(0, H, WIDTH):
             store_remainders(mix, columns, column + h, rows, at + h, stream)
@@ -225,10 +225,10 @@ def _heads(mix, columns, column, H, rows, at, stream):
 
 @jit
 def _step(ids, history, packed, rows):
-    """One token of every sequence: walk back until something blocks the view.
+    """Compute the rows of one token per sequence, from the newest id back to the oldest.
 
-    packed    see `pack`
-    returns   False if the history has another shape; nothing is read then
+    packed    as returned by `pack`
+    returns   False if the history or `packed` has the wrong shape; then nothing is read
     """
     N, C = history.shape[1] + 1, rows.shape[1]
     if len(history) != ids.size or packed.size != 3 * C + N + 3:
@@ -236,7 +236,7 @@ def _step(ids, history, packed, rows):
     hashing, H, flat = unpack(packed, C), C // (N - 1), rows.reshape(rows.size)
     multipliers, columns, fill, eos = hashing
     for b in range(ids.size):
-        # The newest token, then one older one per order; behind a barrier, everything is hidden
+        # Mix the newest token, then one older token per order; from a barrier on, all are hidden
         hidden = ids[b] == DEAD
         mix = wrapped_product(fill if hidden else ids[b], multipliers[0])
         for i in range(1, N):

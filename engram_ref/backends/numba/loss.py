@@ -11,7 +11,7 @@ from engram_ref.backends.numba.vectors.exp import exp_negative
 from engram_ref.backends.numba.vectors.sums import dot
 from engram_ref.checks import check_shapes
 
-CHUNK = 512     # exponentials that are kept and added at a time
+CHUNK = 512     # exponentials that are computed and added at a time
 
 
 def cross_entropy(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -22,25 +22,25 @@ def cross_entropy(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
     check_shapes(targets=(targets, logits.shape[:-1]))
     if logits.dtype not in (np.float32, np.float64):
         return ops.cross_entropy(logits, targets)
-    lines, wanted = np.ascontiguousarray(logits).reshape(-1, V), targets.reshape(-1)
-    losses = np.empty(len(lines), logits.dtype)
-    over_tokens(lambda a, b: _cross_entropy(lines, wanted, losses, a, b), len(lines), lines.nbytes)
+    flat, flat_targets = np.ascontiguousarray(logits).reshape(-1, V), targets.reshape(-1)
+    losses = np.empty(len(flat), logits.dtype)
+    over_tokens(lambda a, b: _cross_entropy(flat, flat_targets, losses, a, b), len(flat), flat.nbytes)
     return losses.reshape(targets.shape)
 
 
 @jit
 def _cross_entropy(logits, targets, losses, start, stop):
-    """Lines `start` to `stop`-1: log(sum(exp(x - max))) + max - x[target]."""
+    """Compute log(sum(exp(x - max))) + max - x[target] for rows `start` to `stop`-1."""
     V = logits.shape[1]
-    space, ones = np.empty(CHUNK, logits.dtype), np.ones(CHUNK, logits.dtype)
+    buffer, ones = np.empty(CHUNK, logits.dtype), np.ones(CHUNK, logits.dtype)
     for i in range(start, stop):
-        line = logits[i]
-        largest = line.max()
+        row = logits[i]
+        largest = row.max()
         total = logits.dtype.type(0)
-        # Exponentials a chunk at a time, so that their sum has the stated order of `dot`
+        # Add exponentials a chunk at a time, so that `dot` determines the order of the sum
         for first in range(0, V, CHUNK):
-            part = line[first : first + CHUNK]
+            part = row[first : first + CHUNK]
             for v in range(part.size):
-                space[v] = exp_negative(part[v] - largest)
-            total += dot(space, 0, ones, 0, part.size)
-        losses[i] = np.log(total) + largest - line[targets[i]]
+                buffer[v] = exp_negative(part[v] - largest)
+            total += dot(buffer, 0, ones, 0, part.size)
+        losses[i] = np.log(total) + largest - row[targets[i]]

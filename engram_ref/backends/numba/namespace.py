@@ -1,6 +1,6 @@
 """The namespaces of the Numba backend: the definition with the hot loops compiled.
 
-Whatever has no kernel is the definition's own. In `Fused`, what lies between two matrix products is one pass.
+Ops without a kernel are inherited. `Fused` computes everything between two matrix products in one pass.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,13 +16,13 @@ from engram_ref.config import EngramConfig
 from engram_ref.ops.namespace import Ops
 from engram_ref.ops.record import Record, ignore
 
-GEMM_TOKENS = 2048      # tokens whose keys are computed at a time; with fewer, BLAS synchronises its threads more often
+GEMM_TOKENS = 2048      # tokens whose keys are computed at once; with fewer, BLAS synchronises its threads more often
 
 Parameters = Mapping[str, np.ndarray]
 
 
 class Small(Ops):
-    """Small ops that hide no other."""
+    """Small ops; none bypasses another op."""
 
     __slots__ = ()
     backend = "numba"
@@ -35,23 +35,23 @@ class Small(Ops):
 
     def routed_grouped(self, parameters: Parameters, x: np.ndarray, chosen: np.ndarray,
                        weights: np.ndarray) -> np.ndarray:
-        """Fast version of ops.routed_grouped: sorts the tokens by expert once, and adds in the same order."""
+        """Fast version of ops.routed_grouped: sorts the tokens by expert once and adds in the same order."""
         w1, w2, w3 = (parameters[f"experts.w{i}"] for i in (1, 2, 3))
         K, y = chosen.shape[1], np.zeros_like(x)
         check_shapes(chosen=(chosen, (len(x), K)), weights=(weights, (len(x), K)))
-        order = np.argsort(chosen.reshape(-1), kind="stable")            # slots, expert by expert
+        order = np.argsort(chosen.reshape(-1), kind="stable")            # slots, sorted by expert
         ends = np.cumsum(np.bincount(chosen.reshape(-1), minlength=len(w1)))
-        token, share = order // K, weights.reshape(-1)[order]
+        token, weight = order // K, weights.reshape(-1)[order]
         for e, end in enumerate(ends):
             slots = slice(ends[e - 1] if e else 0, end)
             if slots.start < end:
-                answer = self.swiglu(x[token[slots]], w1[e], w2[e], w3[e])
-                experts.combine(answer, token[slots], share[slots], y)
+                output = self.swiglu(x[token[slots]], w1[e], w2[e], w3[e])
+                experts.combine(output, token[slots], weight[slots], y)
         return y
 
 
 class Steps(Small):
-    """Also ops that hide others: a norm its sum of squares, conv_silu both of its parts, attention its products."""
+    """Adds ops that bypass others: norms the sum of squares, conv_silu both of its parts, attention its products."""
 
     __slots__ = ()
     conv_silu = staticmethod(conv.conv_silu)
@@ -61,14 +61,14 @@ class Steps(Small):
 
     @property
     def small(self) -> Small:
-        """The namespace in which no op hides another."""
+        """The namespace in which no op bypasses another."""
         return SMALL
 
     def attend_expanded(self, q_nope: np.ndarray, q_pe: np.ndarray, c_kv: np.ndarray, k_pe: np.ndarray,
                         w_uk: np.ndarray, w_uv: np.ndarray, allowed: np.ndarray, scale: float,
                         record: Record = ignore) -> np.ndarray:
-        """Fast version of ops.attend_expanded: a matrix product for each head."""
-        k_nope, value = attention.per_head(c_kv, w_uk), attention.per_head(c_kv, w_uv)     # [B, A, S, dn or dv]
+        """Fast version of ops.attend_expanded: computes a matrix product per head."""
+        k_nope, value = attention.project_heads(c_kv, w_uk), attention.project_heads(c_kv, w_uv)  # [B, A, S, dn or dv]
         q_nope, q_pe = q_nope.transpose(0, 2, 1, 3), q_pe.transpose(0, 2, 1, 3)            # [B, A, T, dn or dr]
         scores = q_nope @ k_nope.swapaxes(2, 3) + q_pe @ k_pe[:, None].swapaxes(2, 3)      # [B, A, T, S]
         weights = self.softmax(scale * scores, allowed)
@@ -78,21 +78,21 @@ class Steps(Small):
     def attend_absorbed(self, q_nope: np.ndarray, q_pe: np.ndarray, c_kv: np.ndarray, k_pe: np.ndarray,
                         w_uk: np.ndarray, w_uv: np.ndarray, allowed: np.ndarray, scale: float,
                         record: Record = ignore) -> np.ndarray:
-        """Fast version of ops.attend_absorbed: all heads read the latents together, as rows of one matrix."""
-        (B, T, A, _), together = q_nope.shape, attention.together
+        """Fast version of ops.attend_absorbed: flattens heads and tokens into the rows of one matrix."""
+        (B, T, A, _), flat = q_nope.shape, attention.flatten_heads
         q_latent = np.matmul(q_nope.transpose(0, 2, 1, 3), w_uk)                           # [B, A, T, r]
-        scores = (together(q_latent) @ c_kv.swapaxes(1, 2)
-                  + together(q_pe.transpose(0, 2, 1, 3)) @ k_pe.swapaxes(1, 2))
+        scores = (flat(q_latent) @ c_kv.swapaxes(1, 2)
+                  + flat(q_pe.transpose(0, 2, 1, 3)) @ k_pe.swapaxes(1, 2))
         weights = self.softmax(scale * scores.reshape(B, A, T, c_kv.shape[1]), allowed)    # [B, A, T, S]
         record("attention_weights", weights)
-        context = (together(weights) @ c_kv).reshape(B, A, T, c_kv.shape[2])               # [B, A, T, r]
+        context = (flat(weights) @ c_kv).reshape(B, A, T, c_kv.shape[2])               # [B, A, T, r]
         return np.matmul(context, w_uv.swapaxes(1, 2)).transpose(0, 2, 1, 3)               # [B, T, A, dv]
 
 
 class Fused(Steps):
-    """Also whole compositions, each in one pass; with a record, they are taken step by step.
+    """Adds whole compositions, each in one pass; a call with a record computes them step by step.
 
-    A namespace of one's own derives from Small or Steps: `replace` and traces leave this class out.
+    Derive your own namespaces from Small or Steps: `replace` and traces do not use this class.
     """
 
     __slots__ = ()
@@ -106,7 +106,7 @@ class Fused(Steps):
     def attend_absorbed(self, q_nope: np.ndarray, q_pe: np.ndarray, c_kv: np.ndarray, k_pe: np.ndarray,
                         w_uk: np.ndarray, w_uv: np.ndarray, allowed: np.ndarray, scale: float,
                         record: Record = ignore) -> np.ndarray:
-        """Fast version of ops.attend_absorbed; for a few new tokens, in one pass over the latents."""
+        """Fast version of ops.attend_absorbed; a few new tokens need only one pass over the latents."""
         arguments = q_nope, q_pe, c_kv, k_pe, w_uk, w_uv
         if record is ignore and attention.is_small(*arguments):
             return attention.absorbed(*arguments, allowed, scale)
@@ -115,7 +115,7 @@ class Fused(Steps):
     def address(self, ids: np.ndarray, history: np.ndarray, multipliers: np.ndarray, primes: np.ndarray,
                 offsets: np.ndarray | None, pad_id: int, eos_id: int | None = None, record: Record = ignore,
                 out: np.ndarray | None = None) -> np.ndarray:
-        """Twin of ops.address, fused into one pass."""
+        """Fast version of ops.address, fused into one pass."""
         if record is not ignore:
             return super().address(ids, history, multipliers, primes, offsets, pad_id, eos_id, record)
         written = None if out is None else result(out, (*ids.shape, len(primes)), np.int64, ids, history)[None]
@@ -126,21 +126,21 @@ class Fused(Steps):
     def address_layers(self, ids: np.ndarray, canonical: np.ndarray | None, history: np.ndarray,
                        multipliers: np.ndarray, primes: np.ndarray, offsets: np.ndarray | None, pad_id: int,
                        eos_id: int | None = None, out: np.ndarray | None = None) -> np.ndarray:
-        """Twin of ops.address_layers: every token is looked up once, and all layers' rows follow."""
+        """Fast version of ops.address_layers: looks up each token once and derives the rows of all layers from it."""
         if canonical is None:
             canonical = hashing.NO_MAP
         elif ids.dtype.kind != "i" or (ids.size and (ids.min() < self.DEAD or ids.max() >= len(canonical))):
-            self.check_ids(ids, len(canonical), allow_dead=True)         # two fast passes say whether it is needed
-        return hashing.layers_of_rows(ids, canonical, history, multipliers, primes, offsets, pad_id, eos_id, out)
+            self.check_ids(ids, len(canonical), allow_dead=True)         # slower than the min and max above
+        return hashing.rows_of_layers(ids, canonical, history, multipliers, primes, offsets, pad_id, eos_id, out)
 
     def stepper(self, multipliers: np.ndarray, primes: np.ndarray, pad_id: int,
                 eos_id: int | None = None) -> Callable[[np.ndarray, np.ndarray], np.ndarray]:
-        """Twin of ops.stepper; step takes C-contiguous int64 arrays."""
+        """Fast version of ops.stepper; pass C-contiguous int64 arrays to `step`."""
         return hashing.step_function(multipliers, primes, pad_id, eos_id)
 
     def gather_decode(self, parameters: Parameters, rows: np.ndarray, config: EngramConfig, dtype: DTypeLike,
                       record: Record = ignore, out: np.ndarray | None = None) -> np.ndarray:
-        """Twin of ops.gather_decode: FP8 rows are decoded as they are read."""
+        """Fast version of ops.gather_decode: decodes FP8 rows as it reads them."""
         if config.table_codec == "fp8_e8m0" and np.dtype(dtype) == np.float32 and record is ignore:
             return tables.gather_dequantise(parameters["table_codes"], parameters["table_scales"], rows,
                                             parameters["column_offsets"], config.rounding == "fp8_bf16", out)
@@ -153,7 +153,7 @@ class Fused(Steps):
     def project_and_gate(self, parameters: Parameters, memory: np.ndarray, hidden: np.ndarray,
                          dead: np.ndarray | None, config: EngramConfig, record: Record = ignore,
                          out: np.ndarray | None = None) -> np.ndarray:
-        """Twin of ops.project_and_gate; the keys are stored where the result will be."""
+        """Fast version of ops.project_and_gate; stores the keys in the result array and overwrites them."""
         if record is not ignore:
             return super().project_and_gate(parameters, memory, hidden, dead, config, record)
         gated = result(out, hidden.shape, hidden.dtype, memory, hidden)
@@ -162,7 +162,7 @@ class Fused(Steps):
     def gated_update(self, parameters: Parameters, memory: np.ndarray, hidden: np.ndarray, taps: np.ndarray,
                      dead: np.ndarray | None, config: EngramConfig, keep: int, record: Record = ignore,
                      out: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray | None]:
-        """Twin of ops.gated_update: of the normalised gated values only the last `keep` are written."""
+        """Fast version of ops.gated_update: stores only the last `keep` normalised gated values."""
         if record is not ignore:
             return super().gated_update(parameters, memory, hidden, taps, dead, config, keep, record)
         if not config.conv_kernel:
@@ -178,10 +178,10 @@ class Fused(Steps):
 
     def _gates_and_value(self, parameters: Parameters, memory: np.ndarray, hidden: np.ndarray,
                          dead: np.ndarray | None, config: EngramConfig,
-                         space: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """The factor of every branch and the value they share: alpha [B, T, M], value [B, T, D].
+                         buffer: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Compute the gate of every branch, alpha [B, T, M], and the value that all branches use, [B, T, D].
 
-        space   [B, T, M, D], overwritten with keys
+        buffer   [B, T, M, D], overwritten with keys
         """
         B, T, M, D = hidden.shape
         check_shapes(memory=(memory, (B, T, config.memory_width)), query_gain=(parameters["query_gain"], (M, D)),
@@ -202,7 +202,7 @@ class Fused(Steps):
         gain = (self.effective_gain(parameters["query_gain"], config.gain_form)
                 * self.effective_gain(parameters["key_gain"], config.gain_form))
         alpha = aligned((tokens, M), hidden.dtype)
-        keys, states = space.reshape(tokens, M * D), hidden.reshape(tokens, M, D)
+        keys, states = buffer.reshape(tokens, M * D), hidden.reshape(tokens, M, D)
         for first in range(0, tokens, GEMM_TOKENS):
             block = slice(first, min(first + GEMM_TOKENS, tokens))
             key = np.matmul(x[block], key_weight, out=keys[block])

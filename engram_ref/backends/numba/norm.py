@@ -12,7 +12,7 @@ from engram_ref.backends.numba.vectors.sums import dot
 
 
 def rms_norm(x: np.ndarray, gain: np.ndarray, eps: float | None) -> np.ndarray:
-    """Fast version of ops.norm.rms_norm; gains of another dtype or of an unusual shape go through the definition."""
+    """Fast version of ops.norm.rms_norm; gains of a different dtype or of an unusual shape use the definition."""
     x, gain = np.asarray(x), np.asarray(gain)
     if x.dtype.kind != "f" or x.dtype != gain.dtype or x.shape[-gain.ndim :] != gain.shape or gain.ndim == 0:
         return ops.rms_norm(x, gain, eps)
@@ -24,16 +24,16 @@ def rms_norm(x: np.ndarray, gain: np.ndarray, eps: float | None) -> np.ndarray:
 
 
 def machine_eps(dtype: np.dtype, eps: float | None) -> np.floating:
-    """eps as a number of that dtype; None is the dtype's machine epsilon."""
+    """Convert eps to the dtype; None means the dtype's machine epsilon."""
     return dtype.type(np.finfo(dtype).eps if eps is None else eps)
 
 
 @jit
 def _norm(x, gain, D, eps, y, start, stop):
-    """Vectors `start` to `stop`-1 of x [n*D]; gain is as long as one vector or several."""
+    """Normalise vectors `start` to `stop`-1 of x [n*D]; gain is as long as one or several vectors."""
     one = x.dtype.type(1)
     for i in range(start, stop):
-        # Reduce, then scale: the second reading comes from the cache
+        # Reduce, then scale: the second read hits the cache
         inverse = one / np.sqrt(dot(x, i * D, x, i * D, D) / x.dtype.type(D) + eps)
         first = i * D % gain.size
         for d in range(D):

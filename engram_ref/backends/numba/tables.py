@@ -1,7 +1,7 @@
-"""Reading rows: the next ones are prefetched while the present ones are copied or decoded.
+"""Gathering rows: later rows are prefetched while the current ones are copied or decoded.
 
 Fast versions of ops/tables.py. A table is far larger than the caches, and its rows are read in random order:
-without prefetching, each one costs a wait for main memory.
+without prefetching, every row waits for main memory.
 """
 
 import numpy as np
@@ -15,36 +15,36 @@ from engram_ref.checks import check_shapes
 from engram_ref.errors import InputError
 from engram_ref.ops.codecs import BLOCK, E8M0_VALUES
 
-AHEAD = 16              # rows prefetched before they are copied
-AHEAD_DECODING = 8      # rows prefetched before they are decoded: more would evict what is being written
+AHEAD = 16              # distance, in rows, between copying and prefetching
+AHEAD_DECODING = 8      # the same for decoding: a larger distance would evict the rows being written
 
 
 def gather(table: np.ndarray, rows: np.ndarray, offsets: np.ndarray, out: np.ndarray | None = None) -> np.ndarray:
-    """Fast version of ops.tables.gather; InputError for a row outside the table."""
+    """Fast version of ops.tables.gather; raises InputError for a row outside the table."""
     shape = (*rows.shape, table.shape[1])
     flat = flat_rows(rows, offsets, len(table))
-    found = result(out, shape, table.dtype, table, rows)
+    gathered = result(out, shape, table.dtype, table, rows)
     if table.flags.c_contiguous:
-        stored, written = as_bytes(table), as_bytes(found.reshape(-1, table.shape[1]))
-        stream = streams(found) and stored.shape[1] % BYTES == 0
-        over_tokens(lambda a, b: _copy(stored, flat, stream, written, a, b), flat.size, found.nbytes)
+        stored, written = as_bytes(table), as_bytes(gathered.reshape(-1, table.shape[1]))
+        stream = streams(gathered) and stored.shape[1] % BYTES == 0
+        over_tokens(lambda a, b: _copy(stored, flat, stream, written, a, b), flat.size, gathered.nbytes)
     else:
-        np.take(table, flat.reshape(rows.shape), axis=0, out=found)
-    return found
+        np.take(table, flat.reshape(rows.shape), axis=0, out=gathered)
+    return gathered
 
 
 def gather_dequantise(codes: np.ndarray, scales: np.ndarray, rows: np.ndarray, offsets: np.ndarray, rounded: bool,
                       out: np.ndarray | None = None) -> np.ndarray:
-    """Rows of an FP8 table as numbers, read and decoded in one pass.
+    """Gather and decode rows of an FP8 table in one pass.
 
     codes     uint8 [R, W], scales uint8 [R, W/32], both C-contiguous
     rows      int64 [B, T, C] without offsets; offsets int64 [C]
-    rounded   to the nearest bfloat16 numbers
+    rounded   whether to round to the nearest bfloat16 numbers
     returns   float32 [B, T, C*W]
-    raises    InputError where shapes or dtypes do not fit, or for a row outside the table
+    raises    InputError for wrong shapes or dtypes, or for a row outside the table
     """
     if codes.dtype != np.uint8 or scales.dtype != np.uint8 or codes.shape != (len(scales), scales.shape[1] * BLOCK):
-        raise InputError("table_codes, table_scales", f"uint8 [R, W] and [R, W/{BLOCK}]",
+        raise InputError("table_codes, table_scales", f"uint8 [R, W] and uint8 [R, W/{BLOCK}]",
                          f"{codes.dtype} {list(codes.shape)} and {scales.dtype} {list(scales.shape)}")
     B, T, C = rows.shape
     flat = flat_rows(rows, offsets, len(codes))
@@ -56,25 +56,25 @@ def gather_dequantise(codes: np.ndarray, scales: np.ndarray, rows: np.ndarray, o
 
 
 def flat_rows(rows: np.ndarray, offsets: np.ndarray, count: int) -> np.ndarray:
-    """Rows of the flat table int64 [B*T*C], all checked: for a wrong one, a kernel would read outside the table."""
+    """Return checked rows of the flat table, int64 [B*T*C]: with a wrong row, a kernel would read outside the table."""
     check_shapes(offsets=(offsets, rows.shape[-1:]))
     if np.result_type(rows.dtype, offsets.dtype) != np.int64:
-        raise InputError("rows, offsets", "int64", f"{rows.dtype}, {offsets.dtype}")
+        raise InputError("rows, offsets", "int64 and int64", f"{rows.dtype} and {offsets.dtype}")
     flat = aligned((rows.size,), np.int64)
     if _flatten(*(np.ascontiguousarray(array, dtype=np.int64).reshape(-1) for array in (rows, offsets)), count, flat):
         worst = int(flat[np.argmax((flat < 0) | (flat >= count))])
-        raise InputError("rows + offsets", f"rows in [0, {count})", worst, "rows are taken per column, without offsets")
+        raise InputError("rows + offsets", f"rows in [0, {count})", worst, "pass rows without column offsets")
     return flat
 
 
 def as_bytes(array: np.ndarray) -> np.ndarray:
-    """A C-contiguous array [R, W] as its bytes [R, W * itemsize]; nothing is copied."""
+    """View a C-contiguous array [R, W] as bytes [R, W * itemsize]."""
     return array.view(np.uint8).reshape(len(array), array.shape[1] * array.dtype.itemsize)
 
 
 @jit
 def _flatten(rows, offsets, count, flat):
-    """flat = rows + offsets, column by column; returns how many of them are outside [0, count)."""
+    """Store flat = rows + offsets, column by column; return the number of rows outside [0, count)."""
     C, outside = offsets.size, 0
     for start in range(0, rows.size, max(C, 1)):
         for c in range(C):
@@ -86,7 +86,7 @@ def _flatten(rows, offsets, count, flat):
 
 @jit
 def _copy(stored, rows, stream, written, start, stop):
-    """Rows `start` to `stop`-1 of the result, in bytes: stored [R, width], written [rows, width]."""
+    """Copy rows `start` to `stop`-1 of the result as bytes: stored [R, width], written [rows, width]."""
     width = stored.shape[1]
     source, target = stored.reshape(stored.size), written.reshape(written.size)
     for i in range(start, stop):
@@ -94,7 +94,7 @@ def _copy(stored, rows, stream, written, start, stop):
         ahead = rows[min(i + AHEAD, stop - 1)] * width
         for k in range(0, width, BYTES):
             prefetch(source, ahead + k)
-        # Copy this one: whole cache lines, then the bytes left over
+        # Copy the current row: whole cache lines, then the remaining bytes
         whole = width - width % BYTES
         for k in range(0, whole, BYTES):
             copy_line(source, rows[i] * width + k, target, i * width + k, stream)
@@ -104,7 +104,7 @@ def _copy(stored, rows, stream, written, start, stop):
 
 @jit
 def _decode(codes, scales, rows, rounded, stream, memory, start, stop):
-    """Rows `start` to `stop`-1 of the result: codes [R, W], scales [R, W/32], memory [rows*W]."""
+    """Decode rows `start` to `stop`-1 of the result: codes [R, W], scales [R, W/32], memory [rows*W]."""
     (width, blocks), stored = (codes.shape[1], scales.shape[1]), codes.reshape(codes.size)
     exponents = scales.reshape(scales.size)
     for i in range(start, stop):
@@ -113,7 +113,7 @@ def _decode(codes, scales, rows, rounded, stream, memory, start, stop):
         for k in range(0, width, BYTES):
             prefetch(stored, ahead * width + k)
         prefetch(exponents, ahead * blocks)
-        # Decode this one, block by block
+        # Decode the current row, block by block
         for block in range(blocks):
             scale = E8M0_VALUES[exponents[rows[i] * blocks + block]]
             for k in range(block * BLOCK, (block + 1) * BLOCK, WIDTH):

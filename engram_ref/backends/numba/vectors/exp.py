@@ -1,12 +1,12 @@
 """e^x and silu(x) without calls, tables or branches, for one number or for every lane of a vector.
 
-The library's exp is a call, so a loop around it stays scalar. In float32, with n the whole number nearest x / ln 2:
+A loop that calls the library's exp stays scalar. In float32, with n the integer nearest to x / ln 2:
 
     e^x = 2^n e^r,   r = x - n ln 2 in [-ln 2 / 2, ln 2 / 2],   e^r ~ 1 + r + r^2 P(r)
 
-n ln 2 is subtracted in two parts, the first so short that its product with n is exact. P, of degree 4, was fitted to
-the relative error of e^r, which it keeps below 2^-28: far less than the roundings of its own evaluation. Below -87.3,
-where the result would no longer be a normal number, e^x is 0. float64 takes the library's exp.
+ln 2 is split into two parts; the first has so few bits that its product with n is exact. P, of degree 4, was fitted to
+minimise the relative error of e^r, which stays below 2^-28, far less than the rounding errors of its evaluation. Below
+-87.3, where the result would be subnormal, e^x is 0. float64 uses the library's exp.
 """
 
 import math
@@ -21,7 +21,7 @@ LOWEST = np.float32(-87.3)                  # e^-87.3 is just above 2^-126, the 
 PER_LN2 = np.float32(1 / math.log(2))
 LN2_HIGH = np.float32(0.693359375)          # 355/512: nine bits, so that n * LN2_HIGH is exact
 LN2_LOW = np.float32(math.log(2) - 0.693359375)
-ROUND = np.float32(1.5 * 2**23)             # added, it leaves a whole number in the last bits of the pattern
+ROUND = np.float32(1.5 * 2**23)             # adding it leaves an integer in the low bits of the pattern
 P0, P1, P2, P3, P4 = (np.float32(c) for c in (0.4999999403953552, 0.1666652113199234, 0.04166838899254799,
                                               0.00836874544620514, 0.0013814540579915047))
 MANTISSA_BITS, ONE_BITS = 23, int(np.float32(1).view(np.int32))
@@ -30,17 +30,17 @@ MANTISSA_BITS, ONE_BITS = 23, int(np.float32(1).view(np.int32))
 def exponential(code, x):
     """Instructions for e^x; float32 needs LOWEST <= x <= -LOWEST.
 
-    The float32 result is off by less than 2 * 2^-24 of itself. The rounding of the last multiply-add contributes at
-    most 1 of the 2; the one before it 0.5, since |r| < 0.35 scales it; r's own 0.25; the polynomial 2^-4.
+    In float32, the relative error is below 2 * 2^-24. In units of 2^-24, rounding the last multiply-add contributes at
+    most 1, rounding the previous one 0.5, since |r| < 0.35 scales it, rounding r 0.25, and the polynomial 2^-4.
     """
     if element_of(x.type) == F64:
         return code.call("llvm.exp", x)
     builder, number, bits = code.builder, partial(constant, x.type), like(x.type, I32)
-    # n, in the last bits of `moved`, and r
+    # Compute n, which is also in the low bits of `moved`, and r
     moved = code.multiply_add(x, number(PER_LN2), number(ROUND))
     n = builder.fsub(moved, number(ROUND))
     r = code.multiply_add(n, number(-LN2_LOW), code.multiply_add(n, number(-LN2_HIGH), x))
-    # The polynomial by Horner's rule, then 2^n from its bit pattern
+    # Evaluate the polynomial by Horner's rule, then multiply by 2^n, built from its bit pattern
     power = number(P4)
     for coefficient in (P3, P2, P1, P0, 1, 1):
         power = code.multiply_add(power, r, number(coefficient))
@@ -51,7 +51,7 @@ def exponential(code, x):
 def silu_of(code, x):
     """Instructions for silu(x) = x / (1 + e^-x); e^-x is infinite for float32 numbers below LOWEST."""
     builder, number, small = code.builder, partial(constant, x.type), element_of(x.type) != F64
-    inside = code.largest(code.smallest(x, number(-LOWEST)), number(LOWEST)) if small else x
+    inside = code.maximum(code.minimum(x, number(-LOWEST)), number(LOWEST)) if small else x
     power = exponential(code, builder.fneg(inside))
     if small:
         power = builder.select(builder.fcmp_ordered("<", x, number(LOWEST)), number(math.inf), power)
@@ -59,7 +59,7 @@ def silu_of(code, x):
 
 
 def exp_negative(x):
-    """e^x for x <= 0, a float32 or a float64."""
+    """e^x for a float32 or float64 x <= 0."""
     if isinstance(x, np.float32):
         return np.float32(0 if x < LOWEST else math.exp(x))
     return math.exp(x)
@@ -71,14 +71,14 @@ def exp_negative(code, x):
     if x.type == F64:
         return exponential(code, x)
     number, builder = partial(constant, x.type), code.builder
-    power = exponential(code, code.largest(x, number(LOWEST)))
-    # NaN is not below LOWEST, and the polynomial passes it on
+    power = exponential(code, code.maximum(x, number(LOWEST)))
+    # NaN is not below LOWEST, and the polynomial propagates it
     return builder.select(builder.fcmp_ordered("<", x, number(LOWEST)), number(0), power)
 
 
 @register_jitable
 def sigmoid(x, one):
-    """1 / (1 + e^-x), as ops.gate.sigmoid writes it: exp never overflows. `one` is 1 of x's own dtype."""
+    """1 / (1 + e^-x), in the form of ops.gate.sigmoid, in which exp never overflows; `one` is 1 in x's dtype."""
     small = exp_negative(-abs(x))
     return (one if x >= 0 else small) / (one + small)
 
@@ -92,8 +92,8 @@ def store_silu(x, first, count, y):
 
 @vector_code(store_silu)
 def store_silu(code, x, first, count, y):
-    """Several vectors at a time: each waits for its division."""
+    """Compute several vectors at a time, so that their divisions overlap."""
     for width, indices in code.strips(count, x.kind, STRIP):
         for index in indices:
-            place = code.builder.add(first, index)
-            code.store(silu_of(code, code.load(x, place, width)), y, place)
+            i = code.builder.add(first, index)
+            code.store(silu_of(code, code.load(x, i, width)), y, i)

@@ -1,11 +1,11 @@
-"""Sixteen stored FP8 numbers to float32 at once, from their bits.
+"""Decoding of sixteen FP8 codes to float32 at once, by bit operations.
 
-An E4M3FN code s eeee mmm, its sign moved to bit 15 and the rest to bits 7 to 13, is a float16 whose exponent
-bias is 15 instead of 7: 2^8 times too small, subnormals included. The processor widens float16 exactly, so
+Moving the sign of an E4M3FN code s eeee mmm to bit 15, and the rest to bits 7 to 13, gives a float16. Its exponent bias
+is 15 instead of 7, so it is 2^8 times too small, even if subnormal. The processor widens float16 exactly, so
 
     value = widen(sign | rest) * 2^8 * scale
 
-where the first product is exact and the second is the one rounding of the definition. Codes 0x7F and 0xFF
+where the first product is exact and the second is rounded once, as in the definition. Codes 0x7F and 0xFF
 are NaN, not 480.
 """
 
@@ -23,9 +23,9 @@ def store_decoded(codes, first, scale, rounded, memory, index, stream):
     """memory[index + i] = e4m3(codes[first + i]) * scale for i in 0..15.
 
     codes    uint8 [...], scale float32
-    rounded  round to the nearest bfloat16 numbers
+    rounded  whether to round to the nearest bfloat16 numbers
     memory   float32 [...], written from `index` on
-    stream   use a non-temporal store, which needs 64-byte alignment
+    stream   whether to use a non-temporal store, which requires 64-byte alignment
     """
     with np.errstate(over="ignore", under="ignore", invalid="ignore"):
         values = E4M3_VALUES[codes[first : first + WIDTH]] * np.float32(scale)
@@ -34,14 +34,14 @@ def store_decoded(codes, first, scale, rounded, memory, index, stream):
 
 @vector_code(store_decoded)
 def store_decoded(code, codes, first, scale, rounded, memory, index, stream):
-    """The bits are decoded as float16, then scaled."""
+    """Decode the bits as float16, then scale."""
     value = decode(code, code.load(codes, first, WIDTH), scale)
     value = code.builder.select(rounded, nearest_bf16(code.builder, value), value)
     code.store(code.builder.bitcast(value, lanes(F32, WIDTH)), memory, index, stream)
 
 
 def decode(code, codes, scale):
-    """Bit patterns of the float32 numbers that 16 codes stand for."""
+    """Bit patterns of the float32 values of 16 codes."""
     builder = code.builder
     bits = builder.zext(codes, lanes(I16, WIDTH))
     rest = builder.and_(bits, every(I16, WIDTH, 0x7F))
@@ -54,7 +54,7 @@ def decode(code, codes, scale):
 
 
 def nearest_bf16(builder, bits):
-    """Bit patterns of float32 to those of the nearest bfloat16 numbers, ties to even; infinities and QUIET_NAN stay."""
+    """Round float32 bit patterns to the nearest bfloat16, ties to even; infinities and QUIET_NAN stay the same."""
     odd = builder.and_(builder.lshr(bits, every(I32, WIDTH, 16)), every(I32, WIDTH, 1))
     raised = builder.add(builder.add(bits, odd), every(I32, WIDTH, 0x7FFF))
     return builder.and_(raised, every(I32, WIDTH, 0xFFFF0000))

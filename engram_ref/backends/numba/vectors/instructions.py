@@ -1,4 +1,4 @@
-"""What vector code is written with: the decorator, the array arguments, and the instructions by name."""
+"""Tools for writing vector code: the decorator, the array arguments, and named instructions."""
 
 import inspect
 from collections.abc import Callable, Iterator
@@ -11,38 +11,38 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 BYTES = 64
-"""Bytes of one vector: 16 float32 or 8 float64; also one cache line."""
+"""Bytes per vector, which contains 16 float32 or 8 float64 numbers, and per cache line."""
 
 I1, I8, I16, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
 F16, F32, F64 = ir.HalfType(), ir.FloatType(), ir.DoubleType()
 NEVER = I1(0)
 STRIP = 4
-"""Vectors computed together: the processor works on one while the others wait for their operands."""
+"""Vectors that are computed together: the processor works on one while the others wait for their operands."""
 
 inlined = njit(inline="always")
-"""Decorates what kernels call in their innermost loops: a call would count references to every array it is given."""
+"""Decorates functions for innermost loops: a call would update the reference count of every array argument."""
 
 
 def vector_code(plain: Callable, returns: Callable = lambda *arguments: types.void) -> Callable[[Callable], Callable]:
-    """Decorate generate(code, *arguments), which builds the instructions of `plain`.
+    """Decorate generate(code, *arguments), which builds the instructions for `plain`.
 
-    The generator gets an `Array` for each array, a named tuple for a named tuple, and an LLVM value for anything
-    else. It has the argument names of `plain` and returns the result's LLVM value, or None.
+    The generator receives an `Array` for each array, a named tuple for a named tuple, and an LLVM value for any other
+    argument. It has the argument names of `plain` and returns the LLVM value of the result, or None.
 
-    plain     the plain Python body; without the JIT, it is what the decorated name refers to
-    returns   from the Numba types of the arguments to the result's
+    plain     the plain Python body; without the JIT, the decorated name refers to it
+    returns   function from the Numba types of the arguments to the type of the result
     """
     def decorate(generate):
         def typed(typing, *arguments):
             def lower(context, builder, signature, values):
                 code = Code(context, builder)
-                answer = generate(code, *map(code.argument, signature.args, values))
-                return context.get_dummy_value() if answer is None else answer
+                result = generate(code, *map(code.argument, signature.args, values))
+                return context.get_dummy_value() if result is None else result
 
             accepted = [types.intp if isinstance(kind, types.Integer) else kind for kind in arguments]
             return returns(*arguments)(*accepted), lower
 
-        typed.__signature__ = inspect.signature(generate)       # Numba matches arguments by it
+        typed.__signature__ = inspect.signature(generate)       # Numba uses it to match arguments
         return intrinsic(typed)
 
     return (lambda generate: plain) if config.DISABLE_JIT else decorate
@@ -59,38 +59,38 @@ def every(element: ir.Type, count: int, value: float) -> ir.Constant:
 
 
 def element_of(kind: ir.Type) -> ir.Type:
-    """The type of one lane of a vector; a number's own."""
+    """The lane type of a vector type; a number's type is returned unchanged."""
     return kind.element if isinstance(kind, ir.VectorType) else kind
 
 
 def like(kind: ir.Type, element: ir.Type) -> ir.Type:
-    """`kind`, a number's or a vector's type, with another type of element."""
+    """The type of a number or a vector, `kind`, with its element type replaced."""
     return lanes(element, kind.count) if isinstance(kind, ir.VectorType) else element
 
 
 def constant(kind: ir.Type, value: float) -> ir.Constant:
-    """A number of that type, in every lane if it is a vector's."""
+    """A constant of a number's type; for a vector's type, the same constant in every lane."""
     return every(kind.element, kind.count, value) if isinstance(kind, ir.VectorType) else ir.Constant(kind, value)
 
 
 class Array(NamedTuple):
-    """An array argument: a pointer to its first element, and the vector of its elements that fills 64 bytes."""
+    """An array argument: a pointer to its first element, and the type of a 64-byte vector of its elements."""
 
     data: ir.Value
     kind: ir.VectorType
 
 
 class Code:
-    """The instructions of one intrinsic, by what they do.
+    """Builder of one intrinsic's instructions.
 
-    context, builder   as Numba hands them to a code generator
+    context, builder   as Numba passes them to a code generator
     """
 
     def __init__(self, context, builder):
         self.context, self.builder = context, builder
 
     def argument(self, kind: types.Type, value: ir.Value) -> object:
-        """An argument as a generator gets it."""
+        """Convert an argument to the form that a generator receives."""
         if isinstance(kind, types.BaseNamedTuple):
             fields = [self.builder.extract_value(value, i) for i in range(len(kind))]
             return kind.instance_class(*map(self.argument, kind, fields))
@@ -106,65 +106,65 @@ class Code:
         """Bytes of a number."""
         return element.get_abi_size(self.context.target_data)
 
-    def place(self, array: Array, index: ir.Value, kind: ir.Type) -> ir.Value:
+    def pointer(self, array: Array, index: ir.Value, kind: ir.Type) -> ir.Value:
         """Pointer to a `kind` at element `index` of an array."""
         return self.builder.bitcast(self.builder.gep(array.data, [index]), kind.as_pointer())
 
     def load(self, array: Array, index: ir.Value, count: int | None = None) -> ir.Value:
-        """The elements of an array from `index` on as one vector: `count` of them, or as many as fill 64 bytes."""
+        """Load `count` elements of an array from `index` on as a vector; by default, 64 bytes."""
         kind = lanes(array.kind.element, count or array.kind.count)
-        return self.builder.load(self.place(array, index, kind), align=self.size(kind.element))
+        return self.builder.load(self.pointer(array, index, kind), align=self.size(kind.element))
 
     def store(self, value: ir.Value, array: Array, index: ir.Value, stream: ir.Value = NEVER) -> None:
-        """Write a vector to an array; if `stream`, by a non-temporal store, which needs 64-byte alignment."""
-        place = self.place(array, index, value.type)
+        """Write a vector to an array; if `stream`, use a non-temporal store, which requires 64-byte alignment."""
+        pointer = self.pointer(array, index, value.type)
         with self.builder.if_else(stream) as (bypassing, cached):
             with bypassing:
-                stored = self.builder.store(value, place, align=BYTES)
+                stored = self.builder.store(value, pointer, align=BYTES)
                 stored.set_metadata("nontemporal", self.builder.module.add_metadata([I32(1)]))
             with cached:
-                self.builder.store(value, place, align=self.size(value.type.element))
+                self.builder.store(value, pointer, align=self.size(value.type.element))
 
     def spread(self, value: ir.Value, kind: ir.VectorType) -> ir.Value:
-        """The same number in every lane."""
+        """A vector with `value` in every lane."""
         first = self.builder.insert_element(ir.Constant(kind, ir.Undefined), value, I32(0))
         return self.builder.shuffle_vector(first, ir.Constant(kind, ir.Undefined), every(I32, kind.count, 0))
 
     def fill(self, array: Array, index: ir.Value, count: int) -> ir.Value:
-        """A vector of `count` times the same element of an array."""
+        """A vector with one element of an array in each of its `count` lanes."""
         kind = lanes(array.kind.element, count)
-        return self.spread(self.builder.load(self.place(array, index, kind.element)), kind)
+        return self.spread(self.builder.load(self.pointer(array, index, kind.element)), kind)
 
     def multiply_add(self, a: ir.Value, b: ir.Value, c: ir.Value) -> ir.Value:
         """a * b + c in every lane, rounded once."""
         return self.call("llvm.fma", a, b, c)
 
     def call(self, name: str, *arguments: ir.Value) -> ir.Value:
-        """An operation of LLVM on numbers or vectors of one type."""
+        """Call an LLVM intrinsic on numbers or vectors of the same type."""
         kind = arguments[0].type
         width = f"v{kind.count}" if isinstance(kind, ir.VectorType) else ""
         full = f"{name}.{width}f{64 if element_of(kind) == F64 else 32}"
         signature = ir.FunctionType(kind, [kind] * len(arguments))
         return self.builder.call(cgutils.get_or_insert_function(self.builder.module, signature, full), arguments)
 
-    def largest(self, x: ir.Value, least: ir.Value) -> ir.Value:
-        """x or, where it is smaller, `least`; NaN stays."""
-        return self.builder.select(self.builder.fcmp_ordered("<", x, least), least, x)
+    def maximum(self, x: ir.Value, low: ir.Value) -> ir.Value:
+        """The larger of x and `low` in every lane; NaN in x is kept."""
+        return self.builder.select(self.builder.fcmp_ordered("<", x, low), low, x)
 
-    def smallest(self, x: ir.Value, most: ir.Value) -> ir.Value:
-        """x or, where it is larger, `most`; NaN stays."""
-        return self.builder.select(self.builder.fcmp_ordered(">", x, most), most, x)
+    def minimum(self, x: ir.Value, high: ir.Value) -> ir.Value:
+        """The smaller of x and `high` in every lane; NaN in x is kept."""
+        return self.builder.select(self.builder.fcmp_ordered(">", x, high), high, x)
 
     @contextmanager
     def vectors(self, count: ir.Value, kind: ir.VectorType) -> Iterator[ir.Value]:
-        """A loop over `count` elements, one vector at a time: gives the index of the vector's first element."""
+        """A loop over `count` elements, one vector at a time; yields the index of the vector's first element."""
         with cgutils.for_range(self.builder, self.builder.udiv(count, I64(kind.count))) as loop:
             yield self.builder.mul(loop.index, I64(kind.count))
 
     def strips(self, count: ir.Value, kind: ir.VectorType, group: int) -> Iterator[tuple[int, list[ir.Value]]]:
         """Loops that cover `count` elements: several vectors at a time, then one at a time, then single elements.
 
-        Yields inside each loop: the number of lanes, and the index of the first element of each vector.
+        Inside each loop, yields the number of lanes and the index of each vector's first element.
         """
         done, builder = I64(0), self.builder
         for width, number in ((kind.count, group), (kind.count, 1), (1, 1)):

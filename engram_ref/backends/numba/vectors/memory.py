@@ -1,4 +1,4 @@
-"""Moving rows: prefetch what is needed soon, copy one cache line at a time."""
+"""Memory instructions: prefetch a cache line, copy a cache line."""
 
 from llvmlite import ir
 from numba.core import cgutils
@@ -7,7 +7,7 @@ from engram_ref.backends.numba.vectors.instructions import BYTES, I8, I32, vecto
 
 
 def prefetch(array, index):
-    """Prefetch the cache line of array[index]; changes nothing."""
+    """Prefetch the cache line of array[index]; the plain version does nothing."""
 
 
 @vector_code(prefetch)
@@ -17,17 +17,17 @@ def prefetch(code, array, index):
 
 
 def prefetch_line(code, array, index):
-    """The instruction to prefetch the cache line of array[index], for reading, into every level of cache."""
-    place = code.place(array, index, I8)
-    kind = ir.FunctionType(ir.VoidType(), [place.type, I32, I32, I32])
+    """Build the instruction that prefetches the cache line of array[index] for reading, into every cache level."""
+    pointer = code.pointer(array, index, I8)
+    kind = ir.FunctionType(ir.VoidType(), [pointer.type, I32, I32, I32])
     function = cgutils.get_or_insert_function(code.builder.module, kind, "llvm.prefetch.p0")
-    code.builder.call(function, [place, I32(0), I32(3), I32(1)])            # for reading; keep in cache; data
+    code.builder.call(function, [pointer, I32(0), I32(3), I32(1)])            # for reading; keep in cache; data
 
 
 def copy_line(source, i, target, j, stream):
-    """target[j : j + n] = source[i : i + n], where n elements are 64 bytes; of uint8, float32 or float64.
+    """target[j : j + n] = source[i : i + n], where n elements of uint8, float32 or float64 are 64 bytes.
 
-    stream   use a non-temporal store, which needs 64-byte alignment
+    stream   whether to use a non-temporal store, which requires 64-byte alignment
     """
     n = BYTES // source.itemsize
     target[j : j + n] = source[i : i + n]
@@ -35,5 +35,5 @@ def copy_line(source, i, target, j, stream):
 
 @vector_code(copy_line)
 def copy_line(code, source, i, target, j, stream):
-    """One load, one store."""
+    """One load and one store."""
     code.store(code.load(source, i), target, j, stream)

@@ -1,7 +1,7 @@
-"""Sums of products in a stated order: lane i adds the elements i, i + L, i + 2L, ...; then lanes are added in pairs.
+"""Sums of products in a fixed order: lane i adds the elements i, i + L, i + 2L, ...; then the lanes are added in pairs.
 
-In a plain loop, each addition waits for the one before. L independent sums (16 in float32, 8 in float64) do not
-wait, and their order is always the same, because the compiler has no choice.
+In a plain loop, each addition waits for the previous one. L independent sums (16 in float32, 8 in float64) do not
+wait, and their order is always the same, because the compiler cannot change it.
 """
 
 from llvmlite import ir
@@ -13,7 +13,7 @@ from engram_ref.backends.numba.vectors.instructions import BYTES, I32, every, la
 
 
 def lane_sum(products, count):
-    """Products added in lanes, lanes added in pairs: the order of every sum here."""
+    """Add products in lanes, then the lanes in pairs: the order of every sum in this module."""
     width = BYTES // products.itemsize
     partial = products.reshape(count // width, width).sum(axis=0)
     while partial.size > 1:
@@ -22,24 +22,24 @@ def lane_sum(products, count):
 
 
 def whole_dot(a, i, b, j, count):
-    """sum of a[i + k] * b[j + k] for k in range(count), a whole number of vectors."""
+    """sum of a[i + k] * b[j + k] for k in range(count); count is a multiple of the vector width."""
     return lane_sum(a[i : i + count] * b[j : j + count], count)
 
 
 def whole_triple(a, i, b, j, c, k, count):
-    """The sums of a a, of b b and of a (c b), read in one pass, over a whole number of vectors."""
+    """Return sum(a * a), sum(b * b) and sum(a * (c * b)), in one pass; count is a multiple of the vector width."""
     x, y, z = a[i : i + count], b[j : j + count], c[k : k + count]
     return lane_sum(x * x, count), lane_sum(y * y, count), lane_sum(x * (z * y), count)
 
 
 def accumulate(code, count, kind, sums, step):
-    """Run step(offset, sums) -> sums for the vectors of `count` elements; return each sum's lanes, added in pairs."""
+    """Run step(offset, sums) -> sums for the vectors of `count` elements; return the sums, lanes added in pairs."""
     builder = code.builder
-    places = [cgutils.alloca_once_value(builder, every(kind.element, kind.count, 0.0)) for _ in range(sums)]
+    totals = [cgutils.alloca_once_value(builder, every(kind.element, kind.count, 0.0)) for _ in range(sums)]
     with code.vectors(count, kind) as offset:
-        for place, value in zip(places, step(offset, [builder.load(place) for place in places]), strict=True):
-            builder.store(value, place)
-    return [pairwise(builder, builder.load(place)) for place in places]
+        for total, value in zip(totals, step(offset, [builder.load(total) for total in totals]), strict=True):
+            builder.store(value, total)
+    return [pairwise(builder, builder.load(total)) for total in totals]
 
 
 def pairwise(builder, vector):
@@ -77,7 +77,7 @@ def whole_triple(code, a, i, b, j, c, k, count):
 
 @register_jitable
 def dot(a, i, b, j, count):
-    """sum of a[i + k] * b[j + k] for k in range(count): whole vectors first, then the rest one by one."""
+    """sum of a[i + k] * b[j + k] for k in range(count): whole vectors first, then the remaining elements one by one."""
     whole = count - count % (BYTES // a.itemsize)
     total = whole_dot(a, i, b, j, whole)
     for k in range(whole, count):
@@ -87,7 +87,7 @@ def dot(a, i, b, j, count):
 
 @register_jitable
 def triple(a, i, b, j, c, k, count):
-    """The sums of a a, of b b and of a (c b) over `count` elements, each as `dot` adds."""
+    """Return sum(a * a), sum(b * b) and sum(a * (c * b)) over `count` elements, each in the order of `dot`."""
     whole = count - count % (BYTES // a.itemsize)
     aa, bb, acb = whole_triple(a, i, b, j, c, k, whole)
     for n in range(whole, count):
