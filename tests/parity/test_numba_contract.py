@@ -1,5 +1,6 @@
 """The Numba backend's threads, out= arguments, shape checks, and the error if Numba is missing."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -136,6 +137,25 @@ def test_no_thread_waits_for_a_piece_that_failed(fails):
     with fast.threads(2), pytest.raises(InputError, match="found one"):
         _threads.in_parallel(work, 2**30)
     assert _threads._pool(2).submit(time.monotonic).result() < deadline[0]
+
+
+FORK = """
+import os, threading
+from engram_ref.backends.numba import _threads, threads
+with threads(2):
+    _threads.over_tokens(lambda start, stop: None, 2, 2**30)
+    both, child = threading.Barrier(2, timeout=20), os.fork()
+    if child == 0:
+        _threads.over_tokens(lambda start, stop: both.wait(), 2, 2**30)
+        os._exit(0)
+assert os.waitpid(child, 0)[1] == 0
+"""
+"""In a forked process, compute two pieces that wait for each other."""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="this system has no fork")
+def test_a_forked_process_starts_its_own_threads():
+    subprocess.run([sys.executable, "-c", FORK], check=True, timeout=120)
 
 
 def with_out(rng):

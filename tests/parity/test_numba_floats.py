@@ -162,6 +162,14 @@ def test_silu_of_large_and_special_numbers(dtype, rng):
         assert np.array_equal(fast.silu(special), ops.silu(special), equal_nan=True)
 
 
+@pytest.mark.parametrize("x", [np.arange(-2, 3), np.arange(3, dtype=np.float16), np.arange(3, dtype=">f4"),
+                               np.array(1.5)], ids=["integers", "float16", "big-endian", "no axis"])
+def test_silu_of_unusual_arrays(x):
+    expected, found = ops.silu(x), fast.silu(x)
+    assert found.dtype == expected.dtype and found.shape == expected.shape
+    assert_close("silu", expected.astype(np.float64), found.astype(np.float64), "f64", 2, np.abs(x).astype(np.float64))
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64])
 @pytest.mark.parametrize("shape", [(2, 0), (1, 1), (2, 7), (1, 530)], ids=str)
 @pytest.mark.parametrize("dialect", DIALECTS)

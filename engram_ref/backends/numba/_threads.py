@@ -114,13 +114,14 @@ def wait(helper: Future) -> None:
     helper.result()
 
 
-_pools: dict[int, ThreadPoolExecutor] = {}
+_pools: dict[tuple[int, int], ThreadPoolExecutor] = {}
 _pools_lock = threading.Lock()
 
 
 def _pool(count: int) -> ThreadPoolExecutor:
-    """Return the pool of `count` - 1 helpers, which is created only once."""
+    """Return the pool of `count` - 1 helpers, created once per process: a forked process has none of the threads."""
+    key = os.getpid(), count
     with _pools_lock:
-        if count not in _pools:
-            _pools[count] = ThreadPoolExecutor(count - 1, thread_name_prefix="engram_ref")
-        return _pools[count]
+        if key not in _pools:
+            _pools[key] = ThreadPoolExecutor(count - 1, thread_name_prefix="engram_ref")
+        return _pools[key]

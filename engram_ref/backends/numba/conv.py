@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from engram_ref import ops
 from engram_ref.backends.numba._buffers import aligned, result, streams
 from engram_ref.backends.numba._threads import jit, over_tokens
 from engram_ref.backends.numba.vectors.exp import store_silu
@@ -50,10 +51,12 @@ def convolution(weight: np.ndarray, taps: np.ndarray, dilation: int, shape: tupl
 
 
 def silu(x: np.ndarray) -> np.ndarray:
-    """Fast version of ops.conv.silu."""
-    x = np.ascontiguousarray(x)
+    """Fast version of ops.conv.silu; integers and unusual floats go through the definition."""
+    x = np.asarray(x)
+    if x.dtype not in (np.float32, np.float64):
+        return ops.silu(x)
     y = result(None, x.shape, x.dtype)
-    flat, written = x.reshape(-1), y.reshape(-1)
+    flat, written = np.ascontiguousarray(x).reshape(-1), y.reshape(-1)
     over_tokens(lambda a, b: _silu(flat, written, a, b), x.size, y.nbytes)
     return y
 
