@@ -119,7 +119,7 @@ _pools_lock = threading.Lock()
 
 
 def _pool(count: int) -> ThreadPoolExecutor:
-    """Return the pool of `count` - 1 helpers, which is created once per process: a fork has no threads."""
+    """Return the pool of `count` - 1 helpers, created once per process: a forked process has none of the threads."""
     key = os.getpid(), count
     with _pools_lock:
         if key not in _pools:
