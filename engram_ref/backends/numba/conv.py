@@ -51,7 +51,7 @@ def convolution(weight: np.ndarray, taps: np.ndarray, dilation: int, shape: tupl
 
 
 def silu(x: np.ndarray) -> np.ndarray:
-    """Fast version of ops.conv.silu; integers and unusual floats go through the definition."""
+    """Fast version of ops.conv.silu; integers and unusual floats use the definition."""
     x = np.asarray(x)
     if x.dtype not in (np.float32, np.float64):
         return ops.silu(x)
