@@ -120,6 +120,23 @@ def test_an_error_in_a_worker_reaches_the_caller():
         _threads.over_tokens(kernel, 100, 2**30)
 
 
+def test_no_thread_writes_after_an_error_in_the_caller():
+    both, caller, finished = threading.Barrier(2, timeout=60), threading.get_ident(), []
+
+    def kernel(start, stop):
+        if len(finished) == 0:
+            both.wait()
+        if threading.get_ident() == caller:
+            raise InputError("kernel", "no error", "one")
+        time.sleep(0.3)
+        finished.append(start)
+
+    with fast.threads(2), pytest.raises(InputError, match="found one"):
+        _threads.over_tokens(kernel, 100, 2**30)
+    assert len(finished) == 1
+    assert _threads._pool(2).submit(len, finished).result() == 1
+
+
 @pytest.mark.parametrize("fails", ["the caller", "a worker"])
 def test_no_thread_waits_for_a_piece_that_failed(fails):
     both, caller, arrived, deadline = threading.Barrier(2, timeout=60), threading.get_ident(), set(), []

@@ -71,15 +71,23 @@ def over_tokens(kernel: Callable[[int, int], None], tokens: int, moved: int) -> 
     chunks = min(count * CHUNKS_PER_THREAD, tokens)
     counter = itertools.count()
 
+    failed: list[bool] = []
+
     def work() -> None:
-        while (i := next(counter)) < chunks:
-            kernel(i * tokens // chunks, (i + 1) * tokens // chunks)
+        try:
+            while not failed and (i := next(counter)) < chunks:
+                kernel(i * tokens // chunks, (i + 1) * tokens // chunks)
+        except BaseException:
+            failed.append(True)
+            raise
 
     helpers = [_pool(count).submit(work) for _ in range(count - 1)]
-    work()
-    for helper in helpers:
-        if not helper.cancel():     # it has already started
-            wait(helper)
+    try:
+        work()
+    finally:                            # after an error too: nothing is written once the caller goes on
+        for helper in helpers:
+            if not helper.cancel():     # it has already started
+                wait(helper)
 
 
 def in_parallel(work: Callable[[], bool], moved: int) -> None:
