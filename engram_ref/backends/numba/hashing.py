@@ -19,6 +19,7 @@ from engram_ref.checks import check_shapes
 from engram_ref.errors import InputError
 from engram_ref.ops.canonical import DEAD
 
+TOKENS = 4              # reduced together: the constants of their columns are loaded once
 BLOCK = 512             # tokens per block; the mixes of a block fit into the first-level cache
 NO_MAP = np.empty(0, dtype=np.int64)
 INT64 = np.dtype(np.int64)
@@ -205,11 +206,12 @@ def _reduce(mixes, Y, columns, stream, rows, start, layer_stride):
     count, n = mixes.shape
     C, H, orders = columns.primes.size // Y, columns.primes.size // count, count // Y
     for y in range(Y):
-        # Store all rows of a token before the next token, so that memory is written sequentially
-        for t in range(n):
-            at = start + y * layer_stride + t * C
+        # A few tokens at a time: the constants stay in registers, and memory is written almost sequentially
+        for first in range(0, n, TOKENS):
             for i in range(orders):
-                _heads(mixes[y * orders + i, t], columns, y * C + i * H, H, rows, at + i * H, stream)
+                for t in range(first, min(first + TOKENS, n)):
+                    at = start + y * layer_stride + t * C + i * H
+                    _heads(mixes[y * orders + i, t], columns, y * C + i * H, H, rows, at, stream)
 
 
 @inlined
