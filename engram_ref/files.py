@@ -70,7 +70,7 @@ def write_whole(path: str | Path, data: bytes) -> None:
 def write_folder(path: str | Path, files: Mapping[str, bytes]) -> None:
     """Write a folder of files completely or not at all.
 
-    path     a new or an empty folder, possibly the current folder or a link to a folder
+    path     a new or empty folder, possibly the current folder or a link to a folder
     raises   InputError if it contains files, is not a folder, or is not writable
     """
     target = check_folder(path)
@@ -103,7 +103,7 @@ def check_folder(path: str | Path) -> Path:
     target, status = resolved(path, argument)
     is_folder = status is not None and stat.S_ISDIR(status.st_mode)
     if status is not None and not (is_folder and not any(target.iterdir())):
-        raise InputError(argument, "a new or an empty folder",
+        raise InputError(argument, "a new or empty folder",
                          "a folder that contains files" if is_folder else file_type(status), "choose a different name")
     check_writable(target if is_folder else target.parent, argument)
     return target

@@ -11,8 +11,8 @@
 # ## Part by part
 #
 # A *parameter* is one trained number. The [Engram paper](https://arxiv.org/abs/2601.07372) compares four models:
-# `dense-4b` has no experts, `moe-27b` has 72 *routed experts* in each layer except the first, 6 of which process a
-# token, `engram-27b` replaces 17 of them with tables, and `engram-40b` has larger tables. Parameters used for one token
+# `dense-4b` has no experts; `moe-27b` has 72 *routed experts* in each layer except the first, and 6 of them process a
+# token; `engram-27b` replaces 17 of them with tables; and `engram-40b` has larger tables. Parameters used for one token
 # are called *active*.
 
 # %%
@@ -67,7 +67,7 @@ for ax, kind in zip(axes, ("total", "active"), strict=True):
     ax.set_xlabel(f"{kind} parameters, billions")
     ax.invert_yaxis() if kind == "total" else None
 fig.legend(*ax.get_legend_handles_labels(), loc="outside lower center", ncols=3, fontsize=8)
-fig.suptitle("Tables add to the total, hardly to the active parameters", x=0.02, ha="left")
+fig.suptitle("Tables add to the total but hardly affect the active parameters", x=0.02, ha="left")
 fig.set_label("Stacked bars of four models by part. Total: 4, 27, 27 and 40 billion; in engram-27b "
               "tables replace a quarter of the experts. Active: all four about 4 billion.")
 total, active = ([sum(getattr(p, kind) for p in c.values()) / 1e9 for c in counted.values()]
@@ -137,13 +137,13 @@ assert max(agreeing(rank=rank) for rank in range(64, 2049, 64)) < 3
 assert [width for width in range(4, 13) if agreeing(width=width) == 3] == [8]
 
 # %% [markdown]
-# With a query latent of any rank tried up to 2,048, the counts do not agree for all three sizes; with 1536, the rank of
-# DeepSeek-V3, or half of that, they agree for none. Of the dense widths from $4F$ to $12F$ only $8F$ agrees, the same
-# width as the experts active per token: six routed and two shared. The presets use these values, and the list of
-# [choices](../reference/choices.md) documents them.
+# No query latent rank that we tried, up to 2,048, fits all three sizes; 1536, the rank of DeepSeek-V3, and half of that
+# fit none of them. Of the dense widths from $4F$ to $12F$ only $8F$ agrees, the same width as the experts active per
+# token: six routed and two shared. The presets use these values, and the list of [choices](../reference/choices.md)
+# documents them.
 #
-# The numbers of the Engram paper alone would not determine the two values. A latent of 512 saves about as many
-# parameters as one vocabulary matrix has, so a different combination of the two unknowns also agrees:
+# The numbers of the Engram paper alone would not rule out a latent. One of rank 512 saves about as many parameters as
+# one vocabulary matrix has, so it also agrees if each count includes one more matrix:
 
 # %%
 for name in names:
@@ -157,8 +157,8 @@ for name in names:
 # ## The allocation
 #
 # $P_{\mathrm{tot}}$ and $P_{\mathrm{act}}$ are the total and the active parameters, both without vocabulary matrices.
-# The difference is called *sparse*: these parameters are stored, but not used for this token. The paper's Eq. 7 splits
-# them according to a ratio $\rho$:
+# The difference is called *sparse*: these parameters are stored, but not used for a given token. The paper's Eq. 7
+# splits them according to a ratio $\rho$:
 #
 # $$
 # \begin{align*}
@@ -222,8 +222,7 @@ fig.set_label("Above: routed experts against rho, three straight lines that rise
 assert round(one_expert / (32 * 80), -3) == 134_000 and (round(rows[0] / 1e6, 1), rows[-1]) == (8.8, 0)
 
 # %% [markdown]
-# The two smaller budgets are from the paper, for 2e20 and 6e20 FLOPs of training; the paper gives all four expert
-# counts.
+# The two smaller budgets, 2e20 and 6e20 training FLOPs, are the paper's, as are all four expert counts.
 #
 # ## What "the same FLOPs" omits
 #
@@ -243,9 +242,9 @@ attending = e27.flops_per_cached_token * 4096 / e27.flops
 assert round(attending, 2) == 0.30
 
 # %% [markdown]
-# "Iso-FLOPs" is accurate to 0.76%. That is little compared with the 30% that attention adds with 4,096 tokens in the
-# cache, and both active counts still round to 3.8B. But it is the Engram model that uses more. (It also has 8.3 million
-# more parameters in total.)
+# The paper's claim of equal FLOPs ("iso-FLOPs") holds to within 0.76%. That is little compared with the 30% that
+# attention adds with 4,096 tokens in the cache, and both active counts still round to 3.8B. But it is the Engram model
+# that uses more. (It also has 8.3 million more parameters in total.)
 #
 # ## Bytes stored and bytes read
 #
@@ -274,7 +273,7 @@ assert 7.3e6 < stores["routed experts, 27B"][0] / stores["tables, engram-27b"][1
 #
 # All published numbers above agree after rounding, with one exception: the tables of `engram-27b` have 5.792 billion
 # parameters, which the paper truncates to 5.7B. Also, the small models of the allocation study have 10 times as many
-# parameters as are active; the 27B models have 7 times as many.
+# total as active parameters; the 27B models have 7 times as many.
 
 # %%
 results = {(name, figure): agreement(getattr(summarise(model_preset(name)), field), figure)

@@ -45,8 +45,8 @@ else:
 #
 # The model code in this package calls no array library directly. It composes the functions of a namespace, `ops`. With
 # `engram_ref.ops` it computes with NumPy; with `engram_ref.backends.torch`, the same code computes with torch.
-# `tensors` converts parameters to torch, `to_numpy` converts results back. We use `tiny`, the smallest *preset* (named
-# configuration).
+# `tensors` converts parameters to torch, and `to_numpy` converts results back. We use `tiny`, the smallest *preset*
+# (named configuration).
 
 # %%
 rng, tiny = np.random.default_rng(15), preset("tiny")
@@ -117,7 +117,7 @@ fig.set_label("Worst error of 100 orders against the length of the sum, both log
 #
 # ## Where low precision rounds
 #
-# DeepSeek's V4.1 release rounds only at certain points, the *rounding boundaries*, and to two formats. *bfloat16*
+# DeepSeek's V4.1 release rounds only at certain points, the *rounding boundaries*, and only to two formats. *bfloat16*
 # (bf16) has 8 significant bits. *FP8* (E4M3) has 4, and each block of 32 channels shares a *scale*: the smallest power
 # of two that keeps the block's largest magnitude in range, where a magnitude below $10^{-4}$ is replaced by $10^{-4}$.
 # (The [next section](#fp8-from-its-bits) decodes FP8 from its bits.) Between the boundaries everything is float32. In
@@ -207,17 +207,17 @@ for number, (x, y, shape, form, changed) in enumerate(marks, 1):
     ax.text(x, y - 4, changed, ha="center", va="top", fontsize=7)
 ax.set_title("V4.1 rounds at four points; two do not change ordinary rows")
 fig.set_label(
-    "The path from a table row to the new state, with four numbered roundings. 1: code times scale to the memory, in "
-    "bf16. 2: the memory to FP8, as input of the projection. 3: keys and value to bf16. 4: state plus gate times "
+    "The path from a table row to the new state, with four numbered roundings. 1: code times scale, giving the memory, "
+    "in bf16. 2: the memory to FP8, as input of the projection. 3: keys and value to bf16. 4: state plus gate times "
     "value to the new state, in bf16. Norms, score, gate, product and sum are float32. Below each rounding: the "
     "fraction of numbers that it changes, for ordinary and for near-zero rows: " + "; ".join(
         f"{name} {share}" for name, share in zip(names, percent, strict=True)) + ".")
 
 # %% [markdown]
 # Below each mark is the fraction of numbers that the rounding changes, for ordinary and for near-zero rows. Roundings 1
-# and 2 do not change ordinary rows. These rows are decoded from FP8 with a scale for the same 32 channels, so each
-# number is exact in bf16, and quantising them again gives the same codes. A port without rounding 1 or 2 passes every
-# test on such rows.
+# and 2 do not change ordinary rows. These rows come from FP8 with one scale per 32 channels, the same blocks that
+# rounding 2 uses, so each number is exact in bf16, and quantising them again gives the same codes. A port without
+# rounding 1 or 2 passes every test on such rows.
 #
 # Near-zero rows reveal both roundings. A block below $10^{-4}$ gets the scale for $10^{-4}$, which is too coarse: the
 # block's numbers lose bits or become 0. Below $2^{-126}$, numbers are subnormal in bf16 and have fewer significant
@@ -272,8 +272,9 @@ fig.set_label("Median error of five stages, logarithmic. Nothing rounded: below 
 #
 # ## FP8 from its bits
 #
-# The release's tables store one byte per number and a *scale* per 32 numbers. A code, *E4M3*, has a sign, four exponent
-# bits $e$ and three mantissa bits $m$. A scale, *E8M0*, consists of an exponent $b$ only.
+# The release's tables store one byte per number and a *scale* per 32 numbers. The byte, a code in the format
+# *E4M3*, has a sign, four exponent bits $e$ and three mantissa bits $m$. A scale, *E8M0*, consists of an exponent $b$
+# only.
 #
 # $$
 # \begin{align*}
@@ -306,13 +307,14 @@ if TORCH:
 
 # %% [markdown]
 # A scale byte has almost the same encoding as float32's exponent. But 0 means $2^{-127}$, which is *subnormal* in
-# float32 (represented by mantissa bits), whereas the shift gives 0; 255 means NaN, whereas the shift gives infinity.
+# float32 (represented by mantissa bits), whereas shifting the byte there gives 0; 255 means NaN, whereas the shift
+# gives infinity.
 #
 # ## Gradients by autograd
 #
 # torch records the computation and differentiates it (*autograd*), for any composition of ops. To check one derivative,
 # move the state in a direction, $h + \tau d$, and let $F(\tau)$ be the sum of the gated values. The error of a central
-# difference is known, and autograd also computes the third derivative in it:
+# difference depends on the third derivative, which autograd can also compute:
 #
 # $$ \frac{F(\tau) - F(-\tau)}{2\tau} - F'(0) \;\approx\; \frac{\tau^2}{6}\, F^{(3)}(0) $$
 
@@ -369,8 +371,8 @@ print(f"{short:,} of {len(mixes):,} quotients were too small by one")
 assert (ops.table_rows(mixes[None, :, None], np.array([p]))[0, :, 0] == mixes % p).all()
 
 # %% [markdown]
-# The same test works on all devices. It also works with Triton's *interpreter*, which runs kernels on a CPU, line by
-# line.
+# One test, `check_on`, works on all devices. It also works with Triton's *interpreter*, which runs kernels on a CPU,
+# line by line.
 
 # %%
 def check_on(device: str) -> None:

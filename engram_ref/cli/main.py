@@ -3,7 +3,7 @@
 Exit codes: 0 success, 1 failed comparison, 2 invalid usage, invalid input or unwritable output (one line on standard
 error), 130 interrupted.
 
-Slow imports happen inside functions, once Ctrl-C is handled.
+Slow imports happen inside functions, after the Ctrl-C handler is installed.
 """
 
 import os

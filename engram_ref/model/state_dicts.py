@@ -67,7 +67,7 @@ def without_prefix(state_dict: Mapping[str, Any], anchor: str) -> dict[str, Any]
     {'a.weight': 1, 'a.bias': 2}
     """
     if not isinstance(state_dict, Mapping) or not all(isinstance(name, str) for name in state_dict):
-        raise InputError("state_dict", "a dictionary from names to arrays", type(state_dict).__name__,
+        raise InputError("state_dict", "a dictionary mapping names to arrays", type(state_dict).__name__,
                          "pass a module's state_dict()")
     prefixes = sorted(name.removesuffix(anchor) for name in state_dict if f".{name}".endswith(f".{anchor}"))
     if not prefixes or "" in prefixes:

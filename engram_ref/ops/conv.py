@@ -1,9 +1,9 @@
 """The short convolution: combine the gated values of nearby positions, such as those of one phrase.
 
-Each channel of each branch is filtered along time separately (depthwise), from the current and earlier positions only
+Each channel of each branch is filtered separately along time (depthwise), using only the current and earlier positions
 (causal), with taps `dilation` positions apart. With kernel 4 and dilation 3, output t reads t, t-3, t-6 and t-9:
 
-    y[t] = sum_j  w[j] * x[t - (L-1-j) * dilation],     so the last weight is that of the current position
+    y[t] = sum_j  w[j] * x[t - (L-1-j) * dilation],     so the last weight applies to the current position
 
     Y = SiLU(conv(RMSNorm(u))) + u
 

@@ -156,7 +156,8 @@ def as_stage(entry: Mapping, case: str, arrays: Mapping[str, np.ndarray]) -> Sta
     if entry["class"] not in CLASSES or (entry["class"] != "exact" and expected.dtype.kind != "f"):
         raise InputError(place, f"a class among {', '.join(CLASSES)} that fits {expected.dtype}", repr(entry["class"]))
     if scale is not None and (scale.dtype.kind != "f" or scale.shape != expected.shape):
-        raise InputError(place, f"a scale of shape {list(expected.shape)}", f"{scale.dtype} {list(scale.shape)}")
+        raise InputError(place, f"a floating-point scale of shape {list(expected.shape)}",
+                         f"{scale.dtype} {list(scale.shape)}")
     return Stage(entry["name"], expected, entry["class"], entry.get("terms", 1),
                  None if scale is None else scale.astype(np.float64))
 

@@ -103,7 +103,7 @@ class Vocabulary(ReadOnlyArrays):
     def configure(self, config: EngramConfig, pad_id: int | None = None) -> EngramConfig:
         """Return a copy of the configuration, adapted to this vocabulary.
 
-        config    the dialect; unless it has explicit multipliers, they are drawn for the new canonical size
+        config    the dialect; any multipliers that it does not set are drawn for the new canonical size
         pad_id    raw id that pads windows on the left; None: the pad_id of `config`
         returns   EngramConfig; pass the vocabulary to Addressing(config, vocabulary)
         raises    InputError if the pad id or the EOS id is not an id of this vocabulary

@@ -87,7 +87,7 @@ def test_export_round_trip(capsys, tmp_path):
 def test_export_to_nonempty_folder_fails(capsys, tmp_path):
     (tmp_path / "mine").write_text("precious", encoding="utf-8")
     code, _, err = run(capsys, "export", tmp_path)
-    assert code == 2 and "expected a new or an empty folder" in err
+    assert code == 2 and "expected a new or empty folder" in err
     assert [p.name for p in tmp_path.iterdir()] == ["mine"]
     assert run(capsys, "export", tmp_path / "mine")[0] == 2
     assert run(capsys, "export", tmp_path / "no" / "where")[0] == 2

@@ -183,7 +183,7 @@ def test_canonicalise_is_a_lookup(data):
 @given(st.integers(0, 10**9))
 @example(561).via("Carmichael")
 @example(1_373_653).via("passes bases 2 and 3")
-def test_is_prime_against_trial_division(n):
+def test_is_prime_agrees_with_trial_division(n):
     assert is_prime(n) == slow_primes.is_prime(n)
 
 

@@ -47,7 +47,7 @@ def test_ctrl_c_exits_130_without_a_traceback():
 
 
 @pytest.mark.parametrize("encoding", ["ascii", "latin-1"])
-def test_a_terminal_without_utf8_gets_every_line(encoding):
+def test_every_line_is_printed_to_a_terminal_without_utf8(encoding):
     done = spawn("walk", "日本 é 🙂", env={"PYTHONIOENCODING": encoding})
     assert done.returncode == 0 and done.stderr == b"" and b"gate" in done.stdout
 

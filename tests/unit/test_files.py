@@ -213,7 +213,7 @@ def test_a_full_disk_leaves_everything_unchanged(tmp_path):
     assert contents_of(tmp_path) == before and list((tmp_path / "empty").iterdir()) == []
 
 
-def test_ids_with_out_prints_one_line_if_the_file_is_too_large(tmp_path):
+def test_ids_out_option_prints_one_line_if_the_file_is_too_large(tmp_path):
     code = ("import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (300, 300))\n"
             "from engram_ref.cli.main import main; sys.exit(main())")
     done = subprocess.run([sys.executable, "-c", code, "ids", "a horse", "--out", str(tmp_path / "rows.npy")],
@@ -277,7 +277,7 @@ def test_an_empty_folder_keeps_its_mode_and_inode(tmp_path):
                          ids=["a FIFO", "a file", "files"])
 def test_an_occupied_path_raises(tmp_path, make):
     make(tmp_path / "taken")
-    with pytest.raises(InputError, match="a new or an empty folder"):
+    with pytest.raises(InputError, match="a new or empty folder"):
         write_folder(tmp_path / "taken", {"a": NEW})
     assert [path.name for path in tmp_path.iterdir()] == ["taken"]
 

@@ -90,7 +90,7 @@ def test_prefix_rules():
 
 
 @each_loader
-def test_a_missing_array_raises_with_examples_of_the_others(make, load):
+def test_the_error_for_a_missing_array_names_some_of_the_others(make, load):
     state = make()
     missing = next(reversed(state))
     del state[missing]

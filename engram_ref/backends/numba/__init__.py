@@ -1,7 +1,7 @@
-"""All ops, with the hot loops compiled by Numba; the other ops are those of the definition.
+"""All ops: those with hot loops are compiled by Numba, the rest are taken from the definition (NumPy).
 
 The module has the same names as its namespace, `NAMESPACE`: pass either as ops= to `engram`, `forward` or `Addressing`.
-Each kernel is compiled at its first call, which takes about a second; if ENGRAM_REF_JIT_CACHE names a folder, compiled
+Each kernel is compiled on its first call, which takes about a second; if ENGRAM_REF_JIT_CACHE names a folder, compiled
 kernels are stored there and reused. Kernels use every core unless `threads(n)` sets a different number; the results are
 bit-identical for any number of threads.
 """

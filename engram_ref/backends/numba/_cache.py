@@ -51,7 +51,7 @@ def open_folder(path: str) -> Path:
 
     raises   InputError if it cannot be created or used, or if it belongs to a different user: its files are executed
     """
-    folder = Path(path).absolute() / digest_of(Path(__file__).parents[2], facts())
+    folder = Path(path).expanduser().absolute() / digest_of(Path(__file__).parents[2], facts())
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         folder.mkdir(mode=0o700, exist_ok=True)

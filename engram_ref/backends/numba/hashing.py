@@ -64,7 +64,7 @@ def table_rows(mixes: np.ndarray, primes: np.ndarray, out: np.ndarray | None = N
 def rows_of_layers(ids: np.ndarray, canonical: np.ndarray, history: np.ndarray, multipliers: np.ndarray,
                    primes: np.ndarray, offsets: np.ndarray | None, pad_id: int, eos_id: int | None,
                    out: np.ndarray | None) -> np.ndarray:
-    """Compute the rows of Y layers; arguments as in ops.composite.address_layers, with an empty map instead of None.
+    """Compute the rows of Y layers; as ops.composite.address_layers, but `canonical` is an empty array instead of None.
 
     returns   int64 [Y, B, T, C]
     """

@@ -16,7 +16,7 @@ def round_bf16(x: torch.Tensor) -> torch.Tensor:
 
 
 def dequantise(codes: torch.Tensor, scales: torch.Tensor, dtype: torch.dtype | type = np.float32) -> torch.Tensor:
-    """Torch version of ops.codecs.dequantise; decodes with the reference's tables of 256 values."""
+    """Torch version of ops.codecs.dequantise; decodes with the definition's 256-entry lookup tables."""
     if codes.dtype != torch.uint8 or scales.dtype != torch.uint8:
         raise InputError("codes, scales", "uint8", f"{dtype_name(codes)}, {dtype_name(scales)}")
     if codes.shape != (*scales.shape[:-1], scales.shape[-1] * BLOCK):
@@ -50,4 +50,4 @@ def quantise(x: torch.Tensor, floor: float = QUANTISE_FLOOR) -> tuple[torch.Tens
 def _check_float32(x: torch.Tensor) -> None:
     """Raise InputError unless the dtype is float32."""
     if x.dtype != torch.float32:
-        raise InputError("x", "float32", dtype_name(x), "a wider number would be rounded twice")
+        raise InputError("x", "float32", dtype_name(x), "values of a wider dtype would be rounded twice")

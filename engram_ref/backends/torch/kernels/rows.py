@@ -8,8 +8,8 @@ computed once per program. For y below 2^64 the quotient (y * reciprocal) >> 64 
 
     0 <= y / p - y * reciprocal / 2^64 <= y / 2^64 < 1
 
-so the remainder is in [0, 2p), and one conditional subtraction completes it. For a negative mix x the kernel uses
-~x = -x - 1 and x mod p = p - 1 - (~x mod p).
+so the remainder is in [0, 2p), and one conditional subtraction brings it into [0, p). For a negative mix x the kernel
+uses ~x = -x - 1 and x mod p = p - 1 - (~x mod p).
 """
 
 import torch
@@ -27,7 +27,7 @@ BLOCK = 128      # tokens per program: choice
 
 @triton.jit
 def floor_mod(x, p, reciprocal):
-    """x mod p in [0, p) for every int64 x; `%` would have the sign of x."""
+    """x mod p in [0, p) for every int64 x; the result of `%` would take the sign of x."""
     negative = x < 0
     y = tl.where(negative, ~x, x).to(tl.uint64)
     r = y - tl.umulhi(y, reciprocal) * p.to(tl.uint64)
