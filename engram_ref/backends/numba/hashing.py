@@ -19,7 +19,7 @@ from engram_ref.checks import check_shapes
 from engram_ref.errors import InputError
 from engram_ref.ops.canonical import DEAD
 
-TOKENS = 4              # reduced together: the constants of their columns are loaded once
+TOKENS = 8              # reduced together: the constants of their columns are loaded once
 BLOCK = 512             # tokens per block; the mixes of a block fit into the first-level cache
 NO_MAP = np.empty(0, dtype=np.int64)
 INT64 = np.dtype(np.int64)
