@@ -2,7 +2,7 @@
 # # The dialects of Engram
 #
 # Engram exists in several versions: the [paper](https://arxiv.org/abs/2601.07372), the authors'
-# [demo](https://github.com/deepseek-ai/Engram), DeepSeek-V4.1-Flash (V4.1), and a variant by Qwen, its per-layer
+# [demo](https://github.com/deepseek-ai/Engram), DeepSeek-V4.1-Flash (V4.1), and a Qwen variant called per-layer
 # embedding, published in [HF transformers](https://github.com/huggingface/transformers) as `qwen4_exp`. All of them
 # look up the last few tokens (an **n-gram**) in hashed tables and scale the result by a gate, but they differ in most
 # details. We call each version a **dialect**.
@@ -59,8 +59,8 @@ for label, in_words in DIALECT_FIELDS:
 # choices, and no choice is the same in all four. (Not every preset is a dialect: `engram-40b`, the paper's larger
 # model, differs from `engram-27b` only in the size of the tables.)
 #
-# If no source publishes a value, the cell shows this project's own choice; [Choices](../reference/choices.md) lists
-# these. The complete table is [in the reference](../reference/dialects.md).
+# Where no source publishes a value, the cell shows this project's own choice; [Choices](../reference/choices.md) lists
+# all such values. The complete table is [in the reference](../reference/dialects.md).
 
 # %% tags=["fold"]
 def differing(one: EngramConfig, other: EngramConfig) -> list[str]:
@@ -158,7 +158,7 @@ assert len({mix for mix, _ in layer_15.values()}) == 1
 assert len({row for _, row in layer_15.values()}) == 3
 
 # %% [markdown]
-# **Demo and V4.1** agree on the layer, 1, and on the ids of this sentence. But V4's vocabulary has 465 more tokens and
+# **Demo and V4.1** both use layer 1 and agree on the ids of this sentence. But V4's vocabulary has 465 more tokens and
 # therefore more canonical ids, and the range of the multipliers is inversely proportional to that number. The random
 # bits are the same, so all multipliers are scaled by the same factor. That is enough to change every row.
 
@@ -180,12 +180,13 @@ assert np.allclose(m_v3 / m_v4, factor, rtol=1e-9, atol=0)
 # sentence, the token that ends a document, and the sentence again. Each variant below differs from `tiny` in one
 # choice. What fraction of the rows at each position changes?
 #
-# The labels have the following meaning. The *seed index* is the number that seeds a layer's multipliers, either the
+# Here is what the labels mean. The *seed index* is the number that seeds a layer's multipliers, either the
 # layer's own number or its index in the list of layers (its *ordinal*). *SplitMix64* is Qwen's random number generator.
-# The *fill* is the id that pads a window before the start of the text. *Documents apart* makes the end mark a barrier:
-# the window of the mark itself still includes its document, but the windows of later positions include neither the mark
-# nor anything before it. The fill is then the mark, so windows are the same at the start of every document. A position
-# marked *DEAD* contains no text, for example because it belongs to an image; n-grams do not extend across it either.
+# The *fill* is the id that pads a window before the start of the text. *Separate documents* makes the end mark a
+# barrier: the window of the mark itself still includes its document, but the windows of later positions include neither
+# the mark nor anything before it. The fill is then the mark, so windows are the same at the start of every document. A
+# position marked *DEAD* contains no text, for example because it belongs to an image; n-grams do not extend across it
+# either.
 
 # %%
 tiny, layer = preset("tiny"), 1
@@ -208,7 +209,7 @@ variants = {                             # label: changed fields, layer, ids
     "SplitMix64": ({"multiplier_generator": "splitmix64"}, layer, ids),
     "larger tables": ({"table_sizes": (1010, 1510)}, layer, ids),
     "fill: pad id 0": ({"pad_id": 0}, layer, ids),
-    "documents apart": ({"eos_id": END}, layer, ids),
+    "separate documents": ({"eos_id": END}, layer, ids),
     "token 8 is DEAD": ({}, layer, dead),
     "orders up to 4": (four_fields, layer, ids),
 }
@@ -237,7 +238,7 @@ fig.set_label("A grid: ten changed choices down, positions across; a square "
               "marks a position with changed rows, darker for more of them. "
               "Vocabulary, raw ids, layer number, seed index, generator and "
               "table size change every position. The fill changes positions "
-              "0 and 1. Keeping documents apart also changes these, since the "
+              "0 and 1. Separating the documents also changes these, since the "
               "end mark is then the fill, and the position after the "
               "document's end. A dead token changes its own position and the "
               "next two. Orders up to 4 change nothing.")
@@ -247,13 +248,13 @@ everywhere = list(variants)[:6]
 assert all(changed[label].mean() > 0.99 for label in everywhere)
 assert all((changed[label] > 0.5).all() for label in everywhere)
 assert positions["fill: pad id 0"] == [0, 1]
-assert positions["documents apart"] == [0, 1, len(raw) + 1]
+assert positions["separate documents"] == [0, 1, len(raw) + 1]
 assert positions["token 8 is DEAD"] == [8, 9, 10]
 assert positions["orders up to 4"] == []        # the old columns are unchanged
 
 # %% [markdown]
 # Each line is one changed choice; a square marks a position whose rows changed, darker for more of them. Six choices
-# change almost every row, even if they look minor: a layer number off by one is as bad as a different vocabulary. A
+# change almost every row, however minor they look: a layer number off by one is as bad as a different vocabulary. A
 # port with such an error is wrong everywhere, so a test of one token detects it.
 #
 # The fill and the barriers (a document's end, a DEAD mark) affect only positions whose n-grams extend across an edge. A
@@ -269,8 +270,8 @@ assert (taller.primes[2][:tiny.columns] != Addressing(tiny).primes[2]).any()
 # ## Which choices change values?
 #
 # The other choices leave the row indices unchanged and affect the computation after the lookup. We keep the rows, the
-# random weights and the **hidden state** (the model's vectors for a position) and measure the largest change of the
-# output, relative to its size. ("FP8 and bf16 inside" rounds like the released V4.1, in [four
+# random weights and the **hidden state** (the model's vectors for a position) and measure the largest change in the
+# output, relative to its size. ("FP8 and bf16 rounding" rounds like the released V4.1, in [four
 # places](15_torch_and_cuda.md#where-low-precision-rounds); `eps`, gains and the factored score are explained in
 # [tutorial 05](05_gate.md), the dilation in [06](06_short_conv.md).)
 
@@ -300,7 +301,7 @@ choices = {                              # label: changed fields, weights
     "no biases": ({"projection_bias": False}, without("bias")),
     "gains 1 + w": ({"gain_form": "zero_centred"}, weights),
     "gate: plain sigmoid": ({"gate_form": "sigmoid"}, weights),
-    "FP8 and bf16 inside": ({"rounding": "fp8_bf16"}, single),
+    "FP8 and bf16 rounding": ({"rounding": "fp8_bf16"}, single),
     "rows kept as bf16": ({"table_codec": "bf16"}, bf16_table),
     "query/key eps 1e-5": ({"norm_eps": 1e-5}, weights),
     "query/key eps 1e-20": ({"norm_eps": 1e-20}, weights),
@@ -329,7 +330,7 @@ ax.axvline(2.0**-8, color="C1", linestyle="--", linewidth=1)
 ax.annotate("rounding error of bf16", (2.0**-9, -0.6), fontsize=8, ha="right")
 ax.set(xscale="log", yticks=range(len(effect)), yticklabels=list(effect),
        xlim=(floor, 100), ylim=(len(effect) - 0.5, -1.5),
-       xlabel="largest change of the output, relative to its size")
+       xlabel="largest change in the output, relative to its size")
 ax.set_title("Value errors come in all sizes, some below any tolerance")
 fig.set_label("Eleven changed choices down, the relative change of the output "
               "across, logarithmic. Convolution, dilation, biases, gains and "
@@ -337,7 +338,7 @@ fig.set_label("Eleven changed choices down, the relative change of the output "
               "by 0.01 to 0.2, an eps of 1e-5 by 1e-5, an eps of 1e-20 and the "
               "factored score by 1e-14 or less, copysign not at all.")
 assert all(effect[label] > 0.1 for label in list(choices)[:5])
-assert 5e-3 < effect["rows kept as bf16"] < effect["FP8 and bf16 inside"] < 0.2
+assert 5e-3 < effect["rows kept as bf16"] < effect["FP8 and bf16 rounding"] < 0.2
 assert 1e-7 < effect["query/key eps 1e-5"] < 1e-4
 assert max(effect["query/key eps 1e-20"], effect["factored score"]) < 1e-13
 assert effect["gate: copysign"] == 0
@@ -403,8 +404,8 @@ assert np.isclose(scores["qwen"] / plain[0], (1.8 / 0.8) ** 2, rtol=1e-5)
 #
 # ## How the versions differ
 #
-# This whole tutorial is about the differences. The [errata page](../paper/errata.md) lists the places where the paper
-# contradicts the code or itself, with evidence.
+# This tutorial as a whole describes the differences. The [errata page](../paper/errata.md) lists the places where the
+# paper contradicts the code or itself, with evidence.
 #
 # ## Exercises
 #
@@ -426,8 +427,8 @@ assert differing(mine, demo) == ["score", "gate", "query/key eps",
                                  "convolution", "conv eps", "conv init"]
 
 # %% [markdown]
-# **2.** On texts of three documents, a port's rows are right except at the first position of the second and the third
-# document. Which choice is wrong, and in which ways can it be wrong?
+# **2.** On texts of three documents, a port's rows are right except at the first positions of the second and third
+# documents. Which choice is wrong, and in which ways can it be wrong?
 #
 # ??? tip "Hint"
 #     Which line of the first figure shows this pattern?

@@ -5,12 +5,12 @@
 #
 # - compute eight remainders at once without division, and prove that each is exact;
 # - say under which conditions a sum of floats has the same bits with any number of threads;
-# - replace a norm over 10,240 numbers by four factors, and interpret a benchmark by ratios instead of times.
+# - replace a norm over 10,240 numbers with four factors, and judge a benchmark by ratios rather than times.
 #
 # ## The cost of computing rows
 #
 # The package has two implementations of its hot loops. `engram_ref.ops` is the definition, in NumPy.
-# `engram_ref.backends.numba` contains the fast versions: Python functions with the same names that Numba compiles to
+# `engram_ref.backends.numba` contains the fast versions: Python functions of the same names, which Numba compiles to
 # machine code. This page explains why they are fast and why their results are the same.
 #
 # Every token reads a row in every column of every layer, and a row index is a remainder: a [hash](03_hash_by_hand.md),
@@ -45,7 +45,7 @@ assert p == 2_262_409 and len(primes) == 32 and set(ops.__all__) <= set(fast.__a
 # %% [markdown]
 # A processor can multiply eight numbers with one instruction: they are stored in a *vector register*, each in its own
 # *lane*. But x86 processors have no vector instruction for integer division; they divide 64-bit integers one at a time.
-# So we replace the division by a multiplication.
+# So we replace the division with a multiplication.
 #
 # ## Step 1: multiply by 1/p
 #
@@ -138,8 +138,8 @@ print(f"as unsigned, r = -5 is {r[0]:,} and r + p is {(r + np.uint32(p))[0]:,}")
 #
 # ## The proof
 #
-# Testing two thousand of $2^{64}$ values proves little, but there is a short proof. It covers every 64-bit $x$ and all
-# $p$ with $2^{12} < p < 2^{31}$; for other primes the package uses division.
+# Testing two thousand of the $2^{64}$ values proves little, but there is a short proof. It covers every 64-bit $x$ and
+# all $p$ with $2^{12} < p < 2^{31}$; for other primes the package uses division.
 #
 # 1. **The relative error before the addition is below $2u$.** Rounding to a double changes a number by a relative error
 #    of at most $u / (1 + u)$, where $u = 2^{-53}$. $x$ and $1/p$ are rounded; their product is not, since the fused
@@ -176,9 +176,9 @@ for d in (least, high - 1):                              # both ends of the rang
 assert least == 4099 and ops.is_prime(high - 1)
 
 # %% [markdown]
-# The proof bounds the error of the quotient by 1. How large is the actual error? For the prime of a table, almost all
-# of it is due to the last rounding. For the smallest prime allowed the error is slightly larger. And 997, the first
-# prime of the preset `tiny`, is too small: its quotients exceed $2^{51}$.
+# The proof bounds the error of the quotient by 1. How large is the actual error? For a prime of the paper's tables,
+# almost all of it is due to the last rounding. For the smallest prime allowed the error is slightly larger. And 997,
+# the first prime of the preset `tiny`, is too small: its quotients exceed $2^{51}$.
 
 # %% tags=["fold"]
 draws = np.sort(rng.integers(0, 2**63 - 1, 1200))
@@ -208,12 +208,12 @@ assert tiny == 997 and 1e15 < worst[tiny] < 1e16
 assert not wrong[tiny][~exceeds].any() and wrong[tiny][exceeds].mean() > 0.99
 
 # %% [markdown]
-# With 997 every remainder is correct while the quotient is at most $2^{51}$. Beyond that the sum is outside $[2^{52},
-# 2^{53}]$, the low bits of its pattern are no longer $q$, and remainders are correct only by chance.
+# With 997 every remainder is correct as long as the quotient is at most $2^{51}$. Beyond that the sum is outside
+# $[2^{52}, 2^{53}]$, the low bits of its pattern are no longer $q$, and remainders are correct only by chance.
 #
 # ## A block at a time
 #
-# The definition computes one array after the other, each as long as the text. The arrays of a long text do not fit into
+# The definition computes one array after another, each as long as the text. The arrays of a long text do not fit into
 # the *cache*, the small and fast memory inside the processor. The fast version processes 512 tokens through all five
 # steps (canonical ids, visible counts, windows, mixes, rows) and then reuses the same small arrays for the next 512.
 #
@@ -249,7 +249,7 @@ assert windows[N - 1:] == ops.windows(ids, history, PAD, EOS)[0].tolist()
 #
 # A large input is split into ranges of tokens that are distributed over threads. (The input below is small and is split
 # only because the cell lowers the threshold.) A thread that starts in the middle reads the $N - 1$ tokens before its
-# range from the input. No thread depends on the result of a different one, so the split does not affect the output:
+# range from the input. No thread depends on another thread's result, so the split does not affect the output:
 
 # %%
 text = rng.integers(-1, 50, (3, 1500))                   # -1 is DEAD, 9 ends a document
@@ -282,7 +282,7 @@ normed, same = fast.rms_norm(vectors, ones, 0.0), {"by lane": 0, "left to right"
 for v, y in zip(vectors, normed, strict=True):
     same["by lane"] += norm(v, sums.lane_sum(v * v, 64)).tobytes() == y.tobytes()
     same["left to right"] += norm(v, np.cumsum(v * v)[-1]).tobytes() == y.tobytes()
-print("of 600 vectors, bitwise equal to a sum", same)
+print("of 600 vectors, bitwise equal when summed", same)
 assert same["by lane"] == 600 > same["left to right"] + 100 and sums.BYTES // 4 == 16
 for count in (1, 3):
     with fast.threads(count), patch.object(_threads, "MIN_PARALLEL_BYTES", 0):
@@ -327,10 +327,10 @@ assert M * D == 10_240 and M == 4 and f[3] < 0.01 and min(cancelled * v.std()) >
 # %% [markdown]
 # ## Benchmark results
 #
-# A time depends on the machine and on its load. So the benchmark, `engram-ref bench`, runs two variants alternately and
+# Timings depend on the machine and its load. So the benchmark, `engram-ref bench`, runs two variants alternately and
 # reports a ratio. The ratio to a *baseline*, a plain program for the same task, shows how many times as fast the
-# package is. The ratio to a *limit*, the same bytes or operations without any other work, such as merely filling the
-# output, shows what fraction of the machine's capability the package reaches. The following cells show the newest
+# package is. The ratio to a *limit*, a run of only the unavoidable bytes or operations (for example, just filling the
+# output), shows what fraction of the machine's capability the package reaches. The following cells show the newest
 # result that ships with the package, and the machine on which it was measured:
 
 # %%
@@ -393,7 +393,7 @@ limit, large = 4093 * 2**51, next(d for d in range(2**33 // 3 + 1, 2**32) if ops
 assert fails([limit - 1, 1 - limit, limit + 10**5, -(2**63)], 4093) == [0, 0, 1, 1]
 assert not any(fails(probes.tolist(), 2**31 + 11)) and fails([large // 2], large) == [1]
 assert all(map(ops.is_prime, (4093, 2**31 + 11)))
-print(f"4093 fails from {limit:,} on: {1 - limit / 2**63:.2%} of all x")
+print(f"4093 fails from x = {limit:,} upwards: {1 - limit / 2**63:.2%} of all x")
 print(f"{large:,} fails, with {large // 2:,}")
 
 # %% [markdown] tags=["answer"]

@@ -68,7 +68,7 @@ def values(case: Case, setting: Setting, label: str, progress: Callable[[str], N
 
 
 def not_judged(case: Case, setting: Setting) -> str:
-    """Reason that a case's goals are not judged here; "" if they are."""
+    """Why a case's goals are not judged here; "" if they are."""
     if setting.quick:
         return "small sizes (--quick)"
     if not has_avx512():

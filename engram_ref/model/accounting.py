@@ -119,7 +119,7 @@ def allocate(p_total: float, p_active: float, rho: float, expert: float, top_k: 
              engram: EngramConfig) -> tuple[int, int]:
     """Split a sparse budget by rho into a number of routed experts and a table size; the inverse of `allocation`.
 
-    p_total, p_active   parameters without vocabulary matrices
+    p_total, p_active   parameter counts, excluding vocabulary matrices
     rho                 fraction of the sparse budget for routed experts, in [0, 1]
     expert              parameters of one routed expert over all layers (expert_parameters)
     top_k               experts per token

@@ -90,7 +90,7 @@ def check_array(array: np.ndarray, declared: Parameter, embedding: np.ndarray, c
     if declared.kind in ("table", "constant"):
         engram_parameters.check_dtype(name, declared, dtype)
     elif dtype not in declared.dtypes or array.dtype != embedding.dtype:
-        raise InputError(f"parameter {name}", "the dtype of embed.weight, float32 or float64", dtype)
+        raise InputError(f"parameter {name}", "dtype float32 or float64, the same as embed.weight", dtype)
 
 
 def save(parameters: Mapping[str, np.ndarray], path: str | Path) -> None:

@@ -75,7 +75,7 @@ def test_every_channel_has_the_scale_of_its_block():
     assert_close("memory", np.repeat(np.float32([1, 2, 0.5, 8]), 32)[None, None], found, "exact")
 
 
-def test_rows_beyond_2_to_the_31_bytes():
+def test_rows_beyond_2_gib():
     """The table is the upper half of a larger buffer, so a wrapped offset would read valid but wrong bytes."""
     half, W = 2**31, 256
     size = 2 * half + 64 * W

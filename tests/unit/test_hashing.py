@@ -133,7 +133,7 @@ def test_splitmix_multipliers_against_plain_integers(seed, index):
 
 
 @pytest.mark.parametrize("name", presets())
-def test_preset_multipliers_against_both_generators(name):
+def test_preset_multipliers_match_the_slow_generators(name):
     config = preset(name)
     generate = hashing.GENERATORS[config.multiplier_generator]
     expected = slow_addressing.drawn_multipliers(config)

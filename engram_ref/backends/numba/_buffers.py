@@ -82,5 +82,5 @@ def result(out: np.ndarray | None, shape: tuple[int, ...], dtype: type, *inputs:
     if not out.flags.writeable:
         raise InputError("out", f"a writable array of {expected}", "a read-only array")
     if any(np.may_share_memory(out, array) for array in inputs):
-        raise InputError("out", "an array that shares no memory with the inputs", "one that shares some")
+        raise InputError("out", "an array that shares no memory with the inputs", "one that shares memory")
     return out

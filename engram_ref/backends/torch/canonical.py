@@ -12,7 +12,7 @@ SIGNED = (torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 def canonicalise(ids: torch.Tensor, canonical: Constant) -> torch.Tensor:
-    """Torch version of ops.canonical.canonicalise; does not read values: torch itself raises for an id out of range."""
+    """Torch version of ops.canonical.canonicalise; checks no values: torch itself raises for an id out of range."""
     _check_signed(ids, "ids")
     valid = torch.where(ids == DEAD, 0, ids)
     mapped = constant(canonical, ids).index_select(0, valid.reshape(-1))     # unlike [], raises for negative ids
