@@ -49,7 +49,7 @@ def __dir__() -> list[str]:
     return sorted({*globals(), *__all__})
 
 
-class _Package(type(sys)):      # type: ignore[misc]
+class _Package(type(sys)):      # type: ignore[misc]  # importing types takes milliseconds
     """This package. `presets` and `model_presets` stay functions although modules of the same names define them."""
 
     def __setattr__(self, name: str, value: object) -> None:

@@ -50,7 +50,7 @@ def check_fields(config: Any) -> None:
 
     raises   InputError naming the first invalid field
     """
-    for field, annotation in annotations(type(config)).items():      # type: ignore[arg-type]
+    for field, annotation in annotations(type(config)).items():   # type: ignore[arg-type]  # mypy: types are unhashable
         object.__setattr__(config, field, checked(field, getattr(config, field), annotation))
 
 

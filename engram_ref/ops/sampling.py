@@ -21,7 +21,7 @@ def sample(logits: np.ndarray, temperature: float, rng: "np.random.Generator | N
         check_kind("rng", rng, np.random.Generator)
         below = logits.astype(np.float64) - logits.max(axis=-1, keepdims=True)     # at most 0: no overflow to +inf
         with np.errstate(over="ignore"):
-            logits = below / temperature + rng.gumbel(size=logits.shape)    # type: ignore[union-attr]
+            logits = below / temperature + rng.gumbel(size=logits.shape)    # type: ignore[union-attr]  # not None
     return logits.argmax(axis=-1).astype(np.int64)
 
 
