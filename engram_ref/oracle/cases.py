@@ -1,20 +1,36 @@
-"""Golden cases in memory: a call, its arguments and its acceptable answers."""
+"""Cases in memory: a call, its arguments and its acceptable answers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
+from engram_ref.ops.namespace import Ops
+
+TOPICS = {"engram": "module", "engram_stream": "module", "forward": "model", "forward_stream": "model"} | dict.fromkeys(
+    ("addressing", "addressing_stream", "stepper", "address", "address_layers"), "addressing")
+"""Op -> topic, for ops that are not in the file of their topic."""
+
+
+def topic_of(op: str) -> str:
+    """Return the topic of an op: one of TOPICS, or the name of the file in engram_ref/ops that defines it."""
+    return TOPICS.get(op) or getattr(Ops, op).__module__.rsplit(".", 1)[-1]
+
 
 @dataclass(frozen=True)
 class Stage:
-    """One expected array and its tolerance: see oracle/compare.py."""
+    """One expected array and its tolerance: see oracle/compare.py.
+
+    noise    rounding noise of the whole computation up to this stage, per element, in units of the unit roundoff: see
+             oracle/noise.py. None if the stage is exact, or in golden files, which do not store it
+    """
 
     name: str
     array: np.ndarray
     tolerance_class: str
     terms: int
     scale: np.ndarray | None
+    noise: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -39,6 +55,9 @@ class Case:
     stages      in order of computation; the call returns those named in `outputs`
     flags       kinds of bug that a failure suggests: see oracle/flags.py
     accept      other acceptable answers
+    kind        "plain", "solved" (inputs at the special points of a formula), "schedules" (one text in many calls) or
+                "released" (the shapes of a released model)
+    result      "valid"; "acceptable" if there are other acceptable answers; "invalid" if the input must be refused
     """
 
     name: str
@@ -49,6 +68,13 @@ class Case:
     outputs: tuple[str, ...]
     flags: tuple[str, ...]
     accept: tuple[Alternative, ...] = ()
+    kind: str = "plain"
+    result: str = "valid"
+
+    @property
+    def group(self) -> str:
+        """Kind and topic, such as "solved/gate"."""
+        return f"{self.kind}/{topic_of(self.op)}"
 
     @property
     def traced(self) -> bool:

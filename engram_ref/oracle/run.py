@@ -10,7 +10,7 @@ from engram_ref.model.state import DecodeState
 from engram_ref.ops.namespace import CONSTANTS, Ops
 from engram_ref.oracle.cases import Case, Vectors
 from engram_ref.oracle.encoding import decode_all
-from engram_ref.oracle.streams import ModelStream, ModuleStream, RowStream, play
+from engram_ref.oracle.streams import STREAMS, ModelStream, ModuleStream, play
 from engram_ref.trace import Trace, copied
 
 Stages = dict[str, np.ndarray]
@@ -33,6 +33,22 @@ class Adapter:
     dtype: Callable[[type], object] = lambda dtype: dtype
 
 
+@dataclass(frozen=True)
+class Setting:
+    """What a runner needs besides the arguments of its case.
+
+    namespace   the functions under test
+    adapter     conversion of arrays
+    record      receives each stage and its name; None without a trace
+    streams     the classes of oracle/streams.py that keep state between calls, by name
+    """
+
+    namespace: Ops
+    adapter: Adapter
+    record: Record
+    streams: Mapping[str, type]
+
+
 def adapter_of(namespace: Ops) -> Adapter:
     """Return the adapter of a backend: it converts to tensors if the backend has `tensors`, else to NumPy arrays."""
     tensors = getattr(namespace, "tensors", None)
@@ -42,11 +58,12 @@ def adapter_of(namespace: Ops) -> Adapter:
     return Adapter(to, dtype=lambda dtype: to(np.zeros(0, dtype=dtype)).dtype)
 
 
-def run(case: Case, vectors: Vectors, namespace: Ops, adapter: Adapter, traced: bool) -> Stages:
+def run(case: Case, vectors: Vectors, namespace: Ops, adapter: Adapter, traced: bool,
+        streams: Mapping[str, type] = STREAMS) -> Stages:
     """Return the stages of the trace, if `traced`, and the outputs of the call.
 
     Cases of the whole model or module pass the namespace as `ops`. With a trace, backends call the small ops instead
-    of fused kernels, so run a case with a trace both ways.
+    of fused kernels, so run a case with a trace both ways. `streams` are the classes that keep state between calls.
     """
     namespace = getattr(namespace, "NAMESPACE", namespace)
     if traced:
@@ -55,7 +72,7 @@ def run(case: Case, vectors: Vectors, namespace: Ops, adapter: Adapter, traced: 
         adapter = Adapter()         # every backend computes these with NumPy
     arguments = decode_all(case.arguments, vectors.arrays, vectors.configurations)
     moved = {name: part if name in HOST_ARGUMENTS else convert(part, adapter) for name, part in arguments.items()}
-    return call(case.op, moved, case.outputs, namespace, adapter, traced)
+    return call(case.op, moved, case.outputs, namespace, adapter, traced, streams)
 
 
 def convert(argument: object, adapter: Adapter) -> object:
@@ -72,7 +89,7 @@ def convert(argument: object, adapter: Adapter) -> object:
 
 
 def call(op: str, arguments: Mapping[str, object], outputs: tuple[str, ...], namespace: Ops,
-         adapter: Adapter, traced: bool) -> Stages:
+         adapter: Adapter, traced: bool, streams: Mapping[str, type] = STREAMS) -> Stages:
     """Call a function of the namespace, or one of RUNNERS, with arguments by name."""
     stages: Stages = {}
 
@@ -80,7 +97,7 @@ def call(op: str, arguments: Mapping[str, object], outputs: tuple[str, ...], nam
         stages[stage] = adapter.back(array)
 
     if op in RUNNERS:
-        result = RUNNERS[op](namespace, adapter, record if traced else None, **arguments)
+        result = RUNNERS[op](Setting(namespace, adapter, record if traced else None, streams), **arguments)
     else:
         result = getattr(namespace, op)(**arguments, **({"record": record} if traced else {}))
     parts = result if isinstance(result, tuple) else (result,)
@@ -88,34 +105,33 @@ def call(op: str, arguments: Mapping[str, object], outputs: tuple[str, ...], nam
     return stages | {name: adapter.back(part) for name, part in zip(outputs, parts, strict=True)}
 
 
-def run_stepper(namespace: Ops, adapter: Adapter, record: Record, ids: object, history: object,
-                    **constants: object) -> object:
+def run_stepper(setting: Setting, ids: object, history: object, **constants: object) -> object:
     """Run one decode step with the function that `stepper` returns: rows [B, C]."""
-    return namespace.stepper(**constants)(ids, history)
+    return setting.namespace.stepper(**constants)(ids, history)
 
 
-def run_addressing(namespace: Ops, adapter: Adapter, record: Record, config: object, canonical_ids: object,
-                       layer_id: int, history: object, flat: bool) -> tuple:
+def run_addressing(setting: Setting, config: object, canonical_ids: object, layer_id: int, history: object,
+                   flat: bool) -> tuple:
     """Return the constants of one layer, and the rows [B, T, C] of `canonical_ids`."""
-    addressing = Addressing(config, ops=namespace)
+    addressing = Addressing(config, ops=setting.namespace)
     rows = addressing.rows(canonical_ids, layer_id, history, flat=flat)
     return (addressing.multipliers[layer_id], addressing.primes[layer_id], addressing.offsets[layer_id],
             np.asarray(addressing.table_rows[layer_id]), rows)
 
 
-def run_engram(namespace: Ops, adapter: Adapter, record: Record, parameters: dict, hidden: object,
-                   rows: object, config: object, dead: object, chunks: list[int]) -> tuple:
+def run_engram(setting: Setting, parameters: dict, hidden: object, rows: object, config: object, dead: object, chunks:
+               list[int]) -> tuple:
     """Run the module over a stream in `chunks`; return Y of the last chunk and the taps after it."""
-    stream = ModuleStream.start(parameters, config, hidden, namespace)
-    Y = feed_chunks(stream, {"hidden": hidden, "rows": rows, "dead": dead}, chunks, record)
+    stream = setting.streams["module"].start(parameters, config, hidden, setting.namespace)
+    Y = feed_chunks(stream, {"hidden": hidden, "rows": rows, "dead": dead}, chunks, setting.record)
     return Y, stream.state
 
 
-def run_model(namespace: Ops, adapter: Adapter, record: Record, parameters: dict, ids: object,
-                  config: object, dead: object, chunks: list[int], absorbed: bool) -> object:
+def run_model(setting: Setting, parameters: dict, ids: object, config: object, dead: object, chunks: list[int],
+              absorbed: bool) -> object:
     """Run the whole model over a text in `chunks`; return the logits of the last chunk."""
-    stream = ModelStream(parameters, config, DecodeState.start(len(ids)), namespace, absorbed)
-    return feed_chunks(stream, {"ids": ids, "dead": dead}, chunks, record)
+    stream = setting.streams["model"](parameters, config, DecodeState.start(len(ids)), setting.namespace, absorbed)
+    return feed_chunks(stream, {"ids": ids, "dead": dead}, chunks, setting.record)
 
 
 def feed_chunks(stream: ModuleStream | ModelStream, columns: dict, chunks: list[int], record: Record) -> object:
@@ -130,25 +146,24 @@ def feed_chunks(stream: ModuleStream | ModelStream, columns: dict, chunks: list[
     return answer
 
 
-def run_row_stream(namespace: Ops, adapter: Adapter, record: Record, config: object, layer_id: int,
-                       canonical_ids: object, steps: list) -> tuple:
+def run_row_stream(setting: Setting, config: object, layer_id: int, canonical_ids: object, steps: list) -> tuple:
     """Compute the rows of one layer, step by step."""
-    stream = RowStream(Addressing(config, ops=namespace), layer_id, len(canonical_ids))
-    return play(steps, {"canonical_ids": canonical_ids}, stream, adapter.back)
+    stream = setting.streams["rows"](Addressing(config, ops=setting.namespace), layer_id, len(canonical_ids))
+    return play(steps, {"canonical_ids": canonical_ids}, stream, setting.adapter.back)
 
 
-def run_module_stream(namespace: Ops, adapter: Adapter, record: Record, parameters: dict, hidden: object,
-                          rows: object, config: object, dead: object, steps: list) -> tuple:
+def run_module_stream(setting: Setting, parameters: dict, hidden: object, rows: object, config: object, dead: object,
+                      steps: list) -> tuple:
     """Run the module, step by step."""
-    stream = ModuleStream.start(parameters, config, hidden, namespace)
-    return play(steps, {"hidden": hidden, "rows": rows, "dead": dead}, stream, adapter.back)
+    stream = setting.streams["module"].start(parameters, config, hidden, setting.namespace)
+    return play(steps, {"hidden": hidden, "rows": rows, "dead": dead}, stream, setting.adapter.back)
 
 
-def run_model_stream(namespace: Ops, adapter: Adapter, record: Record, parameters: dict, ids: object,
-                         config: object, dead: object, steps: list, absorbed: bool) -> tuple:
+def run_model_stream(setting: Setting, parameters: dict, ids: object, config: object, dead: object, steps: list,
+                     absorbed: bool) -> tuple:
     """Run the whole model, step by step."""
-    stream = ModelStream(parameters, config, DecodeState.start(len(ids)), namespace, absorbed)
-    return play(steps, {"ids": ids, "dead": dead}, stream, adapter.back)
+    stream = setting.streams["model"](parameters, config, DecodeState.start(len(ids)), setting.namespace, absorbed)
+    return play(steps, {"ids": ids, "dead": dead}, stream, setting.adapter.back)
 
 
 RUNNERS: dict[str, Callable[..., object]] = {
@@ -156,4 +171,4 @@ RUNNERS: dict[str, Callable[..., object]] = {
     "addressing_stream": run_row_stream, "engram_stream": run_module_stream,
     "forward_stream": run_model_stream,
 }
-"""Functions for ops that are not plain functions; each takes namespace, adapter and record, then the arguments."""
+"""Functions for ops that are not plain functions; each takes a Setting, then the arguments."""

@@ -114,6 +114,10 @@ class ModelStream:
         return copied
 
 
+STREAMS: dict[str, type] = {"rows": RowStream, "module": ModuleStream, "model": ModelStream}
+"""The stream classes by name."""
+
+
 def play(steps: Sequence[Sequence], columns: Mapping[str, np.ndarray | None], stream: object,
          back: Callable[[object], np.ndarray]) -> tuple[np.ndarray, ...]:
     """Return the answers of all feeds, in order.

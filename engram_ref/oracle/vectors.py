@@ -143,7 +143,7 @@ def as_case(entry: Mapping, arrays: Mapping[str, np.ndarray]) -> Case:
         accept.append(Alternative(other["name"], other["why"],
                                   tuple(replaced.get(stage.name, stage) for stage in stages)))
     return Case(entry["name"], entry["op"], entry["dialect"], entry["arguments"], stages, tuple(entry["outputs"]),
-                tuple(entry["flags"]), tuple(accept))
+                tuple(entry["flags"]), tuple(accept), entry.get("kind", "plain"), entry.get("result", "valid"))
 
 
 def as_stage(entry: Mapping, case: str, arrays: Mapping[str, np.ndarray]) -> Stage:
@@ -171,7 +171,7 @@ def check_call(case: Case, vectors: Vectors) -> None:
         raise InputError(f"case {case.name}", "outputs that are stages of the case", list(case.outputs))
     arguments = decode_all(case.arguments, vectors.arrays, vectors.configurations)
     try:
-        inspect.signature(function).bind(*((None,) * 3 if case.op in RUNNERS else ()), **arguments)
+        inspect.signature(function).bind(*((None,) if case.op in RUNNERS else ()), **arguments)
     except TypeError as error:
         raise InputError(f"case {case.name}", f"arguments that {case.op} accepts", f"an error: {error}") from error
     if "steps" in arguments:
