@@ -41,5 +41,5 @@ def lend(space, module, modules):
 def steps_of(name):
     """Return {title: {bullet: text}} of every step, in order."""
     sections = re.split(r"^## \d+\. ", render(name), flags=re.M)[1:]
-    bullet = re.compile(r"^- \*\*(\w+(?: \w+)?):\*\* ((?:.|\n(?!- |\n))*)", re.M)
+    bullet = re.compile(r"^- \*\*(\w+(?: \w+)?):\*\*\s((?:.|\n(?!- |\n))*)", re.M)
     return {section.split("\n", 1)[0]: dict(bullet.findall(section)) for section in sections}

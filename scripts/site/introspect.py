@@ -56,7 +56,7 @@ def dialects_page() -> str | None:
     sources = ["source", *(plain(c.source) for c in configs.values())]
     parts = ["# Dialects and presets", prose(presets), "## Differences", table(head, [*differ, sources]),
              "## Sizes", table(head, size_rows(dialects, configs)),
-             "The page [Constants](../specification/constants.md) has the multipliers, primes and offsets of every layer.",
+             "The page [Constants](../specification/constants.md) lists the multipliers and primes of every layer.",
              "## Every field", table(head, field_rows(configs))]
     return "\n\n".join(parts) + "\n"
 

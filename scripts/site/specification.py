@@ -31,8 +31,9 @@ An implementation needs these numbers to compute rows:
 - the offsets: the first row of each column in the flat table of the layer.
 
 A kit contains all of them as raw files, little-endian int64 in C order, for example
-`constants/deepseek-v4.1-flash/layer-1.multipliers.i64.4.bin`. [`Addressing`][engram_ref.addressing.Addressing] has them in
-Python. They are derived as specified for the [demo and the paper](demo.md), [V4.1](v4.1.md) and [Qwen](qwen.md).
+`constants/deepseek-v4.1-flash/layer-1.multipliers.i64.4.bin`. In Python,
+[`Addressing`][engram_ref.addressing.Addressing] has them. The specifications of [the demo and the paper](demo.md),
+[V4.1](v4.1.md) and [Qwen](qwen.md) state how they are derived.
 
 Each digest is the sha256 of such a file. In the lines "all layers", the array has one row per layer, in the order of
 the preset; the digests of `deepseek-v4.1-flash` in these lines equal the published ones.
