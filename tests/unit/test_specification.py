@@ -156,13 +156,19 @@ def test_the_truth_table_of_barriers_is_correct():
 
 
 def test_number_formats_in_the_text():
-    codecs = modules_of("v4.1").codecs
+    slow = modules_of("v4.1")
+    codecs = slow.codecs
     assert codecs.to_bfloat16(2.0**128 - 2.0**119) == np.inf > codecs.to_bfloat16(2.0**128 - 2.0**119 - 2.0**104)
     assert [codecs.e4m3(code)[1] for code in (0x00, 0x07, 0x08, 0x7E)] == [0, 7 * 2.0**-9, 8 * 2.0**-9, 448]
     assert codecs.e8m0(0) == 2.0**-127 and codecs.e8m0(255) == "nan" and f"{2.0**-127:.3e}" == "5.877e-39"
     brain = [codecs.dequantise(code, byte) for code in range(256) for byte in range(247)]
     different = [f32 for f32, bf16 in brain if f32 != bf16 and f32 == f32]
     assert different and max(map(abs, different)) < 2.0**-126         # R1 changes only subnormal numbers
+    faint = slow.released.memory([([1] * 32, [0])])
+    assert faint == [codecs.dequantise(1, 0)[1]] * 32 != slow.released.decode([1] * 32, [0])
+    for bits in np.random.default_rng(1).integers(0, 0x7F800000, 500).tolist() + [0x7F7F8000, 0x7F7F7FFF, 0x00018000]:
+        value, rounded = np.array([bits, (bits + 0x7FFF + (bits >> 16 & 1)) >> 16 << 16], np.uint32).view(np.float32)
+        assert codecs.to_bfloat16(float(value)) == rounded             # the rule for integers in the text
     assert codecs.dequantise(0x7E, 246)[0] < np.inf == codecs.dequantise(0x7E, 247)[0]
     config = preset("deepseek-v4.1-flash")
     assert "264 bytes" in render("v4.1") and config.bytes_per_row == 264 and config.memory_width == 6144
