@@ -153,7 +153,7 @@ def named_float32(x: np.ndarray) -> str:
 def with_errors(name: str, function: Callable, ops: Ops, noise: Noise) -> Callable:
     """Return the method that evaluates one op with errors."""
     static = isinstance(inspect.getattr_static(ops, name), staticmethod)
-    signature, budget = inspect.signature(function), (ELEMENTWISE | ALONE).get(name, (0, 0))
+    signature, budget = inspect.signature(function), (ELEMENTWISE | ALONE).get(name, (0.0, 0.0))
 
     @functools.wraps(function)
     def method(self: Ops, *arguments: object, **named: object) -> object:
@@ -163,6 +163,7 @@ def with_errors(name: str, function: Callable, ops: Ops, noise: Noise) -> Callab
             bound.apply_defaults()
             arguments = bound.args[len(owner) :]
         inputs, result = budget
+        absolute = ABSOLUTE.get(name, 0.0)
         if name in SUMS:
             n = SUMS[name](*arguments)
             inputs, result = math.sqrt(1 + n / 2), 1 + math.sqrt(n / 3)
@@ -173,7 +174,9 @@ def with_errors(name: str, function: Callable, ops: Ops, noise: Noise) -> Callab
         answer = noise.decide(name, function, *arguments) if name in DECISIONS else function(*owner, *arguments)
         if any(answer is x for x in arguments):             # a gain that effective_gain returns unchanged
             return answer
-        return noise.around(np.asarray(answer) if isinstance(answer, float) else answer, result, ABSOLUTE.get(name, 0.0))
+        if name == "sinkhorn":                              # may be computed in logarithms, each rounded
+            result *= 1 - np.log(np.clip(answer, 1e-300, 1.0))
+        return noise.around(np.asarray(answer) if isinstance(answer, float) else answer, result, absolute)
 
     return method
 
@@ -202,7 +205,8 @@ def measure(call: Call, seed: int, ops: Ops = NUMPY, alone: str = "", eps: float
         if not noise.widen(ops.round_bf16):
             break
         u = FLOAT32_U                                           # a bfloat16 step is not linear
-    return exact, {stage: np.sqrt(np.nan_to_num(total, posinf=0.0) / max(samples, 1)) for stage, total in squares.items()}
+    return exact, {stage: np.sqrt(np.nan_to_num(total / max(samples, 1), posinf=0.0))
+                   for stage, total in squares.items()}
 
 
 def noise_of(case: Case, vectors: Vectors, ops: Ops = NUMPY, samples: int = SAMPLES) -> Stages:
