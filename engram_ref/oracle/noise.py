@@ -153,32 +153,37 @@ def named_float32(x: np.ndarray) -> str:
 def with_errors(name: str, function: Callable, ops: Ops, noise: Noise) -> Callable:
     """Return the method that evaluates one op with errors."""
     static = isinstance(inspect.getattr_static(ops, name), staticmethod)
-    signature, budget = inspect.signature(function), (ELEMENTWISE | ALONE).get(name, (0.0, 0.0))
+    signature = inspect.signature(function)
 
     @functools.wraps(function)
-    def method(self: Ops, *arguments: object, **named: object) -> object:
+    def method(self: Ops, *arguments: Any, **named: object) -> object:
         owner = () if static else (ops if name == "sinkhorn" else self,)
         if named:
             bound = signature.bind(*owner, *arguments, **named)
             bound.apply_defaults()
             arguments = bound.args[len(owner) :]
-        inputs, result = budget
-        absolute = ABSOLUTE.get(name, 0.0)
-        if name in SUMS:
-            n = SUMS[name](*arguments)
-            inputs, result = math.sqrt(1 + n / 2), 1 + math.sqrt(n / 3)
-        if name == "inverse_rms":
-            arguments = arguments[0], noise.eps if arguments[1] is None else arguments[1]
+        inputs, result, absolute = budget(name, arguments)
+        if name == "inverse_rms" and arguments[1] is None:
+            arguments = arguments[0], noise.eps
         if inputs:
             arguments = tuple(x if name == "rotate" and i else noise.around(x, inputs) for i, x in enumerate(arguments))
-        answer = noise.decide(name, function, *arguments) if name in DECISIONS else function(*owner, *arguments)
+        answer: Any = noise.decide(name, function, *arguments) if name in DECISIONS else function(*owner, *arguments)
         if any(answer is x for x in arguments):             # a gain that effective_gain returns unchanged
             return answer
-        if name == "sinkhorn":                              # may be computed in logarithms, each rounded
-            result *= 1 - np.log(np.clip(answer, 1e-300, 1.0))
+        if name == "sinkhorn" and noise.u:                  # its logarithms may be rounded instead
+            answer = np.exp(noise.around(np.log(np.maximum(answer, 1e-300)), result))
         return noise.around(np.asarray(answer) if isinstance(answer, float) else answer, result, absolute)
 
     return method
+
+
+def budget(name: str, arguments: tuple) -> tuple[float, float, float]:
+    """Return the errors of one call in units of u: relative to the inputs, relative to the result, and absolute."""
+    absolute = ABSOLUTE.get(name, 0.0)
+    if name in SUMS:
+        n = SUMS[name](*arguments)
+        return math.sqrt(1 + n / 2), 1 + math.sqrt(n / 3), absolute
+    return *(ELEMENTWISE | ALONE).get(name, (0, 0)), absolute
 
 
 def measure(call: Call, seed: int, ops: Ops = NUMPY, alone: str = "", eps: float = 2.0**-52,
@@ -194,7 +199,7 @@ def measure(call: Call, seed: int, ops: Ops = NUMPY, alone: str = "", eps: float
     noise.start(0.0)
     exact = call(namespace)
     floats = [stage for stage, array in exact.items() if array.dtype.kind == "f"]
-    for _ in range(4):
+    for _ in range(4):                                          # flipped roundings may let later ones flip
         squares = {stage: np.zeros(exact[stage].shape) for stage in floats}
         for _ in range(samples):
             noise.start(u)
