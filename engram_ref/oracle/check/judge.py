@@ -19,6 +19,7 @@ from dataclasses import dataclass, fields, is_dataclass
 import ml_dtypes
 import numpy as np
 
+from engram_ref.ops.namespace import NUMPY, Ops
 from engram_ref.oracle.cases import Case, Stage, Vectors
 from engram_ref.oracle.check.pieces import pieces_of
 from engram_ref.oracle.compare import same
@@ -64,11 +65,13 @@ class StageResult:
         return self.status in GOOD
 
 
-def judge(case: Case, vectors: Vectors, answers: Mapping[str, np.ndarray]) -> list[StageResult]:
+def judge(case: Case, vectors: Vectors, answers: Mapping[str, np.ndarray], ops: Ops = NUMPY) -> list[StageResult]:
     """Judge the answers to one case, in order of computation.
 
     answers   stage -> array, of any dtype in ROUNDOFF or integers; the outputs are required, other stages optional. An
               answer "refused" states that the port refused the inputs
+    ops       the namespace that computes expected numbers from a port's own answers; the definition, unless a
+              diagnosis compares the answers with those of a known bug
     returns   one result per stage that is required or answered; for an invalid case, one named "refused"
     """
     if case.result == "invalid":
@@ -77,7 +80,7 @@ def judge(case: Case, vectors: Vectors, answers: Mapping[str, np.ndarray]) -> li
     if REFUSED in answers:
         return [StageResult(case.outputs[0], REFUSED, expected="answers", found="refused inputs")]
     stages = [stage for stage in case.stages if stage.name in answers or stage.name in case.outputs]
-    reference = Reference(case, vectors, answers)
+    reference = Reference(case, vectors, answers, ops)
     results = [judge_stage(stage, answers.get(stage.name), reference) for stage in stages]
     if all(result.ok for result in results):
         return results
@@ -93,8 +96,8 @@ def judge(case: Case, vectors: Vectors, answers: Mapping[str, np.ndarray]) -> li
 class Reference:
     """The expected numbers of one case, and their noise: those of the kit, or computed from the port's own answers."""
 
-    def __init__(self, case: Case, vectors: Vectors, answers: Mapping[str, np.ndarray]):
-        self.case, self.vectors = case, vectors
+    def __init__(self, case: Case, vectors: Vectors, answers: Mapping[str, np.ndarray], ops: Ops):
+        self.case, self.vectors, self.ops = case, vectors, ops
         arguments = decode_all(case.arguments, vectors.arrays, vectors.configurations)
         self.machine_eps = any(has_machine_eps(name, value) for name, value in arguments.items())
         self.pieces = pieces_of(case, arguments, answers)
@@ -109,7 +112,8 @@ class Reference:
             if eps not in self.measured:
                 call = lambda ops: run(self.case, self.vectors, ops, FLOAT64, self.case.traced)
                 samples = SAMPLES if stage.noise is None else 0
-                self.measured[eps] = measure(call, zlib.crc32(self.case.name.encode()), eps=eps, samples=samples)
+                self.measured[eps] = measure(call, zlib.crc32(self.case.name.encode()), self.ops, eps=eps,
+                                              samples=samples)
             exact, noise = self.measured[eps]
             yield (exact[stage.name] if self.machine_eps else stage.array,
                    noise[stage.name] if stage.noise is None else stage.noise)
@@ -120,7 +124,7 @@ class Reference:
         if piece is None:
             return
         for eps in MACHINE_EPS[precision] if self.machine_eps else (2.0**-52,):
-            exact, noise = measure(lambda ops: {name: piece(ops)}, zlib.crc32(name.encode()), eps=eps)
+            exact, noise = measure(lambda ops: {name: piece(ops)}, zlib.crc32(name.encode()), self.ops, eps=eps)
             yield exact[name], noise.get(name, np.zeros(0))
 
 
