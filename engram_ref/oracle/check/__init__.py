@@ -1,1 +1,1 @@
-"""Judging the answers of a port: reading them, comparing each stage, and reporting what differs, where, and why."""
+"""Compare a port's answers with a kit: which are wrong, where, and which known bug gives the same answers."""

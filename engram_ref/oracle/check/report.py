@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from engram_ref import __version__
 from engram_ref.oracle.cases import Case, topic_of
 from engram_ref.oracle.check.answers import Answers
 from engram_ref.oracle.check.columns import axes_of, side_columns
@@ -16,7 +17,6 @@ from engram_ref.oracle.compare import ulp_distance
 from engram_ref.oracle.encoding import decode_all
 from engram_ref.oracle.flags import FLAGS
 from engram_ref.oracle.kit.read import Kit
-from engram_ref.packages import version
 from engram_ref.stages import stage_of
 
 COMPOSED = ("addressing", "module", "model")
@@ -202,6 +202,6 @@ def as_json(verdict: Verdict) -> dict[str, object]:
                  "wrong": None if result.wrong is None else int(result.wrong.sum()),
                  "elements": None if result.wrong is None else result.wrong.size}
                 for name, result in verdict.failures.items()]
-    return {"kit": verdict.kit.digest, "engram_ref": version(), "ok": not failures,
+    return {"kit": verdict.kit.digest, "engram_ref": __version__, "ok": not failures,
             "precision": verdict.precisions(), "groups": {name: dict(groups[name]) for name in sorted(groups)},
             "failures": failures, "bugs": list(verdict.diagnosis.names), "unknown": list(verdict.unknown)}
