@@ -17,7 +17,7 @@ from scripts.builders.experts import CONFIGS, slow_moe, slow_route
 from scripts.builders.planned import bf16, case, rng_of
 
 WIDTH = 4
-BIASES = {"far-bias": (4096.0, 4096.0), "negative-bias": (-3.0, -0.5), "no-bias": (0.0, 0.0)}
+BIASES = {"far-bias": (2.0**40, 2.0**40), "negative-bias": (-3.0, -0.5), "no-bias": (0.0, 0.0)}
 """Title -> bias of expert e: the first number plus e mod 3 times the second."""
 
 

@@ -82,7 +82,8 @@ def module_case(config, tables, rows):
     h[..., KEYS:] = 0.0
     b = len(FINITE)                                 # key byte 0: a negative score, and a magnifier as in solved_modules
     memory = ops.gather_decode(p, rows, config, np.float32)
-    h[b, 0, :, :KEYS] = -np.sign(memory[b, 0, :KEYS] * (p["query_gain"] * p["key_gain"])[:, :KEYS])
+    h[b, 0, :, :KEYS] = -np.sign(memory[b, 0, :KEYS] * (p["query_gain"] * p["key_gain"] * np.diagonal(
+        p["key_weight"], axis1=1, axis2=2))[:, :KEYS])
     evaluate = stages_of(config, p, rows)
     wide = {name: array.astype(np.float64) if array.dtype == np.float32 else array for name, array in p.items()}
     Y = evaluate(parameters=wide, hidden=h, rows=rows, config=config, dead=None)["output"]

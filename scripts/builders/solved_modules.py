@@ -37,7 +37,7 @@ SHORT = {"demo-like": (-12, -26), "qwen-like": (-10, -13), "tilekernels-like": (
 """Dialect -> two exponents of a hidden state at which the mean square is near eps, in float32 and in float64."""
 
 RECIPES = ("zero key", *SCORES, "tiny hidden", "short hidden", "tiny key", "unequal branches", "aligned", "opposite",
-           "cancelling", "small values", "ordinary", "dead", "underflow", "subnormal codes")
+           "cancelling", "small values", "ordinary", "subnormal codes", "dead", "underflow")
 LARGE = ("tiny hidden", "short hidden", "unequal branches", "ordinary", "small values", "dead")     # not magnified
 UNDERFLOW = ("float32 underflows to -0.0 when the score is multiplied by the norms; normalised vectors have a product "
              "of -0.0 and others of 0.0, whose sum is 0.0")
@@ -57,19 +57,21 @@ def value_part(config):
 
 def parameters_of(config, dtype):
     """Return projections with few weights, all small multiples of a power of two, and gains that are powers of two."""
-    rng, n, first = rng_of(f"solved/{config.name}"), config.memory_width, value_part(config)
+    n, first = config.memory_width, value_part(config)
     codec = "fp32" if config.table_codec == "fp8_e8m0" else config.table_codec
-    p = random_parameters(replace(config, table_codec=codec), rng, dtype=dtype)
+    p = random_parameters(replace(config, table_codec=codec), rng_of(f"solved/{config.name}"), dtype=dtype)
+    rng = rng_of(f"solved/{n}")                 # dialects of one width share their weights
     key, value = np.zeros((M, D, n), dtype), np.zeros((D, n), dtype)
     for i in range(KEYS):
-        key[:, i, i] = 2.0 ** (np.arange(M) - 1)
+        key[:, i, i] = 2.0 ** (np.arange(M) - 1) * rng.choice([-1.0, 1.0], M)
     for d in range(D):
         value[d, first + rng.permutation(n - first)[:4]] = rng.integers(1, 8, 4) * rng.choice([-0.25, 0.25], 4)
     p |= {"key_weight": key, "value_weight": value}
     shift = 1.0 if config.gain_form == "zero_centred" else 0.0
     for name in ("query_gain", "key_gain"):
         p[name] = (rng.choice([-1.0, 0.5, 1.0, 2.0], (M, D)) - shift).astype(dtype)
-    p |= {name: np.zeros_like(array) for name, array in p.items() if name.endswith("bias")}
+    if config.projection_bias:
+        p |= {"key_bias": np.zeros((M, D), dtype), "value_bias": (rng.integers(1, 8, D) / 4).astype(dtype)}
     if config.conv_kernel:
         p["conv_weight"] = (rng.integers(-8, 9, p["conv_weight"].shape) / 8).astype(dtype)
         p["conv_gain"] = (rng.choice([0.75, 1.0, 1.5], (M, D)) - shift).astype(dtype)
@@ -78,7 +80,7 @@ def parameters_of(config, dtype):
 
 def memories(config):
     """Return the memory of each row of the batch, [B, n]: integers up to 15 times 1/8."""
-    rng, first = rng_of(f"memory/{config.name}"), value_part(config)
+    rng, first = rng_of(f"memory/{config.memory_width}"), value_part(config)
     names = recipes(config)
     e = rng.integers(1, 16, (len(names), config.memory_width)) * rng.choice([-0.125, 0.125],
                                                                             (len(names), config.memory_width))
@@ -99,7 +101,7 @@ def hidden_of(config, p, e, rows):
     names, rng = recipes(config), rng_of(f"hidden/{config.name}")
     gains = [ops.effective_gain(p[f"{name}_gain"].astype(np.float64), config.gain_form) for name in ("query", "key")]
     gain, keys = gains[0] * gains[1], np.zeros((len(names), M, D))
-    keys[..., :KEYS] = e[:, None, :KEYS] * 2.0 ** (np.arange(M) - 1)[:, None]
+    keys[..., :KEYS] = e[:, None, :KEYS] * np.diagonal(p["key_weight"], axis1=1, axis2=2)[:, :KEYS]
     h = rng.integers(1, 16, keys.shape) * rng.choice([-0.125, 0.125], keys.shape)
     for b, name in enumerate(names):
         if name in SCORES:
@@ -113,7 +115,7 @@ def hidden_of(config, p, e, rows):
             h[b] = np.sign(gain) * keys[b] * (1 if name == "aligned" else -1)
         elif name == "cancelling":                  # large products in channels 0 and 1, a small one in channel 2
             h[b, :, 3:KEYS] = 0.0
-            h[b, :, 0], h[b, :, 1] = 64 * e[b, 1] / gain[:, 0], -64 * e[b, 0] / gain[:, 1]
+            h[b, :, 0], h[b, :, 1] = 64 * keys[b, 0, 1] / gain[:, 0], -64 * keys[b, 0, 0] / gain[:, 1]
             h[b, :, 2] = 0.125 * np.sign(keys[b, :, 2] * gain[:, 2])
         elif name == "underflow":
             h[b] = 0.0
@@ -193,27 +195,30 @@ def arguments_of(config, dtype):
 
 
 def modules():
-    """Yield one case per dialect."""
+    """Yield one case per dialect, and one for the underflow, which has two acceptable answers."""
     for label, config in CONFIGS.items():
         emulated = config.rounding != "none"
         a = arguments_of(config, np.float32 if emulated else np.float64)
-        slow = slow_rounded if emulated else slow_residual
-        kind = {"kind": "f32", "rounded": ("residual",), "exact": ("memory", "key", "value"), "truth": stages_of(
-            config, a["parameters"], a["rows"])} if emulated else {}
-        flags = "clamp minus-zero eps unequal-branches dialect" + " subnormal rounding" * emulated
-        yield case(f"engram_residual/{label}-solved", outputs=("residual",), traced=True, terms=terms_of(config),
-                   slow=slow, flags=flags, dialect=label, accept=underflow(config, a["hidden"], slow),
-                   kind_of_case="solved", **kind, **a)
+        shared = {"outputs": ("residual",), "traced": True, "terms": terms_of(config), "dialect": label,
+                  "slow": slow_rounded if emulated else slow_residual, "kind_of_case": "solved"}
+        if emulated:
+            shared |= {"kind": "f32", "rounded": ("residual",), "exact": ("memory", "key", "value")}
+        B = len(recipes(config)) - (config.score_form == "factored")
+        flags = "clamp eps unequal-branches dialect" + " subnormal rounding" * emulated
+        yield case(f"engram_residual/{label}-solved", flags=flags, **shared, **truth_of(a, slice(B)))
+        if config.score_form == "factored":
+            last = truth_of(a, slice(B, None))
+            changed = last["hidden"].copy()
+            changed[..., 0] = -changed[..., 0]
+            plus = Other("a score of +0.0", UNDERFLOW, {"hidden": changed}, shared["slow"])
+            yield case(f"engram_residual/{label}-underflow", flags="minus-zero dialect", accept=[plus], **shared, **last)
 
 
-def underflow(config, hidden, slow):
-    """Return the answer of implementations that normalise before the product: there the score is +0.0."""
-    if config.score_form != "factored":
-        return []
-    changed = hidden.copy()
-    b = recipes(config).index("underflow")
-    changed[b, :, :, 0] = -changed[b, :, :, 0]
-    return [Other("a score of +0.0", UNDERFLOW, {"hidden": changed}, slow)]
+def truth_of(a, rows):
+    """Return the arguments for these rows of the batch, and `truth` if the dialect rounds."""
+    part = {name: a[name] if a[name] is None else a[name][rows] for name in ("hidden", "rows", "dead")}
+    rounds = a["config"].rounding != "none"
+    return a | part | ({"truth": stages_of(a["config"], a["parameters"], part["rows"])} if rounds else {})
 
 
 def slow_residual(parameters, hidden, rows, config, dead):
