@@ -153,21 +153,22 @@ def named_float32(x: np.ndarray) -> str:
 def with_errors(name: str, function: Callable, ops: Ops, noise: Noise) -> Callable:
     """Return the method that evaluates one op with errors."""
     static = isinstance(inspect.getattr_static(ops, name), staticmethod)
-    signature = inspect.signature(function)
+    signature = inspect.signature(getattr(NUMPY, name))                 # of the definition, without self
 
     @functools.wraps(function)
     def method(self: Ops, *arguments: Any, **named: object) -> object:
         owner = () if static else (ops if name == "sinkhorn" else self,)
         if named:
-            bound = signature.bind(*owner, *arguments, **named)
+            bound = signature.bind(*arguments, **named)
             bound.apply_defaults()
-            arguments = bound.args[len(owner) :]
+            arguments = bound.args
         inputs, result, absolute = budget(name, arguments)
         if name == "inverse_rms" and arguments[1] is None:
             arguments = arguments[0], noise.eps
         if inputs:
             arguments = tuple(x if name == "rotate" and i else noise.around(x, inputs) for i, x in enumerate(arguments))
-        answer: Any = noise.decide(name, function, *arguments) if name in DECISIONS else function(*owner, *arguments)
+        compute = functools.partial(function, *owner)
+        answer: Any = noise.decide(name, compute, *arguments) if name in DECISIONS else compute(*arguments)
         if any(answer is x for x in arguments):             # a gain that effective_gain returns unchanged
             return answer
         if name == "sinkhorn" and noise.u:                  # its logarithms may be rounded instead

@@ -21,7 +21,7 @@ import numpy as np
 
 from engram_ref.ops.namespace import NUMPY, Ops
 from engram_ref.oracle.cases import Case, Stage, Vectors
-from engram_ref.oracle.check.pieces import pieces_of
+from engram_ref.oracle.check.pieces import kind, pieces_of
 from engram_ref.oracle.compare import same
 from engram_ref.oracle.encoding import decode_all
 from engram_ref.oracle.noise import CONFIDENCE, FLOAT64, SAMPLES, measure
@@ -147,7 +147,8 @@ def judge_stage(stage: Stage, found: np.ndarray | None, reference: Reference, al
     if found.shape != expected.shape:
         return StageResult(name, "shape", expected=list(expected.shape), found=list(found.shape))
     precision = found.dtype.name
-    if kind(expected) != kind(found) or (kind(expected) == "float" and precision not in ROUNDOFF):
+    text = expected.dtype.kind == found.dtype.kind == "U"
+    if not text and (kind(expected) != kind(found) or (kind(expected) == "float" and precision not in ROUNDOFF)):
         return StageResult(name, "dtype", expected=kind(expected), found=precision)
     if kind(expected) != "float":
         if not alternative:
@@ -166,13 +167,6 @@ def judge_stage(stage: Stage, found: np.ndarray | None, reference: Reference, al
         if results[-1].ok:
             return results[-1]
     return results[0]
-
-
-def kind(array: np.ndarray) -> str:
-    """Return "float", "integer" (also for booleans) or "text"."""
-    if array.dtype.kind == "f" or array.dtype == ml_dtypes.bfloat16:
-        return "float"
-    return "integer" if array.dtype.kind in "iub" else "text"
 
 
 def judge_floats(name: str, expected: np.ndarray, noise: np.ndarray | None, found: np.ndarray) -> StageResult:
