@@ -18,7 +18,6 @@ from engram_ref.oracle.compare import ulp_distance
 from engram_ref.oracle.encoding import decode_all
 from engram_ref.oracle.flags import FLAGS
 from engram_ref.oracle.kit.read import Kit
-from engram_ref.stages import stage_of
 
 COMPOSED = ("addressing", "module", "model")
 """Topics whose cases have several stages; other cases are listed under their op."""
@@ -115,7 +114,10 @@ def text(verdict: Verdict, every: bool) -> Iterator[str]:
     if first is not None:
         yield ""
         yield from difference(verdict.kit, first, failures[first.name])
+        names = verdict.diagnosis.names
         yield from verdict.diagnosis.lines
+        yield from [f"  what this is: engram-ref check --explain {names[0]}"] if len(names) == 1 else ()
+        yield from () if names else (f"  flag {flag}: {FLAGS.get(flag, '')}" for flag in first.flags[:2])
     others = [f"{name} ({result.stage}: {described(result)})" for name, result in failures.items()
               if first is None or name != first.name]
     lists = {"Also failed" if first else "Failed": others, "Not in the kit": verdict.unknown,
@@ -164,12 +166,10 @@ def difference(kit: Kit, case: Case, result: StageResult) -> Iterator[str]:
     yield f"  at {place}: expected {shown_number(y)}, found {shown_number(found)}{apart}{allowed}"
     inputs = {name: array for name, array in arguments.items()
               if isinstance(array, np.ndarray) and array.shape == result.wrong.shape} | columns
-    values = [f"{name} {shown_number(np.broadcast_to(array, result.wrong.shape)[index])}"
-              for name, array in inputs.items() if array.dtype.kind != "b"]
+    values = {shown_number(np.broadcast_to(array, result.wrong.shape)[index]): name
+              for name, array in reversed(inputs.items()) if array.dtype.kind != "b"}        # equal ones once
     if values:
-        yield f"  inputs there: {', '.join(values)}"
-    for flag in case.flags[:2]:
-        yield f"  flag {flag}: {FLAGS.get(flag, '')}"
+        yield f"  inputs there: {', '.join(f'{name} {value}' for value, name in reversed(values.items()))}"
 
 
 def worst(result: StageResult) -> tuple[int, ...]:
