@@ -15,14 +15,14 @@ Piece = Callable[[Ops], np.ndarray]
 def pieces_of(case: Case, arguments: Mapping[str, object], answers: Mapping[str, np.ndarray]) -> dict[str, Piece]:
     """Return the functions that compute stages from a port's answers, for the stages whose inputs it answered.
 
-    case        of op `engram` or `address`; other cases have no pieces
+    case        of op `engram`, `engram_residual` or `address`; other cases have no pieces
     arguments   decoded
     answers     stage -> array; an array of an unexpected shape counts as missing
     """
     shapes = {stage.name: stage.array.shape for stage in case.stages}
     given = {name: as_float64(array) for name, array in answers.items() if shapes.get(name) == array.shape}
     moved = {name: convert(value, FLOAT64) for name, value in arguments.items()}
-    if case.op == "engram":
+    if case.op in ("engram", "engram_residual"):
         stages = module_pieces(moved, given)
     elif case.op == "address":
         stages = address_pieces(moved, given, case.outputs[0])
@@ -38,7 +38,7 @@ def as_float64(array: np.ndarray) -> np.ndarray:
 
 def module_pieces(x: Mapping, given: Mapping[str, np.ndarray]) -> dict[str, tuple[tuple[str, ...], Piece]]:
     """Return stage -> the stages it reads and its function, for the last chunk of a module."""
-    config, parameters, start = x["config"], x["parameters"], sum(x["chunks"][:-1])
+    config, parameters, start = x["config"], x["parameters"], sum(x.get("chunks", ())[:-1])
     hidden, rows = x["hidden"][:, start:], x["rows"][:, start:]
     dead = None if x["dead"] is None else x["dead"][:, start:]
     gain = lambda ops, name: ops.effective_gain(parameters[f"{name}_gain"], config.gain_form)
@@ -55,6 +55,7 @@ def module_pieces(x: Mapping, given: Mapping[str, np.ndarray]) -> dict[str, tupl
         "gate": (("score",), lambda ops: ops.gate(given["score"], config.gate_form, dead)),
         "gated": (("gate", "value"), lambda ops: ops.apply_gate(given["gate"], given["value"])),
         "output": (("gated",), lambda ops: given["gated"]),
+        "residual": (("output",), lambda ops: ops.add_residual(hidden, given["output"], config.rounding)),
     }
     if config.conv_kernel:
         pieces["conv_norm"] = (("gated",), lambda ops: ops.rms_norm(given["gated"], gain(ops, "conv"),
