@@ -142,6 +142,8 @@ def noisy(ops: Ops, noise: Noise, alone: str = "") -> Ops:
     members: dict[str, object] = {"__slots__": (), "dtype_name": staticmethod(named_float32)}
     for name in {*SUMS, *ELEMENTWISE, *DECISIONS, alone} - {""}:
         members[name] = with_errors(name, getattr(base, name), ops, noise)
+    members["add_residual"] = lambda self, hidden, update, rounding="none": noise.around(
+        ops.add_residual(hidden, update), 1)            # class bf16: the answer before its rounding
     return type(f"Noisy{base.__name__}", (base,), members)()
 
 
