@@ -8,13 +8,13 @@ from engram_ref.errors import InputError
 
 HINT = "write a new kit with engram-ref kit DIR, or reinstall engram_ref"
 ANY = object
+FILE = {"sha256": str, "bytes": int}
 CONFIGURATION = {"config": str, "values": {"*": ANY}}
 HASHING = {"pad_id": int, "eos_id": ANY, "layers": {"*": {"multipliers": [int], "primes": [int], "offsets": [int],
                                                            "table_rows": int}}}
 STAGE = {"name": str, "class": str, "expected": str, "terms?": int, "scale?": str}
 CASE = {"name": str, "op": str, "dialect": str, "flags": [str], "answers": str, "arguments": {"*": ANY},
         "outputs": [str], "stages": [STAGE], "accept?": [{"name": str, "why": str, "stages": [STAGE]}]}
-FILE = {"sha256": str, "bytes": int}
 MANIFEST_FIELDS = {"schema": int, "seed": int, "versions": {"*": str}, "classes": {"*": str}, "flags": {"*": str},
                    "files": {"*": FILE}, "sha256": str,
                    "configurations": {"*": CONFIGURATION}, "cases": [CASE]}
