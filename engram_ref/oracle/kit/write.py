@@ -88,7 +88,7 @@ class Store:
         """Store the arrays of a stage and return its entry in the manifest."""
         expected = self.add(stage.array, f"{title}={stage.name}")
         noise = {} if stage.noise is None else {
-            "noise": self.add(stage.noise.astype(np.float32), f"{title}~{stage.name}")}
+            "noise": self.add(np.asarray(stage.noise, np.float32), f"{title}~{stage.name}")}
         return {"name": stage.name, "class": stage.tolerance_class, "expected": expected} | noise
 
 
