@@ -2,7 +2,7 @@
 
 import inspect
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -62,9 +62,14 @@ def document_files(config: EngramConfig | None, ops: list[str]) -> dict[str, byt
 
 def ops_page(ops: list[str]) -> str:
     """Return a page with the description of each op, and of each stage by name."""
-    described = [f"## {op}\n\n```text\n{op}{inspect.signature(function)}\n\n{inspect.getdoc(function)}\n```"
+    described = [f"## {op}\n\n```text\n{op}({', '.join(arguments_of(function))})\n\n{inspect.getdoc(function)}\n```\n"
                  for op, function in ((op, RUNNERS.get(op) or getattr(Ops, op)) for op in ops)]
     stages = [f"| `{s.name}` | `[{', '.join(s.axes.split())}]` | {s.about} | `{s.formula}` |"
               for s in (*STAGES, *BACKBONE_STAGES)]
-    return "\n".join(["# Ops and stages", "", *described, "", "## Stages", "", "| stage | shape | meaning | formula |",
+    return "\n".join(["# Ops and stages", "", *described, "## Stages", "", "| stage | shape | meaning | formula |",
                       "|---|---|---|---|", *stages, ""])
+
+
+def arguments_of(function: Callable) -> list[str]:
+    """Return the names of the arguments that a case gives."""
+    return [name for name in inspect.signature(function).parameters if name not in ("self", "setting", "record")]
