@@ -38,7 +38,8 @@ def report(folder: str, dialect: str | None, written: Written) -> Iterator[str]:
     """Lines: size, cases by kind and topic, digest, and what to do next."""
     name, cases = escaped(folder), sum(written.groups.values())
     yield style(f"{name}: {cases:,} cases for {dialect or 'every dialect'}", BOLD)
-    yield f"{written.files:,} files, {bytes_text(written.bytes)}, sha256 {written.digest}"
+    yield f"{written.files:,} files, {bytes_text(written.bytes)}"
+    yield f"sha256 {written.digest}"
     kinds = {group.split("/")[0]: {} for group in written.groups}
     for group, count in written.groups.items():
         kinds[group.split("/")[0]][group.split("/")[1]] = count

@@ -13,15 +13,14 @@ CONFIGURATION = {"config": str, "values": {"*": ANY}}
 HASHING = {"pad_id": int, "eos_id": ANY, "layers": {"*": {"multipliers": [int], "primes": [int], "offsets": [int],
                                                            "table_rows": int}}}
 STAGE = {"name": str, "class": str, "expected": str, "terms?": int, "scale?": str}
-CASE = {"name": str, "op": str, "dialect": str, "flags": [str], "answers": str, "arguments": {"*": ANY},
-        "outputs": [str], "stages": [STAGE], "accept?": [{"name": str, "why": str, "stages": [STAGE]}]}
+CASE = {"name": str, "op": str, "dialect": str, "kind": str, "result": str, "flags": [str], "answers": str,
+        "arguments": {"*": ANY}, "outputs": [str], "stages": [STAGE],
+        "accept?": [{"name": str, "why": str, "stages": [STAGE]}]}
 MANIFEST_FIELDS = {"schema": int, "seed": int, "versions": {"*": str}, "classes": {"*": str}, "flags": {"*": str},
-                   "files": {"*": FILE}, "sha256": str,
-                   "configurations": {"*": CONFIGURATION}, "cases": [CASE]}
+                   "files": {"*": FILE}, "sha256": str, "configurations": {"*": CONFIGURATION}, "cases": [CASE]}
 KIT_STAGE = {"name": str, "class": str, "expected": str, "noise?": str}
-KIT_CASE = {"name": str, "op": str, "dialect": str, "kind": str, "result": str, "group": str, "flags": [str],
-            "arguments": {"*": ANY}, "outputs": [str], "stages": [KIT_STAGE],
-            "accept?": [{"name": str, "why": str, "stages": [KIT_STAGE]}]}
+KIT_CASE = {name: kind for name, kind in CASE.items() if name != "answers"} | {
+    "group": str, "stages": [KIT_STAGE], "accept?": [{"name": str, "why": str, "stages": [KIT_STAGE]}]}
 KIT_FIELDS = {"kit": int, "engram_ref": str, "dialect": str, "groups": {"*": int}, "flags": {"*": str},
               "results": {"*": str}, "tolerance": {"*": ANY}, "configurations": {"*": CONFIGURATION},
               "cases": [KIT_CASE], "files": {"*": FILE}}
