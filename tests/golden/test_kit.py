@@ -73,7 +73,8 @@ def test_a_kit_is_read_as_it_was_written(kit):
 def test_the_digest_is_that_of_the_list_of_digests(kit):
     listed = dict(reversed(line.split("  ")) for line in (kit / SUMS).read_text().splitlines())
     files = {path.relative_to(kit).as_posix(): path for path in kit.rglob("*") if path.is_file()}
-    assert {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items() if name != SUMS} == listed
+    digests = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
+    assert {name: digest for name, digest in digests.items() if name != SUMS} == listed
     assert read_kit(kit).digest == hashlib.sha256((kit / SUMS).read_bytes()).hexdigest()
 
 
@@ -92,7 +93,8 @@ def test_the_manifest_satisfies_its_schema(kit):
             manifest = manifest_of(kit)
             damage(manifest, field)
             assert not validator.is_valid(manifest), field
-    for damage in (lambda c: c.pop("outputs"), lambda c: c["stages"][0].update({"class": 1}), lambda c: c.update(name=[])):
+    for damage in (lambda case: case.pop("outputs"), lambda case: case["stages"][0].update({"class": 1}),
+                   lambda case: case.update(name=[])):
         manifest = manifest_of(kit)
         damage(manifest["cases"][0])
         assert not validator.is_valid(manifest)
@@ -178,7 +180,8 @@ def test_constants_equal_those_of_the_presets(kit):
             for kind in ("multipliers", "primes", "offsets"):
                 array = getattr(addressing, kind)[layer]
                 [path] = folder.glob(f"layer-{layer}.{kind}.*")
-                assert path.name.endswith(f".i64.{len(array)}.bin") and path.read_bytes() == array.astype("<i8").tobytes()
+                assert path.name.endswith(f".i64.{len(array)}.bin")
+                assert path.read_bytes() == array.astype("<i8").tobytes()
         lines = (folder / "configuration.txt").read_text(encoding="utf-8").splitlines()
         fields = dict(line.split(" ", 1) for line in lines)
         assert {key: value for key, value in fields.items() if "." not in key and key != "config"} == {
@@ -347,8 +350,7 @@ def test_a_dialect_has_the_cases_that_its_port_can_pass(name):
     assert ("splitmix64_multipliers" in ops) == (config.multiplier_generator == "splitmix64")
     assert {case.arguments["form"] for case in cases if case.op == "gate"} == {config.gate_form}
     assert {case.dialect for case in cases} & set(presets()) <= {config.name}
-    assert any(case.op == "engram" for case in cases) and any(case.op == "gather_decode" for case in cases) or (
-        config.rounding != "none")
+    assert "engram" in ops and ("gather_decode" in ops or config.rounding != "none")
     for flag, allowed in (("dead", config.dead_barrier), ("eos", config.eos_id is not None)):
         marked = [case for case in cases if flag in case.flags and "parameters" not in case.arguments]
         assert bool(marked) == allowed

@@ -28,6 +28,15 @@ def kit(written, tmp_path):
     return shutil.copytree(written, tmp_path / "kit")
 
 
+@pytest.fixture
+def edited(written):
+    """The kit itself; its manifest and its list of digests are restored after the test."""
+    kept = {name: (written / name).read_bytes() for name in (MANIFEST, SUMS)}
+    yield written
+    for name, data in kept.items():
+        (written / name).write_bytes(data)
+
+
 def error_of(folder):
     with pytest.raises(InputError) as caught:
         read_kit(folder)
@@ -93,7 +102,8 @@ def test_a_link_to_a_folder_is_refused(kit):
     assert "expected a path without symbolic links, found one at cases" in error_of(kit)
 
 
-@pytest.mark.parametrize("name", ["../secret", "/etc/hostname", "arrays/../../secret", "", ".", "a\\b", "a\0b", "x" * 300])
+@pytest.mark.parametrize("name", ["../secret", "/etc/hostname", "arrays/../../secret", "", ".", "a\\b", "a\0b",
+                                  "x" * 300])
 def test_a_path_outside_the_folder_is_refused(kit, name):
     (kit.parent / "secret").write_bytes(b"1")
     edit(kit, lambda m: m["files"].update({name: {"sha256": hashlib.sha256(b"1").hexdigest(), "bytes": 1}}))
@@ -123,10 +133,10 @@ def test_integers_that_announce_more_than_they_contain(kit):
     assert INTEGERS in error_of(kit)
 
 
-def test_too_many_files_are_refused(kit):
+def test_too_many_files_are_refused(edited):
     entry = {"sha256": "", "bytes": 0}
-    edit(kit, lambda m: m["files"].update({f"arrays/{i}": entry for i in range(MAX_FILES)}))
-    assert f"at most {MAX_FILES} files" in error_of(kit)
+    edit(edited, lambda m: m["files"].update({f"arrays/{i}": entry for i in range(MAX_FILES)}))
+    assert f"at most {MAX_FILES} files" in error_of(edited)
 
 
 def test_files_that_are_not_listed_are_not_read(kit):
@@ -140,15 +150,15 @@ def test_files_that_are_not_listed_are_not_read(kit):
 
 
 @pytest.mark.parametrize(("version", "hint"), [(0, "write a new kit"), (2, "pip install -U engram_ref")])
-def test_another_version_is_refused_with_a_hint(kit, version, hint):
-    (kit / MANIFEST).write_text(json.dumps({"kit": version, "other": "fields"}))
-    assert f"expected a kit of version 1, found version {version} ({hint}" in error_of(kit)
+def test_another_version_is_refused_with_a_hint(edited, version, hint):
+    (edited / MANIFEST).write_text(json.dumps({"kit": version, "other": "fields"}))
+    assert f"expected a kit of version 1, found version {version} ({hint}" in error_of(edited)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", "nonsense", '{"kit": true}', '{"kit": "1"}', "[" * 100_000, "\0"])
-def test_a_manifest_that_is_none_is_refused(kit, text):
-    (kit / MANIFEST).write_text(text)
-    assert MANIFEST in error_of(kit)
+def test_a_manifest_that_is_none_is_refused(edited, text):
+    (edited / MANIFEST).write_text(text)
+    assert MANIFEST in error_of(edited)
 
 
 FIELDS = [(part, field) for part, structure in (("manifest", KIT_FIELDS), ("case", KIT_CASE), ("stage", KIT_STAGE))
@@ -157,7 +167,7 @@ FIELDS = [(part, field) for part, structure in (("manifest", KIT_FIELDS), ("case
 
 @pytest.mark.parametrize("wrong", ["missing", None, True, [None]], ids=str)
 @pytest.mark.parametrize(("part", "field"), FIELDS, ids=" ".join)
-def test_every_field_is_checked(part, field, wrong, kit):
+def test_every_field_is_checked(part, field, wrong, edited):
     def damage(manifest):
         owner = {"manifest": manifest, "case": manifest["cases"][0], "stage": manifest["cases"][0]["stages"][0]}[part]
         if wrong == "missing":
@@ -165,8 +175,8 @@ def test_every_field_is_checked(part, field, wrong, kit):
         else:
             owner[field] = wrong
 
-    edit(kit, damage)
-    assert field in error_of(kit)
+    edit(edited, damage)
+    assert field in error_of(edited)
 
 
 def first(manifest, name):
@@ -185,10 +195,10 @@ CONTENT = {
 
 
 @pytest.mark.parametrize("name", CONTENT)
-def test_invalid_content_is_refused(kit, name):
+def test_invalid_content_is_refused(edited, name):
     change, message = CONTENT[name]
-    edit(kit, change)
-    assert message in error_of(kit)
+    edit(edited, change)
+    assert message in error_of(edited)
 
 
 @pytest.mark.parametrize("folder", ["nowhere", "file", "empty", "a\0b", "", "\ud800", "x" * 5000])
