@@ -57,7 +57,8 @@ def on_config(config):
         title = percent.title(percent.read_cells(script), script)
         nav.setdefault(page_of(script).rpartition("/")[0], []).append({title: page_of(script)})
     built.update(pages={**pages, **specification, **reference_pages}, figures=figures, scripts=scripts, **explorable,
-                 **kit, nav={**nav, "specification": list(specification), "reference": reference.navigation(reference_pages)})
+                 nav={**nav, "specification": list(specification), "reference": reference.navigation(reference_pages)},
+                 **kit)
     config.nav = _expanded(config.nav, Path(config.docs_dir))
     return config
 
