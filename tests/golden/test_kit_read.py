@@ -4,6 +4,8 @@ import hashlib
 import json
 import os
 import shutil
+import subprocess
+import sys
 import time
 
 import numpy as np
@@ -267,18 +269,16 @@ def test_a_kit_in_an_empty_folder_or_behind_a_link(capsys, few, monkeypatch, tmp
     read_kit(tmp_path / "here" / place)
 
 
-def test_a_failed_write_leaves_nothing(capsys, few, monkeypatch, tmp_path):
-    replace, calls = os.replace, []
-
-    def full(source, target):
-        calls.append(target)
-        if len(calls) == 100:
-            raise OSError(28, "No space left on device")
-        replace(source, target)
-
-    monkeypatch.setattr(os, "replace", full)
-    code, out, err = run(capsys, tmp_path / "new")
-    assert code == 2 and out == "" and "No space left on device" in err and list(tmp_path.iterdir()) == []
+@pytest.mark.parametrize("place", ["new", "empty"])
+def test_a_failed_write_leaves_nothing(tmp_path, place):
+    """The file system is full after a megabyte."""
+    (tmp_path / "empty").mkdir()
+    code = ("import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (900_000, 900_000))\n"
+            "from unittest import mock; from tests.kits import few_cases; from engram_ref.cli.main import main\n"
+            "with mock.patch('engram_ref.oracle.kit.write.read', few_cases): main(['kit', sys.argv[1]])")
+    done = subprocess.run([sys.executable, "-c", code, tmp_path / place], capture_output=True, text=True)
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "File too large" in done.stderr, done.stderr
+    assert [path.name for path in tmp_path.rglob("*")] == ["empty"]
 
 
 def test_noise_is_stored_in_float32(kit):
