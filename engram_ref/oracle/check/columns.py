@@ -89,7 +89,7 @@ def code_columns(arguments: Mapping, shape: tuple[int, ...]) -> Columns:
     parameters, rows = arguments.get("parameters"), arguments.get("rows")
     if parameters is not None and "table_codes" in parameters and rows is not None:
         flat = rows + parameters["column_offsets"]
-        codes, scales = (parameters[name][flat].reshape(*flat.shape[:2], -1) for name in ("table_codes", "table_scales"))
+        codes, scales = (parameters[f"table_{part}"][flat].reshape(*flat.shape[:2], -1) for part in ("codes", "scales"))
     if codes is not None and codes.shape[-1] == shape[-1]:
         yield "scale byte", scales.repeat(codes.shape[-1] // scales.shape[-1], axis=-1).astype(int)
         yield "code exponent", (codes >> 3 & 15).astype(int)
@@ -146,7 +146,7 @@ def window_columns(ids: np.ndarray, history: np.ndarray, reach: np.ndarray, eos_
 
 
 def feed_columns(steps: list, number: int, shape: tuple[int, ...], reach: np.ndarray | None) -> Columns:
-    """Yield sequence and position of each real token that step `number` feeds, and whether its window crosses the cut before it."""
+    """Yield sequence and position of each real token that step `number` feeds, and if its window crosses the cut."""
     _, _, length, *counts = steps[number]
     sequences = len(counts[0]) if counts else shape[0] // max(length, 1) if shape else 0
     lengths = counts[0] if counts else [length] * sequences

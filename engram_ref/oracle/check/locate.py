@@ -1,9 +1,9 @@
 """Where an answer is wrong: the shortest description of a mask of wrong elements.
 
 Candidates are predicates over axes (`t = 0`, `channel >= 32`, `channel % 4 = 1`) and over columns of data that explain
-an element (`where score = 0`, `with a NaN code`). The best one has the smallest description length in bits, which counts
-the predicate and the elements that it describes wrongly. With P of N elements in the predicate, W wrong ones, and h of
-these in the predicate:
+an element (`where score = 0`, `with a NaN code`). The best one has the smallest description length in bits, which
+counts the predicate and the elements that it describes wrongly. With P of N elements in the predicate, W wrong ones,
+and h of these in the predicate:
 
     bits(predicate) + log2((P + 1) C(P, h)) + log2((N - P + 1) C(N - P, W - h))
 
@@ -19,6 +19,9 @@ from typing import NamedTuple
 import numpy as np
 
 JOINED_SAVES = 3.0
+NAMELESS = 2.0
+"""Additional bits of an axis without a name, so that data with the same values are preferred."""
+
 LONGEST = 256
 """Number of different integers up to which each one is a candidate."""
 
@@ -89,7 +92,7 @@ def measured(wrong: np.ndarray, text: str, bits: float, mask: np.ndarray) -> Pre
 
 
 def subset_bits(n: int, k: int) -> float:
-    """Return the bits of a subset of n elements: of its size k, one of n + 1, and of one of the subsets of that size."""
+    """Return the bits that describe a subset of n elements: its size k, then one of the subsets of that size."""
     return log2(n + 1) + (lgamma(n + 1) - lgamma(k + 1) - lgamma(n - k + 1)) / log(2)
 
 
@@ -102,7 +105,7 @@ def enriched(wrong: np.ndarray, axes: tuple[str, ...], side: Mapping[str, np.nda
         columns[name] = index.reshape([-1 if i == axis else 1 for i in range(wrong.ndim)])
     for name, values in (columns | dict(side)).items():
         for text, bits, mask in predicates(name, np.asarray(values), name in columns or name in INDICES):
-            predicate = measured(wrong, text, bits, mask)
+            predicate = measured(wrong, text, bits + NAMELESS * name.startswith("axis "), mask)
             if predicate.hits * share > overall * predicate.total:
                 yield predicate
 
