@@ -5,6 +5,7 @@ An argument of a case is one of
     {"array": key}                         the array with that key, from any file
     {"configuration": key}                 an entry of the manifest's "configurations"
     {"parameters": {name: argument, ...}}  a dictionary of arrays
+    {"generated": [dtype, shape, seed, tensor, exponent]}, or with a list of rows at the end: oracle/kit/generator.py
     {"tuple": [argument, ...]}             a tuple; a JSON list stays a list
     {"dtype": "float32"}                   a dtype
     null, true, 1, 0.5, "text"             themselves
@@ -25,6 +26,7 @@ from engram_ref import model_config
 from engram_ref.addressing import addressing_of
 from engram_ref.config import EngramConfig
 from engram_ref.errors import InputError
+from engram_ref.oracle.kit.generator import generate
 from engram_ref.oracle.structure import HASHING, check_structure
 
 CLASSES = {"EngramConfig": EngramConfig} | {
@@ -35,7 +37,7 @@ CLASSES = {"EngramConfig": EngramConfig} | {
 def decode(argument: object, arrays: Mapping[str, np.ndarray], configurations: Mapping[str, object]) -> object:
     """Decode one argument, given the arrays of all files and the configurations from `as_configuration`.
 
-    raises   InputError for an unknown form, array, configuration or dtype
+    raises   InputError for an unknown form, array, configuration or dtype, or a generator's arguments
     """
     inside = lambda part: decode(part, arrays, configurations)
     if isinstance(argument, list):
@@ -51,6 +53,8 @@ def decode(argument: object, arrays: Mapping[str, np.ndarray], configurations: M
             return {name: inside(part) for name, part in named.items()}
         case {"tuple": list(parts)}:
             return tuple(map(inside, parts))
+        case {"generated": [str(dtype), list(shape), *numbers]} if len(numbers) in (3, 4):
+            return generate(dtype, shape, *numbers)
         case {"dtype": "float32" | "float64" as name}:
             return np.dtype(name).type
     raise InputError("argument", "an array, configuration, parameters, tuple or dtype of this manifest",
