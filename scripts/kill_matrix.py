@@ -29,6 +29,7 @@ from engram_ref.oracle.bugs import BUGS, Bug, namespace_with, streams_with
 from engram_ref.oracle.cases import Case, Vectors
 from engram_ref.oracle.check.judge import Reference, judge, judge_stage
 from engram_ref.oracle.kit.cases import kit_cases
+from engram_ref.oracle.kit.write import with_noise
 from engram_ref.oracle.run import Adapter, Stages, run
 from engram_ref.oracle.vectors import read
 from scripts.gate_test import gate_test
@@ -68,9 +69,9 @@ class Port:
         return self.narrow is None or self.part == "outputs" or (case.op == "engram" and len(
             case.arguments["chunks"]) == 1)
 
-    def answers(self, number: int, bug: Bug | None = None) -> Stages:
+    def answers(self, number: int, *bugs: Bug) -> Stages:
         """Return the answers to the case with this number in the kit."""
-        case, bugs = kit().cases[number], () if bug is None else (bug,)
+        case = kit().cases[number]
         ops = namespace_with(bugs)
         if self.narrow is not None and self.part == "stages":
             ops = storing(ops, self.narrow)
@@ -96,10 +97,11 @@ def storing(ops: Ops, narrow: type) -> Ops:
 
 @cache
 def kit() -> Vectors:
-    """Return the cases of the kit for all dialects, small ones first."""
+    """Return the cases of the kit for all dialects, with their noise, small ones first."""
     vectors = kit_cases(read())
     size = lambda case: sum(stage.array.size for stage in case.stages)
-    return Vectors(vectors.arrays, vectors.configurations, tuple(sorted(vectors.cases, key=size)))
+    cases = (with_noise(case, vectors) for case in sorted(vectors.cases, key=size))
+    return Vectors(vectors.arrays, vectors.configurations, tuple(cases))
 
 
 @cache
