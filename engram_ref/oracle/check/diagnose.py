@@ -11,7 +11,7 @@ from itertools import islice
 
 import numpy as np
 
-from engram_ref.ops.namespace import NUMPY, Ops
+from engram_ref.ops.namespace import Ops
 from engram_ref.oracle.bugs import BUGS, Bug, namespace_with, streams_with
 from engram_ref.oracle.cases import Case, Vectors
 from engram_ref.oracle.check.judge import StageResult, judge
@@ -65,11 +65,16 @@ class Candidate:
         """The namespace with all bugs."""
         return namespace_with(self.bugs)
 
+    @property
+    def streams(self) -> dict[str, type]:
+        """The stream classes with all bugs."""
+        return streams_with(self.bugs)
+
     def stages(self, case: Case, vectors: Vectors) -> Stages | None:
         """Return the stages of a case with the bugs, or None if they raise an error or give other shapes."""
         try:
             with np.errstate(all="ignore"):
-                found = run(case, vectors, self.ops, Adapter(), case.traced, streams_with(self.bugs))
+                found = run(case, vectors, self.ops, Adapter(), case.traced, self.streams)
         except Exception:                                   # a wrong formula may not accept every input
             return None
         return found if all(found[stage.name].shape == stage.array.shape for stage in case.stages) else None
@@ -130,11 +135,11 @@ class Comparison:
         failing = [case for case in alike if self.limits.get(case.name) == self.stage]
         passing = [case for case in alike if case.name not in failures]
         self.cases = [*islice(spread(failing), FAILING), *islice(spread(passing), PASSING)]
-        self.elements = sum(result.wrong.size for case in self.cases for result in self.judged(case, NUMPY))
+        self.elements = sum(result.wrong.size for case in self.cases for result in self.judged(case, Candidate(())))
 
-    def judged(self, case: Case, ops: Ops) -> Iterator[StageResult]:
-        """Yield the results of the stages up to the first that differs, with `ops` as the reference."""
-        for result in judge(case, self.vectors, self.answers[case.name], ops):
+    def judged(self, case: Case, candidate: Candidate) -> Iterator[StageResult]:
+        """Yield the results of the stages up to the first that differs, with a candidate as the reference."""
+        for result in judge(case, self.vectors, self.answers[case.name], candidate.ops, candidate.streams):
             if result.wrong is None:
                 continue
             yield result
@@ -180,9 +185,9 @@ class Comparison:
 
     def results(self, case: Case, found: Stages, candidate: Candidate) -> list[StageResult]:
         """Judge the answers to one case, up to the first stage that differs, with a candidate as the reference."""
-        noise = noise_of(case, self.vectors, candidate.ops)
+        noise = noise_of(case, self.vectors, candidate.ops, streams=candidate.streams)
         stages = [replace(stage, array=found[stage.name], noise=noise.get(stage.name)) for stage in case.stages]
-        return list(self.judged(replace(case, stages=tuple(stages), accept=()), candidate.ops))
+        return list(self.judged(replace(case, stages=tuple(stages), accept=()), candidate))
 
     def has_effect(self, case: Case, found: Stages, name: str) -> bool:
         """Whether a stage with the bugs has other values than the expected ones."""
