@@ -186,9 +186,32 @@ def run_model_stream(setting: Setting, parameters: dict, ids: object, config: ob
     return play(steps, {"ids": ids, "dead": dead}, stream, setting.adapter.back)
 
 
+def run_released_project(setting: Setting, memory: object, weight: object, bias: object, config: object) -> object:
+    """Project the memory onto some output channels: `weight` has their rows."""
+    ops, emulated = setting.namespace, config.rounding == "fp8_bf16"
+    y = ops.linear(ops.requantise(memory, config.quantise_floor) if emulated else memory, weight, bias)
+    return ops.round_bf16(y) if emulated else y
+
+
+def run_released_gate(setting: Setting, parameters: dict, hidden: object, key: object, value: object, config: object,
+                      channels: list[int]) -> tuple:
+    """Return score and gate [B, T, M], and H + gate * value of some channels."""
+    ops = setting.namespace
+    s = ops.gate_score(parameters, hidden, key, config)
+    alpha = ops.gate(s, config.gate_form)
+    return s, alpha, ops.add_residual(hidden, ops.apply_gate(alpha, value), config.rounding)[..., channels]
+
+
+def run_released_conv(setting: Setting, parameters: dict, gated: object, taps: object, config: object,
+                      channels: list[int]) -> tuple:
+    """Return Y and the normalised gated values of some channels."""
+    return tuple(x[..., channels] for x in setting.namespace.gated_conv(parameters, gated, taps, config))
+
+
 RUNNERS: dict[str, Callable[..., object]] = {
     "stepper": run_stepper, "addressing": run_addressing, "engram": run_engram, "forward": run_model,
     "engram_residual": run_residual, "addressing_stream": run_row_stream, "engram_stream": run_module_stream,
-    "forward_stream": run_model_stream,
+    "forward_stream": run_model_stream, "released_project": run_released_project,
+    "released_gate": run_released_gate, "released_conv": run_released_conv,
 }
 """Functions for ops that are not plain functions; each takes a Setting, then the arguments."""

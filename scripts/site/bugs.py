@@ -1,6 +1,6 @@
 """Print, as JSON, the tables of the page of the bug catalogue.
 
-    python bugs.py    ->  {"catalogue": "## Constants and addresses ...", "left out": "| ... |"}
+    python bugs.py    ->  {"bugs": "## Constants and addresses ...", "bugs left out": "| ... |"}
 """
 
 import json
@@ -48,4 +48,4 @@ def left_out() -> str:
 
 
 if __name__ == "__main__":
-    print(json.dumps({"catalogue": catalogue(), "left out": left_out()}))
+    print(json.dumps({"bugs": catalogue(), "bugs left out": left_out()}))

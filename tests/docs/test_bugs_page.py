@@ -26,7 +26,7 @@ def test_every_defect_without_an_entry_is_listed():
 def test_the_example_runs(capsys):
     [block] = re.findall(r"```python\n(.*?)```", PAGE, re.S)
     exec(compile(block, "page", "exec"), {})
-    assert capsys.readouterr().out == "[[[ 49 685]]]\n[[[ 67 685]]]\n"
+    assert capsys.readouterr().out == "[[[ 49 653]]]\n[[[ 67 653]]]\n"
 
 
 def test_every_bug_that_the_page_names_exists():
