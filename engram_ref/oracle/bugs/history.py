@@ -20,7 +20,6 @@ def first_rows(state, rows):
 
 # the state of rows and module: one array
 
-
 def array_emptied(value):
     """Return a `fork` whose copy starts with an empty state."""
     def wrong(original, self):
