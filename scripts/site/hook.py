@@ -52,13 +52,12 @@ def on_config(config):
         pages[page_of(script)], drawn = tutorial.to_markdown(script, result)
         figures.update(drawn)
     # List the pages in the navigation.
-    nav = {}
+    nav = {"specification": specification_nav(specification), "reference": reference.navigation(reference_pages)}
     for script in scripts:
         title = percent.title(percent.read_cells(script), script)
         nav.setdefault(page_of(script).rpartition("/")[0], []).append({title: page_of(script)})
-    built.update(pages={**pages, **specification, **reference_pages}, figures=figures, scripts=scripts, **explorable,
-                 nav={**nav, "specification": specification_nav(specification), "reference": reference.navigation(reference_pages)},
-                 **kit)
+    built.update(pages={**pages, **specification, **reference_pages}, figures=figures, scripts=scripts, nav=nav,
+                 **explorable, **kit)
     config.nav = _expanded(config.nav, Path(config.docs_dir))
     return config
 
