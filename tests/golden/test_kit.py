@@ -18,6 +18,7 @@ from engram_ref.oracle.kit import write as kit_write
 from engram_ref.oracle.kit.cases import dialect_config, dialects, kit_cases
 from engram_ref.oracle.kit.plain import DTYPES, path_of, shape_text
 from engram_ref.oracle.kit.read import SUMS, read_kit
+from engram_ref.oracle.run import RUNNERS
 from engram_ref.oracle.structure import KIT_FIELDS, check_structure
 from engram_ref.oracle.vectors import read
 from engram_ref.presets import preset, presets
@@ -228,6 +229,9 @@ def test_the_readme_is_complete(kit):
     assert words <= set(re.findall(r"^\| `(\w+) [A-Z]", text, re.M)), "a line that the grammar lacks"
     for op in {case["op"] for case in manifest["cases"]}:
         assert f"## {op}\n" in (kit / "specification" / "ops.md").read_text(encoding="utf-8")
+    special = set(RUNNERS) - {name for name in RUNNERS if name.endswith("_stream")}
+    assert special == set(re.findall(r"^\| `(\w+)` \|", text.split("Other ops that are not plain functions:")[1]
+                                     .split("##")[0], re.M))
     nulls = {key for path in kit.glob("con*/**/con*.txt") for key, _, value in
              (line.partition(" ") for line in path.read_text(encoding="utf-8").splitlines()) if value == "null"}
     assert {key.split(".")[-1] for key in nulls} <= set(re.findall(r"`(\w+)`", text.split("`null` means:")[1][:900]))
