@@ -18,6 +18,7 @@ from engram_ref.oracle.kit import write as kit_write
 from engram_ref.oracle.kit.cases import dialect_config, dialects, kit_cases
 from engram_ref.oracle.kit.plain import DTYPES, path_of, shape_text
 from engram_ref.oracle.kit.read import SUMS, read_kit
+from engram_ref.oracle.noise import noise_of
 from engram_ref.oracle.run import RUNNERS
 from engram_ref.oracle.structure import KIT_FIELDS, check_structure
 from engram_ref.oracle.vectors import read
@@ -72,7 +73,7 @@ def test_a_kit_is_read_as_it_was_written(kit):
 
 
 def test_the_digest_is_that_of_the_list_of_digests(kit):
-    listed = dict(reversed(line.split("  ")) for line in (kit / SUMS).read_text().splitlines())
+    listed = dict(reversed(line.split("  ")) for line in (kit / SUMS).read_text(encoding="utf-8").splitlines())
     files = {path.relative_to(kit).as_posix(): path for path in kit.rglob("*") if path.is_file()}
     digests = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
     assert {name: digest for name, digest in digests.items() if name != SUMS} == listed
@@ -109,6 +110,15 @@ def test_every_array_is_stored_once(kit):
     assert len(set(kinds)) == len(kinds) > 50
 
 
+def test_noise_is_stored_with_three_digits(kit):
+    found, expected = read_kit(kit).vectors, few_cases()
+    for case in found.cases:
+        measured = noise_of(case, expected) if any(stage.noise is not None for stage in case.stages) else {}
+        for stage in case.stages:
+            if stage.noise is not None:
+                assert np.allclose(stage.noise, measured[stage.name], rtol=2**-11, atol=0)
+
+
 def parsed(kit, name):
     """case.txt as [(first word, other words)], and the alternatives after `accept`."""
     lines = [line.split(" ") for line in (kit / "cases" / name / "case.txt").read_text(encoding="utf-8").splitlines()]
@@ -142,7 +152,7 @@ def test_the_plain_form_has_every_array_of_a_case(kit):
             assert np.array_equal(raw(kit, dtype, shape, path), stage.array, equal_nan=dtype[0] == "f")
             assert len(noise) == (stage.noise is not None)
             if noise:
-                assert (raw(kit, "f32", shape, noise[0]) == stage.noise).all()
+                assert (raw(kit, noise[0].split(".")[-3], shape, noise[0]) == stage.noise).all()
         assert len([rest for word, rest in lines if word == "accept"]) == len(case.accept)
 
 
@@ -203,7 +213,7 @@ def test_paths_suit_every_file_system(kit):
     names = [path.relative_to(kit).as_posix() for path in kit.rglob("*")]
     assert len({name.lower() for name in names}) == len(names)
     assert all(re.fullmatch(r"[\w./=~+-]+", name) and len(name) < 200 for name in names)
-    assert (kit / "cases" / "index.txt").read_text().split() == [case.name for case in read_kit(kit).vectors.cases]
+    assert (kit / "cases" / "index.txt").read_text(encoding="utf-8").split() == [case.name for case in read_kit(kit).vectors.cases]
 
 
 def test_names_of_all_golden_cases_are_paths():
