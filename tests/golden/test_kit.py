@@ -24,7 +24,7 @@ from engram_ref.oracle.structure import KIT_FIELDS, check_structure
 from engram_ref.oracle.vectors import read
 from engram_ref.presets import preset, presets
 from engram_ref.text.maps import load_map
-from tests.kits import few_cases, write_few
+from tests.kits import few_kit_cases, write_few
 
 SIZES = {word: np.dtype(getattr(ml_dtypes, name, name)).itemsize for name, word in DTYPES.items()}
 EXAMPLES = Path(kit_write.__file__).parent / "examples"
@@ -57,7 +57,7 @@ def flat(part):
 
 
 def test_a_kit_is_read_as_it_was_written(kit):
-    expected, found = few_cases(), read_kit(kit).vectors
+    expected, found = few_kit_cases(), read_kit(kit).vectors
     for old, new in zip(expected.cases, found.cases, strict=True):
         assert (old.name, old.op, old.dialect, old.flags, old.outputs, old.kind, old.result) == (
             new.name, new.op, new.dialect, new.flags, new.outputs, new.kind, new.result)
@@ -111,7 +111,7 @@ def test_every_array_is_stored_once(kit):
 
 
 def test_noise_is_stored_with_three_digits(kit):
-    found, expected = read_kit(kit).vectors, few_cases()
+    found, expected = read_kit(kit).vectors, few_kit_cases()
     for case in found.cases:
         measured = noise_of(case, expected) if any(stage.noise is not None for stage in case.stages) else {}
         for stage in case.stages:
@@ -162,10 +162,12 @@ def test_the_plain_form_has_every_argument_of_a_case(kit):
         lines = parsed(kit, case.name)
         arguments = decode_all(case.arguments, vectors.arrays, vectors.configurations)
         arrays = [raw(kit, *rest[1:]) for word, rest in lines if word in ("argument", "parameter")]
-        expected = [part for part in flat(arguments) if isinstance(part, np.ndarray)]
+        generated = [rest[0] for word, rest in lines if word == "generated"]
+        expected = [part for part in flat({name: part for name, part in arguments.items() if name not in generated and
+                                           f"{name}.0" not in generated}) if isinstance(part, np.ndarray)]
         assert len(arrays) == len(expected)
         assert all(same_arrays(a, b) or np.array_equal(a, b) for a, b in zip(arrays, expected, strict=True))
-        named = {rest[0].split(".")[0] for word, rest in lines if word in ("argument", "value", "config")}
+        named = {rest[0].split(".")[0] for word, rest in lines if word in ("argument", "value", "config", "generated")}
         named |= {"parameters"} & set(arguments) | ({"steps"} if any(word == "step" for word, _ in lines) else set())
         assert named == set(arguments)
 
@@ -212,7 +214,7 @@ def as_words(value):
 def test_paths_suit_every_file_system(kit):
     names = [path.relative_to(kit).as_posix() for path in kit.rglob("*")]
     assert len({name.lower() for name in names}) == len(names)
-    assert all(re.fullmatch(r"[\w./=~+-]+", name) and len(name) < 200 for name in names)
+    assert all(re.fullmatch(r"[\w./=~^+-]+", name) and len(name) < 200 for name in names)
     assert (kit / "cases" / "index.txt").read_text(encoding="utf-8").split() == [case.name for case in read_kit(kit).vectors.cases]
 
 
