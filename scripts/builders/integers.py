@@ -11,7 +11,7 @@ from engram_ref.oracle.slow import hashing, primes
 from engram_ref.oracle.small_modules import DEMO, QWEN, V41
 from engram_ref.presets import preset, presets
 from scripts.builders.planned import case, rng_of
-from scripts.builders.streams import STEPS, columns_of, marked, stream_case
+from scripts.builders.streams import STEPS, columns_of, history_of, marked, stream_case
 
 BOTH_MARKS = replace(QWEN, name="both-marks", pad_id=7, dead_barrier=True, max_ngram=4, table_sizes=(23, 31, 37))
 """A dialect with DEAD and EOS; EOS replaces hidden tokens, so the pad id never appears."""
@@ -110,15 +110,19 @@ def hashed():
 
 def streams():
     """Yield streams of rows in dialects with neither DEAD nor EOS, with one of them, and with both."""
-    for config in (DEMO, V41, QWEN, BOTH_MARKS):
+    for config in (replace(DEMO, dead_barrier=False), V41, QWEN, BOTH_MARKS):
         constants, layer = addressing_of(config), config.layer_ids[0]
-        for title, (flags, steps) in STEPS.items():
+        documents = {} if config.eos_id is None else {"documents": ("", [["main", "feed", T] for T in (4, 1, 6, 3)])}
+        for title, (flags, steps) in (STEPS | documents).items():
             name = f"addressing_stream/{config.name}-{title}"
             ids = marked(name, config, (2, columns_of(steps)))
-            marks = [word for word, on in (("dead", config.dead_barrier), ("eos", config.eos_id is not None)) if on]
+            if title == "documents":
+                ids[ids == config.eos_id] = 0
+                ids[0, [3, 4, 9, 13]] = ids[1, [0, 1, 4, 10]] = config.eos_id
             yield stream_case(name, "rows", 2, steps, lambda canonical_ids, config, layer_id, steps, a=constants: (
-                slow_addressing.rows(config, layer_id, canonical_ids[0].tolist(), a.pad_id, (), a.eos_id)),
-                {"canonical_ids": ids}, " ".join(["history dialect", flags, *marks]), dialect=config.name,
+                slow_addressing.rows(config, layer_id, canonical_ids[0].tolist(), a.pad_id, (), a.eos_id),
+                {"history": history_of(canonical_ids[0], config)}),
+                {"canonical_ids": ids}, f"history dialect {flags}", ["history"], dialect=config.name,
                 config=config, layer_id=layer)
 
 
