@@ -96,14 +96,15 @@ def hashed():
         shared = {"ids": ids, "history": history, "pad_id": 2, "eos_id": eos}
         yield case(f"windows/{title}", slow=slow_windows, flags=flags, **shared)
         windows = np.array(slow_windows(**shared), dtype=np.int64).reshape(*ids.shape, n)
-        yield case(f"mix/{title}", slow=slow_mix, flags="negative-mix", windows=windows, multipliers=m)
         mixes = np.array(slow_mix(windows, m), dtype=np.int64).reshape(*ids.shape, n - 1)
-        yield case(f"table_rows/{title}", slow=slow_table_rows, flags="negative-mix", mixes=mixes, primes=p)
+        wrapped = "negative-mix" if (mixes < 0).any() else "empty"
+        yield case(f"mix/{title}", slow=slow_mix, flags=wrapped, windows=windows, multipliers=m)
+        yield case(f"table_rows/{title}", slow=slow_table_rows, flags=wrapped, mixes=mixes, primes=p)
         yield case(f"next_history/{title}", flags=flags, history=history, ids=ids, slow=lambda history, ids: [
             (h + i)[len(i):] for h, i in zip(history.tolist(), ids.tolist(), strict=True)])
-        for offsets in (None, np.cumsum(p) - p):
-            yield case(f"address/{title}-{'rows' if offsets is None else 'flat'}", slow=slow_address, traced=True,
-                       flags=f"{flags} negative-mix flat", multipliers=m, primes=p,
+        for form, offsets in (("rows", None), ("flat", np.cumsum(p) - p)):
+            yield case(f"address/{title}-{form}", slow=slow_address, traced=True,
+                       flags=f"{flags} {wrapped}" + " flat" * (form == "flat"), multipliers=m, primes=p,
                        offsets=offsets, **shared)
     yield from layers_and_steps(constants)
 
@@ -134,10 +135,10 @@ def layers_and_steps(constants):
     table = np.array([0, 1, 1, 2, 3, 4])
     starts = np.array([[0, 11, 24, 41], [0, 1, 2, 3]])
     for title, canonical, offsets in (("map", table, None), ("raw-flat", None, starts)):
-        yield case(f"address_layers/{title}", slow=slow_layers, flags="dead eos flat", ids=raw, canonical=canonical,
+        yield case(f"address_layers/{title}", slow=slow_layers, flags="dead eos" + " flat" * (offsets is not None), ids=raw, canonical=canonical,
                    history=history, multipliers=np.stack([m, m + 2]), primes=np.stack([p, p + 100]), offsets=offsets,
                    **shared)
-    yield case("stepper/batch", flags="one-token history", multipliers=m, primes=p, ids=np.array([4, DEAD]),
+    yield case("stepper/batch", flags="one-token history dead eos", multipliers=m, primes=p, ids=np.array([4, DEAD]),
                history=np.array([[3, 1], [2, 0]]), **shared, slow=lambda ids, history, **a: slow_address(
                    ids[:, None], history, offsets=None, **a)["output"])
 
@@ -192,8 +193,9 @@ def addressing():
         history = rng.integers(0, config.canonical_size, (2, config.max_ngram - 1))
         history[1, 0] = DEAD
         pads = Addressing(config).pad_id, Addressing(config).eos_id
+        marks = "dead " * config.dead_barrier + "eos " * (config.eos_id is not None)
         for layer in config.layer_ids:
-            yield case(f"addressing/{name}-layer-{layer}", dialect=name, flags="dialect negative-mix flat history",
+            yield case(f"addressing/{name}-layer-{layer}", dialect=name, flags=f"{marks}dialect flat history",
                        outputs=("multipliers", "primes", "offsets", "table_rows", "rows"), config=config,
                        canonical_ids=ids, layer_id=layer, history=history, flat=True,
                        slow=lambda pads=pads, **a: slow_constants(pads, **a))
@@ -246,4 +248,16 @@ def slow_last(cache, lengths, count, before):
     return [([blank] * count + row[:n])[-count:] for row, n in zip(cache.tolist(), lengths.tolist(), strict=True)]
 
 
-AREA = (text, canonical, multipliers, prime_numbers, hashed, streams, addressing, caches)
+def invalid():
+    """Yield ids that addressing must refuse, in dialects with and without DEAD."""
+    history = np.array([[4, 9, 5]])
+    for title, config, wrong in (("id-past-the-end", V41, V41.canonical_size), ("id-below-dead", V41, DEAD - 1),
+                                 ("dead-without-barrier", QWEN, DEAD), ("id-below-zero", QWEN, DEAD - 1)):
+        yield case(f"addressing/{title}", outputs=(), flags="out-of-range", dialect=config.name, config=config,
+                   canonical_ids=np.array([[3, wrong, 8]]), layer_id=config.layer_ids[0], flat=False,
+                   history=history[:, : config.max_ngram - 1])
+    yield case("addressing/history-past-the-end", outputs=(), flags="out-of-range history", dialect=V41.name, config=V41,
+               canonical_ids=np.array([[3, 8]]), layer_id=1, flat=False, history=history + V41.canonical_size - 5)
+
+
+AREA = (text, canonical, multipliers, prime_numbers, hashed, streams, addressing, caches, invalid)

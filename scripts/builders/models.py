@@ -10,6 +10,7 @@ from engram_ref.oracle.slow import transformer
 from engram_ref.oracle.slow.transformer import under
 from engram_ref.oracle.small_models import (
     DENSE,
+    ENGRAM,
     FULL,
     MODELS,
     PLAIN,
@@ -52,7 +53,7 @@ def models():
                   ("absorbed", 1, 4, [2, 2], "absorbed chunked"))
         for title, B, T, chunks, flags in shapes if label in MODELS else (("batch", 2, 2, [2], "batch"),):
             yield model_case(f"forward/{label}-{title}", parameters, random_ids(config, B, T), None, config, chunks,
-                             f"dialect {flags}", dialect)
+                             f"dialect {flags}" if dialect else flags, dialect)
         if label in BARRED:
             dead = rng_of(f"forward/{label}-dead").random((1, 5)) < 0.4
             yield model_case(f"forward/{label}-dead", parameters, random_ids(config, 1, 5), dead, config, [3, 2],
@@ -133,4 +134,11 @@ def slow_logits(parameters, ids, dead, config, chunks, absorbed):
     return slow_forward(parameters, ids, config, dead)[:, ids.shape[1] - chunks[-1] :]
 
 
-AREA = (models, routers, streams)
+def invalid():
+    """Yield raw ids that the model must refuse: past the vocabulary, and -1."""
+    for title, wrong in (("id-past-the-end", VOCABULARY), ("id-below-zero", DEAD)):
+        yield case(f"forward/{title}", outputs=(), flags="out-of-range", dialect=ENGRAM.name, ids=np.array([[3, wrong]]),
+                   parameters=shared_with_full(random_model(FULL)), dead=None, config=FULL, chunks=[2], absorbed=False)
+
+
+AREA = (models, routers, streams, invalid)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import numpy as np
 
 from engram_ref import ops
+from engram_ref.addressing import Addressing
 from engram_ref.oracle.emulated_rounding import emulated_memory, emulated_project, integer_case
 from engram_ref.oracle.run import Adapter, call
 from engram_ref.oracle.small_modules import (
@@ -42,7 +43,8 @@ def whole():
     """Yield cases for each dialect: a batch, one token, no tokens, two chunks, DEAD positions, zero states, float32."""
     for label, config in CONFIGS.items():
         shared = {"outputs": ("output", "taps"), "terms": terms_of(config), "dialect": label, "traced": True}
-        for title, B, T, chunks, flags in (("batch", 2, 4, None, "batch unequal-branches"),
+        unequal = " unequal-branches" if config.n_branches > 1 else ""
+        for title, B, T, chunks, flags in (("batch", 2, 4, None, f"batch{unequal}"),
                                            ("one-token", 1, 1, None, "one-token short"),
                                            ("empty", 2, 0, None, "empty"), ("chunked", 1, 5, [3, 2], "chunked")):
             name = f"engram/{label}-{title}"
@@ -142,4 +144,15 @@ def slow_released(parameters, hidden, rows, config, dead, chunks):
     return {"memory": memories, "key": keys, "value": values}
 
 
-AREA = (whole, released, streams)
+def invalid():
+    """Yield rows that the module must refuse: one past the last table, one past a table in the middle, and -1."""
+    config = CONFIGS["demo-like"]
+    sizes = Addressing(config).primes[config.layer_ids[0]]
+    for title, column, wrong in (("row-past-the-end", -1, sizes[-1]), ("row-past-its-table", 1, sizes[1]),
+                                 ("row-below-zero", 0, -1)):
+        a = module_arguments("engram/invalid", config, 1, 2)
+        a["rows"][0, 1, column] = wrong
+        yield case(f"engram/{title}", outputs=(), flags="out-of-range", dialect="demo-like", **a)
+
+
+AREA = (whole, released, streams, invalid)
