@@ -25,7 +25,7 @@ def formats():
     every = np.arange(256, dtype=np.uint8)[:, None]
     for title, c, s, flags in (("every-code", codes, scales, "all-codes nan subnormal"), ("every-scale", few, every,
                                "all-codes nan subnormal"), ("empty", codes[:0], scales[:0], "empty")):
-        for dtype in (np.float32, np.float64):
+        for dtype in (np.float32, np.float64)[: 1 if title == "every-scale" else 2]:
             yield case(f"dequantise/{title}-{dtype.__name__}", kind="exact", flags=flags, codes=c,
                        scales=s, dtype=dtype, slow=slow_dequantise)
 

@@ -44,7 +44,7 @@ def whole():
     for label, config in CONFIGS.items():
         shared = {"outputs": ("output", "taps"), "terms": terms_of(config), "dialect": label, "traced": True}
         unequal = " unequal-branches" if config.n_branches > 1 else ""
-        for title, B, T, chunks, flags in (("batch", 2, 4, None, f"batch{unequal}"),
+        for title, B, T, chunks, flags in (("batch", 2, 3, None, f"batch{unequal}"),
                                            ("one-token", 1, 1, None, "one-token short"),
                                            ("empty", 2, 0, None, "empty"), ("chunked", 1, 5, [3, 2], "chunked")):
             name = f"engram/{label}-{title}"
@@ -99,12 +99,12 @@ def released():
 
 def streams():
     """Yield streams of the module: every kind of step in one dialect, one token at a time in the others."""
-    titles_by_label = {"demo-like": (*STEPS, "one-by-one-dead"), "qwen-like": ("one-by-one",),
+    titles_by_label = {"demo-like": [title for title in STEPS if title != "chunks"], "qwen-like": ("one-by-one",),
                        "short-kernel": ("one-by-one-dead",)}
     for label, title in ((label, title) for label, titles in titles_by_label.items() for title in titles):
-        config, (flags, steps) = CONFIGS[label], STEPS[title.removesuffix("-dead")]
+        config, (flags, steps) = CONFIGS[label], STEPS[title]
         name, T = f"engram_stream/{label}-{title}", columns_of(steps)
-        dead = dead_of(name, (2, T)) if title.endswith("-dead") else None
+        dead = dead_of(name, (2, T)) if title == "one-by-one-dead" else None
         a = module_arguments(name, config, 2, T, dead=dead)
         yield stream_case(name, "output", 2, steps, slow_stream, {key: a[key] for key in ("hidden", "rows", "dead")},
                           f"dialect {flags}", ["taps"], dialect=label, kind="model", parameters=a["parameters"],

@@ -14,6 +14,7 @@ from scripts.builders.planned import case, rng_of
 ONE = ["main", "feed", 1]
 STEPS = {
     "one-by-one": ("one-token empty", [["main", "feed", 0], *[ONE] * 12]),
+    "one-by-one-dead": ("one-token empty", [["main", "feed", 0], *[ONE] * 7]),
     "chunks": ("one-token empty", [["main", "feed", 3], ONE, ["main", "feed", 2], ["main", "feed", 0], ONE,
                                    ["main", "feed", 5]]),
     "rollback": ("rollback", [["main", "feed", 5], ONE, ["main", "feed", 2], ["main", "rollback", [3, 3]], ONE,
@@ -23,8 +24,8 @@ STEPS = {
     "reorder": ("reorder one-token", [["main", "feed", 4], ["main", "reorder", [1, 0]], ONE, ["main", "feed", 2],
                                       ["main", "reorder", [1, 1]], ONE, ["main", "feed", 2]]),
 }
-"""Title -> flags, and steps for two rows that all three kinds of stream support. The package cuts the text of
-`one-by-one` in many more ways: engram_ref/oracle/kit/schedules.py."""
+"""Title -> flags, and steps for two rows that all three kinds of stream support. engram_ref/oracle/kit/schedules.py
+cuts the texts that are fed one by one in many more ways."""
 
 RAGGED = {
     "ragged": ("ragged", [["main", "feed", 3, [3, 1]], ["main", "feed", 2, [0, 2]], ONE, ["main", "feed", 4, [1, 4]],
