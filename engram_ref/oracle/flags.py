@@ -15,8 +15,8 @@ FLAGS: dict[str, str] = {
     "fork": "a copy of a state continues independently: a buffer shared by both",
     "reorder": "rows of a batch change places: history, taps or a cache that does not move with its row",
     "out-of-range": "an id or a row that does not exist and must be refused: clamped, counted from the end, or read",
-    "dead": "a DEAD position hides itself and all older tokens, even in its own window, and its gate is exactly 0: only "
-            "its own token hidden, only its own window hidden, or its mark stored in the history as a pad",
+    "dead": "a DEAD position hides itself and all older tokens, even in its own window, and its gate is exactly 0: "
+            "only its own token hidden, only its own window hidden, or its mark stored in the history as a pad",
     "eos": "at an EOS the window still contains it and its document; at later positions the EOS and all older tokens "
            "are hidden and read as the EOS id: an EOS that hides itself, or that hides nothing",
     "negative-mix": "a product that wraps below zero: unsigned arithmetic, or a remainder with the sign of C",
@@ -30,15 +30,16 @@ FLAGS: dict[str, str] = {
     "ties": "equal scores, of which the lowest index comes first: a selection without an order",
     "bias": "a balancing bias that affects which experts are chosen: also used in their weights, or not used at all",
     "faint-scores": "scores far below the bias, or all 0: computed as (score + bias) - bias, or as 0 divided by 0",
-    "groups": "experts chosen only within the best groups: groups ranked by the best expert instead of the best two, or "
-              "the reverse, or other groups masked with 0",
+    "groups": "experts chosen only within the best groups: groups ranked by the best expert instead of the best two, "
+              "or the reverse, or other groups masked with 0",
     "subnormal": "subnormal numbers: flushed to zero",
     "rounding": "rounded once, ties to even: rounded twice, cut off, or ties away from zero",
     "floor": "the largest magnitude of a block counts as at least 1e-4: no floor, or a different one",
     "nan": "codes for NaN: decoded as numbers",
     "all-codes": "every code of a number format: a wrong bias, wrong subnormals, or a code of another format",
     "dialect": "one dialect's choice of vocabulary, hash, gate, norm, codec or convolution: the choice of another",
-    "positions": "RoPE, in which channels 2i and 2i + 1 form a pair: other pairs, or positions that restart after a cache",
+    "positions": "RoPE, in which channels 2i and 2i + 1 form a pair: other pairs, or positions that restart after a "
+                 "cache",
     "yarn": "YaRN: slow pairs not interpolated, or a softmax scale without its factor",
     "absorbed": "attention in the absorbed form: an up-projection applied to the wrong side, or not at all",
     "float32": "computed in float32, compared with the float64 answer: sums or functions with too little accuracy",
