@@ -11,7 +11,7 @@ from engram_ref.oracle.slow import hashing, primes
 from engram_ref.oracle.small_modules import DEMO, QWEN, V41
 from engram_ref.presets import preset, presets
 from scripts.builders.planned import case, rng_of
-from scripts.builders.streams import STEPS, columns_of, history_of, marked, stream_case
+from scripts.builders.streams import STEPS, columns_of, history_of, marked, marks_in, stream_case
 
 BOTH_MARKS = replace(QWEN, name="both-marks", pad_id=7, dead_barrier=True, max_ngram=4, table_sizes=(23, 31, 37))
 """A dialect with DEAD and EOS; EOS replaces hidden tokens, so the pad id never appears."""
@@ -127,6 +127,30 @@ def streams():
                 {"history": history_of(canonical_ids[0], config)}),
                 {"canonical_ids": ids}, f"history dialect {flags}", ["history"], dialect=config.name,
                 config=config, layer_id=layer)
+
+
+def prefixes():
+    """Yield streams that start after raw ids, with a vocabulary and without; the two texts differ in length."""
+    for config in (V41, QWEN):
+        constants, name = addressing_of(config), f"addressing_stream/{config.name}-prefix"
+        before = [text.tolist() for text in np.split(rng_of(name).integers(0, config.vocab_size, 6), [1])]
+        steps = [["main", "prefix", before], ["main", "feed", 1], ["main", "feed", 3]]
+        texts = before if constants.canonical is None else [constants.canonical[text].tolist() for text in before]
+        ids = marked(name, config, (2, 4))
+        flags = ["prefix history chunked dialect", *marks_in({"canonical_ids": ids}, config)]
+        yield case(name, outputs=("0.history", "1.rows", "1.history", "2.rows", "2.history"), kind_of_case="schedules",
+                   flags=" ".join(flags), dialect=config.name, config=config, steps=steps, canonical_ids=ids,
+                   layer_id=config.layer_ids[0],
+                   slow=lambda canonical_ids, config, layer_id, steps, texts=texts, a=constants: after_prefix(
+                       texts, canonical_ids.tolist(), lambda text: slow_addressing.rows(
+                           config, layer_id, text, a.pad_id, (), a.eos_id), config))
+
+
+def after_prefix(texts, ids, rows_of, config):
+    """Return histories and rows of the two feeds, of 1 and 3 tokens."""
+    longer = [[text + line[:n] for text, line in zip(texts, ids, strict=True)] for n in (0, 1, 4)]
+    stages = {f"{i}.history": [history_of(text, config) for text in part] for i, part in enumerate(longer)}
+    return stages | {f"{i}.rows": [row for text in longer[i] for row in rows_of(text)[-n:]] for i, n in ((1, 1), (2, 3))}
 
 
 def layers_and_steps(constants):
@@ -262,4 +286,4 @@ def invalid():
                canonical_ids=np.array([[3, 8]]), layer_id=1, flat=False, history=history + V41.canonical_size - 5)
 
 
-AREA = (text, canonical, multipliers, prime_numbers, hashed, streams, addressing, caches, invalid)
+AREA = (text, canonical, multipliers, prime_numbers, hashed, streams, prefixes, addressing, caches, invalid)

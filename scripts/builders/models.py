@@ -80,7 +80,7 @@ def routers():
 def streams():
     """Yield streams with Engram and DEAD marks, with a convolution of two taps and EOS, and without Engram."""
     titles_by_model = {FULL: ("one-by-one", "one-by-one-dead", "ragged"), PLAIN: ("reorder", "drafts"),
-                       DENSE: ("one-by-one", "rollback", "fork", "drafts")}
+                       DENSE: ("one-by-one", "rollback", "fork", "microbatches", "drafts")}
     for config, titles in titles_by_model.items():
         p, engram = shared_with_full(random_model(config)), config.engram
         for title in titles:
@@ -139,8 +139,9 @@ def slow_logits(parameters, ids, dead, config, chunks, absorbed):
 def invalid():
     """Yield raw ids that the model must refuse: past the vocabulary, and -1."""
     for title, wrong in (("id-past-the-end", VOCABULARY), ("id-below-zero", DEAD)):
-        yield case(f"forward/{title}", outputs=(), flags="out-of-range", dialect=ENGRAM.name, ids=np.array([[3, wrong]]),
-                   parameters=shared_with_full(random_model(DENSE)), dead=None, config=DENSE, chunks=[2], absorbed=False)
+        yield case(f"forward/{title}", outputs=(), flags="out-of-range", dialect=ENGRAM.name, config=DENSE,
+                   parameters=shared_with_full(random_model(DENSE)), ids=np.array([[3, wrong]]), dead=None, chunks=[2],
+                   absorbed=False)
 
 
 AREA = (models, routers, streams, invalid)

@@ -23,6 +23,9 @@ STEPS = {
                                 ["draft", "feed", 2], ["main", "feed", 2], ["draft", "feed", 1], ONE]),
     "reorder": ("reorder one-token", [["main", "feed", 4], ["main", "reorder", [1, 0]], ONE, ["main", "feed", 2],
                                       ["main", "reorder", [1, 1]], ONE, ["main", "feed", 2]]),
+    "microbatches": ("microbatches", [["main", "feed", 3], ["main", "fork", "second"], ["main", "reorder", [0]],
+                                      ["second", "reorder", [1]], ["second", "feed", 2], ONE, ["second", "feed", 1],
+                                      ["main", "feed", 4]]),
 }
 """Title -> flags, and steps for two rows that all three kinds of stream support. engram_ref/oracle/kit/schedules.py
 cuts the texts that are fed one by one in many more ways."""
@@ -47,7 +50,7 @@ def feeds(steps, batch):
     for i, (name, action, argument, *counts) in enumerate(steps):
         rows = streams[name]
         if action == "feed":
-            new = counts[0] if counts else [argument] * batch
+            new = counts[0] if counts else [argument] * len(rows)
             rows = [text + tuple((b, used + t) for t in range(new[b])) for b, text in enumerate(rows)]
             used += argument
             yield i, list(zip(rows, new, strict=True))

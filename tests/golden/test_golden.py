@@ -10,7 +10,7 @@ import pytest
 from engram_ref import ops, oracle
 from engram_ref.backends import load
 from engram_ref.errors import InputError
-from engram_ref.oracle.compare import assert_close, compare
+from engram_ref.oracle.compare import UNIT_ROUNDOFF, assert_close, compare
 from engram_ref.oracle.encoding import decode_all
 from engram_ref.oracle.flags import FLAGS
 from engram_ref.oracle.run import Adapter, adapter_of
@@ -95,7 +95,7 @@ def test_stages_have_valid_classes_and_scales(vectors):
     """Classes f64 and f32 have a derived scale, and non-float stages are exact."""
     for case in vectors.cases:
         for stage in case.stages:
-            assert (stage.scale is None) == (stage.tolerance_class not in ("f64", "f32")), (case.name, stage.name)
+            assert (stage.scale is None) == (stage.tolerance_class not in UNIT_ROUNDOFF), (case.name, stage.name)
             if stage.array.dtype.kind != "f":
                 assert stage.tolerance_class == "exact"
 
@@ -149,10 +149,10 @@ def measured(op, **arguments):
 
 
 def test_relative_changes_of_1e_6_are_detected(vectors):
-    """No class is too wide: a relative change of 1e-6, or 1e-3 in float32, always fails."""
+    """No class is too wide: a relative change of 1e-6, or 1e-3 in float32, always fails unless float32 underflows."""
     for case in vectors.cases:
         for stage in case.stages:
-            if stage.array.dtype.kind == "f" and np.isfinite(stage.array).all() and stage.array.any():
+            if stage.array.dtype.kind == "f" and np.isfinite(stage.array).all() and np.abs(stage.array).max(initial=0) > 1e-30:
                 dtype, step = (np.float32, 1e-3) if stage.tolerance_class == "f32" else (stage.array.dtype, 1e-6)
                 changed = ((1 + step) * stage.array).astype(dtype)
                 assert compare(stage.array, changed, stage.tolerance_class, stage.terms, stage.scale), case.name
