@@ -16,7 +16,7 @@ from engram_ref.config import EngramConfig
 from engram_ref.ops.canonical import DEAD
 from engram_ref.oracle.cases import Case, Stage, Vectors
 from engram_ref.oracle.encoding import decode_all
-from engram_ref.oracle.noise import noise_of
+from engram_ref.oracle.noise import with_noise
 
 COLUMNS = {"addressing_stream": ("canonical_ids",), "engram_stream": ("hidden", "rows", "dead"),
            "forward_stream": ("ids", "dead")}
@@ -53,15 +53,6 @@ def with_schedules(vectors: Vectors) -> Vectors:
                         [case.stages[i : i + size] for i in range(0, len(case.stages), size)])
             cases += [recut(text, *schedule, arrays) for schedule in schedules(case.op, len(text.feeds) - 1)]
     return replace(vectors, arrays=arrays, cases=tuple(cases))
-
-
-def with_noise(case: Case, vectors: Vectors) -> Case:
-    """Return the case with the noise of its float stages."""
-    if all(stage.tolerance_class == "exact" for stage in case.stages):
-        return case
-    noise = noise_of(case, vectors)
-    return replace(case, stages=tuple(stage if stage.tolerance_class == "exact" else
-                                      replace(stage, noise=noise[stage.name]) for stage in case.stages))
 
 
 def schedules(op: str, T: int) -> Iterator[tuple[str, str, Steps]]:
@@ -110,7 +101,8 @@ def recut(text: Text, title: str, flags: str, steps: Steps, arrays: dict[str, np
             rows = [rows[b] for b in argument]
         elif action == "prefix":
             rows = list(enumerate(argument))
-            argument = [[raw_of(text.config)[c] for c in text.columns["canonical_ids"][b, :n].tolist()] for b, n in rows]
+            argument = [[raw_of(text.config)[c] for c in text.columns["canonical_ids"][b, :n].tolist()]
+                        for b, n in rows]
         streams[argument if action == "fork" else stream] = rows
         written.append([stream, action, argument, *counts])
         if action in ("feed", "prefix"):
