@@ -16,6 +16,7 @@ import inspect
 import math
 import zlib
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -220,3 +221,14 @@ def noise_of(case: Case, vectors: Vectors, ops: Ops = NUMPY, samples: int = SAMP
     """Return the noise of each float stage of a case, [...] like the stage, in units of u."""
     call = lambda namespace: run(case, vectors, namespace, FLOAT64, case.traced)
     return measure(call, zlib.crc32(case.name.encode()), ops, case.op if case.op in ALONE else "", samples=samples)[1]
+
+
+def with_noise(case: Case, vectors: Vectors) -> Case:
+    """Return the case with the noise of its float stages, unless they have it; input to refuse has none."""
+    lacking = lambda stage: stage.tolerance_class != "exact" and stage.noise is None
+    if case.result == "invalid" or not any(map(lacking, case.stages)):
+        return case
+    noise = noise_of(case, vectors)
+    add = lambda stages: tuple(replace(s, noise=noise[s.name]) if lacking(s) else s for s in stages)
+    return replace(case, stages=add(case.stages),
+                   accept=tuple(replace(other, stages=add(other.stages)) for other in case.accept))
