@@ -1,14 +1,11 @@
-"""Random configurations, texts and parameters: every field of a dialect is drawn, and short texts are common."""
+"""Random configurations and texts: every field of a dialect is drawn, and short texts are common."""
 
 from dataclasses import replace
 from math import gcd
 
-import ml_dtypes
 import numpy as np
 
 from engram_ref.config import CHOICES
-from engram_ref.layout import layout
-from engram_ref.model.engram_parameters import shapes
 from engram_ref.ops.canonical import DEAD
 from engram_ref.presets import preset
 
@@ -78,36 +75,3 @@ def random_history(rng, config, batch):
     span = config.max_ngram - 1
     ids = random_ids(rng, config, config.canonical_size, (batch, span))
     return np.where(np.arange(span) < rng.integers(0, span + 1, (batch, 1)), DEAD, ids)
-
-
-def random_parameters(rng, config, dtype):
-    """Return parameters whose keys are large or small compared with eps; a gain may be zero in one channel."""
-    layer, size = config.layer_ids[0], 10.0 ** rng.uniform(-6, 1)
-    parameters = {}
-    for name, shape in shapes(config, layer).items():
-        values = rng.standard_normal(shape)
-        if name.endswith("gain"):
-            values = 0.3 * values + (config.gain_form == "plain")
-            values[..., 0] = -float(config.gain_form == "zero_centred") if rng.random() < 0.2 else values[..., 0]
-        else:
-            values = values * (size if name.startswith("table") or name.endswith("bias") else shape[-1] ** -0.5)
-        parameters[name] = values.astype(dtype)
-    parameters["column_offsets"] = layout(config, layer).offsets
-    if config.table_codec == "fp8_e8m0":
-        return parameters | random_codes(rng, parameters)
-    return parameters | random_numbers(rng, config, parameters)
-
-
-def random_codes(rng, parameters):
-    """Return an FP8 table: all kinds of finite codes, similar scales, and zeros of either sign in one row of five."""
-    shape, scales = parameters["table_codes"].shape, parameters["table_scales"].shape
-    codes = rng.integers(0, 0x7F, shape) * (rng.random((len(parameters["table_codes"]), 1)) < 0.8)
-    return {"table_codes": (codes + 0x80 * rng.integers(0, 2, shape)).astype(np.uint8),
-            "table_scales": (rng.integers(0, 3, scales) + rng.integers(100, 128)).astype(np.uint8)}
-
-
-def random_numbers(rng, config, parameters):
-    """Return a table of floats, zero in one row of five; an fp32 table may be stored in float64."""
-    table = parameters["table"] * (rng.random((len(parameters["table"]), 1)) < 0.8)
-    stored = picker(rng)(parameters["table"].dtype, np.dtype(np.float64))
-    return {"table": table.astype(ml_dtypes.bfloat16 if config.table_codec == "bf16" else stored)}
