@@ -29,19 +29,21 @@ from engram_ref.oracle.vectors import GOLDEN, INTEGERS, MANIFEST, SCHEMA, manife
 from scripts.builders.planned import SEED, freeze  # noqa: E402
 
 AREAS = ("integers", "elementwise", "codecs", "attention", "experts", "branches", "modules", "composites", "models")
+if (ROOT / "scripts" / "builders" / "solved.py").exists():
+    AREAS += ("solved",)
 
 
 class Store:
-    """Collected arrays and configurations; equal ones are stored once."""
+    """Collected arrays and configurations; equal inputs are stored once, and so are equal answers of one case."""
 
     def __init__(self):
         self.integers, self.floats, self.known, self.configurations = {}, {}, {}, {}
 
-    def reference(self, array, area, key):
-        """Store an array and return its key."""
+    def reference(self, array, area, key, owner=""):
+        """Store an array and return its key. `owner` is the case of an answer, whose keys all start with its name."""
         array = np.ascontiguousarray(array).reshape(np.shape(array))
         file = f"floats-{area}.safetensors" if array.dtype in (np.float32, np.float64) else INTEGERS
-        content = (file, array.dtype.str, str(array.dtype), array.shape, array.tobytes())
+        content = (file, array.dtype.str, str(array.dtype), array.shape, array.tobytes(), owner)
         if content not in self.known:
             self.known[content] = key
             if file == INTEGERS:
@@ -118,23 +120,27 @@ def hashing(config):
 def entry(frozen, store, area):
     """Return the manifest entry of one case."""
     planned = frozen.planned
-    stages = encoded_stages(frozen.stages, planned.name, store, area)
-    accept = [{"name": other.name, "why": other.why,
-               "stages": encoded_stages(answer, f"{planned.name}, {other.name}", store, area)}
-              for other, answer in frozen.accept]
+    stages = encoded_stages(frozen.stages, planned.name, store, area, planned.name)
+    accept = []
+    for other, answer in frozen.accept:
+        title = f"{planned.name}, {other.name}"
+        accept.append({"name": other.name, "why": other.why,
+                       "stages": encoded_stages(answer, title, store, area, planned.name)})
     arguments = {name: encoded(part, store, area, f"{planned.name}/{name}") for name, part in planned.arguments.items()}
-    return {"name": planned.name, "op": planned.op, "dialect": planned.dialect, "flags": list(planned.flags),
+    return {"name": planned.name, "op": planned.op, "dialect": planned.dialect, "kind": planned.kind_of_case,
+            "result": planned.result, "flags": list(planned.flags),
             "answers": "slow" if planned.slow else "float64 ops", "arguments": arguments,
             "outputs": list(planned.outputs), "stages": stages} | ({"accept": accept} if accept else {})
 
 
-def encoded_stages(frozen, title, store, area):
+def encoded_stages(frozen, title, store, area, owner):
     """Store the arrays of the stages and return the manifest entries."""
+    put = lambda array, key: store.reference(array, area, f"{title}{key}", owner)
     stages = []
     for name, array, tolerance_class, terms, scale in frozen:
-        stage = {"name": name, "class": tolerance_class, "expected": store.reference(array, area, f"{title}={name}")}
+        stage = {"name": name, "class": tolerance_class, "expected": put(array, f"={name}")}
         if scale is not None:
-            stage |= {"terms": terms, "scale": store.reference(narrowed(scale), area, f"{title}~{name}")}
+            stage |= {"terms": terms, "scale": put(narrowed(scale), f"~{name}")}
         stages.append(stage)
     return stages
 
@@ -147,7 +153,8 @@ def narrowed(scale):
 
 def plan(area):
     """Return every case of an area."""
-    return [case for part in importlib.import_module(f"scripts.builders.{area}").AREA for case in part()]
+    module = importlib.import_module(f"scripts.builders.{area}")
+    return [case for part in getattr(module, "AREA", None) or [module.cases] for case in part()]
 
 
 def make(areas=AREAS):

@@ -6,12 +6,11 @@ emulated with exact fractions.
 """
 
 from dataclasses import replace
-from fractions import Fraction
 from functools import cache
 
 import numpy as np
 
-from engram_ref.oracle.slow import codecs
+from engram_ref.oracle.slow import codecs, released
 from engram_ref.oracle.small_modules import V41, random_inputs, random_parameters
 
 
@@ -44,31 +43,16 @@ def sparse(rng, shape):
 
 def emulated_memory(parameters, rows):
     """Return the rows of one position, decoded to float32 and rounded to bfloat16."""
-    memory = []
-    for row in (rows + parameters["column_offsets"]).tolist():
-        pairs = zip(parameters["table_codes"][row].tolist(),
-                    np.repeat(parameters["table_scales"][row], 32).tolist(), strict=True)
-        memory += [codecs.dequantise(code, byte)[1] for code, byte in pairs]
-    return memory
-
-
-def emulated_requantise(memory, floor=1e-4):
-    """Quantise blocks of 32 to FP8 and decode them again."""
-    decoded = []
-    for begin in range(0, len(memory), 32):
-        line, byte = codecs.quantise_block(memory[begin : begin + 32], floor)
-        decoded += [codecs.dequantise(code, byte)[0] for code in line]
-    return decoded
-
-
-def emulated_projection(weight, x):
-    """Compute exact sums and round them to bfloat16."""
-    return [codecs.to_bfloat16(sum(Fraction(w) * Fraction(a) for w, a in zip(line, x, strict=True)))
-            for line in weight.tolist()]
+    flat = rows + parameters["column_offsets"]
+    codes, scale_bytes = parameters["table_codes"][flat].tolist(), parameters["table_scales"][flat].tolist()
+    return released.memory(zip(codes, scale_bytes, strict=True))
 
 
 def emulated_project(parameters, memories, floor=1e-4):
     """Return the keys [T][M][D] and values [T][D] of memories [T][E]."""
     inputs = [emulated_requantise(memory, floor) for memory in memories]
-    return ([[emulated_projection(weight, x) for weight in parameters["key_weight"]] for x in inputs],
-            [emulated_projection(parameters["value_weight"], x) for x in inputs])
+    return ([[released.project(weight.tolist(), x) for weight in parameters["key_weight"]] for x in inputs],
+            [released.project(parameters["value_weight"].tolist(), x) for x in inputs])
+
+
+emulated_requantise = released.requantise

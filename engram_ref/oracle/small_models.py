@@ -92,7 +92,8 @@ def slow_config(config):
     """Return the constants of a whole model, without its Engram modules."""
     backbone = config.backbone
     hyper = backbone.hyper and {"eps": backbone.rms_norm_eps, "iterations": backbone.hyper.iterations,
-                                "post_mult": backbone.hyper.post_mult}
+                                "post_mult": backbone.hyper.post_mult, "pre_eps": backbone.hyper.pre_eps,
+                                "sinkhorn_eps": backbone.hyper.sinkhorn_eps}
     return {"layers": backbone.n_layers, "branches": backbone.n_branches, "eps": backbone.rms_norm_eps,
             "attention": slow_attention_config(backbone.attention), "hyper": hyper,
             "experts": backbone.experts and slow_experts_config(backbone.experts),

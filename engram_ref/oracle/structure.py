@@ -11,8 +11,9 @@ CONFIGURATION = {"config": str, "values": {"*": ANY}}
 HASHING = {"pad_id": int, "eos_id": ANY, "layers": {"*": {"multipliers": [int], "primes": [int], "offsets": [int],
                                                            "table_rows": int}}}
 STAGE = {"name": str, "class": str, "expected": str, "terms?": int, "scale?": str}
-CASE = {"name": str, "op": str, "dialect": str, "flags": [str], "answers": str, "arguments": {"*": ANY},
-        "outputs": [str], "stages": [STAGE], "accept?": [{"name": str, "why": str, "stages": [STAGE]}]}
+CASE = {"name": str, "op": str, "dialect": str, "kind": str, "result": str, "flags": [str], "answers": str,
+        "arguments": {"*": ANY}, "outputs": [str], "stages": [STAGE],
+        "accept?": [{"name": str, "why": str, "stages": [STAGE]}]}
 MANIFEST_FIELDS = {"schema": int, "seed": int, "versions": {"*": str}, "classes": {"*": str}, "flags": {"*": str},
                    "files": {"*": {"sha256": str, "bytes": int}}, "sha256": str,
                    "configurations": {"*": CONFIGURATION}, "cases": [CASE]}

@@ -143,7 +143,7 @@ def as_case(entry: Mapping, arrays: Mapping[str, np.ndarray]) -> Case:
         accept.append(Alternative(other["name"], other["why"],
                                   tuple(replaced.get(stage.name, stage) for stage in stages)))
     return Case(entry["name"], entry["op"], entry["dialect"], entry["arguments"], stages, tuple(entry["outputs"]),
-                tuple(entry["flags"]), tuple(accept), entry.get("kind", "plain"), entry.get("result", "valid"))
+                tuple(entry["flags"]), tuple(accept), entry["kind"], entry["result"])
 
 
 def as_stage(entry: Mapping, case: str, arrays: Mapping[str, np.ndarray]) -> Stage:

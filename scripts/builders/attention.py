@@ -11,7 +11,7 @@ from engram_ref.oracle.slow import attention as slow
 from engram_ref.oracle.slow import rope
 from engram_ref.oracle.small_models import MLA, MLA_LATENT, YARN, slow_attention_config
 from engram_ref.oracle.small_modules import as_lists
-from scripts.builders.planned import case, rng_of
+from scripts.builders.planned import bf16, case, rng_of
 
 WIDTH = 7
 WIDE_YARN = YarnConfig(factor=40.0, mscale=1.0)
@@ -55,6 +55,7 @@ def parts(name, config, B, T, S):
     whole = rng.standard_normal((B, S, WIDTH))
     positions = np.broadcast_to(np.arange(S), (B, S))
     angle = ops.angles(positions, ops.frequencies(config.qk_rope_head_dim, config.rope_theta, config.yarn))
+    p, whole, angle = bf16((p, whole, angle))
     return p, whole, positions[:, S - T :].copy(), angle[:, S - T :].copy(), angle
 
 
@@ -75,16 +76,16 @@ def layers():
             query = {k: v for k, v in p.items() if k[:2] in ("wq", "q_")}
             key = {k: v for k, v in p.items() if k[:3] in ("wkv", "kv_") and k != "wkv_b.weight"}
             yield case(f"queries/{name}", outputs=("q_nope", "q_pe"), terms=WIDTH + 2 * (config.q_lora_rank or 0),
-                       flags=flags, parameters=query, x=x, angle=angle, config=config, slow=slow_queries(positions))
+                       flags=flags, parameters=query, x=x, angle=angle, config=config, slow=slow_queries)
             yield case(f"latents/{name}", outputs=("c_kv", "k_pe"), terms=WIDTH + config.kv_lora_rank, flags=flags,
-                       parameters=key, x=x, angle=angle, config=config, slow=slow_latents(positions))
+                       parameters=key, x=x, angle=angle, config=config, slow=slow_latents)
             c_kv, k_pe = ops.latents(p, whole, all_angles, config)
             rest = {k: v for k, v in p.items() if k not in key}
             for absorbed in (False, True):
                 yield case(f"mla/{name}{'-absorbed' if absorbed else ''}", outputs=("attention",), traced=True,
                            terms=terms_of(config, S), flags=flags + " absorbed" * absorbed, parameters=rest, x=x,
                            c_kv=c_kv, k_pe=k_pe, positions=positions, angle=angle, config=config, absorbed=absorbed,
-                           slow=slow_layer(p, whole, T))
+                           slow=slow_layer)
             yield from inside(name, rest, config, x, c_kv, k_pe, positions, angle, flags)
 
 
@@ -107,34 +108,39 @@ def inside(name, p, config, x, c_kv, k_pe, positions, angle, flags):
                slow=slow_softmax)
 
 
-def positioned(x, positions):
-    """Pair every token with its position."""
-    return [(v, t) for row, row_positions in zip(x.tolist(), positions.tolist(), strict=True)
-            for v, t in zip(row, row_positions, strict=True)]
+def tokens_of(x, angle):
+    """Pair every token with its angles."""
+    return [(v, a) for row, angles in zip(x.tolist(), angle.tolist(), strict=True)
+            for v, a in zip(row, angles, strict=True)]
 
 
-def slow_queries(positions):
-    def compute(parameters, x, angle, config):
-        c = slow_attention_config(config)
-        heads = [slow.query(as_lists(parameters), v, t, c) for v, t in positioned(x, positions)]
-        return ([[h[: c["nope"]] for h in q] for q in heads], [[h[c["nope"] :] for h in q] for q in heads])
-    return compute
+def query_of(p, x, angles, c):
+    """Return the queries [heads][nope + rope] of one token; at position 0 the slow version rotates nothing."""
+    return [q[: c["nope"]] + rope.rotate(q[c["nope"] :], 1, angles) for q in slow.query(p, x, 0, c)]
 
 
-def slow_latents(positions):
-    def compute(parameters, x, angle, config):
-        c = slow_attention_config(config)
-        both = [slow.latent_and_key(as_lists(parameters), v, t, c) for v, t in positioned(x, positions)]
-        return [b[0] for b in both], [b[1] for b in both]
-    return compute
+def slow_queries(parameters, x, angle, config):
+    c = slow_attention_config(config)
+    heads = [query_of(as_lists(parameters), v, a, c) for v, a in tokens_of(x, angle)]
+    return ([[h[: c["nope"]] for h in q] for q in heads], [[h[c["nope"] :] for h in q] for q in heads])
 
 
-def slow_layer(all_parameters, whole, T):
-    """Return a function that runs the slow layer over the whole sequence and returns the last T tokens."""
-    def compute(config, **_):
-        p, c = as_lists(all_parameters), slow_attention_config(config)
-        return [slow.attention(p, sequence, c)[len(sequence) - T :] for sequence in whole.tolist()]
-    return compute
+def slow_latents(parameters, x, angle, config):
+    p, c = as_lists(parameters), slow_attention_config(config)
+    both = [(*slow.latent_and_key(p, v, 0, c), a) for v, a in tokens_of(x, angle)]
+    return [latent for latent, _, _ in both], [rope.rotate(key, 1, a) for _, key, a in both]
+
+
+def slow_layer(parameters, x, c_kv, k_pe, positions, angle, config, absorbed):
+    """Attend token by token and head by head, over the cached tokens up to its position."""
+    p, c, outputs = as_lists(parameters), slow_attention_config(config), []
+    caches = [list(zip(*parts, strict=True)) for parts in zip(c_kv.tolist(), k_pe.tolist(), strict=True)]
+    for b, t in np.ndindex(*positions.shape):
+        visible = caches[b][: positions[b, t] + 1]
+        queries = query_of(p, x[b, t].tolist(), angle[b, t].tolist(), c)
+        heads = [slow.one_head(p, q, visible, head, c)[0] for head, q in enumerate(queries)]
+        outputs.append(slow.times(p["wo.weight"], [value for head in heads for value in head]))
+    return outputs
 
 
 def slow_attend(q_nope, q_pe, c_kv, k_pe, w_uk, w_uv, allowed, scale):

@@ -9,22 +9,25 @@ from engram_ref.ops.gate import ROOTS
 from engram_ref.oracle.slow import module as slow
 from scripts.builders.planned import case, each, lines, rng_of
 
-EDGES = [0.0, -0.0, 1e-6, -1e-6, math.nextafter(1e-6, 0), -math.nextafter(1e-6, 1), 1e-30, -1e-30, 5e-324, 0.25, -0.25,
-         3.0, -3.0]
+BELOW, ABOVE = 134 * 2.0**-27, 135 * 2.0**-27
+"""The numbers of bfloat16 on either side of the clamp, 1e-6."""
+
+EDGES = [0.0, -0.0, ABOVE, -ABOVE, BELOW, -BELOW, 1e-30, -1e-30, 2.0**-133, 0.25, -0.25, 3.0, -3.0]
 """Scores at and near the special points of the roots: 0.0, -0.0 and the clamp."""
 
-FAR = [40.0, -40.0, 709.0, -709.0, 800.0, -800.0]
+FAR = [40.0, -40.0, 708.0, -708.0, 800.0, -800.0]
 """Scores for which a naive exp overflows or the sigmoid rounds to 0 or 1."""
 
 
 def norms():
-    """Yield cases for RMSNorm and its parts: odd widths, short vectors, per-branch gains."""
+    """Yield cases for RMSNorm and its parts: short vectors, odd widths, per-branch gains."""
     for title, shape, gain, eps, size, flags in (
+            ("short-vector", (2, 9), (9,), 1e-20, 1e-11, "eps"),
+            ("machine-eps", (2, 10), (10,), None, 1e-8, "eps dialect"),
+            ("subnormal", (2, 4), (4,), 1e-20, 1e-39, "subnormal eps"),
             ("odd-width", (2, 3, 7), (7,), 1e-6, 1.0, "odd-width"), ("width-1", (3, 1), (1,), 1e-20, 1.0, "odd-width"),
             ("branches", (2, 3, 3, 5), (3, 5), 1e-5, 1.0, "unequal-branches"),
-            ("empty", (1, 0, 5), (5,), 1e-6, 1.0, "empty"), ("machine-eps", (2, 10), (10,), None, 1e-8, "eps dialect"),
-            ("short-vector", (2, 9), (9,), 1e-20, 1e-11, "eps"),
-            ("subnormal", (2, 4), (4,), 1e-20, 1e-310, "subnormal eps")):
+            ("empty", (1, 0, 5), (5,), 1e-6, 1.0, "empty")):
         rng = rng_of(f"rms_norm/{title}")
         x, weights = size * rng.standard_normal(shape), 1 + 0.3 * rng.standard_normal(gain)
         if len(gain) == 2:
@@ -65,7 +68,7 @@ def gates():
         flags = "clamp minus-zero saturated dialect"
         yield case(f"gate/{form}-edges", slow=slow_gate, flags=flags, s=edges.reshape(1, -1, 1), form=form, dead=None)
         yield case(f"gate/{form}-float32", slow=slow_gate, kind="f32", flags=f"{flags} float32", form=form, dead=None,
-                   s=np.float32([0.0, -0.0, 1e-6, -1e-6, 0.3, -0.3, 7.0, -7.0]).reshape(1, 2, 4))
+                   s=np.float32([0.0, -0.0, BELOW, -ABOVE, 0.3, -0.3, 7.0, -7.0]).reshape(1, 2, 4))
         s = rng_of(f"gate/{form}-dead").standard_normal((2, 3, 3))
         yield case(f"gate/{form}-dead", slow=slow_gate, flags="dead", s=s, form=form,
                    dead=np.array([[True, False, False], [False, True, True]]))

@@ -103,7 +103,7 @@ def hashed():
             (h + i)[len(i):] for h, i in zip(history.tolist(), ids.tolist(), strict=True)])
         for offsets in (None, np.cumsum(p) - p):
             yield case(f"address/{title}-{'rows' if offsets is None else 'flat'}", slow=slow_address, traced=True,
-                       outputs=("result",), flags=f"{flags} negative-mix flat", multipliers=m, primes=p,
+                       flags=f"{flags} negative-mix flat", multipliers=m, primes=p,
                        offsets=offsets, **shared)
     yield from layers_and_steps(constants)
 
@@ -116,8 +116,8 @@ def streams():
             name = f"addressing_stream/{config.name}-{title}"
             ids = marked(name, config, (2, columns_of(steps)))
             marks = [word for word, on in (("dead", config.dead_barrier), ("eos", config.eos_id is not None)) if on]
-            yield stream_case(name, "rows", 2, steps, lambda canonical_ids, config=config, a=constants, layer=layer: (
-                slow_addressing.rows(config, layer, canonical_ids[0].tolist(), a.pad_id, (), a.eos_id)),
+            yield stream_case(name, "rows", 2, steps, lambda canonical_ids, config, layer_id, steps, a=constants: (
+                slow_addressing.rows(config, layer_id, canonical_ids[0].tolist(), a.pad_id, (), a.eos_id)),
                 {"canonical_ids": ids}, " ".join(["history dialect", flags, *marks]), dialect=config.name,
                 config=config, layer_id=layer)
 
@@ -135,7 +135,7 @@ def layers_and_steps(constants):
                    **shared)
     yield case("stepper/batch", flags="one-token history", multipliers=m, primes=p, ids=np.array([4, DEAD]),
                history=np.array([[3, 1], [2, 0]]), **shared, slow=lambda ids, history, **a: slow_address(
-                   ids[:, None], history, offsets=None, **a)["result"])
+                   ids[:, None], history, offsets=None, **a)["output"])
 
 
 def slow_windows(ids, history, pad_id, eos_id):
@@ -161,19 +161,19 @@ def slow_table_rows(mixes, primes):
 
 
 def slow_address(ids, history, multipliers, primes, offsets, pad_id, eos_id):
-    """Return the stage `rows`, without offsets, and the result, with offsets."""
+    """Return the stage `rows`, without offsets, and the output, with offsets."""
     heads = len(primes) // (len(multipliers) - 1)
     orders = [primes.tolist()[i : i + heads] for i in range(0, len(primes), heads)]
     rows = [hashing.rows(line, before, multipliers.tolist(), orders, pad_id, eos_id)
             for line, before in zip(ids.tolist(), history.tolist(), strict=True)]
     shift = [0] * len(primes) if offsets is None else offsets.tolist()
     flat = [[[r + o for r, o in zip(line, shift, strict=True)] for line in row] for row in rows]
-    return {"rows": rows, "result": flat}
+    return {"rows": rows, "output": flat}
 
 
 def slow_layers(ids, canonical, history, multipliers, primes, offsets, pad_id, eos_id):
     hashed = ids if canonical is None else np.array([[DEAD if i == DEAD else canonical[i] for i in ids[0]]])
-    return [slow_address(hashed, history, m, p, None if offsets is None else offsets[y], pad_id, eos_id)["result"]
+    return [slow_address(hashed, history, m, p, None if offsets is None else offsets[y], pad_id, eos_id)["output"]
             for y, (m, p) in enumerate(zip(multipliers, primes, strict=True))]
 
 

@@ -73,8 +73,8 @@ def streams():
             ids = rng_of(name).integers(0, VOCABULARY, shape)
             if engram and engram.eos_id is not None:
                 ids[rng_of(f"{name} ends").random(shape) < 0.2] = engram.eos_id
-            yield stream_case(name, "logits", 2, steps, lambda p=p, config=config, **text: slow_forward(
-                p, text["ids"], config, text["dead"])[0],
+            yield stream_case(name, "logits", 2, steps, lambda parameters, ids, config, dead, **_: slow_forward(
+                parameters, ids, config, dead)[0],
                 {"ids": ids, "dead": dead_of(name, engram, shape) if engram else None}, f"positions {flags}",
                 kind="model", dialect=engram.name if engram else "", parameters=p, config=config,
                 absorbed=title == "drafts")

@@ -9,7 +9,7 @@ from engram_ref.oracle.emulated_rounding import emulated_memory, emulated_projec
 from engram_ref.oracle.run import Adapter, call
 from engram_ref.oracle.small_modules import DIALECTS, V41, random_inputs, random_parameters, slow_engram
 from scripts.builders.codecs import NO_FLOOR
-from scripts.builders.planned import Other, case, rng_of
+from scripts.builders.planned import Other, bf16, case, rng_of
 from scripts.builders.streams import STEPS, columns_of, dead_of, stream_case
 
 PLAIN_V41 = replace(V41, name="v4.1-like-unrounded", table_codec="fp32", rounding="none")
@@ -26,8 +26,8 @@ def module_arguments(name, config, B, T, chunks=None, dead=None, dtype=np.float6
     """Return the arguments of one module: random parameters, and branches of different size."""
     parameters = random_parameters(config, rng_of(config.name), dtype=dtype)       # one set per dialect
     hidden, rows = random_inputs(config, rng_of(name), B, T, dtype)
-    return {"parameters": parameters, "hidden": hidden, "rows": rows, "config": config, "dead": dead,
-            "chunks": chunks or [T]}
+    return bf16({"parameters": parameters, "hidden": hidden, "rows": rows, "config": config, "dead": dead,
+                 "chunks": chunks or [T]})
 
 
 def whole():
@@ -96,8 +96,8 @@ def streams():
                 continue
             name, T = f"engram_stream/{label}-{title}", columns_of(steps)
             a = module_arguments(name, config, 2, T, dead=dead_of(name, config, (2, T)))
-            yield stream_case(name, "output", 2, steps, lambda p=a["parameters"], config=config, **text: slow_engram(
-                p, text["hidden"], text["rows"], config, text["dead"])[0],
+            yield stream_case(
+                name, "output", 2, steps, lambda steps, **arguments: slow_engram(**arguments)[0],
                 {key: a[key] for key in ("hidden", "rows", "dead")}, f"dialect {flags}", dialect=label, kind="model",
                 parameters=a["parameters"], config=config)
 

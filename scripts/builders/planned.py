@@ -15,6 +15,13 @@ from engram_ref.oracle.compare import assert_close
 from engram_ref.oracle.run import Adapter, call
 
 SEED = 20260112
+NOT_BF16 = {
+    "round_bf16/ties": "rounds to bfloat16", "round_bf16/random": "rounds to bfloat16",
+    "quantise/scale-edges": "maxima one float32 step beside 448 * 2^k", "requantise/scale-edges": "the same maxima",
+    "add_residual/fp8_bf16": "the update is a float32 product; the sum is rounded once",
+}
+"""Case -> reason that its float arrays are not numbers of bfloat16, as those of all other cases are."""
+
 STEP = 2.0**-20
 """Relative step for measuring the condition: far above rounding errors, small enough to ignore curvature."""
 
@@ -36,6 +43,12 @@ class Planned:
     dialect: str
     exact: tuple[str, ...]          # stages that only rearrange numbers
     accept: tuple["Other", ...]     # other acceptable answers
+    kind_of_case: str               # as in oracle/cases.py
+
+    @property
+    def result(self):
+        """Return "acceptable" if there are other acceptable answers, else "valid"."""
+        return "acceptable" if self.accept else "valid"
 
 
 @dataclass
@@ -58,18 +71,36 @@ class Frozen:
 
 
 def case(name, *, outputs=("output",), kind="f64", terms=1, slow=None, truth=None, traced=False, flags="", dialect="",
-         exact=("memory",), accept=(), **arguments):
+         exact=("memory",), accept=(), kind_of_case="plain", **arguments):
     """Return one case; `name` is "op/title", and other keywords are arguments of the op.
 
-    kind      "f64", "f32", "model", or "exact" for rounding functions and rearrangements
-    terms     total length of all sums
-    slow      computes the outputs from the same arguments: an array, a tuple, or a dictionary by stage
-    truth     computes all stages, if the op itself cannot run in float64
-    flags     names from oracle/flags.py
-    accept    other acceptable answers, as `Other`
+    All float arrays of the arguments are rounded to numbers of bfloat16, except in NOT_BF16.
+
+    kind          "f64", "f32", "model", or "exact" for rounding functions and rearrangements
+    terms         total length of all sums
+    slow          computes the outputs from the same arguments: an array, a tuple, or a dictionary by stage
+    truth         computes all stages, if the op itself cannot run in float64
+    flags         names from oracle/flags.py
+    accept        other acceptable answers, as `Other`
+    kind_of_case  "plain", "solved" or "schedules"
     """
+    if name not in NOT_BF16:
+        arguments = bf16(arguments)
     return Planned(name, name.split("/")[0], arguments, tuple(outputs), kind, terms, slow, truth, traced,
-                   tuple(flags.split()), dialect, exact, tuple(accept))
+                   tuple(flags.split()), dialect, exact, tuple(accept), kind_of_case)
+
+
+def bf16(argument):
+    """Return the argument with every float64 or float32 array rounded to numbers of bfloat16, in its own dtype."""
+    if isinstance(argument, dict):
+        return {name: bf16(part) for name, part in argument.items()}
+    if isinstance(argument, (list, tuple)):
+        return type(argument)(map(bf16, argument))
+    if not isinstance(argument, np.ndarray) or argument.dtype not in (np.float64, np.float32):
+        return argument
+    mantissa, exponent = np.frexp(argument.astype(np.float64))
+    last = np.maximum(exponent - 8, -133)              # exponent of the last bit; subnormals have a fixed one
+    return np.ldexp(np.rint(np.ldexp(mantissa, exponent - last)), last).astype(argument.dtype)
 
 
 def rng_of(name):

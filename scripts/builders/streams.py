@@ -53,16 +53,17 @@ def feeds(steps, batch):
 
 
 def stream_case(name, stage, batch, steps, whole, columns, flags, **options):
-    """Return one case; `whole` maps the column arguments of one text, [1, T, ...], to its answer, [T, ...]."""
-    known = {}
+    """Return one case; `whole` maps its arguments, with the columns of one text [1, T, ...], to an answer [T, ...]."""
+    def slow(**arguments):
+        known = {}
 
-    def answer(text):
-        if text not in known:
-            rows, places = [b for b, _ in text], [t for _, t in text]
-            known[text] = whole(**{key: None if x is None else x[rows, places][None] for key, x in columns.items()})
-        return known[text]
+        def answer(text):
+            if text not in known:
+                place = [b for b, _ in text], [t for _, t in text]
+                known[text] = whole(**arguments | {key: None if x is None else arguments[key][place][None]
+                                                   for key, x in columns.items()})
+            return known[text]
 
-    def slow(**_):
         return {f"{i}.{stage}": [line for text, new in rows for line in list(answer(text))[len(text) - new :]]
                 for i, rows in feeds(steps, batch)}
 

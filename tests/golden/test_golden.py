@@ -3,6 +3,7 @@
 import json
 
 import freeze_golden
+import ml_dtypes
 import numpy as np
 import pytest
 
@@ -10,11 +11,12 @@ from engram_ref import ops
 from engram_ref.backends import load
 from engram_ref.errors import InputError
 from engram_ref.oracle.compare import assert_close, compare
+from engram_ref.oracle.encoding import decode_all
 from engram_ref.oracle.flags import FLAGS
 from engram_ref.oracle.run import adapter_of
 from engram_ref.oracle.vectors import GOLDEN, INTEGERS, MANIFEST, SCHEMA, read, read_manifest
 from engram_ref.oracle.verify import verify
-from scripts.builders.planned import condition
+from scripts.builders.planned import NOT_BF16, bf16, condition
 
 NO_CASE = {
     "DEAD": "a constant", "ignore": "does nothing",
@@ -32,7 +34,7 @@ NO_CASE = {
 BY_OPS = {"project", "gate_score", "gated_conv", "gated_update"}
 """Ops with answers from the float64 definition; the slow version computes the modules that contain them."""
 
-LARGEST_FILE, LARGEST_FOLDER = 1_000_000, 4_000_000
+LARGEST_FILE, LARGEST_FOLDER = 1_500_000, 5_000_000
 
 
 @pytest.fixture(scope="module")
@@ -77,6 +79,38 @@ def test_stages_have_valid_classes_and_scales(vectors):
             assert (stage.scale is None) == (stage.tolerance_class not in ("f64", "f32")), (case.name, stage.name)
             if stage.array.dtype.kind != "f":
                 assert stage.tolerance_class == "exact"
+
+
+def test_float_inputs_are_numbers_of_bfloat16(vectors):
+    """A port in any float format reads the same inputs."""
+    wide = set()
+    for case in vectors.cases:
+        arguments = decode_all(case.arguments, vectors.arrays, vectors.configurations)
+        with np.errstate(over="ignore"):
+            rounded = bf16(arguments)
+        try:
+            np.testing.assert_equal(rounded, arguments)
+        except AssertionError:
+            wide.add(case.name)
+    assert wide == set(NOT_BF16)
+
+
+def test_rounding_of_inputs_is_that_of_bfloat16():
+    """Checked against ml_dtypes on float32 numbers of all sizes: ties, subnormals, zeros, infinity and NaN."""
+    rng = np.random.default_rng(0)
+    x = rng.integers(0, 2**32, 20_000, dtype=np.uint32) & rng.choice(np.uint32([2**32 - 1, 2**32 - 2**15]), 20_000)
+    x = x.view(np.float32)
+    x = np.concatenate([x[np.abs(x) < 3e38], np.float32([0.0, -0.0, np.inf, -np.inf, np.nan])])
+    expected = x.astype(ml_dtypes.bfloat16).astype(np.float32)
+    assert_close("bf16", expected, bf16(x), "exact")
+    assert_close("bf16", expected.astype(np.float64), bf16(x.astype(np.float64)), "exact")
+
+
+def test_the_keys_of_answers_name_their_own_case():
+    for case in read_manifest(GOLDEN)["cases"]:
+        for stage in [*case["stages"], *(stage for other in case.get("accept", ()) for stage in other["stages"])]:
+            for key in (stage["expected"], stage.get("scale", stage["expected"])):
+                assert key.replace("~", "=").replace(", ", "=").startswith(case["name"] + "="), (case["name"], key)
 
 
 def test_measured_condition_equals_derived_condition():

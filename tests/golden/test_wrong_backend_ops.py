@@ -59,7 +59,7 @@ def method(function):
 
 
 NAMES = {
-    "address": "result logits", "address_layers": "result logits", "angles": "k_pe", "append": "logits",
+    "address": "output logits", "address_layers": "output logits", "angles": "k_pe", "append": "logits",
     "apply_gate": "gated branches", "attend_absorbed": "attention", "attend_expanded": "attention", "cast": "memory",
     "conv_silu": "conv",
     "copysign_sqrt": "gate", "dequantise": "memory", "einsum": "attention_weights k_pe branches",

@@ -47,14 +47,23 @@ def raw_maps(phi, bias, alphas, branches, eps):
 def maps(p, branches, c):
     """Return pre [M], post [M] and res [M][M], with one row per written branch.
 
-    `c` is a dictionary: eps, iterations, post_mult.
+    `c` is a dictionary: eps, iterations, post_mult, pre_eps, sinkhorn_eps.
     """
     n = len(branches)
     alphas = [p["alpha"][0]] * n + [p["alpha"][1]] * n + [p["alpha"][2]] * (n * n)
     raw = raw_maps(p["phi"], p["bias"], alphas, branches, c["eps"])
-    pre = [sigmoid(x) for x in raw[:n]]
+    pre = [sigmoid(x) + c.get("pre_eps", 0.0) for x in raw[:n]]
     post = [c["post_mult"] * sigmoid(x) for x in raw[n : 2 * n]]
-    return pre, post, sinkhorn([raw[2 * n + i * n : 2 * n + (i + 1) * n] for i in range(n)], c["iterations"])
+    logits = [raw[2 * n + i * n : 2 * n + (i + 1) * n] for i in range(n)]
+    if not c.get("sinkhorn_eps"):
+        return pre, post, sinkhorn(logits, c["iterations"])
+    comb = release_matrix(transposed(logits), c["iterations"], c["sinkhorn_eps"])
+    return pre, post, transposed(comb)
+
+
+def transposed(matrix):
+    """Exchange the two indices of a matrix."""
+    return [list(column) for column in zip(*matrix, strict=True)]
 
 
 def weighted(weights, branches):

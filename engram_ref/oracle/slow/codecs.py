@@ -49,11 +49,11 @@ def round_binary(value, digits):
     """Round to the nearest number with `digits` binary digits, ties to even; returns a float.
 
     The exponent range is that of float32: the last place is at least 2**(-125 - digits), and results of 2**128 or more
-    become infinite.
+    become infinite. A NaN, an infinity or a zero of either sign is returned unchanged.
     """
+    if not value or isinstance(value, float) and not math.isfinite(value):
+        return float(value)
     value = Fraction(value)
-    if value == 0:
-        return 0.0
     exponent = max(floor_log2(abs(value)), -126)
     last_place = power_of_two(exponent - digits + 1)
     magnitude = round(abs(value) / last_place) * last_place
@@ -106,11 +106,13 @@ def block_scale_byte(largest, floor):
 
 
 def quantise_block(values, floor=1e-4):
-    """Return (codes, scale_byte) of one block of finite numbers with a shared scale.
+    """Return (codes, scale_byte) of one block of numbers with a shared scale.
 
     The block's maximum counts as at least `floor`. A float -0.0 becomes code 128. With floor 0, an all-zero block has
-    scale 1.
+    scale 1. A block with a NaN or an infinity has codes 0 and scale byte 255.
     """
+    if not all(map(math.isfinite, values)):
+        return [0] * len(values), 255
     exact = [Fraction(value) for value in values]
     scale_byte = block_scale_byte(max(map(abs, exact)), floor)
     scale = e8m0(scale_byte)

@@ -64,12 +64,17 @@ def wrap64(number):
     return low - 2**64 if low >= 2**63 else low
 
 
-def row(window, multipliers, prime):
-    """Return the row in a table of `prime` rows: XOR of int64 products, floor modulus."""
+def mix(window, multipliers):
+    """Return the exclusive or of the int64 products of an n-gram, newest token first."""
     mixed = 0
     for token, multiplier in zip(window, multipliers[: len(window)], strict=True):
         mixed ^= wrap64(token * multiplier)
-    return mixed % prime
+    return mixed
+
+
+def row(window, multipliers, prime):
+    """Return the row in a table of `prime` rows; Python's % is never negative for a positive modulus."""
+    return mix(window, multipliers) % prime
 
 
 def rows(ids, history, multipliers, primes_by_order, pad_id, eos_id=None):
@@ -85,3 +90,8 @@ def rows(ids, history, multipliers, primes_by_order, pad_id, eos_id=None):
             columns += [row(tokens, multipliers, prime) for prime in primes]
         table.append(columns)
     return table
+
+
+def next_history(history, ids, max_ngram):
+    """Return the last N-1 ids of the stream, oldest first; -1 fills the places before its start."""
+    return ([DEAD] * (max_ngram - 1) + list(history) + list(ids))[-(max_ngram - 1) :]

@@ -22,6 +22,11 @@ def linear(weight, bias, x):
             for line, b in zip(weight, bias, strict=True)]
 
 
+def effective_gain(weight, form):
+    """Return the gain of a stored weight: the weight itself ('plain') or 1 + weight ('zero_centred')."""
+    return [1.0 + w for w in weight] if form == "zero_centred" else weight
+
+
 def rms_norm(x, gain, eps):
     """Divide x by its root mean square and multiply each channel by its gain."""
     root = math.sqrt(dot(x, x) / len(x) + eps)
@@ -32,6 +37,13 @@ def score(h, key, query_gain, key_gain, eps):
     """Return the scaled dot product of the normalised hidden state and key."""
     query = rms_norm(h, query_gain, eps)
     return dot(query, rms_norm(key, key_gain, eps)) / math.sqrt(len(h))
+
+
+def factored_score(h, key, query_gain, key_gain, eps):
+    """Return the same score, with both norms applied after the dot product."""
+    product = math.fsum(a * (g * f) * k for a, g, f, k in zip(h, query_gain, key_gain, key, strict=True))
+    roots = [math.sqrt(dot(x, x) / len(x) + eps) for x in (h, key)]
+    return product / roots[0] / roots[1] / math.sqrt(len(h))
 
 
 def sigmoid(x):
@@ -58,9 +70,9 @@ def root(s, form):
     raise ValueError(f"unknown gate form {form!r}")
 
 
-def gate(s, form):
-    """Return alpha for a score s."""
-    return sigmoid(root(s, form))
+def gate(s, form, dead=False):
+    """Return alpha for a score s; a dead position has alpha 0."""
+    return 0.0 if dead else sigmoid(root(s, form))
 
 
 def silu(x):
@@ -81,6 +93,11 @@ def short_conv(sequence, kernels, dilation):
         result.append([math.fsum(kernel[tap] * sequence[p][channel] for tap, p in enumerate(sources) if p >= 0)
                        for channel, kernel in enumerate(kernels)])
     return result
+
+
+def next_taps(taps, sequence):
+    """Return the inputs that the convolution of the next chunk needs: as many as before, oldest first."""
+    return (taps + sequence)[len(sequence) :]
 
 
 def gather(table, rows, offsets):

@@ -1,5 +1,7 @@
 """A whole model for one sequence on nested lists."""
 
+import math
+
 from engram_ref.oracle.slow import attention, branches, experts
 from engram_ref.oracle.slow.module import gated_values, rms_norm, times, with_conv
 
@@ -61,3 +63,9 @@ def forward(p, ids, c):
         states = through_site(layer, states, "ffn", c, lambda x, layer=layer: feed_forward(under(layer, "ffn"), x, c))
     final = [branches.collapse(under(p, "head_hc"), state, c["collapse"], c["eps"]) for state in states]
     return [times(p.get("head.weight", p["embed.weight"]), rms_norm(x, p["norm.weight"], c["eps"])) for x in final]
+
+
+def cross_entropy(logits, target):
+    """Return the negative log-probability of the target, in nats."""
+    top = max(logits)
+    return math.log(math.fsum(math.exp(x - top) for x in logits)) + top - logits[target]

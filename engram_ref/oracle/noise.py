@@ -1,0 +1,208 @@
+"""Rounding noise: how far honest rounding can move each element of an answer, measured by Monte Carlo arithmetic.
+
+Every formula is evaluated in float64 with random errors of relative size u = 2^-30: far above float64's own rounding,
+and small enough that the answers respond linearly. In units of u, a sum of n products changes its inputs by a random
+sqrt(1 + n/2), which models the additions and survives cancellation, and its result by 1 + sqrt(n/3). Elementwise
+operations change only their result. The noise of an element is the root mean square of its deviation, in units of u; a
+computation with the unit roundoff 2^-24 has 2^-24 times this noise.
+
+Decisions follow the run without errors: signs of scores, chosen experts and quantised codes. Cases with decisions
+that rounding could change list every acceptable answer instead. Only the rounding to bfloat16 may go either way, and
+only for numbers that float32 noise can move across the midpoint of two bfloat16 numbers.
+"""
+
+import functools
+import inspect
+import math
+import zlib
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from engram_ref.ops.namespace import NUMPY, Ops
+from engram_ref.oracle.cases import Case, Vectors
+from engram_ref.oracle.run import Adapter, Stages, run
+
+SAMPLES = 16
+LINEAR_U, FLOAT32_U = 2.0**-30, 2.0**-24
+CONFIDENCE = 8.0
+"""C: largest deviation, in multiples of the measured noise. Derived in docs/oracle/tolerances.md."""
+
+Call = Callable[[Ops], Stages]
+FLOAT64 = Adapter(to=lambda array: array.astype(np.float64) if array.dtype == np.float32 else array,
+                  dtype=lambda dtype: np.float64)
+"""Converts float32 arguments to float64, in which errors of 2^-30 can be represented."""
+
+
+def summed(axes: str, *arrays: np.ndarray) -> int:
+    """Return the number of products that an einsum adds per element."""
+    operands, result = axes.split("->")
+    sizes = {axis: size for letters, array in zip(operands.split(","), arrays, strict=True)
+             for axis, size in zip(letters, array.shape, strict=True)}
+    return math.prod(size for axis, size in sizes.items() if axis not in result)
+
+
+def last_axis(x: np.ndarray, *others: object, **named: object) -> int:
+    """Return the length of the first argument's last axis."""
+    return x.shape[-1]
+
+
+SUMS: dict[str, Callable[..., int]] = {
+    "linear": last_axis, "inverse_rms": last_axis, "score": last_axis, "factored_score": last_axis,
+    "softmax": last_axis, "cross_entropy": last_axis, "einsum": summed,
+    "short_conv": lambda x, weight, *others, **named: weight.shape[-1],
+    "log_normalise": lambda x, axis: x.shape[axis], "merge_branches": lambda X, form: X.shape[2],
+    "sinkhorn": lambda logits, iterations, eps=0.0: 2 * iterations,
+    "expert_weights": lambda scores, chosen, config: chosen.shape[-1],
+    "routed_naive": lambda parameters, x, chosen, weights: chosen.shape[-1],
+    "routed_grouped": lambda parameters, x, chosen, weights: chosen.shape[-1],
+}
+"""Op -> number of products in its sum; for sinkhorn, the number of divisions."""
+
+ELEMENTWISE = {
+    "add": (0, 1, 0), "multiply": (0, 2, 0), "apply_gate": (0, 1, 0), "write_single": (0, 1, 0), "rms_norm": (0, 2, 0),
+    "effective_gain": (0, 1, 0), "silu": (0, 1, 0), "exp": (2, 2, 0), "sigmoid": (2, 2, 0.5),
+    "sqrt_softplus": (2, 4, 0), "rotate": (2, 1, 0), "signed_sqrt": (0, 1, 0), "copysign_sqrt": (0, 1, 0),
+}
+"""Op -> errors in units of u: relative to its inputs (exp and division may be off by 2 ulp), relative to its result,
+and absolute (sigmoids are also computed as 1 - sigmoid(-x)). Angles are exact inputs: they are float64 everywhere."""
+
+ALONE = {"angles": (0, 2, 0), "frequencies": (0, 8, 0), "softmax_scale": (0, 4, 0), "yarn_mscale": (0, 4, 0)}
+"""Likewise, for ops that have errors only as the op of a case: every composition computes them in float64."""
+
+DECISIONS = ("signed_sqrt", "copysign_sqrt", "select_experts", "round_bf16", "quantise")
+
+
+class Noise:
+    """The random errors of one measurement, and the decisions of its first run.
+
+    u       size of the errors; 0 in the first run
+    eps     value of eps = None in norms
+    """
+
+    def __init__(self, seed: int, eps: float):
+        self.u, self.rng, self.eps = 0.0, np.random.default_rng(seed), eps
+        self.decided: list[list] = []       # per call of a decision: its input, its result, squared deviations, limits
+        self.called = 0
+
+    def start(self, u: float) -> None:
+        """Start the next run."""
+        self.u, self.called = u, 0
+
+    def around(self, x: Any, relative: float, absolute: float = 0.0) -> Any:
+        """Return x with random errors if it is a float array."""
+        if not (self.u and (relative or absolute) and isinstance(x, np.ndarray) and x.dtype == np.float64):
+            return x
+        return x + self.u * (relative * np.abs(x) + absolute) * self.rng.standard_normal(x.shape)
+
+    def decide(self, name: str, original: Callable, x: Any, *others: Any) -> object:
+        """Decide as in the first run."""
+        self.called += 1
+        if not self.u:
+            narrow = x.astype(np.float32) if name in ("round_bf16", "quantise") else x
+            result = original(narrow, *others)
+            result = result.astype(np.float64) if name == "round_bf16" else result
+            self.decided.append([x, result, np.zeros(x.shape), None])
+            return result
+        decision = self.decided[self.called - 1]
+        first, result, squares, limits = decision
+        if name.endswith("_sqrt"):
+            return original(np.copysign(np.where(first == 0, 0.0, np.abs(x)), first), *others)
+        if name == "round_bf16":
+            squares += ((x - first) / self.u) ** 2
+            return result if limits is None else np.where(self.rng.random(x.shape) < 0.5, *limits)
+        return result
+
+    def widen(self, round_bf16: Callable) -> bool:
+        """Let roundings go both ways where float32 noise permits; return whether any newly can."""
+        found = False
+        for decision in self.decided:
+            first, result, squares, before = decision
+            if not np.any(squares):
+                continue
+            reach = CONFIDENCE * FLOAT32_U * np.sqrt(squares / SAMPLES)
+            with np.errstate(over="ignore"):
+                limits = [round_bf16((first + way * reach).astype(np.float32)).astype(np.float64) for way in (-1, 1)]
+            changed = any((new != old).any() for new, old in zip(limits, before or (result, result), strict=True))
+            decision[2], decision[3] = np.zeros(first.shape), limits if changed else before
+            found |= changed
+        return found
+
+
+def noisy(ops: Ops, noise: Noise, alone: str = "") -> Ops:
+    """Return a namespace whose formulas have the errors of `noise`; compositions are inherited.
+
+    alone   the op of the case, if it is in ALONE
+    """
+    base = type(ops)
+    members: dict[str, object] = {"__slots__": (), "dtype_name": staticmethod(named_float32)}
+    for name in {*SUMS, *ELEMENTWISE, *DECISIONS, alone} - {""}:
+        members[name] = with_errors(name, getattr(base, name), ops, noise)
+    return type(f"Noisy{base.__name__}", (base,), members)()
+
+
+def named_float32(x: np.ndarray) -> str:
+    """Return the dtype's name, "float32" for float64: configurations that round accept only float32."""
+    return "float32" if x.dtype == np.float64 else x.dtype.name
+
+
+def with_errors(name: str, function: Callable, ops: Ops, noise: Noise) -> Callable:
+    """Return the method that evaluates one op with errors."""
+    static = isinstance(inspect.getattr_static(ops, name), staticmethod)
+    signature, budget = inspect.signature(function), (ELEMENTWISE | ALONE).get(name, (0.0, 0.0, 0.0))
+
+    @functools.wraps(function)
+    def method(self: Ops, *arguments: object, **named: object) -> object:
+        owner = () if static else (ops if name == "sinkhorn" else self,)
+        if named:
+            bound = signature.bind(*owner, *arguments, **named)
+            bound.apply_defaults()
+            arguments = bound.args[len(owner) :]
+        inputs, result, absolute = budget
+        if name in SUMS:
+            n = SUMS[name](*arguments)
+            inputs, result = math.sqrt(1 + n / 2), 1 + math.sqrt(n / 3)
+        if name == "inverse_rms":
+            arguments = arguments[0], noise.eps if arguments[1] is None else arguments[1]
+        if inputs:
+            arguments = tuple(x if name == "rotate" and i else noise.around(x, inputs) for i, x in enumerate(arguments))
+        answer = noise.decide(name, function, *arguments) if name in DECISIONS else function(*owner, *arguments)
+        if any(answer is x for x in arguments):             # a gain that effective_gain returns unchanged
+            return answer
+        return noise.around(np.asarray(answer) if isinstance(answer, float) else answer, result, absolute)
+
+    return method
+
+
+def measure(call: Call, seed: int, ops: Ops = NUMPY, alone: str = "", eps: float = 2.0**-52,
+            samples: int = SAMPLES) -> tuple[Stages, Stages]:
+    """Return the stages of a call without errors, and the noise of each float stage in units of u.
+
+    call    evaluates the call with a namespace
+    seed    of the random errors
+    eps     value of eps = None
+    """
+    noise = Noise(seed, eps)
+    namespace, u = noisy(ops, noise, alone), LINEAR_U
+    noise.start(0.0)
+    exact = call(namespace)
+    floats = [stage for stage, array in exact.items() if array.dtype.kind == "f"]
+    for _ in range(4):
+        squares = {stage: np.zeros(exact[stage].shape) for stage in floats}
+        for _ in range(samples):
+            noise.start(u)
+            found = call(namespace)
+            for stage in floats:
+                with np.errstate(invalid="ignore"):             # Inf - Inf
+                    squares[stage] += ((found[stage] - exact[stage]) / u) ** 2
+        if not noise.widen(ops.round_bf16):
+            break
+        u = FLOAT32_U                                           # a bfloat16 step is not linear
+    return exact, {stage: np.sqrt(np.nan_to_num(total, posinf=0.0) / samples) for stage, total in squares.items()}
+
+
+def noise_of(case: Case, vectors: Vectors, ops: Ops = NUMPY, samples: int = SAMPLES) -> Stages:
+    """Return the noise of each float stage of a case, [...] like the stage, in units of u."""
+    call = lambda namespace: run(case, vectors, namespace, FLOAT64, case.traced)
+    return measure(call, zlib.crc32(case.name.encode()), ops, case.op if case.op in ALONE else "", samples=samples)[1]
