@@ -7,7 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike
 
-from engram_ref.addressing import addressing_of
 from engram_ref.checks import check_kinds, integer
 from engram_ref.config import EngramConfig, check_layer
 from engram_ref.errors import InputError, described
@@ -15,9 +14,10 @@ from engram_ref.layout import layout
 from engram_ref.model.engram import engram, start_state
 from engram_ref.model.engram_parameters import check_parameters, weight_dtype
 from engram_ref.ops.codecs import round_bf16
+from engram_ref.oracle.small_modules import random_parameters
 from engram_ref.presets import preset
 from engram_ref.testing.answers import Convert, case_of, check_calls, converted
-from engram_ref.testing.draw import picker, random_history, random_ids, random_parameters, random_shape
+from engram_ref.testing.draw import picker, random_history, random_shape, random_text
 
 Parameters = Mapping[str, np.ndarray]
 LARGEST = {"hidden_size": 32, "row_width": 32, "n_heads": 4}
@@ -42,11 +42,11 @@ def check_rows(port: Callable[..., Any], config: EngramConfig | str, *, layer_id
     rng, calls = np.random.default_rng(integer("seed", seed)), []
     for B, T in drawn_shapes(rng, cases, lambda: random_shape(rng, config.max_ngram)):
         ids, history = random_text(rng, config, (B, T)), random_history(rng, config, B)
-        case, vectors = case_of(
-            "addressing", f"rows of {config.name}, layer {layer}",
+        case = case_of(
+            "addressing", f"rows of {config.name}, layer {layer}, text {len(calls)}",
             {"config": config, "canonical_ids": ids, "layer_id": layer, "history": history, "flat": flat},
             ("multipliers", "primes", "offsets", "table_rows", "rows"), floats=False)
-        calls.append((case, vectors, lambda ids=ids, history=history: port(converted(ids, to), converted(history, to)),
+        calls.append((case, lambda ids=ids, history=history: port(converted(ids, to), converted(history, to)),
                       f"ids {ids.tolist()}, history {history.tolist()}"))
     check_calls(calls, ("rows",))
 
@@ -74,17 +74,17 @@ def check_engram(port: Callable[..., Any], config: EngramConfig | str, parameter
     rng, calls = np.random.default_rng(integer("seed", seed)), []
     for B, T in drawn_shapes(rng, cases, lambda: picker(rng)((1, 1), (2, 1), (1, 0), (1, 2), (2, 5))):
         before = picker(rng)(0, 1, config.conv_span)
-        weights = representable(random_parameters(rng, config, kind)) if parameters is None else parameters
+        weights = representable(random_parameters(config, rng, layer, kind)) if parameters is None else parameters
         hidden, rows, dead = random_inputs(rng, config, layer, (B, before + T), kind)
-        case, vectors = case_of(
-            "engram", f"module of {config.name}, layer {layer}",
+        case = case_of(
+            "engram", f"module of {config.name}, layer {layer}, text {len(calls)}",
             {"parameters": {"parameters": weights}, "hidden": hidden, "rows": rows, "config": config, "dead": dead,
              "chunks": [before, T]}, ("output", "taps"), traced=True)
         state = start_state(config, B, kind)
         marks = (None, None) if dead is None else (dead[:, :before], dead[:, before:])
         engram(weights, hidden[:, :before], rows[:, :before], config, state=state, dead=marks[0])
         given = (weights, hidden[:, before:], rows[:, before:], state.taps if config.conv_kernel else None, marks[1])
-        calls.append((case, vectors, lambda given=given: port(*(converted(part, to) for part in given)),
+        calls.append((case, lambda given=given: port(*(converted(part, to) for part in given)),
                       f"B = {B}, T = {T} after {before} tokens"))
     check_calls(calls, ("output", "taps"))
 
@@ -106,13 +106,6 @@ def check_arguments(port: object, config: EngramConfig | str, layer_id: int | No
 def drawn_shapes(rng: np.random.Generator, cases: int, draw: Callable[[], tuple[int, int]]) -> list[tuple[int, int]]:
     """Return B and T of each case, the smallest first."""
     return sorted((draw() for _ in range(integer("cases", cases, 1))), key=np.prod)
-
-
-def random_text(rng: np.random.Generator, config: EngramConfig, shape: tuple[int, int]) -> np.ndarray:
-    """Return canonical ids, some of them the first or the last id; DEAD and EOS are common if the dialect has them."""
-    ids = random_ids(rng, replace(config, eos_id=addressing_of(config).eos_id), config.canonical_size, shape)
-    edges = rng.integers(0, 2, shape) * (config.canonical_size - 1)
-    return np.where((rng.random(shape) < 0.1) & (ids >= 0), edges, ids)
 
 
 def random_inputs(rng: np.random.Generator, config: EngramConfig, layer: int, shape: tuple[int, int],

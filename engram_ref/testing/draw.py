@@ -5,6 +5,7 @@ from math import gcd
 
 import numpy as np
 
+from engram_ref.addressing import addressing_of
 from engram_ref.config import CHOICES
 from engram_ref.ops.canonical import DEAD
 from engram_ref.presets import preset
@@ -63,11 +64,17 @@ def random_shape(rng, N):
 
 
 def random_ids(rng, config, size, shape):
-    """Return raw or canonical ids below `size`; DEAD and EOS are frequent if the dialect has them."""
-    ids = rng.integers(0, size, shape)
+    """Return raw or canonical ids below `size`, some of them the first or the last; DEAD and EOS are frequent if the
+    dialect has them."""
+    ids = np.where(rng.random(shape) < 0.1, rng.integers(0, 2, shape) * (size - 1), rng.integers(0, size, shape))
     if config.eos_id is not None:
         ids = np.where(rng.random(shape) < 0.15, config.eos_id % size, ids)
     return np.where(rng.random(shape) < 0.15, DEAD, ids) if config.dead_barrier else ids
+
+
+def random_text(rng, config, shape):
+    """Return canonical ids, DEAD and EOS among them if the dialect has them."""
+    return random_ids(rng, replace(config, eos_id=addressing_of(config).eos_id), config.canonical_size, shape)
 
 
 def random_history(rng, config, batch):

@@ -84,10 +84,10 @@ def simpler(schedule: Schedule) -> Iterator[Schedule]:
             yield from (replace(schedule, steps=(*before, (name, action, less), *after)) for less in (1, argument - 1))
 
 
-def timeline(steps: Sequence[Sequence], verdicts: Sequence[str]) -> str:
-    """Return one line per step: its number, stream and action, and the verdict on its answer."""
+def timeline(steps: Sequence[Sequence]) -> list[str]:
+    """Return one line per step: its number, stream and action, and whether the answer is right; the last one fails."""
     words = {"feed": "feed T = {}", "rollback": "roll back {}", "reorder": "reorder {}", "fork": "fork as {}"}
     done = [words[action].format(argument) for _, action, argument in steps]
-    width = max(map(len, done))
-    return "\n".join(f"  {i:3}  {name:8}{text:{width}}  {verdict}".rstrip()
-                     for i, ((name, *_), text, verdict) in enumerate(zip(steps, done, verdicts, strict=True)))
+    ends = ["right" if action == "feed" else "" for _, action, _ in steps[:-1]] + ["WRONG"]
+    return [f"  {i:3}  {name:8}{text:{max(map(len, done))}}  {end}".rstrip()
+            for i, ((name, *_), text, end) in enumerate(zip(steps, done, ends, strict=True))]

@@ -1,7 +1,7 @@
 """Check the state that a port keeps between calls, and reduce a failure to the shortest schedule."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -9,30 +9,41 @@ import numpy as np
 from engram_ref.checks import integer
 from engram_ref.config import EngramConfig
 from engram_ref.errors import InputError, check_name, described
-from engram_ref.oracle.cases import Case, Vectors
+from engram_ref.oracle.cases import Case
+from engram_ref.oracle.check.diagnose import diagnose
 from engram_ref.oracle.run import Stages
-from engram_ref.oracle.streams import SnapshotStream
-from engram_ref.testing.answers import Convert, answers_of, called, case_of, converted, explained, first_wrong
-from engram_ref.testing.checks import check_arguments, random_inputs, random_text
+from engram_ref.oracle.streams import play
+from engram_ref.testing.answers import NO_VECTORS, Convert, answers_of, case_of, converted, explained, failing
+from engram_ref.testing.checks import check_arguments, random_inputs
+from engram_ref.testing.draw import random_text
 from engram_ref.testing.schedules import ACTIONS, Schedule, random_schedule, shortest, steps_of, timeline
 
 
-class StepStream(SnapshotStream):
-    """A stream that calls a function (*inputs, state) -> (answer, state) and keeps every state, None at the start."""
+class StepStream:
+    """A stream of a function (*inputs, state) -> (answer, state); the states of all feeds are kept for rollbacks."""
 
-    def __init__(self, step: Callable[..., Any]):
-        super().__init__(None)
-        self.step = step
+    def __init__(self, step: Callable[..., Any], states: Sequence[tuple[int, Any]] = ((0, None),)):
+        self.step, self.states = step, list(states)        # tokens of a feed, and the state after it
 
     def feed(self, *inputs: Any) -> Any:
         """Return the answer for the next tokens."""
-        self.past.append((inputs[0].shape[1], self.state))
-        answer, self.state = self.step(*inputs, self.state)
+        answer, state = self.step(*inputs, self.states[-1][1])
+        self.states.append((inputs[0].shape[1], state))
         return answer
+
+    def rollback(self, tokens: Sequence[int]) -> None:
+        """Forget the newest feeds."""
+        left = tokens[0]
+        while left > 0:
+            left -= self.states.pop()[0]
 
     def reorder(self, rows: list[int]) -> None:
         """Select rows of every array in the state."""
-        self.state, self.past = selected(self.state, rows), []
+        self.states = [(0, selected(self.states[-1][1], rows))]
+
+    def fork(self) -> "StepStream":
+        """Return a copy, which shares the states."""
+        return StepStream(self.step, self.states)
 
 
 def selected(state: Any, rows: list[int]) -> Any:
@@ -44,9 +55,38 @@ def selected(state: Any, rows: list[int]) -> Any:
     return state if state is None else state[rows]
 
 
+@dataclass
+class Port:
+    """A stream of the port with NumPy arrays as inputs and answers, as `play` expects."""
+
+    stream: Any
+    batch: int
+    to: Convert
+
+    def feed(self, **columns: np.ndarray | None) -> np.ndarray:
+        """Return the answer for the next tokens, [B, T, ...]."""
+        answers = answers_of(lambda: self.stream.feed(*converted(columns, self.to).values()), ["answer"])
+        shape = next(array.shape[:2] for array in columns.values() if array is not None)
+        if [*answers] != ["answer"] or answers["answer"].shape[:2] != shape:
+            raise AssertionError(f"the port must return one array of shape [{shape[0]}, {shape[1]}, ...]; it returned "
+                                 f"{', '.join(f'{name} {list(array.shape)}' for name, array in answers.items())}")
+        return answers["answer"]
+
+    def fork(self) -> "Port":
+        """Return an independent copy."""
+        return Port(self.stream.fork(), self.batch, self.to)
+
+    def states(self) -> dict[str, np.ndarray]:
+        """Return nothing: the state of a port may have any form."""
+        return {}
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.stream, name)
+
+
 def check_streaming(make_stream: Callable[[int], Any], config: EngramConfig | str,
                     parameters: Mapping[str, np.ndarray] | None = None, *, layer_id: int | None = None,
-                    schedules: int = 50, seed: int = 0, actions: Sequence[str] = ACTIONS, to: Convert = None) -> None:
+                    schedules: int = 40, seed: int = 0, actions: Sequence[str] = ACTIONS, to: Convert = None) -> None:
     """Check that a port computes the same when a text arrives in chunks, and is rolled back, reordered and forked.
 
     make_stream   called as make_stream(B) for a new text of B rows; returns either a function
@@ -67,22 +107,25 @@ def check_streaming(make_stream: Callable[[int], Any], config: EngramConfig | st
     raises        AssertionError with the shortest failing schedule; InputError for invalid arguments
     """
     config, layer = check_arguments(make_stream, config, layer_id, parameters)
-    check_actions(make_stream, actions)
-    for number in range(integer("schedules", schedules, 1)):
-        trial = Trial(make_stream, config, layer, parameters, (integer("seed", seed), number), to)
-        schedule = random_schedule(np.random.default_rng(trial.seed), config.max_ngram, actions)
-        if trial.failure(schedule):
-            raise AssertionError(trial.failure(shortest(schedule, trial.failure)))
-
-
-def check_actions(make_stream: Callable[[int], Any], actions: Sequence[str]) -> None:
-    """Raise InputError for an unknown action, or one that the stream lacks."""
-    stream = as_stream(called(lambda: make_stream(1)))
+    stream = as_stream(make_stream(1))
     for action in actions:
         check_name("actions", action, ACTIONS)
         if not callable(getattr(stream, action, None)):
             raise InputError("make_stream", f"a step function, or a stream with the method {action}",
                              described(stream), "list the methods that it has: actions=['feed', ...]")
+    seed, failed, cases, answers = integer("seed", seed), [], [], {}
+    for number in range(integer("schedules", schedules, 1)):
+        trial = Trial(make_stream, config, layer, parameters, (seed, number), to)
+        schedule = random_schedule(np.random.default_rng(trial.seed), config.max_ngram, actions)
+        case, found, error = trial.run(schedule)
+        cases, answers = [*cases, case], answers | {case.name: found}
+        if error or failing([case], answers, NO_VECTORS):
+            failed.append((trial, schedule))
+    if failed:
+        trial, schedule = failed[0]
+        schedule = shortest(schedule, trial.fails)
+        names = diagnose(replace(NO_VECTORS, cases=tuple(cases)), answers, failing(cases, answers, NO_VECTORS)).lines
+        raise AssertionError("\n".join([*trial.explained(schedule), *names]))
 
 
 def as_stream(stream: Any) -> Any:
@@ -101,57 +144,37 @@ class Trial:
     seed: tuple[int, int]
     to: Convert
 
-    def failure(self, schedule: Schedule) -> str:
-        """Return what differs, and the schedule as a timeline; "" if all answers are right."""
-        steps = steps_of(schedule)
-        case, vectors, columns = self.case(schedule.batch, steps)
-        answers, at, raised = self.play(schedule.batch, steps, columns)
-        wrong = first_wrong(case, vectors, answers)
-        if wrong is None and not raised:
-            return ""
-        text = raised if wrong is None else explained(case, vectors, answers, wrong)
-        at = at if wrong is None else int(wrong.stage.split(".")[0])
-        verdicts = ["right" if action == "feed" and i < at else "" for i, (_, action, _) in enumerate(steps)]
-        verdicts[at] = "raises" if wrong is None else "WRONG"
-        lines = timeline(steps[: at + 1], verdicts[: at + 1])
-        return f"{text}\nshortest failing schedule, B = {schedule.batch}:\n{lines}"
+    def fails(self, schedule: Schedule) -> bool:
+        """Return whether the port raises an exception or gives a wrong answer."""
+        case, answers, error = self.run(schedule)
+        return bool(error or failing([case], {case.name: answers}, NO_VECTORS))
 
-    def case(self, batch: int, steps: list[list]) -> tuple[Case, Vectors, list[np.ndarray | None]]:
-        """Return the case of a schedule, and its columns: the inputs of all feeds, each [B, all tokens, ...]."""
-        rng, config = np.random.default_rng([*self.seed, 1]), self.config
-        shape = batch, sum(argument for _, action, argument in steps if action == "feed")
-        outputs = [f"{i}.{self.stage}" for i, (_, action, _) in enumerate(steps) if action == "feed"]
+    def explained(self, schedule: Schedule) -> list[str]:
+        """Return what differs, and the schedule, of which the last step fails, as a timeline."""
+        case, answers, error = self.run(schedule)
+        failures = failing([case], {case.name: answers}, NO_VECTORS)
+        return [error or explained(case, failures[case.name]), f"shortest failing schedule, B = {schedule.batch}:",
+                *timeline(case.arguments["steps"])]
+
+    def run(self, schedule: Schedule) -> tuple[Case, Stages, str]:
+        """Return the case of a schedule, the port's answers, and the error that it raised or ""."""
+        steps, config = steps_of(schedule), self.config
+        rng, feeds = np.random.default_rng([*self.seed, 1]), [i for i, step in enumerate(steps) if step[1] == "feed"]
+        shape = schedule.batch, sum(steps[i][2] for i in feeds)
         if self.parameters is None:
-            ids = random_text(rng, config, shape)
-            arguments = {"config": config, "layer_id": self.layer, "canonical_ids": ids, "steps": steps}
-            return *case_of("addressing_stream", f"stream of {config.name}", arguments, outputs, floats=False), [ids]
-        hidden, rows, dead = random_inputs(rng, config, self.layer, shape, self.parameters["value_weight"].dtype.type)
-        arguments = {"parameters": {"parameters": self.parameters}, "hidden": hidden, "rows": rows, "config": config,
-                     "dead": dead, "steps": steps}
-        return *case_of("engram_stream", f"stream of {config.name}", arguments, outputs), [hidden, rows, dead]
-
-    @property
-    def stage(self) -> str:
-        """The stage that a feed answers."""
-        return "rows" if self.parameters is None else "output"
-
-    def play(self, batch: int, steps: list[list], columns: list) -> tuple[Stages, int, str]:
-        """Return the answers of the port, the last step, and the error in it or ""."""
-        answers, i, used = {}, 0, 0
+            columns = {"canonical_ids": random_text(rng, config, shape)}
+            op, stage, state, rest = "addressing_stream", "rows", "history", {"layer_id": self.layer}
+        else:
+            inputs = random_inputs(rng, config, self.layer, shape, self.parameters["value_weight"].dtype.type)
+            columns = dict(zip(("hidden", "rows", "dead"), inputs, strict=True))
+            op, stage, state, rest = "engram_stream", "output", "taps", {"parameters": {"parameters": self.parameters}}
+        case = case_of(op, f"schedule {self.seed[1]} of {config.name}", {"config": config, "steps": steps} | rest | columns,
+                       [f"{i}.{name}" for i in feeds for name in (stage, state)], floats=stage == "output")
         try:
-            streams = {"main": as_stream(self.make_stream(batch))}
-            for i, (name, action, argument) in enumerate(steps):
-                if action == "fork":
-                    streams[argument] = streams[name].fork()
-                elif action != "feed":
-                    getattr(streams[name], action)(argument)
-                else:
-                    part, used = slice(used, used + argument), used + argument
-                    given = [None if x is None else converted(x[:, part], self.to) for x in columns]
-                    [answer] = answers_of(streams[name].feed(*given), [self.stage]).values()
-                    tokens = [-1] if answer.shape[:2] == (batch, argument) else answer.shape[:2]
-                    answers[f"{i}.{self.stage}"] = answer.reshape(*tokens, *answer.shape[2:])
+            port = Port(as_stream(self.make_stream(schedule.batch)), schedule.batch, self.to)
+            answers = play(steps, columns, port, lambda array: array)
+        except AssertionError as error:
+            return case, {}, str(error)
         except Exception as error:      # the port may raise anything
-            own = isinstance(error, AssertionError)
-            return answers, i, f"step {i}: {error if own else f'the port raised {type(error).__name__}: {error}'}"
-        return answers, i, ""
+            return case, {}, f"the port raised {type(error).__name__}: {error}"
+        return case, {f"{i}.{stage}": array for i, array in zip(feeds, answers, strict=True)}, ""
