@@ -4,12 +4,12 @@ import argparse
 from typing import NoReturn, TextIO
 
 from engram_ref import __version__
-from engram_ref.cli import bench, count, doctor, golden, ids, presets, walk
+from engram_ref.cli import bench, check, count, doctor, golden, ids, presets, walk
 from engram_ref.cli.streams import fail
 from engram_ref.cli.terminal import width
 from engram_ref.errors import InputError, check_name
 
-COMMANDS = {"walk": walk, "ids": ids, "presets": presets, "count": count, "golden": golden, "bench": bench,
+COMMANDS = {"walk": walk, "ids": ids, "presets": presets, "count": count, "golden": golden, "check": check, "bench": bench,
             "doctor": doctor}
 
 EXIT_CODES = """exit codes: 0 success, 1 failed comparison, 2 invalid usage, invalid input or unwritable output (one

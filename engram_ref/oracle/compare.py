@@ -6,8 +6,10 @@ f64      two float64 computations of the same formula in different orders. A sum
          and Stability, section 3.1), in either computation; the elementwise functions around it add fewer
          than 16 roundings and none amplifies: |difference| <= 2 (n + 16) u scale.
 f32      a float32 computation compared with a float64 one of the same float32 inputs. The same bound with
-         u = 2^-24. Only the float32 one rounds noticeably, so the factor 2 leaves n + 32 roundings for elementwise
-         functions: enough for NumPy's float32 exp, which is accurate to 4 ULP.
+         u = 2^-24, plus 2^-126 for underflow. Only the float32 one rounds noticeably, so the factor 2 leaves n + 32
+         roundings for elementwise functions: enough for NumPy's float32 exp, which is accurate to 4 ULP.
+bf16     numbers of bfloat16, rounded once from a float32 computation, compared with the unrounded float64 result y:
+         with d the bound of f32, any number from RN(y - d) to RN(y + d), where RN rounds to bfloat16.
 golden   floats recorded from an independent implementation in float64: within 1e-13 of the largest recorded
          magnitude, as stated in the file. This bound is that of f64 with n = 434 at the scale of the result;
          the recorded module chains three sums of at most 36, 20 and 20 terms and a root that amplifies.
@@ -36,10 +38,13 @@ import numpy as np
 
 from engram_ref.errors import check_name
 
-UNIT_ROUNDOFF = {"f64": 2.0**-53, "f32": 2.0**-24}
+UNIT_ROUNDOFF = {"f64": 2.0**-53, "f32": 2.0**-24, "bf16": 2.0**-24}
 """Unit roundoff u of the classes with a computed bound."""
 
-COMPUTED_IN = {"f64": np.float64, "f32": np.float32, "golden": np.float64, "model": np.float64, "forms": np.float64,
+SMALLEST_NORMAL = dict.fromkeys(("f32", "bf16"), 2.0**-126)
+"""Added to the bound of the float32 classes: below it, numbers lose digits or are flushed to zero."""
+
+COMPUTED_IN = {"f64": np.float64, "f32": np.float32, "bf16": np.float32, "golden": np.float64, "model": np.float64, "forms": np.float64,
                "internals": np.float64}
 """Dtype of the compared results, by class."""
 
@@ -50,7 +55,8 @@ CLASSES = ("exact", *COMPUTED_IN)
 RULES = {
     "exact": "no difference; NaN equals NaN, and 0.0 differs from -0.0",
     "f64": "float64; difference at most 2 * (terms + 16) * 2**-53 * scale",
-    "f32": "float32; difference at most 2 * (terms + 16) * 2**-24 * scale",
+    "f32": "float32; difference at most 2 * (terms + 16) * 2**-24 * scale + 2**-126",
+    "bf16": "bfloat16 numbers in float32, between the roundings of expected - d and expected + d, d as for f32",
     "model": "float64; difference at most 1e-10 times the largest expected magnitude",
 }
 """Rules of the classes that the golden vectors use, one line each: dtype of the answer and largest difference."""
@@ -109,10 +115,30 @@ def compare(expected: np.ndarray, found: np.ndarray, tolerance_class: str, terms
         dtype = np.dtype(COMPUTED_IN[tolerance_class])
         if found.dtype != dtype:
             return Difference(None, f"dtype {dtype}", f"dtype {found.dtype}")
-        with np.errstate(invalid="ignore"):                      # Inf - Inf is NaN, and NaN fails
+        with np.errstate(invalid="ignore"):                      # Inf - Inf is NaN, and NaN fails unless both are
             error = np.abs(expected - found.astype(np.float64))
         allowed = allowance(expected, tolerance_class, terms, scale)
+        if tolerance_class == "bf16":
+            error, allowed = from_cell(expected, found, error, allowed)
+        equal = same(expected, found)                            # also NaN and infinities
+        error, allowed = np.where(equal, 0.0, error), np.where(equal, 0.0, allowed)
     return worst(expected, found, error, np.broadcast_to(allowed, error.shape))
+
+
+def from_cell(expected: np.ndarray, found: np.ndarray, error: np.ndarray,
+              allowed: "np.ndarray | float") -> tuple[np.ndarray, np.ndarray]:
+    """Return error and allowance of class bf16; the error is infinite for a number that bfloat16 does not have."""
+    with np.errstate(invalid="ignore"):
+        nearest = np.where(found > expected, to_bf16(expected + allowed), to_bf16(expected - allowed))
+        return np.where(to_bf16(found) == found, error, np.inf), np.abs(nearest - expected)
+
+
+def to_bf16(x: np.ndarray) -> np.ndarray:
+    """Round numbers of any dtype once to bfloat16, ties to even; float64 [...]."""
+    fraction, exponent = np.frexp(np.asarray(x, dtype=np.float64))
+    last = np.maximum(exponent - 8, -133)                    # exponent of the last bit; it is fixed for subnormals
+    rounded = np.ldexp(np.rint(np.ldexp(fraction, exponent - last)), last)
+    return np.where(np.abs(rounded) >= 2.0**128, np.copysign(np.inf, rounded), rounded)
 
 
 def worst(expected: np.ndarray, found: np.ndarray, error: np.ndarray, allowed: np.ndarray) -> Difference | None:
@@ -140,7 +166,7 @@ def allowance(expected: np.ndarray, tolerance_class: str, terms: float,
         return PROMISE[tolerance_class] * scale
     if tolerance_class == "internals":
         return terms * UNIT_ROUNDOFF["f32"] * scale
-    return 2 * (terms + 16) * UNIT_ROUNDOFF[tolerance_class] * scale
+    return 2 * (terms + 16) * UNIT_ROUNDOFF[tolerance_class] * scale + SMALLEST_NORMAL.get(tolerance_class, 0.0)
 
 
 def ulp_distance(expected: np.generic, found: np.generic) -> int | None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from engram_ref.addressing import Addressing
+from engram_ref.model.engram import engram, residual
 from engram_ref.model.state import DecodeState
 from engram_ref.ops.namespace import CONSTANTS, Ops
 from engram_ref.oracle.cases import Case, Vectors
@@ -127,6 +128,17 @@ def run_engram(setting: Setting, parameters: dict, hidden: object, rows: object,
     return Y, stream.state
 
 
+def run_residual(setting: Setting, parameters: dict, hidden: object, rows: object, config: object,
+                 dead: object) -> object:
+    """Run the module from the start of a text; return H + Y, with the dialect's rounding."""
+    trace = None if setting.record is None else Trace()
+    Y = engram(parameters, hidden, rows, config, dead=dead, ops=setting.namespace, trace=trace)
+    answer = residual(hidden, Y, config, ops=setting.namespace, trace=trace)
+    for stage in trace or ():
+        setting.record(stage, trace[stage])
+    return answer
+
+
 def run_model(setting: Setting, parameters: dict, ids: object, config: object, dead: object, chunks: list[int],
               absorbed: bool) -> object:
     """Run the whole model over a text in `chunks`; return the logits of the last chunk."""
@@ -168,7 +180,7 @@ def run_model_stream(setting: Setting, parameters: dict, ids: object, config: ob
 
 RUNNERS: dict[str, Callable[..., object]] = {
     "stepper": run_stepper, "addressing": run_addressing, "engram": run_engram, "forward": run_model,
-    "addressing_stream": run_row_stream, "engram_stream": run_module_stream,
+    "engram_residual": run_residual, "addressing_stream": run_row_stream, "engram_stream": run_module_stream,
     "forward_stream": run_model_stream,
 }
 """Functions for ops that are not plain functions; each takes a Setting, then the arguments."""

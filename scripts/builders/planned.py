@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from engram_ref import ops
-from engram_ref.oracle.compare import assert_close
+from engram_ref.oracle.compare import UNIT_ROUNDOFF, assert_close
 from engram_ref.oracle.run import Adapter, call
 
 SEED = 20260112
@@ -42,6 +42,7 @@ class Planned:
     flags: tuple[str, ...]
     dialect: str
     exact: tuple[str, ...]          # stages that only rearrange numbers
+    rounded: tuple[str, ...]        # stages of class "bf16"
     accept: tuple["Other", ...]     # other acceptable answers
     kind_of_case: str               # as in oracle/cases.py
 
@@ -71,7 +72,7 @@ class Frozen:
 
 
 def case(name, *, outputs=("output",), kind="f64", terms=1, slow=None, truth=None, traced=False, flags="", dialect="",
-         exact=("memory",), accept=(), kind_of_case="plain", **arguments):
+         exact=("memory",), rounded=(), accept=(), kind_of_case="plain", **arguments):
     """Return one case; `name` is "op/title", and other keywords are arguments of the op.
 
     All float arrays of the arguments are rounded to numbers of bfloat16, except in NOT_BF16.
@@ -81,13 +82,14 @@ def case(name, *, outputs=("output",), kind="f64", terms=1, slow=None, truth=Non
     slow          computes the outputs from the same arguments: an array, a tuple, or a dictionary by stage
     truth         computes all stages, if the op itself cannot run in float64
     flags         names from oracle/flags.py
+    rounded       stages whose answer is rounded to bfloat16; `truth` computes them without this rounding
     accept        other acceptable answers, as `Other`
     kind_of_case  "plain", "solved" or "schedules"
     """
     if name not in NOT_BF16:
         arguments = bf16(arguments)
     return Planned(name, name.split("/")[0], arguments, tuple(outputs), kind, terms, slow, truth, traced,
-                   tuple(flags.split()), dialect, exact, tuple(accept), kind_of_case)
+                   tuple(flags.split()), dialect, exact, rounded, tuple(accept), kind_of_case)
 
 
 def bf16(argument):
@@ -125,13 +127,13 @@ def answered(planned):
     stages = evaluate(**wide)
     expected = stages | by_stage(planned, stages, wide)
     classes = {name: class_of(planned, name, array) for name, array in stages.items()}
-    measured = any(c in ("f64", "f32") for c in classes.values())
+    measured = any(c in UNIT_ROUNDOFF for c in classes.values())
     scales = condition(evaluate, wide, stages) if measured else {}
     # comparison with the op, computed in its own dtype
     result = call(planned.op, planned.arguments, planned.outputs, ops, Adapter(), planned.traced)
     frozen = []
     for name, array in expected.items():
-        scale = scales[name] if classes[name] in ("f64", "f32") else None
+        scale = scales[name] if classes[name] in UNIT_ROUNDOFF else None
         if classes[name] == "exact" and array.dtype.kind == "f":
             array = array.astype(result[name].dtype)
         assert_close(f"{planned.name} {name}", array, result[name], classes[name], planned.terms, scale)
@@ -141,7 +143,9 @@ def answered(planned):
 
 def class_of(planned, name, array):
     """Return "exact" for integers, words and rearranged floats, and the class of the case for other floats."""
-    return "exact" if array.dtype.kind != "f" or name in planned.exact else planned.kind
+    if array.dtype.kind != "f" or name in planned.exact:
+        return "exact"
+    return "bf16" if name in planned.rounded else planned.kind
 
 
 def by_stage(planned, stages, arguments):
@@ -184,7 +188,7 @@ def condition(evaluate, arguments, stages):
                 change = {name: np.maximum(change[name], np.abs(moved[name] - y)) for name, y in floats.items()}
             array[index] = kept[index]
             total = {name: total[name] + change[name] / STEP for name in floats}
-    return total
+    return {name: np.where(np.isfinite(array), total[name], 0.0) for name, array in floats.items()}
 
 
 def leaves(argument, name=""):

@@ -43,6 +43,7 @@ def on_config(config):
         performance = reference.ask_package("performance.py")
         reference_pages = {**reference.value_pages(), **performance.get("pages", {}), **reference.api_pages()}
         explorable = reference.ask_package("explorable.py")
+        specification = reference.ask_package("specification.py").get("pages", {})
     except (tutorial.TutorialError, RuntimeError) as error:
         raise PluginError(str(error)) from None
     # Convert the results to pages and figures.
@@ -55,8 +56,8 @@ def on_config(config):
     for script in scripts:
         title = percent.title(percent.read_cells(script), script)
         nav.setdefault(page_of(script).rpartition("/")[0], []).append({title: page_of(script)})
-    built.update(pages={**pages, **reference_pages}, figures=figures, scripts=scripts, **explorable,
-                 nav={**nav, "reference": reference.navigation(reference_pages)})
+    built.update(pages={**pages, **specification, **reference_pages}, figures=figures, scripts=scripts, **explorable,
+                 nav={**nav, "specification": list(specification), "reference": reference.navigation(reference_pages)})
     config.nav = _expanded(config.nav, Path(config.docs_dir))
     return config
 

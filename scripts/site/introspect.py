@@ -14,8 +14,6 @@ import inspect
 import json
 import re
 
-import numpy as np
-
 PACKAGE = "engram_ref"
 
 
@@ -58,38 +56,9 @@ def dialects_page() -> str | None:
     sources = ["source", *(plain(c.source) for c in configs.values())]
     parts = ["# Dialects and presets", prose(presets), "## Differences", table(head, [*differ, sources]),
              "## Sizes", table(head, size_rows(dialects, configs)),
-             "## Multipliers and tables of every layer", CONSTANTS, *constant_tables(configs),
+             "The page [Constants](../specification/constants.md) lists the multipliers and primes of every layer.",
              "## Every field", table(head, field_rows(configs))]
     return "\n\n".join(parts) + "\n"
-
-
-CONSTANTS = """\
-The multipliers of each preset, newest token first, and its table sizes: one prime per column, 2-grams first. Layers are
-numbered as in the preset; the table above shows whether from 0 or 1. Together with the map of the vocabulary,
-whose digest is in [`KNOWN_VOCABULARIES`][engram_ref.text.maps.KNOWN_VOCABULARIES], these numbers determine every row.
-[`Addressing`][engram_ref.addressing.Addressing] has the complete arrays."""
-
-DIGESTS = """\
-Each digest below is the sha256 of one array of a preset: little-endian int64, C order, layers in the order above. Those
-of `deepseek-v4.1-flash` equal the published ones. An offset is the first row of a column in a layer's flat table."""
-
-
-def constant_tables(configs: dict) -> list[str]:
-    """Multipliers and primes of every layer, then the digests over all layers of each preset."""
-    addressing_module, maps = load("addressing"), load("text.maps")
-    layers, digests = [], []
-    for name, config in configs.items():
-        addressing = addressing_module.Addressing(config)
-        for layer in config.layer_ids:
-            primes = [int(p) for p in addressing.primes[layer]]
-            multipliers = "<br>".join(f"`{int(m)}`" for m in addressing.multipliers[layer])
-            layers.append([f"`{name}`", str(layer), multipliers, f"`{primes[0]}` to `{primes[-1]}`"])
-        for kind in ("multipliers", "primes", "offsets"):
-            rows = [[int(n) for n in getattr(addressing, kind)[layer]] for layer in config.layer_ids]
-            shape = f"[{len(rows)}, {len(rows[0])}]"
-            digests.append([f"`{name}`", f"{kind} `{shape}`", f"`{maps.int64_digest(np.array(rows))}`"])
-    return [table(["preset", "layer", "multipliers", "primes, first to last"], layers), DIGESTS,
-            table(["preset", "array", "sha256"], digests)]
 
 
 def models_page() -> str | None:

@@ -4,8 +4,8 @@ import json
 import re
 from pathlib import Path
 
-import introspect
 import pytest
+import specification
 import structure
 from diagrams import draw
 from reference import find_modules
@@ -13,6 +13,8 @@ from reference import find_modules
 from engram_ref import Addressing, preset, presets
 from engram_ref.ops.namespace import Ops
 from engram_ref.ops.small import Small
+from engram_ref.oracle.slow.addressing import digest
+from engram_ref.oracle.specification import documents
 from tests.architecture.test_architecture import INFRASTRUCTURE, MAX_FILE, MAX_FUNCTION, READING_ORDER
 from tests.docs.test_paper_map import function_exists
 
@@ -92,16 +94,30 @@ def test_the_drawing_in_tutorial_01_refers_to_existing_tutorials():
     assert "tutorials 02 to 06 explain" in (ROOT / "tutorials" / "01_why_lookup.py").read_text(encoding="utf-8")
 
 
-def test_the_dialects_page_shows_the_constants_of_every_layer():
-    page = introspect.dialects_page()
+def test_the_page_of_constants_shows_every_layer():
+    page = specification.constants_page()
     file = ROOT / "tests" / "golden" / "addressing.json"
     known = json.loads(file.read_text(encoding="utf-8"))["deepseek-v4.1-flash"]
     published = [str(m) for layer in known["multipliers"] for m in layer] + [
         known["digests"][kind] for kind in ("multipliers", "primes", "offsets")]
     assert len(published) == 11 and [number for number in published if f"`{number}`" not in page] == []
     for name in presets():
-        for layer, multipliers in Addressing(preset(name)).multipliers.items():
-            assert f"| `{name}` | {layer} | {'<br>'.join(f'`{m}`' for m in multipliers.tolist())} |" in page
+        section, addressing = page.split(f"## {name}\n")[1].split("\n## ")[0], Addressing(preset(name))
+        assert f"Pad: canonical id {addressing.pad_id}." in section
+        for layer, multipliers in addressing.multipliers.items():
+            listed = "<br>".join(f"`{m}`" for m in multipliers.tolist())
+            assert f"| layer {layer}<br>multipliers `[{len(multipliers)}]` | {listed} |" in section
+            for kind in ("multipliers", "primes", "offsets"):
+                assert f"`{digest(getattr(addressing, kind)[layer])}`" in section
+
+
+def test_the_site_shows_every_document_with_its_diagram():
+    shown = specification.pages()
+    assert [path.removeprefix("specification/") for path in shown] == [*documents(), "constants.md"]
+    page, document = shown["specification/v4.1.md"], documents()["v4.1.md"]
+    assert "{{ diagram: roundings |" in page and "```text" not in page and "```text" in document
+    drawn, text = (set(re.findall(r"\bR\d|bfloat16|E4M3|float32", x)) for x in (draw("roundings"), document))
+    assert drawn == {"R1", "R2", "R3", "R4", "bfloat16", "E4M3", "float32"} <= text
 
 
 CONSTANTS = {

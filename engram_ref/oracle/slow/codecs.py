@@ -51,7 +51,7 @@ def round_binary(value, digits):
     The exponent range is that of float32: the last place is at least 2**(-125 - digits), and results of 2**128 or more
     become infinite. A NaN, an infinity or a zero of either sign is returned unchanged.
     """
-    if not value or isinstance(value, float) and not math.isfinite(value):
+    if not value or (isinstance(value, float) and not math.isfinite(value)):
         return float(value)
     value = Fraction(value)
     exponent = max(floor_log2(abs(value)), -126)

@@ -50,8 +50,5 @@ def gated(gate, value):
 
 
 def residual(h, update):
-    """Return h + update: the sum in float32, rounded to bfloat16.
-
-    Python adds in float64, which has more than twice the digits of float32, so rounding its sum again is safe.
-    """
+    """Return h + update: the sum in float32 (rounding Python's float64 sum gives the same), rounded to bfloat16."""
     return [codecs.to_bfloat16(codecs.to_float32(a + b)) for a, b in zip(h, update, strict=True)]

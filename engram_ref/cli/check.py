@@ -1,0 +1,79 @@
+"""engram-ref check: compare the answers of a port with a kit, and explain known bugs."""
+
+import argparse
+import json
+from importlib.resources import files
+from pathlib import Path
+
+from engram_ref.cli.terminal import wrap
+from engram_ref.errors import InputError, check_name
+from engram_ref.files import check_file, write_whole
+from engram_ref.oracle.bugs import BUGS
+from engram_ref.oracle.check.answers import read_answers
+from engram_ref.oracle.check.report import as_json, text, verdict_of
+from engram_ref.oracle.kit.read import read_kit
+
+HELP = "compare the answers of a port with a kit"
+DESCRIPTION = """Compare the answers in folder RESULTS with a kit written by engram-ref kit: a table by stage, the first
+stage that differs, which elements, and the known bug that gives the same numbers. Exit code 1 if a case fails."""
+
+
+def arguments(command: argparse.ArgumentParser) -> None:
+    """Add the options of `check`."""
+    command.add_argument("kit", nargs="?", metavar="KIT", help="folder written by engram-ref kit")
+    command.add_argument("results", nargs="?", metavar="RESULTS", help="folder with the answers of the port")
+    command.add_argument("--all", action="store_true", help="show every stage and every failed case")
+    command.add_argument("--verdict", metavar="FILE", help="also write the verdict as JSON")
+    command.add_argument("--explain", metavar="NAME", help="explain a known bug")
+    command.add_argument("--list", action="store_true", help="list the known bugs, and those that a format cannot show")
+
+
+def run(options: argparse.Namespace) -> int:
+    """Check, explain or list; the exit code is 1 if a case fails."""
+    given = [option for option in ("explain", "list") if getattr(options, option)]
+    if given and (options.kit is not None or options.verdict is not None or len(given) > 1):
+        raise InputError(f"--{given[0]}", "no other argument", "one")
+    if options.list:
+        return list_bugs(options.json)
+    if options.explain is not None:
+        return explain(options.explain, options.json)
+    if not options.kit or not options.results:
+        raise InputError("KIT, RESULTS", "two folders", "fewer", "write a kit with engram-ref kit KIT")
+    if options.verdict is not None:
+        check_file(options.verdict, "--verdict")
+    folder = Path(options.kit)
+    verdict = verdict_of(read_kit(folder), read_answers(Path(options.results), folder))
+    data = json.dumps(as_json(verdict), indent=1)
+    if options.verdict is not None:
+        write_whole(options.verdict, f"{data}\n".encode())
+    if options.json:
+        print(data)
+    else:
+        for line in text(verdict, options.all):
+            print("\n".join(wrap(line)))
+    return 1 if verdict.failures else 0
+
+
+def explain(name: str, as_data: bool) -> int:
+    """Print what a known bug does, and how to see it."""
+    check_name("--explain", name, BUGS)
+    bug = BUGS[name]
+    facts = {"symptom": bug.symptom, "cause": bug.cause, "seen": bug.seen, "look": bug.look}
+    if as_data:
+        print(json.dumps({"name": name, "dialects": bug.dialects} | facts))
+        return 0
+    for title, fact in {"bug": name, "dialects": ", ".join(bug.dialects) or "backbone"}.items() | facts.items():
+        print("\n".join(wrap(f"{title}: {fact}")))
+    return 0
+
+
+def list_bugs(as_data: bool) -> int:
+    """Print the known bugs, and those that answers in some formats cannot show."""
+    matrix = files("engram_ref") / "data" / "kill_matrix.json"
+    survivors = json.loads(matrix.read_text())["survivors"]
+    if as_data:
+        print(json.dumps({"bugs": sorted(BUGS), "survivors": survivors}))
+        return 0
+    for name in sorted(BUGS):
+        print("\n".join(wrap(f"{name}: {BUGS[name].symptom}")))
+    return 0

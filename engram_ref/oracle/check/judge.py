@@ -1,0 +1,207 @@
+"""Judge one case of a port: every stage against the tolerance that the precision of its answer allows.
+
+Integers must be equal. A float answer y' to the number y must satisfy
+
+    RN(y - d) <= y' <= RN(y + d),     d = C u noise + the smallest normal number
+
+where RN rounds to the format of the answer, and the noise is that of oracle/noise.py. The unit roundoff u is 2^-53 for
+float64, and 2^-24 for float32 and for bfloat16 and float16, which are only storage formats. NaN equals NaN, an infinity
+equals itself. Answers of class `exact` must be RN(y), with the sign of a zero.
+
+If the answers include the inputs of a stage, its expected numbers and its noise are computed from these inputs, so
+that only the stage that differs is reported, at its own tolerance.
+"""
+
+import zlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields, is_dataclass
+
+import ml_dtypes
+import numpy as np
+
+from engram_ref.ops.namespace import NUMPY, Ops
+from engram_ref.oracle.cases import Case, Stage, Vectors
+from engram_ref.oracle.check.pieces import pieces_of
+from engram_ref.oracle.compare import same
+from engram_ref.oracle.encoding import decode_all
+from engram_ref.oracle.noise import CONFIDENCE, FLOAT64, SAMPLES, measure
+from engram_ref.oracle.run import Stages, run
+
+ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "bfloat16": 2.0**-24, "float16": 2.0**-24}
+"""Unit roundoff of the computation, by the format of its answer."""
+
+MACHINE_EPS = {"float64": (2.0**-52,), "float32": (2.0**-23,), "bfloat16": (2.0**-23, 2.0**-7),
+               "float16": (2.0**-23, 2.0**-10)}
+"""Acceptable values of eps = None, by the format of the answer: its machine epsilon, or that of the float32 inside."""
+
+REFUSED = "refused"
+GOOD = ("ok", "accepted")
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """The result of one stage.
+
+    status      "ok"; "accepted": another acceptable answer; or "differs", "missing", "shape", "dtype", "non-finite"
+                (NaN or infinity for a number), "refused" (valid inputs)
+    wrong       bool [...], the elements that differ; None if the arrays cannot be compared
+    expected    [...], or the expected shape or dtype
+    found       likewise
+    allowed     [...] largest deviation before rounding to the format; None for integers
+    precision   name of the answer's dtype
+    """
+
+    stage: str
+    status: str
+    wrong: np.ndarray | None = None
+    expected: object = None
+    found: object = None
+    allowed: np.ndarray | None = None
+    precision: str = ""
+
+    @property
+    def ok(self) -> bool:
+        """True for right and for acceptable answers."""
+        return self.status in GOOD
+
+
+def judge(case: Case, vectors: Vectors, answers: Mapping[str, np.ndarray], ops: Ops = NUMPY) -> list[StageResult]:
+    """Judge the answers to one case, in order of computation.
+
+    answers   stage -> array, of any dtype in ROUNDOFF or integers; the outputs are required, other stages optional. An
+              answer "refused" states that the port refused the inputs
+    ops       the namespace that computes expected numbers from a port's own answers; the definition, unless a
+              diagnosis compares the answers with those of a known bug
+    returns   one result per stage that is required or answered; for an invalid case, one named "refused"
+    """
+    if case.result == "invalid":
+        return [StageResult(REFUSED, "ok" if REFUSED in answers else "missing", expected="refused inputs",
+                            found=f"{len(answers)} answers")]
+    if REFUSED in answers:
+        return [StageResult(case.outputs[0], REFUSED, expected="answers", found="refused inputs")]
+    stages = [stage for stage in case.stages if stage.name in answers or stage.name in case.outputs]
+    reference = Reference(case, vectors, answers, ops)
+    results = [judge_stage(stage, answers.get(stage.name), reference) for stage in stages]
+    if all(result.ok for result in results):
+        return results
+    for other in case.accept:
+        named = {stage.name: stage for stage in other.stages}
+        again = [result if result.ok else judge_stage(named[result.stage], answers.get(result.stage), reference, True)
+                 for result in results]
+        if all(result.ok for result in again):
+            return [StageResult(result.stage, "accepted", precision=result.precision) for result in again]
+    return results
+
+
+class Reference:
+    """The expected numbers of one case, and their noise: those of the kit, or computed from the port's own answers."""
+
+    def __init__(self, case: Case, vectors: Vectors, answers: Mapping[str, np.ndarray], ops: Ops):
+        self.case, self.vectors, self.ops = case, vectors, ops
+        arguments = decode_all(case.arguments, vectors.arrays, vectors.configurations)
+        self.machine_eps = any(has_machine_eps(name, value) for name, value in arguments.items())
+        self.pieces = pieces_of(case, arguments, answers)
+        self.measured: dict[float, tuple[Stages, Stages]] = {}
+
+    def end_to_end(self, stage: Stage, precision: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield the expected numbers from the inputs of the case, and their noise: a pair per acceptable eps."""
+        for eps in MACHINE_EPS[precision] if self.machine_eps else (2.0**-52,):
+            if stage.noise is not None and eps == 2.0**-52:
+                yield stage.array, stage.noise
+                continue
+            if eps not in self.measured:
+                call = lambda ops: run(self.case, self.vectors, ops, FLOAT64, self.case.traced)
+                samples = SAMPLES if stage.noise is None else 0
+                self.measured[eps] = measure(call, zlib.crc32(self.case.name.encode()), self.ops, eps=eps,
+                                              samples=samples)
+            exact, noise = self.measured[eps]
+            yield (exact[stage.name] if self.machine_eps else stage.array,
+                   noise[stage.name] if stage.noise is None else stage.noise)
+
+    def from_answers(self, name: str, precision: str) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+        """Yield the same, computed from the port's answers to the stages that this one reads; nothing if some miss."""
+        piece = self.pieces.get(name)
+        if piece is None:
+            return
+        for eps in MACHINE_EPS[precision] if self.machine_eps else (2.0**-52,):
+            exact, noise = measure(lambda ops: {name: piece(ops)}, zlib.crc32(name.encode()), self.ops, eps=eps)
+            yield exact[name], noise.get(name, np.zeros(0))
+
+
+def has_machine_eps(name: str, value: object) -> bool:
+    """Return whether an argument is eps = None, or a configuration that contains it."""
+    if name in ("eps", "norm_eps", "conv_norm_eps"):
+        return value is None
+    return is_dataclass(value) and any(has_machine_eps(field.name, getattr(value, field.name))
+                                       for field in fields(value))
+
+
+def judge_stage(stage: Stage, found: np.ndarray | None, reference: Reference, alternative: bool = False) -> StageResult:
+    """Judge the answer to one stage.
+
+    alternative   the stage belongs to another acceptable answer, whose numbers are not computed again
+    """
+    expected, name = stage.array, stage.name
+    if found is None:
+        return StageResult(name, "missing", expected="an answer", found="none")
+    if found.shape != expected.shape:
+        return StageResult(name, "shape", expected=list(expected.shape), found=list(found.shape))
+    precision = found.dtype.name
+    if kind(expected) != kind(found) or (kind(expected) == "float" and precision not in ROUNDOFF):
+        return StageResult(name, "dtype", expected=kind(expected), found=precision)
+    if kind(expected) != "float":
+        if not alternative:
+            expected = next((numbers for numbers, _ in reference.from_answers(name, "float64")), expected)
+        wrong = np.asarray(found != expected)
+        return StageResult(name, "differs" if wrong.any() else "ok", wrong, expected, found, None, precision)
+    exact = stage.tolerance_class == "exact"
+    if exact or alternative:
+        noise = stage.noise if stage.noise is not None else np.zeros(expected.shape)
+        return judge_floats(name, expected, None if exact else noise, found)
+    own = list(reference.from_answers(name, precision))
+    fused = [] if own and precision in ("float64", "float32") else reference.end_to_end(stage, precision)
+    results = []
+    for candidate, noise in (*own, *fused):         # a narrow answer may be a copy of a wider number that the port used
+        results.append(judge_floats(name, candidate, noise, found))
+        if results[-1].ok:
+            return results[-1]
+    return results[0]
+
+
+def kind(array: np.ndarray) -> str:
+    """Return "float", "integer" (also for booleans) or "text"."""
+    if array.dtype.kind == "f" or array.dtype == ml_dtypes.bfloat16:
+        return "float"
+    return "integer" if array.dtype.kind in "iub" else "text"
+
+
+def judge_floats(name: str, expected: np.ndarray, noise: np.ndarray | None, found: np.ndarray) -> StageResult:
+    """Compare floats; noise None: exactly."""
+    precision, y, answer = found.dtype.name, expected.astype(np.float64), found.astype(np.float64)
+    with np.errstate(all="ignore"):
+        if noise is None:
+            allowed = np.zeros(y.shape)
+            right = same(nearest(y, found.dtype).astype(np.float64), answer)
+        else:
+            tiny = 2.0**-1022 if precision == "float64" else 2.0**-126
+            allowed = CONFIDENCE * ROUNDOFF[precision] * noise + tiny
+            low, high = (nearest(y + way * allowed, found.dtype).astype(np.float64) for way in (-1, 1))
+            right = ((low <= answer) & (answer <= high)) | (np.isnan(y) & np.isnan(answer))
+    non_finite = (~right & ~np.isfinite(answer) & np.isfinite(y)).any()
+    status = "ok" if right.all() else "non-finite" if non_finite else "differs"
+    return StageResult(name, status, ~right, expected, found, allowed, precision)
+
+
+def nearest(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
+    """Round float64 numbers to a format, ties to even.
+
+    ml_dtypes converts float64 to bfloat16 through float32, which rounds twice. Rounding to odd first, so that inexact
+    numbers never look like a tie, avoids this.
+    """
+    if dtype != ml_dtypes.bfloat16:
+        return x.astype(dtype)
+    narrow = np.atleast_1d(x).astype(np.float32)
+    bits, wide = narrow.view(np.int32), narrow.astype(np.float64)
+    inexact_even = (wide != np.atleast_1d(x)) & (bits & 1 == 0) & ~np.isnan(wide)
+    bits += np.where(inexact_even, np.where(np.abs(wide) > np.abs(np.atleast_1d(x)), -1, 1), 0).astype(np.int32)
+    return narrow.astype(dtype).reshape(x.shape)
