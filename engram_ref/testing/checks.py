@@ -20,7 +20,7 @@ from engram_ref.testing.answers import Convert, case_of, check_calls, converted
 from engram_ref.testing.draw import picker, random_history, random_shape, random_text
 
 Parameters = Mapping[str, np.ndarray]
-LARGEST = {"hidden_size": 32, "row_width": 32, "n_heads": 4}
+LARGEST = {"hidden_size": 16, "row_width": 32, "n_heads": 2}
 """Sizes of the module that `check_engram` draws parameters for, if those of the configuration are larger."""
 
 
@@ -64,7 +64,8 @@ def check_engram(port: Callable[..., Any], config: EngramConfig | str, parameter
     layer_id     the layer; default: the first
     cases        number of inputs; T = 0, 1 and N-1, tokens before the call, zero states and DEAD marks are common
     seed         of the inputs; floats in them are exact in bfloat16
-    dtype        of the float inputs, float32 or float64; default: that of the parameters, or as `initialise`
+    dtype        of the float inputs and of the port's arithmetic, float32 or float64; default: that of the parameters,
+                 or as for `initialise`
     to           converts each NumPy array to an array of the port
     raises       AssertionError if a stage differs by more than rounding explains; InputError for invalid arguments
     """
@@ -111,8 +112,9 @@ def drawn_shapes(rng: np.random.Generator, cases: int, draw: Callable[[], tuple[
 def random_inputs(rng: np.random.Generator, config: EngramConfig, layer: int, shape: tuple[int, int],
                   dtype: type) -> tuple[np.ndarray, np.ndarray, np.ndarray | None]:
     """Return hidden states, some of them zero or tiny, rows, and DEAD marks if the dialect has them."""
-    size = 10.0 ** rng.uniform(-10, 2, (config.n_branches, 1)) * (rng.random((*shape, 1, 1)) < 0.9)
-    hidden = rng.standard_normal((*shape, config.n_branches, config.hidden_size)) * size
+    branches = (*shape, config.n_branches, 1)
+    size = np.where(rng.random(branches) < 0.5, 1.0, 10.0 ** rng.uniform(-18, 2, branches))
+    hidden = rng.standard_normal((*branches[:-1], config.hidden_size)) * size * (rng.random(branches) < 0.9)
     rows = rng.integers(0, layout(config, layer).primes, (*shape, config.columns))
     return (representable({"hidden": hidden.astype(dtype)})["hidden"], rows,
             rng.random(shape) < 0.2 if config.dead_barrier else None)

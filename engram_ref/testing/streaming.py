@@ -168,8 +168,9 @@ class Trial:
             inputs = random_inputs(rng, config, self.layer, shape, self.parameters["value_weight"].dtype.type)
             columns = dict(zip(("hidden", "rows", "dead"), inputs, strict=True))
             op, stage, state, rest = "engram_stream", "output", "taps", {"parameters": {"parameters": self.parameters}}
-        case = case_of(op, f"schedule {self.seed[1]} of {config.name}", {"config": config, "steps": steps} | rest | columns,
-                       [f"{i}.{name}" for i in feeds for name in (stage, state)], floats=stage == "output")
+        outputs = [f"{i}.{name}" for i in feeds for name in (stage, state)]
+        case = case_of(op, f"schedule {self.seed[1]} of {config.name}",
+                       {"config": config, "steps": steps} | rest | columns, outputs, floats=stage == "output")
         try:
             port = Port(as_stream(self.make_stream(schedule.batch)), schedule.batch, self.to)
             answers = play(steps, columns, port, lambda array: array)
