@@ -7,7 +7,8 @@ import numpy as np
 
 from engram_ref.ops.namespace import Ops
 
-TOPICS = dict.fromkeys(("engram", "engram_residual", "engram_stream"), "module") | dict.fromkeys(
+TOPICS = dict.fromkeys(("engram", "engram_residual", "engram_stream", "released_project", "released_gate",
+                        "released_conv"), "module") | dict.fromkeys(
     ("forward", "forward_stream"), "model") | dict.fromkeys(
     ("addressing", "addressing_stream", "stepper", "address", "address_layers"), "addressing")
 """Op -> topic, for ops that are not in the file of their topic."""

@@ -86,7 +86,7 @@ class Noise:
 
     def __init__(self, seed: int, eps: float):
         self.u, self.rng, self.eps = 0.0, np.random.default_rng(seed), eps
-        self.decided: list[list] = []       # per call of a decision: its input, its result, squared deviations, limits
+        self.decided: list[list] = []       # per call of a decision: its input, its result, its noise, its limits
         self.called = 0
 
     def start(self, u: float) -> None:
@@ -109,11 +109,11 @@ class Noise:
             self.decided.append([x, result, np.zeros(x.shape), None])
             return result
         decision = self.decided[self.called - 1]
-        first, result, squares, limits = decision
+        first, result, total, limits = decision
         if name.endswith("_sqrt"):
             return original(np.copysign(np.where(first == 0, 0.0, np.abs(x)), first), *others)
         if name == "round_bf16":
-            squares += ((x - first) / self.u) ** 2
+            decision[2] = np.hypot(total, (x - first) / self.u)
             return result if limits is None else np.where(self.rng.random(x.shape) < 0.5, *limits)
         return result
 
@@ -121,10 +121,10 @@ class Noise:
         """Let roundings go both ways where float32 noise permits; return whether any newly can."""
         found = False
         for decision in self.decided:
-            first, result, squares, before = decision
-            if not np.any(squares):
+            first, result, total, before = decision
+            if not np.any(total):
                 continue
-            reach = CONFIDENCE * FLOAT32_U * np.sqrt(squares / SAMPLES)
+            reach = CONFIDENCE * FLOAT32_U * total / SAMPLES**0.5
             with np.errstate(over="ignore"):
                 limits = [round_bf16((first + way * reach).astype(np.float32)).astype(np.float64) for way in (-1, 1)]
             changed = any((new != old).any() for new, old in zip(limits, before or (result, result), strict=True))
@@ -142,6 +142,8 @@ def noisy(ops: Ops, noise: Noise, alone: str = "") -> Ops:
     members: dict[str, object] = {"__slots__": (), "dtype_name": staticmethod(named_float32)}
     for name in {*SUMS, *ELEMENTWISE, *DECISIONS, alone} - {""}:
         members[name] = with_errors(name, getattr(base, name), ops, noise)
+    members["add_residual"] = lambda self, hidden, update, rounding="none": noise.around(
+        ops.add_residual(hidden, update), 1)            # class bf16: the answer before its rounding
     return type(f"Noisy{base.__name__}", (base,), members)()
 
 
@@ -153,21 +155,22 @@ def named_float32(x: np.ndarray) -> str:
 def with_errors(name: str, function: Callable, ops: Ops, noise: Noise) -> Callable:
     """Return the method that evaluates one op with errors."""
     static = isinstance(inspect.getattr_static(ops, name), staticmethod)
-    signature = inspect.signature(function)
+    signature = inspect.signature(getattr(NUMPY, name))                 # of the definition, without self
 
     @functools.wraps(function)
     def method(self: Ops, *arguments: Any, **named: object) -> object:
         owner = () if static else (ops if name == "sinkhorn" else self,)
         if named:
-            bound = signature.bind(*owner, *arguments, **named)
+            bound = signature.bind(*arguments, **named)
             bound.apply_defaults()
-            arguments = bound.args[len(owner) :]
+            arguments = bound.args
         inputs, result, absolute = budget(name, arguments)
         if name == "inverse_rms" and arguments[1] is None:
             arguments = arguments[0], noise.eps
         if inputs:
             arguments = tuple(x if name == "rotate" and i else noise.around(x, inputs) for i, x in enumerate(arguments))
-        answer: Any = noise.decide(name, function, *arguments) if name in DECISIONS else function(*owner, *arguments)
+        compute = functools.partial(function, *owner)
+        answer: Any = noise.decide(name, compute, *arguments) if name in DECISIONS else compute(*arguments)
         if any(answer is x for x in arguments):             # a gain that effective_gain returns unchanged
             return answer
         if name == "sinkhorn" and noise.u:                  # its logarithms may be rounded instead
@@ -200,18 +203,17 @@ def measure(call: Call, seed: int, ops: Ops = NUMPY, alone: str = "", eps: float
     exact = call(namespace)
     floats = [stage for stage, array in exact.items() if array.dtype.kind == "f"]
     for _ in range(4):                                          # flipped roundings may let later ones flip
-        squares = {stage: np.zeros(exact[stage].shape) for stage in floats}
+        totals = {stage: np.zeros(exact[stage].shape) for stage in floats}
         for _ in range(samples):
             noise.start(u)
             found = call(namespace)
             for stage in floats:
                 with np.errstate(invalid="ignore"):             # Inf - Inf
-                    squares[stage] += ((found[stage] - exact[stage]) / u) ** 2
+                    totals[stage] = np.hypot(totals[stage], (found[stage] - exact[stage]) / u)
         if not noise.widen(ops.round_bf16):
             break
         u = FLOAT32_U                                           # a bfloat16 step is not linear
-    return exact, {stage: np.sqrt(np.nan_to_num(total / max(samples, 1), posinf=0.0))
-                   for stage, total in squares.items()}
+    return exact, {stage: np.nan_to_num(total / max(samples, 1) ** 0.5, posinf=0.0) for stage, total in totals.items()}
 
 
 def noise_of(case: Case, vectors: Vectors, ops: Ops = NUMPY, samples: int = SAMPLES) -> Stages:

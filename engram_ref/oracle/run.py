@@ -2,10 +2,10 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from engram_ref.addressing import Addressing
 from engram_ref.model.engram import engram, residual
 from engram_ref.model.state import DecodeState
 from engram_ref.ops.namespace import CONSTANTS, Ops
@@ -114,7 +114,7 @@ def run_stepper(setting: Setting, ids: object, history: object, **constants: obj
 def run_addressing(setting: Setting, config: object, canonical_ids: object, layer_id: int, history: object,
                    flat: bool) -> tuple:
     """Return the constants of one layer, and the rows [B, T, C] of `canonical_ids`."""
-    addressing = Addressing(config, ops=setting.namespace)
+    addressing = setting.streams["addressing"](config, ops=setting.namespace)
     rows = addressing.rows(canonical_ids, layer_id, history, flat=flat)
     return (addressing.multipliers[layer_id], addressing.primes[layer_id], addressing.offsets[layer_id],
             np.asarray(addressing.table_rows[layer_id]), rows)
@@ -142,8 +142,15 @@ def run_residual(setting: Setting, parameters: dict, hidden: object, rows: objec
 def run_model(setting: Setting, parameters: dict, ids: object, config: object, dead: object, chunks: list[int],
               absorbed: bool) -> object:
     """Run the whole model over a text in `chunks`; return the logits of the last chunk."""
-    stream = setting.streams["model"](parameters, config, DecodeState.start(len(ids)), setting.namespace, absorbed)
+    stream = model_stream(setting, parameters, len(ids), config, absorbed)
     return feed_chunks(stream, {"ids": ids, "dead": dead}, chunks, setting.record)
+
+
+def model_stream(setting: Setting, parameters: dict, batch: int, config: Any, absorbed: bool) -> ModelStream:
+    """Return a stream of the whole model before its first token."""
+    ops, engram = setting.namespace, config.engram
+    addressing = None if engram is None else setting.streams["addressing"](engram, ops=ops)
+    return setting.streams["model"](parameters, config, DecodeState.start(batch), ops, absorbed, addressing)
 
 
 def feed_chunks(stream: ModuleStream | ModelStream, columns: dict, chunks: list[int], record: Record) -> object:
@@ -160,7 +167,8 @@ def feed_chunks(stream: ModuleStream | ModelStream, columns: dict, chunks: list[
 
 def run_row_stream(setting: Setting, config: object, layer_id: int, canonical_ids: object, steps: list) -> tuple:
     """Compute the rows of one layer, step by step."""
-    stream = setting.streams["rows"](Addressing(config, ops=setting.namespace), layer_id, len(canonical_ids))
+    addressing = setting.streams["addressing"](config, ops=setting.namespace)
+    stream = setting.streams["rows"](addressing, layer_id, len(canonical_ids))
     return play(steps, {"canonical_ids": canonical_ids}, stream, setting.adapter.back)
 
 
@@ -174,13 +182,36 @@ def run_module_stream(setting: Setting, parameters: dict, hidden: object, rows: 
 def run_model_stream(setting: Setting, parameters: dict, ids: object, config: object, dead: object, steps: list,
                      absorbed: bool) -> tuple:
     """Run the whole model, step by step."""
-    stream = setting.streams["model"](parameters, config, DecodeState.start(len(ids)), setting.namespace, absorbed)
+    stream = model_stream(setting, parameters, len(ids), config, absorbed)
     return play(steps, {"ids": ids, "dead": dead}, stream, setting.adapter.back)
+
+
+def run_released_project(setting: Setting, memory: object, weight: object, bias: object, config: object) -> object:
+    """Project the memory onto some output channels: `weight` has their rows."""
+    ops, emulated = setting.namespace, config.rounding == "fp8_bf16"
+    y = ops.linear(ops.requantise(memory, config.quantise_floor) if emulated else memory, weight, bias)
+    return ops.round_bf16(y) if emulated else y
+
+
+def run_released_gate(setting: Setting, parameters: dict, hidden: object, key: object, value: object, config: object,
+                      channels: list[int]) -> tuple:
+    """Return score and gate [B, T, M], and H + gate * value of some channels."""
+    ops = setting.namespace
+    s = ops.gate_score(parameters, hidden, key, config)
+    alpha = ops.gate(s, config.gate_form)
+    return s, alpha, ops.add_residual(hidden, ops.apply_gate(alpha, value), config.rounding)[..., channels]
+
+
+def run_released_conv(setting: Setting, parameters: dict, gated: object, taps: object, config: object,
+                      channels: list[int]) -> tuple:
+    """Return Y and the normalised gated values of some channels."""
+    return tuple(x[..., channels] for x in setting.namespace.gated_conv(parameters, gated, taps, config))
 
 
 RUNNERS: dict[str, Callable[..., object]] = {
     "stepper": run_stepper, "addressing": run_addressing, "engram": run_engram, "forward": run_model,
     "engram_residual": run_residual, "addressing_stream": run_row_stream, "engram_stream": run_module_stream,
-    "forward_stream": run_model_stream,
+    "forward_stream": run_model_stream, "released_project": run_released_project,
+    "released_gate": run_released_gate, "released_conv": run_released_conv,
 }
 """Functions for ops that are not plain functions; each takes a Setting, then the arguments."""

@@ -90,14 +90,16 @@ class ModuleStream(SnapshotStream):
 class ModelStream:
     """The whole model; its DecodeState holds all state."""
 
-    def __init__(self, parameters: Mapping, config: object, state: DecodeState, ops: Ops, absorbed: bool):
+    def __init__(self, parameters: Mapping, config: object, state: DecodeState, ops: Ops, absorbed: bool,
+                 addressing: Addressing | None = None):
         self.parameters, self.config, self.state, self.ops, self.absorbed = parameters, config, state, ops, absorbed
+        self.addressing = addressing
 
     def feed(self, ids: np.ndarray, dead: np.ndarray | None, counts: Sequence[int] | None = None,
              trace: Trace | None = None) -> np.ndarray:
         """Return the logits of the next tokens: int64 [B, T] -> [B, T, V]."""
         return forward(self.parameters, ids, self.config, state=self.state, counts=counts, dead=dead,
-                       absorbed=self.absorbed, ops=self.ops, trace=trace)
+                       absorbed=self.absorbed, addressing=self.addressing, ops=self.ops, trace=trace)
 
     def rollback(self, tokens: Sequence[int]) -> None:
         """Forget the newest tokens of each row."""
@@ -114,8 +116,8 @@ class ModelStream:
         return copied
 
 
-STREAMS: dict[str, type] = {"rows": RowStream, "module": ModuleStream, "model": ModelStream}
-"""The stream classes by name."""
+STREAMS: dict[str, type] = {"rows": RowStream, "module": ModuleStream, "model": ModelStream, "addressing": Addressing}
+"""The stream classes by name, and the class that computes the constants of a configuration."""
 
 
 def play(steps: Sequence[Sequence], columns: Mapping[str, np.ndarray | None], stream: object,

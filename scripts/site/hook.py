@@ -42,7 +42,7 @@ def on_config(config):
         results = tutorial.run_all(scripts, CACHE)
         performance = reference.ask_package("performance.py")
         reference_pages = {**reference.value_pages(), **performance.get("pages", {}), **reference.api_pages()}
-        explorable = reference.ask_package("explorable.py")
+        explorable, kit = reference.ask_package("explorable.py"), reference.ask_package("kit.py")
         specification = reference.ask_package("specification.py").get("pages", {})
     except (tutorial.TutorialError, RuntimeError) as error:
         raise PluginError(str(error)) from None
@@ -57,7 +57,8 @@ def on_config(config):
         title = percent.title(percent.read_cells(script), script)
         nav.setdefault(page_of(script).rpartition("/")[0], []).append({title: page_of(script)})
     built.update(pages={**pages, **specification, **reference_pages}, figures=figures, scripts=scripts, **explorable,
-                 nav={**nav, "specification": list(specification), "reference": reference.navigation(reference_pages)})
+                 nav={**nav, "specification": list(specification), "reference": reference.navigation(reference_pages)},
+                 **kit)
     config.nav = _expanded(config.nav, Path(config.docs_dir))
     return config
 
@@ -102,8 +103,8 @@ def on_files(files, config):
 
 
 def on_page_markdown(markdown, page, config, files):
-    """Insert the tables of modules and ops files as Markdown, so that mkdocs checks their links."""
-    markdown = markdown.replace("{{ modules }}", structure.modules_table())
+    """Insert the tables of modules and ops files, and the format of a kit, as Markdown: mkdocs checks their links."""
+    markdown = markdown.replace("{{ modules }}", structure.modules_table()).replace("{{ kit }}", built.get("kit", ""))
     return markdown.replace("{{ reading order }}", structure.reading_tables())
 
 

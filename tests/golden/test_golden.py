@@ -216,7 +216,7 @@ def test_wrong_schema_error_has_a_hint(copied):
     (copied / MANIFEST).write_text(json.dumps(manifest | {"schema": SCHEMA + 1, "new": "field"}), encoding="utf-8")
     assert f"found schema {SCHEMA + 1} (pip install -U engram_ref)" in error_of(copied)
     (copied / MANIFEST).write_text(json.dumps(manifest | {"schema": 1}), encoding="utf-8")
-    assert "found schema 1 (export with engram-ref golden export)" in error_of(copied)
+    assert "found schema 1 (write a new kit with engram-ref kit DIR" in error_of(copied)
 
 
 @pytest.mark.parametrize("text", ["[]", "{}", '{"schema": "1"}', "", "nonsense"])

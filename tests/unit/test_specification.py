@@ -166,7 +166,7 @@ def test_number_formats_in_the_text():
     assert different and max(map(abs, different)) < 2.0**-126         # R1 changes only subnormal numbers
     faint = slow.released.memory([([1] * 32, [0])])
     assert faint == [codecs.dequantise(1, 0)[1]] * 32 != slow.released.decode([1] * 32, [0])
-    for bits in np.random.default_rng(1).integers(0, 0x7F800000, 500).tolist() + [0x7F7F8000, 0x7F7F7FFF, 0x00018000]:
+    for bits in [0x7F7F8000, 0x7F7F7FFF, 0x00018000, *np.random.default_rng(1).integers(0, 0x7F800000, 500).tolist()]:
         value, rounded = np.array([bits, (bits + 0x7FFF + (bits >> 16 & 1)) >> 16 << 16], np.uint32).view(np.float32)
         assert codecs.to_bfloat16(float(value)) == rounded             # the rule for integers in the text
     assert codecs.dequantise(0x7E, 246)[0] < np.inf == codecs.dequantise(0x7E, 247)[0]

@@ -6,7 +6,8 @@ Integers must be equal. A float answer y' to the number y must satisfy
 
 where RN rounds to the format of the answer, and the noise is that of oracle/noise.py. The unit roundoff u is 2^-53 for
 float64, and 2^-24 for float32 and for bfloat16 and float16, which are only storage formats. NaN equals NaN, an infinity
-equals itself. Answers of class `exact` must be RN(y), with the sign of a zero.
+equals itself. Answers of class `exact` must be RN(y), with the sign of a zero. Answers of class `bf16` must be numbers of
+bfloat16, whatever format they come in; y is the number before this rounding.
 
 If the answers include the inputs of a stage, its expected numbers and its noise are computed from these inputs, so
 that only the stage that differs is reported, at its own tolerance.
@@ -21,7 +22,7 @@ import numpy as np
 
 from engram_ref.ops.namespace import NUMPY, Ops
 from engram_ref.oracle.cases import Case, Stage, Vectors
-from engram_ref.oracle.check.pieces import pieces_of
+from engram_ref.oracle.check.pieces import kind, pieces_of
 from engram_ref.oracle.compare import same
 from engram_ref.oracle.encoding import decode_all
 from engram_ref.oracle.noise import CONFIDENCE, FLOAT64, SAMPLES, measure
@@ -147,7 +148,8 @@ def judge_stage(stage: Stage, found: np.ndarray | None, reference: Reference, al
     if found.shape != expected.shape:
         return StageResult(name, "shape", expected=list(expected.shape), found=list(found.shape))
     precision = found.dtype.name
-    if kind(expected) != kind(found) or (kind(expected) == "float" and precision not in ROUNDOFF):
+    text = expected.dtype.kind == found.dtype.kind == "U"
+    if not text and (kind(expected) != kind(found) or (kind(expected) == "float" and precision not in ROUNDOFF)):
         return StageResult(name, "dtype", expected=kind(expected), found=precision)
     if kind(expected) != "float":
         if not alternative:
@@ -157,39 +159,36 @@ def judge_stage(stage: Stage, found: np.ndarray | None, reference: Reference, al
     exact = stage.tolerance_class == "exact"
     if exact or alternative:
         noise = stage.noise if stage.noise is not None else np.zeros(expected.shape)
-        return judge_floats(name, expected, None if exact else noise, found)
+        return judge_floats(stage, expected, None if exact else noise, found)
     own = list(reference.from_answers(name, precision))
     fused = [] if own and precision in ("float64", "float32") else reference.end_to_end(stage, precision)
     results = []
     for candidate, noise in (*own, *fused):         # a narrow answer may be a copy of a wider number that the port used
-        results.append(judge_floats(name, candidate, noise, found))
+        results.append(judge_floats(stage, candidate, noise, found))
         if results[-1].ok:
             return results[-1]
     return results[0]
 
 
-def kind(array: np.ndarray) -> str:
-    """Return "float", "integer" (also for booleans) or "text"."""
-    if array.dtype.kind == "f" or array.dtype == ml_dtypes.bfloat16:
-        return "float"
-    return "integer" if array.dtype.kind in "iub" else "text"
-
-
-def judge_floats(name: str, expected: np.ndarray, noise: np.ndarray | None, found: np.ndarray) -> StageResult:
+def judge_floats(stage: Stage, expected: np.ndarray, noise: np.ndarray | None, found: np.ndarray) -> StageResult:
     """Compare floats; noise None: exactly."""
     precision, y, answer = found.dtype.name, expected.astype(np.float64), found.astype(np.float64)
+    rounded = stage.tolerance_class == "bf16"
+    stored, computed = (np.dtype(ml_dtypes.bfloat16), "bfloat16") if rounded else (found.dtype, precision)
     with np.errstate(all="ignore"):
         if noise is None:
             allowed = np.zeros(y.shape)
-            right = same(nearest(y, found.dtype).astype(np.float64), answer)
+            right = same(nearest(y, stored).astype(np.float64), answer)
         else:
-            tiny = 2.0**-1022 if precision == "float64" else 2.0**-126
-            allowed = CONFIDENCE * ROUNDOFF[precision] * noise + tiny
-            low, high = (nearest(y + way * allowed, found.dtype).astype(np.float64) for way in (-1, 1))
+            tiny = 2.0**-1022 if computed == "float64" else 2.0**-126
+            allowed = CONFIDENCE * ROUNDOFF[computed] * noise + tiny
+            low, high = (nearest(y + way * allowed, stored).astype(np.float64) for way in (-1, 1))
             right = ((low <= answer) & (answer <= high)) | (np.isnan(y) & np.isnan(answer))
+            if rounded:
+                right &= same(nearest(answer, stored).astype(np.float64), answer)
     non_finite = (~right & ~np.isfinite(answer) & np.isfinite(y)).any()
     status = "ok" if right.all() else "non-finite" if non_finite else "differs"
-    return StageResult(name, status, ~right, expected, found, allowed, precision)
+    return StageResult(stage.name, status, ~right, expected, found, allowed, precision)
 
 
 def nearest(x: np.ndarray, dtype: np.dtype) -> np.ndarray:

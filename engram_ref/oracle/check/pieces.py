@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
+import ml_dtypes
 import numpy as np
 
 from engram_ref.ops.namespace import Ops
@@ -15,30 +16,32 @@ Piece = Callable[[Ops], np.ndarray]
 def pieces_of(case: Case, arguments: Mapping[str, object], answers: Mapping[str, np.ndarray]) -> dict[str, Piece]:
     """Return the functions that compute stages from a port's answers, for the stages whose inputs it answered.
 
-    case        of op `engram` or `address`; other cases have no pieces
+    case        of op `engram`, `engram_residual` or `address`; other cases have no pieces
     arguments   decoded
-    answers     stage -> array; an array of an unexpected shape counts as missing
+    answers     stage -> array; an array of a wrong shape or kind counts as missing
     """
-    shapes = {stage.name: stage.array.shape for stage in case.stages}
-    given = {name: as_float64(array) for name, array in answers.items() if shapes.get(name) == array.shape}
-    moved = {name: convert(value, FLOAT64) for name, value in arguments.items()}
-    if case.op == "engram":
-        stages = module_pieces(moved, given)
-    elif case.op == "address":
-        stages = address_pieces(moved, given, case.outputs[0])
-    else:
+    if case.op not in ("engram", "engram_residual", "address"):
         return {}
+    given = {}
+    for stage in case.stages:
+        array = answers.get(stage.name)
+        if array is not None and array.shape == stage.array.shape and kind(array) == kind(stage.array):
+            given[stage.name] = array.astype(np.float64 if kind(array) == "float" else np.int64)
+    moved = {name: convert(value, FLOAT64) for name, value in arguments.items()}
+    stages = (address_pieces(moved, given, case.outputs[0]) if case.op == "address" else module_pieces(moved, given))
     return {name: piece for name, (inputs, piece) in stages.items() if all(key in given for key in inputs)}
 
 
-def as_float64(array: np.ndarray) -> np.ndarray:
-    """Return a float array in float64, and any other array in int64 if it holds integers."""
-    return array.astype(np.int64 if array.dtype.kind in "iu" else np.float64) if array.dtype.kind != "b" else array
+def kind(array: np.ndarray) -> str:
+    """Return "float", "integer" (also for booleans), or the dtype's name."""
+    if array.dtype.kind == "f" or array.dtype == ml_dtypes.bfloat16:
+        return "float"
+    return "integer" if array.dtype.kind in "iub" else array.dtype.name
 
 
 def module_pieces(x: Mapping, given: Mapping[str, np.ndarray]) -> dict[str, tuple[tuple[str, ...], Piece]]:
     """Return stage -> the stages it reads and its function, for the last chunk of a module."""
-    config, parameters, start = x["config"], x["parameters"], sum(x["chunks"][:-1])
+    config, parameters, start = x["config"], x["parameters"], sum(x.get("chunks", ())[:-1])
     hidden, rows = x["hidden"][:, start:], x["rows"][:, start:]
     dead = None if x["dead"] is None else x["dead"][:, start:]
     gain = lambda ops, name: ops.effective_gain(parameters[f"{name}_gain"], config.gain_form)
@@ -55,6 +58,7 @@ def module_pieces(x: Mapping, given: Mapping[str, np.ndarray]) -> dict[str, tupl
         "gate": (("score",), lambda ops: ops.gate(given["score"], config.gate_form, dead)),
         "gated": (("gate", "value"), lambda ops: ops.apply_gate(given["gate"], given["value"])),
         "output": (("gated",), lambda ops: given["gated"]),
+        "residual": (("output",), lambda ops: ops.add_residual(hidden, given["output"], config.rounding)),
     }
     if config.conv_kernel:
         pieces["conv_norm"] = (("gated",), lambda ops: ops.rms_norm(given["gated"], gain(ops, "conv"),
