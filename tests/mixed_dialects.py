@@ -20,7 +20,6 @@ from engram_ref.model.engram_parameters import shapes
 from engram_ref.oracle.slow import addressing as slow_addressing
 from engram_ref.oracle.slow import primes as slow_primes
 from engram_ref.testing.draw import (
-    one_layer,
     picker,
     random_config,
     random_history,
@@ -41,6 +40,12 @@ def reproducible(number):
         yield
     except Exception as error:
         raise AssertionError(f"seed {SEED}, case {number}: {type(error).__name__}: {error}") from error
+
+
+def one_layer(config):
+    """Return the configuration with its first layer only."""
+    given = None if config.multipliers is None else config.multipliers[:1]
+    return replace(config, layer_ids=config.layer_ids[:1], multipliers=given)
 
 
 def random_addressing(rng):

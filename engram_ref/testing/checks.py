@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from engram_ref.model.engram_parameters import check_parameters, weight_dtype
 from engram_ref.ops.codecs import round_bf16
 from engram_ref.oracle.small_modules import random_parameters
 from engram_ref.presets import preset
-from engram_ref.testing.answers import Convert, case_of, check_calls, converted
+from engram_ref.testing.answers import Call, Convert, case_of, check_calls, converted
 from engram_ref.testing.draw import picker, random_history, random_shape, random_text
 
 Parameters = Mapping[str, np.ndarray]
@@ -39,14 +40,14 @@ def check_rows(port: Callable[..., Any], config: EngramConfig | str, *, layer_id
     raises     AssertionError if rows differ; InputError for invalid arguments
     """
     config, layer = check_arguments(port, config, layer_id)
-    rng, calls = np.random.default_rng(integer("seed", seed)), []
+    rng, calls = np.random.default_rng(integer("seed", seed)), list[Call]()
     for B, T in drawn_shapes(rng, cases, lambda: random_shape(rng, config.max_ngram)):
         ids, history = random_text(rng, config, (B, T)), random_history(rng, config, B)
         case = case_of(
             "addressing", f"rows of {config.name}, layer {layer}, text {len(calls)}",
             {"config": config, "canonical_ids": ids, "layer_id": layer, "history": history, "flat": flat},
             ("multipliers", "primes", "offsets", "table_rows", "rows"), floats=False)
-        calls.append((case, lambda ids=ids, history=history: port(converted(ids, to), converted(history, to)),
+        calls.append((case, partial(call_port, port, to, ids, history),
                       f"ids {ids.tolist()}, history {history.tolist()}"))
     check_calls(calls, ("rows",))
 
@@ -72,7 +73,7 @@ def check_engram(port: Callable[..., Any], config: EngramConfig | str, parameter
     config, layer = check_arguments(port, config, layer_id, parameters)
     config = reduced(config, layer) if parameters is None else config
     kind = weight_dtype(config, parameters["value_weight"].dtype if dtype is None and parameters is not None else dtype)
-    rng, calls = np.random.default_rng(integer("seed", seed)), []
+    rng, calls = np.random.default_rng(integer("seed", seed)), list[Call]()
     for B, T in drawn_shapes(rng, cases, lambda: picker(rng)((1, 1), (2, 1), (1, 0), (1, 2), (2, 5))):
         before = picker(rng)(0, 1, config.conv_span)
         weights = representable(random_parameters(config, rng, layer, kind)) if parameters is None else parameters
@@ -84,10 +85,15 @@ def check_engram(port: Callable[..., Any], config: EngramConfig | str, parameter
         state = start_state(config, B, kind)
         marks = (None, None) if dead is None else (dead[:, :before], dead[:, before:])
         engram(weights, hidden[:, :before], rows[:, :before], config, state=state, dead=marks[0])
-        given = (weights, hidden[:, before:], rows[:, before:], state.taps if config.conv_kernel else None, marks[1])
-        calls.append((case, lambda given=given: port(*(converted(part, to) for part in given)),
-                      f"B = {B}, T = {T} after {before} tokens"))
+        call = partial(call_port, port, to, weights, hidden[:, before:], rows[:, before:],
+                       state.taps if config.conv_kernel else None, marks[1])
+        calls.append((case, call, f"B = {B}, T = {T} after {before} tokens"))
     check_calls(calls, ("output", "taps"))
+
+
+def call_port(port: Callable[..., Any], to: Convert, *arguments: Any) -> Any:
+    """Call the port with copies of the arguments, converted to arrays of the port."""
+    return port(*(converted(argument, to) for argument in arguments))
 
 
 def check_arguments(port: object, config: EngramConfig | str, layer_id: int | None,

@@ -60,7 +60,7 @@ def first_divergence(model_a: Ops | str | Callable[..., Any], model_b: Ops | str
                 differ &= ~(np.abs(one.astype(np.float64) - other.astype(np.float64)) <= CONFIDENCE * u * stage.noise)
         if differ.any():
             result = StageResult(stage.name, "differs", differ, one, other)
-            return Divergence(stage.name, "\n".join(difference(Kit(NO_VECTORS, "", None), case, result)))
+            return Divergence(stage.name, "\n".join(difference(Kit(NO_VECTORS, "", ""), case, result)))
     return None
 
 

@@ -2,11 +2,13 @@
 
 from dataclasses import replace
 from math import gcd
+from typing import Any
 
 import numpy as np
 
 from engram_ref.addressing import addressing_of
-from engram_ref.config import CHOICES
+from engram_ref.checks import check_kind
+from engram_ref.config import CHOICES, EngramConfig
 from engram_ref.ops.canonical import DEAD
 from engram_ref.presets import preset
 
@@ -19,14 +21,16 @@ def picker(rng):
     return lambda *values: values[rng.integers(len(values))]
 
 
-def random_config(rng, **fixed):
+def random_config(rng: np.random.Generator, **fixed: Any) -> EngramConfig:
     """Return a configuration of raw ids; all variable fields are drawn independently, except those in `fixed`."""
+    check_kind("rng", rng, np.random.Generator)
     pick = picker(rng)
-    choices = {field: pick(*names) for field, names in CHOICES.items()} | fixed
+    choices = {field: pick(*names) for field, names in CHOICES.items()}
+    choices |= {field: value for field, value in fixed.items() if field in CHOICES}
     N, heads, size, base = pick(2, 3, 4, 5), pick(1, 2, 3), pick(7, 300, 129_280), pick(0, 1)
     layers = tuple(int(i) + base for i in rng.choice(40, pick(1, 2, 3), replace=False))
     pad = int(rng.integers(size))
-    return replace(
+    drawn = replace(
         preset("tiny"), name="mixed", **choices, layer_ids=layers, layer_base=base, hidden_size=pick(*HIDDEN_SIZES),
         n_branches=pick(1, 2, 3, 4), vocabulary=None, vocab_size=size, canonical_size=size, pad_id=pad,
         dead_barrier=pick(True, False), eos_id=pick(None, pad, int(rng.integers(size))), max_ngram=N, n_heads=heads,
@@ -35,6 +39,7 @@ def random_config(rng, **fixed):
         row_multiple=pick(1, 1, 7, 128), projection_bias=pick(True, False), norm_eps=pick(None, 1e-20, 1e-6, 1e-5),
         conv_kernel=pick(0, 1, 2, 3, 4), conv_dilation=pick(1, 2, 3), conv_norm_eps=pick(1e-20, 1e-6, 1e-5),
         quantise_floor=pick(0.0, 1e-4, 0.5))
+    return replace(drawn, **fixed)
 
 
 def random_multipliers(rng, layers, N):
@@ -50,12 +55,6 @@ def random_width(rng, choices, columns):
     if choices["rounding"] == "fp8_bf16":
         return 32 // gcd(columns, 32) * int(rng.integers(1, 4))
     return picker(rng)(*ROW_WIDTHS)
-
-
-def one_layer(config):
-    """Return the configuration with its first layer only."""
-    given = None if config.multipliers is None else config.multipliers[:1]
-    return replace(config, layer_ids=config.layer_ids[:1], multipliers=given)
 
 
 def random_shape(rng, N):

@@ -113,12 +113,13 @@ def check_streaming(make_stream: Callable[[int], Any], config: EngramConfig | st
         if not callable(getattr(stream, action, None)):
             raise InputError("make_stream", f"a step function, or a stream with the method {action}",
                              described(stream), "list the methods that it has: actions=['feed', ...]")
-    seed, failed, cases, answers = integer("seed", seed), [], [], {}
+    seed, failed, cases, answers = integer("seed", seed), [], list[Case](), dict[str, Stages]()
     for number in range(integer("schedules", schedules, 1)):
         trial = Trial(make_stream, config, layer, parameters, (seed, number), to)
         schedule = random_schedule(np.random.default_rng(trial.seed), config.max_ngram, actions)
         case, found, error = trial.run(schedule)
-        cases, answers = [*cases, case], answers | {case.name: found}
+        cases.append(case)
+        answers[case.name] = found
         if error or failing([case], answers, NO_VECTORS):
             failed.append((trial, schedule))
     if failed:
@@ -154,26 +155,28 @@ class Trial:
         case, answers, error = self.run(schedule)
         failures = failing([case], {case.name: answers}, NO_VECTORS)
         return [error or explained(case, failures[case.name]), f"shortest failing schedule, B = {schedule.batch}:",
-                *timeline(case.arguments["steps"])]
+                *timeline(steps_of(schedule))]
 
     def run(self, schedule: Schedule) -> tuple[Case, Stages, str]:
         """Return the case of a schedule, the port's answers, and the error that it raised or ""."""
         steps, config = steps_of(schedule), self.config
         rng, feeds = np.random.default_rng([*self.seed, 1]), [i for i, step in enumerate(steps) if step[1] == "feed"]
         shape = schedule.batch, sum(steps[i][2] for i in feeds)
+        columns: dict[str, Any] = {}
+        rest: dict[str, object] = {"config": config, "steps": steps}
         if self.parameters is None:
-            columns = {"canonical_ids": random_text(rng, config, shape)}
-            op, stage, state, rest = "addressing_stream", "rows", "history", {"layer_id": self.layer}
+            columns["canonical_ids"] = random_text(rng, config, shape)
+            op, stage, state, rest["layer_id"] = "addressing_stream", "rows", "history", self.layer
         else:
             inputs = random_inputs(rng, config, self.layer, shape, self.parameters["value_weight"].dtype.type)
-            columns = dict(zip(("hidden", "rows", "dead"), inputs, strict=True))
-            op, stage, state, rest = "engram_stream", "output", "taps", {"parameters": {"parameters": self.parameters}}
+            columns |= zip(("hidden", "rows", "dead"), inputs, strict=True)
+            op, stage, state, rest["parameters"] = "engram_stream", "output", "taps", {"parameters": self.parameters}
         outputs = [f"{i}.{name}" for i in feeds for name in (stage, state)]
-        case = case_of(op, f"schedule {self.seed[1]} of {config.name}",
-                       {"config": config, "steps": steps} | rest | columns, outputs, floats=stage == "output")
+        case = case_of(op, f"schedule {self.seed[1]} of {config.name}", rest | columns, outputs,
+                       floats=stage == "output")
         try:
             port = Port(as_stream(self.make_stream(schedule.batch)), schedule.batch, self.to)
-            answers = play(steps, columns, port, lambda array: array)
+            answers = play(steps, columns, port, np.asarray)
         except AssertionError as error:
             return case, {}, str(error)
         except Exception as error:      # the port may raise anything

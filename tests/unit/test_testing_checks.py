@@ -27,9 +27,10 @@ ROW_BUGS = {"window-late": "tiny", "multipliers-oldest-first": "tiny", "trunc-mo
 """Bug of the catalogue -> a configuration for which it matters."""
 
 MODULE_BUGS = {"eps-1e-5": "deepseek-v4.1-flash", "clamp-missing": "demo", "joint-norm": "demo",
-               "scale-missing": "demo", "kv-swap": "tiny", "conv-state-reversed": "demo", "taps-reversed": "demo", "dilation-1": "demo", "zero-centred-gain": "demo",
-               "gain-not-zero-centred": "qwen4exp-ple", "dead-gate-not-zero": "deepseek-v4.1-flash",
-               "signed-sqrt-in-paper": "paper", "no-signed-sqrt": "demo", "conv-norm-shared": "tiny"}
+               "scale-missing": "demo", "kv-swap": "tiny", "conv-state-reversed": "demo", "taps-reversed": "demo",
+               "dilation-1": "demo", "zero-centred-gain": "demo", "gain-not-zero-centred": "qwen4exp-ple",
+               "dead-gate-not-zero": "deepseek-v4.1-flash", "signed-sqrt-in-paper": "paper", "no-signed-sqrt": "demo",
+               "conv-norm-shared": "tiny"}
 
 
 def configured(name):
