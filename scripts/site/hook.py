@@ -53,15 +53,20 @@ def on_config(config):
         pages[page_of(script)], drawn = tutorial.to_markdown(script, result)
         figures.update(drawn)
     # List the pages in the navigation.
-    nav = {}
+    nav = {"specification": specification_nav(specification), "reference": reference.navigation(reference_pages)}
     for script in scripts:
         title = percent.title(percent.read_cells(script), script)
         nav.setdefault(page_of(script).rpartition("/")[0], []).append({title: page_of(script)})
-    built.update(pages={**pages, **specification, **reference_pages}, figures=figures, scripts=scripts, **explorable,
-                 nav={**nav, "specification": list(specification), "reference": reference.navigation(reference_pages)},
-                 **kit, **bugs)
+    built.update(pages={**pages, **specification, **reference_pages}, figures=figures, scripts=scripts, nav=nav,
+                 **explorable, **kit, **bugs)
     config.nav = _expanded(config.nav, Path(config.docs_dir))
     return config
+
+
+def specification_nav(pages: dict[str, str]) -> list:
+    """The pages of the specification, without the word that is the section's title."""
+    titles = [text.split("\n", 1)[0].removeprefix("# ").removeprefix("Specification: ") for text in pages.values()]
+    return [{title[0].upper() + title[1:]: path} for title, path in zip(titles, pages, strict=True)]
 
 
 def page_of(script: Path) -> str:
