@@ -43,6 +43,11 @@ NO_STAGES = {"codes", "history", "multipliers", "primes", "taps"}
 vectors = cache(read)
 
 
+def valid():
+    """Return the cases with an answer."""
+    return [case for case in vectors().cases if case.result != "invalid"]
+
+
 @cache
 def called():
     """Return {name of a case: the ops and classes that it calls}."""
@@ -54,7 +59,7 @@ def called():
     changes = {name: recording(name) for name in NUMPY.names() if callable(getattr(NUMPY, name))}
     recorder = namespace_with(replace(BUGS["window-late"], changes=changes))
     calls = {}
-    for case in vectors().cases:
+    for case in valid():
         seen.clear()
         run(case, vectors(), recorder, Adapter(), case.traced, streams_with([]))
         calls[case.name] = seen | CLASSES.get(case.op, set())
@@ -64,7 +69,7 @@ def called():
 def chosen(bug):
     """Return the cases that call what a bug changes: one per op and dialect, and the others."""
     targets = {target.partition(".")[0] for target in bug.changes}
-    concerned = [case for case in vectors().cases if called()[case.name] & targets]
+    concerned = [case for case in valid() if called()[case.name] & targets]
     key = lambda case: case.op if case.op.startswith("forward") else (case.op, case.dialect)
     first = {key(case): case for case in reversed(concerned) if "empty" not in case.flags}
     return [*first.values()], [case for case in concerned if case not in first.values()]

@@ -29,6 +29,10 @@ def array_emptied(value):
     return wrong
 
 
+def history_not_filled(original, self, texts):
+    self.state = self.addressing.start(len(texts))
+
+
 def rows_without_history(several):
     """Return a `feed` that computes the rows of one token, or of `several`, without the history."""
     def wrong(original, self, canonical_ids):
@@ -152,7 +156,8 @@ CHANGES = {
                                   "model.feed": within_feed(True, "last", lost(2, DEAD))},
     "rollback-stale": {"rows.rollback": NOTHING, "last": stale(2)},
     "beam-reorder": {"rows.reorder": NOT_REORDERED, "model.reorder": caches_not_reordered("canonical_ids")},
-    "prefix-hit-empty": {"rows.fork": array_emptied(DEAD), "model.fork": caches_emptied("canonical_ids", DEAD)},
+    "prefix-hit-empty": {"rows.fork": array_emptied(DEAD), "rows.prefix": history_not_filled,
+                         "model.fork": caches_emptied("canonical_ids", DEAD)},
 
     "conv-state-lost": {"next_taps": lambda original, x, taps: np.zeros_like(taps), "last": lost(4, 0)},
     "conv-state-of-one-chunk": {"next_taps": lambda original, x, taps: original(x, np.zeros_like(taps))},
