@@ -173,7 +173,7 @@ def test_the_plain_form_has_every_argument_of_a_case(kit):
         expected = [vectors.arrays[key] for key in keys_of(case.arguments)]
         assert all(same_arrays(a, b) or np.array_equal(a, b) for a, b in zip(arrays, expected, strict=True))
         named = {rest[0].split(".")[0] for word, rest in lines if word in ("argument", "value", "config", "generated")}
-        named |= {"parameters"} & set(case.arguments) | ({"steps"} if any(word == "step" for word, _ in lines) else set())
+        named |= {"parameters"} & set(case.arguments) | {"steps" for word, _ in lines if word == "step"}
         if "generated" not in str(case.arguments):
             assert named == set(case.arguments)
 
