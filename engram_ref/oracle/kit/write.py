@@ -20,7 +20,7 @@ from engram_ref.oracle.kit.constants import constant_files
 from engram_ref.oracle.kit.plain import case_text, configuration_path, configuration_text, path_of, raw_files
 from engram_ref.oracle.kit.read import ARRAYS, KIT_VERSION, SUMS
 from engram_ref.oracle.kit.readme import README, RESULTS, TOLERANCE, document_files, readme
-from engram_ref.oracle.noise import noise_of
+from engram_ref.oracle.noise import with_noise
 from engram_ref.oracle.structure import KIT_FIELDS, json_schema
 from engram_ref.oracle.vectors import INTEGERS, MANIFEST, read
 from engram_ref.presets import preset, presets
@@ -57,17 +57,6 @@ def write_kit(folder: Path, dialect: str | None = None,
     files = case_files(replace(vectors, cases=tuple(cases)), dialect or "", constants | documents)
     write_folder(folder, files)
     return Written(hashlib.sha256(files[SUMS]).hexdigest(), groups_of(cases), len(files), sum(map(len, files.values())))
-
-
-def with_noise(case: Case, vectors: Vectors) -> Case:
-    """Return the case with the noise of its float stages, unless they have it; input to refuse has none."""
-    lacking = lambda stage: stage.tolerance_class != "exact" and stage.noise is None
-    if case.result == "invalid" or not any(map(lacking, case.stages)):
-        return case
-    noise = noise_of(case, vectors)
-    add = lambda stages: tuple(replace(s, noise=noise[s.name]) if lacking(s) else s for s in stages)
-    return replace(case, stages=add(case.stages),
-                   accept=tuple(replace(other, stages=add(other.stages)) for other in case.accept))
 
 
 class Store:
