@@ -70,7 +70,7 @@ def argument_lines(word: str, name: str, argument: Any, located: Located) -> Ite
     parts = argument.get("tuple") if isinstance(argument, dict) else argument
     if isinstance(parts, list):
         if name == "steps":
-            yield from (f"step {words(step)}" for step in parts)
+            yield from (f"step {words([counted(word) for word in step])}" for step in parts)
         elif any(isinstance(part, dict) for part in parts):
             for i, part in enumerate(parts):
                 yield from argument_lines(word, f"{name}.{i}", part, located)
@@ -91,6 +91,12 @@ def argument_lines(word: str, name: str, argument: Any, located: Located) -> Ite
             yield f"generated {name} {DTYPES[dtype]} {shape_text(shape)} {words(numbers)}"
         case _:
             yield f"value {name} {words([argument])}"
+
+
+def counted(part: Any) -> Any:
+    """Return a list of lists as one list, in which each is preceded by its length; anything else unchanged."""
+    nested = isinstance(part, list) and part and isinstance(part[0], list)
+    return [word for inner in part for word in (len(inner), *inner)] if nested else part
 
 
 def stage_lines(stages: list[Mapping[str, str]], outputs: list[str], located: Located) -> Iterator[str]:
