@@ -68,6 +68,7 @@ class Store:
 
     def add(self, array: np.ndarray, key: str) -> str:
         """Store an array, unless an equal one is stored, and return its key."""
+        array = np.ascontiguousarray(array).reshape(array.shape)        # safetensors writes other layouts wrongly
         content = (array.dtype.str, array.dtype.name, array.shape, array.tobytes())
         key = self.keys.setdefault(content, key)
         self.arrays.setdefault(key, array)
