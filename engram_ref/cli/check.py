@@ -5,6 +5,7 @@ import json
 from dataclasses import fields
 from pathlib import Path
 
+from engram_ref import __version__
 from engram_ref.cli.terminal import wrap
 from engram_ref.errors import InputError, check_name
 from engram_ref.files import check_file, write_whole
@@ -45,7 +46,7 @@ def run(options: argparse.Namespace) -> int:
         check_file(options.verdict, "--verdict")
     folder = Path(options.kit)
     verdict = verdict_of(read_kit(folder), read_answers(Path(options.results), folder))
-    data = json.dumps(as_json(verdict), indent=1)
+    data = json.dumps(as_json(verdict, __version__), indent=1)
     if options.verdict is not None:
         write_whole(options.verdict, f"{data}\n".encode())
     if options.json:
@@ -70,7 +71,7 @@ def print_bug(name: str, as_data: bool) -> int:
 def print_list(as_data: bool) -> int:
     """Print the known bugs; as JSON, also those that answers in some formats cannot show."""
     if as_data:
-        survivors = json.loads(MATRIX.read_text())["survivors"] if MATRIX.is_file() else {}
+        survivors = json.loads(MATRIX.read_text(encoding="utf-8"))["survivors"] if MATRIX.is_file() else {}
         print(json.dumps({"bugs": sorted(BUGS), "survivors": survivors}))
     else:
         print("\n".join(line for name in sorted(BUGS) for line in wrap(f"{name}: {BUGS[name].symptom}")))

@@ -36,7 +36,7 @@ def write_answers(folder, kit, namespace=NUMPY, streams=STREAMS):
             else:
                 name = f"{stage}.{DTYPES[array.dtype.name]}.{shape_text(array.shape)}.bin"
                 (place / name).write_bytes(array.tobytes())
-    (folder / "answers.json").write_text(json.dumps(text))
+    (folder / "answers.json").write_text(json.dumps(text), encoding="utf-8")
     return folder
 
 
@@ -52,12 +52,12 @@ def copied(right, tmp_path):
 def test_right_answers(kit, right, capsys, tmp_path):
     file = tmp_path / "verdict.json"
     assert main(["check", str(kit), str(right), "--verdict", str(file)]) == 0
-    lines, verdict = capsys.readouterr().out.splitlines(), json.loads(file.read_text())
+    lines, verdict = capsys.readouterr().out.splitlines(), json.loads(file.read_text(encoding="utf-8"))
     assert "cases agree (float32" in lines[0] and "all stages" in lines[2] and len(lines) < 6
     assert verdict["ok"] and not verdict["failures"] and verdict["kit"] == read_kit(kit).digest
     assert verdict["groups"]["plain/gate"] == {"ok": 1, "failed": 0, "skipped": 0}
     assert main(["check", str(kit), str(right), "--json"]) == 0
-    assert capsys.readouterr().out == file.read_text()
+    assert capsys.readouterr().out == file.read_text(encoding="utf-8")
 
 
 def test_a_wrong_port_is_located_and_named(kit, tmp_path, capsys):
@@ -90,7 +90,7 @@ def test_unsupported_groups_are_skipped_and_printed(kit, right, tmp_path, capsys
     answers = copied(right, tmp_path)
     shutil.rmtree(answers / "silu")
     shutil.rmtree(answers / "addressing_stream")
-    (answers / "unsupported").write_text("silu\nplain/addressing\nplain/adressing\n")
+    (answers / "unsupported").write_text("silu\nplain/addressing\nplain/adressing\n", encoding="utf-8")
     assert main(["check", str(kit), str(answers)]) == 0
     out = " ".join(capsys.readouterr().out.split())
     assert "Skipped as unsupported: plain/conv, plain/addressing" in out or "plain/addressing, plain/conv" in out

@@ -74,7 +74,7 @@ def read_answers(folder: Path, kit: Path | None = None) -> Answers:
             elif str(name) == "answers.json":
                 read_json(path, answers)
             elif str(name) == UNSUPPORTED:
-                answers.unsupported = tuple(filter(None, map(str.strip, path.read_text().splitlines())))
+                answers.unsupported = tuple(filter(None, map(str.strip, path.read_text(encoding="utf-8").splitlines())))
             else:
                 raise InputError(f"file {path}", "OP/TITLE/STAGE.DTYPE.SHAPE.bin or .npy, *.safetensors, answers.json "
                                  "or unsupported", "a different name")
