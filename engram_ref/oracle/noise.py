@@ -15,7 +15,8 @@ import functools
 import inspect
 import math
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ import numpy as np
 from engram_ref.ops.namespace import NUMPY, Ops
 from engram_ref.oracle.cases import Case, Vectors
 from engram_ref.oracle.run import Adapter, Stages, run
+from engram_ref.oracle.streams import STREAMS
 
 SAMPLES = 16
 LINEAR_U, FLOAT32_U = 2.0**-30, 2.0**-24
@@ -215,7 +217,19 @@ def measure(call: Call, seed: int, ops: Ops = NUMPY, alone: str = "", eps: float
     return exact, {stage: np.nan_to_num(total / max(samples, 1) ** 0.5, posinf=0.0) for stage, total in totals.items()}
 
 
-def noise_of(case: Case, vectors: Vectors, ops: Ops = NUMPY, samples: int = SAMPLES) -> Stages:
+def noise_of(case: Case, vectors: Vectors, ops: Ops = NUMPY, samples: int = SAMPLES,
+             streams: Mapping[str, type] = STREAMS) -> Stages:
     """Return the noise of each float stage of a case, [...] like the stage, in units of u."""
-    call = lambda namespace: run(case, vectors, namespace, FLOAT64, case.traced)
+    call = lambda namespace: run(case, vectors, namespace, FLOAT64, case.traced, streams)
     return measure(call, zlib.crc32(case.name.encode()), ops, case.op if case.op in ALONE else "", samples=samples)[1]
+
+
+def with_noise(case: Case, vectors: Vectors) -> Case:
+    """Return the case with the noise of its float stages, unless they have it; input to refuse has none."""
+    lacking = lambda stage: stage.tolerance_class != "exact" and stage.noise is None
+    if case.result == "invalid" or not any(map(lacking, case.stages)):
+        return case
+    noise = noise_of(case, vectors)
+    add = lambda stages: tuple(replace(s, noise=noise[s.name]) if lacking(s) else s for s in stages)
+    return replace(case, stages=add(case.stages),
+                   accept=tuple(replace(other, stages=add(other.stages)) for other in case.accept))
