@@ -94,7 +94,7 @@ def entry(frozen, store, area):
     arguments = {name: encoded(part, store, area, f"{planned.name}/{name}") for name, part in planned.arguments.items()}
     return {"name": planned.name, "op": planned.op, "dialect": planned.dialect, "kind": planned.kind_of_case,
             "result": planned.result, "flags": list(planned.flags),
-            "answers": "slow" if planned.slow else "float64 ops", "arguments": arguments,
+            "answers": "slow" if planned.slow else "float64 ops" if planned.outputs else "none", "arguments": arguments,
             "outputs": list(planned.outputs), "stages": stages} | ({"accept": accept} if accept else {})
 
 

@@ -28,7 +28,10 @@ from engram_ref.ops.namespace import NUMPY, Ops
 from engram_ref.oracle.bugs import BUGS, Bug, namespace_with, streams_with
 from engram_ref.oracle.cases import Case, Vectors
 from engram_ref.oracle.check.judge import Reference, judge, judge_stage
+from engram_ref.oracle.check.report import ORDER
 from engram_ref.oracle.kit.cases import kit_cases
+from engram_ref.oracle.kit.write import with_noise
+from engram_ref.oracle.noise import ALONE
 from engram_ref.oracle.run import Adapter, Stages, run
 from engram_ref.oracle.vectors import read
 from scripts.gate_test import gate_test
@@ -40,6 +43,7 @@ STORED = ("concatenate", "linear", "rms_norm", "score", "factored_score", "gate"
 """Ops whose result is a stage of the module, which a port with stored stages writes to memory."""
 
 KILLED, SURVIVES, EQUAL, NOT_APPLICABLE = "Ks=."
+KINDS = ("plain", "solved", "schedules", "released")
 CLASSES = {"addressing": ("addressing",), "addressing_stream": ("addressing", "rows"), "engram": ("module",),
            "engram_stream": ("module",), "forward": ("model", "addressing"), "forward_stream": ("model", "addressing")}
 """Op -> the stream classes that its runner uses."""
@@ -68,15 +72,16 @@ class Port:
         return self.narrow is None or self.part == "outputs" or (case.op == "engram" and len(
             case.arguments["chunks"]) == 1)
 
-    def answers(self, number: int, bug: Bug | None = None) -> Stages:
+    def answers(self, number: int, *bugs: Bug) -> Stages:
         """Return the answers to the case with this number in the kit."""
-        case, bugs = kit().cases[number], () if bug is None else (bug,)
+        case = kit().cases[number]
         ops = namespace_with(bugs)
         if self.narrow is not None and self.part == "stages":
             ops = storing(ops, self.narrow)
         traced = case.traced and self.part == "stages"
         with np.errstate(all="ignore"):
-            stages = run(case, kit(), ops, self.adapter, traced, streams_with(bugs))
+            adapter = Adapter() if case.op in ALONE else self.adapter       # float64 in every port
+            stages = run(case, kit(), ops, adapter, traced, streams_with(bugs))
             return {name: array if self.narrow is None or array.dtype.kind != "f" else array.astype(self.narrow)
                     for name, array in stages.items() if self.part == "stages" or name in case.outputs}
 
@@ -96,10 +101,11 @@ def storing(ops: Ops, narrow: type) -> Ops:
 
 @cache
 def kit() -> Vectors:
-    """Return the cases of the kit for all dialects, small ones first."""
+    """Return the cases of the kit for all dialects, with their noise, small ones first."""
     vectors = kit_cases(read())
     size = lambda case: sum(stage.array.size for stage in case.stages)
-    return Vectors(vectors.arrays, vectors.configurations, tuple(sorted(vectors.cases, key=size)))
+    cases = (with_noise(case, vectors) for case in sorted(vectors.cases, key=size))
+    return Vectors(vectors.arrays, vectors.configurations, tuple(cases))
 
 
 @cache
@@ -131,9 +137,9 @@ def calls_of(case: Case) -> set[str]:
 
 
 def groups() -> tuple[str, ...]:
-    """Return the groups of cases: plain ones first, then by topic in the order of the kit."""
-    kinds = ("plain", "solved", "schedules", "released")
-    return tuple(sorted({case.group: None for case in kit().cases}, key=lambda group: kinds.index(group.split("/")[0])))
+    """Return the groups of cases by kind, then by topic in order of computation."""
+    places = lambda group: tuple(map(tuple.index, (KINDS, ORDER), group.split("/")))
+    return tuple(sorted({case.group for case in kit().cases}, key=places))
 
 
 def applicable(bug: Bug) -> dict[str, list[int]]:
@@ -165,13 +171,14 @@ def outcome(bug: Bug, port: Port, number: int) -> str:
         answers = port.answers(number, bug)
     except Exception:                                       # the wrong implementation does not accept these inputs
         return EQUAL
+    answers = {stage: array.astype(right[stage].dtype) for stage, array in answers.items()}
     changed = [stage for stage in case.stages if stage.name in answers and not identical(answers[stage.name],
                                                                                          right[stage.name])]
     if not changed:
         return EQUAL
     if case.accept:
         return SURVIVES if all(result.ok for result in judge(case, kit(), answers)) else KILLED
-    reference = Reference(case, kit(), answers, NUMPY)
+    reference = Reference(case, kit(), answers)
     return SURVIVES if all(judge_stage(stage, answers[stage.name], reference).ok for stage in changed) else KILLED
 
 
@@ -189,24 +196,28 @@ def row(name: str) -> dict[str, dict[str, str]]:
             for form, port in ports().items()}
 
 
-def blind(name: str, form: str) -> str:
+def reason(name: str, form: str) -> str:
     """Return why no case kills a bug in one form: how many answers change, and by how many steps of the format."""
     bug, port, changed, total, most = BUGS[name], ports()[form], 0, 0, 0.0
-    for numbers in applicable(bug).values():
-        for number in numbers:
-            if not port.accepts(kit().cases[number]):
-                continue
+    for number in (number for numbers in applicable(bug).values() for number in numbers):
+        if port.accepts(kit().cases[number]):
             right, wrong = port.right(number), port.answers(number, bug)
             for stage, array in right.items():
-                if array.dtype.kind not in "fV":
-                    continue
-                with np.errstate(all="ignore"):
-                    apart = np.abs(wrong[stage].astype(np.float64) - array.astype(np.float64)) / step(array)
+                apart = steps_between(array, wrong[stage].astype(array.dtype))
                 changed, total = changed + int((apart > 0).sum()), total + apart.size
-                most = max(most, float(np.nanmax(apart, initial=0.0)))
+                most = max(most, float(apart.max(initial=0.0)))
     if not changed:
-        return f"none of {total:,} answers changes"
-    return f"{changed:,} of {total:,} answers change, by at most {most:.0f} steps of the format"
+        return f"none of {total:,} numbers changes"
+    return f"{changed:,} of {total:,} numbers change, by at most {most:,.0f} steps of the format"
+
+
+def steps_between(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return the differences of two arrays in units of their format's last place at each number; NaN equals NaN."""
+    if a.dtype.kind not in "fV":
+        return (a != b).astype(float)
+    with np.errstate(all="ignore"):
+        apart = np.abs(b.astype(np.float64) - a.astype(np.float64)) / step(a)
+    return np.where(np.isnan(apart), np.isnan(a) != np.isnan(b), apart)
 
 
 def step(array: np.ndarray) -> np.ndarray:
@@ -230,18 +241,19 @@ def matrix(names: Sequence[str], jobs: int) -> dict[str, dict[str, dict[str, str
 
 
 def survivors(rows: Mapping, form: str) -> list[str]:
-    """Return the bugs that no group kills in one form, though they change some case."""
-    return [name for name, cells in rows.items() if KILLED not in cells[form].values()]
+    """Return the bugs that no group kills in one form, of those that it applies to."""
+    return [name for name, cells in rows.items() if {*cells[form].values()} & {SURVIVES, EQUAL}
+            and KILLED not in cells[form].values()]
 
 
 def content(rows: Mapping) -> dict:
-    """Return the file's content: one string of cells per bug and form, one letter per group."""
+    """Return the file's content; a row of cells has one letter per group."""
     columns = groups()
     return {
         "groups": columns, "forms": FORMS,
         "cells": {name: {form: "".join(cells[form].get(group, NOT_APPLICABLE) for group in columns) for form in FORMS}
                   for name, cells in rows.items()},
-        "blind": {form: {name: blind(name, form) for name in survivors(rows, form)} for form in FORMS},
+        "survivors": {form: {name: reason(name, form) for name in survivors(rows, form)} for form in FORMS},
         "gate test": gate_test(),
     }
 
@@ -251,7 +263,7 @@ def main(arguments: list[str]) -> int:
     found = content(matrix(list(BUGS), jobs=2))
     seconds = time.monotonic() - started
     text = json.dumps(found, indent=1) + "\n"
-    surviving = {form: survivors for form, survivors in found["blind"].items() if survivors and form in FORMS[:2]}
+    surviving = {form: found["survivors"][form] for form in FORMS[:2] if found["survivors"][form]}
     print(f"{len(BUGS)} bugs, {len(kit().cases)} cases, {seconds:.0f} s; survivors: {surviving or 'none'}")
     if "--check" in arguments:
         same = FILE.read_text(encoding="utf-8") == text

@@ -9,7 +9,6 @@ from engram_ref.ops import expert_weights, linear, router_scores
 from engram_ref.ops.norm import inverse_rms
 from engram_ref.ops.rope import yarn_mscale
 
-
 # rotary positions
 
 def half_split(original, x, angle):
@@ -152,6 +151,11 @@ def shared_times(weight):
     return {"moe": wrong}
 
 
+def overflowing(original, x):
+    with np.errstate(all="ignore"):
+        return np.exp(x) / (1 + np.exp(x))
+
+
 def scores_by(form, instead_of):
     """Return a `router_scores` that uses one function instead of another."""
     return {"router_scores": lambda original, x, weight, scoring_func: original(
@@ -213,6 +217,7 @@ CHANGES = {
     "group-score-sum": by_groups(None, -np.inf),
     "groups-ignored": with_experts("select_experts", n_group=1, topk_group=1),
     "topk-ties": {"select_experts": ties_to_the_highest},
+    "sigmoid-overflow": {"sigmoid": overflowing},
     "sigmoid-for-softmax": scores_by("sigmoid", instead_of="softmax"),
     "sigmoid-for-softplus": scores_by("sigmoid", instead_of="sqrt_softplus"),
     "shared-scaled": shared_times(lambda config: config.routed_scaling_factor),

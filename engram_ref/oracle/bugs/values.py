@@ -61,11 +61,6 @@ def scores_times(power):
     return {"score": wrong, "factored_score": wrong}
 
 
-def overflowing(original, x):
-    with np.errstate(**QUIET):
-        return np.exp(x) / (1 + np.exp(x))
-
-
 def product_rounded_first(original, hidden, update, rounding):
     rounded = update.astype(ml_dtypes.bfloat16).astype(update.dtype) if rounding != "none" else update
     return original(hidden, rounded, rounding)
@@ -103,7 +98,8 @@ CHANGES = {
     "eps-1e-6": {"inverse_rms": at_least(1e-6)},
     "eps-1e-5": {"inverse_rms": at_least(1e-5)},
     "eps-1e-20": {"inverse_rms": lambda original, x, eps: original(x, 1e-20 if eps is None else eps)},
-    "eps-machine": {"inverse_rms": lambda original, x, eps: original(x, None if eps is not None and eps < 1e-10 else eps)},
+    "eps-machine": {"inverse_rms": lambda original, x, eps: original(
+        x, None if eps is not None and eps < 1e-10 else eps)},
     "eps-outside": {"inverse_rms": eps_outside},
     "eps-shared": {"gated_conv": eps_of_the_gate},
     "joint-norm": {"inverse_rms": joint_norm},
@@ -126,7 +122,6 @@ CHANGES = {
     "sign-for-copysign": {"copysign_sqrt": lambda original, s: np.sign(s) * clamped_root(s)},
     "lt-for-copysign": {"copysign_sqrt": lambda original, s: np.where(s < 0, -clamped_root(s), clamped_root(s))},
     "copysign-for-sign": {"signed_sqrt": lambda original, s: np.copysign(clamped_root(s), s)},
-    "sigmoid-overflow": {"sigmoid": overflowing},
     "dead-gate-not-zero": {"gate": lambda original, s, form, dead: original(s, form)},
     "dead-score-zero": {"gate": lambda original, s, form, dead: original(
         s if dead is None else s * ~dead[..., None], form)},

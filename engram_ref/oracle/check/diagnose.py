@@ -11,7 +11,7 @@ from itertools import islice
 
 import numpy as np
 
-from engram_ref.ops.namespace import NUMPY, Ops
+from engram_ref.ops.namespace import Ops
 from engram_ref.oracle.bugs import BUGS, Bug, namespace_with, streams_with
 from engram_ref.oracle.cases import Case, Vectors
 from engram_ref.oracle.check.judge import StageResult, judge
@@ -20,6 +20,9 @@ from engram_ref.oracle.run import Adapter, Stages, run
 
 FAILING, PASSING = 8, 4
 """Largest number of compared cases that fail, and that pass."""
+
+MORE = 150
+"""Largest number of other cases that are searched for one that tells tied bugs apart."""
 
 PAIRED = 8
 """Number of bugs, the nearest ones, that are combined with all others."""
@@ -62,13 +65,19 @@ class Candidate:
         """The namespace with all bugs."""
         return namespace_with(self.bugs)
 
+    @property
+    def streams(self) -> dict[str, type]:
+        """The stream classes with all bugs."""
+        return streams_with(self.bugs)
+
     def stages(self, case: Case, vectors: Vectors) -> Stages | None:
-        """Return the stages of a case with the bugs, or None if they raise an error."""
+        """Return the stages of a case with the bugs, or None if they raise an error or give other shapes."""
         try:
             with np.errstate(all="ignore"):
-                return run(case, vectors, self.ops, Adapter(), case.traced, streams_with(self.bugs))
+                found = run(case, vectors, self.ops, Adapter(), case.traced, self.streams)
         except Exception:                                   # a wrong formula may not accept every input
             return None
+        return found if all(found[stage.name].shape == stage.array.shape for stage in case.stages) else None
 
 
 def diagnose(vectors: Vectors, answers: Answers, failures: Mapping[str, Sequence[StageResult]]) -> Diagnosis:
@@ -84,12 +93,12 @@ def diagnose(vectors: Vectors, answers: Answers, failures: Mapping[str, Sequence
     first = min(failing, key=lambda case: case.group.split("/")[1] in LARGE)
     comparison = Comparison(vectors, answers, failures, first)
     singles = comparison.ranked([Candidate((bug,)) for bug in BUGS.values()])
-    best = [each for each in singles if each.share == 1]
+    best = comparison.told_apart([each for each in singles if each.share == 1])
     if not best and singles:
         near, others = singles[:PAIRED], [each for each in singles if each.share > 0]
         pairs = {frozenset((a.name, b.name)): Candidate(a.bugs + b.bugs) for a in near for b in others
                  if not changed(a) & changed(b)}
-        best = [each for each in comparison.ranked(list(pairs.values())) if each.share == 1]
+        best = comparison.told_apart([each for each in comparison.ranked(list(pairs.values())) if each.share == 1])
     return Diagnosis(*described(best, singles, comparison))
 
 
@@ -126,11 +135,11 @@ class Comparison:
         failing = [case for case in alike if self.limits.get(case.name) == self.stage]
         passing = [case for case in alike if case.name not in failures]
         self.cases = [*islice(spread(failing), FAILING), *islice(spread(passing), PASSING)]
-        self.elements = sum(result.wrong.size for case in self.cases for result in self.judged(case, NUMPY))
+        self.elements = sum(result.wrong.size for case in self.cases for result in self.judged(case, Candidate(())))
 
-    def judged(self, case: Case, ops: Ops) -> Iterator[StageResult]:
-        """Yield the results of the stages up to the first that differs, with `ops` as the reference."""
-        for result in judge(case, self.vectors, self.answers[case.name], ops):
+    def judged(self, case: Case, candidate: Candidate) -> Iterator[StageResult]:
+        """Yield the results of the stages up to the first that differs, with a candidate as the reference."""
+        for result in judge(case, self.vectors, self.answers[case.name], candidate.ops, candidate.streams):
             if result.wrong is None:
                 continue
             yield result
@@ -146,32 +155,44 @@ class Comparison:
         """Return the share of elements that agree, in all cases or up to the first that does not; -1 without effect."""
         right, total = 0, 0
         for case in self.cases:
-            found, limit = candidate.stages(case, self.vectors), self.limits.get(case.name)
-            if found is None or not found.keys() >= {stage.name for stage in case.stages}:
+            found = candidate.stages(case, self.vectors)
+            limit = self.limits.get(case.name)
+            if found is None or (limit and not total and not self.has_effect(case, found, limit)):
                 return -1.0
-            if limit is not None:
-                if total == 0 and not self.has_effect(case, found, limit):
-                    return -1.0
-                near = nearness(found[limit], self.answers[case.name][limit])
-                if near < WORTH:
-                    return right / total if total else near * WORTH
-            results = list(self.judged(self.bugged(case, found, candidate), candidate.ops))
+            near = nearness(found[limit], self.answers[case.name][limit]) if limit else 1.0
+            if near < WORTH:
+                return right / total if total else near * WORTH
+            results = self.results(case, found, candidate)
             right += sum(int((~result.wrong).sum()) for result in results)
             total += sum(result.wrong.size for result in results)
             if right < total:
                 break
         return right / max(total, 1)
 
+    def told_apart(self, tied: list[Candidate]) -> list[Candidate]:
+        """Return those candidates that also agree in other cases, as long as several are left."""
+        known = {case.name for case in self.cases}
+        others = [case for case in self.vectors.cases if case.name not in known and self.answers.get(case.name)]
+        for case in sorted(others, key=lambda case: (case.name not in self.limits, size(case)))[:MORE]:
+            if len(tied) < 2:
+                break
+            found = [each.stages(case, self.vectors) for each in tied]
+            if any(not equal(stages, found[0]) for stages in found):
+                agree = [stages is not None and all(result.ok for result in self.results(case, stages, each))
+                         for each, stages in zip(tied, found, strict=True)]
+                tied = [each for each, ok in zip(tied, agree, strict=True) if ok] or tied
+        return tied
+
+    def results(self, case: Case, found: Stages, candidate: Candidate) -> list[StageResult]:
+        """Judge the answers to one case, up to the first stage that differs, with a candidate as the reference."""
+        noise = noise_of(case, self.vectors, candidate.ops, streams=candidate.streams)
+        stages = [replace(stage, array=found[stage.name], noise=noise.get(stage.name)) for stage in case.stages]
+        return list(self.judged(replace(case, stages=tuple(stages), accept=()), candidate))
+
     def has_effect(self, case: Case, found: Stages, name: str) -> bool:
         """Whether a stage with the bugs has other values than the expected ones."""
         expected = next(stage.array for stage in case.stages if stage.name == name)
         return not np.array_equal(found[name], expected, equal_nan=expected.dtype.kind == "f")
-
-    def bugged(self, case: Case, found: Stages, candidate: Candidate) -> Case:
-        """Return the case with the answers and the noise of a candidate."""
-        noise = noise_of(case, self.vectors, candidate.ops)
-        stages = [replace(stage, array=found[stage.name], noise=noise.get(stage.name)) for stage in case.stages]
-        return replace(case, stages=tuple(stages), accept=(), result="valid")
 
 
 def nearness(found: np.ndarray, answer: np.ndarray) -> float:
@@ -182,6 +203,12 @@ def nearness(found: np.ndarray, answer: np.ndarray) -> float:
     with np.errstate(all="ignore"):
         allowed = 0.02 * np.maximum(np.abs(other), np.sqrt(np.nanmean(other**2)))
         return float(np.mean((one == other) | (np.abs(one - other) <= allowed) | (np.isnan(one) & np.isnan(other))))
+
+
+def equal(a: Stages | None, b: Stages | None) -> bool:
+    """Whether the stages of two runs have the same values; NaN equals NaN."""
+    return a is b or (a is not None and b is not None and all(
+        np.array_equal(array, b[name], equal_nan=array.dtype.kind == "f") for name, array in a.items()))
 
 
 def size(case: Case) -> int:

@@ -29,7 +29,7 @@ def shape_text(shape: tuple[int, ...] | list[int]) -> str:
 
 def path_of(key: str) -> str:
     """Return a key as a path without spaces or characters that a file system or a shell treats specially."""
-    return re.sub(r"[^\w./=~+-]+", "-", key)
+    return re.sub(r"[^\w./=~^+-]+", "-", key)
 
 
 def raw_files(arrays: Mapping[str, np.ndarray], folder: str) -> tuple[dict[str, bytes], dict[str, str]]:

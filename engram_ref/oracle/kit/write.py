@@ -18,9 +18,9 @@ from engram_ref.oracle.flags import FLAGS
 from engram_ref.oracle.kit.cases import dialect_config, kit_cases
 from engram_ref.oracle.kit.constants import constant_files
 from engram_ref.oracle.kit.plain import case_text, configuration_path, configuration_text, path_of, raw_files
-from engram_ref.oracle.kit.read import ARRAYS, KIT_VERSION, SUMS, sums_of
+from engram_ref.oracle.kit.read import ARRAYS, KIT_VERSION, SUMS
 from engram_ref.oracle.kit.readme import README, RESULTS, TOLERANCE, document_files, readme
-from engram_ref.oracle.noise import noise_of
+from engram_ref.oracle.noise import with_noise
 from engram_ref.oracle.structure import KIT_FIELDS, json_schema
 from engram_ref.oracle.vectors import INTEGERS, MANIFEST, read
 from engram_ref.presets import preset, presets
@@ -59,17 +59,6 @@ def write_kit(folder: Path, dialect: str | None = None,
     return Written(hashlib.sha256(files[SUMS]).hexdigest(), groups_of(cases), len(files), sum(map(len, files.values())))
 
 
-def with_noise(case: Case, vectors: Vectors) -> Case:
-    """Return the case with the noise of its float stages, unless they have it; input to refuse has none."""
-    lacking = lambda stage: stage.tolerance_class != "exact" and stage.noise is None
-    if case.result == "invalid" or not any(map(lacking, case.stages)):
-        return case
-    noise = noise_of(case, vectors)
-    add = lambda stages: tuple(replace(s, noise=noise[s.name]) if lacking(s) else s for s in stages)
-    return replace(case, stages=add(case.stages),
-                   accept=tuple(replace(other, stages=add(other.stages)) for other in case.accept))
-
-
 class Store:
     """The arrays of a kit by key; equal ones are stored once."""
 
@@ -79,6 +68,7 @@ class Store:
 
     def add(self, array: np.ndarray, key: str) -> str:
         """Store an array, unless an equal one is stored, and return its key."""
+        array = np.ascontiguousarray(array).reshape(array.shape)        # safetensors writes other layouts wrongly
         content = (array.dtype.str, array.dtype.name, array.shape, array.tobytes())
         key = self.keys.setdefault(content, key)
         self.arrays.setdefault(key, array)
@@ -88,7 +78,7 @@ class Store:
         """Store the arrays of a stage and return its entry in the manifest."""
         expected = self.add(stage.array, f"{title}={stage.name}")
         noise = {} if stage.noise is None else {
-            "noise": self.add(np.asarray(stage.noise, np.float32), f"{title}~{stage.name}")}
+            "noise": self.add(narrowed(stage.noise), f"{title}~{stage.name}")}
         return {"name": stage.name, "class": stage.tolerance_class, "expected": expected} | noise
 
 
@@ -99,7 +89,7 @@ def case_files(vectors: Vectors, dialect: str, files: dict[str, bytes]) -> dict[
     store, configurations = Store(), {}
     entries = [entry_of(case, vectors, store, configurations) for case in vectors.cases]
     raw, located = raw_files(store.arrays, "arrays")
-    floats = {key: array for key, array in store.arrays.items() if array.dtype in (np.float32, np.float64)}
+    floats = {key: array for key, array in store.arrays.items() if array.dtype in (np.float16, np.float32, np.float64)}
     integers = {key: as_json(array) for key, array in store.arrays.items() if key not in floats}
     manifest = {"kit": KIT_VERSION, "engram_ref": __version__, "dialect": dialect, "groups": groups_of(vectors.cases),
                 "flags": {flag: FLAGS[flag] for flag in FLAGS if any(flag in case.flags for case in vectors.cases)},
@@ -110,10 +100,16 @@ def case_files(vectors: Vectors, dialect: str, files: dict[str, bytes]) -> dict[
               INTEGERS: one_per_line(integers), "cases/index.txt": index.encode(), **raw}
     files |= {f"cases/{path_of(entry['name'])}/case.txt": case_text(entry, located) for entry in entries}
     files |= {configuration_path(key): configuration_text(entry) for key, entry in configurations.items()}
-    manifest["files"] = {name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
-                         for name, data in sorted(files.items())}
     files[MANIFEST] = manifest_json(manifest)
-    return files | {SUMS: sums_of(manifest["files"], files[MANIFEST])}
+    return files | {SUMS: "".join(f"{hashlib.sha256(files[name]).hexdigest()}  {name}\n"
+                                  for name in sorted(files)).encode()}
+
+
+def narrowed(noise: np.ndarray) -> np.ndarray:
+    """Return noise in float16, or in float32 if it is out of range; its precision does not matter."""
+    narrow, limits = np.asarray(noise, np.float32), np.finfo(np.float16)
+    fits = (narrow == 0) | ((narrow >= limits.tiny) & (narrow <= limits.max))
+    return narrow.astype(np.float16) if fits.all() else narrow
 
 
 def groups_of(cases: list[Case] | tuple[Case, ...]) -> dict[str, int]:
