@@ -71,6 +71,7 @@ def write_folder(path: str | Path, files: Mapping[str, bytes]) -> None:
     """Write a folder of files completely or not at all.
 
     path     a new or empty folder, possibly the current folder or a link to a folder
+    files    relative path, with "/" between folders -> content
     raises   InputError if it contains files, is not a folder, or is not writable
     """
     target = check_folder(path)
@@ -80,16 +81,20 @@ def write_folder(path: str | Path, files: Mapping[str, bytes]) -> None:
     try:
         os.mkdir(staged)
         for name, data in files.items():
-            write_whole(staged / name, data)
+            (staged / name).parent.mkdir(parents=True, exist_ok=True)
+            with open(staged / name, "xb") as file:     # without fsync, which would take a minute for a kit
+                file.write(data)
         if not existed:
             os.replace(staged, target)
         else:                                           # keep the folder itself: it may be a current directory
-            for name in files:
+            for name in dict.fromkeys(Path(name).parts[0] for name in files):
                 moved.append(target / name)
                 os.replace(staged / name, target / name)
     except BaseException as error:
-        for file in moved:
-            file.unlink(missing_ok=True)
+        for path_moved in moved:
+            shutil.rmtree(path_moved, ignore_errors=True)       # a folder
+            with suppress(OSError):
+                path_moved.unlink(missing_ok=True)              # a file
         if isinstance(error, OSError):
             raise InputError(f"folder {path}", "a writable folder", f"an error: {error.strerror}") from error
         raise

@@ -11,7 +11,6 @@ import hashlib
 import importlib
 import json
 import sys
-from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +19,9 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
 from engram_ref import __version__  # noqa: E402
-from engram_ref.addressing import addressing_of  # noqa: E402
-from engram_ref.config import EngramConfig  # noqa: E402
 from engram_ref.files import write_whole  # noqa: E402
 from engram_ref.oracle.compare import RULES  # noqa: E402
+from engram_ref.oracle.encoding import as_json, compact, one_per_line, resolved  # noqa: E402
 from engram_ref.oracle.flags import FLAGS  # noqa: E402
 from engram_ref.oracle.vectors import GOLDEN, INTEGERS, MANIFEST, SCHEMA, manifest_digest  # noqa: E402
 from scripts.builders.planned import SEED, freeze  # noqa: E402
@@ -66,19 +64,6 @@ class Store:
         return {INTEGERS: one_per_line(self.integers)} | {name: save(arrays) for name, arrays in self.floats.items()}
 
 
-def as_json(array):
-    """Return the JSON entry of an array of integers, booleans or words; bfloat16 is stored as its bits."""
-    dtype = "str" if array.dtype.kind == "U" else str(array.dtype)
-    values = array.view(np.uint16) if dtype == "bfloat16" else array
-    return {"dtype": dtype, "shape": list(array.shape), "values": values.ravel().tolist()}
-
-
-def one_per_line(entries):
-    """Return JSON with one entry per line: readable, and small changes make small diffs."""
-    return ("{\n" + ",\n".join(f"{json.dumps(key)}: {json.dumps(value)}" for key, value in entries.items())
-            + "\n}\n").encode()
-
-
 def encoded(argument, store, area, key):
     """Encode one argument for engram_ref/oracle/encoding.py."""
     inside = lambda part, name: encoded(part, store, area, f"{key}/{name}")
@@ -97,26 +82,6 @@ def encoded(argument, store, area, key):
     return argument
 
 
-def resolved(config):
-    """Return every field of a configuration with its value; an EngramConfig also has the numbers derived from them."""
-    if isinstance(config, tuple):
-        return [resolved(part) for part in config]
-    if not hasattr(config, "__dataclass_fields__"):
-        return config
-    values = {field.name: resolved(getattr(config, field.name)) for field in fields(config)}
-    derived = {"hashing": hashing(config)} if isinstance(config, EngramConfig) else {}
-    return {"config": type(config).__name__, "values": values} | derived
-
-
-def hashing(config):
-    """Return canonical pad and EOS ids, and the hash constants of each layer."""
-    addressing = addressing_of(config)
-    layers = {str(layer): {"multipliers": addressing.multipliers[layer].tolist(),
-                           "primes": addressing.primes[layer].tolist(), "offsets": addressing.offsets[layer].tolist(),
-                           "table_rows": addressing.table_rows[layer]} for layer in config.layer_ids}
-    return {"pad_id": addressing.pad_id, "eos_id": addressing.eos_id, "layers": layers}
-
-
 def entry(frozen, store, area):
     """Return the manifest entry of one case."""
     planned = frozen.planned
@@ -129,7 +94,7 @@ def entry(frozen, store, area):
     arguments = {name: encoded(part, store, area, f"{planned.name}/{name}") for name, part in planned.arguments.items()}
     return {"name": planned.name, "op": planned.op, "dialect": planned.dialect, "kind": planned.kind_of_case,
             "result": planned.result, "flags": list(planned.flags),
-            "answers": "slow" if planned.slow else "float64 ops", "arguments": arguments,
+            "answers": "slow" if planned.slow else "float64 ops" if planned.outputs else "none", "arguments": arguments,
             "outputs": list(planned.outputs), "stages": stages} | ({"accept": accept} if accept else {})
 
 
@@ -178,11 +143,6 @@ def make(areas=AREAS):
     lines = ",\n".join(map(compact, cases))
     text = f'{head},\n "configurations": {{\n{configurations}\n }},\n "cases": [\n{lines}\n ]\n}}\n'
     return {MANIFEST: text.encode()} | files
-
-
-def compact(value):
-    """Return JSON on one line."""
-    return json.dumps(value, separators=(",", ":"))
 
 
 def main():

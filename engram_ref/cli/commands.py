@@ -4,13 +4,15 @@ import argparse
 from typing import NoReturn, TextIO
 
 from engram_ref import __version__
-from engram_ref.cli import bench, check, count, doctor, golden, ids, presets, walk
+from engram_ref.cli import bench, check, count, doctor, ids, kit, presets, verify, walk
 from engram_ref.cli.streams import fail
 from engram_ref.cli.terminal import width
 from engram_ref.errors import InputError, check_name
 
-COMMANDS = {"walk": walk, "ids": ids, "presets": presets, "count": count, "golden": golden, "check": check, "bench": bench,
-            "doctor": doctor}
+COMMANDS = {"walk": walk, "ids": ids, "presets": presets, "count": count, "verify": verify, "kit": kit,
+            "check": check, "bench": bench, "doctor": doctor}
+REPLACED = {"golden": ("verify or kit", "golden verify is now verify, and golden export DIR is now kit DIR")}
+"""Earlier command -> those that replace it, and how."""
 
 EXIT_CODES = """exit codes: 0 success, 1 failed comparison, 2 invalid usage, invalid input or unwritable output (one
 line on standard error), 130 interrupted"""
@@ -47,6 +49,8 @@ def parser() -> argparse.ArgumentParser:
 
 def run(argv: list[str]) -> int:
     """Parse the arguments, run the command and return its exit code."""
+    if argv and argv[0] in REPLACED:
+        raise InputError("command", REPLACED[argv[0]][0], repr(argv[0]), REPLACED[argv[0]][1])
     if argv and not argv[0].startswith("-"):
         check_name("command", argv[0], COMMANDS)
     options = parser().parse_args(argv)

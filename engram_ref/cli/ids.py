@@ -33,11 +33,18 @@ def arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--history", metavar="IDS", help="ids that precede the text, oldest first, at most N-1")
     command.add_argument("--digest", action="store_true",
                          help="print only the sha256 of the rows as little-endian int64 [1, T, layers, C]")
+    command.add_argument("--which-dialect", metavar="FILE", help="print which preset and layer, or which known bug, "
+                         "gives the rows in FILE.npy or FILE.json: [T, C] or [1, T, layers, C]")
     command.add_argument("--out", metavar="FILE.npy", help="write the rows to a file, as int64 [1, T, layers, C]")
 
 
 def run(options: argparse.Namespace) -> int:
     """Print or write the rows or their digest."""
+    if options.which_dialect is not None:
+        from engram_ref.cli.dialect import report
+
+        options.text = [] if options.tokens is not None else [read_text(options.text)]
+        return report(options, ids_and_history)
     config, vocabulary = configured(options)
     layers = chosen_layers(config, options.layer)
     path = output_path(options.out, ".npy", "--out")

@@ -4,16 +4,20 @@ import os
 import shutil
 import sys
 import textwrap
+import time
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
-from engram_ref.cli.streams import is_terminal
+from engram_ref.cli.streams import is_terminal, print_stderr
 
 MIN_WIDTH, MAX_WIDTH = 80, 120
 BOLD, DIM = "1", "2"
 EMOJI_STYLE = "\N{VARIATION SELECTOR-16}"
 JOINED = frozenset(map(chr, (*range(0x1160, 0x1200), *range(0xD7B0, 0xD800))))
 """Korean vowels and finals, which are displayed in the columns of the preceding letter."""
+
+PROGRESS_DELAY = 2.0
+"""Seconds before progress is shown on a terminal."""
 
 
 def width() -> int:
@@ -116,3 +120,14 @@ def bytes_text(count: int) -> str:
     while size >= 1024 and len(units) > 1:
         size, units = size / 1024, units[1:]
     return f"{size:.3g} {units[0]}" if size < 1000 else f"{size:.0f} {units[0]}"
+
+
+def progress_line(noun: str) -> Callable[[int, int], None]:
+    """Return progress(done, total), which updates a line on a terminal, starting after PROGRESS_DELAY seconds."""
+    started = time.monotonic()
+
+    def progress(done: int, total: int) -> None:
+        if is_terminal(sys.stderr) and time.monotonic() - started > PROGRESS_DELAY:
+            print_stderr(f"\r{done} of {total} {noun}", end="\n" if done == total else "")
+
+    return progress

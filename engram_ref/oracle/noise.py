@@ -15,7 +15,8 @@ import functools
 import inspect
 import math
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ import numpy as np
 from engram_ref.ops.namespace import NUMPY, Ops
 from engram_ref.oracle.cases import Case, Vectors
 from engram_ref.oracle.run import Adapter, Stages, run
+from engram_ref.oracle.streams import STREAMS
 
 SAMPLES = 16
 LINEAR_U, FLOAT32_U = 2.0**-30, 2.0**-24
@@ -86,7 +88,7 @@ class Noise:
 
     def __init__(self, seed: int, eps: float):
         self.u, self.rng, self.eps = 0.0, np.random.default_rng(seed), eps
-        self.decided: list[list] = []       # per call of a decision: its input, its result, squared deviations, limits
+        self.decided: list[list] = []       # per call of a decision: its input, its result, its noise, its limits
         self.called = 0
 
     def start(self, u: float) -> None:
@@ -109,11 +111,11 @@ class Noise:
             self.decided.append([x, result, np.zeros(x.shape), None])
             return result
         decision = self.decided[self.called - 1]
-        first, result, squares, limits = decision
+        first, result, total, limits = decision
         if name.endswith("_sqrt"):
             return original(np.copysign(np.where(first == 0, 0.0, np.abs(x)), first), *others)
         if name == "round_bf16":
-            squares += ((x - first) / self.u) ** 2
+            decision[2] = np.hypot(total, (x - first) / self.u)
             return result if limits is None else np.where(self.rng.random(x.shape) < 0.5, *limits)
         return result
 
@@ -121,12 +123,11 @@ class Noise:
         """Let roundings go both ways where float32 noise permits; return whether any newly can."""
         found = False
         for decision in self.decided:
-            first, result, squares, before = decision
-            if not np.any(squares):
+            first, result, total, before = decision
+            if not np.any(total):
                 continue
-            reach = CONFIDENCE * FLOAT32_U * np.sqrt(squares / SAMPLES)
-            with np.errstate(over="ignore"):
-                limits = [round_bf16((first + way * reach).astype(np.float32)).astype(np.float64) for way in (-1, 1)]
+            reach = CONFIDENCE * FLOAT32_U * total / SAMPLES**0.5
+            limits = [round_bf16((first + way * reach).astype(np.float32)).astype(np.float64) for way in (-1, 1)]
             changed = any((new != old).any() for new, old in zip(limits, before or (result, result), strict=True))
             decision[2], decision[3] = np.zeros(first.shape), limits if changed else before
             found |= changed
@@ -155,21 +156,22 @@ def named_float32(x: np.ndarray) -> str:
 def with_errors(name: str, function: Callable, ops: Ops, noise: Noise) -> Callable:
     """Return the method that evaluates one op with errors."""
     static = isinstance(inspect.getattr_static(ops, name), staticmethod)
-    signature = inspect.signature(function)
+    signature = inspect.signature(getattr(NUMPY, name))                 # of the definition, without self
 
     @functools.wraps(function)
     def method(self: Ops, *arguments: Any, **named: object) -> object:
         owner = () if static else (ops if name == "sinkhorn" else self,)
         if named:
-            bound = signature.bind(*owner, *arguments, **named)
+            bound = signature.bind(*arguments, **named)
             bound.apply_defaults()
-            arguments = bound.args[len(owner) :]
+            arguments = bound.args
         inputs, result, absolute = budget(name, arguments)
         if name == "inverse_rms" and arguments[1] is None:
             arguments = arguments[0], noise.eps
         if inputs:
             arguments = tuple(x if name == "rotate" and i else noise.around(x, inputs) for i, x in enumerate(arguments))
-        answer: Any = noise.decide(name, function, *arguments) if name in DECISIONS else function(*owner, *arguments)
+        compute = functools.partial(function, *owner)
+        answer: Any = noise.decide(name, compute, *arguments) if name in DECISIONS else compute(*arguments)
         if any(answer is x for x in arguments):             # a gain that effective_gain returns unchanged
             return answer
         if name == "sinkhorn" and noise.u:                  # its logarithms may be rounded instead
@@ -188,6 +190,7 @@ def budget(name: str, arguments: tuple) -> tuple[float, float, float]:
     return *(ELEMENTWISE | ALONE).get(name, (0, 0)), absolute
 
 
+@np.errstate(all="ignore")                              # inputs at the edge of a format overflow, as they should
 def measure(call: Call, seed: int, ops: Ops = NUMPY, alone: str = "", eps: float = 2.0**-52,
             samples: int = SAMPLES) -> tuple[Stages, Stages]:
     """Return the stages of a call without errors, and the noise of each float stage in units of u.
@@ -202,21 +205,31 @@ def measure(call: Call, seed: int, ops: Ops = NUMPY, alone: str = "", eps: float
     exact = call(namespace)
     floats = [stage for stage, array in exact.items() if array.dtype.kind == "f"]
     for _ in range(4):                                          # flipped roundings may let later ones flip
-        squares = {stage: np.zeros(exact[stage].shape) for stage in floats}
+        totals = {stage: np.zeros(exact[stage].shape) for stage in floats}
         for _ in range(samples):
             noise.start(u)
             found = call(namespace)
             for stage in floats:
-                with np.errstate(invalid="ignore"):             # Inf - Inf
-                    squares[stage] += ((found[stage] - exact[stage]) / u) ** 2
+                totals[stage] = np.hypot(totals[stage], (found[stage] - exact[stage]) / u)
         if not noise.widen(ops.round_bf16):
             break
         u = FLOAT32_U                                           # a bfloat16 step is not linear
-    return exact, {stage: np.sqrt(np.nan_to_num(total / max(samples, 1), posinf=0.0))
-                   for stage, total in squares.items()}
+    return exact, {stage: np.nan_to_num(total / max(samples, 1) ** 0.5, posinf=0.0) for stage, total in totals.items()}
 
 
-def noise_of(case: Case, vectors: Vectors, ops: Ops = NUMPY, samples: int = SAMPLES) -> Stages:
+def noise_of(case: Case, vectors: Vectors, ops: Ops = NUMPY, samples: int = SAMPLES,
+             streams: Mapping[str, type] = STREAMS) -> Stages:
     """Return the noise of each float stage of a case, [...] like the stage, in units of u."""
-    call = lambda namespace: run(case, vectors, namespace, FLOAT64, case.traced)
+    call = lambda namespace: run(case, vectors, namespace, FLOAT64, case.traced, streams)
     return measure(call, zlib.crc32(case.name.encode()), ops, case.op if case.op in ALONE else "", samples=samples)[1]
+
+
+def with_noise(case: Case, vectors: Vectors) -> Case:
+    """Return the case with the noise of its float stages, unless they have it; input to refuse has none."""
+    lacking = lambda stage: stage.tolerance_class != "exact" and stage.noise is None
+    if case.result == "invalid" or not any(map(lacking, case.stages)):
+        return case
+    noise = noise_of(case, vectors)
+    add = lambda stages: tuple(replace(s, noise=noise[s.name]) if lacking(s) else s for s in stages)
+    return replace(case, stages=add(case.stages),
+                   accept=tuple(replace(other, stages=add(other.stages)) for other in case.accept))

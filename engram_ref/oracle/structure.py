@@ -1,4 +1,4 @@
-"""Required fields and types of a manifest, validated once, before any entry is used.
+"""Required fields and types of the manifests, validated once, before any entry is used.
 
 A structure is a type, a list with the structure of its elements, or a dictionary: {"name": structure} for required
 fields, {"name?": structure} for optional ones, {"*": structure} for any names.
@@ -6,6 +6,7 @@ fields, {"name?": structure} for optional ones, {"*": structure} for any names.
 
 from engram_ref.errors import InputError
 
+HINT = "write a new kit with engram-ref kit DIR, or reinstall engram_ref"
 ANY = object
 CONFIGURATION = {"config": str, "values": {"*": ANY}}
 HASHING = {"pad_id": int, "eos_id": ANY, "layers": {"*": {"multipliers": [int], "primes": [int], "offsets": [int],
@@ -17,9 +18,16 @@ CASE = {"name": str, "op": str, "dialect": str, "kind": str, "result": str, "fla
 MANIFEST_FIELDS = {"schema": int, "seed": int, "versions": {"*": str}, "classes": {"*": str}, "flags": {"*": str},
                    "files": {"*": {"sha256": str, "bytes": int}}, "sha256": str,
                    "configurations": {"*": CONFIGURATION}, "cases": [CASE]}
+KIT_STAGE = {"name": str, "class": str, "expected": str, "noise?": str}
+KIT_CASE = {name: kind for name, kind in CASE.items() if name != "answers"} | {
+    "group": str, "stages": [KIT_STAGE], "accept?": [{"name": str, "why": str, "stages": [KIT_STAGE]}]}
+KIT_FIELDS = {"kit": int, "engram_ref": str, "dialect": str, "groups": {"*": int}, "flags": {"*": str},
+              "results": {"*": str}, "tolerance": {"*": ANY}, "configurations": {"*": CONFIGURATION},
+              "cases": [KIT_CASE]}
 INTEGERS_FIELDS = {"*": {"dtype": str, "shape": [int], "values": list}}
 
 WORDS = {int: "an integer", str: "text", list: "a list", dict: "an object"}
+JSON_TYPES = {int: "integer", str: "string", list: "array", dict: "object"}
 
 
 def check_structure(value: object, structure: object, file: str, path: str = "") -> None:
@@ -49,7 +57,7 @@ def check_fields(value: dict, structure: dict, file: str, path: str) -> None:
         if name in value:
             check_structure(value[name], inner, file, inner_path)
         elif name == field:
-            raise InputError(file, f"the field {inner_path}", "none", "was it written by engram-ref golden export?")
+            raise InputError(file, f"the field {inner_path}", "none", HINT)
 
 
 def checked(value: object, kind: type, file: str, path: str) -> object:
@@ -57,3 +65,15 @@ def checked(value: object, kind: type, file: str, path: str) -> object:
     if type(value) is not kind:
         raise InputError(file, f"{WORDS[kind]} at {path or 'the top level'}", repr(value)[:60])
     return value
+
+
+def json_schema(structure: object) -> dict:
+    """Return a structure as JSON Schema, draft 2020-12."""
+    if isinstance(structure, list):
+        return {"type": "array", "items": json_schema(structure[0])}
+    if not isinstance(structure, dict):
+        return {} if structure is ANY else {"type": JSON_TYPES[structure]}
+    if "*" in structure:
+        return {"type": "object", "additionalProperties": json_schema(structure["*"])}
+    return {"type": "object", "required": [name for name in structure if not name.endswith("?")],
+            "properties": {name.removesuffix("?"): json_schema(inner) for name, inner in structure.items()}}

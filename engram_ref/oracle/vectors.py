@@ -19,13 +19,12 @@ import numpy as np
 
 from engram_ref import ops
 from engram_ref.errors import InputError
-from engram_ref.files import write_folder
 from engram_ref.oracle.cases import Alternative, Case, Stage, Vectors
 from engram_ref.oracle.compare import CLASSES
-from engram_ref.oracle.encoding import as_configuration, decode_all
+from engram_ref.oracle.encoding import as_configuration, decode_all, from_json
 from engram_ref.oracle.run import RUNNERS
 from engram_ref.oracle.streams import check_steps
-from engram_ref.oracle.structure import INTEGERS_FIELDS, MANIFEST_FIELDS, check_structure
+from engram_ref.oracle.structure import HINT, INTEGERS_FIELDS, MANIFEST_FIELDS, check_structure
 
 SCHEMA = 2
 MANIFEST, INTEGERS = "manifest.json", "integers.json"
@@ -38,12 +37,20 @@ def read(folder: Path = GOLDEN) -> Vectors:
 
     raises   InputError for a file that is missing, truncated, changed or incomplete, or has the wrong schema
     """
-    manifest, arrays, configurations = read_manifest(folder), {}, {}
+    manifest, arrays = read_manifest(folder), {}
     for name, entry in manifest["files"].items():
-        arrays |= read_arrays(folder / name, entry["sha256"])
-    with named_in_errors(folder / MANIFEST):
-        for key, entry in manifest["configurations"].items():
-            configurations[key] = as_configuration(entry)
+        path = folder / name
+        data = read_bytes(path)
+        if hashlib.sha256(data).hexdigest() != entry["sha256"]:
+            raise changed(path)
+        arrays |= as_arrays(data, path)
+    return as_vectors(manifest, arrays, folder / MANIFEST)
+
+
+def as_vectors(manifest: Mapping, arrays: Mapping[str, np.ndarray], path: Path) -> Vectors:
+    """Return the cases of a manifest; raise InputError if a case or a configuration is invalid."""
+    with named_in_errors(path):
+        configurations = {key: as_configuration(entry) for key, entry in manifest["configurations"].items()}
         vectors = Vectors(arrays, configurations, tuple(as_case(entry, arrays) for entry in manifest["cases"]))
         for case in vectors.cases:
             check_call(case, vectors)
@@ -59,7 +66,7 @@ def read_manifest(folder: Path) -> dict:
         raise InputError(f"file {path}", "a manifest with a schema number", "none")
     if schema != SCHEMA:
         raise InputError(f"file {path}", f"schema {SCHEMA}", f"schema {schema}",
-                         "pip install -U engram_ref" if schema > SCHEMA else "export with engram-ref golden export")
+                         "pip install -U engram_ref" if schema > SCHEMA else HINT)
     if manifest.get("sha256") != manifest_digest(manifest):
         raise changed(path)
     check_structure(manifest, MANIFEST_FIELDS, f"file {path}")
@@ -75,11 +82,8 @@ def manifest_digest(manifest: Mapping[str, object]) -> str:
     return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
-def read_arrays(path: Path, sha256: str) -> dict[str, np.ndarray]:
-    """Read the arrays of one file and check its digest."""
-    data = read_bytes(path)
-    if hashlib.sha256(data).hexdigest() != sha256:
-        raise changed(path)
+def as_arrays(data: bytes, path: Path) -> dict[str, np.ndarray]:
+    """Return the arrays of one file, JSON or safetensors."""
     if path.suffix == ".json":
         entries = parse_json(data, path)
         check_structure(entries, INTEGERS_FIELDS, f"file {path}")
@@ -97,8 +101,7 @@ def named_in_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except Exception as error:      # numpy, safetensors and the configurations raise different types
-        raise InputError(f"file {path}", "complete golden vectors", f"an error: {error}",
-                         "was it written by engram-ref golden export?") from error
+        raise InputError(f"file {path}", "complete golden vectors", f"an error: {error}", HINT) from error
 
 
 def read_bytes(path: Path) -> bytes:
@@ -107,8 +110,7 @@ def read_bytes(path: Path) -> bytes:
         return path.read_bytes()
     except (OSError, ValueError) as error:              # a zero byte or half a surrogate pair in a path
         raise InputError(f"file {path}", "a readable file of golden vectors",
-                         f"an error: {getattr(error, 'strerror', error)}",
-                         "create all files with engram-ref golden export") from error
+                         f"an error: {getattr(error, 'strerror', error)}", HINT) from error
 
 
 def parse_json(data: bytes, path: Path) -> object:
@@ -123,15 +125,6 @@ def changed(path: Path) -> InputError:
     """Return the error for a file whose digest differs from the manifest's."""
     return InputError(f"file {path}", "the digest in the manifest", "a different digest",
                       "was it changed or truncated?")
-
-
-def from_json(entry: Mapping[str, object]) -> np.ndarray:
-    """Return an array of integers.json; values of dtype "bfloat16" are stored as their 16 bits."""
-    if entry["dtype"] != "bfloat16":
-        return np.array(entry["values"], dtype=entry["dtype"]).reshape(entry["shape"])
-    import ml_dtypes
-
-    return np.array(entry["values"], dtype=np.uint16).view(ml_dtypes.bfloat16).reshape(entry["shape"])
 
 
 def as_case(entry: Mapping, arrays: Mapping[str, np.ndarray]) -> Case:
@@ -149,17 +142,18 @@ def as_case(entry: Mapping, arrays: Mapping[str, np.ndarray]) -> Case:
 def as_stage(entry: Mapping, case: str, arrays: Mapping[str, np.ndarray]) -> Stage:
     """Return one stage; raise InputError for an array that is missing or does not suit its class."""
     place = f"case {case}, stage {entry['name']}"
-    for key in (entry["expected"], *([entry["scale"]] if "scale" in entry else [])):
+    for key in (entry[field] for field in ("expected", "scale", "noise") if field in entry):
         if key not in arrays:
             raise InputError(place, f"an array named {key}", "none")
-    expected, scale = arrays[entry["expected"]], arrays.get(entry.get("scale"))
+    expected, *measured = (arrays.get(entry.get(field)) for field in ("expected", "scale", "noise"))
     if entry["class"] not in CLASSES or (entry["class"] != "exact" and expected.dtype.kind != "f"):
         raise InputError(place, f"a class among {', '.join(CLASSES)} that fits {expected.dtype}", repr(entry["class"]))
-    if scale is not None and (scale.dtype.kind != "f" or scale.shape != expected.shape):
-        raise InputError(place, f"a floating-point scale of shape {list(expected.shape)}",
-                         f"{scale.dtype} {list(scale.shape)}")
-    return Stage(entry["name"], expected, entry["class"], entry.get("terms", 1),
-                 None if scale is None else scale.astype(np.float64))
+    for array in measured:
+        if array is not None and (array.dtype.kind != "f" or array.shape != expected.shape):
+            raise InputError(place, f"floating-point scale and noise of shape {list(expected.shape)}",
+                             f"{array.dtype} {list(array.shape)}")
+    scale, noise = (None if array is None else array.astype(np.float64) for array in measured)
+    return Stage(entry["name"], expected, entry["class"], entry.get("terms", 1), scale, noise)
 
 
 def check_call(case: Case, vectors: Vectors) -> None:
@@ -176,14 +170,3 @@ def check_call(case: Case, vectors: Vectors) -> None:
         raise InputError(f"case {case.name}", f"arguments that {case.op} accepts", f"an error: {error}") from error
     if "steps" in arguments:
         check_steps(arguments["steps"])
-
-
-def export(folder: Path) -> list[str]:
-    """Write the shipped vectors to a new folder, completely or not at all.
-
-    returns   the names of the files
-    raises    InputError if the folder is not empty or cannot be written
-    """
-    names = [MANIFEST, *read_manifest(GOLDEN)["files"]]
-    write_folder(folder, {name: read_bytes(GOLDEN / name) for name in names})
-    return names

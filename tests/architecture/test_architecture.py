@@ -30,6 +30,8 @@ LAYERS = (
     ("model",),
     ("oracle",),
     ("engram_ref",),            # the public names
+    ("testing",),
+    ("pytest_plugin",),
     ("bench",),
     ("cli",),
     ("__main__",),

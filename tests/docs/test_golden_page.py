@@ -11,7 +11,7 @@ from engram_ref.ops import silu
 from engram_ref.oracle.compare import RULES, compare
 from engram_ref.oracle.flags import FLAGS
 from engram_ref.oracle.run import RUNNERS, adapter_of
-from engram_ref.oracle.vectors import GOLDEN, export, read, read_manifest
+from engram_ref.oracle.vectors import GOLDEN, read, read_manifest
 from engram_ref.oracle.verify import verify_case
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -30,15 +30,6 @@ def table_after(heading):
 def run_block(text, my_silu):
     [block] = re.findall(r"```python\n(.*?)```", text, re.S)
     exec(compile(block, "page", "exec"), {"my_silu": my_silu})
-
-
-def test_the_example_reader_works_without_the_package(tmp_path, monkeypatch):
-    export(tmp_path / "vectors")
-    monkeypatch.chdir(tmp_path)
-    run_block(FORMAT, silu)
-    with pytest.raises(AssertionError, match="saturated"):
-        run_block(FORMAT, lambda x: np.maximum(x, 0))
-    assert "import engram_ref" not in FORMAT and "from engram_ref" not in FORMAT
 
 
 def test_the_python_port_example_works(capsys):

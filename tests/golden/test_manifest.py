@@ -129,7 +129,7 @@ CONTENT = {
     "a missing expected array": (lambda m: m["cases"][0]["stages"][0].update(expected="x"), "an array named x"),
     "a missing scale": (lambda m: case_of(m, "silu/edges")["stages"][0].update(scale="x"), "an array named x"),
     "a scale of the wrong shape": (lambda m: case_of(m, "silu/edges")["stages"][0].update(
-        scale=case_of(m, "swiglu/odd-width")["stages"][0]["scale"]), "a floating-point scale of shape"),
+        scale=case_of(m, "swiglu/odd-width")["stages"][0]["scale"]), "floating-point scale and noise of shape"),
     "an unknown class": (lambda m: m["cases"][0]["stages"][0].update({"class": "f16"}), "'f16'"),
     "a class for floats": (lambda m: case_of(m, "windows/dead")["stages"][0].update({"class": "f64"}), "fits int64"),
     "an output that is not a stage": (lambda m: m["cases"][0].update(outputs=["y"]), "outputs that are stages"),

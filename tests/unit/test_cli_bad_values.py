@@ -16,14 +16,16 @@ BAD = {
     "list": "[1]", "range": "1-3", "dashes only": "--", "folder": "/", "below a device": "/dev/null/x.npy",
     "no such folder": "nowhere/x.json", "quotes": "'1'", "hexadecimal": "0x1",
 }
-VALID = {"walk": ["the fox"], "ids": ["--tokens=1,2"], "presets": [], "count": [], "golden": ["verify"],
+VALID = {"walk": ["the fox"], "ids": ["--tokens=1,2"], "presets": [], "count": [], "verify": [], "kit": ["new"],
          "bench": ["--quick"], "doctor": []}
 """Valid arguments of each command."""
 
 TEXTS = set(BAD) - {"empty", "half a surrogate pair", "dashes only"}
 GOOD = {("walk", "text"): TEXTS | {"dashes only"}, ("ids", "text"): TEXTS, ("count", "preset"): {"dashes only"},
-        ("golden", "folder"): {"dashes only"}}
-"""Values that are valid: any string is valid text, and "--" alone is not an argument."""
+        ("kit", "folder"): set(BAD) - {"empty", "long word", "half a surrogate pair", "folder", "below a device",
+                                       "no such folder"}}
+"""Values that are valid: any string is valid text, and "--" alone is not an argument. Almost any
+string is the name of a folder."""
 
 
 def arguments(command):
@@ -55,7 +57,7 @@ def isolated(tmp_path, monkeypatch):
 
 def test_every_command_and_its_options_are_covered():
     assert set(VALID) == set(COMMANDS) and len(BAD) >= 20
-    assert {("walk", "layer"), ("ids", "history"), ("golden", "source"), ("bench", "rounds")} <= set(CASES)
+    assert {("walk", "layer"), ("ids", "history"), ("kit", "dialect"), ("bench", "rounds")} <= set(CASES)
 
 
 @pytest.mark.parametrize(("command", "name"), CASES)

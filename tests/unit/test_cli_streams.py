@@ -74,9 +74,9 @@ def test_an_unwritable_progress_line_is_ignored(capsys, monkeypatch):
         def flush(self):
             raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("engram_ref.cli.golden.PROGRESS_DELAY", -1.0)
+    monkeypatch.setattr("engram_ref.cli.terminal.PROGRESS_DELAY", -1.0)
     monkeypatch.setattr(sys, "stderr", Full())
-    assert main(["golden", "verify"]) == 0
+    assert main(["verify"]) == 0
 
 
 @pytest.mark.parametrize("stream", [None, io.StringIO()], ids=["none", "not a file"])

@@ -287,7 +287,7 @@ def test_a_failed_write_leaves_the_folder_empty(tmp_path, monkeypatch):
 
     def second_move_fails(source, target):
         calls.append(target)
-        if len(calls) == 4:                                 # two files written, then the second of them moved
+        if len(calls) == 2:
             raise OSError(5, "Input/output error")
         replace(source, target)
 
@@ -301,3 +301,42 @@ def test_save_follows_symlinks(tmp_path):
     (tmp_path / "link").symlink_to("model.safetensors")
     parameters.save({"a": np.zeros(2)}, tmp_path / "link")
     assert (tmp_path / "link").is_symlink() and (tmp_path / "model.safetensors").stat().st_size > 0
+
+
+def test_a_folder_may_contain_folders(tmp_path, monkeypatch):
+    files = {"a/b/c": NEW, "a/d": OLD, "e": NEW}
+    (tmp_path / "empty").mkdir()
+    for name in ("new", "empty"):
+        write_folder(tmp_path / name, files)
+        assert {path.relative_to(tmp_path / name).as_posix(): path.read_bytes()
+                for path in (tmp_path / name).rglob("*") if path.is_file()} == files
+    replace, calls = os.replace, []
+
+    def last_move_fails(source, target):
+        calls.append(target)
+        if len(calls) == 2:                                 # the folder was moved, the file was not
+            raise OSError(5, "Input/output error")
+        replace(source, target)
+
+    (tmp_path / "other").mkdir()
+    monkeypatch.setattr(os, "replace", last_move_fails)
+    with pytest.raises(InputError, match="Input/output error"):
+        write_folder(tmp_path / "other", files)
+    assert list((tmp_path / "other").iterdir()) == []
+
+
+def test_a_failed_write_leaves_nothing_beside_the_folder(monkeypatch, tmp_path):
+    def full(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(InputError, match="No space left"):
+        write_folder(tmp_path / "out", {"a": b"1"})
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_written_folder_has_default_permissions(tmp_path):
+    write_folder(tmp_path / "out", {"a": b"1", "b/c": b"2"})
+    (tmp_path / "plain").mkdir()
+    modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("out", "out/b", "plain")]
+    assert len(set(modes)) == 1 and (tmp_path / "out" / "a").read_bytes() == b"1"

@@ -22,11 +22,12 @@ import numpy as np
 
 from engram_ref.ops.namespace import NUMPY, Ops
 from engram_ref.oracle.cases import Case, Stage, Vectors
-from engram_ref.oracle.check.pieces import pieces_of
+from engram_ref.oracle.check.pieces import kind, pieces_of
 from engram_ref.oracle.compare import same
 from engram_ref.oracle.encoding import decode_all
 from engram_ref.oracle.noise import CONFIDENCE, FLOAT64, SAMPLES, measure
 from engram_ref.oracle.run import Stages, run
+from engram_ref.oracle.streams import STREAMS
 
 ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "bfloat16": 2.0**-24, "float16": 2.0**-24}
 """Unit roundoff of the computation, by the format of its answer."""
@@ -66,13 +67,15 @@ class StageResult:
         return self.status in GOOD
 
 
-def judge(case: Case, vectors: Vectors, answers: Mapping[str, np.ndarray], ops: Ops = NUMPY) -> list[StageResult]:
+def judge(case: Case, vectors: Vectors, answers: Mapping[str, np.ndarray], ops: Ops = NUMPY,
+          streams: Mapping[str, type] = STREAMS) -> list[StageResult]:
     """Judge the answers to one case, in order of computation.
 
     answers   stage -> array, of any dtype in ROUNDOFF or integers; the outputs are required, other stages optional. An
               answer "refused" states that the port refused the inputs
     ops       the namespace that computes expected numbers from a port's own answers; the definition, unless a
               diagnosis compares the answers with those of a known bug
+    streams   likewise, the classes that keep state between calls
     returns   one result per stage that is required or answered; for an invalid case, one named "refused"
     """
     if case.result == "invalid":
@@ -81,7 +84,7 @@ def judge(case: Case, vectors: Vectors, answers: Mapping[str, np.ndarray], ops: 
     if REFUSED in answers:
         return [StageResult(case.outputs[0], REFUSED, expected="answers", found="refused inputs")]
     stages = [stage for stage in case.stages if stage.name in answers or stage.name in case.outputs]
-    reference = Reference(case, vectors, answers, ops)
+    reference = Reference(case, vectors, answers, ops, streams)
     results = [judge_stage(stage, answers.get(stage.name), reference) for stage in stages]
     if all(result.ok for result in results):
         return results
@@ -97,8 +100,9 @@ def judge(case: Case, vectors: Vectors, answers: Mapping[str, np.ndarray], ops: 
 class Reference:
     """The expected numbers of one case, and their noise: those of the kit, or computed from the port's own answers."""
 
-    def __init__(self, case: Case, vectors: Vectors, answers: Mapping[str, np.ndarray], ops: Ops):
-        self.case, self.vectors, self.ops = case, vectors, ops
+    def __init__(self, case: Case, vectors: Vectors, answers: Mapping[str, np.ndarray], ops: Ops = NUMPY,
+                 streams: Mapping[str, type] = STREAMS):
+        self.case, self.vectors, self.ops, self.streams = case, vectors, ops, streams
         arguments = decode_all(case.arguments, vectors.arrays, vectors.configurations)
         self.machine_eps = any(has_machine_eps(name, value) for name, value in arguments.items())
         self.pieces = pieces_of(case, arguments, answers)
@@ -111,7 +115,7 @@ class Reference:
                 yield stage.array, stage.noise
                 continue
             if eps not in self.measured:
-                call = lambda ops: run(self.case, self.vectors, ops, FLOAT64, self.case.traced)
+                call = lambda ops: run(self.case, self.vectors, ops, FLOAT64, self.case.traced, self.streams)
                 samples = SAMPLES if stage.noise is None else 0
                 self.measured[eps] = measure(call, zlib.crc32(self.case.name.encode()), self.ops, eps=eps,
                                               samples=samples)
@@ -148,7 +152,8 @@ def judge_stage(stage: Stage, found: np.ndarray | None, reference: Reference, al
     if found.shape != expected.shape:
         return StageResult(name, "shape", expected=list(expected.shape), found=list(found.shape))
     precision = found.dtype.name
-    if kind(expected) != kind(found) or (kind(expected) == "float" and precision not in ROUNDOFF):
+    text = expected.dtype.kind == found.dtype.kind == "U"
+    if not text and (kind(expected) != kind(found) or (kind(expected) == "float" and precision not in ROUNDOFF)):
         return StageResult(name, "dtype", expected=kind(expected), found=precision)
     if kind(expected) != "float":
         if not alternative:
@@ -167,13 +172,6 @@ def judge_stage(stage: Stage, found: np.ndarray | None, reference: Reference, al
         if results[-1].ok:
             return results[-1]
     return results[0]
-
-
-def kind(array: np.ndarray) -> str:
-    """Return "float", "integer" (also for booleans) or "text"."""
-    if array.dtype.kind == "f" or array.dtype == ml_dtypes.bfloat16:
-        return "float"
-    return "integer" if array.dtype.kind in "iub" else "text"
 
 
 def judge_floats(stage: Stage, expected: np.ndarray, noise: np.ndarray | None, found: np.ndarray) -> StageResult:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 
+import ml_dtypes
 import numpy as np
 
 from engram_ref.ops.namespace import Ops
@@ -17,23 +18,25 @@ def pieces_of(case: Case, arguments: Mapping[str, object], answers: Mapping[str,
 
     case        of op `engram`, `engram_residual` or `address`; other cases have no pieces
     arguments   decoded
-    answers     stage -> array; an array of an unexpected shape counts as missing
+    answers     stage -> array; an array of a wrong shape or kind counts as missing
     """
-    shapes = {stage.name: stage.array.shape for stage in case.stages}
-    given = {name: as_float64(array) for name, array in answers.items() if shapes.get(name) == array.shape}
-    moved = {name: convert(value, FLOAT64) for name, value in arguments.items()}
-    if case.op in ("engram", "engram_residual"):
-        stages = module_pieces(moved, given)
-    elif case.op == "address":
-        stages = address_pieces(moved, given, case.outputs[0])
-    else:
+    if case.op not in ("engram", "engram_residual", "address"):
         return {}
+    given = {}
+    for stage in case.stages:
+        array = answers.get(stage.name)
+        if array is not None and array.shape == stage.array.shape and kind(array) == kind(stage.array):
+            given[stage.name] = array.astype(np.float64 if kind(array) == "float" else np.int64)
+    moved = {name: convert(value, FLOAT64) for name, value in arguments.items()}
+    stages = (address_pieces(moved, given, case.outputs[0]) if case.op == "address" else module_pieces(moved, given))
     return {name: piece for name, (inputs, piece) in stages.items() if all(key in given for key in inputs)}
 
 
-def as_float64(array: np.ndarray) -> np.ndarray:
-    """Return a float array in float64, and any other array in int64 if it holds integers."""
-    return array.astype(np.int64 if array.dtype.kind in "iu" else np.float64) if array.dtype.kind != "b" else array
+def kind(array: np.ndarray) -> str:
+    """Return "float", "integer" (also for booleans), or the dtype's name."""
+    if array.dtype.kind == "f" or array.dtype == ml_dtypes.bfloat16:
+        return "float"
+    return "integer" if array.dtype.kind in "iub" else array.dtype.name
 
 
 def module_pieces(x: Mapping, given: Mapping[str, np.ndarray]) -> dict[str, tuple[tuple[str, ...], Piece]]:

@@ -1,8 +1,9 @@
 """The verdict on a port: counts by stage, the first stage that differs, where and why, as text and as JSON."""
 
+import functools
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -17,13 +18,12 @@ from engram_ref.oracle.compare import ulp_distance
 from engram_ref.oracle.encoding import decode_all
 from engram_ref.oracle.flags import FLAGS
 from engram_ref.oracle.kit.read import Kit
-from engram_ref.stages import stage_of
 
 COMPOSED = ("addressing", "module", "model")
 """Topics whose cases have several stages; other cases are listed under their op."""
 
-ORDER = ("canonical", "primes", "hashing", "addressing", "codecs", "tables", "linear", "norm", "gate", "conv",
-         "composite", "module", "rope", "attention", "experts", "branches", "caches", "loss", "sampling", "model")
+ORDER = ("canonical", "primes", "hashing", "codecs", "tables", "linear", "norm", "gate", "conv", "composite", "rope",
+         "attention", "experts", "branches", "caches", "loss", "sampling", "addressing", "module", "model")
 """Topics in order of computation."""
 
 SHOWN = 6
@@ -46,13 +46,13 @@ class Verdict:
     unknown: tuple[str, ...]
     diagnosis: Diagnosis
 
-    @property
+    @functools.cached_property
     def failures(self) -> dict[str, StageResult]:
         """Failed case -> its first result that is not ok, in the order of the kit."""
-        failed = {name: next((each for each in results if not each.ok), None) for name, results in self.results.items()}
-        return {name: result for name, result in failed.items() if result is not None}
+        return {name: next(each for each in results if not each.ok) for name, results in self.results.items()
+                if not all(each.ok for each in results)}
 
-    @property
+    @functools.cached_property
     def cases(self) -> dict[str, Case]:
         """The cases of the kit, by name."""
         return {case.name: case for case in self.kit.vectors.cases}
@@ -75,9 +75,11 @@ def verdict_of(kit: Kit, answers: Answers) -> Verdict:
     names = {case.name for case in skipped}
     results = {name: judge(case, kit.vectors, answers.cases.get(name, {})) for name, case in cases.items()
                if name not in names}
-    failures = {name: found for name, found in results.items() if not all(result.ok for result in found)}
-    return Verdict(kit, results, skipped, tuple(unknown_names(cases, answers)),
-                   diagnose(kit.vectors, answers.cases, failures))
+    verdict = Verdict(kit, results, skipped, tuple(unknown_names(cases, answers)), Diagnosis((), ()))
+    failed = sorted(verdict.failures, key=lambda name: order_of(cases[name], verdict.failures[name].stage))
+    others = [name for name in cases if name not in verdict.failures]
+    ordered = replace(kit.vectors, cases=tuple(cases[name] for name in (*failed, *others)))
+    return replace(verdict, diagnosis=diagnose(ordered, answers.cases, {name: results[name] for name in failed}))
 
 
 def unknown_names(cases: dict[str, Case], answers: Answers) -> Iterator[str]:
@@ -89,11 +91,11 @@ def unknown_names(cases: dict[str, Case], answers: Answers) -> Iterator[str]:
     yield from (f"unsupported {name}" for name in answers.unsupported if name not in known)
 
 
-def order_of(case: Case, stage: str) -> tuple[int, bool]:
-    """Sort key: the topic of the op that computes the stage, small ops before compositions."""
-    known = stage_of(stage) if topic_of(case.op) in COMPOSED else None
-    topic = topic_of(known.op if known else case.op)
-    return ORDER.index(topic) if topic in ORDER else len(ORDER), topic_of(case.op) in COMPOSED
+def order_of(case: Case, stage: str) -> tuple[bool, int, int]:
+    """Sort key: single ops before compositions, then topics and stages in order of computation."""
+    topic, stages = topic_of(case.op), [each.name for each in case.stages]
+    return (topic in COMPOSED, ORDER.index(topic) if topic in ORDER else len(ORDER),
+            stages.index(stage) if stage in stages else 0)
 
 
 def label(case: Case, stage: str) -> str:
@@ -112,7 +114,10 @@ def text(verdict: Verdict, every: bool) -> Iterator[str]:
     if first is not None:
         yield ""
         yield from difference(verdict.kit, first, failures[first.name])
+        names = verdict.diagnosis.names
         yield from verdict.diagnosis.lines
+        yield from [f"  what this is: engram-ref check --explain {names[0]}"] if len(names) == 1 else ()
+        yield from () if names else (f"  flag {flag}: {FLAGS.get(flag, '')}" for flag in first.flags[:2])
     others = [f"{name} ({result.stage}: {described(result)})" for name, result in failures.items()
               if first is None or name != first.name]
     lists = {"Also failed" if first else "Failed": others, "Not in the kit": verdict.unknown,
@@ -148,7 +153,8 @@ def difference(kit: Kit, case: Case, result: StageResult) -> Iterator[str]:
     """Yield how many elements differ, where, and the worst one with its inputs."""
     arguments = decode_all(case.arguments, kit.vectors.arrays, kit.vectors.configurations)
     expected = {stage.name: stage.array for stage in case.stages}
-    columns, axes = side_columns(case, result.stage, arguments, expected), axes_of(case, result.stage, result.wrong.ndim)
+    columns = side_columns(case, result.stage, arguments, expected)
+    axes = axes_of(case, result.stage, result.wrong.ndim)
     count = f"{int(result.wrong.sum()):,} of {result.wrong.size:,} elements"
     yield f"First difference: case {case.name}, stage {result.stage}: {count}, {where(result.wrong, axes, columns)}"
     index = worst(result)
@@ -160,12 +166,10 @@ def difference(kit: Kit, case: Case, result: StageResult) -> Iterator[str]:
     yield f"  at {place}: expected {shown_number(y)}, found {shown_number(found)}{apart}{allowed}"
     inputs = {name: array for name, array in arguments.items()
               if isinstance(array, np.ndarray) and array.shape == result.wrong.shape} | columns
-    values = [f"{name} {shown_number(np.broadcast_to(array, result.wrong.shape)[index])}"
-              for name, array in inputs.items() if array.dtype.kind != "b"]
+    values = {shown_number(np.broadcast_to(array, result.wrong.shape)[index]): name
+              for name, array in reversed(inputs.items()) if array.dtype.kind != "b"}        # equal ones once
     if values:
-        yield f"  inputs there: {', '.join(values)}"
-    for flag in case.flags[:2]:
-        yield f"  flag {flag}: {FLAGS.get(flag, '')}"
+        yield f"  inputs there: {', '.join(f'{name} {value}' for value, name in reversed(values.items()))}"
 
 
 def worst(result: StageResult) -> tuple[int, ...]:

@@ -1,0 +1,75 @@
+"""engram-ref ids --which-dialect: find the preset and layer, or the known bug, that gives the rows in a file."""
+
+import argparse
+import json
+from collections.abc import Callable, Iterator
+
+import numpy as np
+
+from engram_ref.addressing import Addressing
+from engram_ref.cli.terminal import wrap
+from engram_ref.errors import InputError
+from engram_ref.layout import module_order
+from engram_ref.ops.namespace import NUMPY
+from engram_ref.oracle.bugs import BUGS, namespace_with
+from engram_ref.presets import preset, presets
+from engram_ref.text.vocabulary import Vocabulary
+
+MOST = 3
+"""Number of equally good descriptions that are printed."""
+
+
+def report(options: argparse.Namespace, ids_and_history: Callable) -> int:
+    """Print what gives the rows of each layer in the file; the exit code is 1 if a layer matches nothing."""
+    given, found, layers = read_rows(options.which_dialect), list(candidates(options, ids_and_history)), []
+    for rows in np.moveaxis(given, 1, 0):
+        shares = {text: float(np.mean(rows == other)) for text, other in found if other.shape == rows.shape}
+        best = max(shares.values(), default=0.0)
+        equal = [text for text, share in shares.items() if share == best > 0]
+        plain = [text for text in equal if "bug" not in text]
+        layers.append({"share": best, "matches": plain or equal})
+    if options.json:
+        print(json.dumps({"layers": layers}))
+    for number, answer in enumerate(() if options.json else layers):
+        nearest = "" if answer["share"] == 1 else f"no known dialect or bug; nearest ({answer['share']:.0%} of rows): "
+        names = "; or ".join(answer["matches"][:MOST]) or "none with rows of this shape"
+        print(*wrap(f"rows {number}: {nearest}{names}"), sep="\n")
+    return 0 if all(answer["share"] == 1 for answer in layers) else 1
+
+
+def read_rows(name: str) -> np.ndarray:
+    """Read rows, [T, C], [1, T, C] or [1, T, layers, C], from FILE.npy or from JSON; return int64 [T, layers, C]."""
+    try:
+        with open(name, "rb") as file:
+            parsed = np.load(file, allow_pickle=False) if name.endswith(".npy") else json.load(file)
+        rows = np.array(parsed["rows"] if isinstance(parsed, dict) else parsed)
+        found = f"{rows.dtype} {list(rows.shape)}"
+    except Exception as error:                      # NumPy's errors for a damaged file have several types
+        rows, found = np.zeros(0), f"an error: {error}"
+    rows = rows[0] if rows.ndim > 2 and len(rows) == 1 else rows
+    if rows.dtype.kind not in "iu" or rows.ndim not in (2, 3) or rows.size == 0:
+        raise InputError(f"file {name}", "integers [T, C] or [1, T, layers, C] in FILE.npy or JSON", found)
+    return rows.reshape(len(rows), -1, rows.shape[-1])
+
+
+def candidates(options: argparse.Namespace, ids_and_history: Callable) -> Iterator[tuple[str, np.ndarray]]:
+    """Yield description and rows [T, C] per preset that accepts the ids and per layer, without and with each bug."""
+    for name in presets():
+        config = preset(name)
+        vocabulary = None if config.vocabulary is None else Vocabulary.load(config.vocabulary)
+        addressing, order = Addressing(config, vocabulary), module_order(config)
+        try:
+            ids, history = ids_and_history(options, addressing, vocabulary)
+        except InputError:                                               # this dialect has other ids
+            continue
+        for bug in (None, *BUGS.values()):
+            ops = NUMPY if bug is None else namespace_with(bug)
+            generate = getattr(ops, f"{config.multiplier_generator}_multipliers")
+            for layer in config.layer_ids:
+                index = layer if config.seed_index == "layer_id" else order.index(layer)
+                multipliers = generate(config.seed, index, config.max_ngram, config.canonical_size)
+                primes = ops.table_primes(config.table_sizes, config.n_heads, len(order))[order.index(layer)]
+                for kind, offsets in (("rows per head", None), ("flat rows", ops.column_offsets(primes))):
+                    rows = ops.address(ids[None], history[None], multipliers, primes, offsets, addressing.pad_id,
+                                       addressing.eos_id)[0]
+                    yield f"{name}, layer {layer}, {kind}" + (f", with bug `{bug.name}`" if bug else ""), rows

@@ -1,0 +1,225 @@
+"""Diagnosis: find the known bug that gives the same answers as a port at the first stage that differs.
+
+A bug is named only if every element agrees, correct ones included, within the rounding noise of the wrong computation.
+Each bug of the catalogue is tried alone, then pairs that change different ops. Bugs that give the same answers in all
+compared cases are named together.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+
+import numpy as np
+
+from engram_ref.ops.namespace import Ops
+from engram_ref.oracle.bugs import BUGS, Bug, namespace_with, streams_with
+from engram_ref.oracle.cases import Case, Vectors
+from engram_ref.oracle.check.judge import StageResult, judge
+from engram_ref.oracle.noise import noise_of
+from engram_ref.oracle.run import Adapter, Stages, run
+
+FAILING, PASSING = 8, 4
+"""Largest number of compared cases that fail, and that pass."""
+
+MORE = 150
+"""Largest number of other cases that are searched for one that tells tied bugs apart."""
+
+PAIRED = 8
+"""Number of bugs, the nearest ones, that are combined with all others."""
+
+WORTH = 0.5
+"""Least share of elements that must agree to two digits before a candidate is compared exactly."""
+
+LARGE = ("addressing", "module", "model")
+"""Topics of compositions, which are diagnosed after the single ops."""
+
+Answers = Mapping[str, Mapping[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """What explains some wrong answers.
+
+    lines   text for a person
+    names   of the bugs that equal the answers; those of a pair joined by " + "; empty if nothing explains them
+    """
+
+    lines: tuple[str, ...]
+    names: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One bug or a pair of bugs, with the share of elements in which it agrees with the answers."""
+
+    bugs: tuple[Bug, ...]
+    share: float = 0.0
+
+    @property
+    def name(self) -> str:
+        """The names of the bugs."""
+        return " + ".join(bug.name for bug in self.bugs)
+
+    @property
+    def ops(self) -> Ops:
+        """The namespace with all bugs."""
+        return namespace_with(self.bugs)
+
+    @property
+    def streams(self) -> dict[str, type]:
+        """The stream classes with all bugs."""
+        return streams_with(self.bugs)
+
+    def stages(self, case: Case, vectors: Vectors) -> Stages | None:
+        """Return the stages of a case with the bugs, or None if they raise an error or give other shapes."""
+        try:
+            with np.errstate(all="ignore"):
+                found = run(case, vectors, self.ops, Adapter(), case.traced, self.streams)
+        except Exception:                                   # a wrong formula may not accept every input
+            return None
+        return found if all(found[stage.name].shape == stage.array.shape for stage in case.stages) else None
+
+
+def diagnose(vectors: Vectors, answers: Answers, failures: Mapping[str, Sequence[StageResult]]) -> Diagnosis:
+    """Find the bugs that explain the first stage that differs.
+
+    vectors    the cases of the kit
+    answers    of the port: case -> stage -> array
+    failures   case -> results, of the cases that fail
+    """
+    failing = [case for case in vectors.cases if first_difference(failures.get(case.name, ()))]
+    if not failing:
+        return Diagnosis((), ())
+    first = min(failing, key=lambda case: case.group.split("/")[1] in LARGE)
+    comparison = Comparison(vectors, answers, failures, first)
+    singles = comparison.ranked([Candidate((bug,)) for bug in BUGS.values()])
+    best = comparison.told_apart([each for each in singles if each.share == 1])
+    if not best and singles:
+        near, others = singles[:PAIRED], [each for each in singles if each.share > 0]
+        pairs = {frozenset((a.name, b.name)): Candidate(a.bugs + b.bugs) for a in near for b in others
+                 if not changed(a) & changed(b)}
+        best = comparison.told_apart([each for each in comparison.ranked(list(pairs.values())) if each.share == 1])
+    return Diagnosis(*described(best, singles, comparison))
+
+
+def changed(candidate: Candidate) -> set[str]:
+    """Return the ops and methods that a candidate changes."""
+    return {target for bug in candidate.bugs for target in bug.changes}
+
+
+def described(best: list[Candidate], singles: list[Candidate], comparison: "Comparison") -> tuple[tuple, tuple]:
+    """Return the lines and the names of a diagnosis."""
+    where, names = f"{comparison.first.op}, stage {comparison.stage}", tuple(each.name for each in best)
+    if names:
+        count = f"{comparison.elements:,} of {comparison.elements:,} positions"
+        said = " or ".join(f"`{name}`" for name in names[:4]) + (" or ..." if len(names) > 4 else "")
+        return (f"{where}: equal to bug {said} in {count}",), names
+    nearest = f"; nearest: {singles[0].name} ({singles[0].share:.1%} of elements)" if singles else ""
+    return (f"{where}: no known bug{nearest}",), ()
+
+
+def first_difference(results: Sequence[StageResult]) -> str | None:
+    """Return the first stage of a case whose elements differ."""
+    return next((result.stage for result in results if result.wrong is not None and result.wrong.any()), None)
+
+
+class Comparison:
+    """The compared cases: some that fail at the first stage that differs, and some that pass."""
+
+    def __init__(self, vectors: Vectors, answers: Answers, failures: Mapping[str, Sequence[StageResult]], first: Case):
+        self.vectors, self.answers, self.first = vectors, answers, first
+        self.stage = first_difference(failures[first.name])
+        self.limits = {name: first_difference(results) for name, results in failures.items()}
+        alike = [case for case in vectors.cases if case.op == first.op and answers.get(case.name) and
+                 case.result == "valid" and size(case) > 0]
+        failing = [case for case in alike if self.limits.get(case.name) == self.stage]
+        passing = [case for case in alike if case.name not in failures]
+        self.cases = [*islice(spread(failing), FAILING), *islice(spread(passing), PASSING)]
+        self.elements = sum(result.wrong.size for case in self.cases for result in self.judged(case, Candidate(())))
+
+    def judged(self, case: Case, candidate: Candidate) -> Iterator[StageResult]:
+        """Yield the results of the stages up to the first that differs, with a candidate as the reference."""
+        for result in judge(case, self.vectors, self.answers[case.name], candidate.ops, candidate.streams):
+            if result.wrong is None:
+                continue
+            yield result
+            if result.stage == self.limits.get(case.name):
+                return
+
+    def ranked(self, candidates: list[Candidate]) -> list[Candidate]:
+        """Return the candidates that change an answer, with their shares, nearest first."""
+        shares = [replace(each, share=self.share(each)) for each in candidates]
+        return sorted((each for each in shares if each.share >= 0), key=lambda each: -each.share)
+
+    def share(self, candidate: Candidate) -> float:
+        """Return the share of elements that agree, in all cases or up to the first that does not; -1 without effect."""
+        right, total = 0, 0
+        for case in self.cases:
+            found = candidate.stages(case, self.vectors)
+            limit = self.limits.get(case.name)
+            if found is None or (limit and not total and not self.has_effect(case, found, limit)):
+                return -1.0
+            near = nearness(found[limit], self.answers[case.name][limit]) if limit else 1.0
+            if near < WORTH:
+                return right / total if total else near * WORTH
+            results = self.results(case, found, candidate)
+            right += sum(int((~result.wrong).sum()) for result in results)
+            total += sum(result.wrong.size for result in results)
+            if right < total:
+                break
+        return right / max(total, 1)
+
+    def told_apart(self, tied: list[Candidate]) -> list[Candidate]:
+        """Return those candidates that also agree in other cases, as long as several are left."""
+        known = {case.name for case in self.cases}
+        others = [case for case in self.vectors.cases if case.name not in known and self.answers.get(case.name)]
+        for case in sorted(others, key=lambda case: (case.name not in self.limits, size(case)))[:MORE]:
+            if len(tied) < 2:
+                break
+            found = [each.stages(case, self.vectors) for each in tied]
+            if any(not equal(stages, found[0]) for stages in found):
+                agree = [stages is not None and all(result.ok for result in self.results(case, stages, each))
+                         for each, stages in zip(tied, found, strict=True)]
+                tied = [each for each, ok in zip(tied, agree, strict=True) if ok] or tied
+        return tied
+
+    def results(self, case: Case, found: Stages, candidate: Candidate) -> list[StageResult]:
+        """Judge the answers to one case, up to the first stage that differs, with a candidate as the reference."""
+        noise = noise_of(case, self.vectors, candidate.ops, streams=candidate.streams)
+        stages = [replace(stage, array=found[stage.name], noise=noise.get(stage.name)) for stage in case.stages]
+        return list(self.judged(replace(case, stages=tuple(stages), accept=()), candidate))
+
+    def has_effect(self, case: Case, found: Stages, name: str) -> bool:
+        """Whether a stage with the bugs has other values than the expected ones."""
+        expected = next(stage.array for stage in case.stages if stage.name == name)
+        return not np.array_equal(found[name], expected, equal_nan=expected.dtype.kind == "f")
+
+
+def nearness(found: np.ndarray, answer: np.ndarray) -> float:
+    """Return the share of elements that agree to about two digits; integers must be equal."""
+    if found.dtype.kind != "f":
+        return float(np.mean(found == answer))
+    one, other = np.asarray(answer).astype(np.float64), found.astype(np.float64)
+    with np.errstate(all="ignore"):
+        allowed = 0.02 * np.maximum(np.abs(other), np.sqrt(np.nanmean(other**2)))
+        return float(np.mean((one == other) | (np.abs(one - other) <= allowed) | (np.isnan(one) & np.isnan(other))))
+
+
+def equal(a: Stages | None, b: Stages | None) -> bool:
+    """Whether the stages of two runs have the same values; NaN equals NaN."""
+    return a is b or (a is not None and b is not None and all(
+        np.array_equal(array, b[name], equal_nan=array.dtype.kind == "f") for name, array in a.items()))
+
+
+def size(case: Case) -> int:
+    """Return the number of elements of all stages."""
+    return sum(stage.array.size for stage in case.stages)
+
+
+def spread(cases: list[Case]) -> Iterator[Case]:
+    """Yield the cases so that different kinds, dialects and titles come early, smaller cases first."""
+    groups: dict[tuple, list[Case]] = {}
+    for case in sorted(cases, key=size):
+        groups.setdefault((case.kind, case.dialect), []).append(case)
+    for round_ in range(max(map(len, groups.values()), default=0)):
+        yield from (group[round_] for group in groups.values() if round_ < len(group))

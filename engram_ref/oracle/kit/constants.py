@@ -1,0 +1,23 @@
+"""Constants of the dialects: multipliers, primes, offsets and canonical maps as raw files, and configurations."""
+
+from engram_ref.addressing import addressing_of
+from engram_ref.config import EngramConfig
+from engram_ref.oracle.encoding import one_per_line, resolved
+from engram_ref.oracle.kit.plain import configuration_text, raw_files
+from engram_ref.text.maps import KNOWN_VOCABULARIES, load_map
+
+FOLDER = "constants"
+
+
+def constant_files(configs: list[EngramConfig]) -> dict[str, bytes]:
+    """Return {path: content} of the constants of some configurations."""
+    entries = {config.name: resolved(config) for config in configs}
+    files = {f"{FOLDER}/configurations.json": one_per_line(entries)}
+    for config in configs:
+        addressing = addressing_of(config)
+        files[f"{FOLDER}/{config.name}/configuration.txt"] = configuration_text(entries[config.name])
+        files |= raw_files({f"layer-{layer}.{name}": getattr(addressing, name)[layer] for layer in config.layer_ids
+                            for name in ("multipliers", "primes", "offsets")}, f"{FOLDER}/{config.name}")[0]
+    for vocabulary in {config.vocabulary: None for config in configs if config.vocabulary in KNOWN_VOCABULARIES}:
+        files |= raw_files({"canonical": load_map(vocabulary)}, f"{FOLDER}/{vocabulary}")[0]
+    return files

@@ -1,0 +1,140 @@
+"""Write a kit: its cases in both forms, constants, specification, README, and the digest of every file."""
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engram_ref import __version__
+from engram_ref.files import check_folder, write_folder
+from engram_ref.oracle.cases import Case, Stage, Vectors
+from engram_ref.oracle.encoding import as_json, manifest_json, one_per_line, resolved
+from engram_ref.oracle.flags import FLAGS
+from engram_ref.oracle.kit.cases import dialect_config, kit_cases
+from engram_ref.oracle.kit.constants import constant_files
+from engram_ref.oracle.kit.plain import case_text, configuration_path, configuration_text, path_of, raw_files
+from engram_ref.oracle.kit.read import ARRAYS, KIT_VERSION, SUMS
+from engram_ref.oracle.kit.readme import README, RESULTS, TOLERANCE, document_files, readme
+from engram_ref.oracle.noise import with_noise
+from engram_ref.oracle.structure import KIT_FIELDS, json_schema
+from engram_ref.oracle.vectors import INTEGERS, MANIFEST, read
+from engram_ref.presets import preset, presets
+
+SCHEMA_FILE = "manifest.schema.json"
+
+
+@dataclass(frozen=True)
+class Written:
+    """What `write_kit` wrote: the sha256 of SHA256SUMS, the number of cases by group, of files, and of bytes."""
+
+    digest: str
+    groups: Mapping[str, int]
+    files: int
+    bytes: int
+
+
+def write_kit(folder: Path, dialect: str | None = None,
+              progress: Callable[[int, int], None] = lambda done, total: None) -> Written:
+    """Write a kit to a new or empty folder, completely or not at all.
+
+    dialect    only the cases, constants and documents of this dialect, one of kit.cases.dialects(); None: of all
+    progress   called with the number of finished cases and the total
+    raises     InputError for an unknown dialect or a folder that cannot be written
+    """
+    check_folder(folder)
+    config = None if dialect is None else dialect_config(dialect)
+    vectors, cases = kit_cases(read(), config), []
+    for case in vectors.cases:
+        cases.append(with_noise(case, vectors))
+        progress(len(cases), len(vectors.cases))
+    constants = constant_files([config] if config else [preset(name) for name in presets()])
+    documents = document_files(config, sorted({case.op for case in cases}))
+    files = case_files(replace(vectors, cases=tuple(cases)), dialect or "", constants | documents)
+    write_folder(folder, files)
+    return Written(hashlib.sha256(files[SUMS]).hexdigest(), groups_of(cases), len(files), sum(map(len, files.values())))
+
+
+class Store:
+    """The arrays of a kit by key; equal ones are stored once."""
+
+    def __init__(self):
+        self.arrays: dict[str, np.ndarray] = {}
+        self.keys: dict[tuple, str] = {}
+
+    def add(self, array: np.ndarray, key: str) -> str:
+        """Store an array, unless an equal one is stored, and return its key."""
+        array = np.ascontiguousarray(array).reshape(array.shape)        # safetensors writes other layouts wrongly
+        content = (array.dtype.str, array.dtype.name, array.shape, array.tobytes())
+        key = self.keys.setdefault(content, key)
+        self.arrays.setdefault(key, array)
+        return key
+
+    def stage(self, stage: Stage, title: str) -> dict[str, str]:
+        """Store the arrays of a stage and return its entry in the manifest."""
+        expected = self.add(stage.array, f"{title}={stage.name}")
+        noise = {} if stage.noise is None else {
+            "noise": self.add(narrowed(stage.noise), f"{title}~{stage.name}")}
+        return {"name": stage.name, "class": stage.tolerance_class, "expected": expected} | noise
+
+
+def case_files(vectors: Vectors, dialect: str, files: dict[str, bytes]) -> dict[str, bytes]:
+    """Return {path: content} of a whole kit, given its constants and documents."""
+    from safetensors.numpy import save
+
+    store, configurations = Store(), {}
+    entries = [entry_of(case, vectors, store, configurations) for case in vectors.cases]
+    raw, located = raw_files(store.arrays, "arrays")
+    floats = {key: array for key, array in store.arrays.items() if array.dtype in (np.float16, np.float32, np.float64)}
+    integers = {key: as_json(array) for key, array in store.arrays.items() if key not in floats}
+    manifest = {"kit": KIT_VERSION, "engram_ref": __version__, "dialect": dialect, "groups": groups_of(vectors.cases),
+                "flags": {flag: FLAGS[flag] for flag in FLAGS if any(flag in case.flags for case in vectors.cases)},
+                "results": RESULTS, "tolerance": TOLERANCE, "configurations": configurations, "cases": entries}
+    index = "".join(f"{case.name}\n" for case in vectors.cases)
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema"} | json_schema(KIT_FIELDS)
+    files |= {README: readme(manifest), SCHEMA_FILE: json.dumps(schema, indent=1).encode(), ARRAYS: save(floats),
+              INTEGERS: one_per_line(integers), "cases/index.txt": index.encode(), **raw}
+    files |= {f"cases/{path_of(entry['name'])}/case.txt": case_text(entry, located) for entry in entries}
+    files |= {configuration_path(key): configuration_text(entry) for key, entry in configurations.items()}
+    files[MANIFEST] = manifest_json(manifest)
+    return files | {SUMS: "".join(f"{hashlib.sha256(files[name]).hexdigest()}  {name}\n"
+                                  for name in sorted(files)).encode()}
+
+
+def narrowed(noise: np.ndarray) -> np.ndarray:
+    """Return noise in float16, or in float32 if it is out of range; its precision does not matter."""
+    narrow, limits = np.asarray(noise, np.float32), np.finfo(np.float16)
+    fits = (narrow == 0) | ((narrow >= limits.tiny) & (narrow <= limits.max))
+    return narrow.astype(np.float16) if fits.all() else narrow
+
+
+def groups_of(cases: list[Case] | tuple[Case, ...]) -> dict[str, int]:
+    """Return the number of cases by group."""
+    return dict(sorted(Counter(case.group for case in cases).items()))
+
+
+def entry_of(case: Case, vectors: Vectors, store: Store, configurations: dict[str, Any]) -> dict[str, Any]:
+    """Store the arrays and configurations of a case and return its entry in the manifest."""
+    def stored(part: Any) -> Any:
+        """Return an argument with the keys of the store."""
+        if isinstance(part, list):
+            return [stored(inner) for inner in part]
+        match part:
+            case {"array": str(key)}:
+                return {"array": store.add(vectors.arrays[key], key)}
+            case {"configuration": str(key)}:
+                configurations[key] = resolved(vectors.configurations[key])
+            case dict():
+                return {name: stored(inner) for name, inner in part.items()}
+        return part
+
+    entry = {"name": case.name, "op": case.op, "dialect": case.dialect, "kind": case.kind, "result": case.result,
+             "group": case.group, "flags": list(case.flags), "arguments": stored(dict(case.arguments)),
+             "outputs": list(case.outputs), "stages": [store.stage(stage, case.name) for stage in case.stages]}
+    accept = [{"name": other.name, "why": other.why, "stages": [store.stage(stage, f"{case.name}, {other.name}")
+                                                                for stage in other.stages]} for other in case.accept]
+    return entry | ({"accept": accept} if accept else {})

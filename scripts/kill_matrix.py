@@ -1,0 +1,277 @@
+"""Compute the kill matrix: which cases of the kit fail for each bug of the catalogue, per form of answer.
+
+    python scripts/kill_matrix.py            write engram_ref/data/kill_matrix.json
+    python scripts/kill_matrix.py --check    compare with that file; exit code 1 if they differ or a bug survives
+
+A wrong port is emulated per form of answer: in float64, in float32, in float32 with outputs stored in bfloat16 or
+float16 (a fused kernel), and with every stage stored in these formats. A cell is
+
+    K   killed: a case of the group fails
+    s   survives: some answer changes, but every case passes
+    =   equal by construction: no answer of any case changes
+    .   not applicable: no case of the group calls what the bug changes
+"""
+
+import json
+import multiprocessing
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
+from functools import cache
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+
+from engram_ref.ops.namespace import NUMPY, Ops
+from engram_ref.oracle.bugs import BUGS, Bug, namespace_with, streams_with
+from engram_ref.oracle.cases import Case, Vectors
+from engram_ref.oracle.check.judge import Reference, judge, judge_stage
+from engram_ref.oracle.check.report import ORDER
+from engram_ref.oracle.kit.cases import kit_cases
+from engram_ref.oracle.kit.write import with_noise
+from engram_ref.oracle.noise import ALONE
+from engram_ref.oracle.run import Adapter, Stages, run
+from engram_ref.oracle.vectors import read
+from scripts.gate_test import gate_test
+
+FILE = Path(__file__).parents[1] / "engram_ref" / "data" / "kill_matrix.json"
+FORMS = ("float64", "float32", "bf16 outputs", "bf16 stages", "fp16 outputs", "fp16 stages")
+NARROW = {"bf16": ml_dtypes.bfloat16, "fp16": np.float16}
+STORED = ("concatenate", "linear", "rms_norm", "score", "factored_score", "gate", "apply_gate", "conv_silu", "add")
+"""Ops whose result is a stage of the module, which a port with stored stages writes to memory."""
+
+KILLED, SURVIVES, EQUAL, NOT_APPLICABLE = "Ks=."
+KINDS = ("plain", "solved", "schedules", "released")
+CLASSES = {"addressing": ("addressing",), "addressing_stream": ("addressing", "rows"), "engram": ("module",),
+           "engram_stream": ("module",), "forward": ("model", "addressing"), "forward_stream": ("model", "addressing")}
+"""Op -> the stream classes that its runner uses."""
+
+SINGLE = Adapter(lambda array: array.astype(np.float32) if array.dtype == np.float64 else array,
+                 dtype=lambda dtype: np.float32 if dtype == np.float64 else dtype)
+
+
+class Port:
+    """An emulated port with one form of answer.
+
+    narrow   format in which float answers are stored; None: that of the computation
+    part     "outputs" or "stages": which answers it gives
+    """
+
+    def __init__(self, form: str):
+        name, _, part = form.partition(" ")
+        self.form, self.narrow, self.part = form, NARROW.get(name), part or "stages"
+        self.adapter = Adapter() if form == "float64" else SINGLE
+        self.right = cache(self.answers)
+
+    def accepts(self, case: Case) -> bool:
+        """Whether the form applies to a case: stages are stored only in modules of one chunk."""
+        if case.result == "invalid":
+            return False
+        return self.narrow is None or self.part == "outputs" or (case.op == "engram" and len(
+            case.arguments["chunks"]) == 1)
+
+    def answers(self, number: int, *bugs: Bug) -> Stages:
+        """Return the answers to the case with this number in the kit."""
+        case = kit().cases[number]
+        ops = namespace_with(bugs)
+        if self.narrow is not None and self.part == "stages":
+            ops = storing(ops, self.narrow)
+        traced = case.traced and self.part == "stages"
+        with np.errstate(all="ignore"):
+            adapter = Adapter() if case.op in ALONE else self.adapter       # float64 in every port
+            stages = run(case, kit(), ops, adapter, traced, streams_with(bugs))
+            return {name: array if self.narrow is None or array.dtype.kind != "f" else array.astype(self.narrow)
+                    for name, array in stages.items() if self.part == "stages" or name in case.outputs}
+
+
+def storing(ops: Ops, narrow: type) -> Ops:
+    """Return a namespace whose STORED ops round their result."""
+    base = type(ops)
+
+    def op(name: str, self: Ops, *arguments: object, **named: object) -> object:
+        result = getattr(super(derived, self), name)(*arguments, **named)
+        return result.astype(narrow).astype(result.dtype)
+
+    members = {name: (lambda self, *a, _name=name, **n: op(_name, self, *a, **n)) for name in STORED}
+    derived = type("Storing", (base,), {"__slots__": (), **members})
+    return derived()
+
+
+@cache
+def kit() -> Vectors:
+    """Return the cases of the kit for all dialects, with their noise, small ones first."""
+    vectors = kit_cases(read())
+    size = lambda case: sum(stage.array.size for stage in case.stages)
+    cases = (with_noise(case, vectors) for case in sorted(vectors.cases, key=size))
+    return Vectors(vectors.arrays, vectors.configurations, tuple(cases))
+
+
+@cache
+def ports() -> dict[str, Port]:
+    """Return the emulated ports by form."""
+    return {form: Port(form) for form in FORMS}
+
+
+@cache
+def called() -> tuple[frozenset[str], ...]:
+    """Return, per case, the ops that it calls and its stream methods' classes."""
+    return tuple(frozenset(calls_of(case)) for case in kit().cases)
+
+
+def calls_of(case: Case) -> set[str]:
+    """Return the names of the ops that a case calls, and of its stream classes."""
+    names: set[str] = set(CLASSES.get(case.op, ()))
+
+    def op(name: str, self: Ops, *arguments: object, **named: object) -> object:
+        names.add(name)
+        return getattr(super(recording, self), name)(*arguments, **named)
+
+    members = {name: (lambda self, *a, _name=name, **n: op(_name, self, *a, **n)) for name in NUMPY.names()
+               if callable(getattr(Ops, name))}
+    recording = type("Recording", (Ops,), {"__slots__": (), **members})
+    if case.result != "invalid":
+        run(case, kit(), recording(), Adapter(), case.traced, streams_with(()))
+    return names
+
+
+def groups() -> tuple[str, ...]:
+    """Return the groups of cases by kind, then by topic in order of computation."""
+    places = lambda group: tuple(map(tuple.index, (KINDS, ORDER), group.split("/")))
+    return tuple(sorted({case.group for case in kit().cases}, key=places))
+
+
+def applicable(bug: Bug) -> dict[str, list[int]]:
+    """Return, per group, the numbers of the cases that call something that the bug changes."""
+    targets = {target.partition(".")[0] for target in bug.changes}
+    found: dict[str, list[int]] = {}
+    for number, (case, calls) in enumerate(zip(kit().cases, called(), strict=True)):
+        if targets & calls:
+            found.setdefault(case.group, []).append(number)
+    return found
+
+
+def cell(bug: Bug, port: Port, numbers: Sequence[int]) -> str:
+    """Return the cell of one bug and one group in one form of answer."""
+    best = NOT_APPLICABLE
+    for number in numbers:
+        if port.accepts(kit().cases[number]):
+            kind = outcome(bug, port, number)
+            if kind == KILLED:
+                return kind
+            best = min(best, kind, key="s=.".index)
+    return best
+
+
+def outcome(bug: Bug, port: Port, number: int) -> str:
+    """Return KILLED, SURVIVES or EQUAL for one case."""
+    case, right = kit().cases[number], port.right(number)
+    try:
+        answers = port.answers(number, bug)
+    except Exception:                                       # the wrong implementation does not accept these inputs
+        return EQUAL
+    answers = {stage: array.astype(right[stage].dtype) for stage, array in answers.items()}
+    changed = [stage for stage in case.stages if stage.name in answers and not identical(answers[stage.name],
+                                                                                         right[stage.name])]
+    if not changed:
+        return EQUAL
+    if case.accept:
+        return SURVIVES if all(result.ok for result in judge(case, kit(), answers)) else KILLED
+    reference = Reference(case, kit(), answers)
+    return SURVIVES if all(judge_stage(stage, answers[stage.name], reference).ok for stage in changed) else KILLED
+
+
+def identical(a: np.ndarray, b: np.ndarray) -> bool:
+    """Whether two answers have the same bits, or NaN in the same places."""
+    return a.shape == b.shape and a.dtype == b.dtype and bool(np.all((a == b) & (np.signbit(a) == np.signbit(b))
+                                                                     | (a != a) & (b != b)) if a.dtype.kind in "fV"
+                                                              else np.array_equal(a, b))
+
+
+def row(name: str) -> dict[str, dict[str, str]]:
+    """Return form -> group -> cell of one bug."""
+    bug = BUGS[name]
+    return {form: {group: cell(bug, port, numbers) for group, numbers in applicable(bug).items()}
+            for form, port in ports().items()}
+
+
+def reason(name: str, form: str) -> str:
+    """Return why no case kills a bug in one form: how many answers change, and by how many steps of the format."""
+    bug, port, changed, total, most = BUGS[name], ports()[form], 0, 0, 0.0
+    for number in (number for numbers in applicable(bug).values() for number in numbers):
+        if port.accepts(kit().cases[number]):
+            right, wrong = port.right(number), port.answers(number, bug)
+            for stage, array in right.items():
+                apart = steps_between(array, wrong[stage].astype(array.dtype))
+                changed, total = changed + int((apart > 0).sum()), total + apart.size
+                most = max(most, float(apart.max(initial=0.0)))
+    if not changed:
+        return f"none of {total:,} numbers changes"
+    return f"{changed:,} of {total:,} numbers change, by at most {most:,.0f} steps of the format"
+
+
+def steps_between(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """Return the differences of two arrays in units of their format's last place at each number; NaN equals NaN."""
+    if a.dtype.kind not in "fV":
+        return (a != b).astype(float)
+    with np.errstate(all="ignore"):
+        apart = np.abs(b.astype(np.float64) - a.astype(np.float64)) / step(a)
+    return np.where(np.isnan(apart), np.isnan(a) != np.isnan(b), apart)
+
+
+def step(array: np.ndarray) -> np.ndarray:
+    """Return the distance from each number to the next in its format."""
+    if array.dtype != ml_dtypes.bfloat16:
+        return np.spacing(np.abs(array)).astype(np.float64)
+    exponent = np.maximum(np.frexp(np.abs(array.astype(np.float64)))[1] - 1, -126)
+    return np.ldexp(1.0, exponent - 7)
+
+
+def matrix(names: Sequence[str], jobs: int) -> dict[str, dict[str, dict[str, str]]]:
+    """Return the rows of some bugs."""
+    for number in range(len(called())):                     # in this process, so that the others inherit them
+        for port in ports().values():
+            if port.accepts(kit().cases[number]):
+                port.right(number)
+    if jobs == 1:
+        return {name: row(name) for name in names}
+    with ProcessPoolExecutor(jobs, multiprocessing.get_context("fork")) as pool:
+        return dict(zip(names, pool.map(row, names, chunksize=2), strict=True))
+
+
+def survivors(rows: Mapping, form: str) -> list[str]:
+    """Return the bugs that no group kills in one form, of those that it applies to."""
+    return [name for name, cells in rows.items() if {*cells[form].values()} & {SURVIVES, EQUAL}
+            and KILLED not in cells[form].values()]
+
+
+def content(rows: Mapping) -> dict:
+    """Return the file's content; a row of cells has one letter per group."""
+    columns = groups()
+    return {
+        "groups": columns, "forms": FORMS,
+        "cells": {name: {form: "".join(cells[form].get(group, NOT_APPLICABLE) for group in columns) for form in FORMS}
+                  for name, cells in rows.items()},
+        "survivors": {form: {name: reason(name, form) for name in survivors(rows, form)} for form in FORMS},
+        "gate test": gate_test(),
+    }
+
+
+def main(arguments: list[str]) -> int:
+    started = time.monotonic()
+    found = content(matrix(list(BUGS), jobs=2))
+    seconds = time.monotonic() - started
+    text = json.dumps(found, indent=1) + "\n"
+    surviving = {form: found["survivors"][form] for form in FORMS[:2] if found["survivors"][form]}
+    print(f"{len(BUGS)} bugs, {len(kit().cases)} cases, {seconds:.0f} s; survivors: {surviving or 'none'}")
+    if "--check" in arguments:
+        same = FILE.read_text(encoding="utf-8") == text
+        print("equal to the committed file" if same else f"different from {FILE.name}: run scripts/kill_matrix.py")
+        return 0 if same and not surviving else 1
+    FILE.write_text(text, encoding="utf-8")
+    return 1 if surviving else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,400 @@
+"""A written kit: its layout, its two forms, its README and its readers in C and Python."""
+
+import hashlib
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import ml_dtypes
+import numpy as np
+import pytest
+
+from engram_ref.addressing import addressing_of
+from engram_ref.oracle.encoding import decode_all
+from engram_ref.oracle.flags import FLAGS
+from engram_ref.oracle.kit import write as kit_write
+from engram_ref.oracle.kit.cases import dialect_config, dialects, kit_cases
+from engram_ref.oracle.kit.plain import DTYPES, path_of, shape_text
+from engram_ref.oracle.kit.read import SUMS, read_kit
+from engram_ref.oracle.noise import noise_of
+from engram_ref.oracle.run import RUNNERS
+from engram_ref.oracle.structure import KIT_FIELDS, check_structure
+from engram_ref.oracle.vectors import read
+from engram_ref.presets import preset, presets
+from engram_ref.text.maps import load_map
+from tests.kits import few_kit_cases, write_few
+
+SIZES = {word: np.dtype(getattr(ml_dtypes, name, name)).itemsize for name, word in DTYPES.items()}
+EXAMPLES = Path(kit_write.__file__).parent / "examples"
+
+
+@pytest.fixture(scope="module")
+def kit(tmp_path_factory):
+    """The folder of a small kit."""
+    return write_few(tmp_path_factory.mktemp("kit") / "kit")
+
+
+def manifest_of(folder):
+    return json.loads((folder / "manifest.json").read_bytes())
+
+
+def same_arrays(a, b):
+    return a.dtype == b.dtype and a.shape == b.shape and a.tobytes() == b.tobytes()
+
+
+def flat(part):
+    """Yield every array and every other value of decoded arguments."""
+    if isinstance(part, dict):
+        for name in part:
+            yield from flat(part[name])
+    elif isinstance(part, list | tuple):
+        for inner in part:
+            yield from flat(inner)
+    else:
+        yield part
+
+
+def test_a_kit_is_read_as_it_was_written(kit):
+    expected, found = few_kit_cases(), read_kit(kit).vectors
+    for old, new in zip(expected.cases, found.cases, strict=True):
+        assert (old.name, old.op, old.dialect, old.flags, old.outputs, old.kind, old.result) == (
+            new.name, new.op, new.dialect, new.flags, new.outputs, new.kind, new.result)
+        pairs = zip(flat(decode_all(old.arguments, expected.arrays, expected.configurations)),
+                    flat(decode_all(new.arguments, found.arrays, found.configurations)), strict=True)
+        assert all(same_arrays(a, b) if isinstance(a, np.ndarray) else a == b for a, b in pairs)
+        stages = zip([*old.stages, *(s for other in old.accept for s in other.stages)],
+                     [*new.stages, *(s for other in new.accept for s in other.stages)], strict=True)
+        for a, b in stages:
+            assert (a.name, a.tolerance_class) == (b.name, b.tolerance_class) and same_arrays(a.array, b.array)
+            assert (b.noise is None) == (a.tolerance_class == "exact")
+    assert any(case.accept for case in found.cases)
+
+
+def test_the_digest_is_that_of_the_list_of_digests(kit):
+    listed = dict(reversed(line.split("  ")) for line in (kit / SUMS).read_text(encoding="utf-8").splitlines())
+    files = {path.relative_to(kit).as_posix(): path for path in kit.rglob("*") if path.is_file()}
+    digests = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
+    assert {name: digest for name, digest in digests.items() if name != SUMS} == listed
+    assert read_kit(kit).digest == hashlib.sha256((kit / SUMS).read_bytes()).hexdigest()
+
+
+def test_writing_again_gives_the_same_digest(kit, tmp_path):
+    assert read_kit(write_few(tmp_path / "again")).digest == read_kit(kit).digest
+
+
+def test_the_manifest_satisfies_its_schema(kit):
+    jsonschema = pytest.importorskip("jsonschema")
+    schema = json.loads((kit / "manifest.schema.json").read_bytes())
+    jsonschema.Draft202012Validator.check_schema(schema)
+    validator = jsonschema.Draft202012Validator(schema)
+    validator.validate(manifest_of(kit))
+    for field in KIT_FIELDS:
+        for damage in (lambda m, f: m.pop(f), lambda m, f: m.update({f: None})):
+            manifest = manifest_of(kit)
+            damage(manifest, field)
+            assert not validator.is_valid(manifest), field
+    for damage in (lambda case: case.pop("outputs"), lambda case: case["stages"][0].update({"class": 1}),
+                   lambda case: case.update(name=[])):
+        manifest = manifest_of(kit)
+        damage(manifest["cases"][0])
+        assert not validator.is_valid(manifest)
+        with pytest.raises(ValueError, match=r"cases\[0\]"):
+            check_structure(manifest, KIT_FIELDS, "file")
+
+
+def test_every_array_is_stored_once(kit):
+    contents = [(path.name.split(".", 1)[1][-40:], path.read_bytes()) for path in (kit / "arrays").rglob("*.bin")]
+    kinds = [(re.search(r"\.(\w+\.[\dx]+|\w+\.scalar)\.bin$", f".{name}")[1], data) for name, data in contents]
+    assert len(set(kinds)) == len(kinds) > 50
+
+
+def test_noise_is_stored_with_three_digits(kit):
+    found, expected = read_kit(kit).vectors, few_kit_cases()
+    for case in found.cases:
+        measured = noise_of(case, expected) if any(stage.noise is not None for stage in case.stages) else {}
+        for stage in case.stages:
+            if stage.noise is not None:
+                assert np.allclose(stage.noise, measured[stage.name], rtol=2**-11, atol=0)
+
+
+def parsed(kit, name):
+    """case.txt as [(first word, other words)], and the alternatives after `accept`."""
+    lines = [line.split(" ") for line in (kit / "cases" / name / "case.txt").read_text(encoding="utf-8").splitlines()]
+    assert all(len(line) >= 2 and "" not in line and len(" ".join(line)) < 8192 for line in lines)
+    return [(word, rest) for word, *rest in lines]
+
+
+def raw(kit, dtype, shape, path):
+    """Read one raw array as the README describes, without the package."""
+    assert path.endswith(f".{dtype}.{shape}.bin" if dtype != "str" else f".{dtype}.{shape}.txt") and len(path) < 200
+    data = (kit / path).read_bytes()
+    sizes = [] if shape == "scalar" else [int(n) for n in shape.split("x")]
+    if dtype == "str":
+        return np.array(data.decode()).reshape(sizes)
+    name = {word: name for name, word in DTYPES.items()}[dtype]
+    return np.frombuffer(data, getattr(ml_dtypes, name, name)).reshape(sizes)
+
+
+def test_the_plain_form_has_every_array_of_a_case(kit):
+    """Every argument, stage and noise of the JSON form, in the same order."""
+    for case in read_kit(kit).vectors.cases:
+        lines = parsed(kit, case.name)
+        [name], [op] = (rest for word, rest in lines if word in ("name", "op"))
+        assert (name, op) == (case.name, case.op)
+        assert [rest[0] for word, rest in lines if word == "flag"] == list(case.flags)
+        answers = [(word, rest) for word, rest in lines if word in ("stage", "output")]
+        stages = [*case.stages, *(stage for other in case.accept for stage in other.stages)]
+        for stage, (word, (title, dtype, shape, path, kind, *noise)) in zip(stages, answers, strict=True):
+            assert word == ("output" if stage.name in case.outputs else "stage")
+            assert (title, kind) == (stage.name, stage.tolerance_class)
+            assert np.array_equal(raw(kit, dtype, shape, path), stage.array, equal_nan=dtype[0] == "f")
+            assert len(noise) == (stage.noise is not None)
+            if noise:
+                assert (raw(kit, noise[0].split(".")[-3], shape, noise[0]) == stage.noise).all()
+        assert len([rest for word, rest in lines if word == "accept"]) == len(case.accept)
+
+
+def keys_of(part):
+    """Yield the key of every array in the JSON form of arguments."""
+    if isinstance(part, dict) and set(part) == {"array"}:
+        yield part["array"]
+    elif isinstance(part, dict | list):
+        for inner in part.values() if isinstance(part, dict) else part:
+            yield from keys_of(inner)
+
+
+def test_the_plain_form_has_every_argument_of_a_case(kit):
+    vectors = read_kit(kit).vectors
+    for case in vectors.cases:
+        lines = parsed(kit, case.name)
+        arrays = [raw(kit, *rest[1:]) for word, rest in lines if word in ("argument", "parameter")]
+        expected = [vectors.arrays[key] for key in keys_of(case.arguments)]
+        assert all(same_arrays(a, b) or np.array_equal(a, b) for a, b in zip(arrays, expected, strict=True))
+        named = {rest[0].split(".")[0] for word, rest in lines if word in ("argument", "value", "config", "generated")}
+        named |= {"parameters"} & set(case.arguments) | ({"steps"} if any(word == "step" for word, _ in lines) else set())
+        if "generated" not in str(case.arguments):
+            assert named == set(case.arguments)
+
+
+def test_lines_of_each_form(kit):
+    text = lambda name: (kit / "cases" / name / "case.txt").read_text(encoding="utf-8")
+    assert "\nvalue text \" Caf\\u00e9\\n\"\n" in text("normalise/accents")
+    assert "\nvalue form signed_sqrt\n" in text("gate/signed_sqrt-edges")
+    assert "\nvalue eps null\n" in text("rms_norm/machine-eps")
+    assert "\nvalue chunks 3 2\n" in text("engram/demo-like-chunked")
+    assert "\nvalue dtype f64\n" in text("decode/fp32") and "\nargument gathered.0 f64 " in text("decode/fp32")
+    assert "\nstep main fork draft\nstep draft feed 1\n" in text("engram_stream/demo-like-fork")
+    assert "\naccept without a floor\n" in text("quantise/faint")
+    assert re.search(r"\ngenerated gathered.0 u8 1x3x24x256 \d+ 1 0\n", text("decode/deepseek-v4.1-flash"))
+    assert re.search(r"\ngenerated key_gain f64 4x1024 \d+ \d+ -6\n", text("released_gate/demo"))
+    assert re.search(r"\nargument tokens.0 ", text("join/three"))
+
+
+def test_constants_equal_those_of_the_presets(kit):
+    configurations = json.loads((kit / "constants" / "configurations.json").read_bytes())
+    assert list(configurations) == list(presets())
+    for name in presets():
+        addressing, folder = addressing_of(preset(name)), kit / "constants" / name
+        for layer in preset(name).layer_ids:
+            for kind in ("multipliers", "primes", "offsets"):
+                array = getattr(addressing, kind)[layer]
+                [path] = folder.glob(f"layer-{layer}.{kind}.*")
+                assert path.name.endswith(f".i64.{len(array)}.bin")
+                assert path.read_bytes() == array.astype("<i8").tobytes()
+        lines = (folder / "configuration.txt").read_text(encoding="utf-8").splitlines()
+        fields = dict(line.split(" ", 1) for line in lines)
+        assert {key: value for key, value in fields.items() if "." not in key and key != "config"} == {
+            field: as_words(value) for field, value in configurations[name]["values"].items()}
+    for path in kit.glob("constants/*/canonical.*"):
+        assert path.read_bytes() == load_map(path.parent.name).astype("<i8").tobytes()
+    assert len(list(kit.glob("constants/*/canonical.*"))) == 2
+
+
+def as_words(value):
+    """A field as README.md describes it."""
+    if isinstance(value, list):
+        return " ".join(map(str, value))
+    return value if isinstance(value, str) else json.dumps(value)
+
+
+def test_paths_suit_every_file_system(kit):
+    names = [path.relative_to(kit).as_posix() for path in kit.rglob("*")]
+    assert len({name.lower() for name in names}) == len(names)
+    assert all(re.fullmatch(r"[\w./=~^+-]+", name) and len(name) < 200 for name in names)
+    assert (kit / "cases" / "index.txt").read_text(encoding="utf-8").split() == [case.name for case in read_kit(kit).vectors.cases]
+
+
+def test_names_of_all_golden_cases_are_paths():
+    names = [case.name for case in read().cases]
+    assert [name for name in names if path_of(name) != name or name.count("/") != 1 or len(name) > 120] == []
+    assert len({name.lower() for name in names}) == len(names)
+
+
+# The readme and its programs
+
+def readme_of(kit):
+    return (kit / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_readme_is_complete(kit):
+    text, manifest = readme_of(kit), manifest_of(kit)
+    assert "{{" not in text and len(manifest["cases"]) > 10
+    for flag in manifest["flags"]:
+        assert f"| `{flag}` | {FLAGS[flag]} |" in text
+    for group, count in manifest["groups"].items():
+        assert f"| `{group}` | {count} |" in text
+    words = {word for case in manifest["cases"] for word, _ in parsed(kit, case["name"])}
+    assert words <= set(re.findall(r"^\| `(\w+) [A-Z]", text, re.M)), "a line that the grammar lacks"
+    for op in {case["op"] for case in manifest["cases"]}:
+        assert f"## {op}\n" in (kit / "specification" / "ops.md").read_text(encoding="utf-8")
+    special = set(RUNNERS) - {name for name in RUNNERS if name.endswith("_stream")}
+    assert special == set(re.findall(r"^\| `(\w+)` \|", text.split("Other ops that are not plain functions:")[1]
+                                     .split("##")[0], re.M))
+    nulls = {key for path in kit.glob("con*/**/con*.txt") for key, _, value in
+             (line.partition(" ") for line in path.read_text(encoding="utf-8").splitlines()) if value == "null"}
+    assert {key.split(".")[-1] for key in nulls} <= set(re.findall(r"`(\w+)`", text.split("`null` means:")[1][:900]))
+
+
+@pytest.fixture(scope="module")
+def compiler():
+    path = shutil.which("cc") or shutil.which("gcc")
+    if path is None:
+        pytest.skip("no C compiler")
+    return path
+
+
+def compiled(compiler, folder, *sources):
+    """Compile programs as one file, with warnings, and return the path of the result."""
+    (folder / "port.c").write_text("".join(sources), encoding="utf-8")
+    command = [compiler, "-O2", "-Wall", "-Wno-unused-result", "-fsanitize=address,undefined", "-o", "port", "port.c",
+               "-lm"]
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stderr == "", done.stderr
+    return folder / "port"
+
+
+def blocks_of(kit, language):
+    return re.findall(rf"```{language}\n(.*?)```", readme_of(kit), re.S)
+
+
+def test_the_c_program_of_the_readme_answers_silu(kit, compiler, tmp_path):
+    reader, example, _ = blocks_of(kit, "c")
+    port = compiled(compiler, tmp_path, reader, example)
+    subprocess.run([port, kit, tmp_path / "results"], check=True, env={"ASAN_OPTIONS": "detect_leaks=0"})
+    [case] = [case for case in read_kit(kit).vectors.cases if case.op == "silu"]
+    found = np.fromfile(tmp_path / "results" / case.name / f"output.f64.{shape_text(case.stages[0].array.shape)}.bin")
+    assert np.allclose(found, case.stages[0].array, rtol=1e-14, atol=0, equal_nan=True)
+
+
+PRINT = """
+int main(int count, char **argument) {
+    static Line line[4096];
+    for (int k = 2; k < count; k++)
+        for (int i = 0, n = read_case(argument[1], argument[k], line); i < n; i++) {
+            Line *l = &line[i];
+            printf("%s %s", l->word, l->name);
+            if (!strstr("argument parameter stage output", l->word)) { printf("%s", l->data); continue; }
+            long bits = strpbrk(l->dtype, "0123456789") ? atol(strpbrk(l->dtype, "0123456789")) : 8, sum = 0;
+            for (int j = 0; j < l->axes; j++) printf(" %ld", l->shape[j]);
+            for (long j = 0; j < l->size * bits / 8; j++) sum += (j % 251 + 1) * (unsigned char)l->data[j];
+            printf(" %s %ld\\n", l->dtype, sum);
+        }
+}
+"""
+
+
+def test_the_c_reader_reads_every_case(kit, compiler, tmp_path):
+    """The program prints every line, and a checksum of every array."""
+    vectors = read_kit(kit).vectors
+    names = [case.name for case in vectors.cases if case.op != "normalise"]         # its answer is text
+    port = compiled(compiler, tmp_path, blocks_of(kit, "c")[0], PRINT)
+    done = subprocess.run([port, kit, *names], check=True, capture_output=True, env={"ASAN_OPTIONS": "detect_leaks=0"})
+    expected = []
+    for name in names:
+        for word, rest in parsed(kit, name):
+            if word in ("argument", "parameter", "stage", "output"):
+                data = np.frombuffer(raw(kit, *rest[1:4]).tobytes(), np.uint8).astype(int)
+                sizes = [] if rest[2] == "scalar" else rest[2].split("x")
+                rest = [rest[0], *sizes, rest[1], str((data * (np.arange(len(data)) % 251 + 1)).sum())]
+            expected.append(" ".join([word, *rest]))
+    assert done.stdout.decode().splitlines() == expected and len(expected) > 100
+
+
+def test_the_reader_in_c_is_short():
+    lines = (EXAMPLES / "reader.c").read_text(encoding="utf-8").splitlines()
+    function = lines[next(i for i, line in enumerate(lines) if line.startswith("int read_case")) :]
+    assert len(function) <= 25 and max(map(len, lines)) <= 120
+
+
+def test_the_python_program_of_the_readme_answers_silu(kit, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "KIT").symlink_to(kit)
+    [block] = blocks_of(kit, "python")
+    exec(compile(block, "README.md", "exec"), {})
+    assert "engram_ref" not in block
+    [case] = [case for case in read_kit(kit).vectors.cases if case.op == "silu"]
+    found = np.load(tmp_path / "RESULTS" / case.name / "output.npy")
+    assert np.allclose(found, case.stages[0].array, rtol=1e-14, atol=0, equal_nan=True)
+
+
+GENERATED = """
+#include <stdio.h>
+int main() { for (int i = 0; i < 1000; i++) printf("%.17g\\n", generated(7, i % 5, i, -6)); }
+"""
+
+
+def test_the_generator_in_c(kit, compiler, tmp_path):
+    """It equals a plain version in Python integers, and all its numbers are numbers of bfloat16."""
+    def generated(seed, tensor, i, exponent):
+        mask = 2**64 - 1
+        z = (seed + tensor * 0xD1342543DE82EF95 + (i + 1) * 0x9E3779B97F4A7C15) & mask
+        z = ((z ^ z >> 30) * 0xBF58476D1CE4E5B9) & mask
+        z = ((z ^ z >> 27) * 0x94D049BB133111EB) & mask
+        z ^= z >> 31
+        return ((z & 127) + (z >> 8 & 127) - 127) * 2.0**exponent
+
+    port = compiled(compiler, tmp_path, blocks_of(kit, "c")[-1], GENERATED)
+    found = np.array(subprocess.run([port], check=True, capture_output=True, text=True).stdout.split(), float)
+    assert (found == [generated(7, i % 5, i, -6) for i in range(1000)]).all()
+    assert (found.astype(ml_dtypes.bfloat16).astype(float) == found).all() and len(set(found)) > 150
+
+
+# Dialects
+
+@pytest.mark.parametrize("name", dialects())
+def test_a_dialect_has_the_cases_that_its_port_can_pass(name):
+    config, vectors = dialect_config(name), read()
+    cases = kit_cases(vectors, config).cases
+    ops = {case.op for case in cases}
+    assert 250 < len(cases) < len(vectors.cases) and {"mix", "table_rows", "linear", "mla", "moe"} <= ops
+    assert {"short_conv", "conv_silu", "next_taps"} <= ops if config.conv_kernel else "short_conv" not in ops
+    assert ({"quantise", "requantise"} <= ops) == (config.rounding == "fp8_bf16")
+    assert ("splitmix64_multipliers" in ops) == (config.multiplier_generator == "splitmix64")
+    assert {case.arguments["form"] for case in cases if case.op == "gate"} == {config.gate_form}
+    assert {case.dialect for case in cases} & set(presets()) <= {config.name}
+    assert "engram" in ops and ("gather_decode" in ops or config.rounding != "none")
+    for flag, allowed in (("dead", config.dead_barrier), ("eos", config.eos_id is not None)):
+        marked = [case for case in cases if flag in case.flags and "parameters" not in case.arguments]
+        assert bool(marked) == allowed
+
+
+def test_the_dialects_together_have_every_preset_and_no_case_of_another(kit):
+    by_dialect = {name: {case.name for case in kit_cases(read(), dialect_config(name)).cases} for name in dialects()}
+    assert by_dialect["paper"] == by_dialect["engram-27b"]
+    assert "engram/paper-like-batch" in by_dialect["paper"] and "engram/demo-like-batch" not in by_dialect["paper"]
+    assert "engram/v4.1-rounded-4" in by_dialect["deepseek-v4.1-flash"]
+    assert not any(name.startswith("engram/v4.1-like-unrounded") for name in by_dialect["deepseek-v4.1-flash"])
+    assert "addressing/demo-layer-1" in by_dialect["demo"] - by_dialect["paper"]
+
+
+def test_a_kit_of_a_dialect_has_only_its_constants_and_documents(tmp_path):
+    v41 = write_few(tmp_path / "v41", "deepseek-v4.1-flash")
+    assert {path.name for path in (v41 / "constants").iterdir()} == {"configurations.json", "deepseek-v4.1-flash",
+                                                                   "deepseek-v4"}
+    assert {path.name for path in (v41 / "specification").iterdir()} == {"v4.1.md", "backbone.md", "files.md", "ops.md"}
+    assert read_kit(v41).dialect == "deepseek-v4.1-flash" and "the dialect `deepseek-v4.1-flash`" in readme_of(v41)
+    qwen = write_few(tmp_path / "qwen", "qwen4exp-ple")
+    assert {path.name for path in (qwen / "constants").iterdir()} == {"configurations.json", "qwen4exp-ple"}
+    assert "qwen.md" in {path.name for path in (qwen / "specification").iterdir()}

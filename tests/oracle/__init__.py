@@ -1,0 +1,1 @@
+"""Tests of the oracle: the kit, its verdicts, and its diagnosis."""
