@@ -1,4 +1,4 @@
-"""Random configurations that mix the fields of all dialects, with random streams, parameters and memory layouts.
+"""Cases of random configurations, with random streams, parameters and memory layouts; engram_ref/testing/draw.py draws.
 
 (SEED, number) determines a case. The environment variables ENGRAM_REF_MIXED_SEED and ENGRAM_REF_MIXED_CASES change the
 seed and the number of cases.
@@ -9,30 +9,28 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import pairwise
-from math import gcd
 
 import ml_dtypes
 import numpy as np
 
-from engram_ref import Addressing, Vocabulary, ops, preset
-from engram_ref.config import CHOICES, EngramConfig
+from engram_ref import Addressing, Vocabulary, ops
+from engram_ref.config import EngramConfig
+from engram_ref.layout import layout
 from engram_ref.model.engram_parameters import shapes
-from engram_ref.ops import DEAD
 from engram_ref.oracle.slow import addressing as slow_addressing
 from engram_ref.oracle.slow import primes as slow_primes
+from engram_ref.testing.draw import (
+    picker,
+    random_config,
+    random_history,
+    random_ids,
+    random_shape,
+)
 from tests import enclosures
 
 SEED = int(os.environ.get("ENGRAM_REF_MIXED_SEED", "20260112"))
 COMPILED = os.environ.get("NUMBA_DISABLE_JIT", "0") == "0"
 CASES = int(os.environ.get("ENGRAM_REF_MIXED_CASES", "300" if COMPILED else "60"))     # plain Python kernels are slow
-
-HIDDEN_SIZES = (1, 2, 3, 7, 16, 17, 33, 60, 64)
-ROW_WIDTHS = (1, 2, 3, 5, 7, 13, 33)
-
-
-def picker(rng):
-    """Return a function that picks one of its arguments at random."""
-    return lambda *values: values[rng.integers(len(values))]
 
 
 @contextmanager
@@ -42,39 +40,6 @@ def reproducible(number):
         yield
     except Exception as error:
         raise AssertionError(f"seed {SEED}, case {number}: {type(error).__name__}: {error}") from error
-
-
-def random_config(rng, **fixed):
-    """Return a configuration of raw ids; all variable fields are drawn independently, except those in `fixed`."""
-    pick = picker(rng)
-    choices = {field: pick(*names) for field, names in CHOICES.items()} | fixed
-    N, heads, size, base = pick(2, 3, 4, 5), pick(1, 2, 3), pick(7, 300, 129_280), pick(0, 1)
-    layers = tuple(int(i) + base for i in rng.choice(40, pick(1, 2, 3), replace=False))
-    pad = int(rng.integers(size))
-    return replace(
-        preset("tiny"), name="mixed", **choices, layer_ids=layers, layer_base=base, hidden_size=pick(*HIDDEN_SIZES),
-        n_branches=pick(1, 2, 3, 4), vocabulary=None, vocab_size=size, canonical_size=size, pad_id=pad,
-        dead_barrier=pick(True, False), eos_id=pick(None, pad, int(rng.integers(size))), max_ngram=N, n_heads=heads,
-        table_sizes=tuple(rng.integers(1, 40, N - 1).tolist()), seed=int(rng.integers(2**40)),
-        multipliers=random_multipliers(rng, len(layers), N), row_width=random_width(rng, choices, (N - 1) * heads),
-        row_multiple=pick(1, 1, 7, 128), projection_bias=pick(True, False), norm_eps=pick(None, 1e-20, 1e-6, 1e-5),
-        conv_kernel=pick(0, 1, 2, 3, 4), conv_dilation=pick(1, 2, 3), conv_norm_eps=pick(1e-20, 1e-6, 1e-5),
-        quantise_floor=pick(0.0, 1e-4, 0.5))
-
-
-def random_multipliers(rng, layers, N):
-    """Return None, for generated multipliers, or arbitrary int64: some are negative, some have products that wrap."""
-    drawn = rng.integers(-(2**63), 2**63 - 1, (layers, N), endpoint=True)
-    return None if rng.random() < 0.6 else tuple(map(tuple, drawn.tolist()))
-
-
-def random_width(rng, choices, columns):
-    """Return a row width that is valid for codec and rounding."""
-    if choices["table_codec"] == "fp8_e8m0":
-        return 32 * int(rng.integers(1, 3))
-    if choices["rounding"] == "fp8_bf16":
-        return 32 // gcd(columns, 32) * int(rng.integers(1, 4))
-    return picker(rng)(*ROW_WIDTHS)
 
 
 def one_layer(config):
@@ -99,26 +64,6 @@ def random_addressing(rng):
     config = replace(config, vocabulary="mixed", vocab_size=size, canonical_size=classes, pad_id=config.pad_id % size,
                      eos_id=None if config.eos_id is None else config.eos_id % size)
     return config, Vocabulary("mixed", canonical)
-
-
-def random_shape(rng, N):
-    """Return batch size and number of tokens: none, one, the length of the history, or more."""
-    return picker(rng)(0, 1, 1, 3, 3), picker(rng)(0, 1, 1, N - 1, int(rng.integers(1, 20)), 63)
-
-
-def random_ids(rng, config, size, shape):
-    """Return raw or canonical ids below `size`; DEAD and EOS are frequent if the dialect has them."""
-    ids = rng.integers(0, size, shape)
-    if config.eos_id is not None:
-        ids = np.where(rng.random(shape) < 0.15, config.eos_id % size, ids)
-    return np.where(rng.random(shape) < 0.15, DEAD, ids) if config.dead_barrier else ids
-
-
-def random_history(rng, config, batch):
-    """Return the last N-1 canonical ids of streams of any length; short streams are padded with DEAD on the left."""
-    span = config.max_ngram - 1
-    ids = random_ids(rng, config, config.canonical_size, (batch, span))
-    return np.where(np.arange(span) < rng.integers(0, span + 1, (batch, 1)), DEAD, ids)
 
 
 def random_cuts(rng, length):
@@ -234,7 +179,7 @@ def random_parameters(rng, config, dtype):
         else:
             values = values * (size if name.startswith("table") or name.endswith("bias") else shape[-1] ** -0.5)
         parameters[name] = values.astype(dtype)
-    parameters["column_offsets"] = Addressing(config).offsets[layer]
+    parameters["column_offsets"] = layout(config, layer).offsets
     if config.table_codec == "fp8_e8m0":
         return parameters | random_codes(rng, parameters)
     return parameters | random_numbers(rng, config, parameters)

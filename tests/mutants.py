@@ -2,7 +2,8 @@
 
 A mutant replaces one function everywhere in the package, or one method of a class, by a wrong version. The test that it
 names must then fail: with an assertion, with the package's own error, or with a NumPy warning, which these tests turn
-into an error.
+into an error. Mistakes of ports are taken from the bug catalogue, engram_ref.oracle.bugs: a mutant "NAME" or
+"NAME, where" is its bug NAME. The others are mistakes in the package's internals.
 """
 
 import importlib

@@ -1,13 +1,13 @@
 """Mutants of the float functions: codecs, tables, norms, gate, roundings, convolution, parameter names.
 
+BUGS: name of a bug in engram_ref.oracle.bugs -> (its target, test that must fail, the test's arguments).
 MUTANTS: name -> (function in engram_ref, wrong variant, test that must fail, the test's arguments); see mutants.py.
-The wrong variants are defined in engram_ref/oracle/wrong/floats.py.
 """
 
 import numpy as np
 
 from engram_ref.oracle import small_modules
-from engram_ref.oracle.wrong import floats as wrong
+from tests.catalogue import port_bugs
 
 CODECS = "unit.test_codecs:test_"
 EVERY_PAIR = CODECS + "every_pair_decodes_to_the_float32_product"
@@ -29,115 +29,100 @@ BEFORE_GATE = ROUNDING + "stages_before_the_gate_are_reproduced_exactly"
 DEMO, PAPER, QWEN, TILEKERNELS = ((f"{name}-like", (2, 5)) for name in ("demo", "paper", "qwen", "tilekernels"))
 """Arguments of MODULE: dialect, (batch, length)."""
 
+SCALES = (QUANTISE + "quantise_matches_exact_fractions", ("random", 1e-4))
 STORED: dict[str, tuple] = {
-    "e8m0-shift": ("ops.codecs:dequantise", wrong.shifted_scale, EVERY_PAIR),
-    "e4m3-480": ("ops.codecs:dequantise", wrong.nan_codes_are_480, EVERY_PAIR),
-    "e4m3-fnuz": ("ops.codecs:dequantise", wrong.fnuz_bias, EVERY_PAIR),
-    "e4m3-subnormals-flushed": ("ops.codecs:dequantise", wrong.flushed_subnormals, EVERY_PAIR),
-    "e4m3-subnormals-normal": ("ops.codecs:dequantise", wrong.subnormals_with_a_hidden_one, EVERY_PAIR),
-    "scale-block-128": ("ops.codecs:dequantise", wrong.scale_per_128_channels,
-                        CODECS + "scales_belong_to_blocks_of_32_channels"),
-    "bf16-truncated": ("ops.codecs:round_bf16", wrong.truncated_bf16, QUANTISE + "round_bf16_is_nearest_ties_to_even"),
-    "quantise-for-480": ("ops.codecs:quantise", wrong.scale_for_480, QUANTISE + "quantise_matches_exact_fractions",
-                         ("edge of the scale", 0.0)),
-    "quantise-missing": ("ops.codecs:requantise", lambda original, x, floor: x, ROUNDED_INPUT, (1.0, 1e-4)),
-    "amax-floor-missing": ("ops.codecs:quantise", lambda original, x, floor=0.0: original(x, 0.0),
-                           QUANTISE + "no_scale_is_below_the_floors"),
-    "amax-floor-missing, projection": ("ops.codecs:requantise", lambda original, x, floor: original(x, 0.0),
-                                       ROUNDED_INPUT, (2.0**-34, 1e-4)),
-    "amax-floor-of-the-release-only": ("ops.codecs:requantise", lambda original, x, floor: original(x),
-                                       ROUNDED_INPUT, (2.0**-34, 0.0)),
-    "scale-to-the-nearest-power": ("ops.codecs:quantise", wrong.scale_to_the_nearest_power,
-                                   QUANTISE + "quantise_matches_exact_fractions", ("random", 1e-4)),
-    "scale-of-the-power-below": ("ops.codecs:quantise", wrong.scale_of_the_power_below,
-                                 QUANTISE + "quantise_matches_exact_fractions", ("random", 1e-4)),
-    "column-order": ("ops.tables:concatenate", lambda original, rows: original(rows[:, :, ::-1]), IN_ORDER),
-    "channels-before-columns": ("ops.tables:concatenate", lambda original, rows: original(np.swapaxes(rows, 2, 3)),
-                                IN_ORDER),
-    "offset-missing": ("ops.tables:gather", lambda original, table, rows, offsets: table[rows], FIRST_AND_LAST),
-    "offset-inclusive": ("ops.tables:gather", wrong.inclusive_offsets, FIRST_AND_LAST),
-    "bias-dropped": ("ops.linear:linear", lambda original, x, weight, bias=None: original(x, weight), MODULE, DEMO),
-    "one-key-for-all-branches": ("ops.composite:project", wrong.one_key_for_all_branches, MODULE, DEMO),
+    **{name: ("dequantise", EVERY_PAIR) for name in ("e8m0-shift", "e4m3-480", "e4m3-fnuz", "e4m3-subnormals",
+                                                     "e4m3-subnormals-as-normal")},
+    "scale-block-128": ("dequantise", CODECS + "scales_belong_to_blocks_of_32_channels"),
+    "bf16-truncated": ("round_bf16", QUANTISE + "round_bf16_is_nearest_ties_to_even"),
+    "scale-for-480": ("quantise", QUANTISE + "quantise_matches_exact_fractions", ("edge of the scale", 0.0)),
+    "log2-exponent": ("quantise", QUANTISE + "quantise_matches_exact_fractions", ("edge of the scale", 0.0)),
+    **{name: ("quantise", *SCALES) for name in ("scale-nearest", "scale-floor", "scale-unrounded")},
+    "requantise-missing": ("requantise", ROUNDED_INPUT, (1.0, 1e-4)),
+    "memory-channels-first": ("concatenate", IN_ORDER),
+    "offset-missing": ("gather", FIRST_AND_LAST),
+    "offset-inclusive": ("gather", FIRST_AND_LAST),
+    "bias-dropped": ("project", MODULE, DEMO),
+    "kv-swap": ("project", RECORDED),
+    "one-key-for-all-branches": ("project", MODULE, DEMO),
+    "projection-not-rounded": ("project", BEFORE_GATE, ("value", 16)),
 }
 
-INVERSE, GAIN, SCORE = "ops.norm:inverse_rms", "ops.norm:effective_gain", "ops.composite:gate_score"
 NORMS: dict[str, tuple] = {
-    **{f"eps-machine-to-{eps}": (INVERSE, wrong.eps_replaced(None, eps), SHORT_STATES, ("demo-like",))
-       for eps in (1e-20, 1e-6, 1e-5)},
-    **{f"eps-1e-20-to-{eps}": (INVERSE, wrong.eps_replaced(1e-20, eps), SHORT_STATES, ("tilekernels-like",))
-       for eps in (None, 0.0, 1e-6, 1e-5)},
-    "eps-paper-to-1e-06": (INVERSE, wrong.eps_replaced(1e-20, 1e-6), SHORT_STATES, ("paper-like",)),
-    "eps-qwen-to-1e-05": (INVERSE, wrong.eps_replaced(1e-6, 1e-5), SHORT_STATES, ("qwen-like",)),
-    "eps-conv-to-1e-06": (INVERSE, wrong.eps_replaced(1e-5, 1e-6), MODULE, DEMO),
-    "eps-conv-to-machine": (INVERSE, wrong.eps_replaced(1e-5, None), RECORDED),
-    "eps-outside": (INVERSE, wrong.eps_outside, NORM + "eps_is_added_inside_the_root", ("1e-5",)),
-    "eps-outside-machine": (INVERSE, wrong.eps_outside, SHORT_STATES, ("demo-like",)),
-    "joint-norm": (INVERSE, wrong.joint_norm, NORM + "branches_are_normalised_separately"),
-    "joint-norm-factored": (INVERSE, wrong.joint_norm, MODULE, TILEKERNELS),
-    "zero-centred-everywhere": (GAIN, lambda original, weight, form: 1.0 + weight, MODULE, DEMO),
-    "zero-centred-nowhere": (GAIN, lambda original, weight, form: weight, MODULE, QWEN),
-    "query-gain-of-branch-0": (SCORE, wrong.gain_of_branch_0("query_gain"), MODULE, DEMO),
-    "key-gain-of-branch-0": (SCORE, wrong.gain_of_branch_0("key_gain"), MODULE, DEMO),
-    "gains-swapped-between-branches": (SCORE, wrong.with_parameter("query_gain", lambda g: g[::-1]), MODULE, DEMO),
-    "conv-norm-shared": ("ops.composite:gated_conv", wrong.gain_of_branch_0("conv_gain"), MODULE, DEMO),
+    **{f"{eps}, {dialect}": ("inverse_rms", SHORT_STATES, (f"{dialect}-like",))
+       for eps in ("eps-1e-6", "eps-1e-5", "eps-outside") for dialect in ("demo", "paper", "tilekernels")},
+    "eps-1e-5, qwen": ("inverse_rms", SHORT_STATES, ("qwen-like",)),
+    "eps-1e-20": ("inverse_rms", SHORT_STATES, ("demo-like",)),
+    "eps-machine": ("inverse_rms", SHORT_STATES, ("tilekernels-like",)),
+    "eps-outside": ("inverse_rms", NORM + "eps_is_added_inside_the_root", ("1e-5",)),
+    "eps-shared": ("gated_conv", MODULE, DEMO),
+    "joint-norm": ("inverse_rms", NORM + "branches_are_normalised_separately"),
+    "joint-norm, factored": ("inverse_rms", MODULE, TILEKERNELS),
+    "bf16-norm": ("inverse_rms", MODULE, DEMO),
+    "zero-centred-gain": ("effective_gain", MODULE, DEMO),
+    "gain-not-zero-centred": ("effective_gain", MODULE, QWEN),
+    "gains-of-branch-0": ("gate_score", MODULE, DEMO),
+    "conv-norm-shared": ("gated_conv", MODULE, DEMO),
 }
 
-SIGNED, COPYSIGN, GATED = "ops.gate:signed_sqrt", "ops.gate:copysign_sqrt", "ops.gate:gate"
 GATES: dict[str, tuple] = {
-    "sign-for-copysign": (COPYSIGN, wrong.sign_times_root, EDGES, ("copysign_sqrt",)),
-    "lt-for-copysign": (COPYSIGN, wrong.sign_by_comparison, EDGES, ("copysign_sqrt",)),
-    "copysign-for-sign": (SIGNED, wrong.copysign_of_root, EDGES, ("signed_sqrt",)),
-    "no-signed-sqrt": (GATED, wrong.gate_of_form("sigmoid"), MODULE, DEMO),
-    "signed-sqrt-in-the-paper": (GATED, wrong.gate_of_form("signed_sqrt"), MODULE, PAPER),
-    "unsigned-sqrt": (SIGNED, lambda original, s: np.abs(original(s)), MODULE, DEMO),
-    "clamp-missing": (SIGNED, wrong.unclamped, EDGES, ("signed_sqrt",)),
-    "clamp-missing-copysign": (COPYSIGN, wrong.unclamped, EDGES, ("copysign_sqrt",)),
-    "clamp-added": (SIGNED, wrong.clamp_added, EDGES, ("signed_sqrt",)),
-    "clamp-added-copysign": (COPYSIGN, wrong.clamp_added, EDGES, ("copysign_sqrt",)),
-    "clamp-after-the-root": (SIGNED, wrong.clamped_after_the_root, EDGES, ("signed_sqrt",)),
-    "scale-missing": ("ops.gate:score", wrong.scaled_by(0.5), MODULE, DEMO),
-    "scale-by-the-width": ("ops.gate:score", wrong.scaled_by(-0.5), MODULE, DEMO),
-    "scale-missing-factored": ("ops.gate:factored_score", wrong.scaled_by(0.5),
-                               GATE + "factored_equals_the_normalised_score", (np.float64,)),
-    "dead-gate-not-zero": (GATED, wrong.dead_ignored, DEAD, ("signed_sqrt",)),
-    "dead-score-is-zero": (GATED, wrong.dead_score_is_zero, DEAD, ("signed_sqrt",)),
+    **{f"{name}, {root}": (root, EDGES, (root,)) for name in ("clamp-missing", "clamp-add", "clamp-after-root")
+       for root in ("signed_sqrt", "copysign_sqrt")},
+    "sign-for-copysign": ("copysign_sqrt", EDGES, ("copysign_sqrt",)),
+    "lt-for-copysign": ("copysign_sqrt", EDGES, ("copysign_sqrt",)),
+    "copysign-for-sign": ("signed_sqrt", EDGES, ("signed_sqrt",)),
+    "no-signed-sqrt": ("gate", MODULE, DEMO),
+    "signed-sqrt-in-paper": ("gate", MODULE, PAPER),
+    "unsigned-sqrt": ("signed_sqrt", MODULE, DEMO),
+    "scale-missing": ("score", MODULE, DEMO),
+    "scale-by-width": ("score", MODULE, DEMO),
+    "scale-missing, factored": ("factored_score", GATE + "factored_equals_the_normalised_score", (np.float64,)),
+    "dead-gate-not-zero": ("gate", DEAD, ("signed_sqrt",)),
+    "dead-score-zero": ("gate", DEAD, ("signed_sqrt",)),
 }
 
-RESIDUAL = "ops.linear:add_residual"
 ROUNDINGS: dict[str, tuple] = {
-    "bf16-gate": (GATED, wrong.result_in_bf16, ROUNDING + "the_gate_is_computed_in_float32", (4,)),
-    "bf16-product": ("ops.gate:apply_gate", wrong.result_in_bf16,
-                     ROUNDING + "the_product_is_rounded_to_float32_only", (4,)),
-    "bf16-score": (SCORE, wrong.result_in_bf16, BEFORE_GATE, ("score", 4)),
-    "projection-not-rounded": ("ops.codecs:round_bf16", lambda original, x: x, BEFORE_GATE, ("value", 16)),
-    "double-rounding": (RESIDUAL, wrong.product_rounded_first, "unit.test_linear:test_residual_is_rounded_once"),
-    "residual-not-rounded": (RESIDUAL, wrong.residual_not_rounded,
-                             ROUNDING + "the_sum_with_the_residual_is_rounded_once", (4,)),
+    "bf16-gate": ("gate", ROUNDING + "the_gate_is_computed_in_float32", (4,)),
+    "bf16-product": ("apply_gate", ROUNDING + "the_product_is_rounded_to_float32_only", (4,)),
+    "bf16-score": ("gate_score", BEFORE_GATE, ("score", 4)),
+    "double-round": ("add_residual", "unit.test_linear:test_residual_is_rounded_once"),
+    "residual-not-rounded": ("add_residual", ROUNDING + "the_sum_with_the_residual_is_rounded_once", (4,)),
 }
 
-SHORT_CONV, NEXT_TAPS, GATED_CONV = "ops.conv:short_conv", "ops.conv:next_taps", "ops.composite:gated_conv"
 CONVOLUTIONS: dict[str, tuple] = {
-    "taps-reversed": (SHORT_CONV, wrong.reversed_taps, IMPULSE),
-    "dilation-1": (SHORT_CONV, wrong.without_dilation, IMPULSE),
-    "non-causal": (SHORT_CONV, wrong.non_causal, CONV + "convolution_is_causal"),
-    "conv-kernel-shared": (SHORT_CONV, wrong.one_kernel_for_all_branches, MODULE, DEMO),
-    "conv-state-lost": (NEXT_TAPS, wrong.state_lost, CUTS, ((3, 0, 5, 3),)),
-    "conv-state-of-one-chunk": (NEXT_TAPS, wrong.state_of_one_chunk, CUTS, ((1,) * 11,)),
-    "conv-state-not-normalised": (GATED_CONV, wrong.state_not_normalised,
-                                  "unit.test_state:test_any_cut_gives_the_output_of_one_call",
+    "taps-reversed": ("short_conv", IMPULSE),
+    "dilation-1": ("short_conv", IMPULSE),
+    "non-causal": ("short_conv", CONV + "convolution_is_causal"),
+    "conv-kernel-shared": ("short_conv", MODULE, DEMO),
+    "conv-channel-major": ("short_conv", RECORDED),
+    "conv-state-reversed": ("short_conv", CUTS, ((3, 0, 5, 3),)),
+    "conv-state-lost": ("next_taps", CUTS, ((3, 0, 5, 3),)),
+    "conv-state-of-one-chunk": ("next_taps", CUTS, ((1,) * 11,)),
+    "conv-state-not-normalised": ("gated_conv", "unit.test_state:test_any_cut_gives_the_output_of_one_call",
                                   (small_modules.DEMO, (2, 0, 3, 1, 7))),
-    "silu-missing": ("ops.conv:silu", lambda original, x: x, MODULE, DEMO),
-    "sigmoid-for-silu": ("ops.conv:silu", lambda original, x: original(x) / np.where(x == 0, 1, x), MODULE, DEMO),
-    "gated-value-not-added": (GATED_CONV, wrong.gated_value_not_added, MODULE, DEMO),
+    "conv-unnormalised": ("gated_conv", MODULE, DEMO),
+    "silu-missing": ("conv_silu", MODULE, DEMO),
+    "sigmoid-for-silu": ("conv_silu", MODULE, DEMO),
+    "gated-value-not-added": ("gated_conv", MODULE, DEMO),
+    "hash-ids-dropped": ("gated_update", RECORDED),
+    "returns-residual": ("gated_update", RECORDED),
 }
 
-ENGRAM, FROM_DEMO = "model.engram:engram", "model.parameters:from_engram_demo"
-MODULES: dict[str, tuple] = {
-    "kv-swap": (FROM_DEMO, wrong.key_and_value_swapped, RECORDED),
-    "conv-channel-major": (FROM_DEMO, wrong.channels_before_branches, RECORDED),
-    "all-zeros": (ENGRAM, wrong.all_zeros, RECORDED),
-    "copy-of-input": (ENGRAM, wrong.copy_of_input, RECORDED),
-    "residual-included": (ENGRAM, wrong.residual_included, RECORDED),
-}
+BUGS: dict[str, tuple] = STORED | NORMS | GATES | ROUNDINGS | CONVOLUTIONS
 
-MUTANTS = STORED | NORMS | GATES | ROUNDINGS | CONVOLUTIONS | MODULES
+
+def copy_of_input(original, parameters, hidden, *rest, **named):
+    return hidden.copy()
+
+
+MUTANTS: dict[str, tuple] = port_bugs(BUGS) | {
+    "amax floor missing": ("ops.codecs:quantise", lambda original, x, floor=0.0: original(x, 0.0),
+                           QUANTISE + "no_scale_is_below_the_floors"),
+    "amax floor missing, projection": ("ops.codecs:requantise", lambda original, x, floor: original(x, 0.0),
+                                       ROUNDED_INPUT, (2.0**-34, 1e-4)),
+    "amax floor of the release only": ("ops.codecs:requantise", lambda original, x, floor: original(x),
+                                       ROUNDED_INPUT, (2.0**-34, 0.0)),
+    "conv eps of the machine": ("ops.norm:inverse_rms", lambda original, x, eps: original(
+        x, None if eps == 1e-5 else eps), RECORDED),
+    "copy of the input": ("model.engram:engram", copy_of_input, RECORDED),
+}

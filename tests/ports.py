@@ -6,6 +6,7 @@ import ml_dtypes
 import numpy as np
 
 from engram_ref.ops.namespace import Ops
+from engram_ref.ops.record import ignore
 from engram_ref.oracle.run import Adapter
 
 
@@ -30,7 +31,8 @@ def in_lanes(terms, lanes=8):
     """Add every eighth term in its own accumulator, as a vectorised loop, then the accumulators."""
     missing = -terms.shape[-1] % lanes
     padded = np.concatenate([terms, np.zeros((*terms.shape[:-1], missing), terms.dtype)], axis=-1)
-    return in_pairs(in_sequence(padded.reshape(*terms.shape[:-1], -1, lanes).swapaxes(-1, -2)))
+    count = padded.shape[-1] // lanes
+    return in_pairs(in_sequence(padded.reshape(*terms.shape[:-1], count, lanes).swapaxes(-1, -2)))
 
 
 ORDERS = {"sequential": in_sequence, "reversed": lambda terms: in_sequence(terms[..., ::-1]), "pairwise": in_pairs,
@@ -64,10 +66,11 @@ class Ordered(Ops):
 
     def einsum(self, axes, *arrays):
         operands, result = axes.split("->")
-        sizes = {a: n for letters, x in zip(operands.split(","), arrays) for a, n in zip(letters, x.shape)}
+        named = list(zip(operands.split(","), arrays, strict=True))
+        sizes = {a: n for letters, x in named for a, n in zip(letters, x.shape, strict=True)}
         every = result + "".join(a for a in sizes if a not in result)
         spread = [np.einsum(f"{letters}->{''.join(a for a in every if a in letters)}", x).reshape(
-            [sizes[a] if a in letters else 1 for a in every]) for letters, x in zip(operands.split(","), arrays)]
+            [sizes[a] if a in letters else 1 for a in every]) for letters, x in named]
         shape, summed = [sizes[a] for a in result], math.prod(sizes[a] for a in every if a not in result)
         return self.total(*[np.broadcast_to(x, [sizes[a] for a in every]).reshape(*shape, summed)
                             for x in spread])
@@ -111,3 +114,32 @@ FLOAT32 = Adapter(to=lambda array: array.astype(np.float32) if array.dtype == np
 def in_bfloat16(array):
     """Round float numbers to bfloat16."""
     return array.astype(np.float32).astype(ml_dtypes.bfloat16).astype(array.dtype)
+
+
+def stored(name):
+    """A method that rounds the float results of one op to bfloat16."""
+    def method(self, *arguments, **named):
+        record = named.pop("record", None) or (arguments[-1] if callable(arguments[-1]) else ignore)
+        arguments = [x for x in arguments if not callable(x)]
+        narrow = {"record": lambda stage, array: record(stage, in_bfloat16(array))} if name in RECORDING else {}
+        result = getattr(super(Stored, self), name)(*arguments, **named, **narrow)
+        return tuple(map(in_bfloat16, result)) if isinstance(result, tuple) else in_bfloat16(result)
+    return method
+
+
+RECORDING = ("gather_decode", "gate_score")
+
+
+class Stored(Ordered):
+    """Every stage of the module is rounded to bfloat16 and read again, with float32 inside."""
+
+    __slots__ = ()
+
+    @staticmethod
+    def narrow(array):
+        """Store a float array in bfloat16."""
+        return array.astype(ml_dtypes.bfloat16) if array.dtype.kind == "f" else array
+
+
+for name in ("gather_decode", "project", "rms_norm", "gate_score", "gate", "apply_gate", "conv_silu", "add"):
+    setattr(Stored, name, stored(name))

@@ -54,7 +54,7 @@ class Case:
 
     op          a function of engram_ref.ops, or one of oracle.run.RUNNERS
     arguments   by name, as JSON; arrays and configurations are referenced by key: see oracle/encoding.py
-    stages      in order of computation; the call returns those named in `outputs`
+    stages      in order of computation; the call returns those named in `outputs`. None if the input is invalid
     flags       kinds of bug that a failure suggests: see oracle/flags.py
     accept      other acceptable answers
     kind        "plain", "solved" (inputs at the special points of a formula), "schedules" (one text in many calls) or

@@ -16,6 +16,7 @@ import inspect
 import math
 import zlib
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -126,8 +127,7 @@ class Noise:
             if not np.any(total):
                 continue
             reach = CONFIDENCE * FLOAT32_U * total / SAMPLES**0.5
-            with np.errstate(over="ignore"):
-                limits = [round_bf16((first + way * reach).astype(np.float32)).astype(np.float64) for way in (-1, 1)]
+            limits = [round_bf16((first + way * reach).astype(np.float32)).astype(np.float64) for way in (-1, 1)]
             changed = any((new != old).any() for new, old in zip(limits, before or (result, result), strict=True))
             decision[2], decision[3] = np.zeros(first.shape), limits if changed else before
             found |= changed
@@ -190,6 +190,7 @@ def budget(name: str, arguments: tuple) -> tuple[float, float, float]:
     return *(ELEMENTWISE | ALONE).get(name, (0, 0)), absolute
 
 
+@np.errstate(all="ignore")                              # inputs at the edge of a format overflow, as they should
 def measure(call: Call, seed: int, ops: Ops = NUMPY, alone: str = "", eps: float = 2.0**-52,
             samples: int = SAMPLES) -> tuple[Stages, Stages]:
     """Return the stages of a call without errors, and the noise of each float stage in units of u.
@@ -209,8 +210,7 @@ def measure(call: Call, seed: int, ops: Ops = NUMPY, alone: str = "", eps: float
             noise.start(u)
             found = call(namespace)
             for stage in floats:
-                with np.errstate(invalid="ignore"):             # Inf - Inf
-                    totals[stage] = np.hypot(totals[stage], (found[stage] - exact[stage]) / u)
+                totals[stage] = np.hypot(totals[stage], (found[stage] - exact[stage]) / u)
         if not noise.widen(ops.round_bf16):
             break
         u = FLOAT32_U                                           # a bfloat16 step is not linear
@@ -222,3 +222,14 @@ def noise_of(case: Case, vectors: Vectors, ops: Ops = NUMPY, samples: int = SAMP
     """Return the noise of each float stage of a case, [...] like the stage, in units of u."""
     call = lambda namespace: run(case, vectors, namespace, FLOAT64, case.traced, streams)
     return measure(call, zlib.crc32(case.name.encode()), ops, case.op if case.op in ALONE else "", samples=samples)[1]
+
+
+def with_noise(case: Case, vectors: Vectors) -> Case:
+    """Return the case with the noise of its float stages, unless they have it; input to refuse has none."""
+    lacking = lambda stage: stage.tolerance_class != "exact" and stage.noise is None
+    if case.result == "invalid" or not any(map(lacking, case.stages)):
+        return case
+    noise = noise_of(case, vectors)
+    add = lambda stages: tuple(replace(s, noise=noise[s.name]) if lacking(s) else s for s in stages)
+    return replace(case, stages=add(case.stages),
+                   accept=tuple(replace(other, stages=add(other.stages)) for other in case.accept))

@@ -8,6 +8,7 @@ import numpy as np
 from engram_ref.addressing import Addressing
 from engram_ref.config import EngramConfig
 from engram_ref.model.engram_parameters import shapes
+from engram_ref.ops.codecs import quantise
 from engram_ref.oracle.slow import module as slow
 from engram_ref.presets import GATES, preset
 
@@ -39,6 +40,10 @@ def random_parameters(config: EngramConfig, rng: np.random.Generator, layer_id: 
         parameters[name] = values.astype(dtype)
     if config.table_codec == "bf16":
         parameters["table"] = parameters["table"].astype(ml_dtypes.bfloat16)
+    elif config.table_codec == "fp8_e8m0":
+        values = rng.standard_normal(parameters["table_codes"].shape, dtype=np.float32)
+        parameters["table_codes"], scales = quantise(values)
+        parameters["table_scales"] = np.where(rng.random(scales.shape) < 0.1, np.uint8(0), scales)       # 2^-127
     parameters["column_offsets"] = Addressing(config).offsets[layer_id]
     return parameters
 

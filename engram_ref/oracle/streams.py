@@ -4,12 +4,15 @@ A stream case has columns of tokens, and steps that consume them from the left:
 
     [stream, "feed", T]             the next T columns, one token per row of the batch and column
     [stream, "feed", T, counts]     likewise; only the first counts[b] tokens of row b are real, the others are padding
+    [stream, "prefix", texts]       continue after texts[b], raw ids whose rows were computed elsewhere
     [stream, "rollback", tokens]    forget the newest tokens[b] tokens of row b, as after rejected drafts
     [stream, "reorder", rows]       the batch becomes these rows, in this order (beams)
     [stream, "fork", name]          an independent copy under that name
 
-The first stream is called "main". The answer of a feed covers its real tokens, row by row. Only the model accepts
-counts and rolls rows back by different amounts; the other streams roll back whole feeds.
+The first stream is called "main". A feed of a stream with fewer rows than the columns reads the first of them. Its
+answers are the outputs of its real tokens, row by row, and the state after it: of the rows of one layer the history, of
+a module the taps, of a model both for each Engram layer. The answer of a prefix is the history. Only the model accepts
+counts and rolls rows back by different amounts; the other streams roll back whole feeds. Only rows accept a prefix.
 """
 
 import copy
@@ -20,7 +23,7 @@ import numpy as np
 from engram_ref.addressing import Addressing
 from engram_ref.errors import InputError
 from engram_ref.model.engram import EngramState, engram, start_state
-from engram_ref.model.state import DecodeState
+from engram_ref.model.state import Caches, DecodeState
 from engram_ref.model.transformer import forward
 from engram_ref.ops.namespace import Ops
 from engram_ref.trace import Trace
@@ -29,8 +32,19 @@ from engram_ref.trace import Trace
 class SnapshotStream:
     """A stream with one immutable state, which every feed replaces."""
 
+    state_name: str
+
     def __init__(self, state: object):
         self.state, self.past = state, []          # past: (tokens of a feed, the state before it)
+
+    @property
+    def batch(self) -> int:
+        """Number of rows."""
+        return len(self.state)
+
+    def states(self) -> dict[str, np.ndarray]:
+        """Return the state by name."""
+        return {self.state_name: self.state}
 
     def rollback(self, tokens: Sequence[int]) -> None:
         """Forget the newest feeds, which have tokens[0] tokens in total."""
@@ -53,6 +67,8 @@ class SnapshotStream:
 class RowStream(SnapshotStream):
     """The rows of one layer; the state is the history, int64 [B, N-1]."""
 
+    state_name = "history"
+
     def __init__(self, addressing: Addressing, layer_id: int, batch: int):
         super().__init__(addressing.start(batch))
         self.addressing, self.layer_id = addressing, layer_id
@@ -64,9 +80,20 @@ class RowStream(SnapshotStream):
         self.state = self.addressing.advance(self.state, canonical_ids)
         return rows
 
+    def prefix(self, texts: Sequence[Sequence[int]]) -> None:
+        """Start after these raw ids, one text per row."""
+        ops, canonical = self.addressing.ops, self.addressing.canonical
+        longest = max(map(len, texts), default=0)
+        ids = np.array([[ops.DEAD] * (longest - len(text)) + list(text) for text in texts], dtype=np.int64)
+        ids = ops.as_int64("ids", ids.reshape(len(texts), longest))
+        self.state = ops.next_history(self.addressing.start(len(texts)),
+                                      ids if canonical is None else ops.canonicalise(ids, canonical))
+
 
 class ModuleStream(SnapshotStream):
     """The Engram module; the state is its taps."""
+
+    state_name = "taps"
 
     def __init__(self, parameters: Mapping, config: object, taps: np.ndarray, ops: Ops):
         super().__init__(taps)
@@ -101,6 +128,23 @@ class ModelStream:
         return forward(self.parameters, ids, self.config, state=self.state, counts=counts, dead=dead,
                        absorbed=self.absorbed, addressing=self.addressing, ops=self.ops, trace=trace)
 
+    @property
+    def batch(self) -> int:
+        """Number of rows."""
+        return self.state.batch
+
+    def states(self) -> dict[str, np.ndarray]:
+        """Return history and taps of every Engram layer; the state keeps its arrays and still writes in place."""
+        named, config = {}, self.config.engram
+        caches = Caches(self.state, (self.batch, 0), (), True, self.ops)
+        last = lambda name, count, before: caches.last(name, caches.arrays[name], count, before)
+        for index in range(self.config.backbone.n_layers):
+            if self.config.engram_layer(index) is not None:
+                named[f"layers.{index}.history"] = last("canonical_ids", config.max_ngram - 1, self.ops.DEAD)
+                if config.conv_kernel:
+                    named[f"layers.{index}.taps"] = last(f"layers.{index}.conv_norm", config.conv_span, 0)
+        return named
+
     def rollback(self, tokens: Sequence[int]) -> None:
         """Forget the newest tokens of each row."""
         self.state.rollback(tokens)
@@ -122,19 +166,20 @@ STREAMS: dict[str, type] = {"rows": RowStream, "module": ModuleStream, "model": 
 
 def play(steps: Sequence[Sequence], columns: Mapping[str, np.ndarray | None], stream: object,
          back: Callable[[object], np.ndarray]) -> tuple[np.ndarray, ...]:
-    """Return the answers of all feeds, in order.
+    """Return the answers of all feeds and prefixes, in order: outputs, then the state.
 
     steps     as described in the module docstring
     columns   arguments of the feeds, each [B, all columns, ...] or None
     stream    the stream called "main"
     back      array of the namespace -> NumPy array
-    returns   per feed, [real tokens, ...]
+    returns   per feed the outputs [real tokens, ...]; per feed or prefix each part of the state [B, ...]
     """
     streams, answers, used = {"main": stream}, [], 0
     for name, action, argument, *counts in steps:
         if action == "feed":
             part, used = slice(used, used + argument), used + argument
-            taken = {key: array if array is None else array[:, part] for key, array in columns.items()}
+            batch = streams[name].batch
+            taken = {key: array if array is None else array[:batch, part] for key, array in columns.items()}
             answer = back(streams[name].feed(**taken, **({"counts": counts[0]} if counts else {})))
             lengths = counts[0] if counts else [argument] * len(answer)
             answers.append(np.concatenate([row[:n] for row, n in zip(answer, lengths, strict=True)]))
@@ -142,8 +187,12 @@ def play(steps: Sequence[Sequence], columns: Mapping[str, np.ndarray | None], st
             streams[argument] = streams[name].fork()
         elif action == "rollback":
             streams[name].rollback(argument)
-        else:
+        elif action == "reorder":
             streams[name].reorder(argument)
+        else:
+            streams[name].prefix(argument)
+        if action in ("feed", "prefix"):
+            answers += map(back, streams[name].states().values())
     return tuple(answers)
 
 
@@ -156,11 +205,13 @@ def check_steps(steps: object) -> None:
                 lists = counts
             case [str(name), "rollback" | "reorder", list(numbers)] if name in known:
                 lists = [numbers]
+            case [str(name), "prefix", list(texts)] if name in known:
+                lists = texts
             case [str(name), "fork", str(new)] if name in known:
                 lists = []
                 known.add(new)
             case _:
-                raise InputError("steps", "[stream, feed | rollback | reorder | fork, argument] of a known stream",
-                                 repr(step)[:60])
+                raise InputError("steps", "[stream, feed | prefix | rollback | reorder | fork, argument] of a "
+                                 "known stream", repr(step)[:60])
         if any(type(numbers) is not list or any(type(n) is not int for n in numbers) for numbers in lists):
             raise InputError("steps", "integers, one per row", repr(step)[:60])

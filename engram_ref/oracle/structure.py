@@ -8,7 +8,6 @@ from engram_ref.errors import InputError
 
 HINT = "write a new kit with engram-ref kit DIR, or reinstall engram_ref"
 ANY = object
-FILE = {"sha256": str, "bytes": int}
 CONFIGURATION = {"config": str, "values": {"*": ANY}}
 HASHING = {"pad_id": int, "eos_id": ANY, "layers": {"*": {"multipliers": [int], "primes": [int], "offsets": [int],
                                                            "table_rows": int}}}
@@ -17,13 +16,14 @@ CASE = {"name": str, "op": str, "dialect": str, "kind": str, "result": str, "fla
         "arguments": {"*": ANY}, "outputs": [str], "stages": [STAGE],
         "accept?": [{"name": str, "why": str, "stages": [STAGE]}]}
 MANIFEST_FIELDS = {"schema": int, "seed": int, "versions": {"*": str}, "classes": {"*": str}, "flags": {"*": str},
-                   "files": {"*": FILE}, "sha256": str, "configurations": {"*": CONFIGURATION}, "cases": [CASE]}
+                   "files": {"*": {"sha256": str, "bytes": int}}, "sha256": str,
+                   "configurations": {"*": CONFIGURATION}, "cases": [CASE]}
 KIT_STAGE = {"name": str, "class": str, "expected": str, "noise?": str}
 KIT_CASE = {name: kind for name, kind in CASE.items() if name != "answers"} | {
     "group": str, "stages": [KIT_STAGE], "accept?": [{"name": str, "why": str, "stages": [KIT_STAGE]}]}
 KIT_FIELDS = {"kit": int, "engram_ref": str, "dialect": str, "groups": {"*": int}, "flags": {"*": str},
               "results": {"*": str}, "tolerance": {"*": ANY}, "configurations": {"*": CONFIGURATION},
-              "cases": [KIT_CASE], "files": {"*": FILE}}
+              "parameters": {"*": {"*": ANY}}, "cases": [KIT_CASE]}
 INTEGERS_FIELDS = {"*": {"dtype": str, "shape": [int], "values": list}}
 
 WORDS = {int: "an integer", str: "text", list: "a list", dict: "an object"}

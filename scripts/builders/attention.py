@@ -103,7 +103,7 @@ def inside(name, p, config, x, c_kv, k_pe, positions, angle, flags):
         [s <= p for s in range(n_keys)] for p in positions.ravel().tolist()])
     yield case(f"up_projections/{name}", outputs=("w_uk", "w_uv"), kind="exact", config=config, slow=slow_up,
                parameters={"wkv_b.weight": p["wkv_b.weight"]})
-    scores = 30 * rng_of(f"softmax/{name}").standard_normal((len(x), 2, x.shape[1], S))
+    scores = 800 + 30 * rng_of(f"softmax/{name}").standard_normal((len(x), 2, x.shape[1], S))
     yield case(f"softmax/{name}", terms=S, flags=f"{flags} saturated", scores=scores, allowed=a["allowed"],
                slow=slow_softmax)
 

@@ -47,7 +47,8 @@ def sites():
     for title, shape in SHAPES.items():
         B, T, M, D = shape
         parameters, X, rng = site(f"branch_maps/{title}", shape)
-        flags = "empty" if T == 0 else "unequal-branches"
+        flags = "empty" if T == 0 else "unequal-branches" if M > 1 else ""
+        flags += " one-token" if T == 1 else ""
         config = HyperConfig(M, 5)
         yield case(f"branch_maps/{title}", outputs=("branch_pre", "branch_post", "branch_residual"), slow=slow_maps,
                    terms=2 * M * D + 10 * (M + 4), flags=flags, parameters=parameters, X=X, eps=EPS, config=config)
@@ -56,7 +57,7 @@ def sites():
         yield case(f"read_branches/{title}", terms=M, flags=flags, X=X, pre=pre, slow=lambda X, pre: [
             slow.weighted(w, b) for w, b in zip(rows(pre), rows(X, 2), strict=True)])
         yield case(f"write_branches/{title}", terms=M + 1, flags=flags, X=X, y=y, post=post, res=res, slow=slow_write)
-        yield case(f"expand/{title}", kind="exact", flags=flags, x=y, n_branches=M,
+        yield case(f"expand/{title}", kind="exact", flags="empty" if T == 0 else "", x=y, n_branches=M,
                    slow=lambda x, n_branches: [[v] * n_branches for v in rows(x)])
         for form in ("sum", "mean", "head"):
             head = {} if form != "head" else {"phi": parameters["phi"][:M], "bias": parameters["bias"][:M],

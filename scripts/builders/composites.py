@@ -18,9 +18,9 @@ def composites():
         a = module_arguments(f"gated_update/{label}", config, 1, 3)
         p, hidden, rng = a["parameters"], a["hidden"], rng_of(f"taps/{label}")
         memory = ops.gather_decode(p, a["rows"], config, np.float64)
-        dead = np.array([[False, True, False]])
+        dead = np.array([[False, True, False]]) if config.dead_barrier else None
         taps = rng.standard_normal((1, config.conv_span, config.n_branches, config.hidden_size))
-        shared = {"dialect": label, "flags": "dialect dead", "terms": terms_of(config), "config": config}
+        shared = {"dialect": label, "flags": "dialect", "terms": terms_of(config), "config": config}
         tables, rest = split(p)
         yield case(f"gather_decode/{label}", outputs=("memory",), kind="exact", dialect=label, flags="dialect flat",
                    parameters=tables, rows=a["rows"], config=config, dtype=np.float64,
@@ -31,11 +31,12 @@ def composites():
         gains = {n: rest[n] for n in ("query_gain", "key_gain")}
         yield case(f"gate_score/{label}", parameters=gains, hidden=hidden, key=key, **shared)
         update = {"parameters": rest, "memory": memory, "hidden": hidden, "dead": dead}
+        marked = shared | {"flags": "dialect" if dead is None else "dialect dead"}
         no_conv = {n: v for n, v in rest.items() if not n.startswith("conv_")}
-        yield case(f"project_and_gate/{label}", outputs=("gated",), traced=True, slow=slow_gate, **shared,
+        yield case(f"project_and_gate/{label}", outputs=("gated",), traced=True, slow=slow_gate, **marked,
                    **update | {"parameters": no_conv})
         kept = ("output", "kept") if config.conv_kernel else ("output",)
-        yield case(f"gated_update/{label}", outputs=kept, traced=True, taps=taps, keep=2, **shared, **update)
+        yield case(f"gated_update/{label}", outputs=kept, traced=True, taps=taps, keep=2, **marked, **update)
         if config.conv_kernel:
             gated = ops.project_and_gate(p, memory, hidden, dead, config)
             yield case(f"gated_conv/{label}", outputs=("output", "conv_norm"), traced=True, gated=gated, taps=taps,
@@ -66,7 +67,8 @@ def split(parameters):
 def slow_gate(parameters, memory, hidden, dead, config):
     """Return the gated values of each sequence."""
     config = replace(config, conv_kernel=0)              # the case has no parameters of the convolution
-    return [slow_gated(parameters, e, h, config, d) for e, h, d in zip(memory, hidden, dead, strict=True)]
+    marks = [None] * len(memory) if dead is None else dead
+    return [slow_gated(parameters, e, h, config, d) for e, h, d in zip(memory, hidden, marks, strict=True)]
 
 
 AREA = (composites, faint_memory)

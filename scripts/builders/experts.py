@@ -42,15 +42,15 @@ def choices():
     tied = np.array([[0.5, 0.5, 0.5, 0.5, 0.25, 0.5, 0.25, 0.25], [0.125] * 8])
     for name, config in CONFIGS.items():
         E = config.n_routed_experts
-        flags = "groups bias" if config.n_group > 1 else "bias"
+        flags = "groups" if config.n_group > 1 else ""
         for title, scores, bias in (("random", rng.random((4, E)), 0.3 * rng.standard_normal(E) - 1.2),
                                     ("ties", tied[:, :E], np.zeros(E)), ("empty", tied[:0, :E], np.zeros(E))):
-            extra = {"ties": " ties", "empty": " empty"}.get(title, "")
+            extra = {"ties": " ties", "empty": " empty"}.get(title, " bias" if config.router_bias else "")
             yield case(f"select_experts/{name}-{title}", flags=flags + extra, scores=scores,
                        bias=bias if config.router_bias else None, config=config,
                        slow=lambda scores, bias, config: [chosen_of(s, bias, config) for s in scores.tolist()])
         chosen = np.array([chosen_of(s, None, config) for s in tied[:, :E].tolist()])
-        yield case(f"expert_weights/{name}", terms=config.num_experts_per_tok, flags="bias", scores=tied[:, :E],
+        yield case(f"expert_weights/{name}", terms=config.num_experts_per_tok, scores=tied[:, :E],
                    chosen=chosen, config=config, slow=lambda scores, chosen, config: [
                        slow.weigh(s, c, config.routed_scaling_factor, config.norm_topk_prob)
                        for s, c in zip(scores.tolist(), chosen.tolist(), strict=True)])
@@ -75,10 +75,10 @@ def mixtures():
              for key, shape in expert_shapes(config, WIDTH).items()}
         F, K, S = config.moe_intermediate_size, config.num_experts_per_tok, config.n_shared_experts
         terms = 3 * WIDTH + F + 2 * K + S * F + 1
-        flags = "groups bias" if config.n_group > 1 else "bias"
+        flags = "groups " * (config.n_group > 1) + "bias " * config.router_bias
         for title, shape in (("batch", (2, 3, WIDTH)), ("one-token", (1, 1, WIDTH)), ("empty", (2, 0, WIDTH))):
             x = rng.standard_normal(shape)
-            extra = {"empty": " empty", "one-token": " one-token"}.get(title, "")
+            extra = {"empty": "empty", "one-token": "one-token"}.get(title, "")
             yield case(f"moe/{name}-{title}", outputs=("feed_forward",), traced=True, terms=terms, flags=flags + extra,
                        parameters=p, x=x, config=config, slow=slow_moe)
         tokens = rng.standard_normal((4, WIDTH))

@@ -11,7 +11,7 @@ from engram_ref.oracle.slow import hashing, primes
 from engram_ref.oracle.small_modules import DEMO, QWEN, V41
 from engram_ref.presets import preset, presets
 from scripts.builders.planned import case, rng_of
-from scripts.builders.streams import STEPS, columns_of, marked, stream_case
+from scripts.builders.streams import STEPS, columns_of, history_of, marked, marks_in, stream_case
 
 BOTH_MARKS = replace(QWEN, name="both-marks", pad_id=7, dead_barrier=True, max_ngram=4, table_sizes=(23, 31, 37))
 """A dialect with DEAD and EOS; EOS replaces hidden tokens, so the pad id never appears."""
@@ -96,30 +96,62 @@ def hashed():
         shared = {"ids": ids, "history": history, "pad_id": 2, "eos_id": eos}
         yield case(f"windows/{title}", slow=slow_windows, flags=flags, **shared)
         windows = np.array(slow_windows(**shared), dtype=np.int64).reshape(*ids.shape, n)
-        yield case(f"mix/{title}", slow=slow_mix, flags="negative-mix", windows=windows, multipliers=m)
         mixes = np.array(slow_mix(windows, m), dtype=np.int64).reshape(*ids.shape, n - 1)
-        yield case(f"table_rows/{title}", slow=slow_table_rows, flags="negative-mix", mixes=mixes, primes=p)
+        wrapped = "negative-mix" if (mixes < 0).any() else "empty"
+        yield case(f"mix/{title}", slow=slow_mix, flags=wrapped, windows=windows, multipliers=m)
+        yield case(f"table_rows/{title}", slow=slow_table_rows, flags=wrapped, mixes=mixes, primes=p)
         yield case(f"next_history/{title}", flags=flags, history=history, ids=ids, slow=lambda history, ids: [
             (h + i)[len(i):] for h, i in zip(history.tolist(), ids.tolist(), strict=True)])
-        for offsets in (None, np.cumsum(p) - p):
-            yield case(f"address/{title}-{'rows' if offsets is None else 'flat'}", slow=slow_address, traced=True,
-                       flags=f"{flags} negative-mix flat", multipliers=m, primes=p,
+        for form, offsets in (("rows", None), ("flat", np.cumsum(p) - p)):
+            yield case(f"address/{title}-{form}", slow=slow_address, traced=True,
+                       flags=f"{flags} {wrapped}" + " flat" * (form == "flat"), multipliers=m, primes=p,
                        offsets=offsets, **shared)
     yield from layers_and_steps(constants)
 
 
 def streams():
     """Yield streams of rows in dialects with neither DEAD nor EOS, with one of them, and with both."""
-    for config in (DEMO, V41, QWEN, BOTH_MARKS):
+    for config in (replace(DEMO, dead_barrier=False), V41, QWEN, BOTH_MARKS):
         constants, layer = addressing_of(config), config.layer_ids[0]
-        for title, (flags, steps) in STEPS.items():
+        documents = {} if config.eos_id is None else {"documents": ("", [["main", "feed", T] for T in (4, 1, 6, 3)])}
+        for title, (flags, steps) in (STEPS | documents).items():
+            if title == "one-by-one-dead":          # ids contain their marks: "one-by-one" has them too
+                continue
             name = f"addressing_stream/{config.name}-{title}"
             ids = marked(name, config, (2, columns_of(steps)))
-            marks = [word for word, on in (("dead", config.dead_barrier), ("eos", config.eos_id is not None)) if on]
+            if title == "documents":
+                ids[ids == config.eos_id] = 0
+                ids[0, [3, 4, 9, 13]] = ids[1, [0, 1, 4, 10]] = config.eos_id
             yield stream_case(name, "rows", 2, steps, lambda canonical_ids, config, layer_id, steps, a=constants: (
-                slow_addressing.rows(config, layer_id, canonical_ids[0].tolist(), a.pad_id, (), a.eos_id)),
-                {"canonical_ids": ids}, " ".join(["history dialect", flags, *marks]), dialect=config.name,
+                slow_addressing.rows(config, layer_id, canonical_ids[0].tolist(), a.pad_id, (), a.eos_id),
+                {"history": history_of(canonical_ids[0], config)}),
+                {"canonical_ids": ids}, f"history dialect {flags}", ["history"], dialect=config.name,
                 config=config, layer_id=layer)
+
+
+def prefixes():
+    """Yield streams that start after raw ids, with a vocabulary and without; the two texts differ in length."""
+    for config in (V41, QWEN):
+        constants, name = addressing_of(config), f"addressing_stream/{config.name}-prefix"
+        before = [text.tolist() for text in np.split(rng_of(name).integers(0, config.vocab_size, 6), [1])]
+        steps = [["main", "prefix", before], ["main", "feed", 1], ["main", "feed", 3]]
+        texts = before if constants.canonical is None else [constants.canonical[ids].tolist() for ids in before]
+        ids = marked(name, config, (2, 4))
+        flags = ["prefix history chunked dialect", *marks_in({"canonical_ids": ids}, config)]
+        yield case(name, outputs=("0.history", "1.rows", "1.history", "2.rows", "2.history"), kind_of_case="schedules",
+                   flags=" ".join(flags), dialect=config.name, config=config, steps=steps, canonical_ids=ids,
+                   layer_id=config.layer_ids[0],
+                   slow=lambda canonical_ids, config, layer_id, steps, texts=texts, a=constants: after_prefix(
+                       texts, canonical_ids.tolist(), lambda read: slow_addressing.rows(
+                           config, layer_id, read, a.pad_id, (), a.eos_id), config))
+
+
+def after_prefix(texts, ids, rows_of, config):
+    """Return histories and rows of the two feeds, of 1 and 3 tokens."""
+    longer = [[text + line[:n] for text, line in zip(texts, ids, strict=True)] for n in (0, 1, 4)]
+    stages = {f"{i}.history": [history_of(text, config) for text in part] for i, part in enumerate(longer)}
+    rows = lambda i, n: [row for text in longer[i] for row in rows_of(text)[-n:]]
+    return stages | {"1.rows": rows(1, 1), "2.rows": rows(2, 3)}
 
 
 def layers_and_steps(constants):
@@ -130,10 +162,11 @@ def layers_and_steps(constants):
     table = np.array([0, 1, 1, 2, 3, 4])
     starts = np.array([[0, 11, 24, 41], [0, 1, 2, 3]])
     for title, canonical, offsets in (("map", table, None), ("raw-flat", None, starts)):
-        yield case(f"address_layers/{title}", slow=slow_layers, flags="dead eos flat", ids=raw, canonical=canonical,
-                   history=history, multipliers=np.stack([m, m + 2]), primes=np.stack([p, p + 100]), offsets=offsets,
+        yield case(f"address_layers/{title}", slow=slow_layers, flags="dead eos" + " flat" * (offsets is not None),
+                   ids=raw, canonical=canonical, history=history, multipliers=np.stack([m, m + 2]),
+                   primes=np.stack([p, p + 100]), offsets=offsets,
                    **shared)
-    yield case("stepper/batch", flags="one-token history", multipliers=m, primes=p, ids=np.array([4, DEAD]),
+    yield case("stepper/batch", flags="one-token history dead eos", multipliers=m, primes=p, ids=np.array([4, DEAD]),
                history=np.array([[3, 1], [2, 0]]), **shared, slow=lambda ids, history, **a: slow_address(
                    ids[:, None], history, offsets=None, **a)["output"])
 
@@ -188,8 +221,9 @@ def addressing():
         history = rng.integers(0, config.canonical_size, (2, config.max_ngram - 1))
         history[1, 0] = DEAD
         pads = Addressing(config).pad_id, Addressing(config).eos_id
+        marks = "dead " * config.dead_barrier + "eos " * (config.eos_id is not None)
         for layer in config.layer_ids:
-            yield case(f"addressing/{name}-layer-{layer}", dialect=name, flags="dialect negative-mix flat history",
+            yield case(f"addressing/{name}-layer-{layer}", dialect=name, flags=f"{marks}dialect flat history",
                        outputs=("multipliers", "primes", "offsets", "table_rows", "rows"), config=config,
                        canonical_ids=ids, layer_id=layer, history=history, flat=True,
                        slow=lambda pads=pads, **a: slow_constants(pads, **a))
@@ -242,4 +276,17 @@ def slow_last(cache, lengths, count, before):
     return [([blank] * count + row[:n])[-count:] for row, n in zip(cache.tolist(), lengths.tolist(), strict=True)]
 
 
-AREA = (text, canonical, multipliers, prime_numbers, hashed, streams, addressing, caches)
+def invalid():
+    """Yield ids that addressing must refuse, in dialects with and without DEAD."""
+    history = np.array([[4, 9, 5]])
+    for title, config, wrong in (("id-past-the-end", V41, V41.canonical_size), ("id-below-dead", V41, DEAD - 1),
+                                 ("dead-without-barrier", QWEN, DEAD), ("id-below-zero", QWEN, DEAD - 1)):
+        yield case(f"addressing/{title}", outputs=(), flags="out-of-range", dialect=config.name, config=config,
+                   canonical_ids=np.array([[3, wrong, 8]]), layer_id=config.layer_ids[0], flat=False,
+                   history=history[:, : config.max_ngram - 1])
+    yield case("addressing/history-past-the-end", outputs=(), flags="out-of-range history", config=V41,
+               dialect=V41.name, canonical_ids=np.array([[3, 8]]), layer_id=1, flat=False,
+               history=history + V41.canonical_size - 5)
+
+
+AREA = (text, canonical, multipliers, prime_numbers, hashed, streams, prefixes, addressing, caches, invalid)

@@ -1,11 +1,16 @@
 """Whole tiny models: oracle/slow/transformer.py computes the logits, the NumPy definition in float64 all stages."""
 
 from dataclasses import replace
+from unittest import mock
 
 import numpy as np
 
+from engram_ref.ops import DEAD
+from engram_ref.oracle.slow import transformer
+from engram_ref.oracle.slow.transformer import under
 from engram_ref.oracle.small_models import (
     DENSE,
+    ENGRAM,
     FULL,
     MODELS,
     PLAIN,
@@ -17,7 +22,15 @@ from engram_ref.oracle.small_models import (
 )
 from engram_ref.presets import GATES
 from scripts.builders.planned import case, rng_of
-from scripts.builders.streams import RAGGED, STEPS, columns_of, dead_of, stream_case
+from scripts.builders.streams import (
+    RAGGED,
+    STEPS,
+    columns_of,
+    dead_of,
+    history_of,
+    stream_case,
+    taps_of,
+)
 
 BARRED = {name: config for name, config in MODELS.items() if config.engram is not None and config.engram.dead_barrier}
 """The models that accept DEAD marks."""
@@ -38,9 +51,11 @@ def models():
         shapes = (("batch", 2, 4, [4], "batch"), ("one-token", 1, 1, [1], "one-token short"),
                   ("empty", 2, 0, [0], "empty"), ("chunked", 1, 5, [3, 2], "chunked positions"),
                   ("absorbed", 1, 4, [2, 2], "absorbed chunked"))
-        for title, B, T, chunks, flags in shapes if label in MODELS else shapes[:1]:
+        for title, B, T, chunks, flags in shapes if label in MODELS else (("batch", 2, 1, [1], "batch"),):
+            if title in ("empty", "absorbed") and config not in (PLAIN, FULL):
+                continue
             yield model_case(f"forward/{label}-{title}", parameters, random_ids(config, B, T), None, config, chunks,
-                             f"dialect {flags}", dialect)
+                             f"dialect {flags}" if dialect else flags, dialect)
         if label in BARRED:
             dead = rng_of(f"forward/{label}-dead").random((1, 5)) < 0.4
             yield model_case(f"forward/{label}-dead", parameters, random_ids(config, 1, 5), dead, config, [3, 2],
@@ -64,7 +79,8 @@ def routers():
 
 def streams():
     """Yield streams with Engram and DEAD marks, with a convolution of two taps and EOS, and without Engram."""
-    titles_by_model = {FULL: STEPS | RAGGED, DENSE: ("one-by-one", "fork", "drafts"), PLAIN: ("reorder", "drafts")}
+    titles_by_model = {FULL: ("one-by-one", "one-by-one-dead", "ragged"), PLAIN: ("reorder", "drafts"),
+                       DENSE: ("one-by-one", "rollback", "fork", "microbatches", "drafts")}
     for config, titles in titles_by_model.items():
         p, engram = shared_with_full(random_model(config)), config.engram
         for title in titles:
@@ -73,11 +89,34 @@ def streams():
             ids = rng_of(name).integers(0, VOCABULARY, shape)
             if engram and engram.eos_id is not None:
                 ids[rng_of(f"{name} ends").random(shape) < 0.2] = engram.eos_id
-            yield stream_case(name, "logits", 2, steps, lambda parameters, ids, config, dead, **_: slow_forward(
-                parameters, ids, config, dead)[0],
-                {"ids": ids, "dead": dead_of(name, engram, shape) if engram else None}, f"positions {flags}",
-                kind="model", dialect=engram.name if engram else "", parameters=p, config=config,
+            dead = dead_of(name, shape) if title in ("one-by-one-dead", "ragged") else None
+            yield stream_case(name, "logits", 2, steps, slow_stream, {"ids": ids, "dead": dead}, f"positions {flags}",
+                states_of(config), kind="model", dialect=engram.name if engram else "", parameters=p, config=config,
                 absorbed=title == "drafts")
+
+
+def states_of(config):
+    """Return the names of the states of a model."""
+    kinds = ("history", "taps") if config.engram and config.engram.conv_kernel else ("history",)
+    layers = [i for i in range(config.backbone.n_layers) if config.engram_layer(i) is not None]
+    return [f"layers.{i}.{kind}" for i in layers for kind in kinds]
+
+
+def slow_stream(parameters, ids, config, dead, steps, absorbed):
+    """Return the logits of one text and the states after it; the gated values are recorded inside the slow model."""
+    states, layers, original = {}, iter(states_of(config)), transformer.engram
+
+    def recorded(p, residual, memory, marks, c):
+        canonical = [DEAD if mark else i for i, mark in zip(ids[0].tolist(), marks, strict=True)]
+        states[next(layers)] = history_of(canonical, config.engram)
+        if c["dilation"] is not None:
+            name = next(layers)
+            gated = original(p, residual, memory, marks, c | {"dilation": None})
+            states[name] = taps_of(under(parameters, name.replace("taps", "engram")), gated, config.engram)
+        return original(p, residual, memory, marks, c)
+
+    with mock.patch.object(transformer, "engram", recorded):
+        return slow_forward(parameters, ids, config, dead)[0], states
 
 
 def shared_with_full(parameters):
@@ -97,4 +136,12 @@ def slow_logits(parameters, ids, dead, config, chunks, absorbed):
     return slow_forward(parameters, ids, config, dead)[:, ids.shape[1] - chunks[-1] :]
 
 
-AREA = (models, routers, streams)
+def invalid():
+    """Yield raw ids that the model must refuse: past the vocabulary, and -1."""
+    for title, wrong in (("id-past-the-end", VOCABULARY), ("id-below-zero", DEAD)):
+        yield case(f"forward/{title}", outputs=(), flags="out-of-range", dialect=ENGRAM.name, config=DENSE,
+                   parameters=shared_with_full(random_model(DENSE)), ids=np.array([[3, wrong]]), dead=None, chunks=[2],
+                   absorbed=False)
+
+
+AREA = (models, routers, streams, invalid)

@@ -5,12 +5,21 @@ from dataclasses import replace
 import numpy as np
 
 from engram_ref import ops
+from engram_ref.addressing import Addressing
 from engram_ref.oracle.emulated_rounding import emulated_memory, emulated_project, integer_case
 from engram_ref.oracle.run import Adapter, call
-from engram_ref.oracle.small_modules import DIALECTS, V41, random_inputs, random_parameters, slow_engram
+from engram_ref.oracle.small_modules import (
+    DIALECTS,
+    V41,
+    random_inputs,
+    random_parameters,
+    slow_engram,
+    slow_gated,
+    slow_tail,
+)
 from scripts.builders.codecs import NO_FLOOR
 from scripts.builders.planned import Other, bf16, case, rng_of
-from scripts.builders.streams import STEPS, columns_of, dead_of, stream_case
+from scripts.builders.streams import STEPS, columns_of, dead_of, stream_case, taps_of
 
 PLAIN_V41 = replace(V41, name="v4.1-like-unrounded", table_codec="fp32", rounding="none")
 CONFIGS = {**DIALECTS, PLAIN_V41.name: PLAIN_V41}
@@ -34,7 +43,8 @@ def whole():
     """Yield cases for each dialect: a batch, one token, no tokens, two chunks, DEAD positions, zero states, float32."""
     for label, config in CONFIGS.items():
         shared = {"outputs": ("output", "taps"), "terms": terms_of(config), "dialect": label, "traced": True}
-        for title, B, T, chunks, flags in (("batch", 2, 4, None, "batch unequal-branches"),
+        unequal = " unequal-branches" if config.n_branches > 1 else ""
+        for title, B, T, chunks, flags in (("batch", 2, 3, None, f"batch{unequal}"),
                                            ("one-token", 1, 1, None, "one-token short"),
                                            ("empty", 2, 0, None, "empty"), ("chunked", 1, 5, [3, 2], "chunked")):
             name = f"engram/{label}-{title}"
@@ -89,17 +99,24 @@ def released():
 
 def streams():
     """Yield streams of the module: every kind of step in one dialect, one token at a time in the others."""
-    for label in ("demo-like", "qwen-like", "short-kernel"):
-        config = CONFIGS[label]
-        for title, (flags, steps) in STEPS.items():
-            if title != "one-by-one" and label != "demo-like":
-                continue
-            name, T = f"engram_stream/{label}-{title}", columns_of(steps)
-            a = module_arguments(name, config, 2, T, dead=dead_of(name, config, (2, T)))
-            yield stream_case(
-                name, "output", 2, steps, lambda steps, **arguments: slow_engram(**arguments)[0],
-                {key: a[key] for key in ("hidden", "rows", "dead")}, f"dialect {flags}", dialect=label, kind="model",
-                parameters=a["parameters"], config=config)
+    titles_by_label = {"demo-like": [title for title in STEPS if title != "chunks"], "qwen-like": ("one-by-one",),
+                       "short-kernel": ("one-by-one-dead",)}
+    for label, title in ((label, title) for label, titles in titles_by_label.items() for title in titles):
+        config, (flags, steps) = CONFIGS[label], STEPS[title]
+        name, T = f"engram_stream/{label}-{title}", columns_of(steps)
+        dead = dead_of(name, (2, T)) if title == "one-by-one-dead" else None
+        a = module_arguments(name, config, 2, T, dead=dead)
+        yield stream_case(name, "output", 2, steps, slow_stream, {key: a[key] for key in ("hidden", "rows", "dead")},
+                          f"dialect {flags}", ["taps"], dialect=label, kind="model", parameters=a["parameters"],
+                          config=config)
+
+
+def slow_stream(parameters, hidden, rows, config, dead, steps):
+    """Return Y and the taps after one text."""
+    table = np.asarray(parameters["table"], dtype=np.float64)
+    memory = table[rows[0] + parameters["column_offsets"]].reshape(rows.shape[1], config.memory_width)
+    gated = slow_gated(parameters, memory, hidden[0], config, None if dead is None else dead[0])
+    return slow_tail(parameters, gated, config), {"taps": taps_of(parameters, gated, config)}
 
 
 def in_single(parameters):
@@ -127,4 +144,15 @@ def slow_released(parameters, hidden, rows, config, dead, chunks):
     return {"memory": memories, "key": keys, "value": values}
 
 
-AREA = (whole, released, streams)
+def invalid():
+    """Yield rows that the module must refuse: one past the last table, one past a table in the middle, and -1."""
+    config = CONFIGS["demo-like"]
+    sizes = Addressing(config).primes[config.layer_ids[0]]
+    for title, column, wrong in (("row-past-the-end", -1, sizes[-1]), ("row-past-its-table", 1, sizes[1]),
+                                 ("row-below-zero", 0, -1)):
+        a = module_arguments("engram/invalid", config, 1, 2)
+        a["rows"][0, 1, column] = wrong
+        yield case(f"engram/{title}", outputs=(), flags="out-of-range", dialect="demo-like", **a)
+
+
+AREA = (whole, released, streams, invalid)

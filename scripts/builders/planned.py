@@ -11,6 +11,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from engram_ref import ops
+from engram_ref.errors import InputError
 from engram_ref.oracle.compare import UNIT_ROUNDOFF, assert_close
 from engram_ref.oracle.run import Adapter, call
 
@@ -48,8 +49,8 @@ class Planned:
 
     @property
     def result(self):
-        """Return "acceptable" if there are other acceptable answers, else "valid"."""
-        return "acceptable" if self.accept else "valid"
+        """Return "acceptable" if there are other acceptable answers, "invalid" if there is none, else "valid"."""
+        return "acceptable" if self.accept else "valid" if self.outputs else "invalid"
 
 
 @dataclass
@@ -73,7 +74,7 @@ class Frozen:
 
 def case(name, *, outputs=("output",), kind="f64", terms=1, slow=None, truth=None, traced=False, flags="", dialect="",
          exact=("memory",), rounded=(), accept=(), kind_of_case="plain", **arguments):
-    """Return one case; `name` is "op/title", and other keywords are arguments of the op.
+    """Return one case; `name` is "op/title", and other keywords are arguments of the op. Invalid input has no outputs.
 
     All float arrays of the arguments are rounded to numbers of bfloat16, except in NOT_BF16.
 
@@ -89,7 +90,7 @@ def case(name, *, outputs=("output",), kind="f64", terms=1, slow=None, truth=Non
     if name not in NOT_BF16:
         arguments = bf16(arguments)
     return Planned(name, name.split("/")[0], arguments, tuple(outputs), kind, terms, slow, truth, traced,
-                   tuple(flags.split()), dialect, exact, rounded, tuple(accept), kind_of_case)
+                   tuple(dict.fromkeys(flags.split())), dialect, exact, rounded, tuple(accept), kind_of_case)
 
 
 def bf16(argument):
@@ -112,11 +113,23 @@ def rng_of(name):
 
 def freeze(planned):
     """Compute answers, classes and scales of a case; AssertionError if the NumPy definition disagrees."""
+    if planned.result == "invalid":
+        assert refused(planned), f"{planned.name} is accepted"
+        return Frozen(planned, [])
     frozen = Frozen(planned, answered(planned))
     for other in planned.accept:
         changed = replace(planned, arguments=planned.arguments | other.changed, slow=other.slow, accept=())
         frozen.accept.append((other, answered(changed)))
     return frozen
+
+
+def refused(planned):
+    """Return whether the NumPy definition refuses the input."""
+    try:
+        call(planned.op, planned.arguments, (), ops, Adapter(), False)
+    except InputError:
+        return True
+    return False
 
 
 def answered(planned):

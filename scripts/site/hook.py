@@ -30,7 +30,7 @@ DATA = {"paper/figures.json": ROOT / "engram_ref" / "data" / "paper-figures.json
         **{f"performance/results/{file.name}": file for file in (ROOT / "engram_ref/bench/results").glob("*.json")}}
 
 built: dict = {}        # this build: {"pages": {path: Markdown}, "figures": {key: ...}, "scripts": [...], "nav": {...},
-                        #              "assets": {path: text}, "marks": {name: HTML}}
+                        #              "assets": {path: text}, "marks": {name: HTML}, "kit": ..., "bugs": ...}
 
 
 def on_config(config):
@@ -44,6 +44,7 @@ def on_config(config):
         reference_pages = {**reference.value_pages(), **performance.get("pages", {}), **reference.api_pages()}
         explorable, kit = reference.ask_package("explorable.py"), reference.ask_package("kit.py")
         specification = reference.ask_package("specification.py").get("pages", {})
+        bugs = reference.ask_package("bugs.py")
     except (tutorial.TutorialError, RuntimeError) as error:
         raise PluginError(str(error)) from None
     # Convert the results to pages and figures.
@@ -52,15 +53,20 @@ def on_config(config):
         pages[page_of(script)], drawn = tutorial.to_markdown(script, result)
         figures.update(drawn)
     # List the pages in the navigation.
-    nav = {}
+    nav = {"specification": specification_nav(specification), "reference": reference.navigation(reference_pages)}
     for script in scripts:
         title = percent.title(percent.read_cells(script), script)
         nav.setdefault(page_of(script).rpartition("/")[0], []).append({title: page_of(script)})
-    built.update(pages={**pages, **specification, **reference_pages}, figures=figures, scripts=scripts, **explorable,
-                 nav={**nav, "specification": list(specification), "reference": reference.navigation(reference_pages)},
-                 **kit)
+    built.update(pages={**pages, **specification, **reference_pages}, figures=figures, scripts=scripts, nav=nav,
+                 **explorable, **kit, **bugs)
     config.nav = _expanded(config.nav, Path(config.docs_dir))
     return config
+
+
+def specification_nav(pages: dict[str, str]) -> list:
+    """The pages of the specification, without the word that is the section's title."""
+    titles = [text.split("\n", 1)[0].removeprefix("# ").removeprefix("Specification: ") for text in pages.values()]
+    return [{title[0].upper() + title[1:]: path} for title, path in zip(titles, pages, strict=True)]
 
 
 def page_of(script: Path) -> str:
@@ -103,8 +109,10 @@ def on_files(files, config):
 
 
 def on_page_markdown(markdown, page, config, files):
-    """Insert the tables of modules and ops files, and the format of a kit, as Markdown: mkdocs checks their links."""
-    markdown = markdown.replace("{{ modules }}", structure.modules_table()).replace("{{ kit }}", built.get("kit", ""))
+    """Insert tables of modules, ops files and bugs, and the format of a kit, as Markdown: mkdocs checks the links."""
+    markdown = markdown.replace("{{ modules }}", structure.modules_table())
+    for name in ("kit", "bugs", "bugs left out"):
+        markdown = markdown.replace(f"{{{{ {name} }}}}", built.get(name, ""))
     return markdown.replace("{{ reading order }}", structure.reading_tables())
 
 

@@ -30,10 +30,10 @@ An implementation needs these numbers to compute rows:
 - the primes: the number of rows of each column's table, columns sorted by order, then by head;
 - the offsets: the first row of each column in the flat table of the layer.
 
-A kit contains all of them as raw files, little-endian int64 in C order, for example
-`constants/deepseek-v4.1-flash/layer-1.multipliers.i64.4.bin`. In Python,
-[`Addressing`][engram_ref.addressing.Addressing] has them. The specifications of [the demo and the paper](demo.md),
-[V4.1](v4.1.md) and [Qwen](qwen.md) state how they are derived.
+A kit contains all of them as raw files, little-endian int64 in C order, such as
+`constants/deepseek-v4.1-flash/layer-1.multipliers.i64.4.bin` and `constants/deepseek-v4/canonical.i64.129280.bin`.
+In Python, [`Addressing`][engram_ref.addressing.Addressing] has them. The specifications of
+[the demo and the paper](demo.md), [V4.1](v4.1.md) and [Qwen](qwen.md) state how they are derived.
 
 Each digest is the sha256 of such a file. In the lines "all layers", the array has one row per layer, in the order of
 the preset; the digests of `deepseek-v4.1-flash` in these lines equal the published ones.
@@ -43,9 +43,9 @@ the preset; the digests of `deepseek-v4.1-flash` in these lines equal the publis
 
 def constants_page() -> str:
     """The canonical maps, then one section per preset."""
-    maps = [[f"`{name}`", f"{v.size:,}", f"{v.canonical_size:,}", f"`canonical.i64.{v.size}.bin`", f"`{v.map_digest}`"]
+    maps = [[f"`{name}`", f"{v.size:,} raw ids,<br>{v.canonical_size:,} classes", f"`{v.map_digest}`"]
             for name, v in KNOWN_VOCABULARIES.items()]
-    parts = [CONSTANTS, table(["vocabulary", "raw ids", "canonical ids", "file", "sha256"], maps)]
+    parts = [CONSTANTS, table(["vocabulary", "size", "sha256"], maps)]
     for name in presets():
         parts += [f"## {name}", *arrays(addressing_of(preset(name)))]
     return "\n\n".join(parts) + "\n"

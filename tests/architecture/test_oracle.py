@@ -52,8 +52,8 @@ def test_import_of_tests_is_detected(line):
     assert imports_of_tests(ast.parse(line))
 
 
-def test_verify_loads_neither_slow_nor_wrong_versions():
-    """Checking a port against the golden vectors does not import `slow` or `wrong`."""
+def test_verify_loads_neither_slow_versions_nor_bugs():
+    """Checking a port against the golden vectors does not import `slow` or `bugs`."""
     loaded = in_fresh_process("import sys, engram_ref.oracle.verify, engram_ref.oracle.vectors; print(*sys.modules)")
-    folders = tuple(f"engram_ref.oracle.{name}" for name in ("slow", "wrong"))
+    folders = tuple(f"engram_ref.oracle.{name}" for name in ("slow", "bugs"))
     assert [module for module in loaded if module.startswith(folders)] == []

@@ -18,11 +18,13 @@ from engram_ref.oracle.kit import write as kit_write
 from engram_ref.oracle.kit.cases import dialect_config, dialects, kit_cases
 from engram_ref.oracle.kit.plain import DTYPES, path_of, shape_text
 from engram_ref.oracle.kit.read import SUMS, read_kit
+from engram_ref.oracle.noise import noise_of
+from engram_ref.oracle.run import RUNNERS
 from engram_ref.oracle.structure import KIT_FIELDS, check_structure
 from engram_ref.oracle.vectors import read
 from engram_ref.presets import preset, presets
 from engram_ref.text.maps import load_map
-from tests.kits import few_cases, write_few
+from tests.kits import few_kit_cases, write_few
 
 SIZES = {word: np.dtype(getattr(ml_dtypes, name, name)).itemsize for name, word in DTYPES.items()}
 EXAMPLES = Path(kit_write.__file__).parent / "examples"
@@ -55,7 +57,7 @@ def flat(part):
 
 
 def test_a_kit_is_read_as_it_was_written(kit):
-    expected, found = few_cases(), read_kit(kit).vectors
+    expected, found = few_kit_cases(), read_kit(kit).vectors
     for old, new in zip(expected.cases, found.cases, strict=True):
         assert (old.name, old.op, old.dialect, old.flags, old.outputs, old.kind, old.result) == (
             new.name, new.op, new.dialect, new.flags, new.outputs, new.kind, new.result)
@@ -71,7 +73,7 @@ def test_a_kit_is_read_as_it_was_written(kit):
 
 
 def test_the_digest_is_that_of_the_list_of_digests(kit):
-    listed = dict(reversed(line.split("  ")) for line in (kit / SUMS).read_text().splitlines())
+    listed = dict(reversed(line.split("  ")) for line in (kit / SUMS).read_text(encoding="utf-8").splitlines())
     files = {path.relative_to(kit).as_posix(): path for path in kit.rglob("*") if path.is_file()}
     digests = {name: hashlib.sha256(path.read_bytes()).hexdigest() for name, path in files.items()}
     assert {name: digest for name, digest in digests.items() if name != SUMS} == listed
@@ -108,11 +110,27 @@ def test_every_array_is_stored_once(kit):
     assert len(set(kinds)) == len(kinds) > 50
 
 
+def test_noise_is_stored_with_three_digits(kit):
+    found, expected = read_kit(kit).vectors, few_kit_cases()
+    for case in found.cases:
+        measured = noise_of(case, expected) if any(stage.noise is not None for stage in case.stages) else {}
+        for stage in case.stages:
+            if stage.noise is not None:
+                assert np.allclose(stage.noise, measured[stage.name], rtol=2**-11, atol=0)
+
+
 def parsed(kit, name):
-    """case.txt as [(first word, other words)], and the alternatives after `accept`."""
-    lines = [line.split(" ") for line in (kit / "cases" / name / "case.txt").read_text(encoding="utf-8").splitlines()]
-    assert all(len(line) >= 2 and "" not in line and len(" ".join(line)) < 8192 for line in lines)
-    return [(word, rest) for word, *rest in lines]
+    """case.txt as [(first word, other words)], with the lines of the files of parameters."""
+    return list(lines_of(kit, f"cases/{name}/case.txt"))
+
+
+def lines_of(kit, path):
+    for line in (kit / path).read_text(encoding="utf-8").splitlines():
+        word, *rest = line.split(" ")
+        assert rest and "" not in rest and len(line) < 8192
+        yield word, rest
+        if word == "parameters":
+            yield from lines_of(kit, rest[0])
 
 
 def raw(kit, dtype, shape, path):
@@ -135,28 +153,34 @@ def test_the_plain_form_has_every_array_of_a_case(kit):
         assert [rest[0] for word, rest in lines if word == "flag"] == list(case.flags)
         answers = [(word, rest) for word, rest in lines if word in ("stage", "output")]
         stages = [*case.stages, *(stage for other in case.accept for stage in other.stages)]
-        for stage, (word, (title, dtype, shape, path, kind, *noise)) in zip(stages, answers, strict=True):
+        for stage, (word, (title, dtype, shape, path, kind)) in zip(stages, answers, strict=True):
             assert word == ("output" if stage.name in case.outputs else "stage")
             assert (title, kind) == (stage.name, stage.tolerance_class)
             assert np.array_equal(raw(kit, dtype, shape, path), stage.array, equal_nan=dtype[0] == "f")
-            assert len(noise) == (stage.noise is not None)
-            if noise:
-                assert (raw(kit, "f32", shape, noise[0]) == stage.noise).all()
         assert len([rest for word, rest in lines if word == "accept"]) == len(case.accept)
+
+
+def keys_of(part):
+    """Yield the key of every array in the JSON form of arguments."""
+    if isinstance(part, dict) and set(part) == {"array"}:
+        yield part["array"]
+    elif isinstance(part, dict | list):
+        for inner in part.values() if isinstance(part, dict) else part:
+            yield from keys_of(inner)
 
 
 def test_the_plain_form_has_every_argument_of_a_case(kit):
     vectors = read_kit(kit).vectors
     for case in vectors.cases:
         lines = parsed(kit, case.name)
-        arguments = decode_all(case.arguments, vectors.arrays, vectors.configurations)
         arrays = [raw(kit, *rest[1:]) for word, rest in lines if word in ("argument", "parameter")]
-        expected = [part for part in flat(arguments) if isinstance(part, np.ndarray)]
-        assert len(arrays) == len(expected)
+        expected = [vectors.arrays[key] for key in keys_of(case.arguments)]
         assert all(same_arrays(a, b) or np.array_equal(a, b) for a, b in zip(arrays, expected, strict=True))
-        named = {rest[0].split(".")[0] for word, rest in lines if word in ("argument", "value", "config")}
-        named |= {"parameters"} & set(arguments) | ({"steps"} if any(word == "step" for word, _ in lines) else set())
-        assert named == set(arguments)
+        named = {rest[0].split(".")[0] for word, rest in lines if word in ("argument", "value", "config", "generated")}
+        named |= {"parameters" for word, _ in lines if word == "parameters"}
+        named |= {"steps" for word, _ in lines if word == "step"}
+        if "generated" not in str(case.arguments):
+            assert named == set(case.arguments)
 
 
 def test_lines_of_each_form(kit):
@@ -168,6 +192,9 @@ def test_lines_of_each_form(kit):
     assert "\nvalue dtype f64\n" in text("decode/fp32") and "\nargument gathered.0 f64 " in text("decode/fp32")
     assert "\nstep main fork draft\nstep draft feed 1\n" in text("engram_stream/demo-like-fork")
     assert "\naccept without a floor\n" in text("quantise/faint")
+    assert re.search(r"\ngenerated gathered.0 u8 1x3x24x256 \d+ 1 0\n", text("decode/deepseek-v4.1-flash"))
+    [path] = re.findall(r"\nparameters (.*)\n", text("released_gate/demo"))
+    assert re.search(r"\ngenerated key_gain f64 4x1024 \d+ \d+ -6\n", (kit / path).read_text(encoding="utf-8"))
     assert re.search(r"\nargument tokens.0 ", text("join/three"))
 
 
@@ -201,8 +228,8 @@ def as_words(value):
 def test_paths_suit_every_file_system(kit):
     names = [path.relative_to(kit).as_posix() for path in kit.rglob("*")]
     assert len({name.lower() for name in names}) == len(names)
-    assert all(re.fullmatch(r"[\w./=~+-]+", name) and len(name) < 200 for name in names)
-    assert (kit / "cases" / "index.txt").read_text().split() == [case.name for case in read_kit(kit).vectors.cases]
+    assert all(re.fullmatch(r"[\w./=~^+-]+", name) and len(name) < 200 for name in names)
+    assert (kit / "cases" / "index.txt").read_text(encoding="utf-8").split() == [case.name for case in read_kit(kit).vectors.cases]
 
 
 def test_names_of_all_golden_cases_are_paths():
@@ -228,6 +255,9 @@ def test_the_readme_is_complete(kit):
     assert words <= set(re.findall(r"^\| `(\w+) [A-Z]", text, re.M)), "a line that the grammar lacks"
     for op in {case["op"] for case in manifest["cases"]}:
         assert f"## {op}\n" in (kit / "specification" / "ops.md").read_text(encoding="utf-8")
+    special = set(RUNNERS) - {name for name in RUNNERS if name.endswith("_stream")}
+    assert special == set(re.findall(r"^\| `(\w+)` \|", text.split("Other ops that are not plain functions:")[1]
+                                     .split("##")[0], re.M))
     nulls = {key for path in kit.glob("con*/**/con*.txt") for key, _, value in
              (line.partition(" ") for line in path.read_text(encoding="utf-8").splitlines()) if value == "null"}
     assert {key.split(".")[-1] for key in nulls} <= set(re.findall(r"`(\w+)`", text.split("`null` means:")[1][:900]))
@@ -300,8 +330,8 @@ def test_the_c_reader_reads_every_case(kit, compiler, tmp_path):
 
 def test_the_reader_in_c_is_short():
     lines = (EXAMPLES / "reader.c").read_text(encoding="utf-8").splitlines()
-    function = lines[next(i for i, line in enumerate(lines) if line.startswith("int read_case")) :]
-    assert len(function) <= 25 and max(map(len, lines)) <= 120
+    function = lines[next(i for i, line in enumerate(lines) if line.startswith("int read_lines")) :]
+    assert len(function) <= 26 and max(map(len, lines)) <= 120
 
 
 def test_the_python_program_of_the_readme_answers_silu(kit, tmp_path, monkeypatch):

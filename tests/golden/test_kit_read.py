@@ -7,16 +7,16 @@ import shutil
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 
-import numpy as np
 import pytest
 
 from engram_ref.cli.main import main
 from engram_ref.errors import InputError
-from engram_ref.oracle.kit.read import ARRAYS, MAX_BYTES, MAX_FILES, SUMS, read_kit, sums_of
+from engram_ref.oracle.kit.read import ARRAYS, MAX_BYTES, MAX_FILES, SUMS, read_kit
 from engram_ref.oracle.structure import KIT_CASE, KIT_FIELDS, KIT_STAGE
 from engram_ref.oracle.vectors import INTEGERS, MANIFEST
-from tests.kits import write_few
+from tests.kits import patches, write_few
 
 
 @pytest.fixture(scope="module")
@@ -55,15 +55,20 @@ def edit(folder, change, name=MANIFEST):
 
 
 def replace(folder, name, data):
-    """Replace a file, and correct its digest and size."""
+    """Replace a file, and correct its digest."""
     (folder / name).write_bytes(data)
-    manifest = json.loads((folder / MANIFEST).read_bytes())
-    if name != MANIFEST:
-        manifest["files"][name] = {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
-        (folder / MANIFEST).write_bytes(json.dumps(manifest).encode())
-    files = manifest.get("files")
-    if isinstance(files, dict) and all(isinstance(file, dict) and "sha256" in file for file in files.values()):
-        (folder / SUMS).write_bytes(sums_of(files, (folder / MANIFEST).read_bytes()))
+    lines = [line for line in (folder / SUMS).read_text(encoding="utf-8").splitlines() if line[66:] != name]
+    (folder / SUMS).write_text("\n".join([*lines, line_of(data, name), ""]), encoding="utf-8")
+
+
+def line_of(data, name):
+    return f"{hashlib.sha256(data).hexdigest()}  {name}"
+
+
+def add_line(folder, line):
+    """Add a line to the list of digests."""
+    with open(folder / SUMS, "a", encoding="utf-8", errors="surrogatepass") as file:
+        file.write(f"{line}\n")
 
 
 def test_an_unchanged_copy_is_read(kit, written):
@@ -95,7 +100,7 @@ def test_a_damaged_file_is_named(kit, name, damage):
         path.mkdir()
     elif damage == "a FIFO":
         os.mkfifo(path)
-    assert name in error_of(kit) or name == MANIFEST        # one bit of the manifest may be in the digest of a file
+    assert name in error_of(kit) or name == SUMS        # whose bits are digests of other files
 
 
 def test_a_link_to_a_folder_is_refused(kit):
@@ -105,23 +110,34 @@ def test_a_link_to_a_folder_is_refused(kit):
 
 
 @pytest.mark.parametrize("name", ["../secret", "/etc/hostname", "arrays/../../secret", "", ".", "a\\b", "a\0b",
-                                  "x" * 300])
+                                  "x" * 300, " ", "a b", "cases"])
 def test_a_path_outside_the_folder_is_refused(kit, name):
     (kit.parent / "secret").write_bytes(b"1")
-    edit(kit, lambda m: m["files"].update({name: {"sha256": hashlib.sha256(b"1").hexdigest(), "bytes": 1}}))
-    assert MANIFEST in error_of(kit) or "too long" in error_of(kit)
+    add_line(kit, line_of(b"1", name))
+    assert SUMS in error_of(kit) or name in error_of(kit) or "name too long" in error_of(kit)
+
+
+@pytest.mark.parametrize("line", ["", "nonsense", "0" * 64 + " README.md", "Z" * 64 + "  README.md", "\udcff",
+                                  "0" * 64 + "  README.md"])
+def test_a_list_of_digests_with_an_invalid_line_is_refused(edited, line):
+    with open(edited / SUMS, "ab") as file:
+        file.write(line.encode(errors="surrogateescape") + b"\n")
+    assert SUMS in error_of(edited)
 
 
 def test_a_file_of_10_gb_is_not_read(kit):
     os.truncate(kit / ARRAYS, 10 * 2**30)                   # sparse
     assert "found 10,737,418,240" in error_of(kit)
-    edit(kit, lambda m: m["files"][ARRAYS].update(bytes=10 * 2**30))
-    assert f"with {MAX_BYTES:,} bytes in total" in error_of(kit)
+    for name in (SUMS, MANIFEST):
+        os.truncate(kit / name, 10 * 2**30)
+        assert f"{name}: expected at most {MAX_BYTES:,} bytes" in error_of(kit)
 
 
-def test_a_manifest_of_10_gb_is_not_read(kit):
-    os.truncate(kit / MANIFEST, 10 * 2**30)
-    assert f"at most {MAX_BYTES:,} bytes" in error_of(kit)
+def test_all_files_together_are_limited(kit):
+    for name in ("README.md", "manifest.schema.json"):
+        os.truncate(kit / name, MAX_BYTES - 10**6)
+        replace(kit, name, (kit / name).read_bytes())
+    assert "expected at most" in error_of(kit)
 
 
 def test_safetensors_that_announce_more_than_they_contain(kit):
@@ -136,9 +152,9 @@ def test_integers_that_announce_more_than_they_contain(kit):
 
 
 def test_too_many_files_are_refused(edited):
-    entry = {"sha256": "", "bytes": 0}
-    edit(edited, lambda m: m["files"].update({f"arrays/{i}": entry for i in range(MAX_FILES)}))
-    assert f"at most {MAX_FILES} files" in error_of(edited)
+    with open(edited / SUMS, "a", encoding="utf-8") as file:
+        file.writelines(f"{line_of(b'', f'arrays/{i}')}\n" for i in range(MAX_FILES))
+    assert f"at most {MAX_FILES} lines" in error_of(edited)
 
 
 def test_files_that_are_not_listed_are_not_read(kit):
@@ -153,13 +169,13 @@ def test_files_that_are_not_listed_are_not_read(kit):
 
 @pytest.mark.parametrize(("version", "hint"), [(0, "write a new kit"), (2, "pip install -U engram_ref")])
 def test_another_version_is_refused_with_a_hint(edited, version, hint):
-    (edited / MANIFEST).write_text(json.dumps({"kit": version, "other": "fields"}))
+    (edited / MANIFEST).write_text(json.dumps({"kit": version, "other": "fields"}), encoding="utf-8")
     assert f"expected a kit of version 1, found version {version} ({hint}" in error_of(edited)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", "nonsense", '{"kit": true}', '{"kit": "1"}', "[" * 100_000, "\0"])
 def test_a_manifest_that_is_none_is_refused(edited, text):
-    (edited / MANIFEST).write_text(text)
+    (edited / MANIFEST).write_text(text, encoding="utf-8")
     assert MANIFEST in error_of(edited)
 
 
@@ -186,13 +202,12 @@ def first(manifest, name):
 
 
 CONTENT = {
+    "unknown parameters": (lambda m: m["parameters"].clear(), "an array, configuration, parameters"),
     "an unknown op": (lambda m: m["cases"][0].update(op="relu"), "a known op, found 'relu'"),
     "an unknown array": (lambda m: m["cases"][0]["stages"][0].update(expected="x"), "an array named x, found none"),
     "noise of another shape": (lambda m: first(m, "silu/edges")["stages"][0].update(
         noise=first(m, "swiglu/odd-width")["stages"][0]["noise"]), "noise of shape [19]"),
     "an unknown class": (lambda m: m["cases"][0]["stages"][0].update({"class": "close"}), "a class among"),
-    "no arrays": (lambda m: m["files"].pop(ARRAYS), f"the file {ARRAYS} in the list of files"),
-    "a negative size": (lambda m: m["files"][ARRAYS].update(bytes=-1), "at most -1 bytes"),
 }
 
 
@@ -201,6 +216,13 @@ def test_invalid_content_is_refused(edited, name):
     change, message = CONTENT[name]
     edit(edited, change)
     assert message in error_of(edited)
+
+
+@pytest.mark.parametrize("name", [MANIFEST, ARRAYS, INTEGERS])
+def test_files_that_are_read_must_be_listed(edited, name):
+    lines = (edited / SUMS).read_text(encoding="utf-8").splitlines()
+    (edited / SUMS).write_text("".join(f"{line}\n" for line in lines if line[66:] != name), encoding="utf-8")
+    assert f"a digest of {name}, found none" in error_of(edited)
 
 
 @pytest.mark.parametrize("folder", ["nowhere", "file", "empty", "a\0b", "", "\ud800", "x" * 5000])
@@ -228,10 +250,12 @@ def run(capsys, *argv):
 
 
 @pytest.fixture
-def few(monkeypatch):
-    from tests.kits import few_cases
-
-    monkeypatch.setattr("engram_ref.oracle.kit.write.read", few_cases)
+def few():
+    """Write only a few cases."""
+    with ExitStack() as stack:
+        for patch in patches():
+            stack.enter_context(patch)
+        yield
 
 
 def test_the_command_reports_what_it_wrote(capsys, few, tmp_path):
@@ -274,13 +298,8 @@ def test_a_failed_write_leaves_nothing(tmp_path, place):
     """The file system is full after a megabyte."""
     (tmp_path / "empty").mkdir()
     code = ("import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (900_000, 900_000))\n"
-            "from unittest import mock; from tests.kits import few_cases; from engram_ref.cli.main import main\n"
-            "with mock.patch('engram_ref.oracle.kit.write.read', few_cases): main(['kit', sys.argv[1]])")
+            "from tests.kits import few; from engram_ref.cli.main import main\n"
+            "few(main, ['kit', sys.argv[1]])")
     done = subprocess.run([sys.executable, "-c", code, tmp_path / place], capture_output=True, text=True)
     assert done.returncode == 2 and done.stderr.count("\n") == 1 and "File too large" in done.stderr, done.stderr
     assert [path.name for path in tmp_path.rglob("*")] == ["empty"]
-
-
-def test_noise_is_stored_in_float32(kit):
-    stages = [stage for case in read_kit(kit).vectors.cases for stage in case.stages if stage.noise is not None]
-    assert stages and all((stage.noise.astype(np.float32) == stage.noise).all() for stage in stages)

@@ -26,7 +26,9 @@ def test_numpy_agrees_with_the_stream_cases(kind):
 @pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_step_is_covered(kind):
     steps = [step for case in vectors().cases if case.op == kind for step in case.arguments["steps"]]
-    assert {step[1] for step in steps} == {"feed", "rollback", "fork", "reorder"}
+    prefix = {"prefix"} if kind == "addressing_stream" else set()
+    assert {step[1] for step in steps} == {"feed", "rollback", "fork", "reorder"} | prefix
+    assert all(case.kind == "schedules" for case in vectors().cases if case.op == kind)
     assert {0, 1, 2} <= {step[2] for step in steps if step[1] == "feed"}
     assert (kind == "forward_stream") == any(len(step) == 4 for step in steps)
 

@@ -13,9 +13,10 @@ import pytest
 from engram_ref import Addressing, EngramState, Trace, engram, ops, residual
 from engram_ref.backends import load
 from engram_ref.config import CHOICES
+from engram_ref.testing.draw import random_config
 from tests.compare import assert_close
 from tests.enclosures import assert_inside
-from tests.mixed_dialects import CASES, SEED, module_case, random_config, reproducible, rows_case
+from tests.mixed_dialects import CASES, SEED, module_case, reproducible, rows_case
 
 BACKENDS = [pytest.param(name, marks=pytest.mark.skipif(find_spec(name) is None, reason=f"{name} is not installed"))
             for name in ("numpy", "numba", "torch")]

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from engram_ref import Addressing, InputError, preset
+from engram_ref.oracle.cases import Stage
+from engram_ref.oracle.check.judge import judge_floats
 from engram_ref.oracle.slow.addressing import digest
 from engram_ref.oracle.specification import DOCUMENTS, FOLDER, code, documents, expanded, render
 from engram_ref.stages import STAGES
@@ -110,7 +112,8 @@ def test_the_maps_are_those_of_the_package():
     for name in ("demo", "v4.1"):
         for vocabulary, known in KNOWN_VOCABULARIES.items():
             assert (f"| `{vocabulary}` | {known.size:,} | {known.canonical_size:,} | "
-                    f"`constants/{vocabulary}/canonical.i64.{known.size}.bin` | `{known.map_digest}` |") in render(name)
+                    f"`constants/{vocabulary}/canonical.i64.{known.size}.bin` |") in render(name)
+            assert f"\n- `{vocabulary}`: `{known.map_digest}`\n" in render(name)
 
 
 def test_the_documented_rule_gives_both_maps():
@@ -184,6 +187,20 @@ def test_stages_are_outputs_in_the_order_of_computation(name):
     wanted = [{"canonical_ids": "ids"}.get(stage.name, stage.name) for stage in STAGES if stage.name not in left_out]
     places = [outputs.index(stage) for stage in wanted]
     assert places == sorted(places)
+
+
+RULES = [
+    ("exact", 0.0, -0.0, False), ("exact", np.nan, -np.nan, True), ("exact", 1.0 + 2**-30, np.float32(1.0), True),
+    ("exact", 1e300, np.float32(np.inf), True), ("bf16", 1.0, 1.0 + 2**-10, False), ("bf16", 1.0 + 2**-10, 1.0, True),
+    ("f64", 0.0, -0.0, True), ("f64", np.nan, np.nan, True), ("f64", np.inf, np.inf, True),
+    ("f64", np.inf, -np.inf, False), ("f64", 1.0, np.nan, False), ("f64", 1.0, np.inf, False),
+    ("f64", 1.0, 1.0 + 2**-52, True), ("f64", 1.0, 1.01, False)]
+
+
+@pytest.mark.parametrize("kind, expected, answer, right", RULES, ids=str)
+def test_the_judge_follows_the_rules_of_equality(kind, expected, answer, right):
+    stage, noise = Stage("output", np.zeros(1), kind, 1, None), None if kind == "exact" else np.ones(1)
+    assert judge_floats(stage, np.array([expected]), noise, np.atleast_1d(answer)).wrong.tolist() == [not right]
 
 
 def test_the_drawing_and_its_text_show_the_same_roundings():

@@ -1,21 +1,21 @@
 """The bug catalogue: mistakes that ports of Engram make, each as a small wrong implementation.
 
-A bug changes one ingredient. Its `changes` say what it replaces; there are two kinds of target:
+A bug changes one ingredient. Its `changes` say what is replaced; there are two kinds of target:
 
-    "mix"            an op of the namespace: wrong(original, *all arguments of the op, defaults included), where
-                     `original` is the op of the namespace that is changed
-    "rows.feed"      a method of a class of oracle/streams.py ("rows", "module" or "model"), or of "addressing", which is
-                     engram_ref.Addressing: wrong(original, self, *arguments of the method)
+    "mix"          an op of the namespace: wrong(original, *all arguments of the op, defaults included), where
+                   `original` is the op of the namespace that is changed, and `original.__self__` this namespace
+                   if the op is a composition
+    "rows.feed"    a method of a class of oracle/streams.py ("rows", "module", "model") or of "addressing", which is
+                   engram_ref.Addressing: wrong(original, self, *arguments of the method)
 
-`namespace_with` applies the first kind and `streams_with` the second; `oracle.run.run` takes both results. A bug may
-have changes of both kinds, since a port has one mistake but several ways to call it. Both functions accept several bugs,
-which are applied in order. Multipliers, primes and offsets are computed by ops, too (`pcg64_multipliers`, `table_primes`,
-...), and the "addressing" of `streams_with` takes them from its namespace. Wrong implementations are for NumPy arrays.
+`namespace_with` applies the first kind and `streams_with` the second; `oracle.run.run` takes both results. A bug has
+changes of several targets if a port can call the same mistake in several ways. Both functions accept several bugs and
+apply them in order. Constants are computed by ops, too (`pcg64_multipliers`, `table_primes`, ...): the "addressing" of
+`streams_with` takes them from its namespace. Wrong implementations work on NumPy arrays only.
 
 The texts are in catalogue.json, the functions in the other files of this folder.
 """
 
-import functools
 import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
@@ -123,22 +123,14 @@ def _changes(bugs: Bug | str | Sequence[Bug | str]) -> list[tuple[str, Callable]
     return [change for bug in several for change in _bug(bug).changes.items()]
 
 
-def arguments_of(name: str, arguments: Sequence, named: Mapping) -> tuple:
-    """Return all arguments of a call of an op in the order of its definition, defaults included."""
-    call = _signature(name).bind(*arguments, **named)
-    call.apply_defaults()
-    return call.args
-
-
-@functools.cache
-def _signature(name: str) -> inspect.Signature:
-    return inspect.signature(getattr(NUMPY, name))
-
-
 def _with_op(kind: type[Ops], name: str, wrong: Callable) -> type[Ops]:
     """Derive a class of ops; the original op is bound to the instance, so it calls the other changed ops."""
+    signature = inspect.signature(getattr(NUMPY, name))
+
     def op(self: Ops, *arguments: Any, **named: Any) -> Any:
-        return wrong(getattr(super(derived, self), name), *arguments_of(name, arguments, named))
+        call = signature.bind(*arguments, **named)
+        call.apply_defaults()
+        return wrong(getattr(super(derived, self), name), *call.args)
 
     derived: Any = type("WithBug", (kind,), {"__slots__": (), name: op})
     return derived

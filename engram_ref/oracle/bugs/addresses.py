@@ -6,7 +6,6 @@ import numpy as np
 
 from engram_ref.ops.canonical import DEAD
 
-
 # windows
 
 def shifts(ids, history):
@@ -119,7 +118,8 @@ CHANGES = {
     "window-late": {"mix": by_order(lambda N, n: slice(N - n, N))},
     "multipliers-oldest-first": {"mix": by_order(lambda N, n: slice(n - 1, None, -1))},
     "qwen-as-longcat": {"mix": polynomial},
-    "products-summed": {"mix": lambda original, windows, multipliers: np.cumsum(windows * multipliers, axis=-1)[..., 1:]},
+    "products-summed": {"mix": lambda original, windows, multipliers: np.cumsum(
+        windows * multipliers, axis=-1)[..., 1:]},
     "products-in-float64": {"mix": products(lambda windows, multipliers: through_float64(
         windows.astype(np.float64) * multipliers))},
     "products-in-32-bits": {"mix": products(lambda windows, multipliers: (

@@ -7,7 +7,7 @@ from itertools import count
 import numpy as np
 
 from engram_ref.layout import module_order
-from engram_ref.ops.canonical import REPLACEMENT, STEPS, WHITE_SPACE, normalise
+from engram_ref.ops.canonical import LONE_SPACE, REPLACEMENT, STEPS, WHITE_SPACE, normalise
 from engram_ref.ops.hashing import GOLDEN_GAMMA, LAYER_STRIDE, MASK64, multiplier_range, splitmix64
 from engram_ref.ops.primes import _passes, is_prime
 from engram_ref.text.maps import KNOWN_VOCABULARIES
@@ -124,8 +124,9 @@ CHANGES = {
     "unicode-of-the-platform": normalised(fold_compatibility=lambda text: unicodedata.normalize("NFKC", text),
                                           strip_accents=without("M")),
     "lowercase-whole-string": normalised(lowercase=str.lower),
-    "strip-separators": normalised(strip_ends=lambda text: text if text == " " else text.strip()),
-    "lone-space-stripped": normalised(strip_ends=lambda text: text.strip(WHITE_SPACE)),
+    "strip-separators": normalised(strip_ends=lambda text: text if text == " " else text.strip().replace(
+        LONE_SPACE, " ")),
+    "lone-space-stripped": normalised(strip_ends=lambda text: text.strip(WHITE_SPACE).replace(LONE_SPACE, " ")),
     "private-use-kept": normalised(strip_ends=lambda text: " " if text == " " else text.strip(WHITE_SPACE)),
     "broken-utf8-normalised": keyed(lambda text, raw: normalise(text) or text),
     "empty-key-kept": keyed(lambda text, raw: raw if REPLACEMENT in text else normalise(text)),
@@ -146,7 +147,7 @@ CHANGES = {
     "primes-listed-layers": {"addressing.__init__": in_order(lambda config: config.layer_ids)},
     "offset-missing": {"column_offsets": lambda original, primes: np.zeros_like(primes),
                        "gather": lambda original, table, rows, offsets: original(table, rows, 0 * offsets)},
-    "offset-inclusive": {"column_offsets": lambda original, primes: np.cumsum(primes, axis=-1), 
+    "offset-inclusive": {"column_offsets": lambda original, primes: np.cumsum(primes, axis=-1),
                          "gather": lambda original, table, rows, offsets: wrapped(
                              original, table, rows, np.append(offsets[1:], len(table)))},
 

@@ -7,7 +7,6 @@ import numpy as np
 
 from engram_ref.oracle.bugs.values import QUIET, with_parameters
 
-
 # codecs
 
 def shifted_scale(original, codes, scales, dtype):

@@ -1,4 +1,4 @@
-"""Wrong values of the module: codecs, tables, norms, gate, roundings, convolution."""
+"""Wrong values of the module: norms, gate, roundings, convolution."""
 
 from dataclasses import replace
 
@@ -29,7 +29,7 @@ def at_least(eps):
 def eps_outside(original, x, eps):
     eps = float(np.finfo(x.dtype).eps) if eps is None else eps
     with np.errstate(**QUIET):
-        return 1 / (np.sqrt(np.mean(x * x, axis=-1, keepdims=True)) + x.dtype.type(eps))
+        return 1 / (1 / original(x, 0.0) + x.dtype.type(eps))
 
 
 def joint_norm(original, x, eps):
@@ -61,18 +61,12 @@ def scores_times(power):
     return {"score": wrong, "factored_score": wrong}
 
 
-def overflowing(original, x):
-    with np.errstate(**QUIET):
-        return np.exp(x) / (1 + np.exp(x))
-
-
 def product_rounded_first(original, hidden, update, rounding):
     rounded = update.astype(ml_dtypes.bfloat16).astype(update.dtype) if rounding != "none" else update
     return original(hidden, rounded, rounding)
 
 
 # convolution
-
 
 def eps_of_the_gate(original, parameters, gated, taps, config, *record):
     eps = float(np.finfo(gated.dtype).eps) if config.norm_eps is None else config.norm_eps
@@ -99,11 +93,13 @@ def residual_included(original, parameters, memory, hidden, *rest):
     output, kept = original(parameters, memory, hidden, *rest)
     return output + hidden, kept
 
+
 CHANGES = {
     "eps-1e-6": {"inverse_rms": at_least(1e-6)},
     "eps-1e-5": {"inverse_rms": at_least(1e-5)},
     "eps-1e-20": {"inverse_rms": lambda original, x, eps: original(x, 1e-20 if eps is None else eps)},
-    "eps-machine": {"inverse_rms": lambda original, x, eps: original(x, None if eps is not None and eps < 1e-10 else eps)},
+    "eps-machine": {"inverse_rms": lambda original, x, eps: original(
+        x, None if eps is not None and eps < 1e-10 else eps)},
     "eps-outside": {"inverse_rms": eps_outside},
     "eps-shared": {"gated_conv": eps_of_the_gate},
     "joint-norm": {"inverse_rms": joint_norm},
@@ -126,7 +122,6 @@ CHANGES = {
     "sign-for-copysign": {"copysign_sqrt": lambda original, s: np.sign(s) * clamped_root(s)},
     "lt-for-copysign": {"copysign_sqrt": lambda original, s: np.where(s < 0, -clamped_root(s), clamped_root(s))},
     "copysign-for-sign": {"signed_sqrt": lambda original, s: np.copysign(clamped_root(s), s)},
-    "sigmoid-overflow": {"sigmoid": overflowing},
     "dead-gate-not-zero": {"gate": lambda original, s, form, dead: original(s, form)},
     "dead-score-zero": {"gate": lambda original, s, form, dead: original(
         s if dead is None else s * ~dead[..., None], form)},

@@ -7,10 +7,16 @@ choices, and modules whose choices equal its own.
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
+import numpy as np
+
 from engram_ref.config import EngramConfig
 from engram_ref.errors import check_name
 from engram_ref.model_config import ModelConfig
 from engram_ref.oracle.cases import Case, Vectors
+from engram_ref.oracle.encoding import decode
+from engram_ref.oracle.kit.exhaustive import with_every_score
+from engram_ref.oracle.kit.released import released_cases
+from engram_ref.oracle.kit.schedules import with_schedules
 from engram_ref.presets import ALIASES, GATES, preset, presets
 
 MODULE_FIELDS = ("score_form", "gate_form", "gain_form", "norm_eps", "projection_bias", "rounding")
@@ -56,16 +62,17 @@ def kit_cases(vectors: Vectors, dialect: EngramConfig | None = None) -> Vectors:
     vectors   the golden vectors
     dialect   only the cases that concern this configuration; None: all cases
     """
-    if dialect is None:
-        return vectors
-    return replace(vectors, cases=tuple(case for case in vectors.cases if concerns(case, vectors, dialect)))
+    vectors = with_schedules(with_every_score(vectors))
+    cases = (*vectors.cases, *released_cases(vectors))
+    return replace(vectors, cases=tuple(case for case in cases if dialect is None or concerns(case, vectors, dialect)))
 
 
 def concerns(case: Case, vectors: Vectors, dialect: EngramConfig) -> bool:
     """Whether a port of the dialect can pass the case."""
     if any(case.op in ops.split() and not used(dialect) for ops, used in USED.items()):
         return False
-    marked = case.arguments.get("dead") is not None or ("dead" in case.flags and "parameters" not in case.arguments)
+    dead = decode(case.arguments.get("dead"), vectors.arrays, vectors.configurations)
+    marked = dead.any() if isinstance(dead, np.ndarray) else "dead" in case.flags and "parameters" not in case.arguments
     if (marked and not dialect.dead_barrier) or ("eos" in case.flags and dialect.eos_id is None):
         return False
     if "eos_id" in case.arguments and (case.arguments["eos_id"] is None) != (dialect.eos_id is None):

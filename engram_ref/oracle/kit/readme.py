@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from engram_ref.config import EngramConfig
+from engram_ref.ops.namespace import Ops
 from engram_ref.oracle.compare import RULES
 from engram_ref.oracle.noise import CONFIDENCE
 from engram_ref.oracle.run import RUNNERS
 from engram_ref.oracle.specification import documents
-from engram_ref.ops.namespace import Ops
 from engram_ref.stages import BACKBONE_STAGES, STAGES
 
 TEXTS = Path(__file__).parent

@@ -1,0 +1,165 @@
+"""Answers of a port: call it, convert what it returns, and compare that with the definition."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from engram_ref.errors import InputError, check_name
+from engram_ref.ops.arrays import as_array
+from engram_ref.ops.namespace import NUMPY
+from engram_ref.oracle.cases import Case, Stage, Vectors
+from engram_ref.oracle.check.diagnose import diagnose
+from engram_ref.oracle.check.judge import StageResult, judge
+from engram_ref.oracle.check.report import difference
+from engram_ref.oracle.encoding import decode_all
+from engram_ref.oracle.kit.read import Kit, read_kit
+from engram_ref.oracle.noise import FLOAT64, measure
+from engram_ref.oracle.run import Adapter, Stages, run
+from engram_ref.oracle.vectors import read
+
+Convert = Callable[[np.ndarray], Any] | None
+Call = tuple[Case, Callable[[], Any], str]
+"""A case, the call to the port, and a description of the inputs."""
+
+NO_VECTORS = Vectors({}, {}, ())
+"""For cases whose arguments are the arrays themselves."""
+
+
+@dataclass(frozen=True)
+class PortCase:
+    """A case to check a port with; `vectors` has the arrays and configurations of its arguments."""
+
+    case: Case
+    vectors: Vectors
+
+    @property
+    def op(self) -> str:
+        """The name of the op."""
+        return self.case.op
+
+    def check(self, port: Callable[..., Any], to: Convert = None) -> None:
+        """Call the port with the arguments of the case, by name, and check what it returns.
+
+        port     returns the outputs of the case in order, or {stage: array} with further stages; it must raise an
+                 exception if the input is invalid
+        to       converts each NumPy array to an array of the port
+        raises   AssertionError if the port is wrong
+        """
+        arguments = decode_all(self.case.arguments, self.vectors.arrays, self.vectors.configurations)
+        call = lambda: port(**converted(arguments, to))
+        if self.case.result != "invalid":
+            check_calls([(self.case, call, "")], self.case.outputs, self.vectors)
+            return
+        try:
+            call()
+        except Exception:
+            return
+        raise AssertionError(f"{self.case.name}: the port accepts invalid input")
+
+
+def port_cases(*names: str, kit: str | Path | None = None) -> list[PortCase]:
+    """Return the cases of a kit, or the golden vectors of the package.
+
+    names    ops, such as "gate", or groups, such as "solved/gate"; none: all cases
+    kit      a folder written by `engram-ref kit`
+    raises   InputError for a name without cases, or a folder that is no complete kit
+    """
+    vectors = read() if kit is None else read_kit(Path(kit)).vectors
+    for name in names:
+        check_name("names", name, sorted({key for case in vectors.cases for key in (case.op, case.group)}))
+    return [PortCase(case, vectors) for case in vectors.cases if not names or {case.op, case.group} & {*names}]
+
+
+def case_of(op: str, name: str, arguments: Mapping[str, object], outputs: Sequence[str], *, traced: bool = False,
+            floats: bool = True) -> Case:
+    """Return a case whose answers are those of the definition: integers, or float64 with their rounding noise."""
+    case, noise = Case(name, op, "", arguments, (), tuple(outputs), ()), Stages()
+    if floats:
+        exact, noise = measure(lambda namespace: run(case, NO_VECTORS, namespace, FLOAT64, traced), seed=0)
+    else:
+        exact = run(case, NO_VECTORS, NUMPY, Adapter(), traced)
+    return replace(case, stages=tuple(Stage(stage, array, "f64" if stage in noise else "exact", 1, None,
+                                            noise.get(stage)) for stage, array in exact.items()))
+
+
+def converted(argument: Any, to: Convert) -> Any:
+    """Return copies of all arrays in an argument, converted to arrays of the port."""
+    if isinstance(argument, Mapping):
+        return {name: converted(part, to) for name, part in argument.items()}
+    if not isinstance(argument, np.ndarray):
+        return argument
+    return argument.copy() if to is None else to(argument.copy())
+
+
+def answers_of(call: Callable[[], Any], names: Sequence[str]) -> Stages:
+    """Call a port and convert what it returns to NumPy arrays, by stage.
+
+    call     returns one array, a tuple of arrays in the order of `names`, or {stage: array}; a tuple may be shorter
+    raises   AssertionError if it raises an exception or returns anything else
+    """
+    try:
+        answer = call()
+    except Exception as error:
+        raise AssertionError(f"the port raised {type(error).__name__}: {error}") from error
+    parts = answer if isinstance(answer, tuple) else (answer,)
+    named = answer if isinstance(answer, Mapping) else dict(zip(names, parts, strict=False))
+    if not isinstance(answer, Mapping) and (len(parts) > len(names) or named.get(names[0]) is None):
+        found = "None" if answer is None else f"{len(parts)} values"
+        raise AssertionError(f"the port must return {', '.join(names)}, or {{stage: array}}; it returned {found}")
+    try:
+        return {str(name): as_array(f"{name} of the port", part) for name, part in named.items() if part is not None}
+    except InputError as error:
+        raise AssertionError(str(error)) from error
+
+
+def check_calls(calls: Sequence[Call], names: Sequence[str], vectors: Vectors = NO_VECTORS) -> None:
+    """Call a port in several cases, the shortest first, and compare its answers.
+
+    calls    of cases with different names
+    names    the stages that the port returns, in order; it may leave out those after the first
+    vectors  the arrays and configurations of the arguments
+    raises   AssertionError that explains the differences and describes the shortest inputs with any
+    """
+    cases = [case for case, *_ in calls]
+    answers = {case.name: answers_of(call, names) for case, call, _ in calls}
+    failures = failing(cases, answers, vectors)
+    if not failures:
+        return
+    longest = next(case for case in reversed(cases) if case.name in failures)
+    call, inputs = next((call, inputs) for case, call, inputs in calls if case.name in failures)
+    lines = [explained(longest, failures[longest.name], vectors),
+             *diagnose(replace(vectors, cases=tuple(cases)), answers, failures).lines]
+    lines += [f"shortest inputs: {inputs}"] if inputs else []
+    again, first = answers_of(call, names), answers[next(iter(failures))]
+    if any(again[name].tobytes() != array.tobytes() for name, array in first.items() if name in again):
+        lines.append("not deterministic: a second call with the same inputs returned different numbers")
+    raise AssertionError("\n".join(lines))
+
+
+def failing(cases: Sequence[Case], answers: Mapping[str, Stages], vectors: Vectors) -> dict[str, list[StageResult]]:
+    """Return the results of the cases with a difference, by name; stages without an answer are left out.
+
+    answers   case -> stage -> array
+    raises    AssertionError for an answer that is not a stage
+    """
+    failures = {}
+    for case in cases:
+        known = [stage.name for stage in case.stages]
+        unknown = sorted(answers[case.name].keys() - {*known})
+        if unknown:
+            raise AssertionError(f"the port returned a stage named {unknown[0]!r}; the stages are {', '.join(known)}")
+        results = [result for result in judge(case, vectors, answers[case.name]) if result.status != "missing"]
+        if not all(result.ok for result in results):
+            failures[case.name] = results
+    return failures
+
+
+def explained(case: Case, results: Sequence[StageResult], vectors: Vectors = NO_VECTORS) -> str:
+    """Return what differs in one case, where, and the worst element."""
+    wrong = next(result for result in results if not result.ok)
+    if wrong.wrong is None:
+        return f"{case.name}, stage {wrong.stage}: expected {wrong.status} {wrong.expected}, found {wrong.found}"
+    return "\n".join(difference(Kit(vectors, "", ""), case, wrong))
