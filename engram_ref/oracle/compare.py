@@ -44,8 +44,8 @@ UNIT_ROUNDOFF = {"f64": 2.0**-53, "f32": 2.0**-24, "bf16": 2.0**-24}
 SMALLEST_NORMAL = dict.fromkeys(("f32", "bf16"), 2.0**-126)
 """Added to the bound of the float32 classes: below it, numbers lose digits or are flushed to zero."""
 
-COMPUTED_IN = {"f64": np.float64, "f32": np.float32, "bf16": np.float32, "golden": np.float64, "model": np.float64, "forms": np.float64,
-               "internals": np.float64}
+COMPUTED_IN = {"f64": np.float64, "f32": np.float32, "bf16": np.float32, "golden": np.float64, "model": np.float64,
+               "forms": np.float64, "internals": np.float64}
 """Dtype of the compared results, by class."""
 
 PROMISE = {"golden": 1e-13, "forms": 1e-12, "model": 1e-10}
