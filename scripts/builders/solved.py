@@ -47,7 +47,7 @@ def addressing():
     """Yield constants and rows for the first and the last ids, and for 0, 1 and 3 tokens."""
     small = (LONG, WRAPPING, PADDED)
     kinds = [*((preset(name), "released") for name in RELEASED), *((config, "solved") for config in small + UNSORTED)]
-    for config, layer, kind in ((config, layer, kind) for config, kind in kinds for layer in config.layer_ids):
+    for config, layer, kind in ((c, layer, kind) for c, kind in kinds for layer in c.layer_ids):
         pads, V = (Addressing(config).pad_id, Addressing(config).eos_id), config.canonical_size
         ids = np.array([[0, V - 1, V - 2], [V - 1, V - 1, 0]])
         for T in (0, 1, 3) if config in small else (3,):
