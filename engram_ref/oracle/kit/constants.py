@@ -23,6 +23,7 @@ def constant_files(configs: list[EngramConfig]) -> dict[str, bytes]:
     maps = {config.vocabulary: load_map(config.vocabulary) for config in configs
             if config.vocabulary in KNOWN_VOCABULARIES}
     for vocabulary, canonical in maps.items():
-        if not any(np.array_equal(other[: len(canonical)], canonical) for other in maps.values() if other is not canonical):
+        longer = [other[: len(canonical)] for other in maps.values() if len(other) > len(canonical)]
+        if not any(np.array_equal(canonical, start) for start in longer):
             files |= raw_files({"canonical": canonical}, f"{FOLDER}/{vocabulary}")[0]
     return files
