@@ -115,12 +115,12 @@ def words(parts: list) -> str:
     """Return numbers and text, possibly in nested lists, as words: text with other characters than [A-Za-z0-9_.-] is
     quoted as in JSON.
 
-    >>> words(["main", "feed", 2, [1, 2]]), words([None, True, 1e-20, "a b"])
-    ('main feed 2 1 2', 'null true 1e-20 "a b"')
+    >>> words(["main", "feed", 2, [1, 2]]), words(["main", "prefix", [[7], [8, 9]]]), words([None, True, 1e-20, "a b"])
+    ('main feed 2 1 2', 'main prefix [7] [8,9]', 'null true 1e-20 "a b"')
     """
     flat = [word for part in parts for word in (part if isinstance(part, list | tuple) else [part])]
-    return " ".join(part if isinstance(part, str) and re.fullmatch(r"[A-Za-z0-9_.-]+", part) else json.dumps(part)
-                    for part in flat)
+    return " ".join(part if isinstance(part, str) and re.fullmatch(r"[A-Za-z0-9_.-]+", part) else
+                    json.dumps(part, separators=(",", ":")) for part in flat)
 
 
 def path_in(folder: str, key: str) -> str:
