@@ -129,7 +129,8 @@ def case_files(vectors: Vectors, dialect: str, files: dict[str, bytes]) -> dict[
 
 def narrowed(noise: np.ndarray) -> np.ndarray:
     """Return noise in float16, or in float32 if it is out of range; its precision does not matter."""
-    narrow, limits = np.asarray(noise, np.float32), np.finfo(np.float16)
+    least = np.where(noise > 0, 2.0**-126, 0.0)                         # noise out of range is not stored as 0
+    narrow, limits = np.asarray(np.maximum(noise, least), np.float32), np.finfo(np.float16)
     fits = (narrow == 0) | ((narrow >= limits.tiny) & (narrow <= limits.max))
     return narrow.astype(np.float16) if fits.all() else narrow
 
