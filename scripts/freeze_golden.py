@@ -9,7 +9,6 @@ agrees with every answer within its class. scripts/builders/ defines the cases.
 
 import hashlib
 import importlib
-import json
 import sys
 from pathlib import Path
 
@@ -21,7 +20,7 @@ sys.path.insert(0, str(ROOT))
 from engram_ref import __version__  # noqa: E402
 from engram_ref.files import write_whole  # noqa: E402
 from engram_ref.oracle.compare import RULES  # noqa: E402
-from engram_ref.oracle.encoding import as_json, compact, one_per_line, resolved  # noqa: E402
+from engram_ref.oracle.encoding import as_json, manifest_json, one_per_line, resolved  # noqa: E402
 from engram_ref.oracle.flags import FLAGS  # noqa: E402
 from engram_ref.oracle.vectors import GOLDEN, INTEGERS, MANIFEST, SCHEMA, manifest_digest  # noqa: E402
 from scripts.builders.planned import SEED, freeze  # noqa: E402
@@ -131,18 +130,15 @@ def make(areas=AREAS):
     names = [case["name"] for case in cases]
     assert len(set(names)) == len(names), "two cases with the same name"
     assert {flag for case in cases for flag in case["flags"]} <= set(FLAGS)
-    # build the manifest, one case per line
+    # build the manifest
     files = store.files()
-    manifest = {"schema": SCHEMA, "seed": SEED, "versions": {"engram_ref": __version__, "numpy": np.__version__},
-                "classes": RULES, "flags": FLAGS,
-                "files": {name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
-                          for name, data in files.items()}}
-    lists = {"configurations": store.configurations, "cases": cases}
-    head = json.dumps(manifest | {"sha256": manifest_digest(manifest | lists)}, indent=1)[:-2]
-    configurations = ",\n".join(f"{json.dumps(key)}:{compact(value)}" for key, value in store.configurations.items())
-    lines = ",\n".join(map(compact, cases))
-    text = f'{head},\n "configurations": {{\n{configurations}\n }},\n "cases": [\n{lines}\n ]\n}}\n'
-    return {MANIFEST: text.encode()} | files
+    data = manifest_json({
+        "schema": SCHEMA, "sha256": "0" * 64, "seed": SEED,
+        "versions": {"engram_ref": __version__, "numpy": np.__version__}, "classes": RULES, "flags": FLAGS,
+        "files": {name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+                  for name, data in files.items()},
+        "configurations": store.configurations, "cases": cases})
+    return {MANIFEST: data.replace(b"0" * 64, manifest_digest(data).encode(), 1)} | files
 
 
 def main():

@@ -28,6 +28,9 @@ from engram_ref.oracle.structure import HINT, INTEGERS_FIELDS, MANIFEST_FIELDS, 
 
 SCHEMA = 2
 MANIFEST, INTEGERS = "manifest.json", "integers.json"
+DIGEST = b'"sha256": "'
+"""What precedes the manifest's own digest; the digests of the other files come later."""
+
 GOLDEN = Path(__file__).parents[1] / "golden"
 """Folder of the vectors that ship with the package."""
 
@@ -60,14 +63,15 @@ def as_vectors(manifest: Mapping, arrays: Mapping[str, np.ndarray], path: Path) 
 def read_manifest(folder: Path) -> dict:
     """Read the manifest of a folder and check its schema, its own digest and its structure."""
     path = folder / MANIFEST
-    manifest = parse_json(read_bytes(path), path)
+    data = read_bytes(path)
+    manifest = parse_json(data, path)
     schema = manifest.get("schema") if isinstance(manifest, dict) else None
     if type(schema) is not int:
         raise InputError(f"file {path}", "a manifest with a schema number", "none")
     if schema != SCHEMA:
         raise InputError(f"file {path}", f"schema {SCHEMA}", f"schema {schema}",
                          "pip install -U engram_ref" if schema > SCHEMA else HINT)
-    if manifest.get("sha256") != manifest_digest(manifest):
+    if manifest.get("sha256") != manifest_digest(data):
         raise changed(path)
     check_structure(manifest, MANIFEST_FIELDS, f"file {path}")
     for name in manifest["files"]:
@@ -76,10 +80,10 @@ def read_manifest(folder: Path) -> dict:
     return manifest
 
 
-def manifest_digest(manifest: Mapping[str, object]) -> str:
-    """Return the sha256 of the manifest without its digest, as sorted JSON."""
-    rest = {key: value for key, value in manifest.items() if key != "sha256"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
+def manifest_digest(data: bytes) -> str:
+    """Return the sha256 of the bytes of a manifest in which the 64 characters after DIGEST are zeros."""
+    before, found, after = data.partition(DIGEST)
+    return hashlib.sha256(before + found + b"0" * len(after[:64]) + after[64:]).hexdigest()
 
 
 def as_arrays(data: bytes, path: Path) -> dict[str, np.ndarray]:

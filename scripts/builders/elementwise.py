@@ -68,7 +68,8 @@ def gates():
         flags = "clamp minus-zero saturated dialect"
         yield case(f"gate/{form}-edges", slow=slow_gate, flags=flags, s=edges.reshape(1, -1, 1), form=form, dead=None)
         yield case(f"gate/{form}-float32", slow=slow_gate, kind="f32", flags="clamp minus-zero dialect float32",
-                   form=form, dead=None, s=np.float32([0.0, -0.0, BELOW, -ABOVE, 0.3, -0.3, 7.0, -7.0]).reshape(1, 2, 4))
+                   s=np.float32([0.0, -0.0, BELOW, -ABOVE, 0.3, -0.3, 7.0, -7.0]).reshape(1, 2, 4), form=form,
+                   dead=None)
         s = rng_of(f"gate/{form}-dead").standard_normal((2, 3, 3))
         yield case(f"gate/{form}-dead", slow=slow_gate, flags="dead", s=s, form=form,
                    dead=np.array([[True, False, False], [False, True, True]]))

@@ -135,22 +135,23 @@ def prefixes():
         constants, name = addressing_of(config), f"addressing_stream/{config.name}-prefix"
         before = [text.tolist() for text in np.split(rng_of(name).integers(0, config.vocab_size, 6), [1])]
         steps = [["main", "prefix", before], ["main", "feed", 1], ["main", "feed", 3]]
-        texts = before if constants.canonical is None else [constants.canonical[text].tolist() for text in before]
+        texts = before if constants.canonical is None else [constants.canonical[ids].tolist() for ids in before]
         ids = marked(name, config, (2, 4))
         flags = ["prefix history chunked dialect", *marks_in({"canonical_ids": ids}, config)]
         yield case(name, outputs=("0.history", "1.rows", "1.history", "2.rows", "2.history"), kind_of_case="schedules",
                    flags=" ".join(flags), dialect=config.name, config=config, steps=steps, canonical_ids=ids,
                    layer_id=config.layer_ids[0],
                    slow=lambda canonical_ids, config, layer_id, steps, texts=texts, a=constants: after_prefix(
-                       texts, canonical_ids.tolist(), lambda text: slow_addressing.rows(
-                           config, layer_id, text, a.pad_id, (), a.eos_id), config))
+                       texts, canonical_ids.tolist(), lambda read: slow_addressing.rows(
+                           config, layer_id, read, a.pad_id, (), a.eos_id), config))
 
 
 def after_prefix(texts, ids, rows_of, config):
     """Return histories and rows of the two feeds, of 1 and 3 tokens."""
     longer = [[text + line[:n] for text, line in zip(texts, ids, strict=True)] for n in (0, 1, 4)]
     stages = {f"{i}.history": [history_of(text, config) for text in part] for i, part in enumerate(longer)}
-    return stages | {f"{i}.rows": [row for text in longer[i] for row in rows_of(text)[-n:]] for i, n in ((1, 1), (2, 3))}
+    rows = lambda i, n: [row for text in longer[i] for row in rows_of(text)[-n:]]
+    return stages | {"1.rows": rows(1, 1), "2.rows": rows(2, 3)}
 
 
 def layers_and_steps(constants):
@@ -161,8 +162,9 @@ def layers_and_steps(constants):
     table = np.array([0, 1, 1, 2, 3, 4])
     starts = np.array([[0, 11, 24, 41], [0, 1, 2, 3]])
     for title, canonical, offsets in (("map", table, None), ("raw-flat", None, starts)):
-        yield case(f"address_layers/{title}", slow=slow_layers, flags="dead eos" + " flat" * (offsets is not None), ids=raw, canonical=canonical,
-                   history=history, multipliers=np.stack([m, m + 2]), primes=np.stack([p, p + 100]), offsets=offsets,
+        yield case(f"address_layers/{title}", slow=slow_layers, flags="dead eos" + " flat" * (offsets is not None),
+                   ids=raw, canonical=canonical, history=history, multipliers=np.stack([m, m + 2]),
+                   primes=np.stack([p, p + 100]), offsets=offsets,
                    **shared)
     yield case("stepper/batch", flags="one-token history dead eos", multipliers=m, primes=p, ids=np.array([4, DEAD]),
                history=np.array([[3, 1], [2, 0]]), **shared, slow=lambda ids, history, **a: slow_address(
@@ -282,8 +284,9 @@ def invalid():
         yield case(f"addressing/{title}", outputs=(), flags="out-of-range", dialect=config.name, config=config,
                    canonical_ids=np.array([[3, wrong, 8]]), layer_id=config.layer_ids[0], flat=False,
                    history=history[:, : config.max_ngram - 1])
-    yield case("addressing/history-past-the-end", outputs=(), flags="out-of-range history", dialect=V41.name, config=V41,
-               canonical_ids=np.array([[3, 8]]), layer_id=1, flat=False, history=history + V41.canonical_size - 5)
+    yield case("addressing/history-past-the-end", outputs=(), flags="out-of-range history", config=V41,
+               dialect=V41.name, canonical_ids=np.array([[3, 8]]), layer_id=1, flat=False,
+               history=history + V41.canonical_size - 5)
 
 
 AREA = (text, canonical, multipliers, prime_numbers, hashed, streams, prefixes, addressing, caches, invalid)

@@ -1,5 +1,7 @@
 """The pages about golden vectors: their code runs, and their tables match the package."""
 
+import hashlib
+import json
 import re
 from pathlib import Path
 
@@ -11,8 +13,9 @@ from engram_ref.ops import silu
 from engram_ref.oracle.compare import RULES, compare
 from engram_ref.oracle.flags import FLAGS
 from engram_ref.oracle.run import RUNNERS, adapter_of
-from engram_ref.oracle.vectors import GOLDEN, read, read_manifest
+from engram_ref.oracle.vectors import GOLDEN, INTEGERS, MANIFEST, read, read_manifest
 from engram_ref.oracle.verify import verify_case
+from scripts.builders.planned import NOT_BF16
 
 DOCS = Path(__file__).parents[2] / "docs"
 FORMAT = (DOCS / "reference" / "golden.md").read_text(encoding="utf-8")
@@ -67,8 +70,9 @@ def test_every_flag_is_on_the_page_with_its_meaning():
 
 
 def test_every_field_of_a_case_is_described():
-    assert set(table_after("## A case")) == {field for case in read_manifest(GOLDEN)["cases"] for field in case}
-    assert set(table_after("Some ops are not plain functions")) == set(RUNNERS)
+    cases = read_manifest(GOLDEN)["cases"]
+    assert set(table_after("## A case")) == {field for case in cases for field in case}
+    assert set(table_after("Some ops are not plain functions")) == set(RUNNERS) & {case["op"] for case in cases}
 
 
 def test_every_tolerance_class_in_use_is_described():
@@ -100,6 +104,31 @@ def test_every_null_field_of_a_configuration_is_explained():
 def test_every_step_is_described():
     written = {step for case in read().cases for _, step, *_ in case.arguments.get("steps", ())}
     assert set(re.findall(r'\[stream, "(\w+)"', " ".join(table_after("## Streams")))) == written
+
+
+def test_every_state_and_dtype_is_described():
+    outputs = table_after("The stages of a step")
+    assert {op: name.strip("` ").split(".")[1] for op, name in outputs.items()} == {
+        case.op: case.outputs[0].split(".", 1)[1] for case in read().cases if "one-by-one" in case.name}
+    states = {word for case in read().cases for word in re.findall(r"(history|taps)$", "\n".join(case.outputs), re.M)}
+    assert all(f"`3.{state}`" in FORMAT and f"`3.layers.1.{state}`" in FORMAT for state in states) and len(states) == 2
+    entries = json.loads((GOLDEN / INTEGERS).read_text(encoding="utf-8")).values()
+    dtypes = {word.strip("` ") for cell in table_after("In `integers.json`") for word in cell.split(",")}
+    assert dtypes == {entry["dtype"] for entry in entries}
+
+
+def test_the_exceptions_from_bfloat16_are_listed():
+    rows = table_after("**Numbers of bfloat16.**")
+    assert {name.strip("` ") for cell in rows for name in cell.split(",")} == set(NOT_BF16)
+
+
+def test_the_digest_can_be_checked_without_parsing_json():
+    """The recipe of the page, with bytes only."""
+    text = (GOLDEN / MANIFEST).read_bytes()
+    start = text.index(b'"sha256": "') + len(b'"sha256": "')
+    zeroed = text[:start] + b"0" * 64 + text[start + 64 :]
+    assert hashlib.sha256(zeroed).hexdigest().encode() == text[start : start + 64]
+    assert "strstr(text, \"\\\"sha256\\\": \\\"\")" in FORMAT
 
 
 def test_every_kind_of_argument_is_described():

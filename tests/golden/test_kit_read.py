@@ -202,6 +202,7 @@ def first(manifest, name):
 
 
 CONTENT = {
+    "unknown parameters": (lambda m: m["parameters"].clear(), "an array, configuration, parameters"),
     "an unknown op": (lambda m: m["cases"][0].update(op="relu"), "a known op, found 'relu'"),
     "an unknown array": (lambda m: m["cases"][0]["stages"][0].update(expected="x"), "an array named x, found none"),
     "noise of another shape": (lambda m: first(m, "silu/edges")["stages"][0].update(

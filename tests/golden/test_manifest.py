@@ -40,7 +40,8 @@ def copied(tmp_path, shipped):
 
 
 def write(folder, manifest):
-    (folder / MANIFEST).write_text(json.dumps(manifest | {"sha256": manifest_digest(manifest)}), encoding="utf-8")
+    text = json.dumps({"sha256": "0" * 64} | {key: value for key, value in manifest.items() if key != "sha256"})
+    (folder / MANIFEST).write_text(text.replace("0" * 64, manifest_digest(text.encode()), 1), encoding="utf-8")
 
 
 def test_unchanged_manifest_is_read(copied, shipped):
@@ -91,6 +92,17 @@ def test_every_field_is_checked(part, field, wrong, copied, shipped):
         assert "schema" in error_of(copied, manifest)
     else:
         assert re.search(rf"\b{field}\b", error_of(copied, manifest))
+
+
+@pytest.mark.parametrize(("before", "after"), [
+    ('"sha256": "', '"sha256":"'), ('"sha256": "', '"x": {"sha256": ""}, "sha256": "'), ('"seed": ', '"seed": 1')])
+def test_manifest_whose_digest_is_not_that_of_its_bytes_raises(before, after, copied, shipped):
+    """The digest must be the first sha256 of the file, in the documented spelling, and cover all other bytes."""
+    write(copied, json.loads(shipped))
+    text = (copied / MANIFEST).read_text(encoding="utf-8")
+    (copied / MANIFEST).write_text(text.replace(before, after, 1), encoding="utf-8")
+    with pytest.raises(InputError, match="changed or truncated"):
+        read(copied)
 
 
 def test_manifest_without_digest_raises(copied, shipped):

@@ -20,7 +20,6 @@ def first_rows(state, rows):
 
 # the state of rows and module: one array
 
-
 def array_emptied(value):
     """Return a `fork` whose copy starts with an empty state."""
     def wrong(original, self):
@@ -28,6 +27,10 @@ def array_emptied(value):
         copied.state = np.full_like(self.state, value)
         return copied
     return wrong
+
+
+def history_not_filled(original, self, texts):
+    self.state = self.addressing.start(len(texts))
 
 
 def rows_without_history(several):
@@ -153,7 +156,8 @@ CHANGES = {
                                   "model.feed": within_feed(True, "last", lost(2, DEAD))},
     "rollback-stale": {"rows.rollback": NOTHING, "last": stale(2)},
     "beam-reorder": {"rows.reorder": NOT_REORDERED, "model.reorder": caches_not_reordered("canonical_ids")},
-    "prefix-hit-empty": {"rows.fork": array_emptied(DEAD), "model.fork": caches_emptied("canonical_ids", DEAD)},
+    "prefix-hit-empty": {"rows.fork": array_emptied(DEAD), "rows.prefix": history_not_filled,
+                         "model.fork": caches_emptied("canonical_ids", DEAD)},
 
     "conv-state-lost": {"next_taps": lambda original, x, taps: np.zeros_like(taps), "last": lost(4, 0)},
     "conv-state-of-one-chunk": {"next_taps": lambda original, x, taps: original(x, np.zeros_like(taps))},

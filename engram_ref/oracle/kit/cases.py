@@ -16,6 +16,7 @@ from engram_ref.oracle.cases import Case, Vectors
 from engram_ref.oracle.encoding import decode
 from engram_ref.oracle.kit.exhaustive import with_every_score
 from engram_ref.oracle.kit.released import released_cases
+from engram_ref.oracle.kit.schedules import with_schedules
 from engram_ref.presets import ALIASES, GATES, preset, presets
 
 MODULE_FIELDS = ("score_form", "gate_form", "gain_form", "norm_eps", "projection_bias", "rounding")
@@ -61,7 +62,7 @@ def kit_cases(vectors: Vectors, dialect: EngramConfig | None = None) -> Vectors:
     vectors   the golden vectors
     dialect   only the cases that concern this configuration; None: all cases
     """
-    vectors = with_every_score(vectors)
+    vectors = with_schedules(with_every_score(vectors))
     cases = (*vectors.cases, *released_cases(vectors))
     return replace(vectors, cases=tuple(case for case in cases if dialect is None or concerns(case, vectors, dialect)))
 
