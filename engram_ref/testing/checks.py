@@ -45,7 +45,7 @@ def check_rows(port: Callable[..., Any], config: EngramConfig | str, *, layer_id
     for B, T in drawn_shapes(rng, cases, lambda: random_shape(rng, config.max_ngram)):
         ids, history = random_text(rng, config, (B, T)), random_history(rng, config, B)
         case = case_of(
-            "addressing", f"rows of {config.name}, layer {layer}, text {len(calls)}",
+            "addressing", f"{config.name}, layer {layer}, text {len(calls)}",
             {"config": config, "canonical_ids": ids, "layer_id": layer, "history": history, "flat": flat},
             ("multipliers", "primes", "offsets", "table_rows", "rows"), floats=False)
         calls.append((case, partial(call_port, port, to, ids, history),
@@ -80,7 +80,7 @@ def check_engram(port: Callable[..., Any], config: EngramConfig | str, parameter
         weights = representable(random_parameters(config, rng, layer, kind)) if parameters is None else parameters
         hidden, rows, dead = random_inputs(rng, config, layer, (B, before + T), kind)
         case = case_of(
-            "engram", f"module of {config.name}, layer {layer}, text {len(calls)}",
+            "engram", f"{config.name}, layer {layer}, text {len(calls)}",
             {"parameters": {"parameters": weights}, "hidden": hidden, "rows": rows, "config": config, "dead": dead,
              "chunks": [before, T]}, ("output", "taps"), traced=True)
         state = start_state(config, B, kind)

@@ -176,7 +176,7 @@ class Trial:
             columns |= zip(("hidden", "rows", "dead"), inputs, strict=True)
             op, stage, state, rest["parameters"] = "engram_stream", "output", "taps", {"parameters": self.parameters}
         outputs = [f"{i}.{name}" for i in feeds for name in (stage, state)]
-        case = case_of(op, f"schedule {self.seed[1]} of {config.name}", rest | columns, outputs,
+        case = case_of(op, f"{config.name}, schedule {self.seed[1]}", rest | columns, outputs,
                        floats=stage == "output")
         try:
             port = Port(as_stream(self.make_stream(schedule.batch)), schedule.batch, self.to)

@@ -67,7 +67,7 @@ def test_a_kit_is_read(tmp_path):
     (tmp_path / "test_kit.py").write_text(
         "def test_kit(engram_kit):\n    assert (engram_kit / 'manifest.json').exists()\n", encoding="utf-8")
     assert run_pytest(tmp_path, "--engram-kit", str(kit), "test_kit.py").returncode == 0
-    (kit / "manifest.json").write_text("{}")
+    (kit / "manifest.json").write_bytes(b"{}")
     done = outcome_of(tmp_path, '"silu"', RIGHT, "--engram-kit", str(kit))
     assert done.returncode != 0 and "manifest.json" in done.stdout + done.stderr
 
