@@ -1,7 +1,7 @@
 """FP8 rows with every special scale byte and code, alone and inside the Engram module; and NaN in the projection.
 
-V4.1 raises the largest magnitude of a block to 1e-4, so that blocks with scale byte 0 become zeros in its module,
-whatever their values: there, only the memory shows how byte 0 is read. A module that reads FP8 rows and computes in
+V4.1 raises the largest magnitude of a block to 1e-4, so that all blocks with scale byte 0 become zeros in its module:
+there, only the memory shows how byte 0 is read. A module that reads FP8 rows and computes in
 float32 shows it in its output.
 """
 
