@@ -5,7 +5,7 @@
         engram_case.check(getattr(my_port, engram_case.op))
 
 `pytest --engram-kit DIR` takes the cases from a kit, which is written first if the folder does not exist; without the
-option they are the golden vectors of the package. Nothing is imported until a test asks for one of the fixtures.
+option they are the golden vectors of the package. Nothing is imported until a test uses one of the fixtures.
 """
 
 from pathlib import Path
@@ -16,37 +16,28 @@ import pytest
 def pytest_addoption(parser):
     """Add the option --engram-kit."""
     parser.getgroup("engram_ref").addoption("--engram-kit", metavar="DIR", type=Path,
-                                            help="kit for engram_case and engram_kit; written if it does not exist")
+                                            help="kit of engram_case and engram_kit; written if it does not exist")
 
 
 def pytest_configure(config):
     """Describe the mark."""
-    config.addinivalue_line("markers", "engram(*names): ops or groups of the cases of engram_case; see engram_ref")
+    config.addinivalue_line("markers", "engram(*names): ops or groups of cases for engram_case")
 
 
 def pytest_generate_tests(metafunc):
     """Run a test with the argument engram_case once per case."""
-    if "engram_case" in metafunc.fixturenames:
-        names = [name for mark in metafunc.definition.iter_markers("engram") for name in mark.args]
-        cases = port_cases(metafunc.config, names)
-        metafunc.parametrize("engram_case", cases, ids=[each.case.name for each in cases])
+    if "engram_case" not in metafunc.fixturenames:
+        return
+    from engram_ref.errors import InputError
+    from engram_ref.testing import port_cases
 
-
-def port_cases(config, names):
-    """Return the cases of some ops or groups, or all; UsageError for a name without cases."""
-    from engram_ref.errors import InputError, check_name
-    from engram_ref.oracle.kit.read import read_kit
-    from engram_ref.oracle.vectors import read
-    from engram_ref.testing import PortCase
-
-    folder = config.getoption("--engram-kit")
+    kit = metafunc.config.getoption("--engram-kit")
     try:
-        vectors = read() if folder is None else read_kit(written(folder)).vectors
-        for name in names:
-            check_name("engram mark", name, sorted({key for case in vectors.cases for key in (case.op, case.group)}))
+        names = [name for mark in metafunc.definition.iter_markers("engram") for name in mark.args]
+        cases = port_cases(*names, kit=None if kit is None else written(kit))
     except InputError as error:
         raise pytest.UsageError(str(error)) from error
-    return [PortCase(case, vectors) for case in vectors.cases if not names or {case.op, case.group} & {*names}]
+    metafunc.parametrize("engram_case", cases, ids=[each.case.name for each in cases])
 
 
 def written(folder):
@@ -54,7 +45,7 @@ def written(folder):
     from engram_ref.oracle.kit.write import write_kit
 
     if not folder.exists():
-        write_kit(folder, None)
+        write_kit(folder)
     return folder
 
 

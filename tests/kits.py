@@ -39,6 +39,7 @@ def patches():
     """Yield patches with which a kit has only these cases."""
     yield mock.patch("engram_ref.oracle.kit.write.read", few_cases)
     yield mock.patch("engram_ref.oracle.kit.cases.with_every_score", lambda vectors: vectors)
+    yield mock.patch("engram_ref.oracle.kit.cases.with_schedules", lambda vectors: vectors)
     yield mock.patch("engram_ref.oracle.kit.cases.released_cases", lambda vectors: few_released())
 
 

@@ -2,13 +2,14 @@
 
 import argparse
 import json
-from importlib.resources import files
+from dataclasses import fields
 from pathlib import Path
 
+from engram_ref import __version__
 from engram_ref.cli.terminal import wrap
 from engram_ref.errors import InputError, check_name
 from engram_ref.files import check_file, write_whole
-from engram_ref.oracle.bugs import BUGS
+from engram_ref.oracle.bugs import BUGS, Bug, explain
 from engram_ref.oracle.check.answers import read_answers
 from engram_ref.oracle.check.report import as_json, text, verdict_of
 from engram_ref.oracle.kit.read import read_kit
@@ -16,6 +17,8 @@ from engram_ref.oracle.kit.read import read_kit
 HELP = "compare the answers of a port with a kit"
 DESCRIPTION = """Compare the answers in folder RESULTS with a kit written by engram-ref kit: a table by stage, the first
 stage that differs, which elements, and the known bug that gives the same numbers. Exit code 1 if a case fails."""
+
+MATRIX = Path(__file__).parents[1] / "data" / "kill_matrix.json"
 
 
 def arguments(command: argparse.ArgumentParser) -> None:
@@ -25,7 +28,7 @@ def arguments(command: argparse.ArgumentParser) -> None:
     command.add_argument("--all", action="store_true", help="show every stage and every failed case")
     command.add_argument("--verdict", metavar="FILE", help="also write the verdict as JSON")
     command.add_argument("--explain", metavar="NAME", help="explain a known bug")
-    command.add_argument("--list", action="store_true", help="list the known bugs, and those that a format cannot show")
+    command.add_argument("--list", action="store_true", help="list the known bugs")
 
 
 def run(options: argparse.Namespace) -> int:
@@ -34,16 +37,16 @@ def run(options: argparse.Namespace) -> int:
     if given and (options.kit is not None or options.verdict is not None or len(given) > 1):
         raise InputError(f"--{given[0]}", "no other argument", "one")
     if options.list:
-        return list_bugs(options.json)
+        return print_list(options.json)
     if options.explain is not None:
-        return explain(options.explain, options.json)
+        return print_bug(options.explain, options.json)
     if not options.kit or not options.results:
         raise InputError("KIT, RESULTS", "two folders", "fewer", "write a kit with engram-ref kit KIT")
     if options.verdict is not None:
         check_file(options.verdict, "--verdict")
     folder = Path(options.kit)
     verdict = verdict_of(read_kit(folder), read_answers(Path(options.results), folder))
-    data = json.dumps(as_json(verdict), indent=1)
+    data = json.dumps(as_json(verdict, __version__), indent=1)
     if options.verdict is not None:
         write_whole(options.verdict, f"{data}\n".encode())
     if options.json:
@@ -54,26 +57,22 @@ def run(options: argparse.Namespace) -> int:
     return 1 if verdict.failures else 0
 
 
-def explain(name: str, as_data: bool) -> int:
+def print_bug(name: str, as_data: bool) -> int:
     """Print what a known bug does, and how to see it."""
     check_name("--explain", name, BUGS)
-    bug = BUGS[name]
-    facts = {"symptom": bug.symptom, "cause": bug.cause, "seen": bug.seen, "look": bug.look}
     if as_data:
-        print(json.dumps({"name": name, "dialects": bug.dialects} | facts))
-        return 0
-    for title, fact in {"bug": name, "dialects": ", ".join(bug.dialects) or "backbone"}.items() | facts.items():
-        print("\n".join(wrap(f"{title}: {fact}")))
+        entry = {field.name: getattr(BUGS[name], field.name) for field in fields(Bug) if field.name != "changes"}
+        print(json.dumps(entry))
+    else:
+        print("\n".join(line for fact in explain(name) for line in wrap(fact)))
     return 0
 
 
-def list_bugs(as_data: bool) -> int:
-    """Print the known bugs, and those that answers in some formats cannot show."""
-    matrix = files("engram_ref") / "data" / "kill_matrix.json"
-    survivors = json.loads(matrix.read_text())["survivors"]
+def print_list(as_data: bool) -> int:
+    """Print the known bugs; as JSON, also those that answers in some formats cannot show."""
     if as_data:
+        survivors = json.loads(MATRIX.read_text(encoding="utf-8"))["survivors"] if MATRIX.is_file() else {}
         print(json.dumps({"bugs": sorted(BUGS), "survivors": survivors}))
-        return 0
-    for name in sorted(BUGS):
-        print("\n".join(wrap(f"{name}: {BUGS[name].symptom}")))
+    else:
+        print("\n".join(line for name in sorted(BUGS) for line in wrap(f"{name}: {BUGS[name].symptom}")))
     return 0

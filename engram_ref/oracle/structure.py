@@ -23,7 +23,7 @@ KIT_CASE = {name: kind for name, kind in CASE.items() if name != "answers"} | {
     "group": str, "stages": [KIT_STAGE], "accept?": [{"name": str, "why": str, "stages": [KIT_STAGE]}]}
 KIT_FIELDS = {"kit": int, "engram_ref": str, "dialect": str, "groups": {"*": int}, "flags": {"*": str},
               "results": {"*": str}, "tolerance": {"*": ANY}, "configurations": {"*": CONFIGURATION},
-              "cases": [KIT_CASE]}
+              "parameters": {"*": {"*": ANY}}, "cases": [KIT_CASE]}
 INTEGERS_FIELDS = {"*": {"dtype": str, "shape": [int], "values": list}}
 
 WORDS = {int: "an integer", str: "text", list: "a list", dict: "an object"}

@@ -1,12 +1,16 @@
 """Answers of a port: call it, convert what it returns, and compare that with the definition."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import numpy as np
 
-from engram_ref.errors import InputError
+from engram_ref.checks import check_kinds
+from engram_ref.errors import InputError, check_name
 from engram_ref.ops.arrays import as_array
 from engram_ref.ops.namespace import NUMPY
 from engram_ref.oracle.cases import Case, Stage, Vectors
@@ -14,9 +18,10 @@ from engram_ref.oracle.check.diagnose import diagnose
 from engram_ref.oracle.check.judge import StageResult, judge
 from engram_ref.oracle.check.report import difference
 from engram_ref.oracle.encoding import decode_all
-from engram_ref.oracle.kit.read import Kit
+from engram_ref.oracle.kit.read import Kit, read_kit
 from engram_ref.oracle.noise import FLOAT64, measure
 from engram_ref.oracle.run import Adapter, Stages, run
+from engram_ref.oracle.vectors import read
 
 Convert = Callable[[np.ndarray], Any] | None
 Call = tuple[Case, Callable[[], Any], str]
@@ -56,6 +61,20 @@ class PortCase:
         except Exception:
             return
         raise AssertionError(f"{self.case.name}: the port accepts invalid input")
+
+
+def port_cases(*names: str, kit: str | Path | None = None) -> list[PortCase]:
+    """Return the cases of a kit, or the golden vectors of the package.
+
+    names    ops, such as "gate", or groups, such as "solved/gate"; none: all cases
+    kit      a folder written by `engram-ref kit`
+    raises   InputError for a name without cases, or a folder that is no complete kit
+    """
+    check_kinds(kit=(kit, str, os.PathLike, NoneType))
+    vectors = read() if kit is None else read_kit(Path(kit)).vectors
+    for name in names:
+        check_name("names", name, sorted({key for case in vectors.cases for key in (case.op, case.group)}))
+    return [PortCase(case, vectors) for case in vectors.cases if not names or {case.op, case.group} & {*names}]
 
 
 def case_of(op: str, name: str, arguments: Mapping[str, object], outputs: Sequence[str], *, traced: bool = False,

@@ -56,8 +56,9 @@ def first_divergence(model_a: Ops | str | Callable[..., Any], model_b: Ops | str
         differ = ~same(one, other)
         if stage.noise is not None:
             u = sum(ROUNDOFF.get(x.dtype.name, 0.0) for x in (one, other))
+            allowed = CONFIDENCE * u * (stage.noise + np.abs(stage.array))          # the inputs may be rounded, too
             with np.errstate(invalid="ignore"):
-                differ &= ~(np.abs(one.astype(np.float64) - other.astype(np.float64)) <= CONFIDENCE * u * stage.noise)
+                differ &= ~(np.abs(one.astype(np.float64) - other.astype(np.float64)) <= allowed)
         if differ.any():
             result = StageResult(stage.name, "differs", differ, one, other)
             return Divergence(stage.name, "\n".join(difference(Kit(NO_VECTORS, "", ""), case, result)))

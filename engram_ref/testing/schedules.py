@@ -22,10 +22,11 @@ class Schedule:
 
 
 def random_schedule(rng: np.random.Generator, span: int, actions: Sequence[str]) -> Schedule:
-    """Draw a schedule of up to 12 steps; most feeds have one token, others none, or more than `span`."""
+    """Draw a schedule of up to 12 steps, with feeds of any length, of one token, or of several."""
     batch, steps, streams = int(rng.integers(1, 4)), [], ["main"]
-    for action in rng.choice([*actions, "feed", "feed", "feed"], rng.integers(2, 13)).tolist():
-        argument: object = int(rng.choice([0, 1, 1, 1, 2, span + 2]))
+    lengths = ((0, 1, 1, 1, 2, span + 2), (1,), (2, span + 2))[rng.integers(3)]
+    for action in [*rng.choice([*actions, "feed", "feed", "feed"], rng.integers(2, 12)).tolist(), "feed"]:
+        argument: object = int(rng.choice(lengths))
         if action == "rollback":
             argument = int(rng.integers(1, 3))
         elif action == "reorder":
@@ -34,7 +35,7 @@ def random_schedule(rng: np.random.Generator, span: int, actions: Sequence[str])
         if action == "fork":
             streams.append(f"fork {len(streams)}")
             steps[-1] = (*steps[-1][:2], streams[-1])
-    return Schedule(batch, (*steps, (streams[-1], "feed", 1)))
+    return Schedule(batch, tuple(steps))
 
 
 def steps_of(schedule: Schedule) -> list[list]:

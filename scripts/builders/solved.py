@@ -26,13 +26,31 @@ WRAPPING = replace(DEMO, name="wrapping-products", multipliers=((2**62 + 1, 2**6
 PADDED = replace(DEMO, name="pad-455", pad_id=455)          # raw id 455 is class 237; the presets' pad maps to itself
 
 
+UNSORTED = (replace(DEMO, name="layers-15-1", layer_ids=(15, 1)),
+            replace(preset("qwen4exp-ple"), name="layers-5-2", layer_ids=(5, 2)))
+"""Table sizes and ordinals follow the order of the list in one dialect, and ascending layers in the other."""
+
+NORMALISED = {"unicode-12": ("\u32ff", "\u32ff"), "mark-of-unicode-14": ("a\u0898", "a\u0898"),
+              "private-use": ("\ue000", " ")}
+"""Title -> text and its normalised form, with the Unicode tables of the release and its sentinel for a single space."""
+
+
+def text():
+    """Yield texts whose form depends on the version of Unicode, and a raw token that equals another token's text."""
+    for title, (before, after) in NORMALISED.items():
+        yield case(f"normalise/{title}", kind_of_case="solved", slow=lambda text, after=after: after, text=before)
+    yield case("canonical_map/one-dictionary", kind_of_case="solved", slow=lambda tokens: [0, 0, 0, 1],
+               tokens=[["\ufffd", "abc"], ["ABC", "q"], ["\ufffd", "abc"], ["d", "d"]])
+
+
 def addressing():
     """Yield constants and rows for the first and the last ids, and for 0, 1 and 3 tokens."""
     configs = [(preset(name), layer, "released") for name in RELEASED for layer in preset(name).layer_ids]
-    for config, layer, kind in (*configs, *((config, 1, "solved") for config in (LONG, WRAPPING, PADDED))):
+    for config, layer, kind in (*configs, *((config, layer, "solved") for config in (LONG, WRAPPING, PADDED, *UNSORTED)
+                                              for layer in config.layer_ids)):
         pads, V = (Addressing(config).pad_id, Addressing(config).eos_id), config.canonical_size
         ids = np.array([[0, V - 1, V - 2], [V - 1, V - 1, 0]])
-        for T in (3,) if kind == "released" else (0, 1, 3):
+        for T in (0, 1, 3) if config in (LONG, WRAPPING, PADDED) else (3,):
             yield case(f"addressing/{config.name}-layer-{layer}-ends-{T}", kind_of_case=kind, dialect=config.name,
                        outputs=("multipliers", "primes", "offsets", "table_rows", "rows"), config=config,
                        canonical_ids=ids[:, :T], layer_id=layer, history=None, flat=config is not WRAPPING,
@@ -70,5 +88,5 @@ def gates():
 
 def cases():
     """Yield every solved case."""
-    for area in ((addressing, hashing, gates), solved_codecs.AREA, solved_modules.AREA, solved_backbone.AREA):
+    for area in ((text, addressing, hashing, gates), solved_codecs.AREA, solved_modules.AREA, solved_backbone.AREA):
         yield from chain.from_iterable(part() for part in area)

@@ -68,7 +68,13 @@ def hyper():
 
 
 def far_positions():
-    """Yield a layer with YaRN whose first position is 1,000: no angle is 0, and the factor m^2 shows."""
+    """Yield a layer with YaRN whose first position is 1,000: no angle is 0, and the factor m^2 shows.
+
+    Also the mask of rows that start at different positions.
+    """
+    yield case("visible/rows-apart", flags="positions batch", positions=np.array([[0, 1], [2, 3], [1, 2]]), n_keys=4,
+               kind_of_case="solved", slow=lambda positions, n_keys: [
+                   [s <= p for s in range(n_keys)] for p in positions.ravel().tolist()])
     config, S, T = MLA_LATENT, 5, 2
     p, whole, positions, _, _ = parts("mla/solved-yarn-far", config, 1, T, S)
     angle = bf16(ops.angles(1000 + np.arange(S)[None], ops.frequencies(config.qk_rope_head_dim, config.rope_theta,

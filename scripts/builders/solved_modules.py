@@ -19,13 +19,13 @@ from engram_ref.oracle.small_modules import DEMO, QWEN, TILEKERNELS, V41, random
 from scripts.builders.modules import in_single, terms_of
 from scripts.builders.planned import Other, case, rng_of
 
-D, M, FREE = 16, 4, 4
+D, M, FREE = 16, 3, 4
 KEYS = D - FREE                             # channels of the key that are not 0
 SHAPE = {"hidden_size": D, "n_branches": M}
 FP8_SHAPE = SHAPE | {"n_heads": 1, "table_sizes": (23, 29, 31)}
 CONFIGS = {
     "demo-like": replace(DEMO, **SHAPE, row_width=8), "qwen-like": replace(QWEN, **SHAPE, row_width=8),
-    "tilekernels-like": replace(TILEKERNELS, **SHAPE, row_width=8), "v4.1-like": replace(V41, **FP8_SHAPE),
+    "tilekernels-like": replace(TILEKERNELS, **SHAPE, row_width=8, conv_kernel=0), "v4.1-like": replace(V41, **FP8_SHAPE),
 }
 RELEASE = CONFIGS["v4.1-like"]
 PLAIN_FP8 = replace(V41, **FP8_SHAPE, name="v4.1-like-fp8-unrounded", rounding="none")
@@ -115,7 +115,7 @@ def hidden_of(config, p, e, rows):
             h[b] = np.sign(gain) * keys[b] * (1 if name == "aligned" else -1)
         elif name == "cancelling":                  # large products in channels 0 and 1, a small one in channel 2
             h[b, :, 3:KEYS] = 0.0
-            h[b, :, 0], h[b, :, 1] = 64 * keys[b, 0, 1] / gain[:, 0], -64 * keys[b, 0, 0] / gain[:, 1]
+            h[b, :, 0], h[b, :, 1] = 64 * keys[b, :, 1] / gain[:, 0], -64 * keys[b, :, 0] / gain[:, 1]
             h[b, :, 2] = 0.125 * np.sign(keys[b, :, 2] * gain[:, 2])
         elif name == "underflow":
             h[b] = 0.0

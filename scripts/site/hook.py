@@ -109,7 +109,7 @@ def on_files(files, config):
 
 
 def on_page_markdown(markdown, page, config, files):
-    """Insert the tables of modules, ops files and bugs, and the format of a kit, as Markdown: mkdocs checks the links."""
+    """Insert tables of modules, ops files and bugs, and the format of a kit, as Markdown: mkdocs checks the links."""
     markdown = markdown.replace("{{ modules }}", structure.modules_table())
     for name in ("kit", "bugs", "bugs left out"):
         markdown = markdown.replace(f"{{{{ {name} }}}}", built.get(name, ""))

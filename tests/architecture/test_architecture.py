@@ -65,14 +65,14 @@ def trees():
 
 def imported(tree):
     """Yield the full names of all imports of a module, including those inside functions; a name imported from a package
-    counts as a submodule if one exists."""
+    counts as a submodule if one exists. The version of the package does not count."""
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, "imports are absolute"
             names = {module_name(path) for path in FILES}
-            for alias in node.names:
+            for alias in (alias for alias in node.names if alias.name != "__version__"):
                 full = f"{node.module}.{alias.name}"
                 yield full if full in names else node.module
 

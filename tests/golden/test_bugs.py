@@ -19,9 +19,6 @@ from engram_ref.presets import GATES
 from engram_ref.stages import BY_NAME
 
 EXPECTED_FROM_SOLVED = {
-    "int32-row": "an address with offsets above 2^31",
-    "pad-raw": "an addressing case whose pad id has a different canonical id, such as 455",
-    "prime-base-61": "is_prime(61), or a nominal size of 60",
     "primes-listed-layers": "an addressing case of the Qwen dialect with layers listed as 15, 2",
     "primes-sorted-layers": "an addressing case of another dialect with layers listed as 15, 2",
     "private-use-kept": "normalise of U+E000",
@@ -32,8 +29,6 @@ EXPECTED_FROM_SOLVED = {
 """Bugs that no golden case shows yet -> the missing input."""
 
 STAGE_EXPECTED_FROM_SOLVED = {
-    "e4m3-subnormals": "a V4.1 module with subnormal codes in its table",
-    "e4m3-subnormals-as-normal": "a V4.1 module with subnormal codes in its table",
     "scale-block-128": "a V4.1 module with rows of more than 32 channels",
 }
 """Bugs that the golden cases of V4.1 modules show later than at their stage -> the missing input."""
@@ -48,6 +43,11 @@ NO_STAGES = {"codes", "history", "multipliers", "primes", "taps"}
 vectors = cache(read)
 
 
+def valid():
+    """Return the cases with an answer."""
+    return [case for case in vectors().cases if case.result != "invalid"]
+
+
 @cache
 def called():
     """Return {name of a case: the ops and classes that it calls}."""
@@ -59,7 +59,7 @@ def called():
     changes = {name: recording(name) for name in NUMPY.names() if callable(getattr(NUMPY, name))}
     recorder = namespace_with(replace(BUGS["window-late"], changes=changes))
     calls = {}
-    for case in vectors().cases:
+    for case in valid():
         seen.clear()
         run(case, vectors(), recorder, Adapter(), case.traced, streams_with([]))
         calls[case.name] = seen | CLASSES.get(case.op, set())
@@ -69,14 +69,15 @@ def called():
 def chosen(bug):
     """Return the cases that call what a bug changes: one per op and dialect, and the others."""
     targets = {target.partition(".")[0] for target in bug.changes}
-    concerned = [case for case in vectors().cases if called()[case.name] & targets]
+    concerned = [case for case in valid() if called()[case.name] & targets]
     key = lambda case: case.op if case.op.startswith("forward") else (case.op, case.dialect)
     first = {key(case): case for case in reversed(concerned) if "empty" not in case.flags}
     return [*first.values()], [case for case in concerned if case not in first.values()]
 
 
 def answers_of(case, bugs):
-    return run(case, vectors(), namespace_with(bugs), Adapter(), case.traced, streams_with(bugs))
+    with np.errstate(all="ignore"):              # values that a bug has made NaN or infinite
+        return run(case, vectors(), namespace_with(bugs), Adapter(), case.traced, streams_with(bugs))
 
 
 def first_difference(case, bug):
@@ -103,7 +104,7 @@ def test_a_golden_case_shows_the_bug(name):
         wrong |= {stage} - {None}
         traced = traced or (stage is not None and case.traced)
     assert bool(wrong) != (name in EXPECTED_FROM_SOLVED)
-    assert bug.stage in wrong or not traced or name in STAGE_EXPECTED_FROM_SOLVED
+    assert (bug.stage in wrong or not traced) != (name in STAGE_EXPECTED_FROM_SOLVED)
 
 
 @pytest.mark.parametrize("name", BUGS)

@@ -202,6 +202,7 @@ def first(manifest, name):
 
 
 CONTENT = {
+    "unknown parameters": (lambda m: m["parameters"].clear(), "an array, configuration, parameters"),
     "an unknown op": (lambda m: m["cases"][0].update(op="relu"), "a known op, found 'relu'"),
     "an unknown array": (lambda m: m["cases"][0]["stages"][0].update(expected="x"), "an array named x, found none"),
     "noise of another shape": (lambda m: first(m, "silu/edges")["stages"][0].update(
@@ -275,7 +276,7 @@ def test_wrong_usage_gives_a_one_line_error_before_any_work(capsys, monkeypatch,
     monkeypatch.chdir(tmp_path)
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "mine").write_text("precious", encoding="utf-8")
-    monkeypatch.setattr("engram_ref.oracle.kit.write.noise_of", lambda *_: pytest.fail("work has started"))
+    monkeypatch.setattr("engram_ref.oracle.kit.write.kit_cases", lambda *_: pytest.fail("work has started"))
     code, out, err = run(capsys, *argv)
     assert code == 2 and out == "" and err.count("\n") == 1
     assert [path.name for path in tmp_path.rglob("*")] == ["taken", "mine"]

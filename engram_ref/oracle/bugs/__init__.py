@@ -3,7 +3,8 @@
 A bug changes one ingredient. Its `changes` say what is replaced; there are two kinds of target:
 
     "mix"          an op of the namespace: wrong(original, *all arguments of the op, defaults included), where
-                   `original` is the op of the namespace that is changed
+                   `original` is the op of the namespace that is changed, and `original.__self__` this namespace
+                   if the op is a composition
     "rows.feed"    a method of a class of oracle/streams.py ("rows", "module", "model") or of "addressing", which is
                    engram_ref.Addressing: wrong(original, self, *arguments of the method)
 

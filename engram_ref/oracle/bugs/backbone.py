@@ -5,8 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 
-from engram_ref.ops import expert_weights, linear, router_scores
-from engram_ref.ops.norm import inverse_rms
 from engram_ref.ops.rope import yarn_mscale
 
 # rotary positions
@@ -77,7 +75,7 @@ def rope_part_first(original, parameters, x, angle, config):
 
 def rope_key_normalised(original, parameters, x, angle, config):
     c_kv, k_pe = original(parameters, x, angle, config)
-    return c_kv, k_pe * inverse_rms(k_pe, config.latent_norm_eps)
+    return c_kv, k_pe * original.__self__.inverse_rms(k_pe, config.latent_norm_eps)
 
 
 # experts
@@ -86,16 +84,16 @@ def biased_weights(original, parameters, x, config):
     chosen, weights = original(parameters, x, config)
     if not config.router_bias:
         return chosen, weights
-    scores = router_scores(x, parameters["gate.weight"], config.scoring_func)
-    return chosen, expert_weights(scores + parameters["gate.bias"], chosen, config)
+    scores = original.__self__.router_scores(x, parameters["gate.weight"], config.scoring_func)
+    return chosen, original.__self__.expert_weights(scores + parameters["gate.bias"], chosen, config)
 
 
 def weights_by_subtraction(original, parameters, x, config):
     """Computes an expert's score as (score + bias) - bias."""
     chosen, _ = original(parameters, x, config)
     bias = parameters["gate.bias"] if config.router_bias else x.dtype.type(0)
-    scores = router_scores(x, parameters["gate.weight"], config.scoring_func)
-    return chosen, expert_weights((scores + bias) - bias, chosen, config)
+    scores = original.__self__.router_scores(x, parameters["gate.weight"], config.scoring_func)
+    return chosen, original.__self__.expert_weights((scores + bias) - bias, chosen, config)
 
 
 def weights_without_a_floor(original, scores, chosen, config):
@@ -153,7 +151,7 @@ def shared_times(weight):
 
 def overflowing(original, x):
     with np.errstate(all="ignore"):
-        return np.exp(x) / (1 + np.exp(x))
+        return original(x) + 0 * np.exp(x)           # 0 times infinity is NaN
 
 
 def scores_by(form, instead_of):
@@ -164,14 +162,13 @@ def scores_by(form, instead_of):
 
 # hyper-connections
 
-
 def divided_by(sums):
     """Return a `sinkhorn` that divides by sums(sum) and only subtracts one maximum per matrix."""
     def wrong(original, logits, iterations, eps):
         if eps:
             return original(logits, iterations, eps)
         with np.errstate(all="ignore"):
-            matrix = np.exp(logits - logits.max(axis=(-1, -2), keepdims=True))
+            matrix = original.__self__.exp(logits - logits.max(axis=(-1, -2), keepdims=True))
             for _ in range(iterations):
                 matrix = matrix / sums(matrix.sum(axis=-2, keepdims=True))
                 matrix = matrix / sums(matrix.sum(axis=-1, keepdims=True))
@@ -197,7 +194,8 @@ CHANGES = {
     "query-rope-first": {"queries": rope_part_first},
     "k-pe-normalised": {"latents": rope_key_normalised},
     "latent-not-normalised": {"latents": lambda original, parameters, x, angle, config: (
-        linear(x, parameters["wkv_a.weight"][: config.kv_lora_rank]), original(parameters, x, angle, config)[1])},
+        original.__self__.linear(x, parameters["wkv_a.weight"][: config.kv_lora_rank]),
+        original(parameters, x, angle, config)[1])},
     "mask-from-chunk": {"visible": lambda original, positions, n_keys: original(positions - positions[:, :1], n_keys)},
     "mask-of-row-0": {"visible": lambda original, positions, n_keys: original(
         np.broadcast_to(positions[:1], positions.shape), n_keys)},
@@ -239,7 +237,7 @@ CHANGES = {
     "alphas-swapped": {"branch_maps": lambda original, parameters, *rest: original(
         dict(parameters) | {"alpha": parameters["alpha"][[1, 0, 2]]}, *rest)},
     "branches-normalised-apart": {"branch_maps": lambda original, parameters, X, eps, config: original(
-        parameters, X * inverse_rms(X, eps), eps, config)},
+        parameters, X * original.__self__.inverse_rms(X, eps), eps, config)},
     "collapse-mean": {"collapse": lambda original, X, form, *rest: original(
         X, "mean" if form == "sum" else form, *rest)},
     "collapse-sum-for-head": {"collapse": lambda original, X, form, *rest: original(

@@ -1,4 +1,4 @@
-"""Wrong values of the module: codecs, tables, norms, gate, roundings, convolution."""
+"""Wrong values of the module: norms, gate, roundings, convolution."""
 
 from dataclasses import replace
 
@@ -29,7 +29,7 @@ def at_least(eps):
 def eps_outside(original, x, eps):
     eps = float(np.finfo(x.dtype).eps) if eps is None else eps
     with np.errstate(**QUIET):
-        return 1 / (np.sqrt(np.mean(x * x, axis=-1, keepdims=True)) + x.dtype.type(eps))
+        return 1 / (1 / original(x, 0.0) + x.dtype.type(eps))
 
 
 def joint_norm(original, x, eps):
@@ -68,7 +68,6 @@ def product_rounded_first(original, hidden, update, rounding):
 
 # convolution
 
-
 def eps_of_the_gate(original, parameters, gated, taps, config, *record):
     eps = float(np.finfo(gated.dtype).eps) if config.norm_eps is None else config.norm_eps
     return original(parameters, gated, taps, replace(config, conv_norm_eps=eps), *record)
@@ -93,6 +92,7 @@ def skipped(original, parameters, memory, hidden, taps, dead, config, keep, reco
 def residual_included(original, parameters, memory, hidden, *rest):
     output, kept = original(parameters, memory, hidden, *rest)
     return output + hidden, kept
+
 
 CHANGES = {
     "eps-1e-6": {"inverse_rms": at_least(1e-6)},

@@ -74,7 +74,7 @@ def read_answers(folder: Path, kit: Path | None = None) -> Answers:
             elif str(name) == "answers.json":
                 read_json(path, answers)
             elif str(name) == UNSUPPORTED:
-                answers.unsupported = tuple(filter(None, map(str.strip, path.read_text().splitlines())))
+                answers.unsupported = tuple(filter(None, map(str.strip, path.read_text(encoding="utf-8").splitlines())))
             else:
                 raise InputError(f"file {path}", "OP/TITLE/STAGE.DTYPE.SHAPE.bin or .npy, *.safetensors, answers.json "
                                  "or unsupported", "a different name")
@@ -125,25 +125,24 @@ def read_file(path: Path) -> tuple[str, np.ndarray]:
         raise InputError(f"file {path}", "STAGE.DTYPE.SHAPE.bin, such as output.f32.2x3.bin, or STAGE.npy",
                          "a different name")
     stage, word, sizes = match.groups()
-    return stage, as_array(path.read_bytes(), word, [] if sizes == "scalar" else [*map(int, sizes.split("x"))])
+    return stage, as_array(path.read_bytes(), word, [] if sizes == "scalar" else [*map(int, sizes.split("x"))], path)
 
 
-def as_array(data: bytes, word: str, shape: list[int]) -> np.ndarray:
+def as_array(data: bytes, word: str, shape: list[int], path: Path) -> np.ndarray:
     """Return the array that raw bytes hold; raise InputError if their number does not match the shape."""
-    dtype = dtype_of(word)
+    dtype = dtype_of(word, path)
     if len(data) != math.prod(shape) * dtype.itemsize:
-        raise InputError(f"{word} {shape}", f"{math.prod(shape) * dtype.itemsize:,} bytes", f"{len(data):,} bytes",
-                         "is it truncated?")
+        raise InputError(f"file {path}", f"{math.prod(shape) * dtype.itemsize:,} bytes for {word} {shape}",
+                         f"{len(data):,} bytes", "is it truncated?")
     return np.frombuffer(data, dtype).reshape(shape)
 
 
-def dtype_of(word: str) -> np.dtype:
-    """Return the dtype of a dtype word, such as "f32", "F32" or "float32"; raise InputError if it is unknown."""
-    dtype = DTYPES.get(word.lower())
-    by_name = {np.dtype(known).name: known for known in DTYPES.values()}
-    if dtype is None and word not in by_name:
-        raise InputError("dtype", f"one of {', '.join(DTYPES)}", repr(word))
-    return np.dtype(by_name[word] if dtype is None else dtype)
+def dtype_of(word: str, path: Path) -> np.dtype:
+    """Return the dtype of a word, such as "f32", "F32" or "float32"; raise InputError if it is unknown."""
+    known = DTYPES | {np.dtype(dtype).name: dtype for dtype in DTYPES.values()}
+    if word.lower() not in known:
+        raise InputError(f"file {path}", f"a dtype among {', '.join(DTYPES)}", repr(word))
+    return np.dtype(known[word.lower()])
 
 
 def read_safetensors(path: Path, answers: Answers) -> None:
@@ -154,7 +153,7 @@ def read_safetensors(path: Path, answers: Answers) -> None:
         case, equals, stage = key.rpartition("=")
         if not equals:
             raise InputError(f"file {path}", "keys such as gate/edges=output", repr(key))
-        answers.add(case, stage, as_array(bytes(tensor["data"]), tensor["dtype"], tensor["shape"]), path)
+        answers.add(case, stage, as_array(bytes(tensor["data"]), tensor["dtype"], tensor["shape"], path), path)
 
 
 def read_json(path: Path, answers: Answers) -> None:
@@ -164,6 +163,6 @@ def read_json(path: Path, answers: Answers) -> None:
             if stage == REFUSED:
                 answers.add(case, REFUSED, np.zeros(0), path)
                 continue
-            dtype = np.dtype(str) if entry["dtype"] == "str" else dtype_of(entry["dtype"])
+            dtype = np.dtype(str) if entry["dtype"] == "str" else dtype_of(entry["dtype"], path)
             values = np.array(entry["values"], dtype)
             answers.add(case, stage, values.reshape(entry["shape"]), path)

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from engram_ref import __version__
 from engram_ref.oracle.cases import Case, topic_of
 from engram_ref.oracle.check.answers import Answers
 from engram_ref.oracle.check.columns import axes_of, side_columns
@@ -196,8 +195,8 @@ def described(result: StageResult) -> str:
     return result.status if result.status in ("missing", REFUSED) else f"{result.status} {result.found}"
 
 
-def as_json(verdict: Verdict) -> dict[str, object]:
-    """Return the verdict as JSON, the same for the same answers, so that it can be committed."""
+def as_json(verdict: Verdict, version: str) -> dict[str, object]:
+    """Return the verdict as JSON, equal for equal answers, so that it can be committed; `version` is the package's."""
     groups: dict[str, Counter] = {}
     for name, case in verdict.cases.items():
         state = "failed" if name in verdict.failures else "ok" if name in verdict.results else "skipped"
@@ -206,6 +205,6 @@ def as_json(verdict: Verdict) -> dict[str, object]:
                  "wrong": None if result.wrong is None else int(result.wrong.sum()),
                  "elements": None if result.wrong is None else result.wrong.size}
                 for name, result in verdict.failures.items()]
-    return {"kit": verdict.kit.digest, "engram_ref": __version__, "ok": not failures,
+    return {"kit": verdict.kit.digest, "engram_ref": version, "ok": not failures,
             "precision": verdict.precisions(), "groups": {name: dict(groups[name]) for name in sorted(groups)},
             "failures": failures, "bugs": list(verdict.diagnosis.names), "unknown": list(verdict.unknown)}

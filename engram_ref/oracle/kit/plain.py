@@ -65,12 +65,18 @@ def case_text(case: Mapping[str, Any], located: Located) -> bytes:
     return "".join(f"{line}\n" for line in lines).encode()
 
 
+def parameters_text(named: Mapping[str, Any], located: Located) -> bytes:
+    """Return the lines of the arrays in an argument named "parameters"."""
+    lines = (line for name, part in named.items() for line in argument_lines("parameter", name, part, located))
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
 def argument_lines(word: str, name: str, argument: Any, located: Located) -> Iterator[str]:
-    """Yield the lines of one argument, in the JSON form of oracle/encoding.py."""
+    """Yield the lines of one argument, in the JSON form that README.md of a kit describes."""
     parts = argument.get("tuple") if isinstance(argument, dict) else argument
     if isinstance(parts, list):
         if name == "steps":
-            yield from (f"step {words(step)}" for step in parts)
+            yield from (f"step {words([counted(word) for word in step])}" for step in parts)
         elif any(isinstance(part, dict) for part in parts):
             for i, part in enumerate(parts):
                 yield from argument_lines(word, f"{name}.{i}", part, located)
@@ -80,11 +86,10 @@ def argument_lines(word: str, name: str, argument: Any, located: Located) -> Ite
     match argument:
         case {"array": key}:
             yield f"{word} {name} {located[key]}"
-        case {"parameters": named}:
-            for parameter, part in named.items():
-                yield from argument_lines("parameter", parameter, part, located)
+        case {"parameters": key}:
+            yield f"parameters {path_in('parameters', key)}"
         case {"configuration": key}:
-            yield f"config {name} {configuration_path(key)}"
+            yield f"config {name} {path_in('configurations', key)}"
         case {"dtype": dtype}:
             yield f"value {name} {DTYPES[dtype]}"
         case {"generated": [dtype, shape, *numbers]}:
@@ -93,12 +98,17 @@ def argument_lines(word: str, name: str, argument: Any, located: Located) -> Ite
             yield f"value {name} {words([argument])}"
 
 
+def counted(part: Any) -> Any:
+    """Return a list of lists as one list, in which each is preceded by its length; anything else unchanged."""
+    nested = isinstance(part, list) and part and isinstance(part[0], list)
+    return [word for inner in part for word in (len(inner), *inner)] if nested else part
+
+
 def stage_lines(stages: list[Mapping[str, str]], outputs: list[str], located: Located) -> Iterator[str]:
     """Yield the lines of the expected arrays: `output` for those that the call returns, `stage` for the others."""
     for stage in stages:
-        noise = f" {located[stage['noise']].split()[-1]}" if "noise" in stage else ""
         word = "output" if stage["name"] in outputs else "stage"
-        yield f"{word} {stage['name']} {located[stage['expected']]} {stage['class']}{noise}"
+        yield f"{word} {stage['name']} {located[stage['expected']]} {stage['class']}"
 
 
 def words(parts: list) -> str:
@@ -113,9 +123,9 @@ def words(parts: list) -> str:
                     json.dumps(part, separators=(",", ":")) for part in flat)
 
 
-def configuration_path(key: str) -> str:
-    """Return the path of a configuration in the plain form."""
-    return f"configurations/{path_of(key)}.txt"
+def path_in(folder: str, key: str) -> str:
+    """Return the path of a text file in the plain form."""
+    return f"{folder}/{path_of(key)}.txt"
 
 
 def configuration_text(entry: Mapping[str, Any]) -> bytes:

@@ -17,7 +17,7 @@ from engram_ref.oracle.encoding import as_json, manifest_json, one_per_line, res
 from engram_ref.oracle.flags import FLAGS
 from engram_ref.oracle.kit.cases import dialect_config, kit_cases
 from engram_ref.oracle.kit.constants import constant_files
-from engram_ref.oracle.kit.plain import case_text, configuration_path, configuration_text, path_of, raw_files
+from engram_ref.oracle.kit.plain import case_text, configuration_text, parameters_text, path_in, path_of, raw_files
 from engram_ref.oracle.kit.read import ARRAYS, KIT_VERSION, SUMS
 from engram_ref.oracle.kit.readme import README, RESULTS, TOLERANCE, document_files, readme
 from engram_ref.oracle.noise import with_noise
@@ -60,54 +60,77 @@ def write_kit(folder: Path, dialect: str | None = None,
 
 
 class Store:
-    """The arrays of a kit by key; equal ones are stored once."""
+    """What the cases of a kit share, by key; equal arrays and parameters are stored once."""
 
-    def __init__(self):
-        self.arrays: dict[str, np.ndarray] = {}
-        self.keys: dict[tuple, str] = {}
+    def __init__(self, vectors: Vectors):
+        self.vectors, self.keys = vectors, {}
+        self.arrays, self.noise, self.configurations, self.parameters = {}, {}, {}, {}
 
-    def add(self, array: np.ndarray, key: str) -> str:
+    def add(self, array: np.ndarray, key: str, noise: bool = False) -> str:
         """Store an array, unless an equal one is stored, and return its key."""
         array = np.ascontiguousarray(array).reshape(array.shape)        # safetensors writes other layouts wrongly
-        content = (array.dtype.str, array.dtype.name, array.shape, array.tobytes())
+        content = (noise, array.dtype.str, array.dtype.name, array.shape, array.tobytes())
         key = self.keys.setdefault(content, key)
-        self.arrays.setdefault(key, array)
+        (self.noise if noise else self.arrays).setdefault(key, array)
         return key
 
     def stage(self, stage: Stage, title: str) -> dict[str, str]:
         """Store the arrays of a stage and return its entry in the manifest."""
-        expected = self.add(stage.array, f"{title}={stage.name}")
         noise = {} if stage.noise is None else {
-            "noise": self.add(narrowed(stage.noise), f"{title}~{stage.name}")}
-        return {"name": stage.name, "class": stage.tolerance_class, "expected": expected} | noise
+            "noise": self.add(narrowed(stage.noise), f"{title}~{stage.name}", noise=True)}
+        return {"name": stage.name, "class": stage.tolerance_class,
+                "expected": self.add(stage.array, f"{title}={stage.name}")} | noise
+
+    def argument(self, part: Any, key: str) -> Any:
+        """Store the arrays and configurations of an argument and return it with their keys here."""
+        if isinstance(part, list):
+            return [self.argument(inner, key) for inner in part]
+        match part:
+            case {"array": str(name)}:
+                return {"array": self.add(self.vectors.arrays[name], name)}
+            case {"configuration": str(name)}:
+                self.configurations[name] = resolved(self.vectors.configurations[name])
+            case {"parameters": dict(named)}:
+                stored = {name: self.argument(inner, key) for name, inner in named.items()}
+                key = self.keys.setdefault(json.dumps(stored), key)
+                self.parameters[key] = stored
+                return {"parameters": key}
+            case dict():
+                return {name: self.argument(inner, key) for name, inner in part.items()}
+        return part
 
 
 def case_files(vectors: Vectors, dialect: str, files: dict[str, bytes]) -> dict[str, bytes]:
     """Return {path: content} of a whole kit, given its constants and documents."""
     from safetensors.numpy import save
 
-    store, configurations = Store(), {}
-    entries = [entry_of(case, vectors, store, configurations) for case in vectors.cases]
-    raw, located = raw_files(store.arrays, "arrays")
-    floats = {key: array for key, array in store.arrays.items() if array.dtype in (np.float16, np.float32, np.float64)}
-    integers = {key: as_json(array) for key, array in store.arrays.items() if key not in floats}
+    # entries of the manifest, and what they share
+    store = Store(vectors)
+    entries = [entry_of(case, store) for case in vectors.cases]
     manifest = {"kit": KIT_VERSION, "engram_ref": __version__, "dialect": dialect, "groups": groups_of(vectors.cases),
                 "flags": {flag: FLAGS[flag] for flag in FLAGS if any(flag in case.flags for case in vectors.cases)},
-                "results": RESULTS, "tolerance": TOLERANCE, "configurations": configurations, "cases": entries}
-    index = "".join(f"{case.name}\n" for case in vectors.cases)
+                "results": RESULTS, "tolerance": TOLERANCE, "configurations": store.configurations,
+                "parameters": store.parameters, "cases": entries}
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema"} | json_schema(KIT_FIELDS)
-    files |= {README: readme(manifest), SCHEMA_FILE: json.dumps(schema, indent=1).encode(), ARRAYS: save(floats),
-              INTEGERS: one_per_line(integers), "cases/index.txt": index.encode(), **raw}
-    files |= {f"cases/{path_of(entry['name'])}/case.txt": case_text(entry, located) for entry in entries}
-    files |= {configuration_path(key): configuration_text(entry) for key, entry in configurations.items()}
-    files[MANIFEST] = manifest_json(manifest)
+    # JSON and safetensors
+    floats = {key: array for key, array in store.arrays.items() if array.dtype in (np.float32, np.float64)}
+    integers = {key: as_json(array) for key, array in store.arrays.items() if key not in floats}
+    files |= {README: readme(manifest), MANIFEST: manifest_json(manifest), INTEGERS: one_per_line(integers),
+              SCHEMA_FILE: json.dumps(schema, indent=1).encode(), ARRAYS: save(floats | store.noise)}
+    # the plain form
+    raw, located = raw_files(store.arrays, "arrays")
+    files |= raw | {f"cases/{path_of(entry['name'])}/case.txt": case_text(entry, located) for entry in entries}
+    files |= {path_in("configurations", key): configuration_text(entry) for key, entry in store.configurations.items()}
+    files |= {path_in("parameters", key): parameters_text(entry, located) for key, entry in store.parameters.items()}
+    files["cases/index.txt"] = "".join(f"{case.name}\n" for case in vectors.cases).encode()
     return files | {SUMS: "".join(f"{hashlib.sha256(files[name]).hexdigest()}  {name}\n"
                                   for name in sorted(files)).encode()}
 
 
 def narrowed(noise: np.ndarray) -> np.ndarray:
     """Return noise in float16, or in float32 if it is out of range; its precision does not matter."""
-    narrow, limits = np.asarray(noise, np.float32), np.finfo(np.float16)
+    least = np.where(noise > 0, 2.0**-126, 0.0)                         # noise out of range is not stored as 0
+    narrow, limits = np.asarray(np.maximum(noise, least), np.float32), np.finfo(np.float16)
     fits = (narrow == 0) | ((narrow >= limits.tiny) & (narrow <= limits.max))
     return narrow.astype(np.float16) if fits.all() else narrow
 
@@ -117,23 +140,11 @@ def groups_of(cases: list[Case] | tuple[Case, ...]) -> dict[str, int]:
     return dict(sorted(Counter(case.group for case in cases).items()))
 
 
-def entry_of(case: Case, vectors: Vectors, store: Store, configurations: dict[str, Any]) -> dict[str, Any]:
-    """Store the arrays and configurations of a case and return its entry in the manifest."""
-    def stored(part: Any) -> Any:
-        """Return an argument with the keys of the store."""
-        if isinstance(part, list):
-            return [stored(inner) for inner in part]
-        match part:
-            case {"array": str(key)}:
-                return {"array": store.add(vectors.arrays[key], key)}
-            case {"configuration": str(key)}:
-                configurations[key] = resolved(vectors.configurations[key])
-            case dict():
-                return {name: stored(inner) for name, inner in part.items()}
-        return part
-
+def entry_of(case: Case, store: Store) -> dict[str, Any]:
+    """Store the arrays of a case and return its entry in the manifest."""
     entry = {"name": case.name, "op": case.op, "dialect": case.dialect, "kind": case.kind, "result": case.result,
-             "group": case.group, "flags": list(case.flags), "arguments": stored(dict(case.arguments)),
+             "group": case.group, "flags": list(case.flags),
+             "arguments": {name: store.argument(part, f"{case.name}/{name}") for name, part in case.arguments.items()},
              "outputs": list(case.outputs), "stages": [store.stage(stage, case.name) for stage in case.stages]}
     accept = [{"name": other.name, "why": other.why, "stages": [store.stage(stage, f"{case.name}, {other.name}")
                                                                 for stage in other.stages]} for other in case.accept]
