@@ -39,10 +39,10 @@ def gated_residual(ops: Ops) -> np.ndarray:
 
 
 def gate_test() -> dict[str, list[str]]:
-    """Return the bugs in ops of the test, by its result: "passed", "failed"."""
+    """Return the bugs of V4.1 in ops of the test, by its result: "passed", "failed"."""
     expected, results = gated_residual(NUMPY), {"passed": [], "failed": []}
     for name, bug in BUGS.items():
-        if OPS & set(bug.changes):
+        if OPS & set(bug.changes) and "deepseek-v4.1" in bug.dialects:
             with np.errstate(all="ignore"):
                 found = gated_residual(namespace_with(bug))
             passed = np.allclose(found, expected, rtol=TOLERANCE, atol=TOLERANCE)

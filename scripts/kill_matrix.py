@@ -55,15 +55,16 @@ SINGLE = Adapter(lambda array: array.astype(np.float32) if array.dtype == np.flo
 class Port:
     """An emulated port with one form of answer.
 
-    narrow   format in which float answers are stored; None: that of the computation
-    part     "outputs" or "stages": which answers it gives
+    vectors   the arrays and configurations of the cases
+    narrow    format in which float answers are stored; None: that of the computation
+    part      "outputs" or "stages": which answers it gives
     """
 
-    def __init__(self, form: str):
+    def __init__(self, form: str, vectors: Vectors):
         name, _, part = form.partition(" ")
-        self.form, self.narrow, self.part = form, NARROW.get(name), part or "stages"
+        self.vectors, self.narrow, self.part = vectors, NARROW.get(name), part or "stages"
         self.adapter = Adapter() if form == "float64" else SINGLE
-        self.right = cache(self.answers)
+        self.known: dict[str, Stages] = {}
 
     def accepts(self, case: Case) -> bool:
         """Whether the form applies to a case: stages are stored only in modules of one chunk."""
@@ -72,16 +73,21 @@ class Port:
         return self.narrow is None or self.part == "outputs" or (case.op == "engram" and len(
             case.arguments["chunks"]) == 1)
 
-    def answers(self, number: int, *bugs: Bug) -> Stages:
-        """Return the answers to the case with this number in the kit."""
-        case = kit().cases[number]
+    def right(self, case: Case) -> Stages:
+        """Return the answers to a case without bugs; computed once."""
+        if case.name not in self.known:
+            self.known[case.name] = self.answers(case)
+        return self.known[case.name]
+
+    def answers(self, case: Case, *bugs: Bug) -> Stages:
+        """Return the answers to a case."""
         ops = namespace_with(bugs)
         if self.narrow is not None and self.part == "stages":
             ops = storing(ops, self.narrow)
         traced = case.traced and self.part == "stages"
         with np.errstate(all="ignore"):
             adapter = Adapter() if case.op in ALONE else self.adapter       # float64 in every port
-            stages = run(case, kit(), ops, adapter, traced, streams_with(bugs))
+            stages = run(case, self.vectors, ops, adapter, traced, streams_with(bugs))
             return {name: array if self.narrow is None or array.dtype.kind != "f" else array.astype(self.narrow)
                     for name, array in stages.items() if self.part == "stages" or name in case.outputs}
 
@@ -111,7 +117,7 @@ def kit() -> Vectors:
 @cache
 def ports() -> dict[str, Port]:
     """Return the emulated ports by form."""
-    return {form: Port(form) for form in FORMS}
+    return {form: Port(form, kit()) for form in FORMS}
 
 
 @cache
@@ -142,33 +148,33 @@ def groups() -> tuple[str, ...]:
     return tuple(sorted({case.group for case in kit().cases}, key=places))
 
 
-def applicable(bug: Bug) -> dict[str, list[int]]:
-    """Return, per group, the numbers of the cases that call something that the bug changes."""
+def applicable(bug: Bug) -> dict[str, list[Case]]:
+    """Return, per group, the cases that call something that the bug changes."""
     targets = {target.partition(".")[0] for target in bug.changes}
-    found: dict[str, list[int]] = {}
-    for number, (case, calls) in enumerate(zip(kit().cases, called(), strict=True)):
+    found: dict[str, list[Case]] = {}
+    for case, calls in zip(kit().cases, called(), strict=True):
         if targets & calls:
-            found.setdefault(case.group, []).append(number)
+            found.setdefault(case.group, []).append(case)
     return found
 
 
-def cell(bug: Bug, port: Port, numbers: Sequence[int]) -> str:
+def cell(bug: Bug, port: Port, cases: Sequence[Case]) -> str:
     """Return the cell of one bug and one group in one form of answer."""
     best = NOT_APPLICABLE
-    for number in numbers:
-        if port.accepts(kit().cases[number]):
-            kind = outcome(bug, port, number)
+    for case in cases:
+        if port.accepts(case):
+            kind = outcome(bug, port, case)
             if kind == KILLED:
                 return kind
             best = min(best, kind, key="s=.".index)
     return best
 
 
-def outcome(bug: Bug, port: Port, number: int) -> str:
+def outcome(bug: Bug, port: Port, case: Case) -> str:
     """Return KILLED, SURVIVES or EQUAL for one case."""
-    case, right = kit().cases[number], port.right(number)
+    right = port.right(case)
     try:
-        answers = port.answers(number, bug)
+        answers = port.answers(case, bug)
     except Exception:                                       # the wrong implementation does not accept these inputs
         return EQUAL
     answers = {stage: array.astype(right[stage].dtype) for stage, array in answers.items()}
@@ -192,17 +198,17 @@ def identical(a: np.ndarray, b: np.ndarray) -> bool:
 def row(name: str) -> dict[str, dict[str, str]]:
     """Return form -> group -> cell of one bug."""
     bug = BUGS[name]
-    return {form: {group: cell(bug, port, numbers) for group, numbers in applicable(bug).items()}
+    return {form: {group: cell(bug, port, cases) for group, cases in applicable(bug).items()}
             for form, port in ports().items()}
 
 
 def reason(name: str, form: str) -> str:
     """Return why no case kills a bug in one form: how many answers change, and by how many steps of the format."""
     bug, port, changed, total, most = BUGS[name], ports()[form], 0, 0, 0.0
-    for number in (number for numbers in applicable(bug).values() for number in numbers):
-        if port.accepts(kit().cases[number]):
-            right, wrong = port.right(number), port.answers(number, bug)
-            for stage, array in right.items():
+    for case in (case for cases in applicable(bug).values() for case in cases):
+        if port.accepts(case):
+            wrong = port.answers(case, bug)
+            for stage, array in port.right(case).items():
                 apart = steps_between(array, wrong[stage].astype(array.dtype))
                 changed, total = changed + int((apart > 0).sum()), total + apart.size
                 most = max(most, float(apart.max(initial=0.0)))
@@ -230,10 +236,11 @@ def step(array: np.ndarray) -> np.ndarray:
 
 def matrix(names: Sequence[str], jobs: int) -> dict[str, dict[str, dict[str, str]]]:
     """Return the rows of some bugs."""
-    for number in range(len(called())):                     # in this process, so that the others inherit them
+    called()                                                # in this process, so that the others inherit them
+    for case in kit().cases:
         for port in ports().values():
-            if port.accepts(kit().cases[number]):
-                port.right(number)
+            if port.accepts(case):
+                port.right(case)
     if jobs == 1:
         return {name: row(name) for name in names}
     with ProcessPoolExecutor(jobs, multiprocessing.get_context("fork")) as pool:

@@ -118,9 +118,10 @@ def compare(expected: np.ndarray, found: np.ndarray, tolerance_class: str, terms
         with np.errstate(invalid="ignore"):                      # Inf - Inf is NaN, and NaN fails unless both are
             error = np.abs(expected - found.astype(np.float64))
         allowed = allowance(expected, tolerance_class, terms, scale)
+        equal = same(expected, found)                            # also NaN and infinities
         if tolerance_class == "bf16":
             error, allowed = from_cell(expected, found, error, allowed)
-        equal = same(expected, found)                            # also NaN and infinities
+            equal &= ~np.isfinite(expected)                      # an answer that is not rounded fails
         error, allowed = np.where(equal, 0.0, error), np.where(equal, 0.0, allowed)
     return worst(expected, found, error, np.broadcast_to(allowed, error.shape))
 
