@@ -16,7 +16,7 @@ from engram_ref.oracle.encoding import decode_all
 from engram_ref.oracle.flags import FLAGS
 from engram_ref.oracle.kit import write as kit_write
 from engram_ref.oracle.kit.cases import concerns, dialect_config, dialects, kit_cases
-from engram_ref.oracle.kit.plain import DTYPES, path_of, shape_text
+from engram_ref.oracle.kit.plain import DTYPES, path_of, raw_files, shape_text
 from engram_ref.oracle.kit.read import SUMS, read_kit
 from engram_ref.oracle.noise import noise_of
 from engram_ref.oracle.run import RUNNERS
@@ -232,6 +232,13 @@ def test_paths_suit_every_file_system(kit):
     assert all(re.fullmatch(r"[\w./=~^+-]+", name) and len(name) < 200 for name in names)
     index = (kit / "cases" / "index.txt").read_text(encoding="utf-8").split()
     assert index == [case.name for case in read_kit(kit).vectors.cases]
+
+
+def test_keys_that_differ_in_case_have_different_paths():
+    files, located = raw_files({"x": np.zeros(2), "X": np.ones(2), "a b": np.ones(()), "a-b": np.zeros(())}, "arrays")
+    assert len({path.lower() for path in files}) == 4
+    assert located["X"] == "f64 2 arrays/X+.f64.2.bin" and files["arrays/X+.f64.2.bin"] == np.ones(2).tobytes()
+    assert located["a-b"] == "f64 scalar arrays/a-b+.f64.scalar.bin"
 
 
 # The readme and its programs

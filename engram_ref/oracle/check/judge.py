@@ -6,8 +6,13 @@ Integers must be equal. A float answer y' to the number y must satisfy
 
 where RN rounds to the format of the answer, and the noise is that of oracle/noise.py. The unit roundoff u is 2^-53 for
 float64, and 2^-24 for float32 and for bfloat16 and float16, which are only storage formats. NaN equals NaN, an infinity
+<<<<<<< HEAD
+equals itself. Answers of class `exact` must be RN(y), with the sign of a zero. Answers of class `bf16` must be numbers
+of bfloat16, in any format; y is the number before this rounding.
+=======
 equals itself. Answers of class `exact` must be RN(y), with the sign of a zero. Answers of class `bf16` must be bfloat16
 numbers, in any format that holds them; y is the number before this rounding.
+>>>>>>> main
 
 If the answers include the inputs of a stage, its expected numbers and its noise are computed from these inputs, so
 that only the stage that differs is reported, at its own tolerance.
