@@ -25,9 +25,8 @@ from engram_ref.oracle.flags import FLAGS  # noqa: E402
 from engram_ref.oracle.vectors import GOLDEN, INTEGERS, MANIFEST, SCHEMA, manifest_digest  # noqa: E402
 from scripts.builders.planned import SEED, freeze  # noqa: E402
 
-AREAS = ("integers", "elementwise", "codecs", "attention", "experts", "branches", "modules", "composites", "models")
-if (ROOT / "scripts" / "builders" / "solved.py").exists():
-    AREAS += ("solved",)
+AREAS = ("integers", "elementwise", "codecs", "attention", "experts", "branches", "modules", "composites", "models",
+         "solved")
 
 
 class Store:

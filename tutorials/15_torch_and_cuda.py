@@ -473,5 +473,4 @@ print(f"{paper.bytes_per_row} bytes per row: {lost[0]:.1%} of each layer")
 assert [round(share, 3) for share in lost] == [0.815, 0.815]
 
 # %% [markdown]
-# This is the last tutorial. Next: [type your own text](type-your-own-text.md) to see which rows Engram reads for it, or
-# [test your own port](../oracle/test-your-port.md) against the golden vectors.
+# Next: [break a port, and let the kit find it](16_break_a_port.md).

@@ -18,6 +18,9 @@ HELP = "compare the answers of a port with a kit"
 DESCRIPTION = """Compare the answers in folder RESULTS with a kit written by engram-ref kit: a table by stage, the first
 stage that differs, which elements, and the known bug that gives the same numbers. Exit code 1 if a case fails."""
 
+SCREEN = 24
+"""Lines of a report without --all."""
+
 MATRIX = Path(__file__).parents[1] / "data" / "kill_matrix.json"
 
 
@@ -52,8 +55,10 @@ def run(options: argparse.Namespace) -> int:
     if options.json:
         print(data)
     else:
-        for line in text(verdict, options.all):
-            print("\n".join(wrap(line)))
+        lines = [part for line in text(verdict, options.all) for part in wrap(line)]
+        if len(lines) > SCREEN and not options.all:
+            lines[SCREEN - 1 :] = ["... --all shows the rest"]
+        print("\n".join(lines))
     return 1 if verdict.failures else 0
 
 

@@ -23,6 +23,8 @@ forms    one layer of attention in float64, computed in two orders as for `model
 internals  a third-party float64 model whose norms, softmax, router and rotations compute in float32: `terms`
          roundings of u = 2^-24, counted by the caller, each relative to `scale`.
 
+NaN equals NaN, and an infinity equals itself, in every class.
+
 If a function amplifies errors, the scale includes the amplification. For a chain of stages it is, per element, the
 size of the result plus its condition (Higham, section 1.6): an error in an intermediate sum equals a relative change
 of its addends, so first-order propagation gives
@@ -44,8 +46,8 @@ UNIT_ROUNDOFF = {"f64": 2.0**-53, "f32": 2.0**-24, "bf16": 2.0**-24}
 SMALLEST_NORMAL = dict.fromkeys(("f32", "bf16"), 2.0**-126)
 """Added to the bound of the float32 classes: below it, numbers lose digits or are flushed to zero."""
 
-COMPUTED_IN = {"f64": np.float64, "f32": np.float32, "bf16": np.float32, "golden": np.float64, "model": np.float64, "forms": np.float64,
-               "internals": np.float64}
+COMPUTED_IN = {"f64": np.float64, "f32": np.float32, "bf16": np.float32, "golden": np.float64, "model": np.float64,
+               "forms": np.float64, "internals": np.float64}
 """Dtype of the compared results, by class."""
 
 PROMISE = {"golden": 1e-13, "forms": 1e-12, "model": 1e-10}
@@ -118,9 +120,10 @@ def compare(expected: np.ndarray, found: np.ndarray, tolerance_class: str, terms
         with np.errstate(invalid="ignore"):                      # Inf - Inf is NaN, and NaN fails unless both are
             error = np.abs(expected - found.astype(np.float64))
         allowed = allowance(expected, tolerance_class, terms, scale)
+        equal = same(expected, found)                            # also NaN and infinities
         if tolerance_class == "bf16":
             error, allowed = from_cell(expected, found, error, allowed)
-        equal = same(expected, found)                            # also NaN and infinities
+            equal &= ~np.isfinite(expected)                      # an answer that is not rounded fails
         error, allowed = np.where(equal, 0.0, error), np.where(equal, 0.0, allowed)
     return worst(expected, found, error, np.broadcast_to(allowed, error.shape))
 

@@ -1,12 +1,15 @@
 """Answers of a port: call it, convert what it returns, and compare that with the definition."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import NoneType
 from typing import Any
 
 import numpy as np
 
+from engram_ref.checks import check_kinds
 from engram_ref.errors import InputError, check_name
 from engram_ref.ops.arrays import as_array
 from engram_ref.ops.namespace import NUMPY
@@ -67,6 +70,7 @@ def port_cases(*names: str, kit: str | Path | None = None) -> list[PortCase]:
     kit      a folder written by `engram-ref kit`
     raises   InputError for a name without cases, or a folder that is no complete kit
     """
+    check_kinds(kit=(kit, str, os.PathLike, NoneType))
     vectors = read() if kit is None else read_kit(Path(kit)).vectors
     for name in names:
         check_name("names", name, sorted({key for case in vectors.cases for key in (case.op, case.group)}))

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
+from types import NoneType
 from typing import Any
 
 import numpy as np
@@ -39,12 +40,12 @@ def check_rows(port: Callable[..., Any], config: EngramConfig | str, *, layer_id
     to         converts each NumPy array to an array of the port
     raises     AssertionError if rows differ; InputError for invalid arguments
     """
-    config, layer = check_arguments(port, config, layer_id)
+    config, layer = check_arguments(port, config, layer_id, to)
     rng, calls = np.random.default_rng(integer("seed", seed)), list[Call]()
     for B, T in drawn_shapes(rng, cases, lambda: random_shape(rng, config.max_ngram)):
         ids, history = random_text(rng, config, (B, T)), random_history(rng, config, B)
         case = case_of(
-            "addressing", f"rows of {config.name}, layer {layer}, text {len(calls)}",
+            "addressing", f"{config.name}, layer {layer}, text {len(calls)}",
             {"config": config, "canonical_ids": ids, "layer_id": layer, "history": history, "flat": flat},
             ("multipliers", "primes", "offsets", "table_rows", "rows"), floats=False)
         calls.append((case, partial(call_port, port, to, ids, history),
@@ -70,7 +71,7 @@ def check_engram(port: Callable[..., Any], config: EngramConfig | str, parameter
     to           converts each NumPy array to an array of the port
     raises       AssertionError if a stage differs by more than rounding explains; InputError for invalid arguments
     """
-    config, layer = check_arguments(port, config, layer_id, parameters)
+    config, layer = check_arguments(port, config, layer_id, to, parameters)
     config = reduced(config, layer) if parameters is None else config
     kind = weight_dtype(config, parameters["value_weight"].dtype if dtype is None and parameters is not None else dtype)
     rng, calls = np.random.default_rng(integer("seed", seed)), list[Call]()
@@ -79,7 +80,7 @@ def check_engram(port: Callable[..., Any], config: EngramConfig | str, parameter
         weights = representable(random_parameters(config, rng, layer, kind)) if parameters is None else parameters
         hidden, rows, dead = random_inputs(rng, config, layer, (B, before + T), kind)
         case = case_of(
-            "engram", f"module of {config.name}, layer {layer}, text {len(calls)}",
+            "engram", f"{config.name}, layer {layer}, text {len(calls)}",
             {"parameters": {"parameters": weights}, "hidden": hidden, "rows": rows, "config": config, "dead": dead,
              "chunks": [before, T]}, ("output", "taps"), traced=True)
         state = start_state(config, B, kind)
@@ -96,13 +97,14 @@ def call_port(port: Callable[..., Any], to: Convert, *arguments: Any) -> Any:
     return port(*(converted(argument, to) for argument in arguments))
 
 
-def check_arguments(port: object, config: EngramConfig | str, layer_id: int | None,
+def check_arguments(port: object, config: EngramConfig | str, layer_id: int | None, to: Convert,
                     parameters: Parameters | None = None) -> tuple[EngramConfig, int]:
     """Return the configuration and layer; raise InputError for invalid arguments."""
-    if not callable(port):
-        raise InputError("port", "a function", described(port))
+    for name, function in (("port", port), ("to", (lambda x: x) if to is None else to)):
+        if not callable(function):
+            raise InputError(name, "a function", described(function))
     config = preset(config) if isinstance(config, str) else config
-    check_kinds(config=(config, EngramConfig))
+    check_kinds(config=(config, EngramConfig), parameters=(parameters, Mapping, NoneType))
     layer = config.layer_ids[0] if layer_id is None else layer_id
     check_layer(config, layer)
     if parameters is not None:

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from engram_ref.checks import integer
+from engram_ref.checks import check_kind, integer
 from engram_ref.config import EngramConfig
 from engram_ref.errors import InputError, check_name, described
 from engram_ref.oracle.cases import Case
@@ -106,8 +106,12 @@ def check_streaming(make_stream: Callable[[int], Any], config: EngramConfig | st
     to            converts each NumPy array to an array of the port
     raises        AssertionError with the shortest failing schedule; InputError for invalid arguments
     """
-    config, layer = check_arguments(make_stream, config, layer_id, parameters)
-    stream = as_stream(make_stream(1))
+    config, layer = check_arguments(make_stream, config, layer_id, to, parameters)
+    check_kind("actions", actions, list, tuple)
+    try:
+        stream = as_stream(make_stream(1))
+    except Exception as error:
+        raise AssertionError(f"make_stream raised {type(error).__name__}: {error}") from error
     for action in actions:
         check_name("actions", action, ACTIONS)
         if not callable(getattr(stream, action, None)):
@@ -117,10 +121,10 @@ def check_streaming(make_stream: Callable[[int], Any], config: EngramConfig | st
     for number in range(integer("schedules", schedules, 1)):
         trial = Trial(make_stream, config, layer, parameters, (seed, number), to)
         schedule = random_schedule(np.random.default_rng(trial.seed), config.max_ngram, actions)
-        case, found, error = trial.run(schedule)
+        case, found, raised = trial.run(schedule)
         cases.append(case)
         answers[case.name] = found
-        if error or failing([case], answers, NO_VECTORS):
+        if raised or failing([case], answers, NO_VECTORS):
             failed.append((trial, schedule))
     if failed:
         trial, schedule = failed[0]
@@ -172,7 +176,7 @@ class Trial:
             columns |= zip(("hidden", "rows", "dead"), inputs, strict=True)
             op, stage, state, rest["parameters"] = "engram_stream", "output", "taps", {"parameters": self.parameters}
         outputs = [f"{i}.{name}" for i in feeds for name in (stage, state)]
-        case = case_of(op, f"schedule {self.seed[1]} of {config.name}", rest | columns, outputs,
+        case = case_of(op, f"{config.name}, schedule {self.seed[1]}", rest | columns, outputs,
                        floats=stage == "output")
         try:
             port = Port(as_stream(self.make_stream(schedule.batch)), schedule.batch, self.to)

@@ -45,12 +45,12 @@ def text():
 
 def addressing():
     """Yield constants and rows for the first and the last ids, and for 0, 1 and 3 tokens."""
-    configs = [(preset(name), layer, "released") for name in RELEASED for layer in preset(name).layer_ids]
-    for config, layer, kind in (*configs, *((config, layer, "solved") for config in (LONG, WRAPPING, PADDED, *UNSORTED)
-                                              for layer in config.layer_ids)):
+    small = (LONG, WRAPPING, PADDED)
+    kinds = [*((preset(name), "released") for name in RELEASED), *((config, "solved") for config in small + UNSORTED)]
+    for config, layer, kind in ((c, layer, kind) for c, kind in kinds for layer in c.layer_ids):
         pads, V = (Addressing(config).pad_id, Addressing(config).eos_id), config.canonical_size
         ids = np.array([[0, V - 1, V - 2], [V - 1, V - 1, 0]])
-        for T in (0, 1, 3) if config in (LONG, WRAPPING, PADDED) else (3,):
+        for T in (0, 1, 3) if config in small else (3,):
             yield case(f"addressing/{config.name}-layer-{layer}-ends-{T}", kind_of_case=kind, dialect=config.name,
                        outputs=("multipliers", "primes", "offsets", "table_rows", "rows"), config=config,
                        canonical_ids=ids[:, :T], layer_id=layer, history=None, flat=config is not WRAPPING,

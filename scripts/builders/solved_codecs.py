@@ -1,7 +1,7 @@
 """FP8 rows with every special scale byte and code, alone and inside the Engram module; and NaN in the projection.
 
-V4.1 raises the largest magnitude of a block to 1e-4, so that blocks with scale byte 0 become zeros in its module,
-whatever their values: there, only the memory shows how byte 0 is read. A module that reads FP8 rows and computes in
+V4.1 raises the largest magnitude of a block to 1e-4, so that all blocks with scale byte 0 become zeros in its module:
+there, only the memory shows how byte 0 is read. A module that reads FP8 rows and computes in
 float32 shows it in its output.
 """
 
@@ -14,7 +14,7 @@ from engram_ref.oracle.compare import to_bf16
 from engram_ref.oracle.small_modules import slow_engram
 from scripts.builders.codecs import NO_FLOOR, slow_dequantise
 from scripts.builders.modules import terms_of
-from scripts.builders.planned import Other, bf16, case, each, rng_of
+from scripts.builders.planned import Other, bf16, case, rng_of
 from scripts.builders.solved_modules import (
     KEYS,
     PLAIN_FP8,
@@ -78,7 +78,7 @@ def module_case(config, tables, rows):
     """Return the case of one configuration."""
     p = {name: array for name, array in parameters_of(config, np.float32).items() if name != "table"} | tables
     rng, B = rng_of("scales/hidden"), len(rows)
-    h = rng.integers(1, 16, (B, 1, M, D)) * rng.choice([-0.125, 0.125], (B, 1, M, D))
+    h = rng.integers(1, 128, (B, 1, M, D)) * rng.choice([-0.0625, 0.0625], (B, 1, M, D))
     h[..., KEYS:] = 0.0
     b = len(FINITE)                                 # key byte 0: a negative score, and a magnifier as in solved_modules
     memory = ops.gather_decode(p, rows, config, np.float32)

@@ -15,7 +15,7 @@ from engram_ref import ops
 from engram_ref.oracle.compare import to_bf16
 from engram_ref.oracle.emulated_rounding import emulated_memory, emulated_project
 from engram_ref.oracle.run import Adapter, call
-from engram_ref.oracle.small_modules import DEMO, QWEN, TILEKERNELS, V41, random_parameters, slow_engram
+from engram_ref.oracle.small_modules import DEMO, PAPER, QWEN, TILEKERNELS, V41, random_parameters, slow_engram
 from scripts.builders.modules import in_single, terms_of
 from scripts.builders.planned import Other, case, rng_of
 
@@ -24,8 +24,9 @@ KEYS = D - FREE                             # channels of the key that are not 0
 SHAPE = {"hidden_size": D, "n_branches": M}
 FP8_SHAPE = SHAPE | {"n_heads": 1, "table_sizes": (23, 29, 31)}
 CONFIGS = {
-    "demo-like": replace(DEMO, **SHAPE, row_width=8), "qwen-like": replace(QWEN, **SHAPE, row_width=8),
-    "tilekernels-like": replace(TILEKERNELS, **SHAPE, row_width=8, conv_kernel=0), "v4.1-like": replace(V41, **FP8_SHAPE),
+    "demo-like": replace(DEMO, **SHAPE, row_width=8), "paper-like": replace(PAPER, **SHAPE, row_width=8),
+    "qwen-like": replace(QWEN, **SHAPE, row_width=8), "tilekernels-like": replace(TILEKERNELS, **SHAPE, row_width=8),
+    "v4.1-like": replace(V41, **FP8_SHAPE),
 }
 RELEASE = CONFIGS["v4.1-like"]
 PLAIN_FP8 = replace(V41, **FP8_SHAPE, name="v4.1-like-fp8-unrounded", rounding="none")
@@ -33,7 +34,8 @@ PLAIN_FP8 = replace(V41, **FP8_SHAPE, name="v4.1-like-fp8-unrounded", rounding="
 
 SCORES = {f"score {sign}{size}": float(f"{sign}{size}") for size in ("1e-8", "0.9e-6", "1.1e-6", "3e-6", "1e-4")
           for sign in "+-"}
-SHORT = {"demo-like": (-12, -26), "qwen-like": (-10, -13), "tilekernels-like": (-34, -30), "v4.1-like": (-34, -30)}
+SHORT = {"demo-like": (-12, -26), "paper-like": (-34, -30), "qwen-like": (-10, -13),
+         "tilekernels-like": (-34, -30), "v4.1-like": (-34, -30)}
 """Dialect -> two exponents of a hidden state at which the mean square is near eps, in float32 and in float64."""
 
 RECIPES = ("zero key", *SCORES, "tiny hidden", "short hidden", "tiny key", "unequal branches", "aligned", "opposite",
@@ -45,8 +47,10 @@ UNDERFLOW = ("float32 underflows to -0.0 when the score is multiplied by the nor
 
 def recipes(config):
     """Return the names of the rows of the batch."""
-    missing = {"dead": not config.dead_barrier, "underflow": config.score_form != "factored",
+    missing = {"dead": config.rounding == "none",                # of these dialects, only V4.1 has DEAD positions
+               "underflow": config.score_form != "factored",
                "subnormal codes": config.table_codec != "fp8_e8m0"}
+    missing |= dict.fromkeys(SCORES, config.gate_form == "sigmoid")
     return [name for name in RECIPES if not missing.get(name)]
 
 
@@ -102,7 +106,7 @@ def hidden_of(config, p, e, rows):
     gains = [ops.effective_gain(p[f"{name}_gain"].astype(np.float64), config.gain_form) for name in ("query", "key")]
     gain, keys = gains[0] * gains[1], np.zeros((len(names), M, D))
     keys[..., :KEYS] = e[:, None, :KEYS] * np.diagonal(p["key_weight"], axis1=1, axis2=2)[:, :KEYS]
-    h = rng.integers(1, 16, keys.shape) * rng.choice([-0.125, 0.125], keys.shape)
+    h = rng.integers(1, 128, keys.shape) * rng.choice([-0.0625, 0.0625], keys.shape)
     for b, name in enumerate(names):
         if name in SCORES:
             h[b, :, 0:KEYS:2] = 0.0                 # key and hidden state share channel 0 only
@@ -150,7 +154,8 @@ def stages_of(config, p, rows):
     def evaluate(parameters, hidden, rows, config, dead):
         if config not in known:
             memory = ops.gather_decode(p, rows, config, np.float32)
-            known[config] = dict(zip(("memory", "key", "value"), (memory, *ops.project(p, memory, config)), strict=True))
+            key, value = ops.project(p, memory, config)
+            known[config] = {"memory": memory, "key": key, "value": value}
         return known[config] | after_keys(parameters, hidden, config, dead, known[config])
 
     return evaluate
@@ -189,7 +194,7 @@ def arguments_of(config, dtype):
     p, e = parameters_of(config, dtype), memories(config)
     tables, rows = table_of(config, p, e)
     p = {name: array for name, array in p.items() if name != "table"} | tables
-    dead = np.array([[name == "dead"] for name in recipes(config)]) if config.dead_barrier else None
+    dead = np.array([[name == "dead"] for name in recipes(config)]) if "dead" in recipes(config) else None
     return {"parameters": p, "hidden": hidden_of(config, p, e, rows).astype(dtype), "rows": rows, "config": config,
             "dead": dead}
 
@@ -211,7 +216,8 @@ def modules():
             changed = last["hidden"].copy()
             changed[..., 0] = -changed[..., 0]
             plus = Other("a score of +0.0", UNDERFLOW, {"hidden": changed}, shared["slow"])
-            yield case(f"engram_residual/{label}-underflow", flags="minus-zero dialect", accept=[plus], **shared, **last)
+            yield case(f"engram_residual/{label}-underflow", flags="minus-zero dialect", accept=[plus], **shared,
+                       **last)
 
 
 def truth_of(a, rows):

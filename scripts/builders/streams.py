@@ -13,7 +13,7 @@ from scripts.builders.planned import case, rng_of
 
 ONE = ["main", "feed", 1]
 STEPS = {
-    "one-by-one": ("one-token empty", [["main", "feed", 0], *[ONE] * 12]),
+    "one-by-one": ("one-token empty", [["main", "feed", 0], *[ONE] * 10]),
     "one-by-one-dead": ("one-token empty", [["main", "feed", 0], *[ONE] * 7]),
     "chunks": ("one-token empty", [["main", "feed", 3], ONE, ["main", "feed", 2], ["main", "feed", 0], ONE,
                                    ["main", "feed", 5]]),

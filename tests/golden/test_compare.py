@@ -36,10 +36,25 @@ def test_class_exact_allows_no_difference(expected, found):
     assert compare(expected, expected, "exact") is None
 
 
-def test_nan_equals_nan_only_in_class_exact():
-    nan = np.array([math.nan, math.inf])
-    assert compare(nan, nan, "exact") is None
-    assert compare(nan, nan, "f64").index == (0,)
+@pytest.mark.parametrize("name", ["exact", "f64", "f32", "bf16"])
+def test_nan_and_infinities_equal_themselves_only(name):
+    dtype = np.float64 if name in ("exact", "f64") else np.float32
+    odd = np.array([math.nan, math.inf, -math.inf, 1.0])
+    assert compare(odd, odd.astype(dtype), name, 1, np.ones(4)) is None
+    for other in ([1.0, 1.0, 1.0, math.nan], [math.nan, -math.inf, -math.inf, 1.0], [math.nan, math.inf, 1.0, 1.0],
+                  [0.0, math.inf, -math.inf, 1.0], [math.nan, math.inf, -math.inf, math.inf]):
+        assert compare(odd, np.array(other, dtype), name, 1, np.ones(4)) is not None
+
+
+@pytest.mark.parametrize(("y", "found", "passes"), [
+    (1 + 2**-8 - 2**-18, 1.0, True), (1 + 2**-8 - 2**-18, 1 + 2**-7, True),         # either side of a tie
+    (1 + 2**-9, 1.0, True), (1 + 2**-9, 1 + 2**-7, False), (1 + 2**-7, 1.0, False),
+    (1 + 2**-9, 1 + 2**-9, False),                                                  # right, but not rounded
+    (-0.0, 0.0, True), (2.0**-130, 0.0, True), (3.4e38, math.inf, True), (3.3e38, math.inf, False)])
+def test_bf16_accepts_the_roundings_of_all_numbers_within_the_bound(y, found, passes):
+    """The bound here is 2 * 17 * 2^-24, about 2^-19, relative to the number."""
+    difference = compare(np.array([y]), np.array([found], np.float32), "bf16", 1, np.abs(np.array([y])) * 8)
+    assert (difference is None) == passes
 
 
 def test_wrong_dtype_and_shape_are_reported():

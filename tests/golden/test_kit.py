@@ -15,15 +15,15 @@ from engram_ref.addressing import addressing_of
 from engram_ref.oracle.encoding import decode_all
 from engram_ref.oracle.flags import FLAGS
 from engram_ref.oracle.kit import write as kit_write
-from engram_ref.oracle.kit.cases import dialect_config, dialects, kit_cases
-from engram_ref.oracle.kit.plain import DTYPES, path_of, shape_text
+from engram_ref.oracle.kit.cases import concerns, dialect_config, dialects, kit_cases
+from engram_ref.oracle.kit.plain import DTYPES, path_of, raw_files, shape_text
 from engram_ref.oracle.kit.read import SUMS, read_kit
 from engram_ref.oracle.noise import noise_of
 from engram_ref.oracle.run import RUNNERS
 from engram_ref.oracle.structure import KIT_FIELDS, check_structure
 from engram_ref.oracle.vectors import read
 from engram_ref.presets import preset, presets
-from engram_ref.text.maps import load_map
+from engram_ref.text.maps import KNOWN_VOCABULARIES, load_map
 from tests.kits import few_kit_cases, write_few
 
 SIZES = {word: np.dtype(getattr(ml_dtypes, name, name)).itemsize for name, word in DTYPES.items()}
@@ -213,9 +213,10 @@ def test_constants_equal_those_of_the_presets(kit):
         fields = dict(line.split(" ", 1) for line in lines)
         assert {key: value for key, value in fields.items() if "." not in key and key != "config"} == {
             field: as_words(value) for field, value in configurations[name]["values"].items()}
-    for path in kit.glob("constants/*/canonical.*"):
-        assert path.read_bytes() == load_map(path.parent.name).astype("<i8").tobytes()
-    assert len(list(kit.glob("constants/*/canonical.*"))) == 2
+    [path] = kit.glob("constants/*/canonical.*")
+    assert path.read_bytes() == load_map("deepseek-v4").astype("<i8").tobytes()
+    assert "deepseek-v3" in KNOWN_VOCABULARIES and "`deepseek-v3` is the first 128,815 entries" in readme_of(kit)
+    assert (load_map("deepseek-v4")[:128_815] == load_map("deepseek-v3")).all()
 
 
 def as_words(value):
@@ -229,13 +230,15 @@ def test_paths_suit_every_file_system(kit):
     names = [path.relative_to(kit).as_posix() for path in kit.rglob("*")]
     assert len({name.lower() for name in names}) == len(names)
     assert all(re.fullmatch(r"[\w./=~^+-]+", name) and len(name) < 200 for name in names)
-    assert (kit / "cases" / "index.txt").read_text(encoding="utf-8").split() == [case.name for case in read_kit(kit).vectors.cases]
+    index = (kit / "cases" / "index.txt").read_text(encoding="utf-8").split()
+    assert index == [case.name for case in read_kit(kit).vectors.cases]
 
 
-def test_names_of_all_golden_cases_are_paths():
-    names = [case.name for case in read().cases]
-    assert [name for name in names if path_of(name) != name or name.count("/") != 1 or len(name) > 120] == []
-    assert len({name.lower() for name in names}) == len(names)
+def test_keys_that_differ_in_case_have_different_paths():
+    files, located = raw_files({"x": np.zeros(2), "X": np.ones(2), "a b": np.ones(()), "a-b": np.zeros(())}, "arrays")
+    assert len({path.lower() for path in files}) == 4
+    assert located["X"] == "f64 2 arrays/X+.f64.2.bin" and files["arrays/X+.f64.2.bin"] == np.ones(2).tobytes()
+    assert located["a-b"] == "f64 scalar arrays/a-b+.f64.scalar.bin"
 
 
 # The readme and its programs
@@ -369,12 +372,21 @@ def test_the_generator_in_c(kit, compiler, tmp_path):
 
 # Dialects
 
+@pytest.fixture(scope="module")
+def whole():
+    """The cases of a whole kit, without noise."""
+    return kit_cases(read())
+
+
+def cases_of(name, whole):
+    return [case for case in whole.cases if concerns(case, whole, dialect_config(name))]
+
+
 @pytest.mark.parametrize("name", dialects())
-def test_a_dialect_has_the_cases_that_its_port_can_pass(name):
-    config, vectors = dialect_config(name), read()
-    cases = kit_cases(vectors, config).cases
+def test_a_dialect_has_the_cases_that_its_port_can_pass(name, whole):
+    config, cases = dialect_config(name), cases_of(name, whole)
     ops = {case.op for case in cases}
-    assert 250 < len(cases) < len(vectors.cases) and {"mix", "table_rows", "linear", "mla", "moe"} <= ops
+    assert 250 < len(cases) < len(whole.cases) and {"mix", "table_rows", "linear", "mla", "moe"} <= ops
     assert {"short_conv", "conv_silu", "next_taps"} <= ops if config.conv_kernel else "short_conv" not in ops
     assert ({"quantise", "requantise"} <= ops) == (config.rounding == "fp8_bf16")
     assert ("splitmix64_multipliers" in ops) == (config.multiplier_generator == "splitmix64")
@@ -386,13 +398,28 @@ def test_a_dialect_has_the_cases_that_its_port_can_pass(name):
         assert bool(marked) == allowed
 
 
-def test_the_dialects_together_have_every_preset_and_no_case_of_another(kit):
-    by_dialect = {name: {case.name for case in kit_cases(read(), dialect_config(name)).cases} for name in dialects()}
+def test_a_dialect_has_no_case_of_another(whole):
+    by_dialect = {name: {case.name for case in cases_of(name, whole)} for name in dialects()}
     assert by_dialect["paper"] == by_dialect["engram-27b"]
     assert "engram/paper-like-batch" in by_dialect["paper"] and "engram/demo-like-batch" not in by_dialect["paper"]
     assert "engram/v4.1-rounded-4" in by_dialect["deepseek-v4.1-flash"]
     assert not any(name.startswith("engram/v4.1-like-unrounded") for name in by_dialect["deepseek-v4.1-flash"])
     assert "addressing/demo-layer-1" in by_dialect["demo"] - by_dialect["paper"]
+    for name in ("deepseek-v4.1-flash", "engram-27b", "demo", "qwen4exp-ple"):
+        assert f"released_gate/{name}" in by_dialect[name]
+        kinds = {case.kind for case in cases_of(name, whole) if case.op in ("engram", "engram_residual", "gate")}
+        assert {"plain", "solved"} <= kinds
+        assert any(case.kind == "schedules" and case.op == "addressing_stream" for case in cases_of(name, whole))
+
+
+def test_every_array_and_configuration_of_a_case_exists(whole):
+    for case in whole.cases:
+        if case.kind != "released":                         # these are generated, which takes a second
+            decode_all(case.arguments, whole.arrays, whole.configurations)
+    assert {case.kind for case in whole.cases} == {"plain", "solved", "schedules", "released"}
+    names = [case.name for case in whole.cases]
+    assert [name for name in names if path_of(name) != name or name.count("/") != 1 or len(name) > 120] == []
+    assert len({name.lower() for name in names}) == len(names)
 
 
 def test_a_kit_of_a_dialect_has_only_its_constants_and_documents(tmp_path):

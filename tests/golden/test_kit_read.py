@@ -276,7 +276,7 @@ def test_wrong_usage_gives_a_one_line_error_before_any_work(capsys, monkeypatch,
     monkeypatch.chdir(tmp_path)
     (tmp_path / "taken").mkdir()
     (tmp_path / "taken" / "mine").write_text("precious", encoding="utf-8")
-    monkeypatch.setattr("engram_ref.oracle.kit.write.noise_of", lambda *_: pytest.fail("work has started"))
+    monkeypatch.setattr("engram_ref.oracle.kit.write.kit_cases", lambda *_: pytest.fail("work has started"))
     code, out, err = run(capsys, *argv)
     assert code == 2 and out == "" and err.count("\n") == 1
     assert [path.name for path in tmp_path.rglob("*")] == ["taken", "mine"]

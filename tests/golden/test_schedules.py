@@ -30,7 +30,7 @@ def schedules(op):
 @pytest.mark.parametrize("op", OPS)
 def test_numpy_agrees_with_every_schedule(op):
     results = [verify_case(case, vectors(), ops, Adapter(), False) for case in schedules(op)]
-    assert len(results) > 80 and [str(result) for result in results if not result.ok] == []
+    assert len(results) > 40 and [str(result) for result in results if not result.ok] == []
     for case in schedules(op):
         assert case.kind == "schedules" and set(case.flags) <= set(FLAGS) and len(set(case.flags)) == len(case.flags)
         for stage in case.stages:
@@ -42,7 +42,7 @@ def test_numpy_agrees_with_every_schedule(op):
 def test_every_way_to_feed_a_text_is_covered(op):
     steps = [case.arguments["steps"] for case in schedules(op)]
     feeds = [[step[2] for step in s] for s in steps if all(step[1] == "feed" and len(step) == 3 for step in s)]
-    assert all([cut, 12 - cut] in feeds for cut in range(13))
+    assert all([cut, 10 - cut] in feeds for cut in range(11))
     assert {(3, 1, 2, 3), (0, 1, 0, 1)} <= {tuple(lengths[:4]) for lengths in feeds}
     expected = {"fork", "microbatches", "rollback", "reorder", "dead", "empty", "one-token"}
     expected |= {"eos"} if op != "engram_stream" else set()
@@ -52,9 +52,9 @@ def test_every_way_to_feed_a_text_is_covered(op):
 
 def test_a_prefix_is_given_in_raw_ids():
     """The V4.1 vocabulary merges ids, so the raw ids of a prefix differ from the canonical ids of its history."""
-    [case] = [case for case in schedules("addressing_stream") if case.name.endswith("v4.1-like-one-by-one-prefix-5")]
+    [case] = [case for case in schedules("addressing_stream") if case.name.endswith("/v4.1-like-prefix-5")]
     (_, action, texts), *_ = case.arguments["steps"]
-    assert action == "prefix" and [len(text) for text in texts] == [5, 7]
+    assert action == "prefix" and [len(text) for text in texts] == [5, 5]
     last = [text[-3:] for text in texts]
     assert np.array_equal(np.array(last) < 0, case.stages[0].array < 0)
     assert not np.array_equal(last, case.stages[0].array)

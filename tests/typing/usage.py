@@ -18,6 +18,16 @@ from engram_ref.model.parameters import from_engram_demo, from_hf_deepseek_v3
 from engram_ref.model.state import DecodeState
 from engram_ref.model.transformer import forward
 from engram_ref.ops.namespace import Ops
+from engram_ref.testing import (
+    Divergence,
+    PortCase,
+    check_engram,
+    check_rows,
+    check_streaming,
+    first_divergence,
+    port_cases,
+    random_config,
+)
 
 config, model = engram_ref.preset("paper"), engram_ref.model_preset("tiny")
 assert_type(config, EngramConfig)
@@ -61,3 +71,13 @@ logits: np.ndarray = forward({}, ids, model, state=DecodeState.start(1), ops=num
 hf_config, hf_parameters = from_hf_deepseek_v3({}, {})
 assert_type(hf_config, ModelConfig)
 demo: dict[str, np.ndarray] = dict(from_engram_demo({}, config))
+
+# Tests of a port
+check_rows(lambda ids, history: ids, "tiny", layer_id=1, flat=True, cases=10, seed=1, to=np.asarray)
+check_engram(lambda *arguments: arguments[1], config, parameters, dtype="float32")
+check_streaming(lambda batch: object(), config, actions=["feed"])
+check_rows(3, "tiny")                           # type: ignore[arg-type]
+check_streaming(lambda: object(), config)       # type: ignore[arg-type, misc]
+assert_type(first_divergence("numpy", numba, {"config": config}), Divergence | None)
+assert_type(port_cases("gate", kit=Path("kit")), list[PortCase])
+assert_type(random_config(np.random.default_rng(0), conv_kernel=3), EngramConfig)

@@ -17,7 +17,7 @@ BAD = {
     "no such folder": "nowhere/x.json", "quotes": "'1'", "hexadecimal": "0x1",
 }
 VALID = {"walk": ["the fox"], "ids": ["--tokens=1,2"], "presets": [], "count": [], "verify": [], "kit": ["new"],
-         "bench": ["--quick"], "doctor": []}
+         "check": [], "bench": ["--quick"], "doctor": []}
 """Valid arguments of each command."""
 
 TEXTS = set(BAD) - {"empty", "half a surrogate pair", "dashes only"}

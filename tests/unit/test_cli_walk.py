@@ -193,7 +193,7 @@ def test_every_page_fits_80_columns(capsys, monkeypatch, argv, unicode):
 
 def test_every_preset_and_help_page_fits_80_columns(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    commands = ["walk", "ids", "presets", "count", "verify", "kit", "bench", "doctor"]
+    commands = ["walk", "ids", "presets", "count", "verify", "kit", "check", "bench", "doctor"]
     pages = [["--help"], ["presets"], ["count"], *([command, "--help"] for command in commands)]
     walks = [["walk", "--step", "--preset", name] for name in presets() if preset(name).vocabulary is not None]
     wide = {" ".join(argv): line for argv in (*pages, *walks) for line in run(capsys, *argv)[1].splitlines()

@@ -30,14 +30,17 @@ from engram_ref.oracle.slow.pcg import Pcg64, WordHash
 from engram_ref.oracle.verify import Result
 from engram_ref.readonly import ReadOnlyArrays, read_only
 from engram_ref.stages import STAGES
+from engram_ref.testing import Divergence, PortCase
+from engram_ref.testing.schedules import Schedule
 from engram_ref.text.maps import KNOWN_VOCABULARIES
 from engram_ref.trace import Stopped
 from engram_ref.unicode import load_tables
 
-TOOLS = ("backends", "bench", "cli", "__main__")
-HOLD_FUNCTIONS = ("Adapter", "Model", "Step", "Caches", "SnapshotStream", "RowStream", "ModuleStream", "ModelStream")
+TOOLS = ("backends", "bench", "cli", "pytest_plugin", "__main__")
+HOLD_FUNCTIONS = ("Adapter", "Model", "Step", "Caches", "SnapshotStream", "RowStream", "ModuleStream", "ModelStream",
+                  "StepStream", "Port", "Trial")
 """Classes that are not pickled, because they hold functions or a namespace: a caller's adapter, the parts of a running
-model, and the streams of golden cases."""
+model, the streams of golden cases, and ports under test."""
 
 TINY, MODEL = preset("tiny"), model_preset("tiny")
 
@@ -71,6 +74,7 @@ OBJECTS = {
     "Budget": lambda: BUDGETS[0],
     "Case": golden_case,
     "DecodeState": lambda: DecodeState(np.array([1, 2]), {"canonical_ids": np.array([[1, 0], [2, 3]])}),
+    "Divergence": lambda: Divergence("gate", "stage gate"),
     "Difference": lambda: Difference((0, 1), 1.0, 2.0, 0.5, 3),
     "EngramConfig": lambda: TINY,
     "EngramState": lambda: EngramState(np.arange(4.0)),
@@ -89,10 +93,12 @@ OBJECTS = {
     "YarnConfig": lambda: YarnConfig(4.0, 1.0),
     "Parameter": lambda: next(declarations.model(MODEL)),
     "Pcg64": lambda: Pcg64(7),
+    "PortCase": lambda: PortCase(golden_case(), vectors.read()),
     "Part": lambda: count(MODEL)["attention"],
     "Range": lambda: Range(0, 1),
     "ReadOnlyArrays": ReadOnlyArrays,
     "Result": lambda: Result(golden_case(), True, "mix", Difference(None, "float32", "float64")),
+    "Schedule": lambda: Schedule(1, (("main", "feed", 1),)),
     "Stage": lambda: STAGES[0],
     "Stage of a case": lambda: golden_case().stages[0],
     "Stopped": lambda: Stopped("gate"),

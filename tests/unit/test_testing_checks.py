@@ -121,6 +121,9 @@ def test_a_port_may_change_its_inputs():
         return rows
 
     check_rows(careless, TINY)
+    with pytest.raises(AssertionError) as caught:
+        check_rows(lambda ids, history: careless(ids, history) + 1, TINY, cases=10)
+    assert "not deterministic" not in str(caught.value)
 
 
 class OnlyDlpack:

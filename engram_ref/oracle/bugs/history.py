@@ -8,6 +8,17 @@ from engram_ref.backends import replace
 from engram_ref.ops.canonical import DEAD
 
 
+def newest_first(original, history, ids):
+    """Reverses the history; DEAD marks stay on the left, where Addressing requires those before the text."""
+    reverse = original(history, ids)[:, ::-1]
+    return np.take_along_axis(reverse, np.argsort(reverse != DEAD, axis=1, kind="stable"), axis=1)
+
+
+def of_existing_rows(original, self, rows):
+    """Selects existing rows, in case a shared state has lost some."""
+    original(self, [row % self.batch for row in rows])
+
+
 def concerned(columns, several):
     """Return whether a chunk has one token or, with `several`, more than one."""
     return columns.shape[1] > 1 if several else columns.shape[1] == 1
@@ -145,7 +156,7 @@ CHANGES = {
                       "last": lost(2, DEAD)},
     "history-of-last-chunk": {"next_history": lambda original, history, ids: original(
         np.full_like(history, DEAD), ids)},
-    "history-newest-first": {"next_history": lambda original, history, ids: original(history, ids)[:, ::-1]},
+    "history-newest-first": {"next_history": newest_first},
     "dead-as-pad-history": {"next_history": lambda original, history, ids: original(
         history, np.where(ids == DEAD, 2, ids))},
     "history-of-zeros": {"last": zeros_for_missing},
@@ -174,7 +185,8 @@ CHANGES = {
     "reorder-ignored": {"model.reorder": lambda original, self, rows: original(
         self, first_rows(self.state.lengths, rows).tolist())},
     "reorder-keeps-lengths": {"model.reorder": lengths_not_reordered},
-    "fork-shared": dict.fromkeys(("rows.fork", "module.fork", "model.fork"), lambda original, self: self),
+    "fork-shared": {f"{kind}.{method}": wrong for kind in ("rows", "module", "model")
+                    for method, wrong in (("fork", lambda original, self: self), ("reorder", of_existing_rows))},
     "padding-counted": {"model.feed": padding_counted},
     "one-length-for-all-rows": dict.fromkeys(("append", "place"), lambda original, cache, new, lengths: original(
         cache, new, np.full_like(lengths, lengths.max(initial=0)))),

@@ -6,8 +6,13 @@ Integers must be equal. A float answer y' to the number y must satisfy
 
 where RN rounds to the format of the answer, and the noise is that of oracle/noise.py. The unit roundoff u is 2^-53 for
 float64, and 2^-24 for float32 and for bfloat16 and float16, which are only storage formats. NaN equals NaN, an infinity
+<<<<<<< HEAD
+equals itself. Answers of class `exact` must be RN(y), with the sign of a zero. Answers of class `bf16` must be numbers
+of bfloat16, in any format; y is the number before this rounding.
+=======
 equals itself. Answers of class `exact` must be RN(y), with the sign of a zero. Answers of class `bf16` must be bfloat16
 numbers, in any format that holds them; y is the number before this rounding.
+>>>>>>> main
 
 If the answers include the inputs of a stage, its expected numbers and its noise are computed from these inputs, so
 that only the stage that differs is reported, at its own tolerance.
@@ -36,6 +41,7 @@ MACHINE_EPS = {"float64": (2.0**-52,), "float32": (2.0**-23,), "bfloat16": (2.0*
                "float16": (2.0**-23, 2.0**-10)}
 """Acceptable values of eps = None, by the format of the answer: its machine epsilon, or that of the float32 inside."""
 
+BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 REFUSED = "refused"
 GOOD = ("ok", "accepted")
 
@@ -178,18 +184,23 @@ def judge_floats(stage: Stage, expected: np.ndarray, noise: np.ndarray | None, f
     """Compare floats; noise None: exactly."""
     precision, y, answer = found.dtype.name, expected.astype(np.float64), found.astype(np.float64)
     rounded = stage.tolerance_class == "bf16"
-    stored, computed = (np.dtype(ml_dtypes.bfloat16), "bfloat16") if rounded else (found.dtype, precision)
+    computed = "float32" if rounded else precision
+
+    def stored(x: np.ndarray) -> np.ndarray:
+        """Round to the format of the answer, and first to bfloat16 if the dialect does."""
+        x = nearest(x, BFLOAT16).astype(np.float64) if rounded else x
+        return nearest(x, found.dtype).astype(np.float64)
+
     with np.errstate(all="ignore"):
         if noise is None:
             allowed = np.zeros(y.shape)
-            right = same(nearest(y, stored).astype(np.float64), answer)
+            right = same(stored(y), answer)
         else:
             tiny = 2.0**-1022 if computed == "float64" else 2.0**-126
-            allowed = CONFIDENCE * ROUNDOFF[computed] * noise + tiny
-            low, high = (nearest(y + way * allowed, stored).astype(np.float64) for way in (-1, 1))
-            right = ((low <= answer) & (answer <= high)) | (np.isnan(y) & np.isnan(answer))
-            if rounded:
-                right &= same(nearest(answer, stored).astype(np.float64), answer)
+            allowed = CONFIDENCE * ROUNDOFF[computed] * noise.astype(np.float64) + tiny
+            inside = (stored(y - allowed) <= answer) & (answer <= stored(y + allowed))
+            right = inside | (np.isnan(y) & np.isnan(answer))
+            right &= same(stored(answer), answer)                       # a number of bfloat16, if it must be one
     non_finite = (~right & ~np.isfinite(answer) & np.isfinite(y)).any()
     status = "ok" if right.all() else "non-finite" if non_finite else "differs"
     return StageResult(stage.name, status, ~right, expected, found, allowed, precision)
@@ -201,7 +212,7 @@ def nearest(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
     ml_dtypes converts float64 to bfloat16 through float32, which rounds twice. Rounding to odd first, so that inexact
     numbers never look like a tie, avoids this.
     """
-    if dtype != ml_dtypes.bfloat16:
+    if dtype != BFLOAT16:
         return x.astype(dtype)
     narrow = np.atleast_1d(x).astype(np.float32)
     bits, wide = narrow.view(np.int32), narrow.astype(np.float64)

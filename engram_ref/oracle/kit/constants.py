@@ -1,5 +1,7 @@
 """Constants of the dialects: multipliers, primes, offsets and canonical maps as raw files, and configurations."""
 
+import numpy as np
+
 from engram_ref.addressing import addressing_of
 from engram_ref.config import EngramConfig
 from engram_ref.oracle.encoding import one_per_line, resolved
@@ -10,7 +12,7 @@ FOLDER = "constants"
 
 
 def constant_files(configs: list[EngramConfig]) -> dict[str, bytes]:
-    """Return {path: content} of the constants of some configurations."""
+    """Return {path: content} of the constants of some configurations; a map that begins a longer one is not stored."""
     entries = {config.name: resolved(config) for config in configs}
     files = {f"{FOLDER}/configurations.json": one_per_line(entries)}
     for config in configs:
@@ -18,6 +20,10 @@ def constant_files(configs: list[EngramConfig]) -> dict[str, bytes]:
         files[f"{FOLDER}/{config.name}/configuration.txt"] = configuration_text(entries[config.name])
         files |= raw_files({f"layer-{layer}.{name}": getattr(addressing, name)[layer] for layer in config.layer_ids
                             for name in ("multipliers", "primes", "offsets")}, f"{FOLDER}/{config.name}")[0]
-    for vocabulary in {config.vocabulary: None for config in configs if config.vocabulary in KNOWN_VOCABULARIES}:
-        files |= raw_files({"canonical": load_map(vocabulary)}, f"{FOLDER}/{vocabulary}")[0]
+    maps = {config.vocabulary: load_map(config.vocabulary) for config in configs
+            if config.vocabulary in KNOWN_VOCABULARIES}
+    for vocabulary, canonical in maps.items():
+        longer = [other[: len(canonical)] for other in maps.values() if len(other) > len(canonical)]
+        if not any(np.array_equal(canonical, start) for start in longer):
+            files |= raw_files({"canonical": canonical}, f"{FOLDER}/{vocabulary}")[0]
     return files

@@ -97,5 +97,6 @@ def answered(title: str, config: EngramConfig, outputs: tuple[str, ...], argumen
         return replace(case, stages=tuple(Stage(name, found[name], "exact", 1, None) for name in outputs))
     found, noise = measure(lambda ops: run(case, vectors, ops, FLOAT64, False), zlib.crc32(title.encode()))
     kinds = {name: "f32" if emulated else "f64" for name in outputs} | ({"residual": "bf16"} if emulated else {})
-    return replace(case, stages=tuple(Stage(name, found[name], kinds[name], config.memory_width + 4 * config.hidden_size,
-                                            None, noise[name]) for name in outputs))
+    terms = config.memory_width + 4 * config.hidden_size
+    return replace(case, stages=tuple(Stage(name, found[name], kinds[name], terms, None, noise[name])
+                                      for name in outputs))

@@ -60,14 +60,14 @@ def schedules(op: str, T: int) -> Iterator[tuple[str, str, Steps]]:
     feeds = lambda *lengths: [["main", "feed", n] for n in lengths]
     for cut in range(T + 1):
         yield f"cut-{cut}", "", feeds(cut, T - cut)
-        if op == "addressing_stream":
+        if op == "addressing_stream" and cut % 2:
             yield f"prefix-{cut}", "prefix", [["main", "prefix", [cut, T - cut]], *feeds(min(cut, T - cut))]
-    for cycle in ((3, 1, 2), (0, 1), (2,)):
+    for cycle in ((3, 1, 2), (0, 1)):
         lengths: list[int] = []
         while sum(lengths) < T:
             lengths.append(min(cycle[len(lengths) % len(cycle)], T - sum(lengths)))
         yield f"cycle-{'-'.join(map(str, cycle))}", "", feeds(*lengths)
-    for cut in range(1, T - 3, 3):
+    for cut in range(1, T - 3, 3) if op == "addressing_stream" else range(4, T - 3, 9):
         both = [*feeds(cut), ["main", "fork", "second"]]
         yield f"fork-{cut}", "fork", [*both, *feeds(1), ["second", "feed", 2], *feeds(2), ["second", "feed", 1]]
         yield f"microbatches-{cut}", "microbatches", [
@@ -83,7 +83,7 @@ def schedules(op: str, T: int) -> Iterator[tuple[str, str, Steps]]:
 
 def recut(text: Text, title: str, flags: str, steps: Steps, arrays: dict[str, np.ndarray]) -> Case:
     """Return the case of one schedule, and add the columns that it reads to `arrays`."""
-    name, batch = f"{text.case.name}-{title}", len(next(iter(text.columns.values())))
+    name, batch = f"{text.case.name.replace('-one-by-one', '')}-{title}", len(next(iter(text.columns.values())))
     streams = {"main": [(b, 0) for b in range(batch)]}      # per row: row of the text, number of tokens read
     written, stages, columns = [], [], [np.zeros((batch, 2, 0), dtype=np.int64)]
     for i, (stream, action, argument, *counts) in enumerate(steps):

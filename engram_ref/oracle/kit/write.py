@@ -60,35 +60,26 @@ def write_kit(folder: Path, dialect: str | None = None,
 
 
 class Store:
-    """What the cases of a kit share, by key; equal arrays, configurations and parameters are stored once.
-
-    noise   the keys of arrays that are noise
-    """
+    """What the cases of a kit share, by key; equal arrays and parameters are stored once."""
 
     def __init__(self, vectors: Vectors):
         self.vectors, self.keys = vectors, {}
-        self.arrays: dict[str, np.ndarray] = {}
-        self.noise: set[str] = set()
-        self.configurations: dict[str, Any] = {}
-        self.parameters: dict[str, Any] = {}
+        self.arrays, self.noise, self.configurations, self.parameters = {}, {}, {}, {}
 
-    def add(self, array: np.ndarray, key: str) -> str:
+    def add(self, array: np.ndarray, key: str, noise: bool = False) -> str:
         """Store an array, unless an equal one is stored, and return its key."""
         array = np.ascontiguousarray(array).reshape(array.shape)        # safetensors writes other layouts wrongly
-        content = (array.dtype.str, array.dtype.name, array.shape, array.tobytes())
+        content = (noise, array.dtype.str, array.dtype.name, array.shape, array.tobytes())
         key = self.keys.setdefault(content, key)
-        self.arrays.setdefault(key, array)
+        (self.noise if noise else self.arrays).setdefault(key, array)
         return key
 
     def stage(self, stage: Stage, title: str) -> dict[str, str]:
         """Store the arrays of a stage and return its entry in the manifest."""
-        entry = {"name": stage.name, "class": stage.tolerance_class,
-                 "expected": self.add(stage.array, f"{title}={stage.name}")}
-        if stage.noise is None:
-            return entry
-        key = self.add(narrowed(stage.noise), f"{title}~{stage.name}")
-        self.noise.add(key)
-        return entry | {"noise": key}
+        noise = {} if stage.noise is None else {
+            "noise": self.add(narrowed(stage.noise), f"{title}~{stage.name}", noise=True)}
+        return {"name": stage.name, "class": stage.tolerance_class,
+                "expected": self.add(stage.array, f"{title}={stage.name}")} | noise
 
     def argument(self, part: Any, key: str) -> Any:
         """Store the arrays and configurations of an argument and return it with their keys here."""
@@ -122,12 +113,12 @@ def case_files(vectors: Vectors, dialect: str, files: dict[str, bytes]) -> dict[
                 "parameters": store.parameters, "cases": entries}
     schema = {"$schema": "https://json-schema.org/draft/2020-12/schema"} | json_schema(KIT_FIELDS)
     # JSON and safetensors
-    floats = {key: array for key, array in store.arrays.items() if array.dtype in (np.float16, np.float32, np.float64)}
+    floats = {key: array for key, array in store.arrays.items() if array.dtype in (np.float32, np.float64)}
     integers = {key: as_json(array) for key, array in store.arrays.items() if key not in floats}
     files |= {README: readme(manifest), MANIFEST: manifest_json(manifest), INTEGERS: one_per_line(integers),
-              SCHEMA_FILE: json.dumps(schema, indent=1).encode(), ARRAYS: save(floats)}
+              SCHEMA_FILE: json.dumps(schema, indent=1).encode(), ARRAYS: save(floats | store.noise)}
     # the plain form
-    raw, located = raw_files({key: array for key, array in store.arrays.items() if key not in store.noise}, "arrays")
+    raw, located = raw_files(store.arrays, "arrays")
     files |= raw | {f"cases/{path_of(entry['name'])}/case.txt": case_text(entry, located) for entry in entries}
     files |= {path_in("configurations", key): configuration_text(entry) for key, entry in store.configurations.items()}
     files |= {path_in("parameters", key): parameters_text(entry, located) for key, entry in store.parameters.items()}
@@ -138,7 +129,8 @@ def case_files(vectors: Vectors, dialect: str, files: dict[str, bytes]) -> dict[
 
 def narrowed(noise: np.ndarray) -> np.ndarray:
     """Return noise in float16, or in float32 if it is out of range; its precision does not matter."""
-    narrow, limits = np.asarray(noise, np.float32), np.finfo(np.float16)
+    least = np.where(noise > 0, 2.0**-126, 0.0)                         # noise out of range is not stored as 0
+    narrow, limits = np.asarray(np.maximum(noise, least), np.float32), np.finfo(np.float16)
     fits = (narrow == 0) | ((narrow >= limits.tiny) & (narrow <= limits.max))
     return narrow.astype(np.float16) if fits.all() else narrow
 
