@@ -123,7 +123,7 @@ def run_addressing(setting: Setting, config: object, canonical_ids: object, laye
 def run_engram(setting: Setting, parameters: dict, hidden: object, rows: object, config: object, dead: object, chunks:
                list[int]) -> tuple:
     """Run the module over a stream in `chunks`; return Y of the last chunk and the taps after it."""
-    stream = setting.streams["module"].start(parameters, config, hidden, setting.namespace)
+    stream = setting.streams["module"](parameters, config, hidden, setting.namespace)
     Y = feed_chunks(stream, {"hidden": hidden, "rows": rows, "dead": dead}, chunks, setting.record)
     return Y, stream.state
 
@@ -175,7 +175,7 @@ def run_row_stream(setting: Setting, config: object, layer_id: int, canonical_id
 def run_module_stream(setting: Setting, parameters: dict, hidden: object, rows: object, config: object, dead: object,
                       steps: list) -> tuple:
     """Run the module, step by step."""
-    stream = setting.streams["module"].start(parameters, config, hidden, setting.namespace)
+    stream = setting.streams["module"](parameters, config, hidden, setting.namespace)
     return play(steps, {"hidden": hidden, "rows": rows, "dead": dead}, stream, setting.adapter.back)
 
 
