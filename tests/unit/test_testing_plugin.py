@@ -26,7 +26,8 @@ def run_pytest(folder, *options):
     """Run pytest in a folder with no plugin but ours, which may not be installed yet."""
     environment = os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1", "PYTEST_ADDOPTS": ""}
     plugins = ["-p", "engram_ref.pytest_plugin", "-p", "no:cacheprovider"]
-    return subprocess.run([sys.executable, "-m", "pytest", "-q", *plugins, *options], cwd=folder, env=environment, capture_output=True, text=True)
+    return subprocess.run([sys.executable, "-m", "pytest", "-q", *plugins, *options], cwd=folder, env=environment,
+                          capture_output=True, text=True)
 
 
 def outcome_of(folder, names, port, *options):
