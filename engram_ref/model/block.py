@@ -17,9 +17,8 @@ from engram_ref.model.engram import apply_module
 from engram_ref.model.state import Caches
 from engram_ref.model_config import ModelConfig
 from engram_ref.ops.namespace import Ops
+from engram_ref.ops.record import Parameters
 from engram_ref.trace import Trace
-
-Parameters = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)

@@ -27,8 +27,7 @@ DEMO_NAMES = {
 }
 """Our name -> the demo's; {m} is the branch. The demo's conv weight is [M*D, 1, L], branch-major."""
 
-DEMO_OFFSETS = "multi_head_embedding.offsets"
-"""A buffer of the demo that is present in some state dicts."""
+DEMO_OFFSETS = "multi_head_embedding.offsets"       # a buffer that is present in some state dicts
 
 
 def from_engram_demo(state_dict: Mapping[str, np.ndarray], config: EngramConfig,

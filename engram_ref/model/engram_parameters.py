@@ -28,8 +28,7 @@ from engram_ref.model.declarations import Parameter, engram_module, shapes_of
 from engram_ref.ops.codecs import BLOCK, quantise
 from engram_ref.ops.namespace import NUMPY, Ops
 
-ROWS_PER_BLOCK = 65_536
-"""Block size in rows when drawing and encoding a random table."""
+ROWS_PER_BLOCK = 65_536      # drawn and encoded at a time
 
 
 def shapes(config: EngramConfig, layer_id: int) -> dict[str, tuple[int, ...]]:

@@ -16,8 +16,7 @@ from engram_ref.errors import InputError
 from engram_ref.model_config import AttentionConfig, BackboneConfig, ExpertsConfig, ModelConfig, YarnConfig
 from engram_ref.ops.rope import yarn_mscale
 
-LATENT_EPS = 1e-6
-"""eps of the latent norms, hard-coded in HF's class."""
+LATENT_EPS = 1e-6        # of the latent norms, hard-coded in HF's class
 
 INTEGERS = (
     "vocab_size", "hidden_size", "intermediate_size", "moe_intermediate_size", "num_hidden_layers",

@@ -26,8 +26,7 @@ from engram_ref.errors import InputError
 from engram_ref.files import write_whole
 
 VARIABLE = "ENGRAM_REF_JIT_CACHE"
-SOURCES = ("backends/numba", "ops")
-"""Folders of the package that define the kernels and the constants in them."""
+SOURCES = ("backends/numba", "ops")         # folders that define the kernels and the constants in them
 
 
 def digest_of(package: Path, facts: Iterable[str] = ()) -> str:

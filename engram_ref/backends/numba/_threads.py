@@ -23,12 +23,8 @@ from engram_ref.errors import InputError
 MIN_PARALLEL_BYTES = 2**24
 """Calls that process fewer bytes use one thread: waking a thread takes longer than processing a megabyte."""
 
-CHUNKS_PER_THREAD = 4
-"""Chunks per thread if all threads start at once; an idle thread takes the next chunk."""
-
-SPIN = 2e-4
-"""Seconds for which the calling thread polls a helper before it sleeps."""
-
+CHUNKS_PER_THREAD = 4       # if all threads start at once; an idle thread takes the next chunk
+SPIN = 2e-4                 # seconds for which the calling thread polls a helper before it sleeps
 _limit = threading.local()
 
 

@@ -16,8 +16,7 @@ import torch
 from engram_ref.errors import InputError
 from engram_ref.packages import require
 
-MAX_PROGRAMS = 2**31 - 1
-"""Largest number of programs in one launch."""
+MAX_PROGRAMS = 2**31 - 1        # in one launch
 
 
 def available(device: torch.device | str) -> bool:

@@ -77,17 +77,9 @@ def rows_kernel(ids, history, multipliers, primes, offsets, out, count, length, 
 
 def rows(ids: torch.Tensor, history: torch.Tensor, multipliers: torch.Tensor, primes: torch.Tensor,
          offsets: torch.Tensor | None, pad_id: int, eos_id: int | None = None) -> torch.Tensor:
-    """Compute the rows of canonical ids, like ops.composite.address.
+    """Compute the rows of canonical ids; arguments and result as for ops.composite.address.
 
-    ids           int64 [B, T] canonical, DEAD allowed
-    history       int64 [B, N-1], oldest first
-    multipliers   int64 [N], newest token's first
-    primes        int64 [C]
-    offsets       int64 [C], the column offsets, for flat rows; None for rows per column
-    pad_id        canonical id that replaces hidden tokens if eos_id is None
-    eos_id        canonical id that ends a document and replaces hidden tokens, or None
-    returns       int64 [B, T, C] on the device of `ids`
-    raises        InputError for a wrong dtype, shape or device, or a tensor that is not contiguous
+    raises   InputError for a wrong dtype, shape or device, or a tensor that is not contiguous
     """
     if ids.ndim != 2:
         raise InputError("ids", "shape [B, T]", f"shape {list(ids.shape)}")
