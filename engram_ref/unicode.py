@@ -26,10 +26,7 @@ SYLLABLES = range(0xAC00, 0xD7A4)
 
 
 class UnicodeTables(NamedTuple):
-    """One table per step, in the form for `str.translate`: code point -> replacement.
-
-    A character that is not in a table is unchanged.
-    """
+    """One table per step, in the form for `str.translate`: code point -> replacement; other characters are kept."""
 
     fold: dict[int, str]            # compatibility characters -> plain characters
     decompose: dict[int, str]       # composed characters -> base character, then its marks
@@ -39,10 +36,7 @@ class UnicodeTables(NamedTuple):
 
 @functools.cache
 def load_tables() -> UnicodeTables:
-    """Load the shipped tables at the first call, and verify their digest.
-
-    raises   InputError if the file is missing or damaged
-    """
+    """Load the shipped tables at the first call; raise InputError if the file is missing or damaged."""
     try:
         data = gzip.decompress(TABLES.read_bytes())
     except (OSError, EOFError, zlib.error) as error:

@@ -67,10 +67,7 @@ ROPE_OPTIONS = ("rope_type", "type", "rope_theta", "factor", "original_max_posit
 
 
 def config_from_hf(hf_config: Mapping[str, Any]) -> ModelConfig:
-    """Convert an HF configuration dictionary (config.json).
-
-    raises   InputError naming the first option that is missing, unknown, unsupported or of the wrong type
-    """
+    """Convert a dictionary (config.json); InputError for a missing, unknown, unsupported or wrongly typed option."""
     hf = checked_options(hf_config)
     named = lambda *options: {option: hf[option] for option in options}
     attention = AttentionConfig(

@@ -102,10 +102,7 @@ def save(parameters: Mapping[str, np.ndarray], path: str | Path) -> None:
 
 
 def load(path: str | Path, config: ModelConfig) -> dict[str, np.ndarray]:
-    """Read parameters and check their digests, names, shapes and finiteness, tables included.
-
-    raises   InputError if the file is missing, truncated or modified, or does not match the configuration
-    """
+    """Read parameters; InputError if the file is missing, damaged, modified or does not match the configuration."""
     check_is_file(f"parameter file {path}", path, "a safetensors file")
     safe_open = require("safetensors", f"parameter file {path}").safe_open
     try:

@@ -46,10 +46,7 @@ def facts() -> list[str]:
 
 
 def open_folder(path: str) -> Path:
-    """Return the subfolder for the current sources, created if it is missing.
-
-    raises   InputError if it cannot be created or used, or if it belongs to a different user: its files are executed
-    """
+    """Return the subfolder for the current sources, created if it is missing; raise InputError if it is unusable."""
     folder = Path(path).expanduser().absolute() / digest_of(Path(__file__).parents[2], facts())
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)

@@ -41,11 +41,7 @@ def thread_count() -> int:
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """Use `count` threads inside the block for kernels called from this thread.
-
-    count    at least 1
-    raises   InputError for any other value
-    """
+    """Use `count` threads, at least 1, inside the block for kernels called from this thread."""
     if type(count) is not int or count < 1:
         raise InputError("threads", "an integer of at least 1", repr(count))
     before = getattr(_limit, "count", None)

@@ -177,10 +177,7 @@ class Fused(Steps):
     def _gates_and_value(self, parameters: Parameters, memory: np.ndarray, hidden: np.ndarray,
                          dead: np.ndarray | None, config: EngramConfig,
                          buffer: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Compute the gate of every branch, alpha [B, T, M], and the value that all branches use, [B, T, D].
-
-        buffer   [B, T, M, D], overwritten with keys
-        """
+        """Compute the gates [B, T, M] and the value of all branches [B, T, D]; write keys to buffer [B, T, M, D]."""
         B, T, M, D = hidden.shape
         check_shapes(memory=(memory, (B, T, config.memory_width)), query_gain=(parameters["query_gain"], (M, D)),
                      key_gain=(parameters["key_gain"], (M, D)),

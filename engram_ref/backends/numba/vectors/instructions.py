@@ -78,10 +78,7 @@ class Array(NamedTuple):
 
 
 class Code:
-    """Builder of one intrinsic's instructions.
-
-    context, builder   as Numba passes them to a code generator
-    """
+    """Builder of one intrinsic's instructions, from the context and builder that Numba passes to a generator."""
 
     def __init__(self, context, builder):
         self.context, self.builder = context, builder

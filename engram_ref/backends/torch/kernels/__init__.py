@@ -50,10 +50,7 @@ def usable(*tensors: torch.Tensor) -> bool:
 
 def check_tensor(name: str, tensor: torch.Tensor, dtype: torch.dtype, shape: tuple[int, ...],
                  device: torch.device) -> None:
-    """Check an argument of a kernel.
-
-    raises   InputError for a wrong dtype, shape or device, or a tensor that is not contiguous
-    """
+    """Raise InputError for an argument of a wrong dtype, shape or device, or one that is not contiguous."""
     if tensor.dtype != dtype or tuple(tensor.shape) != tuple(shape):
         raise InputError(name, f"{dtype} {list(shape)}", f"{tensor.dtype} {list(tensor.shape)}")
     if tensor.device != device:
@@ -63,10 +60,7 @@ def check_tensor(name: str, tensor: torch.Tensor, dtype: torch.dtype, shape: tup
 
 
 def programs(name: str, count: int, block: int) -> tuple[int]:
-    """The grid for `count` elements, one program per block.
-
-    raises   InputError if there are too many for one launch
-    """
+    """The grid for `count` elements, one program per block; InputError if there are too many for one launch."""
     needed = -(-count // block)
     if needed > MAX_PROGRAMS:
         raise InputError(name, f"at most {MAX_PROGRAMS * block} elements in one launch", count, "pass fewer tokens")

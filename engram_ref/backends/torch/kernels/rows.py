@@ -77,10 +77,7 @@ def rows_kernel(ids, history, multipliers, primes, offsets, out, count, length, 
 
 def rows(ids: torch.Tensor, history: torch.Tensor, multipliers: torch.Tensor, primes: torch.Tensor,
          offsets: torch.Tensor | None, pad_id: int, eos_id: int | None = None) -> torch.Tensor:
-    """Compute the rows of canonical ids; arguments and result as for ops.composite.address.
-
-    raises   InputError for a wrong dtype, shape or device, or a tensor that is not contiguous
-    """
+    """Compute the rows of canonical ids from contiguous tensors on one device; as ops.composite.address."""
     if ids.ndim != 2:
         raise InputError("ids", "shape [B, T]", f"shape {list(ids.shape)}")
     (B, T), N, C = ids.shape, len(multipliers), len(primes)
