@@ -16,14 +16,10 @@ from engram_ref.ops.arrays import as_array
 
 DEMO_NAMES = {
     "table": "multi_head_embedding.embedding.weight",
-    "key_weight": "key_projs.{m}.weight",
-    "key_bias": "key_projs.{m}.bias",
-    "value_weight": "value_proj.weight",
-    "value_bias": "value_proj.bias",
-    "query_gain": "norm2.{m}.weight",
-    "key_gain": "norm1.{m}.weight",
-    "conv_gain": "short_conv.norms.{m}.weight",
-    "conv_weight": "short_conv.conv.weight",
+    "key_weight": "key_projs.{m}.weight", "key_bias": "key_projs.{m}.bias",
+    "value_weight": "value_proj.weight", "value_bias": "value_proj.bias",
+    "query_gain": "norm2.{m}.weight", "key_gain": "norm1.{m}.weight",
+    "conv_gain": "short_conv.norms.{m}.weight", "conv_weight": "short_conv.conv.weight",
 }
 """Our name -> the demo's; {m} is the branch. The demo's conv weight is [M*D, 1, L], branch-major."""
 

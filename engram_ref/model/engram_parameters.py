@@ -175,12 +175,7 @@ def initial_array(parameter: Parameter, rng: "np.random.Generator", dtype: type)
 
 
 def weight_dtype(config: EngramConfig | None, dtype: object = None) -> type:
-    """The NumPy type of random weights: float32 or float64.
-
-    config   the Engram dialect; None: a model without Engram
-    dtype    either of these, or its name; None: float32 if the dialect rounds to bfloat16, else float64
-    raises   InputError for any other dtype
-    """
+    """The NumPy type of random weights: `dtype`; for None float32 if the dialect rounds to bfloat16, else float64."""
     if dtype is None:
         return np.float32 if config is not None and config.rounding == "fp8_bf16" else np.float64
     return np.dtype(float_name("dtype", dtype)).type

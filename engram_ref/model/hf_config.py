@@ -34,14 +34,11 @@ READ = (*REQUIRED, *DERIVED, "norm_topk_prob", "tie_word_embeddings", "rope_inte
 ALIASES = {"num_local_experts": "n_routed_experts", "num_mtp_layers": "num_nextn_predict_layers"}
 
 FIXED: dict[str, tuple[tuple[object, ...], str]] = {
-    "model_type": (("deepseek_v3",), ""),
-    "hidden_act": (("silu", "swish"), ""),
-    "attention_bias": ((False,), ""),
+    "model_type": (("deepseek_v3",), ""), "hidden_act": (("silu", "swish"), ""), "attention_bias": ((False,), ""),
+    "sliding_window": ((None,), ""), "layer_types": ((None,), ""),
     "scoring_func": (("sigmoid",), "HF's class always computes sigmoid"),
     "topk_method": (("noaux_tc",), "HF's class always adds the bias and scores a group by its two best experts"),
     "moe_layer_freq": ((1,), "HF's class has experts in every layer after the dense ones"),
-    "sliding_window": ((None,), ""),
-    "layer_types": ((None,), ""),
     "quantization_config": ((None,), "convert the checkpoint to bfloat16 and remove this option"),
 }
 """Option -> the supported values, and a hint."""

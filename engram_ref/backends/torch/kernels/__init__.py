@@ -48,15 +48,16 @@ def usable(*tensors: torch.Tensor) -> bool:
     return not recorded and available(tensors[0].device) and all(t.is_contiguous() for t in tensors)
 
 
-def check_tensor(name: str, tensor: torch.Tensor, dtype: torch.dtype, shape: tuple[int, ...],
-                 device: torch.device) -> None:
-    """Raise InputError for an argument of a wrong dtype, shape or device, or one that is not contiguous."""
-    if tensor.dtype != dtype or tuple(tensor.shape) != tuple(shape):
-        raise InputError(name, f"{dtype} {list(shape)}", f"{tensor.dtype} {list(tensor.shape)}")
-    if tensor.device != device:
-        raise InputError(name, f"a tensor on {device}", f"a tensor on {tensor.device}")
-    if not tensor.is_contiguous():
-        raise InputError(name, "a contiguous tensor", f"one with strides {list(tensor.stride())}", "call .contiguous()")
+def check_tensors(dtype: torch.dtype, device: torch.device, **tensors: tuple[torch.Tensor, tuple[int, ...]]) -> None:
+    """Raise InputError for name=(tensor, shape) of a wrong dtype, shape or device, or if it is not contiguous."""
+    for name, (tensor, shape) in tensors.items():
+        if tensor.dtype != dtype or tuple(tensor.shape) != tuple(shape):
+            raise InputError(name, f"{dtype} {list(shape)}", f"{tensor.dtype} {list(tensor.shape)}")
+        if tensor.device != device:
+            raise InputError(name, f"a tensor on {device}", f"a tensor on {tensor.device}")
+        if not tensor.is_contiguous():
+            strides = list(tensor.stride())
+            raise InputError(name, "a contiguous tensor", f"one with strides {strides}", "call .contiguous()")
 
 
 def programs(name: str, count: int, block: int) -> tuple[int]:

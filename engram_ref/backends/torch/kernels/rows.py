@@ -16,7 +16,7 @@ import torch
 import triton
 import triton.language as tl
 
-from engram_ref.backends.torch.kernels import check_tensor, programs
+from engram_ref.backends.torch.kernels import check_tensors, programs
 from engram_ref.backends.torch.kernels.blocks import block_of, in_range
 from engram_ref.errors import InputError
 from engram_ref.ops import canonical
@@ -83,10 +83,9 @@ def rows(ids: torch.Tensor, history: torch.Tensor, multipliers: torch.Tensor, pr
     (B, T), N, C = ids.shape, len(multipliers), len(primes)
     if N < 2 or C % (N - 1) or not C:
         raise InputError("primes", f"the same number of primes for each order from 2 to {N}", f"{C} primes")
-    expected = {"ids": (ids, (B, T)), "history": (history, (B, N - 1)), "multipliers": (multipliers, (N,)),
-                "primes": (primes, (C,))} | ({} if offsets is None else {"offsets": (offsets, (C,))})
-    for name, (tensor, shape) in expected.items():
-        check_tensor(name, tensor, torch.int64, shape, ids.device)
+    check_tensors(torch.int64, ids.device, ids=(ids, (B, T)), history=(history, (B, N - 1)),
+                  multipliers=(multipliers, (N,)), primes=(primes, (C,)),
+                  offsets=(primes if offsets is None else offsets, (C,)))
     out = torch.empty((B, T, C), dtype=torch.int64, device=ids.device)
     if out.numel() == 0:
         return out
