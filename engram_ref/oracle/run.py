@@ -36,18 +36,12 @@ class Adapter:
 
 @dataclass(frozen=True)
 class Setting:
-    """What a runner needs besides the arguments of its case.
+    """What a runner needs besides the arguments of its case."""
 
-    namespace   the functions under test
-    adapter     conversion of arrays
-    record      receives each stage and its name; None without a trace
-    streams     the classes of oracle/streams.py that keep state between calls, by name
-    """
-
-    namespace: Ops
+    namespace: Ops                  # the functions under test
     adapter: Adapter
-    record: Record
-    streams: Mapping[str, type]
+    record: Record                  # receives each stage and its name; None without a trace
+    streams: Mapping[str, type]     # classes that keep state between calls, named as in oracle/streams.py
 
 
 def adapter_of(namespace: Ops) -> Adapter:

@@ -100,10 +100,9 @@ def called(port: Callable[..., Any], arguments: Sequence | Mapping[str, Any], to
 
 
 def answers_of(call: Callable[[], Any], names: Sequence[str]) -> Stages:
-    """Call a port and convert what it returns to NumPy arrays, by stage.
+    """Call a port and convert what it returns to NumPy arrays, by stage; raise AssertionError for unusable answers.
 
-    call     returns one array, a tuple of arrays in the order of `names`, or {stage: array}; a tuple may be shorter
-    raises   AssertionError if it raises an exception or returns anything else
+    call   returns one array, a tuple of arrays in the order of `names`, possibly fewer, or {stage: array}
     """
     try:
         answer = call()
@@ -122,12 +121,9 @@ def answers_of(call: Callable[[], Any], names: Sequence[str]) -> Stages:
 
 def check_calls(port: Callable[..., Any], calls: Sequence[Call], names: Sequence[str], to: Convert,
                 vectors: Vectors = NO_VECTORS) -> None:
-    """Call a port in several cases, the shortest first, and compare its answers.
+    """Call a port in several cases, the shortest first; raise AssertionError that explains the differences, if any.
 
-    calls    of cases with different names
-    names    the stages that the port returns, in order; it may leave out those after the first
-    vectors  the arrays and configurations of the arguments
-    raises   AssertionError that explains the differences and describes the shortest inputs with any
+    names   the stages that the port returns, in order; it may leave out those after the first
     """
     cases = [case for case, *_ in calls]
     answer = lambda arguments: answers_of(lambda: called(port, arguments, to), names)
@@ -148,10 +144,9 @@ def check_calls(port: Callable[..., Any], calls: Sequence[Call], names: Sequence
 
 def failing(cases: Sequence[Case], answers: Mapping[str, Stages],
             vectors: Vectors = NO_VECTORS) -> dict[str, list[StageResult]]:
-    """Return the results of the cases with a difference, by name; stages without an answer are left out.
+    """Return the results of the cases with a difference, without stages that have no answer, by name of the case.
 
-    answers   case -> stage -> array
-    raises    AssertionError for an answer that is not a stage
+    raises   AssertionError for an answer that is not a stage
     """
     failures = {}
     for case in cases:
