@@ -31,7 +31,7 @@ JSON_TYPES = {int: "integer", str: "string", list: "array", dict: "object"}
 
 
 def check_structure(value: object, structure: object, file: str, path: str = "") -> None:
-    """Raise InputError for the first field that is missing or has the wrong type; `path` is that of `value` in the file."""
+    """Raise InputError for the first field that is missing or has the wrong type; `path` is the place of `value`."""
     if isinstance(structure, list):
         for i, part in enumerate(checked(value, list, file, path)):
             check_structure(part, structure[0], file, f"{path}[{i}]")
