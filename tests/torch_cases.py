@@ -33,7 +33,7 @@ def outputs(result):
 def error_scales(case, arguments):
     """Return |y| + sum |x dy/dx| over all float inputs x, elementwise, for every float output y.
 
-    This is the scale of a chain of stages (engram_ref/oracle/compare.py), computed with torch's gradients in float64.
+    This is the scale of a chain of stages (docs/reference/golden.md), computed with torch's gradients in float64.
     """
     leaves = []
 

@@ -1,30 +1,7 @@
-"""The only comparator: named tolerance classes, each with the reason for its bound.
-
-exact    same shape and dtype kind, equal element by element (NaN equals NaN, -0.0 differs from 0.0)
-f64      two float64 computations of the same formula in different orders. A sum of n products carries
-         at most n roundings of u = 2^-53 relative to the sum of their absolute values (Higham, Accuracy
-         and Stability, section 3.1), in either computation; the elementwise functions around it add fewer
-         than 16 roundings and none amplifies: |difference| <= 2 (n + 16) u scale.
-f32      a float32 computation compared with a float64 one of the same float32 inputs. The same bound with
-         u = 2^-24, plus 2^-126 for underflow. Only the float32 one rounds noticeably, so the factor 2 leaves n + 32
-         roundings for elementwise functions: enough for NumPy's float32 exp, which is accurate to 4 ULP.
-bf16     numbers of bfloat16, rounded once from a float32 computation, compared with the unrounded float64 result y:
-         with d the bound of f32, any number from RN(y - d) to RN(y + d), where RN rounds to bfloat16.
-model    a whole float64 model, or a module over many calls, computed in two orders: at once or in chunks,
-         expanded or absorbed, by the package or by `slow`. Every stage satisfies f64, but no bound on how a chain
-         of norms, softmaxes and sites amplifies a rounding is both simple and useful. The project guarantees
-         1e-10 of the largest expected magnitude, which leaves a factor of 1e-10 / u = 9e5 for the chain. In the
-         tests, tiny models need less than 100 of it; even the mildest wrong variant exceeds it by far.
-
-NaN equals NaN, and an infinity equals itself, in every class.
+"""The only comparator: the tolerance classes of RULES. docs/reference/golden.md has the reason for each bound.
 
 If a function amplifies errors, the scale includes the amplification. For a chain of stages it is, per element, the
-size of the result plus its condition (Higham, section 1.6): an error in an intermediate sum equals a relative change
-of its addends, so first-order propagation gives
-
-    scale_i = |y_i| + sum_j |x_j dy_i/dx_j|         over every float input x_j, parameters included
-
-and `terms` is the total length of all sums in the chain.
+size of the result plus its condition, and `terms` is the total length of all sums in the chain.
 """
 
 from dataclasses import dataclass
