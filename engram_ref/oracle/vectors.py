@@ -1,8 +1,4 @@
-"""Golden vectors: frozen inputs and answers in files that any language can read.
-
-    manifest.json            every case: op, arguments, stages, tolerance class, flags; the digest of each file
-    integers.json            {key: {"dtype", "shape", "values"}}, values in C order
-    floats-*.safetensors     the float arrays
+"""Golden vectors: frozen inputs and answers in the files that docs/reference/golden.md describes.
 
 `read` checks the schema first, then the manifest's own digest and structure, then the digest of every file, and
 finally that every array, configuration, op and argument named in a case exists.

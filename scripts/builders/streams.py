@@ -1,6 +1,6 @@
 """Streams: the steps of a case, the texts that result from them, and the answers.
 
-The slow code, which has no state, computes every answer from a whole text in one call. engram_ref/oracle/streams.py
+The slow code, which has no state, computes every answer from a whole text in one call. docs/reference/golden.md
 describes the steps.
 """
 
