@@ -31,7 +31,7 @@ def rotations():
         yield case(f"half_split_order/{title}", flags="positions", dim=dim,
                    slow=lambda dim: [*range(0, dim, 2), *range(1, dim, 2)])
     positions, speeds = np.array([[0, 1, 2], [40_000, 40_001, 40_002]]), np.array([1.0, 0.01])
-    yield case("angles/far", flags="positions", positions=positions, frequency=speeds,
+    yield case("angles/far", flags="positions", positions=25 * positions + 3, frequency=speeds,     # odd, up to 10^6
                slow=lambda positions, frequency: [p * f for p in positions.ravel() for f in frequency])
     for title, shape in (("heads", (2, 3, 3, 4)), ("shared", (2, 3, 4)), ("empty", (1, 0, 2, 4)),
                          ("float32", (2, 3, 3, 4))):
