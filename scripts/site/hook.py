@@ -44,11 +44,11 @@ def on_config(config):
         reference_pages = {**reference.value_pages(), **performance.get("pages", {}), **reference.api_pages()}
         explorable, kit = reference.ask_package("explorable.py"), reference.ask_package("kit.py")
         specification = reference.ask_package("specification.py").get("pages", {})
-        bugs = reference.ask_package("bugs.py")
+        bugs, matrix = reference.ask_package("bugs.py"), reference.ask_package("matrix.py")
     except (tutorial.TutorialError, RuntimeError) as error:
         raise PluginError(str(error)) from None
     # Convert the results to pages and figures.
-    pages, figures = {}, dict(performance.get("figures", {}))
+    pages, figures = {}, {**performance.get("figures", {}), **matrix.get("figures", {})}
     for script, result in zip(scripts, results, strict=True):
         pages[page_of(script)], drawn = tutorial.to_markdown(script, result)
         figures.update(drawn)
@@ -57,8 +57,9 @@ def on_config(config):
     for script in scripts:
         title = percent.title(percent.read_cells(script), script)
         nav.setdefault(page_of(script).rpartition("/")[0], []).append({title: page_of(script)})
-    built.update(pages={**pages, **specification, **reference_pages}, figures=figures, scripts=scripts, nav=nav,
-                 **explorable, **kit, **bugs)
+    nav["oracle"] = nav.get("oracle", []) + list(matrix.get("pages", {}))
+    built.update(pages={**pages, **specification, **matrix.get("pages", {}), **reference_pages}, figures=figures,
+                 scripts=scripts, nav=nav, **explorable, **kit, **bugs)
     config.nav = _expanded(config.nav, Path(config.docs_dir))
     return config
 

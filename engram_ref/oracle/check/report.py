@@ -90,11 +90,11 @@ def unknown_names(cases: dict[str, Case], answers: Answers) -> Iterator[str]:
     yield from (f"unsupported {name}" for name in answers.unsupported if name not in known)
 
 
-def order_of(case: Case, stage: str) -> tuple[bool, int, int]:
-    """Sort key: single ops before compositions, then topics and stages in order of computation."""
+def order_of(case: Case, stage: str) -> tuple[bool, int, bool, int]:
+    """Sort key: single ops before compositions, topics in order of computation, streams last, stages in order."""
     topic, stages = topic_of(case.op), [each.name for each in case.stages]
     return (topic in COMPOSED, ORDER.index(topic) if topic in ORDER else len(ORDER),
-            stages.index(stage) if stage in stages else 0)
+            case.op.endswith("_stream"), stages.index(stage) if stage in stages else 0)
 
 
 def label(case: Case, stage: str) -> str:
