@@ -4,7 +4,7 @@ An argument of a case is one of
 
     {"array": key}                         the array with that key, from any file
     {"configuration": key}                 an entry of the manifest's "configurations"
-    {"parameters": {name: argument, ...}}  a dictionary of arrays
+    {"parameters": {name: argument, ...}}  a dictionary of arrays; in a manifest, the key of one in its "parameters"
     {"generated": [dtype, shape, seed, tensor, exponent]}, or with a list of rows at the end: oracle/kit/generator.py
     {"tuple": [argument, ...]}             a tuple; a JSON list stays a list
     {"dtype": "float32"}                   a dtype
