@@ -15,7 +15,7 @@ collect_ignore = ["tests/without_numba.py", "tests/typing"]      # a plugin that
 
 SLOW = ("mutants.py", "test_cli*.py", "test_verify_cli.py", "test_namespace.py", "test_packages.py", "test_pickling.py",
         "test_vocabulary_files.py", "test_quantise.py", "test_unicode.py", "test_rounding.py", "test_decode_state.py",
-        "test_*_properties.py", "test_mixed_dialects.py", "test_testing_*.py")
+        "test_*_properties.py", "test_mixed_dialects.py", "test_testing_*.py", "test_kit*.py")
 """Test files that take seconds, mostly because they start processes. `-m "not slow"` deselects them (.ci/quick)."""
 
 

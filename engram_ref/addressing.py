@@ -10,7 +10,7 @@ from types import NoneType
 
 import numpy as np
 
-from engram_ref.checks import as_batch, as_ops, check_kind, check_kinds, integer
+from engram_ref.checks import as_batch, as_ops, check_kind, check_kinds, check_shapes, integer
 from engram_ref.config import EngramConfig, check_layer
 from engram_ref.errors import InputError
 from engram_ref.layout import layouts, module_order
@@ -86,13 +86,7 @@ class Addressing(ReadOnlyArrays):
 
     def unchecked_rows(self, ids: np.ndarray, history: np.ndarray, layer_id: int, ops: Ops, record: Record,
                        flat: bool = False) -> np.ndarray:
-        """Return the same rows from arrays that are already checked, in any namespace.
-
-        ids       int64 [B, T] canonical
-        history   int64 [B, N-1]
-        record    called with windows, mix and rows
-        returns   int64 [B, T, C]
-        """
+        """Return the same rows, in any namespace, from checked canonical ids [B, T] and history [B, N-1]."""
         return ops.address(ids, history, self.multipliers[layer_id], self.primes[layer_id],
                            self.offsets[layer_id] if flat else None, self.pad_id, self.eos_id, record)
 
@@ -156,9 +150,7 @@ class Addressing(ReadOnlyArrays):
         ids, history = self.ops.as_int64("ids", ids), self.ops.as_int64("history", history)
         if ids.ndim != 1:
             raise InputError("ids", "shape [B]", f"shape {list(ids.shape)}")
-        if history.shape != (len(ids), self.config.max_ngram - 1):
-            expected = [len(ids), self.config.max_ngram - 1]
-            raise InputError("history", f"shape {expected}", f"shape {list(history.shape)}")
+        check_shapes(history=(history, (len(ids), self.config.max_ngram - 1)))
         return ids, history
 
     def _checked(self, canonical_ids: np.ndarray, history: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, bool]:

@@ -48,20 +48,13 @@ def without_torch() -> str:
 
 @dataclass
 class Setting:
-    """The settings of one benchmark run.
+    """The settings of one benchmark run."""
 
-    rounds      number of measurements of every variant
-    quick       use small sizes, to check that everything runs; no goal is judged
-    threads     number of threads, for rows that do not fix it
-    baselines   the module of baselines; None if the file is missing
-    ops         namespace of the measured backend
-    """
-
-    rounds: int = 7
-    quick: bool = False
-    threads: int = 1
-    baselines: ModuleType | None = None
-    ops: ModuleType = field(default_factory=lambda: load("numba"))
+    rounds: int = 7                         # measurements of every variant
+    quick: bool = False                     # use small sizes, to check that everything runs; no goal is judged
+    threads: int = 1                        # for rows that do not fix it
+    baselines: ModuleType | None = None     # None if the file is missing
+    ops: ModuleType = field(default_factory=lambda: load("numba"))      # namespace of the measured backend
 
     def size(self, full: Size, quick: Size) -> Size:
         """`quick` in a quick run, else `full`."""
@@ -108,14 +101,9 @@ def blas_threads(wanted: int) -> int:
 
 def machine() -> dict[str, object]:
     """Processor, cores, caches, memory."""
-    return {
-        "cpu": cpu_field("model name") or platform.processor() or platform.machine(),
-        "cores": cores(),
-        "avx512": has_avx512(),
-        "caches": caches(),
-        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-        "system": platform.system(),
-    }
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return {"cpu": cpu_field("model name") or platform.processor() or platform.machine(), "cores": cores(),
+            "avx512": has_avx512(), "caches": caches(), "memory_gib": round(memory, 1), "system": platform.system()}
 
 
 def versions() -> dict[str, str]:

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from engram_ref.checks import check_shapes
 from engram_ref.errors import InputError
 from engram_ref.ops.arrays import as_array
 
@@ -17,12 +18,12 @@ LOG = logging.getLogger(__name__)
 WIDENED = {"float16": np.float32, "bfloat16": np.float32, "float32": np.float32, "float64": np.float64}
 """Dtype of a state dict's array -> the dtype it is converted to."""
 
+
 def exact_array(name: str, value: Any) -> np.ndarray:
     """Convert a parameter exactly to a float32 or float64 NumPy array.
 
-    name      name of the parameter, for errors
-    value     NumPy or ml_dtypes array, torch tensor or parameter on any device, or nested list
-    raises    InputError unless the dtype is a float of 16, 32 or 64 bits
+    value    NumPy or ml_dtypes array, torch tensor or parameter on any device, or nested list
+    raises   InputError unless the dtype is a float of 16, 32 or 64 bits
 
     >>> exact_array("x", [1.5, 2.0])
     array([1.5, 2. ])
@@ -84,18 +85,11 @@ def without_prefix(state_dict: Mapping[str, Any], anchor: str) -> dict[str, Any]
 
 
 def take(remaining: dict[str, Any], key: str, shape: tuple[int, ...], our_name: str) -> np.ndarray:
-    """Remove one entry and return it as an array.
-
-    remaining   the entries not yet read
-    key         name of the entry
-    shape       expected shape
-    our_name    name of the parameter in this package, for errors
-    raises      InputError if it is missing, not a float array or of a different shape
-    """
+    """Remove an entry and return it as a float array of this shape; errors also name our parameter, `our_name`."""
     if key not in remaining:
         others = f"{len(remaining)} other arrays, such as {min(remaining)}" if remaining else "none"
         raise InputError("state_dict", f"an array named {key}", others)
-    array = exact_array(f"state_dict {key} ({our_name})", remaining.pop(key))
-    if array.shape != shape:
-        raise InputError(f"state_dict {key} ({our_name})", f"shape {list(shape)}", f"shape {list(array.shape)}")
+    name = f"state_dict {key} ({our_name})"
+    array = exact_array(name, remaining.pop(key))
+    check_shapes(**{name: (array, shape)})
     return array

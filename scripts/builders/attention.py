@@ -9,9 +9,9 @@ from engram_ref.model.declarations import attention_shapes
 from engram_ref.model_config import YarnConfig
 from engram_ref.oracle.slow import attention as slow
 from engram_ref.oracle.slow import rope
-from engram_ref.oracle.small_models import MLA, MLA_LATENT, YARN, slow_attention_config
-from engram_ref.oracle.small_modules import as_lists
 from scripts.builders.planned import bf16, case, rng_of
+from scripts.builders.small_models import MLA, MLA_LATENT, YARN, slow_attention_config
+from scripts.builders.small_modules import as_lists
 
 WIDTH = 7
 WIDE_YARN = YarnConfig(factor=40.0, mscale=1.0)

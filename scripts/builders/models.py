@@ -8,7 +8,9 @@ import numpy as np
 from engram_ref.ops import DEAD
 from engram_ref.oracle.slow import transformer
 from engram_ref.oracle.slow.transformer import under
-from engram_ref.oracle.small_models import (
+from engram_ref.presets import GATES
+from scripts.builders.planned import case, rng_of
+from scripts.builders.small_models import (
     DENSE,
     ENGRAM,
     FULL,
@@ -20,8 +22,6 @@ from engram_ref.oracle.small_models import (
     random_model,
     slow_forward,
 )
-from engram_ref.presets import GATES
-from scripts.builders.planned import case, rng_of
 from scripts.builders.streams import (
     RAGGED,
     STEPS,
@@ -80,7 +80,7 @@ def routers():
 def streams():
     """Yield streams with Engram and DEAD marks, with a convolution of two taps and EOS, and without Engram."""
     titles_by_model = {FULL: ("one-by-one", "one-by-one-dead", "ragged"), PLAIN: ("reorder", "drafts"),
-                       DENSE: ("one-by-one", "rollback", "fork", "microbatches", "drafts")}
+                       DENSE: ("one-by-one", "rollback", "fork", "microbatches", "drafts", "beams")}
     for config, titles in titles_by_model.items():
         p, engram = shared_with_full(random_model(config)), config.engram
         for title in titles:

@@ -6,9 +6,11 @@ import numpy as np
 
 from engram_ref import ops
 from engram_ref.addressing import Addressing
-from engram_ref.oracle.emulated_rounding import emulated_memory, emulated_project, integer_case
 from engram_ref.oracle.run import Adapter, call
-from engram_ref.oracle.small_modules import (
+from scripts.builders.codecs import NO_FLOOR
+from scripts.builders.emulated_rounding import emulated_memory, emulated_project, integer_case
+from scripts.builders.planned import Other, bf16, case, rng_of
+from scripts.builders.small_modules import (
     DIALECTS,
     V41,
     random_inputs,
@@ -17,8 +19,6 @@ from engram_ref.oracle.small_modules import (
     slow_gated,
     slow_tail,
 )
-from scripts.builders.codecs import NO_FLOOR
-from scripts.builders.planned import Other, bf16, case, rng_of
 from scripts.builders.streams import STEPS, columns_of, dead_of, stream_case, taps_of
 
 PLAIN_V41 = replace(V41, name="v4.1-like-unrounded", table_codec="fp32", rounding="none")
@@ -84,13 +84,16 @@ def slow_module(parameters, hidden, rows, config, dead, chunks):
 
 def released():
     """Yield V4.1 cases with its roundings; float32 sums are exact in any order, so projections are bit-identical."""
-    for width in (4, 16):
-        config, parameters, hidden, rows = integer_case(width)
+    wide = {"row_width": 64, "n_heads": 1, "table_sizes": (3, 5, 7)}           # rows with two scales
+    for title, width, shape in (("4", 4, {}), ("16", 16, {}), ("wide-rows", 4, wide)):
+        config, parameters, hidden, rows = integer_case(width, **shape)
         arguments = {"parameters": parameters, "hidden": hidden, "rows": rows, "config": config, "dead": None,
                      "chunks": [hidden.shape[1]]}
         shared = {"kind": "f32", "truth": after_rounding, "slow": slow_released, "terms": 3 * width, "traced": True,
                   "outputs": ("output", "taps"), "exact": ("memory", "key", "value", "taps"), "dialect": "v4.1-like"}
-        yield case(f"engram/v4.1-rounded-{width}", flags="rounding dialect", **shared, **arguments)
+        yield case(f"engram/v4.1-rounded-{title}", flags="rounding dialect", **shared, **arguments)
+        if shape:
+            continue
         faint = parameters | {"table_scales": parameters["table_scales"] - np.uint8(32)}
         unfloored = Other("without a floor", NO_FLOOR, {"config": replace(config, quantise_floor=0.0)}, slow_released)
         yield case(f"engram/v4.1-rounded-faint-{width}", flags="floor rounding dialect", accept=[unfloored], **shared,

@@ -116,7 +116,7 @@ def test_noise_is_stored_with_three_digits(kit):
         measured = noise_of(case, expected) if any(stage.noise is not None for stage in case.stages) else {}
         for stage in case.stages:
             if stage.noise is not None:
-                assert np.allclose(stage.noise, measured[stage.name], rtol=2**-11, atol=0)
+                assert np.allclose(stage.noise, measured[stage.name], rtol=2**-11, atol=2.0**-126)
 
 
 def parsed(kit, name):

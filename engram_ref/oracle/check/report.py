@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from engram_ref.oracle.cases import Case, topic_of
+from engram_ref.oracle.cases import Case, Vectors, topic_of
 from engram_ref.oracle.check.answers import Answers
 from engram_ref.oracle.check.columns import axes_of, side_columns
 from engram_ref.oracle.check.diagnose import Diagnosis, diagnose
@@ -90,11 +90,11 @@ def unknown_names(cases: dict[str, Case], answers: Answers) -> Iterator[str]:
     yield from (f"unsupported {name}" for name in answers.unsupported if name not in known)
 
 
-def order_of(case: Case, stage: str) -> tuple[bool, int, int]:
-    """Sort key: single ops before compositions, then topics and stages in order of computation."""
+def order_of(case: Case, stage: str) -> tuple[bool, int, bool, int]:
+    """Sort key: single ops before compositions, topics in order of computation, streams last, stages in order."""
     topic, stages = topic_of(case.op), [each.name for each in case.stages]
     return (topic in COMPOSED, ORDER.index(topic) if topic in ORDER else len(ORDER),
-            stages.index(stage) if stage in stages else 0)
+            case.op.endswith("_stream"), stages.index(stage) if stage in stages else 0)
 
 
 def label(case: Case, stage: str) -> str:
@@ -112,7 +112,7 @@ def text(verdict: Verdict, every: bool) -> Iterator[str]:
     first = verdict.first()
     if first is not None:
         yield ""
-        yield from difference(verdict.kit, first, failures[first.name])
+        yield from difference(verdict.kit.vectors, first, failures[first.name])
         names = verdict.diagnosis.names
         yield from verdict.diagnosis.lines
         yield from [f"  what this is: engram-ref check --explain {names[0]}"] if len(names) == 1 else ()
@@ -148,9 +148,9 @@ def table(verdict: Verdict, shown: int | None) -> Iterator[str]:
         yield f"{row[:24]:24}{count.total():8}{count['ok']:8}{count['failed']:8}{count['skipped']:8}"
 
 
-def difference(kit: Kit, case: Case, result: StageResult) -> Iterator[str]:
+def difference(vectors: Vectors, case: Case, result: StageResult) -> Iterator[str]:
     """Yield how many elements differ, where, and the worst one with its inputs."""
-    arguments = decode_all(case.arguments, kit.vectors.arrays, kit.vectors.configurations)
+    arguments = decode_all(case.arguments, vectors.arrays, vectors.configurations)
     expected = {stage.name: stage.array for stage in case.stages}
     columns = side_columns(case, result.stage, arguments, expected)
     axes = axes_of(case, result.stage, result.wrong.ndim)

@@ -32,7 +32,7 @@ def random_parameters(config: EngramConfig, rng: np.random.Generator, layer_id: 
                       dtype: type = np.float64) -> dict[str, np.ndarray]:
     """Return random values for every array, so that branches, gains and biases cannot be mixed up unnoticed."""
     layer_id = config.layer_ids[0] if layer_id is None else layer_id
-    parameters = {}
+    parameters: dict[str, np.ndarray] = {}
     for name, shape in shapes(config, layer_id).items():
         values = rng.standard_normal(shape) * (shape[-1] ** -0.5 if name.endswith("weight") else 1.0)
         if name.endswith("gain"):
