@@ -55,7 +55,9 @@ A common test of a fused kernel draws inputs from N(0, 1) in bfloat16 and compar
 [catalogue](../reference/api/oracle/bugs.md) in the ops that it runs, and compares it with the [kit](kit.md). The
 test computes
 
-    h + alpha v,     alpha = sigma(copysign(sqrt(max(|s|, 1e-6)), s)),     s = <RMSNorm(h), RMSNorm(k)> / sqrt(D)
+    s = <RMSNorm(h), RMSNorm(k)> / sqrt(D)
+    alpha = sigma(copysign(sqrt(max(|s|, 1e-6)), s))
+    answer = h + alpha v
 
 for 64 tokens, 4 branches and D = 1024, in float32 with the final rounding to bfloat16; see `scripts/gate_test.py`."""
 
@@ -107,7 +109,7 @@ def heat_map(matrix: dict) -> Figure:
         side.set_visible(False)
     for edge in (x for x in range(1, len(groups)) if groups[x].split("/")[0] != groups[x - 1].split("/")[0]):
         axes.axvline(edge - 0.5, color=PALETTE[5], linewidth=0.7, linestyle="-")
-    figure.legend(loc="outside upper left", ncols=2, fontsize=7.5)
+    figure.legend(loc="outside lower left", ncols=2, fontsize=7.5)
     figure.suptitle(finding(matrix), x=0.01, ha="left", fontsize=10, color=INK[0])
     figure.set_label(alt_text(matrix))
     return figure
@@ -147,7 +149,8 @@ def gate_page(matrix: dict) -> str:
     passed, failed = (matrix["gate test"][result] for result in ("passed", "failed"))
     killers = lambda name: [matrix["groups"][i] for i, cell in enumerate(matrix["cells"][name]["float32"])
                             if cell == "K"]
-    rows = [[f"`{name}`", plain(BUGS[name].cause), ", ".join(killers(name)) or "none"] for name in passed]
+    rows = [[f"`{name}`", plain(BUGS[name].cause).replace("\\<", "&lt;"), ", ".join(killers(name)) or "none"]
+            for name in passed]
     return "\n\n".join([
         GATE, f"## Result\n\nOf {len(passed) + len(failed)} bugs of V4.1 in these ops, {len(passed)} pass the test and "
         f"{len(failed)} fail it. The kit kills {sum(bool(killers(name)) for name in passed)} of the {len(passed)}.",
@@ -159,6 +162,7 @@ def main() -> None:
     matrix = json.loads(FILE.read_text(encoding="utf-8"))
     with matplotlib.rc_context(fname=HERE / "matplotlibrc"):
         figure = describe(heat_map(matrix))
+    figure["svg"] = figure["svg"].replace("<svg", '<svg style="min-width: 36rem"', 1)       # a phone scrolls
     pages = {"oracle/kill-matrix.md": kill_page(matrix), "oracle/what-1e-2-lets-through.md": gate_page(matrix)}
     print(json.dumps({"pages": pages, "figures": {"kill matrix": figure}}))
 
