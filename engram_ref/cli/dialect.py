@@ -54,14 +54,18 @@ def read_rows(name: str) -> np.ndarray:
 
 def candidates(options: argparse.Namespace, ids_and_history: Callable) -> Iterator[tuple[str, np.ndarray]]:
     """Yield description and rows [T, C] per preset that accepts the ids and per layer, without and with each bug."""
+    found = False
     for name in presets():
         config = preset(name)
         vocabulary = None if config.vocabulary is None else Vocabulary.load(config.vocabulary)
         addressing = Addressing(config, vocabulary)
         try:
             ids, history = ids_and_history(options, addressing, vocabulary)
-        except InputError:                                               # this dialect has other ids
+        except InputError as error:                                      # this dialect has other ids
+            if name == presets()[-1] and not found:
+                raise InputError(error.argument, "ids or a text of at least one preset", error.found) from error
             continue
+        found = True
         for bugs in ((), *BUGS):
             wrong = streams_with(bugs)["addressing"](replace(config, multipliers=None), vocabulary,
                                                      ops=namespace_with(bugs))
