@@ -10,7 +10,7 @@ from types import NoneType
 
 import numpy as np
 
-from engram_ref.checks import as_batch, as_ops, check_kind, check_kinds, integer
+from engram_ref.checks import as_batch, as_ops, check_kind, check_kinds, check_shapes, integer
 from engram_ref.config import EngramConfig, check_layer
 from engram_ref.errors import InputError
 from engram_ref.layout import layouts, module_order
@@ -156,9 +156,7 @@ class Addressing(ReadOnlyArrays):
         ids, history = self.ops.as_int64("ids", ids), self.ops.as_int64("history", history)
         if ids.ndim != 1:
             raise InputError("ids", "shape [B]", f"shape {list(ids.shape)}")
-        if history.shape != (len(ids), self.config.max_ngram - 1):
-            expected = [len(ids), self.config.max_ngram - 1]
-            raise InputError("history", f"shape {expected}", f"shape {list(history.shape)}")
+        check_shapes(history=(history, (len(ids), self.config.max_ngram - 1)))
         return ids, history
 
     def _checked(self, canonical_ids: np.ndarray, history: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, bool]:

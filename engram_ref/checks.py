@@ -46,10 +46,7 @@ Positive = Annotated[float, Range(0, math.inf, above=True)]
 
 
 def check_fields(config: Any) -> None:
-    """Check each field of a dataclass against its annotation, and store the converted value.
-
-    raises   InputError naming the first invalid field
-    """
+    """Check each field of a dataclass against its annotation, and store the converted value."""
     for field, annotation in annotations(type(config)).items():   # type: ignore[arg-type]  # mypy: types are unhashable
         object.__setattr__(config, field, checked(field, getattr(config, field), annotation))
 
@@ -66,12 +63,7 @@ def choices(kind: type) -> dict[str, tuple[str, ...]]:
 
 
 def checked(argument: str, value: Any, annotation: Any) -> Any:
-    """Return the value as its annotation requires, converted if no information is lost.
-
-    argument     name of the argument, for messages
-    annotation   one of the forms above
-    raises       InputError if the value does not fit
-    """
+    """Return the value as its annotation requires, converted if no information is lost; else raise InputError."""
     form, inner = get_origin(annotation), get_args(annotation)
     if form in (Union, types.UnionType):                     # X | None
         return None if value is None else checked(argument, value, inner[0])

@@ -38,10 +38,7 @@ DIALECT_FIELDS: tuple[tuple[str, Callable[[EngramConfig], str]], ...] = (
 
 
 def sizes(config: EngramConfig) -> dict[str, Any]:
-    """Return the sizes of a preset's tables in all its layers.
-
-    returns   layers, rows (per layer, as stored), parameters of the tables, bytes as stored
-    """
+    """Return layers, stored rows per layer, parameters and stored bytes of a preset's tables."""
     rows = Addressing(config).table_rows
     total = sum(rows.values())
     return {"layers": list(config.layer_ids), "rows": list(rows.values()), "parameters": total * config.row_width,

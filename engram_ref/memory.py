@@ -10,10 +10,7 @@ CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 
 
 def available() -> int:
-    """Return the number of bytes that can be allocated: the kernel's estimate or, if smaller, the container's limit.
-
-    Outside Linux, return the machine's physical memory.
-    """
+    """Return the kernel's estimate of free bytes, at most the container's limit; outside Linux, physical memory."""
     try:
         fields = dict(line.split(":") for line in MEMINFO.read_text(encoding="ascii").splitlines())
         free = int(fields["MemAvailable"].split()[0]) * 1024

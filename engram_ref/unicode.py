@@ -19,18 +19,14 @@ from typing import NamedTuple
 from engram_ref.errors import InputError, check_sha256
 
 TABLES = Path(__file__).parent / "data" / "unicode.json.gz"
-DIGEST = "03fb3adb7a2c1fb7b8d71d79ffaf90f4bfc5e37dc0228fcc104ffba5c067a71e"
-"""sha256 of the unpacked file."""
+DIGEST = "03fb3adb7a2c1fb7b8d71d79ffaf90f4bfc5e37dc0228fcc104ffba5c067a71e"      # sha256 of the unpacked file
 
 SYLLABLES = range(0xAC00, 0xD7A4)
 """The Hangul syllables. Their decompositions are computed, so the file omits them."""
 
 
 class UnicodeTables(NamedTuple):
-    """One table per step, in the form for `str.translate`: code point -> replacement.
-
-    A character that is not in a table is unchanged.
-    """
+    """One table per step, in the form for `str.translate`: code point -> replacement; other characters are kept."""
 
     fold: dict[int, str]            # compatibility characters -> plain characters
     decompose: dict[int, str]       # composed characters -> base character, then its marks
@@ -40,10 +36,7 @@ class UnicodeTables(NamedTuple):
 
 @functools.cache
 def load_tables() -> UnicodeTables:
-    """Load the shipped tables at the first call, and verify their digest.
-
-    raises   InputError if the file is missing or damaged
-    """
+    """Load the shipped tables at the first call; raise InputError if the file is missing or damaged."""
     try:
         data = gzip.decompress(TABLES.read_bytes())
     except (OSError, EOFError, zlib.error) as error:
@@ -52,16 +45,11 @@ def load_tables() -> UnicodeTables:
     check_sha256("unicode tables", hashlib.sha256(data).hexdigest(), DIGEST, "reinstall engram_ref")
     stored = json.loads(data)
     return UnicodeTables(
-        fold=by_code_point(stored["fold"]),
-        decompose=by_code_point(stored["decompose"]) | {point: hangul_letters(point) for point in SYLLABLES},
+        fold=str.maketrans(stored["fold"]),
+        decompose=str.maketrans(stored["decompose"]) | {point: hangul_letters(point) for point in SYLLABLES},
         marks=dict.fromkeys(map(ord, stored["marks"])),
-        lowercase=by_code_point(stored["lowercase"]),
+        lowercase=str.maketrans(stored["lowercase"]),
     )
-
-
-def by_code_point(table: dict[str, str]) -> dict[int, str]:
-    """Return the same table with code points as keys."""
-    return {ord(character): replacement for character, replacement in table.items()}
 
 
 def hangul_letters(point: int) -> str:

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from engram_ref.oracle.small_models import EXPERTS
+from scripts.builders.small_models import EXPERTS
 
 
 def one_inverse_in_float32(original, primes, offsets, mixes):

@@ -6,7 +6,7 @@ MUTANTS: name -> (function in engram_ref, wrong variant, test that must fail, th
 
 import numpy as np
 
-from engram_ref.oracle import small_modules
+from scripts.builders import small_modules
 from tests.catalogue import port_bugs
 
 CODECS = "unit.test_codecs:test_"

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from engram_ref.oracle.small_modules import random_inputs, random_parameters
+from engram_ref.testing.draw import random_parameters
+from scripts.builders.small_modules import random_inputs
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 from engram_ref.backends import torch as torch_ops  # noqa: E402  needs torch

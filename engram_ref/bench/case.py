@@ -90,10 +90,7 @@ def spread(values: list[float]) -> dict[str, float]:
 
 
 def record(row: str, case: Case, values: Rounds, not_judged: str) -> dict[str, object]:
-    """The entry of one case in the result file.
-
-    not_judged   reason not to judge its goals; "" to judge them
-    """
+    """The entry of one case in the result file; `not_judged` is a reason not to judge its goals, or ""."""
     return {
         "row": row, "title": case.title, "sizes": dict(case.sizes), "threads": case.threads, "unit": case.unit,
         "variants": {name: spread(measured) for name, measured in values.items()},

@@ -43,8 +43,7 @@ def against_demo(setting: Setting, title: str, shape: tuple[int, int], goals: tu
     out = aligned(whole, np.int64)
     for threads, goal in zip(dict.fromkeys((1, setting.threads)), goals, strict=False):
         yield Case(title, sizes, threads, {
-            OURS: partial(ours, out=out),
-            NO_OUT: ours,
+            OURS: partial(ours, out=out), NO_OUT: ours,
             DEMO: setting.baseline(lambda base: partial(base.demo_rows, *plain)),
             MEMSET: limits.memset(aligned(whole, np.int64), threads),
         }, [Comparison("speedup", DEMO, goal), Comparison("speedup", DEMO, of=NO_OUT), Comparison("limit", MEMSET)])
@@ -98,8 +97,7 @@ def gather(setting: Setting) -> Iterator[Case]:
     ours = partial(setting.ops.gather, table, rows, offsets)
     sizes = {"table bytes": table.nbytes, "row bytes": 4 * width, "rows read": rows.size}
     yield Case("gather, float32 rows", sizes, setting.threads, {
-        OURS: partial(ours, out=aligned((*rows.shape, width), np.float32)),
-        NO_OUT: ours,
+        OURS: partial(ours, out=aligned((*rows.shape, width), np.float32)), NO_OUT: ours,
         NUMPY: setting.baseline(lambda base: partial(base.numpy_gather, table, rows, offsets)),
         READ: limits.read_rows(table, rows + offsets, setting.threads),
     }, [Comparison("limit", READ, 0.75), Comparison("limit", READ, of=NO_OUT), Comparison("speedup", NUMPY)])
@@ -114,8 +112,7 @@ def dequantise(setting: Setting) -> Iterator[Case]:
     half = ((rows.size * config.bytes_per_row + out.nbytes) // 2,)
     sizes = {"table bytes": codes.nbytes + scales.nbytes, "row width": config.row_width, "rows read": rows.size}
     yield Case("gather and decode, FP8 rows", sizes, setting.threads, {
-        OURS: partial(ours, out=out),
-        NO_OUT: ours,
+        OURS: partial(ours, out=out), NO_OUT: ours,
         NUMPY: setting.baseline(lambda base: partial(base.numpy_dequantise, codes, scales, rows, offsets,
                                                      E4M3_VALUES)),
         TORCH: setting.baseline(lambda base: base.torch_dequantise(codes, scales, rows, offsets), "torch"),

@@ -44,8 +44,7 @@ def forward(setting: Setting) -> Iterator[Case]:
     memory, weight = normal(rng, rows.shape[1], width), normal(rng, (config.n_branches + 1) * config.hidden_size, width)
     ours = partial(engram, parameters, hidden, rows, config, ops=setting.ops, check=False)
     yield Case("Engram forward", sizes_of(config, rows), setting.threads, {
-        OURS: ours,
-        NEW_MEMORY: lambda: (_buffers.release(), ours())[1],
+        OURS: ours, NEW_MEMORY: lambda: (_buffers.release(), ours())[1],
         MODULE: setting.baseline(lambda base: partial(torch_module(base, parameters, config), rows, hidden), "torch"),
         SGEMM: partial(np.matmul, memory, weight.T, out=np.zeros((len(memory), len(weight)), np.float32)),
     }, [Comparison("speedup", MODULE, 3.5), Comparison("speedup", MODULE, of=NEW_MEMORY),
@@ -102,8 +101,7 @@ def conv(setting: Setting) -> Iterator[Case]:
     ours = partial(setting.ops.conv_silu, x, weight, dilation, np.zeros((1, config.conv_span, M, D), np.float32))
     sizes = {"tokens": x.shape[1], "channels": M * D, "kernel": L, "dilation": dilation}
     yield Case("convolution and SiLU", sizes, setting.threads, {
-        OURS: partial(ours, out=aligned(x.shape, np.float32)),
-        NO_OUT: ours,
+        OURS: partial(ours, out=aligned(x.shape, np.float32)), NO_OUT: ours,
         CONV1D: setting.baseline(lambda base: base.torch_conv(x, weight, dilation), "torch"),
         SHIFTS: setting.baseline(lambda base: base.torch_shifts(x, weight, dilation), "torch"),
         STREAM: limits.copy(aligned(x.shape, np.float32), x, setting.threads),

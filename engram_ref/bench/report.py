@@ -109,18 +109,6 @@ def notes(result: Entry) -> list[str]:
     return list(dict.fromkeys([*lines, *result["notes"]]))
 
 
-def time_text(seconds: float) -> str:
-    """A duration with a suitable unit.
-
-    >>> time_text(9.3e-07), time_text(0.0123), time_text(2.5)
-    ('930 ns', '12.3 ms', '2.5 s')
-    """
-    for unit, size in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
-        if seconds >= size:
-            return f"{seconds / size:.3g} {unit}"
-    return f"{seconds * 1e9:.3g} ns"
-
-
 def fractions(result: Entry) -> list[tuple[str, Entry]]:
     """(heading, comparison) of everything that was compared with a limit, in the order of the table."""
     return [(heading(row), comparison) for row, comparison in comparisons(result)

@@ -23,10 +23,7 @@ ROWS = {
 
 
 def chosen_rows(text: str | None) -> list[str]:
-    """Parse a list of rows, such as "gather, rows-bulk", and return it in table order; None means all rows.
-
-    raises   InputError if a row does not exist
-    """
+    """Parse a list of rows, such as "gather, rows-bulk", and return it in table order; None means all rows."""
     names = list(ROWS) if text is None else [part.strip().lower() for part in text.split(",")]
     for name in names:
         check_name("--only", name, ROWS)
@@ -34,12 +31,7 @@ def chosen_rows(text: str | None) -> list[str]:
 
 
 def measure(names: Iterable[str], setting: Setting, progress: Callable[[str], None]) -> dict[str, object]:
-    """Measure rows and return the result, ready to be written as JSON.
-
-    names      keys of ROWS
-    setting    rounds, sizes, threads, baselines
-    progress   called often, with a line of text
-    """
+    """Measure these keys of ROWS and return the result as JSON values; `progress` gets lines of text, often."""
     entries = []
     notes = ["there are no baselines: scripts/baselines.py is missing"] if setting.baselines is None else []
     no_cuda = cuda.missing() if any(name.startswith("cuda-") for name in names) else ""

@@ -108,14 +108,9 @@ def blas_threads(wanted: int) -> int:
 
 def machine() -> dict[str, object]:
     """Processor, cores, caches, memory."""
-    return {
-        "cpu": cpu_field("model name") or platform.processor() or platform.machine(),
-        "cores": cores(),
-        "avx512": has_avx512(),
-        "caches": caches(),
-        "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
-        "system": platform.system(),
-    }
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
+    return {"cpu": cpu_field("model name") or platform.processor() or platform.machine(), "cores": cores(),
+            "avx512": has_avx512(), "caches": caches(), "memory_gib": round(memory, 1), "system": platform.system()}
 
 
 def versions() -> dict[str, str]:

@@ -17,11 +17,8 @@ from pathlib import Path
 import engram_ref
 
 Work = Callable[[], object]
-Rounds = dict[str, list[float]]
-"""Measured values of each variant, one per round."""
-
-PAUSE = 0.005
-"""Seconds between two variants, so that idle threads of the previous one stop spinning."""
+Rounds = dict[str, list[float]]     # measured values of each variant, one per round
+PAUSE = 0.005       # seconds between two variants, so that idle threads of the previous one stop spinning
 STATUS, CLEAR = Path("/proc/self/status"), Path("/proc/self/clear_refs")
 
 

@@ -3,15 +3,15 @@
 import argparse
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import numpy as np
 
 from engram_ref.addressing import Addressing
 from engram_ref.cli.terminal import wrap
 from engram_ref.errors import InputError
-from engram_ref.layout import module_order
 from engram_ref.ops.namespace import NUMPY
-from engram_ref.oracle.bugs import BUGS, namespace_with
+from engram_ref.oracle.bugs import BUGS, namespace_with, streams_with
 from engram_ref.presets import preset, presets
 from engram_ref.text.vocabulary import Vocabulary
 
@@ -57,19 +57,15 @@ def candidates(options: argparse.Namespace, ids_and_history: Callable) -> Iterat
     for name in presets():
         config = preset(name)
         vocabulary = None if config.vocabulary is None else Vocabulary.load(config.vocabulary)
-        addressing, order = Addressing(config, vocabulary), module_order(config)
+        addressing = Addressing(config, vocabulary)
         try:
             ids, history = ids_and_history(options, addressing, vocabulary)
         except InputError:                                               # this dialect has other ids
             continue
-        for bug in (None, *BUGS.values()):
-            ops = NUMPY if bug is None else namespace_with(bug)
-            generate = getattr(ops, f"{config.multiplier_generator}_multipliers")
+        for bugs in ((), *BUGS):
+            wrong = streams_with(bugs)["addressing"](replace(config, multipliers=None), vocabulary,
+                                                     ops=namespace_with(bugs))
             for layer in config.layer_ids:
-                index = layer if config.seed_index == "layer_id" else order.index(layer)
-                multipliers = generate(config.seed, index, config.max_ngram, config.canonical_size)
-                primes = ops.table_primes(config.table_sizes, config.n_heads, len(order))[order.index(layer)]
-                for kind, offsets in (("rows per head", None), ("flat rows", ops.column_offsets(primes))):
-                    rows = ops.address(ids[None], history[None], multipliers, primes, offsets, addressing.pad_id,
-                                       addressing.eos_id)[0]
-                    yield f"{name}, layer {layer}, {kind}" + (f", with bug `{bug.name}`" if bug else ""), rows
+                for kind, flat in (("rows per head", False), ("flat rows", True)):
+                    rows = wrong.unchecked_rows(ids[None], history[None], layer, wrong.ops, NUMPY.ignore, flat)[0]
+                    yield f"{name}, layer {layer}, {kind}" + (f", with bug `{bugs}`" if bugs else ""), rows

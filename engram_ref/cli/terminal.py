@@ -16,8 +16,7 @@ EMOJI_STYLE = "\N{VARIATION SELECTOR-16}"
 JOINED = frozenset(map(chr, (*range(0x1160, 0x1200), *range(0xD7B0, 0xD800))))
 """Korean vowels and finals, which are displayed in the columns of the preceding letter."""
 
-PROGRESS_DELAY = 2.0
-"""Seconds before progress is shown on a terminal."""
+PROGRESS_DELAY = 2.0     # seconds before progress is shown on a terminal
 
 
 def width() -> int:

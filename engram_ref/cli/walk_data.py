@@ -85,11 +85,7 @@ class Walk:
 
 def compute_walk(text: str, raw_ids: np.ndarray, vocabulary: Vocabulary, config: EngramConfig, layer: int,
                  span: range, model: ModelConfig | None = None) -> Walk:
-    """Compute the stages of a span: addressing with the chosen preset, values with the preset tiny or a model.
-
-    raw_ids   int64 [T], the whole text
-    span      the positions to compute
-    """
+    """Compute the stages of a span of a text: addressing with the preset, values with the preset tiny or a model."""
     canonical_ids = canonicalise(raw_ids[: span.stop], vocabulary.canonical)
     stages = address_stages(Addressing(config, vocabulary), layer, canonical_ids, span.start)
     module = vocabulary.configure(preset("tiny"), config.pad_id) if model is None else model.engram

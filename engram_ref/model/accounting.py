@@ -23,8 +23,7 @@ PARTS = ("embedding", "output matrix", "attention", "dense feed-forward", "route
          "shared experts", "hyper-connections", "norms", "engram tables", "engram projections", "engram rest")
 """The kinds of parameters that are counted separately."""
 
-MULTIPLIED = ("matrix", "conv", "output")
-"""Parameter groups in which each value is multiplied once per token."""
+MULTIPLIED = ("matrix", "conv", "output")       # parameter groups in which each value is multiplied once per token
 
 
 @dataclass(frozen=True)

@@ -17,9 +17,8 @@ from engram_ref.model.engram import apply_module
 from engram_ref.model.state import Caches
 from engram_ref.model_config import ModelConfig
 from engram_ref.ops.namespace import Ops
+from engram_ref.ops.record import Parameters
 from engram_ref.trace import Trace
-
-Parameters = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -86,12 +85,7 @@ def under(trace: Trace | None, path: str) -> Trace | None:
 
 
 def block(X: np.ndarray, index: int, step: Step, trace: Trace | None) -> np.ndarray:
-    """Return the residual branches after one block.
-
-    X         [B, T, M, D]
-    index     index of the block, from 0
-    returns   [B, T, M, D]
-    """
+    """Return the residual branches after block `index`, counted from 0: [B, T, M, D] -> [B, T, M, D]."""
     layer_id = step.model.config.engram_layer(index)
     if layer_id is not None:
         X = engram_site(X, index, layer_id, step, under(trace, "engram"))

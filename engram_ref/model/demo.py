@@ -16,19 +16,14 @@ from engram_ref.ops.arrays import as_array
 
 DEMO_NAMES = {
     "table": "multi_head_embedding.embedding.weight",
-    "key_weight": "key_projs.{m}.weight",
-    "key_bias": "key_projs.{m}.bias",
-    "value_weight": "value_proj.weight",
-    "value_bias": "value_proj.bias",
-    "query_gain": "norm2.{m}.weight",
-    "key_gain": "norm1.{m}.weight",
-    "conv_gain": "short_conv.norms.{m}.weight",
-    "conv_weight": "short_conv.conv.weight",
+    "key_weight": "key_projs.{m}.weight", "key_bias": "key_projs.{m}.bias",
+    "value_weight": "value_proj.weight", "value_bias": "value_proj.bias",
+    "query_gain": "norm2.{m}.weight", "key_gain": "norm1.{m}.weight",
+    "conv_gain": "short_conv.norms.{m}.weight", "conv_weight": "short_conv.conv.weight",
 }
 """Our name -> the demo's; {m} is the branch. The demo's conv weight is [M*D, 1, L], branch-major."""
 
-DEMO_OFFSETS = "multi_head_embedding.offsets"
-"""A buffer of the demo that is present in some state dicts."""
+DEMO_OFFSETS = "multi_head_embedding.offsets"       # a buffer that is present in some state dicts
 
 
 def from_engram_demo(state_dict: Mapping[str, np.ndarray], config: EngramConfig,

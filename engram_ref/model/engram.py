@@ -17,14 +17,7 @@ from numpy.typing import DTypeLike
 from engram_ref.checks import as_batch, as_ops, check_kind, check_kinds, float_name, integer
 from engram_ref.config import EngramConfig
 from engram_ref.errors import InputError
-from engram_ref.model.engram_parameters import (
-    as_parameters,
-    check_finite,
-    check_parameters,
-    check_rows,
-    column_sizes,
-    without_offsets,
-)
+from engram_ref.model import engram_parameters
 from engram_ref.ops.namespace import NUMPY, Ops
 from engram_ref.ops.record import Record
 from engram_ref.trace import Trace
@@ -89,14 +82,15 @@ def engram(parameters: Mapping[str, np.ndarray], hidden: np.ndarray, rows: np.nd
     hidden, rows = ops.as_array("hidden", hidden), ops.as_int64("rows", rows)
     dead = None if dead is None else ops.as_array("dead", dead)
     check_inputs(hidden, rows, dead, config, ops)
-    parameters = as_parameters(parameters, ops, {"hidden": hidden, "rows": rows, "dead": dead})
+    parameters = engram_parameters.as_parameters(parameters, ops, {"hidden": hidden, "rows": rows, "dead": dead})
     check_dtypes(parameters, hidden, ops)
     batched, hidden, rows, dead = as_batch("hidden", "TMD", hidden, rows, dead)
     if check:
         check_values(parameters, hidden, config, layer_id, ops)
-    rows = without_offsets(rows, parameters) if flat_rows else rows
+    rows = engram_parameters.without_offsets(rows, parameters) if flat_rows else rows
     if check:
-        check_rows(rows, column_sizes(parameters, config, layer_id, ops), flat_rows, ops)
+        sizes = engram_parameters.column_sizes(parameters, config, layer_id, ops)
+        engram_parameters.check_rows(rows, sizes, flat_rows, ops)
     state = start_state(config, len(hidden), hidden.dtype, like=hidden, ops=ops) if state is None else state
     taps = ops.as_array("state.taps", state.taps)
     ops.check_together({"hidden": hidden, "state.taps": taps})
@@ -165,10 +159,10 @@ def check_dtypes(parameters: Mapping[str, np.ndarray], hidden: np.ndarray, ops: 
 def check_values(parameters: Mapping[str, np.ndarray], hidden: np.ndarray, config: EngramConfig,
                  layer_id: int | None, ops: Ops) -> None:
     """Raise InputError for wrong parameters or non-finite values, except in tables, which can be too large to read."""
-    check_parameters(parameters, config, layer_id, ops)
+    engram_parameters.check_parameters(parameters, config, layer_id, ops)
     for name, array in parameters.items():
         if not name.startswith("table"):
-            check_finite(name, array, ops)
+            engram_parameters.check_finite(name, array, ops)
     position = ops.first_non_finite(hidden)
     if position is not None:
         raise InputError("hidden", "finite values", f"{hidden[position].item()} at position {position}")

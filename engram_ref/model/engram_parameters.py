@@ -28,8 +28,7 @@ from engram_ref.model.declarations import Parameter, engram_module, shapes_of
 from engram_ref.ops.codecs import BLOCK, quantise
 from engram_ref.ops.namespace import NUMPY, Ops
 
-ROWS_PER_BLOCK = 65_536
-"""Block size in rows when drawing and encoding a random table."""
+ROWS_PER_BLOCK = 65_536      # drawn and encoded at a time
 
 
 def shapes(config: EngramConfig, layer_id: int) -> dict[str, tuple[int, ...]]:
@@ -68,11 +67,7 @@ def as_parameters(parameters: Mapping[str, np.ndarray], ops: Ops = NUMPY,
 
 def check_parameters(parameters: Mapping[str, np.ndarray], config: EngramConfig, layer_id: int | None = None,
                      ops: Ops = NUMPY) -> None:
-    """Raise unless the parameters match one layer of the configuration.
-
-    layer_id   the layer; None: any layer of the configuration
-    raises     InputError for a missing or extra array, a wrong shape or dtype, or wrong column offsets
-    """
+    """Raise InputError unless names, shapes, dtypes and column offsets match the layer; None: any layer."""
     layers = config.layer_ids if layer_id is None else (layer_id,)
     declared = {p.name: p for p in engram_module(config, layers[0])}
     allowed = [shapes(config, layer) for layer in layers]
@@ -87,10 +82,7 @@ def check_parameters(parameters: Mapping[str, np.ndarray], config: EngramConfig,
 
 
 def check_names(parameters: Mapping[str, np.ndarray], declared: Mapping[str, Parameter], listed: str) -> None:
-    """Raise unless the names of the parameters are exactly the declared ones.
-
-    listed   description of the declared names, for the message
-    """
+    """Raise unless the names are exactly the declared ones, which `listed` describes in the message."""
     for name, p in declared.items():
         if name not in parameters:
             raise InputError("parameters", f"an array named {name} of shape {list(p.shape)}", "none")
@@ -128,11 +120,9 @@ def column_sizes(parameters: Mapping[str, np.ndarray], config: EngramConfig, lay
 
 
 def check_rows(rows: np.ndarray, sizes: np.ndarray, flat: bool, ops: Ops) -> None:
-    """Raise unless every row index is within its column's table.
+    """Raise unless every row [B, T, C], without offsets, is below its column's size [C].
 
-    rows    int64 [B, T, C], without offsets
-    sizes   int64 [C], number of rows per column
-    flat    whether the caller passed flat rows, for the message
+    flat   whether the caller passed flat rows, for the message
     """
     try:
         ops.check_rows(rows, sizes)
@@ -185,12 +175,7 @@ def initial_array(parameter: Parameter, rng: "np.random.Generator", dtype: type)
 
 
 def weight_dtype(config: EngramConfig | None, dtype: object = None) -> type:
-    """The NumPy type of random weights: float32 or float64.
-
-    config   the Engram dialect; None: a model without Engram
-    dtype    either of these, or its name; None: float32 if the dialect rounds to bfloat16, else float64
-    raises   InputError for any other dtype
-    """
+    """The NumPy type of random weights: `dtype`; for None float32 if the dialect rounds to bfloat16, else float64."""
     if dtype is None:
         return np.float32 if config is not None and config.rounding == "fp8_bf16" else np.float64
     return np.dtype(float_name("dtype", dtype)).type

@@ -23,26 +23,17 @@ __all__ = ["config_from_hf", "from_hf_deepseek_v3"]
 OUTER_NAMES = {"embed.weight": "model.embed_tokens.weight", "norm.weight": "model.norm.weight",
                "head.weight": "lm_head.weight"}
 
-LAYER_NAMES = {
-    "attn_norm.weight": "input_layernorm.weight",
-    "ffn_norm.weight": "post_attention_layernorm.weight",
-    "attn.wq.weight": "self_attn.q_proj.weight",
-    "attn.wq_a.weight": "self_attn.q_a_proj.weight",
-    "attn.q_norm.weight": "self_attn.q_a_layernorm.weight",
-    "attn.wq_b.weight": "self_attn.q_b_proj.weight",
-    "attn.wkv_a.weight": "self_attn.kv_a_proj_with_mqa.weight",
-    "attn.kv_norm.weight": "self_attn.kv_a_layernorm.weight",
-    "attn.wkv_b.weight": "self_attn.kv_b_proj.weight",
-    "attn.wo.weight": "self_attn.o_proj.weight",
-    "ffn.w1.weight": "mlp.gate_proj.weight",
-    "ffn.w2.weight": "mlp.down_proj.weight",
-    "ffn.w3.weight": "mlp.up_proj.weight",
-    "ffn.gate.weight": "mlp.gate.weight",
-    "ffn.gate.bias": "mlp.gate.e_score_correction_bias",
-    "ffn.shared_experts.w1.weight": "mlp.shared_experts.gate_proj.weight",
-    "ffn.shared_experts.w2.weight": "mlp.shared_experts.down_proj.weight",
-    "ffn.shared_experts.w3.weight": "mlp.shared_experts.up_proj.weight",
+SWIGLU = {"w1": "gate_proj", "w2": "down_proj", "w3": "up_proj"}
+MODULES = {
+    "attn_norm": "input_layernorm", "ffn_norm": "post_attention_layernorm",
+    "attn.wq": "self_attn.q_proj", "attn.wq_a": "self_attn.q_a_proj", "attn.q_norm": "self_attn.q_a_layernorm",
+    "attn.wq_b": "self_attn.q_b_proj", "attn.wkv_a": "self_attn.kv_a_proj_with_mqa",
+    "attn.kv_norm": "self_attn.kv_a_layernorm", "attn.wkv_b": "self_attn.kv_b_proj", "attn.wo": "self_attn.o_proj",
+    "ffn.gate": "mlp.gate", **{f"ffn.{ours}": f"mlp.{theirs}" for ours, theirs in SWIGLU.items()},
+    **{f"ffn.shared_experts.{ours}": f"mlp.shared_experts.{theirs}" for ours, theirs in SWIGLU.items()},
 }
+LAYER_NAMES = {f"{ours}.weight": f"{theirs}.weight" for ours, theirs in MODULES.items()}
+LAYER_NAMES["ffn.gate.bias"] = "mlp.gate.e_score_correction_bias"
 """Our name -> HF's, within one layer and without the routed experts."""
 
 
@@ -106,8 +97,8 @@ def take_experts(name: str, shape: tuple[int, ...], prefix: str, remaining: dict
     """Stack w1, w2 or w3 of all routed experts; HF stores them packed, or as one array per expert."""
     which, packed = name[-2:], prefix + "gate_up_proj"
     if prefix + "down_proj" not in remaining and packed not in remaining:
-        theirs = {"w1": "gate_proj", "w2": "down_proj", "w3": "up_proj"}[which]
-        return np.stack([take(remaining, f"{prefix}{e}.{theirs}.weight", shape[1:], name) for e in range(shape[0])])
+        keys = (f"{prefix}{e}.{SWIGLU[which]}.weight" for e in range(shape[0]))
+        return np.stack([take(remaining, key, shape[1:], name) for key in keys])
     if which == "w2":
         return take(remaining, prefix + "down_proj", shape, name)
     E, F, D = shape

@@ -16,8 +16,7 @@ from engram_ref.errors import InputError
 from engram_ref.model_config import AttentionConfig, BackboneConfig, ExpertsConfig, ModelConfig, YarnConfig
 from engram_ref.ops.rope import yarn_mscale
 
-LATENT_EPS = 1e-6
-"""eps of the latent norms, hard-coded in HF's class."""
+LATENT_EPS = 1e-6        # of the latent norms, hard-coded in HF's class
 
 INTEGERS = (
     "vocab_size", "hidden_size", "intermediate_size", "moe_intermediate_size", "num_hidden_layers",
@@ -35,14 +34,11 @@ READ = (*REQUIRED, *DERIVED, "norm_topk_prob", "tie_word_embeddings", "rope_inte
 ALIASES = {"num_local_experts": "n_routed_experts", "num_mtp_layers": "num_nextn_predict_layers"}
 
 FIXED: dict[str, tuple[tuple[object, ...], str]] = {
-    "model_type": (("deepseek_v3",), ""),
-    "hidden_act": (("silu", "swish"), ""),
-    "attention_bias": ((False,), ""),
+    "model_type": (("deepseek_v3",), ""), "hidden_act": (("silu", "swish"), ""), "attention_bias": ((False,), ""),
+    "sliding_window": ((None,), ""), "layer_types": ((None,), ""),
     "scoring_func": (("sigmoid",), "HF's class always computes sigmoid"),
     "topk_method": (("noaux_tc",), "HF's class always adds the bias and scores a group by its two best experts"),
     "moe_layer_freq": ((1,), "HF's class has experts in every layer after the dense ones"),
-    "sliding_window": ((None,), ""),
-    "layer_types": ((None,), ""),
     "quantization_config": ((None,), "convert the checkpoint to bfloat16 and remove this option"),
 }
 """Option -> the supported values, and a hint."""
@@ -68,10 +64,7 @@ ROPE_OPTIONS = ("rope_type", "type", "rope_theta", "factor", "original_max_posit
 
 
 def config_from_hf(hf_config: Mapping[str, Any]) -> ModelConfig:
-    """Convert an HF configuration dictionary (config.json).
-
-    raises   InputError naming the first option that is missing, unknown, unsupported or of the wrong type
-    """
+    """Convert a dictionary (config.json); InputError for a missing, unknown, unsupported or wrongly typed option."""
     hf = checked_options(hf_config)
     named = lambda *options: {option: hf[option] for option in options}
     attention = AttentionConfig(

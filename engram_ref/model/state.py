@@ -82,10 +82,7 @@ class DecodeState:
         self.lengths = self.lengths - back
 
     def reorder(self, rows: Sequence[int]) -> None:
-        """Select rows of the batch, in this order; a row may be selected several times (beams) or not at all.
-
-        raises   InputError for a row out of range
-        """
+        """Select rows of the batch, in this order; a row may be selected several times (beams) or not at all."""
         index = as_integers("rows", rows, None)
         if index.ndim != 1 or ((index < 0) | (index >= self.batch)).any():
             raise InputError("rows", f"row indices in [0, {self.batch})", index.tolist())
@@ -163,11 +160,7 @@ class Caches:
             self.state.advance(counts)
 
     def check(self, expected: dict[str, tuple[int, ...]], dtype: str) -> None:
-        """Raise unless the caches match the model and are at least as long as the state's lengths.
-
-        expected   name -> shape of one slot; () for ids
-        dtype      name of the float caches' dtype
-        """
+        """Raise unless the caches match the model: {name: shape of one slot, () for ids} and the floats' dtype."""
         B, longest = len(self.lengths), int(self.lengths.max(initial=0))
         for name in sorted(set(self.arrays) - set(expected)):
             raise InputError("state", f"only the caches of this model, {', '.join(expected)}", f"a cache named {name}")

@@ -10,12 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from engram_ref.checks import check_shapes
 from engram_ref.errors import InputError
 from engram_ref.ops.arrays import as_array
 
 LOG = logging.getLogger(__name__)
 WIDENED = {"float16": np.float32, "bfloat16": np.float32, "float32": np.float32, "float64": np.float64}
 """Dtype of a state dict's array -> the dtype it is converted to."""
+
 
 def exact_array(name: str, value: Any) -> np.ndarray:
     """Convert a parameter exactly to a float32 or float64 NumPy array.
@@ -95,7 +97,7 @@ def take(remaining: dict[str, Any], key: str, shape: tuple[int, ...], our_name: 
     if key not in remaining:
         others = f"{len(remaining)} other arrays, such as {min(remaining)}" if remaining else "none"
         raise InputError("state_dict", f"an array named {key}", others)
-    array = exact_array(f"state_dict {key} ({our_name})", remaining.pop(key))
-    if array.shape != shape:
-        raise InputError(f"state_dict {key} ({our_name})", f"shape {list(shape)}", f"shape {list(array.shape)}")
+    name = f"state_dict {key} ({our_name})"
+    array = exact_array(name, remaining.pop(key))
+    check_shapes(**{name: (array, shape)})
     return array

@@ -56,13 +56,8 @@ def forward(parameters: Mapping[str, np.ndarray], ids: np.ndarray, config: Model
 
 
 def prepare_model(parameters: Mapping[str, np.ndarray], config: ModelConfig, addressing: Addressing | None,
-               ops: Ops, others: Mapping[str, np.ndarray | None], check_values: bool = True) -> Model:
-    """Convert, check and group the parameters of a model, once for any number of calls.
-
-    addressing     the caller's Addressing, or None
-    others         further arrays of the call, which must be on the same device
-    check_values   check every parameter
-    """
+                  ops: Ops, others: Mapping[str, np.ndarray | None], check_values: bool = True) -> Model:
+    """Convert, check and group the parameters of a model, once for any number of calls with the arrays `others`."""
     parameters = as_parameters(parameters, ops, others)
     if check_values:
         check_converted(parameters, config, ops)

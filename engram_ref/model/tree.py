@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import DTypeLike
 
-from engram_ref.checks import as_ops, check_is_file, check_kinds
+from engram_ref.checks import as_ops, check_is_file, check_kinds, check_shapes
 from engram_ref.errors import InputError
 from engram_ref.files import check_file, write_whole
 from engram_ref.memory import check_fits
@@ -83,8 +83,7 @@ def check_array(array: np.ndarray, declared: Parameter, embedding: np.ndarray, c
                 ops: Ops) -> None:
     """Raise InputError unless one array has the declared shape and dtype."""
     name, dtype = declared.name, ops.dtype_name(array)
-    if array.shape != declared.shape:
-        raise InputError(f"parameter {name}", f"shape {list(declared.shape)}", f"shape {list(array.shape)}")
+    check_shapes(**{f"parameter {name}": (array, declared.shape)})
     if declared.start == "offsets":
         engram_parameters.check_offsets(name, ops.to_numpy(array), config.engram, (declared.layer,))
     if declared.kind in ("table", "constant"):
@@ -103,10 +102,7 @@ def save(parameters: Mapping[str, np.ndarray], path: str | Path) -> None:
 
 
 def load(path: str | Path, config: ModelConfig) -> dict[str, np.ndarray]:
-    """Read parameters and check their digests, names, shapes and finiteness, tables included.
-
-    raises   InputError if the file is missing, truncated or modified, or does not match the configuration
-    """
+    """Read parameters; InputError if the file is missing, damaged, modified or does not match the configuration."""
     check_is_file(f"parameter file {path}", path, "a safetensors file")
     safe_open = require("safetensors", f"parameter file {path}").safe_open
     try:

@@ -13,124 +13,89 @@ checked only by the check_ functions and the ops that call them. Other invalid a
 
 import sys
 
+from engram_ref.ops.arrays import (
+    as_array,
+    as_int64,
+    check_together,
+    constant,
+    dtype_name,
+    first_non_finite,
+    to_numpy,
+    zeros,
+)
+from engram_ref.ops.attention import softmax, visible
+from engram_ref.ops.basic import add, cast, einsum, exp, multiply, repeat, reshape, split, stack, tail, take
+from engram_ref.ops.branches import expand, log_normalise, merge_branches, read_single, write_single
+from engram_ref.ops.caches import append, last, place, positions_after, writable
+from engram_ref.ops.canonical import DEAD, canonical_key, canonical_map, canonicalise, check_ids, mark_dead, normalise
+from engram_ref.ops.codecs import dequantise, quantise, round_bf16
+from engram_ref.ops.conv import next_taps, short_conv
+from engram_ref.ops.experts import expert_weights, select_experts, sqrt_softplus
+from engram_ref.ops.gate import apply_gate, copysign_sqrt, score, sigmoid, signed_sqrt, zero_dead
+from engram_ref.ops.hashing import mix, next_history, pcg64_multipliers, splitmix64_multipliers, table_rows, windows
+from engram_ref.ops.linear import embed, linear
+from engram_ref.ops.loss import cross_entropy
 from engram_ref.ops.namespace import NUMPY as NAMESPACE
+from engram_ref.ops.norm import effective_gain, inverse_rms
+from engram_ref.ops.primes import column_offsets, is_prime, table_primes
+from engram_ref.ops.record import ignore
+from engram_ref.ops.rope import angles, frequencies, half_split_order, rotate, softmax_scale, yarn_mscale
+from engram_ref.ops.sampling import join, sample
+from engram_ref.ops.tables import check_rows, concatenate, gather
 
-DEAD = NAMESPACE.DEAD
-add = NAMESPACE.add
 add_residual = NAMESPACE.add_residual
 address = NAMESPACE.address
 address_layers = NAMESPACE.address_layers
-angles = NAMESPACE.angles
-append = NAMESPACE.append
-apply_gate = NAMESPACE.apply_gate
-as_array = NAMESPACE.as_array
-as_int64 = NAMESPACE.as_int64
 attend_absorbed = NAMESPACE.attend_absorbed
 attend_expanded = NAMESPACE.attend_expanded
 branch_maps = NAMESPACE.branch_maps
-canonical_key = NAMESPACE.canonical_key
-canonical_map = NAMESPACE.canonical_map
-canonicalise = NAMESPACE.canonicalise
-cast = NAMESPACE.cast
-check_ids = NAMESPACE.check_ids
-check_rows = NAMESPACE.check_rows
-check_together = NAMESPACE.check_together
 collapse = NAMESPACE.collapse
-column_offsets = NAMESPACE.column_offsets
-concatenate = NAMESPACE.concatenate
-constant = NAMESPACE.constant
 conv_silu = NAMESPACE.conv_silu
-copysign_sqrt = NAMESPACE.copysign_sqrt
-cross_entropy = NAMESPACE.cross_entropy
 decode = NAMESPACE.decode
-dequantise = NAMESPACE.dequantise
-dtype_name = NAMESPACE.dtype_name
-effective_gain = NAMESPACE.effective_gain
-einsum = NAMESPACE.einsum
-embed = NAMESPACE.embed
-exp = NAMESPACE.exp
-expand = NAMESPACE.expand
-expert_weights = NAMESPACE.expert_weights
 factored_score = NAMESPACE.factored_score
-first_non_finite = NAMESPACE.first_non_finite
-frequencies = NAMESPACE.frequencies
 gate = NAMESPACE.gate
 gate_score = NAMESPACE.gate_score
 gated_conv = NAMESPACE.gated_conv
 gated_update = NAMESPACE.gated_update
-gather = NAMESPACE.gather
 gather_decode = NAMESPACE.gather_decode
-half_split_order = NAMESPACE.half_split_order
-ignore = NAMESPACE.ignore
-inverse_rms = NAMESPACE.inverse_rms
-is_prime = NAMESPACE.is_prime
-join = NAMESPACE.join
-last = NAMESPACE.last
 latents = NAMESPACE.latents
-linear = NAMESPACE.linear
-log_normalise = NAMESPACE.log_normalise
-mark_dead = NAMESPACE.mark_dead
-merge_branches = NAMESPACE.merge_branches
-mix = NAMESPACE.mix
 mla = NAMESPACE.mla
 moe = NAMESPACE.moe
-multiply = NAMESPACE.multiply
-next_history = NAMESPACE.next_history
-next_taps = NAMESPACE.next_taps
-normalise = NAMESPACE.normalise
-pcg64_multipliers = NAMESPACE.pcg64_multipliers
-place = NAMESPACE.place
-positions_after = NAMESPACE.positions_after
 project = NAMESPACE.project
 project_and_gate = NAMESPACE.project_and_gate
-quantise = NAMESPACE.quantise
 queries = NAMESPACE.queries
 read_branches = NAMESPACE.read_branches
-read_single = NAMESPACE.read_single
-repeat = NAMESPACE.repeat
 requantise = NAMESPACE.requantise
-reshape = NAMESPACE.reshape
 rms_norm = NAMESPACE.rms_norm
-rotate = NAMESPACE.rotate
-round_bf16 = NAMESPACE.round_bf16
 route = NAMESPACE.route
 routed_grouped = NAMESPACE.routed_grouped
 routed_naive = NAMESPACE.routed_naive
 router_scores = NAMESPACE.router_scores
-sample = NAMESPACE.sample
-score = NAMESPACE.score
-select_experts = NAMESPACE.select_experts
-short_conv = NAMESPACE.short_conv
-sigmoid = NAMESPACE.sigmoid
-signed_sqrt = NAMESPACE.signed_sqrt
 silu = NAMESPACE.silu
 sinkhorn = NAMESPACE.sinkhorn
-softmax = NAMESPACE.softmax
-softmax_scale = NAMESPACE.softmax_scale
-split = NAMESPACE.split
-splitmix64_multipliers = NAMESPACE.splitmix64_multipliers
-sqrt_softplus = NAMESPACE.sqrt_softplus
-stack = NAMESPACE.stack
 stepper = NAMESPACE.stepper
 swiglu = NAMESPACE.swiglu
-table_primes = NAMESPACE.table_primes
-table_rows = NAMESPACE.table_rows
-tail = NAMESPACE.tail
-take = NAMESPACE.take
-to_numpy = NAMESPACE.to_numpy
 up_projections = NAMESPACE.up_projections
-visible = NAMESPACE.visible
-windows = NAMESPACE.windows
-writable = NAMESPACE.writable
 write_branches = NAMESPACE.write_branches
-write_single = NAMESPACE.write_single
-yarn_mscale = NAMESPACE.yarn_mscale
-zero_dead = NAMESPACE.zero_dead
-zeros = NAMESPACE.zeros
 
-__all__ = list(NAMESPACE.names())
+__all__ = [
+    "DEAD", "add", "add_residual", "address", "address_layers", "angles", "append", "apply_gate", "as_array",
+    "as_int64", "attend_absorbed", "attend_expanded", "branch_maps", "canonical_key", "canonical_map", "canonicalise",
+    "cast", "check_ids", "check_rows", "check_together", "collapse", "column_offsets", "concatenate", "constant",
+    "conv_silu", "copysign_sqrt", "cross_entropy", "decode", "dequantise", "dtype_name", "effective_gain", "einsum",
+    "embed", "exp", "expand", "expert_weights", "factored_score", "first_non_finite", "frequencies", "gate",
+    "gate_score", "gated_conv", "gated_update", "gather", "gather_decode", "half_split_order", "ignore", "inverse_rms",
+    "is_prime", "join", "last", "latents", "linear", "log_normalise", "mark_dead", "merge_branches", "mix", "mla",
+    "moe", "multiply", "next_history", "next_taps", "normalise", "pcg64_multipliers", "place", "positions_after",
+    "project", "project_and_gate", "quantise", "queries", "read_branches", "read_single", "repeat", "requantise",
+    "reshape", "rms_norm", "rotate", "round_bf16", "route", "routed_grouped", "routed_naive", "router_scores", "sample",
+    "score", "select_experts", "short_conv", "sigmoid", "signed_sqrt", "silu", "sinkhorn", "softmax", "softmax_scale",
+    "split", "splitmix64_multipliers", "sqrt_softplus", "stack", "stepper", "swiglu", "table_primes", "table_rows",
+    "tail", "take", "to_numpy", "up_projections", "visible", "windows", "writable", "write_branches", "write_single",
+    "yarn_mscale", "zero_dead", "zeros",
+]
 
-for name in __all__:            # a method is also available from the file that defines it: ops.experts.route
+for name in NAMESPACE.names():  # a method is also available from the file that defines it: ops.experts.route
     op = globals()[name]
     if hasattr(op, "__self__"):
         setattr(sys.modules[op.__func__.__module__], name, op)

@@ -12,16 +12,13 @@ In the expanded form, every head computes its keys and values from c and attends
 In the absorbed form, W_UK is applied to the queries and W_UV after the sum over s, so heads attend to c itself. The
 order of the products differs, the result is the same. Decoding uses this form.
 """
-from collections.abc import Mapping
 
 import numpy as np
 
 from engram_ref.model_config import AttentionConfig
 from engram_ref.ops.composite import Composite
-from engram_ref.ops.record import Record, ignore
+from engram_ref.ops.record import Parameters, Record, ignore
 from engram_ref.ops.rope import softmax_scale
-
-Parameters = Mapping[str, np.ndarray]
 
 
 def visible(positions: np.ndarray, n_keys: int) -> np.ndarray:

@@ -12,19 +12,14 @@ and columns approximately.
 Source: mHC, arXiv 2512.24880. DeepSeek's code computes the transpose of H_res and applies it transposed.
 """
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from engram_ref.checks import check_shapes
 from engram_ref.model_config import HyperConfig
 from engram_ref.ops.experts import Experts
+from engram_ref.ops.record import Parameters
 
-Parameters = Mapping[str, np.ndarray]
-
-
-HEAD_FLOOR = 1e-6
-"""Added to every weight of DeepSeek-V4's learned collapse."""
+HEAD_FLOOR = 1e-6       # added to every weight of DeepSeek-V4's learned collapse
 
 
 def expand(x: np.ndarray, n_branches: int) -> np.ndarray:

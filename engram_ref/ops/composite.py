@@ -5,7 +5,7 @@ composition with a fused op. Every stage is passed to `record(stage, array)`, so
 store it.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -13,9 +13,7 @@ from numpy.typing import DTypeLike
 from engram_ref.config import EngramConfig
 from engram_ref.errors import InputError
 from engram_ref.ops.conv import Conv
-from engram_ref.ops.record import Record, ignore
-
-Parameters = Mapping[str, np.ndarray]
+from engram_ref.ops.record import Parameters, Record, ignore
 
 
 def check_step(ops: Conv, ids: np.ndarray, history: np.ndarray, max_ngram: int) -> None:
@@ -59,16 +57,11 @@ class Composite(Conv):
                        eos_id: int | None = None) -> np.ndarray:
         """Compute the rows of several layers from raw ids: canonicalise once, then address each layer.
 
-        ids           int64 [B, T] raw, DEAD allowed
-        canonical     int64 [V], canonical id of every raw id; None if raw ids are hashed
-        history       int64 [B, N-1] canonical, oldest first
-        multipliers   int64 [Y, N], of Y layers
-        primes        int64 [Y, C]
-        offsets       int64 [Y, C], to get flat rows; None for rows per column
-        pad_id        canonical id that replaces hidden tokens if eos_id is None
-        eos_id        canonical id that ends a document and replaces hidden tokens, or None
-        returns       int64 [Y, B, T, C]
-        raises        InputError for an id outside the map
+        ids         int64 [B, T] raw, DEAD allowed
+        canonical   int64 [V], canonical id of every raw id; None if raw ids are hashed
+        others      as for address; multipliers, primes and offsets of Y layers: [Y, N], [Y, C], [Y, C]
+        returns     int64 [Y, B, T, C]
+        raises      InputError for an id outside the map
         """
         hashed = ids if canonical is None else self.canonicalise(ids, canonical)      # [B, T]
         return self.stack([self.address(hashed, history, m, p, None if offsets is None else offsets[y], pad_id, eos_id)

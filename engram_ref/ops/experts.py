@@ -9,19 +9,15 @@ Group-limited routing first keeps the groups with the highest scores. A group's 
 (V3), or the best alone (V2). Ties always go to the lowest index.
 """
 
-from collections.abc import Mapping
-
 import numpy as np
 
 from engram_ref.model_config import ExpertsConfig
 from engram_ref.ops.attention import Attention
-from engram_ref.ops.record import Record, ignore
+from engram_ref.ops.record import Parameters, Record, ignore
 
 NORM_FLOOR = 1e-20      # added to the sum of the chosen scores, so that all-zero scores give zero weights
 GROUP_BEST = {"best": 1, "best_two": 2}
 """Number of experts whose scores add up to a group's score; it does not depend on K."""
-
-Parameters = Mapping[str, np.ndarray]
 
 
 def sqrt_softplus(z: np.ndarray) -> np.ndarray:

@@ -1,9 +1,10 @@
-"""The record function: a composition calls record(stage, array) for each stage that it computes."""
+"""Types of a composition's arguments. It calls record(stage, array) for each stage that it computes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 import numpy as np
 
+Parameters = Mapping[str, np.ndarray]
 Record = Callable[[str, np.ndarray], None]
 
 

@@ -82,7 +82,7 @@ def convert(argument: object, adapter: Adapter) -> object:
         return adapter.to(argument)
     if isinstance(argument, type):
         return adapter.dtype(argument)
-    if isinstance(argument, dict):
+    if isinstance(argument, Mapping):
         return {name: convert(part, adapter) for name, part in argument.items()}
     if isinstance(argument, list | tuple):
         return type(argument)(convert(part, adapter) for part in argument)

@@ -18,9 +18,9 @@ from engram_ref.oracle.check.diagnose import diagnose
 from engram_ref.oracle.check.judge import StageResult, judge
 from engram_ref.oracle.check.report import difference
 from engram_ref.oracle.encoding import decode_all
-from engram_ref.oracle.kit.read import Kit, read_kit
+from engram_ref.oracle.kit.read import read_kit
 from engram_ref.oracle.noise import FLOAT64, measure
-from engram_ref.oracle.run import Adapter, Stages, run
+from engram_ref.oracle.run import Adapter, Stages, convert, run
 from engram_ref.oracle.vectors import read
 
 Convert = Callable[[np.ndarray], Any] | None
@@ -91,11 +91,7 @@ def case_of(op: str, name: str, arguments: Mapping[str, object], outputs: Sequen
 
 def converted(argument: Any, to: Convert) -> Any:
     """Return copies of all arrays in an argument, converted to arrays of the port."""
-    if isinstance(argument, Mapping):
-        return {name: converted(part, to) for name, part in argument.items()}
-    if not isinstance(argument, np.ndarray):
-        return argument
-    return argument.copy() if to is None else to(argument.copy())
+    return convert(argument, Adapter(lambda array: array.copy() if to is None else to(array.copy())))
 
 
 def answers_of(call: Callable[[], Any], names: Sequence[str]) -> Stages:
@@ -143,7 +139,8 @@ def check_calls(calls: Sequence[Call], names: Sequence[str], vectors: Vectors = 
     raise AssertionError("\n".join(lines))
 
 
-def failing(cases: Sequence[Case], answers: Mapping[str, Stages], vectors: Vectors) -> dict[str, list[StageResult]]:
+def failing(cases: Sequence[Case], answers: Mapping[str, Stages],
+            vectors: Vectors = NO_VECTORS) -> dict[str, list[StageResult]]:
     """Return the results of the cases with a difference, by name; stages without an answer are left out.
 
     answers   case -> stage -> array
@@ -166,4 +163,4 @@ def explained(case: Case, results: Sequence[StageResult], vectors: Vectors = NO_
     wrong = next(result for result in results if not result.ok)
     if wrong.wrong is None:
         return f"{case.name}, stage {wrong.stage}: expected {wrong.status} {wrong.expected}, found {wrong.found}"
-    return "\n".join(difference(Kit(vectors, "", ""), case, wrong))
+    return "\n".join(difference(vectors, case, wrong))

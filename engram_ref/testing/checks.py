@@ -16,10 +16,9 @@ from engram_ref.layout import layout
 from engram_ref.model.engram import engram, start_state
 from engram_ref.model.engram_parameters import check_parameters, weight_dtype
 from engram_ref.ops.codecs import round_bf16
-from engram_ref.oracle.small_modules import random_parameters
 from engram_ref.presets import preset
 from engram_ref.testing.answers import Call, Convert, case_of, check_calls, converted
-from engram_ref.testing.draw import picker, random_history, random_shape, random_text
+from engram_ref.testing.draw import picker, random_history, random_parameters, random_shape, random_text
 
 Parameters = Mapping[str, np.ndarray]
 LARGEST = {"hidden_size": 16, "row_width": 32, "n_heads": 2}

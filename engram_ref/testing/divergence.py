@@ -14,7 +14,6 @@ from engram_ref.oracle.cases import Case
 from engram_ref.oracle.check.judge import StageResult
 from engram_ref.oracle.check.report import difference
 from engram_ref.oracle.compare import same
-from engram_ref.oracle.kit.read import Kit
 from engram_ref.oracle.noise import CONFIDENCE
 from engram_ref.oracle.run import Stages, adapter_of, run
 from engram_ref.testing.answers import NO_VECTORS, answers_of, case_of
@@ -61,7 +60,7 @@ def first_divergence(model_a: Ops | str | Callable[..., Any], model_b: Ops | str
                 differ &= ~(np.abs(one.astype(np.float64) - other.astype(np.float64)) <= allowed)
         if differ.any():
             result = StageResult(stage.name, "differs", differ, one, other)
-            return Divergence(stage.name, "\n".join(difference(Kit(NO_VECTORS, "", ""), case, result)))
+            return Divergence(stage.name, "\n".join(difference(NO_VECTORS, case, result)))
     return None
 
 

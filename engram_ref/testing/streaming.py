@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -12,38 +13,29 @@ from engram_ref.errors import InputError, check_name, described
 from engram_ref.oracle.cases import Case
 from engram_ref.oracle.check.diagnose import diagnose
 from engram_ref.oracle.run import Stages
-from engram_ref.oracle.streams import play
+from engram_ref.oracle.streams import SnapshotStream, play
 from engram_ref.testing.answers import NO_VECTORS, Convert, answers_of, case_of, converted, explained, failing
-from engram_ref.testing.checks import check_arguments, random_inputs
+from engram_ref.testing.checks import Parameters, check_arguments, random_inputs
 from engram_ref.testing.draw import random_text
 from engram_ref.testing.schedules import ACTIONS, Schedule, random_schedule, shortest, steps_of, timeline
 
 
-class StepStream:
-    """A stream of a function (*inputs, state) -> (answer, state); the states of all feeds are kept for rollbacks."""
+class StepStream(SnapshotStream):
+    """A stream of a function (*inputs, state) -> (answer, state)."""
 
-    def __init__(self, step: Callable[..., Any], states: Sequence[tuple[int, Any]] = ((0, None),)):
-        self.step, self.states = step, list(states)        # tokens of a feed, and the state after it
+    def __init__(self, step: Callable[..., Any]):
+        super().__init__(None)
+        self.step = step
 
     def feed(self, *inputs: Any) -> Any:
         """Return the answer for the next tokens."""
-        answer, state = self.step(*inputs, self.states[-1][1])
-        self.states.append((inputs[0].shape[1], state))
+        self.past.append((inputs[0].shape[1], self.state))
+        answer, self.state = self.step(*inputs, self.state)
         return answer
-
-    def rollback(self, tokens: Sequence[int]) -> None:
-        """Forget the newest feeds."""
-        left = tokens[0]
-        while left > 0:
-            left -= self.states.pop()[0]
 
     def reorder(self, rows: list[int]) -> None:
         """Select rows of every array in the state."""
-        self.states = [(0, selected(self.states[-1][1], rows))]
-
-    def fork(self) -> "StepStream":
-        """Return a copy, which shares the states."""
-        return StepStream(self.step, self.states)
+        self.state, self.past = selected(self.state, rows), []
 
 
 def selected(state: Any, rows: list[int]) -> Any:
@@ -85,7 +77,7 @@ class Port:
 
 
 def check_streaming(make_stream: Callable[[int], Any], config: EngramConfig | str,
-                    parameters: Mapping[str, np.ndarray] | None = None, *, layer_id: int | None = None,
+                    parameters: Parameters | None = None, *, layer_id: int | None = None,
                     schedules: int = 40, seed: int = 0, actions: Sequence[str] = ACTIONS, to: Convert = None) -> None:
     """Check that a port computes the same when a text arrives in chunks, and is rolled back, reordered and forked.
 
@@ -117,20 +109,21 @@ def check_streaming(make_stream: Callable[[int], Any], config: EngramConfig | st
         if not callable(getattr(stream, action, None)):
             raise InputError("make_stream", f"a step function, or a stream with the method {action}",
                              described(stream), "list the methods that it has: actions=['feed', ...]")
-    seed, failed, cases, answers = integer("seed", seed), [], list[Case](), dict[str, Stages]()
+    seed, runs, failed = integer("seed", seed), list[Run](), list[tuple[Callable[[Schedule], Run], Schedule]]()
     for number in range(integer("schedules", schedules, 1)):
-        trial = Trial(make_stream, config, layer, parameters, (seed, number), to)
-        schedule = random_schedule(np.random.default_rng(trial.seed), config.max_ngram, actions)
-        case, found, raised = trial.run(schedule)
-        cases.append(case)
-        answers[case.name] = found
-        if raised or failing([case], answers, NO_VECTORS):
+        trial: Callable[[Schedule], Run] = partial(run_schedule, make_stream, config, layer, parameters, to,
+                                                   (seed, number))
+        schedule = random_schedule(np.random.default_rng([seed, number]), config.max_ngram, actions)
+        runs.append(trial(schedule))
+        if runs[-1].wrong:
             failed.append((trial, schedule))
     if failed:
         trial, schedule = failed[0]
-        schedule = shortest(schedule, trial.fails)
-        names = diagnose(replace(NO_VECTORS, cases=tuple(cases)), answers, failing(cases, answers, NO_VECTORS)).lines
-        raise AssertionError("\n".join([*trial.explained(schedule), *names]))
+        schedule = shortest(schedule, lambda smaller: trial(smaller).wrong)
+        cases, answers = tuple(run.case for run in runs), {run.case.name: run.answers for run in runs}
+        named = diagnose(replace(NO_VECTORS, cases=cases), answers, failing(cases, answers)).lines
+        raise AssertionError("\n".join([trial(schedule).difference, f"shortest failing schedule, B = {schedule.batch}:",
+                                        *timeline(steps_of(schedule)), *named]))
 
 
 def as_stream(stream: Any) -> Any:
@@ -139,50 +132,46 @@ def as_stream(stream: Any) -> Any:
 
 
 @dataclass(frozen=True)
-class Trial:
-    """A port and a text, which depends on the seed and the size of the schedule."""
+class Run:
+    """The case of a schedule, the port's answers, and the error that it raised or ""."""
 
-    make_stream: Callable[[int], Any]
-    config: EngramConfig
-    layer: int
-    parameters: Mapping[str, np.ndarray] | None
-    seed: tuple[int, int]
-    to: Convert
+    case: Case
+    answers: Stages
+    error: str = ""
 
-    def fails(self, schedule: Schedule) -> bool:
-        """Return whether the port raises an exception or gives a wrong answer."""
-        case, answers, error = self.run(schedule)
-        return bool(error or failing([case], {case.name: answers}, NO_VECTORS))
+    @property
+    def wrong(self) -> bool:
+        """Whether the port raised an exception or gave a wrong answer."""
+        return bool(self.error or failing([self.case], {self.case.name: self.answers}))
 
-    def explained(self, schedule: Schedule) -> list[str]:
-        """Return what differs, and the schedule, of which the last step fails, as a timeline."""
-        case, answers, error = self.run(schedule)
-        failures = failing([case], {case.name: answers}, NO_VECTORS)
-        return [error or explained(case, failures[case.name]), f"shortest failing schedule, B = {schedule.batch}:",
-                *timeline(steps_of(schedule))]
+    @property
+    def difference(self) -> str:
+        """What is wrong."""
+        return self.error or explained(self.case, failing([self.case], {self.case.name: self.answers})[self.case.name])
 
-    def run(self, schedule: Schedule) -> tuple[Case, Stages, str]:
-        """Return the case of a schedule, the port's answers, and the error that it raised or ""."""
-        steps, config = steps_of(schedule), self.config
-        rng, feeds = np.random.default_rng([*self.seed, 1]), [i for i, step in enumerate(steps) if step[1] == "feed"]
-        shape = schedule.batch, sum(steps[i][2] for i in feeds)
-        columns: dict[str, Any] = {}
-        rest: dict[str, object] = {"config": config, "steps": steps}
-        if self.parameters is None:
-            columns["canonical_ids"] = random_text(rng, config, shape)
-            op, stage, state, rest["layer_id"] = "addressing_stream", "rows", "history", self.layer
-        else:
-            inputs = random_inputs(rng, config, self.layer, shape, self.parameters["value_weight"].dtype.type)
-            columns |= zip(("hidden", "rows", "dead"), inputs, strict=True)
-            op, stage, state, rest["parameters"] = "engram_stream", "output", "taps", {"parameters": self.parameters}
-        outputs = [f"{i}.{name}" for i in feeds for name in (stage, state)]
-        case = case_of(op, f"{config.name}, schedule {self.seed[1]}", rest | columns, outputs,
-                       floats=stage == "output")
-        try:
-            port = Port(as_stream(self.make_stream(schedule.batch)), schedule.batch, self.to)
-            answers = play(steps, columns, port, np.asarray)
-        except AssertionError as error:
-            return case, {}, str(error)
-        except Exception as error:      # the port may raise anything
-            return case, {}, f"the port raised {type(error).__name__}: {error}"
-        return case, {f"{i}.{stage}": array for i, array in zip(feeds, answers, strict=True)}, ""
+
+def run_schedule(make_stream: Callable[[int], Any], config: EngramConfig, layer: int, parameters: Parameters | None,
+                 to: Convert, seed: tuple[int, int], schedule: Schedule) -> Run:
+    """Run a schedule on a text, which depends on the seed and the size of the schedule."""
+    steps = steps_of(schedule)
+    rng, feeds = np.random.default_rng([*seed, 1]), [i for i, step in enumerate(steps) if step[1] == "feed"]
+    shape = schedule.batch, sum(steps[i][2] for i in feeds)
+    columns: dict[str, Any] = {}
+    rest: dict[str, object] = {"config": config, "steps": steps}
+    if parameters is None:
+        columns["canonical_ids"] = random_text(rng, config, shape)
+        op, stage, state, rest["layer_id"] = "addressing_stream", "rows", "history", layer
+    else:
+        inputs = random_inputs(rng, config, layer, shape, parameters["value_weight"].dtype.type)
+        columns |= zip(("hidden", "rows", "dead"), inputs, strict=True)
+        op, stage, state, rest["parameters"] = "engram_stream", "output", "taps", {"parameters": parameters}
+    case = case_of(op, f"{config.name}, schedule {seed[1]}", rest | columns,
+                   [f"{i}.{name}" for i in feeds for name in (stage, state)], floats=stage == "output")
+    try:
+        port = Port(as_stream(make_stream(schedule.batch)), schedule.batch, to)
+        answers = play(steps, columns, port, np.asarray)
+    except AssertionError as error:
+        return Run(case, {}, str(error))
+    except Exception as error:      # the port may raise anything
+        return Run(case, {}, f"the port raised {type(error).__name__}: {error}")
+    return Run(case, {f"{i}.{stage}": array for i, array in zip(feeds, answers, strict=True)})

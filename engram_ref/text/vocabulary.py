@@ -63,10 +63,7 @@ class Vocabulary(ReadOnlyArrays):
 
     @classmethod
     def from_file(cls, path: str | Path) -> "Vocabulary":
-        """Load any tokenizer.json and build its canonical map (about a second for 129,280 ids).
-
-        Raises InputError if the file is missing or cannot be read as a tokenizer.
-        """
+        """Load any tokenizer.json and build its canonical map (about a second for 129,280 ids). Raises InputError."""
         tokenizer, path = read_tokenizer(path), Path(path)
         size = tokenizer.get_vocab_size(with_added_tokens=True)
         spellings = [tokenizer.id_to_token(i) for i in range(size)]

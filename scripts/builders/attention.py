@@ -9,9 +9,9 @@ from engram_ref.model.declarations import attention_shapes
 from engram_ref.model_config import YarnConfig
 from engram_ref.oracle.slow import attention as slow
 from engram_ref.oracle.slow import rope
-from engram_ref.oracle.small_models import MLA, MLA_LATENT, YARN, slow_attention_config
-from engram_ref.oracle.small_modules import as_lists
 from scripts.builders.planned import bf16, case, rng_of
+from scripts.builders.small_models import MLA, MLA_LATENT, YARN, slow_attention_config
+from scripts.builders.small_modules import as_lists
 
 WIDTH = 7
 WIDE_YARN = YarnConfig(factor=40.0, mscale=1.0)
@@ -30,7 +30,7 @@ def rotations():
                    slow=lambda yarn: rope.yarn_mscale(yarn and vars(yarn)))
         yield case(f"half_split_order/{title}", flags="positions", dim=dim,
                    slow=lambda dim: [*range(0, dim, 2), *range(1, dim, 2)])
-    positions, speeds = np.array([[0, 1, 2], [40_000, 40_001, 40_002]]), np.array([1.0, 0.01])
+    positions, speeds = np.array([[0, 1, 2], [1_000_003, 1_000_005, 1_000_007]]), np.array([1.0, 0.01])
     yield case("angles/far", flags="positions", positions=positions, frequency=speeds,
                slow=lambda positions, frequency: [p * f for p in positions.ravel() for f in frequency])
     for title, shape in (("heads", (2, 3, 3, 4)), ("shared", (2, 3, 4)), ("empty", (1, 0, 2, 4)),

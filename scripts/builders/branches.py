@@ -4,8 +4,8 @@ import numpy as np
 
 from engram_ref.model_config import HyperConfig
 from engram_ref.oracle.slow import branches as slow
-from engram_ref.oracle.small_modules import as_lists
 from scripts.builders.planned import case, rng_of
+from scripts.builders.small_modules import as_lists
 
 EPS = 1e-6
 SHAPES = {"batch": (2, 3, 3, 5), "one-token": (1, 1, 4, 2), "empty": (2, 0, 2, 3), "one-branch": (1, 2, 1, 3)}

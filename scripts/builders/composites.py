@@ -5,11 +5,11 @@ from dataclasses import replace
 import numpy as np
 
 from engram_ref import ops
-from engram_ref.oracle.emulated_rounding import emulated_project, integer_case
-from engram_ref.oracle.small_modules import slow_gated
 from scripts.builders.codecs import NO_FLOOR
+from scripts.builders.emulated_rounding import emulated_project, integer_case
 from scripts.builders.modules import CONFIGS, module_arguments, terms_of
 from scripts.builders.planned import Other, case, rng_of
+from scripts.builders.small_modules import slow_gated
 
 
 def composites():

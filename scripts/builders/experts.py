@@ -7,9 +7,9 @@ import numpy as np
 from engram_ref.model.declarations import expert_shapes
 from engram_ref.model_config import ExpertsConfig
 from engram_ref.oracle.slow import experts as slow
-from engram_ref.oracle.small_models import EXPERTS, GROUPED, V2_EXPERTS, slow_experts_config
-from engram_ref.oracle.small_modules import as_lists
 from scripts.builders.planned import case, lines, rng_of
+from scripts.builders.small_models import EXPERTS, GROUPED, V2_EXPERTS, slow_experts_config
+from scripts.builders.small_modules import as_lists
 
 WIDTH = 7
 V4 = replace(EXPERTS, n_shared_experts=0, scoring_func="sqrt_softplus", norm_topk_prob=False)

@@ -8,9 +8,9 @@ from engram_ref.addressing import Addressing, addressing_of
 from engram_ref.ops import DEAD
 from engram_ref.oracle.slow import addressing as slow_addressing
 from engram_ref.oracle.slow import hashing, primes
-from engram_ref.oracle.small_modules import DEMO, QWEN, V41
 from engram_ref.presets import preset, presets
 from scripts.builders.planned import case, rng_of
+from scripts.builders.small_modules import DEMO, QWEN, V41
 from scripts.builders.streams import STEPS, columns_of, history_of, marked, marks_in, stream_case
 
 BOTH_MARKS = replace(QWEN, name="both-marks", pad_id=7, dead_barrier=True, max_ngram=4, table_sizes=(23, 31, 37))

@@ -8,7 +8,9 @@ import numpy as np
 from engram_ref.ops import DEAD
 from engram_ref.oracle.slow import transformer
 from engram_ref.oracle.slow.transformer import under
-from engram_ref.oracle.small_models import (
+from engram_ref.presets import GATES
+from scripts.builders.planned import case, rng_of
+from scripts.builders.small_models import (
     DENSE,
     ENGRAM,
     FULL,
@@ -20,8 +22,6 @@ from engram_ref.oracle.small_models import (
     random_model,
     slow_forward,
 )
-from engram_ref.presets import GATES
-from scripts.builders.planned import case, rng_of
 from scripts.builders.streams import (
     RAGGED,
     STEPS,

@@ -14,11 +14,11 @@ from engram_ref.config import CHOICES
 from engram_ref.ops import DEAD
 from engram_ref.oracle.slow import module as slow
 from engram_ref.oracle.slow import primes
-from engram_ref.oracle.small_modules import DEMO
 from engram_ref.presets import preset
 from scripts.builders import solved_backbone, solved_codecs, solved_modules
 from scripts.builders.integers import slow_constants, slow_mix, slow_table_rows
 from scripts.builders.planned import case, each
+from scripts.builders.small_modules import DEMO
 
 RELEASED = ("deepseek-v4.1-flash", "engram-27b", "demo", "qwen4exp-ple")
 LONG = replace(preset("deepseek-v4.1-flash"), name="past-2^31-rows", layer_ids=(1,), table_sizes=(150_000_000,) * 3)

@@ -10,11 +10,11 @@ from engram_ref import ops
 from engram_ref.model.declarations import expert_shapes
 from engram_ref.model_config import ExpertsConfig, HyperConfig
 from engram_ref.oracle.slow import branches as slow
-from engram_ref.oracle.small_models import MLA_LATENT
 from scripts.builders.attention import parts, slow_layer, terms_of
 from scripts.builders.branches import matrices, site, slow_maps
 from scripts.builders.experts import CONFIGS, slow_moe, slow_route
 from scripts.builders.planned import bf16, case, rng_of
+from scripts.builders.small_models import MLA_LATENT
 
 WIDTH = 4
 BIASES = {"far-bias": (2.0**40, 2.0**40), "negative-bias": (-3.0, -0.5), "no-bias": (0.0, 0.0)}

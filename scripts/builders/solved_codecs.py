@@ -11,10 +11,10 @@ import numpy as np
 
 from engram_ref import ops
 from engram_ref.oracle.compare import to_bf16
-from engram_ref.oracle.small_modules import slow_engram
 from scripts.builders.codecs import NO_FLOOR, slow_dequantise
 from scripts.builders.modules import terms_of
 from scripts.builders.planned import Other, bf16, case, rng_of
+from scripts.builders.small_modules import slow_engram
 from scripts.builders.solved_modules import (
     KEYS,
     PLAIN_FP8,

@@ -8,8 +8,8 @@ import numpy as np
 
 from engram_ref.ops import DEAD
 from engram_ref.oracle.slow import module as slow
-from engram_ref.oracle.small_modules import as_lists, demo_names
 from scripts.builders.planned import case, rng_of
+from scripts.builders.small_modules import as_lists, demo_names
 
 ONE = ["main", "feed", 1]
 STEPS = {

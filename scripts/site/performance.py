@@ -12,17 +12,7 @@ import matplotlib
 from figures import describe
 from introspect import plain, table
 
-from engram_ref.bench.report import (
-    cells,
-    chart,
-    heading,
-    machine_text,
-    newest,
-    notes,
-    sizes_text,
-    status_counts,
-    time_text,
-)
+from engram_ref.bench.report import cells, chart, heading, machine_text, newest, notes, sizes_text, status_counts
 
 HERE = Path(__file__).parent
 
@@ -89,6 +79,18 @@ def threads_text(result: dict) -> str:
     threading = result["threading"]
     return (f"Multithreaded benchmarks used {plain(threading['kernels'])} and {threading['blas']} BLAS threads. "
             f"Every variant was measured at least {result['rounds']} times.")
+
+
+def time_text(seconds: float) -> str:
+    """A duration with a suitable unit.
+
+    >>> time_text(9.3e-07), time_text(0.0123), time_text(2.5)
+    ('930 ns', '12.3 ms', '2.5 s')
+    """
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("us", 1e-6)):
+        if seconds >= size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds * 1e9:.3g} ns"
 
 
 def main() -> None:

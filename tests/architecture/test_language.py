@@ -13,7 +13,7 @@ AVOIDED = {
 }
 FILES = [*ROOT.glob("*.md"), *(path for folder in ("engram_ref", "scripts", "tests", "tutorials", "docs")
                                for pattern in ("*.py", "*.md") for path in (ROOT / folder).rglob(pattern)
-                               if path != Path(__file__))]
+                               if path != Path(__file__)), *(ROOT / "engram_ref" / "oracle").rglob("*.json")]
 
 
 def uses_of(phrase, text):

@@ -11,7 +11,8 @@ from tests.compare import assert_close
 pytest.importorskip("numba", reason="numba is not installed")
 from engram_ref.backends import numba as fast
 from engram_ref.backends.numba import _buffers, tables
-from engram_ref.oracle.small_modules import V41, random_parameters
+from engram_ref.testing.draw import random_parameters
+from scripts.builders.small_modules import V41
 from tests.parity.numba_kernels import copied, decoded
 
 SIZES = np.array([50, 70, 110])

@@ -7,7 +7,7 @@ import pytest
 
 from engram_ref.model.state import DecodeState
 from engram_ref.model.transformer import forward
-from engram_ref.oracle.small_models import FULL, random_ids, random_model
+from scripts.builders.small_models import FULL, random_ids, random_model
 from tests.compare import assert_close
 
 torch = pytest.importorskip("torch", reason="torch is not installed")

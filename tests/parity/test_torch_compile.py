@@ -4,7 +4,7 @@ import pytest
 
 from engram_ref.model.engram import apply_module, engram
 from engram_ref.ops.gate import ROOTS
-from engram_ref.oracle.small_modules import DIALECTS, V41
+from scripts.builders.small_modules import DIALECTS, V41
 from tests.compare import assert_close
 from tests.op_cases import op_of
 from tests.op_cases_floats import CASES, FLOATS

@@ -9,8 +9,8 @@ from engram_ref import Addressing, EngramState, InputError, Trace, engram, ops, 
 from engram_ref.model.state import DecodeState
 from engram_ref.model.transformer import forward
 from engram_ref.ops import DEAD
-from engram_ref.oracle.small_models import FULL, random_ids, random_model
-from engram_ref.oracle.small_modules import DEMO, QWEN, random_inputs
+from scripts.builders.small_models import FULL, random_ids, random_model
+from scripts.builders.small_modules import DEMO, QWEN, random_inputs
 from tests.compare import assert_close
 from tests.unit.test_streaming import STREAMS
 

@@ -9,8 +9,8 @@ from engram_ref import Trace, engram, ops, residual, start_state
 from engram_ref.model.generate import generate
 from engram_ref.model.state import DecodeState
 from engram_ref.model.transformer import forward
-from engram_ref.oracle.small_models import FULL, MODELS, random_ids, random_model
-from engram_ref.oracle.small_modules import DIALECTS, V41, random_inputs
+from scripts.builders.small_models import FULL, MODELS, random_ids, random_model
+from scripts.builders.small_modules import DIALECTS, V41, random_inputs
 from tests.bounds import module_scale
 from tests.compare import assert_close
 from tests.op_cases import Case

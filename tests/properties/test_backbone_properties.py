@@ -17,7 +17,7 @@ from engram_ref.model_config import (
 )
 from engram_ref.ops import routed_grouped, routed_naive, select_experts, sinkhorn
 from engram_ref.oracle.slow import experts as slow_experts
-from engram_ref.oracle.small_models import ENGRAM, VOCABULARY, random_ids, random_model
+from scripts.builders.small_models import ENGRAM, VOCABULARY, random_ids, random_model
 from tests.compare import assert_close
 
 few = settings(derandomize=True, deadline=None, database=None, max_examples=25)

@@ -17,7 +17,7 @@ from engram_ref.model.accounting import (
 )
 from engram_ref.model.parameters import shapes
 from engram_ref.model_presets import model_preset, model_presets
-from engram_ref.oracle.small_models import DENSE, FULL, HEAD, MODELS, PLAIN, random_model
+from scripts.builders.small_models import DENSE, FULL, HEAD, MODELS, PLAIN, random_model
 
 FIGURES = [
     ("dense-4b", "total_one_vocab", 4_133_528_660, "4.1B", "rounded"),

@@ -9,7 +9,7 @@ from engram_ref import ops
 from engram_ref.model.declarations import attention_shapes
 from engram_ref.model_config import AttentionConfig
 from engram_ref.oracle.slow import attention as slow
-from engram_ref.oracle.small_models import MLA, MLA_LATENT, slow_attention_config
+from scripts.builders.small_models import MLA, MLA_LATENT, slow_attention_config
 from tests.compare import assert_close
 
 ONE = AttentionConfig(1, 1, 2, 1, 1, None, 1e-20)

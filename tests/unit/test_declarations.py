@@ -8,7 +8,7 @@ import pytest
 from engram_ref import model_preset, model_presets, preset
 from engram_ref.model import declarations
 from engram_ref.model.accounting import PARTS
-from engram_ref.oracle.small_models import V2_EXPERTS
+from scripts.builders.small_models import V2_EXPERTS
 
 GROUPS = {"weight": {"matrix", "vector", "conv", "embedding", "output"}, "table": {"table"},
           "constant": {"table", ""}, "statistic": {""}}

@@ -11,7 +11,7 @@ from engram_ref import InputError, Trace, ops
 from engram_ref.backends import replace
 from engram_ref.model.state import DecodeState
 from engram_ref.model.transformer import forward
-from engram_ref.oracle.small_models import FULL, MODELS, PLAIN, random_ids, random_model
+from scripts.builders.small_models import FULL, MODELS, PLAIN, random_ids, random_model
 from tests.compare import assert_close
 
 LENGTH = 13

@@ -12,8 +12,8 @@ from engram_ref.model.engram_parameters import initialise
 from engram_ref.model.generate import generate
 from engram_ref.model.state import DecodeState
 from engram_ref.model.transformer import forward
-from engram_ref.oracle.small_models import FULL, random_ids, random_model
-from engram_ref.oracle.small_modules import DEMO, V41, random_inputs
+from scripts.builders.small_models import FULL, random_ids, random_model
+from scripts.builders.small_modules import DEMO, V41, random_inputs
 
 COUNTED = ("as_array", "as_int64", "first_non_finite", "place", "append")
 

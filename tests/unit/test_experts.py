@@ -18,7 +18,7 @@ from engram_ref.ops import (
     swiglu,
 )
 from engram_ref.oracle.slow import experts as slow
-from engram_ref.oracle.small_models import EXPERTS, GROUPED, V2_EXPERTS, slow_experts_config
+from scripts.builders.small_models import EXPERTS, GROUPED, V2_EXPERTS, slow_experts_config
 from tests.compare import assert_close
 
 D = 7

@@ -7,7 +7,7 @@ from engram_ref import InputError
 from engram_ref.model.generate import generate
 from engram_ref.model.transformer import forward
 from engram_ref.ops import sample
-from engram_ref.oracle.small_models import FULL, MODELS, random_ids, random_model
+from scripts.builders.small_models import FULL, MODELS, random_ids, random_model
 
 
 def step_by_step(parameters, prompt, config, new_tokens, temperature=0.0, rng=None):

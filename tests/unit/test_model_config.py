@@ -7,7 +7,7 @@ import pytest
 from engram_ref import InputError, preset
 from engram_ref.model_config import BackboneConfig, ExpertsConfig, HyperConfig, ModelConfig
 from engram_ref.model_presets import model_preset, model_presets
-from engram_ref.oracle.small_models import DENSE, ENGRAM, EXPERTS, FULL, MLA, PLAIN
+from scripts.builders.small_models import DENSE, ENGRAM, EXPERTS, FULL, MLA, PLAIN
 
 NAMES = ("tiny", "small", "dense-4b", "moe-27b", "engram-27b", "engram-40b", "mhc-3b", "mhc-9b", "v3-like")
 

@@ -16,7 +16,7 @@ from engram_ref.model.engram import start_state
 from engram_ref.model.parameters import initialise
 from engram_ref.model.transformer import forward
 from engram_ref.ops.namespace import FIXED, NUMPY
-from engram_ref.oracle.small_modules import V41
+from scripts.builders.small_modules import V41
 from tests.compare import assert_close
 
 TINY = model_preset("tiny")

@@ -1,4 +1,4 @@
-"""Rounding as in the released model, bit for bit, against the emulation in oracle/emulated_rounding.py."""
+"""Rounding as in the released model, bit for bit, against the emulation in scripts/builders/emulated_rounding.py."""
 
 import math
 from dataclasses import replace
@@ -10,16 +10,16 @@ import pytest
 
 from engram_ref import Trace, engram, residual
 from engram_ref.ops import project
-from engram_ref.oracle.emulated_rounding import (
+from engram_ref.oracle.slow import module as slow
+from engram_ref.oracle.slow.codecs import to_bfloat16
+from engram_ref.oracle.slow.codecs import to_float32 as single
+from scripts.builders.emulated_rounding import (
     emulated_memory,
     emulated_project,
     emulated_requantise,
     integer_case,
 )
-from engram_ref.oracle.slow import module as slow
-from engram_ref.oracle.slow.codecs import to_bfloat16
-from engram_ref.oracle.slow.codecs import to_float32 as single
-from engram_ref.oracle.small_modules import slow_gated
+from scripts.builders.small_modules import slow_gated
 from tests.bounds import module_scale
 from tests.compare import assert_close
 

@@ -8,11 +8,11 @@ import pytest
 from engram_ref import InputError, Trace, engram, ops, preset
 from engram_ref.backends import load, replace
 from engram_ref.oracle.bugs import namespace_with
-from engram_ref.oracle.small_models import FULL, random_model
-from engram_ref.oracle.small_modules import random_parameters
 from engram_ref.testing import first_divergence
 from engram_ref.testing.checks import reduced
 from engram_ref.testing.divergence import traced_case
+from engram_ref.testing.draw import random_parameters
+from scripts.builders.small_models import FULL, random_model
 
 CONFIG = reduced(preset("demo"), 1)
 RNG = np.random.default_rng(0)

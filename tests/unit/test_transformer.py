@@ -9,7 +9,7 @@ from engram_ref import InputError, Trace
 from engram_ref.model.parameters import shapes
 from engram_ref.model.state import DecodeState
 from engram_ref.model.transformer import forward
-from engram_ref.oracle.small_models import FULL, MODELS, PLAIN, VOCABULARY, random_ids, random_model, slow_forward
+from scripts.builders.small_models import FULL, MODELS, PLAIN, VOCABULARY, random_ids, random_model, slow_forward
 from tests.compare import assert_close
 
 

@@ -11,7 +11,7 @@ from engram_ref import InputError
 from engram_ref.model.parameters import check, initialise, load, save, shapes
 from engram_ref.model.transformer import forward
 from engram_ref.model_presets import model_preset, model_presets
-from engram_ref.oracle.small_models import DENSE, FULL, HEAD, MODELS, PLAIN, random_ids, random_model
+from scripts.builders.small_models import DENSE, FULL, HEAD, MODELS, PLAIN, random_ids, random_model
 from tests.compare import assert_close
 
 BF16 = replace(FULL, name="bf16-tables", engram=replace(FULL.engram, table_codec="bf16"))

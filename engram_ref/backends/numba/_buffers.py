@@ -12,13 +12,8 @@ PADDING = 16
 """Elements added to buffer rows whose length is a power of two: the processor's store buffer confuses addresses
 that differ by a multiple of 4096 bytes."""
 
-STREAM_ABOVE = 2**22
-"""Results of more than this number of bytes are written with non-temporal stores."""
-
-
-MAX_KEPT = 2**29
-"""Maximum number of bytes of freed results that are kept for reuse."""
-
+STREAM_ABOVE = 2**22     # results of more than this number of bytes are written with non-temporal stores
+MAX_KEPT = 2**29         # maximum number of bytes of freed results that are kept for reuse
 _kept: dict[int, np.ndarray] = {}
 
 

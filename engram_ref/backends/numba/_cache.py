@@ -26,8 +26,7 @@ from engram_ref.errors import InputError
 from engram_ref.files import write_whole
 
 VARIABLE = "ENGRAM_REF_JIT_CACHE"
-SOURCES = ("backends/numba", "ops")
-"""Folders of the package that define the kernels and the constants in them."""
+SOURCES = ("backends/numba", "ops")         # folders that define the kernels and the constants in them
 
 
 def digest_of(package: Path, facts: Iterable[str] = ()) -> str:
@@ -47,10 +46,7 @@ def facts() -> list[str]:
 
 
 def open_folder(path: str) -> Path:
-    """Return the subfolder for the current sources, created if it is missing.
-
-    raises   InputError if it cannot be created or used, or if it belongs to a different user: its files are executed
-    """
+    """Return the subfolder for the current sources, created if it is missing; raise InputError if it is unusable."""
     folder = Path(path).expanduser().absolute() / digest_of(Path(__file__).parents[2], facts())
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)

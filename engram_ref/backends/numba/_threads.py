@@ -23,12 +23,8 @@ from engram_ref.errors import InputError
 MIN_PARALLEL_BYTES = 2**24
 """Calls that process fewer bytes use one thread: waking a thread takes longer than processing a megabyte."""
 
-CHUNKS_PER_THREAD = 4
-"""Chunks per thread if all threads start at once; an idle thread takes the next chunk."""
-
-SPIN = 2e-4
-"""Seconds for which the calling thread polls a helper before it sleeps."""
-
+CHUNKS_PER_THREAD = 4       # if all threads start at once; an idle thread takes the next chunk
+SPIN = 2e-4                 # seconds for which the calling thread polls a helper before it sleeps
 _limit = threading.local()
 
 
@@ -45,11 +41,7 @@ def thread_count() -> int:
 
 @contextmanager
 def threads(count: int) -> Iterator[None]:
-    """Use `count` threads inside the block for kernels called from this thread.
-
-    count    at least 1
-    raises   InputError for any other value
-    """
+    """Use `count` threads, at least 1, inside the block for kernels called from this thread."""
     if type(count) is not int or count < 1:
         raise InputError("threads", "an integer of at least 1", repr(count))
     before = getattr(_limit, "count", None)

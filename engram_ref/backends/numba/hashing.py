@@ -64,10 +64,7 @@ def table_rows(mixes: np.ndarray, primes: np.ndarray, out: np.ndarray | None = N
 def rows_of_layers(ids: np.ndarray, canonical: np.ndarray, history: np.ndarray, multipliers: np.ndarray,
                    primes: np.ndarray, offsets: np.ndarray | None, pad_id: int, eos_id: int | None,
                    out: np.ndarray | None) -> np.ndarray:
-    """Compute the rows of Y layers; as ops.composite.address_layers, but `canonical` is an empty array instead of None.
-
-    returns   int64 [Y, B, T, C]
-    """
+    """Compute the rows of Y layers; as ops.composite.address_layers, but `canonical` is an empty array for None."""
     ids, history, multipliers = (np.ascontiguousarray(array, dtype=np.int64) for array in (ids, history, multipliers))
     (B, T), (Y, C), N = ids.shape, primes.shape, multipliers.shape[1]
     check_shapes(history=(history, (B, N - 1)), multipliers=(multipliers, (Y, N)),
@@ -103,10 +100,7 @@ def fill_and_eos(pad_id: int, eos_id: int | None) -> tuple[int, int]:
 
 
 def columns_of(primes: np.ndarray, offsets: np.ndarray | None, mixes: int) -> Columns:
-    """Return the constants of the columns of all layers, concatenated.
-
-    mixes     number of mixes per token; each belongs to the same number of columns
-    """
+    """Return the constants of the columns of all layers; each of the `mixes` per token has equally many columns."""
     flat = np.asarray(primes, dtype=np.int64).flatten()
     shifts = np.zeros_like(flat) if offsets is None else np.asarray(offsets, dtype=np.int64).flatten()
     return Columns(flat, 1.0 / flat, shifts, is_fast(flat) and len(flat) // mixes % WIDTH == 0)
@@ -227,11 +221,7 @@ def _heads(mix, columns, column, H, rows, at, stream):
 
 @jit
 def _step(ids, history, packed, rows):
-    """Compute the rows of one token per sequence, from the newest id back to the oldest.
-
-    packed    as returned by `pack`
-    returns   False if the history or `packed` has the wrong shape; then nothing is read
-    """
+    """Compute the rows of one token per sequence; return False and read nothing if a shape is wrong."""
     N, C = history.shape[1] + 1, rows.shape[1]
     if len(history) != ids.size or packed.size != 3 * C + N + 3:
         return False

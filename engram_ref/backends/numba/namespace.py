@@ -3,7 +3,7 @@
 Ops without a kernel are inherited. `Fused` computes everything between two matrix products in one pass.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -14,11 +14,9 @@ from engram_ref.backends.numba._threads import thread_count, threads
 from engram_ref.checks import check_shapes
 from engram_ref.config import EngramConfig
 from engram_ref.ops.namespace import Ops
-from engram_ref.ops.record import Record, ignore
+from engram_ref.ops.record import Parameters, Record, ignore
 
 GEMM_TOKENS = 2048      # tokens whose keys are computed at once; with fewer, BLAS synchronises its threads more often
-
-Parameters = Mapping[str, np.ndarray]
 
 
 class Small(Ops):
@@ -179,10 +177,7 @@ class Fused(Steps):
     def _gates_and_value(self, parameters: Parameters, memory: np.ndarray, hidden: np.ndarray,
                          dead: np.ndarray | None, config: EngramConfig,
                          buffer: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Compute the gate of every branch, alpha [B, T, M], and the value that all branches use, [B, T, D].
-
-        buffer   [B, T, M, D], overwritten with keys
-        """
+        """Compute the gates [B, T, M] and the value of all branches [B, T, D]; write keys to buffer [B, T, M, D]."""
         B, T, M, D = hidden.shape
         check_shapes(memory=(memory, (B, T, config.memory_width)), query_gain=(parameters["query_gain"], (M, D)),
                      key_gain=(parameters["key_gain"], (M, D)),

@@ -35,12 +35,9 @@ def gather(table: np.ndarray, rows: np.ndarray, offsets: np.ndarray, out: np.nda
 
 def gather_dequantise(codes: np.ndarray, scales: np.ndarray, rows: np.ndarray, offsets: np.ndarray, rounded: bool,
                       out: np.ndarray | None = None) -> np.ndarray:
-    """Gather and decode rows of an FP8 table in one pass.
+    """Gather and decode rows [B, T, C], without offsets, of an FP8 table in one pass: float32 [B, T, C*W].
 
-    codes     uint8 [R, W], scales uint8 [R, W/32], both C-contiguous
-    rows      int64 [B, T, C] without offsets; offsets int64 [C]
     rounded   whether to round to the nearest bfloat16 numbers
-    returns   float32 [B, T, C*W]
     raises    InputError for wrong shapes or dtypes, or for a row outside the table
     """
     if codes.dtype != np.uint8 or scales.dtype != np.uint8 or codes.shape != (len(scales), scales.shape[1] * BLOCK):

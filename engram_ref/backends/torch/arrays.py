@@ -67,10 +67,7 @@ def first_non_finite(x: torch.Tensor) -> tuple[int, ...] | None:
 
 
 def check_together(arrays: Mapping[str, torch.Tensor | None]) -> None:
-    """Torch version of ops.arrays.check_together.
-
-    raises   InputError naming the first argument that is not a tensor, or two tensors on different devices
-    """
+    """Torch version of ops.arrays.check_together; the arguments must be tensors."""
     given = {name: array for name, array in arrays.items() if array is not None}
     first, device = "", None
     for name, array in given.items():

@@ -1,4 +1,4 @@
-"""Torch version of ops/gate.py."""
+"""Torch version of the functions in ops/gate.py."""
 
 import math
 
@@ -6,7 +6,6 @@ import torch
 
 from engram_ref.checks import check_shapes
 from engram_ref.ops.gate import ROOT_CLAMP
-from engram_ref.ops.namespace import Ops
 
 
 def sigmoid(x: torch.Tensor) -> torch.Tensor:
@@ -39,22 +38,3 @@ def copysign_sqrt(s: torch.Tensor) -> torch.Tensor:
 def zero_dead(alpha: torch.Tensor, dead: torch.Tensor) -> torch.Tensor:
     """Torch version of ops.gate.zero_dead."""
     return alpha.masked_fill(dead[..., None], 0.0)
-
-
-class Gate(Ops):
-    """Gates and scores on tensors; `gate` itself is inherited."""
-
-    __slots__ = ()
-    sigmoid = staticmethod(sigmoid)
-    score = staticmethod(score)
-    signed_sqrt = staticmethod(signed_sqrt)
-    copysign_sqrt = staticmethod(copysign_sqrt)
-    zero_dead = staticmethod(zero_dead)
-
-    def factored_score(self, hidden: torch.Tensor, key: torch.Tensor, query_gain: torch.Tensor, key_gain: torch.Tensor,
-                       eps: float | None) -> torch.Tensor:
-        """Torch version of ops.factored_score."""
-        D, gains = hidden.shape[-1], hidden.shape[2:]
-        check_shapes(key=(key, hidden.shape), query_gain=(query_gain, gains), key_gain=(key_gain, gains))
-        product = dot(hidden * (query_gain * key_gain), key)
-        return product * self.inverse_rms(hidden, eps)[..., 0] * self.inverse_rms(key, eps)[..., 0] / math.sqrt(D)

@@ -4,6 +4,9 @@ Ops that work on tensors unchanged are inherited. For three compositions in thei
 kernels, which are used if neither a trace nor autograd needs the intermediate values.
 """
 
+import inspect
+import math
+
 import torch
 
 from engram_ref.backends.torch import (
@@ -23,66 +26,29 @@ from engram_ref.backends.torch import (
     tables,
 )
 from engram_ref.backends.torch._tensors import Constant, Parameters, tensors, torch_dtype
+from engram_ref.checks import check_shapes
 from engram_ref.config import EngramConfig
+from engram_ref.ops.namespace import NUMPY, Ops
 from engram_ref.ops.record import Record, ignore
 
+TOPICS = (arrays, basic, caches, canonical, codecs, conv, experts, gate, hashing, loss, rope, sampling, tables)
+"""Files whose functions replace the ops of the same names."""
 
-class Small(gate.Gate):
-    """Small ops on tensors."""
+
+class Small(Ops):
+    """Small ops on tensors; the functions of TOPICS are added below."""
 
     __slots__ = ()
     backend = "torch"
     tensors = staticmethod(tensors)
 
-    as_array = staticmethod(arrays.as_array)
-    as_int64 = staticmethod(arrays.as_int64)
-    check_together = staticmethod(arrays.check_together)
-    constant = staticmethod(arrays.constant)
-    dtype_name = staticmethod(arrays.dtype_name)
-    first_non_finite = staticmethod(arrays.first_non_finite)
-    to_numpy = staticmethod(arrays.to_numpy)
-    writable = staticmethod(caches.writable)
-    zeros = staticmethod(arrays.zeros)
-
-    cast = staticmethod(basic.cast)
-    einsum = staticmethod(basic.einsum)
-    exp = staticmethod(basic.exp)
-    expand = staticmethod(basic.expand)
-    inverse_rms = staticmethod(basic.inverse_rms)
-    log_normalise = staticmethod(basic.log_normalise)
-    repeat = staticmethod(basic.repeat)
-    softmax = staticmethod(basic.softmax)
-    stack = staticmethod(basic.stack)
-    visible = staticmethod(basic.visible)
-
-    canonicalise = staticmethod(canonical.canonicalise)
-    check_ids = staticmethod(canonical.check_ids)
-    check_rows = staticmethod(tables.check_rows)
-    dequantise = staticmethod(codecs.dequantise)
-    gather = staticmethod(tables.gather)
-    mark_dead = staticmethod(canonical.mark_dead)
-    mix = staticmethod(hashing.mix)
-    next_history = staticmethod(hashing.next_history)
-    quantise = staticmethod(codecs.quantise)
-    round_bf16 = staticmethod(codecs.round_bf16)
-    table_rows = staticmethod(hashing.table_rows)
-    windows = staticmethod(hashing.windows)
-
-    next_taps = staticmethod(conv.next_taps)
-    short_conv = staticmethod(conv.short_conv)
-
-    angles = staticmethod(rope.angles)
-    cross_entropy = staticmethod(loss.cross_entropy)
-    expert_weights = staticmethod(experts.expert_weights)
-    join = staticmethod(sampling.join)
-    append = staticmethod(caches.append)
-    last = staticmethod(caches.last)
-    place = staticmethod(caches.place)
-    positions_after = staticmethod(caches.positions_after)
-    rotate = staticmethod(rope.rotate)
-    sample = staticmethod(sampling.sample)
-    select_experts = staticmethod(experts.select_experts)
-    sqrt_softplus = staticmethod(experts.sqrt_softplus)
+    def factored_score(self, hidden: torch.Tensor, key: torch.Tensor, query_gain: torch.Tensor, key_gain: torch.Tensor,
+                       eps: float | None) -> torch.Tensor:
+        """Torch version of ops.factored_score."""
+        D, gains = hidden.shape[-1], hidden.shape[2:]
+        check_shapes(key=(key, hidden.shape), query_gain=(query_gain, gains), key_gain=(key_gain, gains))
+        product = gate.dot(hidden * (query_gain * key_gain), key)
+        return product * self.inverse_rms(hidden, eps)[..., 0] * self.inverse_rms(key, eps)[..., 0] / math.sqrt(D)
 
     def routed_naive(self, parameters: Parameters, x: torch.Tensor, chosen: torch.Tensor,
                      weights: torch.Tensor) -> torch.Tensor:
@@ -108,6 +74,12 @@ class Small(gate.Gate):
             weighted = weight * self.swiglu(x, w1[e], w2[e], w3[e])              # [N, D]
             y = y + weighted.masked_fill(~selected.any(dim=-1, keepdim=True), 0.0)       # drops NaN of tokens without e
         return y
+
+
+for topic in TOPICS:
+    for name in NUMPY.names():
+        if inspect.getmodule(vars(topic).get(name)) is topic:
+            setattr(Small, name, staticmethod(vars(topic)[name]))
 
 
 class Steps(Small):

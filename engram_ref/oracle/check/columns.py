@@ -147,7 +147,9 @@ def window_columns(ids: np.ndarray, history: np.ndarray, reach: np.ndarray, eos_
 
 def feed_columns(steps: list, number: int, shape: tuple[int, ...], reach: np.ndarray | None) -> Columns:
     """Yield sequence and position of each real token that step `number` feeds, and if its window crosses the cut."""
-    _, _, length, *counts = steps[number]
+    _, action, length, *counts = steps[number]
+    if action != "feed":
+        return
     sequences = len(counts[0]) if counts else shape[0] // max(length, 1) if shape else 0
     lengths = counts[0] if counts else [length] * sequences
     if not shape or sum(lengths) != shape[0]:

@@ -6,13 +6,8 @@ Integers must be equal. A float answer y' to the number y must satisfy
 
 where RN rounds to the format of the answer, and the noise is that of oracle/noise.py. The unit roundoff u is 2^-53 for
 float64, and 2^-24 for float32 and for bfloat16 and float16, which are only storage formats. NaN equals NaN, an infinity
-<<<<<<< HEAD
-equals itself. Answers of class `exact` must be RN(y), with the sign of a zero. Answers of class `bf16` must be numbers
-of bfloat16, in any format; y is the number before this rounding.
-=======
 equals itself. Answers of class `exact` must be RN(y), with the sign of a zero. Answers of class `bf16` must be bfloat16
 numbers, in any format that holds them; y is the number before this rounding.
->>>>>>> main
 
 If the answers include the inputs of a stage, its expected numbers and its noise are computed from these inputs, so
 that only the stage that differs is reported, at its own tolerance.
@@ -22,13 +17,12 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields, is_dataclass
 
-import ml_dtypes
 import numpy as np
 
 from engram_ref.ops.namespace import NUMPY, Ops
 from engram_ref.oracle.cases import Case, Stage, Vectors
 from engram_ref.oracle.check.pieces import kind, pieces_of
-from engram_ref.oracle.compare import same
+from engram_ref.oracle.compare import same, to_bf16
 from engram_ref.oracle.encoding import decode_all
 from engram_ref.oracle.noise import CONFIDENCE, FLOAT64, SAMPLES, measure
 from engram_ref.oracle.run import Stages, run
@@ -41,7 +35,6 @@ MACHINE_EPS = {"float64": (2.0**-52,), "float32": (2.0**-23,), "bfloat16": (2.0*
                "float16": (2.0**-23, 2.0**-10)}
 """Acceptable values of eps = None, by the format of the answer: its machine epsilon, or that of the float32 inside."""
 
-BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 REFUSED = "refused"
 GOOD = ("ok", "accepted")
 
@@ -187,9 +180,8 @@ def judge_floats(stage: Stage, expected: np.ndarray, noise: np.ndarray | None, f
     computed = "float32" if rounded else precision
 
     def stored(x: np.ndarray) -> np.ndarray:
-        """Round to the format of the answer, and first to bfloat16 if the dialect does."""
-        x = nearest(x, BFLOAT16).astype(np.float64) if rounded else x
-        return nearest(x, found.dtype).astype(np.float64)
+        """Round to the format of the answer, and first to bfloat16 if the dialect does; float64 [...]."""
+        return nearest(to_bf16(x) if rounded else x, found.dtype).astype(np.float64)
 
     with np.errstate(all="ignore"):
         if noise is None:
@@ -207,15 +199,5 @@ def judge_floats(stage: Stage, expected: np.ndarray, noise: np.ndarray | None, f
 
 
 def nearest(x: np.ndarray, dtype: np.dtype) -> np.ndarray:
-    """Round float64 numbers to a format, ties to even.
-
-    ml_dtypes converts float64 to bfloat16 through float32, which rounds twice. Rounding to odd first, so that inexact
-    numbers never look like a tie, avoids this.
-    """
-    if dtype != BFLOAT16:
-        return x.astype(dtype)
-    narrow = np.atleast_1d(x).astype(np.float32)
-    bits, wide = narrow.view(np.int32), narrow.astype(np.float64)
-    inexact_even = (wide != np.atleast_1d(x)) & (bits & 1 == 0) & ~np.isnan(wide)
-    bits += np.where(inexact_even, np.where(np.abs(wide) > np.abs(np.atleast_1d(x)), -1, 1), 0).astype(np.int32)
-    return narrow.astype(dtype).reshape(x.shape)
+    """Round float64 numbers to a format, ties to even; ml_dtypes alone would round to float32 first."""
+    return (to_bf16(x) if dtype.name == "bfloat16" else x).astype(dtype)

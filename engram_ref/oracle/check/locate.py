@@ -126,13 +126,13 @@ def predicates(name: str, values: np.ndarray, is_axis: bool) -> Iterator[tuple[s
             yield f"where |{label}| >= 1e{power}", 8, size >= 10.0**power
     else:
         distinct = np.unique(values)
-        bits = 4 + log2(max(len(distinct), 2))
+        bits = (1 if is_axis and not name.startswith("axis ") else 4) + log2(max(len(distinct), 2))
         few = len(distinct) <= LONGEST
         for value in distinct if few else ():
             yield f"{name} = {value}", bits, values == value
         for bound in distinct[1:] if few else 2 ** np.array((16, 24, 31, 32, 53, 62)):
-            yield f"{name} < {bound}", bits, values < bound
-            yield f"{name} >= {bound}", bits, values >= bound
+            yield f"{name} < {bound}", bits + 1, values < bound
+            yield f"{name} >= {bound}", bits + 1, values >= bound
         for modulus in (2, 4, 8, 16, 32, 64) if is_axis else ():
             for rest in range(modulus if modulus < len(distinct) else 0):
                 yield f"{name} % {modulus} = {rest}", 7 + log2(modulus), values % modulus == rest

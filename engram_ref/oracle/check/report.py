@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from engram_ref.oracle.cases import Case, topic_of
+from engram_ref.oracle.cases import Case, Vectors, topic_of
 from engram_ref.oracle.check.answers import Answers
 from engram_ref.oracle.check.columns import axes_of, side_columns
 from engram_ref.oracle.check.diagnose import Diagnosis, diagnose
@@ -112,7 +112,7 @@ def text(verdict: Verdict, every: bool) -> Iterator[str]:
     first = verdict.first()
     if first is not None:
         yield ""
-        yield from difference(verdict.kit, first, failures[first.name])
+        yield from difference(verdict.kit.vectors, first, failures[first.name])
         names = verdict.diagnosis.names
         yield from verdict.diagnosis.lines
         yield from [f"  what this is: engram-ref check --explain {names[0]}"] if len(names) == 1 else ()
@@ -148,9 +148,9 @@ def table(verdict: Verdict, shown: int | None) -> Iterator[str]:
         yield f"{row[:24]:24}{count.total():8}{count['ok']:8}{count['failed']:8}{count['skipped']:8}"
 
 
-def difference(kit: Kit, case: Case, result: StageResult) -> Iterator[str]:
+def difference(vectors: Vectors, case: Case, result: StageResult) -> Iterator[str]:
     """Yield how many elements differ, where, and the worst one with its inputs."""
-    arguments = decode_all(case.arguments, kit.vectors.arrays, kit.vectors.configurations)
+    arguments = decode_all(case.arguments, vectors.arrays, vectors.configurations)
     expected = {stage.name: stage.array for stage in case.stages}
     columns = side_columns(case, result.stage, arguments, expected)
     axes = axes_of(case, result.stage, result.wrong.ndim)

@@ -2,7 +2,6 @@
 
 import inspect
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import NamedTuple
 
 from llvmlite import ir
@@ -10,14 +9,12 @@ from numba import config, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-BYTES = 64
-"""Bytes per vector, which contains 16 float32 or 8 float64 numbers, and per cache line."""
+BYTES = 64      # per vector, which contains 16 float32 or 8 float64 numbers, and per cache line
+STRIP = 4       # vectors computed together: the processor works on one while the others wait for their operands
 
 I1, I8, I16, I32, I64 = (ir.IntType(bits) for bits in (1, 8, 16, 32, 64))
 F16, F32, F64 = ir.HalfType(), ir.FloatType(), ir.DoubleType()
 NEVER = I1(0)
-STRIP = 4
-"""Vectors that are computed together: the processor works on one while the others wait for their operands."""
 
 inlined = njit(inline="always")
 """Decorates functions for innermost loops: a call would update the reference count of every array argument."""
@@ -81,10 +78,7 @@ class Array(NamedTuple):
 
 
 class Code:
-    """Builder of one intrinsic's instructions.
-
-    context, builder   as Numba passes them to a code generator
-    """
+    """Builder of one intrinsic's instructions, from the context and builder that Numba passes to a generator."""
 
     def __init__(self, context, builder):
         self.context, self.builder = context, builder
@@ -154,12 +148,6 @@ class Code:
     def minimum(self, x: ir.Value, high: ir.Value) -> ir.Value:
         """The smaller of x and `high` in every lane; NaN in x is kept."""
         return self.builder.select(self.builder.fcmp_ordered(">", x, high), high, x)
-
-    @contextmanager
-    def vectors(self, count: ir.Value, kind: ir.VectorType) -> Iterator[ir.Value]:
-        """A loop over `count` elements, one vector at a time; yields the index of the vector's first element."""
-        with cgutils.for_range(self.builder, self.builder.udiv(count, I64(kind.count))) as loop:
-            yield self.builder.mul(loop.index, I64(kind.count))
 
     def strips(self, count: ir.Value, kind: ir.VectorType, group: int) -> Iterator[tuple[int, list[ir.Value]]]:
         """Loops that cover `count` elements: several vectors at a time, then one at a time, then single elements.

@@ -21,9 +21,7 @@ import numpy as np
 
 from engram_ref.backends.numba.vectors.instructions import F64, I32, I64, every, lanes, vector_code
 
-FAST_PRIMES = (2**12, 2**31)
-"""The proof holds for primes strictly between these bounds."""
-
+FAST_PRIMES = (2**12, 2**31)    # the proof holds for primes strictly between these bounds
 WIDTH = 8
 SHIFT = 1.5 * 2.0**52
 

@@ -9,7 +9,7 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import register_jitable
 
-from engram_ref.backends.numba.vectors.instructions import BYTES, I32, every, lanes, vector_code
+from engram_ref.backends.numba.vectors.instructions import BYTES, I32, I64, every, lanes, vector_code
 
 
 def lane_sum(products, count):
@@ -34,10 +34,11 @@ def whole_triple(a, i, b, j, c, k, count):
 
 def accumulate(code, count, kind, sums, step):
     """Run step(offset, sums) -> sums for the vectors of `count` elements; return the sums, lanes added in pairs."""
-    builder = code.builder
+    builder, width = code.builder, I64(kind.count)
     totals = [cgutils.alloca_once_value(builder, every(kind.element, kind.count, 0.0)) for _ in range(sums)]
-    with code.vectors(count, kind) as offset:
-        for total, value in zip(totals, step(offset, [builder.load(total) for total in totals]), strict=True):
+    with cgutils.for_range(builder, builder.udiv(count, width)) as loop:
+        values = step(builder.mul(loop.index, width), [builder.load(total) for total in totals])
+        for total, value in zip(totals, values, strict=True):
             builder.store(value, total)
     return [pairwise(builder, builder.load(total)) for total in totals]
 

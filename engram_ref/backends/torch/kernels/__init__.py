@@ -16,8 +16,7 @@ import torch
 from engram_ref.errors import InputError
 from engram_ref.packages import require
 
-MAX_PROGRAMS = 2**31 - 1
-"""Largest number of programs in one launch."""
+MAX_PROGRAMS = 2**31 - 1        # in one launch
 
 
 def available(device: torch.device | str) -> bool:
@@ -49,25 +48,20 @@ def usable(*tensors: torch.Tensor) -> bool:
     return not recorded and available(tensors[0].device) and all(t.is_contiguous() for t in tensors)
 
 
-def check_tensor(name: str, tensor: torch.Tensor, dtype: torch.dtype, shape: tuple[int, ...],
-                 device: torch.device) -> None:
-    """Check an argument of a kernel.
-
-    raises   InputError for a wrong dtype, shape or device, or a tensor that is not contiguous
-    """
-    if tensor.dtype != dtype or tuple(tensor.shape) != tuple(shape):
-        raise InputError(name, f"{dtype} {list(shape)}", f"{tensor.dtype} {list(tensor.shape)}")
-    if tensor.device != device:
-        raise InputError(name, f"a tensor on {device}", f"a tensor on {tensor.device}")
-    if not tensor.is_contiguous():
-        raise InputError(name, "a contiguous tensor", f"one with strides {list(tensor.stride())}", "call .contiguous()")
+def check_tensors(dtype: torch.dtype, device: torch.device, **tensors: tuple[torch.Tensor, tuple[int, ...]]) -> None:
+    """Raise InputError for name=(tensor, shape) of a wrong dtype, shape or device, or if it is not contiguous."""
+    for name, (tensor, shape) in tensors.items():
+        if tensor.dtype != dtype or tuple(tensor.shape) != tuple(shape):
+            raise InputError(name, f"{dtype} {list(shape)}", f"{tensor.dtype} {list(tensor.shape)}")
+        if tensor.device != device:
+            raise InputError(name, f"a tensor on {device}", f"a tensor on {tensor.device}")
+        if not tensor.is_contiguous():
+            strides = list(tensor.stride())
+            raise InputError(name, "a contiguous tensor", f"one with strides {strides}", "call .contiguous()")
 
 
 def programs(name: str, count: int, block: int) -> tuple[int]:
-    """The grid for `count` elements, one program per block.
-
-    raises   InputError if there are too many for one launch
-    """
+    """The grid for `count` elements, one program per block; InputError if there are too many for one launch."""
     needed = -(-count // block)
     if needed > MAX_PROGRAMS:
         raise InputError(name, f"at most {MAX_PROGRAMS * block} elements in one launch", count, "pass fewer tokens")

@@ -12,7 +12,7 @@ import torch
 import triton
 import triton.language as tl
 
-from engram_ref.backends.torch.kernels import check_tensor, programs
+from engram_ref.backends.torch.kernels import check_tensors, programs
 from engram_ref.backends.torch.kernels.blocks import block_of, in_range
 from engram_ref.errors import InputError
 from engram_ref.ops import codecs
@@ -69,15 +69,11 @@ def dequantise_kernel(rows, offsets, codes, scales, out, count, table_rows,
 
 def gather_dequantise(rows: torch.Tensor, offsets: torch.Tensor, codes: torch.Tensor, scales: torch.Tensor,
                       bf16: bool = False) -> torch.Tensor:
-    """Gather and decode the rows of each token from an FP8 table.
+    """Gather and decode rows [B, T, C], without offsets, of an FP8 table: float32 [B, T, C*W].
 
-    rows      int64 [B, T, C], without offsets; a row outside the table gives NaN
-    offsets   int64 [C], the column offsets
-    codes     uint8 [R, W], E4M3FN
-    scales    uint8 [R, W/32], E8M0
-    bf16      round to bfloat16, ties to even
-    returns   float32 [B, T, C*W] on the device of `rows`
-    raises    InputError for a wrong dtype, shape or device, or a tensor that is not contiguous
+    A row outside the table gives NaN. All tensors must be contiguous and on one device.
+
+    bf16   round to bfloat16, ties to even
     """
     if rows.ndim != 3 or codes.ndim != 2:
         raise InputError("rows, codes", "shapes [B, T, C], [R, W]", f"{list(rows.shape)}, {list(codes.shape)}")
@@ -85,10 +81,8 @@ def gather_dequantise(rows: torch.Tensor, offsets: torch.Tensor, codes: torch.Te
     if W % codecs.BLOCK:
         raise InputError("codes", f"a width that is a multiple of {codecs.BLOCK}", W)
     S = W // codecs.BLOCK                                        # scales per row
-    check_tensor("rows", rows, torch.int64, (B, T, C), rows.device)
-    check_tensor("offsets", offsets, torch.int64, (C,), rows.device)
-    check_tensor("codes", codes, torch.uint8, (R, W), rows.device)
-    check_tensor("scales", scales, torch.uint8, (R, S), rows.device)
+    check_tensors(torch.int64, rows.device, rows=(rows, (B, T, C)), offsets=(offsets, (C,)))
+    check_tensors(torch.uint8, rows.device, codes=(codes, (R, W)), scales=(scales, (R, S)))
     out = torch.empty((B, T, C * W), dtype=torch.float32, device=rows.device)
     if out.numel() == 0:
         return out

@@ -13,7 +13,7 @@ import torch
 import triton
 import triton.language as tl
 
-from engram_ref.backends.torch.kernels import check_tensor, programs
+from engram_ref.backends.torch.kernels import check_tensors, programs
 from engram_ref.backends.torch.kernels.blocks import in_range
 from engram_ref.errors import InputError
 from engram_ref.ops.gate import ROOT_CLAMP
@@ -76,23 +76,16 @@ def gate(hidden: torch.Tensor, key: torch.Tensor, value: torch.Tensor, query_gai
          key_gain: torch.Tensor, eps: float | None, dead: torch.Tensor | None = None) -> torch.Tensor:
     """Compute the gated value of each branch, with the factored score and copysign_sqrt.
 
-    hidden, key            float32 [B, T, M, D], not normalised
-    value                  float32 [B, T, D], shared by the branches
-    query_gain, key_gain   float32 [M, D], the effective gains
-    eps                    of both norms; None: float32's machine epsilon
-    dead                   bool [B, T] or None; the gate of a dead position is 0
-    returns                float32 [B, T, M, D] on the device of `hidden`
-    raises                 InputError for a wrong dtype, shape or device, or a tensor that is not contiguous
+    The shapes are those of ops.gate_score and ops.apply_gate, with effective gains [M, D]; None as eps is float32's
+    machine epsilon. All tensors must be float32, contiguous and on one device.
     """
     if hidden.ndim != 4:
         raise InputError("hidden", "shape [B, T, M, D]", f"shape {list(hidden.shape)}")
     B, T, M, D = hidden.shape
-    expected = {"hidden": (hidden, (B, T, M, D)), "key": (key, (B, T, M, D)), "value": (value, (B, T, D)),
-                "query_gain": (query_gain, (M, D)), "key_gain": (key_gain, (M, D))}
-    for name, (tensor, shape) in expected.items():
-        check_tensor(name, tensor, torch.float32, shape, hidden.device)
+    check_tensors(torch.float32, hidden.device, hidden=(hidden, (B, T, M, D)), key=(key, (B, T, M, D)),
+                  value=(value, (B, T, D)), query_gain=(query_gain, (M, D)), key_gain=(key_gain, (M, D)))
     if dead is not None:
-        check_tensor("dead", dead, torch.bool, (B, T), hidden.device)
+        check_tensors(torch.bool, hidden.device, dead=(dead, (B, T)))
     out = torch.empty_like(hidden)
     if out.numel() == 0:
         return out

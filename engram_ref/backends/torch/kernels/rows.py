@@ -16,7 +16,7 @@ import torch
 import triton
 import triton.language as tl
 
-from engram_ref.backends.torch.kernels import check_tensor, programs
+from engram_ref.backends.torch.kernels import check_tensors, programs
 from engram_ref.backends.torch.kernels.blocks import block_of, in_range
 from engram_ref.errors import InputError
 from engram_ref.ops import canonical
@@ -77,27 +77,15 @@ def rows_kernel(ids, history, multipliers, primes, offsets, out, count, length, 
 
 def rows(ids: torch.Tensor, history: torch.Tensor, multipliers: torch.Tensor, primes: torch.Tensor,
          offsets: torch.Tensor | None, pad_id: int, eos_id: int | None = None) -> torch.Tensor:
-    """Compute the rows of canonical ids, like ops.composite.address.
-
-    ids           int64 [B, T] canonical, DEAD allowed
-    history       int64 [B, N-1], oldest first
-    multipliers   int64 [N], newest token's first
-    primes        int64 [C]
-    offsets       int64 [C], the column offsets, for flat rows; None for rows per column
-    pad_id        canonical id that replaces hidden tokens if eos_id is None
-    eos_id        canonical id that ends a document and replaces hidden tokens, or None
-    returns       int64 [B, T, C] on the device of `ids`
-    raises        InputError for a wrong dtype, shape or device, or a tensor that is not contiguous
-    """
+    """Compute the rows of canonical ids from contiguous tensors on one device; as ops.composite.address."""
     if ids.ndim != 2:
         raise InputError("ids", "shape [B, T]", f"shape {list(ids.shape)}")
     (B, T), N, C = ids.shape, len(multipliers), len(primes)
     if N < 2 or C % (N - 1) or not C:
         raise InputError("primes", f"the same number of primes for each order from 2 to {N}", f"{C} primes")
-    expected = {"ids": (ids, (B, T)), "history": (history, (B, N - 1)), "multipliers": (multipliers, (N,)),
-                "primes": (primes, (C,))} | ({} if offsets is None else {"offsets": (offsets, (C,))})
-    for name, (tensor, shape) in expected.items():
-        check_tensor(name, tensor, torch.int64, shape, ids.device)
+    check_tensors(torch.int64, ids.device, ids=(ids, (B, T)), history=(history, (B, N - 1)),
+                  multipliers=(multipliers, (N,)), primes=(primes, (C,)),
+                  offsets=(primes if offsets is None else offsets, (C,)))
     out = torch.empty((B, T, C), dtype=torch.int64, device=ids.device)
     if out.numel() == 0:
         return out

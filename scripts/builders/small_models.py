@@ -15,9 +15,9 @@ from engram_ref.model_config import (
     YarnConfig,
 )
 from engram_ref.ops.canonical import DEAD
-from engram_ref.oracle import small_modules
 from engram_ref.oracle.slow import addressing as slow_addressing
 from engram_ref.oracle.slow import transformer as slow
+from scripts.builders import small_modules
 
 VOCABULARY = 61
 YARN = YarnConfig(factor=10.0, mscale=0.707, original_length=64)

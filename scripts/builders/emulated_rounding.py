@@ -11,7 +11,8 @@ from functools import cache
 import numpy as np
 
 from engram_ref.oracle.slow import codecs, released
-from engram_ref.oracle.small_modules import V41, random_inputs, random_parameters
+from engram_ref.testing.draw import random_parameters
+from scripts.builders.small_modules import V41, random_inputs
 
 
 @cache
