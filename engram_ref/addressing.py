@@ -86,13 +86,7 @@ class Addressing(ReadOnlyArrays):
 
     def unchecked_rows(self, ids: np.ndarray, history: np.ndarray, layer_id: int, ops: Ops, record: Record,
                        flat: bool = False) -> np.ndarray:
-        """Return the same rows from arrays that are already checked, in any namespace.
-
-        ids       int64 [B, T] canonical
-        history   int64 [B, N-1]
-        record    called with windows, mix and rows
-        returns   int64 [B, T, C]
-        """
+        """Return the same rows, in any namespace, from checked canonical ids [B, T] and history [B, N-1]."""
         return ops.address(ids, history, self.multipliers[layer_id], self.primes[layer_id],
                            self.offsets[layer_id] if flat else None, self.pad_id, self.eos_id, record)
 

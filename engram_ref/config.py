@@ -14,11 +14,8 @@ from engram_ref.errors import InputError, check_name, described
 ROW_LIMIT = 2**62
 """Exclusive upper bound on the rows of a layer's flat table; row indices and offsets are int64."""
 
-BYTES_PER_ROW = {
-    "fp32": lambda width: 4 * width,
-    "bf16": lambda width: 2 * width,
-    "fp8_e8m0": lambda width: width + width // 32,
-}
+BYTES_PER_ROW = {"fp32": lambda width: 4 * width, "bf16": lambda width: 2 * width,
+                 "fp8_e8m0": lambda width: width + width // 32}
 """Stored size of one table row of `width` values, in bytes."""
 
 

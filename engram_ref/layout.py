@@ -18,16 +18,11 @@ from engram_ref.readonly import ReadOnlyArrays, read_only
 
 @dataclass(frozen=True)
 class Layout(ReadOnlyArrays):
-    """The tables of one layer.
+    """The tables of one layer."""
 
-    primes       int64 [C] read-only, rows of each column's table
-    offsets      int64 [C] read-only, first flat row of each column
-    table_rows   rows of the stored flat table, padding included
-    """
-
-    primes: np.ndarray
-    offsets: np.ndarray
-    table_rows: int
+    primes: np.ndarray      # int64 [C] read-only, rows of each column's table
+    offsets: np.ndarray     # int64 [C] read-only, first flat row of each column
+    table_rows: int         # of the stored flat table, padding included
 
 
 def module_order(config: EngramConfig) -> tuple[int, ...]:

@@ -11,9 +11,8 @@ import numpy as np
 
 from engram_ref.layout import layout
 from engram_ref.ops import DEAD
-from engram_ref.testing.draw import random_parameters
 from scripts.builders.small_models import EXPERTS, GROUPED, V2_EXPERTS
-from scripts.builders.small_modules import DEMO, QWEN, V41
+from scripts.builders.small_modules import DEMO, QWEN, V41, random_parameters
 
 ALL, D, M, VOCABULARY = slice(None), 9, 3, 61
 LENGTHS = np.array([3, 1, 0])

@@ -7,9 +7,8 @@ from engram_ref.model.declarations import attention_shapes, expert_shapes
 from engram_ref.model_config import HyperConfig
 from engram_ref.ops import frequencies, softmax_scale
 from engram_ref.ops.gate import ROOTS
-from engram_ref.testing.draw import random_parameters
 from scripts.builders.small_models import EXPERTS, GROUPED, MLA, MLA_LATENT, V2_EXPERTS
-from scripts.builders.small_modules import DEMO, NO_CONV, PAPER, QWEN, TILEKERNELS
+from scripts.builders.small_modules import DEMO, NO_CONV, PAPER, QWEN, TILEKERNELS, random_parameters
 from tests.bounds_backbone import sinkhorn_terms
 from tests.op_cases import ALL, DATA, INTEGERS, VOCABULARY, Case, D, M, floats
 

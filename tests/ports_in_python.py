@@ -42,4 +42,4 @@ def module_stream(config, parameters, bug=None, namespace=ops):
     kinds = STREAMS if bug is None else streams_with(bug)
     namespace = namespace if bug is None else namespace_with(bug)
     like = parameters["value_weight"]
-    return lambda batch: kinds["module"].start(parameters, config, np.zeros((batch, 1, 1, 1), like.dtype), namespace)
+    return lambda batch: kinds["module"](parameters, config, np.zeros((batch, 1, 1, 1), like.dtype), namespace)

@@ -3,8 +3,7 @@
 import numpy as np
 import pytest
 
-from engram_ref.testing.draw import random_parameters
-from scripts.builders.small_modules import random_inputs
+from scripts.builders.small_modules import random_inputs, random_parameters
 
 torch = pytest.importorskip("torch", reason="torch is not installed")
 from engram_ref.backends import torch as torch_ops  # noqa: E402  needs torch
@@ -34,7 +33,7 @@ def outputs(result):
 def error_scales(case, arguments):
     """Return |y| + sum |x dy/dx| over all float inputs x, elementwise, for every float output y.
 
-    This is the scale of a chain of stages (engram_ref/oracle/compare.py), computed with torch's gradients in float64.
+    This is the scale of a chain of stages (docs/reference/golden.md), computed with torch's gradients in float64.
     """
     leaves = []
 

@@ -43,33 +43,19 @@ class Comparison(NamedTuple):
 
 @dataclass
 class Case:
-    """One row of the benchmark, for one number of threads.
+    """One row of the benchmark, for one number of threads."""
 
-    title        name of the work, as printed
-    sizes        its sizes by name
-    threads      number of threads of every variant
-    variants     ours, baselines and limits by name: each a callable, or the reason it cannot run here. Baselines
-                 return the same answer as ours
-    comparisons  the comparisons to report
-    uses_blas    whether a variant computes a matrix product
-    unit         unit of the measured values, "s" or "B"
-    rounds       minimum number of rounds
-    collect      function of the variants and the number of rounds that measures them; None: time them alternately
-    failure      reason to count its goals as missed regardless of speed; "" if there is none
-    note         printed after the results; "" if there is none
-    """
-
-    title: str
-    sizes: Mapping[str, int | str]
-    threads: int
-    variants: Mapping[str, Work | str]
-    comparisons: list[Comparison]
-    uses_blas: bool = False
-    unit: str = "s"
-    rounds: int = 1
-    collect: Callable[[Mapping[str, Work], int], Rounds] | None = None
-    failure: str = ""
-    note: str = ""
+    title: str                              # name of the work, as printed
+    sizes: Mapping[str, int | str]          # by name
+    threads: int                            # of every variant
+    variants: Mapping[str, Work | str]      # ours, baselines with the same answer, limits; or why one cannot run here
+    comparisons: list[Comparison]           # to report
+    uses_blas: bool = False                 # whether a variant computes a matrix product
+    unit: str = "s"                         # of the measured values, "s" or "B"
+    rounds: int = 1                         # minimum number
+    collect: Callable[[Mapping[str, Work], int], Rounds] | None = None      # None: time the variants alternately
+    failure: str = ""                       # reason to count its goals as missed regardless of speed
+    note: str = ""                          # printed after the results
 
     def available(self) -> dict[str, Work]:
         """The variants that can run here."""

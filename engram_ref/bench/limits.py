@@ -53,10 +53,8 @@ def memset(array: np.ndarray, threads: int) -> Work:
 
 def copy(target: np.ndarray, source: np.ndarray, threads: int) -> Work:
     """Copy `source` to `target`, an array of the same size."""
-    def piece(a: int, b: int) -> None:
-        ctypes.memmove(target.ctypes.data + a, source.ctypes.data + a, b - a)
-
-    return split(piece, source.nbytes, threads)
+    return split(lambda a, b: ctypes.memmove(target.ctypes.data + a, source.ctypes.data + a, b - a), source.nbytes,
+                 threads)
 
 
 def read_rows(table: np.ndarray, rows: np.ndarray, threads: int) -> Work:

@@ -48,20 +48,13 @@ def without_torch() -> str:
 
 @dataclass
 class Setting:
-    """The settings of one benchmark run.
+    """The settings of one benchmark run."""
 
-    rounds      number of measurements of every variant
-    quick       use small sizes, to check that everything runs; no goal is judged
-    threads     number of threads, for rows that do not fix it
-    baselines   the module of baselines; None if the file is missing
-    ops         namespace of the measured backend
-    """
-
-    rounds: int = 7
-    quick: bool = False
-    threads: int = 1
-    baselines: ModuleType | None = None
-    ops: ModuleType = field(default_factory=lambda: load("numba"))
+    rounds: int = 7                         # measurements of every variant
+    quick: bool = False                     # use small sizes, to check that everything runs; no goal is judged
+    threads: int = 1                        # for rows that do not fix it
+    baselines: ModuleType | None = None     # None if the file is missing
+    ops: ModuleType = field(default_factory=lambda: load("numba"))      # namespace of the measured backend
 
     def size(self, full: Size, quick: Size) -> Size:
         """`quick` in a quick run, else `full`."""

@@ -17,27 +17,21 @@ from engram_ref.ops.codecs import BLOCK
 class Parameter:
     """Declaration of one array.
 
-    name    relative to its module, "wq.weight", or the full path, "layers.0.attn.wq.weight"
-    shape   of the array
-    part    its category in parameter counts, see accounting.PARTS
-    group   its optimiser group: "matrix", "vector", "conv", "embedding", "output", "table"; "" for none
     kind    "weight": has a gradient; "table": has one only in rows that were read; "constant": fixed by the
             configuration; "statistic": updated by the training step, without a gradient
     start   initial values: "normal", "uniform", "full"; "table": N(0, 1) rows, encoded; "offsets": column offsets
     scale   of the initial values: standard deviation, bound or value; None: standard deviation 1/sqrt(last axis)
-    dtype   "float" (float32 or float64), "bfloat16", "uint8" or "int64"
-    layer   the layer id of its Engram module; None outside Engram modules
     """
 
-    name: str
+    name: str                       # relative to its module, "wq.weight", or the path, "layers.0.attn.wq.weight"
     shape: tuple[int, ...]
-    part: str
-    group: str
+    part: str                       # its category in parameter counts, see accounting.PARTS
+    group: str      # of the optimiser: "matrix", "vector", "conv", "embedding", "output", "table"; "" for none
     kind: str = "weight"
     start: str = "normal"
     scale: float | None = None
-    dtype: str = "float"
-    layer: int | None = None
+    dtype: str = "float"            # float32 or float64; or "bfloat16", "uint8", "int64"
+    layer: int | None = None        # layer id of its Engram module; None outside Engram modules
 
     @property
     def dtypes(self) -> tuple[str, ...]:

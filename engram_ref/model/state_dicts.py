@@ -22,9 +22,8 @@ WIDENED = {"float16": np.float32, "bfloat16": np.float32, "float32": np.float32,
 def exact_array(name: str, value: Any) -> np.ndarray:
     """Convert a parameter exactly to a float32 or float64 NumPy array.
 
-    name      name of the parameter, for errors
-    value     NumPy or ml_dtypes array, torch tensor or parameter on any device, or nested list
-    raises    InputError unless the dtype is a float of 16, 32 or 64 bits
+    value    NumPy or ml_dtypes array, torch tensor or parameter on any device, or nested list
+    raises   InputError unless the dtype is a float of 16, 32 or 64 bits
 
     >>> exact_array("x", [1.5, 2.0])
     array([1.5, 2. ])
@@ -86,14 +85,7 @@ def without_prefix(state_dict: Mapping[str, Any], anchor: str) -> dict[str, Any]
 
 
 def take(remaining: dict[str, Any], key: str, shape: tuple[int, ...], our_name: str) -> np.ndarray:
-    """Remove one entry and return it as an array.
-
-    remaining   the entries not yet read
-    key         name of the entry
-    shape       expected shape
-    our_name    name of the parameter in this package, for errors
-    raises      InputError if it is missing, not a float array or of a different shape
-    """
+    """Remove an entry and return it as a float array of this shape; errors also name our parameter, `our_name`."""
     if key not in remaining:
         others = f"{len(remaining)} other arrays, such as {min(remaining)}" if remaining else "none"
         raise InputError("state_dict", f"an array named {key}", others)

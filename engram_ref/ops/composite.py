@@ -183,11 +183,7 @@ class Composite(Conv):
                      record: Record = ignore) -> tuple[np.ndarray, np.ndarray | None]:
         """Compute Y from the memory: project, gate and, if the dialect has a convolution, convolve.
 
-        parameters   as for `project_and_gate` and `gated_conv`
-        memory       [B, T, C*W]
-        hidden       [B, T, M, D]
-        taps         [B, (L-1)*dilation, M, D] normalised gated values before these
-        dead         bool [B, T] or None
+        parameters   as for `project_and_gate` and `gated_conv`, like memory, hidden, taps and dead
         keep         number of normalised gated values to return, from the last positions, for the next taps
         returns      Y [B, T, M, D]; [B, min(keep, T), M, D], or None without a convolution
         source       Paper section 2; demo; V4.1 release

@@ -60,11 +60,9 @@ def splitmix64(state: int) -> int:
 def splitmix64_multipliers(seed: int, index: int, max_ngram: int, canonical_size: int) -> np.ndarray:
     """Draw one layer's multipliers as in the Qwen dialect.
 
-    seed, index      the counter starts at seed + 10007 * index; index is the number of the module, not of the block
-    max_ngram        N
-    canonical_size   size of the raw vocabulary, in that dialect
-    returns          int64 [N], newest token first
-    source           Qwen4Exp release
+    arguments   as for pcg64_multipliers; index is the number of the module, canonical_size that of the raw vocabulary
+    returns     int64 [N], newest token first
+    source      Qwen4Exp release
 
     >>> splitmix64_multipliers(1234, 0, 2, 248_320)
     array([23703573157769, 20109073645365])

@@ -1,37 +1,7 @@
-"""The only comparator: named tolerance classes, each with the reason for its bound.
-
-exact    same shape and dtype kind, equal element by element (NaN equals NaN, -0.0 differs from 0.0)
-f64      two float64 computations of the same formula in different orders. A sum of n products carries
-         at most n roundings of u = 2^-53 relative to the sum of their absolute values (Higham, Accuracy
-         and Stability, section 3.1), in either computation; the elementwise functions around it add fewer
-         than 16 roundings and none amplifies: |difference| <= 2 (n + 16) u scale.
-f32      a float32 computation compared with a float64 one of the same float32 inputs. The same bound with
-         u = 2^-24, plus 2^-126 for underflow. Only the float32 one rounds noticeably, so the factor 2 leaves n + 32
-         roundings for elementwise functions: enough for NumPy's float32 exp, which is accurate to 4 ULP.
-bf16     numbers of bfloat16, rounded once from a float32 computation, compared with the unrounded float64 result y:
-         with d the bound of f32, any number from RN(y - d) to RN(y + d), where RN rounds to bfloat16.
-golden   floats recorded from an independent implementation in float64: within 1e-13 of the largest recorded
-         magnitude, as stated in the file. This bound is that of f64 with n = 434 at the scale of the result;
-         the recorded module chains three sums of at most 36, 20 and 20 terms and a root that amplifies.
-model    a whole float64 model, or a module over many calls, computed in two orders: at once or in chunks,
-         expanded or absorbed, by the package or by `slow`. Every stage satisfies f64, but no bound on how a chain
-         of norms, softmaxes and sites amplifies a rounding is both simple and useful. The project guarantees
-         1e-10 of the largest expected magnitude, which leaves a factor of 1e-10 / u = 9e5 for the chain. In the
-         tests, tiny models need less than 100 of it; even the mildest wrong variant exceeds it by far.
-forms    one layer of attention in float64, computed in two orders as for `model`. The chain has one layer, so
-         the project guarantees 1e-12 of the largest expected magnitude.
-internals  a third-party float64 model whose norms, softmax, router and rotations compute in float32: `terms`
-         roundings of u = 2^-24, counted by the caller, each relative to `scale`.
-
-NaN equals NaN, and an infinity equals itself, in every class.
+"""The only comparator: the tolerance classes of RULES. docs/reference/golden.md has the reason for each bound.
 
 If a function amplifies errors, the scale includes the amplification. For a chain of stages it is, per element, the
-size of the result plus its condition (Higham, section 1.6): an error in an intermediate sum equals a relative change
-of its addends, so first-order propagation gives
-
-    scale_i = |y_i| + sum_j |x_j dy_i/dx_j|         over every float input x_j, parameters included
-
-and `terms` is the total length of all sums in the chain.
+size of the result plus its condition, and `terms` is the total length of all sums in the chain.
 """
 
 from dataclasses import dataclass
@@ -46,12 +16,11 @@ UNIT_ROUNDOFF = {"f64": 2.0**-53, "f32": 2.0**-24, "bf16": 2.0**-24}
 SMALLEST_NORMAL = dict.fromkeys(("f32", "bf16"), 2.0**-126)
 """Added to the bound of the float32 classes: below it, numbers lose digits or are flushed to zero."""
 
-COMPUTED_IN = {"f64": np.float64, "f32": np.float32, "bf16": np.float32, "golden": np.float64, "model": np.float64,
-               "forms": np.float64, "internals": np.float64}
+COMPUTED_IN = {"f64": np.float64, "f32": np.float32, "bf16": np.float32, "model": np.float64}
 """Dtype of the compared results, by class."""
 
-PROMISE = {"golden": 1e-13, "forms": 1e-12, "model": 1e-10}
-"""Largest difference relative to the largest expected magnitude, for classes without a computed bound."""
+PROMISE = 1e-10
+"""Largest difference of class `model`, relative to the largest expected magnitude."""
 
 CLASSES = ("exact", *COMPUTED_IN)
 RULES = {
@@ -61,7 +30,7 @@ RULES = {
     "bf16": "bfloat16 numbers in float32, between the roundings of expected - d and expected + d, d as for f32",
     "model": "float64; difference at most 1e-10 times the largest expected magnitude",
 }
-"""Rules of the classes that the golden vectors use, one line each: dtype of the answer and largest difference."""
+"""Rules of the classes, one line each: dtype of the answer and largest difference."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +65,7 @@ def compare(expected: np.ndarray, found: np.ndarray, tolerance_class: str, terms
     expected          [...]
     found             [...] of the dtype of the class
     tolerance_class   one of CLASSES
-    terms             total length n of the sums (classes f64 and f32); number of roundings (class internals)
+    terms             total length n of the sums (classes f64, f32 and bf16)
     scale             magnitude relative to which rounding errors are bounded, a number or one per element: the
                       largest intermediate sum of absolute values. Default: the largest expected magnitude, which is
                       right unless a sum cancels
@@ -165,10 +134,8 @@ def allowance(expected: np.ndarray, tolerance_class: str, terms: float,
               scale: "np.ndarray | float | None") -> "np.ndarray | float":
     """Return the largest difference that the class allows: a number, or one per element."""
     scale = np.abs(expected).max(initial=0.0) if scale is None else scale
-    if tolerance_class in PROMISE:
-        return PROMISE[tolerance_class] * scale
-    if tolerance_class == "internals":
-        return terms * UNIT_ROUNDOFF["f32"] * scale
+    if tolerance_class == "model":
+        return PROMISE * scale
     return 2 * (terms + 16) * UNIT_ROUNDOFF[tolerance_class] * scale + SMALLEST_NORMAL.get(tolerance_class, 0.0)
 
 

@@ -36,18 +36,12 @@ class Adapter:
 
 @dataclass(frozen=True)
 class Setting:
-    """What a runner needs besides the arguments of its case.
+    """What a runner needs besides the arguments of its case."""
 
-    namespace   the functions under test
-    adapter     conversion of arrays
-    record      receives each stage and its name; None without a trace
-    streams     the classes of oracle/streams.py that keep state between calls, by name
-    """
-
-    namespace: Ops
+    namespace: Ops                  # the functions under test
     adapter: Adapter
-    record: Record
-    streams: Mapping[str, type]
+    record: Record                  # receives each stage and its name; None without a trace
+    streams: Mapping[str, type]     # classes that keep state between calls, named as in oracle/streams.py
 
 
 def adapter_of(namespace: Ops) -> Adapter:
@@ -123,7 +117,7 @@ def run_addressing(setting: Setting, config: object, canonical_ids: object, laye
 def run_engram(setting: Setting, parameters: dict, hidden: object, rows: object, config: object, dead: object, chunks:
                list[int]) -> tuple:
     """Run the module over a stream in `chunks`; return Y of the last chunk and the taps after it."""
-    stream = setting.streams["module"].start(parameters, config, hidden, setting.namespace)
+    stream = setting.streams["module"](parameters, config, hidden, setting.namespace)
     Y = feed_chunks(stream, {"hidden": hidden, "rows": rows, "dead": dead}, chunks, setting.record)
     return Y, stream.state
 
@@ -175,7 +169,7 @@ def run_row_stream(setting: Setting, config: object, layer_id: int, canonical_id
 def run_module_stream(setting: Setting, parameters: dict, hidden: object, rows: object, config: object, dead: object,
                       steps: list) -> tuple:
     """Run the module, step by step."""
-    stream = setting.streams["module"].start(parameters, config, hidden, setting.namespace)
+    stream = setting.streams["module"](parameters, config, hidden, setting.namespace)
     return play(steps, {"hidden": hidden, "rows": rows, "dead": dead}, stream, setting.adapter.back)
 
 

@@ -95,14 +95,10 @@ class ModuleStream(SnapshotStream):
 
     state_name = "taps"
 
-    def __init__(self, parameters: Mapping, config: object, taps: np.ndarray, ops: Ops):
-        super().__init__(taps)
+    def __init__(self, parameters: Mapping, config: object, hidden: np.ndarray, ops: Ops):
+        """Start before the first token; batch size, dtype and device are those of `hidden`."""
+        super().__init__(start_state(config, len(hidden), hidden.dtype, like=hidden, ops=ops).taps)
         self.parameters, self.config, self.ops = parameters, config, ops
-
-    @classmethod
-    def start(cls, parameters: Mapping, config: object, hidden: np.ndarray, ops: Ops) -> "ModuleStream":
-        """Return a stream before its first token; batch size, dtype and device are those of `hidden`."""
-        return cls(parameters, config, start_state(config, len(hidden), hidden.dtype, like=hidden, ops=ops).taps, ops)
 
     def feed(self, hidden: np.ndarray, rows: np.ndarray, dead: np.ndarray | None,
              trace: Trace | None = None) -> np.ndarray:

@@ -31,13 +31,7 @@ JSON_TYPES = {int: "integer", str: "string", list: "array", dict: "object"}
 
 
 def check_structure(value: object, structure: object, file: str, path: str = "") -> None:
-    """Raise InputError for the first field of `value` that is missing or has the wrong type.
-
-    value       as returned by json.loads
-    structure   as described in the module docstring
-    file        file name for the error message
-    path        path of `value` in the file
-    """
+    """Raise InputError for the first field that is missing or has the wrong type; `path` is the place of `value`."""
     if isinstance(structure, list):
         for i, part in enumerate(checked(value, list, file, path)):
             check_structure(part, structure[0], file, f"{path}[{i}]")

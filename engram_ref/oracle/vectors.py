@@ -100,12 +100,15 @@ def as_arrays(data: bytes, path: Path) -> dict[str, np.ndarray]:
 
 
 @contextmanager
-def named_in_errors(path: Path) -> Iterator[None]:
-    """Convert any error about a file's content to an InputError that names the file."""
+def named_in_errors(path: Path, expected: str = "complete golden vectors", hint: str = HINT,
+                    named: tuple[type[Exception], ...] = ()) -> Iterator[None]:
+    """Convert any error about a file's content to an InputError that names the file; those of `named` already do."""
     try:
         yield
-    except Exception as error:      # numpy, safetensors and the configurations raise different types
-        raise InputError(f"file {path}", "complete golden vectors", f"an error: {error}", HINT) from error
+    except named:
+        raise
+    except Exception as error:      # numpy, safetensors, json and the configurations raise different types
+        raise InputError(f"file {path}", expected, f"an error: {error}", hint) from error
 
 
 def read_bytes(path: Path) -> bytes:

@@ -24,8 +24,8 @@ from engram_ref.oracle.run import Adapter, Stages, convert, run
 from engram_ref.oracle.vectors import read
 
 Convert = Callable[[np.ndarray], Any] | None
-Call = tuple[Case, Callable[[], Any], str]
-"""A case, the call to the port, and a description of the inputs."""
+Call = tuple[Case, Sequence | Mapping[str, Any], str]
+"""A case, the arguments of the port, in order or by name, and a description of them."""
 
 NO_VECTORS = Vectors({}, {}, ())
 """For cases whose arguments are the arrays themselves."""
@@ -52,12 +52,11 @@ class PortCase:
         raises   AssertionError if the port is wrong
         """
         arguments = decode_all(self.case.arguments, self.vectors.arrays, self.vectors.configurations)
-        call = lambda: port(**converted(arguments, to))
         if self.case.result != "invalid":
-            check_calls([(self.case, call, "")], self.case.outputs, self.vectors)
+            check_calls(port, [(self.case, arguments, "")], self.case.outputs, to, self.vectors)
             return
         try:
-            call()
+            called(port, arguments, to)
         except Exception:
             return
         raise AssertionError(f"{self.case.name}: the port accepts invalid input")
@@ -94,11 +93,16 @@ def converted(argument: Any, to: Convert) -> Any:
     return convert(argument, Adapter(lambda array: array.copy() if to is None else to(array.copy())))
 
 
-def answers_of(call: Callable[[], Any], names: Sequence[str]) -> Stages:
-    """Call a port and convert what it returns to NumPy arrays, by stage.
+def called(port: Callable[..., Any], arguments: Sequence | Mapping[str, Any], to: Convert) -> Any:
+    """Call the port with converted copies of the arguments."""
+    given = converted(arguments, to)
+    return port(**given) if isinstance(given, Mapping) else port(*given)
 
-    call     returns one array, a tuple of arrays in the order of `names`, or {stage: array}; a tuple may be shorter
-    raises   AssertionError if it raises an exception or returns anything else
+
+def answers_of(call: Callable[[], Any], names: Sequence[str]) -> Stages:
+    """Call a port and convert what it returns to NumPy arrays, by stage; raise AssertionError for unusable answers.
+
+    call   returns one array, a tuple of arrays in the order of `names`, possibly fewer, or {stage: array}
     """
     try:
         answer = call()
@@ -115,25 +119,24 @@ def answers_of(call: Callable[[], Any], names: Sequence[str]) -> Stages:
         raise AssertionError(str(error)) from error
 
 
-def check_calls(calls: Sequence[Call], names: Sequence[str], vectors: Vectors = NO_VECTORS) -> None:
-    """Call a port in several cases, the shortest first, and compare its answers.
+def check_calls(port: Callable[..., Any], calls: Sequence[Call], names: Sequence[str], to: Convert,
+                vectors: Vectors = NO_VECTORS) -> None:
+    """Call a port in several cases, the shortest first; raise AssertionError that explains the differences, if any.
 
-    calls    of cases with different names
-    names    the stages that the port returns, in order; it may leave out those after the first
-    vectors  the arrays and configurations of the arguments
-    raises   AssertionError that explains the differences and describes the shortest inputs with any
+    names   the stages that the port returns, in order; it may leave out those after the first
     """
     cases = [case for case, *_ in calls]
-    answers = {case.name: answers_of(call, names) for case, call, _ in calls}
+    answer = lambda arguments: answers_of(lambda: called(port, arguments, to), names)
+    answers = {case.name: answer(arguments) for case, arguments, _ in calls}
     failures = failing(cases, answers, vectors)
     if not failures:
         return
     longest = next(case for case in reversed(cases) if case.name in failures)
-    call, inputs = next((call, inputs) for case, call, inputs in calls if case.name in failures)
+    arguments, inputs = next(rest for case, *rest in calls if case.name in failures)
     lines = [explained(longest, failures[longest.name], vectors),
              *diagnose(replace(vectors, cases=tuple(cases)), answers, failures).lines]
     lines += [f"shortest inputs: {inputs}"] if inputs else []
-    again, first = answers_of(call, names), answers[next(iter(failures))]
+    again, first = answer(arguments), answers[next(iter(failures))]
     if any(again[name].tobytes() != array.tobytes() for name, array in first.items() if name in again):
         lines.append("not deterministic: a second call with the same inputs returned different numbers")
     raise AssertionError("\n".join(lines))
@@ -141,10 +144,9 @@ def check_calls(calls: Sequence[Call], names: Sequence[str], vectors: Vectors = 
 
 def failing(cases: Sequence[Case], answers: Mapping[str, Stages],
             vectors: Vectors = NO_VECTORS) -> dict[str, list[StageResult]]:
-    """Return the results of the cases with a difference, by name; stages without an answer are left out.
+    """Return the results of the cases with a difference, without stages that have no answer, by name of the case.
 
-    answers   case -> stage -> array
-    raises    AssertionError for an answer that is not a stage
+    raises   AssertionError for an answer that is not a stage
     """
     failures = {}
     for case in cases:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import partial
 from types import NoneType
 from typing import Any
 
@@ -17,7 +16,7 @@ from engram_ref.model.engram import engram, start_state
 from engram_ref.model.engram_parameters import check_parameters, weight_dtype
 from engram_ref.ops.codecs import round_bf16
 from engram_ref.presets import preset
-from engram_ref.testing.answers import Call, Convert, case_of, check_calls, converted
+from engram_ref.testing.answers import Call, Convert, case_of, check_calls
 from engram_ref.testing.draw import picker, random_history, random_parameters, random_shape, random_text
 
 Parameters = Mapping[str, np.ndarray]
@@ -47,9 +46,8 @@ def check_rows(port: Callable[..., Any], config: EngramConfig | str, *, layer_id
             "addressing", f"{config.name}, layer {layer}, text {len(calls)}",
             {"config": config, "canonical_ids": ids, "layer_id": layer, "history": history, "flat": flat},
             ("multipliers", "primes", "offsets", "table_rows", "rows"), floats=False)
-        calls.append((case, partial(call_port, port, to, ids, history),
-                      f"ids {ids.tolist()}, history {history.tolist()}"))
-    check_calls(calls, ("rows",))
+        calls.append((case, (ids, history), f"ids {ids.tolist()}, history {history.tolist()}"))
+    check_calls(port, calls, ("rows",), to)
 
 
 def check_engram(port: Callable[..., Any], config: EngramConfig | str, parameters: Parameters | None = None, *,
@@ -85,15 +83,10 @@ def check_engram(port: Callable[..., Any], config: EngramConfig | str, parameter
         state = start_state(config, B, kind)
         marks = (None, None) if dead is None else (dead[:, :before], dead[:, before:])
         engram(weights, hidden[:, :before], rows[:, :before], config, state=state, dead=marks[0])
-        call = partial(call_port, port, to, weights, hidden[:, before:], rows[:, before:],
-                       state.taps if config.conv_kernel else None, marks[1])
-        calls.append((case, call, f"B = {B}, T = {T} after {before} tokens"))
-    check_calls(calls, ("output", "taps"))
-
-
-def call_port(port: Callable[..., Any], to: Convert, *arguments: Any) -> Any:
-    """Call the port with copies of the arguments, converted to arrays of the port."""
-    return port(*(converted(argument, to) for argument in arguments))
+        taps = state.taps if config.conv_kernel else None
+        calls.append((case, (weights, hidden[:, before:], rows[:, before:], taps, marks[1]),
+                      f"B = {B}, T = {T} after {before} tokens"))
+    check_calls(port, calls, ("output", "taps"), to)
 
 
 def check_arguments(port: object, config: EngramConfig | str, layer_id: int | None, to: Convert,

@@ -4,16 +4,13 @@ from dataclasses import replace
 from math import gcd
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 
 from engram_ref.addressing import addressing_of
 from engram_ref.checks import check_kind
 from engram_ref.config import CHOICES, EngramConfig
-from engram_ref.layout import layout
-from engram_ref.model.engram_parameters import shapes
+from engram_ref.model.engram_parameters import initialise
 from engram_ref.ops.canonical import DEAD
-from engram_ref.ops.codecs import quantise
 from engram_ref.presets import preset
 
 HIDDEN_SIZES = (1, 2, 3, 7, 16, 17, 33, 60, 64)
@@ -87,21 +84,13 @@ def random_history(rng, config, batch):
     return np.where(np.arange(span) < rng.integers(0, span + 1, (batch, 1)), DEAD, ids)
 
 
-def random_parameters(config: EngramConfig, rng: np.random.Generator, layer_id: int | None = None,
-                      dtype: type = np.float64) -> dict[str, np.ndarray]:
-    """Return random values for every array, so that branches, gains and biases cannot be mixed up unnoticed."""
-    layer_id = config.layer_ids[0] if layer_id is None else layer_id
-    parameters: dict[str, np.ndarray] = {}
-    for name, shape in shapes(config, layer_id).items():
-        values = rng.standard_normal(shape) * (shape[-1] ** -0.5 if name.endswith("weight") else 1.0)
-        if name.endswith("gain"):
-            values = 0.3 * values + (0.0 if config.gain_form == "zero_centred" else 1.0)
-        parameters[name] = values.astype(dtype)
-    if config.table_codec == "bf16":
-        parameters["table"] = parameters["table"].astype(ml_dtypes.bfloat16)
-    elif config.table_codec == "fp8_e8m0":
-        values = rng.standard_normal(parameters["table_codes"].shape, dtype=np.float32)
-        parameters["table_codes"], scales = quantise(values)
-        parameters["table_scales"] = np.where(rng.random(scales.shape) < 0.1, np.uint8(0), scales)       # 2^-127
-    parameters["column_offsets"] = layout(config, layer_id).offsets
+def random_parameters(config, rng, layer_id, dtype):
+    """Return parameters in which no gain, bias or tap is constant, so that none can be left out or mixed up unnoticed;
+    some scales of an FP8 table are 2^-127, whose byte is 0."""
+    parameters = initialise(config, layer_id, rng, dtype)
+    for name, array in parameters.items():
+        if name.endswith(("gain", "bias")) or name == "conv_weight":
+            parameters[name] = array + 0.3 * rng.standard_normal(array.shape, dtype=array.dtype)
+        elif name == "table_scales":
+            array[rng.random(array.shape) < 0.1] = 0
     return parameters

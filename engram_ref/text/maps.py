@@ -55,19 +55,8 @@ def int64_digest(array: np.ndarray) -> str:
     return hashlib.sha256(np.ascontiguousarray(array, dtype="<i8").tobytes()).hexdigest()
 
 
-def pack_map(canonical: np.ndarray) -> bytes:
-    """Pack a map as a compressed .npz: int64 [V] -> bytes."""
-    starts_class = np.zeros(len(canonical), dtype=bool)
-    starts_class[np.unique(canonical, return_index=True)[1]] = True
-    joined = np.flatnonzero(~starts_class)
-    buffer = io.BytesIO()
-    gaps = np.diff(joined, prepend=0).astype("<u2")
-    np.savez_compressed(buffer, size=len(canonical), gaps=gaps, classes=canonical[joined].astype("<u4"))
-    return buffer.getvalue()
-
-
 def unpack_map(packed: bytes) -> np.ndarray:
-    """Unpack a map, the inverse of pack_map: bytes -> int64 [V]."""
+    """Unpack a map in the format described above: bytes -> int64 [V]."""
     with np.load(io.BytesIO(packed), allow_pickle=False) as stored:
         joined = np.cumsum(stored["gaps"].astype(np.int64))
         starts_class = np.ones(int(stored["size"]), dtype=np.int64)

@@ -11,8 +11,7 @@ from functools import cache
 import numpy as np
 
 from engram_ref.oracle.slow import codecs, released
-from engram_ref.testing.draw import random_parameters
-from scripts.builders.small_modules import V41, random_inputs
+from scripts.builders.small_modules import V41, random_inputs, random_parameters
 
 
 @cache

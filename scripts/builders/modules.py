@@ -7,11 +7,18 @@ import numpy as np
 from engram_ref import ops
 from engram_ref.addressing import Addressing
 from engram_ref.oracle.run import Adapter, call
-from engram_ref.testing.draw import random_parameters
 from scripts.builders.codecs import NO_FLOOR
 from scripts.builders.emulated_rounding import emulated_memory, emulated_project, integer_case
 from scripts.builders.planned import Other, bf16, case, rng_of
-from scripts.builders.small_modules import DIALECTS, V41, random_inputs, slow_engram, slow_gated, slow_tail
+from scripts.builders.small_modules import (
+    DIALECTS,
+    V41,
+    random_inputs,
+    random_parameters,
+    slow_engram,
+    slow_gated,
+    slow_tail,
+)
 from scripts.builders.streams import STEPS, columns_of, dead_of, stream_case, taps_of
 
 PLAIN_V41 = replace(V41, name="v4.1-like-unrounded", table_codec="fp32", rounding="none")

@@ -1,10 +1,14 @@
-"""Small modules of every dialect and their slow answers."""
+"""Small modules of every dialect, their random parameters and their slow answers."""
 
 from dataclasses import replace
 
+import ml_dtypes
 import numpy as np
 
 from engram_ref.addressing import Addressing
+from engram_ref.config import EngramConfig
+from engram_ref.model.engram_parameters import shapes
+from engram_ref.ops.codecs import quantise
 from engram_ref.oracle.slow import module as slow
 from engram_ref.presets import GATES, preset
 
@@ -22,6 +26,26 @@ V41 = replace(preset("deepseek-v4.1-flash"), name="v4.1-like", layer_ids=(1,), m
               n_branches=3, n_heads=2, table_sizes=(23, 31, 37), row_width=32)
 
 DIALECTS = {config.name: config for config in (DEMO, PAPER, TILEKERNELS, QWEN, SHORT, NO_CONV)}
+
+
+def random_parameters(config: EngramConfig, rng: np.random.Generator, layer_id: int | None = None,
+                      dtype: type = np.float64) -> dict[str, np.ndarray]:
+    """Return random values for every array, so that branches, gains and biases cannot be mixed up unnoticed."""
+    layer_id = config.layer_ids[0] if layer_id is None else layer_id
+    parameters: dict[str, np.ndarray] = {}
+    for name, shape in shapes(config, layer_id).items():
+        values = rng.standard_normal(shape) * (shape[-1] ** -0.5 if name.endswith("weight") else 1.0)
+        if name.endswith("gain"):
+            values = 0.3 * values + (0.0 if config.gain_form == "zero_centred" else 1.0)
+        parameters[name] = values.astype(dtype)
+    if config.table_codec == "bf16":
+        parameters["table"] = parameters["table"].astype(ml_dtypes.bfloat16)
+    elif config.table_codec == "fp8_e8m0":
+        values = rng.standard_normal(parameters["table_codes"].shape, dtype=np.float32)
+        parameters["table_codes"], scales = quantise(values)
+        parameters["table_scales"] = np.where(rng.random(scales.shape) < 0.1, np.uint8(0), scales)       # 2^-127
+    parameters["column_offsets"] = Addressing(config).offsets[layer_id]
+    return parameters
 
 
 def random_inputs(config, rng, batch=2, length=5, dtype=np.float64):

@@ -14,11 +14,10 @@ import numpy as np
 from engram_ref import ops
 from engram_ref.oracle.compare import to_bf16
 from engram_ref.oracle.run import Adapter, call
-from engram_ref.testing.draw import random_parameters
 from scripts.builders.emulated_rounding import emulated_memory, emulated_project
 from scripts.builders.modules import in_single, terms_of
 from scripts.builders.planned import Other, case, rng_of
-from scripts.builders.small_modules import DEMO, PAPER, QWEN, TILEKERNELS, V41, slow_engram
+from scripts.builders.small_modules import DEMO, PAPER, QWEN, TILEKERNELS, V41, random_parameters, slow_engram
 
 D, M, FREE = 16, 3, 4
 KEYS = D - FREE                             # channels of the key that are not 0

@@ -13,9 +13,8 @@ from engram_ref.model.parameters import load, save
 from engram_ref.model.state import DecodeState
 from engram_ref.model.transformer import forward
 from engram_ref.ops.arrays import as_array, as_int64
-from engram_ref.testing.draw import random_parameters
 from scripts.builders.small_models import FULL, random_ids, random_model
-from scripts.builders.small_modules import DEMO, QWEN, random_inputs
+from scripts.builders.small_modules import DEMO, QWEN, random_inputs, random_parameters
 from tests.compare import assert_close
 
 torch = pytest.importorskip("torch", reason="torch is not installed")

@@ -20,8 +20,7 @@ from numba import config
 from engram_ref.backends import numba as fast
 from engram_ref.backends.numba import _buffers, _threads
 from engram_ref.model.declarations import expert_shapes
-from engram_ref.testing.draw import random_parameters
-from scripts.builders.small_modules import DEMO, V41, random_inputs
+from scripts.builders.small_modules import DEMO, V41, random_inputs, random_parameters
 
 T = 40 if config.DISABLE_JIT else 1500
 EXPERTS = ExpertsConfig(5, 2, 1, 3)

@@ -18,9 +18,8 @@ from engram_ref.backends import numba as fast
 from engram_ref.backends.numba import conv
 from engram_ref.backends.numba.vectors import exp
 from engram_ref.model.declarations import expert_shapes
-from engram_ref.testing.draw import random_parameters
 from scripts.builders.small_models import EXPERTS, GROUPED
-from scripts.builders.small_modules import DIALECTS, V41, random_inputs
+from scripts.builders.small_modules import DIALECTS, V41, random_inputs, random_parameters
 from tests.op_cases_floats import EXACT, FLOATS, SHAPES
 from tests.parity.numba_kernels import dots, exponentials, triples
 

@@ -11,8 +11,7 @@ from tests.compare import assert_close
 pytest.importorskip("numba", reason="numba is not installed")
 from engram_ref.backends import numba as fast
 from engram_ref.backends.numba import _buffers, tables
-from engram_ref.testing.draw import random_parameters
-from scripts.builders.small_modules import V41
+from scripts.builders.small_modules import V41, random_parameters
 from tests.parity.numba_kernels import copied, decoded
 
 SIZES = np.array([50, 70, 110])

@@ -5,8 +5,7 @@ import pytest
 
 from engram_ref import Trace, engram
 from engram_ref.ops import dequantise
-from engram_ref.testing.draw import random_parameters
-from scripts.builders.small_modules import DEMO, DIALECTS, PAPER, QWEN, TILEKERNELS, random_inputs
+from scripts.builders.small_modules import DEMO, DIALECTS, PAPER, QWEN, TILEKERNELS, random_inputs, random_parameters
 from tests.bounds import module_scale
 from tests.compare import assert_close
 

@@ -9,8 +9,7 @@ import pytest
 from engram_ref.addressing import addressing_of
 from engram_ref.config import CHOICES
 from engram_ref.ops import DEAD, address, gather_decode, project_and_gate
-from engram_ref.testing.draw import random_parameters
-from scripts.builders.small_modules import V41, random_inputs
+from scripts.builders.small_modules import V41, random_inputs, random_parameters
 from tests.bounds import module_scale
 from tests.compare import assert_close
 

@@ -29,9 +29,8 @@ from engram_ref.model import engram_parameters, parameters
 from engram_ref.model.generate import generate
 from engram_ref.model.state import DecodeState
 from engram_ref.model.transformer import forward
-from engram_ref.testing.draw import random_parameters
 from scripts.builders.small_models import FULL, random_ids, random_model
-from scripts.builders.small_modules import DEMO, random_inputs
+from scripts.builders.small_modules import DEMO, random_inputs, random_parameters
 
 BAD = {
     "None": None, "True": True, "0": 0, "-1": -1, "1.5": 1.5, "nan": math.nan, "inf": math.inf, "1j": 1j,

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 
 from engram_ref import Addressing, InputError, Trace, engram, preset
-from engram_ref.testing.draw import random_parameters
-from scripts.builders.small_modules import DEMO, QWEN, V41, random_inputs
+from scripts.builders.small_modules import DEMO, QWEN, V41, random_inputs, random_parameters
 
 FLAT = Addressing(DEMO).offsets[1]
 

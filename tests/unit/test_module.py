@@ -14,9 +14,8 @@ from engram_ref.config import EngramConfig
 from engram_ref.layout import layout
 from engram_ref.model.engram_parameters import initialise
 from engram_ref.model.parameters import from_engram_demo
-from engram_ref.testing.draw import random_parameters
 from engram_ref.text.maps import load_map
-from scripts.builders.small_modules import DEMO, DIALECTS, NO_CONV, SHORT, random_inputs, slow_engram
+from scripts.builders.small_modules import DEMO, DIALECTS, NO_CONV, SHORT, random_inputs, random_parameters, slow_engram
 from tests.bounds import module_scale
 from tests.compare import assert_close
 from tests.conftest import DEMO_MODULE

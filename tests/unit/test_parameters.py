@@ -17,8 +17,7 @@ from engram_ref.model.engram_parameters import (
     weight_dtype,
 )
 from engram_ref.ops import decode
-from engram_ref.testing.draw import random_parameters
-from scripts.builders.small_modules import DEMO, DIALECTS, QWEN, V41, demo_names
+from scripts.builders.small_modules import DEMO, DIALECTS, QWEN, V41, demo_names, random_parameters
 from tests.compare import assert_close
 
 TWO_LAYERS = replace(DEMO, name="two-layers", layer_ids=(1, 4))

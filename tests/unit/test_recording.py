@@ -14,8 +14,7 @@ import pytest
 from engram_ref import ops, preset
 from engram_ref.backends import load, replace
 from engram_ref.ops.namespace import FIXED, NUMPY
-from engram_ref.testing.draw import random_parameters
-from scripts.builders.small_modules import DIALECTS, random_inputs
+from scripts.builders.small_modules import DIALECTS, random_inputs, random_parameters
 
 CONFIGS = (preset("tiny"), *(dataclasses.replace(config, table_codec="fp32") for config in DIALECTS.values()))
 

@@ -7,11 +7,10 @@ import pytest
 
 from engram_ref import Addressing, Trace, engram, residual
 from engram_ref.model.transformer import forward
-from engram_ref.testing.draw import random_parameters
 from engram_ref.text.maps import load_map
 from scripts.builders import small_models
 from scripts.builders.emulated_rounding import integer_case
-from scripts.builders.small_modules import DEMO, PAPER, QWEN, norm_eps, random_inputs
+from scripts.builders.small_modules import DEMO, PAPER, QWEN, norm_eps, random_inputs, random_parameters
 from tests.compare import assert_close
 from tests.specification import modules_of
 

@@ -7,8 +7,7 @@ import pytest
 
 from engram_ref import EngramState, InputError, Trace, engram
 from engram_ref.model.engram import start_state
-from engram_ref.testing.draw import random_parameters
-from scripts.builders.small_modules import DEMO, DIALECTS, NO_CONV, SHORT, random_inputs
+from scripts.builders.small_modules import DEMO, DIALECTS, NO_CONV, SHORT, random_inputs, random_parameters
 from tests.bounds import module_scale
 from tests.compare import assert_close
 

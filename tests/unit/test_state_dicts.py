@@ -10,8 +10,7 @@ from engram_ref import InputError
 from engram_ref.model.demo import from_engram_demo
 from engram_ref.model.hf import from_hf_deepseek_v3
 from engram_ref.model.state_dicts import bfloat16_array, exact_array, without_prefix
-from engram_ref.testing.draw import random_parameters
-from scripts.builders.small_modules import DEMO, demo_names
+from scripts.builders.small_modules import DEMO, demo_names, random_parameters
 from tests.compare import assert_close
 from tests.unit.test_hf_import import state_dict as hf_state_dict
 from tests.unit.test_hf_options import HF

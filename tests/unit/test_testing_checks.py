@@ -12,7 +12,7 @@ from engram_ref.oracle.bugs import BUGS
 from engram_ref.oracle.check.diagnose import Diagnosis
 from engram_ref.testing import answers, check_engram, check_rows, random_config
 from engram_ref.testing.checks import reduced
-from engram_ref.testing.draw import random_parameters
+from scripts.builders.small_modules import random_parameters
 from tests.ports_in_python import module_port, rows_port
 
 TINY, V41 = preset("tiny"), preset("deepseek-v4.1-flash")

@@ -11,8 +11,8 @@ from engram_ref.oracle.bugs import namespace_with
 from engram_ref.testing import first_divergence
 from engram_ref.testing.checks import reduced
 from engram_ref.testing.divergence import traced_case
-from engram_ref.testing.draw import random_parameters
 from scripts.builders.small_models import FULL, random_model
+from scripts.builders.small_modules import random_parameters
 
 CONFIG = reduced(preset("demo"), 1)
 RNG = np.random.default_rng(0)

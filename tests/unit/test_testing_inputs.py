@@ -6,7 +6,7 @@ import pytest
 from engram_ref import InputError, preset
 from engram_ref.testing import check_engram, check_rows, check_streaming, first_divergence, port_cases, random_config
 from engram_ref.testing.checks import reduced
-from engram_ref.testing.draw import random_parameters
+from scripts.builders.small_modules import random_parameters
 from tests.ports_in_python import module_port, rows_port, rows_stream
 from tests.unit.test_bad_inputs import BAD
 

@@ -12,8 +12,8 @@ from engram_ref.oracle.bugs import BUGS
 from engram_ref.oracle.check.diagnose import Diagnosis
 from engram_ref.testing import check_streaming, streaming
 from engram_ref.testing.checks import reduced
-from engram_ref.testing.draw import random_parameters
 from engram_ref.testing.schedules import ACTIONS, Schedule, random_schedule, shortest, simpler, steps_of
+from scripts.builders.small_modules import random_parameters
 from tests.ports_in_python import module_stream, rows_stream
 
 TINY, V41, QWEN = preset("tiny"), preset("deepseek-v4.1-flash"), preset("qwen4exp-ple")

@@ -5,9 +5,8 @@ import pytest
 
 from engram_ref import InputError, Trace, engram
 from engram_ref.stages import STAGES, stage_of
-from engram_ref.testing.draw import random_parameters
 from engram_ref.trace import Stopped
-from scripts.builders.small_modules import DEMO, NO_CONV, TILEKERNELS, random_inputs
+from scripts.builders.small_modules import DEMO, NO_CONV, TILEKERNELS, random_inputs, random_parameters
 from tests.compare import assert_close
 
 NORMALISED = ["memory", "key", "value", "query_norm", "key_norm", "score", "gate", "gated", "conv_norm", "conv",

@@ -62,7 +62,6 @@ def over_tokens(kernel: Callable[[int, int], None], tokens: int, moved: int) -> 
         return kernel(0, tokens)
     chunks = min(count * CHUNKS_PER_THREAD, tokens)
     counter = itertools.count()
-
     failed: list[bool] = []
 
     def work() -> None:

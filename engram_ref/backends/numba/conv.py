@@ -26,17 +26,12 @@ AHEAD = 1                           # distance, in positions, between computing 
 
 
 class Convolution(NamedTuple):
-    """A short convolution over C = M*D channels, and the values before each sequence.
+    """A short convolution over C = M*D channels, and the values before each sequence."""
 
-    weight           [L*C], one row of channels per tap
-    before           [B*span*C], already normalised; span is (L-1) * dilation
-    T, span, C       sizes
-    """
-
-    weight: np.ndarray
-    before: np.ndarray
+    weight: np.ndarray      # [L*C], one row of channels per tap
+    before: np.ndarray      # [B*span*C], already normalised
     T: int
-    span: int
+    span: int               # (L-1) * dilation
     C: int
     dilation: int
 

@@ -27,17 +27,12 @@ NO_EOS = -2             # eos of dialects without an end-of-document id; no id e
 
 
 class Hashing(NamedTuple):
-    """The constants that rows are computed with.
+    """The constants that rows are computed with."""
 
-    multipliers   int64 [Y, N] of Y layers, or [N] of one layer
-    columns       of all Y layers
-    fill, eos     the id that replaces hidden tokens, and the id that ends a document
-    """
-
-    multipliers: np.ndarray
-    columns: Columns
-    fill: int
-    eos: int
+    multipliers: np.ndarray     # int64 [Y, N] of Y layers, or [N] of one layer
+    columns: Columns            # of all Y layers
+    fill: int                   # the id that replaces hidden tokens
+    eos: int                    # the id that ends a document
 
 
 def wrapped_product(a, b):

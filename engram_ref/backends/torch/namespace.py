@@ -9,29 +9,14 @@ import math
 
 import torch
 
-from engram_ref.backends.torch import (
-    arrays,
-    basic,
-    caches,
-    canonical,
-    codecs,
-    conv,
-    experts,
-    gate,
-    hashing,
-    kernels,
-    loss,
-    rope,
-    sampling,
-    tables,
-)
+from engram_ref.backends.torch import arrays, basic, caches, canonical, codecs, experts, gate, hashing, kernels, tables
 from engram_ref.backends.torch._tensors import Constant, Parameters, tensors, torch_dtype
 from engram_ref.checks import check_shapes
 from engram_ref.config import EngramConfig
 from engram_ref.ops.namespace import NUMPY, Ops
 from engram_ref.ops.record import Record, ignore
 
-TOPICS = (arrays, basic, caches, canonical, codecs, conv, experts, gate, hashing, loss, rope, sampling, tables)
+TOPICS = (arrays, basic, caches, canonical, codecs, experts, gate, hashing, tables)
 """Files whose functions replace the ops of the same names."""
 
 

@@ -16,8 +16,6 @@ import json
 import math
 import os
 import re
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -25,6 +23,7 @@ import ml_dtypes
 import numpy as np
 
 from engram_ref.errors import InputError
+from engram_ref.oracle.vectors import named_in_errors
 
 DTYPES = {"f64": "<f8", "f32": "<f4", "f16": "<f2", "bf16": ml_dtypes.bfloat16, "i64": "<i8", "i32": "<i4",
           "u8": "u1", "bool": "?"}
@@ -65,7 +64,7 @@ def read_answers(folder: Path, kit: Path | None = None) -> Answers:
     answers = Answers()
     for path in files_of(folder):
         name = path.relative_to(folder)
-        with named(path):
+        with named_in_errors(path, "complete answers", "is it truncated?", (InputError,)):
             if len(name.parts) == 3:
                 stage, array = read_file(path)
                 answers.add("/".join(name.parts[:2]), stage, array, path)
@@ -100,17 +99,6 @@ def files_of(folder: Path) -> list[Path]:
             raise InputError(f"results folder {folder}", f"at most {MAX_FILES:,} files and {MAX_BYTES:,} bytes",
                              f"at least {len(files):,} files and {total:,} bytes")
     return sorted(files)
-
-
-@contextmanager
-def named(path: Path) -> Iterator[None]:
-    """Convert any error about a file's content to an InputError that names the file."""
-    try:
-        yield
-    except InputError:
-        raise
-    except Exception as error:      # NumPy, json and safetensors raise different types
-        raise InputError(f"file {path}", "complete answers", f"an error: {error}", "is it truncated?") from error
 
 
 def read_file(path: Path) -> tuple[str, np.ndarray]:

@@ -141,10 +141,7 @@ def has_machine_eps(name: str, value: object) -> bool:
 
 
 def judge_stage(stage: Stage, found: np.ndarray | None, reference: Reference, alternative: bool = False) -> StageResult:
-    """Judge the answer to one stage.
-
-    alternative   the stage belongs to another acceptable answer, whose numbers are not computed again
-    """
+    """Judge the answer to one stage; numbers of an alternative, another acceptable answer, are not computed again."""
     expected, name = stage.array, stage.name
     if found is None:
         return StageResult(name, "missing", expected="an answer", found="none")

@@ -16,9 +16,7 @@ Piece = Callable[[Ops], np.ndarray]
 def pieces_of(case: Case, arguments: Mapping[str, object], answers: Mapping[str, np.ndarray]) -> dict[str, Piece]:
     """Return the functions that compute stages from a port's answers, for the stages whose inputs it answered.
 
-    case        of op `engram`, `engram_residual` or `address`; other cases have no pieces
-    arguments   decoded
-    answers     stage -> array; an array of a wrong shape or kind counts as missing
+    Only cases of `engram`, `engram_residual` and `address` have any. An answer of a wrong shape or kind is missing.
     """
     if case.op not in ("engram", "engram_residual", "address"):
         return {}

@@ -27,17 +27,12 @@ SHIFT = 1.5 * 2.0**52
 
 
 class Columns(NamedTuple):
-    """Constants of columns, for `store_remainders`.
+    """Constants of columns, for `store_remainders`."""
 
-    primes, offsets   int64 [C]
-    inverses          float64 [C], 1 / primes
-    fast              whether the vector code may be used: primes in its range, and a multiple of eight columns per mix
-    """
-
-    primes: np.ndarray
-    inverses: np.ndarray
-    offsets: np.ndarray
-    fast: bool
+    primes: np.ndarray          # int64 [C]
+    inverses: np.ndarray        # float64 [C], 1 / primes
+    offsets: np.ndarray         # int64 [C]
+    fast: bool      # whether the vector code may be used: primes in its range, and a multiple of eight columns per mix
 
 
 def is_fast(primes: np.ndarray) -> bool:

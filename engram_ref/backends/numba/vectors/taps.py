@@ -23,15 +23,11 @@ class Strided(NamedTuple):
 
 
 class Taps(NamedTuple):
-    """`count` products weight[n, c] * (factor[n] * source[n, c]), to be summed over n.
-
-    weight, source   Strided
-    factor           Strided; only the first element of each row is used; if its array is None, every factor is 1
-    """
+    """`count` products weight[n, c] * (factor[n] * source[n, c]), to be summed over n."""
 
     weight: Strided
     source: Strided
-    factor: Strided
+    factor: Strided     # only the first element of each row is used; if its array is None, every factor is 1
     count: int
 
 

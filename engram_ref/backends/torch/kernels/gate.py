@@ -76,8 +76,8 @@ def gate(hidden: torch.Tensor, key: torch.Tensor, value: torch.Tensor, query_gai
          key_gain: torch.Tensor, eps: float | None, dead: torch.Tensor | None = None) -> torch.Tensor:
     """Compute the gated value of each branch, with the factored score and copysign_sqrt.
 
-    The shapes are those of ops.gate_score and ops.apply_gate, with effective gains [M, D]; None as eps is float32's
-    machine epsilon. All tensors must be float32, contiguous and on one device.
+    Shapes are those of ops.gate_score and ops.apply_gate; the gains are the effective ones, and eps None is the machine
+    epsilon. The gate of a dead position is 0. All floats are float32; tensors are contiguous, on one device.
     """
     if hidden.ndim != 4:
         raise InputError("hidden", "shape [B, T, M, D]", f"shape {list(hidden.shape)}")
