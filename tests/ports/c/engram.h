@@ -7,7 +7,7 @@
 /* ---- rows ---- */
 
 /* Windows [B, T, N], mixes [B, T, N-1] and rows [B, T, C] of ids [B, T] after a history [B, N-1]; eos -1 means none. */
-static void address(const int64_t *ids, const int64_t *history, long B, long T, long N, long C, const int64_t *m,
+void address(const int64_t *ids, const int64_t *history, long B, long T, long N, long C, const int64_t *m,
                     const int64_t *primes, int64_t pad, int64_t eos, int64_t *window, int64_t *mix, int64_t *row) {
     for (long p = 0; p < B * T; p++, window += N, mix += N - 1, row += C) {
         int hidden = 0;
@@ -31,10 +31,10 @@ static void address(const int64_t *ids, const int64_t *history, long B, long T, 
 /* ---- number formats ---- */
 
 /* Round to float32. */
-static double single(double x) { return (double)(float)x; }
+double single(double x) { return (double)(float)x; }
 
 /* Round to float32, then to bfloat16, ties to even. */
-static double bf16(double x) {
+double bf16(double x) {
     float f = (float)x;
     uint32_t bits;
     memcpy(&bits, &f, 4);
@@ -44,7 +44,7 @@ static double bf16(double x) {
 }
 
 /* Multiply the number of an E4M3 code by that of an E8M0 scale. */
-static double fp8(int64_t code, int64_t scale) {
+double fp8(int64_t code, int64_t scale) {
     int exponent = code >> 3 & 15, mantissa = code & 7;
     double size = exponent ? ldexp(8 + mantissa, exponent - 10) : ldexp(mantissa, -9);
     if ((code & 127) == 127 || scale == 255) return NAN;
@@ -53,7 +53,7 @@ static double fp8(int64_t code, int64_t scale) {
 }
 
 /* Replace blocks of 32 numbers by the nearest numbers of E4M3 with a common scale. */
-static void requantise(double *x, long n, double floor) {
+void requantise(double *x, long n, double floor) {
     for (double *b = x; b < x + n; b += 32) {
         double largest = floor;
         int finite = 1, e = 0;
@@ -71,23 +71,23 @@ static void requantise(double *x, long n, double floor) {
 /* ---- norm, gate, convolution ---- */
 
 /* Add the products of two vectors. */
-static double dot(const double *a, const double *b, long n) {
+double dot(const double *a, const double *b, long n) {
     double sum = 0;
     for (long i = 0; i < n; i++) sum += a[i] * b[i];
     return sum;
 }
 
 /* Divide a vector by the root of its mean square plus eps, and multiply it by shift + gain. */
-static void rms_norm(const double *x, const double *gain, long D, double eps, double shift, double *y) {
-    double root = sqrt(dot(x, x, D) / D + (BUG == 4 ? 1e-5 : eps));
+void rms_norm(const double *x, const double *gain, long D, double eps, double shift, double *y) {
+    double root = sqrt(dot(x, x, D) / D + eps);
     for (long d = 0; d < D; d++) y[d] = x[d] / root * (shift + gain[d]);
 }
 
 /* Compute 1 / (1 + exp(-x)) without overflow. */
-static double sigmoid(double x) { return x >= 0 ? 1 / (1 + exp(-x)) : exp(x) / (1 + exp(x)); }
+double sigmoid(double x) { return x >= 0 ? 1 / (1 + exp(-x)) : exp(x) / (1 + exp(x)); }
 
 /* Return the root of the score that the form asks for. */
-static double root_of(double s, const char *form) {
+double root_of(double s, const char *form) {
     double root = isnan(s) ? s : sqrt(fmax(fabs(s), 1e-6));
     if (!strcmp(form, "sigmoid")) return s;
     if (!strcmp(form, "signed_sqrt")) return s == 0 ? 0 : copysign(root, s);
@@ -95,7 +95,7 @@ static double root_of(double s, const char *form) {
 }
 
 /* Convolve x [B, T, width] causally, after the taps [B, (L-1)*dilation, width]. */
-static void short_conv(const double *x, const double *taps, const double *weight, long B, long T, long width, long L,
+void short_conv(const double *x, const double *taps, const double *weight, long B, long T, long width, long L,
                        long dilation, double *y) {
     long S = (L - 1) * dilation;
     for (long k = 0; k < B * T * width; k++) {

@@ -12,17 +12,20 @@ typedef struct {
 } Module;
 
 /* Everything that a module computes for a chunk. */
-typedef struct { double *memory, *key, *value, *query_norm, *key_norm, *score, *gate, *gated, *conv_norm, *conv, *output; } Chunk;
+typedef struct {
+    double *memory, *key, *value, *query_norm, *key_norm, *score, *gate, *gated, *conv_norm, *conv, *output;
+} Chunk;
 
 /* A stream keeps an item per token of each row: its id, or its normalised gated values. */
 typedef struct { char name[32]; long batch, length[8]; char *items[8]; } Stream;
 
 /* Read the configuration of a case. */
 static Module module(void) {
-    Module m = {.N = (long)number("max_ngram", 0), .W = (long)number("row_width", 0), .M = (long)number("n_branches", 0),
-                .D = (long)number("hidden_size", 0), .L = (long)number("conv_kernel", 0), .form = text("gate_form"),
-                .eps = number("norm_eps", ldexp(1, -52)), .conv_eps = number("conv_norm_eps", ldexp(1, -52)),
-                .shift = !strcmp(text("gain_form"), "zero_centred"), .rounded = !strcmp(text("rounding"), "fp8_bf16")};
+    Module m = {.form = text("gate_form"), .eps = BUG == 4 ? 1e-5 : number("norm_eps", ldexp(1, -52)),
+                .conv_eps = number("conv_norm_eps", ldexp(1, -52)), .rounded = !strcmp(text("rounding"), "fp8_bf16"),
+                .shift = !strcmp(text("gain_form"), "zero_centred")};
+    m.N = (long)number("max_ngram", 0), m.W = (long)number("row_width", 0), m.L = (long)number("conv_kernel", 0);
+    m.M = (long)number("n_branches", 0), m.D = (long)number("hidden_size", 0);
     m.C = (m.N - 1) * (long)number("n_heads", 0), m.E = m.C * m.W, m.dtype = m.rounded ? "f32" : "f64";
     m.S = m.L ? (m.L - 1) * (long)number("conv_dilation", 0) : 0;
     return m;
@@ -82,14 +85,12 @@ static int run_chunk(const Module *m, long B, long column, long T, const double 
         }
     }
     if (!m->L) return 1;
-    for (long i = 0; i < n * m->M; i++)
-        rms_norm(k->gated + i * D, array("conv_gain")->f + i % m->M * D, D, m->conv_eps, m->shift, k->conv_norm + i * D);
+    for (long i = 0, at = 0; i < n * m->M; at = ++i * D)
+        rms_norm(k->gated + at, array("conv_gain")->f + at % MD, D, m->conv_eps, m->shift, k->conv_norm + at);
     short_conv(k->conv_norm, taps, array("conv_weight")->f, B, T, MD, m->L, m->S / (m->L - 1), k->conv);
     for (long i = 0; i < n * MD; i++) k->conv[i] *= sigmoid(k->conv[i]), k->output[i] = k->conv[i] + k->gated[i];
     return 1;
 }
-
-/* ---- streams ---- */
 
 /* Return the last S items of each row; before its start, the fill. */
 static void *last(const Stream *s, long S, long bytes, const void *fill) {
@@ -173,15 +174,11 @@ static void run_stream(void) {
         int at = 0;
         sscanf(l->rest, "%15s %n", verb, &at), old = *s;
         int count = integers(l->rest + at, word);
-        if (!strcmp(verb, "feed")) {
-            (ids ? feed_ids : feed_hidden)(s, &m, step, column, word[0]), column += word[0];
-        } else if (!strcmp(verb, "prefix")) {
-            prefix(s, word);
-        } else if (!strcmp(verb, "rollback")) {
-            for (int b = 0; b < count; b++) s->length[b] -= word[b];
-        } else if (!strcmp(verb, "reorder")) {
-            s->batch = count, copy_rows(&old, s, word, bytes, capacity);
-        } else {                                /* fork */
+        if (!strcmp(verb, "feed")) (ids ? feed_ids : feed_hidden)(s, &m, step, column, word[0]), column += word[0];
+        else if (!strcmp(verb, "prefix")) prefix(s, word);
+        else if (!strcmp(verb, "rollback")) for (int b = 0; b < count; b++) s->length[b] -= word[b];
+        else if (!strcmp(verb, "reorder")) s->batch = count, copy_rows(&old, s, word, bytes, capacity);
+        else {                                  /* fork */
             all[streams] = *s, snprintf(all[streams].name, 32, "%s", l->rest + at);
             copy_rows(&old, &all[streams++], row, bytes, capacity);
         }
@@ -190,8 +187,6 @@ static void run_stream(void) {
         else answer(name, m.dtype, last(s, m.S, bytes, zeros(bytes / 8)), 4, (long[]){s->batch, m.S, m.M, m.D});
     }
 }
-
-/* ---- ops ---- */
 
 /* engram: all chunks of a text; the answers are those of the last one. */
 static void run_engram(void) {
@@ -221,14 +216,14 @@ static void run_engram(void) {
     answer("taps", m.dtype, last(&s, m.S, bytes, zeros(bytes / 8)), 4, (long[]){B, m.S, m.M, m.D});
 }
 
-/* copysign_sqrt */
+/* copysign_sqrt: the root of each score. */
 static void run_copysign_sqrt(void) {
     Line *s = array("s");
     for (long k = 0; k < s->size; k++) s->f[k] = root_of(s->f[k], "copysign_sqrt");
     answer("output", "f64", s->f, s->axes, s->shape);
 }
 
-/* dequantise */
+/* dequantise: 32 codes per scale. */
 static void run_dequantise(void) {
     Line *codes = array("codes"), *scales = array("scales");
     double *x = zeros(codes->size);
@@ -236,7 +231,7 @@ static void run_dequantise(void) {
     answer("output", text("dtype"), x, codes->axes, codes->shape);
 }
 
-/* short_conv */
+/* short_conv: all channels of all branches. */
 static void run_short_conv(void) {
     Line *x = array("x"), *w = array("weight");
     double *y = zeros(x->size);

@@ -8,7 +8,13 @@
 #include <sys/stat.h>
 
 /* A line: word, name and the rest. A loaded array has its elements in f if they are floats, otherwise in i. */
-typedef struct { char word[16], name[256], dtype[8], *rest; int axes; long shape[8], size; double *f; int64_t *i; } Line;
+typedef struct {
+    char word[16], name[256], *rest, dtype[8];
+    int axes;
+    long shape[8], size;
+    double *f;
+    int64_t *i;
+} Line;
 typedef struct { const char *name; void (*run)(void); } Op;
 
 static Line line[4096];                         /* of the case: its name is in line[0], its op in line[1] */
