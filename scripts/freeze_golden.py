@@ -9,6 +9,7 @@ agrees with every answer within its class. scripts/builders/ defines the cases.
 
 import hashlib
 import importlib
+import json
 import sys
 from pathlib import Path
 
@@ -30,10 +31,10 @@ AREAS = ("integers", "elementwise", "codecs", "attention", "experts", "branches"
 
 
 class Store:
-    """Collected arrays and configurations; equal inputs are stored once, and so are equal answers of one case."""
+    """Collected arrays, parameters, configurations; equal inputs are stored once, and equal answers once per case."""
 
     def __init__(self):
-        self.integers, self.floats, self.known, self.configurations = {}, {}, {}, {}
+        self.integers, self.floats, self.known, self.configurations, self.parameters = {}, {}, {}, {}, {}
 
     def reference(self, array, area, key, owner=""):
         """Store an array and return its key. `owner` is the case of an answer, whose keys all start with its name."""
@@ -55,6 +56,14 @@ class Store:
             self.configurations[key] = resolved(config)
         return self.known[config]
 
+    def named(self, parameters, key):
+        """Store a dictionary of encoded arguments and return its key."""
+        content = json.dumps(parameters)
+        if content not in self.known:
+            self.known[content] = key
+            self.parameters[key] = parameters
+        return self.known[content]
+
     def files(self):
         """Return {name: bytes} of all files."""
         from safetensors.numpy import save
@@ -68,7 +77,7 @@ def encoded(argument, store, area, key):
     if isinstance(argument, np.ndarray):
         return {"array": store.reference(argument, area, key)}
     if isinstance(argument, dict):
-        return {"parameters": {name: inside(part, name) for name, part in argument.items()}}
+        return {"parameters": store.named({name: inside(part, name) for name, part in argument.items()}, key)}
     if isinstance(argument, tuple):
         return {"tuple": [inside(part, i) for i, part in enumerate(argument)]}
     if isinstance(argument, list):
@@ -136,7 +145,7 @@ def make(areas=AREAS):
         "versions": {"engram_ref": __version__, "numpy": np.__version__}, "classes": RULES, "flags": FLAGS,
         "files": {name: {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
                   for name, data in files.items()},
-        "configurations": store.configurations, "cases": cases})
+        "configurations": store.configurations, "parameters": store.parameters, "cases": cases})
     return {MANIFEST: data.replace(b"0" * 64, manifest_digest(data).encode(), 1)} | files
 
 

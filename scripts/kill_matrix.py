@@ -68,11 +68,13 @@ class Port:
         self.judged: dict[str, bool] = {}
 
     def accepts(self, case: Case) -> bool:
-        """Whether the form applies to a case: stages are stored only in modules of one chunk."""
-        if case.result == "invalid":
+        """Whether the form applies to a case: stages are stored in modules of one chunk, V4.1's in bfloat16."""
+        if case.result == "invalid" or self.narrow is None or self.part == "outputs":
+            return case.result != "invalid"
+        if case.op != "engram" or len(case.arguments["chunks"]) > 1:
             return False
-        return self.narrow is None or self.part == "outputs" or (case.op == "engram" and len(
-            case.arguments["chunks"]) == 1)
+        config = self.vectors.configurations[case.arguments["config"]["configuration"]]
+        return config.rounding == "none" or self.narrow is ml_dtypes.bfloat16
 
     def right(self, case: Case) -> Stages:
         """Return the answers to a case without bugs; computed once."""

@@ -53,7 +53,7 @@ class Case:
     """One call and its answers.
 
     op          a function of engram_ref.ops, or one of oracle.run.RUNNERS
-    arguments   by name, as JSON; arrays and configurations are referenced by key: see oracle/encoding.py
+    arguments   by name, as JSON; arrays and configurations are referenced by key: see docs/reference/golden.md
     stages      in order of computation; the call returns those named in `outputs`. None if the input is invalid
     flags       kinds of bug that a failure suggests: see oracle/flags.py
     accept      other acceptable answers

@@ -1,18 +1,7 @@
 """Encoding and decoding of the arguments, configurations and integers in JSON files.
 
-An argument of a case is one of
-
-    {"array": key}                         the array with that key, from any file
-    {"configuration": key}                 an entry of the manifest's "configurations"
-    {"parameters": {name: argument, ...}}  a dictionary of arrays
-    {"generated": [dtype, shape, seed, tensor, exponent]}, or with a list of rows at the end: oracle/kit/generator.py
-    {"tuple": [argument, ...]}             a tuple; a JSON list stays a list
-    {"dtype": "float32"}                   a dtype
-    null, true, 1, 0.5, "text"             themselves
-
-and a configuration is {"config": class, "values": {field: value}} with every field of the class; a field that is itself
-a configuration is written in the same way. An EngramConfig also has "hashing", the numbers derived from its values: pad
-and EOS as canonical ids, and per layer the multipliers, primes, offsets and number of stored rows.
+docs/reference/golden.md lists their forms. Kits also have {"generated": [dtype, shape, seed, tensor, exponent]}, with
+or without a list of rows at the end: see oracle/kit/generator.py.
 """
 
 import json

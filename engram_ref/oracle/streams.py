@@ -1,18 +1,9 @@
 """Streams: step-by-step tests of the state that a wrapper around the ops keeps between calls.
 
-A stream case has columns of tokens, and steps that consume them from the left:
-
-    [stream, "feed", T]             the next T columns, one token per row of the batch and column
-    [stream, "feed", T, counts]     likewise; only the first counts[b] tokens of row b are real, the others are padding
-    [stream, "prefix", texts]       continue after texts[b], raw ids whose rows were computed elsewhere
-    [stream, "rollback", tokens]    forget the newest tokens[b] tokens of row b, as after rejected drafts
-    [stream, "reorder", rows]       the batch becomes these rows, in this order (beams)
-    [stream, "fork", name]          an independent copy under that name
-
-The first stream is called "main". A feed of a stream with fewer rows than the columns reads the first of them. Its
-answers are the outputs of its real tokens, row by row, and the state after it: of the rows of one layer the history, of
-a module the taps, of a model both for each Engram layer. The answer of a prefix is the history. Only the model accepts
-counts and rolls rows back by different amounts; the other streams roll back whole feeds. Only rows accept a prefix.
+docs/reference/golden.md lists the steps. The answers of a feed are the outputs of its real tokens, row by row, and the
+state after it: of the rows of one layer the history, of a module the taps, of a model both for each Engram layer. The
+answer of a prefix is the history. Only the model accepts counts and rolls rows back by different amounts; the other
+streams roll back whole feeds. Only rows accept a prefix.
 """
 
 import copy
@@ -164,7 +155,7 @@ def play(steps: Sequence[Sequence], columns: Mapping[str, np.ndarray | None], st
          back: Callable[[object], np.ndarray]) -> tuple[np.ndarray, ...]:
     """Return the answers of all feeds and prefixes, in order: outputs, then the state.
 
-    steps     as described in the module docstring
+    steps     as in docs/reference/golden.md
     columns   arguments of the feeds, each [B, all columns, ...] or None
     stream    the stream called "main"
     back      array of the namespace -> NumPy array

@@ -17,7 +17,7 @@ CASE = {"name": str, "op": str, "dialect": str, "kind": str, "result": str, "fla
         "accept?": [{"name": str, "why": str, "stages": [STAGE]}]}
 MANIFEST_FIELDS = {"schema": int, "seed": int, "versions": {"*": str}, "classes": {"*": str}, "flags": {"*": str},
                    "files": {"*": {"sha256": str, "bytes": int}}, "sha256": str,
-                   "configurations": {"*": CONFIGURATION}, "cases": [CASE]}
+                   "configurations": {"*": CONFIGURATION}, "parameters": {"*": {"*": ANY}}, "cases": [CASE]}
 KIT_STAGE = {"name": str, "class": str, "expected": str, "noise?": str}
 KIT_CASE = {name: kind for name, kind in CASE.items() if name != "answers"} | {
     "group": str, "stages": [KIT_STAGE], "accept?": [{"name": str, "why": str, "stages": [KIT_STAGE]}]}

@@ -1,8 +1,4 @@
-"""Golden vectors: frozen inputs and answers in files that any language can read.
-
-    manifest.json            every case: op, arguments, stages, tolerance class, flags; the digest of each file
-    integers.json            {key: {"dtype", "shape", "values"}}, values in C order
-    floats-*.safetensors     the float arrays
+"""Golden vectors: frozen inputs and answers in the files that docs/reference/golden.md describes.
 
 `read` checks the schema first, then the manifest's own digest and structure, then the digest of every file, and
 finally that every array, configuration, op and argument named in a case exists.
@@ -14,6 +10,7 @@ import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -54,7 +51,8 @@ def as_vectors(manifest: Mapping, arrays: Mapping[str, np.ndarray], path: Path) 
     """Return the cases of a manifest; raise InputError if a case or a configuration is invalid."""
     with named_in_errors(path):
         configurations = {key: as_configuration(entry) for key, entry in manifest["configurations"].items()}
-        vectors = Vectors(arrays, configurations, tuple(as_case(entry, arrays) for entry in manifest["cases"]))
+        cases = tuple(as_case(entry, arrays, manifest["parameters"]) for entry in manifest["cases"])
+        vectors = Vectors(arrays, configurations, cases)
         for case in vectors.cases:
             check_call(case, vectors)
     return vectors
@@ -134,7 +132,14 @@ def changed(path: Path) -> InputError:
                       "was it changed or truncated?")
 
 
-def as_case(entry: Mapping, arrays: Mapping[str, np.ndarray]) -> Case:
+def expanded(arguments: Mapping[str, Any], parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return arguments with the dictionaries of parameters that they name."""
+    named = lambda part: isinstance(part, dict) and part.get("parameters") in parameters
+    return {name: {"parameters": parameters[part["parameters"]]} if named(part) else part
+            for name, part in arguments.items()}
+
+
+def as_case(entry: Mapping, arrays: Mapping[str, np.ndarray], parameters: Mapping[str, Any]) -> Case:
     """Return one case of the manifest with its expected arrays."""
     stages = tuple(as_stage(stage, entry["name"], arrays) for stage in entry["stages"])
     accept = []
@@ -142,8 +147,8 @@ def as_case(entry: Mapping, arrays: Mapping[str, np.ndarray]) -> Case:
         replaced = {stage["name"]: as_stage(stage, entry["name"], arrays) for stage in other["stages"]}
         accept.append(Alternative(other["name"], other["why"],
                                   tuple(replaced.get(stage.name, stage) for stage in stages)))
-    return Case(entry["name"], entry["op"], entry["dialect"], entry["arguments"], stages, tuple(entry["outputs"]),
-                tuple(entry["flags"]), tuple(accept), entry["kind"], entry["result"])
+    return Case(entry["name"], entry["op"], entry["dialect"], expanded(entry["arguments"], parameters), stages,
+                tuple(entry["outputs"]), tuple(entry["flags"]), tuple(accept), entry["kind"], entry["result"])
 
 
 def as_stage(entry: Mapping, case: str, arrays: Mapping[str, np.ndarray]) -> Stage:

@@ -1,7 +1,7 @@
 """Schedules: drawn sequences of calls to a stream, and the shortest one that still fails.
 
-The steps are those of oracle/streams.py, but a rollback counts whole feeds, so that a schedule stays valid when steps
-are removed: `steps_of` converts it.
+The steps are those of docs/reference/golden.md, but a rollback counts whole feeds, so that a schedule stays valid when
+steps are removed: `steps_of` converts it.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -39,7 +39,7 @@ def random_schedule(rng: np.random.Generator, span: int, actions: Sequence[str])
 
 
 def steps_of(schedule: Schedule) -> list[list]:
-    """Return the steps in the form of oracle/streams.py, without those that have no effect."""
+    """Return the steps in the form of docs/reference/golden.md, without those that have no effect."""
     fed: dict[str, list[int]] = {"main": []}            # tokens of the feeds that each stream can roll back
     steps: list[list] = []
     for name, action, argument in schedule.steps:

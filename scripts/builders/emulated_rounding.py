@@ -15,9 +15,12 @@ from scripts.builders.small_modules import V41, random_inputs, random_parameters
 
 
 @cache
-def integer_case(width):
-    """Return integer rows up to 30, projections that add at most 16 of them, and hidden states of one magnitude."""
-    config, rng = replace(V41, hidden_size=width), np.random.default_rng(width)
+def integer_case(width, **shape):
+    """Return integer rows up to 30, projections that add at most 16 of them, and hidden states of one magnitude.
+
+    shape   other fields of the configuration
+    """
+    config, rng = replace(V41, hidden_size=width, **shape), np.random.default_rng(width)
     hidden, rows = random_inputs(config, rng, 2, 3)
     signs = np.where(hidden < 0, -1.0, 1.0)
     magnitudes = 2.0 ** rng.integers(-3, 4, hidden.shape[:3])[..., None]

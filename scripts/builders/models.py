@@ -80,7 +80,7 @@ def routers():
 def streams():
     """Yield streams with Engram and DEAD marks, with a convolution of two taps and EOS, and without Engram."""
     titles_by_model = {FULL: ("one-by-one", "one-by-one-dead", "ragged"), PLAIN: ("reorder", "drafts"),
-                       DENSE: ("one-by-one", "rollback", "fork", "microbatches", "drafts")}
+                       DENSE: ("one-by-one", "rollback", "fork", "microbatches", "drafts", "beams")}
     for config, titles in titles_by_model.items():
         p, engram = shared_with_full(random_model(config)), config.engram
         for title in titles:

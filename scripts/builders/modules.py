@@ -84,13 +84,16 @@ def slow_module(parameters, hidden, rows, config, dead, chunks):
 
 def released():
     """Yield V4.1 cases with its roundings; float32 sums are exact in any order, so projections are bit-identical."""
-    for width in (4, 16):
-        config, parameters, hidden, rows = integer_case(width)
+    wide = {"row_width": 64, "n_heads": 1, "table_sizes": (3, 5, 7)}           # rows with two scales
+    for title, width, shape in (("4", 4, {}), ("16", 16, {}), ("wide-rows", 4, wide)):
+        config, parameters, hidden, rows = integer_case(width, **shape)
         arguments = {"parameters": parameters, "hidden": hidden, "rows": rows, "config": config, "dead": None,
                      "chunks": [hidden.shape[1]]}
         shared = {"kind": "f32", "truth": after_rounding, "slow": slow_released, "terms": 3 * width, "traced": True,
                   "outputs": ("output", "taps"), "exact": ("memory", "key", "value", "taps"), "dialect": "v4.1-like"}
-        yield case(f"engram/v4.1-rounded-{width}", flags="rounding dialect", **shared, **arguments)
+        yield case(f"engram/v4.1-rounded-{title}", flags="rounding dialect", **shared, **arguments)
+        if shape:
+            continue
         faint = parameters | {"table_scales": parameters["table_scales"] - np.uint8(32)}
         unfloored = Other("without a floor", NO_FLOOR, {"config": replace(config, quantise_floor=0.0)}, slow_released)
         yield case(f"engram/v4.1-rounded-faint-{width}", flags="floor rounding dialect", accept=[unfloored], **shared,

@@ -1,6 +1,6 @@
 """Streams: the steps of a case, the texts that result from them, and the answers.
 
-The slow code, which has no state, computes every answer from a whole text in one call. engram_ref/oracle/streams.py
+The slow code, which has no state, computes every answer from a whole text in one call. docs/reference/golden.md
 describes the steps.
 """
 
@@ -35,6 +35,8 @@ RAGGED = {
                           ONE, ["main", "feed", 1, [0, 1]], ["main", "feed", 2]]),
     "drafts": ("rollback ragged one-token", [["main", "feed", 4], ["main", "feed", 3], ["main", "rollback", [3, 1]],
                                              ONE, ["main", "feed", 3], ["main", "rollback", [0, 2]], ONE]),
+    "beams": ("reorder ragged one-token", [["main", "feed", 4, [4, 2]], ["main", "reorder", [1, 0]], ONE,
+                                           ["main", "feed", 2, [1, 2]], ["main", "reorder", [1, 1]], ONE]),
 }
 """The same for the model, whose rows may have different lengths."""
 

@@ -15,19 +15,28 @@ from engram_ref.oracle.vectors import GOLDEN, INTEGERS, MANIFEST, manifest_diges
 
 STREAM = "addressing_stream/demo-like-fork"
 USED = ("silu/edges", "swiglu/odd-width", "windows/dead", "decode/fp32", "quantise/faint", "expert_weights/plain",
-        STREAM)
+        "up_projections/plain-batch", STREAM)
 """Cases in the manifests of these tests."""
+
+SHARED = {"configurations": "configuration", "parameters": "parameters"}
+"""Field of the manifest -> the word before the keys of its entries."""
+
+
+def used(cases, word):
+    """Return the keys that the arguments of cases name."""
+    return {argument[word] for case in cases for argument in case["arguments"].values()
+            if isinstance(argument, dict) and word in argument}
 
 
 @pytest.fixture(scope="module")
 def shipped():
-    """A small manifest: the cases in USED and their configurations."""
+    """A small manifest: the cases in USED with their configurations and parameters."""
     manifest = read_manifest(GOLDEN)
     cases = [case for case in manifest["cases"] if case["name"] in USED]
     assert len(cases) == len(USED)
-    keys = {case["arguments"].get("config", {}).get("configuration") for case in cases}
-    configurations = {key: entry for key, entry in manifest["configurations"].items() if key in keys}
-    return json.dumps(manifest | {"cases": cases, "configurations": configurations})
+    parts = {field: {key: entry for key, entry in manifest[field].items() if key in used(cases, word)}
+             for field, word in SHARED.items()}
+    return json.dumps(manifest | {"cases": cases} | parts)
 
 
 @pytest.fixture
@@ -137,6 +146,10 @@ CONTENT = {
     "an unknown array": (set_argument("silu/edges", "x", {"array": "nothing"}), "of this manifest"),
     "an unknown form": (set_argument("silu/edges", "x", {"tensor": "silu/edges/x"}), "of this manifest"),
     "an unknown configuration": (set_argument(STREAM, "config", {"configuration": "x"}), "of this manifest"),
+    "unknown parameters": (set_argument("up_projections/plain-batch", "parameters", {"parameters": "x"}),
+                           "of this manifest"),
+    "parameters in place": (set_argument("up_projections/plain-batch", "parameters", {"parameters": {}}),
+                            "golden vectors"),
     "an unknown dtype": (set_argument("decode/fp32", "dtype", {"dtype": "float8"}), "of this manifest"),
     "a missing expected array": (lambda m: m["cases"][0]["stages"][0].update(expected="x"), "an array named x"),
     "a missing scale": (lambda m: case_of(m, "silu/edges")["stages"][0].update(scale="x"), "an array named x"),
@@ -216,9 +229,8 @@ def test_configurations_are_complete():
             assert_hashing(entry["hashing"], vectors.configurations[key])
         if entry["config"] == "ModelConfig" and entry["values"]["engram"]:
             assert_hashing(entry["values"]["engram"]["hashing"], vectors.configurations[key].engram)
-    used = {argument["configuration"] for case in manifest["cases"] for argument in case["arguments"].values()
-            if isinstance(argument, dict) and "configuration" in argument}
-    assert used == set(manifest["configurations"])
+    for field, word in SHARED.items():
+        assert used(manifest["cases"], word) == set(manifest[field])
 
 
 def assert_hashing(hashing, config):

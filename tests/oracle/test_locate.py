@@ -130,7 +130,8 @@ def test_every_stage_of_the_golden_cases_has_axes_and_columns_that_broadcast(vec
                 assert np.broadcast_shapes(column.shape, stage.array.shape) == stage.array.shape, (case.name, name)
             known |= {*axes, *side}
     assert {"order", "head", "score", "rms", "scale byte", "a NaN code", "code exponent", "block maximum",
-            "a DEAD token", "DEAD in the window", "EOS in the window", "a window across the cut", "a window before the start"} <= known
+            "a DEAD token", "DEAD in the window", "EOS in the window", "a window across the cut",
+            "a window before the start"} <= known
 
 
 def located(vectors, name, stage, wrong):

@@ -116,6 +116,7 @@ CHANGES = {
     "eos-hides-itself": {"windows": filled(itself_hidden)},
 
     "window-late": {"mix": by_order(lambda N, n: slice(N - n, N))},
+    "window-one-back": {"mix": by_order(lambda N, n: slice(n < N, n + (n < N)))},
     "multipliers-oldest-first": {"mix": by_order(lambda N, n: slice(n - 1, None, -1))},
     "qwen-as-longcat": {"mix": polynomial},
     "products-summed": {"mix": lambda original, windows, multipliers: np.cumsum(

@@ -17,6 +17,10 @@ RAW_SIZES = {known.canonical_size: known.size for known in KNOWN_VOCABULARIES.va
 
 # canonical ids
 
+RAW = {"canonicalise": lambda original, ids, canonical: ids, "check_ids": lambda original, *arguments: None}
+"""The changes for raw ids instead of canonical ones, which may exceed the number of classes."""
+
+
 def keyed(key):
     """Return the changes for a wrong key(text, raw_token): of the key itself, and of the map."""
     return {"canonical_key": lambda original, text, raw: key(text, raw),
@@ -116,8 +120,8 @@ def wrapped(original, table, rows, offsets):
 
 
 CHANGES = {
-    "no-compression": {"canonicalise": lambda original, ids, canonical: ids, "pcg64_multipliers": for_raw_size},
-    "map-built-not-applied": {"canonicalise": lambda original, ids, canonical: ids},
+    "no-compression": RAW | {"pcg64_multipliers": for_raw_size},
+    "map-built-not-applied": RAW,
     "negative-id-wraps": {"canonicalise": lambda original, ids, canonical: canonical[ids]},
     "id-clamped": {"canonicalise": lambda original, ids, canonical: canonical[np.clip(ids, 0, len(canonical) - 1)]},
     "naive-normaliser": normalised(strip_accents=without("Mn")),

@@ -97,6 +97,9 @@ def residual_included(original, parameters, memory, hidden, *rest):
 CHANGES = {
     "eps-1e-6": {"inverse_rms": at_least(1e-6)},
     "eps-1e-5": {"inverse_rms": at_least(1e-5)},
+    "eps-1e-5-in-gate": {"gate_score": lambda original, parameters, hidden, key, config, *record: original(
+        parameters, hidden, key, replace(config, norm_eps=max(config.norm_eps or 0.0, 1e-5)), *record)},
+    "eps-1e-5-for-1e-20": {"inverse_rms": lambda original, x, eps: original(x, 1e-5 if eps == 1e-20 else eps)},
     "eps-1e-20": {"inverse_rms": lambda original, x, eps: original(x, 1e-20 if eps is None else eps)},
     "eps-machine": {"inverse_rms": lambda original, x, eps: original(
         x, None if eps is not None and eps < 1e-10 else eps)},

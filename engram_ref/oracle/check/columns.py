@@ -115,8 +115,9 @@ def token_columns(case: Case, stage: str, arguments: Mapping, shape: tuple[int, 
             yield from [("head", (column % heads).reshape((1,) * (len(shape) - 1) + (-1,)))] * (heads > 1)
         if isinstance(ids, np.ndarray) and isinstance(history, np.ndarray) and ids.ndim == 2 == len(shape) - 1:
             yield from window_columns(ids, history, reach, arguments.get("eos_id", getattr(config, "eos_id", None)))
-    if "steps" in arguments and stage.split(".")[0].isdigit():
-        yield from feed_columns(arguments["steps"], int(stage.split(".")[0]), shape, reach if span else None)
+    number, steps = stage.split(".")[0], arguments.get("steps")
+    if steps and number.isdigit() and name not in STATES and steps[int(number)][1] == "feed":
+        yield from feed_columns(steps, int(number), shape, reach if span else None)
 
 
 def orders_of(arguments: Mapping) -> int:

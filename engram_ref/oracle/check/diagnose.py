@@ -14,12 +14,15 @@ import numpy as np
 from engram_ref.ops.namespace import Ops
 from engram_ref.oracle.bugs import BUGS, Bug, namespace_with, streams_with
 from engram_ref.oracle.cases import Case, Vectors
-from engram_ref.oracle.check.judge import StageResult, judge, judge_floats
+from engram_ref.oracle.check.judge import Reference, StageResult, judge, judge_floats
 from engram_ref.oracle.noise import noise_of
 from engram_ref.oracle.run import Adapter, Stages, run
 
-FAILING, PASSING = 8, 4
+FAILING, PASSING = 24, 6
 """Largest number of compared cases that fail, and that pass."""
+
+SEARCHED = 4
+"""Number of cases of which one must change if a bug is to be part of a pair."""
 
 MORE = 400
 """Largest number of other cases that are searched for one that tells tied bugs apart."""
@@ -95,8 +98,8 @@ def diagnose(vectors: Vectors, answers: Answers, failures: Mapping[str, Sequence
     singles = comparison.ranked([Candidate((bug,)) for bug in BUGS.values()])
     best = comparison.told_apart([each for each in singles if each.share == 1])
     if not best and singles:
-        near, others = singles[:PAIRED], [each for each in singles if each.share > 0]
-        pairs = {frozenset((a.name, b.name)): Candidate(a.bugs + b.bugs) for a in near for b in others
+        others = [each for each in [Candidate((bug,)) for bug in BUGS.values()] if comparison.changes_some(each)]
+        pairs = {frozenset((a.name, b.name)): Candidate(a.bugs + b.bugs) for a in singles[:PAIRED] for b in others
                  if not changed(a) & changed(b)}
         best = comparison.told_apart([each for each in comparison.ranked(list(pairs.values())) if each.share == 1])
     return Diagnosis(*described(best, singles, comparison))
@@ -151,6 +154,12 @@ class Comparison:
         shares = [replace(each, share=self.share(each)) for each in candidates]
         return sorted((each for each in shares if each.share >= 0), key=lambda each: -each.share)
 
+    def changes_some(self, candidate: Candidate) -> bool:
+        """Whether a candidate changes the stage that differs in one of the first cases."""
+        runs = ((case, candidate.stages(case, self.vectors)) for case in self.cases[:SEARCHED])
+        return any(found is not None and not equal({stage.name: stage.array for stage in case.stages if stage.name ==
+                                                    self.limits.get(case.name)}, found) for case, found in runs)
+
     def share(self, candidate: Candidate) -> float:
         """Return the share of elements that agree, in all cases or up to the first that does not; -1 without effect."""
         right, total = 0, 0
@@ -158,11 +167,13 @@ class Comparison:
             found = candidate.stages(case, self.vectors)
             limit = self.limits.get(case.name)
             right_ones = {stage.name: stage.array for stage in case.stages if stage.name == limit}
-            if found is None or (limit and (limit not in found or (not total and equal(right_ones, found)))):
+            if found is None or (limit is not None and limit not in found):
                 return -1.0
-            near = nearness(found[limit], self.answers[case.name][limit]) if limit else 1.0
+            if limit is not None and equal(right_ones, found):
+                return right / (total + 1) if total else -1.0
+            near = nearness(found[limit], self.answers[case.name][limit]) if total == 0 else 1.0
             if near < WORTH:
-                return right / total if total else near * WORTH
+                return near * WORTH
             results = self.results(case, found, candidate)
             right += sum(int((~result.wrong).sum()) for result in results)
             total += sum(result.wrong.size for result in results)
@@ -179,9 +190,8 @@ class Comparison:
                 break
             found = [each.stages(case, self.vectors) for each in tied]
             if any(not equal(stages, found[0]) for stages in found):
-                agree = [stages is not None and not any(result.wrong.any() for result in self.results(case, stages, each))
-                         for each, stages in zip(tied, found, strict=True)]
-                tied = [each for each, ok in zip(tied, agree, strict=True) if ok] or tied
+                tied = [each for each, stages in zip(tied, found, strict=True) if stages is not None and not any(
+                    result.wrong.any() for result in self.results(case, stages, each))] or tied
         return tied
 
     def results(self, case: Case, found: Stages, candidate: Candidate) -> list[StageResult]:
@@ -194,17 +204,26 @@ class Comparison:
             noise = noise_of(case, self.vectors, candidate.ops, streams=candidate.streams)
         except Exception:                                   # a wrong formula for float32 only
             noise = {stage.name: stage.noise for stage in case.stages}
+        noise = {name: with_last_rounding(noise[name], array) for name, array in found.items() if name in noise}
         stages = [replace(stage, array=found[stage.name], noise=noise.get(stage.name)) for stage in case.stages
                   if stage.name in found]
+        bugged = replace(case, stages=tuple(stages), accept=())
         whole = {stage.name: stage for stage in stages if stage.noise is not None and stage.tolerance_class != "exact"}
+        reference = Reference(bugged, self.vectors, {}, candidate.ops, candidate.streams)
         results = []
-        for result in self.judged(replace(case, stages=tuple(stages), accept=()), candidate):
+        for result in self.judged(bugged, candidate):
             if result.wrong.any() and result.stage in whole:
                 stage = whole[result.stage]
-                again = judge_floats(stage, stage.array, stage.noise, result.found)
-                result = replace(result, wrong=result.wrong & again.wrong)
+                for expected, least in reference.end_to_end(stage, result.precision):
+                    wrong = judge_floats(stage, expected, with_last_rounding(least, expected), result.found).wrong
+                    result = replace(result, wrong=result.wrong & wrong)
             results.append(result)
         return results
+
+
+def with_last_rounding(noise: np.ndarray | None, found: np.ndarray) -> np.ndarray | None:
+    """Return the noise, at least that of one rounding of the result, since wrong formulas round without noise."""
+    return None if noise is None else np.maximum(noise, np.nan_to_num(np.abs(found), posinf=0.0))
 
 
 def nearness(found: np.ndarray, answer: np.ndarray) -> float:
@@ -220,7 +239,7 @@ def nearness(found: np.ndarray, answer: np.ndarray) -> float:
 def equal(a: Stages | None, b: Stages | None) -> bool:
     """Whether the stages of two runs have the same values; NaN equals NaN."""
     return a is b or (a is not None and b is not None and all(
-        np.array_equal(array, b[name], equal_nan=array.dtype.kind == "f") for name, array in a.items()))
+        name in b and np.array_equal(array, b[name], equal_nan=array.dtype.kind == "f") for name, array in a.items()))
 
 
 def size(case: Case) -> int:

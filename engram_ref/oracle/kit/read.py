@@ -56,8 +56,6 @@ def read_kit(folder: Path) -> Kit:
         if hashlib.sha256(contents[name]).hexdigest() != digest:
             raise changed(folder / name)
     check_structure(manifest, KIT_FIELDS, f"file {folder / MANIFEST}")
-    for case in manifest["cases"]:
-        case["arguments"] = expanded(case["arguments"], manifest["parameters"])
     arrays = as_arrays(contents[ARRAYS], folder / ARRAYS) | as_arrays(contents[INTEGERS], folder / INTEGERS)
     return Kit(as_vectors(manifest, arrays, folder / MANIFEST), hashlib.sha256(sums).hexdigest(), manifest["dialect"])
 
@@ -70,13 +68,6 @@ def check_version(manifest: Any, path: Path) -> None:
     if version != KIT_VERSION:
         raise InputError(f"file {path}", f"kit format {KIT_VERSION}, which this engram-ref reads", f"format {version}",
                          "pip install -U engram_ref" if version > KIT_VERSION else HINT)
-
-
-def expanded(arguments: dict[str, Any], parameters: dict[str, Any]) -> dict[str, Any]:
-    """Return arguments with the dictionaries of parameters that they name."""
-    named = lambda part: isinstance(part, dict) and part.get("parameters") in parameters
-    return {name: {"parameters": parameters[part["parameters"]]} if named(part) else part
-            for name, part in arguments.items()}
 
 
 def listed(sums: bytes, path: Path) -> dict[str, str]:

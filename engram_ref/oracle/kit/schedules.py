@@ -78,6 +78,8 @@ def schedules(op: str, T: int) -> Iterator[tuple[str, str, Steps]]:
                                             ["main", "reorder", [1, 1]], *feeds(2)]
         if op == "forward_stream":
             yield f"ragged-{cut}", "ragged", [["main", "feed", cut, [cut, 0]], ["main", "feed", 3, [1, 3]], *feeds(1)]
+            yield f"ragged-reorder-{cut}", "ragged reorder", [["main", "feed", cut, [cut, 0]],
+                                                              ["main", "reorder", [1, 0]], *feeds(1, 2)]
             yield f"drafts-{cut}", "ragged rollback", [*feeds(cut, 3), ["main", "rollback", [1, 3]], *feeds(1)]
 
 
