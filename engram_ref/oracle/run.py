@@ -109,8 +109,8 @@ def run_addressing(setting: Setting, config: object, canonical_ids: object, laye
                    flat: bool) -> tuple:
     """Return the constants of one layer, and the rows [B, T, C] of `canonical_ids`.
 
-    raises   InputError for canonical_ids outside [0, canonical_size), except -1 if the field dead_barrier is true; for
-             a history with elements outside [-1, canonical_size), or, without dead_barrier, with -1 after an id
+    raises   InputError for canonical_ids outside [0, canonical_size), except -1 if the field dead_barrier is true; a
+             history with elements outside [-1, canonical_size), or, without dead_barrier, with -1 after an id
     """
     addressing = setting.streams["addressing"](config, ops=setting.namespace)
     rows = addressing.rows(canonical_ids, layer_id, history, flat=flat)

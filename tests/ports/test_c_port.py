@@ -1,4 +1,4 @@
-"""A port in C to the form that a kit describes: it agrees with every case, and each of seven mistakes in it is named."""
+"""A port in C that reads the plain form of a kit: it agrees with every case, and seven mistakes in it are named."""
 
 import re
 import shutil
@@ -75,7 +75,7 @@ def code_of(path):
 
 
 def test_a_port_of_rows_and_gate_needs_a_short_runner(kit, tmp_path):
-    """Nobody writes more than a runner of 35 lines to test three ops; the reader of a kit has half of kit.h."""
+    """The runner of three ops, together with the part of kit.h that reads, has less than 120 lines of code."""
     done = subprocess.run([compiled(kit, tmp_path, "rows_and_gate.c", "-O1"), kit, tmp_path / "results"])
     verdict = verdict_of(read_kit(kit), read_answers(tmp_path / "results", kit))
     assert done.returncode == 0 and not verdict.failures

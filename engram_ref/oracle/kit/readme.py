@@ -51,8 +51,7 @@ def readme(manifest: Mapping[str, Any]) -> bytes:
         "example.py": (EXAMPLES / "example.txt").read_text(encoding="utf-8"),
         "example.c": (EXAMPLES / "example.c").read_text(encoding="utf-8"),
         "generated": re.search(r"^uint64_t generated.*?^}\n", header().decode(), re.M | re.S)[0],
-        "refusals": rows({op: refusal_of(op) for op in sorted(
-            {case["op"] for case in manifest["cases"] if case["result"] == "invalid"})}),
+        "refusals": rows(refusals()),
     }
     template = (TEXTS / README).read_text(encoding="utf-8")
     return re.sub(r"\{\{([\w.]+)\}\}", lambda mark: values[mark[1]], template).encode()
@@ -63,10 +62,11 @@ def header() -> bytes:
     return (EXAMPLES / HEADER).read_bytes()
 
 
-def refusal_of(op: str) -> str:
-    """Return what an op refuses, from the `raises` of its docstring."""
-    text = inspect.getdoc(RUNNERS[op]) or ""
-    return " ".join(text.split("raises   InputError for ")[1].split())
+def refusals() -> dict[str, str]:
+    """Return {op: what it must refuse}, from the `raises` of the docstrings."""
+    parts = {op: (inspect.getdoc(function) or "").partition("raises   InputError for ")[2]
+             for op, function in RUNNERS.items()}
+    return {op: " ".join(part.split()) for op, part in parts.items() if part}
 
 
 def document_files(config: EngramConfig | None, ops: list[str]) -> dict[str, bytes]:

@@ -7,6 +7,8 @@ static void run_silu(void) {
 }
 
 int main(int count, char **argument) {
-    const Op ops[] = {{"silu", run_silu}, {0}};
+    const Op ops[] = {
+        {"silu", run_silu},
+        {0}};
     return answer_cases(count, argument, ops);
 }
