@@ -15,7 +15,8 @@ from engram_ref.oracle.specification import documents
 from engram_ref.stages import BACKBONE_STAGES, STAGES
 
 TEXTS = Path(__file__).parent
-README = "README.md"
+EXAMPLES = TEXTS / "examples"
+README, HEADER = "README.md", "kit.h"
 RESULTS = {
     "valid": "the answers must agree with the expected arrays",
     "acceptable": "they must agree with the expected arrays, or with all arrays of one `accept`",
@@ -47,10 +48,25 @@ def readme(manifest: Mapping[str, Any]) -> bytes:
         "results": rows(manifest["results"]), "flags": rows(manifest["flags"]), "groups": rows(manifest["groups"]),
         "rule": f"{TOLERANCE['rule']} C = {TOLERANCE['C']:g}.",
         "roundoffs": rows({dtype: f"2^{int(f'{u.hex()}'.split('p')[1])}" for dtype, u in TOLERANCE["u"].items()}),
-        "example.py": (TEXTS / "examples" / "example.txt").read_text(encoding="utf-8"),
-    } | {path.name: path.read_text(encoding="utf-8") for path in (TEXTS / "examples").glob("*.c")}
+        "example.py": (EXAMPLES / "example.txt").read_text(encoding="utf-8"),
+        "example.c": (EXAMPLES / "example.c").read_text(encoding="utf-8"),
+        "generated": re.search(r"^uint64_t generated.*?^}\n", header().decode(), re.M | re.S)[0],
+        "refusals": rows({op: refusal_of(op) for op in sorted(
+            {case["op"] for case in manifest["cases"] if case["result"] == "invalid"})}),
+    }
     template = (TEXTS / README).read_text(encoding="utf-8")
     return re.sub(r"\{\{([\w.]+)\}\}", lambda mark: values[mark[1]], template).encode()
+
+
+def header() -> bytes:
+    """Return kit.h."""
+    return (EXAMPLES / HEADER).read_bytes()
+
+
+def refusal_of(op: str) -> str:
+    """Return what an op refuses, from the `raises` of its docstring."""
+    text = inspect.getdoc(RUNNERS[op]) or ""
+    return " ".join(text.split("raises   InputError for ")[1].split())
 
 
 def document_files(config: EngramConfig | None, ops: list[str]) -> dict[str, bytes]:
