@@ -368,7 +368,7 @@ def checksum(array):
     """The checksum that the program prints."""
     wide = array.astype(np.float64) if array.dtype.kind not in "iub" else array.astype(np.int64)
     bits = np.where(np.isnan(wide), -1, wide).view(np.uint64) if wide.dtype.kind == "f" else wide.view(np.uint64)
-    return str(sum(int(n) * (k % 251 + 1) for k, n in enumerate((bits.ravel() >> 32 ^ bits.ravel()))) % 2**64)
+    return str(sum(int(n) * (k % 251 + 1) for k, n in enumerate(bits.ravel() >> 32 ^ bits.ravel())) % 2**64)
 
 
 def test_the_c_reader_reads_every_case(kit, compiler, tmp_path):

@@ -1,4 +1,4 @@
-"""A port in C to the form that a kit describes: it agrees with every case, and each of seven mistakes in it is named."""
+"""A port in C to the form that a kit describes: it agrees with every case, and each of seven mistakes is named."""
 
 import re
 import shutil

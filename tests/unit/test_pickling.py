@@ -47,8 +47,8 @@ TOOLS = ("backends", "bench", "cli", "pytest_plugin", "__main__")
 HOLD_FUNCTIONS = ("Adapter", "Model", "Step", "Caches", "SnapshotStream", "RowStream", "ModuleStream", "ModelStream",
                   "StepStream", "Port", "Bug", "Candidate", "Comparison", "Reference", "Noise", "Setting",
                   "AddressingOfOps", "Run", "Store", "Tensors", "Text")
-"""Classes that are not pickled, because they hold functions, a namespace or a computation that has not ended: a
-caller's adapter, the parts of a running model, the streams of golden cases, ports under test, bugs and what tries them."""
+"""Classes that are not pickled, because they hold functions, a namespace or a computation that has not ended: an
+adapter, the parts of a running model, the streams of golden cases, ports under test, bugs and what tries them."""
 
 TINY, MODEL = preset("tiny"), model_preset("tiny")
 
