@@ -66,6 +66,7 @@ void generate(Line *l, const char *rest) {
     int64_t number[4096];
     long rows = integers(rest, number) - 3, inner = l->size / l->shape[0];
     if (rows > 0) l->shape[0] = rows, l->size = rows * inner;
+    l->f = zeros(l->size), l->i = (int64_t *)l->f;
     for (long k = 0; k < l->size; k++) {
         uint64_t z = generated(number[0], number[1], rows > 0 ? number[3 + k / inner] * inner + k % inner : k);
         if (*l->dtype == 'u') l->i[k] = z & 255;
@@ -83,8 +84,8 @@ void load(Line *l) {
     sscanf(l->rest, "%7s %63s %n", l->dtype, shape, &at), l->size = 1, width = width_of(l->dtype);
     for (char *p = strtok(shape, "x"); p && strcmp(p, "scalar"); p = strtok(NULL, "x"))
         l->size *= l->shape[l->axes++] = atol(p);
-    l->f = zeros(l->size), l->i = (int64_t *)l->f, raw = zeros(l->size);
     if (!strcmp(l->word, "generated")) { generate(l, l->rest + at); return; }
+    l->f = zeros(l->size), l->i = (int64_t *)l->f, raw = zeros(l->size);
     snprintf(path, sizeof path, "%s/%.*s", kit, (int)strcspn(l->rest + at, " "), l->rest + at);
     FILE *f = fopen(path, "rb");
     if (!f || (long)fread(raw, width, l->size, f) < l->size) perror(path), exit(2);
