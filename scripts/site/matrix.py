@@ -61,8 +61,8 @@ for 64 tokens, 4 branches and D = 1024, in float32 with the final rounding to bf
 
 WHY = """\
 Random scores are near 1 and random vectors have unit variance. A clamp at 1e-6, the sign of a zero, or an epsilon of
-1e-5 therefore changes nothing, or less than the tolerance. The kit has inputs that are solved to reach these points,
-and its tolerance is the rounding error of the computation instead of a constant."""
+1e-5 therefore changes nothing, or less than the tolerance. DEAD positions do not occur. The kit has inputs that are
+solved to reach these points, and its tolerance is the rounding error of the computation instead of a constant."""
 
 
 def level(cells: Mapping[str, str], column: int) -> str | None:
