@@ -24,6 +24,7 @@ from pathlib import Path
 import ml_dtypes
 import numpy as np
 
+from engram_ref.files import write_whole
 from engram_ref.ops.namespace import NUMPY, Ops
 from engram_ref.oracle.bugs import BUGS, Bug, namespace_with, streams_with
 from engram_ref.oracle.cases import Case, Vectors
@@ -291,7 +292,7 @@ def main(arguments: list[str]) -> int:
         same = FILE.read_text(encoding="utf-8") == text
         print("equal to the committed file" if same else f"different from {FILE.name}: run scripts/kill_matrix.py")
         return 0 if same and not surviving else 1
-    FILE.write_text(text, encoding="utf-8")
+    write_whole(FILE, text.encode())
     return 1 if surviving else 0
 
 

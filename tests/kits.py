@@ -9,13 +9,14 @@ from engram_ref.oracle.kit import cases
 from engram_ref.oracle.kit.write import write_kit
 from engram_ref.oracle.vectors import read
 
-USED = ("silu/edges", "swiglu/odd-width", "windows/dead", "decode/fp32", "quantise/faint", "gate/signed_sqrt-edges",
-        "expert_weights/plain", "addressing_stream/demo-like-fork", "engram_stream/demo-like-fork", "normalise/accents",
-        "canonical_map/classes", "round_bf16/ties", "engram/demo-like-chunked", "addressing/tiny-layer-1",
-        "rms_norm/machine-eps", "table_primes/two", "join/three", "mark_dead/batch", "cross_entropy/batch")
+USED = ("silu/edges", "swiglu/odd-width", "windows/dead", "decode/fp32", "decode/bf16-float32", "quantise/faint",
+        "gate/signed_sqrt-edges", "expert_weights/plain", "addressing_stream/demo-like-fork",
+        "engram_stream/demo-like-fork", "normalise/accents", "canonical_map/classes", "round_bf16/ties",
+        "engram/demo-like-chunked", "addressing/tiny-layer-1", "rms_norm/machine-eps", "table_primes/two", "join/three",
+        "mark_dead/batch", "cross_entropy/batch")
 """Names of its golden cases."""
 
-RELEASED = ("decode/deepseek-v4.1-flash", "released_gate/demo")
+RELEASED = ("decode/deepseek-v4.1-flash", "released_gate/demo", "released_project/demo")
 """Names of its released cases."""
 
 actual = cases.released_cases

@@ -13,7 +13,7 @@ from engram_ref.oracle.kit.write import Written, write_kit
 
 HELP = "write inputs and answers for a port in any language"
 DESCRIPTION = """Write a self-contained folder for tests of a port in any language: specification, constants, cases as
-JSON and safetensors and as plain files, and a README with a reader in C. Then engram-ref check compares the port's
+JSON and safetensors and as plain files, a README, and a reader in C. Then engram-ref check compares the port's
 answers."""
 
 

@@ -107,7 +107,11 @@ def run_stepper(setting: Setting, ids: object, history: object, **constants: obj
 
 def run_addressing(setting: Setting, config: object, canonical_ids: object, layer_id: int, history: object,
                    flat: bool) -> tuple:
-    """Return the constants of one layer, and the rows [B, T, C] of `canonical_ids`."""
+    """Return the constants of one layer, and the rows [B, T, C] of `canonical_ids`.
+
+    raises   InputError for canonical_ids outside [0, canonical_size), except -1 if the field dead_barrier is true; a
+             history with elements outside [-1, canonical_size), or, without dead_barrier, with -1 after an id
+    """
     addressing = setting.streams["addressing"](config, ops=setting.namespace)
     rows = addressing.rows(canonical_ids, layer_id, history, flat=flat)
     return (addressing.multipliers[layer_id], addressing.primes[layer_id], addressing.offsets[layer_id],
@@ -116,7 +120,10 @@ def run_addressing(setting: Setting, config: object, canonical_ids: object, laye
 
 def run_engram(setting: Setting, parameters: dict, hidden: object, rows: object, config: object, dead: object, chunks:
                list[int]) -> tuple:
-    """Run the module over a stream in `chunks`; return Y of the last chunk and the taps after it."""
+    """Run the module over a stream in `chunks`; return Y of the last chunk and the taps after it.
+
+    raises   InputError for rows outside their column's table: below 0, or not below the column's prime
+    """
     stream = setting.streams["module"](parameters, config, hidden, setting.namespace)
     Y = feed_chunks(stream, {"hidden": hidden, "rows": rows, "dead": dead}, chunks, setting.record)
     return Y, stream.state
@@ -135,7 +142,10 @@ def run_residual(setting: Setting, parameters: dict, hidden: object, rows: objec
 
 def run_model(setting: Setting, parameters: dict, ids: object, config: object, dead: object, chunks: list[int],
               absorbed: bool) -> object:
-    """Run the whole model over a text in `chunks`; return the logits of the last chunk."""
+    """Run the whole model over a text in `chunks`; return the logits of the last chunk.
+
+    raises   InputError for ids outside [0, vocab_size)
+    """
     stream = model_stream(setting, parameters, len(ids), config, absorbed)
     return feed_chunks(stream, {"ids": ids, "dead": dead}, chunks, setting.record)
 
@@ -160,7 +170,10 @@ def feed_chunks(stream: ModuleStream | ModelStream, columns: dict, chunks: list[
 
 
 def run_row_stream(setting: Setting, config: object, layer_id: int, canonical_ids: object, steps: list) -> tuple:
-    """Compute the rows of one layer, step by step."""
+    """Compute the rows of one layer, step by step.
+
+    raises   InputError for the same ids as `addressing`
+    """
     addressing = setting.streams["addressing"](config, ops=setting.namespace)
     stream = setting.streams["rows"](addressing, layer_id, len(canonical_ids))
     return play(steps, {"canonical_ids": canonical_ids}, stream, setting.adapter.back)

@@ -5,7 +5,6 @@ import json
 import re
 import shutil
 import subprocess
-from pathlib import Path
 
 import ml_dtypes
 import numpy as np
@@ -14,10 +13,11 @@ import pytest
 from engram_ref.addressing import addressing_of
 from engram_ref.oracle.encoding import decode_all
 from engram_ref.oracle.flags import FLAGS
-from engram_ref.oracle.kit import write as kit_write
 from engram_ref.oracle.kit.cases import concerns, dialect_config, dialects, kit_cases
+from engram_ref.oracle.kit.generator import generate
 from engram_ref.oracle.kit.plain import DTYPES, path_of, raw_files, shape_text
 from engram_ref.oracle.kit.read import SUMS, read_kit
+from engram_ref.oracle.kit.readme import refusals
 from engram_ref.oracle.noise import noise_of
 from engram_ref.oracle.run import RUNNERS
 from engram_ref.oracle.structure import KIT_FIELDS, check_structure
@@ -27,7 +27,6 @@ from engram_ref.text.maps import KNOWN_VOCABULARIES, load_map
 from tests.kits import few_kit_cases, write_few
 
 SIZES = {word: np.dtype(getattr(ml_dtypes, name, name)).itemsize for name, word in DTYPES.items()}
-EXAMPLES = Path(kit_write.__file__).parent / "examples"
 
 
 @pytest.fixture(scope="module")
@@ -256,6 +255,8 @@ def test_the_readme_is_complete(kit):
         assert f"| `{group}` | {count} |" in text
     words = {word for case in manifest["cases"] for word, _ in parsed(kit, case["name"])}
     assert words <= set(re.findall(r"^\| `(\w+) [A-Z]", text, re.M)), "a line that the grammar lacks"
+    for op, rule in refusals().items():
+        assert f"| `{op}` | {rule} |" in text
     for op in {case["op"] for case in manifest["cases"]}:
         assert f"## {op}\n" in (kit / "specification" / "ops.md").read_text(encoding="utf-8")
     special = set(RUNNERS) - {name for name in RUNNERS if name.endswith("_stream")}
@@ -266,6 +267,40 @@ def test_the_readme_is_complete(kit):
     assert {key.split(".")[-1] for key in nulls} <= set(re.findall(r"`(\w+)`", text.split("`null` means:")[1][:900]))
 
 
+def refused_addressing(given):
+    config, ids = given["config"], given["canonical_ids"]
+    history = np.full((1, 2), -1) if given["history"] is None else given["history"]
+    size, lowest = config.canonical_size, -1 if config.dead_barrier else 0
+    inner = not config.dead_barrier and ((history[:, 1:] == -1) & (history[:, :-1] != -1)).any()
+    return ((ids < lowest) | (ids >= size)).any() or ((history < -1) | (history >= size)).any() or inner
+
+
+def refused_rows(given):
+    [layer] = given["config"].layer_ids
+    primes = addressing_of(given["config"]).primes[layer]
+    return ((given["rows"] < 0) | (given["rows"] >= primes)).any()
+
+
+REFUSED = {"addressing": (refused_addressing, "outside [0, canonical_size)", "-1 after an id"),
+           "engram": (refused_rows, "below the column's prime"),
+           "forward": (lambda given: ((given["ids"] < 0) | (given["ids"] >= given["config"].backbone.vocab_size)).any(),
+                       "outside [0, vocab_size)")}
+"""Op -> whether it refuses its arguments, and words of the rule in the README."""
+
+
+def test_the_rules_of_what_to_refuse(whole):
+    """The ops of the section are those of invalid cases, and each rule refuses these and no other case."""
+    section = refusals()
+    assert set(section) == {*REFUSED, "addressing_stream"}
+    for case in whole.cases:
+        if case.op in REFUSED:
+            refused, *rule = REFUSED[case.op]
+            given = decode_all(case.arguments, whole.arrays, whole.configurations)
+            assert refused(given) == (case.result == "invalid"), case.name
+            assert all(words in section[case.op] for words in rule)
+        assert case.op in REFUSED or case.result != "invalid"
+
+
 @pytest.fixture(scope="module")
 def compiler():
     path = shutil.which("cc") or shutil.which("gcc")
@@ -274,11 +309,11 @@ def compiler():
     return path
 
 
-def compiled(compiler, folder, *sources):
-    """Compile programs as one file, with warnings, and return the path of the result."""
-    (folder / "port.c").write_text("".join(sources), encoding="utf-8")
-    command = [compiler, "-O2", "-Wall", "-Wno-unused-result", "-fsanitize=address,undefined", "-o", "port", "port.c",
-               "-lm"]
+def compiled(compiler, kit, folder, source):
+    """Compile a program with kit.h, which must not give a warning, and return its path."""
+    (folder / "port.c").write_text(source, encoding="utf-8")
+    command = [compiler, "-std=c99", "-O2", "-Wall", "-Wextra", "-pedantic", "-fsanitize=address,undefined",
+               "-fno-sanitize-recover=all", "-I", kit, "-o", "port", "port.c", "-lm"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0 and done.stderr == "", done.stderr
     return folder / "port"
@@ -289,52 +324,79 @@ def blocks_of(kit, language):
 
 
 def test_the_c_program_of_the_readme_answers_silu(kit, compiler, tmp_path):
-    reader, example, _ = blocks_of(kit, "c")
-    port = compiled(compiler, tmp_path, reader, example)
-    subprocess.run([port, kit, tmp_path / "results"], check=True, env={"ASAN_OPTIONS": "detect_leaks=0"})
+    example, _ = blocks_of(kit, "c")
+    subprocess.run([compiled(compiler, kit, tmp_path, example), kit, tmp_path / "results"], check=True)
     [case] = [case for case in read_kit(kit).vectors.cases if case.op == "silu"]
     found = np.fromfile(tmp_path / "results" / case.name / f"output.f64.{shape_text(case.stages[0].array.shape)}.bin")
     assert np.allclose(found, case.stages[0].array, rtol=1e-14, atol=0, equal_nan=True)
+    other = [f"{case.op}\n" for case in read_kit(kit).vectors.cases if case.op != "silu"]
+    assert (tmp_path / "results" / "unsupported").read_text(encoding="utf-8") == "".join(other)
 
 
 PRINT = """
+#include "kit.h"
 int main(int count, char **argument) {
-    static Line line[4096];
-    for (int k = 2; k < count; k++)
-        for (int i = 0, n = read_case(argument[1], argument[k], line); i < n; i++) {
-            Line *l = &line[i];
+    for (int c = 2; c < count; c++) {
+        char file[512];
+        kit = argument[1], lines = 0;
+        snprintf(file, sizeof file, "cases/%s/case.txt", argument[c]), read_lines(file, "");
+        for (Line *l = line; l < line + lines; l++) {
+            if (!strcmp(l->word, "field")) continue;
             printf("%s %s", l->word, l->name);
-            if (!strstr("argument parameter stage output", l->word)) { printf("%s", l->data); continue; }
-            long bits = strpbrk(l->dtype, "0123456789") ? atol(strpbrk(l->dtype, "0123456789")) : 8, sum = 0;
-            for (int j = 0; j < l->axes; j++) printf(" %ld", l->shape[j]);
-            for (long j = 0; j < l->size * bits / 8; j++) sum += (j % 251 + 1) * (unsigned char)l->data[j];
-            printf(" %s %ld\\n", l->dtype, sum);
+            if (!strstr("argument parameter generated stage output", l->word) || !strncmp(l->rest, "str", 3)) {
+                printf("%s%s\\n", *l->rest ? " " : "", l->rest);
+                continue;
+            }
+            uint64_t sum = 0;
+            load(l);
+            for (long k = 0; k < l->size; k++) {
+                double element = l->f[k] != l->f[k] && *l->dtype != 'i' ? -1 : l->f[k];
+                uint64_t bits;
+                memcpy(&bits, &element, 8), sum += (k % 251 + 1) * (bits >> 32 ^ bits);
+            }
+            printf(" %s", l->dtype);
+            for (int a = 0; a < l->axes; a++) printf(" %ld", l->shape[a]);
+            printf(" %llu\\n", (unsigned long long)sum);
         }
+    }
+    return 0;
 }
 """
 
 
+def checksum(array):
+    """The checksum that the program prints."""
+    wide = array.astype(np.float64) if array.dtype.kind not in "iub" else array.astype(np.int64)
+    bits = np.where(np.isnan(wide), -1, wide).view(np.uint64) if wide.dtype.kind == "f" else wide.view(np.uint64)
+    return str(sum(int(n) * (k % 251 + 1) for k, n in enumerate(bits.ravel() >> 32 ^ bits.ravel())) % 2**64)
+
+
 def test_the_c_reader_reads_every_case(kit, compiler, tmp_path):
-    """The program prints every line, and a checksum of every array."""
-    vectors = read_kit(kit).vectors
-    names = [case.name for case in vectors.cases if case.op != "normalise"]         # its answer is text
-    port = compiled(compiler, tmp_path, blocks_of(kit, "c")[0], PRINT)
-    done = subprocess.run([port, kit, *names], check=True, capture_output=True, env={"ASAN_OPTIONS": "detect_leaks=0"})
+    """The program prints every line, and dtype, shape and checksum of every array."""
+    names = [case.name for case in read_kit(kit).vectors.cases]
+    port = compiled(compiler, kit, tmp_path, PRINT)
+    found = subprocess.run([port, kit, *names], check=True, capture_output=True, text=True).stdout.splitlines()
     expected = []
     for name in names:
-        for word, rest in parsed(kit, name):
-            if word in ("argument", "parameter", "stage", "output"):
-                data = np.frombuffer(raw(kit, *rest[1:4]).tobytes(), np.uint8).astype(int)
-                sizes = [] if rest[2] == "scalar" else rest[2].split("x")
-                rest = [rest[0], *sizes, rest[1], str((data * (np.arange(len(data)) % 251 + 1)).sum())]
-            expected.append(" ".join([word, *rest]))
-    assert done.stdout.decode().splitlines() == expected and len(expected) > 100
+        for word, (title, *rest) in parsed(kit, name):
+            if word in ("argument", "parameter", "stage", "output", "generated") and rest[0] != "str":
+                names_of = {short: name for name, short in DTYPES.items()}
+                array = raw(kit, *rest[:3]) if word != "generated" else generate(
+                    names_of[rest[0]], [int(n) for n in rest[1].split("x")], *map(int, rest[2:5]),
+                    [int(n) for n in rest[5:]] or None)
+                rest = [rest[0], *map(str, array.shape), checksum(array)]
+            expected.append(" ".join([word, title, *rest]))
+    assert found == expected and len(expected) > 100
 
 
-def test_the_reader_in_c_is_short():
-    lines = (EXAMPLES / "reader.c").read_text(encoding="utf-8").splitlines()
-    function = lines[next(i for i, line in enumerate(lines) if line.startswith("int read_lines")) :]
-    assert len(function) <= 26 and max(map(len, lines)) <= 120
+def test_a_program_finds_values_and_fields_by_their_names_alone(whole):
+    """No case has an argument with the name of a field of its configuration, which `text` would hide."""
+    for case in whole.cases:
+        fields = {name for part in case.arguments.values() if isinstance(part, dict) and "configuration" in part
+                  for name in vars(whole.configurations[part["configuration"]])}
+        values = {name for name, part in case.arguments.items() if not isinstance(part, dict)}
+        assert not values & fields, case.name
+        assert sum(isinstance(part, dict) and "configuration" in part for part in case.arguments.values()) < 2
 
 
 def test_the_python_program_of_the_readme_answers_silu(kit, tmp_path, monkeypatch):
@@ -346,28 +408,6 @@ def test_the_python_program_of_the_readme_answers_silu(kit, tmp_path, monkeypatc
     [case] = [case for case in read_kit(kit).vectors.cases if case.op == "silu"]
     found = np.load(tmp_path / "RESULTS" / case.name / "output.npy")
     assert np.allclose(found, case.stages[0].array, rtol=1e-14, atol=0, equal_nan=True)
-
-
-GENERATED = """
-#include <stdio.h>
-int main() { for (int i = 0; i < 1000; i++) printf("%.17g\\n", generated(7, i % 5, i, -6)); }
-"""
-
-
-def test_the_generator_in_c(kit, compiler, tmp_path):
-    """It equals a plain version in Python integers, and all its numbers are numbers of bfloat16."""
-    def generated(seed, tensor, i, exponent):
-        mask = 2**64 - 1
-        z = (seed + tensor * 0xD1342543DE82EF95 + (i + 1) * 0x9E3779B97F4A7C15) & mask
-        z = ((z ^ z >> 30) * 0xBF58476D1CE4E5B9) & mask
-        z = ((z ^ z >> 27) * 0x94D049BB133111EB) & mask
-        z ^= z >> 31
-        return ((z & 127) + (z >> 8 & 127) - 127) * 2.0**exponent
-
-    port = compiled(compiler, tmp_path, blocks_of(kit, "c")[-1], GENERATED)
-    found = np.array(subprocess.run([port], check=True, capture_output=True, text=True).stdout.split(), float)
-    assert (found == [generated(7, i % 5, i, -6) for i in range(1000)]).all()
-    assert (found.astype(ml_dtypes.bfloat16).astype(float) == found).all() and len(set(found)) > 150
 
 
 # Dialects

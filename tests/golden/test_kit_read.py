@@ -13,8 +13,8 @@ import pytest
 
 from engram_ref.cli.main import main
 from engram_ref.errors import InputError
-from engram_ref.oracle.kit.read import ARRAYS, MAX_BYTES, MAX_FILES, SUMS, read_kit
-from engram_ref.oracle.structure import KIT_CASE, KIT_FIELDS, KIT_STAGE
+from engram_ref.oracle.kit.read import ARRAYS, KIT_VERSION, MAX_BYTES, MAX_FILES, SUMS, read_kit
+from engram_ref.oracle.structure import KIT_CASE, KIT_FIELDS, KIT_STAGE, json_schema
 from engram_ref.oracle.vectors import INTEGERS, MANIFEST
 from tests.kits import patches, write_few
 
@@ -167,10 +167,17 @@ def test_files_that_are_not_listed_are_not_read(kit):
     assert time.perf_counter() - started < 3
 
 
-@pytest.mark.parametrize(("version", "hint"), [(0, "write a new kit"), (2, "pip install -U engram_ref")])
+@pytest.mark.parametrize(("version", "hint"), [(1, "write a new kit"), (99, "pip install -U engram_ref")])
 def test_another_version_is_refused_with_a_hint(edited, version, hint):
     (edited / MANIFEST).write_text(json.dumps({"kit": version, "other": "fields"}), encoding="utf-8")
-    assert f"expected a kit of version 1, found version {version} ({hint}" in error_of(edited)
+    message = f"expected kit format {KIT_VERSION}, which this engram-ref reads, found format {version} ({hint}"
+    assert message in error_of(edited)
+
+
+def test_another_structure_needs_another_version():
+    """A change of the manifest's fields must increase KIT_VERSION; then correct this digest."""
+    structure = hashlib.sha256(json.dumps(json_schema(KIT_FIELDS), sort_keys=True).encode()).hexdigest()
+    assert (KIT_VERSION, structure[:16]) == (2, "c5ed3773ea2defa1")
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", "nonsense", '{"kit": true}', '{"kit": "1"}', "[" * 100_000, "\0"])

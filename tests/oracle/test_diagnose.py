@@ -80,7 +80,8 @@ def test_one_different_element_prevents_a_name(kit):
     assert found.names == () and "no known bug; nearest: window-late (" in found.lines[0]
 
 
-@pytest.mark.parametrize("change", [lambda a: a * 1.01, lambda a: a[..., ::-1].copy(), np.zeros_like], ids=str)
+@pytest.mark.parametrize("change", [lambda a: a * 1.01, lambda a: a[..., ::-1].copy(), np.zeros_like],
+                         ids=["scaled", "reversed", "zeros"])
 def test_unknown_mistakes_are_not_named(kit, change):
     found = diagnosis(kit, "float32", only=("engram",), change=lambda name, stages: {
         stage: change(array) if stage == "key" else array for stage, array in stages.items()})

@@ -25,7 +25,14 @@ from engram_ref.model_config import YarnConfig
 from engram_ref.ops.namespace import Ops
 from engram_ref.ops.small import Small
 from engram_ref.oracle import vectors
+from engram_ref.oracle.check.answers import Answers
+from engram_ref.oracle.check.diagnose import Diagnosis
+from engram_ref.oracle.check.judge import StageResult
+from engram_ref.oracle.check.locate import Predicate
+from engram_ref.oracle.check.report import Verdict
 from engram_ref.oracle.compare import Difference
+from engram_ref.oracle.kit.read import Kit
+from engram_ref.oracle.kit.write import Written
 from engram_ref.oracle.slow.pcg import Pcg64, WordHash
 from engram_ref.oracle.verify import Result
 from engram_ref.readonly import ReadOnlyArrays, read_only
@@ -38,9 +45,10 @@ from engram_ref.unicode import load_tables
 
 TOOLS = ("backends", "bench", "cli", "pytest_plugin", "__main__")
 HOLD_FUNCTIONS = ("Adapter", "Model", "Step", "Caches", "SnapshotStream", "RowStream", "ModuleStream", "ModelStream",
-                  "StepStream", "Port", "Trial")
-"""Classes that are not pickled, because they hold functions or a namespace: a caller's adapter, the parts of a running
-model, the streams of golden cases, and ports under test."""
+                  "StepStream", "Port", "Bug", "Candidate", "Comparison", "Reference", "Noise", "Setting",
+                  "AddressingOfOps", "Run", "Store", "Tensors", "Text")
+"""Classes that are not pickled, because they hold functions, a namespace or a computation that has not ended: an
+adapter, the parts of a running model, the streams of golden cases, ports under test, bugs and what tries them."""
 
 TINY, MODEL = preset("tiny"), model_preset("tiny")
 
@@ -67,12 +75,24 @@ def unknown_name():
     return caught.value
 
 
+def kit_of_one_case():
+    golden = vectors.read()
+    return Kit(vectors.Vectors(golden.arrays, golden.configurations, golden.cases[:1]), "0" * 64, "")
+
+
 OBJECTS = {
     **{f"Addressing on {name}": lambda name=name: Addressing(TINY, ops=backends.load(name))
        for name in backends.BACKENDS if importlib.util.find_spec(name)},
     "Addressing of raw ids": lambda: Addressing(preset("qwen4exp-ple")),
     "Budget": lambda: BUDGETS[0],
+    "Answers": lambda: Answers({"silu/edges": {"output": np.zeros(2)}}, ("model",)),
     "Case": golden_case,
+    "Diagnosis": lambda: Diagnosis(("no known bug",), ()),
+    "Kit": kit_of_one_case,
+    "Predicate": lambda: Predicate(1.0, "only t = 0", 3.0, np.array([True]), 1, 1),
+    "StageResult": lambda: StageResult("gate", "ok", np.array([False]), np.ones(1), np.ones(1), np.zeros(1), "float64"),
+    "Verdict": lambda: Verdict(kit_of_one_case(), {}, (), (), Diagnosis((), ())),
+    "Written": lambda: Written("0" * 64, {"plain/gate": 1}, 2, 3),
     "DecodeState": lambda: DecodeState(np.array([1, 2]), {"canonical_ids": np.array([[1, 0], [2, 3]])}),
     "Divergence": lambda: Divergence("gate", "stage gate"),
     "Difference": lambda: Difference((0, 1), 1.0, 2.0, 0.5, 3),

@@ -36,6 +36,21 @@ def test_documents_have_no_markers_left_and_numbered_steps():
         assert links <= set(documents())
 
 
+def sections(name):
+    """The text of every step by its number, without its number."""
+    return {int(number): text for number, text in re.findall(
+        r"^## (\d+)\. (.*?)(?=^## |\Z)", render(name), re.M | re.S)}
+
+
+def test_documents_state_which_steps_they_share_with_the_demo():
+    demo, v41, qwen = map(sections, MODULES)
+    assert "Steps 1 to 8, from the canonical map to the next history, are the same as in `demo.md`." in render("v4.1")
+    assert [n for n in v41 if v41[n] in demo.values()] == [*range(1, 9)] == [n for n in demo if demo[n] == v41.get(n)]
+    assert "Steps 5 to 7, 9, 11 and 13 to 18 are steps 6 to 8, 10, 12 and 14 to 19 of the demo." in render("qwen")
+    same = {n: next(k for k in demo if demo[k] == qwen[n]) for n in qwen if qwen[n] in demo.values()}
+    assert [*same] == [5, 6, 7, 9, 11, *range(13, 19)] and [*same.values()] == [6, 7, 8, 10, 12, *range(14, 20)]
+
+
 def test_every_part_is_used():
     templates = [path.read_text(encoding="utf-8") for path in FOLDER.rglob("*.md")]
     used = {name for text in templates for name in re.findall(r"\{\{part (\S+)\}\}", text)}

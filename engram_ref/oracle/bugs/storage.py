@@ -74,6 +74,8 @@ def value_first(parameters):
 
 CHANGES = {
     "e8m0-shift": {"dequantise": shifted_scale},
+    "e8m0-zero": {"dequantise": lambda original, codes, scales, dtype: original(
+        codes, scales, dtype) * np.repeat(scales > 0, 32, axis=-1)},
     "e4m3-480": {"dequantise": nan_codes_are_480},
     "e4m3-fnuz": {"dequantise": fnuz_bias},
     "e4m3-subnormals": {"dequantise": lambda original, codes, *rest: original(

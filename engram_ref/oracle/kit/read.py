@@ -17,7 +17,9 @@ from engram_ref.oracle.cases import Vectors
 from engram_ref.oracle.structure import HINT, KIT_FIELDS, check_structure
 from engram_ref.oracle.vectors import INTEGERS, MANIFEST, as_arrays, as_vectors, changed, parse_json
 
-KIT_VERSION = 1
+KIT_VERSION = 2
+"""Format of a kit; it increases with every change that an older reader does not understand."""
+
 ARRAYS, SUMS = "arrays.safetensors", "SHA256SUMS"
 MAX_BYTES, MAX_FILES = 2**27, 2**16
 """Largest number of bytes in all files together, and of files. A kit needs a sixth of them."""
@@ -64,7 +66,7 @@ def check_version(manifest: Any, path: Path) -> None:
     if type(version) is not int:
         raise InputError(f"file {path}", "the manifest of a kit", "none", HINT)
     if version != KIT_VERSION:
-        raise InputError(f"file {path}", f"a kit of version {KIT_VERSION}", f"version {version}",
+        raise InputError(f"file {path}", f"kit format {KIT_VERSION}, which this engram-ref reads", f"format {version}",
                          "pip install -U engram_ref" if version > KIT_VERSION else HINT)
 
 

@@ -15,7 +15,8 @@ from engram_ref.oracle.specification import documents
 from engram_ref.stages import BACKBONE_STAGES, STAGES
 
 TEXTS = Path(__file__).parent
-README = "README.md"
+EXAMPLES = TEXTS / "examples"
+README, HEADER = "README.md", "kit.h"
 RESULTS = {
     "valid": "the answers must agree with the expected arrays",
     "acceptable": "they must agree with the expected arrays, or with all arrays of one `accept`",
@@ -47,10 +48,25 @@ def readme(manifest: Mapping[str, Any]) -> bytes:
         "results": rows(manifest["results"]), "flags": rows(manifest["flags"]), "groups": rows(manifest["groups"]),
         "rule": f"{TOLERANCE['rule']} C = {TOLERANCE['C']:g}.",
         "roundoffs": rows({dtype: f"2^{int(f'{u.hex()}'.split('p')[1])}" for dtype, u in TOLERANCE["u"].items()}),
-        "example.py": (TEXTS / "examples" / "example.txt").read_text(encoding="utf-8"),
-    } | {path.name: path.read_text(encoding="utf-8") for path in (TEXTS / "examples").glob("*.c")}
+        "example.py": (EXAMPLES / "example.txt").read_text(encoding="utf-8"),
+        "example.c": (EXAMPLES / "example.c").read_text(encoding="utf-8"),
+        "generated": re.search(r"^uint64_t generated.*?^}\n", header().decode(), re.M | re.S)[0],
+        "refusals": rows(refusals()),
+    }
     template = (TEXTS / README).read_text(encoding="utf-8")
     return re.sub(r"\{\{([\w.]+)\}\}", lambda mark: values[mark[1]], template).encode()
+
+
+def header() -> bytes:
+    """Return kit.h."""
+    return (EXAMPLES / HEADER).read_bytes()
+
+
+def refusals() -> dict[str, str]:
+    """Return {op: what it must refuse}, from the `raises` of the docstrings."""
+    parts = {op: (inspect.getdoc(function) or "").partition("raises   InputError for ")[2]
+             for op, function in RUNNERS.items()}
+    return {op: " ".join(part.split()) for op, part in parts.items() if part}
 
 
 def document_files(config: EngramConfig | None, ops: list[str]) -> dict[str, bytes]:

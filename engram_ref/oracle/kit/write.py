@@ -19,7 +19,7 @@ from engram_ref.oracle.kit.cases import dialect_config, kit_cases
 from engram_ref.oracle.kit.constants import constant_files
 from engram_ref.oracle.kit.plain import case_text, configuration_text, parameters_text, path_in, path_of, raw_files
 from engram_ref.oracle.kit.read import ARRAYS, KIT_VERSION, SUMS
-from engram_ref.oracle.kit.readme import README, RESULTS, TOLERANCE, document_files, readme
+from engram_ref.oracle.kit.readme import HEADER, README, RESULTS, TOLERANCE, document_files, header, readme
 from engram_ref.oracle.noise import with_noise
 from engram_ref.oracle.structure import KIT_FIELDS, json_schema
 from engram_ref.oracle.vectors import INTEGERS, MANIFEST, read
@@ -115,8 +115,9 @@ def case_files(vectors: Vectors, dialect: str, files: dict[str, bytes]) -> dict[
     # JSON and safetensors
     floats = {key: array for key, array in store.arrays.items() if array.dtype in (np.float32, np.float64)}
     integers = {key: as_json(array) for key, array in store.arrays.items() if key not in floats}
-    files |= {README: readme(manifest), MANIFEST: manifest_json(manifest), INTEGERS: one_per_line(integers),
-              SCHEMA_FILE: json.dumps(schema, indent=1).encode(), ARRAYS: save(floats | store.noise)}
+    files |= {README: readme(manifest), HEADER: header(), MANIFEST: manifest_json(manifest),
+              INTEGERS: one_per_line(integers), SCHEMA_FILE: json.dumps(schema, indent=1).encode(),
+              ARRAYS: save(floats | store.noise)}
     # the plain form
     raw, located = raw_files(store.arrays, "arrays")
     files |= raw | {f"cases/{path_of(entry['name'])}/case.txt": case_text(entry, located) for entry in entries}
