@@ -28,6 +28,7 @@ from engram_ref.files import write_whole
 from engram_ref.ops.namespace import NUMPY, Ops
 from engram_ref.oracle.bugs import BUGS, Bug, namespace_with, streams_with
 from engram_ref.oracle.cases import Case, Vectors
+from engram_ref.oracle.check.candidates import SINGLE
 from engram_ref.oracle.check.judge import Reference, judge, judge_stage
 from engram_ref.oracle.check.report import ORDER
 from engram_ref.oracle.kit.cases import kit_cases
@@ -48,9 +49,6 @@ KINDS = ("plain", "solved", "schedules", "released")
 CLASSES = {"addressing": ("addressing",), "addressing_stream": ("addressing", "rows"), "engram": ("module",),
            "engram_stream": ("module",), "forward": ("model", "addressing"), "forward_stream": ("model", "addressing")}
 """Op -> the stream classes that its runner uses."""
-
-SINGLE = Adapter(lambda array: array.astype(np.float32) if array.dtype == np.float64 else array,
-                 dtype=lambda dtype: np.float32 if dtype == np.float64 else dtype)
 
 
 class Port:

@@ -1,6 +1,6 @@
 """Candidates of a diagnosis: bugs whose answers are compared with those of a port."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,6 +9,10 @@ from engram_ref.ops.namespace import Ops
 from engram_ref.oracle.bugs import Bug, namespace_with, streams_with
 from engram_ref.oracle.cases import Case, Vectors
 from engram_ref.oracle.run import Adapter, Stages, run
+
+SINGLE = Adapter(lambda array: array.astype(np.float32) if array.dtype == np.float64 else array,
+                 dtype=lambda dtype: np.float32 if dtype == np.float64 else dtype)
+"""Computes float64 cases in float32."""
 
 ROUGHLY = {"float64": 1e-6, "float32": 1e-3}
 """Rough tolerance by the format of an answer, relative to the root mean square; 0.02 in 16 bits."""
@@ -36,11 +40,15 @@ class Candidate:
         """The stream classes with all bugs."""
         return streams_with(self.bugs)
 
-    def stages(self, case: Case, vectors: Vectors) -> Stages | None:
-        """Return the stages of a case with the bugs, or None if they raise an error or give other shapes."""
+    def stages(self, case: Case, vectors: Vectors, answers: Mapping[str, np.ndarray]) -> Stages | None:
+        """Return the stages of a case with the bugs, or None if they raise an error or give other shapes.
+
+        answers   of the port, in float64 if it computes in float64; others are computed in float32
+        """
+        adapter = Adapter() if any(array.dtype == np.float64 for array in answers.values()) else SINGLE
         try:
             with np.errstate(all="ignore"):
-                found = run(case, vectors, self.ops, Adapter(), case.traced, self.streams)
+                found = run(case, vectors, self.ops, adapter, case.traced, self.streams)
         except Exception:                                   # a wrong formula may not accept every input
             return None
         shapes = {stage.name: stage.array.shape for stage in case.stages}

@@ -97,6 +97,7 @@ class Comparison:
         failing = [case for case in alike if self.limits.get(case.name) == self.stage]
         passing = [case for case in alike if case.name not in failures]
         self.cases = [*islice(spread(failing), FAILING), *islice(spread(passing), PASSING)]
+        self.right: dict[str, Stages | None] = {}
         self.elements = sum(result.wrong.size for case in self.cases for result in self.judged(case, Candidate(())))
 
     def judged(self, case: Case, candidate: Candidate) -> Iterator[StageResult]:
@@ -115,24 +116,32 @@ class Comparison:
 
     def changes_some(self, candidate: Candidate) -> bool:
         """Whether a candidate changes the stage that differs in one of the first cases."""
-        runs = ((case, candidate.stages(case, self.vectors)) for case in self.cases[:SEARCHED])
-        return any(found is not None and not equal({stage.name: stage.array for stage in case.stages if stage.name ==
-                                                    self.limits.get(case.name)}, found) for case, found in runs)
+        return any(self.has_effect(case, self.run(candidate, case)) for case in self.cases[:SEARCHED])
+
+    def run(self, candidate: Candidate, case: Case) -> Stages | None:
+        """Return the stages of a case with a candidate, in the precision of the answers."""
+        return candidate.stages(case, self.vectors, self.answers[case.name])
+
+    def has_effect(self, case: Case, found: Stages | None) -> bool:
+        """Whether a stage that differs has other values than without bugs."""
+        if case.name not in self.right:
+            self.right[case.name] = self.run(Candidate(()), case)
+        name = self.limits.get(case.name)
+        return found is not None and name in found and not equal({name: found[name]}, self.right[case.name])
 
     def share(self, candidate: Candidate) -> float:
         """Return the share of elements that agree, in all cases or up to the first that does not; -1 without effect."""
         right, total = 0, 0
         for case in self.cases:
-            found = candidate.stages(case, self.vectors)
-            limit = self.limits.get(case.name)
-            right_ones = {stage.name: stage.array for stage in case.stages if stage.name == limit}
+            found, limit = self.run(candidate, case), self.limits.get(case.name)
             if found is None or (limit is not None and limit not in found):
                 return -1.0
-            if limit is not None and equal(right_ones, found):
+            if limit is not None and not self.has_effect(case, found):
                 return right / (total + 1) if total else -1.0
-            near = nearness(found[limit], self.answers[case.name][limit]) if limit is not None and total == 0 else 1.0
-            if near < WORTH:
-                return near * WORTH
+            if limit is not None and total == 0:
+                near = nearness(found[limit], self.answers[case.name][limit])
+                if near < WORTH:
+                    return near * WORTH
             results = self.results(case, found, candidate)
             right += sum(int((~result.wrong).sum()) for result in results)
             total += sum(result.wrong.size for result in results)
@@ -147,7 +156,7 @@ class Comparison:
         for case in sorted(others, key=lambda case: (case.name not in self.limits, size(case)))[:MORE]:
             if len(tied) < 2:
                 break
-            found = [each.stages(case, self.vectors) for each in tied]
+            found = [self.run(each, case) for each in tied]
             if any(not equal(stages, found[0]) for stages in found):
                 tied = [each for each, stages in zip(tied, found, strict=True) if stages is not None and not any(
                     result.wrong.any() for result in self.results(case, stages, each))] or tied
@@ -173,7 +182,7 @@ class Comparison:
         for result in self.judged(bugged, candidate):
             if result.wrong.any() and result.stage in whole:
                 stage = whole[result.stage]
-                for expected, least in reference.end_to_end(stage, result.precision):
+                for expected, least in ((stage.array, stage.noise), *reference.end_to_end(stage, result.precision)):
                     wrong = judge_floats(stage, expected, with_last_rounding(least, expected), result.found).wrong
                     result = replace(result, wrong=result.wrong & wrong)
             results.append(result)
