@@ -43,7 +43,7 @@ def test_bugs(asked, bug):
 
 def test_the_output_of_ids_itself(capsys, tmp_path):
     file = tmp_path / "rows.json"
-    file.write_text(run(capsys, "ids", "--json", "--tokens", "5,6,7,1,2", "--canonical")[1])
+    file.write_text(run(capsys, "ids", "--json", "--tokens", "5,6,7,1,2", "--canonical")[1], encoding="utf-8")
     code, out, _ = run(capsys, *TOKENS, str(file))
     assert code == 0 and out.splitlines() == [f"rows {i}: deepseek-v4.1-flash, layer {layer}, rows per head"
                                               for i, layer in enumerate((1, 14))]

@@ -11,12 +11,12 @@ from itertools import islice
 
 import numpy as np
 
-from engram_ref.ops.namespace import Ops
-from engram_ref.oracle.bugs import BUGS, Bug, namespace_with, streams_with
+from engram_ref.oracle.bugs import BUGS
 from engram_ref.oracle.cases import Case, Vectors
+from engram_ref.oracle.check.candidates import Candidate, equal, nearness, size, spread, with_last_rounding
 from engram_ref.oracle.check.judge import Reference, StageResult, judge, judge_floats
 from engram_ref.oracle.noise import noise_of
-from engram_ref.oracle.run import Adapter, Stages, run
+from engram_ref.oracle.run import Stages
 
 FAILING, PASSING = 14, 4
 """Largest number of compared cases that fail, and that pass."""
@@ -33,9 +33,6 @@ PAIRED = 6
 WORTH = 0.9
 """Least share of elements that must agree roughly before a candidate is compared exactly."""
 
-ROUGHLY = {"float64": 1e-6, "float32": 1e-3}
-"""Rough tolerance by the format of an answer, relative to the root mean square; 0.02 in 16 bits."""
-
 Answers = Mapping[str, Mapping[str, np.ndarray]]
 
 
@@ -49,39 +46,6 @@ class Diagnosis:
 
     lines: tuple[str, ...]
     names: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """One bug or a pair of bugs, with the share of elements in which it agrees with the answers."""
-
-    bugs: tuple[Bug, ...]
-    share: float = 0.0
-
-    @property
-    def name(self) -> str:
-        """The names of the bugs."""
-        return " + ".join(bug.name for bug in self.bugs)
-
-    @property
-    def ops(self) -> Ops:
-        """The namespace with all bugs."""
-        return namespace_with(self.bugs)
-
-    @property
-    def streams(self) -> dict[str, type]:
-        """The stream classes with all bugs."""
-        return streams_with(self.bugs)
-
-    def stages(self, case: Case, vectors: Vectors) -> Stages | None:
-        """Return the stages of a case with the bugs, or None if they raise an error or give other shapes."""
-        try:
-            with np.errstate(all="ignore"):
-                found = run(case, vectors, self.ops, Adapter(), case.traced, self.streams)
-        except Exception:                                   # a wrong formula may not accept every input
-            return None
-        shapes = {stage.name: stage.array.shape for stage in case.stages}
-        return found if all(array.shape == shapes.get(name) for name, array in found.items()) else None
 
 
 def diagnose(vectors: Vectors, answers: Answers, failures: Mapping[str, Sequence[StageResult]]) -> Diagnosis:
@@ -100,14 +64,9 @@ def diagnose(vectors: Vectors, answers: Answers, failures: Mapping[str, Sequence
     if not best and singles:
         others = [each for each in [Candidate((bug,)) for bug in BUGS.values()] if comparison.changes_some(each)]
         pairs = {frozenset((a.name, b.name)): Candidate(a.bugs + b.bugs) for a in singles[:PAIRED] for b in others
-                 if not changed(a) & changed(b)}
+                 if not a.changed & b.changed}
         best = comparison.told_apart([each for each in comparison.ranked(list(pairs.values())) if each.share == 1])
     return Diagnosis(*described(best, singles, comparison))
-
-
-def changed(candidate: Candidate) -> set[str]:
-    """Return the ops and methods that a candidate changes."""
-    return {target for bug in candidate.bugs for target in bug.changes}
 
 
 def described(best: list[Candidate], singles: list[Candidate], comparison: "Comparison") -> tuple[tuple, tuple]:
@@ -219,38 +178,3 @@ class Comparison:
                     result = replace(result, wrong=result.wrong & wrong)
             results.append(result)
         return results
-
-
-def with_last_rounding(noise: np.ndarray | None, found: np.ndarray) -> np.ndarray | None:
-    """Return the noise, at least that of one rounding of the result, since wrong formulas round without noise."""
-    return None if noise is None else np.maximum(noise, np.nan_to_num(np.abs(found), posinf=0.0))
-
-
-def nearness(found: np.ndarray, answer: np.ndarray) -> float:
-    """Return the share of elements that agree roughly; integers must be equal."""
-    if found.dtype.kind != "f":
-        return float(np.mean(found == answer))
-    one, other = answer.astype(np.float64), found.astype(np.float64)
-    with np.errstate(all="ignore"):
-        allowed = ROUGHLY.get(answer.dtype.name, 0.02) * np.maximum(np.abs(other), np.sqrt(np.nanmean(other**2)))
-        return float(np.mean((one == other) | (np.abs(one - other) <= allowed) | (np.isnan(one) & np.isnan(other))))
-
-
-def equal(a: Stages | None, b: Stages | None) -> bool:
-    """Whether the stages of two runs have the same values; NaN equals NaN."""
-    return a is b or (a is not None and b is not None and all(
-        name in b and np.array_equal(array, b[name], equal_nan=array.dtype.kind == "f") for name, array in a.items()))
-
-
-def size(case: Case) -> int:
-    """Return the number of elements of all stages."""
-    return sum(stage.array.size for stage in case.stages)
-
-
-def spread(cases: list[Case]) -> Iterator[Case]:
-    """Yield the cases so that different kinds, dialects and titles come early, smaller cases first."""
-    groups: dict[tuple, list[Case]] = {}
-    for case in sorted(cases, key=size):
-        groups.setdefault((case.kind, case.dialect), []).append(case)
-    for round_ in range(max(map(len, groups.values()), default=0)):
-        yield from (group[round_] for group in groups.values() if round_ < len(group))
