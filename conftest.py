@@ -21,7 +21,8 @@ SLOW = ("mutants.py", "test_cli*.py", "test_verify_cli.py", "test_namespace.py",
 """Test files that take seconds, mostly because they start processes. `-m "not slow"` deselects them (.ci/quick)."""
 
 THOROUGH = ("test_diagnose.py", "test_noise.py", "test_kill_matrix.py", "test_c_port.py", "test_bugs.py",
-            "test_testing_streaming.py", "test_testing_checks.py", "test_liveness.py")
+            "test_testing_streaming.py", "test_testing_checks.py", "test_testing_plugin.py", "test_liveness.py",
+            "test_python_page.py", "test_cli_which_dialect.py")
 """Test files that try hundreds of wrong ports. They take minutes and run only with `--thorough`, as in .ci/run."""
 
 
