@@ -93,7 +93,7 @@ class Comparison:
         self.stage = first_difference(failures[first.name])
         self.limits = {name: first_difference(results) for name, results in failures.items()}
         alike = [case for case in vectors.cases if case.op == first.op and answers.get(case.name) and
-                 case.result == "valid" and size(case) > 0]
+                 case.result != "invalid" and size(case) > 0]
         failing = [case for case in alike if self.limits.get(case.name) == self.stage]
         passing = [case for case in alike if case.name not in failures]
         self.cases = [*islice(spread(failing), FAILING), *islice(spread(passing), PASSING)]
@@ -130,7 +130,7 @@ class Comparison:
                 return -1.0
             if limit is not None and equal(right_ones, found):
                 return right / (total + 1) if total else -1.0
-            near = nearness(found[limit], self.answers[case.name][limit]) if total == 0 else 1.0
+            near = nearness(found[limit], self.answers[case.name][limit]) if limit is not None and total == 0 else 1.0
             if near < WORTH:
                 return near * WORTH
             results = self.results(case, found, candidate)
