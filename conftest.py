@@ -2,6 +2,8 @@
 
 import importlib.util
 
+import pytest
+
 NEEDS = {
     "numba": ("engram_ref/backends/numba/*", "engram_ref/bench/*", "tests/parity/numba_kernels.py"),
     "torch": ("engram_ref/backends/torch/*", "tests/torch_cases.py"),
@@ -18,9 +20,23 @@ SLOW = ("mutants.py", "test_cli*.py", "test_verify_cli.py", "test_namespace.py",
         "test_*_properties.py", "test_mixed_dialects.py", "test_testing_*.py", "test_kit*.py")
 """Test files that take seconds, mostly because they start processes. `-m "not slow"` deselects them (.ci/quick)."""
 
+THOROUGH = ("test_diagnose.py", "test_noise.py", "test_kill_matrix.py", "test_c_port.py", "test_bugs.py",
+            "test_testing_streaming.py", "test_testing_checks.py", "test_testing_plugin.py", "test_liveness.py",
+            "test_python_page.py", "test_cli_which_dialect.py")
+"""Test files that try hundreds of wrong ports. They take minutes and run only with `--thorough`, as in .ci/run."""
 
-def pytest_collection_modifyitems(items):
-    """Mark the tests of slow files."""
+
+def pytest_addoption(parser):
+    """Add the option that runs the thorough tests, too."""
+    parser.addoption("--thorough", action="store_true", help="also run the tests that try hundreds of wrong ports")
+
+
+def pytest_collection_modifyitems(config, items):
+    """Mark the tests of slow and of thorough files; the latter are skipped unless they are asked for."""
     for item in items:
         if any(item.path.match(pattern) for pattern in SLOW):
             item.add_marker("slow")
+        if any(item.path.match(pattern) for pattern in THOROUGH):
+            item.add_marker("thorough")
+            if not config.getoption("--thorough"):
+                item.add_marker(pytest.mark.skip(reason="run with --thorough"))

@@ -6,10 +6,14 @@ and exits with status 2.
 
 import difflib
 from collections.abc import Collection
+from itertools import islice
 from numbers import Number
 
 MAX_LENGTH = 300
 """Maximum length of argument names (such as paths) and values in a message; longer ones lose their middle."""
+
+LISTED = 150
+"""Number of known names up to which a message lists them all."""
 
 
 class InputError(ValueError):
@@ -37,11 +41,12 @@ def shortened(text: str) -> str:
 
 
 def check_name(argument: str, name: object, known: Collection[str]) -> None:
-    """Raise InputError unless the name is known; the message lists the known names and suggests the closest."""
+    """Raise InputError unless the name is known; the message lists the names, or a few of many, and suggests one."""
     if not isinstance(name, str) or name not in known:
         close = difflib.get_close_matches(name, known, n=1, cutoff=0.45) if isinstance(name, str) else []
         hint = f"did you mean {close[0]}?" if close else ""
-        raise InputError(argument, f"one of {', '.join(known)}", described(name), hint)
+        listed = ", ".join(known if len(known) <= LISTED else [*islice(known, 3), f"... ({len(known)} names)"])
+        raise InputError(argument, f"one of {listed}", described(name), hint)
 
 
 def check_sha256(argument: str, found: str, expected: str, hint: str, owner: str = "") -> None:

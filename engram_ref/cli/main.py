@@ -8,6 +8,7 @@ Slow imports happen inside functions, after the Ctrl-C handler is installed.
 
 import os
 import sys
+from importlib import import_module
 
 from engram_ref.cli.streams import discard, fail, print_stderr, replace_closed
 
@@ -52,6 +53,7 @@ def run_command(argv: list[str]) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")       # for characters outside the encoding
     try:
+        import_module("numpy")              # first: the extension of ml_dtypes prints a traceback if NumPy is broken
         from engram_ref.cli import commands
 
         code = commands.run(argv)
