@@ -114,3 +114,5 @@ assert code == 0
 # %% [markdown]
 # `verdict.json` records the kit's digest, the precision and the counts of each group. Equal answers give an equal file,
 # so you can commit it. With `--all`, `check` shows every stage and every failed case.
+#
+# Next: [which cases fail for which bug](kill-matrix.md).

@@ -129,7 +129,7 @@ SCRIPTS = sorted((ROOT / "tutorials").glob("[0-9]*.py")) + tutorial.scripts_in(R
 def test_the_next_link_in_the_text_matches_the_footer(site, script):
     last = percent.read_cells(script)[-1].text
     [link, *_] = re.findall(r"\bNext:\W*\[[^\]]*\]\(([^)]+)\.md\)", last)
-    page = site / ("paper" if script.stem == "errata" else "learn") / script.stem / "index.html"
+    page = site / (script.parent.name if script.is_relative_to(ROOT / "docs") else "learn") / script.stem / "index.html"
     [footer] = re.findall(r'<a href="([^"]+)" class="[^"]*md-footer__link--next"', page.read_text(encoding="utf-8"))
     assert footer == f"../{link}/"
 
