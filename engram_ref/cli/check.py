@@ -76,7 +76,7 @@ def print_bug(name: str, as_data: bool) -> int:
 def print_list(as_data: bool) -> int:
     """Print the known bugs; as JSON, also those that answers in some formats cannot show."""
     if as_data:
-        survivors = json.loads(MATRIX.read_text(encoding="utf-8"))["survivors"] if MATRIX.is_file() else {}
+        survivors = json.loads(MATRIX.read_text(encoding="utf-8"))["survivors"]
         print(json.dumps({"bugs": sorted(BUGS), "survivors": survivors}))
     else:
         print("\n".join(line for name in sorted(BUGS) for line in wrap(f"{name}: {BUGS[name].symptom}")))
