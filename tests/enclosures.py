@@ -23,7 +23,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from engram_ref import ops
-from engram_ref.oracle.compare import worst
+from tests.compare import worst
 from tests.bounds import rms
 
 

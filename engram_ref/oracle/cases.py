@@ -21,17 +21,16 @@ def topic_of(op: str) -> str:
 
 @dataclass(frozen=True)
 class Stage:
-    """One expected array and its tolerance: see oracle/compare.py.
+    """One expected array.
 
-    noise    rounding noise of the whole computation up to this stage, per element, in units of the unit roundoff: see
-             oracle/noise.py. None if the stage is exact, or in golden files, which do not store it
+    tolerance_class   one of oracle.compare.CLASSES
+    noise             rounding noise of the whole computation up to this stage, per element, in units of the unit
+                      roundoff: see oracle/noise.py. None if the stage is exact, or before it is measured
     """
 
     name: str
     array: np.ndarray
     tolerance_class: str
-    terms: int
-    scale: np.ndarray | None
     noise: np.ndarray | None = None
 
 

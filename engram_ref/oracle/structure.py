@@ -11,19 +11,14 @@ ANY = object
 CONFIGURATION = {"config": str, "values": {"*": ANY}}
 HASHING = {"pad_id": int, "eos_id": ANY, "layers": {"*": {"multipliers": [int], "primes": [int], "offsets": [int],
                                                            "table_rows": int}}}
-STAGE = {"name": str, "class": str, "expected": str, "terms?": int, "scale?": str}
-CASE = {"name": str, "op": str, "dialect": str, "kind": str, "result": str, "flags": [str], "answers": str,
-        "arguments": {"*": ANY}, "outputs": [str], "stages": [STAGE],
-        "accept?": [{"name": str, "why": str, "stages": [STAGE]}]}
-MANIFEST_FIELDS = {"schema": int, "seed": int, "versions": {"*": str}, "classes": {"*": str}, "flags": {"*": str},
-                   "files": {"*": {"sha256": str, "bytes": int}}, "sha256": str,
-                   "configurations": {"*": CONFIGURATION}, "parameters": {"*": {"*": ANY}}, "cases": [CASE]}
-KIT_STAGE = {"name": str, "class": str, "expected": str, "noise?": str}
-KIT_CASE = {name: kind for name, kind in CASE.items() if name != "answers"} | {
-    "group": str, "stages": [KIT_STAGE], "accept?": [{"name": str, "why": str, "stages": [KIT_STAGE]}]}
-KIT_FIELDS = {"kit": int, "engram_ref": str, "dialect": str, "groups": {"*": int}, "flags": {"*": str},
-              "results": {"*": str}, "tolerance": {"*": ANY}, "configurations": {"*": CONFIGURATION},
-              "parameters": {"*": {"*": ANY}}, "cases": [KIT_CASE]}
+STAGE = {"name": str, "class": str, "expected": str, "noise?": str}
+CASE = {"name": str, "op": str, "dialect": str, "kind": str, "result": str, "flags": [str], "arguments": {"*": ANY},
+        "outputs": [str], "stages": [STAGE], "accept?": [{"name": str, "why": str, "stages": [STAGE]}]}
+PARTS = {"flags": {"*": str}, "configurations": {"*": CONFIGURATION}, "parameters": {"*": {"*": ANY}}}
+MANIFEST_FIELDS = PARTS | {"schema": int, "seed": int, "versions": {"*": str}, "classes": {"*": str},
+                           "cases": [CASE | {"answers": str}]}
+KIT_FIELDS = PARTS | {"kit": int, "engram_ref": str, "dialect": str, "groups": {"*": int}, "results": {"*": str},
+                      "tolerance": {"*": ANY}, "cases": [CASE | {"group": str}]}
 INTEGERS_FIELDS = {"*": {"dtype": str, "shape": [int], "values": list}}
 
 WORDS = {int: "an integer", str: "text", list: "a list", dict: "an object"}

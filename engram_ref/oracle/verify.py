@@ -5,12 +5,16 @@
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+import numpy as np
 
 from engram_ref.errors import InputError
 from engram_ref.ops.namespace import Ops
 from engram_ref.oracle.cases import Case, Stage, Vectors
-from engram_ref.oracle.compare import Difference, compare
+from engram_ref.oracle.check.difference import explained
+from engram_ref.oracle.check.judge import StageResult, judge
+from engram_ref.oracle.compare import COMPUTED_IN
 from engram_ref.oracle.run import Adapter, Stages, run
 
 
@@ -18,18 +22,22 @@ from engram_ref.oracle.run import Adapter, Stages, run
 class Result:
     """The result of one case, with or without a trace.
 
-    stage        the first stage that differs, in order of computation; None if all agree
-    difference   its worst element
+    difference   of the first stage that differs, in order of computation; None if all agree
     error        the exception that the call raised, or a remark that it should have raised one
     accepted     name of the alternative answer that the result equals; None for the main answer
     """
 
     case: Case
+    vectors: Vectors
     traced: bool
-    stage: str | None = None
-    difference: Difference | None = None
+    difference: StageResult | None = None
     error: str | None = None
     accepted: str | None = None
+
+    @property
+    def stage(self) -> str | None:
+        """The first stage that differs."""
+        return None if self.difference is None else self.difference.stage
 
     @property
     def ok(self) -> bool:
@@ -38,12 +46,11 @@ class Result:
 
     def __str__(self) -> str:
         name = self.case.name + (", without a trace" if self.case.traced and not self.traced else "")
-        if self.ok:
-            return f"{name}: ok" if self.accepted is None else f"{name}: ok, with the acceptable answer {self.accepted}"
+        if self.difference is not None:
+            return "\n".join(explained(self.vectors, replace(self.case, name=name), self.difference))
         if self.error is not None:
             return f"{name}: raised {self.error}"
-        [kind] = [stage.tolerance_class for stage in self.case.stages if stage.name == self.stage]
-        return f"{name}: first differs at {self.stage} [{kind}], {self.difference}"
+        return f"{name}: ok" if self.accepted is None else f"{name}: ok, with the acceptable answer {self.accepted}"
 
 
 def verify(namespace: Ops, adapter: Adapter, vectors: Vectors,
@@ -72,32 +79,28 @@ def verify_case(case: Case, vectors: Vectors, namespace: Ops, adapter: Adapter, 
         computed = run(case, vectors, namespace, adapter, traced)
     except Exception as error:      # the code under test may raise anything; the other cases still run
         if case.result == "invalid" and isinstance(error, InputError):
-            return Result(case, traced)
-        return Result(case, traced, error=f"{type(error).__name__}: {error}")
+            return Result(case, vectors, traced)
+        return Result(case, vectors, traced, error=f"{type(error).__name__}: {error}")
     if case.result == "invalid":
-        return Result(case, traced, error="nothing, although the input is invalid")
-    return result_of(case, computed, traced)
+        return Result(case, vectors, traced, error="nothing, although the input is invalid")
+    return result_of(case, vectors, computed, traced)
 
 
-def result_of(case: Case, computed: Stages, traced: bool) -> Result:
-    """Compare with the main answer and the alternatives; report the first difference from the main answer."""
-    stage, difference = first_difference(case, case.stages, computed, traced)
-    if stage is not None:
-        for other in case.accept:
-            if first_difference(case, other.stages, computed, traced)[0] is None:
-                return Result(case, traced, accepted=other.name)
-    return Result(case, traced, stage, difference)
-
-
-def first_difference(case: Case, stages: tuple[Stage, ...], computed: Stages,
-                     traced: bool) -> tuple[str | None, Difference | None]:
-    """Return the first stage that is missing or differs by more than its class allows, and its worst element."""
+def result_of(case: Case, vectors: Vectors, computed: Stages, traced: bool) -> Result:
+    """Judge what a namespace computed: all stages, or the outputs if not `traced`, in the dtypes of this package."""
+    stages = [stage for stage in case.stages if traced or stage.name in case.outputs]
     for stage in stages:
-        if not traced and stage.name not in case.outputs:
-            continue
-        if stage.name not in computed:
-            return stage.name, Difference(None, "an array", "none")
-        difference = compare(stage.array, computed[stage.name], stage.tolerance_class, stage.terms, stage.scale)
-        if difference is not None:
-            return stage.name, difference
-    return None, None
+        found, dtype = computed.get(stage.name), dtype_of(stage)
+        if found is None:
+            return Result(case, vectors, traced, StageResult(stage.name, "missing", None, "an array", "none"))
+        if found.dtype.kind != dtype.kind or (dtype.kind == "f" and found.dtype != dtype):
+            return Result(case, vectors, traced, StageResult(stage.name, "dtype", None, dtype, found.dtype))
+    results = judge(case, vectors, {stage.name: computed[stage.name] for stage in stages})
+    difference = next((result for result in results if not result.ok), None)
+    accepted = next((str(result.expected) for result in results if result.status == "accepted"), None)
+    return Result(case, vectors, traced, difference, accepted=accepted)
+
+
+def dtype_of(stage: Stage) -> np.dtype:
+    """Return the dtype in which this package computes a stage; integers may have other widths."""
+    return np.dtype(COMPUTED_IN.get(stage.tolerance_class, stage.array.dtype))

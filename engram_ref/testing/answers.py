@@ -15,8 +15,8 @@ from engram_ref.ops.arrays import as_array
 from engram_ref.ops.namespace import NUMPY
 from engram_ref.oracle.cases import Case, Stage, Vectors
 from engram_ref.oracle.check.diagnose import diagnose
+from engram_ref.oracle.check.difference import explained
 from engram_ref.oracle.check.judge import StageResult, judge
-from engram_ref.oracle.check.report import difference
 from engram_ref.oracle.encoding import decode_all
 from engram_ref.oracle.kit.read import read_kit
 from engram_ref.oracle.noise import FLOAT64, measure
@@ -84,7 +84,7 @@ def case_of(op: str, name: str, arguments: Mapping[str, object], outputs: Sequen
         exact, noise = measure(lambda namespace: run(case, NO_VECTORS, namespace, FLOAT64, traced), seed=0)
     else:
         exact = run(case, NO_VECTORS, NUMPY, Adapter(), traced)
-    return replace(case, stages=tuple(Stage(stage, array, "f64" if stage in noise else "exact", 1, None,
+    return replace(case, stages=tuple(Stage(stage, array, "f64" if stage in noise else "exact",
                                             noise.get(stage)) for stage, array in exact.items()))
 
 
@@ -133,7 +133,7 @@ def check_calls(port: Callable[..., Any], calls: Sequence[Call], names: Sequence
         return
     longest = next(case for case in reversed(cases) if case.name in failures)
     arguments, inputs = next(rest for case, *rest in calls if case.name in failures)
-    lines = [explained(longest, failures[longest.name], vectors),
+    lines = [*explained(vectors, longest, next(result for result in failures[longest.name] if not result.ok)),
              *diagnose(replace(vectors, cases=tuple(cases)), answers, failures).lines]
     lines += [f"shortest inputs: {inputs}"] if inputs else []
     again, first = answer(arguments), answers[next(iter(failures))]
@@ -158,11 +158,3 @@ def failing(cases: Sequence[Case], answers: Mapping[str, Stages],
         if not all(result.ok for result in results):
             failures[case.name] = results
     return failures
-
-
-def explained(case: Case, results: Sequence[StageResult], vectors: Vectors = NO_VECTORS) -> str:
-    """Return what differs in one case, where, and the worst element."""
-    wrong = next(result for result in results if not result.ok)
-    if wrong.wrong is None:
-        return f"{case.name}, stage {wrong.stage}: expected {wrong.status} {wrong.expected}, found {wrong.found}"
-    return "\n".join(difference(vectors, case, wrong))

@@ -11,8 +11,8 @@ from engram_ref.checks import as_ops, check_kinds
 from engram_ref.errors import InputError
 from engram_ref.ops.namespace import Ops
 from engram_ref.oracle.cases import Case
+from engram_ref.oracle.check.difference import difference
 from engram_ref.oracle.check.judge import StageResult
-from engram_ref.oracle.check.report import difference
 from engram_ref.oracle.compare import same
 from engram_ref.oracle.noise import CONFIDENCE
 from engram_ref.oracle.run import Stages, adapter_of, run

@@ -22,7 +22,7 @@ def rotations():
     for title, dim, theta, yarn in (("plain", 6, 10_000.0, None), ("pair", 2, 500.0, None),
                                     ("yarn", 64, 10_000.0, WIDE_YARN), ("yarn-narrow", 6, 100.0, YARN)):
         flags = "positions" if yarn is None else "positions yarn"
-        yield case(f"frequencies/{title}", terms=math.ceil(math.log(theta)), flags=flags, dim=dim, theta=theta,
+        yield case(f"frequencies/{title}", flags=flags, dim=dim, theta=theta,
                    yarn=yarn, slow=lambda dim, theta, yarn: rope.frequencies(dim, theta, yarn and vars(yarn)))
         yield case(f"softmax_scale/{title}", flags=flags, dim=dim, yarn=yarn, slow=lambda dim, yarn: rope.yarn_mscale(
             yarn and vars(yarn)) ** 2 / math.sqrt(dim))
@@ -37,7 +37,7 @@ def rotations():
                          ("float32", (2, 3, 3, 4))):
         narrow = title == "float32"
         x = rng_of(f"rotate/{title}").standard_normal(shape).astype(np.float32 if narrow else np.float64)
-        yield case(f"rotate/{title}", kind="f32" if narrow else "f64", terms=2, flags="positions", x=x,
+        yield case(f"rotate/{title}", kind="f32" if narrow else "f64", flags="positions", x=x,
                    slow=slow_rotate, angle=(positions[..., None] * speeds)[: shape[0], : shape[1]])
 
 
@@ -59,12 +59,6 @@ def parts(name, config, B, T, S):
     return p, whole, positions[:, S - T :].copy(), angle[:, S - T :].copy(), angle
 
 
-def terms_of(config, S):
-    """Return the total length of all sums: projection, latent norm, up-projection, scores, softmax, values, output."""
-    q, r = config.q_lora_rank or 0, config.kv_lora_rank
-    return 2 * WIDTH + 2 * q + 2 * r + config.qk_head_dim + 2 * S + config.n_heads * config.v_head_dim
-
-
 def layers():
     """Yield cases for one MLA layer: from the start, one token, no tokens, and after a cache."""
     for config, label in ((MLA, "plain"), (MLA_LATENT, "latent-yarn")):
@@ -75,15 +69,15 @@ def layers():
             x = whole[:, S - T :].copy()
             query = {k: v for k, v in p.items() if k[:2] in ("wq", "q_")}
             key = {k: v for k, v in p.items() if k[:3] in ("wkv", "kv_") and k != "wkv_b.weight"}
-            yield case(f"queries/{name}", outputs=("q_nope", "q_pe"), terms=WIDTH + 2 * (config.q_lora_rank or 0),
+            yield case(f"queries/{name}", outputs=("q_nope", "q_pe"),
                        flags=flags, parameters=query, x=x, angle=angle, config=config, slow=slow_queries)
-            yield case(f"latents/{name}", outputs=("c_kv", "k_pe"), terms=WIDTH + config.kv_lora_rank, flags=flags,
+            yield case(f"latents/{name}", outputs=("c_kv", "k_pe"), flags=flags,
                        parameters=key, x=x, angle=angle, config=config, slow=slow_latents)
             c_kv, k_pe = ops.latents(p, whole, all_angles, config)
             rest = {k: v for k, v in p.items() if k not in key}
             for absorbed in (False, True):
                 yield case(f"mla/{name}{'-absorbed' if absorbed else ''}", outputs=("attention",), traced=True,
-                           terms=terms_of(config, S), flags=flags + " absorbed" * absorbed, parameters=rest, x=x,
+                           flags=flags + " absorbed" * absorbed, parameters=rest, x=x,
                            c_kv=c_kv, k_pe=k_pe, positions=positions, angle=angle, config=config, absorbed=absorbed,
                            slow=slow_layer)
             yield from inside(name, rest, config, x, c_kv, k_pe, positions, angle, flags)
@@ -96,15 +90,14 @@ def inside(name, p, config, x, c_kv, k_pe, positions, angle, flags):
     w_uk, w_uv = ops.up_projections(p, config)
     a = {"q_nope": q_nope, "q_pe": q_pe, "c_kv": c_kv, "k_pe": k_pe, "w_uk": w_uk.copy(), "w_uv": w_uv.copy(),
          "allowed": ops.visible(positions, S), "scale": ops.softmax_scale(config.qk_head_dim, config.yarn)}
-    terms = config.qk_head_dim + 2 * config.kv_lora_rank + 2 * S
     for form in ("expanded", "absorbed"):
-        yield case(f"attend_{form}/{name}", traced=True, terms=terms, flags=flags, slow=slow_attend, **a)
+        yield case(f"attend_{form}/{name}", traced=True, flags=flags, slow=slow_attend, **a)
     yield case(f"visible/{name}", flags=flags, positions=positions, n_keys=S, slow=lambda positions, n_keys: [
         [s <= p for s in range(n_keys)] for p in positions.ravel().tolist()])
     yield case(f"up_projections/{name}", outputs=("w_uk", "w_uv"), kind="exact", config=config, slow=slow_up,
                parameters={"wkv_b.weight": p["wkv_b.weight"]})
     scores = 800 + 30 * rng_of(f"softmax/{name}").standard_normal((len(x), 2, x.shape[1], S))
-    yield case(f"softmax/{name}", terms=S, flags=f"{flags} saturated", scores=scores, allowed=a["allowed"],
+    yield case(f"softmax/{name}", flags=f"{flags} saturated", scores=scores, allowed=a["allowed"],
                slow=slow_softmax)
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from engram_ref import ops
 from scripts.builders.codecs import NO_FLOOR
 from scripts.builders.emulated_rounding import emulated_project, integer_case
-from scripts.builders.modules import CONFIGS, module_arguments, terms_of
+from scripts.builders.modules import CONFIGS, module_arguments
 from scripts.builders.planned import Other, case, rng_of
 from scripts.builders.small_modules import slow_gated
 
@@ -20,7 +20,7 @@ def composites():
         memory = ops.gather_decode(p, a["rows"], config, np.float64)
         dead = np.array([[False, True, False]]) if config.dead_barrier else None
         taps = rng.standard_normal((1, config.conv_span, config.n_branches, config.hidden_size))
-        shared = {"dialect": label, "flags": "dialect", "terms": terms_of(config), "config": config}
+        shared = {"dialect": label, "flags": "dialect", "config": config}
         tables, rest = split(p)
         yield case(f"gather_decode/{label}", outputs=("memory",), kind="exact", dialect=label, flags="dialect flat",
                    parameters=tables, rows=a["rows"], config=config, dtype=np.float64,

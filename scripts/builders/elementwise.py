@@ -32,11 +32,11 @@ def norms():
         x, weights = size * rng.standard_normal(shape), 1 + 0.3 * rng.standard_normal(gain)
         if len(gain) == 2:
             x = x * np.array([0.01, 1.0, 100.0])[:, None]
-        yield case(f"rms_norm/{title}", slow=slow_norm, terms=shape[-1], flags=flags, x=x, gain=weights, eps=eps)
-        yield case(f"inverse_rms/{title}", terms=shape[-1], flags=flags, x=x, eps=eps, slow=lambda x, eps: lines(
+        yield case(f"rms_norm/{title}", slow=slow_norm, flags=flags, x=x, gain=weights, eps=eps)
+        yield case(f"inverse_rms/{title}", flags=flags, x=x, eps=eps, slow=lambda x, eps: lines(
             lambda v: 1 / math.sqrt(slow.dot(v, v) / len(v) + real_eps(eps)), x))
     x = rng_of("rms_norm/float32").standard_normal((2, 63)).astype(np.float32)
-    yield case("rms_norm/float32", slow=slow_norm, kind="f32", terms=63, flags="float32 odd-width", x=x,
+    yield case("rms_norm/float32", slow=slow_norm, kind="f32", flags="float32 odd-width", x=x,
                gain=np.ones(63, dtype=np.float32), eps=1e-6)
     for form, shift in (("plain", 0.0), ("zero_centred", 1.0)):
         yield case(f"effective_gain/{form}", kind="exact", flags="dialect", weight=np.array([[0.5, -1.0, 1e-9]]),
@@ -83,11 +83,11 @@ def scores():
     query, key = sizes * rng.standard_normal((2, 2, 3, 5)), rng.standard_normal((2, 2, 3, 5))
     query[0, 0] = 0.0
     gains = 1 + 0.3 * rng.standard_normal((2, 3, 5))
-    yield case("score/branches", terms=5, flags="unequal-branches odd-width", query=query, key=key,
+    yield case("score/branches", flags="unequal-branches odd-width", query=query, key=key,
                slow=lambda query, key: [slow.dot(q, k) / math.sqrt(5)
                                         for q, k in zip(lines(list, query), lines(list, key), strict=True)])
     for eps in (1e-20, 1e-6, None):
-        yield case(f"factored_score/eps-{eps}", slow=slow_factored, terms=15, flags="unequal-branches eps",
+        yield case(f"factored_score/eps-{eps}", slow=slow_factored, flags="unequal-branches eps",
                    hidden=query, key=key, query_gain=gains[0], key_gain=gains[1], eps=eps)
     alpha, value = rng.random((2, 2, 3)), rng.standard_normal((2, 2, 5))
     yield case("apply_gate/branches", kind="exact", flags="unequal-branches", alpha=alpha, value=value,
@@ -110,8 +110,8 @@ def convolutions():
         rng = rng_of(f"short_conv/{title}")
         a = {"x": rng.standard_normal((B, T, M, D)), "weight": rng.standard_normal((M, D, L)), "dilation": dilation,
              "taps": rng.standard_normal((B, (L - 1) * dilation, M, D))}
-        yield case(f"short_conv/{title}", slow=slow_conv, terms=L, flags=flags, **a)
-        yield case(f"conv_silu/{title}", terms=L, flags=flags, **a,
+        yield case(f"short_conv/{title}", slow=slow_conv, flags=flags, **a)
+        yield case(f"conv_silu/{title}", flags=flags, **a,
                    slow=lambda **a: each(slow.silu, np.array(slow_conv(**a), dtype=float)))
         yield case(f"next_taps/{title}", kind="exact", flags=f"{flags} chunked", x=a["x"], taps=a["taps"],
                    slow=lambda x, taps: [(old + new)[len(new):] for old, new in zip(
@@ -131,10 +131,10 @@ def projections():
             ("bias", (3, 7, 5), True, "odd-width"), ("plain", (2, 33, 1), False, "odd-width"),
             ("empty", (0, 4, 2), True, "empty")):
         rng = rng_of(f"linear/{title}")
-        yield case(f"linear/{title}", slow=slow_linear, terms=inner + 1, flags=flags, x=rng.standard_normal((n, inner)),
+        yield case(f"linear/{title}", slow=slow_linear, flags=flags, x=rng.standard_normal((n, inner)),
                    weight=rng.standard_normal((outer, inner)), bias=rng.standard_normal(outer) if bias else None)
     x = rng.standard_normal((2, 100)).astype(np.float32)
-    yield case("linear/float32", slow=slow_linear, kind="f32", terms=100, flags="float32", x=x, bias=None,
+    yield case("linear/float32", slow=slow_linear, kind="f32", flags="float32", x=x, bias=None,
                weight=rng.standard_normal((3, 100)).astype(np.float32))
     hidden, update = rng.standard_normal((2, 1, 2, 3, 5))
     add = lambda hidden, update, rounding: each(lambda a, b: a + b, hidden, update)
@@ -146,7 +146,7 @@ def projections():
     for title, values, targets, flags in (("batch", logits, np.array([[0, 6, 3], [1, 1, 5]]), "batch"),
                                           ("large", 1e4 + logits[:1], np.array([[2, 0, 4]]), "saturated"),
                                           ("empty", logits[:, :0], np.zeros((2, 0), dtype=np.int64), "empty")):
-        yield case(f"cross_entropy/{title}", slow=slow_loss, terms=7, flags=flags, logits=values, targets=targets)
+        yield case(f"cross_entropy/{title}", slow=slow_loss, flags=flags, logits=values, targets=targets)
 
 
 def slow_linear(x, weight, bias):

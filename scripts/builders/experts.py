@@ -24,14 +24,14 @@ def networks():
     """Yield cases for SwiGLU and the router's scores."""
     rng = rng_of("swiglu/odd")
     for title, n, F, flags in (("odd-width", 3, 5, "odd-width"), ("empty", 0, 2, "empty")):
-        yield case(f"swiglu/{title}", terms=2 * WIDTH + F, flags=flags, x=rng.standard_normal((n, WIDTH)),
+        yield case(f"swiglu/{title}", flags=flags, x=rng.standard_normal((n, WIDTH)),
                    w1=rng.standard_normal((F, WIDTH)), w2=rng.standard_normal((WIDTH, F)),
                    w3=rng.standard_normal((F, WIDTH)), slow=lambda x, **weights: lines(
                        lambda v: slow.network(*(weights[f"w{i}"].tolist() for i in (1, 2, 3)), v), x))
     x, weight = rng.standard_normal((3, WIDTH)), rng.standard_normal((5, WIDTH))
     x[1] *= 300.0
     for form in ("sigmoid", "sqrt_softplus", "softmax"):
-        yield case(f"router_scores/{form}", terms=WIDTH, flags="saturated", x=x, weight=weight, scoring_func=form,
+        yield case(f"router_scores/{form}", flags="saturated", x=x, weight=weight, scoring_func=form,
                    slow=lambda x, weight, scoring_func: [
                        slow.scores_of(slow.times(weight.tolist(), v), scoring_func) for v in x.tolist()])
 
@@ -50,7 +50,7 @@ def choices():
                        bias=bias if config.router_bias else None, config=config,
                        slow=lambda scores, bias, config: [chosen_of(s, bias, config) for s in scores.tolist()])
         chosen = np.array([chosen_of(s, None, config) for s in tied[:, :E].tolist()])
-        yield case(f"expert_weights/{name}", terms=config.num_experts_per_tok, scores=tied[:, :E],
+        yield case(f"expert_weights/{name}", scores=tied[:, :E],
                    chosen=chosen, config=config, slow=lambda scores, chosen, config: [
                        slow.weigh(s, c, config.routed_scaling_factor, config.norm_topk_prob)
                        for s, c in zip(scores.tolist(), chosen.tolist(), strict=True)])
@@ -73,22 +73,20 @@ def mixtures():
         rng = rng_of(f"moe/{name}")
         p = {key: rng.standard_normal(shape) * (shape[-1] ** -0.5 if len(shape) > 1 else 0.3)
              for key, shape in expert_shapes(config, WIDTH).items()}
-        F, K, S = config.moe_intermediate_size, config.num_experts_per_tok, config.n_shared_experts
-        terms = 3 * WIDTH + F + 2 * K + S * F + 1
         flags = "groups " * (config.n_group > 1) + "bias " * config.router_bias
         for title, shape in (("batch", (2, 3, WIDTH)), ("one-token", (1, 1, WIDTH)), ("empty", (2, 0, WIDTH))):
             x = rng.standard_normal(shape)
             extra = {"empty": "empty", "one-token": "one-token"}.get(title, "")
-            yield case(f"moe/{name}-{title}", outputs=("feed_forward",), traced=True, terms=terms, flags=flags + extra,
+            yield case(f"moe/{name}-{title}", outputs=("feed_forward",), traced=True, flags=flags + extra,
                        parameters=p, x=x, config=config, slow=slow_moe)
         tokens = rng.standard_normal((4, WIDTH))
         router = {key: array for key, array in p.items() if key.startswith("gate.")}
-        yield case(f"route/{name}", outputs=("experts", "expert_weights"), terms=WIDTH + K, flags=flags,
+        yield case(f"route/{name}", outputs=("experts", "expert_weights"), flags=flags,
                    parameters=router, x=tokens, config=config, slow=slow_route)
         chosen, weights = (np.array(part) for part in slow_route(router, tokens, config))
         routed = {key: p[key] for key in ("experts.w1", "experts.w2", "experts.w3")}
         for way in ("naive", "grouped"):
-            yield case(f"routed_{way}/{name}", terms=2 * WIDTH + F + K, parameters=routed, x=tokens, chosen=chosen,
+            yield case(f"routed_{way}/{name}", parameters=routed, x=tokens, chosen=chosen,
                        weights=weights, slow=slow_routed)
 
 
@@ -98,7 +96,7 @@ def edges():
     x = np.array([[1.0], [-0.05]])
     for form in ("sigmoid", "sqrt_softplus"):
         config = ExpertsConfig(4, 2, 0, 3, routed_scaling_factor=2.5, scoring_func=form)
-        shared = {"outputs": ("experts", "expert_weights"), "terms": 4, "slow": slow_route, "config": config,
+        shared = {"outputs": ("experts", "expert_weights"), "slow": slow_route, "config": config,
                   "flags": "bias faint-scores"}
         for size in BIAS_SIZES:
             router = {"gate.weight": logits[:, None], "gate.bias": size * np.array([1.0, 1.5, 1.25, -1.0])}
@@ -121,7 +119,7 @@ def faint_mixtures():
         weight, spread = p["gate.weight"].copy(), np.arange(len(p["gate.bias"]))
         weight[:, 0] = logit
         changed = {"gate.weight": weight, "gate.bias": bias + 0.25 * spread}
-        yield case(f"moe/{title}", outputs=("feed_forward",), traced=True, terms=3 * WIDTH + 11,
+        yield case(f"moe/{title}", outputs=("feed_forward",), traced=True,
                    flags="bias faint-scores", parameters=p | changed, x=x, config=EXPERTS, slow=slow_moe)
 
 

@@ -91,7 +91,7 @@ def streams():
                 ids[rng_of(f"{name} ends").random(shape) < 0.2] = engram.eos_id
             dead = dead_of(name, shape) if title in ("one-by-one-dead", "ragged") else None
             yield stream_case(name, "logits", 2, steps, slow_stream, {"ids": ids, "dead": dead}, f"positions {flags}",
-                states_of(config), kind="model", dialect=engram.name if engram else "", parameters=p, config=config,
+                states_of(config), dialect=engram.name if engram else "", parameters=p, config=config,
                 absorbed=title == "drafts")
 
 
@@ -127,7 +127,7 @@ def shared_with_full(parameters):
 
 
 def model_case(name, parameters, ids, dead, config, chunks, flags, dialect):
-    return case(name, outputs=("logits",), kind="model", traced=True, slow=slow_logits, flags=flags, dialect=dialect,
+    return case(name, outputs=("logits",), traced=True, slow=slow_logits, flags=flags, dialect=dialect,
                 parameters=parameters, ids=ids, dead=dead, config=config, chunks=chunks, absorbed="absorbed" in flags)
 
 

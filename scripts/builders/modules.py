@@ -26,11 +26,6 @@ CONFIGS = {**DIALECTS, PLAIN_V41.name: PLAIN_V41}
 WITH_BARRIER = [name for name, config in CONFIGS.items() if config.dead_barrier]
 
 
-def terms_of(config):
-    """Return the total length of all sums: projection, both norms, score, the convolution's norm and taps."""
-    return config.memory_width + 1 + 4 * config.hidden_size + config.conv_kernel
-
-
 def module_arguments(name, config, B, T, chunks=None, dead=None, dtype=np.float64):
     """Return the arguments of one module: random parameters, and branches of different size."""
     parameters = random_parameters(config, rng_of(config.name), dtype=dtype)       # one set per dialect
@@ -42,7 +37,7 @@ def module_arguments(name, config, B, T, chunks=None, dead=None, dtype=np.float6
 def whole():
     """Yield cases for each dialect: a batch, one token, no tokens, two chunks, DEAD positions, zero states, float32."""
     for label, config in CONFIGS.items():
-        shared = {"outputs": ("output", "taps"), "terms": terms_of(config), "dialect": label, "traced": True}
+        shared = {"outputs": ("output", "taps"), "dialect": label, "traced": True}
         unequal = " unequal-branches" if config.n_branches > 1 else ""
         for title, B, T, chunks, flags in (("batch", 2, 3, None, f"batch{unequal}"),
                                            ("one-token", 1, 1, None, "one-token short"),
@@ -61,7 +56,7 @@ def whole():
         dead = np.array([[False, True, False, True], [True, False, False, False]])
         name = f"engram/{label}-dead"
         yield case(name, slow=slow_module, flags="dead dialect", outputs=("output", "taps"), traced=True, dialect=label,
-                   terms=terms_of(CONFIGS[label]), **module_arguments(name, CONFIGS[label], 2, 4, dead=dead))
+                   **module_arguments(name, CONFIGS[label], 2, 4, dead=dead))
 
 
 def in_float32(function):
@@ -89,7 +84,7 @@ def released():
         config, parameters, hidden, rows = integer_case(width, **shape)
         arguments = {"parameters": parameters, "hidden": hidden, "rows": rows, "config": config, "dead": None,
                      "chunks": [hidden.shape[1]]}
-        shared = {"kind": "f32", "truth": after_rounding, "slow": slow_released, "terms": 3 * width, "traced": True,
+        shared = {"kind": "f32", "truth": after_rounding, "slow": slow_released, "traced": True,
                   "outputs": ("output", "taps"), "exact": ("memory", "key", "value", "taps"), "dialect": "v4.1-like"}
         yield case(f"engram/v4.1-rounded-{title}", flags="rounding dialect", **shared, **arguments)
         if shape:
@@ -110,7 +105,7 @@ def streams():
         dead = dead_of(name, (2, T)) if title == "one-by-one-dead" else None
         a = module_arguments(name, config, 2, T, dead=dead)
         yield stream_case(name, "output", 2, steps, slow_stream, {key: a[key] for key in ("hidden", "rows", "dead")},
-                          f"dialect {flags}", ["taps"], dialect=label, kind="model", parameters=a["parameters"],
+                          f"dialect {flags}", ["taps"], dialect=label, parameters=a["parameters"],
                           config=config)
 
 

@@ -1,19 +1,21 @@
-"""Planned golden cases, and how their answers, tolerance classes and scales are computed and checked.
+"""Planned golden cases, and how their answers and noise are computed and checked.
 
 The answer is computed in float64, by the slow implementation if it has that stage, else by engram_ref.ops. A case is
-frozen only if the NumPy definition agrees with it within the class.
+frozen only if the NumPy definition agrees with it within the noise.
 """
 
 import zlib
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from engram_ref import ops
 from engram_ref.errors import InputError
-from engram_ref.oracle.compare import UNIT_ROUNDOFF, assert_close
-from engram_ref.oracle.run import Adapter, call
+from engram_ref.oracle.cases import Alternative, Case, Stage, Vectors
+from engram_ref.oracle.noise import FLOAT64, with_noise
+from engram_ref.oracle.run import Adapter, call, convert
+from engram_ref.oracle.verify import verify_case
 
 SEED = 20260112
 NOT_BF16 = {
@@ -22,10 +24,6 @@ NOT_BF16 = {
     "add_residual/fp8_bf16": "the update is a float32 product; the sum is rounded once",
 }
 """Case -> reason that its float arrays are not numbers of bfloat16, as those of all other cases are."""
-
-STEP = 2.0**-20
-"""Relative step for measuring the condition: far above rounding errors, small enough to ignore curvature."""
-
 
 @dataclass
 class Planned:
@@ -36,7 +34,6 @@ class Planned:
     arguments: dict[str, object]
     outputs: tuple[str, ...]
     kind: str                       # tolerance class of floats
-    terms: int
     slow: Callable[..., object] | None
     truth: Callable[..., dict] | None
     traced: bool
@@ -63,23 +60,13 @@ class Other:
     slow: Callable[..., object]     # as in `case`
 
 
-@dataclass
-class Frozen:
-    """A case with its stages, [(stage, array, class, terms, scale or None)], and [(other, its stages)]."""
-
-    planned: Planned
-    stages: list[tuple]
-    accept: list[tuple] = field(default_factory=list)
-
-
-def case(name, *, outputs=("output",), kind="f64", terms=1, slow=None, truth=None, traced=False, flags="", dialect="",
+def case(name, *, outputs=("output",), kind="f64", slow=None, truth=None, traced=False, flags="", dialect="",
          exact=("memory",), rounded=(), accept=(), kind_of_case="plain", **arguments):
     """Return one case; `name` is "op/title", and other keywords are arguments of the op. Invalid input has no outputs.
 
     All float arrays of the arguments are rounded to numbers of bfloat16, except in NOT_BF16.
 
-    kind          "f64", "f32", "model", or "exact" for rounding functions and rearrangements
-    terms         total length of all sums
+    kind          "f64", "f32", or "exact" for rounding functions and rearrangements
     slow          computes the outputs from the same arguments: an array, a tuple, or a dictionary by stage
     truth         computes all stages, if the op itself cannot run in float64
     flags         names from oracle/flags.py
@@ -89,7 +76,7 @@ def case(name, *, outputs=("output",), kind="f64", terms=1, slow=None, truth=Non
     """
     if name not in NOT_BF16:
         arguments = bf16(arguments)
-    return Planned(name, name.split("/")[0], arguments, tuple(outputs), kind, terms, slow, truth, traced,
+    return Planned(name, name.split("/")[0], arguments, tuple(outputs), kind, slow, truth, traced,
                    tuple(dict.fromkeys(flags.split())), dialect, exact, rounded, tuple(accept), kind_of_case)
 
 
@@ -112,15 +99,32 @@ def rng_of(name):
 
 
 def freeze(planned):
-    """Compute answers, classes and scales of a case; AssertionError if the NumPy definition disagrees."""
+    """Return the case with its answers and their noise; AssertionError if the NumPy definition disagrees.
+
+    Its arguments contain the arrays and configurations themselves, so that it runs without Vectors.
+    """
     if planned.result == "invalid":
         assert refused(planned), f"{planned.name} is accepted"
-        return Frozen(planned, [])
-    frozen = Frozen(planned, answered(planned))
-    for other in planned.accept:
-        changed = replace(planned, arguments=planned.arguments | other.changed, slow=other.slow, accept=())
-        frozen.accept.append((other, answered(changed)))
-    return frozen
+    changed = lambda other: replace(planned, arguments=planned.arguments | other.changed, slow=other.slow, accept=())
+    case = Case(planned.name, planned.op, planned.dialect, inline(planned.arguments)["parameters"],
+                answered(planned) if planned.outputs else (), planned.outputs, planned.flags,
+                tuple(Alternative(other.name, other.why, answered(changed(other))) for other in planned.accept),
+                planned.kind_of_case, planned.result)
+    case, vectors = with_noise(case, Vectors({}, {}, ())), Vectors({}, {}, ())
+    for traced in {case.traced, False}:
+        result = verify_case(case, vectors, ops, Adapter(), traced)
+        assert result.ok, str(result)
+    return case
+
+
+def inline(argument):
+    """Return an argument in the forms of oracle/encoding.py, with arrays and configurations in place of their keys."""
+    if isinstance(argument, dict):
+        return {"parameters": {name: inline(part) for name, part in argument.items()}}
+    if isinstance(argument, (list, tuple)):
+        parts = [inline(part) for part in argument]
+        return {"tuple": parts} if isinstance(argument, tuple) else parts
+    return {"dtype": np.dtype(argument).name} if isinstance(argument, type) else argument
 
 
 def refused(planned):
@@ -133,25 +137,18 @@ def refused(planned):
 
 
 def answered(planned):
-    """Return [(stage, array, class, terms, scale or None)] of one answer."""
+    """Return the stages of one answer, without noise."""
     # answers in float64
-    wide = widened(planned.arguments) if planned.kind == "f32" else planned.arguments
+    wide = convert(planned.arguments, FLOAT64) if planned.kind == "f32" else planned.arguments
     evaluate = planned.truth or (lambda **a: call(planned.op, a, planned.outputs, ops, Adapter(), planned.traced))
     stages = evaluate(**wide)
     expected = stages | by_stage(planned, stages, wide)
     classes = {name: class_of(planned, name, array) for name, array in stages.items()}
-    measured = any(c in UNIT_ROUNDOFF for c in classes.values())
-    scales = condition(evaluate, wide, stages) if measured else {}
-    # comparison with the op, computed in its own dtype
+    # exact ones in the dtype of the op
     result = call(planned.op, planned.arguments, planned.outputs, ops, Adapter(), planned.traced)
-    frozen = []
-    for name, array in expected.items():
-        scale = scales[name] if classes[name] in UNIT_ROUNDOFF else None
-        if classes[name] == "exact" and array.dtype.kind == "f":
-            array = array.astype(result[name].dtype)
-        assert_close(f"{planned.name} {name}", array, result[name], classes[name], planned.terms, scale)
-        frozen.append((name, array, classes[name], planned.terms, scale))
-    return frozen
+    exact = {name: array.astype(result[name].dtype) for name, array in expected.items()
+             if classes[name] == "exact" and array.dtype.kind == "f"}
+    return tuple(Stage(name, array, classes[name]) for name, array in (expected | exact).items())
 
 
 def class_of(planned, name, array):
@@ -169,51 +166,6 @@ def by_stage(planned, stages, arguments):
     if not isinstance(parts, dict):
         parts = dict(zip(planned.outputs, parts if isinstance(parts, tuple) else (parts,), strict=True))
     return {name: np.array(part, dtype=stages[name].dtype).reshape(stages[name].shape) for name, part in parts.items()}
-
-
-def widened(argument):
-    """Return the argument with every float32 array converted to float64."""
-    if isinstance(argument, dict):
-        return {name: widened(part) for name, part in argument.items()}
-    if isinstance(argument, (list, tuple)):
-        return type(argument)(map(widened, argument))
-    if isinstance(argument, np.ndarray) and argument.dtype == np.float32:
-        return argument.astype(np.float64)
-    return np.float64 if argument is np.float32 else argument
-
-
-def condition(evaluate, arguments, stages):
-    """Return |y_i| + sum_j |x_j dy_i/dx_j| of every float stage, over all float64 inputs except tables.
-
-    Tables are only copied. The larger of the left and right difference quotients counts, which covers kinks.
-    """
-    floats = {name: array for name, array in stages.items() if array.dtype.kind == "f"}
-    total = {name: np.abs(array).astype(np.float64) for name, array in floats.items()}
-    for array in leaves(arguments):
-        kept = array.copy()
-        array.setflags(write=True)
-        for index in np.argwhere(np.isfinite(kept) & (kept != 0)):
-            index = tuple(index)
-            change = dict.fromkeys(floats, 0.0)
-            for sign in (1.0, -1.0):
-                array[index] = kept[index] * (1 + sign * STEP)
-                moved = evaluate(**arguments)
-                change = {name: np.maximum(change[name], np.abs(moved[name] - y)) for name, y in floats.items()}
-            array[index] = kept[index]
-            total = {name: total[name] + change[name] / STEP for name in floats}
-    return {name: np.where(np.isfinite(array), total[name], 0.0) for name, array in floats.items()}
-
-
-def leaves(argument, name=""):
-    """Yield every float64 array of the arguments, except tables."""
-    if isinstance(argument, dict):
-        for key, part in argument.items():
-            yield from leaves(part, key)
-    elif isinstance(argument, (list, tuple)):
-        for part in argument:
-            yield from leaves(part)
-    elif isinstance(argument, np.ndarray) and argument.dtype == np.float64 and name != "table":
-        yield argument
 
 
 def each(function, *arrays):

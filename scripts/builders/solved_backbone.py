@@ -10,7 +10,7 @@ from engram_ref import ops
 from engram_ref.model.declarations import expert_shapes
 from engram_ref.model_config import ExpertsConfig, HyperConfig
 from engram_ref.oracle.slow import branches as slow
-from scripts.builders.attention import parts, slow_layer, terms_of
+from scripts.builders.attention import parts, slow_layer
 from scripts.builders.branches import matrices, site, slow_maps
 from scripts.builders.experts import CONFIGS, slow_moe, slow_route
 from scripts.builders.planned import bf16, case, rng_of
@@ -38,8 +38,7 @@ def mixtures():
             p = p | {"gate.weight": np.stack(columns, axis=1).astype(np.float64)}
             if first is not None:
                 p = p | {"gate.bias": first + step * (E % 3)}
-            terms = 3 * WIDTH + 4 * config.moe_intermediate_size + 2 * config.num_experts_per_tok
-            yield case(f"moe/solved-{name}-{title}", outputs=("feed_forward",), traced=True, terms=terms, parameters=p,
+            yield case(f"moe/solved-{name}-{title}", outputs=("feed_forward",), traced=True, parameters=p,
                        x=x, config=config, slow=slow_moe, kind_of_case="solved",
                        flags="ties bias faint-scores" + " groups" * (config.n_group > 1))
 
@@ -50,7 +49,7 @@ def routers():
     bias = np.array([4096, 4096, 4096, 4096, 4096, 8192], dtype=np.float32)
     for form in ("sigmoid", "sqrt_softplus"):
         config = ExpertsConfig(6, 3, 0, 3, scoring_func=form)
-        yield case(f"route/solved-{form}-float32", outputs=("experts", "expert_weights"), kind="f32", terms=8,
+        yield case(f"route/solved-{form}-float32", outputs=("experts", "expert_weights"), kind="f32",
                    flags="ties bias float32", parameters={"gate.weight": weight, "gate.bias": bias}, config=config,
                    x=np.ones((1, 1), np.float32), slow=slow_route, kind_of_case="solved")
 
@@ -58,12 +57,12 @@ def routers():
 def hyper():
     """Yield Sinkhorn-Knopp and maps with logits of standard deviation 30, far from convergence after 20 iterations."""
     logits = 30 * rng_of("sinkhorn/sd-30").standard_normal((3, 4, 4))
-    yield case("sinkhorn/sd-30", terms=320, flags="saturated", logits=logits, iterations=20, eps=0.0,
+    yield case("sinkhorn/sd-30", flags="saturated", logits=logits, iterations=20, eps=0.0,
                kind_of_case="solved", slow=lambda logits, iterations, eps: [
                    slow.sinkhorn(m, iterations) for m in matrices(logits)])
     parameters, X, _ = site("branch_maps/sd-30", (1, 2, 4, 3))
     yield case("branch_maps/sd-30", outputs=("branch_pre", "branch_post", "branch_residual"), slow=slow_maps,
-               terms=2 * 12 + 20 * 8, flags="saturated unequal-branches", kind_of_case="solved",
+               flags="saturated unequal-branches", kind_of_case="solved",
                parameters=parameters | {"alpha": np.array([0.5, 1.0, 30.0])}, X=X, eps=1e-6, config=HyperConfig(4, 20))
 
 
@@ -83,7 +82,7 @@ def far_positions():
     key = [k for k in p if k[:3] in ("wkv", "kv_") and k != "wkv_b.weight"]
     for absorbed in (False, True):
         yield case(f"mla/solved-yarn-far{'-absorbed' if absorbed else ''}", outputs=("attention",), traced=True,
-                   terms=terms_of(config, S), flags="positions yarn" + " absorbed" * absorbed, slow=slow_layer,
+                   flags="positions yarn" + " absorbed" * absorbed, slow=slow_layer,
                    parameters={k: v for k, v in p.items() if k not in key}, x=whole[:, S - T :].copy(), c_kv=c_kv,
                    k_pe=k_pe, positions=positions, angle=angle[:, S - T :].copy(), config=config, absorbed=absorbed,
                    kind_of_case="solved")

@@ -12,7 +12,6 @@ import numpy as np
 from engram_ref import ops
 from engram_ref.oracle.compare import to_bf16
 from scripts.builders.codecs import NO_FLOOR, slow_dequantise
-from scripts.builders.modules import terms_of
 from scripts.builders.planned import Other, bf16, case, rng_of
 from scripts.builders.small_modules import slow_engram
 from scripts.builders.solved_modules import (
@@ -90,7 +89,7 @@ def module_case(config, tables, rows):
     h[b, ..., KEYS:] = -to_bf16(Y[b, ..., KEYS:])
     emulated = config.rounding != "none"
     accept = [Other("without a floor", NO_FLOOR, {"config": replace(config, quantise_floor=0.0)}, slow_rounded)]
-    return case(f"engram_residual/{config.name}-scales", outputs=("residual",), traced=True, terms=terms_of(config),
+    return case(f"engram_residual/{config.name}-scales", outputs=("residual",), traced=True,
                 kind="f32", flags="nan subnormal floor rounding dialect" if emulated else "nan subnormal dialect",
                 dialect=config.name, slow=slow_rounded if emulated else slow_wide, accept=accept if emulated else [],
                 exact=("memory", "key", "value") if emulated else ("memory",), truth=evaluate,

@@ -15,7 +15,7 @@ from engram_ref import ops
 from engram_ref.oracle.compare import to_bf16
 from engram_ref.oracle.run import Adapter, call
 from scripts.builders.emulated_rounding import emulated_memory, emulated_project
-from scripts.builders.modules import in_single, terms_of
+from scripts.builders.modules import in_single
 from scripts.builders.planned import Other, case, rng_of
 from scripts.builders.small_modules import DEMO, PAPER, QWEN, TILEKERNELS, V41, random_parameters, slow_engram
 
@@ -204,7 +204,7 @@ def modules():
     for label, config in CONFIGS.items():
         emulated = config.rounding != "none"
         a = arguments_of(config, np.float32 if emulated else np.float64)
-        shared = {"outputs": ("residual",), "traced": True, "terms": terms_of(config), "dialect": label,
+        shared = {"outputs": ("residual",), "traced": True, "dialect": label,
                   "slow": slow_rounded if emulated else slow_residual, "kind_of_case": "solved"}
         if emulated:
             shared |= {"kind": "f32", "rounded": ("residual",), "exact": ("memory", "key", "value")}

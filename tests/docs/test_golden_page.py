@@ -10,10 +10,10 @@ import pytest
 
 from engram_ref.backends import load, replace
 from engram_ref.ops import silu
-from engram_ref.oracle.compare import RULES, compare
+from tests.compare import RULES, compare
 from engram_ref.oracle.flags import FLAGS
 from engram_ref.oracle.run import RUNNERS, adapter_of
-from engram_ref.oracle.vectors import GOLDEN, INTEGERS, MANIFEST, read, read_manifest
+from engram_ref.oracle.vectors import GOLDEN, read
 from engram_ref.oracle.verify import verify_case
 from scripts.builders.planned import NOT_BF16
 

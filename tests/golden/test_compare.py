@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from engram_ref.errors import InputError
-from engram_ref.oracle.compare import UNIT_ROUNDOFF, assert_close, compare, ulp_distance
+from tests.compare import UNIT_ROUNDOFF, assert_close, compare, ulp_distance
 
 ONE = np.ones(3)
 

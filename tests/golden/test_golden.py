@@ -10,11 +10,11 @@ import pytest
 from engram_ref import ops, oracle
 from engram_ref.backends import load
 from engram_ref.errors import InputError
-from engram_ref.oracle.compare import UNIT_ROUNDOFF, assert_close, compare
+from tests.compare import UNIT_ROUNDOFF, assert_close, compare
 from engram_ref.oracle.encoding import decode_all
 from engram_ref.oracle.flags import FLAGS
 from engram_ref.oracle.run import Adapter, adapter_of
-from engram_ref.oracle.vectors import GOLDEN, INTEGERS, MANIFEST, SCHEMA, read, read_manifest
+from engram_ref.oracle.vectors import GOLDEN, SCHEMA, read
 from engram_ref.oracle.verify import verify, verify_case
 from scripts.builders.planned import NOT_BF16, bf16, condition
 

@@ -13,9 +13,10 @@ import pytest
 
 from engram_ref.cli.main import main
 from engram_ref.errors import InputError
-from engram_ref.oracle.kit.read import ARRAYS, KIT_VERSION, MAX_BYTES, MAX_FILES, SUMS, read_kit
-from engram_ref.oracle.structure import KIT_CASE, KIT_FIELDS, KIT_STAGE, json_schema
-from engram_ref.oracle.vectors import INTEGERS, MANIFEST
+from engram_ref.oracle.folder import INTEGERS, MANIFEST, MAX_BYTES, MAX_FILES, SUMS
+from engram_ref.oracle.kit.read import KIT_VERSION, read_kit
+from engram_ref.oracle.kit.write import ARRAYS
+from engram_ref.oracle.structure import CASE, KIT_FIELDS, STAGE, json_schema
 from tests.kits import patches, write_few
 
 
@@ -186,7 +187,7 @@ def test_a_manifest_that_is_none_is_refused(edited, text):
     assert MANIFEST in error_of(edited)
 
 
-FIELDS = [(part, field) for part, structure in (("manifest", KIT_FIELDS), ("case", KIT_CASE), ("stage", KIT_STAGE))
+FIELDS = [(part, field) for part, structure in (("manifest", KIT_FIELDS), ("case", CASE), ("stage", STAGE))
           for field in structure if not field.endswith("?")]
 
 

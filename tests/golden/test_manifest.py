@@ -11,7 +11,7 @@ from engram_ref.config import EngramConfig
 from engram_ref.errors import InputError
 from engram_ref.oracle.encoding import CLASSES
 from engram_ref.oracle.structure import CASE, CONFIGURATION, MANIFEST_FIELDS, STAGE
-from engram_ref.oracle.vectors import GOLDEN, INTEGERS, MANIFEST, manifest_digest, read, read_manifest
+from engram_ref.oracle.vectors import GOLDEN, read
 
 STREAM = "addressing_stream/demo-like-fork"
 USED = ("silu/edges", "swiglu/odd-width", "windows/dead", "decode/fp32", "quantise/faint", "expert_weights/plain",

@@ -30,7 +30,7 @@ from engram_ref.oracle.check.diagnose import Diagnosis
 from engram_ref.oracle.check.judge import StageResult
 from engram_ref.oracle.check.locate import Predicate
 from engram_ref.oracle.check.report import Verdict
-from engram_ref.oracle.compare import Difference
+from tests.compare import Difference
 from engram_ref.oracle.kit.read import Kit
 from engram_ref.oracle.kit.write import Written
 from engram_ref.oracle.slow.pcg import Pcg64, WordHash

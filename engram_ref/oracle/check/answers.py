@@ -23,7 +23,7 @@ import ml_dtypes
 import numpy as np
 
 from engram_ref.errors import InputError
-from engram_ref.oracle.vectors import named_in_errors
+from engram_ref.oracle.folder import named_in_errors
 
 DTYPES = {"f64": "<f8", "f32": "<f4", "f16": "<f2", "bf16": ml_dtypes.bfloat16, "i64": "<i8", "i32": "<i4",
           "u8": "u1", "bool": "?"}

@@ -46,7 +46,7 @@ class StageResult:
     status      "ok"; "accepted": another acceptable answer; or "differs", "missing", "shape", "dtype", "non-finite"
                 (NaN or infinity for a number), "refused" (valid inputs)
     wrong       bool [...], the elements that differ; None if the arrays cannot be compared
-    expected    [...], or the expected shape or dtype
+    expected    [...], or the expected shape or dtype, or the name of the accepted answer
     found       likewise
     allowed     [...] largest deviation before rounding to the format; None for integers
     precision   name of the answer's dtype
@@ -92,7 +92,8 @@ def judge(case: Case, vectors: Vectors, answers: Mapping[str, np.ndarray], ops: 
         again = [result if result.ok else judge_stage(named[result.stage], answers.get(result.stage), reference, True)
                  for result in results]
         if all(result.ok for result in again):
-            return [StageResult(result.stage, "accepted", precision=result.precision) for result in again]
+            return [StageResult(result.stage, "accepted", None, other.name, precision=result.precision)
+                    for result in again]
     return results
 
 

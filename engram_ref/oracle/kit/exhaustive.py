@@ -27,4 +27,4 @@ def gate_case(form: str, vectors: Vectors) -> Case:
     case = Case(f"gate/every-score-{form}", "gate", "", {"s": {"array": SCORES}, "form": form, "dead": None}, (),
                 ("output",), ("clamp", "minus-zero", "saturated", "subnormal"), (), "solved")
     found, noise = measure(lambda ops: run(case, vectors, ops, FLOAT64, False), zlib.crc32(form.encode()))
-    return replace(case, stages=(Stage("output", found["output"], "f32", 1, None, noise["output"]),))
+    return replace(case, stages=(Stage("output", found["output"], "f32", noise["output"]),))

@@ -8,7 +8,7 @@ from typing import Any
 
 from engram_ref.config import EngramConfig
 from engram_ref.ops.namespace import Ops
-from engram_ref.oracle.compare import RULES
+from engram_ref.oracle.compare import CLASSES
 from engram_ref.oracle.noise import CONFIDENCE
 from engram_ref.oracle.run import RUNNERS
 from engram_ref.oracle.specification import documents
@@ -25,7 +25,7 @@ RESULTS = {
 """Result of a case -> what a port must do."""
 
 TOLERANCE = {
-    "exact": RULES["exact"],
+    "exact": CLASSES["exact"],
     "rule": "An answer y' to the expected y agrees if it lies between RN(y - d) and RN(y + d), where d = C * u * noise "
             "+ the smallest positive normal number of binary32, and RN rounds to the dtype of the answer (for f64 and "
             "f32, RN changes nothing).",

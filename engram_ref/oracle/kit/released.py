@@ -94,9 +94,7 @@ def answered(title: str, config: EngramConfig, outputs: tuple[str, ...], argumen
     case = Case(title, op, config.name, arguments, (), outputs, flags, (), "released")
     if op == "decode" or (op == "released_project" and emulated):
         found = run(case, vectors, NUMPY, Adapter(), False)
-        return replace(case, stages=tuple(Stage(name, found[name], "exact", 1, None) for name in outputs))
+        return replace(case, stages=tuple(Stage(name, found[name], "exact") for name in outputs))
     found, noise = measure(lambda ops: run(case, vectors, ops, FLOAT64, False), zlib.crc32(title.encode()))
     kinds = {name: "f32" if emulated else "f64" for name in outputs} | ({"residual": "bf16"} if emulated else {})
-    terms = config.memory_width + 4 * config.hidden_size
-    return replace(case, stages=tuple(Stage(name, found[name], kinds[name], terms, None, noise[name])
-                                      for name in outputs))
+    return replace(case, stages=tuple(Stage(name, found[name], kinds[name], noise[name]) for name in outputs))

@@ -15,17 +15,18 @@ from engram_ref.files import check_folder, write_folder
 from engram_ref.oracle.cases import Case, Stage, Vectors
 from engram_ref.oracle.encoding import as_json, manifest_json, one_per_line, resolved
 from engram_ref.oracle.flags import FLAGS
+from engram_ref.oracle.folder import INTEGERS, MANIFEST, SUMS, sums_of
 from engram_ref.oracle.kit.cases import dialect_config, kit_cases
 from engram_ref.oracle.kit.constants import constant_files
 from engram_ref.oracle.kit.plain import case_text, configuration_text, parameters_text, path_in, path_of, raw_files
-from engram_ref.oracle.kit.read import ARRAYS, KIT_VERSION, SUMS
+from engram_ref.oracle.kit.read import KIT_VERSION
 from engram_ref.oracle.kit.readme import HEADER, README, RESULTS, TOLERANCE, document_files, header, readme
 from engram_ref.oracle.noise import with_noise
 from engram_ref.oracle.structure import KIT_FIELDS, json_schema
-from engram_ref.oracle.vectors import INTEGERS, MANIFEST, read
+from engram_ref.oracle.vectors import read
 from engram_ref.presets import preset, presets
 
-SCHEMA_FILE = "manifest.schema.json"
+ARRAYS, SCHEMA_FILE = "arrays.safetensors", "manifest.schema.json"
 
 
 @dataclass(frozen=True)
@@ -124,16 +125,16 @@ def case_files(vectors: Vectors, dialect: str, files: dict[str, bytes]) -> dict[
     files |= {path_in("configurations", key): configuration_text(entry) for key, entry in store.configurations.items()}
     files |= {path_in("parameters", key): parameters_text(entry, located) for key, entry in store.parameters.items()}
     files["cases/index.txt"] = "".join(f"{case.name}\n" for case in vectors.cases).encode()
-    return files | {SUMS: "".join(f"{hashlib.sha256(files[name]).hexdigest()}  {name}\n"
-                                  for name in sorted(files)).encode()}
+    return files | {SUMS: sums_of(files)}
 
 
 def narrowed(noise: np.ndarray) -> np.ndarray:
-    """Return noise in float16, or in float32 if it is out of range; its precision does not matter."""
-    least = np.where(noise > 0, 2.0**-126, 0.0)                         # noise out of range is not stored as 0
-    narrow, limits = np.asarray(np.maximum(noise, least), np.float32), np.finfo(np.float16)
-    fits = (narrow == 0) | ((narrow >= limits.tiny) & (narrow <= limits.max))
-    return narrow.astype(np.float16) if fits.all() else narrow
+    """Return noise rounded up to float16, or to float32 if it is out of range; tiny noise is not stored as 0."""
+    limits = np.finfo(np.float16)
+    fits = ((noise == 0) | ((noise >= limits.tiny) & (noise < limits.max))).all()
+    dtype = np.float16 if fits else np.float32
+    narrow = np.maximum(noise, np.where(noise > 0, np.finfo(dtype).tiny, 0)).astype(dtype)
+    return np.where(narrow < noise, np.nextafter(narrow, dtype(np.inf)), narrow)
 
 
 def groups_of(cases: list[Case] | tuple[Case, ...]) -> dict[str, int]:
