@@ -23,8 +23,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from engram_ref import ops
-from tests.compare import worst
 from tests.bounds import rms
+from tests.compare import worst
 
 
 @dataclass(frozen=True)

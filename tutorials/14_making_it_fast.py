@@ -31,7 +31,6 @@ from engram_ref.backends.numba import _threads, hashing
 from engram_ref.backends.numba.conv import branch_factors
 from engram_ref.backends.numba.vectors import modulus, sums
 from engram_ref.bench.report import amount, heading, machine_text, newest
-from engram_ref.oracle.compare import assert_close
 
 rng, paper = np.random.default_rng(14), preset("engram-27b")
 for config in (paper, preset("deepseek-v4.1-flash")):
@@ -287,7 +286,8 @@ assert same["by lane"] == 600 > same["left to right"] + 100 and sums.BYTES // 4 
 for count in (1, 3):
     with fast.threads(count), patch.object(_threads, "MIN_PARALLEL_BYTES", 0):
         assert fast.rms_norm(vectors, ones, 0.0).tobytes() == normed.tobytes()
-assert_close("norm", ops.rms_norm(vectors.astype(float), ones, 0.0), normed, "f32", 64)
+exact = ops.rms_norm(vectors.astype(float), ones, 0.0)
+assert (abs(normed - exact) <= 2 * (64 + 16) * 2.0**-24 * abs(exact).max()).all()        # 64 products, 16 other roundings
 
 # %% [markdown]
 # So the title holds with a qualification. Integers are bitwise equal to the definition. Floats agree with it within

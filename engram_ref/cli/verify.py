@@ -7,6 +7,9 @@ from collections.abc import Iterator
 
 from engram_ref.backends import BACKENDS, load
 from engram_ref.cli.terminal import BOLD, progress_line, style, width, wrap
+from engram_ref.oracle.check.difference import worst
+from engram_ref.oracle.check.judge import StageResult
+from engram_ref.oracle.compare import ulp_distance
 from engram_ref.oracle.flags import FLAGS
 from engram_ref.oracle.run import adapter_of
 from engram_ref.oracle.vectors import read
@@ -44,7 +47,7 @@ def report(name: str, results: list[Result]) -> Iterator[str]:
     yield ""
     failed = [result for result in results if not result.ok]
     for result in failed:
-        for text in (str(result), *(f"  {flag}: {FLAGS.get(flag, flag)}" for flag in result.case.flags)):
+        for text in (*str(result).splitlines(), *(f"  {flag}: {FLAGS.get(flag, flag)}" for flag in result.case.flags)):
             yield from wrap(text)
         yield ""
     accepted = [f"  {result}" for result in results if result.accepted is not None]
@@ -61,10 +64,21 @@ def as_json(name: str, results: list[Result]) -> dict[str, object]:
     for r in (result for result in results if not result.ok):
         failure = {"case": r.case.name, "op": r.case.op, "traced": r.traced, "flags": list(r.case.flags),
                    "stage": r.stage, "error": r.error}
-        if (worst := r.difference) is not None:
-            failure |= {"index": worst.index, "expected": repr(worst.expected), "found": repr(worst.found),
-                        "ulps": worst.ulps, "allowed": worst.allowed}
+        if r.difference is not None:
+            failure |= worst_of(r.difference)
         failures.append(failure)
     return {"backend": name, "runs": len(results), "ok": not failures, "failures": failures,
             "accepted": [{"case": r.case.name, "traced": r.traced, "answer": r.accepted}
                          for r in results if r.accepted is not None]}
+
+
+def worst_of(result: StageResult) -> dict[str, object]:
+    """The worst element of a stage that differs; its index is null if the arrays cannot be compared."""
+    if result.wrong is None:
+        return {"index": None, "expected": str(result.expected), "found": str(result.found), "ulps": None,
+                "allowed": None}
+    index = worst(result)
+    expected, found = result.expected[index], result.found[index]
+    return {"index": index, "expected": repr(expected.item()), "found": repr(found.item()),
+            "ulps": ulp_distance(expected, found),
+            "allowed": None if result.allowed is None else float(result.allowed[index])}

@@ -12,9 +12,10 @@ from engram_ref.config import EngramConfig
 from engram_ref.errors import InputError, check_name, described
 from engram_ref.oracle.cases import Case
 from engram_ref.oracle.check.diagnose import diagnose
+from engram_ref.oracle.check.difference import explained
 from engram_ref.oracle.run import Stages
 from engram_ref.oracle.streams import SnapshotStream, play
-from engram_ref.testing.answers import NO_VECTORS, Convert, answers_of, case_of, converted, explained, failing
+from engram_ref.testing.answers import NO_VECTORS, Convert, answers_of, case_of, converted, failing
 from engram_ref.testing.checks import Parameters, check_arguments, random_inputs
 from engram_ref.testing.draw import random_text
 from engram_ref.testing.schedules import ACTIONS, Schedule, random_schedule, shortest, steps_of, timeline
@@ -147,7 +148,10 @@ class Run:
     @property
     def difference(self) -> str:
         """What is wrong."""
-        return self.error or explained(self.case, failing([self.case], {self.case.name: self.answers})[self.case.name])
+        if self.error:
+            return self.error
+        results = failing([self.case], {self.case.name: self.answers})[self.case.name]
+        return "\n".join(explained(NO_VECTORS, self.case, next(result for result in results if not result.ok)))
 
 
 def run_schedule(make_stream: Callable[[int], Any], config: EngramConfig, layer: int, parameters: Parameters | None,

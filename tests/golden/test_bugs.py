@@ -68,7 +68,7 @@ def answers_of(case, bugs):
 def first_difference(case, bug):
     """Return the first stage that differs, or None; its dtype and shape must be right, or the bug would be trivial."""
     answers = answers_of(case, bug)
-    result = result_of(case, answers, case.traced)
+    result = result_of(case, vectors(), answers, case.traced)
     if result.ok:
         return None
     if result.stage in answers and bug.stage != "canonical_ids":

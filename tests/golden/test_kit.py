@@ -13,10 +13,10 @@ import pytest
 from engram_ref.addressing import addressing_of
 from engram_ref.oracle.encoding import decode_all
 from engram_ref.oracle.flags import FLAGS
+from engram_ref.oracle.folder import SUMS
 from engram_ref.oracle.kit.cases import concerns, dialect_config, dialects, kit_cases
 from engram_ref.oracle.kit.generator import generate
 from engram_ref.oracle.kit.plain import DTYPES, path_of, raw_files, shape_text
-from engram_ref.oracle.folder import SUMS
 from engram_ref.oracle.kit.read import read_kit
 from engram_ref.oracle.kit.readme import refusals
 from engram_ref.oracle.noise import noise_of

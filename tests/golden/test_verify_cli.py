@@ -40,7 +40,7 @@ def test_failure_report_is_complete(capsys, monkeypatch):
     code, out, _ = run(capsys, "verify")
     assert code == 1 and "silu 0/1" in out and re.search(r"\n1 of \d+ runs differ\n$", out)
     report = " ".join(out.split())
-    assert "silu/edges: first differs at output [f64], at (" in report and "ULP apart; allowed difference" in report
+    assert "First difference: case silu/edges, stage output: " in report and "ULP apart, allowed deviation" in report
     assert "saturated: large values: an exp that overflows" in report
     code, out, _ = run(capsys, "verify", "--json")
     report = json.loads(out)

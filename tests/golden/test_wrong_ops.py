@@ -116,4 +116,4 @@ def test_missing_stage_is_reported(vectors):
     namespace = SimpleNamespace(**{name: getattr(ops, name) for name in ops.__all__} | {
         "moe": lambda parameters, x, config, record=None: ops.moe(parameters, x, config)})
     [failed] = failures(chosen(vectors, "moe/plain-batch"), namespace)
-    assert failed.traced and "first differs at experts [exact], expected an array, found none" in str(failed)
+    assert failed.traced and "stage experts: missing, expected an array, found none" in str(failed)

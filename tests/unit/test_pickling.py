@@ -30,7 +30,6 @@ from engram_ref.oracle.check.diagnose import Diagnosis
 from engram_ref.oracle.check.judge import StageResult
 from engram_ref.oracle.check.locate import Predicate
 from engram_ref.oracle.check.report import Verdict
-from tests.compare import Difference
 from engram_ref.oracle.kit.read import Kit
 from engram_ref.oracle.kit.write import Written
 from engram_ref.oracle.slow.pcg import Pcg64, WordHash
@@ -42,6 +41,7 @@ from engram_ref.testing.schedules import Schedule
 from engram_ref.text.maps import KNOWN_VOCABULARIES
 from engram_ref.trace import Stopped
 from engram_ref.unicode import load_tables
+from tests.compare import Difference
 
 TOOLS = ("backends", "bench", "cli", "pytest_plugin", "__main__")
 HOLD_FUNCTIONS = ("Adapter", "Model", "Step", "Caches", "SnapshotStream", "RowStream", "ModuleStream", "ModelStream",
