@@ -60,7 +60,8 @@ def check_version(manifest: Any, path: Path, field: str, version: int) -> None:
     if type(found) is not int:
         raise InputError(f"file {path}", f"a manifest with a number as {field}", "none", HINT)
     if found != version:
-        raise InputError(f"file {path}", f"{field} {version}, which this engram-ref reads", f"{field} {found}",
+        raise InputError(f"file {path}", f"{field} format {version}, which this engram-ref reads",
+                         f"format {found}",
                          "pip install -U engram_ref" if found > version else HINT)
 
 

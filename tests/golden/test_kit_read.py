@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -178,7 +179,7 @@ def test_another_version_is_refused_with_a_hint(edited, version, hint):
 def test_another_structure_needs_another_version():
     """A change of the manifest's fields must increase KIT_VERSION; then correct this digest."""
     structure = hashlib.sha256(json.dumps(json_schema(KIT_FIELDS), sort_keys=True).encode()).hexdigest()
-    assert (KIT_VERSION, structure[:16]) == (2, "c5ed3773ea2defa1")
+    assert (KIT_VERSION, structure[:16]) == (3, "b51b9fbc94e7057c")
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{}", "nonsense", '{"kit": true}', '{"kit": "1"}', "[" * 100_000, "\0"])
@@ -230,7 +231,7 @@ def test_invalid_content_is_refused(edited, name):
 def test_files_that_are_read_must_be_listed(edited, name):
     lines = (edited / SUMS).read_text(encoding="utf-8").splitlines()
     (edited / SUMS).write_text("".join(f"{line}\n" for line in lines if line[66:] != name), encoding="utf-8")
-    assert f"a digest of {name}, found none" in error_of(edited)
+    assert re.search(f"a digest of {name}, found none|an array named .*, found none", error_of(edited))
 
 
 @pytest.mark.parametrize("folder", ["nowhere", "file", "empty", "a\0b", "", "\ud800", "x" * 5000])

@@ -8,7 +8,7 @@ from engram_ref.oracle.folder import MANIFEST, read_folder
 from engram_ref.oracle.structure import KIT_FIELDS
 from engram_ref.oracle.vectors import as_vectors
 
-KIT_VERSION = 2
+KIT_VERSION = 3
 """Format of a kit; it increases with every change that an older reader does not understand."""
 
 
