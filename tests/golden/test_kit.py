@@ -116,7 +116,7 @@ def test_noise_is_rounded_up_to_three_digits(kit):
         measured = noise_of(case, expected) if any(stage.noise is not None for stage in case.stages) else {}
         for stage in case.stages:
             if stage.noise is not None:
-                assert np.allclose(stage.noise, measured[stage.name], rtol=2**-10, atol=2.0**-126)
+                assert np.allclose(stage.noise, measured[stage.name], rtol=2**-10, atol=0)
 
 
 def parsed(kit, name):

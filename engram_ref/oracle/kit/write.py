@@ -129,12 +129,13 @@ def case_files(vectors: Vectors, dialect: str, files: dict[str, bytes]) -> dict[
 
 
 def narrowed(noise: np.ndarray) -> np.ndarray:
-    """Return noise rounded up to float16, or to float32 if it is out of range; tiny noise is not stored as 0."""
-    limits = np.finfo(np.float16)
-    fits = ((noise == 0) | ((noise >= limits.tiny) & (noise < limits.max))).all()
-    dtype = np.float16 if fits else np.float32
-    narrow = np.maximum(noise, np.where(noise > 0, np.finfo(dtype).tiny, 0)).astype(dtype)
-    return np.where(narrow < noise, np.nextafter(narrow, dtype(np.inf)), narrow)
+    """Return noise rounded up to float16, or to float32 if that is out of range, or else in float64."""
+    for dtype in (np.float16, np.float32):
+        limits = np.finfo(dtype)
+        if ((noise == 0) | ((noise >= limits.tiny) & (noise < limits.max))).all():
+            narrow = noise.astype(dtype)
+            return np.where(narrow < noise, np.nextafter(narrow, dtype(np.inf)), narrow)
+    return noise
 
 
 def groups_of(cases: list[Case] | tuple[Case, ...]) -> dict[str, int]:
