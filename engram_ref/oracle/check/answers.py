@@ -80,7 +80,8 @@ def read_answers(folder: Path, kit: Path | None = None) -> Answers:
             elif str(name) == "answers.json":
                 read_json(path, answers)
             elif str(name) == UNSUPPORTED:
-                answers.unsupported = tuple(filter(None, map(str.strip, path.read_text("utf-8-sig").splitlines())))
+                lines = path.read_text(encoding="utf-8-sig").splitlines()
+                answers.unsupported = tuple(filter(None, map(str.strip, lines)))
             else:
                 raise InputError(f"file {path}", "OP/TITLE/STAGE.DTYPE.SHAPE.bin or .npy, *.safetensors, answers.json "
                                  "or unsupported", "a different name")
@@ -167,7 +168,8 @@ def read_json(path: Path, answers: Answers) -> None:
             check_structure(entry, ENTRY, f"file {path}", f"{case}.{stage}")
             dtype = np.dtype(str) if entry["dtype"] == "str" else dtype_of(entry["dtype"], path)
             values = np.array(entry["values"], object).reshape(-1)
-            if len(values) != math.prod(entry["shape"]) or not {*map(type, values)} <= ELEMENTS.get(dtype.kind, NUMBERS):
+            known = ELEMENTS.get(dtype.kind, NUMBERS)
+            if len(values) != math.prod(entry["shape"]) or not {*map(type, values)} <= known:
                 raise InputError(f"file {path}", f"{entry['dtype']} values of shape {entry['shape']} at {case}.{stage}",
                                  repr(entry["values"])[:60])
             with np.errstate(over="ignore"):                            # a number that is too large becomes infinite
