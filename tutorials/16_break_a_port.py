@@ -8,8 +8,8 @@
 # - choose inputs that show a bug in a gate, a codec, a window or a state;
 # - reduce a failure of a decoder to the two or three calls that show it.
 #
-# A *port* is a reimplementation in another language or framework. We write four small parts of one in NumPy, see that
-# they are right, and then break each of them. The bugs are not invented: each was found in public code.
+# A *port* is a reimplementation in another language or framework. We write four small parts of one in NumPy, check
+# that they are right, and then break each of them. The bugs are not invented: each was found in public code.
 
 # %%
 from collections.abc import Callable
