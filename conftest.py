@@ -1,6 +1,9 @@
 """Collect doctests from every module, except those that need a missing package."""
 
+import functools
 import importlib.util
+import os
+import tempfile
 
 import pytest
 
@@ -31,12 +34,26 @@ def pytest_addoption(parser):
     parser.addoption("--thorough", action="store_true", help="also run the tests that try hundreds of wrong ports")
 
 
+def pytest_configure(config):
+    """Prepare the environment of the worker processes and of the commands that tests start.
+
+    They share their compiled kernels, in a folder that is deleted at the end. Each computes with one thread, unless
+    OMP_NUM_THREADS is set: more threads per worker than processors slow each other down.
+    """
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+    if not os.environ.get("ENGRAM_REF_JIT_CACHE"):
+        folder = tempfile.TemporaryDirectory(prefix="kernels-")
+        os.environ["ENGRAM_REF_JIT_CACHE"] = folder.name
+        config.add_cleanup(folder.cleanup)
+
+
 def pytest_collection_modifyitems(config, items):
     """Mark the tests of slow and of thorough files; the latter are skipped unless they are asked for."""
+    matches = functools.cache(lambda path, patterns: any(path.match(pattern) for pattern in patterns))
     for item in items:
-        if any(item.path.match(pattern) for pattern in SLOW):
+        if matches(item.path, SLOW):
             item.add_marker("slow")
-        if any(item.path.match(pattern) for pattern in THOROUGH):
+        if matches(item.path, THOROUGH):
             item.add_marker("thorough")
             if not config.getoption("--thorough"):
                 item.add_marker(pytest.mark.skip(reason="run with --thorough"))

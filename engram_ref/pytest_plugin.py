@@ -5,7 +5,8 @@
         engram_case.check(getattr(my_port, engram_case.op))
 
 `pytest --engram-kit DIR` takes the cases from a kit, which is written first if the folder does not exist; without the
-option they are the golden vectors of the package. Nothing is imported until a test uses one of the fixtures.
+option they are the golden vectors of the package. Without the option, nothing is imported until a test uses one of the
+fixtures.
 """
 
 from pathlib import Path
@@ -20,8 +21,11 @@ def pytest_addoption(parser):
 
 
 def pytest_configure(config):
-    """Describe the mark."""
+    """Describe the mark; write the kit, in the main process of pytest-xdist, before its workers read it."""
     config.addinivalue_line("markers", "engram(*names): ops or groups of cases for engram_case")
+    kit = config.getoption("--engram-kit")
+    if kit is not None and not hasattr(config, "workerinput"):
+        written(kit)
 
 
 def pytest_generate_tests(metafunc):
@@ -34,7 +38,7 @@ def pytest_generate_tests(metafunc):
     kit = metafunc.config.getoption("--engram-kit")
     try:
         names = [name for mark in metafunc.definition.iter_markers("engram") for name in mark.args]
-        cases = port_cases(*names, kit=None if kit is None else written(kit))
+        cases = port_cases(*names, kit=kit)
     except InputError as error:
         raise pytest.UsageError(str(error)) from error
     metafunc.parametrize("engram_case", cases, ids=[each.case.name for each in cases])
@@ -42,10 +46,14 @@ def pytest_generate_tests(metafunc):
 
 def written(folder):
     """Return a folder after writing a kit to it if it does not exist."""
-    from engram_ref.oracle.kit.write import write_kit
-
     if not folder.exists():
-        write_kit(folder)
+        from engram_ref.errors import InputError
+        from engram_ref.oracle.kit.write import write_kit
+
+        try:
+            write_kit(folder)
+        except InputError as error:
+            raise pytest.UsageError(str(error)) from error
     return folder
 
 

@@ -8,8 +8,8 @@
 # - choose inputs that show a bug in a gate, a codec, a window or a state;
 # - reduce a failure of a decoder to the two or three calls that show it.
 #
-# A *port* is a reimplementation in another language or framework. We write four small parts of one in NumPy, see that
-# they are right, and then break each of them. The bugs are not invented: each was found in public code.
+# A *port* is a reimplementation in another language or framework. We write four small parts of one in NumPy, check
+# that they are right, and then break each of them. The bugs are not invented: each was found in public code.
 
 # %%
 from collections.abc import Callable
@@ -30,7 +30,7 @@ v41 = preset("deepseek-v4.1-flash")
 
 
 def report(check: Callable[[], None]) -> str:
-    """What a check says about a port"""
+    """The report of a check"""
     try:
         check()
     except AssertionError as error:
@@ -75,10 +75,10 @@ assert report(lambda: check_rows(rows, v41)) == "no difference"
 
 # %% [markdown]
 # `check_rows` calls the port with a hundred short texts and compares all rows with the definition. Among them are texts
-# without any token or with only one, DEAD ids, the first and the last id, and histories of every length.
+# with no token or only one, DEAD ids, the first and the last id, and histories of every length.
 #
 # The first bug is from an adapter library: a 2-gram is taken from the wrong end of the window. It hashes the two
-# *oldest* ids instead of the two newest, and the current token does not count.
+# *oldest* ids instead of the two newest, so the current token has no effect.
 
 # %%
 def late_rows(ids: np.ndarray, history: np.ndarray) -> np.ndarray:
@@ -99,8 +99,8 @@ assert "shortest inputs: ids [[" in late
 # %% [markdown]
 # The report has four parts: how many rows differ, and which ones in terms of named axes; the worst element; the name of
 # the bug in the [catalogue](../oracle/bugs.md); and the shortest text with a difference. A comparison of two arrays
-# would have failed too, but would have left the rest to you. `engram-ref check --explain window-late` prints who made
-# this mistake and how it looks.
+# would have failed too, but without this information. `engram-ref check --explain window-late` prints where this
+# mistake was found and how to recognise it.
 #
 # ## The gate
 #
@@ -124,7 +124,7 @@ def gate(s: np.ndarray, form: str, dead: np.ndarray | None = None) -> np.ndarray
 
 
 def careless_gate(s: np.ndarray, form: str, dead: np.ndarray | None = None) -> np.ndarray:
-    """The sign is found by a comparison, for which -0.0 is not negative"""
+    """The sign comes from a comparison, for which -0.0 is not negative"""
     if form != "copysign_sqrt":
         return gate(s, form, dead)
     size = np.sqrt(np.maximum(np.abs(s), 1e-6))
@@ -156,7 +156,7 @@ assert np.allclose(found, expected, 1e-14, 0) and "`lt-for-copysign`" in failed[
 #
 # The third part decodes a row: one byte per value in the format E4M3, and one byte per 32 values for the power of two
 # that scales them, E8M0 ([tutorial 15](15_torch_and_cuda.md)). The byte 0 stands for $2^{-127}$, 255 for NaN. Shifting
-# the byte into the exponent of a float32 seems to do the same.
+# the byte into the exponent of a float32 appears to be equivalent.
 
 # %%
 def e4m3(codes: np.ndarray) -> np.ndarray:
@@ -225,8 +225,8 @@ assert lost.count("feed T =") == 2 and "feed T = 1  WRONG" in lost
 assert "`taps-ignored-T1`" in lost
 
 # %% [markdown]
-# `check_streaming` draws schedules: chunks of any length, rollbacks of rejected drafts, rows of a batch that change
-# places, copies of a state. When one fails, it removes steps and tokens as long as the failure remains, and prints what
+# `check_streaming` draws schedules: chunks of any length, rollbacks of rejected drafts, reordered rows of a batch,
+# copies of a state. If one fails, it removes steps and tokens as long as the failure remains, and prints what
 # is left. Two calls are enough here: some tokens, then one.
 #
 # ## What a tolerance of 1e-2 lets through
@@ -304,7 +304,7 @@ assert np.isclose(s[0, error.argmax(), 0], 1e-6, rtol=1e-2)
 
 # %% [markdown]
 # **2.** A decoder keeps the history of its beams in one array and forgets to reorder it when beams change places. How
-# many calls show this bug?
+# many calls are needed to show this bug?
 #
 # ??? tip "Hint"
 #     The beams must have read different tokens before they change places.

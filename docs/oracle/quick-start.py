@@ -44,7 +44,7 @@ def gate(s, dead):
 
 
 # %% [markdown]
-# The harness reads `case.txt` line by line, and the arrays that it names. Answers go to a folder of their own, with
+# The harness reads `case.txt` line by line, and the arrays that it names. Answers go to a separate folder, with
 # dtype and shape in the file name. The kernel supports one op; all others are listed in the file `unsupported`.
 
 # %%
@@ -85,7 +85,7 @@ print("exit code", code)
 assert code == 1
 
 # %% [markdown]
-# The report names the case and the stage that differ first, the elements that are wrong, and the worst one with its
+# The report names the first case and stage that differ, the elements that are wrong, and the worst one with its
 # input: a score of 0. Then it compares the answers with a catalogue of known bugs, and finds the one that gives the
 # same numbers in every position. The command explains it:
 
@@ -95,8 +95,8 @@ main(["check", "--explain", "copysign-for-sign"])
 # %% [markdown]
 # ## 4. Fix it, and check again
 #
-# The answers of float32 ports differ from those of the kit by rounding. How much of that is accepted, and why a port
-# that adds in a different order is never accused, is derived in [Tolerances](tolerances.md).
+# The answers of float32 ports differ from those of the kit by rounding. [Tolerances](tolerances.md)
+# derives how large this difference may be, and why no order of summation fails.
 
 # %%
 def fixed_gate(s, dead):

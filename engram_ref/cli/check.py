@@ -45,10 +45,12 @@ def run(options: argparse.Namespace) -> int:
         return print_bug(options.explain, options.json)
     if not options.kit or not options.results:
         raise InputError("KIT, RESULTS", "two folders", "fewer", "write a kit with engram-ref kit KIT")
+    folder, results = Path(options.kit), Path(options.results)
     if options.verdict is not None:
-        check_file(options.verdict, "--verdict")
-    folder = Path(options.kit)
-    verdict = verdict_of(read_kit(folder), read_answers(Path(options.results), folder))
+        parents = check_file(options.verdict, "--verdict").parents
+        if {folder.resolve(), results.resolve()} & set(parents):
+            raise InputError("--verdict", "a file outside KIT and RESULTS", repr(options.verdict))
+    verdict = verdict_of(read_kit(folder), read_answers(results, folder))
     data = json.dumps(as_json(verdict, __version__), indent=1)
     if options.verdict is not None:
         write_whole(options.verdict, f"{data}\n".encode())

@@ -28,11 +28,15 @@ def report(options: argparse.Namespace, ids_and_history: Callable) -> int:
         equal = [text for text, share in shares.items() if share == best > 0]
         plain = [text for text in equal if "bug" not in text]
         layers.append({"share": best, "matches": plain or equal})
+        comparable = bool(shares)
     if options.json:
         print(json.dumps({"layers": layers}))
     for number, answer in enumerate(() if options.json else layers):
         nearest = "" if answer["share"] == 1 else f"no known dialect or bug; nearest ({answer['share']:.0%} of rows): "
-        names = "; or ".join(answer["matches"][:MOST]) or "none with rows of this shape"
+        names = "; or ".join(answer["matches"][:MOST])
+        if not names:
+            nearest = "no known dialect or bug gives " + ("any of the rows" if comparable else
+                                                          f"rows of shape {list(given[:, 0].shape)}")
         print(*wrap(f"rows {number}: {nearest}{names}"), sep="\n")
     return 0 if all(answer["share"] == 1 for answer in layers) else 1
 

@@ -21,7 +21,7 @@ def arguments(command: argparse.ArgumentParser) -> None:
     """Add the options of `kit`."""
     command.add_argument("folder", metavar="DIR", help="the folder to write, new or empty")
     command.add_argument("--dialect", metavar="NAME",
-                         help=f"only what concerns this dialect: {', '.join(dialects())} (default: all)")
+                         help=f"only the cases and files of this dialect: {', '.join(dialects())} (default: all)")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -33,8 +33,9 @@ def print_stderr(line: str, end: str = "\n") -> None:
 
 
 def fail(message: str) -> None:
-    """Print an error message on one line and raise SystemExit with code 2."""
-    print_stderr(" ".join(f"engram-ref: {message}".split()))
+    """Print an error message on one line, control characters escaped, and raise SystemExit with code 2."""
+    line = " ".join(f"engram-ref: {message}".split())
+    print_stderr("".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in line))
     raise SystemExit(2)
 
 

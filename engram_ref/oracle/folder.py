@@ -9,6 +9,7 @@ import json
 import os
 import re
 import stat
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
@@ -132,8 +133,13 @@ def named_in_errors(path: Path, expected: str = "complete golden vectors", hint:
 
 
 def parse_json(data: bytes, path: Path) -> object:
-    """Parse JSON; raise an InputError that names the file if the JSON is invalid."""
+    """Parse JSON; raise an InputError that names the file if the JSON is invalid or repeats a name in an object."""
+    def unique(pairs: list[tuple[str, object]]) -> dict[str, object]:
+        if len(named := dict(pairs)) < len(pairs):
+            raise ValueError(f"{Counter(name for name, _ in pairs).most_common(1)[0][0]!r} is repeated")
+        return named
+
     try:
-        return json.loads(data)
+        return json.loads(data, object_pairs_hook=unique)
     except (ValueError, RecursionError) as error:
         raise InputError(f"file {path}", "valid JSON", f"an error: {error}", "is it truncated?") from error

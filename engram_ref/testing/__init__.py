@@ -1,4 +1,4 @@
-"""Test a port in Python: check it against the definition, on drawn inputs, at the precision of its own answers.
+"""Test a port in Python: check it against the definition, on random inputs, at the precision of its own answers.
 
     check_rows(port, "deepseek-v4.1-flash")         # rows of one layer
     check_engram(port, "demo")                      # the module

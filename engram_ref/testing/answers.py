@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import NoneType
 from typing import Any
@@ -55,8 +56,9 @@ class PortCase:
         if self.case.result != "invalid":
             check_calls(port, [(self.case, arguments, "")], self.case.outputs, to, self.vectors)
             return
+        call = prepared(port, arguments, to)
         try:
-            called(port, arguments, to)
+            call()
         except Exception:
             return
         raise AssertionError(f"{self.case.name}: the port accepts invalid input")
@@ -88,19 +90,17 @@ def case_of(op: str, name: str, arguments: Mapping[str, object], outputs: Sequen
                                             noise.get(stage)) for stage, array in exact.items()))
 
 
-def converted(argument: Any, to: Convert) -> Any:
-    """Return copies of all arrays in an argument, converted to arrays of the port."""
-    return convert(argument, Adapter(lambda array: array.copy() if to is None else to(array.copy())))
-
-
-def called(port: Callable[..., Any], arguments: Sequence | Mapping[str, Any], to: Convert) -> Any:
-    """Call the port with converted copies of the arguments."""
-    given = converted(arguments, to)
-    return port(**given) if isinstance(given, Mapping) else port(*given)
+def prepared(port: Callable[..., Any], arguments: Sequence | Mapping[str, Any], to: Convert) -> Callable[[], Any]:
+    """Return the call of the port with converted copies of the arguments; AssertionError if `to` raises."""
+    try:
+        given: Any = convert(arguments, Adapter(lambda array: array.copy() if to is None else to(array.copy())))
+    except Exception as error:
+        raise AssertionError(f"the function `to` raised {type(error).__name__}: {error}") from error
+    return partial(port, **given) if isinstance(given, Mapping) else partial(port, *given)
 
 
 def answers_of(call: Callable[[], Any], names: Sequence[str]) -> Stages:
-    """Call a port and convert what it returns to NumPy arrays, by stage; raise AssertionError for unusable answers.
+    """Call a port and copy what it returns to NumPy arrays, by stage; raise AssertionError for unusable answers.
 
     call   returns one array, a tuple of arrays in the order of `names`, possibly fewer, or {stage: array}
     """
@@ -114,7 +114,8 @@ def answers_of(call: Callable[[], Any], names: Sequence[str]) -> Stages:
         found = "None" if answer is None else f"{len(parts)} values"
         raise AssertionError(f"the port must return {', '.join(names)}, or {{stage: array}}; it returned {found}")
     try:
-        return {str(name): as_array(f"{name} of the port", part) for name, part in named.items() if part is not None}
+        return {str(name): as_array(f"{name} of the port", part).copy() for name, part in named.items()
+                if part is not None}
     except InputError as error:
         raise AssertionError(str(error)) from error
 
@@ -125,9 +126,15 @@ def check_calls(port: Callable[..., Any], calls: Sequence[Call], names: Sequence
 
     names   the stages that the port returns, in order; it may leave out those after the first
     """
-    cases = [case for case, *_ in calls]
-    answer = lambda arguments: answers_of(lambda: called(port, arguments, to), names)
-    answers = {case.name: answer(arguments) for case, arguments, _ in calls}
+    cases, answers = [case for case, *_ in calls], dict[str, Stages]()
+    answer = lambda arguments: answers_of(prepared(port, arguments, to), names)
+    for case, arguments, text in calls:
+        try:
+            answers[case.name] = answer(arguments)
+            if names[0] not in answers[case.name]:
+                raise AssertionError(f"the port returned no stage named {names[0]!r}")
+        except AssertionError as error:
+            raise AssertionError(f"{case.name}: {error}" + (f"\ninputs: {text}" if text else "")) from error
     failures = failing(cases, answers, vectors)
     if not failures:
         return

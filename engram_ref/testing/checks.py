@@ -1,4 +1,4 @@
-"""Checks of a port on drawn inputs: the rows and the module of one configuration."""
+"""Checks of a port on random inputs: the rows and the module of one configuration."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace

@@ -9,6 +9,7 @@ import numpy as np
 from engram_ref.backends import load
 from engram_ref.checks import as_ops, check_kinds
 from engram_ref.errors import InputError
+from engram_ref.ops.arrays import as_array
 from engram_ref.ops.namespace import Ops
 from engram_ref.oracle.cases import Case
 from engram_ref.oracle.check.difference import difference
@@ -16,7 +17,7 @@ from engram_ref.oracle.check.judge import StageResult
 from engram_ref.oracle.compare import same
 from engram_ref.oracle.noise import CONFIDENCE
 from engram_ref.oracle.run import Stages, adapter_of, run
-from engram_ref.testing.answers import NO_VECTORS, answers_of, case_of
+from engram_ref.testing.answers import NO_VECTORS, answers_of, case_of, prepared
 
 ROUNDOFF = {"float64": 2.0**-53, "float32": 2.0**-24, "float16": 2.0**-11, "bfloat16": 2.0**-8}
 """Unit roundoff of the formats in which a model may store its stages."""
@@ -42,10 +43,14 @@ def first_divergence(model_a: Ops | str | Callable[..., Any], model_b: Ops | str
     inputs             arguments by name: parameters, hidden, rows, config and possibly dead, as for `engram`; or
                        parameters, ids, config and possibly dead, as for `forward`. All arrays have a batch axis
     returns            None if no stage differs by more than the rounding of both models explains
-    raises             AssertionError if a function does not return stages; InputError for invalid arguments
+    raises             AssertionError if a function does not return stages, or the models have none in common;
+                       InputError for invalid arguments
     """
     case = traced_case(inputs)
     a, b = (stages_of(model, case, inputs) for model in (model_a, model_b))
+    known = [stage.name for stage in case.stages]
+    if not a.keys() & b.keys() & {*known}:
+        raise AssertionError(f"the models have no stage of {case.op} in common; its stages are {', '.join(known)}")
     for stage in case.stages:
         if stage.name not in a or stage.name not in b:
             continue
@@ -71,8 +76,11 @@ def traced_case(inputs: Mapping[str, Any]) -> Case:
     allowed = {"parameters", "config", tokens} | ({"rows"} if op == "engram" else set())
     if not allowed <= inputs.keys() <= allowed | {"dead"}:
         raise InputError("inputs", f"the arguments {', '.join(sorted(allowed))} of {op}", ", ".join(map(str, inputs)))
-    arguments = {"dead": None, **inputs, "parameters": {"parameters": inputs["parameters"]},
-                 "chunks": [np.shape(inputs[tokens])[1]]}
+    arrays = {name: as_array(name, x) for name, x in inputs.items() if name not in ("parameters", "config", "dead")}
+    if arrays[tokens].ndim < 2:
+        raise InputError(tokens, "batch and token axes", f"shape {list(arrays[tokens].shape)}")
+    arguments = {"dead": None, **inputs, **arrays, "parameters": {"parameters": inputs["parameters"]},
+                 "chunks": [arrays[tokens].shape[1]]}
     extra, outputs = ({"absorbed": False}, ("logits",)) if op == "forward" else ({}, ("output", "taps"))
     return case_of(op, op, arguments | extra, outputs, traced=True)
 
@@ -80,6 +88,6 @@ def traced_case(inputs: Mapping[str, Any]) -> Case:
 def stages_of(model: Ops | str | Callable[..., Any], case: Case, inputs: Mapping[str, Any]) -> Stages:
     """Return the stages of one model as NumPy arrays."""
     if callable(model) and not isinstance(model, Ops):
-        return answers_of(lambda: model(**inputs), [stage.name for stage in case.stages[:1]])
+        return answers_of(prepared(model, inputs, None), ["stages"])
     namespace = load(model) if isinstance(model, str) else as_ops(model)
     return run(case, NO_VECTORS, namespace, adapter_of(namespace), True)

@@ -1,6 +1,6 @@
 """Random configurations, parameters and texts: every field of a dialect is drawn, and short texts are common."""
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from math import gcd
 from typing import Any
 
@@ -9,6 +9,7 @@ import numpy as np
 from engram_ref.addressing import addressing_of
 from engram_ref.checks import check_kind
 from engram_ref.config import CHOICES, EngramConfig
+from engram_ref.errors import check_name
 from engram_ref.model.engram_parameters import initialise
 from engram_ref.ops.canonical import DEAD
 from engram_ref.presets import preset
@@ -25,11 +26,15 @@ def picker(rng):
 def random_config(rng: np.random.Generator, **fixed: Any) -> EngramConfig:
     """Return a configuration of raw ids; all variable fields are drawn independently, except those in `fixed`."""
     check_kind("rng", rng, np.random.Generator)
+    for name in fixed:
+        check_name("fixed", name, [field.name for field in fields(EngramConfig)])
     pick = picker(rng)
     choices = {field: pick(*names) for field, names in CHOICES.items()}
     choices |= {field: value for field, value in fixed.items() if field in CHOICES}
-    N, heads, size, base = pick(2, 3, 4, 5), pick(1, 2, 3), pick(7, 300, 129_280), pick(0, 1)
-    layers = tuple(int(i) + base for i in rng.choice(40, pick(1, 2, 3), replace=False))
+    drawn_sizes = {"max_ngram": pick(2, 3, 4, 5), "n_heads": pick(1, 2, 3), "vocab_size": pick(7, 300, 129_280),
+                   "layer_base": pick(0, 1)}
+    N, heads, size, base = (drawn_sizes | {name: fixed[name] for name in drawn_sizes if name in fixed}).values()
+    layers = fixed.get("layer_ids", tuple(int(i) + base for i in rng.choice(40, pick(1, 2, 3), replace=False)))
     pad = int(rng.integers(size))
     drawn = replace(
         preset("tiny"), name="mixed", **choices, layer_ids=layers, layer_base=base, hidden_size=pick(*HIDDEN_SIZES),

@@ -15,7 +15,7 @@ from engram_ref.oracle.check.diagnose import diagnose
 from engram_ref.oracle.check.difference import explained
 from engram_ref.oracle.run import Stages
 from engram_ref.oracle.streams import SnapshotStream, play
-from engram_ref.testing.answers import NO_VECTORS, Convert, answers_of, case_of, converted, failing
+from engram_ref.testing.answers import NO_VECTORS, Convert, answers_of, case_of, failing, prepared
 from engram_ref.testing.checks import Parameters, check_arguments, random_inputs
 from engram_ref.testing.draw import random_text
 from engram_ref.testing.schedules import ACTIONS, Schedule, random_schedule, shortest, steps_of, timeline
@@ -40,12 +40,14 @@ class StepStream(SnapshotStream):
 
 
 def selected(state: Any, rows: list[int]) -> Any:
-    """Return rows of every array in a state: an array, None, or a dictionary, list or tuple of states."""
+    """Return rows of every array in a state: an array, a number, None, or a dictionary, list or tuple of states."""
     if isinstance(state, Mapping):
         return {name: selected(part, rows) for name, part in state.items()}
     if isinstance(state, list | tuple):
-        return type(state)(selected(part, rows) for part in state)
-    return state if state is None else state[rows]
+        return getattr(type(state), "_make", type(state))(selected(part, rows) for part in state)      # or a NamedTuple
+    if state is None or isinstance(state, int | float) or getattr(state, "ndim", 1) == 0:
+        return state
+    return state[np.array(rows)]                        # JAX accepts no lists
 
 
 @dataclass
@@ -58,7 +60,7 @@ class Port:
 
     def feed(self, **columns: np.ndarray | None) -> np.ndarray:
         """Return the answer for the next tokens, [B, T, ...]."""
-        answers = answers_of(lambda: self.stream.feed(*converted(columns, self.to).values()), ["answer"])
+        answers = answers_of(prepared(self.stream.feed, [*columns.values()], self.to), ["answer"])
         shape = next(array.shape[:2] for array in columns.values() if array is not None)
         if [*answers] != ["answer"] or answers["answer"].shape[:2] != shape:
             raise AssertionError(f"the port must return one array of shape [{shape[0]}, {shape[1]}, ...]; it returned "
@@ -83,7 +85,8 @@ def check_streaming(make_stream: Callable[[int], Any], config: EngramConfig | st
     """Check that a port computes the same when a text arrives in chunks, and is rolled back, reordered and forked.
 
     make_stream   called as make_stream(B) for a new text of B rows; returns either a function
-                  step(ids, state) -> (rows, state), with state None at the start, or an object with the methods
+                  step(ids, state) -> (rows, state), with state None at the start; afterwards it may be an array
+                  [B, ...], a number, None, or a dictionary, list or tuple of states. Or an object with the methods
                       feed(ids int64 [B, T])     -> rows int64 [B, T, C] of the next T tokens
                       rollback(tokens)           forgets the newest tokens[b] tokens of row b, always whole feeds
                       reorder(rows)              the batch becomes these rows, in this order
@@ -110,21 +113,27 @@ def check_streaming(make_stream: Callable[[int], Any], config: EngramConfig | st
         if not callable(getattr(stream, action, None)):
             raise InputError("make_stream", f"a step function, or a stream with the method {action}",
                              described(stream), "list the methods that it has: actions=['feed', ...]")
-    seed, runs, failed = integer("seed", seed), list[Run](), list[tuple[Callable[[Schedule], Run], Schedule]]()
+    seed, runs, failed = integer("seed", seed), list[Run](), list[tuple[Trial, Schedule]]()
     for number in range(integer("schedules", schedules, 1)):
-        trial: Callable[[Schedule], Run] = partial(run_schedule, make_stream, config, layer, parameters, to,
-                                                   (seed, number))
+        trial: Trial = partial(run_schedule, make_stream, config, layer, parameters, to, (seed, number))
         schedule = random_schedule(np.random.default_rng([seed, number]), config.max_ngram, actions)
         runs.append(trial(schedule))
         if runs[-1].wrong:
             failed.append((trial, schedule))
     if failed:
         trial, schedule = failed[0]
-        schedule = shortest(schedule, lambda smaller: trial(smaller).wrong)
+        schedule = shortest(schedule, partial(first_wrong, trial))
+        run = first_wrong(trial, schedule)
+        difference = run.difference if run else "not deterministic: this schedule failed, but passed when repeated"
         cases, answers = tuple(run.case for run in runs), {run.case.name: run.answers for run in runs}
         named = diagnose(replace(NO_VECTORS, cases=cases), answers, failing(cases, answers)).lines
-        raise AssertionError("\n".join([trial(schedule).difference, f"shortest failing schedule, B = {schedule.batch}:",
-                                        *timeline(steps_of(schedule)), *named]))
+        raise AssertionError("\n".join([difference, f"shortest failing schedule, B = {schedule.batch}:",
+                                        *timeline(steps_of(schedule)), *(run.inputs if run else ()), *named]))
+
+
+def first_wrong(trial: "Trial", schedule: Schedule) -> "Run | None":
+    """Return the first run of a schedule that fails, on one of a few texts."""
+    return next((run for text in range(TEXTS) if (run := trial(schedule, text)).wrong), None)
 
 
 def as_stream(stream: Any) -> Any:
@@ -153,12 +162,26 @@ class Run:
         results = failing([self.case], {self.case.name: self.answers})[self.case.name]
         return "\n".join(explained(NO_VECTORS, self.case, next(result for result in results if not result.ok)))
 
+    @property
+    def inputs(self) -> list[str]:
+        """The ids or DEAD marks of the text, if there are any, one line each."""
+        columns = {"ids": self.case.arguments.get("canonical_ids"), "dead": self.case.arguments.get("dead")}
+        return [f"{name} in the order of the feeds: {x.tolist()}" for name, x in columns.items()
+                if isinstance(x, np.ndarray)]
+
+
+Trial = Callable[..., Run]
+"""Runs a schedule on the text with a number; 0 unless given."""
+
+TEXTS = 8
+"""Number of texts on which a shorter schedule may fail."""
+
 
 def run_schedule(make_stream: Callable[[int], Any], config: EngramConfig, layer: int, parameters: Parameters | None,
-                 to: Convert, seed: tuple[int, int], schedule: Schedule) -> Run:
-    """Run a schedule on a text, which depends on the seed and the size of the schedule."""
+                 to: Convert, seed: tuple[int, int], schedule: Schedule, text: int = 0) -> Run:
+    """Run a schedule on a text, which depends on its number, the seed and the size of the schedule."""
     steps = steps_of(schedule)
-    rng, feeds = np.random.default_rng([*seed, 1]), [i for i, step in enumerate(steps) if step[1] == "feed"]
+    rng, feeds = np.random.default_rng([*seed, 1 + text]), [i for i, step in enumerate(steps) if step[1] == "feed"]
     shape = schedule.batch, sum(steps[i][2] for i in feeds)
     columns: dict[str, Any] = {}
     rest: dict[str, object] = {"config": config, "steps": steps}

@@ -141,7 +141,7 @@ def test_the_keys_of_answers_name_their_own_case():
 def test_stored_noise_is_that_of_the_model_rounded_up(op, vectors):
     """Rounded up to float16 or float32, it grows by at most 2^-10."""
     chosen = [case for case in vectors.cases if case.op == op][:3]            # sinkhorn/large has noise of 1e-291
-    for case, stage in ((case, stage) for case in chosen for stage in case.stages):
+    for case, stage in [(each, stage) for each in chosen for stage in each.stages]:
         if stage.noise is not None:
             measured = noise_of(case, vectors)
             np.testing.assert_array_equal(stage.noise, narrowed(measured[stage.name]).astype(float))

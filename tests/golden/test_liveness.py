@@ -6,12 +6,12 @@ import pytest
 
 from engram_ref.oracle.encoding import decode_all
 from engram_ref.oracle.kit.exhaustive import with_every_score
-from engram_ref.oracle.kit.released import released_cases
 from engram_ref.oracle.vectors import read
 from engram_ref.oracle.verify import result_of
+from tests.kits import all_released
 
 VECTORS = with_every_score(read())
-CASES = [case for case in (*VECTORS.cases, *released_cases(VECTORS))
+CASES = [case for case in (*VECTORS.cases, *all_released())
          if any(stage.array.dtype.kind == "f" and stage.array.size for stage in case.stages
                 if stage.name in case.outputs)]
 

@@ -17,16 +17,17 @@ from engram_ref.oracle.encoding import decode_all
 from engram_ref.oracle.kit import generator
 from engram_ref.oracle.kit.exhaustive import with_every_score
 from engram_ref.oracle.kit.generator import generate
-from engram_ref.oracle.kit.released import SAMPLED, SHORT, released_cases
+from engram_ref.oracle.kit.released import SAMPLED, SHORT
 from engram_ref.oracle.noise import FLOAT64
 from engram_ref.oracle.run import Adapter, run
 from engram_ref.oracle.slow import codecs, module
 from engram_ref.oracle.vectors import read
+from tests.kits import all_released
 
 EXAMPLES = Path(generator.__file__).with_name("examples")
 SINGLE = Adapter(to=lambda array: array.astype(np.float32) if array.dtype == np.float64 else array)
 VECTORS = read()
-CASES = {case.name: case for case in released_cases(VECTORS)}
+CASES = {case.name: case for case in all_released()}
 
 
 def plain(seed, tensor, i):

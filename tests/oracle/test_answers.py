@@ -1,5 +1,6 @@
 """Reading answers: every form, and every kind of bad input as one InputError."""
 
+import io
 import json
 import os
 import struct
@@ -59,6 +60,15 @@ def test_a_refused_case(tmp_path):
     assert list(read_answers(tmp_path).cases["silu/x"]) == ["refused"]
 
 
+def npy(array):
+    np.save(stream := io.BytesIO(), array)
+    return stream.getvalue()
+
+
+def entry(dtype, values, shape=(1,)):
+    return json.dumps({"silu/x": {"output": {"dtype": dtype, "shape": shape, "values": values}}}).encode()
+
+
 BAD = {
     "truncated": ("silu/x/output.f32.2x3.bin", b"\0" * 23),
     "a blob that announces 10 GB": ("silu/x/output.f64.1250000000.bin", b"\0" * 8),
@@ -76,6 +86,22 @@ BAD = {
     "JSON with too few values": ("answers.json",
                                  b'{"silu/x": {"output": {"dtype": "f32", "shape": [3], "values": [1]}}}'),
     "deep JSON": ("answers.json", b"[" * 100_000),
+    "an npy with more data": ("silu/x/output.npy", npy(np.ones(2)) + bytes(8)),
+    "an npz": ("silu/x/output.npy", b"PK\x03\x04"),
+    "a case twice": ("answers.json", b'{"silu/x": {}, "silu/x": {}}'),
+    "a stage twice": ("answers.json", b'{"silu/x": {"output": {}, "output": {}}}'),
+    "a fraction for an integer": ("answers.json", entry("i64", [1.5])),
+    "a large integer as a fraction": ("answers.json", entry("i64", [2.0**53])),
+    "a number as text": ("answers.json", entry("f32", ["1"])),
+    "null for a number": ("answers.json", entry("f32", [None])),
+    "a boolean as text": ("answers.json", entry("bool", ["false"])),
+    "a number for text": ("answers.json", entry("str", [1])),
+    "a shape to be guessed": ("answers.json", entry("f32", [1], [-1])),
+    "no shape in JSON": ("answers.json", entry("f32", [1], None)),
+    "no fields": ("answers.json", b'{"silu/x": {"output": {}}}'),
+    "not refused": ("answers.json", b'{"silu/x": {"refused": false}}'),
+    "answered and refused": ("answers.json",
+                             entry("f32", [1]).replace(b'"silu/x": {', b'"silu/x": {"refused": true, ')),
 }
 
 
@@ -85,6 +111,21 @@ def test_bad_files(tmp_path, bad):
     write(tmp_path / name, data)
     with pytest.raises(InputError, match=name.rpartition("/")[2].split(".")[0]):
         read_answers(tmp_path)
+
+
+def test_a_number_out_of_range_is_infinite(tmp_path):
+    write(tmp_path / "answers.json", entry("f32", [1e300]))
+    assert read_answers(tmp_path).cases["silu/x"]["output"].tolist() == [np.inf]
+
+
+def test_an_editor_may_start_the_list_with_a_byte_order_mark(tmp_path):
+    write(tmp_path / "unsupported", b"\xef\xbb\xbfplain/module\r\nforward\r\n")
+    assert read_answers(tmp_path).unsupported == ("plain/module", "forward")
+
+
+def test_a_file_is_no_folder(tmp_path):
+    with pytest.raises(InputError, match="found a file"):
+        read_answers(write(tmp_path / "answers"))
 
 
 def test_two_answers_to_one_stage(tmp_path):

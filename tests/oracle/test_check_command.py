@@ -104,12 +104,21 @@ def test_unsupported_groups_are_skipped_and_printed(kit, right, tmp_path, capsys
     (["check", "{right}", "{kit}"], "manifest.json"), (["check", "--explain", "windo-late"], "window-late"),
     (["check", "--list", "{kit}", "{right}"], "no other argument"), (["check", "--explain", "a", "--list"], "no other"),
     (["check", "{kit}", "{right}", "--verdict", "nowhere/verdict.json"], "existing folder"),
+    (["check", "{kit}", "{right}", "--verdict", "{kit}/manifest.json"], "a file outside KIT and RESULTS"),
+    (["check", "{kit}", "{right}", "--verdict", "{right}/silu/verdict.json"], "a file outside KIT and RESULTS"),
 ])
 def test_bad_usage_is_one_line(kit, right, capsys, arguments, said):
     with pytest.raises(SystemExit) as stop:
         main([argument.format(kit=kit, right=right) for argument in arguments])
     error = capsys.readouterr().err
     assert stop.value.code == 2 and said in error and len(error.splitlines()) == 1
+
+
+def test_control_characters_of_a_file_name_are_escaped(kit, tmp_path, capsys):
+    (tmp_path / "silu\x1b[31m").write_bytes(b"")
+    with pytest.raises(SystemExit):
+        main(["check", str(kit), str(tmp_path)])
+    assert "silu\\x1b[31m" in capsys.readouterr().err
 
 
 def test_explain_and_list(capsys):

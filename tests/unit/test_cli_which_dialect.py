@@ -52,8 +52,10 @@ def test_the_output_of_ids_itself(capsys, tmp_path):
 def test_no_dialect_matches(asked):
     code, out, _ = asked(rows_of() + (np.arange(24) == 3))
     assert code == 1 and "no known dialect or bug; nearest (96% of rows): deepseek-v4.1-flash" in " ".join(out.split())
-    code, out, _ = asked(rows_of()[:, :5])
-    assert code == 1 and "none with rows of this shape" in " ".join(out.split())
+    for rows, found in ((rows_of()[:, :5], "rows of shape [5, 5]"), (rows_of()[:2], "rows of shape [2, 24]"),
+                        (rows_of() + 10**9, "any of the rows")):
+        code, out, _ = asked(rows)
+        assert code == 1 and " ".join(out.split()) == f"rows 0: no known dialect or bug gives {found}"
 
 
 @pytest.mark.parametrize("content", [b"", b"[1, 2]", b'{"rows": "x"}', b"[[0.5, 1]]", b"[[[[1]]], 2]", b"\xff", b"[]"])

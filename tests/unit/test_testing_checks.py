@@ -126,6 +126,23 @@ def test_a_port_may_change_its_inputs():
     assert "not deterministic" not in str(caught.value)
 
 
+def test_a_port_may_return_the_same_buffer_again():
+    buffer, port = np.zeros(3 * 63 * TINY.columns, np.int64), rows_port(TINY)
+
+    def reusing(ids, history):
+        rows = port(ids, history)
+        answer = buffer[: rows.size].reshape(rows.shape)
+        answer[:] = rows
+        return answer
+
+    check_rows(reusing, TINY)
+
+
+def test_errors_of_a_conversion_are_not_errors_of_the_port():
+    with pytest.raises(AssertionError, match="the function `to` raised ZeroDivisionError"):
+        check_rows(RIGHT, TINY, to=lambda array: 1 / 0)
+
+
 class OnlyDlpack:
     """An array that offers nothing but DLPack, as arrays of JAX on a device do."""
 
@@ -160,10 +177,12 @@ COUNT = iter(range(10**9))
 ANSWERS = {
     "None": (lambda ids, history: None, "must return rows, .* it returned None"),
     "two values": (lambda ids, history: (RIGHT(ids, history), 1), "it returned 2 values"),
+    "an empty dictionary": (lambda ids, history: {}, "no stage named 'rows'\ninputs: ids "),
+    "other stages only": (lambda ids, history: {"primes": np.arange(8)}, "no stage named 'rows'"),
     "no values": (lambda ids, history: (), "it returned 0 values"),
     "text": (lambda ids, history: "rows", "rows of the port"),
     "an object": (lambda ids, history: object(), "rows of the port"),
-    "an unknown stage": (lambda ids, history: {"row": RIGHT(ids, history)}, "a stage named 'row'"),
+    "an unknown stage": (lambda ids, history: {"rows": RIGHT(ids, history), "row": 1}, "a stage named 'row'"),
     "an exception": (lambda ids, history: 1 / 0, "raised ZeroDivisionError: division by zero"),
     "a wrong signature": (lambda ids: ids, "raised TypeError"),
     "wrong shape": (lambda ids, history: RIGHT(ids, history)[..., :3], r"expected shape \[.*, 8\], found \[.*, 3\]"),

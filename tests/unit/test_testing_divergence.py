@@ -72,12 +72,31 @@ def test_a_replaced_op_is_found():
     assert first_divergence("numpy", mine, INPUTS).stage == "gate"
 
 
+def test_a_function_that_changes_its_inputs():
+    def careless(**inputs):
+        inputs["hidden"].fill(0)
+        return in_float32(**inputs)
+
+    assert first_divergence(careless, "numpy", INPUTS).stage == "query_norm"
+    assert INPUTS["hidden"].any()
+
+
+@pytest.mark.parametrize("name, inputs", [("hidden", INPUTS), ("rows", INPUTS), ("ids", MODEL_INPUTS)])
+def test_lists_are_inputs(name, inputs):
+    assert first_divergence("numpy", "numpy", inputs | {name: inputs[name].tolist()}) is None
+
+
 def test_bad_arguments():
     for models, inputs, message in ((("numpi", "numpy"), INPUTS, "did you mean numpy"), ((3, "numpy"), INPUTS, "ops"),
                                     (("numpy", "numpy"), 3, "inputs"), (("numpy", "numpy"), {}, "parameters"),
                                     (("numpy", "numpy"), INPUTS | {"state": None}, "inputs")):
         with pytest.raises(InputError, match=message):
             first_divergence(*models, inputs)
+    for answer in ({}, {"Gate": np.zeros(3)}, np.zeros((2, 5, 128))):
+        with pytest.raises(AssertionError, match="no stage of engram in common; its stages are memory, key"):
+            first_divergence(lambda answer=answer, **inputs: answer, "numpy", INPUTS)
+    with pytest.raises(InputError, match="hidden: expected batch and token axes"):
+        first_divergence("numpy", "numpy", INPUTS | {"hidden": 3})
     with pytest.raises(AssertionError, match="the port raised"):
         first_divergence(lambda **inputs: 1 / 0, "numpy", INPUTS)
     assert traced_case(INPUTS).op == "engram" and traced_case(MODEL_INPUTS).op == "forward"

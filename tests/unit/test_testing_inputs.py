@@ -78,3 +78,16 @@ def test_fixed_fields_of_a_random_configuration():
     assert (config.gate_form, config.conv_kernel, config.dead_barrier) == ("sigmoid", 0, True)
     with pytest.raises(InputError, match="gate_form"):
         random_config(np.random.default_rng(1), gate_form="tanh")
+
+
+@pytest.mark.parametrize("fixed", [{"max_ngram": 2}, {"max_ngram": 5, "n_heads": 4}, {"layer_ids": (1, 2, 3)},
+                                   {"vocab_size": 50}, {"layer_base": 1}], ids=str)
+def test_configurations_with_fixed_fields(fixed):
+    for number in range(20):
+        config = random_config(np.random.default_rng(number), **fixed)
+        assert all(getattr(config, name) == value for name, value in fixed.items())
+
+
+def test_an_unknown_field_of_a_configuration():
+    with pytest.raises(InputError, match=r"fixed: .*did you mean max_ngram"):
+        random_config(np.random.default_rng(0), max_ngrams=3)

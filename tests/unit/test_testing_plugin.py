@@ -80,6 +80,17 @@ def test_a_kit_that_does_not_exist_is_written(tmp_path, monkeypatch):
     pytest_plugin.written(tmp_path / "kit")
 
 
+def test_workers_of_xdist_write_no_kit(tmp_path):
+    class Config:
+        addinivalue_line = lambda *_: None
+        getoption = lambda *_: tmp_path / "missing" / "kit"
+
+    with pytest.raises(pytest.UsageError, match="expected an existing folder"):
+        pytest_plugin.pytest_configure(Config())
+    Config.workerinput = {}
+    pytest_plugin.pytest_configure(Config())
+
+
 # port_cases and PortCase
 
 def test_cases_by_op_and_group():
@@ -122,3 +133,11 @@ def test_bad_names_and_folders(tmp_path):
         port_cases("gat")
     with pytest.raises(InputError, match=r"manifest\.json"):
         port_cases(kit=tmp_path)
+
+
+def test_an_invalid_case_needs_converted_arguments():
+    cases = [each for each in port_cases("addressing") if each.case.result == "invalid"]
+    assert cases
+    for each in cases:
+        with pytest.raises(AssertionError, match="`to` raised"):
+            each.check(lambda **arguments: None, to=lambda array: 1 / 0)

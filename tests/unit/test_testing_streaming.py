@@ -1,7 +1,9 @@
 """check_streaming: right streams pass; a wrong one is reduced to the shortest schedule that shows its bug."""
 
 import re
+from functools import partial
 from importlib.util import find_spec
+from typing import NamedTuple
 
 import numpy as np
 import pytest
@@ -126,6 +128,31 @@ def test_a_step_function_that_overwrites_its_state():
     assert len(found) == 4 and any("fork" in text or "roll" in text for text, _ in found)
 
 
+class State(NamedTuple):
+    """A history, number of calls, and a number in an array."""
+
+    history: object
+    calls: int
+    total: np.ndarray
+
+
+class WithoutLists(np.ndarray):
+    """An array that accepts no list as its index, as those of JAX."""
+
+    def __getitem__(self, index):
+        assert not isinstance(index, list)
+        return super().__getitem__(index)
+
+
+def test_states_of_any_form_are_reordered():
+    def counting(ids, state):
+        rows, history = step(ids, None if state is None else np.asarray(state.history))
+        calls = 1 if state is None else state.calls + 1
+        return rows, State(history.view(WithoutLists), calls, np.array(calls))
+
+    check_streaming(lambda batch: counting, TINY)
+
+
 # unusable ports
 
 class Stream:
@@ -160,6 +187,33 @@ def test_unusable_answers(answer):
     assert len(timeline_of(found)) == 1
     with pytest.raises(AssertionError, match=message):
         raise AssertionError(found)
+
+
+def test_a_failure_that_does_not_repeat():
+    calls = []
+
+    def feed(stream, ids):
+        calls.append(ids)
+        return stream.inner.feed(ids) + (len(calls) == 60)
+
+    def make(batch):
+        stream = Stream(batch)
+        stream.feed = partial(feed, stream)
+        return stream
+
+    message = failure(make, TINY, actions=["feed"])
+    assert message.startswith("not deterministic: this schedule failed, but passed when repeated\nshortest failing")
+
+
+def test_a_failure_at_a_dead_token_is_reduced():
+    def feed(stream, ids):
+        if (ids == -1).any():
+            raise ValueError("negative id")
+        return stream.feed(ids)
+
+    found = failure(lambda batch: Stream(batch, feed=partial(feed, rows_stream(V41)(batch))), V41, actions=["feed"])
+    assert timeline_of(found) == [(FEED, WRONG)]
+    assert "B = 1:" in found and found.endswith("\nids in the order of the feeds: [[-1]]")
 
 
 def test_an_exception_in_a_rollback_is_reduced():

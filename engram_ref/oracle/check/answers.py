@@ -12,7 +12,6 @@ or header states.
 """
 
 import io
-import json
 import math
 import os
 import re
@@ -23,13 +22,18 @@ import ml_dtypes
 import numpy as np
 
 from engram_ref.errors import InputError
-from engram_ref.oracle.folder import named_in_errors
+from engram_ref.oracle.folder import named_in_errors, parse_json
+from engram_ref.oracle.structure import ANY, check_structure
 
 DTYPES = {"f64": "<f8", "f32": "<f4", "f16": "<f2", "bf16": ml_dtypes.bfloat16, "i64": "<i8", "i32": "<i4",
           "u8": "u1", "bool": "?"}
 """Dtype word -> dtype; words in capitals, as in safetensors, and NumPy's names are accepted too."""
 
 RAW_NAME = re.compile(r"(.+)\.([a-z]+[0-9]*)\.(scalar|[0-9]+(?:x[0-9]+)*)\.bin")
+NUMBERS, ELEMENTS = {int, float}, {"U": {str}, "b": {bool, int}, "i": {int}, "u": {int}}
+"""Types of the values in JSON: by default, and by kind of dtype."""
+
+ENTRY = {"dtype": str, "shape": [int], "values": ANY}
 MAX_FILES, MAX_BYTES = 100_000, 2**30
 REFUSED, UNSUPPORTED = "refused", "unsupported"
 
@@ -46,10 +50,13 @@ class Answers:
     unsupported: tuple[str, ...] = ()
 
     def add(self, case: str, stage: str, array: np.ndarray, place: object) -> None:
-        """Store one answer; raise InputError if the stage already has one."""
-        if stage in self.cases.setdefault(case, {}):
+        """Store one answer; raise InputError if the stage already has one, or if a refused case has any."""
+        stages = self.cases.setdefault(case, {})
+        if stage in stages:
             raise InputError(f"file {place}", "one answer per stage", f"a second one to {case}={stage}")
-        self.cases[case][stage] = array
+        stages[stage] = array
+        if REFUSED in stages and len(stages) > 1:
+            raise InputError(f"file {place}", f"case {case} to be either answered or refused", "both")
 
 
 def read_answers(folder: Path, kit: Path | None = None) -> Answers:
@@ -64,7 +71,7 @@ def read_answers(folder: Path, kit: Path | None = None) -> Answers:
     answers = Answers()
     for path in files_of(folder):
         name = path.relative_to(folder)
-        with named_in_errors(path, "complete answers", "is it truncated?", (InputError,)):
+        with named_in_errors(path, "complete answers", "is it truncated, or in a different format?", (InputError,)):
             if len(name.parts) == 3:
                 stage, array = read_file(path)
                 answers.add("/".join(name.parts[:2]), stage, array, path)
@@ -73,7 +80,8 @@ def read_answers(folder: Path, kit: Path | None = None) -> Answers:
             elif str(name) == "answers.json":
                 read_json(path, answers)
             elif str(name) == UNSUPPORTED:
-                answers.unsupported = tuple(filter(None, map(str.strip, path.read_text(encoding="utf-8").splitlines())))
+                lines = path.read_text(encoding="utf-8-sig").splitlines()
+                answers.unsupported = tuple(filter(None, map(str.strip, lines)))
             else:
                 raise InputError(f"file {path}", "OP/TITLE/STAGE.DTYPE.SHAPE.bin or .npy, *.safetensors, answers.json "
                                  "or unsupported", "a different name")
@@ -86,7 +94,7 @@ def files_of(folder: Path) -> list[Path]:
         raise InputError(f"folder {error.filename}", "a readable folder", f"an error: {error.strerror}") from error
 
     if not folder.is_dir():
-        raise InputError(f"results folder {folder}", "an existing folder", "none")
+        raise InputError(f"results folder {folder}", "an existing folder", "a file" if folder.exists() else "none")
     files, total = [], 0
     for parent, folders, names in os.walk(folder, onerror=failed):
         for name in (*folders, *names):
@@ -106,7 +114,10 @@ def read_file(path: Path) -> tuple[str, np.ndarray]:
     if path.name == REFUSED:
         return REFUSED, np.zeros(0)
     if path.suffix == ".npy":
-        array = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False)
+        stream = io.BytesIO(path.read_bytes())
+        array = np.lib.format.read_array(stream, allow_pickle=False)
+        if extra := len(stream.read()):
+            raise InputError(f"file {path}", "one array", f"{extra:,} more bytes")
         return path.stem, array.view(ml_dtypes.bfloat16) if array.dtype.str[1:] == "V2" else array
     match = RAW_NAME.fullmatch(path.name)
     if match is None:
@@ -146,11 +157,20 @@ def read_safetensors(path: Path, answers: Answers) -> None:
 
 def read_json(path: Path, answers: Answers) -> None:
     """Read answers.json; values are nested or flat lists of numbers, or text."""
-    for case, stages in json.loads(path.read_bytes()).items():
+    entries = parse_json(path.read_bytes(), path)
+    check_structure(entries, {"*": {"*": ANY}}, f"file {path}")
+    for case, stages in entries.items():
         for stage, entry in stages.items():
-            if stage == REFUSED:
+            if stage == REFUSED and entry is True:
                 answers.add(case, REFUSED, np.zeros(0), path)
                 continue
+            entry = dict.fromkeys(ENTRY) | entry if isinstance(entry, dict) else entry
+            check_structure(entry, ENTRY, f"file {path}", f"{case}.{stage}")
             dtype = np.dtype(str) if entry["dtype"] == "str" else dtype_of(entry["dtype"], path)
-            values = np.array(entry["values"], dtype)
-            answers.add(case, stage, values.reshape(entry["shape"]), path)
+            values = np.array(entry["values"], object).reshape(-1)
+            known = ELEMENTS.get(dtype.kind, NUMBERS)
+            if len(values) != math.prod(entry["shape"]) or not {*map(type, values)} <= known:
+                raise InputError(f"file {path}", f"{entry['dtype']} values of shape {entry['shape']} at {case}.{stage}",
+                                 repr(entry["values"])[:60])
+            with np.errstate(over="ignore"):                            # a number that is too large becomes infinite
+                answers.add(case, stage, values.astype(dtype).reshape(entry["shape"]), path)

@@ -153,7 +153,8 @@ class Comparison:
         """Return those candidates that also agree in other cases, as long as several are left."""
         known = {case.name for case in self.cases}
         others = [case for case in self.vectors.cases if case.name not in known and self.answers.get(case.name)]
-        for case in sorted(others, key=lambda case: (case.name not in self.limits, size(case)))[:MORE]:
+        order = lambda case: (case.name not in self.limits, case.op != self.first.op, size(case))
+        for case in sorted(others, key=order)[:MORE]:
             if len(tied) < 2:
                 break
             found = [self.run(each, case) for each in tied]

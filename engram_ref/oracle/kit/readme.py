@@ -27,8 +27,8 @@ RESULTS = {
 TOLERANCE = {
     "exact": CLASSES["exact"],
     "rule": "An answer y' to the expected y agrees if it lies between RN(y - d) and RN(y + d), where d = C * u * noise "
-            "+ the smallest positive normal number of binary32, and RN rounds to the dtype of the answer (for f64 and "
-            "f32, RN changes nothing).",
+            "+ the smallest positive normal number (2^-1022 for f64, 2^-126 otherwise), and RN rounds to the dtype of "
+            "the answer.",
     "C": CONFIDENCE,
     "u": {"f64": 2.0**-53, "f32": 2.0**-24, "bf16": 2.0**-24, "f16": 2.0**-24},
 }
