@@ -121,7 +121,7 @@ def as_arrays(data: bytes, path: Path) -> Arrays:
 
 
 @contextmanager
-def named_in_errors(path: Path, expected: str = "complete golden vectors", hint: str = HINT,
+def named_in_errors(path: Path, expected: str = "complete, valid data", hint: str = HINT,
                     named: tuple[type[Exception], ...] = ()) -> Iterator[None]:
     """Convert any error about a file's content to an InputError that names the file; those of `named` already do."""
     try:

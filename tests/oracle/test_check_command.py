@@ -98,6 +98,14 @@ def test_unsupported_groups_are_skipped_and_printed(kit, right, tmp_path, capsys
     assert "Not in the kit: unsupported plain/adressing" in out
 
 
+def test_a_port_that_supports_nothing_is_refused(kit, tmp_path, capsys):
+    ops = {case.op for case in read_kit(kit).vectors.cases}
+    (tmp_path / "unsupported").write_text("\n".join(ops), encoding="utf-8")
+    with pytest.raises(SystemExit) as stop:
+        main(["check", str(kit), str(tmp_path)])
+    assert stop.value.code == 2 and "cases to judge: expected at least one" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(("arguments", "said"), [
     (["check"], "two folders"), (["check", "{kit}"], "two folders"), (["check", "{kit}", "{kit}"], "outside the kit"),
     (["check", "nowhere", "{right}"], "nowhere"), (["check", "{kit}", "nowhere"], "nowhere"),

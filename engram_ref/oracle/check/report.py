@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
+from engram_ref.errors import InputError
 from engram_ref.oracle.cases import Case, topic_of
 from engram_ref.oracle.check.answers import Answers
 from engram_ref.oracle.check.diagnose import Diagnosis, diagnose
@@ -63,12 +64,17 @@ class Verdict:
 
 
 def verdict_of(kit: Kit, answers: Answers) -> Verdict:
-    """Judge all cases of a kit, and find the bug that explains the first stage that differs."""
+    """Judge all cases of a kit, and find the bug that explains the first stage that differs.
+
+    raises   InputError if no case is left to judge
+    """
     cases = {case.name: case for case in kit.vectors.cases}
     skipped = tuple(case for case in cases.values() if {case.group, case.op} & set(answers.unsupported))
     names = {case.name for case in skipped}
     results = {name: judge(case, kit.vectors, answers.cases.get(name, {})) for name, case in cases.items()
                if name not in names}
+    if not results:
+        raise InputError("cases to judge", "at least one", f"none; {len(skipped)} of {len(cases)} are unsupported")
     verdict = Verdict(kit, results, skipped, tuple(unknown_names(cases, answers)), Diagnosis((), ()))
     failed = sorted(verdict.failures, key=lambda name: order_of(cases[name], verdict.failures[name].stage))
     others = [name for name in cases if name not in verdict.failures]
