@@ -115,11 +115,11 @@ def test_exception_is_reported_as_a_result(vectors):
 def test_float32_answers_to_a_float64_case_fail(vectors):
     """They agree within float32's noise, but this package computes the case in float64."""
     [failed] = failures(chosen(vectors, "silu"), with_ops(silu=lambda x: ops.silu(x).astype("float32")))
-    assert str(failed) == "silu/edges, stage output: dtype, expected float64, found float32"
+    assert str(failed) == "silu/edges, stage output: expected dtype float64, found float32"
 
 
 def test_missing_stage_is_reported(vectors):
     namespace = SimpleNamespace(**{name: getattr(ops, name) for name in ops.__all__} | {
         "moe": lambda parameters, x, config, record=None: ops.moe(parameters, x, config)})
     [failed] = failures(chosen(vectors, "moe/plain-batch"), namespace)
-    assert failed.traced and "stage experts: missing, expected an array, found none" in str(failed)
+    assert failed.traced and "stage experts: expected an array, found none" in str(failed)

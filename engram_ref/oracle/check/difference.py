@@ -15,7 +15,8 @@ from engram_ref.oracle.encoding import decode_all
 def explained(vectors: Vectors, case: Case, result: StageResult) -> Iterator[str]:
     """Yield what is wrong with one stage."""
     if result.wrong is None:
-        yield f"{case.name}, stage {result.stage}: {result.status}, expected {result.expected}, found {result.found}"
+        kind = f"{result.status} " if result.status in ("shape", "dtype") else ""
+        yield f"{case.name}, stage {result.stage}: expected {kind}{result.expected}, found {result.found}"
     else:
         yield from difference(vectors, case, result)
 
