@@ -12,6 +12,7 @@ float16 (a fused kernel), and with every stage stored in these formats. A cell i
     .   not applicable: no case of the group calls what the bug changes
 """
 
+import argparse
 import json
 import multiprocessing
 import sys
@@ -279,14 +280,17 @@ def content(rows: Mapping) -> dict:
     }
 
 
-def main(arguments: list[str]) -> int:
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
+    parser.add_argument("--check", action="store_true", help="compare with the committed file instead of writing it")
+    options = parser.parse_args()
     started = time.monotonic()
     found = content(matrix(list(BUGS), jobs=2))
     seconds = time.monotonic() - started
     text = json.dumps(found, indent=1) + "\n"
     surviving = {form: found["survivors"][form] for form in FORMS[:2] if found["survivors"][form]}
     print(f"{len(BUGS)} bugs, {len(kit().cases)} cases, {seconds:.0f} s; survivors: {surviving or 'none'}")
-    if "--check" in arguments:
+    if options.check:
         same = FILE.read_text(encoding="utf-8") == text
         print("equal to the committed file" if same else f"different from {FILE.name}: run scripts/kill_matrix.py")
         return 0 if same and not surviving else 1
@@ -295,4 +299,4 @@ def main(arguments: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())
