@@ -139,7 +139,7 @@ CONTENT = {
     "unknown parameters": (set_argument("up_projections/plain-batch", "parameters", {"parameters": "x"}),
                            "of this manifest"),
     "parameters in place": (set_argument("up_projections/plain-batch", "parameters", {"parameters": {}}),
-                            "golden vectors"),
+                            "valid data"),
     "an unknown dtype": (set_argument("decode/fp32", "dtype", {"dtype": "float8"}), "of this manifest"),
     "a missing expected array": (lambda m: m["cases"][0]["stages"][0].update(expected="x"), "an array named x"),
     "missing noise": (lambda m: case_of(m, "silu/edges")["stages"][0].update(noise="x"), "an array named x"),

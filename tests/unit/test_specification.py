@@ -214,7 +214,7 @@ RULES = [
 
 @pytest.mark.parametrize("kind, expected, answer, right", RULES, ids=str)
 def test_the_judge_follows_the_rules_of_equality(kind, expected, answer, right):
-    stage, noise = Stage("output", np.zeros(1), kind, 1, None), None if kind == "exact" else np.ones(1)
+    stage, noise = Stage("output", np.zeros(1), kind), None if kind == "exact" else np.ones(1)
     assert judge_floats(stage, np.array([expected]), noise, np.atleast_1d(answer)).wrong.tolist() == [not right]
 
 
