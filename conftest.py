@@ -53,7 +53,7 @@ def pytest_collection_modifyitems(config, items):
     for item in items:
         if matches(item.path, SLOW):
             item.add_marker("slow")
-        if matches(item.path, THOROUGH):
+        if matches(item.path, THOROUGH) or item.get_closest_marker("thorough"):
             item.add_marker("thorough")
             if not config.getoption("--thorough"):
                 item.add_marker(pytest.mark.skip(reason="run with --thorough"))

@@ -175,6 +175,7 @@ def test_generator_plans_the_shipped_cases(vectors):
     assert planned == shipped
 
 
+@pytest.mark.thorough
 def test_freezing_is_reproducible(vectors, tmp_path):
     """Two runs give the same bytes. Integers and inputs equal the shipped ones; floats agree within their noise."""
     areas = ("integers", "branches")
