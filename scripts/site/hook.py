@@ -27,7 +27,7 @@ WHERE = os.environ.get("ENGRAM_TUTORIALS", str(ROOT / "tutorials"))        # tes
 FOLDERS = [Path(folder) for folder in WHERE.split(os.pathsep)]
 CACHE = ROOT / ".cache" / "tutorials"
 DATA = {"paper/figures.json": ROOT / "engram_ref" / "data" / "paper-figures.json",
-        **{f"performance/results/{file.name}": file for file in (ROOT / "engram_ref/bench/results").glob("*.json")}}
+        **{f"performance/results/{file.name}": file for file in (ROOT / "engram_ref/bench/results").rglob("*.json")}}
 
 built: dict = {}        # this build: {"pages": {path: Markdown}, "figures": {key: ...}, "scripts": [...], "nav": {...},
                         #              "assets": {path: text}, "marks": {name: HTML}, "kit": ..., "bugs": ...}

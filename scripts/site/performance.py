@@ -1,18 +1,30 @@
-"""Write the performance page from the newest committed result.
+"""Write the performance page from the newest committed results.
 
     python performance.py    ->  {"pages": {"reference/performance.md": ...}, "figures": {"performance": ...}}
 
-All numbers, goals, reasons and machine data come from the newest file in engram_ref/bench/results/.
+All numbers, goals, reasons and machine data come from the newest file in engram_ref/bench/results/, and those of a CUDA
+device from the newest file in its folder cuda.
 """
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
 from figures import describe
 from introspect import plain, table
 
-from engram_ref.bench.report import cells, chart, heading, machine_text, newest, notes, sizes_text, status_counts
+from engram_ref.bench.report import (
+    RESULTS,
+    cells,
+    chart,
+    heading,
+    machine_text,
+    newest,
+    notes,
+    sizes_text,
+    status_counts,
+)
 
 HERE = Path(__file__).parent
 
@@ -32,6 +44,11 @@ quartiles. Absolute times on a shared processor mean little, so every goal is a 
 The goals assume AVX-512. They are shown but not judged on other processors, at small sizes, or if a baseline is not
 installed."""
 
+CUDA = """\
+Three compositions have Triton kernels. Each is compared with copying as many bytes as it reads and writes; the module,
+most of which uses torch operations, with the matrix product that it contains. The device's own clock measures the
+time."""
+
 RUN = """\
 ## Run it yourself
 
@@ -44,18 +61,29 @@ engram-ref bench --out result.json --plot result.svg
 The exit code is 1 if a judged goal was missed. The CUDA benchmarks are included if torch finds a device."""
 
 
-def page(result: dict, file: str) -> str:
-    """The page as Markdown; `file` is the name of the result file."""
-    counts = status_counts(result)
-    goals = ", ".join(f"{count} {status}" for status, count in counts.items())
+def page(result: dict, file: str, on_cuda: Sequence[str] = ()) -> str:
+    """The page as Markdown; `file` is the name of the result file, `on_cuda` the section about a CUDA device."""
     listed = [f"- {plain(note)}" for note in notes(result)]
     return "\n\n".join([
         "# Performance", HOW,
-        f"## Results of {result['date']}\n\nGoals: {goals}. The file: [{file}](../performance/results/{file}).",
+        f"## Results of {result['date']}\n\n{source_text(result, file)}",
         main_table(result), "{{ figure: performance }}",
         *(["## Notes", "\n".join(listed)] if listed else []),
         "## The machine", f"{plain(machine_text(result))}. {threads_text(result)}",
-        "## Sizes and times", variants_table(result), RUN]) + "\n"
+        "## Sizes and times", variants_table(result), *on_cuda, RUN]) + "\n"
+
+
+def cuda_section(result: dict, file: str) -> list[str]:
+    """The results of a CUDA device, timed by its own clock."""
+    return [f"## Results of a CUDA device, {result['date']}",
+            f"{CUDA} {source_text(result, file)}", main_table(result), f"{plain(machine_text(result))}.",
+            variants_table(result)]
+
+
+def source_text(result: dict, file: str) -> str:
+    """How many goals have each status, and a link to the file."""
+    goals = ", ".join(f"{count} {status}" for status, count in status_counts(result).items())
+    return f"Goals: {goals}. The file: [{file}](../performance/results/{file})."
 
 
 def main_table(result: dict) -> str:
@@ -94,14 +122,15 @@ def time_text(seconds: float) -> str:
 
 
 def main() -> None:
-    path = newest()
+    path, cuda_path = newest(), newest(RESULTS / "cuda")
     if path is None:
         print(json.dumps({}))
         return
     result = json.loads(path.read_text(encoding="utf-8"))
+    on_cuda = cuda_section(json.loads(cuda_path.read_text(encoding="utf-8")), cuda_path.name) if cuda_path else []
     with matplotlib.rc_context(fname=HERE / "matplotlibrc"):
         figure = describe(chart(result))
-    print(json.dumps({"pages": {"reference/performance.md": page(result, path.name)},
+    print(json.dumps({"pages": {"reference/performance.md": page(result, path.name, on_cuda)},
                       "figures": {"performance": figure}}))
 
 

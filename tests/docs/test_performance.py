@@ -7,6 +7,7 @@ import performance
 import pytest
 
 from engram_ref.bench.case import METRICS
+from engram_ref.bench.report import RESULTS as RESULTS_FOLDER
 from engram_ref.bench.report import amount, heading, newest
 from engram_ref.bench.run import ROWS
 from tests.bench_results import made_up
@@ -67,3 +68,15 @@ def test_committed_result_is_a_full_run():
     result = json.loads(NEWEST.read_text(encoding="utf-8"))
     assert NEWEST.name.startswith(result["date"]) and not result["quick"] and result["rounds"] >= 7
     assert {name for name in ROWS if not name.startswith("cuda-")} <= {row["row"] for row in result["rows"]}
+
+
+def test_committed_result_of_a_cuda_device_is_a_full_run_and_is_on_the_page():
+    path = newest(RESULTS_FOLDER / "cuda")
+    result = json.loads(path.read_text(encoding="utf-8"))
+    assert path.name.startswith(result["date"]) and not result["quick"] and result["rounds"] >= 7
+    assert {row["row"] for row in result["rows"]} == {name for name in ROWS if name.startswith("cuda-")}
+    section = performance.cuda_section(result, path.name)
+    page = re.sub(r"\\(.)", r"\1", performance.page(made_up(), "file.json", section))
+    shown = [path.name, *(row["sizes"]["device"] for row in result["rows"]),
+             *(amount(asked["metric"], asked["median"]) for row in result["rows"] for asked in row["comparisons"])]
+    assert [text for text in shown if text not in page] == []

@@ -137,7 +137,8 @@ def test_the_keys_of_answers_name_their_own_case():
             assert key.replace(", ", "=").startswith(case["name"] + "="), (case["name"], key)
 
 
-@pytest.mark.parametrize("op", ["linear", "engram_residual", "forward_stream", "sinkhorn"])
+@pytest.mark.parametrize("op", ["linear", "engram_residual", "sinkhorn",
+                                pytest.param("forward_stream", marks=pytest.mark.thorough)])
 def test_stored_noise_is_that_of_the_model_rounded_up(op, vectors):
     """Rounded up to float16 or float32, it grows by at most 2^-10."""
     chosen = [case for case in vectors.cases if case.op == op][:3]            # sinkhorn/large has noise of 1e-291

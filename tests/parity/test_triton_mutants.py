@@ -25,11 +25,15 @@ def one_short(original, index, count):
     return index < count - 1
 
 
-def truncated_remainder(original, x, p, reciprocal):
+def truncated_remainder(original, x, p, reciprocal, unsigned):
     return x % p
 
 
-def uncorrected_quotient(original, x, p, reciprocal):
+def always_32_bits(original, x, p, reciprocal, unsigned):
+    return original(x, p, reciprocal, tl.uint32)
+
+
+def uncorrected_quotient(original, x, p, reciprocal, unsigned):
     """The quotient by the reciprocal without correction, sometimes too small by one."""
     y = x.to(tl.uint64)
     return (y - tl.umulhi(y, reciprocal) * p.to(tl.uint64)).to(tl.int64)
@@ -93,6 +97,7 @@ MUTANTS = {name: Mutant(f"backends.torch.kernels.{target}", wrong, f"parity.{cau
     "triton-modulus-truncates": ("rows:floor_mod", truncated_remainder,
                                  ROWS + "products_wrap_and_rows_of_negative_mixes_are_not_negative"),
     "triton-quotient-uncorrected": ("rows:floor_mod", uncorrected_quotient, REMAINDER),
+    "triton-remainder-in-32-bits": ("rows:floor_mod", always_32_bits, REMAINDER),
     "triton-e4m3-480": ("dequantise:e4m3", nan_codes_are_480, PAIRS, False),
     "triton-zero-without-a-sign": ("dequantise:e4m3", zero_without_a_sign, PAIRS, False),
     "triton-e8m0-shift": ("dequantise:e8m0", shifted_scale, PAIRS, False),

@@ -6,6 +6,7 @@ kernels, which are used if neither a trace nor autograd needs the intermediate v
 
 import inspect
 import math
+from collections.abc import Sequence
 
 import torch
 
@@ -94,10 +95,28 @@ class Fused(Steps):
         """Torch version of ops.address; the rows are on the device of the ids."""
         if record is not ignore or not kernels.usable(ids, history):
             return super().address(ids, history, multipliers, primes, offsets, pad_id, eos_id, record)
+        return self._rows(ids, history, (multipliers, primes, offsets), pad_id, eos_id)
+
+    def address_layers(self, ids: torch.Tensor, canonical: Constant | None, history: torch.Tensor,
+                       multipliers: Constant, primes: Constant, offsets: Constant | None, pad_id: int,
+                       eos_id: int | None = None) -> torch.Tensor:
+        """Torch version of ops.address_layers; the kernel writes the rows of each layer to their place."""
+        ids = ids if canonical is None else self.canonicalise(ids, canonical)
+        if not kernels.usable(ids, history):
+            return super().address_layers(ids, None, history, multipliers, primes, offsets, pad_id, eos_id)
+        out = ids.new_empty((len(primes), *ids.shape, len(primes[0])))
+        for y, rows in enumerate(out):
+            constants = multipliers[y], primes[y], None if offsets is None else offsets[y]
+            self._rows(ids, history, constants, pad_id, eos_id, rows)
+        return out
+
+    def _rows(self, ids: torch.Tensor, history: torch.Tensor, constants: Sequence[Constant | None], pad_id: int,
+              eos_id: int | None, out: torch.Tensor | None = None) -> torch.Tensor:
+        """Run the kernel of `address` with these multipliers, primes and offsets."""
         from engram_ref.backends.torch.kernels.rows import rows as kernel
 
-        constants = (None if c is None else self.constant(c, ids).contiguous() for c in (multipliers, primes, offsets))
-        return kernel(ids, history, *constants, pad_id, eos_id)
+        here = (None if c is None else self.constant(c, ids).contiguous() for c in constants)
+        return kernel(ids, history, *here, pad_id, eos_id, out)
 
     def gather_decode(self, parameters: Parameters, rows: torch.Tensor, config: EngramConfig,
                       dtype: torch.dtype | type, record: Record = ignore) -> torch.Tensor:

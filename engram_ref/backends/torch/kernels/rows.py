@@ -8,8 +8,9 @@ computed once per program. For y below 2^64 the quotient (y * reciprocal) >> 64 
 
     0 <= y / p - y * reciprocal / 2^64 <= y / 2^64 < 1
 
-so the remainder is in [0, 2p), and one conditional subtraction brings it into [0, p). For a negative mix x the kernel
-uses ~x = -x - 1 and x mod p = p - 1 - (~x mod p).
+so the remainder r is in [0, 2p), and the smaller of r and r - p, which wraps to a large number if r < p, is in [0, p).
+If all primes of an order are below 2^31, r is below 2^32, and its lower half alone is computed. For a negative mix x
+the kernel uses ~x = -x - 1 and x mod p = p - 1 - (~x mod p).
 """
 
 import torch
@@ -22,17 +23,22 @@ from engram_ref.errors import InputError
 from engram_ref.ops import canonical
 
 DEAD = tl.constexpr(canonical.DEAD)
-BLOCK = 128      # tokens per program: choice
+BLOCK, WARPS = 64, 1       # tokens and warps per program: choice, the fastest of eleven on an H200
 
 
 @triton.jit
-def floor_mod(x, p, reciprocal):
-    """x mod p in [0, p) for every int64 x; the result of `%` would take the sign of x."""
+def floor_mod(x, p, reciprocal, UNSIGNED: tl.constexpr):
+    """x mod p in [0, p) for every int64 x; the result of `%` would take the sign of x.
+
+    UNSIGNED   dtype of the remainder: tl.uint64, or tl.uint32 if all p are below 2^31
+    """
     negative = x < 0
     y = tl.where(negative, ~x, x).to(tl.uint64)
-    r = y - tl.umulhi(y, reciprocal) * p.to(tl.uint64)
-    r = tl.where(r >= p.to(tl.uint64), r - p.to(tl.uint64), r).to(tl.int64)
-    return tl.where(negative, p - 1 - r, r)
+    quotient = tl.umulhi(y, reciprocal).to(UNSIGNED)
+    p = p.to(UNSIGNED)
+    r = y.to(UNSIGNED) - quotient * p
+    r = tl.minimum(r, r - p)
+    return tl.where(negative, p - 1 - r, r).to(tl.int64)
 
 
 @triton.jit
@@ -68,7 +74,11 @@ def rows_kernel(ids, history, multipliers, primes, offsets, out, count, length, 
         if i > 0:
             column = (i - 1) * H + head
             prime = tl.load(primes + column, mask=head < H, other=1)
-            row = floor_mod(mixed[:, None], prime[None, :], reciprocal_of(prime)[None, :])       # [BLOCK, HEADS]
+            x, p, reciprocal = mixed[:, None], prime[None, :], reciprocal_of(prime)[None, :]
+            if tl.max(prime, 0) < 2**31:
+                row = floor_mod(x, p, reciprocal, tl.uint32)                                     # [BLOCK, HEADS]
+            else:
+                row = floor_mod(x, p, reciprocal, tl.uint64)
             if HAS_OFFSETS:
                 row += tl.load(offsets + column, mask=head < H, other=0)[None, :]
             cell = position[:, None] * ((N - 1) * H) + column[None, :]                           # over [B, T, C]
@@ -76,8 +86,12 @@ def rows_kernel(ids, history, multipliers, primes, offsets, out, count, length, 
 
 
 def rows(ids: torch.Tensor, history: torch.Tensor, multipliers: torch.Tensor, primes: torch.Tensor,
-         offsets: torch.Tensor | None, pad_id: int, eos_id: int | None = None) -> torch.Tensor:
-    """Compute the rows of canonical ids from contiguous tensors on one device; as ops.composite.address."""
+         offsets: torch.Tensor | None, pad_id: int, eos_id: int | None = None,
+         out: torch.Tensor | None = None) -> torch.Tensor:
+    """Compute the rows of canonical ids from contiguous tensors on one device; as ops.composite.address.
+
+    out   int64 [B, T, C] to write the rows to; None: new memory
+    """
     if ids.ndim != 2:
         raise InputError("ids", "shape [B, T]", f"shape {list(ids.shape)}")
     (B, T), N, C = ids.shape, len(multipliers), len(primes)
@@ -86,7 +100,8 @@ def rows(ids: torch.Tensor, history: torch.Tensor, multipliers: torch.Tensor, pr
     check_tensors(torch.int64, ids.device, ids=(ids, (B, T)), history=(history, (B, N - 1)),
                   multipliers=(multipliers, (N,)), primes=(primes, (C,)),
                   offsets=(primes if offsets is None else offsets, (C,)))
-    out = torch.empty((B, T, C), dtype=torch.int64, device=ids.device)
+    out = torch.empty((B, T, C), dtype=torch.int64, device=ids.device) if out is None else out
+    check_tensors(torch.int64, ids.device, out=(out, (B, T, C)))
     if out.numel() == 0:
         return out
     H = C // (N - 1)
@@ -94,5 +109,6 @@ def rows(ids: torch.Tensor, history: torch.Tensor, multipliers: torch.Tensor, pr
         rows_kernel[programs("ids", B * T, BLOCK)](
             ids, history, multipliers, primes, primes if offsets is None else offsets, out, B * T, T,
             pad_id if eos_id is None else eos_id, 0 if eos_id is None else eos_id, N=N, H=H,
-            HEADS=triton.next_power_of_2(H), HAS_EOS=eos_id is not None, HAS_OFFSETS=offsets is not None, BLOCK=BLOCK)
+            HEADS=triton.next_power_of_2(H), HAS_EOS=eos_id is not None, HAS_OFFSETS=offsets is not None, BLOCK=BLOCK,
+            num_warps=WARPS)
     return out
