@@ -143,7 +143,7 @@ class Caches:
 
     def last(self, name: str, like: np.ndarray, count: int, before: object) -> np.ndarray:
         """The last `count` entries of each row before the new ones, [B, count, ...], left-padded with `before`."""
-        return self.ops.last(self.arrays.get(name, like[:, :0]), self.lengths, count, before)
+        return self.ops.last(self.arrays.get(name, self.ops.tail(like, 0)), self.lengths, count, before)
 
     def add(self, name: str, new: np.ndarray) -> np.ndarray:
         """Store the new entries, [B, T, ...], and return the cache including them, [B, S, ...]."""

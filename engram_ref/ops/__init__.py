@@ -95,6 +95,8 @@ __all__ = [
     "yarn_mscale", "zero_dead", "zeros",
 ]
 
+globals().update({name: getattr(NAMESPACE, name) for name in NAMESPACE.names() if name.endswith("_vjp")})
+
 for name in NAMESPACE.names():  # a method is also available from the file that defines it: ops.experts.route
     op = globals()[name]
     if hasattr(op, "__self__"):

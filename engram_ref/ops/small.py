@@ -1,7 +1,7 @@
 """Ops that call no other op, as attributes of one class.
 
 The classes with compositions derive from it, each from the previous one: Codecs, Tables, Linear, Norm, Gate, Conv,
-Composite, Attention, Experts, Branches. The last class, `Ops` in namespace.py, derives from Branches.
+Composite, Attention, Experts, Branches, then the gradients in ops/vjp. The last class is `Ops` in namespace.py.
 """
 
 from engram_ref.ops import arrays, basic, caches, canonical, hashing, loss, primes, record, rope, sampling
