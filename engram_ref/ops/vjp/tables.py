@@ -28,6 +28,7 @@ class RowGradient:
     rows: np.ndarray
     values: np.ndarray
     shape: tuple[int, ...]
+    __array_ufunc__ = None          # so that array + RowGradient calls __radd__
 
     def dense(self) -> np.ndarray:
         """Return the gradient of the whole table, [R, W]: zero in the rows that were not read."""
