@@ -41,10 +41,14 @@ def ids(rng, B, T):
     return np.where(rng.random((B, T)) < 0.25, DEAD, rng.integers(0, VOCABULARY, (B, T)))
 
 
-def floats(*shapes):
-    """Return a function that creates arrays of normal random numbers; ALL as the first size means [B, T]."""
+def floats(*shapes, size=1.0):
+    """Return a function that creates arrays of normal random numbers; ALL as the first size means [B, T].
+
+    size   standard deviation of the first array
+    """
     def make(rng, B, T):
-        return tuple(rng.standard_normal((B, T, *shape[1:]) if shape[:1] == (ALL,) else shape) for shape in shapes)
+        arrays = [rng.standard_normal((B, T, *shape[1:]) if shape[:1] == (ALL,) else shape) for shape in shapes]
+        return *(size * array for array in arrays[:1]), *arrays[1:]
 
     return make
 

@@ -69,6 +69,11 @@ def routed(config):
     return make
 
 
+def convolved(rng, B, T):
+    """Inputs, weights, and the taps of a convolution with kernel 4 and dilation 3."""
+    return tuple(rng.standard_normal(shape) for shape in ((B, T, M, D), (M, D, 4), (B, 9, M, D)))
+
+
 def module(config, *shapes):
     """Return a function that creates module parameters without the table, and inputs of the given kinds."""
     def make(rng, B, T):
@@ -106,15 +111,13 @@ MODULE = {
     "rms_norm": Case(floats((ALL, M, D), (M, D)), lambda ops, x, g: ops.rms_norm(x, g, 1e-6), D),
     "rms_norm by dtype": Case(floats((ALL, D), (D,)), lambda ops, x, g: ops.rms_norm(x, g, None), D),
     "inverse_rms": Case(floats((ALL, D)), lambda ops, x: ops.inverse_rms(x, 1e-20), D),
-    "sigmoid": Case(floats((ALL, D)), lambda ops, x: ops.sigmoid(9 * x), 1),
+    "sigmoid": Case(floats((ALL, D), size=9.0), lambda ops, x: ops.sigmoid(x), 1),
     "score": Case(floats((ALL, M, D), (ALL, M, D)), lambda ops, q, k: ops.score(q, k), D),
     "factored_score": Case(floats((ALL, M, D), (ALL, M, D), (M, D), (M, D)),
                            lambda ops, h, k, g, f: ops.factored_score(h, k, g, f, 1e-6), 3 * D),
-    "short_conv": Case(floats((ALL, M, D), (M, D, 4), (2, 9, M, D)),
-                       lambda ops, x, w, t: ops.short_conv(x, w, 3, t[: x.shape[0]]), 4),
+    "short_conv": Case(convolved, lambda ops, x, w, t: ops.short_conv(x, w, 3, t), 4),
     "silu": Case(floats((ALL, D)), lambda ops, x: ops.silu(x), 1),
-    "conv_silu": Case(floats((ALL, M, D), (M, D, 4), (2, 9, M, D)),
-                      lambda ops, x, w, t: ops.conv_silu(x, w, 3, t[: x.shape[0]]), 5),
+    "conv_silu": Case(convolved, lambda ops, x, w, t: ops.conv_silu(x, w, 3, t), 5),
     "project": Case(module(DEMO, "memory"), lambda ops, p, e: ops.project(p, e, DEMO), DEMO.memory_width + 1),
     "gate_score": Case(module(QWEN, "branches", "branches"), lambda ops, p, h, k: ops.gate_score(p, h, k, QWEN), 3 * D),
     "gate_score factored": Case(module(TILEKERNELS, "branches", "branches"),
@@ -143,7 +146,7 @@ BASIC = {
     "softmax without a mask": Case(floats((ALL, D)), lambda ops, x: ops.softmax(x), D),
     "zero_dead": Case(lambda r, B, T: (r.standard_normal((B, T, M)), r.random((B, T)) < 0.3),
                       lambda ops, s, dead: ops.zero_dead(s, dead)),
-    "sqrt_softplus": Case(floats((ALL, D)), lambda ops, x: ops.sqrt_softplus(9 * x), 2),
+    "sqrt_softplus": Case(floats((ALL, D), size=9.0), lambda ops, x: ops.sqrt_softplus(x), 2),
     "log_normalise": Case(floats((ALL, M, M)), lambda ops, x: ops.log_normalise(x, -2), M),
     "merge_branches": Case(floats((ALL, M, D)), lambda ops, X: ops.merge_branches(X, "mean"), M),
 }
@@ -164,10 +167,10 @@ BACKBONE = {
     "mla": attention(MLA, False), "mla absorbed": attention(MLA_LATENT, True),
     "swiglu": Case(floats((ALL, D), (5, D), (D, 5), (5, D)), lambda ops, *a: ops.swiglu(*a), 2 * D + 5),
     "router_scores": Case(floats((4, D), (5, D)), lambda ops, x, w: ops.router_scores(x, w, "sigmoid"), D),
-    "router_scores softplus": Case(floats((4, D), (5, D)),
-                                   lambda ops, x, w: ops.router_scores(9 * x, w, "sqrt_softplus"), D + 1),
-    "router_scores softmax": Case(floats((4, D), (5, D)),
-                                  lambda ops, x, w: ops.router_scores(9 * x, w, "softmax"), D + 5),
+    "router_scores softplus": Case(floats((4, D), (5, D), size=9.0),
+                                   lambda ops, x, w: ops.router_scores(x, w, "sqrt_softplus"), D + 1),
+    "router_scores softmax": Case(floats((4, D), (5, D), size=9.0),
+                                  lambda ops, x, w: ops.router_scores(x, w, "softmax"), D + 5),
     "expert_weights": Case(lambda r, B, T: (r.random((T, 5)), r.random((T, 5)).argsort(axis=1)[:, :2]),
                            lambda ops, s, chosen: ops.expert_weights(s, chosen, EXPERTS), 3),
     "route": Case(with_parameters(expert_shapes(EXPERTS, D), (4, D)), lambda ops, p, x: ops.route(p, x, EXPERTS),

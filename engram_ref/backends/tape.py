@@ -161,7 +161,8 @@ def gradients(output: Value, upstream: np.ndarray, wanted: Mapping[str, Value]) 
             continue
         if node.back is None:
             raise InputError("output", "a record that was not used before", "a used one", "compute the output again")
-        filled = [np.zeros_like(array) if part is None else part for part, array in zip(parts, node.results, strict=True)]
+        filled = [np.zeros_like(result) if part is None else part
+                  for part, result in zip(parts, node.results, strict=True)]
         arrived = node.back(tuple(filled) if len(filled) > 1 else filled[0])
         for x, gradient in zip(node.inputs, arrived, strict=False):
             for value, part in values_of(x, gradient):

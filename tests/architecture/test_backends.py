@@ -15,7 +15,7 @@ from engram_ref.ops.small import Small
 from tests.architecture.test_architecture import PACKAGE, arithmetic
 
 CHAIN = [kind for kind in type(NUMPY).__mro__ if issubclass(kind, Small)]
-WITH_ARITHMETIC = {"routed_naive", "routed_grouped", "stepper"}
+WITH_ARITHMETIC = {"routed_grouped_vjp", "routed_naive", "routed_grouped", "stepper"}
 """Compositions that contain arithmetic or slices."""
 
 

@@ -8,6 +8,7 @@ inputs of the op. It returns the gradient with respect to each input, None for i
 Where an input was broadcast, its gradient is summed over the axes along which it was repeated.
 """
 
+import itertools
 from collections.abc import Sequence
 
 import numpy as np
@@ -27,7 +28,7 @@ def summed(gradient: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return gradient.sum(axis=repeated, keepdims=True)
 
 
-def placed(gradient: np.ndarray, x: np.ndarray, index: object) -> np.ndarray:
+def placed(gradient: np.ndarray, x: np.ndarray, index: int | tuple[slice, ...]) -> np.ndarray:
     """Return zeros with the shape of x, with the gradient at `index`."""
     result = np.zeros(x.shape, dtype=gradient.dtype)
     result[index] = gradient
@@ -94,7 +95,7 @@ def reshape_vjp(upstream: np.ndarray, x: np.ndarray, shape: tuple[int, ...]) -> 
 def repeat_vjp(upstream: np.ndarray, x: np.ndarray, counts: Sequence[int]) -> tuple:
     """Gradient of repeated elements: the sum over each element's copies."""
     starts = np.cumsum([0, *counts])
-    return np.array([upstream[i:j].sum() for i, j in zip(starts, starts[1:], strict=False)], upstream.dtype), None
+    return np.array([upstream[i:j].sum() for i, j in itertools.pairwise(starts)], upstream.dtype), None
 
 
 class BasicVjp(Branches):

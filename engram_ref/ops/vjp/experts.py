@@ -6,7 +6,7 @@ S = sum of the chosen s + 1e-20, and dw the gradient with respect to w,
     d s_k = R / S (dw_k - sum_j dw_j w_j / R)
 
 The scores of other experts get no gradient, unless the balance loss is added. With a single chosen expert and
-normalised weights, w = R whatever the score is, so the router gets no gradient at all.
+normalised weights, w = R for any score, so the router gets no gradient at all.
 """
 
 import numpy as np
@@ -86,4 +86,7 @@ class ExpertsVjp(AttentionVjp):
                 of_parameters[name][e] = gradient
         return of_parameters, of_x, None, of_weights
 
-    routed_naive_vjp = routed_grouped_vjp
+    def routed_naive_vjp(self, upstream: np.ndarray, parameters: Parameters, x: np.ndarray, chosen: np.ndarray,
+                         weights: np.ndarray) -> tuple:
+        """Gradients of the same sum, token by token: those of routed_grouped."""
+        return self.routed_grouped_vjp(upstream, parameters, x, chosen, weights)

@@ -35,7 +35,11 @@ def zero_dead_vjp(upstream: np.ndarray, alpha: np.ndarray, dead: np.ndarray) -> 
 
 
 def apply_gate_vjp(upstream: np.ndarray, alpha: np.ndarray, value: np.ndarray) -> tuple:
-    """Gradients of alpha * v: [B, T, M, D] -> <upstream, v> [B, T, M], sum over branches of alpha upstream [B, T, D]."""
+    """Gradients of alpha * v.
+
+    upstream   [B, T, M, D]
+    returns    <upstream, v> [B, T, M], and the sum over branches of alpha * upstream [B, T, D]
+    """
     return np.einsum("btmd,btd->btm", upstream, value), np.einsum("btmd,btm->btd", upstream, alpha)
 
 

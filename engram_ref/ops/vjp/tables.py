@@ -11,7 +11,6 @@ is that of the decoded numbers, since codes and scales are integers.
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import DTypeLike
 
 from engram_ref.ops.vjp.basic import BasicVjp
 
