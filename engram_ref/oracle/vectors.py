@@ -79,7 +79,7 @@ def as_stage(entry: Mapping, case: str, arrays: Mapping[str, np.ndarray]) -> Sta
 
 def check_call(case: Case, vectors: Vectors) -> None:
     """Raise InputError if a case names an unknown op, argument or output."""
-    function = RUNNERS.get(case.op) or (getattr(ops, case.op) if case.op in ops.__all__ else None)
+    function = RUNNERS.get(case.op) or (getattr(ops, case.op) if case.op in ops.NAMESPACE.names() else None)
     if function is None:
         raise InputError(f"case {case.name}", "a known op", repr(case.op))
     if not set(case.outputs) <= {stage.name for stage in case.stages}:
