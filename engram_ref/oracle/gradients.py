@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from engram_ref.backends.tape import as_value, gradients, tape
+from engram_ref.checks import as_ops
 from engram_ref.model.engram import engram
 from engram_ref.model.transformer import forward
 from engram_ref.ops.namespace import Ops
@@ -31,7 +32,8 @@ def flattened(gradient: Any, name: str = "") -> Iterator[tuple[str, Any]]:
 
 def recorder_of(namespace: Ops) -> Any:
     """Return `ops`, which record, and the functions `value` and `gradients` of a namespace: see backends/tape.py."""
-    if getattr(namespace, "backend", "numpy") == "torch":
+    namespace = as_ops(namespace)
+    if namespace.backend == "torch":
         from engram_ref.backends.torch.autograd import Recorder
 
         return Recorder(namespace)

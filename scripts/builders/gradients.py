@@ -71,7 +71,8 @@ def gates():
 def convolutions():
     """Yield the convolution after earlier taps, on inputs that are shorter than its span, and its next taps."""
     for title, (B, T, M, D, L, dilation), flags in (
-            ("batch", (2, 5, 2, 3, 4, 2), "batch odd-width history"), ("one-token", (1, 1, 2, 2, 4, 3), "one-token short"),
+            ("batch", (2, 5, 2, 3, 4, 2), "batch odd-width history"),
+            ("one-token", (1, 1, 2, 2, 4, 3), "one-token short"),
             ("short", (1, 3, 1, 5, 2, 4), "short"), ("kernel-1", (1, 4, 2, 2, 1, 3), "")):
         rng = rng_of(f"short_conv_vjp/{title}")
         a = {"x": rng.standard_normal((B, T, M, D)), "weight": rng.standard_normal((M, D, L)), "dilation": dilation,

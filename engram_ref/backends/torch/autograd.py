@@ -17,20 +17,6 @@ CONSTANT = {"rotate": ("angle",)}
 """Op -> float inputs without a gradient."""
 
 
-class StraightThrough(torch.autograd.Function):
-    """A rounded tensor whose gradient is passed to the tensor that was rounded."""
-
-    @staticmethod
-    def forward(ctx: Any, x: torch.Tensor, rounded: torch.Tensor) -> torch.Tensor:
-        """Return the rounded tensor."""
-        return rounded.clone()
-
-    @staticmethod
-    def backward(ctx: Any, upstream: torch.Tensor) -> tuple:        # type: ignore[override]
-        """Return upstream for the tensor that was rounded."""
-        return upstream, None
-
-
 class Recorder:
     """A namespace that remembers which rows of its tables are read, and gradients by autograd.
 

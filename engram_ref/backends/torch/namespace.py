@@ -12,7 +12,7 @@ import torch
 
 from engram_ref.backends.torch import arrays, basic, caches, canonical, codecs, experts, gate, hashing, kernels, tables
 from engram_ref.backends.torch._tensors import Constant, Parameters, tensors, torch_dtype
-from engram_ref.backends.torch.autograd import StraightThrough, vjp_of
+from engram_ref.backends.torch.autograd import vjp_of
 from engram_ref.checks import check_shapes
 from engram_ref.config import EngramConfig
 from engram_ref.ops.codecs import QUANTISE_FLOOR
@@ -39,9 +39,8 @@ class Small(Ops):
         return product * self.inverse_rms(hidden, eps)[..., 0] * self.inverse_rms(key, eps)[..., 0] / math.sqrt(D)
 
     def requantise(self, x: torch.Tensor, floor: float = QUANTISE_FLOOR) -> torch.Tensor:
-        """Torch version of ops.requantise; autograd passes the gradient straight through."""
-        result = super().requantise(x.detach(), floor)
-        return StraightThrough.apply(x, result) if x.requires_grad else result
+        """Torch version of ops.requantise; the gradient is passed straight through."""
+        return codecs.straight_through(x, super().requantise(x.detach(), floor))
 
     def routed_naive(self, parameters: Parameters, x: torch.Tensor, chosen: torch.Tensor,
                      weights: torch.Tensor) -> torch.Tensor:
