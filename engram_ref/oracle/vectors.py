@@ -21,7 +21,7 @@ from engram_ref.oracle.run import RUNNERS
 from engram_ref.oracle.streams import check_steps
 from engram_ref.oracle.structure import MANIFEST_FIELDS
 
-SCHEMA = 3
+SCHEMA = 4
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 """Folder of the vectors that ship with the package."""
 

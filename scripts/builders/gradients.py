@@ -49,8 +49,8 @@ def norms():
 def gates():
     """Yield the functions of one number at their special points, and the score in both forms."""
     edges = np.array(EDGES + FAR)
-    for op, argument, flags in (("signed_sqrt", "s", "clamp flat minus-zero"),
-                                ("copysign_sqrt", "s", "clamp flat minus-zero"), ("sigmoid", "x", "saturated"),
+    for op, argument, flags in (("signed_sqrt", "s", "clamp flat-zone minus-zero"),
+                                ("copysign_sqrt", "s", "clamp flat-zone minus-zero"), ("sigmoid", "x", "saturated"),
                                 ("silu", "x", "saturated"), ("sqrt_softplus", "z", "saturated")):
         x = np.array([30.0, -30.0, 0.5, -0.5, 0.0]) if op == "sqrt_softplus" else edges
         yield vjp_case(f"{op}_vjp/edges", flags, **{argument: x})

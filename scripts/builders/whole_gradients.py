@@ -57,7 +57,7 @@ def modules():
     yield module_case("short-kernel", "dead", config, 2, 4, "duplicates dead", dead)
     config = TRAINED["no-conv"]
     zeros = np.zeros((1, 2, config.n_branches, config.hidden_size))
-    yield module_case("no-conv", "zero-state", config, 1, 2, "clamp flat", hidden=zeros)
+    yield module_case("no-conv", "zero-state", config, 1, 2, "clamp flat-zone", hidden=zeros)
     config, parameters, hidden, rows = integer_case(4)
     upstream = rng_of("engram_gradients/v4.1-rounded upstream").standard_normal(hidden.shape).astype(np.float32)
     yield case("engram_gradients/v4.1-rounded", outputs=module_names(parameters, hidden), kind="f32",

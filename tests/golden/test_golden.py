@@ -244,7 +244,7 @@ def test_wrong_schema_error_has_a_hint(copied):
     (copied / MANIFEST).write_text(json.dumps(manifest | {"schema": SCHEMA + 1, "new": "field"}), encoding="utf-8")
     assert f"found format {SCHEMA + 1} (pip install -U engram_ref)" in error_of(copied)
     (copied / MANIFEST).write_text(json.dumps(manifest | {"schema": 2}), encoding="utf-8")
-    assert ("expected schema format 3, which this engram-ref reads, "
+    assert ("expected schema format 4, which this engram-ref reads, "
             "found format 2 (write a new kit with engram-ref kit DIR") in error_of(copied)
 
 

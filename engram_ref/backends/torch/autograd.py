@@ -88,5 +88,9 @@ def vjp_of(op: str) -> Callable[..., tuple]:
         return tuple({part: found[name, part] for part in x} if isinstance(x, Mapping) else found.get((name,))
                      for name, x in inputs.items())
 
-    vjp.__name__, vjp.__doc__ = f"{op}_vjp", f"Torch version of ops.{op}_vjp: autograd through {op}."
+    name = f"{op}_vjp"
+    vjp.__name__, vjp.__qualname__, vjp.__doc__ = name, f"Small.{name}", f"Torch version of ops.{name}, by autograd."
+    of_numpy, own = inspect.signature(getattr(NUMPY, name)), inspect.signature(vjp)
+    vjp.__signature__ = of_numpy.replace(                                           # type: ignore[attr-defined]
+        parameters=[own.parameters["self"], *of_numpy.parameters.values()])
     return vjp
