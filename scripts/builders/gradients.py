@@ -21,7 +21,7 @@ def vjp_case(name, flags="", exact=(), kind="f64", **arguments):
     vjp, op = name.split("/")[0], name.split("/")[0].removesuffix("_vjp")
     arguments = bf16(arguments)
     result = getattr(NUMPY, op)(**arguments)
-    upstream = bf16(rng_of(name).standard_normal(result.shape).astype(result.dtype))
+    upstream = bf16(rng_of(f"{name} upstream").standard_normal(result.shape).astype(result.dtype))
     found = getattr(NUMPY, vjp)(upstream, **arguments)
     inputs = list(inspect.signature(getattr(NUMPY, op)).parameters)
     outputs = [stage for parameter, part in zip(inputs, found, strict=False) for stage, _ in flattened(part, parameter)]

@@ -17,7 +17,9 @@ WORDS = {"B": "sequence", "T": "t", "S": "s", "M": "branch", "N": "shift", "N-1"
 """Axis letters of engram_ref/axes.py -> word in a description."""
 
 STATES = {"history": "B slot", "taps": "B L M D", "kept": "B T M D", "codes": "... W", "scales": "... block",
-          "result": "B T C", "next_history": "B slot"}
+          "result": "B T C", "next_history": "B slot", "hidden": "B T M D", "query_gain": "M D", "key_gain": "M D",
+          "conv_gain": "M D", "key_bias": "M D", "key_weight": "M out input", "value_weight": "out input",
+          "conv_weight": "M D L", "values": "row W"}
 """Axes of stages that are neither in engram_ref/stages.py nor documented as the answer of an op."""
 
 
