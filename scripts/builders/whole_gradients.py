@@ -4,6 +4,10 @@ from dataclasses import replace
 
 import numpy as np
 
+from engram_ref.backends.tape import NAMESPACE, Value, as_value, calls, gradients, values_of
+from engram_ref.model.engram import engram
+from engram_ref.model.transformer import forward
+from engram_ref.oracle.gradients import flattened
 from engram_ref.oracle.noise import FLOAT64, measure
 from engram_ref.oracle.run import call, convert
 from scripts.builders.emulated_rounding import integer_case
@@ -29,22 +33,21 @@ def module_case(label, title, config, B, T, flags, dead=None, **changed):
                 kind_of_case="gradients", **arguments)
 
 
-def gradient_names(parameters, tied=False):
-    """Return the names of the gradients in the order of a backward pass, from the last parameter to the first.
-
-    tied   whether the embedding is also the output projection: its gradient is then dense
-    """
-    names = []
-    for name, array in reversed(parameters.items()):
-        table = name.endswith("table") or (name == "embed.weight" and not tied)
-        if array.dtype.kind == "f" and not name.endswith("gate.bias"):      # a balancing bias has no gradient
-            names += [f"{name}.rows", f"{name}.values"] if table else [name]
-    return names
+def module_names(parameters, hidden, rows, config, dead, upstream):
+    """Return the names of a module's gradients."""
+    values = {name: as_value(array) for name, array in ({"hidden": hidden} | parameters).items()}
+    parameters = {name: values[name] for name in parameters}
+    return backward_order(engram(parameters, values["hidden"], rows, config, dead=dead, ops=NAMESPACE), values)
 
 
-def module_names(parameters, hidden, **others):
-    """Return the names of a module's gradients; that of the hidden state is the last one."""
-    return tuple(gradient_names({"hidden": hidden} | parameters))
+def backward_order(output, values):
+    """Return the names of the gradients in the order of a backward pass; a balancing bias has none."""
+    names = {value.key: name for name, value in values.items()
+             if isinstance(value, Value) and not name.endswith("gate.bias")}
+    inputs = [value for node in calls(output) for value, _ in values_of(node.inputs)]
+    order = dict.fromkeys(names[value.key] for value in inputs if value.key in names)
+    found = gradients(output, np.zeros(output.shape), {name: values[name] for name in order})
+    return tuple(stage for name in order for stage, _ in flattened(found[name], name))
 
 
 def modules():
@@ -60,15 +63,16 @@ def modules():
     yield module_case("no-conv", "zero-state", config, 1, 2, "clamp flat-zone", hidden=zeros)
     config, parameters, hidden, rows = integer_case(4)
     upstream = rng_of("engram_gradients/v4.1-rounded upstream").standard_normal(hidden.shape).astype(np.float32)
-    yield case("engram_gradients/v4.1-rounded", outputs=module_names(parameters, hidden), kind="f32",
-               truth=through_roundings, flags="rounding straight-through dialect", dialect="v4.1-like",
-               kind_of_case="gradients",
-               parameters=parameters, hidden=hidden, rows=rows, config=config, dead=None, upstream=upstream)
-
-
-def through_roundings(**arguments):
-    """Return the gradients in float64; only the roundings of the dialect are computed in float32."""
+    arguments = {"parameters": parameters, "hidden": hidden, "rows": rows, "config": config, "dead": None,
+                 "upstream": upstream}
     outputs = module_names(**arguments)
+    yield case("engram_gradients/v4.1-rounded", outputs=outputs, kind="f32",
+               truth=lambda **wide: through_roundings(outputs, wide),
+               flags="rounding straight-through dialect", dialect="v4.1-like", kind_of_case="gradients", **arguments)
+
+
+def through_roundings(outputs, arguments):
+    """Return the gradients in float64; only the roundings of the dialect are computed in float32."""
     run = lambda namespace: call("engram_gradients", convert(arguments, FLOAT64), outputs, namespace, FLOAT64, False)
     return measure(run, seed=0, samples=0)[0]
 
@@ -82,8 +86,9 @@ def models():
         ids, rng = random_ids(config, B, T), rng_of(f"forward_gradients/{title}")
         ids[:, -1] = ids[:, 0]
         dead = rng.random((B, T)) < 0.3 if "dead" in flags else None
-        outputs = ["loss", *gradient_names(parameters, config.backbone.tie_embeddings)]
-        yield case(name, outputs=outputs, flags=f"duplicates {flags}",
+        values = {key: as_value(array) for key, array in parameters.items()}
+        logits = forward(values, ids, config, dead=dead, absorbed="absorbed" in flags, ops=NAMESPACE)
+        yield case(name, outputs=("loss", *backward_order(logits, values)), flags=f"duplicates {flags}",
                    dialect=config.engram.name if config.engram else "", kind_of_case="gradients",
                    parameters=parameters, ids=ids, targets=rng.integers(0, VOCABULARY, (B, T)), config=config,
                    dead=dead, absorbed="absorbed" in flags)
