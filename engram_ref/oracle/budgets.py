@@ -6,6 +6,8 @@ from typing import Any
 
 import numpy as np
 
+from engram_ref.ops.updates import NEWTON_SCHULZ
+
 
 def summed(axes: str, *arrays: np.ndarray) -> int:
     """Return the number of products that an einsum adds per element."""
@@ -26,16 +28,18 @@ SUMS: dict[str, Callable[..., int]] = {
     "short_conv": lambda x, weight, *others, **named: weight.shape[-1],
     "log_normalise": lambda x, axis: x.shape[axis], "merge_branches": lambda X, form: X.shape[2],
     "sinkhorn": lambda logits, iterations, eps=0.0: 2 * iterations,
+    "bias_update": lambda bias, counts, rate, centred=False: len(counts),
+    "newton_schulz": lambda matrix, steps: 3 * len(NEWTON_SCHULZ[steps]) * max(matrix.shape[-2:]),
     "expert_weights": lambda scores, chosen, config: chosen.shape[-1],
     "routed_naive": lambda parameters, x, chosen, weights: chosen.shape[-1],
     "routed_grouped": lambda parameters, x, chosen, weights: chosen.shape[-1],
 }
-"""Op -> number of products in its sum; for sinkhorn, the number of divisions."""
+"""Op -> number of products in its sum; for sinkhorn, the number of divisions, for newton_schulz, in all its sums."""
 
 ELEMENTWISE = {
     "add": (0, 1), "multiply": (0, 2), "apply_gate": (0, 1), "write_single": (0, 1), "rms_norm": (0, 2),
     "effective_gain": (0, 1), "silu": (0, 1), "exp": (2, 2), "sigmoid": (2, 2), "sqrt_softplus": (2, 4),
-    "rotate": (2, 1), "signed_sqrt": (0, 1), "copysign_sqrt": (0, 1),
+    "adam_update": (4, 3), "muon_update": (2, 3), "rotate": (2, 1), "signed_sqrt": (0, 1), "copysign_sqrt": (0, 1),
 }
 """Op -> errors in units of u: relative to its inputs (exp and division may be off by 2 ulp), and relative to its
 result. Angles are exact inputs: they are float64 everywhere."""
@@ -45,6 +49,9 @@ ABSOLUTE = {"sigmoid": 0.5, "log_normalise": 1.0, "cross_entropy": 1.0}
 
 ALONE = {"angles": (0, 2), "frequencies": (0, 8), "softmax_scale": (0, 4), "yarn_mscale": (0, 4)}
 """Like ELEMENTWISE, for ops that have errors only as the op of a case: every composition computes them in float64."""
+
+UPDATES = ("adam_update", "muon_update")
+"""Ops whose rates are rounded too: 1 - beta, computed in float32, is off by 1 / (1 - beta) times more than beta."""
 
 MOVED = frozenset(f"{op}_vjp" for op in (
     "cast", "concatenate", "effective_gain", "next_taps", "read_single", "requantise", "reshape", "rotate",

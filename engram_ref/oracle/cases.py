@@ -8,8 +8,8 @@ import numpy as np
 from engram_ref.ops.namespace import Ops
 
 TOPICS = dict.fromkeys(("engram", "engram_residual", "engram_stream", "released_project", "released_gate",
-                        "released_conv", "engram_gradients"), "module") | dict.fromkeys(
-    ("forward", "forward_stream", "forward_gradients"), "model") | dict.fromkeys(
+                        "released_conv", "engram_gradients", "engram_steps"), "module") | dict.fromkeys(
+    ("forward", "forward_stream", "forward_gradients", "forward_steps"), "model") | dict.fromkeys(
     ("addressing", "addressing_stream", "stepper", "address", "address_layers"), "addressing")
 """Op -> topic, for ops that are not in the file of their topic."""
 

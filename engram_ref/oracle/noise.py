@@ -22,7 +22,7 @@ import numpy as np
 
 from engram_ref.ops.namespace import NUMPY, Ops
 from engram_ref.ops.vjp.tables import RowGradient
-from engram_ref.oracle.budgets import ALONE, ELEMENTWISE, MOVED, SUMS, budget
+from engram_ref.oracle.budgets import ALONE, ELEMENTWISE, MOVED, SUMS, UPDATES, budget
 from engram_ref.oracle.cases import Case, Vectors
 from engram_ref.oracle.run import Adapter, Stages, run
 from engram_ref.oracle.streams import STREAMS
@@ -63,12 +63,12 @@ class Noise:
             return x
         return x + self.u * (relative * np.abs(x) + absolute) * self.rng.standard_normal(x.shape)
 
-    def around_gradient(self, x: Any, relative: float) -> Any:
-        """Return the result of a VJP with random errors in each of its arrays."""
+    def around_each(self, x: Any, relative: float) -> Any:
+        """Return the result of a VJP or of an update with random errors in each of its arrays."""
         if isinstance(x, tuple):
-            return tuple(self.around_gradient(part, relative) for part in x)
+            return tuple(self.around_each(part, relative) for part in x)
         if isinstance(x, dict):
-            return {name: self.around_gradient(part, relative) for name, part in x.items()}
+            return {name: self.around_each(part, relative) for name, part in x.items()}
         if isinstance(x, RowGradient):
             return replace(x, values=self.around(x.values, relative))
         return self.around(x, relative)
@@ -143,8 +143,10 @@ def with_errors(name: str, function: Callable, ops: Ops, noise: Noise) -> Callab
             arguments = arguments[0], noise.eps
         if inputs:
             arguments = tuple(x if name == "rotate" and i else noise.around(x, inputs) for i, x in enumerate(arguments))
-        if name.endswith("_vjp"):
-            return noise.around_gradient(function(*owner, *arguments), result)
+        if name in UPDATES and noise.u:
+            arguments = tuple(float(noise.around(np.array(x), 1)) if isinstance(x, float) else x for x in arguments)
+        if name in UPDATES or name.endswith("_vjp"):
+            return noise.around_each(function(*owner, *arguments), result)
         compute = functools.partial(function, *owner)
         answer: Any = noise.decide(name, compute, *arguments) if name in DECISIONS else compute(*arguments)
         if any(answer is x for x in arguments):             # a gain that effective_gain returns unchanged

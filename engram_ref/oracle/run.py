@@ -11,7 +11,7 @@ from engram_ref.model.state import DecodeState
 from engram_ref.ops.namespace import CONSTANTS, Ops
 from engram_ref.oracle.cases import Case, Vectors
 from engram_ref.oracle.encoding import decode_all
-from engram_ref.oracle.gradients import flattened, model_gradients, module_gradients
+from engram_ref.oracle.gradients import flattened, model_gradients, model_steps, module_gradients, module_steps
 from engram_ref.oracle.streams import STREAMS, ModelStream, ModuleStream, play
 from engram_ref.trace import Trace, copied
 
@@ -223,5 +223,6 @@ RUNNERS: dict[str, Callable[..., object]] = {
     "forward_stream": run_model_stream, "released_project": run_released_project,
     "released_gate": run_released_gate, "released_conv": run_released_conv,
     "engram_gradients": module_gradients, "forward_gradients": model_gradients,
+    "engram_steps": module_steps, "forward_steps": model_steps,
 }
 """Functions for ops that are not plain functions; each takes a Setting, then the arguments."""
