@@ -94,8 +94,7 @@ def bias_update(bias: np.ndarray, counts: np.ndarray, rate: float, centred: bool
     >>> bias_update(np.zeros(3), np.array([1, 2, 3]), 0.5)
     array([ 0.5,  0. , -0.5])
     """
-    mean = counts.sum() / len(counts)
-    bias = bias + rate * ((counts < mean) * 1.0 - (counts > mean) * 1.0)
+    bias = bias + rate * np.sign(counts.sum() - len(counts) * counts)            # in integers, so the mean is exact
     return bias - bias.mean() if centred else bias
 
 
