@@ -29,7 +29,7 @@ from engram_ref.oracle.vectors import GOLDEN, SCHEMA  # noqa: E402
 from scripts.builders.planned import SEED, freeze  # noqa: E402
 
 AREAS = ("integers", "elementwise", "codecs", "attention", "experts", "branches", "modules", "composites", "models",
-         "solved", "gradients", "whole_gradients")
+         "solved", "gradients", "whole_gradients", "updates")
 
 
 def shortened(array):
