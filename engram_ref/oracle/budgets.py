@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from engram_ref.ops.updates import NEWTON_SCHULZ
+from engram_ref.ops.updates import FAST, NEWTON_SCHULZ
 
 
 def summed(axes: str, *arrays: np.ndarray) -> int:
@@ -44,8 +44,9 @@ ELEMENTWISE = {
 """Op -> errors in units of u: relative to its inputs (exp and division may be off by 2 ulp), and relative to its
 result. Angles are exact inputs: they are float64 everywhere."""
 
-ABSOLUTE = {"sigmoid": 0.5, "log_normalise": 1.0, "cross_entropy": 1.0}
-"""Op -> absolute error in units of u: 1 - sigmoid(-x) for a sigmoid, and logarithms of numbers near 1."""
+ABSOLUTE = {"sigmoid": 0.5, "log_normalise": 1.0, "cross_entropy": 1.0, "newton_schulz": sum(map(abs, FAST))}
+"""Op -> absolute error in units of u: 1 - sigmoid(-x) for a sigmoid, logarithms of numbers near 1, and the three terms
+of a polynomial of singular values near 1."""
 
 ALONE = {"angles": (0, 2), "frequencies": (0, 8), "softmax_scale": (0, 4), "yarn_mscale": (0, 4)}
 """Like ELEMENTWISE, for ops that have errors only as the op of a case: every composition computes them in float64."""

@@ -1,5 +1,7 @@
 """Update rules in the shipped vectors: torch.optim and the singular values agree, and a wrong rule is reported."""
 
+import inspect
+
 import numpy as np
 import pytest
 
@@ -13,8 +15,8 @@ from engram_ref.oracle.vectors import read
 from tests.ports import FLOAT32
 
 VECTORS = read()
-CASES = {case.name: case for case in VECTORS.cases if "update" in case.op or case.op in ("newton_schulz", "engram_steps",
-                                                                                         "forward_steps")}
+CASES = {case.name: case for case in VECTORS.cases
+         if "update" in case.op or case.op in ("newton_schulz", "engram_steps", "forward_steps")}
 
 
 def arguments_of(name):
@@ -70,6 +72,12 @@ def test_muon_from_singular_values(name):
 
 # Wrong rules
 
+def answers_of(name, ops, adapter):
+    """The answers of a namespace, in float32 with that adapter."""
+    narrow = lambda array: array.astype(np.float32) if adapter is FLOAT32 and array.dtype.kind == "f" else array
+    return {stage: narrow(array) for stage, array in run(CASES[name], VECTORS, ops, adapter, False).items()}
+
+
 def uncorrected(parameter, gradient, mean, square, step, *rates):
     return NUMPY.adam_update(parameter, gradient, mean, square, 10_000, *rates)
 
@@ -101,15 +109,20 @@ WRONG = {
 """Title -> op, its wrong version, and the stages of each case that must differ."""
 
 
+def positional(op, function):
+    """The function, called with all arguments of the op by position."""
+    signature = inspect.signature(getattr(NUMPY, op))
+    return lambda *arguments, **named: function(*signature.bind(*arguments, **named).args)
+
+
 @pytest.mark.parametrize("adapter", [Adapter(), FLOAT32], ids=["float64", "float32"])
 @pytest.mark.parametrize("title", WRONG)
 def test_a_wrong_rule_is_reported(title, adapter):
     op, wrong, expected = WRONG[title]
     for name, stages in expected.items():
-        answer = lambda ops: {stage: array.astype(np.float32) if adapter is FLOAT32 and array.dtype.kind == "f" else
-                              array for stage, array in run(CASES[name], VECTORS, ops, adapter, False).items()}
-        assert failed(name, answer(NUMPY)) == []
-        assert set(stages) <= set(failed(name, answer(backends.replace(NUMPY, **{op: wrong}))))
+        assert failed(name, answers_of(name, NUMPY, adapter)) == []
+        namespace = backends.replace(NUMPY, **{op: positional(op, wrong)})
+        assert set(stages) <= set(failed(name, answers_of(name, namespace, adapter)))
 
 
 def test_batches_of_the_steps_read_different_rows():
