@@ -41,6 +41,8 @@ def adam():
                      **ADAM | {"eps": eps})
     rng = rng_of("lazy_adam_update/rows")
     table, mean = rng.standard_normal((2, 7, 3))
+    yield update("replace_rows/three", "stale-rows", table=table, rows=np.array([6, 0, 3]), values=mean[:3],
+                 exact=("output",))
     yield update("lazy_adam_update/rows", "stale-rows", ("table", "mean", "square"), table=table,
                  rows=np.array([1, 2, 5]), values=rng.standard_normal((3, 3)), mean=mean, square=rng.random((7, 3)),
                  step=2, **ADAM)

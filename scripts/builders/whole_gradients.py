@@ -16,8 +16,9 @@ from scripts.builders.modules import CONFIGS, module_arguments
 from scripts.builders.planned import case, rng_of
 from scripts.builders.small_models import DENSE, FULL, HEAD, PLAIN, VOCABULARY, random_ids, random_model
 
-TRAINED = {label: replace(config, table_codec="fp32") for label, config in CONFIGS.items()}
-"""Tables are trained in the format of the weights: codes have no gradient."""
+TRAINED = {label: replace(config, table_codec="fp32", hidden_size=max(2, config.hidden_size))
+           for label, config in CONFIGS.items()}
+"""Tables are trained in the format of the weights: codes have no gradient. A norm of one channel has none either."""
 
 
 def module_case(label, title, config, B, T, flags, dead=None, **changed):

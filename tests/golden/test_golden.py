@@ -29,7 +29,6 @@ NO_CASE = {
     **dict.fromkeys(("check_ids", "check_rows", "check_together"), "only raises; tested with invalid arguments"),
     **dict.fromkeys(("as_array", "as_int64", "constant", "dtype_name", "first_non_finite", "to_numpy", "zeros"),
                     "creates or converts arrays; computes nothing"),
-    "replace_rows": "copies rows; a part of lazy_adam_update, which has a case",
     **dict.fromkeys(("add", "cast", "einsum", "exp", "multiply", "repeat", "reshape", "split", "stack", "tail", "take"),
                     "an operation of the array library; used by ops that have cases"),
     **dict.fromkeys(("log_normalise", "merge_branches", "sqrt_softplus", "zero_dead"),
