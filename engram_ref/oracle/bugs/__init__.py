@@ -27,7 +27,7 @@ from engram_ref.addressing import Addressing
 from engram_ref.errors import check_name
 from engram_ref.layout import module_order
 from engram_ref.ops.namespace import NUMPY, Ops
-from engram_ref.oracle.bugs import addresses, backbone, constants, history, storage, values
+from engram_ref.oracle.bugs import addresses, backbone, constants, gradients, history, storage, updates, values
 from engram_ref.oracle.streams import STREAMS
 
 
@@ -36,8 +36,8 @@ class Bug:
     """One mistake.
 
     changes    target -> wrong implementation, as described in the module docstring
-    stage      the first stage of a trace that differs, or the answer of a small op
-    dialects   the gates of presets.GATES for which it matters, such as "demo"; empty for bugs of the backbone
+    stage      the first stage of a trace that differs, or the answer of a small op; the op of a gradient or an update
+    dialects   the gates of presets.GATES for which it matters, such as "demo"; empty for bugs of backbone and training
     symptom    what the author of the port observes
     cause      what the port computes instead
     seen       where it was found: repositories and numbers, or "class of bug" without a public example
@@ -55,7 +55,7 @@ class Bug:
 
 
 _CATALOGUE = json.loads(Path(__file__).with_name("catalogue.json").read_text(encoding="utf-8"))
-_CHANGES = {name: changes for file in (constants, addresses, history, storage, values, backbone)
+_CHANGES = {name: changes for file in (constants, addresses, history, storage, values, backbone, gradients, updates)
             for name, changes in file.CHANGES.items()}
 
 BUGS: dict[str, Bug] = {name: Bug(name, _CHANGES[name], **entry | {"dialects": tuple(entry["dialects"])})

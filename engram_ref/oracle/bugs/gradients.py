@@ -1,0 +1,186 @@
+"""Wrong gradients: one term is missing or wrong."""
+
+import numpy as np
+
+from engram_ref.ops.vjp.basic import summed
+from engram_ref.ops.vjp.tables import RowGradient
+
+
+def part(i, change):
+    """Return a VJP with one other gradient: change(the right one, upstream, *inputs) for input number i."""
+    def wrong(original, upstream, *inputs):
+        right = original(upstream, *inputs)
+        return *right[:i], change(right[i], upstream, *inputs), *right[i + 1 :]
+    return wrong
+
+
+def zeros(right, *rest):
+    return np.zeros_like(right)
+
+
+# norm
+
+def norm_with(mean_of):
+    """Return rms_norm_vjp with another mean in the second term: mean_of(x, upstream, gain) [..., 1]."""
+    def wrong(original, upstream, x, gain, eps):
+        r = original.__self__.inverse_rms(x, eps)
+        of_x = r * upstream * gain - x * r**3 * mean_of(x, upstream, gain)
+        return of_x, *original(upstream, x, gain, eps)[1:]
+    return wrong
+
+
+def gain_without_r(original, upstream, x, gain, eps):
+    return original(upstream, x, gain, eps)[0], summed(upstream * x, gain.shape), None
+
+
+def gain_of_the_last_token(original, upstream, x, gain, eps):
+    each = upstream * x * original.__self__.inverse_rms(x, eps)
+    return original(upstream, x, gain, eps)[0], each.reshape(-1, *gain.shape)[-1], None
+
+
+def power_2(original, upstream, x, eps):
+    return -upstream * original.__self__.inverse_rms(x, eps) ** 2 * x / x.shape[-1], None
+
+
+# gate
+
+def both_roots(wrong):
+    return {"signed_sqrt_vjp": wrong, "copysign_sqrt_vjp": wrong}
+
+
+def slope_in_the_clamp(original, upstream, s):
+    return (upstream * 0.5 / np.sqrt(np.maximum(np.abs(s), s.dtype.type(1e-6))),)
+
+
+def norm_is_constant(i):
+    """Return factored_score_vjp without the second term of hidden (0) or key (1)."""
+    def wrong(right, upstream, *inputs, ops):
+        gains, eps = inputs[2] * inputs[3], inputs[4]
+        r = ops.inverse_rms(inputs[0], eps) * ops.inverse_rms(inputs[1], eps) / inputs[0].shape[-1] ** 0.5
+        return (upstream[..., None] * r * gains * inputs[1 - i]).astype(right.dtype)
+    return lambda original, *arguments: part(i, lambda *a: wrong(*a, ops=original.__self__))(original, *arguments)
+
+
+# convolution
+
+def from_earlier_outputs(original, upstream, x, *rest):
+    return original(upstream[:, ::-1], x, *rest)[0][:, ::-1], *original(upstream, x, *rest)[1:]
+
+
+# tables and products
+
+def overwritten(original, upstream, table, *places):
+    """Keeps the last of several gradients of one row."""
+    right, *others = original(upstream, table, *places)
+    dense = np.zeros(right.shape, dtype=upstream.dtype)
+    dense[sum(places).reshape(-1)] = upstream.reshape(-1, right.shape[-1])
+    return RowGradient(right.rows, dense[right.rows], right.shape), *others
+
+
+def bias_of_the_last_token(right, upstream, *inputs):
+    return None if right is None else upstream.reshape(-1, upstream.shape[-1])[-1]
+
+
+def without_products_by_head(original, upstream, axes, *arrays):
+    """Gives no gradient to the up-projections, the operands with three axes of head, channel and latent."""
+    return None, *(0 * right if array.ndim == 3 else right
+                   for right, array in zip(original(upstream, axes, *arrays)[1:], arrays, strict=True))
+
+
+# experts
+
+def constant_total(right, upstream, scores, chosen, config):
+    total = np.take_along_axis(scores, chosen, axis=-1).sum(axis=-1, keepdims=True) if config.norm_topk_prob else 1
+    gradient = np.zeros_like(scores)
+    np.put_along_axis(gradient, chosen, upstream * config.routed_scaling_factor / total, axis=-1)
+    return gradient
+
+
+def unscaled(right, upstream, scores, chosen, config):
+    return right / right.dtype.type(config.routed_scaling_factor)
+
+
+def both_routed(wrong):
+    """Changes both forms; routed_naive_vjp calls routed_grouped_vjp."""
+    return {"routed_grouped_vjp": wrong}
+
+
+def gated_path_only(original, upstream, x, w1, w2, w3):
+    of_x, of_w1, *rest = original(upstream, x, w1, w2, w3)
+    ops = original.__self__
+    of_u = (upstream @ w2) * ops.silu(ops.linear(x, w1))
+    return of_x - of_u @ w3, of_w1, *rest
+
+
+# hyper-connections
+
+def last_half_step(original, upstream, logits, iterations, eps):
+    p = original.__self__.sinkhorn(logits, iterations, eps)
+    return p * (upstream - np.sum(upstream * p, axis=-1, keepdims=True)), None, None
+
+
+def columns_constant(original, upstream, logits, iterations, eps):
+    """Differentiates the half-steps along rows only."""
+    p = original.__self__.sinkhorn(logits, iterations, eps)
+    gradient = upstream * p
+    for _ in range(iterations):
+        gradient = gradient - p * gradient.sum(axis=-1, keepdims=True)
+    return gradient, None, None
+
+
+def first_branch(original, upstream, x, n_branches):
+    return upstream[:, :, 0], None
+
+
+CHANGES = {
+    "norm-vjp-r-constant": {"rms_norm_vjp": norm_with(lambda x, upstream, gain: 0)},
+    "norm-vjp-gain-outside": {"rms_norm_vjp": norm_with(
+        lambda x, upstream, gain: gain * np.mean(upstream * x, axis=-1, keepdims=True))},
+    "gain-vjp-unnormalised": {"rms_norm_vjp": gain_without_r},
+    "gain-vjp-last-token": {"rms_norm_vjp": gain_of_the_last_token},
+    "inverse-rms-vjp-power-2": {"inverse_rms_vjp": power_2},
+
+    "root-vjp-no-slope": both_roots(lambda original, upstream, s: (upstream,)),
+    "clamp-vjp-slope": both_roots(slope_in_the_clamp),
+    "sigmoid-vjp-one-factor": {"sigmoid_vjp": lambda original, upstream, x: (upstream * original.__self__.sigmoid(x),)},
+    "dead-vjp-not-zero": {"zero_dead_vjp": lambda original, upstream, alpha, dead: (upstream, None)},
+    "score-vjp-unscaled": {"score_vjp": lambda original, upstream, query, key: (
+        upstream[..., None] * key, upstream[..., None] * query)},
+    "score-vjp-query-norm-constant": {"factored_score_vjp": norm_is_constant(0)},
+    "score-vjp-key-norm-constant": {"factored_score_vjp": norm_is_constant(1)},
+    "value-vjp-one-branch": {"apply_gate_vjp": part(1, lambda right, upstream, alpha, value: (
+        alpha[:, :, 0, None] * upstream[:, :, 0]))},
+
+    "conv-vjp-weight-reversed": {"short_conv_vjp": part(1, lambda right, *rest: right[..., ::-1])},
+    "conv-vjp-earlier-outputs": {"short_conv_vjp": from_earlier_outputs},
+    "conv-vjp-taps-constant": {"short_conv_vjp": part(3, zeros)},
+    "silu-vjp-no-product": {"silu_vjp": lambda original, upstream, x: (upstream * original.__self__.sigmoid(x),)},
+    "conv-vjp-silu-missing": {"conv_silu_vjp": lambda original, *arguments: original.__self__.short_conv_vjp(
+        *arguments)},
+
+    "scatter-overwrites": {"gather_vjp": overwritten, "embed_vjp": overwritten},
+    "bias-vjp-last-token": {"linear_vjp": part(2, bias_of_the_last_token)},
+
+    "softmax-vjp-no-sum": {"softmax_vjp": lambda original, upstream, scores, allowed: (
+        upstream * original.__self__.softmax(scores, allowed), None)},
+    "softmax-vjp-unmasked": {"softmax_vjp": lambda original, upstream, scores, allowed: original(upstream, scores)},
+    "rotate-vjp-forwards": {"rotate_vjp": lambda original, upstream, x, angle: original(upstream, x, -angle)},
+    "up-projection-vjp-zero": {"einsum_vjp": without_products_by_head},
+
+    "weights-vjp-total-constant": {"expert_weights_vjp": part(0, constant_total)},
+    "weights-vjp-unscaled": {"expert_weights_vjp": part(0, unscaled)},
+    "router-vjp-missing": both_routed(part(3, zeros)),
+    "swiglu-vjp-one-path": {"swiglu_vjp": gated_path_only},
+    "sqrt-softplus-vjp-no-root": {"sqrt_softplus_vjp": lambda original, upstream, z: (
+        upstream * original.__self__.sigmoid(z),)},
+
+    "sinkhorn-vjp-last-step": {"sinkhorn_vjp": last_half_step},
+    "sinkhorn-vjp-rows-only": {"sinkhorn_vjp": columns_constant},
+    "normalise-vjp-no-sum": {"log_normalise_vjp": lambda original, upstream, *rest: (upstream, None)},
+    "expand-vjp-one-branch": {"expand_vjp": first_branch},
+    "merge-vjp-undivided": {"merge_branches_vjp": lambda original, upstream, X, form: original(upstream, X, "sum")},
+
+    "cross-entropy-vjp-no-one": {"cross_entropy_vjp": lambda original, upstream, logits, targets: (
+        original.__self__.softmax(logits) * upstream[..., None], None)},
+}
+"""Bug -> target -> wrong implementation."""
