@@ -5,7 +5,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 
-from engram_ref.backends import BACKENDS, RECORDING, load
+from engram_ref.backends import BACKENDS, load
 from engram_ref.cli.terminal import BOLD, progress_line, style, width, wrap
 from engram_ref.oracle.check.difference import worst
 from engram_ref.oracle.check.judge import StageResult

@@ -43,7 +43,7 @@ def test_a_step_that_does_not_fit_is_refused_before_it_runs(monkeypatch):
     parameters = initialise(config, np.random.default_rng(1), np.float64)
     monkeypatch.setattr(memory, "available", lambda: 2**20)
     assert check_step(parameters, config, 1, 4) < 2**21
-    with pytest.raises(InputError, match="batch: expected a step that fits in 0.0 GiB of memory, found 1000 x 90"):
+    with pytest.raises(InputError, match=r"a step that fits in 0\.0 GiB of memory, found 1000 x 90"):
         check_step(parameters, config, 1000, 90)
 
 
