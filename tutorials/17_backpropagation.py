@@ -9,8 +9,8 @@
 # - check a gradient with finite differences, and choose their step.
 #
 # You need Python and derivatives. Of Engram you need only this much: a *table* has rows of numbers, a *hash* computes
-# from the last few tokens (an *n-gram*) which rows are read, and the rows are learned. [Tutorial
-# 01](01_why_lookup.md) gives an overview.
+# from the last few tokens (an *n-gram*) which rows are read, and the rows are learned. [Tutorial 01](01_why_lookup.md)
+# gives an overview.
 #
 # ## What a gradient is
 #
@@ -71,8 +71,8 @@ assert gradient.rows.tolist() == [1, 4] and gradient.values.tolist() == [[10, 20
 #
 # $$ \frac{\partial L}{\partial E[r]} = \sum_{(t,\,c)\,:\;\mathrm{row}(t,c)\, =\, r} \text{upstream}_{t,c} $$
 #
-# The sum runs over all positions $t$ and columns $c$ (tables) that read row $r$. A common bug is to add with an
-# indexed assignment. It reads each row once, adds, and stores; of several values for one row, only the last survives:
+# The sum runs over all positions $t$ and columns $c$ (tables) that read row $r$. A common bug is to add with an indexed
+# assignment. It reads each row once, adds, and stores; of several values for one row, only the last survives:
 
 # %%
 overwritten = np.zeros_like(table)
@@ -168,14 +168,27 @@ assert ((change > 0) == (other == great)).all() and (change > 0).sum() == 1
 # %% [markdown]
 # One of the eight rows of the other n-gram has moved, although that n-gram did not occur in the step. If both occur,
 # their gradients are added. If they pull in different directions, the row becomes a compromise, weighted by how often
-# each is read. This is one reason for using several tables: in
-# the other seven rows the two n-grams are independent.
+# each is read. This is one reason for using several tables: in the other seven rows the two n-grams are independent.
 #
 # ## From the loss to the rows
 #
-# Now the whole module. In the text below the phrase "Alexander the Great" occurs twice. The hidden state $h$ and the
-# target $Z$ are random. The loss is $L = \frac12 \sum (Y - Z)^2$, where $Y$ is the module's output. The *trace* records
-# every intermediate array.
+# Now the whole module. It concatenates the rows of a position to a *memory* $e$, and projects it to a *value* $v$, the
+# content, and to *keys* $k$. A score compares each key with the model's current state $H$, and the *gate* $\alpha$
+# decides how much of the value is added. The model has four states per position, the *branches*; each has its own key
+# and gate, and the upper index $m$ denotes the branch:
+#
+# $$
+# \begin{align*}
+# k^{(m)} = W_K^{(m)} e, \qquad & v = W_V e \\
+# s^{(m)} = \langle \mathrm{RMSNorm}(H^{(m)}), \mathrm{RMSNorm}(k^{(m)}) \rangle / \sqrt D, \qquad
+#     & \alpha^{(m)} = \mathrm{gate}(s^{(m)}) \\
+# u^{(m)} = \alpha^{(m)} v, \qquad & Y = \mathrm{SiLU}(\mathrm{conv}(\mathrm{RMSNorm}(u))) + u
+# \end{align*}
+# $$
+#
+# ([Tutorial 05](05_gate.md) explains the gate, [06](06_short_conv.md) the convolution.) In the text below, the phrase
+# "Alexander the Great" occurs twice. The state $H$ and a target $Z$ are random, and the loss is $L = \frac12 \sum (Y -
+# Z)^2$. The *trace* records every intermediate array.
 
 # %%
 text = "Alexander the Great rode Bucephalus. Nobody else could. Alexander the Great won."
@@ -184,25 +197,24 @@ T, M, D = rows.shape[1], tiny.n_branches, tiny.hidden_size
 hidden, Z = rng.standard_normal((2, 1, T, M, D))
 trace = Trace()
 Y = engram(parameters, hidden, rows, tiny, trace=trace)
-e, k, v, s, alpha, u, x = (trace[name] for name in
-                           ("memory", "key", "value", "score", "gate", "gated", "conv_norm"))
+k, v, s, alpha, u, x = (trace[name] for name in ("key", "value", "score", "gate", "gated", "conv_norm"))
 print(trace)
 
 # %% [markdown]
-# We go backwards, one step of the module at a time. A name such as `dY` denotes $\partial L/\partial Y$. In all
-# formulas a branch $m$ is one of four parallel copies of the state. The first two steps:
+# We go backwards, one step of the module at a time. A name such as `dY` denotes $\partial L/\partial Y$. The first two
+# gradients are
 #
 # $$
 # \begin{align*}
-# L = \tfrac12 \textstyle\sum (Y - Z)^2 \qquad & dY = Y - Z \\
-# Y = \mathrm{SiLU}(\mathrm{conv}(x)) + u, \quad x = \mathrm{RMSNorm}(u) \qquad
-#    & du = dY + \text{the part through the convolution}
+# dY &= Y - Z \\
+# du &= dY + \text{the gradient that passes through the convolution}
 # \end{align*}
 # $$
 #
-# $u$ is used twice, so it has two gradients, which are added. The convolution at position $t$ reads the positions $t$,
-# $t-3$, $t-6$ and $t-9$ ([tutorial 06](06_short_conv.md)). Backwards the direction is reversed: a vector at $t$ affects
-# the outputs at $t$, $t+3$, $t+6$ and $t+9$, and receives a gradient from each of them.
+# $u$ is used twice in $Y$, so it has two gradients, which are added. The convolution at position $t$ reads the
+# positions $t$, $t-3$, $t-6$ and $t-9$ ($x$ below is its input, $\mathrm{RMSNorm}(u)$). Backwards the direction is
+# reversed: a vector at $t$ affects the outputs at $t$, $t+3$, $t+6$ and $t+9$, and receives a gradient from each of
+# them.
 
 # %%
 span, kernel = np.zeros((1, tiny.conv_span, M, D)), parameters["conv_weight"]
@@ -234,11 +246,11 @@ assert reached.tolist() == [3, 6, 9, 12]
 # ### Through the gate
 #
 # The demo's gate is $\alpha = \sigma(r)$ with the signed root $r = \mathrm{sign}(s) \sqrt{\max(|s|, 10^{-6})}$ of the
-# score $s$ ([tutorial 05](05_gate.md)). Each of the two functions contributes a factor:
+# score $s$. Each of the two functions contributes a factor:
 #
 # $$
 # ds = d\alpha \cdot \alpha\,(1 - \alpha) \cdot
-# \begin{cases} \dfrac{1}{2\sqrt{|s|}} & |s| \ge 10^{-6} \\[2ex] 0 & |s| < 10^{-6} \end{cases}
+# \begin{cases} \dfrac{1}{2\sqrt{|s|}} & \text{if } |s| \ge 10^{-6} \\ 0 & \text{if } |s| < 10^{-6} \end{cases}
 # $$
 #
 # Inside the clamp the gate is flat, so no gradient passes. At its edge the factor of the root is largest; at exactly
@@ -313,8 +325,8 @@ assert (dE.rows[at] == first).all() and np.allclose(dE.values[at], pieces[0, 2] 
 # the sum of the pieces from positions 2 and 15.
 #
 # What remains if the gate is flat? A state of zeros has the score 0, inside the clamp. Then nothing passes through the
-# gate at that position, but the gradient through the value does not depend on the slope of the gate, and the rows still
-# learn:
+# gate at that position, but the gradient through the value does not depend on the slope of the gate, and the rows are
+# still trained:
 
 # %%
 blank = hidden.copy()
@@ -375,12 +387,12 @@ assert np.array_equal(tape.NAMESPACE.add(output, 1.0).array, Y + 1)
 # formula it is $\frac{h}{2} f''$ for the forward and $\frac{h^2}{6} f'''$ for the central difference. It grows with
 # $h$. The *rounding* error comes from the computation of $f$. In float64 a result has a relative error of about $u =
 # 2^{-53} \approx 10^{-16}$, and this error is divided by $h$, so it grows as $h$ *shrinks*. If $f$, $f''$ and $f'''$
-# are of similar size, the sum of both errors is smallest near
+# are of similar size, the sum of both errors is about $h + u/h$ or $h^2 + u/h$, and the best steps are
 #
 # $$
 # \begin{align*}
-# \text{forward:} \quad & h + \frac{u}{h} \text{ is smallest at } h = u^{1/2} \approx 10^{-8} \\
-# \text{central:} \quad & h^2 + \frac{u}{h} \text{ is smallest near } h = u^{1/3} \approx 5 \cdot 10^{-6}
+# \text{forward:} \quad & h \approx u^{1/2} \approx 10^{-8} \\
+# \text{central:} \quad & h \approx u^{1/3} \approx 5 \cdot 10^{-6}
 # \end{align*}
 # $$
 
@@ -430,12 +442,12 @@ ax.loglog(steps, forward, marker="s", markersize=3, color="C1", linestyle="--", 
 ax.loglog(steps, central, marker="o", markersize=3, color="C0", linestyle="-", label="central difference")
 for exponent, label in ((1 / 2, "$u^{1/2}$"), (1 / 3, "$u^{1/3}$")):
     ax.axvline(unit**exponent, color="C5", linestyle=":", linewidth=1)
-    ax.text(unit**exponent * 1.25, 2e-2, label, fontsize=9)
+    ax.text(unit**exponent * 1.25, 2e-10, label, fontsize=9)
 ax.text(2.5e-11, 2e-6, "rounding:\n$u/h$", fontsize=9, va="top")
 ax.text(1.2e-4, 3e-7, "truncation:\n$h^2$", fontsize=9, va="top")
 ax.set(xlabel="step h", ylabel="relative error of the derivative", ylim=(1e-10, 1e-1),
        title="The best central step is near the cube root of the rounding error")
-ax.legend(loc="upper center", fontsize=8)
+ax.legend(loc="upper left", fontsize=8)
 fig.set_label("Error of a derivative against the step, both axes logarithmic. The central difference forms a V: the "
               "error falls as 1/h to about 1e-9 near a step of 1e-6, then rises as the square of h. The forward "
               "difference has its lowest error, near 2e-7, at a step near 1e-8, then rises in proportion to h.")
