@@ -86,15 +86,20 @@ ERRORS = {"select_experts": {"an error"}}
 """Ops whose wrong results make the model raise in some cases."""
 
 
+NOT_IN_MODELS = {("torch", "address_layers")}
+"""Overrides that no case in CASES calls, unlike those of another backend: Numba's `address` calls `address_layers`."""
+
+
 @pytest.mark.parametrize("name, kind, op", [(name, *own) for name in ("numba", "torch") for own in own_ops(name)],
                          ids=lambda part: getattr(part, "__name__", part))
 def test_wrong_op_is_detected(name, kind, op, vectors, monkeypatch):
     namespace, traced = load(name), kind.__name__ != "Fused" and op not in WITHOUT_A_TRACE
+    in_models = op in NAMES and (name, op) not in NOT_IN_MODELS
     chosen = replace(vectors, cases=tuple(case for case in vectors.cases if case.op == op
-                                          or (case.name in CASES and op in NAMES)))
+                                          or (case.name in CASES and in_models)))
     assert all(verified(case, chosen, namespace, traced).ok for case in chosen.cases[-3:])
     reported = stages_reported(kind, op, chosen, namespace, monkeypatch, traced)
     whole = {stage for case, stage in reported if case in CASES}
     assert reported, f"no shipped case detects a wrong {op}"
-    assert bool(whole) == (op in NAMES), reported
+    assert bool(whole) == in_models, reported
     assert whole - ERRORS.get(op, set()) <= set(NAMES.get(op, "").split()), reported
