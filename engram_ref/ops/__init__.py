@@ -1,8 +1,8 @@
 """The definition of Engram and its backbone in NumPy, one idea per file.
 
 Reading order: first Engram (canonical, primes, hashing, codecs, tables, linear, norm, gate, conv, composite), then the
-backbone (rope, attention, experts, branches, caches, loss, sampling), then training (vjp, updates), last the supporting
-files (basic, arrays, record, small, namespace).
+backbone (rope, attention, experts, branches, caches, loss, sampling, updates), last the supporting files (basic,
+arrays, record, small, namespace). The folder vjp has the gradients of the ops, in files of the same names.
 
 Formulas are plain functions. An op that calls other ops is a method, so that each of these calls goes through the
 namespace that the method belongs to: see namespace.py. The names below are the members of `NAMESPACE`, NumPy's.

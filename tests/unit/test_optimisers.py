@@ -151,7 +151,7 @@ def test_zero_matrix_and_zero_gradient():
 
 
 def test_first_step_of_adam_is_the_learning_rate():
-    """The corrected means are g and g^2, so every number moves by lr, whatever the size of its gradient."""
+    """The corrected means are g and g^2, so every number moves by lr, however small its gradient is."""
     new = Adam(0.01, eps=0.0).step({"b": np.zeros(3)}, {"b": np.array([1e-9, -1.0, 1e5])})
     assert np.abs(new["b"] - [-0.01, 0.01, -0.01]).max() <= CLOSE
 
