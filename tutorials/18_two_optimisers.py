@@ -181,11 +181,11 @@ assert errors[0] < 1e-12 and errors[1] > 0.1
 # %% [markdown]
 # ### The same learning rate for both
 #
-# $U V^T$ has at most $\min(A, B)$ singular values for a matrix with $A$ rows and $B$ columns, all of them 1, so the
-# root mean square of its elements is $1/\sqrt{\max(A, B)}$: the larger the matrix, the smaller the elements. With
-# `scale="rms"` Muon multiplies by $0.2 \sqrt{\max(A, B)}$ (the hybrid by $0.18 \sqrt{\max(A, B)}$, as in DeepSeek-V4).
-# Then the root mean square of an update is about 0.2 for every shape. That is a typical size of Adam's updates, so both
-# optimisers can use the same learning rate and decay.
+# A matrix with $A$ rows and $B$ columns has $\min(A, B)$ singular values. If all of them are 1, the root mean square of
+# the elements is $1/\sqrt{\max(A, B)}$. So the larger the matrix, the smaller the elements. With `scale="rms"` Muon
+# multiplies by $0.2 \sqrt{\max(A, B)}$ (the hybrid by $0.18 \sqrt{\max(A, B)}$, as in DeepSeek-V4). Then the root mean
+# square of an update is about 0.2 for every shape. That is a typical size of Adam's updates, so both optimisers can use
+# the same learning rate and decay.
 
 # %%
 for shape in ((16, 64), (64, 16), (256, 256)):
@@ -358,7 +358,7 @@ for group, names in names_by_group(declared.values()).items():
 assert counts["matrix"] > 2 * counts["table"] > 100 * counts["vector"] and TABLE_RATE == 5
 
 # %% [markdown]
-# "Statistics", such as the biases that balance the load of the experts, have no gradient and belong to no group.
+# The biases that balance the load of the experts have no gradient and belong to no group.
 #
 # ## How the versions differ
 #
