@@ -139,12 +139,13 @@ def memory(rows: np.ndarray) -> np.ndarray:
 
 help_text = "\n".join(topics[name] for name in sorted(topics))
 help_ids, help_rows = vocabulary.encode(help_text), rows_of(help_text)
-great = rows_of("Alexander the Great")[-1]                 # [C]: four tables of 2-grams, four of 3-grams
+great = rows_of("Alexander the Great")[-1]                 # [C]: four 2-grams, four 3-grams
 shared = (help_rows[:, :K] == great[:K]).sum(axis=1)       # in how many tables of 2-grams
 ends = np.flatnonzero(shared[1:] == 1) + 1                 # where a colliding 2-gram ends
 canonical = vocabulary.canonical[help_ids]
 colliding = {(canonical[t - 1], canonical[t]): t for t in ends}
-texts = {vocabulary.text(int(help_ids[t - 1])) + vocabulary.text(int(help_ids[t])): t for t in colliding.values()}
+texts = {"".join(vocabulary.text(int(i)) for i in help_ids[t - 1 : t + 1]): t
+         for t in colliding.values()}
 words = [pair for pair in texts if pair.replace(" ", "").isalpha() and pair.count(" ") == 2]
 print(f"{len(colliding)} 2-grams share one row with 'the Great', such as", *map(repr, words[:3]))
 assert len(colliding) > 80 and shared.max() == 1
@@ -158,8 +159,8 @@ target = rng.standard_normal(tiny.memory_width)
 of_memory = memory(great[None])[0] - target                # the gradient, one part per row
 other = help_rows[texts[words[0]]]                         # the rows of a colliding 2-gram
 before = memory(other[None])[0]
-step = ops.gather_vjp(of_memory.reshape(1, 1, tiny.columns, -1), parameters["table"], great[None, None],
-                      parameters["column_offsets"])[0]
+step = ops.gather_vjp(of_memory.reshape(1, 1, tiny.columns, -1), parameters["table"],
+                      great[None, None], parameters["column_offsets"])[0]
 parameters["table"] = parameters["table"] - step.dense()
 change = np.abs(memory(other[None])[0] - before).reshape(tiny.columns, -1).max(axis=1)
 print("'the Great' at its target:", np.allclose(memory(great[None])[0], target))
@@ -199,7 +200,8 @@ T, M, D = rows.shape[1], tiny.n_branches, tiny.hidden_size
 hidden, Z = rng.standard_normal((2, 1, T, M, D))
 trace = Trace()
 Y = engram(parameters, hidden, rows, tiny, trace=trace)
-k, v, s, alpha, u, x = (trace[name] for name in ("key", "value", "score", "gate", "gated", "conv_norm"))
+k, v, s, alpha, u, x = (trace[name] for name in
+                        ("key", "value", "score", "gate", "gated", "conv_norm"))
 print(trace)
 
 # %% [markdown]
@@ -312,10 +314,12 @@ def length(array: np.ndarray, t: int) -> float:
 
 chain = {"dY": dY, "du": du, "dalpha": dalpha, "ds": ds, "dk": dk, "dv": dv,
          "de through the value": by_value, "de through the gate": by_gate, "de": de}
+print(f"{'gradient':22}{'shape':14}length at the first 'Great'")
 for name, array in chain.items():
-    print(f"{name:21} shape {array.shape[1:]!s:12} length at the first 'Great' {length(array, 2):7.3f}")
+    print(f"{name:22}{array.shape[1:]!s:14}{length(array, 2):.3f}")
 first, second = (flat + parameters["column_offsets"] for flat in rows[0, [2, 15]])
-print(f"{rows.size} reads, {len(dE.rows)} different rows; the two phrases share {(first == second).sum()}")
+same = (first == second).sum()
+print(f"{rows.size} reads, {len(dE.rows)} different rows; the two phrases share {same}")
 
 # %% tags=["fold"]
 assert (rows[0, 1:3] == rows[0, 14:16])[1].all() and len(dE.rows) < rows.size
@@ -335,9 +339,11 @@ blank = hidden.copy()
 blank[0, 2] = 0                                            # the state at the first "Great"
 flat = Trace()
 engram(parameters, blank, rows, tiny, trace=flat)
-dalpha_flat, dv_flat = ops.apply_gate_vjp(du, flat["gate"], flat["value"])       # the same upstream
-(ds_flat,) = ops.signed_sqrt_vjp(*ops.sigmoid_vjp(dalpha_flat, ops.signed_sqrt(flat["score"])), flat["score"])
-print("gates", flat["gate"][0, 2], " ds", ds_flat[0, 2], f" length of dv {length(dv_flat, 2):.3f}")
+dalpha_flat, dv_flat = ops.apply_gate_vjp(du, flat["gate"], flat["value"])    # the same upstream
+(dr_flat,) = ops.sigmoid_vjp(dalpha_flat, ops.signed_sqrt(flat["score"]))
+(ds_flat,) = ops.signed_sqrt_vjp(dr_flat, flat["score"])
+print("gates", flat["gate"][0, 2], " ds", ds_flat[0, 2])
+print(f"length of dv {length(dv_flat, 2):.3f}")
 assert not ds_flat[0, 2].any() and (flat["gate"][0, 2] == 0.5).all() and length(dv_flat, 2) > 1
 
 # %% [markdown]
@@ -348,9 +354,8 @@ assert not ds_flat[0, 2].any() and (flat["gate"][0, 2] == 0.5).all() and length(
 # The module runs unchanged:
 
 # %%
-recorded = {name: tape.Value(array) if array.dtype.kind == "f" else array for name, array in parameters.items()}
-wanted = {name: value for name, value in recorded.items() if isinstance(value, tape.Value)}
-output = engram(recorded, hidden, rows, tiny, ops=tape.NAMESPACE)
+wanted = {name: tape.Value(array) for name, array in parameters.items() if array.dtype.kind == "f"}
+output = engram({**parameters, **wanted}, hidden, rows, tiny, ops=tape.NAMESPACE)
 found = tape.gradients(output, dY, wanted)
 print(*found)
 difference = np.abs(found["table"].values - dE.values).max() / np.abs(dE.values).max()
@@ -409,7 +414,8 @@ directions = rng.standard_normal((20, *parameters["table"].shape))
 exact = np.array([(dE.dense() * direction).sum() for direction in directions])
 steps = np.logspace(-11, -3, 33)
 here = f(0, directions[0])
-ahead, behind = (np.array([[f(side * h, d) for d in directions] for h in steps]) for side in (1, -1))
+ahead = np.array([[f(h, d) for d in directions] for h in steps])
+behind = np.array([[f(-h, d) for d in directions] for h in steps])
 
 
 def error(estimates: np.ndarray) -> np.ndarray:
@@ -487,7 +493,8 @@ careless[flat_rows.ravel()] += pieces.reshape(-1, tiny.row_width)
 wrong = np.flatnonzero((np.abs(careless - dE.dense()) > 1e-12).any(axis=1))
 twice = [row for row in dE.rows if (flat_rows == row).sum() > 1]
 assert wrong.tolist() == twice
-readers = Counter(tuple(np.flatnonzero((flat_rows == row).any(axis=1)).tolist()) for row in wrong)
+reads_of = [(flat_rows == row).any(axis=1) for row in wrong]
+readers = Counter(tuple(np.flatnonzero(read).tolist()) for read in reads_of)
 for positions, count in readers.items():
     print(f"{count} rows are read at positions {positions}")
 assert readers == {(1, 14): 3, (1, 8, 14): 1, (2, 15): 8, (11, 16): 1} and len(wrong) == 13

@@ -75,14 +75,15 @@ assert np.allclose(first_steps(Adam(lr=1.0), [g])[0], np.sign(g), atol=1e-4)
 # $$ \frac{m_t}{\sqrt{v_t}} = \frac{1 - \beta_1^t}{\sqrt{1 - \beta_2^t}} \cdot \mathrm{sign}(g) $$
 
 # %%
-t = np.arange(1, 101)
+t, shown = np.arange(1, 101), (1, 3, 10, 30, 100)
 constant = first_steps(Adam(lr=1.0), [np.ones(1)] * 100)[:, 0]
-print("step                         ", *(f"{n:5}" for n in (1, 3, 10, 30, 100)))
-print("with correction              ", *(f"{constant[n - 1]:5.2f}" for n in (1, 3, 10, 30, 100)))
+print("step                         ", *(f"{n:5}" for n in shown))
+print("with correction              ", *(f"{constant[n - 1]:5.2f}" for n in shown))
 uncorrected = {}
 for beta2 in (0.95, 0.999):
     uncorrected[beta2] = (1 - 0.9**t) / np.sqrt(1 - beta2**t)
-    print(f"without, beta 0.9 and {beta2:<7}", *(f"{uncorrected[beta2][n - 1]:5.2f}" for n in (1, 3, 10, 30, 100)))
+    numbers = (f"{uncorrected[beta2][n - 1]:5.2f}" for n in shown)
+    print(f"without, beta 0.9 and {beta2:<7}", *numbers)
 assert np.allclose(constant, 1, atol=1e-6)
 assert uncorrected[0.95][0].round(2) == 0.45 and 6 < uncorrected[0.999].max() < 7
 
@@ -128,7 +129,8 @@ for steps in NEWTON_SCHULZ:
     result = newton_schulz(G, steps)
     after[steps] = np.diag(U.T @ result @ V)                    # in the same directions
     assert np.allclose(result, U * polynomial(before, steps) @ V.T, rtol=0, atol=1e-12)
-    print(f"{steps:8}", *(f"{before[i]:.0e} -> {after[steps][i]:.3f}  " for i in (0, 10, 20, 30)))
+    changes = (f"{before[i]:.0e} -> {after[steps][i]:.3f}  " for i in (0, 10, 20, 30))
+    print(f"{steps:8}", *changes)
 
 # %% tags=["fold"]
 s = np.geomspace(0.01, 1, 100_001)
@@ -188,13 +190,14 @@ assert errors[0] < 1e-12 and errors[1] > 0.1
 # the same learning rate and decay.
 
 # %%
+print("root mean square of the update")
 for shape in ((16, 64), (64, 16), (256, 256)):
     sizes_of = []
     for steps in NEWTON_SCHULZ:
         G = rng.standard_normal(shape)
         moved = Muon(lr=1.0, steps=steps).step({"w": np.zeros(shape)}, {"w": G})["w"]
         sizes_of.append(np.sqrt((moved**2).mean()))
-    print(f"{shape!s:11} root mean square of the update: classic {sizes_of[0]:.3f}, hybrid {sizes_of[1]:.3f}")
+    print(f"{shape!s:11} classic {sizes_of[0]:.3f}, hybrid {sizes_of[1]:.3f}")
     assert 0.15 < sizes_of[0] < 0.2 and abs(sizes_of[1] - 0.18) < 1e-3
 
 # %% [markdown]
@@ -215,7 +218,8 @@ for name in ("Muon", "Adam"):
     for other in ([3.0, 1.0, 0.0, 0.0], [0.0, 0.0, 3.0, 1.0]):
         dense = RowGradient(np.array([0, 3]), np.stack([row_0, other]), (6, 4)).dense()
         optimiser = Muon(lr=1.0) if name == "Muon" else Adam(lr=1.0)
-        updates.setdefault(name, []).append(0 - optimiser.step(table, {"table": dense})["table"][0])
+        moved = optimiser.step(table, {"table": dense})["table"]
+        updates.setdefault(name, []).append(0 - moved[0])
     print(f"{name}: row 0 moves by", *(update.round(2) for update in updates[name]))
 assert np.allclose(*updates["Adam"]) and np.abs(np.subtract(*updates["Muon"])).max() > 0.1
 
@@ -243,7 +247,7 @@ def path(lazy: bool, steps: int = 300) -> np.ndarray:
     optimiser, table = Adam(lr=1.0, lazy=lazy), {"table": np.zeros((2, 1))}
     points = []
     for step in range(1, steps + 1):
-        rows = np.array([0, 1] if step % 100 == 0 and step < 300 else [1])      # row 1 is read in every step
+        rows = np.array([0, 1] if step in (100, 200) else [1])      # row 1: in every step
         values = np.full((len(rows), 1), -1.0)
         table = optimiser.step(table, {"table": RowGradient(rows, values, (2, 1))})
         points.append(table["table"][0, 0])
@@ -296,7 +300,7 @@ def learned(lr: float, decay: float, lazy: bool = False) -> np.ndarray:
     optimiser, table = Adam(lr=lr, weight_decay=decay, lazy=lazy), np.zeros((4, 1))
     for step in range(1, 20_001):
         rows = np.flatnonzero(step % every == every // 2)
-        gradient = RowGradient(rows, table[rows] - 1, table.shape)         # of half the squared distance to 1
+        gradient = RowGradient(rows, table[rows] - 1, table.shape)  # the loss is (row - 1)^2 / 2
         table = optimiser.step({"table": table}, {"table": gradient})["table"]
     return table[:, 0]
 
@@ -381,8 +385,9 @@ m, v, moves = 0.1, 0.001, []                               # after one gradient 
 for _ in range(1000):
     moves.append(m / np.sqrt(v))
     m, v = 0.9 * m, 0.999 * v
-print(f"first step {moves[0]:.2f} learning rates, in total {sum(moves):.1f}, {sum(moves) / moves[0]:.2f} times")
-assert np.isclose(sum(moves) / moves[0], 1 / (1 - 0.9 / np.sqrt(0.999))) and round(sum(moves)) == 32
+total = sum(moves)
+print(f"first step {moves[0]:.2f} learning rates, in total {total:.1f}, {total / moves[0]:.2f} times")
+assert np.isclose(total / moves[0], 1 / (1 - 0.9 / np.sqrt(0.999))) and round(total) == 32
 
 # %% [markdown] tags=["answer"]
 # About 10 times, and the total is 32 learning rates. With $\beta_2 = 0.999$ the first step is also larger, 3.16 instead
