@@ -63,6 +63,8 @@ def modules():
     zeros = np.zeros((1, 2, config.n_branches, config.hidden_size))
     yield module_case("no-conv", "zero-state", config, 1, 2, "clamp flat-zone", hidden=zeros)
     config, parameters, hidden, rows = integer_case(4)
+    parameters |= {"table_scales": np.full_like(parameters["table_scales"], 127),       # key and value are small
+                   "value_weight": parameters["value_weight"] / np.float32(1.25)}       # integers: no rounding is a tie
     upstream = rng_of("engram_gradients/v4.1-rounded upstream").standard_normal(hidden.shape).astype(np.float32)
     arguments = {"parameters": parameters, "hidden": hidden, "rows": rows, "config": config, "dead": None,
                  "upstream": upstream}
