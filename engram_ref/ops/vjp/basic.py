@@ -50,18 +50,6 @@ def exp_vjp(upstream: np.ndarray, x: np.ndarray) -> tuple:
     return (upstream * np.exp(x),)
 
 
-def einsum_vjp(upstream: np.ndarray, axes: str, *arrays: np.ndarray) -> tuple:
-    """Gradient of each array: an einsum of upstream and the other arrays, over the axes that the array lacks.
-
-    Every axis of an array occurs in the result or in another array.
-    """
-    operands, result = axes.split("->")
-    names = operands.split(",")
-    gradients = [np.einsum(f"{','.join([result, *names[:i], *names[i + 1:]])}->{name}", upstream,
-                           *arrays[:i], *arrays[i + 1 :]) for i, name in enumerate(names)]
-    return (None, *gradients)
-
-
 def cast_vjp(upstream: np.ndarray, x: np.ndarray, dtype: DTypeLike) -> tuple:
     """Gradient of a conversion, in the dtype of x; the rounding passes it straight through."""
     return upstream.astype(x.dtype, copy=False), None
@@ -104,7 +92,6 @@ class BasicVjp(Branches):
     __slots__ = ()
     add_vjp = staticmethod(add_vjp)
     cast_vjp = staticmethod(cast_vjp)
-    einsum_vjp = staticmethod(einsum_vjp)
     exp_vjp = staticmethod(exp_vjp)
     multiply_vjp = staticmethod(multiply_vjp)
     repeat_vjp = staticmethod(repeat_vjp)
@@ -113,3 +100,14 @@ class BasicVjp(Branches):
     stack_vjp = staticmethod(stack_vjp)
     tail_vjp = staticmethod(tail_vjp)
     take_vjp = staticmethod(take_vjp)
+
+    def einsum_vjp(self, upstream: np.ndarray, axes: str, *arrays: np.ndarray) -> tuple:
+        """Gradient of each array: an einsum of upstream and the other arrays, over the axes that the array lacks.
+
+        Every axis of an array occurs in the result or in another array.
+        """
+        operands, result = axes.split("->")
+        names = operands.split(",")
+        gradients = [self.einsum(f"{','.join([result, *names[:i], *names[i + 1:]])}->{name}", upstream,
+                                 *arrays[:i], *arrays[i + 1 :]) for i, name in enumerate(names)]
+        return (None, *gradients)
