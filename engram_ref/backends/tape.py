@@ -198,6 +198,7 @@ def tape(ops: Ops = NUMPY) -> Ops:
     passes = lambda function: staticmethod(lambda name, x: x if isinstance(x, Value) else function(name, x))
     reads = lambda function: staticmethod(lambda x: function(bare(x)))
     members |= {"as_array": passes(steps.as_array), "as_int64": staticmethod(steps.as_int64),
+                "dtype_name": staticmethod(steps.dtype_name),
                 "first_non_finite": reads(steps.first_non_finite), "to_numpy": reads(steps.to_numpy),
                 "writable": staticmethod(lambda arrays: not any(isinstance(x, Value) for x in arrays)),
                 "tensors": staticmethod(lambda arrays: {name: as_value(x) for name, x in arrays.items()}),

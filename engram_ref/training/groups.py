@@ -45,7 +45,12 @@ def paper_optimiser(config: ModelConfig, lr: float, weight_decay: float = 0.1,
     """
     check_kind("config", config, ModelConfig)
     check_name("matrices", matrices, ("muon", "adam"))
-    groups = names_by_group(declarations.model(config))
+    return optimiser_of(names_by_group(declarations.model(config)), lr, weight_decay, matrices, ops)
+
+
+def optimiser_of(groups: Mapping[str, Sequence[str]], lr: float, weight_decay: float, matrices: str,
+                 ops: Ops) -> "GroupedOptimiser":
+    """Return the paper's optimisers for some groups; see paper_optimiser."""
     of_matrices = {"muon": Muon, "adam": Adam}[matrices](lr, weight_decay, ops=ops)
     others = [name for group in ("vector", "conv", "embedding", "output") for name in groups.get(group, ())]
     return GroupedOptimiser({
