@@ -7,8 +7,8 @@
 
 Models run on it as they stand. An op that receives a Value computes its result with the underlying namespace, NumPy or
 `tape(load("numba"))`, and records its inputs; `gradients` applies the VJPs of engram_ref.ops.vjp in reverse order. A
-Value has no operators, so arithmetic outside the namespace raises instead of losing a gradient. An op that has neither
-a VJP nor an entry in ops.vjp.WITHOUT raises and names itself.
+Value has no operators except slices, so arithmetic outside the namespace raises instead of losing a gradient. An op
+that has neither a VJP nor an entry in ops.vjp.WITHOUT raises and names itself.
 """
 
 import inspect
@@ -22,6 +22,7 @@ import numpy as np
 from engram_ref.errors import InputError
 from engram_ref.ops.namespace import FIXED, NUMPY, Ops
 from engram_ref.ops.vjp import WITHOUT
+from engram_ref.ops.vjp.basic import placed
 
 SERIAL = itertools.count()
 
@@ -70,6 +71,13 @@ class Value:
 
     def __len__(self) -> int:
         return len(self.array)
+
+    def __getitem__(self, index: int | slice | tuple[int | slice, ...]) -> "Value":
+        """Return a part; the gradient of the other elements is zero. Only integers and slices: no element twice."""
+        if not all(isinstance(i, (int, slice)) for i in (index if isinstance(index, tuple) else (index,))):
+            raise TypeError("a Value accepts integers and slices as indices; use an op of the namespace instead")
+        part = np.asarray(self.array[index])
+        return Value(part, Node((self,), (part,), lambda upstream: (placed(upstream, self.array, index),)))
 
     def detach(self) -> "Bare":
         """Return the array, in the form that engram_ref.trace.copied expects of a tensor."""
@@ -156,11 +164,11 @@ def gradients(output: Value, upstream: np.ndarray, wanted: Mapping[str, Value]) 
             raise InputError(f"value {name}", "the array that the model read", "one that was changed since")
     found: dict[tuple[int, int], Any] = {output.key: upstream}
     for node in calls(output):
+        if node.back is None:
+            raise InputError("output", "a record that was not used before", "a used one", "compute the output again")
         parts = [found.pop((node.serial, i), None) for i in range(len(node.results))]
         if all(part is None for part in parts):
             continue
-        if node.back is None:
-            raise InputError("output", "a record that was not used before", "a used one", "compute the output again")
         filled = [np.zeros_like(result) if part is None else part
                   for part, result in zip(parts, node.results, strict=True)]
         arrived = node.back(tuple(filled) if len(filled) > 1 else filled[0])

@@ -1,7 +1,5 @@
 """Update rules of the optimisers, and three steps of a module and of tiny models."""
 
-from dataclasses import replace
-
 import numpy as np
 
 from engram_ref.model.declarations import engram_module
@@ -9,17 +7,14 @@ from engram_ref.training.groups import names_by_group, paper_optimiser
 from scripts.builders.models import shared_with_full
 from scripts.builders.modules import module_arguments
 from scripts.builders.planned import case, rng_of
-from scripts.builders.small_models import DENSE, MLA, PLAIN, VOCABULARY, random_model
-from scripts.builders.whole_gradients import TRAINED
+from scripts.builders.small_models import PLAIN, VOCABULARY, random_model
+from scripts.builders.whole_gradients import TRAINED, WITH_MODULE
 
 STEPS = 3
 LR, DECAY = 2.0**-6, 0.125
 ADAM = {"lr": LR, "beta1": 0.875, "beta2": 0.9375, "eps": 2.0**-27, "weight_decay": DECAY}
 MUON = {"lr": LR, "weight_decay": DECAY, "beta": 0.9375, "nesterov": True, "form": "sum", "scale": "rms",
         "steps": "classic"}
-
-WITH_MODULE = replace(DENSE, name="with-module", backbone=replace(DENSE.backbone, attention=MLA, rms_norm_eps=1e-6))
-"""DENSE has latents of width 1, whose gradient through a norm is only rounding noise, which Muon would amplify."""
 
 
 def update(name, flags="", outputs=("output",), **arguments):

@@ -14,11 +14,14 @@ from scripts.builders.emulated_rounding import integer_case
 from scripts.builders.models import shared_with_full
 from scripts.builders.modules import CONFIGS, module_arguments
 from scripts.builders.planned import case, rng_of
-from scripts.builders.small_models import DENSE, FULL, HEAD, PLAIN, VOCABULARY, random_ids, random_model
+from scripts.builders.small_models import DENSE, FULL, HEAD, MLA, PLAIN, VOCABULARY, random_ids, random_model
 
 TRAINED = {label: replace(config, table_codec="fp32", hidden_size=max(2, config.hidden_size))
            for label, config in CONFIGS.items()}
 """Tables are trained in the format of the weights: codes have no gradient. A norm of one channel has none either."""
+
+WITH_MODULE = replace(DENSE, name="with-module", backbone=replace(DENSE.backbone, attention=MLA, rms_norm_eps=1e-6))
+"""DENSE has latents of width 1, whose gradient through a norm is only rounding noise, which Muon would amplify."""
 
 
 def module_case(label, title, config, B, T, flags, dead=None, **changed):
@@ -63,6 +66,8 @@ def modules():
     zeros = np.zeros((1, 2, config.n_branches, config.hidden_size))
     yield module_case("no-conv", "zero-state", config, 1, 2, "clamp flat-zone", hidden=zeros)
     config, parameters, hidden, rows = integer_case(4)
+    parameters |= {"table_scales": np.full_like(parameters["table_scales"], 127),       # key and value are small
+                   "value_weight": parameters["value_weight"] / np.float32(1.25)}       # integers: no rounding is a tie
     upstream = rng_of("engram_gradients/v4.1-rounded upstream").standard_normal(hidden.shape).astype(np.float32)
     arguments = {"parameters": parameters, "hidden": hidden, "rows": rows, "config": config, "dead": None,
                  "upstream": upstream}
@@ -82,7 +87,7 @@ def models():
     """Yield whole models: plain, with everything, with tied embeddings, and with the absorbed form."""
     for title, config, B, T, flags in (
             ("plain", PLAIN, 1, 4, "unchosen positions"), ("full", FULL, 2, 3, "dead groups"),
-            ("learned-collapse", HEAD, 1, 3, ""), ("dense-absorbed", DENSE, 1, 4, "absorbed eos")):
+            ("learned-collapse", HEAD, 1, 3, ""), ("dense-absorbed", WITH_MODULE, 1, 4, "absorbed eos")):
         name, parameters = f"forward_gradients/{title}", shared_with_full(random_model(config))
         ids, rng = random_ids(config, B, T), rng_of(f"forward_gradients/{title}")
         ids[:, -1] = ids[:, 0]
