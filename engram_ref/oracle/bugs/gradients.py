@@ -81,10 +81,13 @@ def bias_of_the_last_token(right, upstream, *inputs):
     return None if right is None else upstream.reshape(-1, upstream.shape[-1])[-1]
 
 
-def without_products_by_head(original, upstream, axes, *arrays):
-    """Gives no gradient to the up-projections, the operands with three axes of head, channel and latent."""
-    return None, *(0 * right if array.ndim == 3 else right
-                   for right, array in zip(original(upstream, axes, *arrays)[1:], arrays, strict=True))
+def no_gradient_of(operand):
+    """Return an einsum_vjp that gives 0 to an operand with these axes."""
+    def wrong(original, upstream, axes, *arrays):
+        operands = axes.partition("->")[0].split(",")
+        return None, *(0 * right if axes == operand else right
+                       for right, axes in zip(original(upstream, axes, *arrays)[1:], operands, strict=True))
+    return {"einsum_vjp": wrong}
 
 
 # experts
@@ -165,7 +168,8 @@ CHANGES = {
         upstream * original.__self__.softmax(scores, allowed), None)},
     "softmax-vjp-unmasked": {"softmax_vjp": lambda original, upstream, scores, allowed: original(upstream, scores)},
     "rotate-vjp-forwards": {"rotate_vjp": lambda original, upstream, x, angle: original(upstream, x, -angle)},
-    "up-projection-vjp-zero": {"einsum_vjp": without_products_by_head},
+    "up-projection-vjp-no-keys": no_gradient_of("anr"),
+    "up-projection-vjp-no-values": no_gradient_of("avr"),
 
     "weights-vjp-total-constant": {"expert_weights_vjp": part(0, constant_total)},
     "weights-vjp-unscaled": {"expert_weights_vjp": part(0, unscaled)},
