@@ -29,15 +29,16 @@ SERIAL = itertools.count()
 class Node:
     """One recorded call.
 
+    name      the op
     inputs    its arguments, with Values
     results   the arrays that it computed
     back      upstream -> gradients of the inputs; None once it has been used
     """
 
-    __slots__ = ("back", "inputs", "results", "serial")
+    __slots__ = ("back", "inputs", "name", "results", "serial")
 
-    def __init__(self, inputs: tuple, results: tuple[np.ndarray, ...], back: Callable):
-        self.inputs, self.results, self.back, self.serial = inputs, results, back, next(SERIAL)
+    def __init__(self, name: str, inputs: tuple, results: tuple[np.ndarray, ...], back: Callable):
+        self.name, self.inputs, self.results, self.back, self.serial = name, inputs, results, back, next(SERIAL)
 
     def parents(self) -> Iterator["Node"]:
         """Yield the calls that computed its inputs."""
@@ -70,6 +71,16 @@ class Value:
 
     def __len__(self) -> int:
         return len(self.array)
+
+    def __getitem__(self, place: Any) -> "Value":
+        """Return a slice, recorded."""
+        def back(upstream: np.ndarray) -> tuple[np.ndarray]:
+            gradient = np.zeros_like(self.array)
+            gradient[place] = upstream
+            return (gradient,)
+
+        part = self.array[place]
+        return Value(part, Node("slice", (self,), (part,), back))
 
     def detach(self) -> "Bare":
         """Return the array, in the form that engram_ref.trace.copied expects of a tensor."""
@@ -133,21 +144,24 @@ def recorded(ops: Ops, name: str) -> Callable:
         if vjp is None:
             raise InputError(f"op {name}", "an op with a gradient", "one without", "add a VJP to engram_ref/ops/vjp")
         results = result if type(result) is tuple else (result,)
-        node = Node(inputs, results, lambda upstream: vjp(upstream, *arrays))
+        node = Node(name, inputs, results, lambda upstream: vjp(upstream, *arrays))
         values = tuple(Value(array, node, i) for i, array in enumerate(results))
         return values if type(result) is tuple else values[0]
 
     return op
 
 
-def gradients(output: Value, upstream: np.ndarray, wanted: Mapping[str, Value]) -> dict[str, Any]:
+def gradients(output: Value, upstream: np.ndarray, wanted: Mapping[str, Value],
+              check_values: bool = False) -> dict[str, Any]:
     """Return the gradient of sum(upstream * output) with respect to each wanted value.
 
     output     a Value that recorded ops computed; its record can be used once
     upstream   of the shape of output
     wanted     name -> Value that was given, such as the parameters
+    check_values   whether to look for NaN and infinities after every VJP
     returns    name -> gradient: an array, or a RowGradient for a table; zeros for a value that was not used
-    raises     InputError if the record was used before, an array was changed since, or the shapes differ
+    raises     InputError if the record was used before, an array was changed since, the shapes differ, or, with check_values, a gradient
+               is not finite
     """
     if np.shape(upstream) != output.shape:
         raise InputError("upstream", f"the shape of output, {list(output.shape)}", list(np.shape(upstream)))
@@ -155,6 +169,7 @@ def gradients(output: Value, upstream: np.ndarray, wanted: Mapping[str, Value]) 
         if value.node is None and checksum(value.array) != value.check:
             raise InputError(f"value {name}", "the array that the model read", "one that was changed since")
     found: dict[tuple[int, int], Any] = {output.key: upstream}
+    broken = None if not check_values or np.isfinite(upstream).all() else "upstream"
     for node in calls(output):
         parts = [found.pop((node.serial, i), None) for i in range(len(node.results))]
         if all(part is None for part in parts):
@@ -167,9 +182,15 @@ def gradients(output: Value, upstream: np.ndarray, wanted: Mapping[str, Value]) 
         for x, gradient in zip(node.inputs, arrived, strict=False):
             for value, part in values_of(x, gradient):
                 if part is not None:
+                    if check_values and broken is None and not np.isfinite(getattr(part, "values", part)).all():
+                        broken = f"the VJP of {node.name}"
                     found[value.key] = found[value.key] + part if value.key in found else part
         node.back, node.inputs, node.results = None, (), ()             # frees the arrays that nothing else needs
-    return {name: found.get(value.key, np.zeros(value.shape, value.dtype)) for name, value in wanted.items()}
+    result = {name: found.get(value.key, np.zeros(value.shape, value.dtype)) for name, value in wanted.items()}
+    if broken is not None:
+        name = next((n for n, g in result.items() if not np.isfinite(getattr(g, "values", g)).all()), "of no parameter")
+        raise InputError(f"gradient {name}", "finite numbers", f"NaN or an infinity, first from {broken}")
+    return result
 
 
 def calls(output: Value) -> list[Node]:

@@ -1,8 +1,8 @@
 """Every gradient against torch in float64: reverse mode, forward mode, and plain torch that shares no code.
 
 Bound. A computed gradient is the exact one of inputs changed by about n u relatively, with u = 2^-53 and n the number
-of roundings on the longest path: the case's forward terms, plus the sum over tokens in the backward direction. What such
-a change does is measured: inputs are changed by 2^-30 relatively and the largest change of the gradient, divided by
+of roundings on the longest path: the case's forward terms, plus the sum over tokens in the backward direction. What
+such a change does is measured: inputs are changed by 2^-30 relatively and the largest change of the gradient, divided by
 2^-30, is its condition. Both sides err, hence the factor 2.
 """
 
@@ -79,7 +79,7 @@ def test_gradient_equals_autograd(name):
         assert np.abs(found[place] - g).max(initial=0) <= bound[place], place
 
 
-@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")      # torch's own forward mode
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
 @pytest.mark.parametrize("name", CASES)
 def test_gradient_is_the_adjoint_of_forward_mode(name):
     case, arguments, ups, rng = setup(name)
