@@ -171,11 +171,11 @@ def gradients(output: Value, upstream: np.ndarray, wanted: Mapping[str, Value],
     found: dict[tuple[int, int], Any] = {output.key: upstream}
     broken = None if not check_values or np.isfinite(upstream).all() else "upstream"
     for node in calls(output):
+        if node.back is None:
+            raise InputError("output", "a record that was not used before", "a used one", "compute the output again")
         parts = [found.pop((node.serial, i), None) for i in range(len(node.results))]
         if all(part is None for part in parts):
             continue
-        if node.back is None:
-            raise InputError("output", "a record that was not used before", "a used one", "compute the output again")
         filled = [np.zeros_like(result) if part is None else part
                   for part, result in zip(parts, node.results, strict=True)]
         arrived = node.back(tuple(filled) if len(filled) > 1 else filled[0])
