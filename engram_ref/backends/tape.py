@@ -160,8 +160,8 @@ def gradients(output: Value, upstream: np.ndarray, wanted: Mapping[str, Value],
     wanted     name -> Value that was given, such as the parameters
     check_values   whether to look for NaN and infinities after every VJP
     returns    name -> gradient: an array, or a RowGradient for a table; zeros for a value that was not used
-    raises     InputError if the record was used before, an array was changed since, the shapes differ, or, with check_values, a gradient
-               is not finite
+    raises     InputError if the record was used before, an array was changed since, the shapes differ, or, with
+               check_values, a gradient is not finite
     """
     if np.shape(upstream) != output.shape:
         raise InputError("upstream", f"the shape of output, {list(output.shape)}", list(np.shape(upstream)))

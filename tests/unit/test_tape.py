@@ -27,7 +27,7 @@ def test_record_used_twice():
 def test_parameter_overwritten():
     x, y = squared()
     x.array[1] = 9.0
-    with pytest.raises(InputError, match="value x.*changed"):
+    with pytest.raises(InputError, match=r"value x.*changed"):
         gradients(y, np.ones(4), {"x": x})
 
 
@@ -42,7 +42,7 @@ def test_non_finite_gradient_names_parameter_and_op(bad):
     x = Value(np.array([0.0, 1.0]))
     with np.errstate(invalid="ignore"):
         y = NAMESPACE.multiply(x, np.array([bad, 1.0]))
-    with pytest.raises(InputError, match="gradient x.*multiply"):
+    with pytest.raises(InputError, match=r"gradient x.*multiply"):
         gradients(y, np.ones(2), {"x": x}, check_values=True)
 
 

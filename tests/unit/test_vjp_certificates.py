@@ -2,14 +2,14 @@
 
 Bound. A computed gradient is the exact one of inputs changed by about n u relatively, with u = 2^-53 and n the number
 of roundings on the longest path: the case's forward terms, plus the sum over tokens in the backward direction. What
-such a change does is measured: inputs are changed by 2^-30 relatively and the largest change of the gradient, divided by
-2^-30, is its condition. Both sides err, hence the factor 2.
+such a change does is measured: inputs are changed by 2^-30 relatively, and the largest change of the gradient, divided
+by 2^-30, is its condition. Both sides err, hence the factor 2.
 """
 
 import numpy as np
 import pytest
 
-from engram_ref.backends.tape import NAMESPACE, is_leaf
+from engram_ref.backends.tape import is_leaf
 from engram_ref.ops.namespace import FIXED, NUMPY, Ops
 from engram_ref.ops.vjp import WITHOUT
 from tests.unit.test_vjps import CASES, POSITIONS, changed, leaves, op_of, outputs, recorded_gradients
@@ -163,7 +163,14 @@ def test_every_leaf_has_a_vjp_or_is_listed_and_never_both():
 @pytest.mark.parametrize("root", ["signed_sqrt", "copysign_sqrt"])
 def test_slope_at_the_clamp(root):
     s = np.array([0.0, -0.0, 1e-7, -1e-7, 1e-6, -1e-6, np.nextafter(1e-6, 0), np.nan])
-    (g,) = getattr(NAMESPACE, f"{root}_vjp")(np.ones_like(s), s)
+    (g,) = getattr(NUMPY, f"{root}_vjp")(np.ones_like(s), s)
     assert np.array_equal(g[:4], np.zeros(4))
     assert np.array_equal(g[4:6], np.full(2, 0.5 / np.sqrt(1e-6)))
     assert g[6] == 0
+    assert np.isnan(g[7])
+
+
+def test_roundings_are_straight_through():
+    up, x = normal(2, 32), normal(2, 32)
+    assert np.array_equal(NUMPY.round_bf16_vjp(up, x)[0], up)
+    assert np.array_equal(NUMPY.requantise_vjp(up, x)[0], up)
