@@ -23,30 +23,45 @@ from engram_ref.files import write_whole  # noqa: E402
 from engram_ref.oracle.compare import CLASSES  # noqa: E402
 from engram_ref.oracle.encoding import as_json, manifest_json, one_per_line, resolved  # noqa: E402
 from engram_ref.oracle.flags import FLAGS  # noqa: E402
-from engram_ref.oracle.folder import INTEGERS, MANIFEST, SUMS, sums_of  # noqa: E402
+from engram_ref.oracle.folder import INTEGERS, MANIFEST, SHORT, SUMS, lengthened, sums_of  # noqa: E402
 from engram_ref.oracle.kit.write import narrowed  # noqa: E402
 from engram_ref.oracle.vectors import GOLDEN, SCHEMA  # noqa: E402
 from scripts.builders.planned import SEED, freeze  # noqa: E402
 
 AREAS = ("integers", "elementwise", "codecs", "attention", "experts", "branches", "modules", "composites", "models",
-         "solved")
+         "solved", "gradients", "whole_gradients", "updates")
+
+
+def shortened(array):
+    """Return the upper 16 bits of every number as a float32, uint16 [...]."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        return np.asarray(array.astype(np.float32).view(np.uint32) >> 16, dtype=np.uint16)
+
+
+def is_short(array):
+    """Return whether these 16 bits are the whole array."""
+    return lengthened(shortened(array)).tobytes() == array.tobytes()
 
 
 class Store:
     """Collected arrays, parameters, configurations; equal inputs are stored once, and equal answers once per case."""
 
     def __init__(self):
-        self.integers, self.floats, self.known, self.configurations, self.parameters = {}, {}, {}, {}, {}
+        self.integers, self.short, self.floats, self.known = {}, {}, {}, {}
+        self.configurations, self.parameters = {}, {}
 
     def reference(self, array, area, key, owner=""):
         """Store an array and return its key. `owner` is the case of an answer, whose keys all start with its name."""
         array = np.ascontiguousarray(array).reshape(np.shape(array))
         file = f"floats-{area}.safetensors" if array.dtype in (np.float16, np.float32, np.float64) else INTEGERS
+        file = SHORT if array.dtype == np.float64 and is_short(array) else file
         content = (file, array.dtype.str, str(array.dtype), array.shape, array.tobytes(), owner)
         if content not in self.known:
             self.known[content] = key
             if file == INTEGERS:
                 self.integers[key] = as_json(array)
+            elif file == SHORT:
+                self.short[key] = shortened(array)
             else:
                 assert key not in self.floats.setdefault(file, {}), f"two arrays named {key}"
                 self.floats[file][key] = array
@@ -71,7 +86,8 @@ class Store:
         """Return {name: bytes} of all files."""
         from safetensors.numpy import save
 
-        return {INTEGERS: one_per_line(self.integers)} | {name: save(arrays) for name, arrays in self.floats.items()}
+        floats = self.floats | {SHORT: self.short}
+        return {INTEGERS: one_per_line(self.integers)} | {name: save(arrays) for name, arrays in floats.items()}
 
 
 def encoded(argument, store, area, key):

@@ -200,8 +200,39 @@ BACKBONE = {
                           lambda ops, x, t: ops.cross_entropy(x, t), VOCABULARY),
 }
 
-CASES = INTEGERS | DATA | BASIC | MODULE | BACKBONE
-FLOATS = {name: case for name, case in (BASIC | MODULE | BACKBONE).items() if case.terms}
+def states(rng, *shape):
+    """A parameter, its gradient, and the running means of a few steps."""
+    parameter, gradient, mean = rng.standard_normal((3, *shape))
+    return parameter, gradient, mean, rng.random(shape)
+
+
+def table_states(rng, B, T):
+    """A table, the rows and values of its gradient, and running means."""
+    table, values, mean, square = states(rng, 2 * T + 1, D)
+    return table, np.arange(T) * 2, values[:T], mean, square
+
+
+ADAM = (3, 0.01, 0.9, 0.95, 1e-8, 0.1)
+
+UPDATES = {
+    "adam_update": Case(lambda r, B, T: states(r, B, T), lambda ops, *a: ops.adam_update(*a, *ADAM), 8),
+    "lazy_adam_update": Case(table_states, lambda ops, *a: ops.lazy_adam_update(*a, *ADAM), 8),
+    "replace_rows": Case(lambda r, B, T: table_states(r, B, T)[:3], lambda ops, *a: ops.replace_rows(*a)),
+    "bias_update": Case(lambda r, B, T: (r.standard_normal(5), r.integers(0, 3, 5)),
+                        lambda ops, b, n: ops.bias_update(b, n, 0.001, True), 5),
+    "newton_schulz": Case(lambda r, B, T: (r.standard_normal((B, T + 1, 4)),),
+                          lambda ops, x: ops.newton_schulz(x, "classic"), 60),
+    "newton_schulz hybrid": Case(lambda r, B, T: (r.standard_normal((B, T + 1, 4)),),
+                                 lambda ops, x: ops.newton_schulz(x, "hybrid"), 120),
+    "muon_update": Case(lambda r, B, T: tuple(r.standard_normal((3, B, T + 1, 4))),
+                        lambda ops, *a: ops.muon_update(*a, 0.02, 0.1, 0.95, True, "sum", "rms", "classic"), 60),
+    "muon_update keller": Case(lambda r, B, T: tuple(r.standard_normal((3, B, T + 1, 4))),
+                               lambda ops, *a: ops.muon_update(*a, 0.02, 0.1, 0.95, False, "ema", "keller", "hybrid"),
+                               120),
+}
+
+CASES = INTEGERS | DATA | BASIC | MODULE | BACKBONE | UPDATES
+FLOATS = {name: case for name, case in (BASIC | MODULE | BACKBONE | UPDATES).items() if case.terms}
 EXACT = {name: case for name, case in CASES.items() if not case.terms}
 SHAPES = ((2, 5), (1, 1), (2, 0), (1, 7))
 """(B, T) of the cases; caches always have three rows."""

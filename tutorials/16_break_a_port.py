@@ -333,5 +333,5 @@ assert stale.count("feed T =") == 2 and "reorder [1, 0]" in stale and "`beam-reo
 # Three: a call that gives the beams different histories, the reordering, and a call that reads the wrong history.
 
 # %% [markdown]
-# This is the last tutorial. Next: [type your own text](type-your-own-text.md) to see which rows Engram reads for it, or
-# [test your own port](../oracle/python.md).
+# To check a port of your own, see [test a port in Python](../oracle/python.md). Next: [backpropagation through a hash
+# table](17_backpropagation.md).

@@ -14,21 +14,21 @@ from engram_ref.packages import failure_text
 BACKENDS = ("numpy", "numba", "torch")
 """Names of the backends; numba and torch require the package of the same name."""
 
-LOADABLE = (*BACKENDS, "tape")
-"""What `load` accepts: tape computes with NumPy and records for gradients."""
+RECORDING = "tape"
+"""The name of a namespace that computes with NumPy and records every op, for gradients."""
 
 
 def load(name: str) -> Ops:
     """Return the namespace of a backend, to pass to a model as ops=.
 
-    name      "numpy" (the reference), "numba", "torch", or "tape", which records for gradients
+    name      "numpy" (the reference), "numba" or "torch"; or "tape": see engram_ref.backends.tape
     returns   a namespace with the functions of engram_ref.ops
     raises    InputError if the name is unknown, or the package is not installed or cannot be imported
 
     >>> load("numpy")
     <Ops of the backend numpy>
     """
-    check_name("backend", name, LOADABLE)
+    check_name("backend", name, (*BACKENDS, RECORDING))
     try:
         module = importlib.import_module("engram_ref.ops" if name == "numpy" else f"engram_ref.backends.{name}")
     except ImportError as error:        # the package is installed but lacks a name that the backend imports

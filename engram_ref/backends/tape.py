@@ -7,8 +7,8 @@
 
 Models run on it as they stand. An op that receives a Value computes its result with the underlying namespace, NumPy or
 `tape(load("numba"))`, and records its inputs; `gradients` applies the VJPs of engram_ref.ops.vjp in reverse order. A
-Value has no operators, so arithmetic outside the namespace raises instead of losing a gradient. An op that has neither
-a VJP nor an entry in ops.vjp.WITHOUT raises and names itself.
+Value has no operators except slices, so arithmetic outside the namespace raises instead of losing a gradient. An op
+that has neither a VJP nor an entry in ops.vjp.WITHOUT raises and names itself.
 """
 
 import inspect
@@ -22,6 +22,7 @@ import numpy as np
 from engram_ref.errors import InputError
 from engram_ref.ops.namespace import FIXED, NUMPY, Ops
 from engram_ref.ops.vjp import WITHOUT
+from engram_ref.ops.vjp.basic import placed
 
 SERIAL = itertools.count()
 
@@ -29,16 +30,15 @@ SERIAL = itertools.count()
 class Node:
     """One recorded call.
 
-    name      the op
     inputs    its arguments, with Values
     results   the arrays that it computed
     back      upstream -> gradients of the inputs; None once it has been used
     """
 
-    __slots__ = ("back", "inputs", "name", "results", "serial")
+    __slots__ = ("back", "inputs", "results", "serial")
 
-    def __init__(self, name: str, inputs: tuple, results: tuple[np.ndarray, ...], back: Callable):
-        self.name, self.inputs, self.results, self.back, self.serial = name, inputs, results, back, next(SERIAL)
+    def __init__(self, inputs: tuple, results: tuple[np.ndarray, ...], back: Callable):
+        self.inputs, self.results, self.back, self.serial = inputs, results, back, next(SERIAL)
 
     def parents(self) -> Iterator["Node"]:
         """Yield the calls that computed its inputs."""
@@ -72,15 +72,12 @@ class Value:
     def __len__(self) -> int:
         return len(self.array)
 
-    def __getitem__(self, place: Any) -> "Value":
-        """Return a slice, recorded."""
-        def back(upstream: np.ndarray) -> tuple[np.ndarray]:
-            gradient = np.zeros_like(self.array)
-            gradient[place] = upstream
-            return (gradient,)
-
-        part = self.array[place]
-        return Value(part, Node("slice", (self,), (part,), back))
+    def __getitem__(self, index: int | slice | tuple[int | slice, ...]) -> "Value":
+        """Return a part; the gradient of the other elements is zero. Only integers and slices: no element twice."""
+        if not all(isinstance(i, (int, slice)) for i in (index if isinstance(index, tuple) else (index,))):
+            raise TypeError("a Value accepts integers and slices as indices; use an op of the namespace instead")
+        part = np.asarray(self.array[index])
+        return Value(part, Node((self,), (part,), lambda upstream: (placed(upstream, self.array, index),)))
 
     def detach(self) -> "Bare":
         """Return the array, in the form that engram_ref.trace.copied expects of a tensor."""
@@ -144,24 +141,21 @@ def recorded(ops: Ops, name: str) -> Callable:
         if vjp is None:
             raise InputError(f"op {name}", "an op with a gradient", "one without", "add a VJP to engram_ref/ops/vjp")
         results = result if type(result) is tuple else (result,)
-        node = Node(name, inputs, results, lambda upstream: vjp(upstream, *arrays))
+        node = Node(inputs, results, lambda upstream: vjp(upstream, *arrays))
         values = tuple(Value(array, node, i) for i, array in enumerate(results))
         return values if type(result) is tuple else values[0]
 
     return op
 
 
-def gradients(output: Value, upstream: np.ndarray, wanted: Mapping[str, Value],
-              check_values: bool = False) -> dict[str, Any]:
+def gradients(output: Value, upstream: np.ndarray, wanted: Mapping[str, Value]) -> dict[str, Any]:
     """Return the gradient of sum(upstream * output) with respect to each wanted value.
 
     output     a Value that recorded ops computed; its record can be used once
     upstream   of the shape of output
     wanted     name -> Value that was given, such as the parameters
-    check_values   whether to look for NaN and infinities after every VJP
     returns    name -> gradient: an array, or a RowGradient for a table; zeros for a value that was not used
-    raises     InputError if the record was used before, an array was changed since, the shapes differ, or, with
-               check_values, a gradient is not finite
+    raises     InputError if the record was used before, an array was changed since, or the shapes differ
     """
     if np.shape(upstream) != output.shape:
         raise InputError("upstream", f"the shape of output, {list(output.shape)}", list(np.shape(upstream)))
@@ -169,7 +163,6 @@ def gradients(output: Value, upstream: np.ndarray, wanted: Mapping[str, Value],
         if value.node is None and checksum(value.array) != value.check:
             raise InputError(f"value {name}", "the array that the model read", "one that was changed since")
     found: dict[tuple[int, int], Any] = {output.key: upstream}
-    broken = None if not check_values or np.isfinite(upstream).all() else "upstream"
     for node in calls(output):
         if node.back is None:
             raise InputError("output", "a record that was not used before", "a used one", "compute the output again")
@@ -182,15 +175,9 @@ def gradients(output: Value, upstream: np.ndarray, wanted: Mapping[str, Value],
         for x, gradient in zip(node.inputs, arrived, strict=False):
             for value, part in values_of(x, gradient):
                 if part is not None:
-                    if check_values and broken is None and not np.isfinite(getattr(part, "values", part)).all():
-                        broken = f"the VJP of {node.name}"
                     found[value.key] = found[value.key] + part if value.key in found else part
         node.back, node.inputs, node.results = None, (), ()             # frees the arrays that nothing else needs
-    result = {name: found.get(value.key, np.zeros(value.shape, value.dtype)) for name, value in wanted.items()}
-    if broken is not None:
-        name = next((n for n, g in result.items() if not np.isfinite(getattr(g, "values", g)).all()), "of no parameter")
-        raise InputError(f"gradient {name}", "finite numbers", f"NaN or an infinity, first from {broken}")
-    return result
+    return {name: found.get(value.key, np.zeros(value.shape, value.dtype)) for name, value in wanted.items()}
 
 
 def calls(output: Value) -> list[Node]:
@@ -219,6 +206,7 @@ def tape(ops: Ops = NUMPY) -> Ops:
     passes = lambda function: staticmethod(lambda name, x: x if isinstance(x, Value) else function(name, x))
     reads = lambda function: staticmethod(lambda x: function(bare(x)))
     members |= {"as_array": passes(steps.as_array), "as_int64": staticmethod(steps.as_int64),
+                "dtype_name": staticmethod(steps.dtype_name),
                 "first_non_finite": reads(steps.first_non_finite), "to_numpy": reads(steps.to_numpy),
                 "writable": staticmethod(lambda arrays: not any(isinstance(x, Value) for x in arrays)),
                 "tensors": staticmethod(lambda arrays: {name: as_value(x) for name, x in arrays.items()}),

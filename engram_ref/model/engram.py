@@ -99,7 +99,7 @@ def engram(parameters: Mapping[str, np.ndarray], hidden: np.ndarray, rows: np.nd
     output, kept = apply_module(parameters, hidden, rows, taps, dead, config, config.conv_span, ops, record)
     if kept is not None:
         state.taps = ops.next_taps(kept, taps)
-    return output if batched else output[0]
+    return output if batched else ops.take(output, 0)
 
 
 def apply_module(parameters: Mapping[str, np.ndarray], hidden: np.ndarray, rows: np.ndarray, taps: np.ndarray,

@@ -52,7 +52,7 @@ def forward(parameters: Mapping[str, np.ndarray], ids: np.ndarray, config: Model
     batched, ids, dead = as_batch("ids", "T", ids, dead)
     model = prepare_model(parameters, config, addressing, ops, {"ids": ids, "dead": dead}, check_values)
     logits = run(model, ids, state, counts, dead, absorbed, trace)
-    return logits if batched else logits[0]
+    return logits if batched else ops.take(logits, 0)
 
 
 def prepare_model(parameters: Mapping[str, np.ndarray], config: ModelConfig, addressing: Addressing | None,

@@ -1,8 +1,8 @@
 """The definition of Engram and its backbone in NumPy, one idea per file.
 
 Reading order: first Engram (canonical, primes, hashing, codecs, tables, linear, norm, gate, conv, composite), then the
-backbone (rope, attention, experts, branches, caches, loss, sampling), last the supporting files (basic, arrays, record,
-small, namespace).
+backbone (rope, attention, experts, branches, caches, loss, sampling, updates), last the supporting files (basic,
+arrays, record, small, namespace). The folder vjp has the gradients of the ops, in files of the same names.
 
 Formulas are plain functions. An op that calls other ops is a method, so that each of these calls goes through the
 namespace that the method belongs to: see namespace.py. The names below are the members of `NAMESPACE`, NumPy's.
@@ -42,6 +42,7 @@ from engram_ref.ops.record import ignore
 from engram_ref.ops.rope import angles, frequencies, half_split_order, rotate, softmax_scale, yarn_mscale
 from engram_ref.ops.sampling import join, sample
 from engram_ref.ops.tables import check_rows, concatenate, gather
+from engram_ref.ops.updates import adam_update, bias_update, newton_schulz, replace_rows
 
 add_residual = NAMESPACE.add_residual
 address = NAMESPACE.address
@@ -59,8 +60,10 @@ gated_conv = NAMESPACE.gated_conv
 gated_update = NAMESPACE.gated_update
 gather_decode = NAMESPACE.gather_decode
 latents = NAMESPACE.latents
+lazy_adam_update = NAMESPACE.lazy_adam_update
 mla = NAMESPACE.mla
 moe = NAMESPACE.moe
+muon_update = NAMESPACE.muon_update
 project = NAMESPACE.project
 project_and_gate = NAMESPACE.project_and_gate
 queries = NAMESPACE.queries
@@ -79,19 +82,20 @@ up_projections = NAMESPACE.up_projections
 write_branches = NAMESPACE.write_branches
 
 __all__ = [
-    "DEAD", "add", "add_residual", "address", "address_layers", "angles", "append", "apply_gate", "as_array",
-    "as_int64", "attend_absorbed", "attend_expanded", "branch_maps", "canonical_key", "canonical_map", "canonicalise",
-    "cast", "check_ids", "check_rows", "check_together", "collapse", "column_offsets", "concatenate", "constant",
-    "conv_silu", "copysign_sqrt", "cross_entropy", "decode", "dequantise", "dtype_name", "effective_gain", "einsum",
-    "embed", "exp", "expand", "expert_weights", "factored_score", "first_non_finite", "frequencies", "gate",
-    "gate_score", "gated_conv", "gated_update", "gather", "gather_decode", "half_split_order", "ignore", "inverse_rms",
-    "is_prime", "join", "last", "latents", "linear", "log_normalise", "mark_dead", "merge_branches", "mix", "mla",
-    "moe", "multiply", "next_history", "next_taps", "normalise", "pcg64_multipliers", "place", "positions_after",
-    "project", "project_and_gate", "quantise", "queries", "read_branches", "read_single", "repeat", "requantise",
-    "reshape", "rms_norm", "rotate", "round_bf16", "route", "routed_grouped", "routed_naive", "router_scores", "sample",
-    "score", "select_experts", "short_conv", "sigmoid", "signed_sqrt", "silu", "sinkhorn", "softmax", "softmax_scale",
-    "split", "splitmix64_multipliers", "sqrt_softplus", "stack", "stepper", "swiglu", "table_primes", "table_rows",
-    "tail", "take", "to_numpy", "up_projections", "visible", "windows", "writable", "write_branches", "write_single",
+    "DEAD", "adam_update", "add", "add_residual", "address", "address_layers", "angles", "append", "apply_gate",
+    "as_array", "as_int64", "attend_absorbed", "attend_expanded", "bias_update", "branch_maps", "canonical_key",
+    "canonical_map", "canonicalise", "cast", "check_ids", "check_rows", "check_together", "collapse", "column_offsets",
+    "concatenate", "constant", "conv_silu", "copysign_sqrt", "cross_entropy", "decode", "dequantise", "dtype_name",
+    "effective_gain", "einsum", "embed", "exp", "expand", "expert_weights", "factored_score", "first_non_finite",
+    "frequencies", "gate", "gate_score", "gated_conv", "gated_update", "gather", "gather_decode", "half_split_order",
+    "ignore", "inverse_rms", "is_prime", "join", "last", "latents", "lazy_adam_update", "linear", "log_normalise",
+    "mark_dead", "merge_branches", "mix", "mla", "moe", "multiply", "muon_update", "newton_schulz", "next_history",
+    "next_taps", "normalise", "pcg64_multipliers", "place", "positions_after", "project", "project_and_gate",
+    "quantise", "queries", "read_branches", "read_single", "repeat", "replace_rows", "requantise", "reshape",
+    "rms_norm", "rotate", "round_bf16", "route", "routed_grouped", "routed_naive", "router_scores", "sample", "score",
+    "select_experts", "short_conv", "sigmoid", "signed_sqrt", "silu", "sinkhorn", "softmax", "softmax_scale", "split",
+    "splitmix64_multipliers", "sqrt_softplus", "stack", "stepper", "swiglu", "table_primes", "table_rows", "tail",
+    "take", "to_numpy", "up_projections", "visible", "windows", "writable", "write_branches", "write_single",
     "yarn_mscale", "zero_dead", "zeros",
 ]
 

@@ -9,7 +9,7 @@
 
 import sys
 
-from engram_ref.ops.vjp.loss import LossVjp
+from engram_ref.ops.updates import Updates
 
 CONSTANTS = frozenset((
     "canonical_key", "canonical_map", "column_offsets", "frequencies", "half_split_order", "is_prime", "normalise",
@@ -24,7 +24,7 @@ FIXED = CONSTANTS | {
 """Names that `backends.replace` does not accept: constants, and ops that inspect or convert arrays."""
 
 
-class Ops(LossVjp):
+class Ops(Updates):
     """All ops of the definition.
 
     backend   its name, as in engram_ref.backends.load

@@ -8,8 +8,8 @@ import numpy as np
 from engram_ref.ops.namespace import Ops
 
 TOPICS = dict.fromkeys(("engram", "engram_residual", "engram_stream", "released_project", "released_gate",
-                        "released_conv"), "module") | dict.fromkeys(
-    ("forward", "forward_stream"), "model") | dict.fromkeys(
+                        "released_conv", "engram_gradients", "engram_steps"), "module") | dict.fromkeys(
+    ("forward", "forward_stream", "forward_gradients", "forward_steps"), "model") | dict.fromkeys(
     ("addressing", "addressing_stream", "stepper", "address", "address_layers"), "addressing")
 """Op -> topic, for ops that are not in the file of their topic."""
 
@@ -56,8 +56,8 @@ class Case:
     stages      in order of computation; the call returns those named in `outputs`. None if the input is invalid
     flags       kinds of bug that a failure suggests: see oracle/flags.py
     accept      other acceptable answers
-    kind        "plain", "solved" (inputs at the special points of a formula), "schedules" (one text in many calls) or
-                "released" (the shapes of a released model)
+    kind        "plain", "solved" (inputs at the special points of a formula), "schedules" (one text in many calls),
+                "released" (the shapes of a released model) or "gradients"
     result      "valid"; "acceptable" if there are other acceptable answers; "invalid" if the input must be refused
     """
 

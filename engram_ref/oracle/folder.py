@@ -22,6 +22,9 @@ from engram_ref.oracle.encoding import from_json
 from engram_ref.oracle.structure import HINT, INTEGERS_FIELDS, check_structure
 
 MANIFEST, INTEGERS, SUMS = "manifest.json", "integers.json", "SHA256SUMS"
+SHORT = "bfloat16.safetensors"
+"""File of the float64 arrays whose elements are all numbers of bfloat16, stored as their 16 bits."""
+
 MAX_BYTES, MAX_FILES = 2**27, 2**16
 """Largest number of bytes in all files together, and of files. A kit needs a sixth of them."""
 
@@ -117,7 +120,13 @@ def as_arrays(data: bytes, path: Path) -> Arrays:
     from safetensors.numpy import load
 
     with named_in_errors(path):
-        return load(data)
+        arrays = load(data)
+        return {key: lengthened(array) for key, array in arrays.items()} if path.name == SHORT else arrays
+
+
+def lengthened(bits: np.ndarray) -> np.ndarray:
+    """Return numbers of bfloat16, given as uint16 [...], in float64."""
+    return np.asarray(np.asarray(bits, dtype=np.uint32) << 16, dtype=np.uint32).view(np.float32).astype(np.float64)
 
 
 @contextmanager

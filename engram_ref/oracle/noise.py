@@ -3,8 +3,8 @@
 Every formula is evaluated in float64 with random errors of relative size u = 2^-30: far above float64's own rounding,
 and small enough that the answers respond linearly. In units of u, a sum of n products changes its inputs by a random
 sqrt(1 + n/2), which models the additions and survives cancellation, and its result by 1 + sqrt(n/3). Elementwise
-operations change only their result. The noise of an element is the root mean square of its deviation, in units of u; a
-computation with the unit roundoff 2^-24 has 2^-24 times this noise.
+operations change only their result; budgets.py has the numbers. The noise of an element is the root mean square of its
+deviation, in units of u; a computation with the unit roundoff 2^-24 has 2^-24 times this noise.
 
 Decisions follow the run without errors: signs of scores, chosen experts and quantised codes. Cases with decisions
 that rounding could change list every acceptable answer instead. Only the rounding to bfloat16 may go either way, and
@@ -13,7 +13,6 @@ only for numbers that float32 noise can move across the midpoint of two bfloat16
 
 import functools
 import inspect
-import math
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -22,6 +21,8 @@ from typing import Any
 import numpy as np
 
 from engram_ref.ops.namespace import NUMPY, Ops
+from engram_ref.ops.vjp.tables import RowGradient
+from engram_ref.oracle.budgets import ALONE, ELEMENTWISE, MOVED, SUMS, UPDATES, budget
 from engram_ref.oracle.cases import Case, Vectors
 from engram_ref.oracle.run import Adapter, Stages, run
 from engram_ref.oracle.streams import STREAMS
@@ -36,45 +37,6 @@ FLOAT64 = Adapter(to=lambda array: array.astype(np.float64) if array.dtype == np
                   dtype=lambda dtype: np.float64)
 """Converts float32 arguments to float64, in which errors of 2^-30 can be represented."""
 
-
-def summed(axes: str, *arrays: np.ndarray) -> int:
-    """Return the number of products that an einsum adds per element."""
-    operands, result = axes.split("->")
-    sizes = {axis: size for letters, array in zip(operands.split(","), arrays, strict=True)
-             for axis, size in zip(letters, array.shape, strict=True)}
-    return math.prod(size for axis, size in sizes.items() if axis not in result)
-
-
-def last_axis(x: np.ndarray, *others: object, **named: object) -> int:
-    """Return the length of the first argument's last axis."""
-    return x.shape[-1]
-
-
-SUMS: dict[str, Callable[..., int]] = {
-    "linear": last_axis, "inverse_rms": last_axis, "score": last_axis, "factored_score": last_axis,
-    "softmax": last_axis, "cross_entropy": last_axis, "einsum": summed,
-    "short_conv": lambda x, weight, *others, **named: weight.shape[-1],
-    "log_normalise": lambda x, axis: x.shape[axis], "merge_branches": lambda X, form: X.shape[2],
-    "sinkhorn": lambda logits, iterations, eps=0.0: 2 * iterations,
-    "expert_weights": lambda scores, chosen, config: chosen.shape[-1],
-    "routed_naive": lambda parameters, x, chosen, weights: chosen.shape[-1],
-    "routed_grouped": lambda parameters, x, chosen, weights: chosen.shape[-1],
-}
-"""Op -> number of products in its sum; for sinkhorn, the number of divisions."""
-
-ELEMENTWISE = {
-    "add": (0, 1), "multiply": (0, 2), "apply_gate": (0, 1), "write_single": (0, 1), "rms_norm": (0, 2),
-    "effective_gain": (0, 1), "silu": (0, 1), "exp": (2, 2), "sigmoid": (2, 2), "sqrt_softplus": (2, 4),
-    "rotate": (2, 1), "signed_sqrt": (0, 1), "copysign_sqrt": (0, 1),
-}
-"""Op -> errors in units of u: relative to its inputs (exp and division may be off by 2 ulp), and relative to its
-result. Angles are exact inputs: they are float64 everywhere."""
-
-ABSOLUTE = {"sigmoid": 0.5, "log_normalise": 1.0, "cross_entropy": 1.0}
-"""Op -> absolute error in units of u: 1 - sigmoid(-x) for a sigmoid, and logarithms of numbers near 1."""
-
-ALONE = {"angles": (0, 2), "frequencies": (0, 8), "softmax_scale": (0, 4), "yarn_mscale": (0, 4)}
-"""Like ELEMENTWISE, for ops that have errors only as the op of a case: every composition computes them in float64."""
 
 DECISIONS = ("signed_sqrt", "copysign_sqrt", "select_experts", "round_bf16", "quantise")
 
@@ -100,6 +62,16 @@ class Noise:
         if not (self.u and (relative or absolute) and isinstance(x, np.ndarray) and x.dtype == np.float64):
             return x
         return x + self.u * (relative * np.abs(x) + absolute) * self.rng.standard_normal(x.shape)
+
+    def around_each(self, x: Any, relative: float) -> Any:
+        """Return the result of a VJP or of an update with random errors in each of its arrays."""
+        if isinstance(x, tuple):
+            return tuple(self.around_each(part, relative) for part in x)
+        if isinstance(x, dict):
+            return {name: self.around_each(part, relative) for name, part in x.items()}
+        if isinstance(x, RowGradient):
+            return replace(x, values=self.around(x.values, relative))
+        return self.around(x, relative)
 
     def decide(self, name: str, original: Callable, x: Any, *others: Any) -> object:
         """Decide as in the first run."""
@@ -141,7 +113,8 @@ def noisy(ops: Ops, noise: Noise, alone: str = "") -> Ops:
     """
     base = type(ops)
     members: dict[str, object] = {"__slots__": (), "dtype_name": staticmethod(named_float32)}
-    for name in {*SUMS, *ELEMENTWISE, *DECISIONS, alone} - {""}:
+    gradients = {name for name in dir(base) if name.endswith("_vjp")} - MOVED
+    for name in {*SUMS, *ELEMENTWISE, *DECISIONS, *gradients, alone} - {""}:
         members[name] = with_errors(name, getattr(base, name), ops, noise)
     members["add_residual"] = lambda self, hidden, update, rounding="none": noise.around(
         ops.add_residual(hidden, update), 1)            # class bf16: the answer before its rounding
@@ -170,6 +143,10 @@ def with_errors(name: str, function: Callable, ops: Ops, noise: Noise) -> Callab
             arguments = arguments[0], noise.eps
         if inputs:
             arguments = tuple(x if name == "rotate" and i else noise.around(x, inputs) for i, x in enumerate(arguments))
+        if name in UPDATES and noise.u:
+            arguments = tuple(float(noise.around(np.array(x), 1)) if isinstance(x, float) else x for x in arguments)
+        if name in UPDATES or name.endswith("_vjp"):
+            return noise.around_each(function(*owner, *arguments), result)
         compute = functools.partial(function, *owner)
         answer: Any = noise.decide(name, compute, *arguments) if name in DECISIONS else compute(*arguments)
         if any(answer is x for x in arguments):             # a gain that effective_gain returns unchanged
@@ -179,15 +156,6 @@ def with_errors(name: str, function: Callable, ops: Ops, noise: Noise) -> Callab
         return noise.around(np.asarray(answer) if isinstance(answer, float) else answer, result, absolute)
 
     return method
-
-
-def budget(name: str, arguments: tuple) -> tuple[float, float, float]:
-    """Return the errors of one call in units of u: relative to the inputs, relative to the result, and absolute."""
-    absolute = ABSOLUTE.get(name, 0.0)
-    if name in SUMS:
-        n = SUMS[name](*arguments)
-        return math.sqrt(1 + n / 2), 1 + math.sqrt(n / 3), absolute
-    return *(ELEMENTWISE | ALONE).get(name, (0, 0)), absolute
 
 
 @np.errstate(all="ignore")                              # inputs at the edge of a format overflow, as they should

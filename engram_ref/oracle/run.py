@@ -11,6 +11,7 @@ from engram_ref.model.state import DecodeState
 from engram_ref.ops.namespace import CONSTANTS, Ops
 from engram_ref.oracle.cases import Case, Vectors
 from engram_ref.oracle.encoding import decode_all
+from engram_ref.oracle.gradients import flattened, model_gradients, model_steps, module_gradients, module_steps
 from engram_ref.oracle.streams import STREAMS, ModelStream, ModuleStream, play
 from engram_ref.trace import Trace, copied
 
@@ -95,8 +96,9 @@ def call(op: str, arguments: Mapping[str, object], outputs: tuple[str, ...], nam
         result = RUNNERS[op](Setting(namespace, adapter, record if traced else None, streams), **arguments)
     else:
         result = getattr(namespace, op)(**arguments, **({"record": record} if traced else {}))
-    parts = result if isinstance(result, tuple) else (result,)
-    parts = tuple(part for part in parts if part is not None)
+    if isinstance(result, dict):
+        return stages | {name: adapter.back(result[name]) for name in outputs if name in result}
+    parts = [array for part in (result if isinstance(result, tuple) else (result,)) for _, array in flattened(part)]
     return stages | {name: adapter.back(part) for name, part in zip(outputs, parts, strict=True)}
 
 
@@ -220,5 +222,7 @@ RUNNERS: dict[str, Callable[..., object]] = {
     "engram_residual": run_residual, "addressing_stream": run_row_stream, "engram_stream": run_module_stream,
     "forward_stream": run_model_stream, "released_project": run_released_project,
     "released_gate": run_released_gate, "released_conv": run_released_conv,
+    "engram_gradients": module_gradients, "forward_gradients": model_gradients,
+    "engram_steps": module_steps, "forward_steps": model_steps,
 }
 """Functions for ops that are not plain functions; each takes a Setting, then the arguments."""

@@ -21,7 +21,7 @@ from engram_ref.oracle.run import RUNNERS
 from engram_ref.oracle.streams import check_steps
 from engram_ref.oracle.structure import MANIFEST_FIELDS
 
-SCHEMA = 3
+SCHEMA = 4
 GOLDEN = Path(__file__).resolve().parents[1] / "golden"
 """Folder of the vectors that ship with the package."""
 
@@ -79,7 +79,7 @@ def as_stage(entry: Mapping, case: str, arrays: Mapping[str, np.ndarray]) -> Sta
 
 def check_call(case: Case, vectors: Vectors) -> None:
     """Raise InputError if a case names an unknown op, argument or output."""
-    function = RUNNERS.get(case.op) or (getattr(ops, case.op) if case.op in ops.__all__ else None)
+    function = RUNNERS.get(case.op) or (getattr(ops, case.op) if case.op in ops.NAMESPACE.names() else None)
     if function is None:
         raise InputError(f"case {case.name}", "a known op", repr(case.op))
     if not set(case.outputs) <= {stage.name for stage in case.stages}:
@@ -89,5 +89,5 @@ def check_call(case: Case, vectors: Vectors) -> None:
         inspect.signature(function).bind(*((None,) if case.op in RUNNERS else ()), **arguments)
     except TypeError as error:
         raise InputError(f"case {case.name}", f"arguments that {case.op} accepts", f"an error: {error}") from error
-    if "steps" in arguments:
+    if case.op.endswith("_stream"):
         check_steps(arguments["steps"])

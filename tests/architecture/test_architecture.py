@@ -28,6 +28,7 @@ LAYERS = (
     ("presets", "addressing"),
     ("dialects", "model_presets"),
     ("model",),
+    ("training",),
     ("oracle",),
     ("engram_ref",),            # the public names
     ("testing",),
@@ -40,7 +41,7 @@ LAYERS = (
 are those of the vocabularies."""
 
 READING_ORDER = ("canonical", "primes", "hashing", "codecs", "tables", "linear", "norm", "gate", "conv", "composite",
-                 "rope", "attention", "experts", "branches", "caches", "loss", "sampling")
+                 "rope", "attention", "experts", "branches", "caches", "loss", "sampling", "updates")
 """The topics of `ops` in reading order: each imports only earlier topics and INFRASTRUCTURE."""
 
 INFRASTRUCTURE = ("basic", "arrays", "record", "small", "namespace")

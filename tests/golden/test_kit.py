@@ -457,7 +457,7 @@ def test_every_array_and_configuration_of_a_case_exists(whole):
     for case in whole.cases:
         if case.kind != "released":                         # these are generated, which takes a second
             decode_all(case.arguments, whole.arrays, whole.configurations)
-    assert {case.kind for case in whole.cases} == {"plain", "solved", "schedules", "released"}
+    assert {case.kind for case in whole.cases} == {"plain", "solved", "schedules", "released", "gradients"}
     names = [case.name for case in whole.cases]
     assert [name for name in names if path_of(name) != name or name.count("/") != 1 or len(name) > 120] == []
     assert len({name.lower() for name in names}) == len(names)

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,6 +13,7 @@ import pytest
 from engram_ref import ops
 from engram_ref.cli import verify
 from engram_ref.cli.main import main
+from engram_ref.oracle.vectors import read
 
 
 def run(capsys, *argv):
@@ -24,9 +26,11 @@ def run(capsys, *argv):
 
 
 def verify_with(monkeypatch, **replaced):
-    """Make `verify` use the NumPy ops with some of them replaced."""
-    namespace = SimpleNamespace(**{name: getattr(ops, name) for name in ops.__all__} | replaced)
+    """Make `verify` use the NumPy ops with some of them replaced, without gradients."""
+    namespace, vectors = SimpleNamespace(**{name: getattr(ops, name) for name in ops.__all__} | replaced), read()
+    cases = tuple(case for case in vectors.cases if case.kind != "gradients")
     monkeypatch.setattr(verify, "load", lambda name: namespace)
+    monkeypatch.setattr(verify, "read", lambda: replace(vectors, cases=cases))
 
 
 def test_verify_prints_counts_and_succeeds(capsys):

@@ -7,9 +7,11 @@ import pytest
 
 from engram_ref.backends import load
 from engram_ref.ops.namespace import FIXED
+from engram_ref.ops.vjp.tables import RowGradient
 from engram_ref.oracle.run import adapter_of
 from engram_ref.oracle.vectors import read
 from engram_ref.oracle.verify import verify_case
+from tests.golden.test_golden import NO_GRADIENT_CASE
 
 CASES = ("address/dead-flat", "mla/plain-cached-absorbed", "mla/latent-yarn-batch", "moe/v4-batch", "moe/v2-batch",
          "engram/demo-like-dead", "engram/demo-like-chunked", "engram/tilekernels-like-batch", "engram/no-conv-batch",
@@ -28,13 +30,17 @@ def own_ops(name):
         return []
     namespace = load(name)
     return [(kind, op) for kind in type(namespace).__mro__ if kind.__module__.startswith("engram_ref.backends")
-            for op in vars(kind) if op in set(namespace.names()) - FIXED]
+            for op in vars(kind) if op in set(namespace.names()) - FIXED - set(NO_GRADIENT_CASE)]
 
 
 def perturbed(result):
-    """Return a wrong result: floats times 1.01, integers plus 1, booleans inverted, tuples elementwise."""
+    """Return a wrong result: floats times 1.01, integers plus 1, booleans inverted, and so on inside."""
     if isinstance(result, tuple):
         return tuple(map(perturbed, result))
+    if isinstance(result, dict):
+        return {name: perturbed(part) for name, part in result.items()}
+    if isinstance(result, RowGradient):
+        return replace(result, values=perturbed(result.values))
     if result is None or "float" in str(result.dtype):
         return result if result is None else result * 1.01
     return ~result if "bool" in str(result.dtype) else result + 1
@@ -86,15 +92,20 @@ ERRORS = {"select_experts": {"an error"}}
 """Ops whose wrong results make the model raise in some cases."""
 
 
+NOT_IN_MODELS = {("torch", "address_layers")}
+"""Overrides that no case in CASES calls, unlike those of another backend: Numba's `address` calls `address_layers`."""
+
+
 @pytest.mark.parametrize("name, kind, op", [(name, *own) for name in ("numba", "torch") for own in own_ops(name)],
                          ids=lambda part: getattr(part, "__name__", part))
 def test_wrong_op_is_detected(name, kind, op, vectors, monkeypatch):
     namespace, traced = load(name), kind.__name__ != "Fused" and op not in WITHOUT_A_TRACE
+    in_models = op in NAMES and (name, op) not in NOT_IN_MODELS
     chosen = replace(vectors, cases=tuple(case for case in vectors.cases if case.op == op
-                                          or (case.name in CASES and op in NAMES)))
+                                          or (case.name in CASES and in_models)))
     assert all(verified(case, chosen, namespace, traced).ok for case in chosen.cases[-3:])
     reported = stages_reported(kind, op, chosen, namespace, monkeypatch, traced)
     whole = {stage for case, stage in reported if case in CASES}
     assert reported, f"no shipped case detects a wrong {op}"
-    assert bool(whole) == (op in NAMES), reported
+    assert bool(whole) == in_models, reported
     assert whole - ERRORS.get(op, set()) <= set(NAMES.get(op, "").split()), reported

@@ -175,8 +175,12 @@ def lazy_answers(case, vectors):
                     yield f"copy of {name}", stage, array
 
 
-TRIVIAL = re.compile("empty|one-token|one-expert|single|yarn_mscale|frequencies/pair|effective_gain/plain")
-"""Cases whose right answer is trivial: no token, one weight that is 1, a gain that is returned."""
+STRAIGHT = ("round_bf16_vjp", "requantise_vjp")
+"""Ops that return an input."""
+
+TRIVIAL = re.compile("|".join(["empty|one-token|one-expert|single|yarn_mscale|frequencies/pair|effective_gain/plain",
+                               *STRAIGHT]))
+"""Cases whose right answer is trivial: no token, one weight that is 1, a gain or a gradient that is returned."""
 
 
 def test_ports_that_compute_nothing_fail(vectors):
@@ -192,4 +196,4 @@ def test_ports_that_compute_nothing_fail(vectors):
             passed += [f"{case.name}: {kind}"] if same else []
             ops.setdefault((case.op, kind), []).append(same)
     assert not [name for name in passed if not TRIVIAL.search(name)]
-    assert not [name for name, same in ops.items() if all(same)]
+    assert not [name for name, same in ops.items() if all(same) and name[0] not in STRAIGHT]

@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import DTypeLike
 
-from engram_ref.backends.numba import attention, conv, experts, gate, hashing, loss, norm, tables
+from engram_ref.backends.numba import attention, branches, conv, experts, gate, hashing, loss, norm, tables
 from engram_ref.backends.numba._buffers import aligned, result
 from engram_ref.backends.numba._threads import thread_count, threads
 from engram_ref.checks import check_shapes
@@ -85,6 +85,21 @@ class Steps(Small):
         record("attention_weights", weights)
         context = (flat(weights) @ c_kv).reshape(B, A, T, c_kv.shape[2])               # [B, A, T, r]
         return np.matmul(context, w_uv.swapaxes(1, 2)).transpose(0, 2, 1, 3)               # [B, T, A, dv]
+
+
+    def einsum(self, axes: str, *arrays: np.ndarray) -> np.ndarray:
+        """Fast version of ops.einsum: computes matrix products where the axes allow it."""
+        return np.einsum(axes, *arrays, optimize=True)
+
+    def sinkhorn(self, logits: np.ndarray, iterations: int, eps: float = 0.0) -> np.ndarray:
+        """Fast version of ops.sinkhorn: all half-steps of a matrix at once, in the form without eps."""
+        return super().sinkhorn(logits, iterations, eps) if eps else branches.sinkhorn(logits, iterations)
+
+    def sinkhorn_vjp(self, upstream: np.ndarray, logits: np.ndarray, iterations: int, eps: float = 0.0) -> tuple:
+        """Fast version of ops.sinkhorn_vjp: all half-steps of a matrix at once, in the form without eps."""
+        if eps:
+            return super().sinkhorn_vjp(upstream, logits, iterations, eps)
+        return branches.sinkhorn_vjp(upstream, logits, iterations), None, None
 
 
 class Fused(Steps):

@@ -1,5 +1,7 @@
 """Torch version of ops/codecs.py: rounded values are float32 tensors of numbers representable in the narrow format."""
 
+from typing import Any
+
 import numpy as np
 import torch
 
@@ -9,10 +11,29 @@ from engram_ref.errors import InputError
 from engram_ref.ops.codecs import BLOCK, E4M3_MAX, E4M3_VALUES, E8M0_NAN, E8M0_VALUES, QUANTISE_FLOOR
 
 
+class StraightThrough(torch.autograd.Function):
+    """A rounded tensor whose gradient is passed to the tensor that was rounded."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, rounded: torch.Tensor) -> torch.Tensor:
+        """Return the rounded tensor."""
+        return rounded.clone()
+
+    @staticmethod
+    def backward(ctx: Any, upstream: torch.Tensor) -> tuple:        # type: ignore[override]
+        """Return upstream for the tensor that was rounded."""
+        return upstream, None
+
+
+def straight_through(x: torch.Tensor, rounded: torch.Tensor) -> torch.Tensor:
+    """Return the rounded tensor, with the gradient of x; torch alone would round the gradient too, or drop it."""
+    return StraightThrough.apply(x, rounded) if x.requires_grad else rounded
+
+
 def round_bf16(x: torch.Tensor) -> torch.Tensor:
-    """Torch version of ops.codecs.round_bf16."""
+    """Torch version of ops.codecs.round_bf16; the gradient is passed straight through."""
     _check_float32(x)
-    return x.to(torch.bfloat16).to(torch.float32)
+    return straight_through(x, x.detach().to(torch.bfloat16).to(torch.float32))
 
 
 def dequantise(codes: torch.Tensor, scales: torch.Tensor, dtype: torch.dtype | type = np.float32) -> torch.Tensor:

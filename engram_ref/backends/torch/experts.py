@@ -36,3 +36,9 @@ def expert_weights(scores: torch.Tensor, chosen: torch.Tensor, config: ExpertsCo
     if config.norm_topk_prob:
         weights = weights / (weights.sum(dim=-1, keepdim=True) + NORM_FLOOR)
     return weights * config.routed_scaling_factor
+
+
+def bias_update(bias: torch.Tensor, counts: torch.Tensor, rate: float, centred: bool = False) -> torch.Tensor:
+    """Torch version of ops.updates.bias_update."""
+    bias = bias + rate * torch.sign(counts.sum() - len(counts) * counts).to(bias.dtype)
+    return bias - bias.mean() if centred else bias

@@ -12,8 +12,10 @@ import torch
 
 from engram_ref.backends.torch import arrays, basic, caches, canonical, codecs, experts, gate, hashing, kernels, tables
 from engram_ref.backends.torch._tensors import Constant, Parameters, tensors, torch_dtype
+from engram_ref.backends.torch.autograd import vjp_of
 from engram_ref.checks import check_shapes
 from engram_ref.config import EngramConfig
+from engram_ref.ops.codecs import QUANTISE_FLOOR
 from engram_ref.ops.namespace import NUMPY, Ops
 from engram_ref.ops.record import Record, ignore
 
@@ -35,6 +37,10 @@ class Small(Ops):
         check_shapes(key=(key, hidden.shape), query_gain=(query_gain, gains), key_gain=(key_gain, gains))
         product = gate.dot(hidden * (query_gain * key_gain), key)
         return product * self.inverse_rms(hidden, eps)[..., 0] * self.inverse_rms(key, eps)[..., 0] / math.sqrt(D)
+
+    def requantise(self, x: torch.Tensor, floor: float = QUANTISE_FLOOR) -> torch.Tensor:
+        """Torch version of ops.requantise; the gradient is passed straight through."""
+        return codecs.straight_through(x, super().requantise(x.detach(), floor))
 
     def routed_naive(self, parameters: Parameters, x: torch.Tensor, chosen: torch.Tensor,
                      weights: torch.Tensor) -> torch.Tensor:
@@ -61,6 +67,10 @@ class Small(Ops):
             y = y + weighted.masked_fill(~selected.any(dim=-1, keepdim=True), 0.0)       # drops NaN of tokens without e
         return y
 
+
+for op in NUMPY.names():
+    if op.endswith("_vjp"):
+        setattr(Small, op, vjp_of(op.removesuffix("_vjp")))
 
 for topic in TOPICS:
     for name in NUMPY.names():

@@ -1,4 +1,4 @@
-"""Torch version of ops/tables.py."""
+"""Torch version of ops/tables.py, and of the op that replaces rows."""
 
 import torch
 
@@ -23,3 +23,8 @@ def check_rows(rows: torch.Tensor, sizes: Constant) -> None:
         b, t, c = wrong[0].tolist()
         raise InputError("rows", f"values in [0, {sizes[c]}) in column {c}", f"{rows[b, t, c]} at position {(b, t, c)}",
                          "pass rows without column offsets (flat=False)")
+
+
+def replace_rows(table: torch.Tensor, rows: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+    """Torch version of ops.updates.replace_rows."""
+    return table.index_copy(0, rows, values)

@@ -28,7 +28,7 @@ def summed(gradient: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return gradient.sum(axis=repeated, keepdims=True)
 
 
-def placed(gradient: np.ndarray, x: np.ndarray, index: int | tuple[slice, ...]) -> np.ndarray:
+def placed(gradient: np.ndarray, x: np.ndarray, index: int | slice | tuple[int | slice, ...]) -> np.ndarray:
     """Return zeros with the shape of x, with the gradient at `index`."""
     result = np.zeros(x.shape, dtype=gradient.dtype)
     result[index] = gradient
@@ -48,18 +48,6 @@ def multiply_vjp(upstream: np.ndarray, x: "np.ndarray | float", y: np.ndarray) -
 def exp_vjp(upstream: np.ndarray, x: np.ndarray) -> tuple:
     """Gradient of e^x, which is its own derivative."""
     return (upstream * np.exp(x),)
-
-
-def einsum_vjp(upstream: np.ndarray, axes: str, *arrays: np.ndarray) -> tuple:
-    """Gradient of each array: an einsum of upstream and the other arrays, over the axes that the array lacks.
-
-    Every axis of an array occurs in the result or in another array.
-    """
-    operands, result = axes.split("->")
-    names = operands.split(",")
-    gradients = [np.einsum(f"{','.join([result, *names[:i], *names[i + 1:]])}->{name}", upstream,
-                           *arrays[:i], *arrays[i + 1 :]) for i, name in enumerate(names)]
-    return (None, *gradients)
 
 
 def cast_vjp(upstream: np.ndarray, x: np.ndarray, dtype: DTypeLike) -> tuple:
@@ -104,7 +92,6 @@ class BasicVjp(Branches):
     __slots__ = ()
     add_vjp = staticmethod(add_vjp)
     cast_vjp = staticmethod(cast_vjp)
-    einsum_vjp = staticmethod(einsum_vjp)
     exp_vjp = staticmethod(exp_vjp)
     multiply_vjp = staticmethod(multiply_vjp)
     repeat_vjp = staticmethod(repeat_vjp)
@@ -113,3 +100,14 @@ class BasicVjp(Branches):
     stack_vjp = staticmethod(stack_vjp)
     tail_vjp = staticmethod(tail_vjp)
     take_vjp = staticmethod(take_vjp)
+
+    def einsum_vjp(self, upstream: np.ndarray, axes: str, *arrays: np.ndarray) -> tuple:
+        """Gradient of each array: an einsum of upstream and the other arrays, over the axes that the array lacks.
+
+        Every axis of an array occurs in the result or in another array.
+        """
+        operands, result = axes.split("->")
+        names = operands.split(",")
+        gradients = [self.einsum(f"{','.join([result, *names[:i], *names[i + 1:]])}->{name}", upstream,
+                                 *arrays[:i], *arrays[i + 1 :]) for i, name in enumerate(names)]
+        return (None, *gradients)

@@ -17,7 +17,9 @@ WORDS = {"B": "sequence", "T": "t", "S": "s", "M": "branch", "N": "shift", "N-1"
 """Axis letters of engram_ref/axes.py -> word in a description."""
 
 STATES = {"history": "B slot", "taps": "B L M D", "kept": "B T M D", "codes": "... W", "scales": "... block",
-          "result": "B T C", "next_history": "B slot"}
+          "result": "B T C", "next_history": "B slot", "hidden": "B T M D", "query_gain": "M D", "key_gain": "M D",
+          "conv_gain": "M D", "key_bias": "M D", "key_weight": "M out input", "value_weight": "out input",
+          "conv_weight": "M D L", "values": "row W"}
 """Axes of stages that are neither in engram_ref/stages.py nor documented as the answer of an op."""
 
 
@@ -54,7 +56,7 @@ def side_columns(case: Case, stage: str, arguments: Mapping[str, object],
     returns     names of columns of booleans complete "with ..."; others are compared with numbers
     """
     shape, columns = expected[stage].shape, {}
-    if "steps" in arguments:                                    # the answers have one axis for the tokens of all rows
+    if case.op.endswith("_stream"):                               # the answers have one axis for the tokens of all rows
         arguments = {name: value for name, value in arguments.items() if not isinstance(value, np.ndarray)}
     for name, column in (*float_columns(stage, arguments, expected), *code_columns(arguments, shape),
                          *token_columns(case, stage, arguments, shape)):
@@ -115,7 +117,7 @@ def token_columns(case: Case, stage: str, arguments: Mapping, shape: tuple[int, 
             yield from [("head", (column % heads).reshape((1,) * (len(shape) - 1) + (-1,)))] * (heads > 1)
         if isinstance(ids, np.ndarray) and isinstance(history, np.ndarray) and ids.ndim == 2 == len(shape) - 1:
             yield from window_columns(ids, history, reach, arguments.get("eos_id", getattr(config, "eos_id", None)))
-    number, steps = stage.split(".")[0], arguments.get("steps")
+    number, steps = stage.split(".")[0], arguments.get("steps") if case.op.endswith("_stream") else None
     if steps and number.isdigit() and name not in STATES and steps[int(number)][1] == "feed":
         yield from feed_columns(steps, int(number), shape, reach if span else None)
 

@@ -69,7 +69,7 @@ def kit_cases(vectors: Vectors, dialect: EngramConfig | None = None) -> Vectors:
 
 def concerns(case: Case, vectors: Vectors, dialect: EngramConfig) -> bool:
     """Whether a port of the dialect can pass the case."""
-    if any(case.op in ops.split() and not used(dialect) for ops, used in USED.items()):
+    if any(case.op.removesuffix("_vjp") in ops.split() and not used(dialect) for ops, used in USED.items()):
         return False
     dead = decode(case.arguments.get("dead"), vectors.arrays, vectors.configurations)
     marked = dead.any() if isinstance(dead, np.ndarray) else "dead" in case.flags and "parameters" not in case.arguments

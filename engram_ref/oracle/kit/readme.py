@@ -78,12 +78,14 @@ def document_files(config: EngramConfig | None, ops: list[str]) -> dict[str, byt
 
 def ops_page(ops: list[str]) -> str:
     """Return a page with the description of each op, and of each stage by name."""
+    formulas = dict.fromkeys(inspect.getdoc(inspect.getmodule(getattr(Ops, op))) for op in ops if op.endswith("_vjp"))
     described = [f"## {op}\n\n```text\n{op}({', '.join(arguments_of(function))})\n\n{inspect.getdoc(function)}\n```\n"
                  for op, function in ((op, RUNNERS.get(op) or getattr(Ops, op)) for op in ops)]
     stages = [f"| `{s.name}` | `[{', '.join(s.axes.split())}]` | {s.about} | `{s.formula}` |"
               for s in (*STAGES, *BACKBONE_STAGES)]
-    return "\n".join(["# Ops and stages", "", *described, "## Stages", "", "| stage | shape | meaning | formula |",
-                      "|---|---|---|---|", *stages, ""])
+    gradients = ["## Formulas of the gradients", "", *(f"```text\n{text}\n```\n" for text in formulas)] * bool(formulas)
+    return "\n".join(["# Ops and stages", "", *described, *gradients, "## Stages", "",
+                      "| stage | shape | meaning | formula |", "|---|---|---|---|", *stages, ""])
 
 
 def arguments_of(function: Callable) -> list[str]:

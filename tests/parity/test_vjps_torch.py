@@ -1,0 +1,82 @@
+"""VJPs against torch's forward-mode differentiation, and against the gradients of the authors' demo.
+
+For directions d of the inputs and upstream u of the results, <u, J d> and <J^T u, d> are the same number. Forward mode
+gives J d from torch's own formulas; our VJP gives J^T u. Both sums of products of rounded numbers may differ by
+
+    (n + terms) 2^-52 sum of |products|
+
+where n is the number of products and `terms` the length of the longest sum in the op; factor 4 covers the products
+inside the op that cancel in J d.
+"""
+
+import numpy as np
+import pytest
+
+from engram_ref.backends.tape import NAMESPACE, Value, gradients
+from engram_ref.model.engram import engram
+from engram_ref.model.parameters import from_engram_demo
+from engram_ref.ops.namespace import NUMPY
+from engram_ref.ops.vjp.tables import RowGradient
+from tests.op_cases import op_of
+from tests.unit.test_module import recorded
+from tests.unit.test_vjps import CASES, POSITIONS, changed, leaves, outputs, recorded_gradients
+
+torch = pytest.importorskip("torch", reason="torch is not installed")
+from engram_ref.backends import torch as torch_ops  # noqa: E402  needs torch
+from tests.torch_cases import tensor  # noqa: E402
+
+pytestmark = pytest.mark.filterwarnings("ignore:.torch.jit:DeprecationWarning")      # of forward mode itself
+STRAIGHT_THROUGH = {"round_bf16", "requantise"}
+"""Ops whose gradient passes a rounding unchanged, by convention: forward mode has no such convention."""
+
+
+def forward_mode(case, arguments, direction):
+    """Return J d for every float result, by torch.func.jvp."""
+    places = list(direction)
+    fixed = {i: tensor(x) for i, x in enumerate(arguments) if not isinstance(x, dict) and x.dtype.kind != "f"}
+
+    def run(*tensors):
+        given = dict(zip(places, tensors, strict=True))
+        filled = changed(arguments, lambda place, _: given[place])
+        results = case.call(torch_ops, *(fixed.get(i, x) for i, x in enumerate(filled)))
+        return tuple(y for y in (results if isinstance(results, tuple) else (results,)) if y.is_floating_point())
+
+    arrays = dict(leaves(arguments))
+    _, tangents = torch.func.jvp(run, tuple(torch.tensor(arrays[place]) for place in places),
+                                 tuple(torch.tensor(d) for d in direction.values()))
+    return [t.numpy() for t in tangents]
+
+
+@pytest.mark.parametrize("shape", [(2, 5), (1, 1)], ids=str)
+@pytest.mark.parametrize("name", [name for name in CASES if op_of(name) not in STRAIGHT_THROUGH])
+def test_vjp_is_the_transpose_of_forward_mode(name, shape):
+    case, rng = CASES[name], np.random.default_rng(11)
+    arguments = case.arrays(rng, *shape)
+    upstreams = [rng.standard_normal(y.shape) for y in outputs(case.call(NUMPY, *arguments))]
+    constant = (POSITIONS.get(op_of(name)),)
+    direction = {place: (0.0 if place == constant else 1.0) * rng.standard_normal(array.shape)
+                 for place, array in leaves(arguments)}
+    found = recorded_gradients(case, arguments, upstreams)
+    ahead = [u * t for u, t in zip(upstreams, forward_mode(case, arguments, direction), strict=True)]
+    back = [found[place] * d for place, d in direction.items()]
+    products = np.concatenate([part.ravel() for part in (*ahead, *back)])
+    difference = abs(sum(part.sum() for part in ahead) - sum(part.sum() for part in back))
+    assert difference <= 4 * (products.size + case.terms) * 2.0**-52 * np.abs(products).sum()
+
+
+def test_the_gradients_of_the_demo_are_met():
+    """Each within the rounding of float64 relative to its largest element; products are at most some hundred terms."""
+    config, state_dict, known = recorded()
+    values = {name: Value(x) if x.dtype.kind == "f" else x for name, x in from_engram_demo(state_dict, config).items()}
+    hidden = Value(known["hidden"])
+    Y = engram(values, hidden, known["rows"], config, ops=NAMESPACE)
+    wanted = {name: x for name, x in values.items() if isinstance(x, Value)} | {"hidden": hidden}
+    found = gradients(Y, known["d_output"], wanted)
+    prefix = "gradients."
+    theirs = {name.removeprefix(prefix): x for name, x in known.items() if name.startswith(prefix)}
+    expected = from_engram_demo(theirs, config) | {"hidden": known["d_hidden"]}
+    for name, gradient in found.items():
+        dense = gradient.dense() if isinstance(gradient, RowGradient) else gradient
+        error = np.abs(dense - expected[name]).max() / np.abs(expected[name]).max()
+        assert error <= 1e-13, (name, error)
+    assert set(found) == set(expected) - {"column_offsets"}
