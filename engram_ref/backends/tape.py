@@ -7,7 +7,7 @@
 
 Models run on it as they stand. An op that receives a Value computes its result with the underlying namespace, NumPy or
 `tape(load("numba"))`, and records its inputs; `gradients` applies the VJPs of engram_ref.ops.vjp in reverse order. A
-Value has no operators except slices, so arithmetic outside the namespace raises instead of losing a gradient. An op
+Value has no operators except indices, so arithmetic outside the namespace raises instead of losing a gradient. An op
 that has neither a VJP nor an entry in ops.vjp.WITHOUT raises and names itself.
 """
 
@@ -22,7 +22,6 @@ import numpy as np
 from engram_ref.errors import InputError
 from engram_ref.ops.namespace import FIXED, NUMPY, Ops
 from engram_ref.ops.vjp import WITHOUT
-from engram_ref.ops.vjp.basic import placed
 
 SERIAL = itertools.count()
 
@@ -72,12 +71,15 @@ class Value:
     def __len__(self) -> int:
         return len(self.array)
 
-    def __getitem__(self, index: int | slice | tuple[int | slice, ...]) -> "Value":
-        """Return a part; the gradient of the other elements is zero. Only integers and slices: no element twice."""
-        if not all(isinstance(i, (int, slice)) for i in (index if isinstance(index, tuple) else (index,))):
-            raise TypeError("a Value accepts integers and slices as indices; use an op of the namespace instead")
+    def __getitem__(self, index: Any) -> "Value":
+        """Return a part of the array; its gradient is added to the elements that were read, and the others have 0."""
+        def back(upstream: np.ndarray) -> tuple:
+            gradient = np.zeros_like(self.array)
+            np.add.at(gradient, index, upstream)
+            return (gradient,)
+
         part = np.asarray(self.array[index])
-        return Value(part, Node((self,), (part,), lambda upstream: (placed(upstream, self.array, index),)))
+        return Value(part, Node((self,), (part,), back))
 
     def detach(self) -> "Bare":
         """Return the array, in the form that engram_ref.trace.copied expects of a tensor."""
@@ -128,7 +130,7 @@ def values_of(x: Any, gradient: Any = None) -> Iterator[tuple[Value, Any]]:
 def recorded(ops: Ops, name: str) -> Callable:
     """Return the op of that name, changed to record its inputs if any of them contains a Value."""
     function, vjp = getattr(ops, name), getattr(ops, f"{name}_vjp", None)
-    signature = inspect.signature(getattr(NUMPY, name))
+    signature, constant = inspect.signature(getattr(NUMPY, name)), name in WITHOUT or name.endswith("_vjp")
 
     def op(*arguments: Any, **options: Any) -> Any:
         bound = signature.bind(*arguments, **options)
@@ -136,7 +138,7 @@ def recorded(ops: Ops, name: str) -> Callable:
         inputs = bound.args
         arrays = tuple(map(bare, inputs))
         result = function(*arrays)
-        if name in WITHOUT or next(values_of(inputs), None) is None:
+        if constant or next(values_of(inputs), None) is None:
             return result
         if vjp is None:
             raise InputError(f"op {name}", "an op with a gradient", "one without", "add a VJP to engram_ref/ops/vjp")
@@ -195,14 +197,14 @@ def calls(output: Value) -> list[Node]:
 def is_leaf(name: str) -> bool:
     """Return whether an op is recorded as a whole: it has a VJP or no gradient, or it calls no other op."""
     static = isinstance(inspect.getattr_static(Ops, name), staticmethod)
-    return static or name in WITHOUT or hasattr(Ops, f"{name}_vjp")
+    return static or name in WITHOUT or name.endswith("_vjp") or hasattr(Ops, f"{name}_vjp")
 
 
 def tape(ops: Ops = NUMPY) -> Ops:
     """Return a namespace that records, and computes with the ops of another: NumPy's or Numba's."""
     steps = ops.steps
     members: dict[str, Any] = {name: staticmethod(recorded(steps, name)) for name in steps.names()
-                               if name not in FIXED and not name.endswith("_vjp") and is_leaf(name)}
+                               if name not in FIXED and is_leaf(name)}
     passes = lambda function: staticmethod(lambda name, x: x if isinstance(x, Value) else function(name, x))
     reads = lambda function: staticmethod(lambda x: function(bare(x)))
     members |= {"as_array": passes(steps.as_array), "as_int64": staticmethod(steps.as_int64),
@@ -215,7 +217,8 @@ def tape(ops: Ops = NUMPY) -> Ops:
 
 
 def as_value(array: np.ndarray) -> "Value | np.ndarray":
-    """Return a Value of a float array; integers have no gradient."""
+    """Return a new Value of a float array; integers have no gradient."""
+    array = bare(array)
     return Value(array) if array.dtype.kind == "f" else array
 
 

@@ -5,7 +5,7 @@ import json
 from collections import Counter
 from collections.abc import Iterator
 
-from engram_ref.backends import BACKENDS, load
+from engram_ref.backends import BACKENDS, RECORDING, load
 from engram_ref.cli.terminal import BOLD, progress_line, style, width, wrap
 from engram_ref.oracle.check.difference import worst
 from engram_ref.oracle.check.judge import StageResult
@@ -22,7 +22,8 @@ worst element and its distance. To test a port in another language, use kit and 
 
 def arguments(command: argparse.ArgumentParser) -> None:
     """Add the options of `verify`."""
-    command.add_argument("--backend", default="numpy", metavar="NAME", help=f"{', '.join(BACKENDS)} (default: numpy)")
+    command.add_argument("--backend", default="numpy", metavar="NAME",
+                         help=f"{', '.join(BACKENDS)}, or {RECORDING}, which records for gradients (default: numpy)")
 
 
 def run(options: argparse.Namespace) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from engram_ref.backends.tape import as_value, gradients, tape
+from engram_ref.backends.tape import as_value, bare, gradients, tape
 from engram_ref.checks import as_ops
 from engram_ref.model.declarations import engram_module
 from engram_ref.model.engram import engram
@@ -119,4 +119,4 @@ def model_steps(setting: Any, parameters: dict, ids: Any, targets: Any, config: 
 
 def stepped(optimiser: GroupedOptimiser, parameters: Mapping, found: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parameters after one step; hidden states and statistics are not trained."""
-    return optimiser.step(parameters, {name: found[name] for name in optimiser.group_of})
+    return optimiser.step(bare(parameters), {name: found[name] for name in optimiser.group_of})

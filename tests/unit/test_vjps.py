@@ -204,8 +204,8 @@ def test_an_op_without_a_gradient_names_itself(monkeypatch):
         tape(NUMPY).exp(Value(np.ones(2)))
 
 
-@pytest.mark.parametrize("operation", [lambda x: x + 1, lambda x: 2 * x, lambda x: x[[0, 0]], np.exp, np.asarray],
-                         ids=["add", "multiply", "index", "ufunc", "array"])
+@pytest.mark.parametrize("operation", [lambda x: x + 1, lambda x: 2 * x, np.exp, np.asarray],
+                         ids=["add", "multiply", "ufunc", "array"])
 def test_arithmetic_outside_the_namespace_raises(operation):
     with pytest.raises(TypeError):
         operation(Value(np.ones((2, 2))))
@@ -213,8 +213,8 @@ def test_arithmetic_outside_the_namespace_raises(operation):
 
 def test_a_slice_of_a_value_has_a_gradient():
     x = Value(np.arange(6.0).reshape(2, 3))
-    y = NAMESPACE.add(x[:, 1:], x[0, 0])
-    assert gradients(y, np.ones((2, 2)), {"x": x})["x"].tolist() == [[4, 1, 1], [0, 1, 1]]
+    y = NAMESPACE.add(x[:, 1:], x[[1, 1], 0][0])
+    assert gradients(y, np.ones((2, 2)), {"x": x})["x"].tolist() == [[0, 1, 1], [4, 1, 1]]
 
 
 def test_a_value_that_was_not_used_has_a_zero_gradient():

@@ -28,7 +28,7 @@ def summed(gradient: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     return gradient.sum(axis=repeated, keepdims=True)
 
 
-def placed(gradient: np.ndarray, x: np.ndarray, index: int | slice | tuple[int | slice, ...]) -> np.ndarray:
+def placed(gradient: np.ndarray, x: np.ndarray, index: int | tuple[slice, ...]) -> np.ndarray:
     """Return zeros with the shape of x, with the gradient at `index`."""
     result = np.zeros(x.shape, dtype=gradient.dtype)
     result[index] = gradient

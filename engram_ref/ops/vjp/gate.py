@@ -20,7 +20,7 @@ from engram_ref.ops.vjp.norm import NormVjp
 def root_vjp(upstream: np.ndarray, s: np.ndarray) -> tuple:
     """Gradient of signed_sqrt and copysign_sqrt: 0.5 / sqrt|s|, and 0 inside the clamp."""
     size = np.abs(s)
-    return (upstream * np.where(size >= ROOT_CLAMP, 0.5 / np.sqrt(np.maximum(size, ROOT_CLAMP)), 0.0),)
+    return (upstream * np.where(size < ROOT_CLAMP, 0.0, 0.5 / np.sqrt(np.maximum(size, ROOT_CLAMP))),)
 
 
 def score_vjp(upstream: np.ndarray, query: np.ndarray, key: np.ndarray) -> tuple:

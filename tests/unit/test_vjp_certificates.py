@@ -1,0 +1,176 @@
+"""Every gradient against torch in float64: reverse mode, forward mode, and plain torch that shares no code.
+
+Bound. A computed gradient is the exact one of inputs changed by about n u relatively, with u = 2^-53 and n the number
+of roundings on the longest path: the case's forward terms, plus the sum over tokens in the backward direction. What
+such a change does is measured: inputs are changed by 2^-30 relatively, and the largest change of the gradient, divided
+by 2^-30, is its condition. Both sides err, hence the factor 2.
+"""
+
+import numpy as np
+import pytest
+
+from engram_ref.backends.tape import is_leaf
+from engram_ref.ops.namespace import FIXED, NUMPY, Ops
+from engram_ref.ops.vjp import WITHOUT
+from tests.unit.test_vjps import CASES, POSITIONS, changed, leaves, op_of, outputs, recorded_gradients
+
+torch = pytest.importorskip("torch")
+U, PROBE, SAMPLES = 2.0**-53, 2.0**-30, 4
+
+
+def setup(name, shape=(2, 5)):
+    """Return the case, its arguments, an upstream gradient per output, and the random numbers."""
+    case, rng = CASES[name], np.random.default_rng(11)
+    arguments = case.arrays(rng, *shape)
+    ups = [rng.standard_normal(y.shape) for y in outputs(case.call(NUMPY, *arguments))]
+    return case, arguments, ups, rng
+
+
+def bounds(case, arguments, ups, found, rng):
+    """Return {place: largest difference of two correct gradients}, and the number of roundings."""
+    n = (case.terms or 1) + max((u.size for u in ups), default=1)
+    sizes = {place: np.abs(g).max(initial=0) for place, g in found.items()}
+    condition = dict.fromkeys(found, 0.0)
+    for _ in range(SAMPLES):
+        near = changed(arguments, lambda place, x: x * (1 + PROBE * rng.choice((-1.0, 1.0), x.shape)))
+        for place, g in recorded_gradients(case, near, ups).items():
+            condition[place] = max(condition[place], np.abs(g - found[place]).max(initial=0) / PROBE)
+    return {place: 2 * n * U * (sizes[place] + condition[place]) for place in found}, n
+
+
+def tensors(arguments, wrap):
+    """Return the arguments as tensors; floats pass through wrap(place, tensor)."""
+    as_tensor = lambda x: {k: as_tensor(v) for k, v in x.items()} if isinstance(x, dict) else torch.from_numpy(x.copy())
+    return changed_tensors([as_tensor(x) for x in arguments], arguments, wrap)
+
+
+def changed_tensors(result, arguments, wrap):
+    for place, _ in leaves(arguments):
+        holder, key = (result, place[0]) if len(place) == 1 else (result[place[0]], place[1])
+        holder[key] = wrap(place, holder[key])
+    return result
+
+
+def tensor_outputs(result):
+    results = result if isinstance(result, tuple) else (result,)
+    return [y for y in results if y is not None and y.is_floating_point()]
+
+
+def backend():
+    from engram_ref.backends import load
+
+    return load("torch").small
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_gradient_equals_autograd(name):
+    case, arguments, ups, rng = setup(name)
+    found = recorded_gradients(case, arguments, ups)
+    bound, _ = bounds(case, arguments, ups, found, rng)
+    given = {}
+    outs = tensor_outputs(case.call(backend(), *tensors(
+        arguments, lambda place, t: given.setdefault(place, t.requires_grad_()))))
+    total = sum((torch.from_numpy(u) * y).sum() for u, y in zip(ups, outs, strict=True))
+    exact = torch.autograd.grad(total, list(given.values()), allow_unused=True)
+    for place, g in zip(given, exact, strict=True):
+        if place == (POSITIONS.get(op_of(name)),):
+            continue
+        g = np.zeros(found[place].shape) if g is None else g.numpy()
+        assert np.abs(found[place] - g).max(initial=0) <= bound[place], place
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
+@pytest.mark.parametrize("name", CASES)
+def test_gradient_is_the_adjoint_of_forward_mode(name):
+    case, arguments, ups, rng = setup(name)
+    found = recorded_gradients(case, arguments, ups)
+    bound, n = bounds(case, arguments, ups, found, rng)
+    constant = (POSITIONS.get(op_of(name)),)
+    move = {place: np.zeros(x.shape) if place == constant else rng.standard_normal(x.shape)
+            for place, x in leaves(arguments)}
+    forward = torch.autograd.forward_ad
+    with forward.dual_level():
+        outs = tensor_outputs(case.call(backend(), *tensors(
+            arguments, lambda place, t: forward.make_dual(t, torch.from_numpy(move[place])))))
+        moved = [forward.unpack_dual(y).tangent for y in outs]
+    terms = [u * t.numpy() for u, t in zip(ups, moved, strict=True) if t is not None]
+    left, right = sum(t.sum() for t in terms), sum((found[place] * d).sum() for place, d in move.items())
+    size = sum(np.abs(t).sum() for t in terms)
+    allowed = n * U * size + sum(bound[place] * np.abs(d).sum() for place, d in move.items())
+    assert abs(left - right) <= allowed
+
+
+def normal(*shape):
+    return np.random.default_rng(3).standard_normal(shape)
+
+
+def plain_sinkhorn(x):
+    m = (x - x.max(-2, keepdim=True).values).exp()
+    for _ in range(7):
+        m = m / m.sum(-2, keepdim=True)
+        m = m / m.sum(-1, keepdim=True)
+    return m
+
+
+def plain_conv(x, w, taps):
+    both = torch.cat([taps, x], 1)
+    return sum(w[..., k] * both[:, 3 * k : 3 * k + x.shape[1]] for k in range(4))
+
+
+F = torch.nn.functional
+PLAIN = {
+    "rms_norm": lambda x, g: g * x / (x.pow(2).mean(-1, keepdim=True) + 1e-6).sqrt(),
+    "gate sigmoid": lambda s, dead: torch.where(dead[..., None], 0.0, torch.sigmoid(s)),
+    "signed_sqrt": lambda s: s.abs().clamp(min=1e-6).sqrt() * s.sign(),
+    "short_conv": plain_conv,
+    "softmax without a mask": lambda x: F.softmax(x, -1),
+    "swiglu": lambda x, w1, w2, w3: (F.silu(x @ w1.T) * (x @ w3.T)) @ w2.T,
+    "cross_entropy": lambda x, t: F.cross_entropy(x.movedim(-1, 1), t, reduction="none"),
+    "sinkhorn": plain_sinkhorn,
+}
+
+
+@pytest.mark.parametrize("name", PLAIN)
+def test_gradient_equals_autograd_of_plain_torch(name):
+    case, arguments, ups, rng = setup(name)
+    found = recorded_gradients(case, arguments, ups)
+    bound, _ = bounds(case, arguments, ups, found, rng)
+    given = {}
+    y = PLAIN[name](*tensors(arguments, lambda place, t: given.setdefault(place, t.requires_grad_())))
+    for place, g in zip(given, torch.autograd.grad((torch.from_numpy(ups[0]) * y).sum(), given.values()), strict=True):
+        assert np.abs(found[place] - g.numpy()).max() <= bound[place], place
+
+
+@pytest.mark.parametrize("shape", [(2, 0), (1, 1)], ids=str)
+@pytest.mark.parametrize("name", CASES)
+def test_odd_shapes_and_inputs_untouched(name, shape):
+    case, arguments, ups, _ = setup(name, shape)
+    before = {place: x.copy() for place, x in leaves(arguments)}
+    found = recorded_gradients(case, arguments, ups)
+    for place, x in leaves(arguments):
+        assert found[place].shape == x.shape
+        assert np.array_equal(before[place], x)
+
+
+def test_every_leaf_has_a_vjp_or_is_listed_and_never_both():
+    vjps = {name.removesuffix("_vjp") for name in NUMPY.names() if name.endswith("_vjp")}
+    leaf = {name for name in NUMPY.names() if name not in FIXED and not name.endswith("_vjp") and is_leaf(name)}
+    assert not vjps & WITHOUT
+    assert leaf == vjps | WITHOUT
+    assert all(hasattr(Ops, name) for name in vjps)
+
+
+@pytest.mark.parametrize("root", ["signed_sqrt", "copysign_sqrt"])
+def test_slope_at_the_clamp(root):
+    s = np.array([0.0, -0.0, 1e-7, -1e-7, 1e-6, -1e-6, np.nextafter(1e-6, 0), np.nan])
+    (g,) = getattr(NUMPY, f"{root}_vjp")(np.ones_like(s), s)
+    assert np.array_equal(g[:4], np.zeros(4))
+    assert np.array_equal(g[4:6], np.full(2, 0.5 / np.sqrt(1e-6)))
+    assert g[6] == 0
+    assert np.isnan(g[7])
+
+
+def test_roundings_are_straight_through():
+    up, x = normal(2, 32), normal(2, 32)
+    assert np.array_equal(NUMPY.round_bf16_vjp(up, x)[0], up)
+    assert np.array_equal(NUMPY.requantise_vjp(up, x)[0], up)
