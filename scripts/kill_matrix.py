@@ -46,7 +46,7 @@ STORED = ("concatenate", "linear", "rms_norm", "score", "factored_score", "gate"
 """Ops whose result is a stage of the module, which a port with stored stages writes to memory."""
 
 KILLED, SURVIVES, EQUAL, NOT_APPLICABLE = "Ks=."
-KINDS = ("plain", "solved", "schedules", "released")
+KINDS = ("plain", "gradients", "solved", "schedules", "released")
 CLASSES = {"addressing": ("addressing",), "addressing_stream": ("addressing", "rows"), "engram": ("module",),
            "engram_stream": ("module",), "forward": ("model", "addressing"), "forward_stream": ("model", "addressing")}
 """Op -> the stream classes that its runner uses."""

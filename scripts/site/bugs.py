@@ -7,7 +7,7 @@ import json
 
 from introspect import table
 
-from engram_ref.oracle.bugs import BUGS, LEFT_OUT, Bug
+from engram_ref.oracle.bugs import BUGS, LEFT_OUT, Bug, gradients, updates
 from engram_ref.presets import GATES
 from engram_ref.stages import BACKBONE_STAGES, STAGES
 
@@ -17,8 +17,10 @@ CHAPTERS = {
     "Constants and addresses": ["canonical_ids", "primes", "multipliers", *MODULE[1:ROWS], "history"],
     "The module": [*MODULE[ROWS:], "taps"],
     "The backbone": [stage.name for stage in BACKBONE_STAGES],
+    "Gradients": [target for changes in gradients.CHANGES.values() for target in changes],
+    "Optimisers": [target for changes in updates.CHANGES.values() for target in changes],
 }
-"""Heading -> the stages below it, in the order of computation."""
+"""Heading -> the stages below it, in the order of computation; the ops of gradients and updates."""
 
 
 def catalogue() -> str:
@@ -26,7 +28,7 @@ def catalogue() -> str:
     parts = []
     for heading, stages in CHAPTERS.items():
         parts.append(f"## {heading}")
-        for stage in stages:
+        for stage in dict.fromkeys(stages):
             rows = [row(bug) for bug in BUGS.values() if bug.stage == stage]
             if rows:
                 parts += [f"### First wrong stage: `{stage}`",

@@ -104,7 +104,7 @@ def explain(name: str) -> list[str]:
     ['window-late', 'stage     mix']
     """
     bug = _bug(name)
-    dialects = ", ".join(bug.dialects) or "any, since it concerns the backbone"
+    dialects = ", ".join(bug.dialects) or "any, since it concerns the backbone or training"
     lines = {"stage": bug.stage, "dialects": dialects, "symptom": bug.symptom, "cause": bug.cause, "seen in": bug.seen,
              "look at": bug.look}
     return [bug.name, *(f"{label:<10}{text}" for label, text in lines.items())]

@@ -18,7 +18,7 @@ COMPOSED = ("addressing", "module", "model")
 """Topics whose cases have several stages; other cases are listed under their op."""
 
 ORDER = ("canonical", "primes", "hashing", "codecs", "tables", "linear", "norm", "gate", "conv", "composite", "rope",
-         "attention", "experts", "branches", "caches", "loss", "sampling", "addressing", "module", "model")
+         "attention", "experts", "branches", "caches", "loss", "updates", "sampling", "addressing", "module", "model")
 """Topics in order of computation."""
 
 SHOWN = 6
