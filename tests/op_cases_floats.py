@@ -218,6 +218,7 @@ UPDATES = {
     "adam_update": Case(lambda r, B, T: states(r, B, T), lambda ops, *a: ops.adam_update(*a, *ADAM), 8),
     "lazy_adam_update": Case(table_states, lambda ops, *a: ops.lazy_adam_update(*a, *ADAM), 8),
     "replace_rows": Case(lambda r, B, T: table_states(r, B, T)[:3], lambda ops, *a: ops.replace_rows(*a)),
+    "batch_weights": Case(lambda r, B, T: (np.arange(1.0, B + 1),), lambda ops, n: ops.batch_weights(n)),
     "bias_update": Case(lambda r, B, T: (r.standard_normal(5), r.integers(0, 3, 5)),
                         lambda ops, b, n: ops.bias_update(b, n, 0.001, True), 5),
     "newton_schulz": Case(lambda r, B, T: (r.standard_normal((B, T + 1, 4)),),

@@ -42,7 +42,7 @@ from engram_ref.ops.record import ignore
 from engram_ref.ops.rope import angles, frequencies, half_split_order, rotate, softmax_scale, yarn_mscale
 from engram_ref.ops.sampling import join, sample
 from engram_ref.ops.tables import check_rows, concatenate, gather
-from engram_ref.ops.updates import adam_update, bias_update, newton_schulz, replace_rows
+from engram_ref.ops.updates import adam_update, batch_weights, bias_update, newton_schulz, replace_rows
 
 add_residual = NAMESPACE.add_residual
 address = NAMESPACE.address
@@ -83,7 +83,8 @@ write_branches = NAMESPACE.write_branches
 
 __all__ = [
     "DEAD", "adam_update", "add", "add_residual", "address", "address_layers", "angles", "append", "apply_gate",
-    "as_array", "as_int64", "attend_absorbed", "attend_expanded", "bias_update", "branch_maps", "canonical_key",
+    "as_array", "as_int64", "attend_absorbed", "attend_expanded", "batch_weights", "bias_update", "branch_maps",
+    "canonical_key",
     "canonical_map", "canonicalise", "cast", "check_ids", "check_rows", "check_together", "collapse", "column_offsets",
     "concatenate", "constant", "conv_silu", "copysign_sqrt", "cross_entropy", "decode", "dequantise", "dtype_name",
     "effective_gain", "einsum", "embed", "exp", "expand", "expert_weights", "factored_score", "first_non_finite",

@@ -83,6 +83,17 @@ def newton_schulz(matrix: np.ndarray, steps: str) -> np.ndarray:
     return x if wide else x.mT
 
 
+def batch_weights(tokens: np.ndarray) -> np.ndarray:
+    """Return the weight of each batch's gradient in that of all batches together: its share of the tokens.
+
+    tokens    float [n], number of tokens that the mean loss of each batch was taken over
+
+    >>> batch_weights(np.array([3.0, 1.0]))
+    array([0.75, 0.25])
+    """
+    return tokens / tokens.sum()
+
+
 def bias_update(bias: np.ndarray, counts: np.ndarray, rate: float, centred: bool = False) -> np.ndarray:
     """Raise the bias of experts with fewer tokens than the mean, and lower the others, by a fixed amount.
 
@@ -103,6 +114,7 @@ class Updates(LossVjp):
 
     __slots__ = ()
     adam_update = staticmethod(adam_update)
+    batch_weights = staticmethod(batch_weights)
     bias_update = staticmethod(bias_update)
     newton_schulz = staticmethod(newton_schulz)
     replace_rows = staticmethod(replace_rows)

@@ -39,7 +39,8 @@ SUMS: dict[str, Callable[..., int]] = {
 ELEMENTWISE = {
     "add": (0, 1), "multiply": (0, 2), "apply_gate": (0, 1), "write_single": (0, 1), "rms_norm": (0, 2),
     "effective_gain": (0, 1), "silu": (0, 1), "exp": (2, 2), "sigmoid": (2, 2), "sqrt_softplus": (2, 4),
-    "adam_update": (4, 3), "muon_update": (2, 3), "rotate": (2, 1), "signed_sqrt": (0, 1), "copysign_sqrt": (0, 1),
+    "adam_update": (4, 3), "batch_weights": (0, 1), "muon_update": (2, 3), "rotate": (2, 1), "signed_sqrt": (0, 1),
+    "copysign_sqrt": (0, 1),
 }
 """Op -> errors in units of u: relative to its inputs (exp and division may be off by 2 ulp), and relative to its
 result. Angles are exact inputs: they are float64 everywhere."""

@@ -64,6 +64,11 @@ def biases():
                      rate=2.0**-10, centred=centred)
 
 
+def batches():
+    """Yield the weights of batches with different numbers of tokens."""
+    yield update("batch_weights/unequal", tokens=np.array([7.0, 1.0, 4.0]))
+
+
 def steps():
     """Yield three steps of a module, whose batches read different rows, and of models with and without a module."""
     for label in ("demo-like", "paper-like"):
@@ -85,4 +90,4 @@ def steps():
                      config=config, lr=LR, weight_decay=DECAY, dialect=config.engram.name if config.engram else "")
 
 
-AREA = (adam, muon, biases, steps)
+AREA = (adam, muon, biases, batches, steps)

@@ -11,9 +11,9 @@ reverse order. WITHOUT lists the ops whose results have no gradient.
 """
 
 WITHOUT = frozenset((
-    "adam_update", "angles", "append", "bias_update", "canonicalise", "dequantise", "join", "last", "lazy_adam_update",
-    "mark_dead", "mix", "muon_update", "newton_schulz", "next_history", "place", "positions_after", "quantise",
-    "replace_rows", "sample", "select_experts", "table_rows", "visible", "windows",
+    "adam_update", "angles", "append", "batch_weights", "bias_update", "canonicalise", "dequantise", "join", "last",
+    "lazy_adam_update", "mark_dead", "mix", "muon_update", "newton_schulz", "next_history", "place",
+    "positions_after", "quantise", "replace_rows", "sample", "select_experts", "table_rows", "visible", "windows",
 ))
 """Ops whose results are integers, choices, positions, the state of a stream, which is constant for the next call, or
 the result of an optimiser's step."""

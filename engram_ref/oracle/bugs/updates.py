@@ -58,6 +58,7 @@ CHANGES = {
     "muon-nesterov-missing": muon(nesterov=lambda **options: False),
     "muon-ema-unscaled": muon(form=lambda **options: "sum"),
     "muon-stack-as-matrix": {"newton_schulz": as_one_matrix},
+    "batches-equal": {"batch_weights": lambda original, tokens: original(np.ones_like(tokens))},
     "bias-update-reversed": {"bias_update": lambda original, bias, counts, rate, centred: original(
         bias, counts, -rate, centred)},
 }
