@@ -12,7 +12,7 @@ inside the op that cancel in J d.
 import numpy as np
 import pytest
 
-from engram_ref.backends.tape import NAMESPACE, Value, gradients
+from engram_ref.backends.tape import NAMESPACE, Value, as_value, gradients
 from engram_ref.model.engram import engram
 from engram_ref.model.parameters import from_engram_demo
 from engram_ref.ops.namespace import NUMPY
@@ -67,10 +67,10 @@ def test_vjp_is_the_transpose_of_forward_mode(name, shape):
 
 def gradients_of_demo(parameters, hidden, known, config):
     """Return dense gradients by name, also of the hidden states."""
-    values = {name: Value(x) if x.dtype.kind == "f" else x for name, x in parameters.items()} | {"hidden": Value(hidden)}
-    wanted = {name: x for name, x in values.items() if isinstance(x, Value)}
-    given = {name: x for name, x in values.items() if name != "hidden"}
-    found = gradients(engram(given, values["hidden"], known["rows"], config, ops=NAMESPACE), known["d_output"], wanted)
+    values = {name: as_value(x) for name, x in parameters.items()}
+    wanted = {name: x for name, x in values.items() if isinstance(x, Value)} | {"hidden": as_value(hidden)}
+    Y = engram(values, wanted["hidden"], known["rows"], config, ops=NAMESPACE)
+    found = gradients(Y, known["d_output"], wanted)
     return {name: g.dense() if isinstance(g, RowGradient) else g for name, g in found.items()}
 
 
@@ -82,10 +82,10 @@ def test_the_gradients_of_the_demo_are_met():
     parameters, rng = from_engram_demo(state_dict, config), np.random.default_rng(2)
     found = gradients_of_demo(parameters, known["hidden"], known, config)
     shaken = lambda x: x * (1 + PROBE * rng.choice((-1.0, 1.0), x.shape)) if x.dtype.kind == "f" else x
-    near = gradients_of_demo({name: shaken(x) for name, x in parameters.items()}, shaken(known["hidden"]), known, config)
+    near = gradients_of_demo({n: shaken(x) for n, x in parameters.items()}, shaken(known["hidden"]), known, config)
     theirs = {name.removeprefix("gradients."): x for name, x in known.items() if name.startswith("gradients.")}
     expected = from_engram_demo(theirs, config) | {"hidden": known["d_hidden"]}
-    n = config.memory_width + 3 * config.hidden_size + config.conv_kernel + known["rows"].shape[0] * known["rows"].shape[1]
+    n = config.memory_width + 3 * config.hidden_size + config.conv_kernel + known["input_ids"].size
     for name, gradient in found.items():
         condition = np.abs(near[name] - gradient).max() / PROBE
         bound = 2 * n * 2.0**-53 * (np.abs(gradient).max() + condition)
