@@ -196,6 +196,8 @@ BACKBONE = {
     "collapse to the mean": Case(floats((ALL, M, D)), lambda ops, X: ops.collapse(X, "mean", {}, 1e-6), M),
     "collapse learned": Case(with_parameters(HEAD_MAPS, (ALL, M, D)),
                              lambda ops, p, X: ops.collapse(X, "head", p, 1e-6), 2 * M * D + M),
+    "balance_loss": Case(lambda r, B, T: (r.random((B, T, 5)), r.random((B, T, 5)).argsort(axis=-1)[..., :2]),
+                         lambda ops, s, chosen: ops.balance_loss(s, chosen), 10),
     "cross_entropy": Case(lambda r, B, T: (r.standard_normal((B, T, VOCABULARY)), r.integers(0, VOCABULARY, (B, T))),
                           lambda ops, x, t: ops.cross_entropy(x, t), VOCABULARY),
 }

@@ -29,15 +29,16 @@ SERIAL = itertools.count()
 class Node:
     """One recorded call.
 
+    name      of the op
     inputs    its arguments, with Values
     results   the arrays that it computed
     back      upstream -> gradients of the inputs; None once it has been used
     """
 
-    __slots__ = ("back", "inputs", "results", "serial")
+    __slots__ = ("back", "inputs", "name", "results", "serial")
 
-    def __init__(self, inputs: tuple, results: tuple[np.ndarray, ...], back: Callable):
-        self.inputs, self.results, self.back, self.serial = inputs, results, back, next(SERIAL)
+    def __init__(self, name: str, inputs: tuple, results: tuple[np.ndarray, ...], back: Callable):
+        self.name, self.inputs, self.results, self.back, self.serial = name, inputs, results, back, next(SERIAL)
 
     def parents(self) -> Iterator["Node"]:
         """Yield the calls that computed its inputs."""
@@ -79,7 +80,7 @@ class Value:
             return (gradient,)
 
         part = np.asarray(self.array[index])
-        return Value(part, Node((self,), (part,), back))
+        return Value(part, Node("index", (self,), (part,), back))
 
     def detach(self) -> "Bare":
         """Return the array, in the form that engram_ref.trace.copied expects of a tensor."""
@@ -143,21 +144,24 @@ def recorded(ops: Ops, name: str) -> Callable:
         if vjp is None:
             raise InputError(f"op {name}", "an op with a gradient", "one without", "add a VJP to engram_ref/ops/vjp")
         results = result if type(result) is tuple else (result,)
-        node = Node(inputs, results, lambda upstream: vjp(upstream, *arrays))
+        node = Node(name, inputs, results, lambda upstream: vjp(upstream, *arrays))
         values = tuple(Value(array, node, i) for i, array in enumerate(results))
         return values if type(result) is tuple else values[0]
 
     return op
 
 
-def gradients(output: Value, upstream: np.ndarray, wanted: Mapping[str, Value]) -> dict[str, Any]:
+def gradients(output: Value, upstream: np.ndarray, wanted: Mapping[str, Value],
+              check_values: bool = False) -> dict[str, Any]:
     """Return the gradient of sum(upstream * output) with respect to each wanted value.
 
-    output     a Value that recorded ops computed; its record can be used once
-    upstream   of the shape of output
-    wanted     name -> Value that was given, such as the parameters
-    returns    name -> gradient: an array, or a RowGradient for a table; zeros for a value that was not used
-    raises     InputError if the record was used before, an array was changed since, or the shapes differ
+    output         a Value that recorded ops computed; its record can be used once
+    upstream       of the shape of output
+    wanted         name -> Value that was given, such as the parameters
+    check_values   look for NaN and infinity after every VJP, to name the op that computed the first
+    returns        name -> gradient: an array, or a RowGradient for a table; zeros for a value that was not used
+    raises         InputError if the record was used before, an array was changed since, the shapes differ, or, with
+                   check_values, a gradient is not finite
     """
     if np.shape(upstream) != output.shape:
         raise InputError("upstream", f"the shape of output, {list(output.shape)}", list(np.shape(upstream)))
@@ -165,21 +169,28 @@ def gradients(output: Value, upstream: np.ndarray, wanted: Mapping[str, Value]) 
         if value.node is None and checksum(value.array) != value.check:
             raise InputError(f"value {name}", "the array that the model read", "one that was changed since")
     found: dict[tuple[int, int], Any] = {output.key: upstream}
+    names = {value.key: f"parameter {name}" for name, value in wanted.items()}
     for node in calls(output):
         if node.back is None:
             raise InputError("output", "a record that was not used before", "a used one", "compute the output again")
-        parts = [found.pop((node.serial, i), None) for i in range(len(node.results))]
-        if all(part is None for part in parts):
-            continue
-        filled = [np.zeros_like(result) if part is None else part
-                  for part, result in zip(parts, node.results, strict=True)]
-        arrived = node.back(tuple(filled) if len(filled) > 1 else filled[0])
-        for x, gradient in zip(node.inputs, arrived, strict=False):
-            for value, part in values_of(x, gradient):
-                if part is not None:
-                    found[value.key] = found[value.key] + part if value.key in found else part
+        for value, part in arrived(node, [found.pop((node.serial, i), None) for i in range(len(node.results))]):
+            if check_values and not np.isfinite(getattr(part, "values", part)).all():
+                raise InputError(f"gradient of {names.get(value.key, 'an intermediate result')}", "finite numbers",
+                                 f"NaN or infinity, first computed by the VJP of {node.name}")
+            found[value.key] = found[value.key] + part if value.key in found else part
         node.back, node.inputs, node.results = None, (), ()             # frees the arrays that nothing else needs
     return {name: found.get(value.key, np.zeros(value.shape, value.dtype)) for name, value in wanted.items()}
+
+
+def arrived(node: Node, upstream: list) -> list[tuple[Value, Any]]:
+    """Return every Value among a call's inputs with its gradient, given those of the results; None stands for 0."""
+    if all(part is None for part in upstream):
+        return []
+    filled = tuple(np.zeros_like(result) if part is None else part
+                   for part, result in zip(upstream, node.results, strict=True))
+    found = node.back(filled if len(filled) > 1 else filled[0])
+    return [(value, part) for x, gradient in zip(node.inputs, found, strict=False)
+            for value, part in values_of(x, gradient) if part is not None]
 
 
 def calls(output: Value) -> list[Node]:

@@ -34,7 +34,7 @@ from engram_ref.ops.experts import expert_weights, select_experts, sqrt_softplus
 from engram_ref.ops.gate import apply_gate, copysign_sqrt, score, sigmoid, signed_sqrt, zero_dead
 from engram_ref.ops.hashing import mix, next_history, pcg64_multipliers, splitmix64_multipliers, table_rows, windows
 from engram_ref.ops.linear import embed, linear
-from engram_ref.ops.loss import cross_entropy
+from engram_ref.ops.loss import balance_loss, cross_entropy
 from engram_ref.ops.namespace import NUMPY as NAMESPACE
 from engram_ref.ops.norm import effective_gain, inverse_rms
 from engram_ref.ops.primes import column_offsets, is_prime, table_primes
@@ -83,21 +83,20 @@ write_branches = NAMESPACE.write_branches
 
 __all__ = [
     "DEAD", "adam_update", "add", "add_residual", "address", "address_layers", "angles", "append", "apply_gate",
-    "as_array", "as_int64", "attend_absorbed", "attend_expanded", "batch_weights", "bias_update", "branch_maps",
-    "canonical_key",
-    "canonical_map", "canonicalise", "cast", "check_ids", "check_rows", "check_together", "collapse", "column_offsets",
-    "concatenate", "constant", "conv_silu", "copysign_sqrt", "cross_entropy", "decode", "dequantise", "dtype_name",
-    "effective_gain", "einsum", "embed", "exp", "expand", "expert_weights", "factored_score", "first_non_finite",
-    "frequencies", "gate", "gate_score", "gated_conv", "gated_update", "gather", "gather_decode", "half_split_order",
-    "ignore", "inverse_rms", "is_prime", "join", "last", "latents", "lazy_adam_update", "linear", "log_normalise",
-    "mark_dead", "merge_branches", "mix", "mla", "moe", "multiply", "muon_update", "newton_schulz", "next_history",
-    "next_taps", "normalise", "pcg64_multipliers", "place", "positions_after", "project", "project_and_gate",
-    "quantise", "queries", "read_branches", "read_single", "repeat", "replace_rows", "requantise", "reshape",
-    "rms_norm", "rotate", "round_bf16", "route", "routed_grouped", "routed_naive", "router_scores", "sample", "score",
-    "select_experts", "short_conv", "sigmoid", "signed_sqrt", "silu", "sinkhorn", "softmax", "softmax_scale", "split",
-    "splitmix64_multipliers", "sqrt_softplus", "stack", "stepper", "swiglu", "table_primes", "table_rows", "tail",
-    "take", "to_numpy", "up_projections", "visible", "windows", "writable", "write_branches", "write_single",
-    "yarn_mscale", "zero_dead", "zeros",
+    "as_array", "as_int64", "attend_absorbed", "attend_expanded", "balance_loss", "batch_weights", "bias_update",
+    "branch_maps", "canonical_key", "canonical_map", "canonicalise", "cast", "check_ids", "check_rows",
+    "check_together", "collapse", "column_offsets", "concatenate", "constant", "conv_silu", "copysign_sqrt",
+    "cross_entropy", "decode", "dequantise", "dtype_name", "effective_gain", "einsum", "embed", "exp", "expand",
+    "expert_weights", "factored_score", "first_non_finite", "frequencies", "gate", "gate_score", "gated_conv",
+    "gated_update", "gather", "gather_decode", "half_split_order", "ignore", "inverse_rms", "is_prime", "join", "last",
+    "latents", "lazy_adam_update", "linear", "log_normalise", "mark_dead", "merge_branches", "mix", "mla", "moe",
+    "multiply", "muon_update", "newton_schulz", "next_history", "next_taps", "normalise", "pcg64_multipliers", "place",
+    "positions_after", "project", "project_and_gate", "quantise", "queries", "read_branches", "read_single", "repeat",
+    "replace_rows", "requantise", "reshape", "rms_norm", "rotate", "round_bf16", "route", "routed_grouped",
+    "routed_naive", "router_scores", "sample", "score", "select_experts", "short_conv", "sigmoid", "signed_sqrt",
+    "silu", "sinkhorn", "softmax", "softmax_scale", "split", "splitmix64_multipliers", "sqrt_softplus", "stack",
+    "stepper", "swiglu", "table_primes", "table_rows", "tail", "take", "to_numpy", "up_projections", "visible",
+    "windows", "writable", "write_branches", "write_single", "yarn_mscale", "zero_dead", "zeros",
 ]
 
 globals().update({name: getattr(NAMESPACE, name) for name in NAMESPACE.names() if name.endswith("_vjp")})

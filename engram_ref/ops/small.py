@@ -57,6 +57,7 @@ class Small:
 
     # positions, caches, loss, sampling
     angles = staticmethod(rope.angles)
+    balance_loss = staticmethod(loss.balance_loss)
     cross_entropy = staticmethod(loss.cross_entropy)
     frequencies = staticmethod(rope.frequencies)
     half_split_order = staticmethod(rope.half_split_order)

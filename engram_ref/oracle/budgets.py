@@ -24,6 +24,7 @@ def last_axis(x: np.ndarray, *others: object, **named: object) -> int:
 
 SUMS: dict[str, Callable[..., int]] = {
     "linear": last_axis, "inverse_rms": last_axis, "score": last_axis, "factored_score": last_axis,
+    "balance_loss": lambda scores, chosen: math.prod(scores.shape[1:]),
     "softmax": last_axis, "cross_entropy": last_axis, "einsum": summed,
     "short_conv": lambda x, weight, *others, **named: weight.shape[-1],
     "log_normalise": lambda x, axis: x.shape[axis], "merge_branches": lambda X, form: X.shape[2],

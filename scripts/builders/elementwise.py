@@ -7,6 +7,7 @@ import numpy as np
 from engram_ref.config import CHOICES
 from engram_ref.ops.gate import ROOTS
 from engram_ref.oracle.slow import module as slow
+from engram_ref.oracle.slow.transformer import balance_loss
 from scripts.builders.planned import case, each, lines, rng_of
 
 BELOW, ABOVE = 134 * 2.0**-27, 135 * 2.0**-27
@@ -147,11 +148,17 @@ def projections():
                                           ("large", 1e4 + logits[:1], np.array([[2, 0, 4]]), "saturated"),
                                           ("empty", logits[:, :0], np.zeros((2, 0), dtype=np.int64), "empty")):
         yield case(f"cross_entropy/{title}", slow=slow_loss, flags=flags, logits=values, targets=targets)
+    scores, chosen = rng.random((2, 3, 4)), np.array([[[0, 1], [0, 2], [0, 1]], [[3, 2], [1, 0], [2, 3]]])
+    yield case("balance_loss/batch", slow=slow_balance, flags="batch unchosen", scores=scores, chosen=chosen)
 
 
 def slow_linear(x, weight, bias):
     bias = [0.0] * len(weight) if bias is None else bias.tolist()
     return [slow.linear(weight.tolist(), bias, v) for v in lines(list, x)]
+
+
+def slow_balance(scores, chosen):
+    return [balance_loss(*text) for text in zip(scores.tolist(), chosen.tolist(), strict=True)]
 
 
 def slow_loss(logits, targets):

@@ -150,11 +150,13 @@ def branches():
 
 
 def losses():
-    """Yield the cross-entropy, of which one token has an almost certain target."""
+    """Yield the cross-entropy, of which one token has an almost certain target, and the imbalance of experts."""
     rng = rng_of("cross_entropy_vjp/batch")
     logits, targets = rng.standard_normal((2, 3, 9)), rng.integers(0, 9, (2, 3))
     logits[0, 0, targets[0, 0]] += 30.0
     yield vjp_case("cross_entropy_vjp/batch", "batch saturated", logits=logits, targets=targets)
+    scores, chosen = rng.random((2, 3, 4)), np.array([[[0, 1], [0, 2], [0, 1]], [[3, 2], [1, 0], [2, 3]]])
+    yield vjp_case("balance_loss_vjp/batch", "batch unchosen", scores=scores, chosen=chosen)
 
 
 AREA = (norms, gates, convolutions, tables, attention, experts, branches, losses)

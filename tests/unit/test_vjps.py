@@ -134,9 +134,10 @@ def test_every_op_has_a_gradient_or_is_listed_as_having_none():
 @pytest.mark.parametrize("op", ["signed_sqrt", "copysign_sqrt"])
 def test_slope_of_the_roots(op):
     """Flat inside the clamp; at its edge and beyond, 0.5 / sqrt|s|, for both signs."""
-    s = np.array([0.0, -0.0, 9e-7, -9e-7, 1e-6, -1e-6, 0.25, -0.25])
-    (slope,) = getattr(NUMPY, f"{op}_vjp")(np.ones(8), s)
-    assert slope.tolist() == [0, 0, 0, 0, 0.5 / math.sqrt(1e-6), 0.5 / math.sqrt(1e-6), 1, 1]
+    s = np.array([0.0, -0.0, 9e-7, -9e-7, 1e-6, -1e-6, 0.25, -0.25, np.nan])
+    (slope,) = getattr(NUMPY, f"{op}_vjp")(np.ones(9), s)
+    assert slope[:8].tolist() == [0, 0, 0, 0, 0.5 / math.sqrt(1e-6), 0.5 / math.sqrt(1e-6), 1, 1]
+    assert np.isnan(slope[8])
 
 
 def test_roundings_pass_gradients_straight_through(rng):
@@ -196,6 +197,15 @@ def test_upstream_of_another_shape_is_refused():
     x, y = recorded_loss()
     with pytest.raises(InputError, match="upstream: expected the shape of output"):
         gradients(y, np.ones(2), {"x": x})
+
+
+def test_a_gradient_that_is_not_finite_names_parameter_and_op():
+    """With eps 0, 1 / rms(x) is 1e110, but its slope contains the third power."""
+    x, gain = Value(np.full((1, 2), 1e-110)), Value(np.ones(2))
+    y = NAMESPACE.multiply(gain, NAMESPACE.inverse_rms(x, 0.0))
+    with np.errstate(all="ignore"), pytest.raises(InputError) as error:
+        gradients(y, np.ones((1, 2)), {"x": x, "gain": gain}, check_values=True)
+    assert error.value.argument == "gradient of parameter x" and "the VJP of inverse_rms" in error.value.found
 
 
 def test_an_op_without_a_gradient_names_itself(monkeypatch):

@@ -10,6 +10,7 @@ from engram_ref.backends.torch._tensors import Constant, torch_dtype
 from engram_ref.backends.torch.arrays import constant, dtype_name
 from engram_ref.checks import check_kind, check_shapes
 from engram_ref.errors import InputError
+from engram_ref.ops.loss import SHARE_FLOOR
 
 
 def cast(x: torch.Tensor, dtype: torch.dtype | type) -> torch.Tensor:
@@ -101,6 +102,15 @@ def cross_entropy(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     if targets.shape != logits.shape[:-1] or targets.dtype != torch.int64:
         raise InputError("targets", f"int64 {list(logits.shape[:-1])}", f"{dtype_name(targets)} {list(targets.shape)}")
     return torch.logsumexp(logits, dim=-1) - torch.gather(logits, -1, targets[..., None])[..., 0]
+
+
+def balance_loss(scores: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
+    """Torch version of ops.loss.balance_loss."""
+    check_shapes(chosen=(chosen, (*scores.shape[:-1], chosen.shape[-1])))
+    (_, T, E), K = scores.shape, chosen.shape[-1]
+    counts = (chosen.flatten(1)[..., None] == torch.arange(E, device=chosen.device)).sum(dim=1)
+    shares = (scores / (scores.sum(dim=-1, keepdim=True) + SHARE_FLOOR)).sum(dim=1) / max(T, 1)
+    return (counts.to(scores.dtype) * (E / max(T * K, 1)) * shares).sum(dim=-1)
 
 
 def sample(logits: torch.Tensor, temperature: float, rng: torch.Generator | None) -> torch.Tensor:

@@ -69,3 +69,12 @@ def cross_entropy(logits, target):
     """Return the negative log-probability of the target, in nats."""
     top = max(logits)
     return math.log(math.fsum(math.exp(x - top) for x in logits)) + top - logits[target]
+
+
+def balance_loss(scores, chosen):
+    """Return the imbalance of one text's experts: scores and chosen experts of every token."""
+    E, K = len(scores[0]), len(chosen[0])
+    counts = [sum(row.count(e) for row in chosen) for e in range(E)]
+    shares = [[s / (math.fsum(row) + 1e-20) for s in row] for row in scores]
+    return math.fsum(counts[e] * E / (K * len(chosen)) * math.fsum(row[e] for row in shares) / len(chosen)
+                     for e in range(E))

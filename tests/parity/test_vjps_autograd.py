@@ -1,4 +1,4 @@
-"""Every gradient against torch in float64: reverse mode, forward mode, and plain torch that shares no code.
+"""Every gradient against torch autograd in float64: of the torch backend, and of plain torch that shares no code.
 
 Bound. A computed gradient is the exact one of inputs changed by about n u relatively, with u = 2^-53 and n the number
 of roundings on the longest path: the case's forward terms, plus the sum over tokens in the backward direction. What
@@ -9,9 +9,7 @@ by 2^-30, is its condition. Both sides err, hence the factor 2.
 import numpy as np
 import pytest
 
-from engram_ref.backends.tape import is_leaf
-from engram_ref.ops.namespace import FIXED, NUMPY, Ops
-from engram_ref.ops.vjp import WITHOUT
+from engram_ref.ops.namespace import NUMPY
 from tests.unit.test_vjps import CASES, POSITIONS, changed, leaves, op_of, outputs, recorded_gradients
 
 torch = pytest.importorskip("torch")
@@ -27,7 +25,7 @@ def setup(name, shape=(2, 5)):
 
 
 def bounds(case, arguments, ups, found, rng):
-    """Return {place: largest difference of two correct gradients}, and the number of roundings."""
+    """Return {place: largest difference of two correct gradients}."""
     n = (case.terms or 1) + max((u.size for u in ups), default=1)
     sizes = {place: np.abs(g).max(initial=0) for place, g in found.items()}
     condition = dict.fromkeys(found, 0.0)
@@ -35,7 +33,7 @@ def bounds(case, arguments, ups, found, rng):
         near = changed(arguments, lambda place, x: x * (1 + PROBE * rng.choice((-1.0, 1.0), x.shape)))
         for place, g in recorded_gradients(case, near, ups).items():
             condition[place] = max(condition[place], np.abs(g - found[place]).max(initial=0) / PROBE)
-    return {place: 2 * n * U * (sizes[place] + condition[place]) for place in found}, n
+    return {place: 2 * n * U * (sizes[place] + condition[place]) for place in found}
 
 
 def tensors(arguments, wrap):
@@ -66,7 +64,7 @@ def backend():
 def test_gradient_equals_autograd(name):
     case, arguments, ups, rng = setup(name)
     found = recorded_gradients(case, arguments, ups)
-    bound, _ = bounds(case, arguments, ups, found, rng)
+    bound = bounds(case, arguments, ups, found, rng)
     given = {}
     outs = tensor_outputs(case.call(backend(), *tensors(
         arguments, lambda place, t: given.setdefault(place, t.requires_grad_()))))
@@ -77,31 +75,6 @@ def test_gradient_equals_autograd(name):
             continue
         g = np.zeros(found[place].shape) if g is None else g.numpy()
         assert np.abs(found[place] - g).max(initial=0) <= bound[place], place
-
-
-@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated:DeprecationWarning")
-@pytest.mark.parametrize("name", CASES)
-def test_gradient_is_the_adjoint_of_forward_mode(name):
-    case, arguments, ups, rng = setup(name)
-    found = recorded_gradients(case, arguments, ups)
-    bound, n = bounds(case, arguments, ups, found, rng)
-    constant = (POSITIONS.get(op_of(name)),)
-    move = {place: np.zeros(x.shape) if place == constant else rng.standard_normal(x.shape)
-            for place, x in leaves(arguments)}
-    forward = torch.autograd.forward_ad
-    with forward.dual_level():
-        outs = tensor_outputs(case.call(backend(), *tensors(
-            arguments, lambda place, t: forward.make_dual(t, torch.from_numpy(move[place])))))
-        moved = [forward.unpack_dual(y).tangent for y in outs]
-    terms = [u * t.numpy() for u, t in zip(ups, moved, strict=True) if t is not None]
-    left, right = sum(t.sum() for t in terms), sum((found[place] * d).sum() for place, d in move.items())
-    size = sum(np.abs(t).sum() for t in terms)
-    allowed = n * U * size + sum(bound[place] * np.abs(d).sum() for place, d in move.items())
-    assert abs(left - right) <= allowed
-
-
-def normal(*shape):
-    return np.random.default_rng(3).standard_normal(shape)
 
 
 def plain_sinkhorn(x):
@@ -134,43 +107,8 @@ PLAIN = {
 def test_gradient_equals_autograd_of_plain_torch(name):
     case, arguments, ups, rng = setup(name)
     found = recorded_gradients(case, arguments, ups)
-    bound, _ = bounds(case, arguments, ups, found, rng)
+    bound = bounds(case, arguments, ups, found, rng)
     given = {}
     y = PLAIN[name](*tensors(arguments, lambda place, t: given.setdefault(place, t.requires_grad_())))
     for place, g in zip(given, torch.autograd.grad((torch.from_numpy(ups[0]) * y).sum(), given.values()), strict=True):
         assert np.abs(found[place] - g.numpy()).max() <= bound[place], place
-
-
-@pytest.mark.parametrize("shape", [(2, 0), (1, 1)], ids=str)
-@pytest.mark.parametrize("name", CASES)
-def test_odd_shapes_and_inputs_untouched(name, shape):
-    case, arguments, ups, _ = setup(name, shape)
-    before = {place: x.copy() for place, x in leaves(arguments)}
-    found = recorded_gradients(case, arguments, ups)
-    for place, x in leaves(arguments):
-        assert found[place].shape == x.shape
-        assert np.array_equal(before[place], x)
-
-
-def test_every_leaf_has_a_vjp_or_is_listed_and_never_both():
-    vjps = {name.removesuffix("_vjp") for name in NUMPY.names() if name.endswith("_vjp")}
-    leaf = {name for name in NUMPY.names() if name not in FIXED and not name.endswith("_vjp") and is_leaf(name)}
-    assert not vjps & WITHOUT
-    assert leaf == vjps | WITHOUT
-    assert all(hasattr(Ops, name) for name in vjps)
-
-
-@pytest.mark.parametrize("root", ["signed_sqrt", "copysign_sqrt"])
-def test_slope_at_the_clamp(root):
-    s = np.array([0.0, -0.0, 1e-7, -1e-7, 1e-6, -1e-6, np.nextafter(1e-6, 0), np.nan])
-    (g,) = getattr(NUMPY, f"{root}_vjp")(np.ones_like(s), s)
-    assert np.array_equal(g[:4], np.zeros(4))
-    assert np.array_equal(g[4:6], np.full(2, 0.5 / np.sqrt(1e-6)))
-    assert g[6] == 0
-    assert np.isnan(g[7])
-
-
-def test_roundings_are_straight_through():
-    up, x = normal(2, 32), normal(2, 32)
-    assert np.array_equal(NUMPY.round_bf16_vjp(up, x)[0], up)
-    assert np.array_equal(NUMPY.requantise_vjp(up, x)[0], up)
