@@ -105,7 +105,8 @@ def bias_update(bias: np.ndarray, counts: np.ndarray, rate: float, centred: bool
     >>> bias_update(np.zeros(3), np.array([1, 2, 3]), 0.5)
     array([ 0.5,  0. , -0.5])
     """
-    bias = bias + rate * np.sign(counts.sum() - len(counts) * counts)            # in integers, so the mean is exact
+    up = np.sign(counts.sum() - len(counts) * counts)                            # in integers, so the mean is exact
+    bias = bias + rate * up.astype(bias.dtype)
     return bias - bias.mean() if centred else bias
 
 

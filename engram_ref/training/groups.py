@@ -92,12 +92,18 @@ class GroupedOptimiser:
         return dict(parameters)
 
     def arrays(self) -> dict[str, Any]:
-        """The state of all optimisers: "matrix/count", "matrix/momentum/wq.weight" and the like."""
+        """The state of all optimisers: "matrix/momentum/wq.weight" and the like."""
         return {f"{group}/{key}": array for group, optimiser in self.optimisers.items()
                 for key, array in optimiser.arrays().items()}
 
     def restore(self, arrays: Arrays) -> None:
-        """Take over a state that `arrays` returned."""
+        """Take over a state that `arrays` returned; raises InputError, as the optimisers do, without a change."""
+        parts: dict[str, dict[str, Any]] = {group: {} for group in self.optimisers}
+        for key, array in arrays.items():
+            group, _, rest = key.partition("/")
+            if self.group_of.get(rest.partition("/")[2]) != group:
+                raise InputError(f"state {key}", "the state of a parameter in its group", "another name")
+            parts[group][rest] = array
+        restored = {group: optimiser.restored(parts[group]) for group, optimiser in self.optimisers.items()}
         for group, optimiser in self.optimisers.items():
-            prefix = f"{group}/"
-            optimiser.restore({key.removeprefix(prefix): x for key, x in arrays.items() if key.startswith(prefix)})
+            optimiser.counts, optimiser.state = restored[group]

@@ -3,22 +3,23 @@
     optimiser = Adam(lr=1e-3)
     parameters = optimiser.step(parameters, gradients)
 
-The rules themselves are ops (engram_ref.ops.updates). An optimiser keeps their state: running means by parameter name,
+The rules themselves are ops (engram_ref.ops.updates). An optimiser keeps their state by parameter name: running means,
 and the number of steps. `step` returns new arrays; neither its arguments nor the state change if it raises.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
 
 import numpy as np
 
-from engram_ref.checks import NonNegative, Positive, Range, check_fields, number
+from engram_ref.checks import NonNegative, Positive, Range, check_fields, integer, number
 from engram_ref.errors import InputError
 from engram_ref.ops.namespace import NUMPY, Ops
 from engram_ref.ops.vjp.tables import RowGradient
 
-Fraction = Annotated[float, Range(0.0, 1.0)]
+BelowOne = Annotated[float, Range(0.0, math.nextafter(1.0, 0.0))]       # with 1, a mean would stay 0
 Arrays = Mapping[str, Any]          # name -> array; among gradients also RowGradient
 
 
@@ -26,8 +27,8 @@ Arrays = Mapping[str, Any]          # name -> array; among gradients also RowGra
 class Optimiser:
     """What Adam and Muon have in common.
 
-    count   number of steps so far
-    state   name -> the arrays that the rule keeps, in the order of KEPT
+    counts   name -> number of steps of this parameter
+    state    name -> the arrays that the rule keeps, in the order of KEPT
     """
 
     KEPT = ()
@@ -36,7 +37,7 @@ class Optimiser:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        self.count = 0
+        self.counts: dict[str, int] = {}
         self.state: dict[str, tuple] = {}
 
     def step(self, parameters: Arrays, gradients: Arrays, factor: float = 1.0) -> dict[str, Any]:
@@ -45,22 +46,26 @@ class Optimiser:
         parameters   name -> float array
         gradients    name -> array of the same shape, or RowGradient; parameters without one are returned unchanged
         factor       of the learning rate in this step, from a schedule
-        raises       InputError naming a gradient that belongs to no parameter, has another shape or is not finite
+        raises       InputError naming a gradient that belongs to no parameter, has another shape or dtype, or is not
+                     finite, or a restored state of another shape
         """
         self.check(parameters, gradients)
         return self.apply(parameters, gradients, factor)
 
     def check(self, parameters: Arrays, gradients: Arrays) -> None:
-        """Raise InputError for a gradient that `step` would refuse."""
+        """Raise InputError for a gradient or a state that `step` would refuse."""
         for name, gradient in gradients.items():
             check_gradient(name, gradient, parameters, self.ops)
+            for kind, array in zip(self.KEPT, self.state.get(name, ()), strict=False):
+                check_shape(f"state {kind}/{name}", array, parameters[name].shape)
 
     def apply(self, parameters: Arrays, gradients: Arrays, factor: float) -> dict[str, Any]:
         """Take the step with gradients that were checked."""
         lr = self.lr * number("factor", factor, float, Range(0.0, np.inf))
-        new = {name: self.update(parameters[name], gradient, self.kept(name, parameters[name]), lr)
+        counts = {name: self.counts.get(name, 0) + 1 for name in gradients}
+        new = {name: self.update(parameters[name], gradient, self.kept(name, parameters[name]), counts[name], lr)
                for name, gradient in gradients.items()}
-        self.count += 1
+        self.counts |= counts
         self.state |= {name: tuple(kept) for name, (_, *kept) in new.items()}
         return {**parameters, **{name: parameter for name, (parameter, *_) in new.items()}}
 
@@ -68,25 +73,41 @@ class Optimiser:
         """The state of a parameter; zeros before its first step."""
         return self.state.get(name) or tuple(0 * parameter for _ in self.KEPT)
 
-    def update(self, parameter: Any, gradient: Any, kept: tuple, lr: float) -> tuple:
-        """Return the new parameter and its new state."""
+    def update(self, parameter: Any, gradient: Any, kept: tuple, step: int, lr: float) -> tuple:
+        """Return the new parameter and its new state, after the parameter's step of this number."""
         raise NotImplementedError
 
     def arrays(self) -> dict[str, Any]:
-        """The state as named arrays for a checkpoint: "count", and "mean/wq.weight" and the like."""
+        """The state as named arrays for a checkpoint: "count/wq.weight", "mean/wq.weight" and the like."""
         named = {f"{kind}/{name}": array for name, kept in self.state.items()
                  for kind, array in zip(self.KEPT, kept, strict=True)}
-        return {"count": np.array(self.count), **named}
+        return {f"count/{name}": np.array(count) for name, count in self.counts.items()} | named
 
     def restore(self, arrays: Arrays) -> None:
-        """Take over a state that `arrays` returned. Raises InputError if an array is missing or unknown."""
-        names = dict.fromkeys(key.partition("/")[2] for key in arrays if key != "count")
-        expected = {"count", *(f"{kind}/{name}" for name in names for kind in self.KEPT)}
+        """Take over a state that `arrays` returned; raises as `restored`, without a change."""
+        self.counts, self.state = self.restored(arrays)
+
+    def restored(self, arrays: Arrays) -> tuple[dict[str, int], dict[str, tuple]]:
+        """Return the counts and the state in these arrays.
+
+        raises   InputError if an array is missing, unknown or not finite, or a count is below 1
+        """
+        names = dict.fromkeys(key.partition("/")[2] for key in arrays)
+        expected = {f"{kind}/{name}" for name in names for kind in ("count", *self.KEPT)}
         if different := sorted(set(arrays) ^ expected):
-            raise InputError("state", f"count and, for each parameter, {', '.join(self.KEPT)}",
+            raise InputError("state", f"count, {', '.join(self.KEPT)} of each parameter",
                              f"a difference in {', '.join(different[:3])}")
-        self.count = int(arrays["count"])
-        self.state = {name: tuple(arrays[f"{kind}/{name}"] for kind in self.KEPT) for name in names}
+        for key, array in arrays.items():
+            if not key.startswith("count/") and self.ops.first_non_finite(array) is not None:
+                raise InputError(f"state {key}", "finite numbers", "NaN or infinity")
+        counts = {name: integer(f"state count/{name}", arrays[f"count/{name}"].item(), 1) for name in names}
+        return counts, {name: tuple(arrays[f"{kind}/{name}"] for kind in self.KEPT) for name in names}
+
+
+def check_shape(what: str, array: Any, shape: Any) -> None:
+    """Raise InputError unless the array has this shape."""
+    if tuple(array.shape) != tuple(shape):
+        raise InputError(what, f"shape {list(shape)}", f"shape {list(array.shape)}")
 
 
 def check_gradient(name: str, gradient: Any, parameters: Arrays, ops: Ops) -> None:
@@ -96,9 +117,16 @@ def check_gradient(name: str, gradient: Any, parameters: Arrays, ops: Ops) -> No
     parameter = parameters[name]
     if not ops.dtype_name(parameter).startswith(("float", "bfloat")):
         raise InputError(f"parameter {name}", "a float array", ops.dtype_name(parameter), "codes cannot be trained")
-    if tuple(gradient.shape) != tuple(parameter.shape):
-        raise InputError(f"gradient {name}", f"shape {list(parameter.shape)}", f"shape {list(gradient.shape)}")
+    check_shape(f"gradient {name}", gradient, parameter.shape)
     values = gradient.values if isinstance(gradient, RowGradient) else gradient
+    if isinstance(gradient, RowGradient):
+        rows = ops.to_numpy(gradient.rows)
+        check_shape(f"gradient {name}", values, (len(rows), *parameter.shape[1:]))
+        if not ((rows >= 0) & (rows < parameter.shape[0])).all() or (np.diff(rows) <= 0).any():
+            raise InputError(f"gradient {name}", f"rows below {parameter.shape[0]}, ascending, each once", "other rows",
+                             "add the values of equal rows with ops.vjp.tables.scatter_add")
+    if ops.dtype_name(values) != ops.dtype_name(parameter):
+        raise InputError(f"gradient {name}", f"dtype {ops.dtype_name(parameter)}", f"dtype {ops.dtype_name(values)}")
     if ops.first_non_finite(values) is not None:
         raise InputError(f"gradient {name}", "finite numbers", "NaN or infinity")
 
@@ -113,15 +141,15 @@ class Adam(Optimiser):
     """
 
     KEPT = ("mean", "square")
-    beta1: Fraction = 0.9
-    beta2: Fraction = 0.95
-    eps: NonNegative = 1e-8
+    beta1: BelowOne = 0.9
+    beta2: BelowOne = 0.95
+    eps: Positive = 1e-8
     lazy: bool = True
     ops: Ops = field(default=NUMPY, repr=False)
 
-    def update(self, parameter: Any, gradient: Any, kept: tuple, lr: float) -> tuple:
+    def update(self, parameter: Any, gradient: Any, kept: tuple, step: int, lr: float) -> tuple:
         """Apply adam_update, or lazy_adam_update to the rows of a RowGradient."""
-        options = (*kept, self.count + 1, lr, self.beta1, self.beta2, self.eps, self.weight_decay)
+        options = (*kept, step, lr, self.beta1, self.beta2, self.eps, self.weight_decay)
         if isinstance(gradient, RowGradient):
             if self.lazy:
                 return self.ops.lazy_adam_update(parameter, gradient.rows, gradient.values, *options)
@@ -134,7 +162,7 @@ class Muon(Optimiser):
     """Muon, for matrices and for stacks of matrices, each by itself; see ops.muon_update."""
 
     KEPT = ("momentum",)
-    momentum: Fraction = 0.95
+    momentum: BelowOne = 0.95
     nesterov: bool = True
     scale: Literal["rms", "keller"] = "rms"
     steps: Literal["classic", "hybrid"] = "classic"
@@ -149,7 +177,7 @@ class Muon(Optimiser):
                 found = "a table" if isinstance(gradient, RowGradient) else f"shape {list(gradient.shape)}"
                 raise InputError(f"parameter {name}", "a matrix [..., A, B] for Muon", found, "use Adam for it")
 
-    def update(self, parameter: Any, gradient: Any, kept: tuple, lr: float) -> tuple:
+    def update(self, parameter: Any, gradient: Any, kept: tuple, step: int, lr: float) -> tuple:
         """Apply muon_update."""
         return self.ops.muon_update(parameter, gradient, *kept, lr, self.weight_decay, self.momentum, self.nesterov,
                                     self.form, self.scale, self.steps)

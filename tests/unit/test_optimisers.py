@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from engram_ref import ops
+from engram_ref.backends import load
 from engram_ref.errors import InputError
 from engram_ref.model.declarations import engram_module, model
 from engram_ref.model_presets import model_preset
@@ -44,7 +45,7 @@ def torch_trained(make, parameters, gradients):
     optimiser = make(torch, list(tensors.values()))
     for each in gradients:
         for name, x in tensors.items():
-            x.grad = as_tensor(torch, each[name])
+            x.grad = as_tensor(torch, each[name]) if name in each else None
         optimiser.step()
     return {name: x.detach().numpy() for name, x in tensors.items()}
 
@@ -70,12 +71,20 @@ def test_adam_equals_torch_adamw(rng, eps, weight_decay):
     assert largest_difference(expected, trained(Adam(**options), start, given)) <= CLOSE
 
 
+def test_a_parameter_without_a_gradient_counts_no_step(rng):
+    """The correction of the means counts the steps of each parameter, as torch does."""
+    start, given = {"w": rng.standard_normal(3), "v": rng.standard_normal(3)}, gradients(rng, {"w": 3, "v": 3})
+    del given[0]["v"], given[2]["w"]
+    expected = torch_trained(lambda torch, p: torch.optim.AdamW(p, 0.01, (0.9, 0.95), weight_decay=0.0), start, given)
+    assert largest_difference(expected, trained(Adam(0.01), start, given)) <= CLOSE
+
+
 def test_lazy_adam_equals_torch_sparse_adam(rng):
-    """With an eps of 0: SparseAdam adds it before the correction of the root."""
+    """With an eps near 0: SparseAdam adds it before the correction of the root."""
     start = {"table": rng.standard_normal((9, 3))}
     given = [{"table": scatter_add(rng.integers(0, 9, 6), rng.standard_normal((6, 3)), (9, 3))} for _ in range(5)]
     expected = torch_trained(lambda torch, p: torch.optim.SparseAdam(p, 0.01, (0.9, 0.95), 1e-300), start, given)
-    assert largest_difference(expected, trained(Adam(0.01, eps=0.0), start, given)) <= CLOSE
+    assert largest_difference(expected, trained(Adam(0.01, eps=1e-300), start, given)) <= CLOSE
 
 
 def float64_newton_schulz(torch):
@@ -104,6 +113,14 @@ def test_muon_equals_torch_muon(rng, monkeypatch, shape, scale, theirs, nesterov
     assert largest_difference(expected, found) <= CLOSE
     sums = trained(Muon(0.02, 0.1, 0.95, nesterov, scale), start, given)         # the iteration normalises
     assert largest_difference(expected, sums) <= CLOSE
+
+
+def test_stored_momenta_of_both_forms_differ_by_a_factor(rng):
+    given, optimisers = gradients(rng, {"w": (3, 4)}), [Muon(0.02, form=form) for form in ("ema", "sum")]
+    for optimiser in optimisers:
+        trained(optimiser, {"w": np.ones((3, 4))}, given)
+    average, total = (optimiser.arrays()["momentum/w"] for optimiser in optimisers)
+    assert np.abs(average - (1 - 0.95) * total).max() <= CLOSE
 
 
 # closed forms and properties ---------------------------------------------------------------------------
@@ -155,7 +172,7 @@ def test_zero_matrix_and_zero_gradient():
 
 def test_first_step_of_adam_is_the_learning_rate():
     """The corrected means are g and g^2, so every number moves by lr, however small its gradient is."""
-    new = Adam(0.01, eps=0.0).step({"b": np.zeros(3)}, {"b": np.array([1e-9, -1.0, 1e5])})
+    new = Adam(0.01, eps=1e-300).step({"b": np.zeros(3)}, {"b": np.array([1e-9, -1.0, 1e5])})
     assert np.abs(new["b"] - [-0.01, 0.01, -0.01]).max() <= CLOSE
 
 
@@ -183,6 +200,7 @@ def test_biases_of_experts():
     bias, counts = np.array([0.1, 0.2, 0.3, 0.4]), np.array([5, 1, 3, 3])
     assert np.abs(ops.bias_update(bias, counts, 0.001) - [0.099, 0.201, 0.3, 0.4]).max() <= CLOSE
     assert abs(ops.bias_update(bias, counts, 0.001, centred=True).mean()) <= CLOSE
+    assert ops.bias_update(bias.astype(np.float32), counts, 0.001).dtype == np.float32
 
 
 # groups ------------------------------------------------------------------------------------------------
@@ -239,6 +257,18 @@ def test_a_restored_state_continues_bit_for_bit(rng, make):
     assert {n: x.tobytes() for n, x in expected.items()} == {n: x.tobytes() for n, x in found.items()}
 
 
+@pytest.mark.parametrize("make", [Adam, Muon])
+def test_steps_and_state_of_tensors(rng, make):
+    torch = pytest.importorskip("torch", reason="torch is not installed")
+    start, given = {"w": rng.standard_normal((3, 4))}, gradients(rng, {"w": (3, 4)})
+    tensors = [{"w": torch.tensor(each["w"])} for each in (start, *given)]
+    first, second = make(0.1, 0.1, ops=load("torch")), make(0.1, 0.1, ops=load("torch"))
+    middle = trained(first, tensors[0], tensors[1:3])
+    second.restore(first.arrays())
+    found = trained(second, middle, tensors[3:])["w"].numpy()
+    assert np.abs(trained(make(0.1, 0.1), start, given)["w"] - found).max() <= CLOSE
+
+
 # between gradients and optimiser -----------------------------------------------------------------------
 
 
@@ -270,10 +300,25 @@ def test_schedule():
 # bad input ---------------------------------------------------------------------------------------------
 
 ONE = {"w": np.ones((2, 3)), "b": np.ones(3), "codes": np.zeros((2, 2), dtype=np.uint8)}
+STATE = {"count": np.array(1), "mean": ONE["w"], "square": ONE["w"]}
+
+
+def of_rows(rows, shape):
+    return RowGradient(np.array(rows), np.ones(shape), (2, 3))
+
+
+def restored(**changed):
+    optimiser = Adam(0.1)
+    optimiser.restore({f"{kind}/w": array for kind, array in (STATE | changed).items()})
+    return optimiser
+
+
 BAD_STEPS = {
     "gradient w: expected finite": lambda: Adam(0.1).step(ONE, {"w": np.full((2, 3), np.nan)}),
     "gradient w: expected shape": lambda: Adam(0.1).step(ONE, {"w": np.ones((3, 2))}),
     "gradient x: expected the name": lambda: Adam(0.1).step(ONE, {"x": np.ones((3, 2))}),
+    "gradient w: expected dtype float64": lambda: Adam(0.1).step(ONE, {"w": np.ones((2, 3), dtype=np.float32)}),
+    "gradient w: expected shape \\[1, 3\\]": lambda: Adam(0.1).step(ONE, {"w": of_rows([0], (1, 2))}),
     "parameter codes: expected a float": lambda: Adam(0.1).step(ONE, {"codes": np.ones((2, 2))}),
     "parameter b: expected a matrix": lambda: Muon(0.1).step(ONE, {"b": np.ones(3)}),
     "parameter w: expected a matrix": lambda: Muon(0.1).step(ONE, {"w": RowGradient(np.array([0]), np.ones((1, 3)),
@@ -283,11 +328,17 @@ BAD_STEPS = {
     "lr: expected a number above 0": lambda: Adam(0.0),
     "lr: expected a finite": lambda: Muon(math.inf),
     "weight_decay: expected": lambda: Adam(0.1, -0.1),
-    "beta1: expected": lambda: Adam(0.1, beta1=1.5),
+    "beta1: expected": lambda: Adam(0.1, beta1=1.0),
+    "beta2: expected": lambda: Adam(0.1, beta2=1.0),
+    "eps: expected a number above 0": lambda: Adam(0.1, eps=0.0),
     "momentum: expected": lambda: Muon(0.1, momentum=-1.0),
+    "momentum: expected a number of at most": lambda: Muon(0.1, momentum=1.0),
     "steps: expected": lambda: Muon(0.1, steps="many"),
     "factor: expected": lambda: Adam(0.1).step(ONE, {"b": ONE["b"]}, math.nan),
-    "state: expected": lambda: Adam(0.1).restore({"count": np.array(1), "mean/w": ONE["w"]}),
+    "state: expected": lambda: Adam(0.1).restore({"count/w": np.array(1), "mean/w": ONE["w"]}),
+    "state square/w: expected finite": lambda: restored(square=np.full((2, 3), np.nan)),
+    "state mean/w: expected shape": lambda: restored(mean=np.ones((1, 3))).step(ONE, {"w": ONE["w"]}),
+    "state count/w: expected": lambda: restored(count=np.array(0)),
     "limit: expected": lambda: clip({}, 0.0),
     "gradient b: expected a finite norm": lambda: clip({"b": np.array([np.inf])}, 1.0),
     "tokens: expected": lambda: mean_of_batches([], []),
@@ -308,4 +359,24 @@ def test_a_refused_step_changes_nothing(rng):
     before = copy.deepcopy(optimiser.arrays())
     with pytest.raises(InputError, match="gradient w"):
         optimiser.step(parameters, {"b": np.ones(3), "w": np.full((2, 3), np.inf)})
+    np.testing.assert_equal(optimiser.arrays(), before)
+
+
+@pytest.mark.parametrize("rows", [[1, 1], [1, 0], [-1, 0], [1, 2]],
+                         ids=["twice", "descending", "negative", "too large"])
+@pytest.mark.parametrize("lazy", [True, False])
+def test_rows_of_a_gradient_are_checked(rows, lazy):
+    with pytest.raises(InputError, match="gradient w: expected rows below 2, ascending, each once"):
+        Adam(0.1, lazy=lazy).step(ONE, {"w": of_rows(rows, (2, 3))})
+
+
+@pytest.mark.parametrize("wrong", [{"b/count/w": np.array(1)},
+                                   {"m/count/w": np.array(1), "m/momentum/w": np.ones((2, 3))},
+                                   {"a/count/b": np.array(np.nan)}], ids=["no such group", "other group", "NaN"])
+def test_a_refused_state_changes_nothing(wrong):
+    optimiser = GroupedOptimiser({"m": (Muon(0.1), ["v"]), "a": (Adam(0.1), ["b", "w"])})
+    optimiser.step(ONE, {"b": np.ones(3)})
+    before = copy.deepcopy(optimiser.arrays())
+    with pytest.raises(InputError, match="state"):
+        optimiser.restore({**before, "m/count/v": np.array(4), "m/momentum/v": np.ones((2, 3)), **wrong})
     np.testing.assert_equal(optimiser.arrays(), before)
