@@ -8,7 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import DTypeLike
 
-from engram_ref.backends.numba import attention, branches, conv, experts, gate, hashing, loss, norm, tables
+from engram_ref.backends.numba import attention, branches, conv, experts, gate, gradients, hashing, loss, norm, tables
 from engram_ref.backends.numba._buffers import aligned, result
 from engram_ref.backends.numba._threads import thread_count, threads
 from engram_ref.checks import check_shapes
@@ -90,6 +90,17 @@ class Steps(Small):
     def einsum(self, axes: str, *arrays: np.ndarray) -> np.ndarray:
         """Fast version of ops.einsum: computes matrix products where the axes allow it."""
         return np.einsum(axes, *arrays, optimize=True)
+
+    def rms_norm_vjp(self, upstream: np.ndarray, x: np.ndarray, gain: np.ndarray, eps: float | None) -> tuple:
+        """Fast version of ops.rms_norm_vjp; gains of a different dtype or of an unusual shape use the definition."""
+        usual = gain.ndim and x.shape[-gain.ndim :] == gain.shape and x.dtype == gain.dtype == upstream.dtype
+        if not usual or x.dtype not in (np.float32, np.float64):
+            return super().rms_norm_vjp(upstream, x, gain, eps)
+        return *gradients.norms(upstream, x, gain, eps), None
+
+    def softmax_vjp(self, upstream: np.ndarray, scores: np.ndarray, allowed: np.ndarray | None = None) -> tuple:
+        """Fast version of ops.softmax_vjp."""
+        return gradients.softmaxes(upstream, self.softmax(scores, allowed)), None
 
     def sinkhorn(self, logits: np.ndarray, iterations: int, eps: float = 0.0) -> np.ndarray:
         """Fast version of ops.sinkhorn: all half-steps of a matrix at once, in the form without eps."""
