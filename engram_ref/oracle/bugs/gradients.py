@@ -2,6 +2,7 @@
 
 import numpy as np
 
+from engram_ref.ops.experts import NORM_FLOOR
 from engram_ref.ops.vjp.basic import summed
 from engram_ref.ops.vjp.tables import RowGradient
 
@@ -90,6 +91,18 @@ def no_gradient_of(operand):
     return {"einsum_vjp": wrong}
 
 
+def first_head_only(original, upstream, axes, *arrays):
+    """Gives the key that all heads share, "bsp", the gradient of the first head."""
+    first, *others = original(upstream, axes, *arrays)[1:]
+    if axes.startswith("btap,bsp->"):
+        others = original(upstream[:, :1], axes, arrays[0][:, :, :1], arrays[1])[2:]
+    return None, first, *others
+
+
+def cosines_only(original, upstream, x, angle):
+    return (original(upstream, x, angle)[0] + original(upstream, x, -angle)[0]) / 2, None
+
+
 # experts
 
 def constant_total(right, upstream, scores, chosen, config):
@@ -97,6 +110,26 @@ def constant_total(right, upstream, scores, chosen, config):
     gradient = np.zeros_like(scores)
     np.put_along_axis(gradient, chosen, upstream * config.routed_scaling_factor / total, axis=-1)
     return gradient
+
+
+def total_of_all(right, upstream, scores, chosen, config):
+    """Gives the unchosen scores what the chosen ones get as parts of the total."""
+    if not config.norm_topk_prob:
+        return right
+    selected = np.take_along_axis(scores, chosen, axis=-1)
+    total = selected.sum(axis=-1, keepdims=True) + NORM_FLOOR
+    of_total = -np.sum(upstream * selected, axis=-1, keepdims=True) * config.routed_scaling_factor / total**2
+    unchosen = np.ones(scores.shape, dtype=bool)
+    np.put_along_axis(unchosen, chosen, False, axis=-1)
+    return np.where(unchosen, of_total, right).astype(right.dtype)
+
+
+def in_order_of_index(original, upstream, scores, chosen, config):
+    """Sorts the experts but not their gradients."""
+    of_chosen = np.take_along_axis(original(upstream, scores, chosen, config)[0], chosen, axis=-1)
+    gradient = np.zeros_like(scores)
+    np.put_along_axis(gradient, np.sort(chosen, axis=-1), of_chosen, axis=-1)
+    return gradient, None, None
 
 
 def unscaled(right, upstream, scores, chosen, config):
@@ -120,6 +153,14 @@ def gated_path_only(original, upstream, x, w1, w2, w3):
 def last_half_step(original, upstream, logits, iterations, eps):
     p = original.__self__.sinkhorn(logits, iterations, eps)
     return p * (upstream - np.sum(upstream * p, axis=-1, keepdims=True)), None, None
+
+
+def first_half_step(original, upstream, logits, iterations, eps):
+    """Divides the gradient by the total of every later half-step as if it were a constant."""
+    ops = original.__self__
+    first = np.exp(ops.log_normalise(logits, -2))
+    of_first = upstream * ops.sinkhorn(logits, iterations, eps) / (first + eps)
+    return ops.log_normalise_vjp(of_first * first, logits, -2)[0], None, None
 
 
 def of_logarithms(original, upstream, logits, iterations, eps):
@@ -166,16 +207,22 @@ CHANGES = {
         *arguments)},
 
     "scatter-overwrites": {"gather_vjp": overwritten, "embed_vjp": overwritten},
+    "weight-vjp-transposed": {"linear_vjp": part(1, lambda right, *rest: right.T.reshape(right.shape))},
+    "rounding-vjp-zero": {"round_bf16_vjp": part(0, zeros), "requantise_vjp": part(0, zeros)},
     "bias-vjp-last-token": {"linear_vjp": part(2, bias_of_the_last_token)},
 
     "softmax-vjp-no-sum": {"softmax_vjp": lambda original, upstream, scores, allowed: (
         upstream * original.__self__.softmax(scores, allowed), None)},
     "softmax-vjp-unmasked": {"softmax_vjp": lambda original, upstream, scores, allowed: original(upstream, scores)},
+    "rotate-vjp-no-sines": {"rotate_vjp": cosines_only},
     "rotate-vjp-forwards": {"rotate_vjp": lambda original, upstream, x, angle: original(upstream, x, -angle)},
+    "shared-key-vjp-one-head": {"einsum_vjp": first_head_only},
     "up-projection-vjp-no-keys": no_gradient_of("anr"),
     "up-projection-vjp-no-values": no_gradient_of("avr"),
 
     "weights-vjp-total-constant": {"expert_weights_vjp": part(0, constant_total)},
+    "weights-vjp-unchosen": {"expert_weights_vjp": part(0, total_of_all)},
+    "weights-vjp-sorted": {"expert_weights_vjp": in_order_of_index},
     "weights-vjp-unscaled": {"expert_weights_vjp": part(0, unscaled)},
     "router-vjp-missing": both_routed(part(3, zeros)),
     "swiglu-vjp-one-path": {"swiglu_vjp": gated_path_only},
@@ -183,11 +230,14 @@ CHANGES = {
         upstream * original.__self__.sigmoid(z),)},
 
     "sinkhorn-vjp-last-step": {"sinkhorn_vjp": last_half_step},
+    "sinkhorn-vjp-first-step": {"sinkhorn_vjp": first_half_step},
     "sinkhorn-vjp-no-exp": {"sinkhorn_vjp": of_logarithms},
     "normalise-vjp-no-sum": {"log_normalise_vjp": lambda original, upstream, *rest: (upstream, None)},
     "expand-vjp-one-branch": {"expand_vjp": first_branch},
     "merge-vjp-undivided": {"merge_branches_vjp": lambda original, upstream, X, form: original(upstream, X, "sum")},
 
+    "cross-entropy-vjp-sum": {"cross_entropy_vjp": lambda original, upstream, *rest: original(
+        np.ones_like(upstream), *rest)},
     "cross-entropy-vjp-no-one": {"cross_entropy_vjp": lambda original, upstream, logits, targets: (
         original.__self__.softmax(logits) * upstream[..., None], None)},
 }

@@ -3,6 +3,7 @@
 import numpy as np
 
 from engram_ref.ops.updates import RMS
+from engram_ref.training.groups import TABLE_RATE
 
 
 def adam(first=True, second=True, inside=False):
@@ -44,6 +45,15 @@ def adjusted(weight_decay, scale, steps, shape, **others):
     return weight_decay * (RMS[steps] * max(A, B) ** 0.5 if scale == "rms" else max(1.0, A / B) ** 0.5)
 
 
+def zero_is_positive(original, bias, counts, rate, centred):
+    bias = original(bias, counts, rate, False) + rate * (counts.sum() == len(counts) * counts)
+    return bias - bias.mean() if centred else bias
+
+
+def base_rate(original, table, rows, values, mean, square, step, lr, *rest):
+    return original(table, rows, values, mean, square, step, lr / TABLE_RATE, *rest)
+
+
 def as_one_matrix(original, matrix, steps):
     return original(matrix.reshape(-1, matrix.shape[-1]), steps).reshape(matrix.shape)
 
@@ -54,11 +64,14 @@ CHANGES = {
     "adam-eps-inside": adam(inside=True),
     "adam-decay-coupled": {"adam_update": decay_in_the_gradient},
     "adam-table-dense": {"lazy_adam_update": dense},
+    "adam-table-base-rate": {"lazy_adam_update": base_rate},
     "muon-decay-adjusted": muon(weight_decay=adjusted),
     "muon-nesterov-missing": muon(nesterov=lambda **options: False),
+    "muon-sum-as-ema": muon(form=lambda **options: "ema"),
     "muon-ema-unscaled": muon(form=lambda **options: "sum"),
     "muon-stack-as-matrix": {"newton_schulz": as_one_matrix},
     "batches-equal": {"batch_weights": lambda original, tokens: original(np.ones_like(tokens))},
+    "bias-update-ties-raised": {"bias_update": zero_is_positive},
     "bias-update-reversed": {"bias_update": lambda original, bias, counts, rate, centred: original(
         bias, counts, -rate, centred)},
 }
