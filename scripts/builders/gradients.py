@@ -112,8 +112,8 @@ def attention():
 
 
 def experts():
-    """Yield the weights of tied experts, and both forms of routed experts, of which nobody chooses one."""
-    tied = np.array([[0.5, 0.5, 0.5, 0.5, 0.25, 0.5, 0.25, 0.25], [0.125] * 8])
+    """Yield the weights of tied experts and of later ones, and routed experts, of which nobody chooses one."""
+    tied = np.array([[0.5, 0.5, 0.5, 0.5, 0.25, 0.5, 0.25, 0.25], [0.125] * 8, np.arange(1, 9) / 16])
     for name in ("plain", "grouped", "v4", "v2"):
         config = CONFIGS[name]
         scores = tied[:, : config.n_routed_experts]

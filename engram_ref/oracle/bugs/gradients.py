@@ -106,7 +106,8 @@ def cosines_only(original, upstream, x, angle):
 # experts
 
 def constant_total(right, upstream, scores, chosen, config):
-    total = np.take_along_axis(scores, chosen, axis=-1).sum(axis=-1, keepdims=True) if config.norm_topk_prob else 1
+    total = np.take_along_axis(scores, chosen, axis=-1).sum(axis=-1, keepdims=True) + NORM_FLOOR
+    total = total if config.norm_topk_prob else 1
     gradient = np.zeros_like(scores)
     np.put_along_axis(gradient, chosen, upstream * config.routed_scaling_factor / total, axis=-1)
     return gradient
