@@ -99,10 +99,12 @@ __all__ = [
     "windows", "writable", "write_branches", "write_single", "yarn_mscale", "zero_dead", "zeros",
 ]
 
-globals().update({name: getattr(NAMESPACE, name) for name in NAMESPACE.names() if name.endswith("_vjp")})
+gradients = {name: getattr(NAMESPACE, name) for name in NAMESPACE.names() if name.endswith("_vjp")}
+globals().update(gradients)
+__all__ += list(gradients)
 
 for name in NAMESPACE.names():  # a method is also available from the file that defines it: ops.experts.route
     op = globals()[name]
     if hasattr(op, "__self__"):
         setattr(sys.modules[op.__func__.__module__], name, op)
-del name, op
+del gradients, name, op

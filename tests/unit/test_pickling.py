@@ -24,6 +24,7 @@ from engram_ref.model.state import DecodeState
 from engram_ref.model_config import YarnConfig
 from engram_ref.ops.namespace import Ops
 from engram_ref.ops.small import Small
+from engram_ref.ops.vjp.tables import RowGradient
 from engram_ref.oracle import vectors
 from engram_ref.oracle.check.answers import Answers
 from engram_ref.oracle.check.diagnose import Diagnosis
@@ -40,17 +41,25 @@ from engram_ref.testing import Divergence, PortCase
 from engram_ref.testing.schedules import Schedule
 from engram_ref.text.maps import KNOWN_VOCABULARIES
 from engram_ref.trace import Stopped
+from engram_ref.training.groups import GroupedOptimiser
+from engram_ref.training.optimisers import Adam, Muon
 from engram_ref.unicode import load_tables
 from tests.compare import Difference
 
 TOOLS = ("backends", "bench", "cli", "pytest_plugin", "__main__")
 HOLD_FUNCTIONS = ("Adapter", "Model", "Step", "Caches", "SnapshotStream", "RowStream", "ModuleStream", "ModelStream",
                   "StepStream", "Port", "Bug", "Candidate", "Comparison", "Reference", "Noise", "Setting",
-                  "AddressingOfOps", "Run", "Store", "Tensors", "Text")
+                  "AddressingOfOps", "Run", "Store", "Tensors", "Text", "Optimiser")
 """Classes that are not pickled, because they hold functions, a namespace or a computation that has not ended: an
 adapter, the parts of a running model, the streams of golden cases, ports under test, bugs and what tries them."""
 
 TINY, MODEL = preset("tiny"), model_preset("tiny")
+
+
+def trained(optimiser):
+    """Return an optimiser after one step."""
+    optimiser.step({"w": np.ones((2, 3))}, {"w": np.ones((2, 3))})
+    return optimiser
 
 
 def loaded_vocabulary():
@@ -118,6 +127,10 @@ OBJECTS = {
     "Range": lambda: Range(0, 1),
     "ReadOnlyArrays": ReadOnlyArrays,
     "Result": lambda: Result(golden_case(), True, "mix", Difference(None, "float32", "float64")),
+    "Adam": lambda: trained(Adam(0.1)),
+    "GroupedOptimiser": lambda: trained(GroupedOptimiser({"matrix": (Muon(0.1), ["w"])})),
+    "Muon": lambda: trained(Muon(0.1)),
+    "RowGradient": lambda: RowGradient(np.array([1]), np.ones((1, 2)), (3, 2)),
     "Schedule": lambda: Schedule(1, (("main", "feed", 1),)),
     "Stage": lambda: STAGES[0],
     "Stage of a case": lambda: golden_case().stages[0],

@@ -17,10 +17,13 @@ from engram_ref.ops.vjp.basic import summed
 from engram_ref.ops.vjp.norm import NormVjp
 
 
-def root_vjp(upstream: np.ndarray, s: np.ndarray) -> tuple:
+def signed_sqrt_vjp(upstream: np.ndarray, s: np.ndarray) -> tuple:
     """Gradient of signed_sqrt and copysign_sqrt: 0.5 / sqrt|s|, and 0 inside the clamp."""
     size = np.abs(s)
     return (upstream * np.where(size < ROOT_CLAMP, 0.0, 0.5 / np.sqrt(np.maximum(size, ROOT_CLAMP))),)
+
+
+copysign_sqrt_vjp = signed_sqrt_vjp          # both have the same slopes
 
 
 def score_vjp(upstream: np.ndarray, query: np.ndarray, key: np.ndarray) -> tuple:
@@ -47,8 +50,8 @@ class GateVjp(NormVjp):
     """Gradients of the gate."""
 
     __slots__ = ()
-    signed_sqrt_vjp = staticmethod(root_vjp)
-    copysign_sqrt_vjp = staticmethod(root_vjp)
+    signed_sqrt_vjp = staticmethod(signed_sqrt_vjp)
+    copysign_sqrt_vjp = staticmethod(copysign_sqrt_vjp)
     score_vjp = staticmethod(score_vjp)
     zero_dead_vjp = staticmethod(zero_dead_vjp)
     apply_gate_vjp = staticmethod(apply_gate_vjp)
