@@ -102,6 +102,7 @@ __all__ = [
 gradients = {name: getattr(NAMESPACE, name) for name in NAMESPACE.names() if name.endswith("_vjp")}
 globals().update(gradients)
 __all__ += list(gradients)
+__all__.sort()
 
 for name in NAMESPACE.names():  # a method is also available from the file that defines it: ops.experts.route
     op = globals()[name]

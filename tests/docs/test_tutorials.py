@@ -42,6 +42,7 @@ def test_a_cell_that_draws_a_figure_asserts_its_title(path):
             if not any(isinstance(node, ast.Assert) for node in ast.walk(ast.parse(cell.text)))] == []
 
 
+@pytest.mark.thorough          # the docs build runs them, too
 @pytest.mark.parametrize("path", SCRIPTS, ids=lambda path: path.stem)
 def test_tutorial_runs(path):
     result = tutorial.run(path, tutorial.ROOT / ".cache" / "tutorials")
