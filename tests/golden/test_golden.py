@@ -192,11 +192,9 @@ def test_freezing_is_reproducible(vectors, tmp_path):
     for name, data in files.items():
         (tmp_path / name).write_bytes(data)
     again, shipped = read(tmp_path), {case.name: case for case in vectors.cases}
-    for key in again.arrays:
-        if not {"=", "~"} & set(key):
-            assert_close(key, vectors.arrays[key], again.arrays[key], "exact")
     for case in again.cases:
-        assert case.arguments == shipped[case.name].arguments
+        np.testing.assert_equal(*(decode_all(each.arguments, source.arrays, source.configurations)
+                                  for each, source in ((case, again), (shipped[case.name], vectors))))
         for stage, known in zip(case.stages, shipped[case.name].stages, strict=True):
             wide = replace(known, tolerance_class="exact" if known.noise is None else "f64")
             if known.array.dtype.kind == "f":
