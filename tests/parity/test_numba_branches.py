@@ -6,7 +6,7 @@ import pytest
 from engram_ref import ops
 
 pytest.importorskip("numba", reason="numba is not installed")
-from engram_ref.backends import numba as fast  # noqa: E402  needs numba
+from engram_ref.backends import numba as fast
 
 SHAPES = [(2, 3, 4, 4), (1, 1), (5, 2, 2), (7, 8, 8), (0, 4, 4), (3, 0, 4, 4)]
 ITERATIONS = 20

@@ -7,7 +7,7 @@ from engram_ref import ops
 from engram_ref.errors import InputError
 
 pytest.importorskip("numba", reason="numba is not installed")
-from engram_ref.backends import numba as fast  # noqa: E402  needs numba
+from engram_ref.backends import numba as fast
 
 NORMS = {"tokens": ((3, 70, 5), (5,)), "branches": ((2, 50, 3, 17), (3, 17)), "one channel": ((4, 1), (1,)),
          "no tokens": ((2, 0, 5), (5,)), "one gain each": ((2, 3, 5), (2, 3, 5))}
