@@ -8,6 +8,7 @@ and the number of steps. `step` returns new arrays; neither its arguments nor th
 """
 
 import math
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, Any, Literal
@@ -24,7 +25,7 @@ Arrays = Mapping[str, Any]          # name -> array; among gradients also RowGra
 
 
 @dataclass
-class Optimiser:
+class Optimiser(ABC):
     """What Adam and Muon have in common.
 
     counts   name -> number of steps of this parameter
@@ -73,9 +74,9 @@ class Optimiser:
         """The state of a parameter; zeros before its first step."""
         return self.state.get(name) or tuple(0 * parameter for _ in self.KEPT)
 
+    @abstractmethod
     def update(self, parameter: Any, gradient: Any, kept: tuple, step: int, lr: float) -> tuple:
         """Return the new parameter and its new state, after the parameter's step of this number."""
-        raise NotImplementedError
 
     def arrays(self) -> dict[str, Any]:
         """The state as named arrays for a checkpoint: "count/wq.weight", "mean/wq.weight" and the like."""
