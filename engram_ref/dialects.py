@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
-from engram_ref.addressing import Addressing
 from engram_ref.config import EngramConfig
+from engram_ref.layout import layouts
 
 
 def _barrier(config: EngramConfig) -> str:
@@ -39,7 +39,7 @@ DIALECT_FIELDS: tuple[tuple[str, Callable[[EngramConfig], str]], ...] = (
 
 def sizes(config: EngramConfig) -> dict[str, Any]:
     """Return layers, stored rows per layer, parameters and stored bytes of a preset's tables."""
-    rows = Addressing(config).table_rows
-    total = sum(rows.values())
-    return {"layers": list(config.layer_ids), "rows": list(rows.values()), "parameters": total * config.row_width,
+    rows = [layout.table_rows for layout in layouts(config).values()]
+    total = sum(rows)
+    return {"layers": list(config.layer_ids), "rows": rows, "parameters": total * config.row_width,
             "bytes": total * config.bytes_per_row}

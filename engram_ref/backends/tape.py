@@ -151,26 +151,28 @@ def recorded(ops: Ops, name: str) -> Callable:
     return op
 
 
-def gradients(output: Value, upstream: np.ndarray, wanted: Mapping[str, Value],
-              check_values: bool = False) -> dict[str, Any]:
+def gradients(output: Any, upstream: Any, wanted: Mapping[str, Value], check_values: bool = False) -> dict[str, Any]:
     """Return the gradient of sum(upstream * output) with respect to each wanted value.
 
-    output         a Value that recorded ops computed; its record can be used once
-    upstream       of the shape of output
+    output         a Value that recorded ops computed, or a tuple of them, whose sums are added; the record can be
+                   used once
+    upstream       an array of the shape of output, or a tuple of arrays
     wanted         name -> Value that was given, such as the parameters
     check_values   look for NaN and infinity after every VJP, to name the op that computed the first
     returns        name -> gradient: an array, or a RowGradient for a table; zeros for a value that was not used
     raises         InputError if the record was used before, an array was changed since, the shapes differ, or, with
                    check_values, a gradient is not finite
     """
-    if np.shape(upstream) != output.shape:
-        raise InputError("upstream", f"the shape of output, {list(output.shape)}", list(np.shape(upstream)))
+    outputs, upstreams = (x if isinstance(x, tuple) else (x,) for x in (output, upstream))
+    for one, its in zip(outputs, upstreams, strict=True):
+        if np.shape(its) != one.shape:
+            raise InputError("upstream", f"the shape of output, {list(one.shape)}", list(np.shape(its)))
     for name, value in wanted.items():
         if value.node is None and checksum(value.array) != value.check:
             raise InputError(f"value {name}", "the array that the model read", "one that was changed since")
-    found: dict[tuple[int, int], Any] = {output.key: upstream}
+    found: dict[tuple[int, int], Any] = {one.key: its for one, its in zip(outputs, upstreams, strict=True)}
     names = {value.key: f"parameter {name}" for name, value in wanted.items()}
-    for node in calls(output):
+    for node in calls(*outputs):
         if node.back is None:
             raise InputError("output", "a record that was not used before", "a used one", "compute the output again")
         for value, part in arrived(node, [found.pop((node.serial, i), None) for i in range(len(node.results))]):
@@ -193,10 +195,10 @@ def arrived(node: Node, upstream: list) -> list[tuple[Value, Any]]:
             for value, part in values_of(x, gradient) if part is not None]
 
 
-def calls(output: Value) -> list[Node]:
-    """Return the recorded calls that a value depends on, last first."""
+def calls(*outputs: Value) -> list[Node]:
+    """Return the recorded calls that the values depend on, last first."""
     found: dict[int, Node] = {}
-    waiting = [] if output.node is None else [output.node]
+    waiting = [output.node for output in outputs if output.node is not None]
     while waiting:
         node = waiting.pop()
         if node.serial not in found:

@@ -5,18 +5,18 @@ rows are gathered is given by two arrays, `table.rows` and `table.values`: see R
 """
 
 from collections.abc import Iterator, Mapping
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
-from engram_ref.backends.tape import as_value, bare, gradients, tape
+from engram_ref.backends.tape import bare
 from engram_ref.checks import as_ops
 from engram_ref.model.declarations import engram_module
 from engram_ref.model.engram import engram
 from engram_ref.model.transformer import forward
 from engram_ref.ops.namespace import Ops
 from engram_ref.ops.vjp.tables import RowGradient
+from engram_ref.training.backward import differentiable, recorder_of
 from engram_ref.training.groups import GroupedOptimiser, names_by_group, optimiser_of, paper_optimiser
 
 
@@ -30,22 +30,6 @@ def flattened(gradient: Any, name: str = "") -> Iterator[tuple[str, Any]]:
         yield f"{name}.values", gradient.values
     elif gradient is not None:
         yield name, gradient
-
-
-def recorder_of(namespace: Ops) -> Any:
-    """Return `ops`, which record, and the functions `value` and `gradients` of a namespace: see backends/tape.py."""
-    namespace = as_ops(namespace)
-    if namespace.backend == "torch":
-        from engram_ref.backends.torch.autograd import Recorder
-
-        return Recorder(namespace)
-    return SimpleNamespace(ops=tape(namespace), value=as_value, gradients=gradients)
-
-
-def differentiable(arrays: Mapping[str, Any], recorder: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the arrays as values, and those of them that have a gradient."""
-    values = {name: recorder.value(array) for name, array in arrays.items()}
-    return values, {name: value for name, value in values.items() if value is not arrays[name]}
 
 
 def of_module(namespace: Ops, parameters: Mapping, hidden: object, rows: object, config: Any, dead: object,

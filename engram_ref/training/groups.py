@@ -49,13 +49,16 @@ def paper_optimiser(config: ModelConfig, lr: float, weight_decay: float = 0.1,
 
 
 def optimiser_of(groups: Mapping[str, Sequence[str]], lr: float, weight_decay: float, matrices: str,
-                 ops: Ops) -> "GroupedOptimiser":
-    """Return the paper's optimisers for some groups; see paper_optimiser."""
+                 ops: Ops, table_rate: float = TABLE_RATE) -> "GroupedOptimiser":
+    """Return the paper's optimisers for some groups; see paper_optimiser.
+
+    table_rate   learning rate of tables, relative to lr
+    """
     of_matrices = {"muon": Muon, "adam": Adam}[matrices](lr, weight_decay, ops=ops)
     others = [name for group in ("vector", "conv", "embedding", "output") for name in groups.get(group, ())]
     return GroupedOptimiser({
         "matrix": (of_matrices, groups["matrix"]), "vector": (Adam(lr, weight_decay, ops=ops), others),
-        "table": (Adam(TABLE_RATE * lr, 0.0, ops=ops), groups.get("table", ()))})
+        "table": (Adam(table_rate * lr, 0.0, ops=ops), groups.get("table", ()))})
 
 
 class GroupedOptimiser:

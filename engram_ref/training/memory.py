@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from engram_ref.addressing import Addressing
 from engram_ref.backends.tape import as_value, calls, tape
 from engram_ref.checks import check_kinds, integer
 from engram_ref.errors import InputError
@@ -23,26 +24,28 @@ LENGTHS = (4, 8, 12)        # of the texts that are measured
 TEMPORARY = 3               # arrays of the size of the largest result
 
 
-def bytes_of_step(parameters: Mapping[str, Any], config: ModelConfig, batch: int, tokens: int,
-                  ops: Ops = NUMPY) -> int:
+def bytes_of_step(parameters: Mapping[str, Any], config: ModelConfig, batch: int, tokens: int, ops: Ops = NUMPY,
+                  addressing: Addressing | None = None) -> int:
     """Return the peak number of bytes that the gradients of one step need, parameters included.
 
     parameters   name -> NumPy array
     batch        number of texts
     tokens       their length
+    addressing   as for forward
     """
     check_kinds(config=(config, ModelConfig))
     batch, tokens = integer("batch", batch, 1), integer("tokens", tokens, 1)
-    measured = np.array([recorded_sizes(parameters, config, T, ops) for T in LENGTHS], dtype=np.float64)
+    measured = np.array([recorded_sizes(parameters, config, T, ops, addressing) for T in LENGTHS], dtype=np.float64)
     coefficients = np.linalg.solve(np.vander(LENGTHS, 3), measured)                        # [3, number of results]
     results = batch * np.maximum(np.vander([tokens], 3)[0] @ coefficients, 0.0)
     weights = sum(array.nbytes for array in parameters.values())
     return int(2 * weights + results.sum() + TEMPORARY * results.max())
 
 
-def check_step(parameters: Mapping[str, Any], config: ModelConfig, batch: int, tokens: int, ops: Ops = NUMPY) -> int:
+def check_step(parameters: Mapping[str, Any], config: ModelConfig, batch: int, tokens: int, ops: Ops = NUMPY,
+               addressing: Addressing | None = None) -> int:
     """Return bytes_of_step, or raise InputError if that many bytes are not available."""
-    needed = bytes_of_step(parameters, config, batch, tokens, ops)
+    needed = bytes_of_step(parameters, config, batch, tokens, ops, addressing)
     free = available() + sum(array.nbytes for array in parameters.values())                # which are in memory
     if needed > free:
         raise InputError("batch", f"a step that fits in {free / 2**30:.1f} GiB of memory",
@@ -51,12 +54,14 @@ def check_step(parameters: Mapping[str, Any], config: ModelConfig, batch: int, t
     return needed
 
 
-def recorded_sizes(parameters: Mapping[str, Any], config: ModelConfig, tokens: int, ops: Ops) -> list[int]:
+def recorded_sizes(parameters: Mapping[str, Any], config: ModelConfig, tokens: int, ops: Ops,
+                   addressing: Addressing | None) -> list[int]:
     """Bytes that each op of one step keeps in addition, in the order of computation; a view adds nothing."""
     recording = tape(ops)
     values = {name: as_value(array) for name, array in parameters.items()}
     ids = np.zeros((1, tokens), dtype=np.int64)
-    output = recording.cross_entropy(forward(values, ids, config, ops=recording, check_values=False), ids)
+    logits = forward(values, ids, config, addressing=addressing, ops=recording, check_values=False)
+    output = recording.cross_entropy(logits, ids)
     counted = {id(owner(array)) for array in parameters.values()}
     sizes = []
     for node in reversed(calls(output)):

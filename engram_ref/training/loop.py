@@ -1,0 +1,148 @@
+"""The training loop: batches in, updated parameters out.
+
+    trainer = Trainer(training_preset("seconds"), load_corpus("world", 1024))
+    while trainer.done < trainer.config.steps:
+        progress = trainer.step()
+
+A step computes the mean cross-entropy of the next tokens, its gradients, and one update of the paper's optimisers; then
+the balancing biases of the routers move. Texts and memory dropout are drawn from the seed and the number of the step,
+so a run that continues from a checkpoint needs no other random state.
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from engram_ref.addressing import Addressing
+from engram_ref.checks import as_ops, check_kinds, float_name
+from engram_ref.errors import InputError
+from engram_ref.model import declarations
+from engram_ref.model.transformer import forward, prepare_model, run
+from engram_ref.model.tree import initialise
+from engram_ref.ops.namespace import NUMPY, Ops
+from engram_ref.trace import Trace
+from engram_ref.training.backward import Stages, differentiable, recorder_of
+from engram_ref.training.corpus import KINDS, Batch, Corpus
+from engram_ref.training.gradients import clip
+from engram_ref.training.groups import names_by_group, optimiser_of
+from engram_ref.training.memory import check_step
+from engram_ref.training.presets import TrainingConfig, fitted
+from engram_ref.training.schedule import warm_up_and_drops
+
+PARAMETERS, DROPOUT = range(2)          # what is drawn from a seed
+
+
+@dataclass(frozen=True)
+class Progress:
+    """One step: values before its update."""
+
+    step: int                           # from 1
+    loss: float                         # mean cross-entropy in nats, without the cost of gates
+    by_kind: Mapping[str, float]        # kind of token -> mean cross-entropy; kinds that the batch lacks are omitted
+    gate: float | None                  # mean of all gates; None without Engram
+    load: float | None                  # tokens of the busiest expert over the mean, worst layer; None without experts
+    norm: float                         # of all gradients together, before clipping
+
+
+def by_kind(losses: np.ndarray, kinds: np.ndarray) -> dict[str, float]:
+    """Return kind -> mean of the losses [B, T] of its tokens; kinds [B, T] are indices of KINDS."""
+    return {kind: float(losses[kinds == i].mean()) for i, kind in enumerate(KINDS) if (kinds == i).any()}
+
+
+class Trainer:
+    """A model in training.
+
+    config       the settings
+    corpus       the text, with its vocabulary
+    ops          the backend's namespace
+    dtype        float32 or float64
+    model        configuration of the model with the corpus's vocabulary
+    parameters   name -> array of the backend, replaced by every step
+    done         number of steps taken
+    needed       bytes that a step needs
+    raises       InputError if a step needs more memory than is available
+    """
+
+    def __init__(self, config: TrainingConfig, corpus: Corpus, ops: Ops = NUMPY, dtype: Any = np.float32):
+        check_kinds(config=(config, TrainingConfig), corpus=(corpus, Corpus))
+        self.config, self.corpus, self.ops, self.done = config, corpus, as_ops(ops), 0
+        self.model = model = fitted(config.model, corpus.vocabulary)
+        self.addressing = None if model.engram is None else Addressing(model.engram, corpus.vocabulary)
+        start = initialise(model, np.random.default_rng([config.seed, PARAMETERS]), float_name("dtype", dtype))
+        if model.backbone.tie_embeddings:
+            start["embed.weight"] *= model.backbone.hidden_size**-0.5       # logits of variance 1, as with a head
+        self.needed = check_step(start, model, config.batch, config.length, addressing=self.addressing)
+        self.parameters = {name: self.ops.as_array(name, array) for name, array in start.items()}
+        self.declared = tuple(declarations.model(model))
+        self.optimiser = optimiser_of(names_by_group(self.declared), config.lr, config.weight_decay, config.matrices, self.ops,
+                                      config.table_rate)
+
+    def step(self) -> Progress:
+        """Train on the next batch.
+
+        raises   InputError naming the first stage, parameter or gradient that is not finite, before any change
+        """
+        number = self.done + 1
+        batch = self.corpus.batch(number, self.config.batch, self.config.length)
+        losses, stages, found = self.backward(batch, self.dropped(number))
+        clipped, norm = clip(found, self.config.clip)
+        factor = warm_up_and_drops(number, self.config.steps, self.config.warm_up)
+        self.parameters = self.optimiser.step(self.parameters, clipped, factor)
+        load = self.balance(stages.arrays("experts", self.ops))
+        self.done = number
+        gates = stages.arrays("gate", self.ops)
+        gate = float(np.mean(gates)) if gates else None
+        return Progress(number, float(losses.mean()), by_kind(losses, batch.kinds[:, 1:]), gate, load, norm)
+
+    def dropped(self, number: int) -> np.ndarray | None:
+        """Return which texts of a step are trained without memory, as a mask bool [B, T]; None: no dropout."""
+        if not self.config.memory_dropout:
+            return None
+        drawn = np.random.default_rng([self.config.seed, DROPOUT, number]).random((self.config.batch, 1))
+        return np.repeat(drawn < self.config.memory_dropout, self.config.length, axis=1)
+
+    def backward(self, batch: Batch, dead: np.ndarray | None) -> tuple[np.ndarray, Stages, dict[str, Any]]:
+        """Return the cross-entropy of each token, NumPy [B, T], the stages gate and experts, and the gradients."""
+        recorder, stages = recorder_of(self.ops), Stages("gate", "experts")
+        values, wanted = differentiable(self.parameters, recorder)
+        ids = self.ops.as_array("ids", batch.ids)
+        dead = None if dead is None else self.ops.as_array("dead", dead)
+        model = prepare_model(values, self.model, self.addressing, recorder.ops, {"ids": ids}, check_values=False)
+        logits = run(model, ids[:, :-1], None, dead=dead, trace=stages)
+        losses = recorder.ops.cross_entropy(logits, ids[:, 1:])
+        found = recorder.ops.to_numpy(losses)
+        if not np.isfinite(found).all():
+            raise self.not_finite(ids, dead)
+        outputs = losses, *stages.values["gate"]
+        weights = 1.0, *(self.config.gate_cost / (len(outputs) - 1) for _ in outputs[1:])
+        upstream = tuple(self.ops.constant(np.full(tuple(x.shape), weight / math.prod(x.shape), found.dtype), ids)
+                         for x, weight in zip(outputs, weights, strict=True))
+        trained = {name: value for name, value in wanted.items() if name in self.optimiser.group_of}
+        return found, stages, recorder.gradients(outputs, upstream, trained)
+
+    def not_finite(self, ids: Any, dead: Any) -> InputError:
+        """Return the error of a loss that is not finite: it names the first parameter or stage that is not."""
+        hint = f"step {self.done + 1} was not taken; use a smaller learning rate than {self.config.lr}"
+        for name, array in self.parameters.items():
+            if self.ops.first_non_finite(array) is not None:
+                return InputError(f"parameter {name}", "finite values", "NaN or infinity", hint)
+        try:
+            forward(self.parameters, ids[:, :-1], self.model, dead=dead, addressing=self.addressing, ops=self.ops,
+                    trace=Trace(check_finite=True), check_values=False)
+        except InputError as error:
+            return InputError(f"stage {error.argument}", error.expected, error.found, hint)
+        return InputError("loss", "finite values", "NaN or infinity", hint)
+
+    def balance(self, chosen: list[np.ndarray]) -> float | None:
+        """Move the balancing bias of every router, given its choices [B, T, K]; return the largest relative load."""
+        loads = []
+        names = [p.name for p in self.declared if p.kind == "statistic"]
+        for name, choices in zip(names, chosen, strict=True):
+            bias = self.parameters[name]
+            counts = np.bincount(choices.ravel(), minlength=len(bias))
+            self.parameters[name] = self.ops.bias_update(bias, self.ops.constant(counts, bias), self.config.bias_rate)
+            loads.append(counts.max() / counts.mean())
+        return max(loads, default=None)
