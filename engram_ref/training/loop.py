@@ -25,7 +25,8 @@ from engram_ref.model.tree import initialise
 from engram_ref.ops.namespace import NUMPY, Ops
 from engram_ref.trace import Trace
 from engram_ref.training.backward import Stages, differentiable, recorder_of
-from engram_ref.training.corpus import KINDS, Batch, Corpus
+from engram_ref.training.corpus import Batch, Corpus
+from engram_ref.training.evaluation import by_kind
 from engram_ref.training.gradients import clip
 from engram_ref.training.groups import names_by_group, optimiser_of
 from engram_ref.training.memory import check_step
@@ -45,11 +46,6 @@ class Progress:
     gate: float | None                  # mean of all gates; None without Engram
     load: float | None                  # tokens of the busiest expert over the mean, worst layer; None without experts
     norm: float                         # of all gradients together, before clipping
-
-
-def by_kind(losses: np.ndarray, kinds: np.ndarray) -> dict[str, float]:
-    """Return kind -> mean of the losses [B, T] of its tokens; kinds [B, T] are indices of KINDS."""
-    return {kind: float(losses[kinds == i].mean()) for i, kind in enumerate(KINDS) if (kinds == i).any()}
 
 
 class Trainer:
