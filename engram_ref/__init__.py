@@ -17,18 +17,19 @@ if TYPE_CHECKING:
     from engram_ref.presets import preset, presets
     from engram_ref.text.vocabulary import Vocabulary
     from engram_ref.trace import Trace
+    from engram_ref.training.checkpoint import load_trained
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Addressing", "EngramConfig", "EngramState", "InputError", "ModelConfig", "Trace", "Vocabulary", "__version__",
-    "engram", "model_preset", "model_presets", "preset", "presets", "residual", "start_state",
+    "engram", "load_trained", "model_preset", "model_presets", "preset", "presets", "residual", "start_state",
 ]
 
 _MODULES = {
     "Addressing": "addressing", "EngramConfig": "config", "InputError": "errors", "ModelConfig": "model_config",
     "Trace": "trace", "Vocabulary": "text.vocabulary", "model_preset": "model_presets",
-    "model_presets": "model_presets", "preset": "presets", "presets": "presets",
+    "load_trained": "training.checkpoint", "model_presets": "model_presets", "preset": "presets", "presets": "presets",
     **dict.fromkeys(("EngramState", "engram", "residual", "start_state"), "model.engram"),
 }
 """Public name -> the module of this package that defines it."""

@@ -15,6 +15,7 @@ import json
 import re
 import shutil
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from types import UnionType
 from typing import Any, get_args, get_origin
@@ -22,18 +23,22 @@ from typing import Any, get_args, get_origin
 import numpy as np
 
 from engram_ref import __version__
+from engram_ref.addressing import Addressing
 from engram_ref.checks import annotations
 from engram_ref.errors import InputError, check_sha256
 from engram_ref.files import write_folder
+from engram_ref.model import tree
+from engram_ref.model_config import ModelConfig
 from engram_ref.packages import require
 from engram_ref.text.vocabulary import Vocabulary
 from engram_ref.training.loop import Trainer
-from engram_ref.training.presets import TrainingConfig
+from engram_ref.training.presets import TrainingConfig, fitted
 
 FORMAT = 1
+SHIPPED = Path(__file__).parent.parent / "data" / "trained"
 KEPT = 2                        # newest checkpoints of a folder; older ones are removed
 NAME = re.compile(r"step-(\d{6,})")
-FILES = ("model.safetensors", "optimiser.safetensors", "tokenizer.json")
+MODEL, OPTIMISER, TOKENIZER, ABOUT = "model.safetensors", "optimiser.safetensors", "tokenizer.json", "training.json"
 
 
 def save(trainer: Trainer, folder: str | Path) -> Path:
@@ -44,17 +49,21 @@ def save(trainer: Trainer, folder: str | Path) -> Path:
     to_bytes = require("safetensors.numpy", "a checkpoint").save
     stored = lambda arrays: to_bytes({name: np.ascontiguousarray(trainer.ops.to_numpy(trainer.ops.as_array(name, x)))
                                       for name, x in arrays.items()})
-    files = dict(zip(FILES, (stored(trainer.parameters), stored(trainer.optimiser.arrays()),
-                             trainer.corpus.vocabulary.tokenizer.to_str().encode()), strict=True))
-    described = description(trainer) | {"sha256": {name: sha256(data) for name, data in files.items()}}
-    files["training.json"] = json.dumps(described, indent=1).encode()
+    files = {MODEL: stored(trainer.parameters), OPTIMISER: stored(trainer.optimiser.arrays()),
+             TOKENIZER: trainer.corpus.vocabulary.tokenizer.to_str().encode()}
     path = Path(folder) / f"step-{trainer.done:06d}"
     make_folder(path.parent)
     if not path.exists():                                   # else this state was saved before
-        write_folder(path, files)
+        write_folder(path, with_description(files, description(trainer)))
     for old in [*checkpoints(folder)[:-KEPT], *Path(folder).glob(".*.part")]:
         shutil.rmtree(old, ignore_errors=True)
     return path
+
+
+def with_description(files: dict[str, bytes], described: Mapping[str, Any]) -> dict[str, bytes]:
+    """Return the files and training.json, which holds a description and the sha256 of each."""
+    digests = {name: sha256(data) for name, data in files.items()}
+    return files | {ABOUT: json.dumps({**described, "sha256": digests}, indent=1).encode()}
 
 
 def make_folder(folder: Path) -> None:
@@ -91,7 +100,7 @@ def checkpoints(folder: str | Path) -> list[Path]:
 
 def newest(folder: str | Path) -> Path:
     """Return the newest checkpoint of a folder, or the folder itself if it is a checkpoint."""
-    if (Path(folder) / "training.json").is_file():
+    if (Path(folder) / ABOUT).is_file():
         return Path(folder)
     found = checkpoints(folder)
     if not found:
@@ -99,15 +108,15 @@ def newest(folder: str | Path) -> Path:
     return found[-1]
 
 
-def read(path: Path) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """Return the description and the files of a checkpoint.
+def read(path: Path, *names: str) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Return the description and some files of a checkpoint.
 
     raises   InputError for a missing, unreadable or changed file, or a checkpoint of a newer version
     """
     try:
-        described = json.loads((path / "training.json").read_bytes())
-        files = {name: (path / name).read_bytes() for name in FILES}
-        digests = {name: described["sha256"][name] for name in FILES}
+        described = json.loads((path / ABOUT).read_bytes())
+        files = {name: (path / name).read_bytes() for name in names}
+        digests = {name: described["sha256"][name] for name in names}
         version = described["format"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"checkpoint {path}", "training.json and the files that it lists", f"an error: {error!r}",
@@ -130,13 +139,13 @@ def restore(trainer: Trainer, path: Path) -> None:
 
     raises   InputError for a checkpoint of other settings, another corpus or dtype; the trainer is then unchanged
     """
-    described, files = read(path)
+    described, files = read(path, MODEL, OPTIMISER)
     check_same(path, described["config"], json.loads(json.dumps(dataclasses.asdict(trainer.config))))
     for field, value in description(trainer).items():
         if field in ("corpus", "dtype") and described.get(field) != value:
             raise InputError(f"checkpoint {path}", f"the {field} of this run", "a different one")
-    trainer.optimiser.restore({name: trainer.ops.as_array(name, x) for name, x in arrays_of(files[FILES[1]]).items()})
-    trainer.parameters = {name: trainer.ops.as_array(name, x) for name, x in arrays_of(files[FILES[0]]).items()}
+    trainer.optimiser.restore({name: trainer.ops.as_array(name, x) for name, x in arrays_of(files[OPTIMISER]).items()})
+    trainer.parameters = {name: trainer.ops.as_array(name, x) for name, x in arrays_of(files[MODEL]).items()}
     trainer.done = described["step"]
 
 
@@ -157,11 +166,49 @@ def config_of(kind: Any, values: Any) -> Any:
     return kind(**{name: config_of(form, values[name]) for name, form in annotations(kind).items()})
 
 
-def load(path: Path) -> tuple[TrainingConfig, dict[str, np.ndarray], Vocabulary]:
-    """Return settings, parameters and vocabulary of a checkpoint."""
-    described, files = read(path)
+@dataclass(frozen=True)
+class Trained:
+    """A trained model with what is needed to run it.
+
+    about        the content of training.json
+    config       the settings of its training
+    model        its configuration
+    parameters   name -> array, float32 or float64
+    addressing   None without Engram
+    """
+
+    about: Mapping[str, Any]
+    config: TrainingConfig
+    model: ModelConfig
+    parameters: Mapping[str, np.ndarray]
+    vocabulary: Vocabulary
+    addressing: Addressing | None
+
+
+def load(path: Path) -> Trained:
+    """Return the model of a checkpoint; 16-bit parameters become float32.
+
+    raises   InputError for a missing or changed file, or parameters that do not match the settings
+    """
+    about, files = read(path, MODEL, TOKENIZER)
     try:
-        config = config_of(TrainingConfig, described["config"])
+        config = config_of(TrainingConfig, about["config"])
     except (KeyError, TypeError) as error:
         raise InputError(f"checkpoint {path}", "the settings of a training run", f"an error: {error!r}") from error
-    return config, arrays_of(files[FILES[0]]), Vocabulary.from_file(path / FILES[2])
+    vocabulary = Vocabulary.from_file(path / TOKENIZER)
+    model = fitted(config.model, vocabulary)
+    parameters = {name: array.astype(np.float32) if array.dtype == np.float16 else array
+                  for name, array in arrays_of(files[MODEL]).items()}
+    tree.check(parameters, model, tables=True)
+    return Trained(about, config, model, parameters, vocabulary,
+                   None if model.engram is None else Addressing(model.engram, vocabulary))
+
+
+def load_trained() -> Trained:
+    """Return the small trained model that ships with this package; its `about` states its corpus and licence.
+
+    raises   InputError if its files are missing or changed
+    """
+    if not (SHIPPED / ABOUT).is_file():
+        raise InputError("trained model", f"the files in {SHIPPED}", "none", "reinstall engram_ref")
+    return load(SHIPPED)
