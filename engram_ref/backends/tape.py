@@ -11,7 +11,6 @@ Value has no operators except indices, so arithmetic outside the namespace raise
 that has neither a VJP nor an entry in ops.vjp.WITHOUT raises and names itself.
 """
 
-import inspect
 import itertools
 import zlib
 from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from engram_ref.backends.arguments import inputs_of, is_static
 from engram_ref.errors import InputError
 from engram_ref.ops.namespace import FIXED, NUMPY, Ops
 from engram_ref.ops.vjp import WITHOUT
@@ -131,12 +131,10 @@ def values_of(x: Any, gradient: Any = None) -> Iterator[tuple[Value, Any]]:
 def recorded(ops: Ops, name: str) -> Callable:
     """Return the op of that name, changed to record its inputs if any of them contains a Value."""
     function, vjp = getattr(ops, name), getattr(ops, f"{name}_vjp", None)
-    signature, constant = inspect.signature(getattr(NUMPY, name)), name in WITHOUT or name.endswith("_vjp")
+    constant = name in WITHOUT or name.endswith("_vjp")
 
     def op(*arguments: Any, **options: Any) -> Any:
-        bound = signature.bind(*arguments, **options)
-        bound.apply_defaults()
-        inputs = bound.args
+        inputs = inputs_of(name, arguments, options)
         arrays = tuple(map(bare, inputs))
         result = function(*arrays)
         if constant or next(values_of(inputs), None) is None:
@@ -209,8 +207,7 @@ def calls(*outputs: Value) -> list[Node]:
 
 def is_leaf(ops: Ops, name: str) -> bool:
     """Return whether an op is recorded as a whole: it has a VJP or no gradient, or it calls no other op."""
-    static = isinstance(inspect.getattr_static(Ops, name), staticmethod)
-    return static or name in WITHOUT or name.endswith("_vjp") or hasattr(ops, f"{name}_vjp")
+    return is_static(name) or name in WITHOUT or name.endswith("_vjp") or hasattr(ops, f"{name}_vjp")
 
 
 def tape(ops: Ops = NUMPY) -> Ops:

@@ -79,6 +79,14 @@ def test_attention_and_its_gradient(name, dtype):
         check(g, by_name[of], roundings, size)
 
 
+def test_a_token_without_visible_positions_is_nan_as_in_the_definition():
+    _, arrays, allowed = attention_inputs("texts", np.float64)
+    allowed[1, 2] = False
+    found, expected = (namespace.attend_expanded(*arrays, allowed, 0.3) for namespace in (STEPS, NUMPY))
+    np.testing.assert_array_equal(np.isnan(found), np.isnan(expected))
+    assert np.isnan(found[1, 2]).all() and np.isfinite(found[0]).all()
+
+
 def test_a_tape_records_attention_as_one_op_unless_a_step_is_replaced():
     _, arrays, allowed = attention_inputs("texts", np.float64)
     names = []

@@ -82,7 +82,7 @@ def attend_vjp(upstream: np.ndarray, q_nope: np.ndarray, q_pe: np.ndarray, c_kv:
 
 @jit
 def _softmax(scores, allowed, start, stop):
-    """Replace rows `start` to `stop`-1 of scores [A, T, S] by their softmax where allowed [T, S], and by 0 elsewhere."""
+    """Replace rows `start` to `stop`-1 of scores [A, T, S] by their softmax over the positions allowed [T, S]."""
     _, T, S = scores.shape
     rows, ones = scores.reshape(scores.size // max(S, 1), S), np.ones(S, scores.dtype)
     lowest, best = scores.dtype.type(-np.inf), np.empty(LANES, scores.dtype)
