@@ -45,8 +45,14 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if self.memory_dropout and self.model.engram is None:
-            raise InputError("memory_dropout", "0 without Engram", self.memory_dropout)
+        engram = self.model.engram
+        if engram is None and (self.memory_dropout or self.gate_cost):
+            raise InputError("memory_dropout, gate_cost", "0 without Engram", (self.memory_dropout, self.gate_cost))
+        if self.memory_dropout and not engram.dead_barrier:
+            raise InputError("memory_dropout", "0 without dead_barrier", self.memory_dropout)
+        if engram is not None and (engram.table_codec, engram.rounding) != ("fp32", "none"):
+            raise InputError("model", "an Engram with table_codec fp32 and no rounding",
+                             f"{engram.table_codec} and {engram.rounding}")
 
 
 _ENGRAM = EngramConfig(
