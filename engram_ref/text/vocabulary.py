@@ -68,7 +68,7 @@ class Vocabulary(ReadOnlyArrays):
 
     @classmethod
     def from_tokenizer(cls, tokenizer: Any, name: str, file: Path | None = None) -> "Vocabulary":
-        """Build the canonical map of a `tokenizers.Tokenizer`, read from `file` or trained; InputError for unused ids."""
+        """Build the canonical map of a `tokenizers.Tokenizer`, trained or read from `file`. Raises InputError."""
         size = tokenizer.get_vocab_size(with_added_tokens=True)
         spellings = [tokenizer.id_to_token(i) for i in range(size)]
         if None in spellings:

@@ -210,5 +210,5 @@ def read_utf8(path: Path, argument: str) -> str:
     except OSError as error:
         raise InputError(argument, "a readable file", f"an error: {error.strerror}") from error
     if not text.strip():
-        raise InputError(argument, "a text", "an empty file")
+        raise InputError(argument, "a file with text", "one without")
     return text

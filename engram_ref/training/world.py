@@ -87,7 +87,7 @@ class World:
 
     >>> world = World(seed=0)
     >>> world.people[0], world.facts[world.people[0], "animal"]
-    ('', '')
+    ('Nelosil of Dabofel', 'pig')
     """
 
     def __init__(self, seed: int = 0, people: int = 200):
@@ -164,7 +164,8 @@ def draw_pairs(draws: Draws, n: int) -> list[tuple[str, str]]:
 
 def listing(parts: list[list[Piece]]) -> list[Piece]:
     """Join parts with commas, and end with a full stop."""
-    return [piece for part in parts for piece in (*part, Piece(","))][:-1] + [Piece(".")]
+    pieces = [piece for part in parts for piece in (*part, Piece(","))]
+    return [*pieces[:-1], Piece(".")]
 
 
 def answers(draws: Draws, pairs: list[tuple[str, str]], n: int, kind: int) -> list[Piece]:
