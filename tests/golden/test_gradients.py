@@ -49,7 +49,7 @@ WRONG = {
     "gain-vjp-last-token": ("rms_norm_vjp/odd-width", "gain", "forward_gradients/plain", "norm.weight"),
     "scatter-overwrites": ("gather_vjp/duplicates", "table.values", "engram_gradients/paper-like-batch",
                            "table.values", "embed_vjp/duplicates", "table.values", "forward_gradients/full",
-                           "embed.weight.values"),
+                           "layers.2.engram.table.values"),
     "clamp-vjp-slope": ("signed_sqrt_vjp/edges", "s", "engram_gradients/no-conv-zero-state", "hidden"),
     "conv-vjp-weight-reversed": ("short_conv_vjp/batch", "weight", "engram_gradients/qwen-like-batch", "conv_weight"),
     "score-vjp-query-norm-constant": ("factored_score_vjp/eps-1e-20", "hidden",
