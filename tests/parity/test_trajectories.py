@@ -1,7 +1,7 @@
 """NumPy, Numba and PyTorch train along the same trajectory from the same seed.
 
-Backends round differently, and every step passes the differences on. How large they may become is measured: a float64 run
-may differ from NumPy's by four times what a change of every initial parameter in its last digit, by a factor of
+Backends round differently, and every step passes the differences on. How large they may become is measured: a float64
+run may differ from NumPy's by four times what a change of every initial parameter in its last digit, by a factor of
 1 +- 2^-52, does. (In both cases the losses of 50 steps differ by at most three units in the last place.) A float32 run
 may be four times as far from NumPy's float64 run as PyTorch's is. Four is the factor of all such comparisons.
 """
