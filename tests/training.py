@@ -19,7 +19,7 @@ _BACKBONE = replace(DESK.backbone, n_layers=2, n_dense_layers=1, hidden_size=16,
 _BRANCHES = replace(_BACKBONE, hyper=HyperConfig(2, iterations=5))
 
 PLAIN = TrainingConfig("plain", "rhymes", 280, replace(DESK, name="plain", engram=_ENGRAM, backbone=_BACKBONE),
-                       batch=3, length=17, steps=50, warm_up=5)
+                       batch=3, length=17, steps=50, warm_up=5, lr=5e-3)
 """One branch; a dense layer, then Engram and a layer with experts."""
 
 ALL = replace(PLAIN, name="all", gate_cost=0.05, memory_dropout=0.3, matrices="muon", model=replace(
