@@ -5,9 +5,9 @@ with the number of tokens T at most as c0 + c1 T + c2 T^2: attention weights hav
 short lengths determine those at every length. To these come the parameters, their gradients, and four temporary arrays
 of the size of the largest result: the gradient of a softmax has its upstream, the weights, a difference and a product.
 
-The optimiser keeps two running means of each parameter. While it updates them, there is a second, new version of each of
-these three arrays, the gradients exist before and after clipping, except those of tables, which are short, and there is
-a temporary array of the size of the largest parameter.
+The optimiser keeps two running means of each parameter. While it updates them, there is a second, new version of each
+of these three arrays, the gradients exist before and after clipping, except those of tables, which are short, and there
+is a temporary array of the size of the largest parameter.
 """
 
 from collections.abc import Mapping
