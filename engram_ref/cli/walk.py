@@ -94,7 +94,7 @@ def chosen_model(options: argparse.Namespace) -> "Trained | None":
         return None
     if options.tokenizer is not None:
         raise InputError("--tokenizer", "a --preset", "none", "a trained model has its own vocabulary")
-    from engram_ref.training import checkpoint              # slow, and not needed for addresses
+    from engram_ref.training import checkpoint  # slow, and not needed for addresses
 
     if options.checkpoint is None:
         return checkpoint.load_trained()
@@ -146,9 +146,6 @@ def show(walk: Walk, positions: list[int], names: list[str], options: argparse.N
     print(*wrap(source_of(walk), BOLD), fit(visible(walk.text[:MAX_WIDTH]), width()).rstrip(), sep="\n")
     print(*wrap(f"{len(walk.raw_ids)} tokens; each reads {c.columns} rows: {len(c.orders)} orders x "
                 f"{c.n_heads} heads"), sep="\n")
-    if walk.trained is None:
-        print(*wrap("addresses only: a preset has no weights. Without --preset, walk shows the gates and values of a "
-                    "trained model"), sep="\n")
     if options.stage is None and not options.step:
         print(f"{len(names)} of {sum(name in walk.stages for name in PAGES)} stages; --step shows all, with formulas "
               "and source lines")

@@ -1,7 +1,8 @@
 """The data that `walk` shows: the stages at selected positions of a text.
 
-A preset gives addresses only, because its tables are too large to include: ids, n-grams and rows of the positions shown. A
-trained model gives every stage of one of its blocks, and the next tokens that it predicts with its memory and without.
+A preset gives addresses only, because its tables are too large to include: ids, n-grams and rows of the positions
+shown. A trained model gives every stage of one of its blocks, and the next tokens that it predicts with its memory and
+without.
 """
 
 from collections.abc import Sequence
@@ -16,14 +17,14 @@ from engram_ref.addressing import Addressing
 from engram_ref.backends import replace
 from engram_ref.config import EngramConfig
 from engram_ref.model.transformer import forward
-from engram_ref.ops.canonical import DEAD, REPLACEMENT, canonical_key, canonicalise
+from engram_ref.ops.canonical import REPLACEMENT, canonical_key, canonicalise
 from engram_ref.stages import stage_of
 from engram_ref.text.pieces import show_bytes, token_bytes
 from engram_ref.text.vocabulary import Vocabulary
 from engram_ref.trace import Trace
 
 if TYPE_CHECKING:
-    from engram_ref.training.checkpoint import Trained      # a slow import that other commands do not need
+    from engram_ref.training.checkpoint import Trained  # a slow import that other commands do not need
 
 DEFAULT_TEXT = "Only Alexander the Great could tame the horse Bucephalus."
 TRAINED_TEXT = "And the children of Israel did evil in the sight of the LORD"
@@ -126,16 +127,10 @@ def figure_span(focus: int, length: int) -> range:
 
 def address_stages(addressing: Addressing, layer: int, canonical_ids: np.ndarray, first: int = 0) -> Trace:
     """canonical_ids, windows, mix and rows from position `first` on, all without a batch axis."""
-    trace = Trace()
-    addressing.rows(canonical_ids[first:], layer, before(canonical_ids, first, addressing.config), trace=trace)
-    trace.arrays = {name: array[0] for name, array in trace.arrays.items()}
+    start, trace = max(first - addressing.config.max_ngram + 1, 0), Trace()         # an n-gram reads N-1 earlier ids
+    addressing.rows(canonical_ids[start:], layer, trace=trace)
+    trace.arrays = {name: array[0, first - start :] for name, array in trace.arrays.items()}
     return trace
-
-
-def before(canonical_ids: np.ndarray, position: int, config: EngramConfig) -> np.ndarray:
-    """The history of a position: int64 [N-1], the ids just before it, oldest first."""
-    span = config.max_ngram - 1
-    return np.concatenate([np.full(span, DEAD), canonical_ids[:position]])[-span:]
 
 
 def axes_of(key: str, array: np.ndarray) -> list[str]:

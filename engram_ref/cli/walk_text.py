@@ -5,6 +5,7 @@ from functools import partial
 
 import numpy as np
 
+from engram_ref.checks import integer
 from engram_ref.cli.terminal import DIM, columns, escaped, fit, shade, style, table, visible, width, wrap
 from engram_ref.cli.walk_data import Walk
 from engram_ref.stages import STAGES
@@ -13,17 +14,24 @@ MAX_MEMBERS = 40         # tokens of a class that are listed; further ones are o
 MAX_TOKEN = 24           # columns of a token in a table; some tokens have 128 characters
 SHOWN_VALUES = 6         # leading channels of a vector that are printed
 MAX_ATTENDED = 3         # positions that are listed per head
+CORPORA = {"world": "text about an invented world", "kjv": "the King James Bible"}
 
 
 def source_of(walk: Walk) -> str:
     """What the addresses and values come from: a preset, or a trained model with its size and training."""
     c, trained = walk.config, walk.trained
     if trained is None:
-        return f"preset {c.name}, layer {walk.layer} (counted from {c.layer_base}), vocabulary {c.vocabulary}"
-    size, loss = sum(array.size for array in trained.parameters.values()), trained.about.get("held_out_loss")
-    ended = "" if loss is None else f" to a loss of {loss:.2f} nats per token on held-out text"
-    return (f"model {trained.model.name}, {size:,} parameters, trained for {trained.about['step']:,} steps on "
-            f"{escaped(trained.config.corpus)}{ended}; layer {walk.layer} (counted from {c.layer_base})")
+        return (f"preset {c.name}, layer {walk.layer} (counted from {c.layer_base}), vocabulary {c.vocabulary}; "
+                "addresses only, because weights are not included")
+    size, step = sum(x.size for x in trained.parameters.values()), integer("step", trained.about.get("step"), 0)
+    corpus = CORPORA.get(trained.config.corpus, trained.config.corpus)
+    match trained.about:
+        case {"float16": {"held_out": float(on), "held_out_memory_off": float(off)}}:
+            losses = f" (held-out loss {on:.2f} nats per token, {off:.2f} without memory)"
+        case _:
+            losses = ""
+    return (f"model {trained.config.name}: {size / 1e6:.1f}M parameters, trained for {step:,} steps on "
+            f"{escaped(corpus)}{losses}; layer {walk.layer} (counted from {c.layer_base})")
 
 
 def token_cell(walk: Walk, position: int) -> str:
@@ -91,10 +99,10 @@ def vector_page(name: str, walk: Walk, positions: list[int]) -> list[str]:
 
 def gates_page(walk: Walk, positions: list[int]) -> list[str]:
     """The gate of each branch, with a bar that is darker for larger values."""
-    cost = walk.trained.config.gate_cost
-    costs = f" Training with {cost:g} times the mean gate as a cost, which the paper has not, closes the others." * bool(cost)
-    return [*wrap(f"An open gate, near 1, says that these last words settle what comes next.{costs} How often the rows were "
-                  "trained is unknown.", DIM),
+    about = "near 1: the last words nearly settle the next one. How often these rows were trained is not known."
+    if walk.trained.config.gate_cost:
+        about += " The training added the mean gate to the loss, unlike the paper's; this keeps most gates small."
+    return [*wrap(about, DIM),
             *table([">pos", "<token", *(f">branch {m}" for m in range(walk.config.n_branches))],
                    ([t, token_cell(walk, t), *(f"{shade(a) * 2} {a:.3f}" for a in walk.at("gate", t))]
                     for t in positions))]
