@@ -100,7 +100,7 @@ def chosen_model(options: argparse.Namespace) -> "Trained | None":
         return checkpoint.load_trained()
     trained = checkpoint.load(checkpoint.newest(options.checkpoint))
     if trained.model.engram is None:
-        raise InputError("--checkpoint", "a model with Engram", f"{trained.model.name}, which has none")
+        raise InputError("--checkpoint", "a model with Engram", f"{trained.config.name}, which has none")
     return trained
 
 
