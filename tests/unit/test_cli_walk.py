@@ -11,6 +11,7 @@ import pytest
 
 from engram_ref import Addressing, Vocabulary, load_trained, preset, presets
 from engram_ref.cli import terminal, walk_data
+from engram_ref.cli.commands import COMMANDS
 from engram_ref.cli.walk import MAX_BYTES, MAX_COMPUTED
 from engram_ref.cli.walk_data import compute_walk
 from engram_ref.cli.walk_text import PAGES
@@ -190,8 +191,7 @@ def test_every_page_fits_80_columns(capsys, monkeypatch, argv, unicode):
 
 def test_every_preset_and_help_page_fits_80_columns(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    commands = ["walk", "ids", "presets", "count", "verify", "kit", "check", "bench", "doctor"]
-    pages = [["--help"], ["presets"], ["count"], *([command, "--help"] for command in commands)]
+    pages = [["--help"], ["presets"], ["count"], *([command, "--help"] for command in COMMANDS)]
     walks = [["walk", "--step", "--preset", name] for name in presets() if preset(name).vocabulary is not None]
     wide = {" ".join(argv): line for argv in (*pages, *walks) for line in run(capsys, *argv)[1].splitlines()
             if terminal.columns(line) > 80}
