@@ -25,7 +25,7 @@ import numpy as np
 
 from engram_ref import __version__
 from engram_ref.addressing import Addressing
-from engram_ref.checks import annotations, integer
+from engram_ref.checks import annotations
 from engram_ref.errors import InputError, check_sha256
 from engram_ref.files import write_folder
 from engram_ref.model import tree
@@ -219,7 +219,6 @@ def load(path: Path) -> Trained:
         config = config_of(TrainingConfig, about["config"])
     except (KeyError, TypeError) as error:
         raise InputError(f"checkpoint {path}", "the settings of a training run", f"an error: {error!r}") from error
-    integer(f"checkpoint {path}: step", about.get("step"), 0)
     vocabulary = Vocabulary.from_file(path / TOKENIZER)
     model = fitted(config.model, vocabulary)
     parameters = {name: array.astype(np.float32) if array.dtype == np.float16 else array
