@@ -40,29 +40,32 @@ IN_CONTEXT = [KINDS.index(kind) for kind in (*CONTEXT, "copy")]
 LEARNED = 0.1                       # least recall from which a retained share is computed
 SAMPLE, TRAIN = 200, 16             # steps of training text: in which n-grams are counted, and for the training loss
 
+ENGRAM = replace(training_preset("seconds"), name="engram")
+MOE = replace(without_engram(ENGRAM), name="moe")
+WIDE = replace(with_active_width(ENGRAM), name="moe-wide")
+FOUR = tuple(replace(with_branches(config, 4), name=f"{config.name}-4") for config in (ENGRAM, MOE))
+
 
 def plan() -> tuple[Run, ...]:
     """Return all runs, the most important first."""
-    base = replace(training_preset("seconds"), name="engram")
-    moe, wide = replace(without_engram(base), name="moe"), replace(with_active_width(base), name="moe-wide")
     long = [EARLY, *range(GRID, LONG + 1, GRID)]
-    runs = [planned(config, "world", long, seed) for seed in SEEDS for config in (base, moe, wide)]
-    for config in (base, moe, wide):
+    runs = [planned(config, "world", long, seed) for seed in SEEDS for config in (ENGRAM, MOE, WIDE)]
+    for config in (ENGRAM, MOE, WIDE):
         runs += [planned(config, "kjv", (EARLY, SHORT), seed) for seed in SHORT_SEEDS]
-    four = tuple(replace(with_branches(config, 4), name=f"{config.name}-4") for config in (base, moe))
-    for config, addressing in ((base, None), (moe, None), (replace(base, name="one-row"), OneRow),
-                               (replace(base, name="shuffled"), OtherText), *((config, None) for config in four),
-                               (replace(base, name="x1", table_rate=1.0), None)):
+    one_row, shuffled = replace(ENGRAM, name="one-row"), replace(ENGRAM, name="shuffled")
+    for config, addressing in ((ENGRAM, Addressing), (MOE, Addressing), (one_row, OneRow), (shuffled, OtherText),
+                               *((config, Addressing) for config in FOUR),
+                               (replace(ENGRAM, name="x1", table_rate=1.0), Addressing)):
         runs += [planned(config, "world", (EARLY, SHORT), seed, addressing) for seed in SHORT_SEEDS]
     return tuple(runs)
 
 
 def planned(config: TrainingConfig, corpus: str, evaluate: Sequence[int], seed: int,
-            addressing: type[Addressing] | None = None) -> Run:
+            addressing: type[Addressing] = Addressing) -> Run:
     """Return a run of the plan."""
     seconds = SECONDS * (1 if config.model.backbone.hyper is None else SLOWER)
     config = replace(config, corpus=corpus, steps=evaluate[-1], seed=seed)
-    return Run(config, "seconds", tuple(evaluate), seconds, addressing or Addressing)
+    return Run(config, "seconds", tuple(evaluate), seconds, addressing)
 
 
 def measure(trainer: Trainer) -> dict[str, Any]:

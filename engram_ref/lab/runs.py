@@ -15,6 +15,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -191,12 +192,18 @@ def by_seed(results: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
 
 def perform_all(experiment: Experiment, runs: Sequence[Run], results: Path, work: Path, backend: str, workers: int,
                 about: Mapping[str, Any]) -> Iterator[tuple[Run, dict[str, Any] | InputError]]:
-    """Perform runs in worker processes; yield each with its result, or with the error that ended it."""
+    """Perform runs in worker processes; yield each with its result, or with the error that ended it.
+
+    raises   InputError if a process was killed; the runs that it performed can be continued
+    """
     context = multiprocessing.get_context("spawn")                  # the number of threads is read at the start
     with ProcessPoolExecutor(workers, context, signal.signal, (signal.SIGINT, signal.SIG_DFL)) as pool:
         waiting = {pool.submit(perform, run, experiment.measure, results, work, backend, about): run for run in runs}
         for future in as_completed(waiting):
-            error = future.exception()
-            if error is not None and not isinstance(error, InputError):
-                raise error
-            yield waiting[future], error or future.result()
+            try:
+                yield waiting[future], future.result()
+            except BrokenProcessPool as error:
+                raise InputError("worker process", "one that ends by itself", "one that was killed",
+                                 "is the memory full? the same command continues") from error
+            except InputError as error:
+                yield waiting[future], error
