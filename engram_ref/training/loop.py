@@ -67,14 +67,22 @@ class Trainer:
         self.config, self.corpus, self.ops, self.done = config, corpus, as_ops(ops), 0
         self.model = model = fitted(config.model, corpus.vocabulary)
         self.addressing = None if model.engram is None else Addressing(model.engram, corpus.vocabulary)
-        start = initialise(model, np.random.default_rng([config.seed, PARAMETERS]), float_name("dtype", dtype))
-        if model.backbone.tie_embeddings:
-            start["embed.weight"] *= model.backbone.hidden_size**-0.5       # logits of variance 1, as with a head
+        self.declared = tuple(declarations.model(model))
+        start = self.start(float_name("dtype", dtype))
         self.needed = check_step(start, model, config.batch, config.length, addressing=self.addressing)
         self.parameters = {name: self.ops.as_array(name, array) for name, array in start.items()}
-        self.declared = tuple(declarations.model(model))
         self.optimiser = optimiser_of(names_by_group(self.declared), config.lr, config.weight_decay, config.matrices, self.ops,
                                       config.table_rate)
+
+    def start(self, dtype: str) -> dict[str, np.ndarray]:
+        """Return the initial parameters: all random ones, tables included, have the same standard deviation."""
+        config = self.config
+        arrays = initialise(self.model, np.random.default_rng([config.seed, PARAMETERS]), dtype)
+        for p in self.declared:
+            if p.start in ("normal", "table"):
+                drawn = 1.0 if p.start == "table" else p.scale or p.shape[-1] ** -0.5
+                arrays[p.name] *= arrays[p.name].dtype.type(config.init_std / drawn)
+        return arrays
 
     def step(self) -> Progress:
         """Train on the next batch.

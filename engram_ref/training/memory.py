@@ -2,8 +2,8 @@
 
 The record of a step keeps the result of every op until its gradient is known. Each result grows with the batch, and
 with the number of tokens T at most as c0 + c1 T + c2 T^2: attention weights have T^2 elements. So the sizes at three
-short lengths determine those at every length. To these come the parameters, their gradients, and three temporary arrays
-of the size of the largest result, usually the logits.
+short lengths determine those at every length. To these come the parameters, their gradients, and four temporary arrays
+of the size of the largest result: the gradient of a softmax has its upstream, the weights, a difference and a product.
 """
 
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ from engram_ref.model_config import ModelConfig
 from engram_ref.ops.namespace import NUMPY, Ops
 
 LENGTHS = (4, 8, 12)        # of the texts that are measured
-TEMPORARY = 3               # arrays of the size of the largest result
+TEMPORARY = 4               # arrays of the size of the largest result
 
 
 def bytes_of_step(parameters: Mapping[str, Any], config: ModelConfig, batch: int, tokens: int, ops: Ops = NUMPY,

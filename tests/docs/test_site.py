@@ -4,6 +4,7 @@ No page may make a request to a different origin.
 """
 
 import ast
+import functools
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -36,6 +37,7 @@ class Tags(HTMLParser):
         self.found.append((tag, dict(attributes)))
 
 
+@functools.cache
 def pages_with_tags(site: Path):
     return [(page, Tags(site / page / "index.html" if not page.endswith(".html") else site / page).found)
             for page in site_pages(site)]

@@ -3,6 +3,7 @@
 import numpy as np
 
 from engram_ref.ops.experts import NORM_FLOOR
+from engram_ref.ops.loss import choice_shares
 from engram_ref.ops.vjp.basic import summed
 from engram_ref.ops.vjp.tables import RowGradient
 
@@ -142,6 +143,12 @@ def both_routed(wrong):
     return {"routed_grouped_vjp": wrong}
 
 
+def constant_shares(right, upstream, scores, chosen):
+    """Divides the scores of a token by their total as if it were a constant."""
+    f = choice_shares(chosen, scores.shape[-1], scores.dtype)[:, None]
+    return upstream[:, None, None] * f / (scores.sum(axis=-1, keepdims=True) * scores.shape[1])
+
+
 def gated_path_only(original, upstream, x, w1, w2, w3):
     of_x, of_w1, *rest = original(upstream, x, w1, w2, w3)
     ops = original.__self__
@@ -229,6 +236,7 @@ CHANGES = {
     "swiglu-vjp-one-path": {"swiglu_vjp": gated_path_only},
     "sqrt-softplus-vjp-no-root": {"sqrt_softplus_vjp": lambda original, upstream, z: (
         upstream * original.__self__.sigmoid(z),)},
+    "balance-vjp-total-constant": {"balance_loss_vjp": part(0, constant_shares)},
 
     "sinkhorn-vjp-last-step": {"sinkhorn_vjp": last_half_step},
     "sinkhorn-vjp-first-step": {"sinkhorn_vjp": first_half_step},
