@@ -8,6 +8,7 @@ A batch is a pure function of the corpus and the number of the step, so resuming
 """
 
 import hashlib
+import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,10 +32,11 @@ HELD_OUT = 20
 visions instead of stories."""
 
 BLOCK = 1024
-"""Tokens per block, about a chapter of the Bible; shorter in a text of less than 20 blocks."""
+"""Largest number of tokens of a block, about a chapter of the Bible."""
 
-LINES = 4000
-"""Passages from which the vocabulary of a world is trained."""
+PASSAGES, REPEATED = 4000, 20
+"""Text from which the vocabulary of a world is trained: passages, and copies of a list of the people. The list gives
+the names of rarely mentioned people their own tokens too."""
 
 
 @dataclass(frozen=True)
@@ -79,8 +81,8 @@ class WorldCorpus(Corpus):
     def __init__(self, vocab_size: int, seed: int = 0):
         self.name, self.seed, self.world = "world", seed, World(seed)
         draws = Draws("vocabulary", seed)
-        lines = ("".join(piece.text for piece in self.world.passage(draws, set())[1:]) for _ in range(LINES))
-        self.vocabulary = train_vocabulary(lines, vocab_size, self.name)
+        passages = ["".join(piece.text for piece in self.world.passage(draws, set())[1:]) for _ in range(PASSAGES)]
+        self.vocabulary = train_vocabulary(passages + REPEATED * self.world.people, vocab_size, self.name)
         self.encoded: dict[Piece, list[tuple]] = {}
 
     def batch(self, step: int, batch: int, length: int) -> Batch:
@@ -128,8 +130,8 @@ class TextCorpus(Corpus):
         lines = text.split("\n")
         self.vocabulary = train_vocabulary(lines, vocab_size, name)
         ids = encode_lines(self.vocabulary, lines)
-        block = max(min(BLOCK, len(ids) // HELD_OUT), 1)
-        held = np.arange(len(ids)) // block % HELD_OUT == HELD_OUT - 1
+        groups = math.ceil(len(ids) / (HELD_OUT * BLOCK))                   # of 20 equal blocks
+        held = np.arange(len(ids)) // max(len(ids) // (HELD_OUT * groups), 1) % HELD_OUT == HELD_OUT - 1
         self.parts = {"training": ids[~held], "held-out": ids[held]}
 
     def batch(self, step: int, batch: int, length: int) -> Batch:

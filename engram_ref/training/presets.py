@@ -32,8 +32,8 @@ class TrainingConfig:
     batch: Count = 12                   # texts per step
     length: Count = 128                 # predicted tokens per text
     steps: Count = 125
-    init_std: Positive = 0.02           # of all random initial parameters, tables included
-    lr: Positive = 5e-3
+    init_std: Positive = 0.05           # of all random initial parameters, tables included
+    lr: Positive = 6e-3
     table_rate: Positive = TABLE_RATE   # learning rate of the tables, relative to lr
     weight_decay: NonNegative = 0.1     # of matrices; tables have none
     matrices: Literal["adam", "muon"] = "adam"    # at this size, Adam learns faster than Muon

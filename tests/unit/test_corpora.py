@@ -76,13 +76,13 @@ def test_a_batch_does_not_depend_on_other_batches(corpus):
 
 def windows(draw, numbers, size):
     """All runs of `size` tokens in the sequences of some batches."""
-    return {row[i : i + size].tobytes() for number in numbers for row in draw(number, 8, 60).ids
-            for i in range(61 - size)}
+    return {row[i : i + size].tobytes() for number in numbers for row in draw(number, 8, 150).ids
+            for i in range(151 - size)}
 
 
 def test_held_out_text_is_not_trained_on(corpus):
-    trained, held_out = windows(corpus.batch, range(100), 30), windows(corpus.held_out, range(20), 30)
-    assert len(trained) > 1000 and len(held_out) > 500
+    trained, held_out = windows(corpus.batch, range(60), 100), windows(corpus.held_out, range(20), 100)
+    assert len(trained) > 10_000 and len(held_out) > 500
     assert not trained & held_out
 
 
@@ -90,10 +90,11 @@ def test_a_text_is_split_into_training_and_held_out_parts(text, file):
     whole = text.vocabulary.encode("\n" + file.read_text(encoding="utf-8"))
     training, held_out = text.parts["training"], text.parts["held-out"]
     assert len(training) + len(held_out) == len(whole)
-    assert 0.045 < len(held_out) / len(whole) <= 0.05
+    assert 0.049 < len(held_out) / len(whole) <= 0.05
     assert np.array_equal(np.sort(np.r_[training, held_out]), np.sort(whole))
-    assert np.array_equal(training[: 19 * 1024], whole[: 19 * 1024])
-    assert np.array_equal(held_out[:1024], whole[19 * 1024 : 20 * 1024])
+    block = len(whole) // 40                # the smallest multiple of 20 blocks with at most 1024 tokens each
+    assert np.array_equal(training[: 19 * block], whole[: 19 * block])
+    assert np.array_equal(held_out, np.r_[whole[19 * block : 20 * block], whole[39 * block : 40 * block]])
 
 
 def test_held_out_text_of_a_file_is_in_order(text):
@@ -107,8 +108,7 @@ def test_training_text_of_a_file_starts_anywhere(text):
     size = len(text.parts["training"])
     last = text.batch(0, 5, size - 1).ids
     assert np.array_equal(last[0], text.parts["training"])
-    starts = text.batch(0, 1000, size - 2).ids[:, :5]
-    assert len(np.unique(starts, axis=0)) == 2
+    assert len(np.unique(text.batch(0, 50, size - 2).ids[:, :5], axis=0)) == 2
 
 
 # vocabularies ------------------------------------------------------------------------------------------
@@ -134,7 +134,7 @@ def test_the_canonical_map_is_that_of_the_file(world, tmp_path):
     world.vocabulary.tokenizer.save(str(tmp_path / "world.json"))
     read = Vocabulary.from_file(tmp_path / "world.json")
     assert np.array_equal(read.canonical, world.vocabulary.canonical)
-    lower, upper = world.vocabulary.encode("in In")
+    (lower,), (upper,) = world.vocabulary.encode("the"), world.vocabulary.encode("The")
     assert lower != upper and world.vocabulary.canonical[lower] == world.vocabulary.canonical[upper]
 
 
@@ -146,7 +146,7 @@ def test_kjv():
                            "and void; and darkness was upon the face of the deep.")
     assert len(corpus.parts["training"]) > 800_000
     assert corpus.held_out(0, 4, 64).ids.shape == (4, 65)
-    assert len(corpus.vocabulary.encode("the children of Israel did evil in the sight of the LORD")) == 11
+    assert len(corpus.vocabulary.encode("the children of Israel did evil in the sight of the LORD")) == 12
 
 
 # unusable input ----------------------------------------------------------------------------------------
@@ -154,7 +154,7 @@ def test_kjv():
 
 CONTENTS = {"empty": (b"", "a file with text, found one without"), "blank": (b" \n\n", "a file with text, found one"),
             "latin": ("caf\u00e9".encode("latin-1"), r"UTF-8 text, found byte 0xe9 at position 3 \(save"),
-            "short": (b"a b c", "enough text for 300 tokens, found text for 25")}
+            "short": (b"a b c", "enough text for 300 tokens, found text for 260")}
 
 
 @pytest.mark.parametrize("name", CONTENTS)
