@@ -132,10 +132,10 @@ def lower_loss(key: str, than: str, step: int | None = None) -> Callable[[Runs],
 
 
 def curve(runs: Runs, key: str, loss: str) -> np.ndarray | None:
-    """Return the recall of look-ups and a loss at all steps that are multiples of GRID: [2, n]."""
+    """Return the recall of look-ups, 0 below chance, and a loss at all steps that are multiples of GRID: [2, n]."""
     if key not in runs:
         return None
-    points = [(e["answers"]["look-up"], e[loss]) for e in runs[key]["evaluations"] if e["step"] % GRID == 0]
+    points = [(max(e["answers"]["look-up"], 0.0), e[loss]) for e in runs[key]["evaluations"] if e["step"] % GRID == 0]
     return np.array(points).T
 
 
@@ -189,7 +189,7 @@ def gain_of_branches(runs: Runs) -> float | None:
 LOSS = "held-out loss of {} minus that of Engram, {}, nats per token"
 AS_LARGE = 0.01, "the paper's gain in validation loss is 0.012"
 CLEAR = 0.05, "a tenth of the way from chance to certainty"
-LOOK_UP = "recall of look-ups (accuracy, 0 at chance) with Engram minus without, "
+LOOK_UP = "recall of look-ups (accuracy, 0 at chance and below) with Engram minus without, "
 WORLD, WORLD_SHORT, KJV = f"world-{LONG}-", f"world-{SHORT}-", f"kjv-{SHORT}-"
 
 
@@ -229,7 +229,7 @@ CRITERIA = (
     Criterion("equal loss outside", "ii", "It is better at equal loss of all tokens that are not answers in context",
               f"{LOOK_UP}mean over equal losses of these tokens", *CLEAR, at_equal_loss("outside")),
     *(Criterion(f"suppressed by {form}", "iii", f"Facts need the memory more than in-context answers do ({how})",
-                "share of recall retained, mean of look-ups and needles, minus that of facts", 0.1,
+                "share of recall (accuracy, 0 at chance and below) retained, mean of look-ups and needles, minus that of facts", 0.1,
                 "the smallest difference between reading and facts in the paper is 0.37", retained(form))
       for form, how in (("zero", "its update is omitted"), ("mean", "its update is replaced by the mean"))),
     detects("settled world", "The gate opens where the last three tokens settle the next one", WORLD, "settled"),
