@@ -27,7 +27,8 @@ SLOW = ("mutants.py", "test_cli*.py", "test_verify_cli.py", "test_namespace.py",
 THOROUGH = ("test_diagnose.py", "test_noise.py", "test_kill_matrix.py", "test_c_port.py", "test_bugs.py",
             "test_testing_streaming.py", "test_testing_checks.py", "test_testing_plugin.py", "test_liveness.py",
             "test_python_page.py", "test_cli_which_dialect.py", "test_lab_gain.py")
-"""Test files that try hundreds of wrong ports, or train for a minute. They take minutes and run only with `--thorough`, as in .ci/run."""
+"""Test files that try hundreds of wrong ports, or train models. They take minutes and run only with `--thorough`, as in
+.ci/run."""
 
 
 def pytest_addoption(parser):
