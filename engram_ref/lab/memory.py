@@ -229,7 +229,7 @@ CRITERIA = (
     Criterion("equal loss outside", "ii", "It is better at equal loss of all tokens that are not answers in context",
               f"{LOOK_UP}mean over equal losses of these tokens", *CLEAR, at_equal_loss("outside")),
     *(Criterion(f"suppressed by {form}", "iii", f"Facts need the memory more than in-context answers do ({how})",
-                "retained share of recall (0 at chance and below), mean of look-ups and needles, minus that of facts", 0.1,
+                "retained share of recall (0 at chance and below), mean of look-ups and needles, minus facts", 0.1,
                 "the smallest difference between reading and facts in the paper is 0.37", retained(form))
       for form, how in (("zero", "its update is omitted"), ("mean", "its update is replaced by the mean"))),
     detects("settled world", "The gate opens where the last three tokens settle the next one", WORLD, "settled"),
