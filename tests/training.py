@@ -19,17 +19,20 @@ _BACKBONE = replace(DESK.backbone, n_layers=2, n_dense_layers=1, hidden_size=16,
 _BRANCHES = replace(_BACKBONE, hyper=HyperConfig(2, iterations=5))
 
 PLAIN = TrainingConfig("plain", "rhymes", 280, replace(DESK, name="plain", engram=_ENGRAM, backbone=_BACKBONE),
-                       batch=3, length=17, steps=50, warm_up=5)
+                       batch=3, length=17, steps=50, warm_up=5, lr=5e-3)
 """One branch; a dense layer, then Engram and a layer with experts."""
 
-ALL = replace(PLAIN, name="all", gate_cost=0.05, memory_dropout=0.3, matrices="muon", model=replace(
+COST = replace(PLAIN, name="cost", gate_cost=0.05, memory_dropout=0.3)
+"""The same with a cost of the gate, and memory dropout."""
+
+ALL = replace(COST, name="all", matrices="muon", model=replace(
     PLAIN.model, name="branches", engram=replace(_ENGRAM, n_branches=2), backbone=_BRANCHES))
-"""The same with two branches, Muon, a cost of the gate, and memory dropout."""
+"""Also with two branches and Muon."""
 
 CONTROL = replace(PLAIN, name="control", model=replace(PLAIN.model, engram=None))
 """Without Engram."""
 
-CONFIGS = {config.name: config for config in (PLAIN, ALL, CONTROL)}
+CONFIGS = {config.name: config for config in (PLAIN, COST, ALL, CONTROL)}
 
 WORDS = "the of and a to in he was that it his her with as had for she not at but be on they have him which said from"
 

@@ -93,10 +93,10 @@ def description(trainer: Trainer) -> dict[str, Any]:
 
 
 def fingerprint(trainer: Trainer) -> str:
-    """Return a digest of the corpus: of its vocabulary and its first training batch."""
-    vocabulary, config = trainer.corpus.vocabulary, trainer.config
-    batch = trainer.corpus.batch(1, config.batch, config.length)
-    return sha256(vocabulary.digest.encode() + vocabulary.tokenizer.to_str().encode() + batch.ids.tobytes())
+    """Return a digest of the corpus: of its vocabulary, its text and its first training batch."""
+    corpus, config = trainer.corpus, trainer.config
+    texts = corpus.vocabulary.digest, corpus.vocabulary.tokenizer.to_str(), corpus.digest
+    return sha256("\n".join(texts).encode() + corpus.batch(1, config.batch, config.length).ids.tobytes())
 
 
 def sha256(data: bytes) -> str:

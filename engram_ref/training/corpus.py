@@ -18,6 +18,7 @@ import numpy as np
 from engram_ref.checks import check_is_file, integer
 from engram_ref.errors import InputError, check_sha256
 from engram_ref.packages import packaged_file
+from engram_ref.text.maps import int64_digest
 from engram_ref.text.vocabulary import Vocabulary
 from engram_ref.training.tokens import encode_lines, train_vocabulary
 from engram_ref.training.world import KINDS, Draws, Piece, World
@@ -34,7 +35,7 @@ visions instead of stories."""
 BLOCK = 1024
 """Largest number of tokens of a block, about a chapter of the Bible."""
 
-PASSAGES, REPEATED = 4000, 20
+PASSAGES, REPEATED = 4000, 50
 """Text from which the vocabulary of a world is trained: passages, and copies of a list of the people. The list gives
 the names of rarely mentioned people their own tokens too."""
 
@@ -61,10 +62,12 @@ class Corpus(ABC):
 
     name         "world", "kjv", or the name of a file
     vocabulary   Vocabulary; token 0 is the line end
+    digest       sha256 of all tokens of a text; "" if the text is generated
     """
 
     name: str
     vocabulary: Vocabulary
+    digest: str = ""
 
     @abstractmethod
     def batch(self, step: int, batch: int, length: int) -> Batch:
@@ -132,6 +135,7 @@ class TextCorpus(Corpus):
         ids = encode_lines(self.vocabulary, lines)
         groups = math.ceil(len(ids) / (HELD_OUT * BLOCK))                   # of 20 equal blocks
         held = np.arange(len(ids)) // max(len(ids) // (HELD_OUT * groups), 1) % HELD_OUT == HELD_OUT - 1
+        self.digest = int64_digest(ids)
         self.parts = {"training": ids[~held], "held-out": ids[held]}
 
     def batch(self, step: int, batch: int, length: int) -> Batch:

@@ -5,8 +5,9 @@ with the number of tokens T at most as c0 + c1 T + c2 T^2: attention weights hav
 short lengths determine those at every length. To these come the parameters, their gradients, and four temporary arrays
 of the size of the largest result: the gradient of a softmax has its upstream, the weights, a difference and a product.
 
-The optimiser keeps two running means of each parameter. While it updates them, there is a second, new version of each of
-these three arrays, and the gradients exist before and after clipping, except those of tables, which are short.
+The optimiser keeps two running means of each parameter. While it updates them, there is a second, new version of each
+of these three arrays, the gradients exist before and after clipping, except those of tables, which are short, and there
+is a temporary array of the size of the largest parameter.
 """
 
 from collections.abc import Mapping
@@ -52,7 +53,7 @@ def check_step(parameters: Mapping[str, Any], config: ModelConfig, batch: int, t
     weights = sum(array.nbytes for array in parameters.values())
     tables = sum(parameters[p.name].nbytes for p in declarations.model(config) if p.kind == "table")
     needed = max(bytes_of_step(parameters, config, batch, tokens, ops, addressing) + 2 * weights,
-                 2 * 3 * weights + 2 * (weights - tables))
+                 2 * 3 * weights + 2 * (weights - tables) + max(array.nbytes for array in parameters.values()))
     free = available() + weights                            # which are in memory
     if needed > free:
         raise InputError("batch", f"a step that fits in {free / 2**30:.1f} GiB of memory",
@@ -62,7 +63,7 @@ def check_step(parameters: Mapping[str, Any], config: ModelConfig, batch: int, t
 
 
 def recorded_sizes(parameters: Mapping[str, Any], config: ModelConfig, tokens: int, ops: Ops,
-                   addressing: Addressing | None) -> list[int]:
+                   addressing: Addressing | None = None) -> list[int]:
     """Bytes that each op of one step keeps in addition, in the order of computation; a view adds nothing."""
     recording = tape(ops)
     values = {name: as_value(array) for name, array in parameters.items()}

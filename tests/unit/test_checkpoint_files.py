@@ -70,10 +70,13 @@ def test_a_checkpoint_of_another_dtype(saved):
         resumed(saved, dtype=np.float32)
 
 
-@pytest.mark.parametrize("change", [lambda text: text + " more", lambda text: text.replace("which", "whose", 1)],
-                         ids=["longer", "one word"])
+CHANGES = {"longer": lambda text: text + " more", "one word": lambda text: text.replace("which", "whose", 1),
+           "two words swapped": lambda text: text.replace("was not", "not was", 1)}
+
+
+@pytest.mark.parametrize("change", CHANGES.values(), ids=CHANGES)
 def test_a_checkpoint_of_another_text(tmp_path, change):
-    text = "in the beginning was the word which said that it was not in the end " * 40
+    text = "\n".join(["in the beginning was the word which said that it was not in the end"] * 99)
     made = lambda text: Trainer(PLAIN, TextCorpus("rhymes", text, 270), dtype=np.float64)
     run = made(text)
     losses(run, 1)
@@ -131,7 +134,7 @@ def test_a_read_only_folder(saved):
 def rewritten(path, change):
     described = json.loads(path.read_bytes())
     change(described)
-    path.write_text(json.dumps(described))
+    path.write_text(json.dumps(described), encoding="utf-8")
 
 
 def flip(path):

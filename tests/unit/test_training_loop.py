@@ -12,6 +12,7 @@ from engram_ref import ops
 from engram_ref.errors import InputError
 from engram_ref.model.transformer import forward
 from engram_ref.model.tree import shapes
+from engram_ref.ops.namespace import NUMPY
 from engram_ref.ops.vjp.tables import RowGradient
 from engram_ref.text.vocabulary import Vocabulary
 from engram_ref.trace import Trace
@@ -19,6 +20,7 @@ from engram_ref.training.corpus import KINDS, Batch, Corpus, TextCorpus, load_co
 from engram_ref.training.evaluation import by_kind, held_out, predictions, summarised
 from engram_ref.training.groups import names_by_group
 from engram_ref.training.loop import Trainer
+from engram_ref.training.memory import TEMPORARY, recorded_sizes
 from engram_ref.training.optimisers import Adam
 from engram_ref.training.presets import training_preset, training_presets, without_engram
 from engram_ref.training.schedule import warm_up_and_drops
@@ -151,6 +153,7 @@ def test_gradients_with_a_cost_of_the_gate(rng):
     """As in test_vjps.py: the error is that of the difference, estimated with two steps, and rounding."""
     run = trainer(replace(ALL, gate_cost=3.0))
     losses(run, 3)                                          # so that no parameter is 0
+    run.parameters[BIAS] = np.array([20.0, 10.0, 0.0, 0.0])     # a change of the chosen experts would be a jump
     batch, dead, start = batch_of(run, 4), run.dropped(4), run.parameters
     _, _, gradients = run.backward(batch, dead)
     assert dead.any() and not dead.all() and gradients.keys() == run.optimiser.group_of.keys()
@@ -198,6 +201,12 @@ def test_dropped_texts_are_drawn_anew_for_every_step():
 # steps that fail -------------------------------------------------------------------------------------------
 
 
+def enlarge(x):
+    """Multiply, so that the largest number is about 2^1023: a sum of several overflows."""
+    x *= 2.0**1000
+    x *= 2.0**23 / np.abs(x / 2.0**1000).max()
+
+
 def unread(run):
     ids = batch_of(run, 3).ids[:, :-1]
     read = run.addressing.rows(run.addressing.canonical[ids], 1, flat=True)
@@ -207,8 +216,8 @@ def unread(run):
 FAILURES = {
     "parameter": (lambda run: run.parameters[EMBED].__setitem__((3, 2), np.nan), f"parameter {EMBED}"),
     "unread row": (lambda run: run.parameters[TABLE].__setitem__(unread(run), np.inf), f"parameter {TABLE}"),
-    "stage": (lambda run: run.parameters["head.weight"].__imul__(1e308), "stage logits"),
-    "inner stage": (lambda run: run.parameters["layers.0.ffn.w3.weight"].__imul__(1e308),
+    "stage": (lambda run: enlarge(run.parameters["head.weight"]), "stage logits"),
+    "inner stage": (lambda run: enlarge(run.parameters["layers.0.ffn.w3.weight"]),
                     "stage layers.0.experts.feed_forward"),
     "learning rate": (lambda run: setattr(run.optimiser.optimisers["matrix"], "lr", math.inf),
                       "parameter layers.0.attn"),
@@ -364,10 +373,29 @@ def peak_of_step(run):
 @pytest.mark.parametrize("sizes", [(1, 16), (4, 96)], ids=str)
 @pytest.mark.parametrize("name", ["seconds", "readable"])
 def test_stated_memory(name, sizes):
-    config = replace(training_preset(name), batch=sizes[0], length=sizes[1])
+    """As in test_training_memory.py; with few tokens the update needs more than the gradients."""
+    runs = []
+    for batch, length in ((1, 1), sizes):
+        config = replace(training_preset(name), batch=batch, length=length)
+        runs.append(Trainer(config, AnyText(config.vocab_size)))
+        runs[-1].step()
+    one, run = runs
+    peak, not_stated = peak_of_step(run), max(peak_of_step(one) - one.needed, 0)
+    assert peak <= run.needed + not_stated
+    largest = sizes[0] * max(recorded_sizes(run.parameters, run.model, sizes[1], NUMPY, run.addressing))
+    assert run.needed <= peak + sum(x.nbytes for x in run.parameters.values()) + TEMPORARY * largest
+
+
+def test_all_random_parameters_start_with_the_same_standard_deviation():
+    config = replace(training_preset("seconds"), init_std=0.07)
     run = Trainer(config, AnyText(config.vocab_size))
-    run.step()
-    assert 0.7 * run.needed <= peak_of_step(run) <= 1.1 * run.needed
+    other, same = Trainer(replace(config, seed=1), run.corpus), Trainer(config, run.corpus, dtype=np.float64)
+    random = {name: x for name, x in run.parameters.items() if (x != other.parameters[name]).any()}
+    assert {p.name for p in run.declared if p.start in ("normal", "table")} == set(random)
+    for name, x in random.items():
+        assert abs(x.std() / 0.07 - 1) < 5 / math.sqrt(2 * x.size), name        # 5 standard deviations
+    for name, x in same.parameters.items():
+        np.testing.assert_array_equal(x, run.parameters[name])
 
 
 # evaluation ------------------------------------------------------------------------------------------------
