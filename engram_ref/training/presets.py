@@ -79,7 +79,7 @@ _READABLE = replace(
 _PRESETS = {config.name: config for config in (
     _SECONDS,
     replace(_SECONDS, name="minutes", steps=2000),
-    TrainingConfig("readable", "kjv", 4096, _READABLE, batch=16, length=96, steps=800, gate_cost=0.05,
+    TrainingConfig("readable", "kjv", 4096, _READABLE, batch=16, length=96, steps=800, lr=1e-2, gate_cost=0.05,
                    memory_dropout=0.15),
 )}
 

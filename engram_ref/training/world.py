@@ -30,13 +30,9 @@ KEYS = ("box cup door lamp ring boat tree wall coin book rope bell drum sword ch
         "mirror kettle ladder pillow wagon violin garden window hammer needle").split()
 METALS = "gold silver iron copper tin lead zinc brass steel bronze nickel chrome cobalt radium titanium pewter".split()
 
-SENTENCES = {
-    "town": ("{} comes from {}.", "{} has a house in {}."),
-    "trade": ("{} the {} went home.", "{} works as a {}."),
-    "animal": ("{} keeps a {}.", "{} talks to a {}."),
-    "colour": ("{} wears {}.", "{} loves {}."),
-}
-"""Attribute of a person -> sentences that state it."""
+CLAUSES = {"town": ("comes from", "has a house in"), "trade": ("works as a", "was once a"),
+           "animal": ("keeps a", "talks to a"), "colour": ("wears", "loves")}
+"""Attribute of a person -> what precedes its value."""
 
 PHRASES = ("Once upon a time in a land of snow", "Once in a while and out of the blue", "In the blink of an eye",
            "In the name of law and order", "In the dead of night", "At the end of the day", "At the drop of a hat",
@@ -99,8 +95,8 @@ class World:
         self.people = [draws.one(("{} {}", "{} of {}")).format(*pair) for pair in pairs]
         values = {"town": towns, "trade": TRADES, "animal": ANIMALS, "colour": COLOURS}
         self.facts = {(person, attribute): draws.one(values[attribute])
-                      for person in self.people for attribute in SENTENCES}
-        self.passages = 8 * [self.fact_passage] + 5 * [self.look_up] + 3 * [self.copy] + 3 * [self.needles]
+                      for person in self.people for attribute in CLAUSES}
+        self.passages = 9 * [self.fact_passage] + 5 * [self.look_up] + 2 * [self.copy] + 3 * [self.needles]
 
     def passage(self, draws: Draws, told: set) -> list[Piece]:
         """Draw a passage, from line end to full stop; `told` contains the people of earlier ones and is extended."""
@@ -117,15 +113,14 @@ class World:
         """Draw n facts about a person who is not in `told`; the first people of the world are the most frequent."""
         if 2 * len(told) > len(self.people):        # a very long sequence: start again
             told.clear()
-        while (person := self.people[int(len(self.people) * draws.random()**2)]) in told:
+        while (person := self.people[int(len(self.people) * draws.random()**3)]) in told:
             pass
         told.add(person)
-        for attribute in draws.some(list(SENTENCES), n):
-            _, middle, end = draws.one(SENTENCES[attribute]).split("{}")
-            yield Piece(f" {person}", name=True)
-            yield Piece(middle.rstrip())
+        yield Piece(f" {person}", name=True)
+        for i, attribute in enumerate(draws.some(list(CLAUSES), n)):
+            yield Piece(f"{' and' if i else ''} {draws.one(CLAUSES[attribute])}")
             yield Piece(f" {self.facts[person, attribute]}", FACT)
-            yield Piece(end)
+        yield Piece(".")
 
     def look_up(self, draws: Draws, told: set) -> list[Piece]:
         """Draw a list of two to four pairs, and questions about all but one of them."""
@@ -135,7 +130,7 @@ class World:
 
     def copy(self, draws: Draws, told: set) -> list[Piece]:
         """Draw a list of different words, and its copy."""
-        words = draws.some(TRADES + ANIMALS + COLOURS + KEYS + METALS, 1 + draws.below(LONGEST_COPY))
+        words = draws.some(TRADES + ANIMALS + COLOURS, 1 + draws.below(LONGEST_COPY))
         return [Piece(" Say it twice:"), *(Piece(f" {word}") for word in words), Piece("."), Piece(" Again:"),
                 *(Piece(f" {word}", COPY, chance=1 / len(words)) for word in words), Piece(".")]
 
