@@ -53,7 +53,7 @@ def save(trainer: Trainer, folder: str | Path) -> Path:
     stored = lambda arrays: to_bytes({name: np.ascontiguousarray(trainer.ops.to_numpy(trainer.ops.as_array(name, x)))
                                       for name, x in arrays.items()})
     path = Path(folder) / f"step-{trainer.done:06d}"
-    if not path.exists():                                   # else this state was saved before
+    if path not in checkpoints(folder):                     # else this state was saved before
         files = {MODEL: stored(trainer.parameters), OPTIMISER: stored(trainer.optimiser.arrays()),
                  TOKENIZER: trainer.corpus.vocabulary.tokenizer.to_str().encode()}
         write_folder(path, with_description(files, description(trainer)))
