@@ -45,6 +45,14 @@ def test_a_state_that_was_saved_is_not_written_again(saved):
     assert (saved / "step-000002").stat() == before
 
 
+def test_a_file_with_the_name_of_a_checkpoint(saved):
+    run = resumed(saved)
+    losses(run, 1)
+    (saved / "step-000003").touch()
+    with pytest.raises(InputError, match="step-000003: expected a new or empty folder, found a file"):
+        checkpoint.save(run, saved)
+
+
 OTHERS = {
     "learning rate": (replace(PLAIN, lr=0.004), r"config\.lr 0\.004, as in this run, found 0\.005"),
     "width": (replace(PLAIN, model=replace(PLAIN.model, engram=replace(PLAIN.model.engram, row_width=8))),

@@ -52,6 +52,13 @@ def test_a_resumed_run_has_the_same_bits(tmp_path, name, config, dtype):
     assert_same(whole, second)
 
 
+def test_a_run_is_saved_before_its_first_step(tmp_path):
+    assert checkpoint.save(trainer(), tmp_path).name == "step-000000"
+    whole, run = trainer(), resumed(tmp_path)
+    losses(whole, 1), losses(run, 1)
+    assert_same(whole, run)
+
+
 CONTINUE = """
 import sys
 from engram_ref.backends import load
