@@ -207,17 +207,17 @@ def calls(*outputs: Value) -> list[Node]:
     return [found[serial] for serial in sorted(found, reverse=True)]
 
 
-def is_leaf(name: str) -> bool:
+def is_leaf(ops: Ops, name: str) -> bool:
     """Return whether an op is recorded as a whole: it has a VJP or no gradient, or it calls no other op."""
     static = isinstance(inspect.getattr_static(Ops, name), staticmethod)
-    return static or name in WITHOUT or name.endswith("_vjp") or hasattr(Ops, f"{name}_vjp")
+    return static or name in WITHOUT or name.endswith("_vjp") or hasattr(ops, f"{name}_vjp")
 
 
 def tape(ops: Ops = NUMPY) -> Ops:
     """Return a namespace that records, and computes with the ops of another: NumPy's or Numba's."""
     steps = ops.steps
     members: dict[str, Any] = {name: staticmethod(recorded(steps, name)) for name in steps.names()
-                               if name not in FIXED and is_leaf(name)}
+                               if name not in FIXED and is_leaf(steps, name)}
     passes = lambda function: staticmethod(lambda name, x: x if isinstance(x, Value) else function(name, x))
     reads = lambda function: staticmethod(lambda x: function(bare(x)))
     members |= {"as_array": passes(steps.as_array), "as_int64": staticmethod(steps.as_int64),

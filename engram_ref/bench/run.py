@@ -4,7 +4,7 @@ import datetime
 import time
 from collections.abc import Callable, Iterable
 
-from engram_ref.bench import cuda, lookup, model
+from engram_ref.bench import cuda, lookup, model, training
 from engram_ref.bench.case import Case, record
 from engram_ref.bench.setting import Setting, blas_threads, has_avx512, machine, versions
 from engram_ref.bench.timing import Rounds, interleaved
@@ -16,7 +16,8 @@ MOST_THREADS = 2        # the goals are stated for one and two threads
 ROWS = {
     "rows-bulk": lookup.bulk, "rows-batch": lookup.batch, "rows-v4.1": lookup.released_layout, "rows-step": lookup.step,
     "gather": lookup.gather, "dequantise": lookup.dequantise, "forward": model.forward, "memory": model.memory,
-    "conv": model.conv, "experts": model.experts, "attention": model.latent_attention, "import": model.imports,
+    "conv": model.conv, "experts": model.experts, "attention": model.latent_attention, "train": training.step,
+    "import": model.imports,
     "cuda-rows": cuda.rows, "cuda-dequantise": cuda.dequantise, "cuda-gate": cuda.gate, "cuda-forward": cuda.forward,
 }
 """The generator of each row's cases, by the row's name, in the order of the table."""

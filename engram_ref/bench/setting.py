@@ -21,18 +21,18 @@ from engram_ref.backends.numba import threads as kernel_threads
 from engram_ref.bench.timing import Work
 from engram_ref.packages import ABSENT, import_failure
 
-BASELINES = (Path(__file__).with_name("baselines.py"), Path(__file__).parents[2] / "scripts" / "baselines.py")
+BASELINES = (Path(__file__).parent, Path(__file__).parents[2] / "scripts")     # folders
 CPUINFO = Path("/proc/cpuinfo")
 CACHES = Path("/sys/devices/system/cpu/cpu0/cache")
 
 Size = TypeVar("Size")
 
 
-def load_baselines() -> ModuleType | None:
-    """The module of baselines, from the installed package or from its clone; None if it is missing."""
-    for path in BASELINES:
-        if path.is_file():
-            spec = importlib.util.spec_from_file_location("engram_ref_baselines", path)
+def load_baselines(name: str = "baselines") -> ModuleType | None:
+    """A module of baselines, from the installed package or from its clone; None if it is missing."""
+    for folder in BASELINES:
+        if (path := folder / f"{name}.py").is_file():
+            spec = importlib.util.spec_from_file_location(f"engram_ref_{name}", path)
             module = importlib.util.module_from_spec(spec)
             spec.loader.exec_module(module)
             return module

@@ -4,17 +4,16 @@ import argparse
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 
 from engram_ref.checks import NonNegative, checked, integer
-from engram_ref.cli.source import read_text
+from engram_ref.cli.source import model_line, read_text, trained_model
 from engram_ref.cli.terminal import BOLD, DIM, columns, escaped, fit, shade, style, width, wrap
 from engram_ref.errors import InputError
 from engram_ref.model.generate import generate
 from engram_ref.text.pieces import show_bytes, token_bytes
-from engram_ref.training.checkpoint import Trained, load, load_trained, newest
+from engram_ref.training.checkpoint import Trained
 from engram_ref.training.corpus import Batch
 from engram_ref.training.evaluation import predictions
 from engram_ref.training.tokens import LINE_END
@@ -61,7 +60,7 @@ def run(options: argparse.Namespace) -> int:
     tokens = integer("--tokens", options.tokens, 1, MAX_TOKENS)
     temperature = checked("--temperature", options.temperature, NonNegative)
     seed = integer("--seed", options.seed)
-    trained = load_trained() if options.checkpoint is None else load(newest(chosen_folder(options.checkpoint)))
+    trained = trained_model(options.checkpoint)
     prompt = np.array([LINE_END])
     if options.text:
         prompt = np.concatenate([prompt, trained.vocabulary.encode(read_text(options.text))])
@@ -72,12 +71,6 @@ def run(options: argparse.Namespace) -> int:
     print(json.dumps(as_json(trained, sample, temperature, seed)) if options.json else
           "\n".join(lines(trained, sample, temperature, seed)))
     return 0
-
-
-def chosen_folder(name: str) -> Path:
-    """Return the folder with checkpoints that is meant: FOLDER/engram if it exists, else FOLDER."""
-    below = Path(name) / "engram"
-    return below if name and below.is_dir() else Path(name)
 
 
 def written(trained: Trained, prompt: np.ndarray, tokens: int, temperature: float, seed: int) -> Sample:
@@ -101,9 +94,7 @@ def spellings(trained: Trained, sample: Sample) -> list[str]:
 
 def lines(trained: Trained, sample: Sample, temperature: float, seed: int) -> Iterator[str]:
     """The text with its gates, after a line that describes the model."""
-    config = trained.config
-    yield from wrap(f"model {config.name}, trained for {trained.about['step']:,} steps on the corpus {config.corpus}; "
-                    f"temperature {temperature:g}, seed {seed}", DIM)
+    yield from wrap(f"{model_line(trained)}; temperature {temperature:g}, seed {seed}", DIM)
     yield ""
     yield from with_gates(spellings(trained, sample)[1:], sample.gates, sample.given - 1)
     if sample.gates is not None:

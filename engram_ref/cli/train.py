@@ -110,7 +110,8 @@ def checkpoint_folders(options: argparse.Namespace, names: list[str]) -> dict[st
 def lines(runs: Mapping[str, Run]) -> list[str]:
     """Return the comparison for a terminal: losses by kind of token, and the finding."""
     kinds = kinds_of(runs.values())
-    rows = [[f"{run.label}, {text}", *(f"{x:.3f}" for x in (result.loss, *map(result.by_kind.get, kinds)))]
+    rows = [[f"{run.label}, {text}", f"{result.loss:.3f}",
+             *("-" if kind not in result.by_kind else f"{result.by_kind[kind]:.3f}" for kind in kinds)]
             for attribute, text in (("held_out", "held out"), ("trained_on", "trained on"))
             for run in runs.values() for result in [getattr(run.finished, attribute)]]
     heading = ["<nats per token", ">all", *(f">{kind}" for kind in kinds)]

@@ -5,11 +5,10 @@ import inspect
 import json
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import engram_ref
 from engram_ref import ops
-from engram_ref.cli.source import DEFAULT_PRESET, add_input, configured, output_path, read_text
+from engram_ref.cli.source import DEFAULT_PRESET, add_input, configured, output_path, read_text, trained_model
 from engram_ref.cli.streams import is_terminal
 from engram_ref.cli.terminal import BOLD, DIM, MAX_WIDTH, escaped, fit, style, visible, width, wrap
 from engram_ref.cli.walk_data import DEFAULT_TEXT, TRAINED_TEXT, Walk, axes_of, compute_walk, figure_span
@@ -19,9 +18,7 @@ from engram_ref.errors import InputError, check_name
 from engram_ref.files import write_whole
 from engram_ref.packages import require
 from engram_ref.stages import stage_of
-
-if TYPE_CHECKING:
-    from engram_ref.training.checkpoint import Trained
+from engram_ref.training.checkpoint import Trained
 
 MAX_BYTES = 2_000_000    # of standard input: the whole text is tokenised, which takes a second or two
 
@@ -41,8 +38,8 @@ BRIEF = ("canonical_ids", "windows", "rows", "memory", "key", "gate", "conv", "o
 def arguments(command: argparse.ArgumentParser) -> None:
     """Add the options of `walk`."""
     add_input(command, None, f"show the addresses of this configuration, such as {DEFAULT_PRESET}")
-    command.add_argument("--checkpoint", metavar="FOLDER", help="a model that engram-ref train has written there "
-                         "(default: the model of this package)")
+    command.add_argument("--checkpoint", metavar="FOLDER", help="a model trained with engram-ref train --out FOLDER "
+                         "(default: the model that is part of this package)")
     command.add_argument("--layer", type=int, metavar="ID", help="Engram layer (default: the first)")
     command.add_argument("--position", type=int, metavar="P", help="show only this position, counted from 0 (default: "
                          f"the first {MAX_POSITIONS}, or with --json all, at most {MAX_COMPUTED}). A model computes "
@@ -76,7 +73,9 @@ def run(options: argparse.Namespace) -> int:
     if path is not None:
         from engram_ref.cli.walk_figure import figure_svg
 
-        write_whole(path, figure_svg(walk, focus, options.position is None))
+        if trained is not None and options.position is None:
+            focus = max(figure_span(focus, len(raw_ids)), key=walk.gate)
+        write_whole(path, figure_svg(walk, focus))
         if not options.json:
             print(f"wrote {escaped(str(path))}")
     if options.json:
@@ -86,7 +85,7 @@ def run(options: argparse.Namespace) -> int:
     return 0
 
 
-def chosen_model(options: argparse.Namespace) -> "Trained | None":
+def chosen_model(options: argparse.Namespace) -> Trained | None:
     """The model that computes the values; None with --preset."""
     if options.preset is not None:
         if options.checkpoint is not None:
@@ -94,11 +93,7 @@ def chosen_model(options: argparse.Namespace) -> "Trained | None":
         return None
     if options.tokenizer is not None:
         raise InputError("--tokenizer", "a --preset", "none", "a trained model has its own vocabulary")
-    from engram_ref.training import checkpoint  # slow, and not needed for addresses
-
-    if options.checkpoint is None:
-        return checkpoint.load_trained()
-    trained = checkpoint.load(checkpoint.newest(options.checkpoint))
+    trained = trained_model(options.checkpoint)
     if trained.model.engram is None:
         raise InputError("--checkpoint", "a model with Engram", f"{trained.config.name}, which has none")
     return trained

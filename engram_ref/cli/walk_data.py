@@ -8,7 +8,6 @@ without.
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -22,9 +21,7 @@ from engram_ref.stages import stage_of
 from engram_ref.text.pieces import show_bytes, token_bytes
 from engram_ref.text.vocabulary import Vocabulary
 from engram_ref.trace import Trace
-
-if TYPE_CHECKING:
-    from engram_ref.training.checkpoint import Trained  # a slow import that other commands do not need
+from engram_ref.training.checkpoint import Trained
 
 DEFAULT_TEXT = "Only Alexander the Great could tame the horse Bucephalus."
 TRAINED_TEXT = "And the children of Israel did evil in the sight of the LORD"
@@ -44,7 +41,7 @@ class Walk:
     raw_ids: np.ndarray          # int64 [T] of the whole text
     span: range                  # the positions computed
     stages: Trace                # arrays without a batch axis, at the positions of `span`
-    trained: "Trained | None"    # None: addresses only
+    trained: Trained | None    # None: addresses only
     without: np.ndarray | None   # [T = span, V], the logits without memory
 
     def take(self, key: str, positions: Sequence[int]) -> np.ndarray:
@@ -95,28 +92,28 @@ class Walk:
 
 
 def compute_walk(text: str, raw_ids: np.ndarray, vocabulary: Vocabulary, config: EngramConfig, layer: int,
-                 span: range, trained: "Trained | None" = None) -> Walk:
+                 span: range, trained: Trained | None = None) -> Walk:
     """Compute the stages of a span of a text: of a trained model, or the addresses alone."""
-    if trained is not None:
-        return Walk(config, layer, text, vocabulary, raw_ids, span, *values(trained, raw_ids, layer, span))
-    canonical_ids = canonicalise(raw_ids[: span.stop], vocabulary.canonical)
-    stages = address_stages(Addressing(config, vocabulary), layer, canonical_ids, span.start)
-    return Walk(config, layer, text, vocabulary, raw_ids, span, stages, None, None)
+    ids, without = raw_ids[: span.stop], None
+    if trained is None:
+        canonical_ids = canonicalise(ids, vocabulary.canonical)
+        stages = address_stages(Addressing(config, vocabulary), layer, canonical_ids, span.start)
+    else:
+        stages, without = value_stages(trained, ids, layer, span)
+    return Walk(config, layer, text, vocabulary, raw_ids, span, stages, trained, without)
 
 
-def values(trained: "Trained", raw_ids: np.ndarray, layer: int, span: range) -> tuple[Trace, "Trained", np.ndarray]:
-    """The stages of the block with this Engram layer, in order; the model; its logits if no memory is added."""
-    model, trace = trained.model, Trace()
-    run = partial(forward, trained.parameters, raw_ids[: span.stop], model, addressing=trained.addressing,
-                  check_values=False)
+def value_stages(trained: Trained, ids: np.ndarray, layer: int, span: range) -> tuple[Trace, np.ndarray]:
+    """The stages of the block with this Engram layer, canonical ids and logits; the logits if no memory is added."""
+    model, trace, stages = trained.model, Trace(), Trace()
+    run = partial(forward, trained.parameters, ids, model, addressing=trained.addressing, check_values=False)
     run(trace=trace)
     without = run(ops=replace(ops.NAMESPACE, add_residual=lambda hidden, update, rounding: hidden))
-    index = next(i for i in range(model.backbone.n_layers) if model.engram_layer(i) == layer)
-    stages, path = Trace(), f"layers.{index}."
+    path = next(f"layers.{i}." for i in range(model.backbone.n_layers) if model.engram_layer(i) == layer)
     for key, array in trace.arrays.items():
-        if key.startswith(path) or "." not in key:           # this block, canonical ids, final norm and logits
+        if key.startswith(path) or "." not in key:
             stages.record(key.removeprefix(path).removeprefix("engram."), at_positions(key, array[0], span))
-    return stages, trained, without[span.start :]
+    return stages, without[span.start :]
 
 
 def figure_span(focus: int, length: int) -> range:

@@ -21,14 +21,9 @@ MAX_LABEL = 20                           # columns of a token
 OPEN = 0.5                               # below gates above this, the figure shows the next token
 
 
-def figure_svg(walk: Walk, focus: int, largest: bool = False) -> bytes:
-    """Return the figure as SVG, with identical bytes for identical data.
-
-    focus     the position whose rows are shown
-    largest   show those of the largest gate in the figure instead, if there are gates
-    """
+def figure_svg(walk: Walk, focus: int) -> bytes:
+    """Return the figure as SVG, with identical bytes for identical data; rows are shown for the position `focus`."""
     shown = figure_span(focus, len(walk.raw_ids))
-    focus = max(shown, key=walk.gate) if largest and walk.trained is not None else focus
     labels, finding = [label(walk, walk.raw_ids[t]) for t in shown], finding_of(walk, focus)
     edges = np.cumsum([0.0, *(max(0.72, 0.08 * columns(text) + 0.35) for text in labels)])   # inches, of the tokens
     width = max(7.0, LEFT + edges[-1] + BAR)

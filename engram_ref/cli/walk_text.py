@@ -5,8 +5,8 @@ from functools import partial
 
 import numpy as np
 
-from engram_ref.checks import integer
-from engram_ref.cli.terminal import DIM, columns, escaped, fit, shade, style, table, visible, width, wrap
+from engram_ref.cli.source import model_line
+from engram_ref.cli.terminal import DIM, columns, escaped, fit, shade, table, visible, width, wrap
 from engram_ref.cli.walk_data import Walk
 from engram_ref.stages import STAGES
 
@@ -14,24 +14,15 @@ MAX_MEMBERS = 40         # tokens of a class that are listed; further ones are o
 MAX_TOKEN = 24           # columns of a token in a table; some tokens have 128 characters
 SHOWN_VALUES = 6         # leading channels of a vector that are printed
 MAX_ATTENDED = 3         # positions that are listed per head
-CORPORA = {"world": "text about an invented world", "kjv": "the King James Bible"}
 
 
 def source_of(walk: Walk) -> str:
     """What the addresses and values come from: a preset, or a trained model with its size and training."""
-    c, trained = walk.config, walk.trained
-    if trained is None:
+    c = walk.config
+    if walk.trained is None:
         return (f"preset {c.name}, layer {walk.layer} (counted from {c.layer_base}), vocabulary {c.vocabulary}; "
                 "addresses only, because weights are not included")
-    size, step = sum(x.size for x in trained.parameters.values()), integer("step", trained.about.get("step"), 0)
-    corpus = CORPORA.get(trained.config.corpus, trained.config.corpus)
-    match trained.about:
-        case {"float16": {"held_out": float(on), "held_out_memory_off": float(off)}}:
-            losses = f" (held-out loss {on:.2f} nats per token, {off:.2f} without memory)"
-        case _:
-            losses = ""
-    return (f"model {trained.config.name}: {size / 1e6:.1f}M parameters, trained for {step:,} steps on "
-            f"{escaped(corpus)}{losses}; layer {walk.layer} (counted from {c.layer_base})")
+    return f"{escaped(model_line(walk.trained))}; layer {walk.layer} (counted from {c.layer_base})"
 
 
 def token_cell(walk: Walk, position: int) -> str:
@@ -108,17 +99,6 @@ def gates_page(walk: Walk, positions: list[int]) -> list[str]:
                     for t in positions))]
 
 
-def maps_page(site: str, walk: Walk, positions: list[int]) -> list[str]:
-    """The pre and post maps of one site, and H_res of the last position shown."""
-    kinds = {kind: f"{site}_branches.branch_{kind}" for kind in ("pre", "post")}
-    M, last = walk.config.n_branches, positions[-1]
-    lines = table([">pos", *(f">{kind} {m}" for kind in kinds for m in range(M))],
-                  ([t, *(f"{x:.3f}" for key in kinds.values() for x in walk.at(key, t))] for t in positions))
-    residual = walk.at(f"{site}_branches.branch_residual", last)         # [M, M]
-    return [*lines, style(f"H_res at {last}: row i is the branch written, column j the branch read", DIM),
-            *("  " + "  ".join(f"{x:.3f}" for x in row) for row in residual)]
-
-
 def attention_page(walk: Walk, positions: list[int]) -> list[str]:
     """The tokens with the largest attention weights, for each head and position."""
 
@@ -161,9 +141,7 @@ OTHER_THAN_VECTORS: dict[str, Page] = {"canonical_ids": tokens_page, "windows": 
                                        "rows": rows_page, "gate": gates_page}
 PAGES: dict[str, Page] = {
     **{stage.name: OTHER_THAN_VECTORS.get(stage.name, partial(vector_page, stage.name)) for stage in STAGES},
-    "attn_branches.branch_residual": partial(maps_page, "attn"),
     "attention.attention_weights": attention_page,
-    "ffn_branches.branch_residual": partial(maps_page, "ffn"),
     "experts.experts": routing_page,
     "logits": logits_page,
 }

@@ -68,15 +68,20 @@ def with_description(files: dict[str, bytes], described: Mapping[str, Any]) -> d
     return files | {ABOUT: json.dumps({**described, "sha256": digests}, indent=1).encode()}
 
 
+def make_folder(folder: str | Path) -> None:
+    """Create a folder if it does not exist; raise InputError if that is impossible."""
+    try:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+    except (OSError, ValueError) as error:
+        raise InputError(f"folder {folder}", "a folder that can be created", f"an error: {error}") from error
+
+
 def check_folder(trainer: Trainer, folder: str | Path) -> None:
     """Create a folder for checkpoints if it does not exist.
 
     raises   InputError if it cannot be created, or holds checkpoints of a different run or of later steps
     """
-    try:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-    except (OSError, ValueError) as error:
-        raise InputError(f"folder {folder}", "a folder that can be created", f"an error: {error}") from error
+    make_folder(folder)
     if found := checkpoints(folder):
         described, _ = read(found[-1])
         check_run(found[-1], described, trainer)

@@ -1,25 +1,25 @@
-"""An invented world, described in simple English of which there is no end; the right answers in it are labelled.
+"""Text about an invented world, in simple English: as much as needed, and with labels on the tokens that answer.
 
-The seed determines the world: its people, and four facts about each. Text is drawn from it passage by passage:
+The seed determines the world: its people, and four facts about each. The text consists of four kinds of passages:
 
-    facts      two facts about each of three people, often with a set phrase between them. A person's facts are the
-               same in every text, and occur once in a sequence, so only a model that has memorised them can answer.
-    look-up    a list of pairs of words, then some of the first words again. The answers are only in the list.
+    facts      two facts about each of three people, often with a set phrase between two people. A person has the same
+               facts in every text, and occurs in one passage of a sequence, so a model can only answer from memory.
+    look-up    a list of pairs, such as "tree silver, cup iron", then some of the keys again. The values are drawn
+               anew for every list, so a model can only answer from the context.
     copy       a list of words, twice
-    needles    like look-up, but the pairs are scattered among facts, and there are more of them
-
-All words of the lists and all names are drawn anew for every passage.
+    needles    like look-up, but the pairs are scattered among facts
 """
 
 import random
 from collections.abc import Iterator, Sequence
+from functools import cache
 from typing import NamedTuple
 
 KINDS = ("other", "fact", "phrase", "look-up", "copy", "needle")
-"""What a token answers; a label is an index of this tuple."""
+"""What the token answers: a label is an index into this tuple."""
 OTHER, FACT, PHRASE, LOOK_UP, COPY, NEEDLE = range(len(KINDS))
 
-LONGEST_COPY = 20
+LONGEST_COPY = 20       # words
 
 SYLLABLES = "ba be bo da do fe ga ke ki la lo lu ma mi mo na ne pa po ra ri ru sa so su ta to ve vi zo".split()
 LAST_SYLLABLES = "dor fel gar hal kan lin mar nor quin ren sil tal ven wyn".split()
@@ -40,7 +40,7 @@ PHRASES = ("Once upon a time in a land of snow", "Once in a while and out of the
            "By word of mouth", "By hook or by crook", "On the spur of the moment", "On the other side of the hill",
            "As sure as night follows day", "As luck would have it", "Last but not least", "To cut a long story short",
            "Without rhyme or reason", "Against all odds and every promise", "Sooner or later", "Through thick and thin",
-           "Much to universal surprise", "With flying colours", "Under the shadow of a great mountain",
+           "Much to our own surprise", "With flying colours", "Under the shadow of a great mountain",
            "Before anyone could answer", "Behind closed curtains", "According to an ancient legend")
 ENDINGS = (" all was quiet.", " rain came.", " the road was long.", " nobody knew why.", " they began to laugh.",
            " summer returned.", " everyone danced.", " it happened again.")
@@ -78,7 +78,7 @@ class Draws:
 class World:
     """People and facts, and passages about them.
 
-    people   names of two or three words, each shared by several people: "Mado Kelu", "Mado of Riva"
+    people   names of two or three words, each word shared by several people: "Nelosil Dabofel", "Nelosil of Riva"
     facts    (person, attribute) -> value
 
     >>> world = World(seed=0)
@@ -145,11 +145,17 @@ class World:
 
 
 def phrase(draws: Draws) -> list[Piece]:
-    """Draw a phrase, labelled from the first word at which no other phrase is possible, and an ending."""
-    words = draws.one(PHRASES).split()
-    open_words = next(n for n in range(len(words)) if sum(other.split()[:n] == words[:n] for other in PHRASES) == 1)
-    return [Piece(" " + " ".join(words[:open_words])), Piece(" " + " ".join(words[open_words:]), PHRASE),
-            Piece(draws.one(ENDINGS))]
+    """Draw a phrase and an ending; the part of the phrase that its first words determine is labelled."""
+    opening, rest = split_phrase(draws.one(PHRASES))
+    return [Piece(f" {opening}"), Piece(f" {rest}", PHRASE), Piece(draws.one(ENDINGS))]
+
+
+@cache
+def split_phrase(text: str) -> tuple[str, str]:
+    """Split a phrase after the first words that no other phrase starts with."""
+    words = text.split()
+    n = next(n for n in range(len(words)) if sum(other.split()[:n] == words[:n] for other in PHRASES) == 1)
+    return " ".join(words[:n]), " ".join(words[n:])
 
 
 def draw_pairs(draws: Draws, n: int) -> list[tuple[str, str]]:

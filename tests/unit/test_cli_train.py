@@ -1,6 +1,8 @@
 """train and sample: models that are trained in processes, checkpoints, what is printed and drawn, bad input."""
 
+import contextlib
 import dataclasses
+import io
 import json
 import multiprocessing
 import os
@@ -8,13 +10,12 @@ import signal
 import subprocess
 import sys
 import xml.etree.ElementTree as ET
-from contextlib import closing
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from engram_ref.cli import sample, train, train_progress
+from engram_ref.cli import sample, train, train_process, train_progress
 from engram_ref.cli.main import main
 from engram_ref.cli.terminal import columns
 from engram_ref.cli.train_figure import figure_svg
@@ -43,27 +44,27 @@ def corpus():
 
 
 @pytest.fixture(scope="module")
-def runs(corpus):
-    """Both models, trained in this process."""
-    from engram_ref.cli import train_process
-
-    runs = {name: train_progress.Run(train.LABELS[name], config, corpus.vocabulary) for name, config in BOTH.items()}
-    for run in runs.values():
-        for report in train_process.train(Job(run.config, corpus, "numpy", None, False)):
-            run.take(report)
-    return runs
-
-
-@pytest.fixture(scope="module")
 def trained(tmp_path_factory):
-    """The folder and the JSON of a run of the command."""
-    folder = tmp_path_factory.mktemp("trained")
-    with pytest.MonkeyPatch.context() as patch:
+    """A run of the command for both models: its folder, its JSON, and the objects that it printed."""
+    folder, out, runs = tmp_path_factory.mktemp("trained"), io.StringIO(), []
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(out):
         patch.setitem(presets._PRESETS, "tiny", TINY)
         patch.chdir(folder)
-        code = main([*RUN, "--out=run", "--plot=chart.svg"])
-    assert code == 0
-    return folder
+        patch.setattr(train, "Run", lambda *given: runs.append(train_progress.Run(*given)) or runs[-1])
+        assert main([*RUN, "--out=run", "--plot=chart.svg", "--json"]) == 0
+    return folder, json.loads(out.getvalue()), dict(zip(BOTH, runs, strict=True))
+
+
+@pytest.fixture
+def folder(trained, monkeypatch):
+    """The folder of the run, as the current one."""
+    monkeypatch.chdir(trained[0])
+    return trained[0]
+
+
+@pytest.fixture
+def runs(trained):
+    return trained[2]
 
 
 def run(capsys, *argv):
@@ -75,17 +76,22 @@ def run(capsys, *argv):
     return code, *capsys.readouterr()
 
 
-def test_both_models_are_compared(trained, capsys):
-    """The command of the fixture, resumed: nothing is left to train, and the same losses are printed."""
-    os.chdir(trained)
-    code, out, err = run(capsys, *RUN, "--out=run", "--resume", "--json", "--plot=again.svg")
-    result = json.loads(out)
+def test_both_models_are_trained_and_saved(trained):
+    folder, result, _ = trained
     losses = {name: model["held_out"]["loss"] for name, model in result["models"].items()}
-    assert code == 0 and list(losses) == ["engram", "control"] and err.count("continues after step 4") == 2
     assert f"{losses['engram']:.3f} nats per token with Engram, {losses['control']:.3f} without" in result["finding"]
-    assert result["models"]["engram"]["steps"] == [] and result["models"]["control"]["held_out"]["gate"] is None
-    for name in BOTH:
-        assert [path.name for path in checkpoints(trained / "run" / name)] == ["step-000000", "step-000004"]
+    for name, model in result["models"].items():
+        assert [step["step"] for step in model["steps"]] == [1, 2, 3, 4] and model["bytes_of_step"] > 0
+        assert [path.name for path in checkpoints(folder / "run" / name)] == ["step-000000", "step-000004"]
+    assert (folder / "chart.svg").exists() and result["models"]["control"]["held_out"]["gate"] is None
+
+
+def test_a_finished_run_is_resumed(trained, folder, capsys):
+    code, out, err = run(capsys, *RUN, "--out=run", "--resume", "--only=engram", "--plot=again.svg")
+    loss = trained[1]["models"]["engram"]["held_out"]["loss"]
+    assert code == 0 and "continues after step 4" in err and "control" not in out
+    assert f"{loss:.3f} nats per token with Engram" in out and out.endswith("wrote again.svg\n")
+    assert ET.parse("again.svg")                # without a step
 
 
 def test_the_comparison_states_losses_tokens_and_parameters(runs):
@@ -100,7 +106,7 @@ def test_the_comparison_states_losses_tokens_and_parameters(runs):
         array.size for name, array in Trainer(TINY, load_corpus("world", 300)).parameters.items()
         if not name.endswith(("bias", "offsets")))
     one = {"engram": runs["engram"]}
-    assert "without" not in train_progress.finding(one) and len(train.lines(one)) == 5
+    assert "without" not in "".join(train.lines(one)) and "M parameters)" in train_progress.finding(one)
 
 
 def test_progress_is_a_table_on_a_terminal_and_lines_elsewhere(runs, capsys, monkeypatch):
@@ -110,6 +116,7 @@ def test_progress_is_a_table_on_a_terminal_and_lines_elsewhere(runs, capsys, mon
         display = train_progress.Display(runs, "numpy")
         for run in runs.values():
             display.update(run, Started(2**20, 0))
+        for run in runs.values():
             display.update(run, run.steps[-1])
         display.update(runs["engram"], runs["engram"].finished)
         err = capsys.readouterr().err
@@ -118,7 +125,6 @@ def test_progress_is_a_table_on_a_terminal_and_lines_elsewhere(runs, capsys, mon
         assert not terminal or max(columns(line.split("\033[K")[-1]) for line in lines) <= 80
         assert ("\033[3A" in err) is terminal
         assert ("with Engram: step 4, tokens/s" in err) is not terminal
-    # load
     gates = [step.progress.gate for step in runs["engram"].steps]
     assert display.cells(runs["engram"])["gate"] == f"{np.mean(gates):.2f}"
     assert display.cells(runs["control"])["gate"] == "-" and float(display.cells(runs["control"])["load"]) >= 1
@@ -130,13 +136,9 @@ def test_the_chart_states_the_finding_and_is_reproducible(runs):
     text = " ".join(" ".join(element.itertext()) for element in ET.fromstring(svg).iter())
     assert train_progress.finding(runs) in text
     assert "fact" in text and f"{runs['control'].finished.held_out.loss:.3f} without" in text
-    resumed = train_progress.Run("with Engram", TINY, load_corpus("world", 300).vocabulary)
-    resumed.take(runs["engram"].finished)
-    assert b"with Engram" in figure_svg({"engram": resumed})            # no step was taken, and one model
 
 
-def test_a_sample_shows_gates_and_probabilities(trained, capsys):
-    os.chdir(trained)
+def test_a_sample_shows_gates_and_probabilities(folder, capsys):
     code, out, _ = run(capsys, "sample", "Mado keeps", "--checkpoint=run", "--tokens=5", "--json")
     result = json.loads(out)
     tokens = result["tokens"]
@@ -162,17 +164,15 @@ def test_gates_are_below_the_column_after_their_token(monkeypatch):
 
 
 LATER = {"same folder": ([*RUN, "--out=run"], "add --resume"),
-         "other seed": ([*RUN, "--out=run", "--resume", "--seed=1"], "config.seed 1, as in this run, found 0"),
-         "other corpus": ([*RUN, "--out=run", "--resume", "--corpus=text"], "config.corpus text"),
+         "other seed": ([*RUN, "--out=run", "--resume", "--seed=1", "--only=engram"],
+                        "config.seed 1, as in this run, found 0"),
          "long prompt": (["sample", "--checkpoint=run", "word " * 50], "at most 15 tokens"),
          "not text": (["sample", "--checkpoint=run", "\ud800"], "valid Unicode"),
          "empty prompt": (["sample", "--checkpoint=run", ""], "at least one character")}
 
 
 @pytest.mark.parametrize(("argv", "message"), LATER.values(), ids=LATER)
-def test_bad_input_after_a_run(trained, capsys, argv, message):
-    os.chdir(trained)
-    Path("text").write_text((Path(__file__).parents[2] / "CONTRIBUTING.md").read_text(encoding="utf-8"))
+def test_bad_input_after_a_run(folder, capsys, argv, message):
     code, out, err = run(capsys, *argv)
     assert (code, out) == (2, "") and message in err and "Traceback" not in err
     assert err.splitlines()[-1].startswith("engram-ref: ")
@@ -183,7 +183,6 @@ BAD = {"no folder": (["train", "--resume"], "--resume: expected --out FOLDER"),
        "no steps": (["train", "--steps=0"], "--steps"), "model": (["train", "--only=moe"], "engram, control"),
        "missing file": (["train", "--corpus=nowhere"], "world, kjv"),
        "not UTF-8": (["train", "--corpus=latin"], "UTF-8"), "too short": (["train", "--corpus=short"], "a longer text"),
-       "out is a file": ([*RUN, "--only=engram", "--out=short"], "short/engram"),
        "no checkpoint": (["sample", "--checkpoint=."], "engram-ref train --out"),
        "no tokens": (["sample", "--tokens=0"], "--tokens"), "cold": (["sample", "--temperature=-1"], "--temperature")}
 
@@ -197,27 +196,42 @@ def test_bad_input_is_one_line(capsys, argv, message):
     assert err.splitlines()[-1].startswith("engram-ref: ") and not Path(train.PLOT).exists()
 
 
+def test_a_folder_that_cannot_be_created_and_a_loss_that_is_not_finite(corpus):
+    Path("file").write_text("")
+    with pytest.raises(InputError, match="file/engram"):
+        next(train_process.train(Job(TINY, corpus, "numpy", Path("file/engram"), False)))
+    steps = train_process.train(Job(dataclasses.replace(TINY, lr=1e30), corpus, "numpy", Path("out"), False))
+    with pytest.raises(InputError, match=r"step [23] was not taken"), np.errstate(all="ignore"):
+        list(steps)
+    assert [path.name for path in checkpoints("out")] == ["step-000000"]
+
+
 def test_a_killed_process_is_an_error(corpus):
     jobs = {"engram": Job(TINY, corpus, "numpy", None, False)}
-    with closing(train_all(jobs)) as reports, pytest.raises(InputError, match="exit code -9"):
+    with contextlib.closing(train_all(jobs)) as reports, pytest.raises(InputError, match="exit code -9"):
         assert isinstance(next(reports)[1], Started)
         os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
         assert not any(isinstance(report, Finished) for _, report in reports)
     assert multiprocessing.active_children() == []
 
 
+ENDLESS = """
+import dataclasses, sys
+from engram_ref.training import presets
+from engram_ref.cli.main import main
+presets._PRESETS["tiny"] = dataclasses.replace(presets._PRESETS["seconds"], vocab_size=300, batch=2, length=16, steps=10**6)
+sys.argv[1:] = ["train", "--preset=tiny", "--backend=numpy"]
+sys.exit(main())
+"""
+
+
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
 def test_an_interrupted_run_leaves_no_process(sent, code):
     """The processes hold standard error open, so its end shows that all have ended."""
-    text = Path(__file__).parents[2] / "CONTRIBUTING.md"
-    process = subprocess.Popen(
-        [sys.executable, "-m", "engram_ref", "train", "--backend=numpy", f"--corpus={text}", "--steps=10000"],
-        stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True, start_new_session=True)
-    while "step 1," not in process.stderr.readline():
+    process = subprocess.Popen([sys.executable, "-c", ENDLESS], stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                               start_new_session=True)
+    while ": step 1," not in process.stderr.readline():
         assert process.poll() is None
-    if sent == signal.SIGINT:
-        os.killpg(process.pid, sent)            # as a terminal does: every process receives it
-    else:
-        process.kill()
-    out, err = process.communicate(timeout=30)
+    os.killpg(process.pid, sent) if sent == signal.SIGINT else process.kill()   # Ctrl-C reaches every process
+    out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (code, "") and "Traceback" not in err

@@ -104,14 +104,13 @@ def test_a_checkpoint_with_experts_and_branches_shows_their_pages(capsys, writte
                     backbone=replace(config.model.backbone, hyper=HyperConfig()))
     folder = written(replace(config, model=model))
     out = run(capsys, "walk", "--checkpoint", folder, "the horse", "--step")[1]
-    for key in ("attn_branches.branch_residual", "attention.attention_weights", "ffn_branches.branch_residual",
-                "experts.experts", "logits", "branch 3"):
-        assert key in out
+    for text in ("attention.attention_weights", "experts.experts", "logits", "branch 3"):
+        assert text in out
     assert "trained for 0 steps on text about an invented world; layer" in " ".join(out.split())
     assert "added the mean gate" not in out
     stages = json.loads(run(capsys, "walk", "--checkpoint", folder, "the horse", "--json")[1])["stages"]
     assert all(f"{e}: " in out for token in stages["experts.experts"]["values"] for e in token)
-    assert np.shape(stages["gate"]["values"])[1] == 4
+    assert np.shape(stages["attn_branches.branch_residual"]["values"])[1:] == (4, 4)
 
 
 def test_a_checkpoint_without_engram_exits_2(capsys, written):
@@ -124,7 +123,7 @@ DAMAGE = {
     "no vocabulary": (checkpoint.TOKENIZER, None, "No such file"),
     "weights changed": (checkpoint.MODEL, lambda data: data[:-1] + bytes([data[-1] ^ 1]), "changed or truncated"),
     "weights truncated": (checkpoint.MODEL, lambda data: data[:1000], "changed or truncated"),
-    "no step": (checkpoint.ABOUT, lambda data: data.replace(b'"step"', b'"stop"'), "step: expected"),
+    "step changed": (checkpoint.ABOUT, lambda data: data.replace(b'"step": ', b'"step": 1'), "changed or truncated"),
     "not JSON": (checkpoint.ABOUT, lambda data: data[:99], "is it truncated?"),
 }
 

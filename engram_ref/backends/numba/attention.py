@@ -1,6 +1,6 @@
-"""Latent attention: matrix products for many tokens, one pass over the latents for a few new tokens.
+"""Absorbed attention: matrix products for many tokens, one pass over the latents for a few new tokens.
 
-Fast versions of the two forms in ops/attention.py. The definition writes each sum over named axes, which NumPy computes
+Fast versions of ops.attend_absorbed. The definition writes each sum over named axes, which NumPy computes
 in a plain loop; for many tokens, BLAS matrix products replace it. For a few tokens, the latents are read from memory
 only once: a chunk of positions stays in the cache while the scores, the exponentials and the weighted sum of the
 latents are computed for all heads. Each chunk has its own maximum; finally all sums are rescaled to the overall one:
@@ -29,13 +29,6 @@ POSITIONS = ROWS = 8        # per product: with more, the sums would not stay in
 WEIGHT_ROWS = 8     # rows of a weight that are read at a time
 
 one_row, one_vector, two_vectors = product_of(1, 2), product_of(POSITIONS, 1, ahead=True), product_of(ROWS, 2)
-
-
-def project_heads(c_kv: np.ndarray, weight: np.ndarray) -> np.ndarray:
-    """Project the latents for all heads in one matrix product: [B, S, r], [A, d, r] -> [B, A, S, d]."""
-    (B, S, r), (A, d, _) = c_kv.shape, weight.shape
-    projected = c_kv.reshape(B * S, r) @ weight.reshape(A * d, r).T          # [B*S, A*d]
-    return projected.reshape(B, S, A, d).transpose(0, 2, 1, 3)
 
 
 def flatten_heads(x: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ from engram_ref.backends.numba.vectors.sums import dot
 from engram_ref.checks import check_shapes
 
 CHUNK = 512     # exponentials that are computed and added at a time
+ELEMENTS = 2**16        # logits whose gradient is computed at a time: they stay in the second-level cache
 
 
 def cross_entropy(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
@@ -26,6 +27,20 @@ def cross_entropy(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
     losses = np.empty(len(flat), logits.dtype)
     over_tokens(lambda a, b: _cross_entropy(flat, flat_targets, losses, a, b), len(flat), flat.nbytes)
     return losses.reshape(targets.shape)
+
+
+def cross_entropy_vjp(upstream: np.ndarray, logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
+    """Return the gradient of the logits."""
+    V, found = logits.shape[-1], np.empty(logits.shape, logits.dtype)
+    given, flat, written, wanted = logits.reshape(-1, V), upstream.reshape(-1, 1), found.reshape(-1, V), targets.ravel()
+    step = max(ELEMENTS // V, 1)
+    for first in range(0, len(given), step):
+        rows = slice(first, first + step)
+        p = np.subtract(given[rows], given[rows].max(axis=-1, keepdims=True), out=written[rows])
+        np.exp(p, out=p)
+        p *= flat[rows] / p.sum(axis=-1, keepdims=True)
+    written[np.arange(len(wanted)), wanted] -= flat[:, 0]
+    return found
 
 
 @jit

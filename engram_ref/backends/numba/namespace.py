@@ -4,11 +4,26 @@ Ops without a kernel are inherited. `Fused` computes everything between two matr
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
 
-from engram_ref.backends.numba import attention, branches, conv, experts, gate, gradients, hashing, loss, norm, tables
+from engram_ref.backends.numba import (
+    attention,
+    branches,
+    conv,
+    expanded,
+    experts,
+    gate,
+    gradients,
+    hashing,
+    loss,
+    norm,
+    rope,
+    tables,
+    updates,
+)
 from engram_ref.backends.numba._buffers import aligned, result
 from engram_ref.backends.numba._threads import thread_count, threads
 from engram_ref.checks import check_shapes
@@ -26,9 +41,11 @@ class Small(Ops):
     backend = "numba"
     threads, thread_count = staticmethod(threads), staticmethod(thread_count)
 
+    adam_update = staticmethod(updates.adam_update)
     apply_gate = staticmethod(gate.apply_gate)
     cross_entropy = staticmethod(loss.cross_entropy)
     gather = staticmethod(tables.gather)
+    rotate = staticmethod(rope.rotate)
     table_rows = staticmethod(hashing.table_rows)
 
     def routed_grouped(self, parameters: Parameters, x: np.ndarray, chosen: np.ndarray,
@@ -49,13 +66,15 @@ class Small(Ops):
 
 
 class Steps(Small):
-    """Adds ops that bypass others: norms the sum of squares, conv_silu both of its parts, attention its products."""
+    """Adds ops that bypass others: norms the sum of squares, conv_silu and swiglu all of their parts, attention its
+    products and softmax."""
 
     __slots__ = ()
     conv_silu = staticmethod(conv.conv_silu)
     factored_score = staticmethod(gate.factored_score)
     rms_norm = staticmethod(norm.rms_norm)
     silu = staticmethod(conv.silu)
+    swiglu = staticmethod(experts.swiglu)
 
     @property
     def small(self) -> Small:
@@ -65,13 +84,14 @@ class Steps(Small):
     def attend_expanded(self, q_nope: np.ndarray, q_pe: np.ndarray, c_kv: np.ndarray, k_pe: np.ndarray,
                         w_uk: np.ndarray, w_uv: np.ndarray, allowed: np.ndarray, scale: float,
                         record: Record = ignore) -> np.ndarray:
-        """Fast version of ops.attend_expanded: computes a matrix product per head."""
-        k_nope, value = attention.project_heads(c_kv, w_uk), attention.project_heads(c_kv, w_uv)  # [B, A, S, dn or dv]
-        q_nope, q_pe = q_nope.transpose(0, 2, 1, 3), q_pe.transpose(0, 2, 1, 3)            # [B, A, T, dn or dr]
-        scores = q_nope @ k_nope.swapaxes(2, 3) + q_pe @ k_pe[:, None].swapaxes(2, 3)      # [B, A, T, S]
-        weights = self.softmax(scale * scores, allowed)
+        """Fast version of ops.attend_expanded: computes matrix products, text by text."""
+        result, weights = expanded.attend(q_nope, q_pe, c_kv, k_pe, w_uk, w_uv, allowed, scale)
         record("attention_weights", weights)
-        return (weights @ value).transpose(0, 2, 1, 3)                                     # [B, T, A, dv]
+        return result                                                                      # [B, T, A, dv]
+
+    def attend_expanded_vjp(self, upstream: np.ndarray, *arguments: Any) -> tuple:
+        """Gradients of attend_expanded as a whole; with this method, a tape records it as one op."""
+        return (*expanded.attend_vjp(upstream, *arguments[:8]), None, None, None)
 
     def attend_absorbed(self, q_nope: np.ndarray, q_pe: np.ndarray, c_kv: np.ndarray, k_pe: np.ndarray,
                         w_uk: np.ndarray, w_uv: np.ndarray, allowed: np.ndarray, scale: float,
@@ -86,6 +106,15 @@ class Steps(Small):
         context = (flat(weights) @ c_kv).reshape(B, A, T, c_kv.shape[2])               # [B, A, T, r]
         return np.matmul(context, w_uv.swapaxes(1, 2)).transpose(0, 2, 1, 3)               # [B, T, A, dv]
 
+
+    def routed_grouped_vjp(self, upstream: np.ndarray, parameters: Parameters, x: np.ndarray, chosen: np.ndarray,
+                           weights: np.ndarray) -> tuple:
+        """Fast version of ops.routed_grouped_vjp: sorts the tokens by expert once."""
+        return experts.routed_vjp(upstream, parameters, x, chosen, weights)
+
+    def cross_entropy_vjp(self, upstream: np.ndarray, logits: np.ndarray, targets: np.ndarray) -> tuple:
+        """Fast version of ops.cross_entropy_vjp: a few rows at a time."""
+        return loss.cross_entropy_vjp(upstream, logits, targets), None
 
     def einsum(self, axes: str, *arrays: np.ndarray) -> np.ndarray:
         """Fast version of ops.einsum: computes matrix products where the axes allow it."""
@@ -120,7 +149,6 @@ class Fused(Steps):
     """
 
     __slots__ = ()
-    swiglu = staticmethod(experts.swiglu)
 
     @property
     def steps(self) -> Steps:
