@@ -23,7 +23,7 @@ from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np
 
-from engram_ref.lab.memory import EXPERIMENT, LONG, SHORT
+from engram_ref.lab.memory import EXPERIMENT, LONG
 from engram_ref.lab.summary import summary
 
 results = summary(EXPERIMENT, Path("docs/results/memory"))
