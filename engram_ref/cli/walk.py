@@ -74,7 +74,7 @@ def run(options: argparse.Namespace) -> int:
         from engram_ref.cli.walk_figure import figure_svg
 
         if trained is not None and options.position is None:
-            focus = max(figure_span(focus, len(raw_ids)), key=walk.gate)
+            focus = max(figure_span(focus, len(raw_ids)), key=walk.gain)
         write_whole(path, figure_svg(walk, focus))
         if not options.json:
             print(f"wrote {escaped(str(path))}")

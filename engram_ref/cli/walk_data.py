@@ -24,7 +24,7 @@ from engram_ref.trace import Trace
 from engram_ref.training.checkpoint import Trained
 
 DEFAULT_TEXT = "Only Alexander the Great could tame the horse Bucephalus."
-TRAINED_TEXT = "And the children of Israel did evil in the sight of the LORD"
+TRAINED_TEXT = "Thus saith the LORD of hosts, the God of Israel"
 PAD = "<pad>"                    # shown for the positions before the text
 MAX_TOKENS = 24                  # per figure; a wider figure would be illegible
 MAX_LISTED = 3                   # most likely next tokens
@@ -56,6 +56,11 @@ class Walk:
     def gate(self, position: int) -> float:
         """Return the mean gate of the branches at one position."""
         return float(self.at("gate", position).mean())
+
+    def gain(self, position: int) -> float:
+        """Return by how much the memory raises the probability of the most likely next token."""
+        _, on, off = self.next_tokens(position)[0]
+        return on - off
 
     def next_tokens(self, position: int) -> list[tuple[int, float, float]]:
         """Return the most likely next tokens with memory, then those without: raw id, probability with and without."""

@@ -83,16 +83,17 @@ def vector_page(name: str, walk: Walk, positions: list[int]) -> list[str]:
     vectors = [walk.at(name, t) for t in positions]          # [D] or [M, D]
     where = "" if vectors[0].ndim == 1 else " of branch 0"
     count = min(SHOWN_VALUES, vectors[0].shape[-1])
-    return table([">pos", ">rms", f"<first {count} values{where}"],
+    return table([">pos", ">rms", "<value" if count == 1 else f"<first {count} values{where}"],
                  ([t, f"{np.sqrt(np.mean(x.ravel() ** 2)):.4f}", " ".join(f"{v:>8.4f}" for v in x.ravel()[:count])]
                   for t, x in zip(positions, vectors, strict=True)))
 
 
 def gates_page(walk: Walk, positions: list[int]) -> list[str]:
     """The gate of each branch, with a bar that is darker for larger values."""
-    about = "near 1: the last words nearly settle the next one. How often these rows were trained is not known."
+    about = ("A gate near 1 means that the last words nearly settle the next one. How often their rows were trained is "
+             "not known.")
     if walk.trained.config.gate_cost:
-        about += " The training added the mean gate to the loss, unlike the paper's; this keeps most gates small."
+        about += " The training, unlike the paper's, added the mean gate to the loss, which keeps most gates small."
     return [*wrap(about, DIM),
             *table([">pos", "<token", *(f">branch {m}" for m in range(walk.config.n_branches))],
                    ([t, token_cell(walk, t), *(f"{shade(a) * 2} {a:.3f}" for a in walk.at("gate", t))]
@@ -131,7 +132,7 @@ def logits_page(walk: Walk, positions: list[int]) -> list[str]:
         names = [fit(visible(walk.spell(i)), size) for i in (walk.raw_ids[t], best, other)]
         return [t, names[0], gate, names[1], f"{on:.2f}", f"{off:.2f}", names[2], f"{most:.2f}"]
 
-    return [*wrap("most likely next token with probability p, and off: without the update of the memory", DIM),
+    return [*wrap("next: the most likely token, with probability p; off: without the memory", DIM),
             *table([">pos", "<token", ">gate", "<next", ">p", ">p off", "<next off", ">p off"], map(cells, positions))]
 
 

@@ -98,9 +98,11 @@ def test_walk_plot_writes_the_readme_figure(capsys, tmp_path):
     committed = (Path(__file__).parents[2] / "docs/assets/walk.svg").read_text(encoding="utf-8")
     shown = json.loads(run(capsys, "walk", "--json")[1])
     gates = np.mean(shown["stages"]["gate"]["values"], axis=1)
-    first = shown["tokens"][int(gates.argmax())]["next"][0]
-    texts = [f"the gate is {gates.max():.2f}", *(f"{gate:.2f}" for gate in gates), "King James Bible",
-             f"row {shown['stages']['rows']['values'][int(gates.argmax())][0]:,}", first["text"].strip(),
+    firsts = [token["next"][0] for token in shown["tokens"]]
+    focus = int(np.argmax([first["probability"] - first["without_memory"] for first in firsts]))
+    first = firsts[focus]
+    texts = [f"the gate is {gates[focus]:.2f}", *(f"{gate:.2f}" for gate in gates), "King James Bible",
+             f"row {shown['stages']['rows']['values'][focus][0]:,}", first["text"].strip(),
              f"{first['probability']:.2f}", f"{first['without_memory']:.2f}"]
     for figure in (path.read_text(encoding="utf-8"), committed):
         assert [text for text in texts if text not in figure] == []

@@ -3,6 +3,7 @@
 import json
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,6 +18,8 @@ from engram_ref.training.loop import Trainer
 from engram_ref.training.presets import training_preset, without_engram
 from tests.unit.test_cli import run
 
+ROOT = Path(__file__).parents[2]
+
 
 @pytest.fixture(scope="module")
 def walked():
@@ -30,6 +33,12 @@ def walked():
 def without_memory(trained, ids):
     """Logits with a mask that closes all gates."""
     return forward(trained.parameters, ids, trained.model, addressing=trained.addressing, dead=np.ones(len(ids), bool))
+
+
+def shown_gates(capsys, text):
+    """The tokens that walk describes, and their gates."""
+    shown = json.loads(run(capsys, "walk", text, "--json")[1])
+    return shown["tokens"], np.array(shown["stages"]["gate"]["values"])[:, 0]
 
 
 @pytest.fixture(scope="module")
@@ -78,13 +87,18 @@ def test_probabilities_equal_those_of_forward_with_and_without_memory(capsys, wa
                for line, (t, i) in zip(last, enumerate(best), strict=True))
 
 
-def test_the_default_sentence_shows_what_the_memory_is_for(walked):
-    """A gate opens, and where it does, the memory makes a likely next token of an unlikely one."""
-    trained, ids, trace = walked
-    gates = trace["layers.1.engram.gate"][0, :, 0]
-    t = int(gates.argmax())
-    on, off = ops.softmax(trace["logits"][0, t]), ops.softmax(without_memory(trained, ids)[t])
-    assert gates.max() > 0.5 > np.median(gates) and on.max() > 2 * off[on.argmax()]
+def test_the_readme_says_what_the_default_sentence_shows(capsys):
+    tokens, gates = shown_gates(capsys, TRAINED_TEXT)
+    of = [token["text"] for token in tokens].index(" of")
+    first = tokens[of]["next"][0]
+    claim = (f"After *the LORD of*, the model predicts *{first['text'].strip()}* with a probability of "
+             f"{first['probability']:.2f}, and with {first['without_memory']:.2f} without its memory.")
+    for page in ("README.md", "docs/index.md"):
+        text = " ".join((ROOT / page).read_text(encoding="utf-8").split())
+        assert claim in text and TRAINED_TEXT in text
+    assert sum(gates > 0.5) == 4 and gates[of] > 0.5
+    assert max(gate for token, gate in zip(tokens, gates, strict=True) if token["text"] in (" hosts", " Israel")) < 0.1
+    assert shown_gates(capsys, "The computer sends a message to the server every morning")[1].max() < 0.5
 
 
 def test_the_first_lines_state_model_and_training(capsys, walked):
@@ -94,7 +108,7 @@ def test_the_first_lines_state_model_and_training(capsys, walked):
     losses = f"{measured['held_out']:.2f} nats per token, {measured['held_out_memory_off']:.2f} without memory"
     for text in ("model readable: 1.1M parameters", f"held-out loss {losses}",
                  f"trained for {trained.about['step']} steps on the King James Bible",
-                 "How often these rows were trained is not known", "added the mean gate to the loss"):
+                 "How often their rows were trained is not known", "added the mean gate to the loss"):
         assert text in out
 
 
