@@ -20,13 +20,15 @@ collect_ignore = ["tests/without_numba.py", "tests/typing"]      # a plugin that
 
 SLOW = ("mutants.py", "test_cli*.py", "test_verify_cli.py", "test_namespace.py", "test_packages.py", "test_pickling.py",
         "test_vocabulary_files.py", "test_quantise.py", "test_unicode.py", "test_rounding.py", "test_decode_state.py",
-        "test_*_properties.py", "test_mixed_dialects.py", "test_testing_*.py", "test_kit*.py")
+        "test_*_properties.py", "test_mixed_dialects.py", "test_testing_*.py", "test_kit*.py", "test_lab_runs.py",
+        "test_lab_measures.py")
 """Test files that take seconds, mostly because they start processes. `-m "not slow"` deselects them (.ci/quick)."""
 
 THOROUGH = ("test_diagnose.py", "test_noise.py", "test_kill_matrix.py", "test_c_port.py", "test_bugs.py",
             "test_testing_streaming.py", "test_testing_checks.py", "test_testing_plugin.py", "test_liveness.py",
-            "test_python_page.py", "test_cli_which_dialect.py")
-"""Test files that try hundreds of wrong ports. They take minutes and run only with `--thorough`, as in .ci/run."""
+            "test_python_page.py", "test_cli_which_dialect.py", "test_lab_gain.py")
+"""Test files that try hundreds of wrong ports, or train models. They take minutes and run only with `--thorough`, as in
+.ci/run."""
 
 
 def pytest_addoption(parser):

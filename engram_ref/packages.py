@@ -1,6 +1,8 @@
-"""Optional packages: import one, or report why that fails."""
+"""Optional packages: import one, or report why that fails; find a file that one contains."""
 
 import importlib
+import importlib.util
+from pathlib import Path
 from types import ModuleType
 
 from engram_ref.errors import InputError
@@ -31,6 +33,14 @@ def package_error(error: Exception, package: str, argument: str, install: str = 
     hints = [install or f"pip install {package}", otherwise] if why == ABSENT else [otherwise]
     return InputError(argument, f"an installed package {package}", "none" if why == ABSENT else f"one that {why}",
                       "; ".join(filter(None, hints)))
+
+
+def packaged_file(module: str, file: str, package: str, argument: str, install: str) -> Path:
+    """Return the path of a file next to a module, found without importing it; raise InputError if it is missing."""
+    spec = importlib.util.find_spec(module)
+    if spec is None or spec.origin is None:
+        raise InputError(argument, f"an installed package {package}", "none", install)
+    return Path(spec.origin).with_name(file)
 
 
 def import_failure(package: str) -> str:

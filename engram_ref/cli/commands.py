@@ -4,13 +4,13 @@ import argparse
 from typing import NoReturn, TextIO
 
 from engram_ref import __version__
-from engram_ref.cli import bench, check, count, doctor, ids, kit, presets, verify, walk
+from engram_ref.cli import bench, check, count, doctor, ids, kit, presets, sample, train, verify, walk
 from engram_ref.cli.streams import fail
 from engram_ref.cli.terminal import width
 from engram_ref.errors import InputError, check_name
 
-COMMANDS = {"walk": walk, "ids": ids, "presets": presets, "count": count, "verify": verify, "kit": kit,
-            "check": check, "bench": bench, "doctor": doctor}
+COMMANDS = {"walk": walk, "train": train, "sample": sample, "ids": ids, "presets": presets, "count": count,
+            "verify": verify, "kit": kit, "check": check, "bench": bench, "doctor": doctor}
 REPLACED = {"golden": ("verify or kit", "golden verify is now verify, and golden export DIR is now kit DIR")}
 """Earlier command -> those that replace it, and how."""
 

@@ -1,4 +1,4 @@
-"""Inputs and outputs of commands: text, configuration, vocabulary, and paths of output files."""
+"""Inputs and outputs of commands: text, configuration, vocabulary, trained model, and paths of output files."""
 
 import argparse
 import sys
@@ -10,17 +10,20 @@ from engram_ref.errors import InputError
 from engram_ref.files import check_file
 from engram_ref.presets import preset
 from engram_ref.text.vocabulary import Vocabulary
+from engram_ref.training.checkpoint import Trained, load, load_trained, newest
 
 DEFAULT_PRESET = "deepseek-v4.1-flash"
 BYTE_ORDER_MARK = "\ufeff"
+CORPORA = {"world": "text about an invented world", "kjv": "the King James Bible"}
 UTF16_STARTS = (b"\xff\xfe", b"\xfe\xff")
 
 
-def add_input(command: argparse.ArgumentParser) -> None:
-    """Add the arguments for the text, as one argument or several words, and for the configuration."""
+def add_input(command: argparse.ArgumentParser, name: str | None = DEFAULT_PRESET,
+              about: str = f"configuration (default: {DEFAULT_PRESET})") -> None:
+    """Add the arguments for the text, in one or several words, and --preset with its default and help text."""
     command.add_argument("text", nargs="*", metavar="TEXT", help="the text; - means UTF-8 from standard input. A "
                          "leading byte-order mark is kept as a token, with a note on standard error")
-    command.add_argument("--preset", default=DEFAULT_PRESET, help=f"configuration (default: {DEFAULT_PRESET})")
+    command.add_argument("--preset", default=name, help=about)
     command.add_argument("--tokenizer", metavar="FILE", help="tokenizer.json of a different vocabulary; the "
                          "multipliers are redrawn for its canonical size, the preset's other values are kept")
 
@@ -32,6 +35,25 @@ def configured(options: argparse.Namespace) -> tuple[EngramConfig, Vocabulary | 
         return config, None if config.vocabulary is None else Vocabulary.load(config.vocabulary)
     vocabulary = Vocabulary.from_file(options.tokenizer)
     return config if config.vocabulary is None else vocabulary.configure(config), vocabulary
+
+
+def trained_model(folder: str | None) -> Trained:
+    """The newest model in FOLDER/engram if that exists, else in FOLDER; None: the model of this package."""
+    if folder is None:
+        return load_trained()
+    below = Path(folder) / "engram"
+    return load(newest(below if folder and below.is_dir() else folder))
+
+
+def model_line(trained: Trained) -> str:
+    """The size and training of a model, with its held-out losses if they were stored."""
+    measured, losses = trained.about.get("float16"), ""                         # only of the model of this package
+    if measured:
+        losses = (f" (held-out loss {measured['held_out']:.2f} nats per token, {measured['held_out_memory_off']:.2f} "
+                  "without memory)")
+    size, corpus = sum(array.size for array in trained.parameters.values()) / 1e6, trained.config.corpus
+    return (f"model {trained.config.name}: {size:.1f}M parameters, trained for {trained.about['step']:,} steps on "
+            f"{CORPORA.get(corpus, corpus)}{losses}")
 
 
 def read_text(words: list[str], most: int | None = None) -> str:

@@ -1,35 +1,33 @@
 """The data that `walk` shows: the stages at selected positions of a text.
 
-Ids, n-grams and rows come from the chosen preset. Values come from the preset tiny with seeded random weights,
-since the real tables are too large. Only the positions shown are computed, with the ids and convolution taps just
-before them, or with all earlier positions for a whole model.
+A preset gives addresses only, because its tables are too large to include: ids, n-grams and rows of the positions
+shown. A trained model gives every stage of one of its blocks, and the next tokens that it predicts with its memory and
+without.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from engram_ref import ops
 from engram_ref.addressing import Addressing
+from engram_ref.backends import replace
 from engram_ref.config import EngramConfig
-from engram_ref.model import tree
-from engram_ref.model.engram import engram, residual
-from engram_ref.model.engram_parameters import initialise
 from engram_ref.model.transformer import forward
-from engram_ref.model_config import ModelConfig
-from engram_ref.ops.canonical import DEAD, REPLACEMENT, canonical_key, canonicalise
-from engram_ref.presets import preset
+from engram_ref.ops.canonical import REPLACEMENT, canonical_key, canonicalise
 from engram_ref.stages import stage_of
 from engram_ref.text.pieces import show_bytes, token_bytes
 from engram_ref.text.vocabulary import Vocabulary
 from engram_ref.trace import Trace
+from engram_ref.training.checkpoint import Trained
 
 DEFAULT_TEXT = "Only Alexander the Great could tame the horse Bucephalus."
-SEED = 0
+TRAINED_TEXT = "Thus saith the LORD of hosts, the God of Israel"
 PAD = "<pad>"                    # shown for the positions before the text
 MAX_TOKENS = 24                  # per figure; a wider figure would be illegible
-POSITIONS_PER_DRAW = 4096        # positions whose random hidden states are drawn and discarded at a time
+MAX_LISTED = 3                   # most likely next tokens
 
 
 @dataclass(frozen=True)
@@ -42,19 +40,34 @@ class Walk:
     vocabulary: Vocabulary
     raw_ids: np.ndarray          # int64 [T] of the whole text
     span: range                  # the positions computed
-    model: ModelConfig | None
-    module: EngramConfig         # of the module that computed the values: the preset tiny, or the model's
-    stages: Trace                # canonical_ids ... rows of config, memory ... residual of module: [T = span, ...];
-                                 # with a model also the whole block and the logits, with a batch axis
+    stages: Trace                # arrays without a batch axis, at the positions of `span`
+    trained: Trained | None    # None: addresses only
+    without: np.ndarray | None   # [T = span, V], the logits without memory
 
     def take(self, key: str, positions: Sequence[int]) -> np.ndarray:
         """Return a stage's array at the given positions."""
         return at_positions(key, self.stages[key], [self.span.index(t) for t in positions])
 
     def at(self, key: str, position: int) -> np.ndarray:
-        """Return a stage's array at one position, without the axes B and T."""
+        """Return a stage's array at one position, without the axis T."""
         array = self.take(key, [position])
-        return array.squeeze(tuple(i for i, letter in enumerate(axes_of(key, array)) if letter in ("B", "T")))
+        return array.squeeze(axes_of(key, array).index("T"))
+
+    def gate(self, position: int) -> float:
+        """Return the mean gate of the branches at one position."""
+        return float(self.at("gate", position).mean())
+
+    def gain(self, position: int) -> float:
+        """Return by how much the memory raises the probability of the most likely next token."""
+        _, on, off = self.next_tokens(position)[0]
+        return on - off
+
+    def next_tokens(self, position: int) -> list[tuple[int, float, float]]:
+        """Return the most likely next tokens with memory, then those without: raw id, probability with and without."""
+        logits = self.at("logits", position), self.without[self.span.index(position)]
+        on, off = (ops.softmax(x.astype(np.float64)) for x in logits)
+        best = [i for p in (on, off) for i in np.argsort(-p, kind="stable")[:MAX_LISTED].tolist()]
+        return [(i, float(on[i]), float(off[i])) for i in dict.fromkeys(best)]
 
     def token(self, position: int) -> dict[str, object]:
         """Description of a token, as in the JSON; n-grams are canonical texts, oldest first, PAD before the text."""
@@ -84,16 +97,28 @@ class Walk:
 
 
 def compute_walk(text: str, raw_ids: np.ndarray, vocabulary: Vocabulary, config: EngramConfig, layer: int,
-                 span: range, model: ModelConfig | None = None) -> Walk:
-    """Compute the stages of a span of a text: addressing with the preset, values with the preset tiny or a model."""
-    canonical_ids = canonicalise(raw_ids[: span.stop], vocabulary.canonical)
-    stages = address_stages(Addressing(config, vocabulary), layer, canonical_ids, span.start)
-    module = vocabulary.configure(preset("tiny"), config.pad_id) if model is None else model.engram
-    if model is None:
-        stages.arrays |= value_stages(Addressing(module, vocabulary), canonical_ids, span.start)
+                 span: range, trained: Trained | None = None) -> Walk:
+    """Compute the stages of a span of a text: of a trained model, or the addresses alone."""
+    ids, without = raw_ids[: span.stop], None
+    if trained is None:
+        canonical_ids = canonicalise(ids, vocabulary.canonical)
+        stages = address_stages(Addressing(config, vocabulary), layer, canonical_ids, span.start)
     else:
-        stages.arrays |= model_stages(model, vocabulary, raw_ids[: span.stop], span)
-    return Walk(config, layer, text, vocabulary, raw_ids, span, model, module, stages)
+        stages, without = value_stages(trained, ids, layer, span)
+    return Walk(config, layer, text, vocabulary, raw_ids, span, stages, trained, without)
+
+
+def value_stages(trained: Trained, ids: np.ndarray, layer: int, span: range) -> tuple[Trace, np.ndarray]:
+    """The stages of the block with this Engram layer, canonical ids and logits; the logits if no memory is added."""
+    model, trace, stages = trained.model, Trace(), Trace()
+    run = partial(forward, trained.parameters, ids, model, addressing=trained.addressing, check_values=False)
+    run(trace=trace)
+    without = run(ops=replace(ops.NAMESPACE, add_residual=lambda hidden, update, rounding: hidden))
+    path = next(f"layers.{i}." for i in range(model.backbone.n_layers) if model.engram_layer(i) == layer)
+    for key, array in trace.arrays.items():
+        if key.startswith(path) or "." not in key:
+            stages.record(key.removeprefix(path).removeprefix("engram."), at_positions(key, array[0], span))
+    return stages, without[span.start :]
 
 
 def figure_span(focus: int, length: int) -> range:
@@ -104,49 +129,10 @@ def figure_span(focus: int, length: int) -> range:
 
 def address_stages(addressing: Addressing, layer: int, canonical_ids: np.ndarray, first: int = 0) -> Trace:
     """canonical_ids, windows, mix and rows from position `first` on, all without a batch axis."""
-    trace = Trace()
-    addressing.rows(canonical_ids[first:], layer, before(canonical_ids, first, addressing.config), trace=trace)
-    trace.arrays = {name: array[0] for name, array in trace.arrays.items()}
+    start, trace = max(first - addressing.config.max_ngram + 1, 0), Trace()         # an n-gram reads N-1 earlier ids
+    addressing.rows(canonical_ids[start:], layer, trace=trace)
+    trace.arrays = {name: array[0, first - start :] for name, array in trace.arrays.items()}
     return trace
-
-
-def before(canonical_ids: np.ndarray, position: int, config: EngramConfig) -> np.ndarray:
-    """The history of a position: int64 [N-1], the ids just before it, oldest first."""
-    span = config.max_ngram - 1
-    return np.concatenate([np.full(span, DEAD), canonical_ids[:position]])[-span:]
-
-
-def value_stages(addressing: Addressing, canonical_ids: np.ndarray, first: int) -> dict[str, np.ndarray]:
-    """memory ... residual of the tiny module from position `first` on, for random weights and hidden states."""
-    rng, tiny = np.random.default_rng(SEED), addressing.config
-    layer = tiny.layer_ids[0]
-    parameters = initialise(tiny, layer, rng)
-    start = max(first - tiny.conv_span, 0)                  # the first position that the convolution reads
-    for drawn in range(0, start, POSITIONS_PER_DRAW):       # skip: a position's state must not depend on `first`
-        rng.standard_normal((min(POSITIONS_PER_DRAW, start - drawn), tiny.n_branches, tiny.hidden_size))
-    hidden = rng.standard_normal((1, len(canonical_ids) - start, tiny.n_branches, tiny.hidden_size))
-    rows = addressing.rows(canonical_ids[start:], layer, before(canonical_ids, start, tiny))[None]
-    trace = Trace()
-    residual(hidden, engram(parameters, hidden, rows, tiny, trace=trace), tiny, trace=trace)
-    return {name: array[0, first - start :] for name, array in trace.arrays.items()}
-
-
-def model_stages(model: ModelConfig, vocabulary: Vocabulary, raw_ids: np.ndarray, span: range) -> dict[str, np.ndarray]:
-    """Stages of the last block with an Engram module: the values of that module, the rest of the block, the logits."""
-    parameters = tree.initialise(model, np.random.default_rng(SEED))
-    with Trace(stop="final_norm") as whole:                 # before the logits, computed below for `span` only
-        forward(parameters, raw_ids, model, addressing=Addressing(model.engram, vocabulary), trace=whole,
-                check_values=False)
-    index = max(i for i in range(model.backbone.n_layers) if model.engram_layer(i) is not None)
-    stages = {}
-    for key, array in whole.arrays.items():
-        below = key.removeprefix(f"layers.{index}.")
-        if below.startswith("engram.") and stage_of(key).kind == "float":
-            stages[below.removeprefix("engram.")] = at_positions(key, array, span)[0]
-        elif below != key or key == "final_norm":
-            stages[below] = at_positions(key, array, span)
-    head = parameters["embed.weight" if model.backbone.tie_embeddings else "head.weight"]
-    return stages | {"logits": ops.linear(stages["final_norm"], head)}
 
 
 def axes_of(key: str, array: np.ndarray) -> list[str]:

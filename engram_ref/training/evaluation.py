@@ -8,6 +8,7 @@ import numpy as np
 
 from engram_ref.addressing import Addressing
 from engram_ref.checks import as_ops
+from engram_ref.errors import InputError
 from engram_ref.model.transformer import prepare_model, run
 from engram_ref.model_config import ModelConfig
 from engram_ref.ops.namespace import NUMPY, Ops
@@ -73,11 +74,13 @@ def by_kind(values: np.ndarray, kinds: np.ndarray) -> dict[str, float]:
 
 
 def summarised(predicted: Iterable[Prediction]) -> Evaluation:
-    """Return the means over all tokens of these predictions."""
-    predicted = list(predicted)
-    losses = np.concatenate([p.losses for p in predicted])
-    kinds = np.concatenate([p.batch.kinds[:, 1:] for p in predicted])
-    right = np.concatenate([p.best == p.batch.ids[:, 1:] for p in predicted])
+    """Return the means over all tokens of these predictions; InputError if there are none."""
+    predicted = [p for p in predicted if p.losses.size]
+    if not predicted:
+        raise InputError("predictions", "at least one token", "none")
+    joined = lambda arrays: np.concatenate([x.ravel() for x in arrays])
+    losses, kinds = joined(p.losses for p in predicted), joined(p.batch.kinds[:, 1:] for p in predicted)
+    right = joined(p.best == p.batch.ids[:, 1:] for p in predicted)
     gates = [p.gates for p in predicted if p.gates is not None]
     return Evaluation(losses.size, float(losses.mean()), by_kind(losses, kinds), by_kind(right, kinds),
-                      float(np.mean(gates)) if gates else None)
+                      float(joined(gates).mean()) if gates else None)

@@ -54,7 +54,7 @@ class Trainer:
     config       the settings
     corpus       the text, with its vocabulary
     ops          the backend's namespace
-    dtype        float32 or float64
+    dtype        float32 or float64; both start with the same numbers
     model        configuration of the model with the corpus's vocabulary
     parameters   name -> array of the backend, replaced by every step
     done         number of steps taken
@@ -67,31 +67,53 @@ class Trainer:
         self.config, self.corpus, self.ops, self.done = config, corpus, as_ops(ops), 0
         self.model = model = fitted(config.model, corpus.vocabulary)
         self.addressing = None if model.engram is None else Addressing(model.engram, corpus.vocabulary)
-        start = initialise(model, np.random.default_rng([config.seed, PARAMETERS]), float_name("dtype", dtype))
-        if model.backbone.tie_embeddings:
-            start["embed.weight"] *= model.backbone.hidden_size**-0.5       # logits of variance 1, as with a head
+        self.declared = tuple(declarations.model(model))
+        start = self.start(float_name("dtype", dtype))
         self.needed = check_step(start, model, config.batch, config.length, addressing=self.addressing)
         self.parameters = {name: self.ops.as_array(name, array) for name, array in start.items()}
-        self.declared = tuple(declarations.model(model))
-        self.optimiser = optimiser_of(names_by_group(self.declared), config.lr, config.weight_decay, config.matrices, self.ops,
-                                      config.table_rate)
+        self.optimiser = optimiser_of(names_by_group(self.declared), config.lr, config.weight_decay, config.matrices,
+                                      self.ops, config.table_rate)
+
+    def start(self, dtype: str) -> dict[str, np.ndarray]:
+        """Return the initial parameters: all random ones, tables included, have the same standard deviation."""
+        config = self.config
+        arrays = initialise(self.model, np.random.default_rng([config.seed, PARAMETERS]), np.float32)
+        for p in self.declared:
+            if p.start in ("normal", "table"):
+                drawn = 1.0 if p.start == "table" else p.scale or p.shape[-1] ** -0.5
+                arrays[p.name] *= arrays[p.name].dtype.type(config.init_std / drawn)
+        return {name: x.astype(dtype) if x.dtype.kind == "f" else x for name, x in arrays.items()}
 
     def step(self) -> Progress:
         """Train on the next batch.
 
-        raises   InputError naming the first stage, parameter or gradient that is not finite, before any change
+        raises   InputError naming the first stage, parameter or gradient that is not finite; parameters, optimiser and
+                 number of steps are then as before, which also holds for an interruption
         """
         number = self.done + 1
-        batch = self.corpus.batch(number, self.config.batch, self.config.length)
-        losses, stages, found = self.backward(batch, self.dropped(number))
-        clipped, norm = clip(found, self.config.clip)
         factor = warm_up_and_drops(number, self.config.steps, self.config.warm_up)
-        self.parameters = self.optimiser.step(self.parameters, clipped, factor)
-        load = self.balance(stages.arrays("experts", self.ops))
-        self.done = number
-        gates = stages.arrays("gate", self.ops)
-        gate = float(np.mean(gates)) if gates else None
-        return Progress(number, float(losses.mean()), by_kind(losses, batch.kinds[:, 1:]), gate, load, norm)
+        batch = self.corpus.batch(number, self.config.batch, self.config.length)
+        with np.errstate(all="ignore"):                     # the checks find NaN and infinity
+            losses, stages, found = self.backward(batch, self.dropped(number))
+            clipped, norm = clip(found, self.config.clip)
+            biases, load = self.balance(stages.arrays("experts", self.ops))
+            gates = stages.arrays("gate", self.ops)
+            progress = Progress(number, float(losses.mean()), by_kind(losses, batch.kinds[:, 1:]),
+                                float(np.mean(gates)) if gates else None, load, norm)
+            self.parameters, self.done = self.updated(clipped, factor) | biases, number
+        return progress
+
+    def updated(self, gradients: Mapping[str, Any], factor: float) -> dict[str, Any]:
+        """Return the parameters after an update; if it raises or is interrupted, the optimiser is as before."""
+        before = self.optimiser.arrays()
+        try:
+            parameters = self.optimiser.step(self.parameters, gradients, factor)
+            if name := self.not_finite(parameters):
+                raise self.refused(f"parameter {name}")
+        except BaseException:
+            self.optimiser.restore(before)
+            raise
+        return parameters
 
     def dropped(self, number: int) -> np.ndarray | None:
         """Return which texts of a step are trained without memory, as a mask bool [B, T]; None: no dropout."""
@@ -111,7 +133,7 @@ class Trainer:
         losses = recorder.ops.cross_entropy(logits, ids[:, 1:])
         found = recorder.ops.to_numpy(losses)
         if not np.isfinite(found).all():
-            raise self.not_finite(ids, dead)
+            raise self.cause(ids, dead)
         outputs = losses, *stages.values["gate"]
         weights = 1.0, *(self.config.gate_cost / (len(outputs) - 1) for _ in outputs[1:])
         upstream = tuple(self.ops.constant(np.full(tuple(x.shape), weight / math.prod(x.shape), found.dtype), ids)
@@ -119,26 +141,33 @@ class Trainer:
         trained = {name: value for name, value in wanted.items() if name in self.optimiser.group_of}
         return found, stages, recorder.gradients(outputs, upstream, trained)
 
-    def not_finite(self, ids: Any, dead: Any) -> InputError:
+    def not_finite(self, parameters: Mapping[str, Any]) -> str | None:
+        """Return the name of the first parameter that is not finite."""
+        return next((name for name, x in parameters.items() if self.ops.first_non_finite(x) is not None), None)
+
+    def refused(self, what: str, found: object = "NaN or infinity") -> InputError:
+        """Return the error of a step in which something is not finite."""
+        return InputError(what, "finite values", found,
+                          f"step {self.done + 1} was not taken; use a smaller learning rate than {self.config.lr}")
+
+    def cause(self, ids: Any, dead: Any) -> InputError:
         """Return the error of a loss that is not finite: it names the first parameter or stage that is not."""
-        hint = f"step {self.done + 1} was not taken; use a smaller learning rate than {self.config.lr}"
-        for name, array in self.parameters.items():
-            if self.ops.first_non_finite(array) is not None:
-                return InputError(f"parameter {name}", "finite values", "NaN or infinity", hint)
+        if name := self.not_finite(self.parameters):
+            return self.refused(f"parameter {name}")
         try:
             forward(self.parameters, ids[:, :-1], self.model, dead=dead, addressing=self.addressing, ops=self.ops,
                     trace=Trace(check_finite=True), check_values=False)
         except InputError as error:
-            return InputError(f"stage {error.argument}", error.expected, error.found, hint)
-        return InputError("loss", "finite values", "NaN or infinity", hint)
+            return self.refused(f"stage {error.argument}", error.found)
+        return self.refused("loss")
 
-    def balance(self, chosen: list[np.ndarray]) -> float | None:
-        """Move the balancing bias of every router, given its choices [B, T, K]; return the largest relative load."""
-        loads = []
-        names = [p.name for p in self.declared if p.kind == "statistic"]
-        for name, choices in zip(names, chosen, strict=True):
-            bias = self.parameters[name]
-            counts = np.bincount(choices.ravel(), minlength=len(bias))
-            self.parameters[name] = self.ops.bias_update(bias, self.ops.constant(counts, bias), self.config.bias_rate)
-            loads.append(counts.max() / counts.mean())
-        return max(loads, default=None)
+    def balance(self, chosen: list[np.ndarray]) -> tuple[dict[str, Any], float | None]:
+        """Return the new balancing biases of all routers, given their choices [B, T, K], and the largest relative load.
+
+        A model may have routers without biases.
+        """
+        counts = [np.bincount(x.ravel(), minlength=self.model.backbone.experts.n_routed_experts) for x in chosen]
+        biased = [(p.name, self.parameters[p.name]) for p in self.declared if p.kind == "statistic"]
+        biases = {name: self.ops.bias_update(bias, self.ops.constant(n, bias), self.config.bias_rate)
+                  for (name, bias), n in zip(biased, counts, strict=bool(biased))}
+        return biases, max((float(n.max() / n.mean()) for n in counts), default=None)

@@ -2,8 +2,12 @@
 
 The record of a step keeps the result of every op until its gradient is known. Each result grows with the batch, and
 with the number of tokens T at most as c0 + c1 T + c2 T^2: attention weights have T^2 elements. So the sizes at three
-short lengths determine those at every length. To these come the parameters, their gradients, and three temporary arrays
-of the size of the largest result, usually the logits.
+short lengths determine those at every length. To these come the parameters, their gradients, and four temporary arrays
+of the size of the largest result: the gradient of a softmax has its upstream, the weights, a difference and a product.
+
+The optimiser keeps two running means of each parameter. While it updates them, there is a second, new version of each
+of these three arrays, the gradients exist before and after clipping, except those of tables, which are short, and there
+is a temporary array of the size of the largest parameter.
 """
 
 from collections.abc import Mapping
@@ -16,12 +20,13 @@ from engram_ref.backends.tape import as_value, calls, tape
 from engram_ref.checks import check_kinds, integer
 from engram_ref.errors import InputError
 from engram_ref.memory import available
+from engram_ref.model import declarations
 from engram_ref.model.transformer import forward
 from engram_ref.model_config import ModelConfig
 from engram_ref.ops.namespace import NUMPY, Ops
 
 LENGTHS = (4, 8, 12)        # of the texts that are measured
-TEMPORARY = 3               # arrays of the size of the largest result
+TEMPORARY = 4               # arrays of the size of the largest result
 
 
 def bytes_of_step(parameters: Mapping[str, Any], config: ModelConfig, batch: int, tokens: int, ops: Ops = NUMPY,
@@ -44,9 +49,12 @@ def bytes_of_step(parameters: Mapping[str, Any], config: ModelConfig, batch: int
 
 def check_step(parameters: Mapping[str, Any], config: ModelConfig, batch: int, tokens: int, ops: Ops = NUMPY,
                addressing: Addressing | None = None) -> int:
-    """Return bytes_of_step, or raise InputError if that many bytes are not available."""
-    needed = bytes_of_step(parameters, config, batch, tokens, ops, addressing)
-    free = available() + sum(array.nbytes for array in parameters.values())                # which are in memory
+    """Return the bytes that a step with Adam needs, or raise InputError if that many are not available."""
+    weights = sum(array.nbytes for array in parameters.values())
+    tables = sum(parameters[p.name].nbytes for p in declarations.model(config) if p.kind == "table")
+    needed = max(bytes_of_step(parameters, config, batch, tokens, ops, addressing) + 2 * weights,
+                 2 * 3 * weights + 2 * (weights - tables) + max(array.nbytes for array in parameters.values()))
+    free = available() + weights                            # which are in memory
     if needed > free:
         raise InputError("batch", f"a step that fits in {free / 2**30:.1f} GiB of memory",
                          f"{batch} x {tokens} tokens, which need {needed / 2**30:.1f} GiB",
@@ -55,7 +63,7 @@ def check_step(parameters: Mapping[str, Any], config: ModelConfig, batch: int, t
 
 
 def recorded_sizes(parameters: Mapping[str, Any], config: ModelConfig, tokens: int, ops: Ops,
-                   addressing: Addressing | None) -> list[int]:
+                   addressing: Addressing | None = None) -> list[int]:
     """Bytes that each op of one step keeps in addition, in the order of computation; a view adds nothing."""
     recording = tape(ops)
     values = {name: as_value(array) for name, array in parameters.items()}

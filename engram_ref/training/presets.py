@@ -32,7 +32,8 @@ class TrainingConfig:
     batch: Count = 12                   # texts per step
     length: Count = 128                 # predicted tokens per text
     steps: Count = 125
-    lr: Positive = 5e-3
+    init_std: Positive = 0.05           # of all random initial parameters, tables included
+    lr: Positive = 6e-3
     table_rate: Positive = TABLE_RATE   # learning rate of the tables, relative to lr
     weight_decay: NonNegative = 0.1     # of matrices; tables have none
     matrices: Literal["adam", "muon"] = "adam"    # at this size, Adam learns faster than Muon
@@ -45,8 +46,14 @@ class TrainingConfig:
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if self.memory_dropout and self.model.engram is None:
-            raise InputError("memory_dropout", "0 without Engram", self.memory_dropout)
+        engram = self.model.engram
+        if engram is None and (self.memory_dropout or self.gate_cost):
+            raise InputError("memory_dropout, gate_cost", "0 without Engram", (self.memory_dropout, self.gate_cost))
+        if self.memory_dropout and not engram.dead_barrier:
+            raise InputError("memory_dropout", "0 without dead_barrier", self.memory_dropout)
+        if engram is not None and (engram.table_codec, engram.rounding) != ("fp32", "none"):
+            raise InputError("model", "an Engram with table_codec fp32 and no rounding",
+                             f"{engram.table_codec} and {engram.rounding}")
 
 
 _ENGRAM = EngramConfig(
@@ -72,7 +79,7 @@ _READABLE = replace(
 _PRESETS = {config.name: config for config in (
     _SECONDS,
     replace(_SECONDS, name="minutes", steps=2000),
-    TrainingConfig("readable", "kjv", 4096, _READABLE, batch=16, length=96, steps=800, gate_cost=0.05,
+    TrainingConfig("readable", "kjv", 4096, _READABLE, batch=16, length=96, steps=800, lr=1e-2, gate_cost=0.05,
                    memory_dropout=0.15),
 )}
 

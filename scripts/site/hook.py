@@ -111,10 +111,13 @@ def on_files(files, config):
 
 def on_page_markdown(markdown, page, config, files):
     """Insert tables of modules, ops files and bugs, and the format of a kit, as Markdown: mkdocs checks the links."""
-    markdown = markdown.replace("{{ modules }}", structure.modules_table())
-    for name in ("kit", "bugs", "bugs left out"):
-        markdown = markdown.replace(f"{{{{ {name} }}}}", built.get(name, ""))
-    return markdown.replace("{{ reading order }}", structure.reading_tables())
+    made = {"modules": structure.modules_table, "reading order": structure.reading_tables}
+    made |= {name: lambda name=name: built.get(name, "") for name in ("kit", "bugs", "bugs left out")}
+    for name, table in made.items():
+        mark = f"{{{{ {name} }}}}"
+        if mark in markdown:                            # reading the package takes a second
+            markdown = markdown.replace(mark, table())
+    return markdown
 
 
 def on_page_content(html, page, config, files):

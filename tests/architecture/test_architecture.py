@@ -30,6 +30,7 @@ LAYERS = (
     ("model",),
     ("training",),
     ("oracle",),
+    ("lab",),
     ("engram_ref",),            # the public names
     ("testing",),
     ("pytest_plugin",),

@@ -4,6 +4,7 @@ No page may make a request to a different origin.
 """
 
 import ast
+import functools
 import re
 from html.parser import HTMLParser
 from pathlib import Path
@@ -20,6 +21,7 @@ from tests.docs.conftest import ROOT, build
 
 SAMPLE = Path(__file__).parent / "sample"
 SEARCH = "document.querySelector('.md-search__input').dispatchEvent(new Event('focus'))"   # starts the search worker
+SEARCHABLE = "document.querySelector('.md-search-result__meta').textContent.trim() === 'Type to start searching'"
 
 needs_chromium = pytest.mark.skipif(find_chromium() is None, reason="no Chromium on the PATH")
 
@@ -36,6 +38,7 @@ class Tags(HTMLParser):
         self.found.append((tag, dict(attributes)))
 
 
+@functools.cache
 def pages_with_tags(site: Path):
     return [(page, Tags(site / page / "index.html" if not page.endswith(".html") else site / page).found)
             for page in site_pages(site)]
@@ -151,13 +154,14 @@ def test_a_broken_formula_stops_the_build(site, tmp_path):
 
 
 def visit(folder: Path, netlog: Path) -> set[str]:
-    """Open every page of a folder in Chromium and return the addresses requested from other origins."""
+    """Open every page of a folder in Chromium, start the search, and return the addresses requested elsewhere."""
     with served(folder) as origin:
         with Browser(netlog) as browser:
             for page in site_pages(folder):
                 browser.open(f"{origin}/{page}")
-                if browser.evaluate("document.querySelector('.md-search__input') !== null"):
-                    browser.evaluate(SEARCH)
+            if browser.evaluate("document.querySelector('.md-search__input') !== null"):
+                browser.evaluate(SEARCH)                    # once: all pages have the same script and index
+                browser.wait_for(SEARCHABLE)
         requested = requests_in(netlog)
         assert f"{origin}/" in requested            # the log records the requests of pages
         return {address for address in requested if not address.startswith(origin)}

@@ -10,7 +10,7 @@ from engram_ref.backends import numba as fast
 
 SHAPES = [(2, 3, 4, 4), (1, 1), (5, 2, 2), (7, 8, 8), (0, 4, 4), (3, 0, 4, 4)]
 ITERATIONS = 20
-STEPS = 2 * ITERATIONS
+PROBE, SAMPLES = 2.0**-30, 4
 
 
 def inputs(shape, size, dtype):
@@ -18,13 +18,29 @@ def inputs(shape, size, dtype):
     return rng.standard_normal(shape).astype(dtype), (size * rng.standard_normal(shape)).astype(dtype)
 
 
-def bound(upstream, logits):
-    """Each half-step adds a few roundings, of numbers up to the largest logit, and hands on those of the earlier ones.
+def sinkhorn(upstream, logits):
+    return ops.sinkhorn(logits, ITERATIONS)
 
-    The logits enter with a relative error of u, so that exp multiplies it by their size.
+
+def gradient(upstream, logits):
+    return ops.sinkhorn_vjp(upstream, logits, ITERATIONS)[0]
+
+
+def bound(function, upstream, logits, dtype):
+    """Return the largest difference of two computations in `dtype` and in float64.
+
+    A half-step adds at most M + 3 roundings to each logarithm: of the difference from the largest element, exp, the sum
+    and the division. In logarithms, each is of a number of up to twice the largest logit. What a change of all
+    logarithms does is measured: logits and upstream are changed by 2^-30. A gradient takes as many half-steps back, and
+    each of the two computations errs.
     """
-    u = np.finfo(logits.dtype).eps / 2
-    return 8 * STEPS * u * (1 + np.abs(logits).max(initial=0)) * np.abs(upstream).max(initial=1)
+    rng, exact = np.random.default_rng(1), function(upstream, logits)
+    change = lambda x: PROBE * rng.choice((-1.0, 1.0), x.shape)
+    near = [function(upstream * (1 + change(upstream)), logits + change(logits)) for _ in range(SAMPLES)]
+    condition = max(np.abs(x - exact).max(initial=0) for x in near) / PROBE
+    half_steps = 2 * ITERATIONS * (2 if function is gradient else 1)
+    roundings = half_steps * (logits.shape[-1] + 3) * (1 + 2 * np.abs(logits).max(initial=0))
+    return 2 * roundings * np.finfo(dtype).eps / 2 * (condition + np.abs(exact).max(initial=0))
 
 
 @pytest.mark.parametrize("size", [1, 30, 400], ids=lambda size: f"logits of {size}")
@@ -34,22 +50,22 @@ def test_sinkhorn_and_its_gradient(shape, dtype, size):
     upstream, logits = inputs(shape, size, dtype)
     exact = upstream.astype(np.float64), logits.astype(np.float64)
     found = fast.sinkhorn(logits, ITERATIONS), fast.sinkhorn_vjp(upstream, logits, ITERATIONS)[0]
-    expected = ops.sinkhorn(exact[1], ITERATIONS), ops.sinkhorn_vjp(*exact, ITERATIONS)[0]
-    for e, f, given in zip(expected, found, (np.ones(1), upstream), strict=True):
+    for function, f in zip((sinkhorn, gradient), found, strict=True):
         assert f.dtype == dtype and f.shape == shape
-        assert np.abs(e - f).max(initial=0) <= bound(given, logits)
+        assert np.abs(function(*exact) - f).max(initial=0) <= bound(function, *exact, dtype)
 
 
 def test_a_row_of_subnormal_numbers_keeps_its_digits():
-    """After the first column sums, the second row is e^-99 and e^-101, of which float32 has only a few bits."""
-    logits = np.float32([[0, 0], [-99, -101]])
-    expected = ops.sinkhorn(logits.astype(np.float64), ITERATIONS)
-    assert np.abs(fast.sinkhorn(logits, ITERATIONS) - expected).max() <= bound(np.ones(1), logits)
+    """After the first column sums, the second row is e^-101 and e^-102.75, of which float32 has four and two bits."""
+    logits = np.array([[0.0, 0.0], [-101.0, -102.75]])
+    difference = np.abs(fast.sinkhorn(logits.astype(np.float32), ITERATIONS) - sinkhorn(None, logits)).max()
+    assert difference <= bound(sinkhorn, np.ones(1), logits, np.float32)
 
 
 def test_one_iteration_stops_after_the_rows():
+    """A row of four quotients adds up to 1 with an error of two sums of three additions and a division."""
     _, logits = inputs((3, 4, 4), 1, np.float64)
-    assert np.abs(fast.sinkhorn(logits, 1).sum(axis=-1) - 1).max() < 1e-15
+    assert np.abs(fast.sinkhorn(logits, 1).sum(axis=-1) - 1).max() <= 7 * 2.0**-53
     assert np.abs(fast.sinkhorn(logits, 1).sum(axis=-2) - 1).max() > 1e-3
 
 

@@ -11,10 +11,10 @@ import pytest
 
 from engram_ref.cli.doctor import PUBLISHED
 from engram_ref.cli.main import main
-from engram_ref.cli.walk_text import PAGES
 from engram_ref.presets import presets
 from engram_ref.stages import STAGES
 
+V41 = ["--preset", "deepseek-v4.1-flash"]
 ROWS_OF_0_3 = ["ids", "--layer", "all", "--flat", "--canonical", "--tokens", "0,3"]
 
 
@@ -69,18 +69,19 @@ def test_dead_is_accepted_as_a_word(capsys):
     assert result["canonical_ids"] == [5, -1, 7]
 
 
-def test_walk_shows_real_rows_and_labels_random_values(capsys):
-    code, out, _ = run(capsys, "walk")
-    shown = json.loads(run(capsys, "walk", "--json")[1])
-    assert code == 0 and "the gates are not trained" in out.replace("\n", " ")
-    assert "preset deepseek-v4.1-flash, layer 1" in out
+def test_walk_of_a_preset_shows_its_addresses_and_no_values(capsys):
+    code, out, _ = run(capsys, "walk", *V41)
+    shown = json.loads(run(capsys, "walk", *V41, "--json")[1])
+    assert code == 0 and "addresses only" in out and "preset deepseek-v4.1-flash, layer 1" in out
+    assert not any(line.endswith(" float32") for line in out.splitlines())
     for row in shown["stages"]["rows"]["values"][3]:
         assert str(row) in out
-    assert list(shown["stages"]) == [stage.name for stage in STAGES] == list(PAGES)
+    assert list(shown["stages"]) == ["canonical_ids", "windows", "mix", "rows"] and "next" not in shown["tokens"][0]
 
 
 def test_walk_and_ids_give_the_same_rows(capsys):
-    walked = json.loads(run(capsys, "walk", "horse", "--layer", "14", "--json")[1])["stages"]["rows"]["values"]
+    argv = ["walk", *V41, "horse", "--layer", "14", "--json"]
+    walked = json.loads(run(capsys, *argv)[1])["stages"]["rows"]["values"]
     rows = json.loads(run(capsys, "ids", "horse", "--layer", "14", "--json")[1])["rows"][0]
     assert walked == [row[0] for row in rows]
 
@@ -95,9 +96,23 @@ def test_walk_plot_writes_the_readme_figure(capsys, tmp_path):
     path = tmp_path / "walk.svg"
     assert run(capsys, "walk", "--plot", str(path))[0] == 0
     committed = (Path(__file__).parents[2] / "docs/assets/walk.svg").read_text(encoding="utf-8")
-    row = json.loads(run(capsys, "walk", "--json")[1])["stages"]["rows"]["values"][3][0]
-    for text in (f"row {row:,}", "Alexander", "gate, branch 3"):
-        assert text in path.read_text(encoding="utf-8") and text in committed
+    shown = json.loads(run(capsys, "walk", "--json")[1])
+    gates = np.mean(shown["stages"]["gate"]["values"], axis=1)
+    firsts = [token["next"][0] for token in shown["tokens"]]
+    focus = int(np.argmax([first["probability"] - first["without_memory"] for first in firsts]))
+    first = firsts[focus]
+    texts = [f"the gate is {gates[focus]:.2f}", *(f"{gate:.2f}" for gate in gates), "King James Bible",
+             f"row {shown['stages']['rows']['values'][focus][0]:,}", first["text"].strip(),
+             f"{first['probability']:.2f}", f"{first['without_memory']:.2f}"]
+    for figure in (path.read_text(encoding="utf-8"), committed):
+        assert [text for text in texts if text not in figure] == []
+
+
+def test_the_figure_of_a_preset_has_no_gates(capsys, tmp_path):
+    assert run(capsys, "walk", *V41, "--plot", str(tmp_path / "walk.svg"))[0] == 0
+    figure = (tmp_path / "walk.svg").read_text(encoding="utf-8")
+    row = json.loads(run(capsys, "walk", *V41, "--json")[1])["stages"]["rows"]["values"][3][0]
+    assert f"row {row:,}" in figure and "Alexander" in figure and "gate" not in figure
 
 
 @pytest.mark.parametrize("argv", [["presets"], ["doctor"]], ids=["presets", "doctor"])
@@ -143,7 +158,7 @@ def test_plot_shows_the_requested_position(capsys, tmp_path):
 
 
 def test_ngrams_are_shown_as_canonical_text(capsys):
-    shown = json.loads(run(capsys, "walk", "ﬁnance français", "--json")[1])["tokens"]
+    shown = json.loads(run(capsys, "walk", *V41, "ﬁnance français", "--json")[1])["tokens"]
     words = [word for token in shown for word in token["ngrams"]["2"]]
     assert "fi" in words and "ﬁ" not in words and not any("ç" in word for word in words)
 
@@ -156,7 +171,7 @@ BAD_INPUT = {
     "not a number": (["ids", "--tokens", "1,x"], "'x' at position 1"),
     "canonical id too large": (["ids", "--canonical", "--tokens", "99092"], "99092 at position 0"),
     "unknown preset": (["walk", "--preset", "deepseek-v4"], "did you mean deepseek-v4.1-flash?"),
-    "layer not in preset": (["walk", "--layer", "15"], "1, 14"),
+    "layer not in preset": (["walk", *V41, "--layer", "15"], "1, 14"),
     "layer not a number": (["ids", "--layer", "one", "hi"], "'one'"),
     "superscript as layer": (["ids", "--layer", "²", "hi"], "'²'"),
     "dead without barrier": (["ids", "--preset", "demo", "--tokens", "1,dead"], "position 1"),
@@ -165,6 +180,11 @@ BAD_INPUT = {
     "canonical text": (["ids", "hi", "--canonical"], "found text"),
     "position past the end": (["walk", "hi", "--position", "9"], "9"),
     "unknown stage": (["walk", "--stage", "gates"], "did you mean gate?"),
+    "value of a preset": (["walk", *V41, "--stage", "gate"], "without --preset, a trained model is shown"),
+    "stage of other models": (["walk", "--stage", "experts.experts"], "this model has no such stage"),
+    "preset and checkpoint": (["walk", *V41, "--checkpoint", "."], "no --preset"),
+    "tokenizer of a model": (["walk", "--tokenizer", "own.json"], "its own vocabulary"),
+    "no checkpoint": (["walk", "--checkpoint", "."], "a folder with a checkpoint"),
     "text for raw-id preset": (["ids", "hi", "--preset", "qwen4exp-ple"], "not included"),
     "walk of raw-id preset": (["walk", "--preset", "qwen4exp-ple"], "not included"),
     "unknown plot format": (["walk", "--plot", "a.png"], ".svg"),

@@ -17,13 +17,14 @@ BAD = {
     "no such folder": "nowhere/x.json", "quotes": "'1'", "hexadecimal": "0x1",
 }
 VALID = {"walk": ["the fox"], "ids": ["--tokens=1,2"], "presets": [], "count": [], "verify": [], "kit": ["new"],
-         "check": [], "bench": ["--quick"], "doctor": []}
+         "check": [], "bench": ["--quick"], "doctor": [], "train": ["--steps=1"], "sample": []}
 """Valid arguments of each command."""
 
 TEXTS = set(BAD) - {"empty", "half a surrogate pair", "dashes only"}
-GOOD = {("walk", "text"): TEXTS | {"dashes only"}, ("ids", "text"): TEXTS, ("count", "preset"): {"dashes only"},
-        ("kit", "folder"): set(BAD) - {"empty", "long word", "half a surrogate pair", "folder", "below a device",
-                                       "no such folder"}}
+FOLDERS = set(BAD) - {"empty", "long word", "half a surrogate pair", "below a device"}
+GOOD = {("walk", "text"): TEXTS | {"dashes only"}, ("sample", "text"): TEXTS | {"dashes only"}, ("ids", "text"): TEXTS,
+        ("count", "preset"): {"dashes only"}, ("kit", "folder"): FOLDERS - {"folder", "no such folder"},
+        ("train", "out"): FOLDERS - {"dashes only"}, ("sample", "temperature"): {"fraction", "exponent", "10**30"}}
 """Values that are valid: any string is valid text, and "--" alone is not an argument. Almost any
 string is the name of a folder."""
 

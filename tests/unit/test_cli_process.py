@@ -1,5 +1,6 @@
 """The command line in a new process: pipes, interrupts, terminals without UTF-8, missing files."""
 
+import json
 import os
 import signal
 import subprocess
@@ -7,9 +8,13 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from engram_ref import Addressing, Trace, Vocabulary, engram, preset
 from engram_ref.cli.main import main
+from engram_ref.cli.walk_data import DEFAULT_TEXT
+from engram_ref.model.engram_parameters import initialise
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 
@@ -68,17 +73,26 @@ def test_a_damaged_vocabulary_file_prints_one_line(capsys, monkeypatch, tmp_path
         path.write_text('{"version": "1.0", "trunc' if damage == "truncated" else "{}", encoding="utf-8")
     monkeypatch.setattr("engram_ref.text.vocabulary.packaged_tokenizer_file", lambda: path)
     with pytest.raises(SystemExit) as stop:
-        main(["walk"])
+        main(["walk", "--preset", "deepseek-v4.1-flash"])
     err = capsys.readouterr().err
     assert stop.value.code == 2 and err.count("\n") == 1 and err.startswith("engram-ref: vocabulary file")
 
 
-def test_step_through_prints_the_same_gates_as_walk():
+def test_step_through_prints_the_rows_of_walk_and_the_gates_of_the_module():
     script = [sys.executable, str(SCRIPTS / "step_through.py")]
     done = subprocess.run(script, capture_output=True, text=True, timeout=60)
-    walked = spawn("walk", "--preset", "tiny", "--stage", "gate", "--position", "3").stdout.decode()
-    gates = [word for word in walked.splitlines()[-1].split() if word.startswith("0.")]
-    assert done.returncode == 0 and f"gate            [{' '.join(gates)}]" in done.stdout
+    argv = ["walk", "--preset", "tiny", "--stage", "rows", "--position", "3", "--json"]
+    walked = np.array(json.loads(spawn(*argv).stdout)["stages"]["rows"]["values"][0])
+    config, rng = preset("tiny"), np.random.default_rng(0)
+    vocabulary = Vocabulary.load(config.vocabulary)
+    rows = Addressing(config).rows(vocabulary.canonical[vocabulary.encode(DEFAULT_TEXT)], 1)
+    parameters = initialise(config, 1, rng)
+    hidden = rng.standard_normal((len(rows), config.n_branches, config.hidden_size))
+    with Trace(stop="gate") as trace:
+        engram(parameters, hidden, rows, config, trace=trace)
+    gates = " ".join(f"{gate:.3f}" for gate in trace["gate"][0, 3])
+    assert done.returncode == 0 and f"gate            [{gates}]" in done.stdout
+    assert f"rows            {np.array2string(walked, max_line_width=100)}" in done.stdout
 
 
 def test_without_numba_bench_exits_2_and_other_commands_work():

@@ -9,14 +9,15 @@ import sys
 import numpy as np
 import pytest
 
-from engram_ref import Vocabulary, model_preset, preset, presets
+from engram_ref import Addressing, Vocabulary, load_trained, preset, presets
 from engram_ref.cli import terminal, walk_data
+from engram_ref.cli.commands import COMMANDS
 from engram_ref.cli.walk import MAX_BYTES, MAX_COMPUTED
 from engram_ref.cli.walk_data import compute_walk
-from engram_ref.cli.walk_text import BLOCK_PAGES, PAGES
+from engram_ref.cli.walk_text import PAGES
 from engram_ref.ops.canonical import REPLACEMENT
 from engram_ref.text.pieces import bytes_of_letters, token_bytes
-from tests.unit.test_cli import run
+from tests.unit.test_cli import V41, run
 
 LONG = " ".join(f"w{i}" for i in range(400))            # at least 800 tokens
 CONFIG = preset("deepseek-v4.1-flash")
@@ -27,37 +28,35 @@ def vocabulary():
     return Vocabulary.load("deepseek-v4")
 
 
-def walk_of(vocabulary, ids, span, model=None):
-    config = CONFIG if model is None else preset("tiny")
-    return compute_walk("", ids, vocabulary, config, config.layer_ids[0], span, model)
+def walk_of(vocabulary, ids, span, trained=None):
+    config = CONFIG if trained is None else trained.model.engram
+    return compute_walk("", ids, vocabulary, config, config.layer_ids[0], span, trained)
 
 
 def pages(walk, positions):
     """Everything that walk prints for the given positions."""
-    shown = PAGES if walk.model is None else PAGES | BLOCK_PAGES
-    return {key: page(walk, positions) for key, page in shown.items()}
+    return {name: page(walk, positions) for name, page in PAGES.items() if name in walk.stages}
 
 
-@pytest.mark.parametrize("name", [None, "tiny"], ids=["module", "model"])
-def test_selected_positions_are_shown_as_in_the_whole_text(vocabulary, rng, name):
-    """The convolution at position 3 reaches the start of the text; at 29 it does not."""
-    model = None if name is None else model_preset(name)
-    ids = rng.integers(0, 128_000, 30)
-    whole = walk_of(vocabulary, ids, range(30), model)
+@pytest.mark.parametrize("has_values", [False, True], ids=["preset", "model"])
+def test_selected_positions_are_shown_as_in_the_whole_text(vocabulary, rng, has_values):
+    trained = load_trained() if has_values else None
+    vocabulary = trained.vocabulary if has_values else vocabulary
+    ids = rng.integers(0, vocabulary.size - 1000, 30)
+    whole = walk_of(vocabulary, ids, range(30), trained)
     for span in (range(0, 1), range(3, 4), range(25, 30)):
-        part = walk_of(vocabulary, ids, span, model)
+        part = walk_of(vocabulary, ids, span, trained)
         assert pages(part, list(span)) == pages(whole, list(span))
-        assert len(part.stages["gate"]) == len(part.stages["rows"]) == len(span)
+        assert len(part.stages["rows"]) == len(span)
 
 
-def test_the_cost_of_a_position_does_not_depend_on_its_distance(vocabulary, rng, monkeypatch):
-    """The cost does not grow with the preceding text, except for drawing the hidden states."""
-    lengths, plain = [], walk_data.engram
-    monkeypatch.setattr(walk_data, "engram", lambda parameters, hidden, rows, config, **more:
-                        lengths.append(hidden.shape[1]) or plain(parameters, hidden, rows, config, **more))
+def test_the_cost_of_an_address_does_not_depend_on_its_distance(vocabulary, rng, monkeypatch):
+    lengths, plain = [], Addressing.rows
+    monkeypatch.setattr(Addressing, "rows", lambda self, ids, *more, **options:
+                        lengths.append(len(ids)) or plain(self, ids, *more, **options))
     ids = rng.integers(0, 128_000, 250_000)
     walk = walk_of(vocabulary, ids, range(249_999, 250_000))
-    assert lengths == [1 + walk.module.conv_span] and len(walk.raw_ids) == 250_000
+    assert lengths == [CONFIG.max_ngram] and len(walk.raw_ids) == 250_000
     assert max(terminal.columns(line) for lines in pages(walk, [249_999]).values() for line in lines) <= 80
 
 
@@ -65,28 +64,26 @@ def test_a_model_computes_no_positions_after_the_last_one_shown(capsys, monkeypa
     lengths, plain = [], walk_data.forward
     monkeypatch.setattr(walk_data, "forward", lambda parameters, ids, *more, **options:
                         lengths.append(len(ids)) or plain(parameters, ids, *more, **options))
-    code, out, _ = run(capsys, "walk", LONG, "--model", "tiny", "--preset", "tiny")
-    assert code == 0 and lengths == [32] and "the first 32 positions" in out
-    argv = ["walk", LONG, "--model", "tiny", "--preset", "tiny", "--position", "40", "--json"]
-    shown = json.loads(run(capsys, *argv)[1])
-    assert lengths == [32, 41] and shown["stages"]["attention.attention_weights"]["shape"] == [1, 2, 1, 41]
-    assert shown["stages"]["logits"]["shape"] == [1, 1, 129_280] and shown["values_from"].startswith("model tiny")
+    code, out, _ = run(capsys, "walk", LONG)
+    assert code == 0 and set(lengths) == {32} and "the first 32 positions" in out
+    lengths.clear()
+    stages = json.loads(run(capsys, "walk", LONG, "--position", "40", "--json")[1])["stages"]
+    heads = load_trained().model.backbone.attention.n_heads
+    assert set(lengths) == {41} and stages["attention.attention_weights"]["shape"] == [heads, 1, 41]
 
 
 def test_the_token_count_covers_the_whole_text(capsys, vocabulary):
     length = len(vocabulary.encode(LONG))
-    out = run(capsys, "walk", LONG)[1]
+    out = run(capsys, "walk", *V41, LONG)[1]
     assert f"{length} tokens; each reads" in out and f"'{LONG[:70]}" in out
-    shown = json.loads(run(capsys, "walk", LONG, "--position", "700", "--json")[1])
+    shown = json.loads(run(capsys, "walk", *V41, LONG, "--position", "700", "--json")[1])
     assert shown["length"] == length and [token["position"] for token in shown["tokens"]] == [700]
 
 
 @pytest.mark.parametrize("argv, message", [
     (["--json"], f"at most {MAX_COMPUTED} tokens"),
-    (["--model", "tiny", "--preset", "tiny", "--position", str(MAX_COMPUTED)],
-     f"a position below {MAX_COMPUTED} with"),
-    (["--model", "tiny", "--preset", "tiny", "--position", str(MAX_COMPUTED - 5), "--plot", "x.svg"],
-     f"a position below {MAX_COMPUTED - 11} with"),
+    (["--position", str(MAX_COMPUTED)], f"a position below {MAX_COMPUTED},"),
+    (["--position", str(MAX_COMPUTED - 5), "--plot", "x.svg"], f"a position below {MAX_COMPUTED - 11},"),
 ], ids=["json", "model", "plot"])
 def test_too_large_requests_exit_2_before_any_work(capsys, monkeypatch, tmp_path, argv, message):
     monkeypatch.chdir(tmp_path)
@@ -97,8 +94,9 @@ def test_too_large_requests_exit_2_before_any_work(capsys, monkeypatch, tmp_path
 
 def test_the_last_position_allowed_with_a_model(capsys, monkeypatch):
     monkeypatch.setattr("engram_ref.cli.walk.MAX_COMPUTED", 40)
-    argv = ["walk", LONG, "--model", "tiny", "--preset", "tiny", "--position"]
+    argv = ["walk", LONG, "--position"]
     assert run(capsys, *argv, "39")[0] == 0 and run(capsys, *argv, "40")[0] == 2
+    assert run(capsys, *argv, "40", *V41)[0] == 0
 
 
 def test_an_endless_standard_input_exits_2():
@@ -116,9 +114,9 @@ def test_ids_accepts_longer_input_than_walk(capsys, monkeypatch):
 
 
 def test_part_of_a_character_is_shown_as_its_bytes(capsys):
-    code, out, _ = run(capsys, "walk", "✈é")
+    code, out, _ = run(capsys, "walk", *V41, "✈é")
     assert code == 0 and "'<E2 9C>'" in out and "'<88>'" in out and "â" not in out
-    shown = json.loads(run(capsys, "walk", "✈é", "--json")[1])["tokens"]
+    shown = json.loads(run(capsys, "walk", *V41, "✈é", "--json")[1])["tokens"]
     assert [token["bytes"] for token in shown] == ["e2 9c", "88", "c3 a9"]
     assert [token["text"] for token in shown] == ["<E2 9C>", "<88>", "é"]
     assert shown[1]["ngrams"]["2"] == ["<E2 9C>", "<88>"]
@@ -126,7 +124,7 @@ def test_part_of_a_character_is_shown_as_its_bytes(capsys):
 
 
 def test_the_figure_shows_parts_of_characters_as_bytes(capsys, tmp_path):
-    run(capsys, "walk", "✈é", "--plot", str(tmp_path / "walk.svg"))
+    run(capsys, "walk", *V41, "✈é", "--plot", str(tmp_path / "walk.svg"))
     assert "&lt;E2 9C&gt;" in (tmp_path / "walk.svg").read_text(encoding="utf-8")
 
 
@@ -173,11 +171,12 @@ TEXTS = {
 }
 
 
-SHOWN = {name: (["walk", "--step", "--preset", "tiny", "--model", "tiny", text], True) for name, text in TEXTS.items()}
+SHOWN = {f"{name}, {kind}": (["walk", "--step", *options, text], True) for name, text in TEXTS.items()
+         for kind, options in (("preset", V41), ("model", []))}
 SHOWN |= {
     "wide, ascii": (["walk", "--step", TEXTS["wide"]], False),
     "marks, ascii": (["walk", TEXTS["marks"]], False),
-    "far": (["walk", "--step", LONG * 2, "--position", "1500"], True),
+    "far": (["walk", *V41, "--step", LONG * 2, "--position", "1500"], True),
     "flat ids": (["ids", "--flat", TEXTS["wide"]], True),
 }
 
@@ -185,16 +184,14 @@ SHOWN |= {
 @pytest.mark.parametrize("argv, unicode", SHOWN.values(), ids=SHOWN)
 def test_every_page_fits_80_columns(capsys, monkeypatch, argv, unicode):
     monkeypatch.setenv("COLUMNS", "80")
-    for module in ("terminal", "walk"):
-        monkeypatch.setattr(f"engram_ref.cli.{module}.supports_unicode", lambda: unicode)
+    monkeypatch.setattr("engram_ref.cli.terminal.supports_unicode", lambda: unicode)
     code, out, _ = run(capsys, *argv)
     assert code == 0 and max(map(terminal.columns, out.splitlines())) <= 80 and (unicode or out.isascii())
 
 
 def test_every_preset_and_help_page_fits_80_columns(capsys, monkeypatch):
     monkeypatch.setenv("COLUMNS", "80")
-    commands = ["walk", "ids", "presets", "count", "verify", "kit", "check", "bench", "doctor"]
-    pages = [["--help"], ["presets"], ["count"], *([command, "--help"] for command in commands)]
+    pages = [["--help"], ["presets"], ["count"], *([command, "--help"] for command in COMMANDS)]
     walks = [["walk", "--step", "--preset", name] for name in presets() if preset(name).vocabulary is not None]
     wide = {" ".join(argv): line for argv in (*pages, *walks) for line in run(capsys, *argv)[1].splitlines()
             if terminal.columns(line) > 80}
@@ -204,7 +201,7 @@ def test_every_preset_and_help_page_fits_80_columns(capsys, monkeypatch):
 @pytest.mark.parametrize("columns, widest", [(60, 80), (100, 100), (300, 120)])
 def test_output_uses_at_most_120_columns(capsys, monkeypatch, columns, widest):
     monkeypatch.setenv("COLUMNS", str(columns))
-    texts = [run(capsys, *argv)[1] for argv in (["walk"], ["walk", "--help"], ["presets"])]
+    texts = [run(capsys, *argv)[1] for argv in (["walk"], ["walk", *V41], ["walk", "--help"], ["presets"])]
     result = [max(map(terminal.columns, text.splitlines())) for text in texts]
     assert max(result) <= widest and (columns == 60 or max(result) > 80)
 
@@ -217,7 +214,7 @@ def test_combining_characters_have_zero_width():
 
 
 def test_every_stage_in_json_has_only_the_requested_positions(capsys):
-    argv = ["walk", LONG, "--json", "--position", "333", "--model", "tiny", "--preset", "tiny"]
+    argv = ["walk", LONG, "--json", "--position", "333"]
     for name, stage in json.loads(run(capsys, *argv)[1])["stages"].items():
         letters = stage["axes"].split()
         assert stage["shape"][letters.index("T") - (len(letters) - len(stage["shape"]))] == 1, name

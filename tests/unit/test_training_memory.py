@@ -9,8 +9,9 @@ from engram_ref.backends.tape import NAMESPACE, Value, as_value, gradients
 from engram_ref.errors import InputError
 from engram_ref.model.parameters import initialise
 from engram_ref.model.transformer import forward
+from engram_ref.ops.namespace import NUMPY
 from engram_ref.training import memory
-from engram_ref.training.memory import bytes_of_step, check_step
+from engram_ref.training.memory import TEMPORARY, bytes_of_step, check_step, recorded_sizes
 from scripts.builders.small_models import MODELS
 
 SIZES = {"batch": (40, 25), "long": (1, 400), "both": (3, 150)}
@@ -32,10 +33,15 @@ def measured_peak(parameters, config, batch, tokens):
 @pytest.mark.parametrize("size", SIZES.values(), ids=list(SIZES))
 @pytest.mark.parametrize("name", MODELS)
 def test_stated_memory(name, size):
-    config = MODELS[name]
+    """Python's objects are not stated; they are as many as for one token. The results are in memory at the end of the
+    forward pass, so the statement is too high by at most the gradients and the temporary arrays.
+    """
+    config, (batch, tokens) = MODELS[name], size
     parameters = initialise(config, np.random.default_rng(1), np.float64)
     peak, stated = measured_peak(parameters, config, *size), bytes_of_step(parameters, config, *size)
-    assert 0.7 * stated <= peak <= 1.1 * stated, (peak / stated)
+    assert peak - measured_peak(parameters, config, 1, 1) <= stated - bytes_of_step(parameters, config, 1, 1)
+    largest = batch * max(recorded_sizes(parameters, config, tokens, NUMPY))
+    assert stated <= peak + sum(array.nbytes for array in parameters.values()) + TEMPORARY * largest
 
 
 def test_a_step_that_does_not_fit_is_refused_before_it_runs(monkeypatch):

@@ -91,6 +91,5 @@ def vjp_of(op: str) -> Callable[..., tuple]:
     name = f"{op}_vjp"
     vjp.__name__, vjp.__qualname__, vjp.__doc__ = name, f"Small.{name}", f"Torch version of ops.{name}, by autograd."
     of_numpy, own = inspect.signature(getattr(NUMPY, name)), inspect.signature(vjp)
-    vjp.__signature__ = of_numpy.replace(                                           # type: ignore[attr-defined]
-        parameters=[own.parameters["self"], *of_numpy.parameters.values()])
+    vjp.__signature__ = of_numpy.replace(parameters=[own.parameters["self"], *of_numpy.parameters.values()])
     return vjp

@@ -20,7 +20,7 @@ class StraightThrough(torch.autograd.Function):
         return rounded.clone()
 
     @staticmethod
-    def backward(ctx: Any, upstream: torch.Tensor) -> tuple:        # type: ignore[override]
+    def backward(ctx: Any, upstream: torch.Tensor) -> tuple:
         """Return upstream for the tensor that was rounded."""
         return upstream, None
 

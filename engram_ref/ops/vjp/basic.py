@@ -1,11 +1,6 @@
 """Gradients of the basic array operations.
 
-A vector-Jacobian product (VJP) receives the gradient of the loss with respect to an op's result, `upstream`, and the
-inputs of the op. It returns the gradient with respect to each input, None for inputs without one:
-
-    d loss / d x = sum over results y of  upstream[y] * dy / dx
-
-Where an input was broadcast, its gradient is summed over the axes along which it was repeated.
+If an input was broadcast, its gradient is summed over the axes along which it was repeated.
 """
 
 import itertools
