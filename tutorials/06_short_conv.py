@@ -34,9 +34,10 @@ import dataclasses
 import matplotlib.pyplot as plt
 import numpy as np
 
-from engram_ref import Addressing, Trace, engram, ops, preset, residual
+from engram_ref import Addressing, Trace, engram, load_trained, ops, preset, residual
 from engram_ref.model.engram import start_state
 from engram_ref.model.engram_parameters import initialise, shapes
+from engram_ref.model.transformer import forward
 
 rng = np.random.default_rng(6)
 config = preset("tiny")
@@ -209,6 +210,25 @@ fig.set_label("Against the gate from 1e-6 to 1: the gated value grows in proport
 # never gives a gate below 0.0008, where a quarter remains; the paper's plain sigmoid can get closer to 0 and suppress
 # the input. No source discusses this effect. It follows from the equations, and a port that "fixes" it will not match
 # the reference.
+#
+# The same in the small trained model that ships with the package: the sizes of the gated value and of the convolution
+# branch at every token of a text, and how they change with the gate.
+
+# %%
+trained, text = load_trained(), Trace()
+words = trained.vocabulary.encode("And the children of Israel did evil in the sight of the LORD")
+forward(trained.parameters, words, trained.model, addressing=trained.addressing, trace=text)
+stages = {name: text[f"layers.1.engram.{name}"][0, :, 0] for name in ("gate", "gated", "conv")}
+sizes = {name: np.sqrt((stages[name] ** 2).mean(axis=-1)) for name in ("gated", "conv")}
+for open_or_shut, chosen in (("above 0.5", stages["gate"] > 0.5), ("below 0.05", stages["gate"] < 0.05)):
+    means = {name: x[chosen].mean() for name, x in sizes.items()}
+    print(f"gate {open_or_shut:10}  gated value {means['gated']:.2f}  convolution branch {means['conv']:.2f}")
+shut, opened = stages["gate"] < 0.05, stages["gate"] > 0.5
+assert sizes["gated"][opened].mean() > 10 * sizes["gated"][shut].mean()
+assert sizes["conv"][shut].mean() > 0.5 * sizes["conv"][opened].mean()
+
+# %% [markdown]
+# Where its gates are shut, the convolution branch still adds a vector that is as large as where they are open.
 #
 # ## Zero initialisation
 #

@@ -13,7 +13,8 @@ from engram_ref.cli.train_progress import RECENT, Run, finding, kinds_of
 from engram_ref.cli.walk_figure import INK, ORDER_COLOURS, QUIET
 
 STYLES = {"engram": {"color": ORDER_COLOURS[0], "linestyle": "-", "marker": "o"},
-          "control": {"color": ORDER_COLOURS[1], "linestyle": "--", "marker": "s"}}
+          "control": {"color": ORDER_COLOURS[1], "linestyle": "--", "marker": "s", "markerfacecolor": "none",
+                      "markersize": 8}}
 APART = 0.05            # smallest distance of two labels, as a fraction of the axis
 
 
@@ -36,17 +37,17 @@ def figure_svg(runs: Mapping[str, Run]) -> bytes:
 
 
 def draw_steps(axes: Axes, runs: Mapping[str, Run]) -> None:
-    """Draw the loss of each step as a thin line, the mean of the last steps as a thick one, and the held-out loss."""
+    """Draw the loss of each step as a thin line, the mean around it as a thick one, and the held-out loss."""
     ends = {}
     for name, run in runs.items():
         style, tokens = STYLES[name], run.tokens / run.config.steps / 1000
         x = np.array([step.progress.step for step in run.steps]) * tokens
         y = np.array([step.progress.loss for step in run.steps])
-        means = [y[max(0, i - RECENT) : i].mean() for i in range(1, len(y) + 1)]
+        means = [y[max(0, i - RECENT // 2) : i + RECENT // 2 + 1].mean() for i in range(len(y))]
         axes.plot(x, y, color=style["color"], linewidth=0.6, alpha=0.4)
         axes.plot(x, means, color=style["color"], linestyle=style["linestyle"], linewidth=1.8)
         end = run.tokens / 1000, run.finished.held_out.loss
-        axes.plot(*end, color=style["color"], marker=style["marker"], clip_on=False)
+        axes.plot(*end, **style, clip_on=False)
         ends[name] = end
     low, high = axes.get_ylim()
     label_at = None
@@ -55,7 +56,7 @@ def draw_steps(axes: Axes, runs: Mapping[str, Run]) -> None:
         axes.annotate(f"{y:.3f} {runs[name].label}", (x, label_at),
                       xytext=(8, 0), textcoords="offset points", va="center", color=STYLES[name]["color"],
                       annotation_clip=False)
-    axes.set_xlabel(f"thousands of tokens; thin: each step, thick: mean of {RECENT}, marks: held out", color=QUIET)
+    axes.set_xlabel(f"thousands of tokens; thin: each step, thick: mean of {RECENT + 1}, marks: held out", color=QUIET)
     axes.set_ylabel("loss, nats per token", color=INK)
 
 

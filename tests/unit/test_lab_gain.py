@@ -7,11 +7,11 @@ from engram_ref.lab.memory import EARLY, ENGRAM, MOE, planned
 from engram_ref.lab.runs import trainer_of
 from engram_ref.training.evaluation import held_out, summarised
 
-MARGIN = 0.1        # nats; TODO
+MARGIN = 0.1        # nats; half of the difference in the first pilot run, with seed 100
 
 
 def loss_of(config):
-    run = planned(config, "world", (EARLY,), seed=100)
+    run = planned(config, "world", (EARLY,), seed=101)
     trainer = trainer_of(run, "numba")
     while trainer.done < EARLY:
         trainer.step()

@@ -93,10 +93,10 @@ def test_recall_counts_first_tokens_and_every_token_of_a_copy():
 
 def test_facts_have_as_many_values_as_their_chance_assumes():
     from engram_ref.lab.memory import FACT_CHANCE
-    from engram_ref.training.world import SENTENCES, World
+    from engram_ref.training.world import CLAUSES, World
 
     facts = World(0).facts
-    assert {len({value for (_, of), value in facts.items() if of == a}) for a in SENTENCES} == {1 / FACT_CHANCE}
+    assert {len({value for (_, of), value in facts.items() if of == a}) for a in CLAUSES} == {1 / FACT_CHANCE}
 
 
 def ngrams(batches, canonical, n):
@@ -209,7 +209,7 @@ def test_rows_of_another_text(trainer, corpus):
     ids = corpus.batch(1, 4, 20).ids
     plain, found = rows(type(trainer.addressing), trainer, ids), rows(OtherText, trainer, ids)
     np.testing.assert_array_equal(found, plain[[1, 2, 3, 0]])
-    assert (found != plain).mean() > 0.9
+    assert (found != plain).any(axis=(1, 2)).all()
     with pytest.raises(InputError, match="at least two texts"):
         rows(OtherText, trainer, ids[:1])
 

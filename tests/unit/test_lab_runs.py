@@ -175,6 +175,17 @@ def test_bad_arguments_are_one_line(arguments, capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
+@pytest.mark.parametrize("outcome, code", [({"evaluations": [{"loss": 1.5}], "seconds": 2}, 0),
+                                           (InputError("loss", "finite values", "NaN"), 2)], ids=["result", "error"])
+def test_the_command_reports_every_run(monkeypatch, tmp_path, capsys, outcome, code):
+    monkeypatch.setattr(lab, "RESULTS", tmp_path)
+    monkeypatch.setattr(lab, "commit_of", lambda path: path.name)
+    monkeypatch.setattr(lab, "perform_all", lambda experiment, runs, *_: ((run, outcome) for run in runs))
+    assert lab.main(["memory", "--only", "kjv-*-moe-1*"]) == code
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 3 and all(("1.5" if code == 0 else "NaN") in line for line in lines)
+
+
 def test_criteria_must_be_committed(tmp_path):
     with pytest.raises(InputError, match="commit the criteria"):
         lab.commit_of(tmp_path / "memory.py")

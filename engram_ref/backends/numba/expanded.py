@@ -87,20 +87,23 @@ def _softmax(scores, allowed, start, stop):
     rows, ones = scores.reshape(scores.size // max(S, 1), S), np.ones(S, scores.dtype)
     lowest, best = scores.dtype.type(-np.inf), np.empty(LANES, scores.dtype)
     for i in range(start, stop):
-        row, mask = rows[i], allowed[i % T]
-        for s in range(S):
+        row, mask, end = rows[i], allowed[i % T], S
+        while end > 1 and not mask[end - 1]:
+            end -= 1
+        for s in range(end):
             row[s] = row[s] if mask[s] else lowest
         # Compute the maximum in lanes, since the compiler does not vectorise a single one
         best[:] = lowest
-        for first in range(0, S - LANES + 1, LANES):
+        for first in range(0, end - LANES + 1, LANES):
             for lane in range(LANES):
                 best[lane] = max(best[lane], row[first + lane])
         largest = best.max()
-        for s in range(S - S % LANES, S):
+        for s in range(end - end % LANES, end):
             largest = max(largest, row[s])
         # Exponentiate and normalise
-        for s in range(S):
+        for s in range(end):
             row[s] = exp_negative(row[s] - largest)
-        factor = scores.dtype.type(1) / dot(row, 0, ones, 0, S)
-        for s in range(S):
+        factor = scores.dtype.type(1) / dot(row, 0, ones, 0, end)
+        for s in range(end):
             row[s] *= factor
+        row[end:] = 0 * factor          # NaN if no position is allowed

@@ -18,6 +18,8 @@ def summed(gradient: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     >>> summed(np.ones((2, 3)), (3,))
     array([2., 2., 2.])
     """
+    if gradient.shape == shape:
+        return gradient
     gradient = gradient.sum(axis=tuple(range(gradient.ndim - len(shape))))
     repeated = tuple(i for i, n in enumerate(shape) if n == 1 and gradient.shape[i] != 1)
     return gradient.sum(axis=repeated, keepdims=True)

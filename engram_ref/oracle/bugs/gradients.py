@@ -195,7 +195,6 @@ CHANGES = {
     "gain-vjp-unnormalised": {"rms_norm_vjp": gain_without_r},
     "gain-vjp-last-token": {"rms_norm_vjp": gain_of_the_last_token},
     "inverse-rms-vjp-power-2": {"inverse_rms_vjp": power_2},
-
     "root-vjp-no-slope": both_roots(lambda original, upstream, s: (upstream,)),
     "clamp-vjp-slope": both_roots(slope_in_the_clamp),
     "sigmoid-vjp-one-factor": {"sigmoid_vjp": lambda original, upstream, x: (upstream * original.__self__.sigmoid(x),)},
@@ -206,19 +205,16 @@ CHANGES = {
     "score-vjp-key-norm-constant": {"factored_score_vjp": norm_is_constant(1)},
     "value-vjp-one-branch": {"apply_gate_vjp": part(1, lambda right, upstream, alpha, value: (
         alpha[:, :, 0, None] * upstream[:, :, 0]))},
-
     "conv-vjp-weight-reversed": {"short_conv_vjp": part(1, lambda right, *rest: right[..., ::-1])},
     "conv-vjp-earlier-outputs": {"short_conv_vjp": from_earlier_outputs},
     "conv-vjp-taps-constant": {"short_conv_vjp": part(3, zeros)},
     "silu-vjp-no-product": {"silu_vjp": lambda original, upstream, x: (upstream * original.__self__.sigmoid(x),)},
     "conv-vjp-silu-missing": {"conv_silu_vjp": lambda original, *arguments: original.__self__.short_conv_vjp(
         *arguments)},
-
     "scatter-overwrites": {"gather_vjp": overwritten, "embed_vjp": overwritten},
     "weight-vjp-transposed": {"linear_vjp": part(1, lambda right, *rest: right.T.reshape(right.shape))},
     "rounding-vjp-zero": {"round_bf16_vjp": part(0, zeros), "requantise_vjp": part(0, zeros)},
     "bias-vjp-last-token": {"linear_vjp": part(2, bias_of_the_last_token)},
-
     "softmax-vjp-no-sum": {"softmax_vjp": lambda original, upstream, scores, allowed: (
         upstream * original.__self__.softmax(scores, allowed), None)},
     "softmax-vjp-unmasked": {"softmax_vjp": lambda original, upstream, scores, allowed: original(upstream, scores)},
@@ -227,7 +223,6 @@ CHANGES = {
     "shared-key-vjp-one-head": {"einsum_vjp": first_head_only},
     "up-projection-vjp-no-keys": no_gradient_of("anr"),
     "up-projection-vjp-no-values": no_gradient_of("avr"),
-
     "weights-vjp-total-constant": {"expert_weights_vjp": part(0, constant_total)},
     "weights-vjp-unchosen": {"expert_weights_vjp": part(0, total_of_all)},
     "weights-vjp-sorted": {"expert_weights_vjp": in_order_of_index},
@@ -237,14 +232,12 @@ CHANGES = {
     "sqrt-softplus-vjp-no-root": {"sqrt_softplus_vjp": lambda original, upstream, z: (
         upstream * original.__self__.sigmoid(z),)},
     "balance-vjp-total-constant": {"balance_loss_vjp": part(0, constant_shares)},
-
     "sinkhorn-vjp-last-step": {"sinkhorn_vjp": last_half_step},
     "sinkhorn-vjp-first-step": {"sinkhorn_vjp": first_half_step},
     "sinkhorn-vjp-no-exp": {"sinkhorn_vjp": of_logarithms},
     "normalise-vjp-no-sum": {"log_normalise_vjp": lambda original, upstream, *rest: (upstream, None)},
     "expand-vjp-one-branch": {"expand_vjp": first_branch},
     "merge-vjp-undivided": {"merge_branches_vjp": lambda original, upstream, X, form: original(upstream, X, "sum")},
-
     "cross-entropy-vjp-sum": {"cross_entropy_vjp": lambda original, upstream, *rest: original(
         np.ones_like(upstream), *rest)},
     "cross-entropy-vjp-no-one": {"cross_entropy_vjp": lambda original, upstream, logits, targets: (
