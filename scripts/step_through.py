@@ -5,7 +5,7 @@ Run it, or step through it in a debugger to inspect every array:
     python scripts/step_through.py
     python -m pdb scripts/step_through.py
 
-It computes the same arrays as the module `engram_ref.engram` with the preset tiny and random weights, but composites are
+It computes the same arrays as the module `engram_ref.engram` with the preset tiny and random weights, with composites
 written out as single ops.
 """
 

@@ -112,7 +112,7 @@ def test_the_first_lines_state_model_and_training(capsys, walked):
         assert text in out
 
 
-def test_a_checkpoint_with_experts_and_branches_shows_their_pages(capsys, written):
+def test_a_checkpoint_with_experts_and_branches_shows_their_pages(capsys, written, tmp_path):
     config = training_preset("seconds")
     model = replace(config.model, engram=replace(config.model.engram, n_branches=4),
                     backbone=replace(config.model.backbone, hyper=HyperConfig()))
@@ -125,6 +125,9 @@ def test_a_checkpoint_with_experts_and_branches_shows_their_pages(capsys, writte
     stages = json.loads(run(capsys, "walk", "--checkpoint", folder, "the horse", "--json")[1])["stages"]
     assert all(f"{e}: " in out for token in stages["experts.experts"]["values"] for e in token)
     assert np.shape(stages["attn_branches.branch_residual"]["values"])[1:] == (4, 4)
+    run(capsys, "walk", "--checkpoint", folder, "the horse", "--plot", str(tmp_path / "walk.svg"))
+    figure = (tmp_path / "walk.svg").read_text(encoding="utf-8")
+    assert all(f">{np.mean(gates):.2f}<" in figure for gates in stages["gate"]["values"])
 
 
 def test_a_checkpoint_without_engram_exits_2(capsys, written):
