@@ -86,7 +86,8 @@ for name, config in models.items():
     trainers[name] = trainer = Trainer(config, corpus, numba)
     losses[name] = [trainer.step().loss for _ in range(config.steps)]
 for step in (1, 25, 50, 100):
-    print(f"step {step:3}:", ", ".join(f"{name} {np.mean(x[max(step - 10, 0) : step]):.2f}" for name, x in losses.items()))
+    means = (f"{name} {np.mean(x[max(step - 10, 0) : step]):.2f}" for name, x in losses.items())
+    print(f"step {step:3}:", ", ".join(means))
 
 # %% [markdown]
 # The loss is in nats per token. A model that considers all tokens equally likely has $\ln 1024 = 6.9$. On text that
@@ -97,7 +98,8 @@ results = {}
 for name, trainer in trainers.items():
     texts = held_out(corpus, length=64, batches=8)
     results[name] = summarised(predictions(trainer.parameters, trainer.model, trainer.addressing, texts, numba))
-    print(f"{name:12} {results[name].loss:.2f} ", *(f"{kind} {x:.2f}" for kind, x in results[name].by_kind.items()))
+    kinds = (f"{kind} {x:.2f}" for kind, x in results[name].by_kind.items())
+    print(f"{name:12} {results[name].loss:.2f} ", *kinds)
 gain = results["without"].loss - results["with Engram"].loss
 assert gain > 0.1 and np.isclose(losses["without"][0], np.log(1024), atol=0.3)
 
