@@ -32,7 +32,7 @@ from engram_ref.training.world import TRADES
 
 LONG, SHORT, EARLY, GRID = 2500, 500, 125, 250              # steps
 SEEDS, SHORT_SEEDS = (11, 12, 13, 14), (11, 12, 13)         # not used during development
-SECONDS, SLOWER = 0.12, 3           # expected per step; with four branches, steps take so many times as long
+SECONDS, SLOWER = 0.12, 3           # expected per step with one branch, and how much slower four are
 
 FACT_CHANCE = 1 / len(TRADES)       # every attribute of a person has as many values
 CONTEXT = ("look-up", "needle")     # answers that stand only in the context, as those of copies do
