@@ -18,7 +18,7 @@ from engram_ref.bench import timing
 from engram_ref.bench.case import OURS, Case, Comparison, compare, spread
 from engram_ref.bench.report import alt_text, cells, chart_svg, finding, notes, status_counts
 from engram_ref.bench.run import Progress, chosen_rows, measure, not_judged
-from engram_ref.bench.setting import Setting, cores, load_baselines
+from engram_ref.bench.setting import BASELINES, Setting, cores, load_baselines
 from engram_ref.bench.timing import can_reset, extra, interleaved
 from engram_ref.cli import terminal
 from engram_ref.cli.bench import lines
@@ -172,7 +172,7 @@ def test_a_quick_run_measures_every_row_without_judging(quick):
     assert [name for name in names if name not in CUDA_ROWS] == CPU_ROWS
     assert status_counts(quick)["met"] == status_counts(quick)["missed"] == 0 < status_counts(quick)["not judged"]
     goals = [asked["goal"] for row in quick["rows"] for asked in row["comparisons"] if asked["goal"] is not None]
-    assert len(goals) == (19 if quick["threading"]["threads"] == 2 else 17)
+    assert len(goals) == (22 if quick["threading"]["threads"] == 2 else 20)
 
 
 def test_result_has_every_field(quick):
@@ -190,10 +190,10 @@ def test_result_has_every_field(quick):
             assert asked["median"] is not None or asked["reason"]
 
 
-def test_every_row_but_import_has_a_limit(quick):
+def test_every_row_but_import_and_training_has_a_limit(quick):
     limits = {row["row"]: asked["against"] for row in quick["rows"] for asked in row["comparisons"]
               if asked["metric"] == "limit"}
-    assert set(CPU_ROWS) - {"import"} <= set(limits) and len(set(limits.values())) >= 8
+    assert set(CPU_ROWS) - {"import", "train"} <= set(limits) and len(set(limits.values())) >= 8
 
 
 @pytest.mark.parametrize("columns", [80, 120])
@@ -243,12 +243,14 @@ def test_torch_threads_are_set_and_restored():
     assert torch.get_num_threads() == before
 
 
-def test_baselines_do_not_import_this_package():
-    tree = ast.parse(Path(load_baselines().__file__).read_text(encoding="utf-8"))
+@pytest.mark.parametrize("name, others", [
+    ("baselines", {"ctypes", "subprocess", "tempfile", "pathlib", "numpy"}), ("train_baseline", set())])
+def test_baselines_do_not_import_this_package(name, others):
+    (path,) = (folder / f"{name}.py" for folder in BASELINES if (folder / f"{name}.py").is_file())
+    tree = ast.parse(path.read_text(encoding="utf-8"))
     imported = {alias.name for node in ast.walk(tree) if isinstance(node, ast.Import) for alias in node.names}
     imported |= {node.module for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    allowed = {"ctypes", "subprocess", "tempfile", "pathlib", "numpy", "torch"}
-    assert {name.split(".")[0] for name in imported} == allowed
+    assert {name.split(".")[0] for name in imported} == {"torch"} | others
 
 
 # The chart ---------------------------------------------------------------------------------------------
