@@ -206,8 +206,9 @@ def test_a_folder_that_cannot_be_created_and_a_loss_that_is_not_finite(corpus):
     assert [path.name for path in checkpoints("out")] == ["step-000000"]
 
 
-def test_a_killed_process_is_an_error(corpus):
-    jobs = {"engram": Job(TINY, corpus, "numpy", None, False)}
+def test_a_killed_process_is_an_error_and_ends_the_other(corpus):
+    jobs = {name: Job(dataclasses.replace(config, steps=10**6), corpus, "numpy", None, False)
+            for name, config in BOTH.items()}
     with contextlib.closing(train_all(jobs)) as reports, pytest.raises(InputError, match="exit code -9"):
         assert isinstance(next(reports)[1], Started)
         os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
