@@ -206,8 +206,9 @@ def test_a_folder_that_cannot_be_created_and_a_loss_that_is_not_finite(corpus):
     assert [path.name for path in checkpoints("out")] == ["step-000000"]
 
 
-def test_a_killed_process_is_an_error(corpus):
-    jobs = {"engram": Job(TINY, corpus, "numpy", None, False)}
+def test_a_killed_process_is_an_error_and_ends_the_other(corpus):
+    jobs = {name: Job(dataclasses.replace(config, steps=10**6), corpus, "numpy", None, False)
+            for name, config in BOTH.items()}
     with contextlib.closing(train_all(jobs)) as reports, pytest.raises(InputError, match="exit code -9"):
         assert isinstance(next(reports)[1], Started)
         os.kill(multiprocessing.active_children()[0].pid, signal.SIGKILL)
@@ -226,6 +227,12 @@ sys.exit(main())
 """
 
 
+def ignores_interrupts(pid):
+    """True if a process blocks or ignores Ctrl-C, so that it cannot print a traceback before it is ended."""
+    status = dict(line.split(":\t") for line in Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines())
+    return bool((int(status["SigBlk"], 16) | int(status["SigIgn"], 16)) >> (signal.SIGINT - 1) & 1)
+
+
 @pytest.mark.parametrize(("sent", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -signal.SIGKILL)])
 def test_an_interrupted_run_leaves_no_process(sent, code):
     """The processes hold standard error open, so its end shows that all have ended."""
@@ -233,6 +240,9 @@ def test_an_interrupted_run_leaves_no_process(sent, code):
                                text=True, start_new_session=True)
     while ": step 1," not in process.stderr.readline():
         assert process.poll() is None
+    if (children := Path(f"/proc/{process.pid}/task/{process.pid}/children")).exists():
+        pids = children.read_text(encoding="ascii").split()
+        assert len(pids) >= 1 and all(map(ignores_interrupts, pids))
     os.killpg(process.pid, sent) if sent == signal.SIGINT else process.kill()   # Ctrl-C reaches every process
     out, err = process.communicate(timeout=60)
     assert (process.returncode, out) == (code, "") and "Traceback" not in err
