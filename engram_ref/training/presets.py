@@ -65,7 +65,7 @@ _ENGRAM = EngramConfig(
 
 _BACKBONE = BackboneConfig(
     n_layers=3, n_dense_layers=0, hidden_size=64, vocab_size=1024, intermediate_size=192,
-    attention=AttentionConfig(4, 16, 8, 16, 32, None, 1e-6),
+    attention=AttentionConfig(4, 16, 16, 16, 32, None, 1e-6, rope_theta=100.0),     # for texts of about 100 tokens
     experts=ExpertsConfig(18, 2, 0, 48), hyper=None, rms_norm_eps=1e-6)
 
 _DESK = ModelConfig("desk", "this project", _BACKBONE, _ENGRAM)
