@@ -5,7 +5,6 @@ import json
 import os
 import statistics
 import xml.etree.ElementTree as ElementTree
-from pathlib import Path
 
 import numpy as np
 import pytest

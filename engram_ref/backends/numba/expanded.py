@@ -13,6 +13,7 @@ from engram_ref.backends.numba.gradients import softmaxes
 from engram_ref.backends.numba.vectors.exp import exp_negative
 from engram_ref.backends.numba.vectors.sums import dot
 from engram_ref.checks import check_shapes
+from engram_ref.ops.record import Record, ignore
 
 LANES = 16      # maxima
 
@@ -44,9 +45,9 @@ def probabilities(query: np.ndarray, key: np.ndarray, allowed: np.ndarray, p: np
     over_tokens(lambda a, b: _softmax(p, allowed, a, b), p.shape[0] * p.shape[1], p.nbytes)
 
 
-def attend(q_nope: np.ndarray, q_pe: np.ndarray, c_kv: np.ndarray, k_pe: np.ndarray, w_uk: np.ndarray,
-           w_uv: np.ndarray, allowed: np.ndarray, scale: float) -> tuple[np.ndarray, np.ndarray]:
-    """Return the result [B, T, A, dv] and the attention weights [B, A, T, S]."""
+def attend_expanded(q_nope: np.ndarray, q_pe: np.ndarray, c_kv: np.ndarray, k_pe: np.ndarray, w_uk: np.ndarray,
+                    w_uv: np.ndarray, allowed: np.ndarray, scale: float, record: Record = ignore) -> np.ndarray:
+    """Fast version of ops.attend_expanded."""
     query, key = scale * by_head(q_nope, q_pe), by_head(project(c_kv, w_uk), k_pe)
     value = project(c_kv, w_uv).transpose(0, 2, 1, 3)
     (B, A, T, _), S = query.shape, key.shape[2]
@@ -56,12 +57,14 @@ def attend(q_nope: np.ndarray, q_pe: np.ndarray, c_kv: np.ndarray, k_pe: np.ndar
     for b in range(B):
         probabilities(query[b], key[b], allowed[b], p[b])
         np.matmul(p[b], value[b], out=y[b])
-    return y.transpose(0, 2, 1, 3), p
+    record("attention_weights", p)
+    return y.transpose(0, 2, 1, 3)
 
 
-def attend_vjp(upstream: np.ndarray, q_nope: np.ndarray, q_pe: np.ndarray, c_kv: np.ndarray, k_pe: np.ndarray,
-               w_uk: np.ndarray, w_uv: np.ndarray, allowed: np.ndarray, scale: float) -> tuple:
-    """Return the gradients of the six arrays: upstream [B, T, A, dv]."""
+def attend_expanded_vjp(upstream: np.ndarray, q_nope: np.ndarray, q_pe: np.ndarray, c_kv: np.ndarray,
+                        k_pe: np.ndarray, w_uk: np.ndarray, w_uv: np.ndarray, allowed: np.ndarray, scale: float,
+                        record: Record = ignore) -> tuple:
+    """Return the gradients of the first six inputs of attend_expanded: upstream [B, T, A, dv]."""
     query, key = scale * by_head(q_nope, q_pe), by_head(project(c_kv, w_uk), k_pe)
     value, of_y = (x.transpose(0, 2, 1, 3) for x in (project(c_kv, w_uv), upstream))
     (B, A, T, _), S, dn = query.shape, key.shape[2], q_nope.shape[3]
@@ -77,7 +80,7 @@ def attend_vjp(upstream: np.ndarray, q_nope: np.ndarray, q_pe: np.ndarray, c_kv:
     from_values, of_w_uv = project_vjp(of_value, c_kv, w_uv)
     of_query = scale * of_query.transpose(0, 2, 1, 3)
     return (of_query[..., :dn], of_query[..., dn:], from_keys + from_values, of_key[..., dn:].sum(axis=1),
-            of_w_uk, of_w_uv)
+            of_w_uk, of_w_uv, None, None, None)
 
 
 @jit

@@ -36,8 +36,8 @@ def by_expert(chosen: np.ndarray, E: int) -> tuple[np.ndarray, list[tuple[int, s
     return np.argsort(chosen.reshape(-1), kind="stable"), parts
 
 
-def routed_vjp(upstream: np.ndarray, parameters: Parameters, x: np.ndarray, chosen: np.ndarray,
-               weights: np.ndarray) -> tuple:
+def routed_grouped_vjp(upstream: np.ndarray, parameters: Parameters, x: np.ndarray, chosen: np.ndarray,
+                       weights: np.ndarray) -> tuple:
     """Fast version of ops.routed_grouped_vjp.
 
     With h = silu(W1 x) * W3 x and t = W2^T upstream of a slot, its weight w has the gradient <t, h>, and h has w t.

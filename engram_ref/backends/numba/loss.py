@@ -29,8 +29,8 @@ def cross_entropy(logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
     return losses.reshape(targets.shape)
 
 
-def cross_entropy_vjp(upstream: np.ndarray, logits: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Return the gradient of the logits."""
+def cross_entropy_vjp(upstream: np.ndarray, logits: np.ndarray, targets: np.ndarray) -> tuple:
+    """Fast version of ops.cross_entropy_vjp: a few rows at a time."""
     V, found = logits.shape[-1], np.empty(logits.shape, logits.dtype)
     given, flat, written, wanted = logits.reshape(-1, V), upstream.reshape(-1, 1), found.reshape(-1, V), targets.ravel()
     step = max(ELEMENTS // V, 1)
@@ -40,7 +40,7 @@ def cross_entropy_vjp(upstream: np.ndarray, logits: np.ndarray, targets: np.ndar
         np.exp(p, out=p)
         p *= flat[rows] / p.sum(axis=-1, keepdims=True)
     written[np.arange(len(wanted)), wanted] -= flat[:, 0]
-    return found
+    return found, None
 
 
 @jit

@@ -4,7 +4,6 @@ Ops without a kernel are inherited. `Fused` computes everything between two matr
 """
 
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 from numpy.typing import DTypeLike
@@ -70,9 +69,13 @@ class Steps(Small):
     products and softmax."""
 
     __slots__ = ()
+    attend_expanded = staticmethod(expanded.attend_expanded)
+    attend_expanded_vjp = staticmethod(expanded.attend_expanded_vjp)      # a tape records attention as one op
     conv_silu = staticmethod(conv.conv_silu)
+    cross_entropy_vjp = staticmethod(loss.cross_entropy_vjp)
     factored_score = staticmethod(gate.factored_score)
     rms_norm = staticmethod(norm.rms_norm)
+    routed_grouped_vjp = staticmethod(experts.routed_grouped_vjp)
     silu = staticmethod(conv.silu)
     swiglu = staticmethod(experts.swiglu)
 
@@ -80,18 +83,6 @@ class Steps(Small):
     def small(self) -> Small:
         """The namespace in which no op bypasses another."""
         return SMALL
-
-    def attend_expanded(self, q_nope: np.ndarray, q_pe: np.ndarray, c_kv: np.ndarray, k_pe: np.ndarray,
-                        w_uk: np.ndarray, w_uv: np.ndarray, allowed: np.ndarray, scale: float,
-                        record: Record = ignore) -> np.ndarray:
-        """Fast version of ops.attend_expanded: computes matrix products, text by text."""
-        result, weights = expanded.attend(q_nope, q_pe, c_kv, k_pe, w_uk, w_uv, allowed, scale)
-        record("attention_weights", weights)
-        return result                                                                      # [B, T, A, dv]
-
-    def attend_expanded_vjp(self, upstream: np.ndarray, *arguments: Any) -> tuple:
-        """Gradients of attend_expanded as a whole; with this method, a tape records it as one op."""
-        return (*expanded.attend_vjp(upstream, *arguments[:8]), None, None, None)
 
     def attend_absorbed(self, q_nope: np.ndarray, q_pe: np.ndarray, c_kv: np.ndarray, k_pe: np.ndarray,
                         w_uk: np.ndarray, w_uv: np.ndarray, allowed: np.ndarray, scale: float,
@@ -106,15 +97,6 @@ class Steps(Small):
         context = (flat(weights) @ c_kv).reshape(B, A, T, c_kv.shape[2])               # [B, A, T, r]
         return np.matmul(context, w_uv.swapaxes(1, 2)).transpose(0, 2, 1, 3)               # [B, T, A, dv]
 
-
-    def routed_grouped_vjp(self, upstream: np.ndarray, parameters: Parameters, x: np.ndarray, chosen: np.ndarray,
-                           weights: np.ndarray) -> tuple:
-        """Fast version of ops.routed_grouped_vjp: sorts the tokens by expert once."""
-        return experts.routed_vjp(upstream, parameters, x, chosen, weights)
-
-    def cross_entropy_vjp(self, upstream: np.ndarray, logits: np.ndarray, targets: np.ndarray) -> tuple:
-        """Fast version of ops.cross_entropy_vjp: a few rows at a time."""
-        return loss.cross_entropy_vjp(upstream, logits, targets), None
 
     def einsum(self, axes: str, *arrays: np.ndarray) -> np.ndarray:
         """Fast version of ops.einsum: computes matrix products where the axes allow it."""
