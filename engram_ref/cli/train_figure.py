@@ -67,7 +67,7 @@ def draw_kinds(axes: Axes, runs: Mapping[str, Run], kinds: list[str]) -> None:
     if len(runs) > 1:
         axes.hlines(rows, *losses.values(), color=QUIET, linewidth=1.0)
     for name, values in losses.items():
-        axes.plot(values, rows, **{**STYLES[name], "linestyle": "none"}, label=runs[name].label)
+        axes.plot(values, rows, **{**STYLES[name], "linestyle": "none"}, clip_on=False)
     axes.set_yticks(rows, kinds)
     axes.set_ylim(len(kinds) - 0.5, -0.5)
     axes.set_xlim(left=0)
