@@ -96,7 +96,7 @@ def test_the_readme_says_what_the_default_sentence_shows(capsys):
     for page in ("README.md", "docs/index.md"):
         text = " ".join((ROOT / page).read_text(encoding="utf-8").split())
         assert claim in text and TRAINED_TEXT in text
-    assert sum(gates > 0.5) == 4 and gates[of] > 0.5
+    assert sum(gates > 0.5) >= 4 and gates[of] > 0.5
     assert max(gate for token, gate in zip(tokens, gates, strict=True) if token["text"] in (" hosts", " Israel")) < 0.1
     assert shown_gates(capsys, "The computer sends a message to the server every morning")[1].max() < 0.5
 
