@@ -29,6 +29,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 
 from engram_ref.backends import load
+from engram_ref.lab.controls import OneRow
 from engram_ref.model.accounting import summarise
 from engram_ref.training import checkpoint
 from engram_ref.training.corpus import KINDS, load_corpus
@@ -110,8 +111,8 @@ for (name, x), colour, line in zip(losses.items(), ("C0", "C1"), ("-", "--"), st
     ax.plot(np.arange(10, len(x) + 1), smooth, color=colour, linestyle=line, label=name)
 ax.set(xlabel="step", ylabel="loss, nats per token", title="After a few dozen steps, the model with Engram is ahead")
 ax.legend(fontsize=8)
-fig.set_label("Training loss of both models, averaged over ten steps. Both fall from 6.9; after about step 40 the curve "
-              "of the model with Engram is below the other one, and stays there.")
+fig.set_label("Training loss of both models, averaged over ten steps. Both fall from 6.9; after about step 40 the "
+              "curve of the model with Engram is below the other one, and stays there.")
 tails = {name: np.mean(x[-30:]) for name, x in losses.items()}
 assert tails["with Engram"] < tails["without"] - 0.05
 
@@ -157,12 +158,10 @@ assert all(np.array_equal(trainer.parameters[name], x) for name, x in continued.
 # **1.** Is the gain due to the addresses, or to the extra computation? Let every n-gram read row 0, and train again.
 #
 # ??? tip "Hint"
-#     `Trainer.addressing` computes the rows. Replace it before the first step by an object of a subclass of `Addressing`
-#     whose `unchecked_rows` returns zeros.
+#     `Trainer.addressing` computes the rows. Before the first step, replace it by a subclass of `Addressing` whose
+#     `unchecked_rows` returns zeros.
 
 # %% tags=["answer"]
-from engram_ref.lab.controls import OneRow
-
 trainer = Trainer(preset, corpus, numba)
 trainer.addressing = OneRow(trainer.model.engram, corpus.vocabulary)
 one_row = [trainer.step().loss for _ in range(preset.steps)]

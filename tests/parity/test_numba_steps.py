@@ -29,7 +29,7 @@ def largest(x):
 
 
 def check(found, expected, roundings, size):
-    """Assert that the difference is at most that of so many roundings, relative to `size`."""
+    """Assert that the difference is at most this number of roundings, relative to `size`."""
     assert found.shape == expected.shape
     assert largest(found - expected) <= roundings * np.finfo(found.dtype).eps / 2 * size
 
