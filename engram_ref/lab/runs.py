@@ -1,7 +1,7 @@
 """Runs of an experiment: each is trained and measured once, writes one JSON file, and can be interrupted at any time.
 
-    RESULTS/world-2500-engram-11.json       the result; a run that has one is skipped
-    WORK/world-2500-engram-11/              checkpoint and measurements so far; removed when the result is written
+    RESULTS/world-3500-engram-11.json       the result; a run that has one is skipped
+    WORK/world-3500-engram-11/              checkpoint and measurements so far; removed when the result is written
 """
 
 import dataclasses

@@ -32,7 +32,7 @@ class TrainingConfig:
     batch: Count = 12                   # texts per step
     length: Count = 128                 # predicted tokens per text
     steps: Count = 125
-    init_std: Positive = 0.05           # of all random initial parameters, tables included
+    init_std: Positive = 0.1            # of all random initial parameters, tables included
     lr: Positive = 6e-3
     table_rate: Positive = TABLE_RATE   # learning rate of the tables, relative to lr
     weight_decay: NonNegative = 0.1     # of matrices; tables have none
@@ -79,8 +79,8 @@ _READABLE = replace(
 _PRESETS = {config.name: config for config in (
     _SECONDS,
     replace(_SECONDS, name="minutes", steps=2000),
-    TrainingConfig("readable", "kjv", 4096, _READABLE, batch=16, length=96, steps=800, lr=1e-2, gate_cost=0.05,
-                   memory_dropout=0.15),
+    TrainingConfig("readable", "kjv", 4096, _READABLE, batch=16, length=96, steps=800, init_std=0.05, lr=1e-2,
+                   gate_cost=0.05, memory_dropout=0.15),
 )}
 
 

@@ -96,7 +96,7 @@ class World:
         values = {"town": towns, "trade": TRADES, "animal": ANIMALS, "colour": COLOURS}
         self.facts = {(person, attribute): draws.one(values[attribute])
                       for person in self.people for attribute in CLAUSES}
-        self.passages = 4 * [self.fact_passage] + 8 * [self.look_up] + 5 * [self.copy] + 4 * [self.needles]
+        self.passages = 6 * [self.fact_passage] + 8 * [self.look_up] + 5 * [self.copy] + 4 * [self.needles]
 
     def passage(self, draws: Draws, told: set) -> list[Piece]:
         """Draw a passage, from line end to full stop; `told` contains the people of earlier ones and is extended."""

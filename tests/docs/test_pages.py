@@ -38,7 +38,7 @@ def test_every_file_and_module_that_a_page_names_exists(page):
     assert missing(page.read_text(encoding="utf-8")) == []
 
 
-@pytest.mark.parametrize("name", ["engram_ref/lab/", "engram_ref.trainings", "engram_ref.ops.gate.sigmoids",
+@pytest.mark.parametrize("name", ["engram_ref/labs/", "engram_ref.trainings", "engram_ref.ops.gate.sigmoids",
                                   "tests/mutant_*.py", "docs/papers"])
 def test_an_unknown_name_is_reported(name):
     assert missing(f"The folder `{name}` holds it.") == [name]

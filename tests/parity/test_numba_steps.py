@@ -79,6 +79,7 @@ def test_attention_and_its_gradient(name, dtype):
         check(g, by_name[of], roundings, size)
 
 
+@pytest.mark.filterwarnings("ignore:invalid value")           # of the definition
 def test_a_token_without_visible_positions_is_nan_as_in_the_definition():
     _, arrays, allowed = attention_inputs("texts", np.float64)
     allowed[1, 2] = False

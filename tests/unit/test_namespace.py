@@ -195,7 +195,7 @@ def test_fused_ops_run_without_a_trace_and_steps_with_one(name, monkeypatch):
 
 
 STEPS_OF_BACKEND = {
-    "numba": {"rms_norm", "silu", "apply_gate", "gather", "table_rows", "routed_grouped", "attend_expanded"},
+    "numba": {"rms_norm", "apply_gate", "gather", "table_rows", "routed_grouped", "attend_expanded"},
     "torch": {"inverse_rms", "sigmoid", "short_conv", "gather", "table_rows", "windows", "mix", "score"},
 }
 WITHOUT_A_TRACE = {"address", "address_layers", "stepper"}

@@ -17,6 +17,8 @@ import engram_ref
 from engram_ref import Addressing, EngramState, InputError, Trace, Vocabulary, backends, model_preset, preset
 from engram_ref.checks import Range
 from engram_ref.errors import check_name
+from engram_ref.lab.controls import OneRow, OtherText
+from engram_ref.lab.measures import Counts
 from engram_ref.layout import layout
 from engram_ref.model import declarations
 from engram_ref.model.accounting import BUDGETS, count, summarise
@@ -41,19 +43,25 @@ from engram_ref.testing import Divergence, PortCase
 from engram_ref.testing.schedules import Schedule
 from engram_ref.text.maps import KNOWN_VOCABULARIES
 from engram_ref.trace import Stopped
+from engram_ref.training.corpus import TextCorpus, WorldCorpus
+from engram_ref.training.evaluation import Evaluation, Prediction
 from engram_ref.training.groups import GroupedOptimiser
+from engram_ref.training.loop import Progress
 from engram_ref.training.optimisers import Adam, Muon
+from engram_ref.training.presets import training_preset
+from engram_ref.training.world import Piece
 from engram_ref.unicode import load_tables
 from tests.compare import Difference
 
 TOOLS = ("backends", "bench", "cli", "pytest_plugin", "__main__")
 HOLD_FUNCTIONS = ("Adapter", "Model", "Step", "Caches", "SnapshotStream", "RowStream", "ModuleStream", "ModelStream",
                   "StepStream", "Port", "Bug", "Candidate", "Comparison", "Reference", "Noise", "Setting",
-                  "AddressingOfOps", "Run", "Store", "Tensors", "Text", "Optimiser")
+                  "AddressingOfOps", "Run", "Store", "Tensors", "Text", "Optimiser", "Corpus", "Criterion", "Draws",
+                  "Experiment", "Stages", "Trainer", "World", "WorldCorpus")
 """Classes that are not pickled, because they hold functions, a namespace or a computation that has not ended: an
 adapter, the parts of a running model, the streams of golden cases, ports under test, bugs and what tries them."""
 
-TINY, MODEL = preset("tiny"), model_preset("tiny")
+TINY, MODEL, WORLD = preset("tiny"), model_preset("tiny"), WorldCorpus(400)
 
 
 def trained(optimiser):
@@ -131,6 +139,16 @@ OBJECTS = {
     "GroupedOptimiser": lambda: trained(GroupedOptimiser({"matrix": (Muon(0.1), ["w"])})),
     "Muon": lambda: trained(Muon(0.1)),
     "RowGradient": lambda: RowGradient(np.array([1]), np.ones((1, 2)), (3, 2)),
+    **{kind.__name__: lambda kind=kind: kind(TINY) for kind in (OneRow, OtherText)},
+    "Batch": lambda: WORLD.batch(0, 1, 2),
+    "Counts": lambda: Counts(np.array([3]), np.array([5]), np.ones(1)),
+    "Evaluation": lambda: Evaluation(1, 0.5, {"fact": 0.5}, {"fact": 1.0}, None),
+    "Piece": lambda: Piece(" a", 1),
+    "Prediction": lambda: Prediction(WORLD.batch(0, 1, 2), np.ones((1, 2)), np.zeros((1, 2), int), None),
+    "Progress": lambda: Progress(1, 0.5, {"fact": 0.5}, None, 1.5, 2.0),
+    "TextCorpus": lambda: TextCorpus("text", "a few words\n" * 40, 257),
+    "Trained": engram_ref.load_trained,
+    "TrainingConfig": lambda: training_preset("seconds"),
     "Schedule": lambda: Schedule(1, (("main", "feed", 1),)),
     "Stage": lambda: STAGES[0],
     "Stage of a case": lambda: golden_case().stages[0],
