@@ -91,8 +91,8 @@ for step in (1, 25, 50, 100):
     print(f"step {step:3}:", ", ".join(means))
 
 # %% [markdown]
-# The loss is in nats per token. A model that considers all tokens equally likely has $\ln 1024 = 6.9$. On text that
-# neither model has seen:
+# The loss is in nats per token. A model that considers all tokens equally likely has $\ln 1024 = 6.9$; a model with
+# random parameters starts slightly above. On text that neither model has seen:
 
 # %%
 results = {}
@@ -102,7 +102,7 @@ for name, trainer in trainers.items():
     kinds = (f"{kind} {x:.2f}" for kind, x in results[name].by_kind.items())
     print(f"{name:12} {results[name].loss:.2f} ", *kinds)
 gain = results["without"].loss - results["with Engram"].loss
-assert gain > 0.1 and np.isclose(losses["without"][0], np.log(1024), atol=0.3)
+assert gain > 0.1 and np.isclose(losses["without"][0], np.log(1024), atol=0.5)
 
 # %% tags=["fold"]
 fig, ax = plt.subplots(figsize=(6.2, 3.0))
@@ -111,8 +111,8 @@ for (name, x), colour, line in zip(losses.items(), ("C0", "C1"), ("-", "--"), st
     ax.plot(np.arange(10, len(x) + 1), smooth, color=colour, linestyle=line, label=name)
 ax.set(xlabel="step", ylabel="loss, nats per token", title="After a few dozen steps, the model with Engram is ahead")
 ax.legend(fontsize=8)
-fig.set_label("Training loss of both models, averaged over ten steps. Both fall from 6.9; after about step 40 the "
-              "curve of the model with Engram is below the other one, and stays there.")
+fig.set_label("Training loss of both models, averaged over ten steps. Both fall from "
+              "about 7; after about step 40 the curve of the model with Engram is below the other one, and stays there.")
 tails = {name: np.mean(x[-30:]) for name, x in losses.items()}
 assert tails["with Engram"] < tails["without"] - 0.05
 
