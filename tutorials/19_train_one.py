@@ -111,8 +111,8 @@ for (name, x), colour, line in zip(losses.items(), ("C0", "C1"), ("-", "--"), st
     ax.plot(np.arange(10, len(x) + 1), smooth, color=colour, linestyle=line, label=name)
 ax.set(xlabel="step", ylabel="loss, nats per token", title="After a few dozen steps, the model with Engram is ahead")
 ax.legend(fontsize=8)
-fig.set_label("Training loss of both models, averaged over ten steps. Both fall from "
-              "about 7; after about step 40 the curve of the model with Engram is below the other one, and stays there.")
+fig.set_label("Training loss of both models, averaged over ten steps. Both fall from about 7; after about step 40 the "
+              "curve of the model with Engram is below the other one, and stays there.")
 tails = {name: np.mean(x[-30:]) for name, x in losses.items()}
 assert tails["with Engram"] < tails["without"] - 0.05
 
