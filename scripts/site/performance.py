@@ -33,9 +33,9 @@ This page compares the speed of the Numba backend with plain implementations of 
 machine. All variants run alternately in one process. The tables show the median ratio over all rounds and its
 quartiles. Absolute times on a shared processor mean little, so every goal is a ratio.
 
-- **Baselines** are in `scripts/baselines.py` and `scripts/train_baseline.py` and use nothing from this package: the rows
-  as the authors' demo computes them, a C loop, and torch code as a competent user writes it. Tests check that they
-  return the same results.
+- **Baselines** are in `scripts/baselines.py` and `scripts/train_baseline.py` and use nothing from this package: the
+  rows as the authors' demo computes them, a C loop, and torch code as a competent user writes it. Tests check that
+  they return the same results.
 - **Limits** are measured in the same rounds: writing or copying the same number of bytes, reading the same number of
   random rows, the bare matrix product, one 64-bit divide per row.
 - **Without out=** means that no array is passed in for the result. The backend then reuses the memory of an earlier
