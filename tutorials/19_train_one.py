@@ -23,6 +23,7 @@
 
 # %%
 import tempfile
+import textwrap
 from dataclasses import replace
 
 import matplotlib.pyplot as plt
@@ -39,7 +40,8 @@ from engram_ref.training.presets import training_preset, without_engram
 
 corpus = load_corpus("world", vocab_size=1024)
 sample = corpus.batch(step=1, batch=1, length=255)
-print(corpus.vocabulary.tokenizer.decode(sample.ids[0].tolist()))
+text = corpus.vocabulary.tokenizer.decode(sample.ids[0].tolist())
+print(*(textwrap.fill(passage.strip(), 88) for passage in text.split("\n")), sep="\n")
 
 # %% [markdown]
 # Every token has a label that says what kind of answer it is, if it is one:
