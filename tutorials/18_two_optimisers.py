@@ -413,4 +413,4 @@ assert not newton_schulz(np.zeros((64, 40)), "hybrid").any()
 # bound, so for zeros nothing is divided by 0, and the update is 0.
 
 # %% [markdown]
-# The [next page](19_train_one.md) uses all of this: it trains a small model with Engram, and one without.
+# Next: [train one yourself](19_train_one.md), a small model with Engram and one without it.
