@@ -1,24 +1,22 @@
-"""Sinkhorn's normalisation and its gradient, LANES matrices at a time with all of their half-steps.
+"""Sinkhorn's normalisation and its gradient, one small matrix at a time with all of its half-steps.
 
-Fast versions of ops/branches.py and ops/vjp/branches.py, for the form without eps. Equal elements of the matrices of a
-block are adjacent, so that every step is computed with vectors. Dividing by sums needs no logarithm and no exponential,
-except for the first column sums. Where a sum is so small that underflow could matter, the matrix is computed again in
-logarithms, as the definition does.
+Fast versions of ops/branches.py and ops/vjp/branches.py, for the form without eps. Dividing by sums needs no logarithm
+and no exponential, except for the first column sums. Where a sum is so small that underflow could matter, the matrix is
+computed again in logarithms, as the definition does.
 """
 
 import numpy as np
 
 from engram_ref.backends.numba._threads import jit, over_tokens
-from engram_ref.backends.numba.vectors.exp import exp_negative
 
 SMALLEST_SUM = 1e-20        # numbers that underflow in float32 are smaller than this by a factor of 2^-59
-LANES = 16                  # matrices in a block
 
 
 def sinkhorn(logits: np.ndarray, iterations: int) -> np.ndarray:
     """Fast version of ops.sinkhorn with eps 0: float [..., M, M]."""
     flat, y = matrices(logits), np.empty(logits.shape, logits.dtype)
-    in_blocks(flat, flat, iterations, False, y.reshape(flat.shape))
+    written = y.reshape(flat.shape)
+    over_tokens(lambda a, b: _sinkhorn(flat, iterations, written, a, b), len(flat), iterations * flat.nbytes)
     return y
 
 
@@ -26,7 +24,8 @@ def sinkhorn_vjp(upstream: np.ndarray, logits: np.ndarray, iterations: int) -> n
     """Fast version of the gradient in ops.sinkhorn_vjp with eps 0."""
     flat, given = matrices(logits), matrices(np.asarray(upstream, logits.dtype))
     found = np.empty(logits.shape, logits.dtype)
-    in_blocks(given, flat, iterations, True, found.reshape(flat.shape))
+    written = found.reshape(flat.shape)
+    over_tokens(lambda a, b: _sinkhorn_vjp(given, flat, iterations, written, a, b), len(flat), iterations * flat.nbytes)
     return found
 
 
@@ -35,96 +34,53 @@ def matrices(x: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(x).reshape(x.size // max(x.shape[-1] ** 2, 1), *x.shape[-2:])
 
 
-def in_blocks(upstream: np.ndarray, logits: np.ndarray, iterations: int, backward: bool, written: np.ndarray) -> None:
-    """Write the results or the gradients of matrices [n, M, M]; the blocks do not depend on the number of threads."""
-    over_tokens(lambda a, b: _sinkhorn(upstream, logits, iterations, backward, written, a, b),
-                -(-len(logits) // LANES), iterations * logits.nbytes)
+@jit
+def _sinkhorn(logits, iterations, y, start, stop):
+    """Normalise matrices `start` to `stop`-1."""
+    M = logits.shape[1]
+    results = np.empty((2 * iterations, M, M), logits.dtype)
+    for n in range(start, stop):
+        _half_steps(logits[n], results)
+        y[n] = results[2 * iterations - 1]
 
 
 @jit
-def _sinkhorn(upstream, logits, iterations, backward, written, start, stop):
-    """Compute blocks `start` to `stop`-1."""
-    n, M, _ = logits.shape
-    steps = 2 * iterations
-    results, block = np.empty((steps, M, M, LANES), logits.dtype), np.zeros((M, M, LANES), logits.dtype)
-    for first in range(start * LANES, min(stop * LANES, n), LANES):
-        lanes = min(LANES, n - first)
-        _transpose(logits, first, lanes, block)
-        _half_steps(block, lanes, results)
-        if backward:
-            _transpose(upstream, first, lanes, block)
-            _backward(results, block)
-        for lane in range(lanes):
-            for i in range(M):
-                for j in range(M):
-                    written[first + lane, i, j] = block[i, j, lane] if backward else results[steps - 1, i, j, lane]
+def _sinkhorn_vjp(upstream, logits, iterations, found, start, stop):
+    """Go forward through all half-steps and keep their results, then backward."""
+    M = logits.shape[1]
+    results = np.empty((2 * iterations, M, M), logits.dtype)
+    for n in range(start, stop):
+        _half_steps(logits[n], results)
+        gradient = upstream[n] * results[2 * iterations - 1]         # of the logarithms
+        for i in range(2 * iterations - 1, -1, -1):
+            for line in range(M):
+                g = gradient[:, line] if i % 2 == 0 else gradient[line]
+                p = results[i, :, line] if i % 2 == 0 else results[i, line]
+                total = g.sum()
+                for k in range(M):
+                    g[k] -= p[k] * total
+        found[n] = gradient
 
 
 @jit
-def _transpose(x, first, lanes, block):
-    """Copy matrices x[first : first + lanes] to block [M, M, LANES]; other lanes keep their numbers."""
-    for lane in range(lanes):
-        for i in range(len(block)):
-            for j in range(len(block)):
-                block[i, j, lane] = x[first + lane, i, j]
-
-
-@jit
-def _half_steps(logits, lanes, results):
-    """Write the matrices [M, M, LANES] after each half-step to results; even half-steps normalise columns."""
-    M, one = len(logits), logits.dtype.type(1)
-    total = np.empty(LANES, logits.dtype)
-    smallest = np.full(LANES, np.inf, logits.dtype)
-    # Start with exp(logits - column maximum)
+def _half_steps(logits, results):
+    """Write the matrix after each half-step: [M, M] -> [2 * iterations, M, M]; even ones normalise columns."""
+    M = len(logits)
     for j in range(M):
-        total[:] = logits[0, j]
-        for i in range(1, M):
-            for lane in range(LANES):
-                total[lane] = max(total[lane], logits[i, j, lane])
-        for i in range(M):
-            for lane in range(LANES):
-                results[0, i, j, lane] = exp_negative(logits[i, j, lane] - total[lane])
-    # Divide by sums of columns or rows
-    for step in range(len(results)):
-        before = results[max(step - 1, 0)]
-        for line in range(M):
-            total[:] = 0
-            for k in range(M):
-                i, j = (k, line) if step % 2 == 0 else (line, k)
-                for lane in range(LANES):
-                    total[lane] += before[i, j, lane]
-            for lane in range(LANES):
-                smallest[lane] = min(smallest[lane], total[lane])
-                total[lane] = one / total[lane]
-            for k in range(M):
-                i, j = (k, line) if step % 2 == 0 else (line, k)
-                for lane in range(LANES):
-                    results[step, i, j, lane] = before[i, j, lane] * total[lane]
-    for lane in range(lanes):
-        if not smallest[lane] > SMALLEST_SUM:
-            _half_steps_in_logarithms(logits[:, :, lane], results[:, :, :, lane])
-
-
-@jit
-def _backward(results, gradient):
-    """Replace the gradients of the last results by those of the logits, [M, M, LANES]."""
-    steps, M = results.shape[:2]
-    total = np.empty(LANES, gradient.dtype)
-    for i in range(M):
+        largest = logits[:, j].max()
+        for k in range(M):
+            results[0, k, j] = np.exp(logits[k, j] - largest)
+    for i in range(len(results)):
+        if i:
+            results[i] = results[i - 1]
         for j in range(M):
-            for lane in range(LANES):
-                gradient[i, j, lane] *= results[steps - 1, i, j, lane]         # of the logarithms
-    for step in range(steps - 1, -1, -1):
-        for line in range(M):
-            total[:] = 0
+            line = results[i, :, j] if i % 2 == 0 else results[i, j]
+            total = line.sum()
+            if not total > SMALLEST_SUM:
+                return _half_steps_in_logarithms(logits, results)
             for k in range(M):
-                i, j = (k, line) if step % 2 == 0 else (line, k)
-                for lane in range(LANES):
-                    total[lane] += gradient[i, j, lane]
-            for k in range(M):
-                i, j = (k, line) if step % 2 == 0 else (line, k)
-                for lane in range(LANES):
-                    gradient[i, j, lane] -= results[step, i, j, lane] * total[lane]
+                line[k] /= total
+    return None
 
 
 @jit
